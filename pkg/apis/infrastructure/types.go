@@ -1,0 +1,421 @@
+package infrastructure
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackCluster is the infrastructure of one Kubernetes cluster: its
+// private network, its control-plane address and what its firewall shall be.
+type MetalStackCluster struct {
+	metav1.TypeMeta
+	metav1.ObjectMeta
+
+	Spec   MetalStackClusterSpec
+	Status MetalStackClusterStatus
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackClusterList is a list of MetalStackCluster.
+type MetalStackClusterList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+
+	Items []MetalStackCluster
+}
+
+// MetalStackClusterSpec is what the user wants of a cluster's infrastructure.
+type MetalStackClusterSpec struct {
+	ControlPlaneEndpoint APIEndpoint
+	ProjectID            string
+	Partition            string
+	PublicNetworkID      string
+	PrivateNetworkID     string
+	FirewallSpec         *MetalStackFirewallSpec
+}
+
+// APIEndpoint is where the workload cluster's API server is reached.
+type APIEndpoint struct {
+	Host string
+	Port int32
+}
+
+// MetalStackClusterStatus is what is known of a cluster's infrastructure.
+type MetalStackClusterStatus struct {
+	Ready          bool
+	Initialization Initialization
+	FailureDomains []FailureDomain
+	Conditions     []metav1.Condition
+	Network        *ClusterNetwork
+	ControlPlaneIP *ClusterIP
+	Allocation     *ClusterAllocation
+}
+
+// Initialization holds what never goes back once it is true.
+type Initialization struct {
+	Provisioned *bool
+}
+
+// FailureDomain is one place that machines can be spread over.
+type FailureDomain struct {
+	Name         string
+	ControlPlane *bool
+	Attributes   map[string]string
+}
+
+// ClusterNetwork is the private network as the metal-api shows it (metal half).
+type ClusterNetwork struct {
+	ID           string
+	Prefixes     []string
+	VRF          int64
+	AvailableIPs int64
+	UsedIPs      int64
+}
+
+// ClusterIP is the control-plane address as the metal-api shows it (metal half).
+type ClusterIP struct {
+	Address   string
+	Type      string
+	NetworkID string
+}
+
+// ClusterAllocation is the record of what the cluster holds in metal.
+type ClusterAllocation struct {
+	AllocationState
+	NetworkID      string
+	NetworkAdopted bool
+	IPAddress      string
+	IPAdopted      bool
+}
+
+// AllocationPhase is a step of the allocation protocol.
+type AllocationPhase string
+
+// The steps of the allocation protocol (DESIGN.md section 6). An object
+// without an allocation in its status has not begun it.
+const (
+	AllocationAllocating AllocationPhase = "Allocating"
+	AllocationAllocated  AllocationPhase = "Allocated"
+	AllocationReleasing  AllocationPhase = "Releasing"
+	AllocationReleased   AllocationPhase = "Released"
+)
+
+// AllocationState is what every allocation record has.
+type AllocationState struct {
+	Phase AllocationPhase
+	// Attempt counts the allocate calls that were begun, from 1.
+	Attempt int32
+	// UID is the identity that the metal carries; after a move or an adoption
+	// it is not the object's own.
+	UID types.UID
+	// StartTime is when the current phase began.
+	StartTime *metav1.Time
+	// NotBefore is when the next attempt may begin, after a refusal.
+	NotBefore *metav1.Time
+	// ClusterName is the MetalStackCluster that the allocation was asked for.
+	ClusterName string
+}
+
+// MachineAllocation is the record of the metal that a machine or firewall holds.
+type MachineAllocation struct {
+	AllocationState
+	MachineID      string
+	AllocationUUID string
+	// Adopted is true if the metal had been allocated before the object named it.
+	Adopted bool
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackMachine is one server that is, or shall be, a node.
+type MetalStackMachine struct {
+	metav1.TypeMeta
+	metav1.ObjectMeta
+
+	Spec   MetalStackMachineSpec
+	Status MetalStackMachineStatus
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackMachineList is a list of MetalStackMachine.
+type MetalStackMachineList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+
+	Items []MetalStackMachine
+}
+
+// MetalStackMachineSpec is what the user wants of a server.
+type MetalStackMachineSpec struct {
+	Image       string
+	MachineType string
+	Partition   string
+	ProviderID  string
+	SSHKeys     []string
+	Tags        []string
+	UserData    *SecretReference
+	Networks    []string
+}
+
+// SecretReference names a Secret.
+type SecretReference struct {
+	Name      string
+	Namespace string
+}
+
+// MetalStackMachineStatus is what is known of a server.
+type MetalStackMachineStatus struct {
+	Ready          bool
+	Initialization Initialization
+	Addresses      []MachineAddress
+	FailureDomain  string
+	Conditions     []metav1.Condition
+	Metal          *Metal
+	Allocation     *MachineAllocation
+}
+
+// MachineAddress is one address of a machine.
+type MachineAddress struct {
+	Type    MachineAddressType
+	Address string
+}
+
+// MachineAddressType is one of Cluster API's kinds of address.
+type MachineAddressType string
+
+// The kinds of address that are filled in.
+const (
+	MachineHostName    MachineAddressType = "Hostname"
+	MachineExternalIP  MachineAddressType = "ExternalIP"
+	MachineInternalIP  MachineAddressType = "InternalIP"
+	MachineInternalDNS MachineAddressType = "InternalDNS"
+)
+
+// Phases that are ours; all others are the metal-api's provisioning events.
+const (
+	// PhasePending: nothing was asked of the metal-api yet.
+	PhasePending = "Pending"
+	// PhaseAllocating: an allocate call is under way, or the machine has been
+	// allocated and sent no event of this allocation yet.
+	PhaseAllocating = "Allocating"
+	// PhaseReleasing: the metal is being given back.
+	PhaseReleasing = "Releasing"
+	// PhaseReleased: the metal was given back.
+	PhaseReleased = "Released"
+	// PhaseGone: the allocation ended without our doing.
+	PhaseGone = "Gone"
+)
+
+// Metal is the live half of a machine or firewall: never recorded.
+type Metal struct {
+	MachineID      string
+	AllocationUUID string
+	// Managed is false for metal that no record names (discovered).
+	Managed              bool
+	Project              string
+	Partition            string
+	Rack                 string
+	Size                 string
+	Image                string
+	Hostname             string
+	AllocationTime       *metav1.Time
+	Phase                string
+	Liveliness           string
+	LastEvent            *MetalEvent
+	CrashLoop            bool
+	FailedMachineReclaim bool
+	Locked               bool
+	Tags                 []string
+	Networks             []MetalNetwork
+}
+
+// MetalEvent is a provisioning event.
+type MetalEvent struct {
+	Event   string
+	Message string
+	Time    *metav1.Time
+}
+
+// MetalNetwork is a machine's part in a network.
+type MetalNetwork struct {
+	ID       string
+	IPs      []string
+	Prefixes []string
+	ASN      int64
+	VRF      int64
+	NAT      bool
+	Private  bool
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackFirewall is one server that guards a cluster's private network.
+type MetalStackFirewall struct {
+	metav1.TypeMeta
+	metav1.ObjectMeta
+
+	Spec   MetalStackFirewallSpec
+	Status MetalStackFirewallStatus
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackFirewallList is a list of MetalStackFirewall.
+type MetalStackFirewallList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+
+	Items []MetalStackFirewall
+}
+
+// MetalStackFirewallSpec is what the user wants of a firewall.
+type MetalStackFirewallSpec struct {
+	Image       string
+	MachineType string
+	Partition   string
+	ProviderID  string
+	SSHKeys     []string
+	Networks    []string
+	Rules       *FirewallRules
+}
+
+// FirewallRules are the rules of a firewall from its first boot on.
+type FirewallRules struct {
+	Egress  []FirewallEgressRule
+	Ingress []FirewallIngressRule
+}
+
+// FirewallEgressRule allows connections out of the private network.
+type FirewallEgressRule struct {
+	Protocol string
+	Ports    []int32
+	To       []string
+	Comment  string
+}
+
+// FirewallIngressRule allows connections into the private network.
+type FirewallIngressRule struct {
+	Protocol string
+	Ports    []int32
+	To       []string
+	From     []string
+	Comment  string
+}
+
+// MetalStackFirewallStatus is what is known of a firewall: the same as of a
+// machine, to which it converts.
+type MetalStackFirewallStatus struct {
+	Ready          bool
+	Initialization Initialization
+	Addresses      []MachineAddress
+	FailureDomain  string
+	Conditions     []metav1.Condition
+	Metal          *Metal
+	Allocation     *MachineAllocation
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackMachineTemplate is the mould of MetalStackMachines.
+type MetalStackMachineTemplate struct {
+	metav1.TypeMeta
+	metav1.ObjectMeta
+
+	Spec   MetalStackMachineTemplateSpec
+	Status MetalStackMachineTemplateStatus
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackMachineTemplateList is a list of MetalStackMachineTemplate.
+type MetalStackMachineTemplateList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+
+	Items []MetalStackMachineTemplate
+}
+
+// MetalStackMachineTemplateSpec holds the template.
+type MetalStackMachineTemplateSpec struct {
+	Template MetalStackMachineTemplateResource
+}
+
+// MetalStackMachineTemplateResource is what a machine made from it begins with.
+type MetalStackMachineTemplateResource struct {
+	ObjectMeta TemplateMeta
+	Spec       MetalStackMachineSpec
+}
+
+// TemplateMeta is the metadata that objects made from a template get.
+type TemplateMeta struct {
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+// MetalStackMachineTemplateStatus tells the autoscaler what a machine would offer.
+type MetalStackMachineTemplateStatus struct {
+	Capacity corev1.ResourceList
+	NodeInfo *NodeInfo
+}
+
+// NodeInfo is what kind of node a machine would be.
+type NodeInfo struct {
+	Architecture    string
+	OperatingSystem string
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackClusterTemplate is the mould of MetalStackClusters.
+type MetalStackClusterTemplate struct {
+	metav1.TypeMeta
+	metav1.ObjectMeta
+
+	Spec MetalStackClusterTemplateSpec
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackClusterTemplateList is a list of MetalStackClusterTemplate.
+type MetalStackClusterTemplateList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+
+	Items []MetalStackClusterTemplate
+}
+
+// MetalStackClusterTemplateSpec holds the template.
+type MetalStackClusterTemplateSpec struct {
+	Template MetalStackClusterTemplateResource
+}
+
+// MetalStackClusterTemplateResource is what a cluster made from it begins with.
+type MetalStackClusterTemplateResource struct {
+	ObjectMeta TemplateMeta
+	Spec       MetalStackClusterSpec
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// Allocation is the body of a POST to the allocation subresource: it turns a
+// claim into metal, as a Binding turns a pod into a scheduled pod.
+type Allocation struct {
+	metav1.TypeMeta
+	metav1.ObjectMeta
+
+	// ClusterRef names the MetalStackCluster of the same namespace whose
+	// private network and partition the machine joins.
+	ClusterRef *LocalReference
+	// UserData is handed to the metal-api and kept nowhere.
+	UserData []byte
+}
+
+// LocalReference names an object of the same namespace.
+type LocalReference struct {
+	Name string
+}
