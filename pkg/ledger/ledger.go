@@ -1,0 +1,45 @@
+// Package ledger keeps records: the half of an object that the metal-api has
+// no word for. A ledger is a key-value store with compare-and-swap and four
+// verbs, and nothing else; it does not look into values.
+package ledger
+
+import (
+	"context"
+	"errors"
+)
+
+// Record is one entry.
+type Record struct {
+	// Key names the record, e.g. "metalstackmachines/team-a/node-1". At most
+	// 512 bytes, path segments joined by slashes.
+	Key string
+	// Value is opaque.
+	Value []byte
+	// Version is the compare-and-swap token of this state of the record; it
+	// is never used again for another state of the same key.
+	Version string
+}
+
+// Errors of a ledger. They come wrapped; use errors.Is.
+var (
+	// ErrExists: Create found the key taken.
+	ErrExists = errors.New("record exists already")
+	// ErrNotFound: Update or Delete found no such key.
+	ErrNotFound = errors.New("no such record")
+	// ErrConflict: the record is not at the version that was named.
+	ErrConflict = errors.New("record was changed by somebody else")
+)
+
+// Ledger is the store of records. What it acknowledged survives a crash. Any
+// other error than the three above leaves it open whether the write was done.
+type Ledger interface {
+	// List returns every record, in key order.
+	List(ctx context.Context) ([]Record, error)
+	// Create adds a record and returns its version.
+	Create(ctx context.Context, key string, value []byte) (version string, err error)
+	// Update replaces the value of a record that is at version, and returns
+	// the new version.
+	Update(ctx context.Context, key, version string, value []byte) (newVersion string, err error)
+	// Delete removes a record that is at version.
+	Delete(ctx context.Context, key, version string) error
+}

@@ -1,0 +1,113 @@
+package metal
+
+import "time"
+
+// Machine is what the metal-api says about one machine or firewall, cut down
+// to what is shown or decided on. Facts are immutable: a change is a new value.
+type Machine struct {
+	ID         string
+	Partition  string
+	Rack       string
+	Size       string
+	Liveliness string // Alive, Dead, Unknown
+	// State is "", RESERVED or LOCKED.
+	State            string
+	StateDescription string
+	Tags             []string
+	// Events is the provisioning log, newest first; it keeps events of earlier
+	// allocations, so compare with Allocation.Created.
+	Events               []Event
+	LastEventTime        time.Time
+	CrashLoop            bool
+	FailedMachineReclaim bool
+	Changed              time.Time
+	// Allocation is nil for a machine that nobody holds.
+	Allocation *Allocation
+}
+
+// Event is one provisioning event.
+type Event struct {
+	Event   string
+	Message string
+	Time    time.Time
+}
+
+// Allocation is who holds a machine, and as what.
+type Allocation struct {
+	// UUID is new for each allocation of the same machine.
+	UUID     string
+	Project  string
+	Name     string
+	Hostname string
+	// Image is the resolved image id, with its patch version.
+	Image     string
+	Role      string // RoleMachine or RoleFirewall
+	Created   time.Time
+	Creator   string
+	Reinstall bool
+	Networks  []MachineNetwork // ordered by id: the metal-api's order is random
+}
+
+// The roles of an allocation.
+const (
+	RoleMachine  = "machine"
+	RoleFirewall = "firewall"
+)
+
+// MachineNetwork is a machine's part in a network.
+type MachineNetwork struct {
+	NetworkID string
+	IPs       []string
+	Prefixes  []string
+	ASN       int64
+	VRF       int64
+	NAT       bool
+	Private   bool
+	Underlay  bool
+}
+
+// Network is what the metal-api says about a network.
+type Network struct {
+	ID              string
+	Name            string
+	Project         string
+	Partition       string
+	ParentNetworkID string
+	Prefixes        []string
+	VRF             int64
+	NAT             bool
+	PrivateSuper    bool
+	Underlay        bool
+	Shared          bool
+	Labels          map[string]string
+	AvailableIPs    int64
+	UsedIPs         int64
+}
+
+// IP is what the metal-api says about an address.
+type IP struct {
+	Address   string
+	Name      string
+	Project   string
+	NetworkID string
+	Type      string // ephemeral or static
+	Tags      []string
+}
+
+// Ref names one piece of metal across all kinds, e.g. as a key of an index.
+type Ref struct {
+	Kind RefKind
+	ID   string
+}
+
+// RefKind is a kind of metal.
+type RefKind string
+
+// The kinds of metal, and the identity by which metal of an allocation that is
+// still under way is known.
+const (
+	KindMachine RefKind = "machine"
+	KindNetwork RefKind = "network"
+	KindIP      RefKind = "ip"
+	KindUID     RefKind = "uid"
+)

@@ -1,0 +1,48 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// Joiner joins the two halves of the objects of one resource. Its methods
+// answer from what is known at the moment and never call out.
+type Joiner interface {
+	// Refs names the metal that the record shows or claims: when a fact about
+	// one of them changes, the record is projected again; and metal that a
+	// record claims is not shown as discovered.
+	Refs(record runtime.Object) []metal.Ref
+	// Project returns the record with its metal half filled in. It must not
+	// modify record. previous is what the view shows now, or nil.
+	Project(record, previous runtime.Object) runtime.Object
+	// Strip clears the metal half of obj, in place: what is left is recorded.
+	Strip(obj runtime.Object)
+	// Discovered returns the object by which the metal ref is shown while no
+	// record claims it or one of claims; nil if it is not shown in this
+	// resource.
+	Discovered(ref metal.Ref) (obj runtime.Object, claims []metal.Ref)
+}
+
+// Scope is what a read is about to see.
+type Scope struct {
+	// Fleet is true for a list across namespaces.
+	Fleet bool
+	// Namespace is set for a list of one namespace and for a get.
+	Namespace string
+	// Refs is the metal of the objects in scope that the view knows.
+	Refs []metal.Ref
+}
+
+// Freshener makes reads most recent.
+type Freshener interface {
+	// Confirm returns after the metal of the scope was looked at by a look
+	// that began after the call, and after every change that the look saw was
+	// handed to Backend.MetalChanged. Otherwise, after its limit, or when the
+	// metal-api does not answer, it returns since when the scope's state is
+	// unconfirmed, and why.
+	Confirm(ctx context.Context, scope Scope) (unconfirmedSince time.Time, cause error)
+}

@@ -1,0 +1,12 @@
+// Package tenancy knows which Kubernetes namespace belongs to which
+// metal-stack project (a binding). One namespace a project, one project a
+// namespace.
+package tenancy
+
+// Bindings answers from memory.
+type Bindings interface {
+	// Project returns the project that a namespace is bound to.
+	Project(namespace string) (project string, bound bool)
+	// Namespace returns the namespace that a project is bound to.
+	Namespace(project string) (namespace string, bound bool)
+}
