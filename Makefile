@@ -1,0 +1,80 @@
+# `make` lists what can be made. Needs Go, make, bash and git, nothing else;
+# tools are built into bin/ from the modules in hack/tools and hack/controlplane.
+
+SHELL      := /bin/bash
+GO         ?= go
+BIN        := $(CURDIR)/bin
+PROGRAMS   := metalstack-apiserver metalstack-controller-manager metal-api-simulator
+K8S        := v1.36.3
+K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
+	-X $(package).gitVersion=$(K8S) -X $(package).gitMajor=1 -X $(package).gitMinor=36)
+REGISTRY   ?= ghcr.io/metal-stack
+TAG        ?= latest
+PKG        ?= ./...
+RUN        ?= .
+RUN_FLAGS  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit verify lint build generate bench kubectl controlplane images clean
+
+help: ## List these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build kubectl ## Start simulator, API server and companion, and build clusters to watch (Ctrl-C stops all)
+	@$(GO) build -o $(BIN)/run ./hack/run
+	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)
+
+test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
+	@hack/check.sh
+
+unit: ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
+	$(GO) test -run '$(RUN)' $(PKG)
+
+verify: ## What `make test` checks besides the tests
+	@hack/check.sh format shell modules generated vet lint
+
+lint: ## staticcheck
+	@hack/check.sh lint
+
+build: ## The three programs, into bin/
+	@echo "building $(PROGRAMS) (with cold caches: some minutes)"
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+
+generate: ## Generated code: deep copies, conversions, OpenAPI, clients
+	hack/update-codegen.sh
+
+bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
+	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
+
+kubectl: $(BIN)/kubectl ## kubectl, into bin/
+
+controlplane: $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $(BIN)/etcd ## A Kubernetes control plane to test against, into bin/
+
+images: ## Container images of the three programs: make images REGISTRY=… TAG=…
+	@for program in $(PROGRAMS); do \
+	  docker build --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
+	done
+
+clean: ## Remove what was built and what `make run` left
+	rm -rf $(BIN) .run .cache
+
+# Tools: built once, and again when the module that pins them changes.
+
+CONTROLPLANE := hack/controlplane/go.mod hack/controlplane/go.sum
+TOOLS        := hack/tools/go.mod hack/tools/go.sum
+
+$(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager: $(CONTROLPLANE)
+	@echo "building $(@F) $(K8S) (once; with cold caches: 1 to 5 minutes)"
+	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '$(K8S_LDFLAGS)' -o $@ k8s.io/kubernetes/cmd/$(@F)
+
+$(BIN)/etcd: $(CONTROLPLANE)
+	@echo "building etcd (once)"
+	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '-s -w' -o $@ go.etcd.io/etcd/server/v3
+
+bin/staticcheck: $(TOOLS)
+	@echo "building staticcheck (once)"
+	@$(GO) -C hack/tools build -o $(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+bin/gotestsum: $(TOOLS)
+	@echo "building gotestsum (once)"
+	@$(GO) -C hack/tools build -o $(BIN)/gotestsum gotest.tools/gotestsum

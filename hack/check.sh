@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Runs the named checks, or all of them, each under a header; goes on after a
+# failure, and closes with a count of checks and Go tests.
+#
+# usage: hack/check.sh [format|vet|lint|modules|generated|shell|gotest]...
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+: "${GO:=go}" "${TEST_PACKAGES:=./...}" "${TEST_TIMEOUT:=20m}"
+
+# All files of the tree that match a pattern, tracked or about to be.
+files() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u | while read -r f; do [[ -f $f ]] && echo "$f"; done; }
+
+check_format() {
+  local unformatted
+  unformatted=$(files '*.go' | xargs gofmt -l) || return 1
+  [[ -z $unformatted ]] || { echo "run gofmt -w on:"; echo "$unformatted"; return 1; }
+}
+
+check_vet() { "$GO" vet ./...; }
+
+check_lint() { make --no-print-directory bin/staticcheck && bin/staticcheck ./...; }
+
+check_modules() {
+  local dir failed=0
+  for dir in . hack/tools hack/controlplane; do
+    "$GO" -C "$dir" mod tidy -diff || { echo "run: go -C $dir mod tidy"; failed=1; }
+    "$GO" -C "$dir" mod verify || failed=1
+  done
+  return $failed
+}
+
+check_generated() { hack/verify-codegen.sh; }
+
+check_shell() {
+  local script failed=0
+  while read -r script; do
+    bash -n "$script" || failed=1
+    head -n 12 "$script" | grep -q '^set -.*u' || { echo "$script: no 'set -u' at its top"; failed=1; }
+  done < <(files '*.sh' .ci/run)
+  return $failed
+}
+
+check_gotest() {
+  local race=-race
+  if ! command -v "$("$GO" env CC)" >/dev/null || [[ $("$GO" env CGO_ENABLED) != 1 ]]; then
+    echo "WARNING: no C compiler: the race detector is off"
+    race=
+  fi
+  make --no-print-directory bin/gotestsum || return 1
+  mkdir -p .cache
+  # shellcheck disable=SC2086
+  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json -- \
+    $race -shuffle=on -timeout "$TEST_TIMEOUT" $TEST_PACKAGES
+  local result=$?
+  passed=$((passed + $(grep -c '"Action":"pass".*"Test":' .cache/test.json)))
+  failed=$((failed + $(grep -c '"Action":"fail".*"Test":' .cache/test.json)))
+  return $result
+}
+
+describe() {
+  case $1 in
+    format) echo "gofmt" ;;
+    vet) echo "go vet" ;;
+    lint) echo "staticcheck" ;;
+    modules) echo "go.mod and go.sum are tidy, downloads are what they were" ;;
+    generated) echo "generated code is up to date" ;;
+    shell) echo "shell scripts" ;;
+    gotest) echo "go test: unit, conformance and HTTP-level tests, race detector, random order" ;;
+    *) return 1 ;;
+  esac
+}
+
+passed=0 failed=0 broken=()
+[[ $# -gt 0 ]] || set -- format shell modules generated vet lint gotest
+echo "With cold caches this downloads some hundred modules and compiles them twice,"
+echo "without and with race detector: 10 to 20 minutes on two cores. Afterwards 1 to 5."
+for check in "$@"; do
+  title=$(describe "$check") || { echo "unknown check: $check" >&2; exit 2; }
+  printf '\n=== %s: %s\n' "$check" "$title"
+  began=$SECONDS
+  if "check_$check"; then
+    passed=$((passed + 1))
+    echo "--- ok ($((SECONDS - began)) s)"
+  else
+    failed=$((failed + 1))
+    broken+=("$check")
+    echo "--- FAILED ($((SECONDS - began)) s)"
+  fi
+done
+
+echo
+[[ ${#broken[@]} -eq 0 ]] || echo "failed checks: ${broken[*]}"
+echo "$passed passed, $failed failed"
+[[ ${#broken[@]} -eq 0 ]]
