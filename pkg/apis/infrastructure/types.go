@@ -196,21 +196,6 @@ const (
 	MachineInternalDNS MachineAddressType = "InternalDNS"
 )
 
-// Phases that are ours; all others are the metal-api's provisioning events.
-const (
-	// PhasePending: nothing was asked of the metal-api yet.
-	PhasePending = "Pending"
-	// PhaseAllocating: an allocate call is under way, or the machine has been
-	// allocated and sent no event of this allocation yet.
-	PhaseAllocating = "Allocating"
-	// PhaseReleasing: the metal is being given back.
-	PhaseReleasing = "Releasing"
-	// PhaseReleased: the metal was given back.
-	PhaseReleased = "Released"
-	// PhaseGone: the allocation ended without our doing.
-	PhaseGone = "Gone"
-)
-
 // Metal is the live half of a machine or firewall: never recorded.
 type Metal struct {
 	MachineID      string

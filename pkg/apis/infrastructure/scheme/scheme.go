@@ -1,0 +1,45 @@
+// Package scheme holds the one scheme of the server, and the codecs over it.
+// Clients do not need it: the generated clientset has a scheme of its own,
+// without internal types.
+package scheme
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/install"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+var (
+	// Scheme knows all types that the server answers with.
+	Scheme = newScheme()
+	// Codecs encode and decode them.
+	Codecs = serializer.NewCodecFactory(Scheme)
+	// ParameterCodec decodes the options of a request.
+	ParameterCodec = runtime.NewParameterCodec(Scheme)
+	// StorageVersion is the version that records are stored in.
+	StorageVersion = v1alpha4.SchemeGroupVersion
+	// StorageCodec turns internal objects into records and back.
+	StorageCodec = Codecs.LegacyCodec(StorageVersion)
+)
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+
+	// What the generic server itself answers with, in no group: options, Status,
+	// discovery.
+	unversioned := schema.GroupVersion{Version: "v1"}
+	metav1.AddToGroupVersion(scheme, unversioned)
+	scheme.AddUnversionedTypes(unversioned,
+		&metav1.Status{},
+		&metav1.APIVersions{},
+		&metav1.APIGroupList{},
+		&metav1.APIGroup{},
+		&metav1.APIResourceList{},
+	)
+	return scheme
+}

@@ -1,0 +1,193 @@
+// Code generated from ../v1alpha4/firewall_types.go by hack/update-codegen.sh. DO NOT EDIT.
+
+package v1alpha3
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// +genclient
+// +genclient:method=Allocate,verb=create,subresource=allocation,input=Allocation,result=MetalStackFirewall
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackFirewall is one server that stands between the private network of a
+// cluster and the networks outside: it routes, translates addresses and
+// filters. Usually the controller makes it from spec.firewallSpec of the
+// MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which
+// cluster it guards.
+type MetalStackFirewall struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object's metadata. The name becomes the server's
+	// hostname and a label in metal-stack, so it is at most 63 lower-case
+	// letters, digits and dashes.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what you want of the firewall. All of it but the provider ID,
+	// which can be set once, is fixed as soon as the server has been allocated:
+	// a firewall is replaced, not changed.
+	// +optional
+	Spec MetalStackFirewallSpec `json:"spec,omitempty"`
+	// status is what is known of the firewall. Nobody but the server and
+	// its controllers writes it.
+	// +optional
+	Status MetalStackFirewallStatus `json:"status,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackFirewallList is a list of MetalStackFirewall.
+type MetalStackFirewallList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard list's metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	// items are the firewalls.
+	Items []MetalStackFirewall `json:"items"`
+}
+
+// MetalStackFirewallSpec is what you want of a firewall.
+type MetalStackFirewallSpec struct {
+	// image is the operating system to install, one that metal-stack knows as a
+	// firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an
+	// alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the
+	// newest. `metalctl image list` shows those there are.
+	// +required
+	Image string `json:"image"`
+
+	// machineType is the size of the server in metal-stack's words: cores,
+	// memory and disks under one name, such as `n1-medium-x86`. `metalctl size
+	// list` shows those there are.
+	// +required
+	MachineType string `json:"machineType"`
+
+	// partition is the metal-stack partition that the server is taken from. It
+	// defaults to that of the firewall's cluster, and can hardly be another.
+	// +optional
+	Partition string `json:"partition,omitempty"`
+
+	// providerID names the server. You set it only to ask for a certain server;
+	// left empty, any server of the size will do, and the chosen one's id is
+	// written here as `metal://<partition>/<id>`. `metalstack://<id>` and
+	// `metal:///<id>` are accepted too, and kept as you wrote them. The id is a
+	// UUID. It cannot be changed once it is set.
+	// +optional
+	ProviderID string `json:"providerID,omitempty"`
+
+	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
+	// the firewall: `ssh-ed25519 AAAA… you@example.org`.
+	// +optional
+	// +listType=atomic
+	SSHKeys []string `json:"sshKeys,omitempty"`
+
+	// networks are the ids of further external networks that the firewall
+	// connects the cluster to, besides the cluster's private network and its
+	// publicNetworkID.
+	// +optional
+	// +listType=set
+	Networks []string `json:"networks,omitempty"`
+
+	// rules say what the firewall lets through from its first boot on. Without
+	// them metal-stack's defaults apply.
+	// +optional
+	Rules *FirewallRules `json:"rules,omitempty"`
+}
+
+// FirewallRules are what a firewall lets through.
+// +structType=granular
+type FirewallRules struct {
+	// egress rules allow connections out of the private network.
+	// +optional
+	// +listType=atomic
+	Egress []FirewallEgressRule `json:"egress,omitempty"`
+	// ingress rules allow connections into the private network.
+	// +optional
+	// +listType=atomic
+	Ingress []FirewallIngressRule `json:"ingress,omitempty"`
+}
+
+// FirewallEgressRule allows connections out of the private network.
+type FirewallEgressRule struct {
+	// protocol is `tcp` or `udp`; `tcp` if it is left out.
+	// +optional
+	Protocol string `json:"protocol,omitempty"`
+	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
+	// +optional
+	// +listType=atomic
+	Ports []int32 `json:"ports,omitempty"`
+	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6 do
+	// not mix in one rule.
+	// +optional
+	// +listType=atomic
+	To []string `json:"to,omitempty"`
+	// comment says what the rule is for, in at most 100 letters, spaces, dashes
+	// and underscores; it is written into the firewall's configuration.
+	// +optional
+	Comment string `json:"comment,omitempty"`
+}
+
+// FirewallIngressRule allows connections into the private network.
+type FirewallIngressRule struct {
+	// protocol is `tcp` or `udp`; `tcp` if it is left out.
+	// +optional
+	Protocol string `json:"protocol,omitempty"`
+	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
+	// +optional
+	// +listType=atomic
+	Ports []int32 `json:"ports,omitempty"`
+	// to are the destinations inside, as prefixes: `["10.0.12.0/22"]`. IPv4 and
+	// IPv6 do not mix in one rule, neither here nor with from.
+	// +optional
+	// +listType=atomic
+	To []string `json:"to,omitempty"`
+	// from are the sources, as prefixes: `["203.0.113.0/24"]`.
+	// +optional
+	// +listType=atomic
+	From []string `json:"from,omitempty"`
+	// comment says what the rule is for, in at most 100 letters, spaces, dashes
+	// and underscores; it is written into the firewall's configuration.
+	// +optional
+	Comment string `json:"comment,omitempty"`
+}
+
+// MetalStackFirewallStatus is what is known of a firewall.
+type MetalStackFirewallStatus struct {
+	// ready is true while the firewall runs: it has phoned home in its present
+	// allocation, and is alive. It goes back to false when that ends; the Ready
+	// condition says why.
+	// +optional
+	Ready bool `json:"ready"`
+
+	// initialization holds what never goes back once it was reached.
+	// +optional
+	Initialization Initialization `json:"initialization,omitempty,omitzero"`
+
+	// addresses are the firewall's addresses and names.
+	// +optional
+	// +listType=atomic
+	Addresses []MachineAddress `json:"addresses,omitempty"`
+
+	// failureDomain is the partition that the firewall stands in.
+	// +optional
+	FailureDomain string `json:"failureDomain,omitempty"`
+
+	// conditions say what has been reached and what is in the way. Ready sums
+	// up; Allocated is about the allocation, and holds the metal-api's words if
+	// it refused; Paused says whether the controller keeps its hands off.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// metal is the server itself, as the metal-api shows it now. It is never
+	// stored, so it is never out of date by more than the last look; an answer
+	// that could not be confirmed comes with a warning.
+	// +optional
+	Metal *Metal `json:"metal,omitempty"`
+
+	// allocation is the server side's record of which metal this object holds.
+	// It is there from the first attempt on.
+	// +optional
+	Allocation *MachineAllocation `json:"allocation,omitempty"`
+}

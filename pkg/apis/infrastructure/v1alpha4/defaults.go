@@ -1,0 +1,50 @@
+package v1alpha4
+
+import "k8s.io/apimachinery/pkg/runtime"
+
+// What is filled in when it is left out. Templates are not touched: what a
+// template leaves out is filled in when an object is made from it, so that the
+// template itself reads back as it was written.
+const (
+	// DefaultControlPlanePort is the port of a control plane endpoint.
+	DefaultControlPlanePort int32 = 6443
+	// DefaultFirewallProtocol is the protocol of a firewall rule; the metal-api
+	// takes a rule without one the same way.
+	DefaultFirewallProtocol = "tcp"
+)
+
+func addDefaultingFuncs(scheme *runtime.Scheme) error {
+	return RegisterDefaults(scheme)
+}
+
+// SetDefaults_MetalStackCluster fills in the control plane's port and the
+// protocols of the firewall's rules.
+func SetDefaults_MetalStackCluster(cluster *MetalStackCluster) {
+	if cluster.Spec.ControlPlaneEndpoint.Port == 0 {
+		cluster.Spec.ControlPlaneEndpoint.Port = DefaultControlPlanePort
+	}
+	if firewall := cluster.Spec.FirewallSpec; firewall != nil {
+		setDefaultsFirewallRules(firewall.Rules)
+	}
+}
+
+// SetDefaults_MetalStackFirewall fills in the protocols of its rules.
+func SetDefaults_MetalStackFirewall(firewall *MetalStackFirewall) {
+	setDefaultsFirewallRules(firewall.Spec.Rules)
+}
+
+func setDefaultsFirewallRules(rules *FirewallRules) {
+	if rules == nil {
+		return
+	}
+	for i := range rules.Egress {
+		if rules.Egress[i].Protocol == "" {
+			rules.Egress[i].Protocol = DefaultFirewallProtocol
+		}
+	}
+	for i := range rules.Ingress {
+		if rules.Ingress[i].Protocol == "" {
+			rules.Ingress[i].Protocol = DefaultFirewallProtocol
+		}
+	}
+}

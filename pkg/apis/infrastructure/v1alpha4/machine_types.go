@@ -1,0 +1,186 @@
+package v1alpha4
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// +genclient
+// +genclient:method=Allocate,verb=create,subresource=allocation,input=Allocation,result=MetalStackMachine
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackMachine is one server of metal-stack that is, or shall become, a
+// node of a Kubernetes cluster. A Cluster API Machine names it in
+// spec.infrastructureRef. The spec is what you want; status.metal is the server
+// itself, read from the metal-api when you ask for it. Creating one allocates
+// nothing yet: the controller allocates when the bootstrap data is there. One
+// that carries a machine's id as its name and that you did not create was
+// discovered: it shows a server of your project that no object here asked for.
+type MetalStackMachine struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object's metadata. The name becomes the server's
+	// hostname and a label in metal-stack, so it is at most 63 lower-case
+	// letters, digits and dashes. The label `cluster.x-k8s.io/cluster-name` says
+	// which cluster the machine belongs to.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what you want of the server. All of it but the provider ID, which
+	// can be set once, is fixed as soon as the server has been allocated: a
+	// server is replaced, not changed.
+	// +optional
+	Spec MetalStackMachineSpec `json:"spec,omitempty"`
+	// status is what is known of the server. Nobody but the server and its
+	// controllers writes it.
+	// +optional
+	Status MetalStackMachineStatus `json:"status,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// MetalStackMachineList is a list of MetalStackMachine.
+type MetalStackMachineList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard list's metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	// items are the machines.
+	Items []MetalStackMachine `json:"items"`
+}
+
+// MetalStackMachineSpec is what you want of a server.
+type MetalStackMachineSpec struct {
+	// image is the operating system to install: a full image id such as
+	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the
+	// metal-api takes the newest; status.metal.image says which that was.
+	// `metalctl image list` shows those there are.
+	// +required
+	Image string `json:"image"`
+
+	// machineType is the size of the server in metal-stack's words: cores,
+	// memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size
+	// list` shows those there are.
+	// +required
+	MachineType string `json:"machineType"`
+
+	// partition is the metal-stack partition that the server is taken from. It
+	// defaults to that of the machine's cluster.
+	// +optional
+	Partition string `json:"partition,omitempty"`
+
+	// providerID names the server. You set it only to ask for a certain server:
+	// an idle one is then allocated for you, and one that is allocated in your
+	// project already, and that nobody else has, is adopted as it is. Left
+	// empty, any server of the size will do, and the chosen one's id is written
+	// here as `metal://<partition>/<id>`, as it is in spec.providerID of the
+	// Node, since that is how Cluster API finds the Node of a Machine.
+	// `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you
+	// wrote them. The id is a UUID. It cannot be changed once it is set.
+	// +optional
+	ProviderID string `json:"providerID,omitempty"`
+
+	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
+	// the server: `ssh-ed25519 AAAA… you@example.org`.
+	// +optional
+	// +listType=atomic
+	SSHKeys []string `json:"sshKeys,omitempty"`
+
+	// tags are put on the server in metal-stack when it is allocated. A tag of
+	// the form `key=value` also becomes a label of the Node, so its value must
+	// be a valid label value. `infrastructure.cluster.x-k8s.io/…`,
+	// `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.
+	// +optional
+	// +listType=set
+	Tags []string `json:"tags,omitempty"`
+
+	// userData names the Secret that holds, under the key `value`, what the
+	// server runs at its first boot: cloud-init or ignition. With Cluster API
+	// leave it out; the controller fills in the bootstrap secret of the Machine
+	// that owns this object.
+	// +optional
+	UserData *SecretReference `json:"userData,omitempty"`
+
+	// networks are the ids of further networks that the server joins, with an
+	// address in each, besides the private network of its cluster.
+	// +optional
+	// +listType=set
+	Networks []string `json:"networks,omitempty"`
+}
+
+// SecretReference names a Secret.
+// +structType=atomic
+type SecretReference struct {
+	// name of the Secret.
+	// +required
+	Name string `json:"name"`
+	// namespace of the Secret. It defaults to the object's own.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// MetalStackMachineStatus is what is known of a server.
+type MetalStackMachineStatus struct {
+	// ready is true while the server runs: it has phoned home in its present
+	// allocation, and is alive. It goes back to false when that ends; the Ready
+	// condition says why.
+	// +optional
+	Ready bool `json:"ready"`
+
+	// initialization tells Cluster API when it may go on. Nothing in it ever
+	// goes back.
+	// +optional
+	Initialization Initialization `json:"initialization,omitempty,omitzero"`
+
+	// addresses are the server's addresses and names. Cluster API copies them to
+	// the Machine.
+	// +optional
+	// +listType=atomic
+	Addresses []MachineAddress `json:"addresses,omitempty"`
+
+	// failureDomain is the partition that the server stands in. Cluster API
+	// copies it to the Machine.
+	// +optional
+	FailureDomain string `json:"failureDomain,omitempty"`
+
+	// conditions say what has been reached and what is in the way. Ready sums
+	// up; Allocated is about the allocation, and holds the metal-api's words if
+	// it refused; Paused says whether the controller keeps its hands off.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// metal is the server itself, as the metal-api shows it now. It is never
+	// stored, so it is never out of date by more than the last look; an answer
+	// that could not be confirmed comes with a warning.
+	// +optional
+	Metal *Metal `json:"metal,omitempty"`
+
+	// allocation is the server side's record of which metal this object holds.
+	// It is there from the first attempt on.
+	// +optional
+	Allocation *MachineAllocation `json:"allocation,omitempty"`
+}
+
+// MachineAddress is one address or name of a server.
+// +structType=atomic
+type MachineAddress struct {
+	// type is `InternalIP` for an address in a private network, `ExternalIP` for
+	// one in any other network, `Hostname` or `InternalDNS` for a name.
+	// +required
+	Type MachineAddressType `json:"type"`
+	// address is the address or name itself.
+	// +required
+	Address string `json:"address"`
+}
+
+// MachineAddressType is one of Cluster API's kinds of address.
+type MachineAddressType string
+
+// The kinds of address that are filled in.
+const (
+	MachineHostName    MachineAddressType = "Hostname"
+	MachineExternalIP  MachineAddressType = "ExternalIP"
+	MachineInternalIP  MachineAddressType = "InternalIP"
+	MachineInternalDNS MachineAddressType = "InternalDNS"
+)
