@@ -1,5 +1,11 @@
 package metal
 
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
 // Kind tells what a failed call means for metal: not the HTTP status, which
 // the metal-api uses for everything (422 is a refusal and an outage alike).
 type Kind string
@@ -16,8 +22,9 @@ const (
 	Busy Kind = "Busy"
 	// Uncertain: it may have been done.
 	Uncertain Kind = "Uncertain"
-	// Unavailable: the metal-api or one of its backends does not answer, and
-	// the call changed nothing because it was a read or never arrived.
+	// Unavailable: the metal-api or one of its backends does not answer, or it
+	// does not accept this server's credential, and the call changed nothing
+	// because it was a read or never arrived.
 	Unavailable Kind = "Unavailable"
 )
 
@@ -39,3 +46,62 @@ func (e *Error) Error() string { return "metal-api: " + e.Op + ": " + e.Message 
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf returns the kind of err; "" for nil, and Uncertain for an error that
+// is not the port's: what is not understood must not be taken for a refusal.
+func KindOf(err error) Kind {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return Uncertain
+}
+
+// IsRefused: the metal-api decided against it; nothing was changed.
+func IsRefused(err error) bool { return KindOf(err) == Refused }
+
+// IsNotFound: not known; for a machine that proves nothing.
+func IsNotFound(err error) bool { return KindOf(err) == NotFound }
+
+// IsConflict: somebody else changed it, or holds it.
+func IsConflict(err error) bool { return KindOf(err) == Conflict }
+
+// IsBusy: too much at once; nothing was changed.
+func IsBusy(err error) bool { return KindOf(err) == Busy }
+
+// IsUncertain: it may have been done.
+func IsUncertain(err error) bool { return KindOf(err) == Uncertain }
+
+// IsUnavailable: not reached; nothing was changed.
+func IsUnavailable(err error) bool { return KindOf(err) == Unavailable }
+
+// Unconfirmed is what Observer.Confirm returns when the scope could not be
+// looked at in time: what is known of it is from Since, or from after it.
+type Unconfirmed struct {
+	// Since is when the oldest fact of the scope was last confirmed; zero if
+	// there was no look yet.
+	Since time.Time
+	// Cause is why: the metal-api's error, ErrTooSlow or ErrOverBudget.
+	Cause error
+}
+
+// Error implements error.
+func (u *Unconfirmed) Error() string {
+	if u.Since.IsZero() {
+		return fmt.Sprintf("metal state was never confirmed: %v", u.Cause)
+	}
+	return fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause)
+}
+
+// Unwrap returns the cause.
+func (u *Unconfirmed) Unwrap() error { return u.Cause }
+
+// Causes of an Unconfirmed read that are not the metal-api's fault.
+var (
+	// ErrTooSlow: the look was not finished within the read limit.
+	ErrTooSlow = errors.New("the metal-api has not answered in time")
+	// ErrOverBudget: looking would keep the metal-api busier than it may be.
+	ErrOverBudget = errors.New("looking now would exceed the budget of calls to the metal-api")
+)

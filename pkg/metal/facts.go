@@ -13,10 +13,13 @@ type Machine struct {
 	// State is "", RESERVED or LOCKED.
 	State            string
 	StateDescription string
-	Tags             []string
+	// Tags are sorted: the metal-api's order is random.
+	Tags []string
 	// Events is the provisioning log, newest first; it keeps events of earlier
 	// allocations, so compare with Allocation.Created.
-	Events               []Event
+	Events []Event
+	// LastEventTime moves with every heartbeat; a machine of which nothing else
+	// moved is not reported as changed.
 	LastEventTime        time.Time
 	CrashLoop            bool
 	FailedMachineReclaim bool
@@ -73,15 +76,16 @@ type Network struct {
 	Project         string
 	Partition       string
 	ParentNetworkID string
-	Prefixes        []string
-	VRF             int64
-	NAT             bool
-	PrivateSuper    bool
-	Underlay        bool
-	Shared          bool
-	Labels          map[string]string
-	AvailableIPs    int64
-	UsedIPs         int64
+	// Prefixes are in the metal-api's order, in which they are freed.
+	Prefixes     []string
+	VRF          int64
+	NAT          bool
+	PrivateSuper bool
+	Underlay     bool
+	Shared       bool
+	Labels       map[string]string
+	AvailableIPs int64
+	UsedIPs      int64
 }
 
 // IP is what the metal-api says about an address.
@@ -90,9 +94,17 @@ type IP struct {
 	Name      string
 	Project   string
 	NetworkID string
-	Type      string // ephemeral or static
+	Type      string // TypeEphemeral or TypeStatic
 	Tags      []string
+	// AllocationUUID is new for each allocation of the same address.
+	AllocationUUID string
 }
+
+// The types of an IP. Ephemeral ones end with the machine that holds them.
+const (
+	TypeEphemeral = "ephemeral"
+	TypeStatic    = "static"
+)
 
 // Ref names one piece of metal across all kinds, e.g. as a key of an index.
 type Ref struct {
@@ -110,4 +122,19 @@ const (
 	KindNetwork RefKind = "network"
 	KindIP      RefKind = "ip"
 	KindUID     RefKind = "uid"
+	// KindAllocation is one allocation of a machine, by its UUID: unlike the
+	// machine it never becomes somebody else's.
+	KindAllocation RefKind = "allocation"
+)
+
+// Presence is what is known of whether a piece of metal exists.
+type Presence string
+
+const (
+	// Unseen: no complete look has shown it yet, nor its absence.
+	Unseen Presence = "Unseen"
+	// Present: it was shown, and no two looks agreed that it is gone.
+	Present Presence = "Present"
+	// Gone: two complete looks agreed that the metal-api does not know it.
+	Gone Presence = "Gone"
 )

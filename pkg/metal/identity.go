@@ -1,0 +1,92 @@
+package metal
+
+import (
+	"slices"
+	"strings"
+)
+
+// The identity of an object in metal: machines and IPs carry these as tags
+// "key=value", networks as labels. They are written when allocating.
+const (
+	// TagUID is the uid of the object at the time of the allocation.
+	TagUID = "infrastructure.cluster.x-k8s.io/uid"
+	// TagNamespace and TagName are the object's.
+	TagNamespace = "infrastructure.cluster.x-k8s.io/namespace"
+	TagName      = "infrastructure.cluster.x-k8s.io/name"
+	// TagManagementCluster is the uid of the namespace kube-system.
+	TagManagementCluster = "infrastructure.cluster.x-k8s.io/management-cluster"
+	// TagCluster is metal-stack's own key for a cluster's id.
+	TagCluster = "cluster.metal-stack.io/id"
+	// TagMachine is set by the metal-api on the IPs that a machine holds.
+	TagMachine = "machine.metal-stack.io/id"
+)
+
+// Tag joins a key and a value as the metal-api wants it.
+func Tag(key, value string) string { return key + "=" + value }
+
+// TagValue returns the value of the first tag "key=value".
+func TagValue(tags []string, key string) (value string, found bool) {
+	for _, t := range tags {
+		if k, v, ok := strings.Cut(t, "="); ok && k == key {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// UID is the identity that the machine carries, or "".
+func (m *Machine) UID() string { uid, _ := TagValue(m.Tags, TagUID); return uid }
+
+// UID is the identity that the network carries, or "".
+func (n *Network) UID() string { return n.Labels[TagUID] }
+
+// UID is the identity that the IP carries, or "".
+func (i *IP) UID() string { uid, _ := TagValue(i.Tags, TagUID); return uid }
+
+// Holder is the id of the machine that holds the address, or "".
+func (i *IP) Holder() string { id, _ := TagValue(i.Tags, TagMachine); return id }
+
+// EventPhonedHome is the last provisioning event of an installation.
+const EventPhonedHome = "Phoned Home"
+
+// EventWaiting is the last provisioning event of a machine that can be allocated.
+const EventWaiting = "Waiting"
+
+// LivelinessAlive is the liveliness of a machine that sends events.
+const LivelinessAlive = "Alive"
+
+// InTransition tells whether the machine is allocated and has not phoned home
+// since: the log keeps the events of earlier allocations (README, "A
+// machine's life").
+func (m *Machine) InTransition() bool {
+	if m.Allocation == nil {
+		return false
+	}
+	return !slices.ContainsFunc(m.Events, func(e Event) bool {
+		return e.Event == EventPhonedHome && !e.Time.Before(m.Allocation.Created)
+	})
+}
+
+// Allocatable tells whether the machine may be asked for by its id:
+// unallocated, waiting, alive, neither reserved nor locked. The metal-api
+// itself would hand out any that is unallocated (261, 266, 281, 535).
+func (m *Machine) Allocatable() bool {
+	return m.Allocation == nil && m.State == "" && m.Liveliness == LivelinessAlive &&
+		len(m.Events) > 0 && m.Events[0].Event == EventWaiting
+}
+
+// AllocationUUID is that of the machine's allocation, or "".
+func (m *Machine) AllocationUUID() string {
+	if m.Allocation == nil {
+		return ""
+	}
+	return m.Allocation.UUID
+}
+
+// Project is that of the machine's allocation, or "".
+func (m *Machine) Project() string {
+	if m.Allocation == nil {
+		return ""
+	}
+	return m.Allocation.Project
+}
