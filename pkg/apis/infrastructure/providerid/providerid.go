@@ -1,0 +1,94 @@
+// Package providerid reads and writes the provider IDs of machines.
+//
+// Three spellings are read, one is written: metal://<partition>/<id>, because
+// that is what metal-ccm writes on Nodes, and Cluster API finds the Node of a
+// Machine by comparing the two byte for byte. For the same reason a provider ID
+// that a user wrote is never rewritten.
+package providerid
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+const (
+	// scheme is what metal-ccm uses.
+	scheme = "metal://"
+	// archivedScheme is what cluster-api-provider-metalstack used.
+	archivedScheme = "metalstack://"
+)
+
+// ID is a provider ID that was understood.
+type ID struct {
+	// Partition is empty if the provider ID does not tell it.
+	Partition string
+	// MachineID is the machine's UUID, in lower case.
+	MachineID string
+}
+
+// String spells the ID as the server writes it.
+func (id ID) String() string {
+	return Format(id.Partition, id.MachineID)
+}
+
+// Format spells a provider ID as the server writes it. Without a partition it
+// is metal:///<id>.
+func Format(partition, machineID string) string {
+	return scheme + partition + "/" + machineID
+}
+
+var (
+	errNoScheme = fmt.Errorf("begins with neither %q nor %q; %s", scheme, archivedScheme, forms)
+	errNoID     = fmt.Errorf("has no machine id; %s", forms)
+	errSlashes  = fmt.Errorf("has too many parts; %s", forms)
+	errNoUUID   = errors.New("does not end in a machine's id, which is a UUID in lower case such as 2294c949-88f6-5390-8154-fa53d93a3313")
+)
+
+const forms = "a provider ID is metal://<partition>/<id>, metal:///<id> or metalstack://<id>"
+
+// partitionSyntax is that of a label value, which a partition's id becomes.
+var partitionSyntax = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
+
+// Parse reads a provider ID. An error says what is wrong and what would be
+// right; it leaves it to the caller to quote the provider ID.
+func Parse(providerID string) (ID, error) {
+	if machineID, ok := strings.CutPrefix(providerID, archivedScheme); ok {
+		return parseMachineID("", machineID)
+	}
+	rest, ok := strings.CutPrefix(providerID, scheme)
+	if !ok {
+		return ID{}, errNoScheme
+	}
+	partition, machineID, ok := strings.Cut(rest, "/")
+	if !ok {
+		return ID{}, errNoID
+	}
+	if !partitionSyntax.MatchString(partition) {
+		return ID{}, fmt.Errorf("names %q, which cannot be a partition; %s", partition, forms)
+	}
+	return parseMachineID(partition, machineID)
+}
+
+func parseMachineID(partition, machineID string) (ID, error) {
+	switch {
+	case machineID == "":
+		return ID{}, errNoID
+	case strings.Contains(machineID, "/"):
+		return ID{}, errSlashes
+	case !IsMachineID(machineID):
+		return ID{}, errNoUUID
+	}
+	return ID{Partition: partition, MachineID: machineID}, nil
+}
+
+// IsMachineID tells whether a string can be the id of a machine: a UUID in
+// lower case, in its one spelling of 36 characters. The other spellings of a
+// UUID would be other strings to the metal-api.
+func IsMachineID(s string) bool {
+	parsed, err := uuid.Parse(s)
+	return err == nil && parsed.String() == s
+}

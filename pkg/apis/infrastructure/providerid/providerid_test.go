@@ -1,0 +1,80 @@
+package providerid
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const machine = "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
+
+func TestThreeSpellingsAreRead(t *testing.T) {
+	t.Parallel()
+
+	for providerID, want := range map[string]ID{
+		"metalstack://" + machine:      {MachineID: machine},
+		"metal:///" + machine:          {MachineID: machine},
+		"metal://fra-equ01/" + machine: {Partition: "fra-equ01", MachineID: machine},
+		"metal://vagrant/" + machine:   {Partition: "vagrant", MachineID: machine},
+	} {
+		got, err := Parse(providerID)
+		require.NoError(t, err, providerID)
+		assert.Equal(t, want, got, providerID)
+	}
+}
+
+func TestOneSpellingIsWritten(t *testing.T) {
+	t.Parallel()
+
+	assert.Equal(t, "metal://vagrant/"+machine, Format("vagrant", machine))
+	assert.Equal(t, "metal:///"+machine, ID{MachineID: machine}.String())
+}
+
+func TestErrorsTeach(t *testing.T) {
+	t.Parallel()
+
+	for _, test := range []struct{ name, providerID, want string }{
+		{"nothing", "", "begins with neither"},
+		{"no scheme", machine, "begins with neither"},
+		{"another provider's", "aws:///eu-central-1a/i-0a1b2c", "begins with neither"},
+		{"no id", "metalstack://", "has no machine id"},
+		{"no id, no slash", "metal://vagrant", "has no machine id"},
+		{"no id, slash", "metal://vagrant/", "has no machine id"},
+		{"partition in the archived spelling", "metalstack://vagrant/" + machine, "too many parts"},
+		{"one part too many", "metal://vagrant/rack-1/" + machine, "too many parts"},
+		{"id without dashes", "metal:///" + strings.ReplaceAll(machine, "-", ""), "UUID"},
+		{"id in capitals", "metal:///" + strings.ToUpper(machine), "lower case"},
+		{"id in braces", "metal:///{" + machine + "}", "UUID"},
+		{"hostname", "metalstack://node-1", "UUID"},
+		{"partition with a space", "metal://fra equ/" + machine, "cannot be a partition"},
+		{"partition too long", "metal://" + strings.Repeat("x", 64) + "/" + machine, "cannot be a partition"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse(test.providerID)
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func FuzzWhatIsReadCanBeWrittenAndReadAgain(f *testing.F) {
+	for _, seed := range []string{"metalstack://" + machine, "metal:///" + machine, "metal://vagrant/" + machine, "metal://", "metal://a/b/c", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, providerID string) {
+		id, err := Parse(providerID)
+		if err != nil {
+			assert.Empty(t, id)
+			return
+		}
+		assert.True(t, IsMachineID(id.MachineID))
+		again, err := Parse(id.String())
+		require.NoError(t, err)
+		assert.Equal(t, id, again)
+		if strings.HasPrefix(providerID, scheme) {
+			assert.Equal(t, providerID, id.String(), "the server's own spelling is a fixed point")
+		}
+	})
+}
