@@ -3698,7 +3698,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is how far the server has got. In order: `Pending`: nothing has been asked of the metal-api yet; `Allocating`: a server is being asked for, or has been allocated and sent no event since; `Installing`: the image is being written to its disk; `Booting New Kernel`: it starts what was installed; `Phoned Home`: its operating system is up and reports every minute or so; this is where it stays; `Releasing`: it is being given back; `Released`: it was given back. Besides: `Gone`, when the allocation ended without our doing, and any other provisioning event of the metal-api, such as `PXE Booting`, `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of this allocation.",
+							Description: "phase is how far the server has got. In order: `Pending`: nothing has been asked of the metal-api yet; `Allocating`: a server is being asked for, or has been allocated and sent no event since; `Installing`: the image is being written to its disk; `Booting New Kernel`: it starts what was installed; `Phoned Home`: its operating system is up and reports every minute or so; this is where it stays; `Releasing`: it is being given back; `Released`: it was given back. Besides: `Gone`, when the allocation ended without our doing; `Unknown`, when this server has not looked at the machine since it started; and any other provisioning event of the metal-api, such as `PXE Booting`, `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of this allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6026,7 +6026,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is how far the server has got. In order: `Pending`: nothing has been asked of the metal-api yet; `Allocating`: a server is being asked for, or has been allocated and sent no event since; `Installing`: the image is being written to its disk; `Booting New Kernel`: it starts what was installed; `Phoned Home`: its operating system is up and reports every minute or so; this is where it stays; `Releasing`: it is being given back; `Released`: it was given back. Besides: `Gone`, when the allocation ended without our doing, and any other provisioning event of the metal-api, such as `PXE Booting`, `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of this allocation.",
+							Description: "phase is how far the server has got. In order: `Pending`: nothing has been asked of the metal-api yet; `Allocating`: a server is being asked for, or has been allocated and sent no event since; `Installing`: the image is being written to its disk; `Booting New Kernel`: it starts what was installed; `Phoned Home`: its operating system is up and reports every minute or so; this is where it stays; `Releasing`: it is being given back; `Released`: it was given back. Besides: `Gone`, when the allocation ended without our doing; `Unknown`, when this server has not looked at the machine since it started; and any other provisioning event of the metal-api, such as `PXE Booting`, `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of this allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

@@ -32,6 +32,11 @@ const (
 	// ReasonUnreachable: its liveliness is Unknown or Dead, it has not been heard
 	// of for minutes.
 	ReasonUnreachable = "Unreachable"
+	// ReasonFailedReclaim: an earlier release of the machine did not finish, so it
+	// may still run what it ran before.
+	ReasonFailedReclaim = "FailedReclaim"
+	// ReasonUnseen: the server has not looked at the metal since it started.
+	ReasonUnseen = "Unseen"
 	// ReasonAllocationGone: the allocation ended without our doing. The server is
 	// not ours any more, and a MachineHealthCheck may replace the machine.
 	ReasonAllocationGone = "AllocationGone"

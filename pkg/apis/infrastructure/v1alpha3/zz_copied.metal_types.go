@@ -66,7 +66,8 @@ type Metal struct {
 	// this is where it stays;
 	// `Releasing`: it is being given back;
 	// `Released`: it was given back.
-	// Besides: `Gone`, when the allocation ended without our doing, and any
+	// Besides: `Gone`, when the allocation ended without our doing; `Unknown`,
+	// when this server has not looked at the machine since it started; and any
 	// other provisioning event of the metal-api, such as `PXE Booting`,
 	// `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of
 	// this allocation.

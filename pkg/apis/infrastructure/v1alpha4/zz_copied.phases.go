@@ -15,6 +15,8 @@ const (
 	PhaseReleased = "Released"
 	// PhaseGone: the allocation ended without our doing.
 	PhaseGone = "Gone"
+	// PhaseUnknown: the server has not looked at the metal since it started.
+	PhaseUnknown = "Unknown"
 )
 
 // PhasePhonedHome is the provisioning event that a machine's way ends with: its
