@@ -6,7 +6,11 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 )
+
+// MaxKeyBytes is how long a key may be.
+const MaxKeyBytes = 512
 
 // Record is one entry.
 type Record struct {
@@ -42,4 +46,12 @@ type Ledger interface {
 	Update(ctx context.Context, key, version string, value []byte) (newVersion string, err error)
 	// Delete removes a record that is at version.
 	Delete(ctx context.Context, key, version string) error
+}
+
+// CheckKey returns an error if key is none that a ledger takes.
+func CheckKey(key string) error {
+	if key == "" || len(key) > MaxKeyBytes {
+		return fmt.Errorf("the key of a record has 1 to %d bytes, this has %d: %.60q", MaxKeyBytes, len(key), key)
+	}
+	return nil
 }

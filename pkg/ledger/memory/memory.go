@@ -1,0 +1,105 @@
+// Package memory is a ledger for tests: it keeps records in memory, and what
+// it acknowledged does not survive the process. It must never be offered to
+// users.
+package memory
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sort"
+	"strconv"
+	"sync"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+// Ledger keeps records in memory.
+type Ledger struct {
+	mu      sync.Mutex
+	records map[string]ledger.Record
+	last    uint64 // the version given out last, over all keys
+}
+
+var _ ledger.Ledger = &Ledger{}
+
+// New returns an empty ledger.
+func New() *Ledger {
+	return &Ledger{records: map[string]ledger.Record{}}
+}
+
+// List implements ledger.Ledger.
+func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]ledger.Record, 0, len(l.records))
+	for _, r := range l.records {
+		r.Value = bytes.Clone(r.Value)
+		list = append(list, r)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Key < list[j].Key })
+	return list, nil
+}
+
+// Create implements ledger.Ledger.
+func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, error) {
+	if err := ledger.CheckKey(key); err != nil {
+		return "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, found := l.records[key]; found {
+		return "", fmt.Errorf("create %s: %w", key, ledger.ErrExists)
+	}
+	return l.put(key, value), nil
+}
+
+// Update implements ledger.Ledger.
+func (l *Ledger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.check(key, version); err != nil {
+		return "", fmt.Errorf("update %s: %w", key, err)
+	}
+	return l.put(key, value), nil
+}
+
+// Delete implements ledger.Ledger.
+func (l *Ledger) Delete(ctx context.Context, key, version string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.check(key, version); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	delete(l.records, key)
+	return nil
+}
+
+func (l *Ledger) check(key, version string) error {
+	switch r, found := l.records[key]; {
+	case !found:
+		return ledger.ErrNotFound
+	case r.Version != version:
+		return ledger.ErrConflict
+	}
+	return nil
+}
+
+func (l *Ledger) put(key string, value []byte) string {
+	l.last++
+	version := strconv.FormatUint(l.last, 10)
+	l.records[key] = ledger.Record{Key: key, Value: bytes.Clone(value), Version: version}
+	return version
+}
