@@ -32,12 +32,12 @@ type ID struct {
 
 // String spells the ID as the server writes it.
 func (id ID) String() string {
-	return Format(id.Partition, id.MachineID)
+	return New(id.Partition, id.MachineID)
 }
 
-// Format spells a provider ID as the server writes it. Without a partition it
+// New spells a provider ID as the server writes it. Without a partition it
 // is metal:///<id>.
-func Format(partition, machineID string) string {
+func New(partition, machineID string) string {
 	return scheme + partition + "/" + machineID
 }
 

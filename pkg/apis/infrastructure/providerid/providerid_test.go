@@ -28,7 +28,7 @@ func TestThreeSpellingsAreRead(t *testing.T) {
 func TestOneSpellingIsWritten(t *testing.T) {
 	t.Parallel()
 
-	assert.Equal(t, "metal://vagrant/"+machine, Format("vagrant", machine))
+	assert.Equal(t, "metal://vagrant/"+machine, New("vagrant", machine))
 	assert.Equal(t, "metal:///"+machine, ID{MachineID: machine}.String())
 }
 
