@@ -1,0 +1,151 @@
+package projection
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// clusters joins clusters with their private network and their address.
+type clusters struct{ Source }
+
+// Refs implements storage.Joiner.
+func (j *clusters) Refs(record runtime.Object) []metal.Ref {
+	c, ok := record.(*infrastructure.MetalStackCluster)
+	if !ok || c.Status.Allocation == nil {
+		return nil
+	}
+	var refs []metal.Ref
+	if id := c.Status.Allocation.NetworkID; id != "" {
+		refs = append(refs, metal.Ref{Kind: metal.KindNetwork, ID: id})
+	}
+	if address := c.Status.Allocation.IPAddress; address != "" {
+		refs = append(refs, metal.Ref{Kind: metal.KindIP, ID: address})
+	}
+	return refs
+}
+
+// Discovered implements storage.Joiner: a network alone is no cluster.
+func (j *clusters) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+
+// Strip implements storage.Joiner.
+func (j *clusters) Strip(obj runtime.Object) {
+	c, ok := obj.(*infrastructure.MetalStackCluster)
+	if !ok {
+		return
+	}
+	c.Status.Ready = false
+	c.Status.FailureDomains = nil
+	c.Status.Network = nil
+	c.Status.ControlPlaneIP = nil
+	c.Status.Conditions = withoutReady(c.Status.Conditions)
+}
+
+// Project implements storage.Joiner.
+func (j *clusters) Project(record, previous runtime.Object) runtime.Object {
+	obj := record.DeepCopyObject()
+	c, ok := obj.(*infrastructure.MetalStackCluster)
+	if !ok {
+		return obj
+	}
+	j.Strip(c)
+	shown, _ := previous.(*infrastructure.MetalStackCluster)
+	var before *metav1.Condition
+	if shown != nil && shown.UID == c.UID {
+		before = meta.FindStatusCondition(shown.Status.Conditions, infrastructure.ConditionReady)
+	} else {
+		shown = nil
+	}
+	if c.Spec.Partition != "" {
+		controlPlane := true
+		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: c.Spec.Partition, ControlPlane: &controlPlane}}
+	}
+	j.fill(c, shown)
+	v := j.verdict(c, before)
+	c.Status.Ready = v.ready()
+	c.Status.Conditions = withReady(c.Status.Conditions, v.condition(before, c.Generation, j.Clock.Now))
+	return c
+}
+
+// fill fills in what is seen of network and address; of what was not looked
+// at, what was shown.
+func (j *clusters) fill(c, shown *infrastructure.MetalStackCluster) {
+	a := c.Status.Allocation
+	if a == nil {
+		return
+	}
+	if a.NetworkID != "" {
+		switch n, presence := j.Facts.Network(a.NetworkID); {
+		case presence == metal.Present:
+			c.Status.Network = &infrastructure.ClusterNetwork{
+				ID: n.ID, Prefixes: slices.Sorted(slices.Values(n.Prefixes)), VRF: n.VRF,
+				AvailableIPs: n.AvailableIPs, UsedIPs: n.UsedIPs,
+			}
+		case presence == metal.Unseen && shown != nil && shown.Status.Network != nil && shown.Status.Network.ID == a.NetworkID:
+			c.Status.Network = shown.Status.Network.DeepCopy()
+		}
+	}
+	if a.IPAddress != "" {
+		switch ip, presence := j.Facts.IP(a.IPAddress); {
+		case presence == metal.Present:
+			c.Status.ControlPlaneIP = &infrastructure.ClusterIP{Address: ip.Address, Type: ip.Type, NetworkID: ip.NetworkID}
+		case presence == metal.Unseen && shown != nil && shown.Status.ControlPlaneIP != nil && shown.Status.ControlPlaneIP.Address == a.IPAddress:
+			c.Status.ControlPlaneIP = shown.Status.ControlPlaneIP.DeepCopy()
+		}
+	}
+}
+
+// verdict is whether network and address are there.
+func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.Condition) verdict {
+	a := c.Status.Allocation
+	if a == nil || a.Phase == "" {
+		return notAllocated(c.CreationTimestamp.Time, c.Status.Conditions)
+	}
+	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}
+	switch a.Phase {
+	case infrastructure.AllocationAllocating:
+		v.since = c.CreationTimestamp.Time
+		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for the private network and the control plane address."
+		return v
+	case infrastructure.AllocationReleasing:
+		v.reason, v.message = infrastructure.ReasonReleasing, "Network and address are being given back to the metal-api."
+		return v
+	case infrastructure.AllocationReleased:
+		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were given back to the metal-api."
+		return v
+	}
+	network, address := metal.Present, metal.Present
+	if a.NetworkID != "" {
+		_, network = j.Facts.Network(a.NetworkID)
+	}
+	if a.IPAddress != "" {
+		_, address = j.Facts.IP(a.IPAddress)
+	}
+	switch {
+	case network == metal.Gone:
+		return verdict{
+			status: metav1.ConditionFalse, reason: infrastructure.ReasonNetworkGone,
+			message: fmt.Sprintf("The metal-api does not know the private network %s any more.", a.NetworkID),
+		}
+	case address == metal.Gone:
+		return verdict{
+			status: metav1.ConditionFalse, reason: infrastructure.ReasonAddressGone,
+			message: fmt.Sprintf("The metal-api does not know the control plane address %s any more.", a.IPAddress),
+		}
+	case network == metal.Unseen || address == metal.Unseen:
+		// Not having looked proves nothing.
+		if before != nil {
+			return verdict{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}
+		}
+		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonUnseen, "The server has not looked at network and address yet."
+		return v
+	}
+	v.status, v.reason, v.message = metav1.ConditionTrue, infrastructure.ReasonAvailable, "The private network and the control plane address are there."
+	return v
+}

@@ -1,0 +1,76 @@
+package projection
+
+import (
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// discoveredSpace is the name space of the uids of discovered objects.
+var discoveredSpace = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c11")
+
+// Discovered implements storage.Joiner. What claims a machine is a record of
+// its very allocation, or one whose own allocation is under way and whose
+// identity the machine carries; not a record that names the machine's id: that
+// machine may have been given to somebody else since.
+func (j *servers) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
+	if ref.Kind != metal.KindMachine {
+		return nil, nil
+	}
+	m, presence := j.Facts.Machine(ref.ID)
+	if presence != metal.Present || m.Allocation == nil || m.Allocation.Role != j.role {
+		return nil, nil
+	}
+	namespace, bound := j.Bindings.Namespace(m.Allocation.Project)
+	if !bound {
+		return nil, nil
+	}
+	claims := []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}
+	if uid := m.UID(); uid != "" {
+		claims = append(claims, metal.Ref{Kind: metal.KindUID, ID: uid})
+	}
+	return j.discovered(m, namespace), claims
+}
+
+func (j *servers) discovered(m *metal.Machine, namespace string) runtime.Object {
+	a := m.Allocation
+	created := seconds(a.Created)
+	if created == nil {
+		created = &metav1.Time{}
+	}
+	objectMeta := metav1.ObjectMeta{
+		Name: m.ID, Namespace: namespace, CreationTimestamp: *created, Generation: 1,
+		// Another allocation of the same machine is another object.
+		UID: types.UID(uuid.NewSHA1(discoveredSpace, []byte(j.role+"/"+m.ID+"/"+a.UUID)).String()),
+	}
+	v := liveVerdict(m, created.Time)
+	status := infrastructure.MetalStackMachineStatus{
+		Ready:         v.ready(),
+		Addresses:     Addresses(m),
+		FailureDomain: m.Partition,
+		Conditions:    []metav1.Condition{v.condition(nil, objectMeta.Generation, j.Clock.Now)},
+		Metal:         Metal(m, false),
+	}
+	id := providerid.Format(m.Partition, m.ID)
+	if j.role == metal.RoleFirewall {
+		return &infrastructure.MetalStackFirewall{
+			ObjectMeta: objectMeta,
+			Spec: infrastructure.MetalStackFirewallSpec{
+				Image: a.Image, MachineType: m.Size, Partition: m.Partition, ProviderID: id,
+			},
+			Status: infrastructure.MetalStackFirewallStatus(status),
+		}
+	}
+	return &infrastructure.MetalStackMachine{
+		ObjectMeta: objectMeta,
+		Spec: infrastructure.MetalStackMachineSpec{
+			Image: a.Image, MachineType: m.Size, Partition: m.Partition, ProviderID: id, Tags: status.Metal.Tags,
+		},
+		Status: status,
+	}
+}

@@ -1,0 +1,143 @@
+package projection
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// eventAlive is a sign of life and no step.
+const eventAlive = "Alive"
+
+// Metal returns the live half of a machine that is allocated.
+func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
+	live := &infrastructure.Metal{
+		MachineID:            m.ID,
+		Managed:              managed,
+		Partition:            m.Partition,
+		Rack:                 m.Rack,
+		Size:                 m.Size,
+		Phase:                Phase(m),
+		Liveliness:           m.Liveliness,
+		CrashLoop:            m.CrashLoop,
+		FailedMachineReclaim: m.FailedMachineReclaim,
+		Locked:               m.State == "LOCKED",
+		Tags:                 slices.Clone(m.Tags),
+	}
+	slices.Sort(live.Tags)
+	if a := m.Allocation; a != nil {
+		live.AllocationUUID = a.UUID
+		live.Project = a.Project
+		live.Image = a.Image
+		live.Hostname = a.Hostname
+		live.AllocationTime = seconds(a.Created)
+		for _, n := range inOrder(a.Networks) {
+			live.Networks = append(live.Networks, infrastructure.MetalNetwork{
+				ID: n.NetworkID, IPs: n.IPs, Prefixes: n.Prefixes, ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private,
+			})
+		}
+	}
+	if events := eventsOfAllocation(m); len(events) > 0 {
+		live.LastEvent = &infrastructure.MetalEvent{
+			Event:   events[0].Event,
+			Message: events[0].Message,
+			// Not the time of the last sign of life: that moves every minute
+			// of every machine, and would be an event to every watcher.
+			Time: seconds(events[0].Time),
+		}
+	}
+	return live
+}
+
+// Phase is how far the machine has got in the allocation that it is in now.
+func Phase(m *metal.Machine) string {
+	if events := eventsOfAllocation(m); len(events) > 0 {
+		return events[0].Event
+	}
+	return infrastructure.PhaseAllocating
+}
+
+// eventsOfAllocation returns the steps that the machine took since it was
+// allocated, newest first. The log of the metal-api keeps those of earlier
+// allocations: an old `Phoned Home` lies below the last `Waiting`.
+func eventsOfAllocation(m *metal.Machine) []metal.Event {
+	if m.Allocation == nil {
+		return nil
+	}
+	// The answer of the allocate call carries nanoseconds, and every later
+	// read milliseconds.
+	created := m.Allocation.Created.Truncate(time.Millisecond)
+	var events []metal.Event
+	for _, e := range m.Events {
+		if !e.Time.Before(created) && e.Event != eventAlive {
+			events = append(events, e)
+		}
+	}
+	slices.SortStableFunc(events, func(a, b metal.Event) int { return b.Time.Compare(a.Time) })
+	return events
+}
+
+// Addresses returns a machine's addresses in Cluster API's terms: private
+// networks are internal, all others external, and the underlay, which carries
+// the fabric's own traffic, is none.
+func Addresses(m *metal.Machine) []infrastructure.MachineAddress {
+	a := m.Allocation
+	if a == nil {
+		return nil
+	}
+	var addresses []infrastructure.MachineAddress
+	if a.Hostname != "" {
+		addresses = append(addresses,
+			infrastructure.MachineAddress{Type: infrastructure.MachineHostName, Address: a.Hostname},
+			infrastructure.MachineAddress{Type: infrastructure.MachineInternalDNS, Address: a.Hostname})
+	}
+	for _, kind := range []infrastructure.MachineAddressType{infrastructure.MachineInternalIP, infrastructure.MachineExternalIP} {
+		for _, n := range inOrder(a.Networks) {
+			if n.Underlay || n.Private != (kind == infrastructure.MachineInternalIP) {
+				continue
+			}
+			for _, ip := range n.IPs {
+				addresses = append(addresses, infrastructure.MachineAddress{Type: kind, Address: ip})
+			}
+		}
+	}
+	return addresses
+}
+
+// inOrder returns networks by id and their addresses IPv4 first: the metal-api
+// gives both in random order, and each order would be an event to every watcher.
+func inOrder(networks []metal.MachineNetwork) []metal.MachineNetwork {
+	ordered := slices.Clone(networks)
+	slices.SortFunc(ordered, func(a, b metal.MachineNetwork) int { return cmp.Compare(a.NetworkID, b.NetworkID) })
+	for i := range ordered {
+		ordered[i].IPs = slices.Clone(ordered[i].IPs)
+		slices.SortFunc(ordered[i].IPs, compareAddresses)
+		ordered[i].Prefixes = slices.Clone(ordered[i].Prefixes)
+		slices.Sort(ordered[i].Prefixes)
+	}
+	return ordered
+}
+
+func compareAddresses(a, b string) int {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	if errX != nil || errY != nil {
+		return cmp.Compare(a, b)
+	}
+	return x.Compare(y)
+}
+
+// seconds is t as it is after it was written to JSON and read again.
+func seconds(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	s := metav1.NewTime(t.UTC().Truncate(time.Second))
+	return &s
+}

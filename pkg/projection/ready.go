@@ -1,0 +1,114 @@
+package projection
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// OwnConditions are the types of condition that are computed live: controllers
+// cannot set them, and they are not recorded.
+var OwnConditions = []string{infrastructure.ConditionReady}
+
+// verdict is whether an object is ready, and why.
+type verdict struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+	// since dates the status by something in the record or in metal, so that a
+	// restart does not change it; zero if nothing dates it.
+	since time.Time
+}
+
+func (v verdict) ready() bool { return v.status == metav1.ConditionTrue }
+
+// condition is the verdict as a condition. While the status stays the same,
+// the time of its last transition does; it never goes back.
+func (v verdict) condition(previous *metav1.Condition, generation int64, now func() time.Time) metav1.Condition {
+	c := metav1.Condition{
+		Type: infrastructure.ConditionReady, Status: v.status, Reason: v.reason, Message: v.message,
+		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
+	}
+	switch {
+	case previous == nil:
+	case previous.Status == v.status:
+		c.LastTransitionTime = previous.LastTransitionTime
+	case v.since.IsZero():
+		c.LastTransitionTime = metav1.NewTime(now().UTC().Truncate(time.Second))
+	case c.LastTransitionTime.Before(&previous.LastTransitionTime):
+		c.LastTransitionTime = previous.LastTransitionTime
+	}
+	return c
+}
+
+// withReady puts the Ready condition first; the recorded ones keep their order.
+func withReady(conditions []metav1.Condition, ready metav1.Condition) []metav1.Condition {
+	return append([]metav1.Condition{ready}, withoutReady(conditions)...)
+}
+
+func withoutReady(conditions []metav1.Condition) []metav1.Condition {
+	kept := slices.DeleteFunc(slices.Clone(conditions), func(c metav1.Condition) bool {
+		return slices.Contains(OwnConditions, c.Type)
+	})
+	if len(kept) == 0 {
+		return nil
+	}
+	return kept
+}
+
+// notAllocated is the verdict about a claim; a refusal is told here too,
+// because this is the condition that Cluster API shows.
+func notAllocated(created time.Time, conditions []metav1.Condition) verdict {
+	v := verdict{
+		status: metav1.ConditionFalse, reason: infrastructure.ReasonNotAllocated, since: created,
+		message: "Nothing has been allocated yet: the controller asks for it once everything that it needs is there; see the condition Allocated.",
+	}
+	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status != metav1.ConditionTrue && c.Message != "" {
+		v.reason, v.message = c.Reason, c.Message
+	}
+	return v
+}
+
+// liveVerdict is the verdict about a machine that is allocated to its object.
+func liveVerdict(m *metal.Machine, created time.Time) verdict {
+	events := eventsOfAllocation(m)
+	home := slices.IndexFunc(events, func(e metal.Event) bool { return e.Event == metal.EventPhonedHome })
+	v := verdict{status: metav1.ConditionFalse, since: created}
+	// Not ready since the first step after the last `Phoned Home`.
+	if home > 0 {
+		v.since = events[home-1].Time
+	}
+	switch {
+	case m.CrashLoop:
+		v.reason = infrastructure.ReasonCrashLoop
+		v.message = fmt.Sprintf("The machine comes back to %q over and over: look at its console (metalctl machine console %s).", Phase(m), m.ID)
+	case m.FailedMachineReclaim:
+		v.reason = infrastructure.ReasonFailedReclaim
+		v.message = "The metal-api reports that an earlier release of the machine did not finish: it may still run what it ran before."
+	case home < 0:
+		v.reason = infrastructure.ReasonProvisioning
+		v.message = fmt.Sprintf("The machine is allocated, is at %q and has not phoned home yet.", Phase(m))
+	case home > 0:
+		v.reason = infrastructure.ReasonProvisioning
+		v.message = fmt.Sprintf("The machine had phoned home, is at %q now and has not phoned home again yet.", Phase(m))
+	case m.Liveliness == infrastructure.LivelinessDead, m.Liveliness == infrastructure.LivelinessUnknown:
+		v.reason = infrastructure.ReasonUnreachable
+		v.since = m.LastEventTime
+		if m.Liveliness == infrastructure.LivelinessUnknown {
+			v.status = metav1.ConditionUnknown
+		}
+		v.message = fmt.Sprintf("The metal-api has not heard of the machine since %s: its liveliness is %s.", m.LastEventTime.UTC().Format(time.RFC3339), m.Liveliness)
+	default:
+		v = verdict{
+			status: metav1.ConditionTrue, reason: infrastructure.ReasonPhonedHome, since: events[0].Time,
+			message: "The machine has phoned home and is alive.",
+		}
+	}
+	return v
+}

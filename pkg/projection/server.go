@@ -1,0 +1,230 @@
+package projection
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// servers joins machines or firewalls: both stand for one server.
+type servers struct {
+	Source
+	role string
+}
+
+// server is what machines and firewalls have in common; status is the
+// object's own, not a copy.
+type server struct {
+	meta       *metav1.ObjectMeta
+	partition  string
+	providerID string
+	status     *infrastructure.MetalStackMachineStatus
+}
+
+// serverOf returns nil for an object that is neither, or no object.
+func serverOf(obj runtime.Object) *server {
+	switch o := obj.(type) {
+	case *infrastructure.MetalStackMachine:
+		if o != nil {
+			return &server{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, &o.Status}
+		}
+	case *infrastructure.MetalStackFirewall:
+		if o != nil {
+			return &server{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, (*infrastructure.MetalStackMachineStatus)(&o.Status)}
+		}
+	}
+	return nil
+}
+
+// Refs implements storage.Joiner. A claim refs nothing, whatever provider ID
+// it names: or it could hide somebody else's machine by naming it.
+func (j *servers) Refs(record runtime.Object) []metal.Ref {
+	s := serverOf(record)
+	if s == nil || s.status.Allocation == nil {
+		return nil
+	}
+	a := s.status.Allocation
+	var refs []metal.Ref
+	if a.Phase == infrastructure.AllocationAllocated || a.Phase == infrastructure.AllocationReleasing {
+		if a.MachineID != "" {
+			refs = append(refs, metal.Ref{Kind: metal.KindMachine, ID: a.MachineID})
+		}
+		if a.AllocationUUID != "" {
+			refs = append(refs, metal.Ref{Kind: metal.KindAllocation, ID: a.AllocationUUID})
+		}
+	}
+	if a.Phase == infrastructure.AllocationAllocating || a.Phase == infrastructure.AllocationReleasing {
+		refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: string(a.UID)})
+	}
+	return refs
+}
+
+// Strip implements storage.Joiner.
+func (j *servers) Strip(obj runtime.Object) {
+	s := serverOf(obj)
+	if s == nil {
+		return
+	}
+	s.status.Ready = false
+	s.status.Addresses = nil
+	s.status.FailureDomain = ""
+	s.status.Metal = nil
+	s.status.Conditions = withoutReady(s.status.Conditions)
+}
+
+// Project implements storage.Joiner.
+func (j *servers) Project(record, previous runtime.Object) runtime.Object {
+	obj := record.DeepCopyObject()
+	s := serverOf(obj)
+	if s == nil {
+		return obj
+	}
+	j.Strip(obj)
+	shown := serverOf(previous)
+	if shown != nil && shown.meta.UID != s.meta.UID {
+		shown = nil
+	}
+	v := j.fill(s, shown)
+	var before *metav1.Condition
+	if shown != nil {
+		before = meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady)
+	}
+	s.status.Ready = v.ready()
+	s.status.Conditions = withReady(s.status.Conditions, v.condition(before, s.meta.Generation, j.Clock.Now))
+	return obj
+}
+
+// fill fills in everything but Ready, about which it returns a verdict.
+func (j *servers) fill(s, shown *server) verdict {
+	a := s.status.Allocation
+	if a == nil || a.Phase == "" {
+		s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
+		return notAllocated(s.meta.CreationTimestamp.Time, s.status.Conditions)
+	}
+	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}
+	switch a.Phase {
+	case infrastructure.AllocationAllocating:
+		if m := j.underWay(s, a); m != nil {
+			s.show(m)
+		}
+		s.showPhase(a, infrastructure.PhaseAllocating)
+		v.since = s.meta.CreationTimestamp.Time
+		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for a machine."
+		return v
+	case infrastructure.AllocationReleasing:
+		if m, presence := j.Facts.Machine(a.MachineID); presence == metal.Present && holds(m, a) {
+			s.show(m)
+		}
+		s.showPhase(a, infrastructure.PhaseReleasing)
+		v.reason, v.message = infrastructure.ReasonReleasing, "The machine is being given back to the metal-api."
+		return v
+	case infrastructure.AllocationReleased:
+		s.showPhase(a, infrastructure.PhaseReleased)
+		v.reason, v.message = infrastructure.ReasonReleased, "The machine was given back to the metal-api."
+		return v
+	default:
+		return j.fillAllocated(s, shown, a)
+	}
+}
+
+func (j *servers) fillAllocated(s, shown *server, a *infrastructure.MachineAllocation) verdict {
+	m, presence := j.Facts.Machine(a.MachineID)
+	switch {
+	case presence == metal.Present && holds(m, a):
+		s.show(m)
+		return liveVerdict(m, s.meta.CreationTimestamp.Time)
+	case presence == metal.Unseen:
+		return unseen(s, shown, a)
+	}
+	s.showPhase(a, infrastructure.PhaseGone)
+	s.status.FailureDomain = s.partitionAsked()
+	v := verdict{status: metav1.ConditionFalse, reason: infrastructure.ReasonAllocationGone}
+	switch {
+	case presence == metal.Gone || m == nil:
+		v.message = fmt.Sprintf("The metal-api does not know machine %s any more.", a.MachineID)
+	case m.Allocation == nil:
+		v.since = m.Changed
+		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by somebody else; the machine is nobody's now.", a.AllocationUUID, a.MachineID)
+	default:
+		v.since = m.Allocation.Created
+		// Whose it is now may be none of this tenant's business.
+		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by somebody else; the machine has been allocated anew since.", a.AllocationUUID, a.MachineID)
+	}
+	return v
+}
+
+// unseen keeps showing what was shown: not having looked proves nothing.
+func unseen(s, shown *server, a *infrastructure.MachineAllocation) verdict {
+	if shown != nil && shown.status.Metal != nil && shown.status.Metal.AllocationUUID == a.AllocationUUID {
+		if c := meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady); c != nil {
+			was := shown.status.DeepCopy()
+			s.status.Metal, s.status.Addresses, s.status.FailureDomain = was.Metal, was.Addresses, was.FailureDomain
+			return verdict{status: c.Status, reason: c.Reason, message: c.Message, since: c.LastTransitionTime.Time}
+		}
+	}
+	s.showPhase(a, infrastructure.PhaseUnknown)
+	s.status.FailureDomain = s.partitionAsked()
+	return verdict{
+		status: metav1.ConditionUnknown, reason: infrastructure.ReasonUnseen, since: timeOf(a.StartTime),
+		message: fmt.Sprintf("The server has not looked at machine %s yet.", a.MachineID),
+	}
+}
+
+// underWay returns the machine that an allocation under way has got already.
+func (j *servers) underWay(s *server, a *infrastructure.MachineAllocation) *metal.Machine {
+	project, bound := j.Bindings.Project(s.meta.Namespace)
+	if !bound || a.UID == "" {
+		return nil
+	}
+	for _, m := range j.Facts.MachinesByUID(string(a.UID)) {
+		// Anybody can write a tag in a project of theirs.
+		if m.Allocation != nil && m.Allocation.Project == project && m.Allocation.Role == j.role {
+			return m
+		}
+	}
+	return nil
+}
+
+func (s *server) show(m *metal.Machine) {
+	s.status.Metal = Metal(m, true)
+	s.status.Addresses = Addresses(m)
+	s.status.FailureDomain = m.Partition
+}
+
+// showPhase overrides the phase, and names the metal if nothing is known of it.
+func (s *server) showPhase(a *infrastructure.MachineAllocation, phase string) {
+	if s.status.Metal == nil {
+		s.status.Metal = &infrastructure.Metal{MachineID: a.MachineID, AllocationUUID: a.AllocationUUID, Managed: true}
+	}
+	s.status.Metal.Phase = phase
+}
+
+// partitionAsked is the partition after the spec, for metal that is not seen.
+func (s *server) partitionAsked() string {
+	if s.partition != "" {
+		return s.partition
+	}
+	if id, err := providerid.Parse(s.providerID); err == nil {
+		return id.Partition
+	}
+	return ""
+}
+
+// holds is true if m is in the very allocation that is recorded.
+func holds(m *metal.Machine, a *infrastructure.MachineAllocation) bool {
+	return m != nil && m.Allocation != nil && m.Allocation.UUID == a.AllocationUUID
+}
+
+func timeOf(t *metav1.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.Time
+}
