@@ -1,0 +1,105 @@
+package allocation
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+// Records are the objects of one resource.
+type Records[T runtime.Object] interface {
+	// Get returns the object as it is shown; it is not modified.
+	Get(ctx context.Context, namespace, name string) (T, error)
+	// Update changes the record by compare-and-swap: change gets the object as
+	// it is now and modifies it; it is called again if somebody else was
+	// faster. An error of change ends the update and is returned as it is. Any
+	// other error but NotFound leaves it open whether the change was recorded.
+	Update(ctx context.Context, namespace, name string, change func(T) error) (T, error)
+	// List returns the objects of all namespaces that have a record; they are
+	// not modified.
+	List(ctx context.Context) ([]T, error)
+}
+
+// Metal is what the protocol asks of the metal-api; *metal.Client does it. Its
+// writes do not end with their context.
+type Metal interface {
+	FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error)
+	AllocateMachine(ctx context.Context, r metal.MachineRequest) (*metal.Machine, error)
+	AllocateFirewall(ctx context.Context, r metal.FirewallRequest) (*metal.Machine, error)
+	FreeMachine(ctx context.Context, id string) (*metal.Machine, error)
+	FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error)
+	AllocateNetwork(ctx context.Context, r metal.NetworkRequest) (*metal.Network, error)
+	FreeNetwork(ctx context.Context, id string) (*metal.Network, error)
+	FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error)
+	AllocateIP(ctx context.Context, r metal.IPRequest) (*metal.IP, error)
+	FreeIP(ctx context.Context, address string) (*metal.IP, error)
+}
+
+// Observer is what the protocol tells the observation of metal, and asks of
+// it; *metal.Observer does it. Nothing dangerous is decided by what it answers.
+type Observer interface {
+	// MachinesByUID returns the allocated machines that carry the identity.
+	MachinesByUID(uid string) []*metal.Machine
+	LearnMachine(m *metal.Machine)
+	LearnNetwork(n *metal.Network)
+	LearnIP(i *metal.IP)
+	LearnFreed(ref metal.Ref)
+}
+
+// Options say what a Protocol works with.
+type Options struct {
+	Machines  Records[*infrastructure.MetalStackMachine]
+	Firewalls Records[*infrastructure.MetalStackFirewall]
+	Clusters  Records[*infrastructure.MetalStackCluster]
+	Metal     Metal
+	Observer  Observer
+	Bindings  tenancy.Bindings
+	// ManagementCluster is the uid of the namespace kube-system, or, without
+	// Kubernetes around, an id that the server made for itself and kept.
+	ManagementCluster string
+	// Clock is the source of time; default the real one.
+	Clock clock.WithTicker
+	// Timing is how long things may take; zero fields get DefaultTiming's.
+	Timing Timing
+}
+
+// Timing is how long things may take.
+type Timing struct {
+	// Begin is the longest time between recording an attempt and making its
+	// call: a process that was stopped in between for longer starts over.
+	Begin time.Duration
+	// Call is the longest that a client waits for the answer of a write.
+	Call time.Duration
+	// Lost is the longest that the metal-api works on a call after its client
+	// went away.
+	Lost time.Duration
+	// Look is the pause between looks for the outcome of a call.
+	Look time.Duration
+	// Backoff is the pause after the first refusal; it doubles up to
+	// MaxBackoff.
+	Backoff, MaxBackoff time.Duration
+	// Settle is the pause between seeing a network's last address gone and
+	// freeing the network.
+	Settle time.Duration
+}
+
+// DefaultTiming is for a real metal-api.
+var DefaultTiming = Timing{
+	Begin: 30 * time.Second,
+	Call:  metal.DefaultTimeouts.Allocate,
+	// A cancelled allocate was seen at work for up to 40 s, behind a lock that
+	// is waited for 10 s (metal-api/README.md, "Not transactional" 1); twice that.
+	Lost: 100 * time.Second,
+	Look: 2 * time.Second,
+	// One failure is harmless, six in a row took the addresses of the next
+	// success (501); at this pace a clean-up is over before the next attempt.
+	Backoff: 10 * time.Second, MaxBackoff: 5 * time.Minute,
+	// The metal-api returns a freed machine's addresses within 0.4 s (541).
+	Settle: 2 * time.Second,
+}
