@@ -1,0 +1,88 @@
+// Command metalstack-controller-manager is the companion of
+// metalstack-apiserver: it asks for metal when its time has come, and gives it
+// back when an object is deleted. It talks to the Kubernetes API alone.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/cli"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/controller"
+)
+
+type options struct {
+	kubeconfig  string
+	metricsBind string
+	healthBind  string
+	controller  controller.Options
+	logging     *logsapi.LoggingConfiguration
+}
+
+func main() {
+	os.Exit(cli.Run(newCommand()))
+}
+
+func newCommand() *cobra.Command {
+	o := &options{logging: logsapi.NewLoggingConfiguration()}
+	command := &cobra.Command{
+		Use:   "metalstack-controller-manager",
+		Short: "Allocates and releases metal for MetalStackClusters, -Machines and -Firewalls",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			logs.InitLogs()
+			if err := logsapi.ValidateAndApply(o.logging, nil); err != nil {
+				return err
+			}
+			return o.run()
+		},
+		SilenceUsage: true,
+	}
+	flags := command.Flags()
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API; empty: from within the cluster")
+	flags.StringVar(&o.metricsBind, "metrics-bind-address", "0", "address of /metrics; 0: none")
+	flags.StringVar(&o.healthBind, "health-probe-bind-address", "0", "address of /healthz and /readyz; 0: none")
+	flags.BoolVar(&o.controller.Standalone, "standalone", false, "there is no Cluster API: allocate machines that no Machine owns")
+	flags.IntVar(&o.controller.Concurrency, "concurrency", 8, "how many objects of a kind are worked on at a time")
+	logsapi.AddFlags(o.logging, flags)
+	return command
+}
+
+func (o *options) run() error {
+	ctrl.SetLogger(klog.Background())
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("--kubeconfig: %w", err)
+	}
+	scheme, err := controller.NewScheme()
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                 scheme,
+		Metrics:                metricsserver.Options{BindAddress: o.metricsBind},
+		HealthProbeBindAddress: o.healthBind,
+	})
+	if err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	if err := controller.Setup(mgr, o.controller); err != nil {
+		return err
+	}
+	return mgr.Start(ctrl.SetupSignalHandler())
+}

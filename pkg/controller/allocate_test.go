@@ -1,0 +1,167 @@
+package controller
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+func TestClusterIsAllocatedAtOnce(t *testing.T) {
+	h := newHarness(t, clusters, false, object(clusters, "c"))
+	h.reconcile("c")
+	require.Equal(t, []string{"allocate c"}, h.calls)
+
+	h.reconcile("c")
+	require.Len(t, h.calls, 1, "what is allocated is not asked for again")
+}
+
+func TestServersWaitForTheNetworkOfTheirCluster(t *testing.T) {
+	for _, k := range []kind{machines, firewalls} {
+		t.Run(k.name, func(t *testing.T) {
+			h := newHarness(t, k, true, object(k, "s", of("c")))
+			h.reconcile("s")
+			require.Empty(t, h.calls, "no such cluster")
+
+			cluster := object(clusters, "c")
+			require.NoError(t, h.api.Create(t.Context(), cluster))
+			h.reconcile("s")
+			require.Empty(t, h.calls, "nothing allocated for the cluster")
+
+			with(v1alpha4.AllocationAllocating)(cluster)
+			require.NoError(t, h.api.Update(t.Context(), cluster))
+			h.reconcile("s")
+			require.Empty(t, h.calls, "the cluster's allocation is under way")
+
+			with(v1alpha4.AllocationAllocated)(cluster)
+			require.NoError(t, h.api.Update(t.Context(), cluster))
+			h.reconcile("s")
+			require.Equal(t, []string{"allocate s"}, h.calls)
+			require.Equal(t, "c", h.requests[0].ClusterRef.Name)
+		})
+	}
+}
+
+func TestServersDoNotJoinAClusterThatIsBeingDeleted(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", of("c")),
+		object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted))
+	h.reconcile("m")
+	require.Empty(t, h.calls)
+}
+
+func TestServerWithoutClusterLabelIsAllocatedWithoutClusterRef(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m"))
+	h.reconcile("m")
+	require.Equal(t, []string{"allocate m"}, h.calls)
+	require.Nil(t, h.requests[0].ClusterRef)
+}
+
+func TestMachineWithoutOwnerIsAllocatedStandaloneOnly(t *testing.T) {
+	h := newHarness(t, machines, false, object(machines, "m"))
+	h.reconcile("m")
+	require.Empty(t, h.calls)
+}
+
+func TestMachineIsNotAllocatedWithoutTheUserDataThatItNames(t *testing.T) {
+	m := object(machines, "m").(*v1alpha4.MetalStackMachine)
+	m.Spec.UserData = &v1alpha4.SecretReference{Name: "cloud-init"}
+	h := newHarness(t, machines, true, m)
+	h.reconcile("m")
+	require.Empty(t, h.calls)
+}
+
+func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
+	for name, change := range map[string]func(client.Object){
+		"discovered":             withoutOurFinalizer,
+		"paused":                 annotated(v1alpha4.PausedAnnotation),
+		"moved":                  annotated(v1alpha4.DeleteForMoveAnnotation),
+		"externally managed":     labelled(v1alpha4.ManagedByLabel, "somebody"),
+		"owned by Cluster API":   owned("cluster.x-k8s.io/v1beta2", "Machine"),
+		"owned by control plane": owned("controlplane.cluster.x-k8s.io/v1beta2", "KubeadmControlPlane"),
+		"made from a template":   annotated(clonedFrom),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, k := range []kind{clusters, machines, firewalls} {
+				h := newHarness(t, k, true, object(k, "x", change),
+					object(k, "y", change, with(v1alpha4.AllocationAllocated), deleted))
+				h.reconcile("x")
+				h.reconcile("y")
+				require.Empty(t, h.calls, k.name)
+				require.True(t, h.exists(k, "y"), k.name)
+			}
+		})
+	}
+}
+
+func TestFirewallOwnedByItsClusterIsOurs(t *testing.T) {
+	h := newHarness(t, firewalls, false,
+		object(firewalls, "f", owned(v1alpha4.SchemeGroupVersion.String(), "MetalStackCluster")))
+	h.reconcile("f")
+	require.Equal(t, []string{"allocate f"}, h.calls)
+}
+
+func TestNextAttemptWaitsForNotBefore(t *testing.T) {
+	h := newHarness(t, machines, true)
+	require.NoError(t, h.api.Create(t.Context(), object(machines, "m", notBefore(h.clock.Now().Add(20*time.Second)))))
+
+	require.Equal(t, 20*time.Second, h.reconcile("m").RequeueAfter)
+	require.Empty(t, h.calls)
+
+	h.clock.Step(20 * time.Second)
+	h.reconcile("m")
+	require.Equal(t, []string{"allocate m"}, h.calls)
+}
+
+func TestRefusalsAreRepeatedMoreAndMoreSeldom(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m"))
+	h.refuse = apierrors.NewBadRequest("no machine available")
+
+	var pauses []time.Duration
+	for range 9 {
+		pause := h.reconcile("m").RequeueAfter
+		pauses = append(pauses, pause)
+		asked := len(h.calls)
+		h.clock.Step(pause - time.Millisecond)
+		h.reconcile("m")
+		require.Len(t, h.calls, asked, "an event in between does not make it ask sooner")
+		h.clock.Step(time.Millisecond)
+	}
+	require.Equal(t, firstPause, pauses[0])
+	require.Equal(t, 2*firstPause, pauses[1])
+	require.Equal(t, longestPause, pauses[8])
+
+	h.refuse = nil
+	h.reconcile("m")
+	h.refuse = errors.New("connection refused")
+	require.Zero(t, h.r.memory.patience(requestOf("m")), "success makes it forget")
+}
+
+func TestRefusalThatNamesATimeIsHeeded(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m"))
+	h.refuse = apierrors.NewTooManyRequests("later", 90)
+	require.Equal(t, 90*time.Second, h.reconcile("m").RequeueAfter)
+}
+
+func TestCallThatIsUnderWayIsLookedAtAgainSoon(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m"))
+	for name, err := range map[string]error{
+		"another call": apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m", errors.New("under way")),
+		"timeout":      apierrors.NewTimeoutError("goes on in the background", 1),
+	} {
+		h.refuse = err
+		require.Equal(t, underWay, h.reconcile("m").RequeueAfter, name)
+	}
+	require.Zero(t, h.r.memory.patience(requestOf("m")), "that is no refusal")
+}
+
+func TestMetalGivenBackByHandIsNotAskedForAgain(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationReleased)))
+	h.reconcile("m")
+	require.Empty(t, h.calls)
+	require.True(t, h.exists(machines, "m"))
+}

@@ -1,0 +1,178 @@
+package controller
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+const namespace = "tenant"
+
+// harness is a reconciler with an API in memory, and a subresource that notes
+// its calls and does as it is told.
+type harness struct {
+	t     *testing.T
+	api   client.Client
+	clock *clocktesting.FakeClock
+	r     *reconciler
+
+	calls      []string
+	requests   []*v1alpha4.Allocation
+	refuse     error
+	onAllocate func(client.Object)
+	onRelease  func(client.Object)
+}
+
+func newHarness(t *testing.T, k kind, standalone bool, objects ...client.Object) *harness {
+	t.Helper()
+	scheme, err := NewScheme()
+	require.NoError(t, err)
+	h := &harness{
+		t:     t,
+		api:   fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build(),
+		clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
+	}
+	h.r = newReconciler(k, h.api, h.api, h, h.clock, Options{Standalone: standalone})
+	return h
+}
+
+func (h *harness) allocate(ctx context.Context, k kind, obj client.Object, a *v1alpha4.Allocation) (client.Object, error) {
+	h.calls = append(h.calls, "allocate "+obj.GetName())
+	h.requests = append(h.requests, a)
+	if h.refuse != nil {
+		return nil, h.refuse
+	}
+	return h.answer(ctx, k, obj, v1alpha4.AllocationAllocated, h.onAllocate)
+}
+
+func (h *harness) release(ctx context.Context, k kind, obj client.Object) (client.Object, error) {
+	h.calls = append(h.calls, "release "+obj.GetName())
+	if h.refuse != nil {
+		return nil, h.refuse
+	}
+	return h.answer(ctx, k, obj, v1alpha4.AllocationReleased, h.onRelease)
+}
+
+func (h *harness) answer(ctx context.Context, k kind, obj client.Object, phase v1alpha4.AllocationPhase, before func(client.Object)) (client.Object, error) {
+	fresh := k.object()
+	require.NoError(h.t, h.api.Get(ctx, client.ObjectKeyFromObject(obj), fresh))
+	with(phase)(fresh)
+	if before != nil {
+		before(fresh)
+	}
+	require.NoError(h.t, h.api.Update(ctx, fresh))
+	return fresh, nil
+}
+
+func (h *harness) reconcile(name string) ctrl.Result {
+	h.t.Helper()
+	result, err := h.r.Reconcile(h.t.Context(), requestOf(name))
+	require.NoError(h.t, err)
+	return result
+}
+
+func (h *harness) exists(k kind, name string) bool {
+	h.t.Helper()
+	err := h.api.Get(h.t.Context(), requestOf(name).NamespacedName, k.object())
+	require.NoError(h.t, client.IgnoreNotFound(err))
+	return err == nil
+}
+
+func requestOf(name string) ctrl.Request {
+	return ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
+}
+
+// object makes one of a kind, with our finalizer, as the server would.
+func object(k kind, name string, changes ...func(client.Object)) client.Object {
+	obj := k.object()
+	obj.SetName(name)
+	obj.SetNamespace(namespace)
+	obj.SetUID(types.UID("uid-of-" + name))
+	obj.SetFinalizers([]string{k.finalizer})
+	for _, change := range changes {
+		change(obj)
+	}
+	return obj
+}
+
+func with(phase v1alpha4.AllocationPhase) func(client.Object) {
+	state := v1alpha4.AllocationState{Phase: phase}
+	return func(obj client.Object) {
+		switch o := obj.(type) {
+		case *v1alpha4.MetalStackCluster:
+			o.Status.Allocation = &v1alpha4.ClusterAllocation{AllocationState: state}
+		case *v1alpha4.MetalStackMachine:
+			o.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: state}
+		case *v1alpha4.MetalStackFirewall:
+			o.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: state}
+		}
+	}
+}
+
+func notBefore(t time.Time) func(client.Object) {
+	return func(obj client.Object) {
+		m := obj.(*v1alpha4.MetalStackMachine)
+		m.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: v1alpha4.AllocationState{
+			Phase: v1alpha4.AllocationAllocating, NotBefore: &metav1.Time{Time: t},
+		}}
+	}
+}
+
+func of(cluster string) func(client.Object) { return labelled(v1alpha4.ClusterNameLabel, cluster) }
+
+func labelled(key, value string) func(client.Object) {
+	return func(obj client.Object) { obj.SetLabels(map[string]string{key: value}) }
+}
+
+func annotated(key string) func(client.Object) {
+	return func(obj client.Object) { obj.SetAnnotations(map[string]string{key: ""}) }
+}
+
+func owned(apiVersion, kind string) func(client.Object) {
+	return func(obj client.Object) {
+		obj.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: apiVersion, Kind: kind, Name: "owner", UID: "1"}})
+	}
+}
+
+func deleted(obj client.Object) {
+	now := metav1.Now()
+	obj.SetDeletionTimestamp(&now)
+}
+
+func withoutOurFinalizer(obj client.Object) { obj.SetFinalizers([]string{"example.org/other"}) }
+
+// drop takes an object away, as if its own reconciler had let it go.
+func (h *harness) drop(k kind, name string) error {
+	obj := k.object()
+	if err := h.api.Get(h.t.Context(), requestOf(name).NamespacedName, obj); err != nil {
+		return err
+	}
+	obj.SetFinalizers(nil)
+	if err := h.api.Update(h.t.Context(), obj); err != nil {
+		return err
+	}
+	return h.api.Delete(h.t.Context(), obj)
+}
+
+// unreachable is a server that does not answer.
+type unreachable struct{ client.Reader }
+
+func (unreachable) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	return errAway
+}
+
+type brokenCache struct{ client.Client }
+
+func (brokenCache) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
+	return errAway
+}

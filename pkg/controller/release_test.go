@@ -1,0 +1,137 @@
+package controller
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+func TestDeletedObjectIsReleasedAndThenLetGo(t *testing.T) {
+	for _, k := range []kind{clusters, machines, firewalls} {
+		t.Run(k.name, func(t *testing.T) {
+			h := newHarness(t, k, true, object(k, "x", with(v1alpha4.AllocationAllocated), deleted))
+			h.reconcile("x")
+			require.Equal(t, []string{"release x"}, h.calls)
+			require.False(t, h.exists(k, "x"))
+		})
+	}
+}
+
+func TestObjectWithoutMetalIsLetGoWithoutRelease(t *testing.T) {
+	for name, change := range map[string]func(client.Object){
+		"never allocated": func(client.Object) {},
+		"released":        with(v1alpha4.AllocationReleased),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, machines, true, object(machines, "m", change, deleted))
+			h.reconcile("m")
+			require.Empty(t, h.calls)
+			require.False(t, h.exists(machines, "m"))
+		})
+	}
+}
+
+func TestAllocationUnderWayIsReleasedBeforeTheObjectIsLetGo(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationAllocating), deleted))
+	h.onRelease = with(v1alpha4.AllocationReleasing)
+	require.Equal(t, underWay, h.reconcile("m").RequeueAfter)
+	require.True(t, h.exists(machines, "m"), "release has not ended")
+
+	h.onRelease = nil
+	h.reconcile("m")
+	require.False(t, h.exists(machines, "m"))
+}
+
+func TestRefusedReleaseKeepsTheObject(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationAllocated), deleted))
+	h.refuse = apierrors.NewBadRequest("machine is locked")
+	require.Equal(t, firstPause, h.reconcile("m").RequeueAfter)
+	h.reconcile("m")
+	require.Len(t, h.calls, 1, "not before the pause is over")
+	require.True(t, h.exists(machines, "m"))
+
+	h.refuse = nil
+	h.clock.Step(firstPause)
+	h.reconcile("m")
+	require.False(t, h.exists(machines, "m"))
+}
+
+func TestObjectThatChangedSinceItWasJudgedIsNotLetGo(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", deleted))
+	judged := machines.object()
+	require.NoError(t, h.api.Get(t.Context(), requestOf("m").NamespacedName, judged))
+
+	// An allocation that was under way is recorded just now.
+	changed := judged.DeepCopyObject().(client.Object)
+	with(v1alpha4.AllocationAllocated)(changed)
+	require.NoError(t, h.api.Update(t.Context(), changed))
+
+	result, err := h.r.letGo(t.Context(), requestOf("m"), judged)
+	require.NoError(t, err)
+	require.Equal(t, time.Second, result.RequeueAfter)
+	require.True(t, h.exists(machines, "m"))
+}
+
+func TestFinalizersOfOthersStay(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationReleased), deleted,
+		func(obj client.Object) { obj.SetFinalizers(append(obj.GetFinalizers(), "example.org/other")) }))
+	h.reconcile("m")
+	m := machines.object()
+	require.NoError(t, h.api.Get(t.Context(), requestOf("m").NamespacedName, m))
+	require.Equal(t, []string{"example.org/other"}, m.GetFinalizers())
+}
+
+func TestClusterWaitsForItsMachinesAndFirewalls(t *testing.T) {
+	h := newHarness(t, clusters, true,
+		object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted),
+		object(machines, "m", of("c"), with(v1alpha4.AllocationAllocated)),
+		object(machines, "other", of("d")),
+		object(firewalls, "f", of("c")))
+
+	require.NotZero(t, h.reconcile("c").RequeueAfter)
+	require.NoError(t, client.IgnoreNotFound(h.drop(machines, "m")))
+	require.NotZero(t, h.reconcile("c").RequeueAfter)
+	require.Empty(t, h.calls)
+
+	require.NoError(t, client.IgnoreNotFound(h.drop(firewalls, "f")))
+	h.reconcile("c")
+	require.Equal(t, []string{"release c"}, h.calls)
+	require.False(t, h.exists(clusters, "c"))
+}
+
+func TestClusterIsNotReleasedWhileItsMachinesCannotBeListed(t *testing.T) {
+	h := newHarness(t, clusters, true, object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted))
+	h.r.live = unreachable{}
+	_, err := h.r.Reconcile(t.Context(), requestOf("c"))
+	require.Error(t, err)
+	require.Empty(t, h.calls)
+}
+
+func TestEventsReachThoseWhoWaitForThem(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m", of("c")), object(machines, "n", of("d")), object(machines, "o"))
+	requests := h.r.membersOf(t.Context(), object(clusters, "c"))
+	require.Len(t, requests, 1)
+	require.Equal(t, "m", requests[0].Name)
+
+	requests = clusterOf(t.Context(), object(machines, "m", of("c")))
+	require.Equal(t, "c", requests[0].Name)
+	require.Empty(t, clusterOf(t.Context(), object(machines, "o")))
+}
+
+func TestNothingIsConcludedFromAbsence(t *testing.T) {
+	h := newHarness(t, machines, true)
+	require.Zero(t, h.reconcile("m"))
+	require.Empty(t, h.calls)
+
+	h.r.cached = brokenCache{h.api}
+	_, err := h.r.Reconcile(t.Context(), requestOf("m"))
+	require.ErrorIs(t, err, errAway)
+}
+
+var errAway = errors.New("the API is away")
