@@ -52,13 +52,34 @@ func loadRecordings(t testing.TB, dir string) []*recording {
 		if !strings.HasPrefix(strings.TrimSpace(string(data)), "[") {
 			require.NoError(t, json.Unmarshal(data, r), f)
 		}
-		number, _, _ := strings.Cut(r.file, "-")
-		r.number, err = strconv.Atoi(number)
-		require.NoError(t, err, "a recording's name begins with its number: %s", f)
+		r.number = numberOf(t, r.file)
 		recordings = append(recordings, r)
 	}
-	slices.SortStableFunc(recordings, func(a, b *recording) int { return a.number - b.number })
+	sortByNumber(recordings)
 	return recordings
+}
+
+func numberOf(t testing.TB, file string) int {
+	t.Helper()
+	number, _, _ := strings.Cut(file, "-")
+	n, err := strconv.Atoi(number)
+	require.NoError(t, err, "a recording's name begins with its number: %s", file)
+	return n
+}
+
+func sortByNumber(recordings []*recording) {
+	slices.SortStableFunc(recordings, func(a, b *recording) int { return a.number - b.number })
+}
+
+func containsNumber(recordings []*recording, number int) bool {
+	return slices.ContainsFunc(recordings, func(r *recording) bool { return r.number == number })
+}
+
+func readFile(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return data
 }
 
 // experiment reads the results of an experiment into v.
