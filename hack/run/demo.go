@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// A demo is the three programs, the examples, and what is told about them.
+type demo struct {
+	options
+	examples  *examples
+	client    dynamic.Interface
+	processes []*process
+
+	metalAPI, admin, api string // addresses
+	kubeconfig           string
+	hmac                 string
+}
+
+func newDemo(o options) (*demo, error) {
+	state, err := filepath.Abs(o.state)
+	if err != nil {
+		return nil, err
+	}
+	o.state = state
+	d := &demo{options: o, kubeconfig: filepath.Join(state, "kubeconfig")}
+	if d.examples, err = readExamples(o.examples); err != nil {
+		return nil, err
+	}
+	// The simulated data centre begins anew each time, so must the records.
+	for _, old := range []string{"data", "kubeconfig"} {
+		if err := os.RemoveAll(filepath.Join(state, old)); err != nil {
+			return nil, err
+		}
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	d.metalAPI, d.admin, d.api = ports[0], ports[1], ports[2]
+	key := make([]byte, 16)
+	if _, err := rand.Read(key); err != nil {
+		return nil, err
+	}
+	d.hmac = hex.EncodeToString(key)
+	return d, nil
+}
+
+// freePorts returns loopback addresses that nobody listens on at the moment.
+func freePorts(n int) ([]string, error) {
+	var addresses []string
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer listener.Close() // all at the end, so that they differ
+		addresses = append(addresses, listener.Addr().String())
+	}
+	return addresses, nil
+}
+
+// start starts the programs, each when the one that it needs is ready.
+func (d *demo) start(ctx context.Context) error {
+	if err := d.launch("metal-api-simulator", []string{
+		"--listen", d.metalAPI,
+		"--admin-listen", d.admin,
+		"--machines", fmt.Sprint(d.machines),
+		"--speed", fmt.Sprint(d.speed),
+	}, "METAL_API_HMAC="+d.hmac); err != nil {
+		return err
+	}
+	if err := d.ready(ctx, "http://"+d.metalAPI+"/v1/health"); err != nil {
+		return err
+	}
+	d.say("metal-api-simulator", "http://%s, %d machines, %g times as fast as life; faults and events at http://%s", d.metalAPI, d.machines, d.speed, d.admin)
+
+	_, port, _ := net.SplitHostPort(d.api)
+	args := []string{
+		"--standalone", "--bind-address=127.0.0.1", "--secure-port=" + port,
+		"--data-dir=" + filepath.Join(d.state, "data"),
+		"--kubeconfig-out=" + d.kubeconfig,
+		"--metal-api-url=http://" + d.metalAPI,
+	}
+	for _, binding := range d.examples.bindings {
+		args = append(args, "--bind", binding)
+	}
+	began := time.Now()
+	if err := d.launch("metalstack-apiserver", args, "METAL_API_HMAC="+d.hmac); err != nil {
+		return err
+	}
+	if err := d.ready(ctx, "https://"+d.api+"/readyz"); err != nil {
+		return err
+	}
+	d.say("metalstack-apiserver", "https://%s, ready after %s", d.api, time.Since(began).Round(100*time.Millisecond))
+
+	if err := d.launch("metalstack-controller-manager", []string{"--standalone", "--kubeconfig", d.kubeconfig}); err != nil {
+		return err
+	}
+	d.say("metalstack-controller-manager", "started; logs of all three in %s", relative(d.state))
+	return nil
+}
+
+// exhibit applies the examples.
+func (d *demo) exhibit(ctx context.Context) error {
+	config, err := clientcmd.BuildConfigFromFlags("", d.kubeconfig)
+	if err != nil {
+		return err
+	}
+	if d.client, err = dynamic.NewForConfig(config); err != nil {
+		return err
+	}
+	if err := d.examples.applyWithin(ctx, d.client, 10*time.Second); err != nil {
+		return err
+	}
+	d.say("examples", "%d objects of %s applied", len(d.examples.objects), d.options.examples)
+	return nil
+}
+
+func (d *demo) launch(name string, args []string, env ...string) error {
+	p, err := start(d.state, name, filepath.Join(d.bin, name), args, env)
+	if err != nil {
+		return err
+	}
+	d.processes = append(d.processes, p)
+	return nil
+}
+
+// firstEnd delivers the first program that ends.
+func (d *demo) firstEnd() <-chan *process {
+	first := make(chan *process, len(d.processes))
+	for _, p := range d.processes {
+		go func() {
+			<-p.ended
+			first <- p
+		}()
+	}
+	return first
+}
+
+// stop stops the programs, those that need others first.
+func (d *demo) stop() {
+	fmt.Println()
+	for _, p := range slices.Backward(d.processes) {
+		p.stop()
+		d.say(p.name, "stopped")
+	}
+}
+
+func (d *demo) say(who, format string, args ...any) {
+	fmt.Printf("%-30s %s\n", who, fmt.Sprintf(format, args...))
+}
+
+func relative(path string) string {
+	if here, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
+			return rel
+		}
+	}
+	return path
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// startScript starts a shell script. The kernel ties a child to the thread that
+// started it, which a test does not keep, so the script is not tied.
+func startScript(t *testing.T, script string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	p, err := start(dir, "program", program, nil, []string{"WORD=farewell"})
+	require.NoError(t, err)
+	t.Cleanup(p.stop)
+	return p
+}
+
+func TestStopEndsAProgramAndWhatItStarted(t *testing.T) {
+	p := startScript(t, "sleep 1000 & wait")
+	p.stop()
+	require.ErrorIs(t, syscall.Kill(-p.cmd.Process.Pid, 0), syscall.ESRCH, "the whole group is gone")
+	p.stop() // again is fine
+}
+
+func TestObituaryHoldsTheLastWords(t *testing.T) {
+	p := startScript(t, `seq 100; echo $WORD; exit 3`)
+	<-p.ended
+	require.ErrorContains(t, p.obituary(), "exit status 3")
+	require.ErrorContains(t, p.obituary(), "farewell")
+	require.NotContains(t, p.obituary().Error(), "\n    80\n", "the last words, not all")
+}
+
+func TestReadyEndsWithTheProgramThatItWaitsFor(t *testing.T) {
+	d := &demo{options: options{timeout: time.Minute}}
+	d.processes = []*process{startScript(t, "echo no such flag; exit 1")}
+	err := d.ready(t.Context(), "http://127.0.0.1:1/readyz")
+	require.ErrorContains(t, err, "no such flag")
+}
+
+func TestReadyWaitsUntilTheAnswerIsYes(t *testing.T) {
+	asked := 0
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	d := &demo{options: options{timeout: time.Minute}}
+	require.NoError(t, d.ready(t.Context(), server.URL))
+	require.Equal(t, 3, asked)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, d.ready(ctx, "http://127.0.0.1:1/readyz"), context.Canceled)
+}
+
+func TestOneRunADirectory(t *testing.T) {
+	dir := t.TempDir()
+	held, err := lock(dir)
+	require.NoError(t, err)
+	_, err = lock(dir)
+	require.ErrorIs(t, err, errRunning)
+	require.NoError(t, held.Close())
+	held, err = lock(dir)
+	require.NoError(t, err)
+	require.NoError(t, held.Close())
+}
