@@ -56,7 +56,7 @@ func (j *servers) discovered(m *metal.Machine, namespace string) runtime.Object 
 		Conditions:    []metav1.Condition{v.condition(nil, objectMeta.Generation, j.Clock.Now)},
 		Metal:         Metal(m, false),
 	}
-	id := providerid.Format(m.Partition, m.ID)
+	id := providerid.New(m.Partition, m.ID)
 	if j.role == metal.RoleFirewall {
 		return &infrastructure.MetalStackFirewall{
 			ObjectMeta: objectMeta,
