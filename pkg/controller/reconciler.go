@@ -56,6 +56,10 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 
+	if !controllerutil.ContainsFinalizer(obj, r.kind.finalizer) {
+		// Discovered, or moved away: there may be thousands, so not a word.
+		return ctrl.Result{}, nil
+	}
 	if why := r.handsOff(obj); why != "" {
 		return r.waiting(ctx, request, wait{why: why})
 	}
@@ -69,8 +73,6 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 func (r *reconciler) handsOff(obj client.Object) string {
 	annotations, labels := obj.GetAnnotations(), obj.GetLabels()
 	switch {
-	case !controllerutil.ContainsFinalizer(obj, r.kind.finalizer):
-		return "it does not carry our finalizer: it was discovered, or has moved"
 	case has(annotations, v1alpha4.PausedAnnotation):
 		return "paused"
 	case has(annotations, v1alpha4.DeleteForMoveAnnotation):

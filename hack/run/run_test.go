@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const root = "../.."
+
+// builds is where programs puts them.
+var builds string
+
+// programs builds what `make run` builds, once for all tests.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "run-test-")
+	if err != nil {
+		return "", err
+	}
+	builds = dir
+	build := exec.Command("go", "build", "-o", dir+"/",
+		"./cmd/metal-api-simulator", "./cmd/metalstack-apiserver", "./cmd/metalstack-controller-manager", "./hack/run")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	return dir, build.Run()
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(builds)
+	os.Exit(code)
+}
+
+// running is a run under test, started as `make run` starts it.
+type running struct {
+	cmd    *exec.Cmd
+	output lockedBuffer
+	state  string
+}
+
+func startRun(t *testing.T, bin string, args ...string) *running {
+	t.Helper()
+	r := &running{state: t.TempDir()}
+	r.cmd = exec.Command(filepath.Join(bin, "run"), append([]string{"--bin", bin, "--state", r.state, "--speed", "60"}, args...)...)
+	r.cmd.Dir = root
+	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
+	require.NoError(t, r.cmd.Start())
+	t.Cleanup(func() {
+		_ = r.cmd.Process.Kill()
+		if t.Failed() {
+			t.Logf("output:\n%s", r.output.String())
+			for _, name := range []string{"metal-api-simulator", "metalstack-apiserver", "metalstack-controller-manager"} {
+				t.Logf("%s:\n%s", name, lastLines(filepath.Join(r.state, name+".log"), 30))
+			}
+		}
+	})
+	return r
+}
+
+// leftNothing checks that nobody listens on the addresses that were printed.
+func (r *running) leftNothing(t *testing.T) {
+	t.Helper()
+	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(r.output.String(), -1)
+	require.NotEmpty(t, addresses)
+	for _, address := range addresses {
+		if connection, err := net.Dial("tcp", address); err == nil {
+			_ = connection.Close()
+			t.Errorf("somebody still listens on %s", address)
+		}
+	}
+}
+
+func TestExamplesPhoneHomeAndEverythingIsStopped(t *testing.T) {
+	bin, err := programs()
+	require.NoError(t, err)
+	r := startRun(t, bin, "--until-ready")
+
+	require.NoError(t, r.cmd.Wait())
+	require.Contains(t, r.output.String(), "machines and firewalls have phoned home")
+	r.leftNothing(t)
+}
+
+func TestInterruptStopsEverything(t *testing.T) {
+	bin, err := programs()
+	require.NoError(t, err)
+	r := startRun(t, bin)
+	require.Eventually(t, func() bool { return bytes.Contains(r.output.Bytes(), []byte("Ctrl-C stops")) },
+		time.Minute, 50*time.Millisecond)
+
+	second := exec.Command(filepath.Join(bin, "run"), "--bin", bin, "--state", r.state)
+	second.Dir = root
+	said, err := second.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(said), errRunning.Error())
+
+	require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
+	require.NoError(t, r.cmd.Wait(), "to be told to end is no error")
+	r.leftNothing(t)
+}
+
+func TestDeathOfOneStopsAllWithItsLastWords(t *testing.T) {
+	bin, err := programs()
+	require.NoError(t, err)
+	broken := t.TempDir()
+	for _, name := range []string{"metal-api-simulator", "metalstack-apiserver", "run"} {
+		require.NoError(t, os.Symlink(filepath.Join(bin, name), filepath.Join(broken, name)))
+	}
+	script := "#!/bin/sh\nsleep 2\necho I cannot go on\nexit 3\n"
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "metalstack-controller-manager"), []byte(script), 0o755))
+
+	r := startRun(t, broken)
+	err = r.cmd.Wait()
+	require.Error(t, err)
+	require.Contains(t, r.output.String(), "metalstack-controller-manager: exit status 3")
+	require.Contains(t, r.output.String(), "I cannot go on")
+	r.leftNothing(t)
+}
+
+func TestKilledRunLeavesNothing(t *testing.T) {
+	if !diesWithUs {
+		t.Skip("only Linux ties children to their parent's life")
+	}
+	bin, err := programs()
+	require.NoError(t, err)
+	r := startRun(t, bin)
+	require.Eventually(t, func() bool { return bytes.Contains(r.output.Bytes(), []byte("Ctrl-C stops")) },
+		time.Minute, 50*time.Millisecond)
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGKILL))
+	_ = r.cmd.Wait()
+	time.Sleep(time.Second) // the kernel's work
+	r.leftNothing(t)
+}
+
+// lockedBuffer may be read while a program writes to it.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.buffer.Bytes())
+}
+
+func (b *lockedBuffer) String() string { return string(b.Bytes()) }
