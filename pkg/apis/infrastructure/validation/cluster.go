@@ -1,0 +1,85 @@
+package validation
+
+import (
+	"cmp"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+const builtHelp = "the cluster has been built with it"
+
+// ValidateCluster looks at a new MetalStackCluster.
+func ValidateCluster(cluster *infrastructure.MetalStackCluster) field.ErrorList {
+	errs := validateMetadata(&cluster.ObjectMeta)
+	return append(errs, validateWholeClusterSpec(&cluster.Spec, specPath)...)
+}
+
+// ValidateClusterUpdate looks at a changed MetalStackCluster.
+func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field.ErrorList {
+	errs := validateMetadataUpdate(&cluster.ObjectMeta, &old.ObjectMeta)
+	spec, before := &cluster.Spec, &old.Spec
+	if !changed(spec, before) {
+		return errs
+	}
+	errs = append(errs, validateWholeClusterSpec(spec, specPath)...)
+	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "a cluster in another partition is another cluster")...)
+	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project of the namespace")...)
+	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), builtHelp)...)
+	if clusterBegun(old.Status.Allocation) {
+		endpoint := specPath.Child("controlPlaneEndpoint")
+		errs = append(errs, setOnce(spec.ControlPlaneEndpoint.Host, before.ControlPlaneEndpoint.Host, endpoint.Child("host"), builtHelp)...)
+		errs = append(errs, immutable(spec.ControlPlaneEndpoint.Port, before.ControlPlaneEndpoint.Port, endpoint.Child("port"), builtHelp)...)
+		errs = append(errs, setOnce(spec.PublicNetworkID, before.PublicNetworkID, specPath.Child("publicNetworkID"), builtHelp)...)
+	}
+	return errs
+}
+
+// ValidateClusterStatusUpdate looks at a changed status of a MetalStackCluster.
+func ValidateClusterStatusUpdate(cluster, old *infrastructure.MetalStackCluster) field.ErrorList {
+	errs := validateMetadataUpdate(&cluster.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, validateConditions(cluster.Status.Conditions)...)
+	errs = append(errs, validateInitialization(cluster.Status.Initialization, old.Status.Initialization)...)
+	return append(errs, validateFailureDomains(cluster.Status.FailureDomains)...)
+}
+
+// validateWholeClusterSpec looks at the spec of a cluster that is to be built,
+// in which nothing may be missing.
+func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if spec.Partition == "" {
+		errs = append(errs, field.Required(path.Child("partition"), "must be the metal-stack partition to build the cluster in: see 'metalctl partition list'"))
+	}
+	if spec.PublicNetworkID == "" {
+		switch {
+		case spec.ControlPlaneEndpoint.Host == "":
+			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network to allocate the control plane's address in, since controlPlaneEndpoint.host is left out: see 'metalctl network list'"))
+		case spec.FirewallSpec != nil && len(spec.FirewallSpec.Networks) == 0:
+			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network that the firewall connects the cluster to: see 'metalctl network list'"))
+		}
+	}
+	return append(errs, validateClusterSpec(spec, path)...)
+}
+
+// validateClusterSpec looks at what is there of the spec of a cluster.
+func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field.Path) field.ErrorList {
+	endpoint := path.Child("controlPlaneEndpoint")
+	errs := validateHost(spec.ControlPlaneEndpoint.Host, endpoint.Child("host"))
+	errs = append(errs, validatePort(spec.ControlPlaneEndpoint.Port, endpoint.Child("port"))...)
+	errs = append(errs, validateProjectID(spec.ProjectID, path.Child("projectID"))...)
+	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
+	errs = append(errs, validateID(spec.PublicNetworkID, path.Child("publicNetworkID"))...)
+	errs = append(errs, validateID(spec.PrivateNetworkID, path.Child("privateNetworkID"))...)
+	if spec.PrivateNetworkID != "" && spec.PrivateNetworkID == spec.PublicNetworkID {
+		errs = append(errs, field.Invalid(path.Child("privateNetworkID"), spec.PrivateNetworkID, "must be another network than publicNetworkID"))
+	}
+	if firewall := spec.FirewallSpec; firewall != nil {
+		path := path.Child("firewallSpec")
+		errs = append(errs, validateFirewallSpec(firewall, cmp.Or(firewall.Partition, spec.Partition), path, spec.PublicNetworkID, spec.PrivateNetworkID)...)
+		if firewall.Partition != "" && spec.Partition != "" && firewall.Partition != spec.Partition {
+			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, "must be the cluster's, which is "+spec.Partition+": leave it out"))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,151 @@
+package validation
+
+import (
+	"testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+type clusterEdit = func(*infrastructure.MetalStackCluster)
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+
+	for name, test := range map[string]struct {
+		edit clusterEdit
+		want []string
+	}{
+		"of the provider's documentation": {edit: func(*infrastructure.MetalStackCluster) {}},
+		"may leave the address, the network and the firewall to the server": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec = infrastructure.MetalStackClusterSpec{Partition: "vagrant", PublicNetworkID: "internet-vagrant-lab"}
+			},
+		},
+		"needs no public network if it has an address and no firewall": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.PublicNetworkID, c.Spec.FirewallSpec = "", nil },
+		},
+		"needs a public network to allocate an address in": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec.PublicNetworkID, c.Spec.FirewallSpec, c.Spec.ControlPlaneEndpoint.Host = "", nil, ""
+			},
+			want: []string{"spec.publicNetworkID: Required value: must be the network to allocate the control plane's address in"},
+		},
+		"needs a public network for its firewall": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.PublicNetworkID = "" },
+			want: []string{"spec.publicNetworkID: Required value: must be the network that the firewall connects the cluster to"},
+		},
+		"needs a partition": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.Partition = "" },
+			want: []string{"spec.partition: Required value"},
+		},
+		"host may be a name": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "api.example.org" },
+		},
+		"host may be an IPv6 address": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "2001:db8::7" },
+		},
+		"host has no port": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "203.0.113.7:6443" },
+			want: []string{`spec.controlPlaneEndpoint.host: Invalid value: "203.0.113.7:6443": must be an IP address`},
+		},
+		"host is no address with a slip": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "203.0.113.777" },
+			want: []string{`spec.controlPlaneEndpoint.host: Invalid value: "203.0.113.777"`},
+		},
+		"host can be reached": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "0.0.0.0" },
+			want: []string{"must be an address that clients can reach"},
+		},
+		"port is one": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Port = 65536 },
+			want: []string{"spec.controlPlaneEndpoint.port: Invalid value: 65536: must be between 1 and 65535"},
+		},
+		"project is a UUID": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ProjectID = "my-project" },
+			want: []string{`spec.projectID: Invalid value: "my-project": must be the id of a metal-stack project`},
+		},
+		"private network is not the public one": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.PrivateNetworkID = c.Spec.PublicNetworkID },
+			want: []string{"spec.privateNetworkID: Invalid value"},
+		},
+		"firewall is looked at like any other": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec.FirewallSpec = &infrastructure.MetalStackFirewallSpec{ProviderID: "metal://fra-equ01/" + machineID}
+			},
+			want: []string{
+				"spec.firewallSpec.image: Required value",
+				"spec.firewallSpec.machineType: Required value",
+				"spec.firewallSpec.providerID: Invalid value",
+			},
+		},
+		"firewall stands in the cluster's partition": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.FirewallSpec.Partition = "fra-equ01" },
+			want: []string{`spec.firewallSpec.partition: Invalid value: "fra-equ01": must be the cluster's, which is vagrant`},
+		},
+		"firewall is in the cluster's networks anyway": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec.FirewallSpec.Networks = []string{"mpls", "internet-vagrant-lab"}
+			},
+			want: []string{`spec.firewallSpec.networks[1]: Duplicate value: "internet-vagrant-lab"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			says(t, ValidateCluster(cluster(test.edit)), test.want...)
+		})
+	}
+}
+
+func TestClusterStaysWhereItIs(t *testing.T) {
+	t.Parallel()
+
+	empty := func(c *infrastructure.MetalStackCluster) {
+		c.Spec.ProjectID, c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = "", "", ""
+	}
+	set := func(id, host string) clusterEdit {
+		return func(c *infrastructure.MetalStackCluster) {
+			c.Spec.ProjectID, c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = id, id, host
+		}
+	}
+	allocated := func(c *infrastructure.MetalStackCluster) {
+		c.Status.Allocation = &infrastructure.ClusterAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}}
+	}
+
+	says(t, ValidateClusterUpdate(cluster(set(machineID, "100.255.254.1")), cluster(empty)))
+	says(t, ValidateClusterUpdate(cluster(set(otherID, "100.255.254.2")), cluster(set(machineID, "100.255.254.1"))),
+		"spec.projectID: Invalid value", "spec.privateNetworkID: Invalid value")
+	says(t, ValidateClusterUpdate(cluster(allocated, set(otherID, "100.255.254.2")), cluster(allocated, set(otherID, "100.255.254.1"))),
+		"spec.controlPlaneEndpoint.host: Invalid value")
+	says(t, ValidateClusterUpdate(cluster(allocated, set(otherID, "100.255.254.2")), cluster(allocated, empty)))
+
+	move := func(c *infrastructure.MetalStackCluster) {
+		c.Spec.PublicNetworkID, c.Spec.ControlPlaneEndpoint.Port = "internet-2", 443
+	}
+	says(t, ValidateClusterUpdate(cluster(move), cluster()))
+	says(t, ValidateClusterUpdate(cluster(allocated, move), cluster(allocated)),
+		"spec.controlPlaneEndpoint.port: Invalid value", "spec.publicNetworkID: Invalid value")
+
+	says(t, ValidateClusterUpdate(cluster(func(c *infrastructure.MetalStackCluster) { c.Spec.Partition = "fra-equ01" }), cluster()),
+		`spec.partition: Invalid value: "fra-equ01": field is immutable`)
+}
+
+func TestFirewallOfABuiltClusterMayChange(t *testing.T) {
+	t.Parallel()
+
+	allocated := func(c *infrastructure.MetalStackCluster) {
+		c.Status.Allocation = &infrastructure.ClusterAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}}
+	}
+	says(t, ValidateClusterUpdate(cluster(allocated, func(c *infrastructure.MetalStackCluster) {
+		c.Spec.FirewallSpec.Image = "firewall-ubuntu-4.0"
+	}), cluster(allocated)))
+	says(t, ValidateClusterUpdate(cluster(allocated, func(c *infrastructure.MetalStackCluster) { c.Spec.FirewallSpec = nil }), cluster(allocated)))
+}
+
+func TestClusterStatusUpdate(t *testing.T) {
+	t.Parallel()
+
+	says(t, ValidateClusterStatusUpdate(cluster(func(c *infrastructure.MetalStackCluster) {
+		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: "a"}, {Name: "a"}, {}}
+	}), cluster()),
+		`status.failureDomains[1].name: Duplicate value: "a"`, "status.failureDomains[2].name: Required value")
+}

@@ -1,0 +1,170 @@
+package validation
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+	"golang.org/x/crypto/ssh"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+)
+
+// idSyntax is that of metal-stack's own ids of images, sizes and networks.
+var idSyntax = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
+
+const idHelp = "must be an id as metal-stack has them: at most 253 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit (e.g. 'ubuntu-24.04', 'v1-small-x86', 'internet-fra-equ01')"
+
+// validateID looks at an id that may be left out.
+func validateID(id string, path *field.Path) field.ErrorList {
+	if id == "" || idSyntax.MatchString(id) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, id, idHelp)}
+}
+
+// requireID looks at an id that may not be left out; help says where to find one.
+func requireID(id string, path *field.Path, help string) field.ErrorList {
+	if id == "" {
+		return field.ErrorList{field.Required(path, help)}
+	}
+	return validateID(id, path)
+}
+
+// validatePartition looks at a partition's id, which becomes a label of Nodes.
+func validatePartition(partition string, path *field.Path) field.ErrorList {
+	if len(partition) > validation.LabelValueMaxLength {
+		return field.ErrorList{field.TooLong(path, partition, validation.LabelValueMaxLength)}
+	}
+	return validateID(partition, path)
+}
+
+func validateProjectID(project string, path *field.Path) field.ErrorList {
+	if project == "" {
+		return nil
+	}
+	if parsed, err := uuid.Parse(project); err != nil || parsed.String() != project {
+		return field.ErrorList{field.Invalid(path, project, "must be the id of a metal-stack project, which is a UUID in lower case; leave it out to have the namespace's project filled in")}
+	}
+	return nil
+}
+
+// validateProviderID looks at a provider ID that may be left out, and at
+// whether it names another partition than the spec.
+func validateProviderID(providerID, partition string, path *field.Path) field.ErrorList {
+	if providerID == "" {
+		return nil
+	}
+	id, err := providerid.Parse(providerID)
+	switch {
+	case err != nil:
+		return field.ErrorList{field.Invalid(path, providerID, err.Error())}
+	case id.Partition != "" && partition != "" && id.Partition != partition:
+		return field.ErrorList{field.Invalid(path, providerID, "names another partition than the spec, which has "+partition)}
+	}
+	return nil
+}
+
+// validateHost looks at the host of an endpoint, which may be left out.
+func validateHost(host string, path *field.Path) field.ErrorList {
+	if host == "" {
+		return nil
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
+			return field.ErrorList{field.Invalid(path, host, "must be an address that clients can reach")}
+		}
+		return nil
+	}
+	const help = "must be an IP address (203.0.113.7, 2001:db8::7) or a DNS name (api.example.org), without scheme and port"
+	if len(validation.IsDNS1123Subdomain(host)) > 0 || endsInDigits(host) {
+		return field.ErrorList{field.Invalid(path, host, help)}
+	}
+	return nil
+}
+
+// endsInDigits tells an address with a slip, like 203.0.113.777, from a name:
+// no top-level domain is a number.
+func endsInDigits(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return strings.Trim(last, "0123456789") == ""
+}
+
+// validatePort looks at a TCP port that may be left out.
+func validatePort(port int32, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if port != 0 {
+		for _, msg := range validation.IsValidPortNum(int(port)) {
+			errs = append(errs, field.Invalid(path, port, msg))
+		}
+	}
+	return errs
+}
+
+// validateSSHKeys never quotes a key as a whole: somebody will put a private
+// one there, and errors go into logs.
+func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, key := range keys {
+		path := path.Index(i)
+		if strings.Contains(key, "PRIVATE KEY") {
+			errs = append(errs, field.Forbidden(path, "this is a private key, which nobody else should ever see: replace the pair, and put the public key here"))
+			continue
+		}
+		_, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(key))
+		if err != nil || len(rest) > 0 || strings.Contains(strings.TrimSpace(key), "\n") {
+			errs = append(errs, field.Invalid(path, shortened(key), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
+		}
+	}
+	return errs
+}
+
+func shortened(s string) string {
+	const enough = 20
+	if r := []rune(s); len(r) > enough {
+		return string(r[:enough]) + "…"
+	}
+	return s
+}
+
+// validateNetworks looks at further networks; seen are those that the object
+// is part of anyway.
+func validateNetworks(networks []string, path *field.Path, seen ...string) field.ErrorList {
+	var errs field.ErrorList
+	known := map[string]bool{}
+	for _, network := range seen {
+		known[network] = true
+	}
+	for i, network := range networks {
+		errs = append(errs, requireID(network, path.Index(i), "must be the id of a network: see 'metalctl network list'")...)
+		if known[network] && network != "" {
+			errs = append(errs, field.Duplicate(path.Index(i), network))
+		}
+		known[network] = true
+	}
+	return errs
+}
+
+func validateSecretReference(ref *infrastructure.SecretReference, path *field.Path) field.ErrorList {
+	if ref == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if ref.Name == "" {
+		errs = append(errs, field.Required(path.Child("name"), "must be the name of a Secret"))
+	} else {
+		for _, msg := range validation.IsDNS1123Subdomain(ref.Name) {
+			errs = append(errs, field.Invalid(path.Child("name"), ref.Name, msg))
+		}
+	}
+	if ref.Namespace != "" {
+		for _, msg := range validation.IsDNS1123Label(ref.Namespace) {
+			errs = append(errs, field.Invalid(path.Child("namespace"), ref.Namespace, msg))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,56 @@
+package validation
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+const firewallImageHelp = "must be a firewall image or its alias, such as firewall-ubuntu-3.0: see 'metalctl image list'"
+
+// ValidateFirewall looks at a new MetalStackFirewall.
+func ValidateFirewall(firewall *infrastructure.MetalStackFirewall) field.ErrorList {
+	errs := validateMetadata(&firewall.ObjectMeta)
+	return append(errs, validateFirewallSpec(&firewall.Spec, firewall.Spec.Partition, specPath)...)
+}
+
+// ValidateFirewallUpdate looks at a changed MetalStackFirewall.
+func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) field.ErrorList {
+	errs := validateMetadataUpdate(&firewall.ObjectMeta, &old.ObjectMeta)
+	spec, before := &firewall.Spec, &old.Spec
+	if !changed(spec, before) {
+		return errs
+	}
+	errs = append(errs, validateFirewallSpec(spec, spec.Partition, specPath)...)
+	errs = append(errs, setOnce(spec.ProviderID, before.ProviderID, specPath.Child("providerID"), providerIDHelp)...)
+	if machineBegun(old.Status.Allocation) {
+		errs = append(errs, immutable(spec.Image, before.Image, specPath.Child("image"), replaceHelp)...)
+		errs = append(errs, immutable(spec.MachineType, before.MachineType, specPath.Child("machineType"), replaceHelp)...)
+		errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), replaceHelp)...)
+		errs = append(errs, immutable(spec.SSHKeys, before.SSHKeys, specPath.Child("sshKeys"), replaceHelp)...)
+		errs = append(errs, immutable(spec.Networks, before.Networks, specPath.Child("networks"), replaceHelp)...)
+		errs = append(errs, immutable(spec.Rules, before.Rules, specPath.Child("rules"), replaceHelp)...)
+	}
+	return errs
+}
+
+// ValidateFirewallStatusUpdate looks at a changed status of a MetalStackFirewall.
+func ValidateFirewallStatusUpdate(firewall, old *infrastructure.MetalStackFirewall) field.ErrorList {
+	errs := validateMetadataUpdate(&firewall.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, validateConditions(firewall.Status.Conditions)...)
+	errs = append(errs, validateInitialization(firewall.Status.Initialization, old.Status.Initialization)...)
+	return append(errs, validateAddresses(firewall.Status.Addresses)...)
+}
+
+// validateFirewallSpec looks at the spec of a firewall, or in that of a
+// cluster; partition is where the firewall is to be, and seen are the networks
+// that it is part of anyway.
+func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, partition string, path *field.Path, seen ...string) field.ErrorList {
+	errs := requireID(spec.Image, path.Child("image"), firewallImageHelp)
+	errs = append(errs, requireID(spec.MachineType, path.Child("machineType"), machineTypeHelp)...)
+	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
+	errs = append(errs, validateProviderID(spec.ProviderID, partition, path.Child("providerID"))...)
+	errs = append(errs, validateSSHKeys(spec.SSHKeys, path.Child("sshKeys"))...)
+	errs = append(errs, validateNetworks(spec.Networks, path.Child("networks"), seen...)...)
+	return append(errs, validateRules(spec.Rules, path.Child("rules"))...)
+}

@@ -1,0 +1,112 @@
+package validation
+
+import (
+	"strings"
+	"testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+func TestFirewallRules(t *testing.T) {
+	t.Parallel()
+
+	egress := func(r infrastructure.FirewallEgressRule) *infrastructure.FirewallRules {
+		return &infrastructure.FirewallRules{Egress: []infrastructure.FirewallEgressRule{r}}
+	}
+	ingress := func(r infrastructure.FirewallIngressRule) *infrastructure.FirewallRules {
+		return &infrastructure.FirewallRules{Ingress: []infrastructure.FirewallIngressRule{r}}
+	}
+	for name, test := range map[string]struct {
+		rules *infrastructure.FirewallRules
+		want  []string
+	}{
+		"may be left out": {},
+		"are taken as the metal-api takes them": {
+			rules: &infrastructure.FirewallRules{
+				Egress: []infrastructure.FirewallEgressRule{
+					{Protocol: "tcp", Ports: []int32{443, 0, 65535}, To: []string{"0.0.0.0/0"}, Comment: "Allow https"},
+					{Ports: []int32{53}, To: []string{"9.9.9.9/32", "10.0.0.1/8"}},
+				},
+				Ingress: []infrastructure.FirewallIngressRule{
+					{Protocol: "udp", Ports: []int32{51820}, From: []string{"2001:db8::/32"}, To: []string{"2001:db8:1::/48"}, Comment: "vpn_a-b"},
+					{Protocol: "tcp", Ports: []int32{22}, From: []string{"203.0.113.0/24"}},
+				},
+			},
+		},
+		"protocol is tcp or udp": {
+			rules: egress(infrastructure.FirewallEgressRule{Protocol: "icmp", Ports: []int32{1}, To: []string{"0.0.0.0/0"}}),
+			want:  []string{`spec.rules.egress[0].protocol: Unsupported value: "icmp": supported values: "tcp", "udp"`},
+		},
+		"ports are ports": {
+			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{70000, -1}, To: []string{"0.0.0.0/0"}}),
+			want: []string{
+				"spec.rules.egress[0].ports[0]: Invalid value: 70000: must be between 0 and 65535, inclusive",
+				"spec.rules.egress[0].ports[1]: Invalid value: -1",
+			},
+		},
+		"a rule out says where to and which ports": {
+			rules: egress(infrastructure.FirewallEgressRule{}),
+			want:  []string{"spec.rules.egress[0].ports: Required value", "spec.rules.egress[0].to: Required value"},
+		},
+		"a rule in says where from and which ports": {
+			rules: ingress(infrastructure.FirewallIngressRule{}),
+			want:  []string{"spec.rules.ingress[0].ports: Required value", "spec.rules.ingress[0].from: Required value"},
+		},
+		"prefixes are prefixes": {
+			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{1}, To: []string{"bogus", "10.0.0.1"}}),
+			want: []string{
+				`spec.rules.egress[0].to[0]: Invalid value: "bogus": must be a prefix, such as 10.0.0.0/8`,
+				`spec.rules.egress[0].to[1]: Invalid value: "10.0.0.1": must be a prefix`,
+			},
+		},
+		"families do not mix in a list": {
+			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{1}, To: []string{"0.0.0.0/0", "::/0"}}),
+			want:  []string{`spec.rules.egress[0].to[1]: Invalid value: "::/0": is IPv6, but the rule's prefixes before it are IPv4`},
+		},
+		"families do not mix between from and to": {
+			rules: ingress(infrastructure.FirewallIngressRule{Ports: []int32{1}, From: []string{"::/0"}, To: []string{"10.0.0.0/8"}}),
+			want:  []string{`spec.rules.ingress[0].to[0]: Invalid value: "10.0.0.0/8": is IPv4, but the rule's prefixes before it are IPv6`},
+		},
+		"comments cannot break out of the configuration that they are written into": {
+			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{1}, To: []string{"::/0"}, Comment: "a\nb\"c"}),
+			want:  []string{"spec.rules.egress[0].comment: Invalid value"},
+		},
+		"comments are short": {
+			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{1}, To: []string{"::/0"}, Comment: strings.Repeat("x", 101)}),
+			want:  []string{"spec.rules.egress[0].comment: Too long: may not be more than 100 bytes"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			says(t, ValidateFirewall(firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec.Rules = test.rules })), test.want...)
+		})
+	}
+}
+
+func TestFirewallNeedsImageAndSize(t *testing.T) {
+	t.Parallel()
+
+	says(t, ValidateFirewall(firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec = infrastructure.MetalStackFirewallSpec{} })),
+		"spec.image: Required value: must be a firewall image or its alias, such as firewall-ubuntu-3.0",
+		"spec.machineType: Required value",
+	)
+}
+
+func TestAllocatedFirewallIsReplacedNotChanged(t *testing.T) {
+	t.Parallel()
+
+	allocated := func(f *infrastructure.MetalStackFirewall) {
+		f.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocating}}
+	}
+	edit := func(f *infrastructure.MetalStackFirewall) {
+		f.Spec = infrastructure.MetalStackFirewallSpec{
+			Image: "firewall-debian-12", MachineType: "c1-large-x86", Partition: "fra-equ01",
+			ProviderID: "metal:///" + machineID, SSHKeys: []string{sshKey}, Networks: []string{"mpls"}, Rules: &infrastructure.FirewallRules{},
+		}
+	}
+	says(t, ValidateFirewallUpdate(firewall(edit), firewall()))
+	says(t, ValidateFirewallUpdate(firewall(allocated, edit), firewall(allocated)),
+		"spec.image", "spec.machineType", "spec.partition", "spec.sshKeys", "spec.networks", "spec.rules")
+	says(t, ValidateFirewallUpdate(firewall(), firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec.ProviderID = "metal:///" + machineID })),
+		"spec.providerID: Invalid value")
+}

@@ -1,0 +1,45 @@
+package validation
+
+import (
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+var (
+	metadataPath = field.NewPath("metadata")
+	specPath     = field.NewPath("spec")
+	statusPath   = field.NewPath("status")
+)
+
+// validateMetadata looks at the metadata of an object whose name becomes a
+// hostname, or the value of a tag or label: both end at 63 characters.
+func validateMetadata(meta *metav1.ObjectMeta) field.ErrorList {
+	return apivalidation.ValidateObjectMeta(meta, true, apivalidation.NameIsDNSLabel, metadataPath)
+}
+
+// validateTemplateMetadata looks at the metadata of a template, whose name
+// never leaves Kubernetes.
+func validateTemplateMetadata(meta *metav1.ObjectMeta) field.ErrorList {
+	return apivalidation.ValidateObjectMeta(meta, true, apivalidation.NameIsDNSSubdomain, metadataPath)
+}
+
+func validateMetadataUpdate(meta, old *metav1.ObjectMeta) field.ErrorList {
+	return apivalidation.ValidateObjectMetaUpdate(meta, old, metadataPath)
+}
+
+// validateMetadataOfTemplate looks at the metadata in a template, that the
+// objects made from it get.
+func validateMetadataOfTemplate(meta *infrastructure.TemplateMeta, path *field.Path) field.ErrorList {
+	errs := metav1validation.ValidateLabels(meta.Labels, path.Child("labels"))
+	return append(errs, apivalidation.ValidateAnnotations(meta.Annotations, path.Child("annotations"))...)
+}
+
+// changed tells whether two specs differ in more than nil and empty.
+func changed(spec, old any) bool {
+	return !apiequality.Semantic.DeepEqual(spec, old)
+}

@@ -1,0 +1,99 @@
+package validation
+
+import (
+	"net/netip"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// The rules of a firewall, as the metal-api takes them.
+var protocols = []string{"tcp", "udp"}
+
+const (
+	commentCharacters = "abcdefghijklmnopqrstuvwxyz_- "
+	maxCommentLength  = 100
+)
+
+func validateRules(rules *infrastructure.FirewallRules, path *field.Path) field.ErrorList {
+	if rules == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	for i, rule := range rules.Egress {
+		path := path.Child("egress").Index(i)
+		errs = append(errs, validateRule(rule.Protocol, rule.Ports, rule.Comment, path)...)
+		var family addressFamily
+		errs = append(errs, family.requirePrefixes(rule.To, path.Child("to"))...)
+	}
+	for i, rule := range rules.Ingress {
+		path := path.Child("ingress").Index(i)
+		errs = append(errs, validateRule(rule.Protocol, rule.Ports, rule.Comment, path)...)
+		var family addressFamily
+		errs = append(errs, family.requirePrefixes(rule.From, path.Child("from"))...)
+		errs = append(errs, family.validatePrefixes(rule.To, path.Child("to"))...)
+	}
+	return errs
+}
+
+// validateRule looks at what rules of both directions have. The protocol may be
+// left out, as in a template.
+func validateRule(protocol string, ports []int32, comment string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch protocol {
+	case "", "tcp", "udp":
+	default:
+		errs = append(errs, field.NotSupported(path.Child("protocol"), protocol, protocols))
+	}
+	if len(ports) == 0 {
+		errs = append(errs, field.Required(path.Child("ports"), "a rule names the destination ports that it opens"))
+	}
+	for i, port := range ports {
+		if port < 0 || port > 65535 {
+			errs = append(errs, field.Invalid(path.Child("ports").Index(i), port, validation.InclusiveRangeError(0, 65535)))
+		}
+	}
+	if strings.Trim(strings.ToLower(comment), commentCharacters) != "" {
+		errs = append(errs, field.Invalid(path.Child("comment"), comment, "must consist of letters, spaces, '-' and '_'"))
+	}
+	if len(comment) > maxCommentLength {
+		errs = append(errs, field.TooLong(path.Child("comment"), comment, maxCommentLength))
+	}
+	return errs
+}
+
+// addressFamily is the one that the prefixes of a rule share: "" before the
+// first one.
+type addressFamily string
+
+func (f *addressFamily) requirePrefixes(prefixes []string, path *field.Path) field.ErrorList {
+	if len(prefixes) == 0 {
+		return field.ErrorList{field.Required(path, "a rule names the prefixes that it is for; 0.0.0.0/0 and ::/0 are all of them")}
+	}
+	return f.validatePrefixes(prefixes, path)
+}
+
+func (f *addressFamily) validatePrefixes(prefixes []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, s := range prefixes {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			errs = append(errs, field.Invalid(path.Index(i), s, "must be a prefix, such as 10.0.0.0/8 or 2001:db8::/32; a single address is 203.0.113.7/32"))
+			continue
+		}
+		family := addressFamily("IPv6")
+		if prefix.Addr().Is4() {
+			family = "IPv4"
+		}
+		if *f == "" {
+			*f = family
+		}
+		if *f != family {
+			errs = append(errs, field.Invalid(path.Index(i), s, "is "+string(family)+", but the rule's prefixes before it are "+string(*f)+": the two do not mix in one rule"))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,67 @@
+package validation
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// reservedTagPrefixes begin tags that a spec may not set: the first is the
+// identity of our objects, the others are written by metal-stack.
+var reservedTagPrefixes = []string{
+	infrastructure.IdentityPrefix,
+	"cluster.metal-stack.io/",
+	"machine.metal-stack.io/",
+}
+
+const maxTagLength = 317 // A label's: prefix 253, slash, name 63.
+
+// validateTags looks at tags as metal-ccm does: it makes a label of the Node of
+// every `key=value`, and one that cannot be a label keeps the Node from getting
+// any.
+func validateTags(tags []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, tag := range tags {
+		path := path.Index(i)
+		key, value, isPair := strings.Cut(tag, "=")
+		if seen[key] {
+			errs = append(errs, field.Duplicate(path, tag))
+		}
+		seen[key] = true
+
+		reserved := func(prefix string) bool { return strings.HasPrefix(tag, prefix) }
+		switch {
+		case slices.ContainsFunc(reservedTagPrefixes, reserved):
+			errs = append(errs, field.Forbidden(path, "tags that begin with "+strings.Join(reservedTagPrefixes, ", ")+" are reserved: they say whose the machine is"))
+		case isPair:
+			for _, msg := range validation.IsQualifiedName(key) {
+				errs = append(errs, field.Invalid(path, tag, "the key becomes a label of the Node: "+msg))
+			}
+			for _, msg := range validation.IsValidLabelValue(value) {
+				errs = append(errs, field.Invalid(path, tag, "the value becomes that of a label of the Node: "+msg))
+			}
+		default:
+			errs = append(errs, validatePlainTag(tag, path)...)
+		}
+	}
+	return errs
+}
+
+func validatePlainTag(tag string, path *field.Path) field.ErrorList {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	switch {
+	case strings.TrimSpace(tag) == "":
+		return field.ErrorList{field.Invalid(path, tag, "must not be empty")}
+	case len(tag) > maxTagLength:
+		return field.ErrorList{field.TooLong(path, tag, maxTagLength)}
+	case strings.ContainsFunc(tag, unprintable):
+		return field.ErrorList{field.Invalid(path, tag, "must not contain control characters")}
+	}
+	return nil
+}
