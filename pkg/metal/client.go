@@ -1,10 +1,16 @@
 package metal
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"net"
 	"net/http"
+	"sync"
 	"time"
 
+	metalapi "github.com/metal-stack/metal-go/api/client"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 )
 
@@ -12,15 +18,19 @@ import (
 type Options struct {
 	// URL is the metal-api's, with its base path, e.g. https://api.example/metal.
 	URL string
-	// HMAC is the shared secret, AuthType its role: AuthAdmin or AuthEdit.
+	// HMAC is the shared secret; AuthType its role: AuthEdit (the default) or
+	// AuthAdmin.
 	HMAC     string
 	AuthType string
 	// Timeouts are the deadlines of calls; zero fields get DefaultTimeouts'.
 	Timeouts Timeouts
-	// Clock is the source of time; default the real one.
+	// Clock is the source of time; default the real one. Deadlines are always
+	// of real time.
 	Clock clock.WithTicker
 	// Transport is the HTTP transport; default a pooled one of its own.
 	Transport http.RoundTripper
+	// Registerer gets the metrics; nil: none does.
+	Registerer prometheus.Registerer
 }
 
 // The technical users of the metal-api. Edit is enough for all that this
@@ -40,7 +50,8 @@ type Timeouts struct {
 }
 
 // DefaultTimeouts leave room for a metal-api that is ten times as slow as the
-// measured one (README, "What calls cost").
+// measured one (README, "What calls cost"). An allocation that waits for a
+// partition's lock takes up to 40 s before the metal-api answers.
 var DefaultTimeouts = Timeouts{
 	Get:      5 * time.Second,
 	Find:     15 * time.Second,
@@ -51,69 +62,140 @@ var DefaultTimeouts = Timeouts{
 
 // Client is the port to the metal-api. Its methods return *Error and nothing
 // else. Reads end with their context. Writes do not: a caller whose context
-// ends gets an Uncertain error at once, the call goes on to its own deadline.
-type Client struct{}
+// ends gets an Uncertain error at once, while the call goes on to its own
+// deadline, because the metal-api does half of what it was asked when its
+// client goes away (README, "Not transactional" 1 and 2).
+type Client struct {
+	wire *wire
+	api  *metalapi.MetalAPI
+
+	mu sync.Mutex
+	// writes counts the writes under way; idle is closed when there are none.
+	writes int
+	idle   chan struct{}
+	// learn is told the answers of writes, also of those that nobody waits for.
+	learn []func(answer any)
+}
 
 // NewClient returns a client; it does not call.
-func NewClient(opts Options) (*Client, error) { return &Client{}, nil }
-
-// SetHMAC replaces the credential for the calls that begin from now on.
-func (c *Client) SetHMAC(hmac, authType string) {}
-
-// Drain waits until no write is under way any more, or ctx ends.
-func (c *Client) Drain(ctx context.Context) error { return nil }
-
-// Machine gets a machine by id. NotFound proves nothing: a machine without an
-// event container answers it too (327).
-func (c *Client) Machine(ctx context.Context, id string) (*Machine, error) { return nil, nil }
-
-// FindMachines returns the machines that match; it costs as much as the fleet is large.
-func (c *Client) FindMachines(ctx context.Context, q MachineQuery) ([]*Machine, error) {
-	return nil, nil
+func NewClient(opts Options) (*Client, error) {
+	if opts.HMAC == "" {
+		return nil, errors.New("metal-api: no HMAC given")
+	}
+	opts.AuthType = cmp.Or(opts.AuthType, AuthEdit)
+	opts.Timeouts = opts.Timeouts.orDefault()
+	if opts.Clock == nil {
+		opts.Clock = clock.RealClock{}
+	}
+	if opts.Transport == nil {
+		opts.Transport = newTransport()
+	}
+	w, err := newWire(opts.URL, opts)
+	if err != nil {
+		return nil, err
+	}
+	w.metrics = newClientMetrics(opts.Registerer)
+	w.setHMAC(opts.HMAC, opts.AuthType)
+	return &Client{wire: w, api: metalapi.New(w, nil)}, nil
 }
 
-// ListMachines returns all machines.
-func (c *Client) ListMachines(ctx context.Context) ([]*Machine, error) { return nil, nil }
-
-// AllocateMachine turns a request into a machine.
-func (c *Client) AllocateMachine(ctx context.Context, r MachineRequest) (*Machine, error) {
-	return nil, nil
+// newTransport keeps as many connections as looks run in parallel.
+func newTransport() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   2 * DefaultParallel,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
 }
 
-// AllocateFirewall turns a request into a firewall.
-func (c *Client) AllocateFirewall(ctx context.Context, r FirewallRequest) (*Machine, error) {
-	return nil, nil
+// SetHMAC replaces the credential for the calls that begin from now on; an
+// empty authType means AuthEdit.
+func (c *Client) SetHMAC(hmac, authType string) {
+	c.wire.setHMAC(hmac, cmp.Or(authType, AuthEdit))
 }
 
-// FreeMachine ends the allocation of a machine or firewall. It succeeds on one
-// that is not allocated, and takes it out of the pool (200): look first.
-func (c *Client) FreeMachine(ctx context.Context, id string) (*Machine, error) { return nil, nil }
-
-// Network gets a network by id.
-func (c *Client) Network(ctx context.Context, id string) (*Network, error) { return nil, nil }
-
-// FindNetworks returns the networks that match.
-func (c *Client) FindNetworks(ctx context.Context, q NetworkQuery) ([]*Network, error) {
-	return nil, nil
+// Drain waits until no write is under way any more, or ctx ends: a process
+// that goes away cuts its calls off.
+func (c *Client) Drain(ctx context.Context) error {
+	c.mu.Lock()
+	idle := c.idle
+	if c.writes == 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// AllocateNetwork allocates a private network.
-func (c *Client) AllocateNetwork(ctx context.Context, r NetworkRequest) (*Network, error) {
-	return nil, nil
+func (c *Client) beginWrite() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writes == 0 {
+		c.idle = make(chan struct{})
+	}
+	c.writes++
 }
 
-// FreeNetwork frees a private network. Make sure that it has no IPs left: a
-// dual-stack network that is freed too early is wrecked for good (513-520).
-func (c *Client) FreeNetwork(ctx context.Context, id string) (*Network, error) { return nil, nil }
+func (c *Client) endWrite() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writes--; c.writes == 0 {
+		close(c.idle)
+	}
+}
 
-// IP gets an address.
-func (c *Client) IP(ctx context.Context, address string) (*IP, error) { return nil, nil }
+// onWrite adds a listener for the answers of writes: *Machine, *Network, *IP,
+// or a freed Ref. It is called before the writer's method returns.
+func (c *Client) onWrite(f func(answer any)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.learn = append(c.learn, f)
+}
 
-// FindIPs returns the addresses that match.
-func (c *Client) FindIPs(ctx context.Context, q IPQuery) ([]*IP, error) { return nil, nil }
+func (c *Client) tell(answer any) {
+	c.mu.Lock()
+	listeners := c.learn
+	c.mu.Unlock()
+	for _, f := range listeners {
+		f(answer)
+	}
+}
 
-// AllocateIP allocates a certain address or any of a network.
-func (c *Client) AllocateIP(ctx context.Context, r IPRequest) (*IP, error) { return nil, nil }
-
-// FreeIP frees an address.
-func (c *Client) FreeIP(ctx context.Context, address string) (*IP, error) { return nil, nil }
+// detached makes a write: call runs to its end whatever becomes of ctx.
+func detached[T any](ctx context.Context, c *Client, op string, call func(context.Context) (T, error)) (T, error) {
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, &Error{Kind: Unavailable, Op: op, Message: "not begun: " + err.Error(), Err: err}
+	}
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	c.beginWrite()
+	go func() {
+		defer c.endWrite()
+		value, err := call(context.WithoutCancel(ctx))
+		done <- outcome{value, err}
+	}()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-ctx.Done():
+		return none, &Error{
+			Kind:    Uncertain,
+			Op:      op,
+			Message: "still under way when its caller stopped waiting: " + ctx.Err().Error(),
+			Err:     ctx.Err(),
+		}
+	}
+}

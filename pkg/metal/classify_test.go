@@ -1,0 +1,212 @@
+package metal
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// recording is one recorded exchange.
+type recording struct {
+	name   string
+	Method string          `json:"method"`
+	Path   string          `json:"path"`
+	Status int             `json:"status"`
+	Body   json.RawMessage `json:"response_body"`
+}
+
+// recorded reads all exchanges of both versions of the metal-api.
+func recorded(t testing.TB) []recording {
+	t.Helper()
+	files, err := filepath.Glob("../simulator/testdata/exchanges*/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	var all []recording
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		require.NoError(t, err)
+		if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
+			continue
+		}
+		r := recording{name: strings.TrimSuffix(filepath.Base(f), ".json")}
+		require.NoError(t, json.Unmarshal(data, &r), f)
+		if r.Method != "" {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// classOf is the class of the recorded operation; for operations that this
+// port never calls, that of a read or a free.
+func (r recording) classOf() class {
+	path, _, _ := strings.Cut(r.Path, "?")
+	switch {
+	case r.Method == "DELETE":
+		return classFree
+	case strings.HasPrefix(path, "/v1/machine/allocate"), strings.HasPrefix(path, "/v1/firewall/allocate"):
+		return classAllocateMachine
+	case strings.HasPrefix(path, "/v1/network/allocate"):
+		return classAllocateNetwork
+	case strings.HasPrefix(path, "/v1/ip/allocate"):
+		return classAllocateIP
+	}
+	return classRead
+}
+
+// foreign are recordings of writes that this port never makes: to projects,
+// images, and updates.
+func (r recording) foreign() bool {
+	return strings.HasPrefix(r.Path, "/v1/project") && r.Method != "GET" ||
+		strings.HasPrefix(r.Path, "/v1/image") && r.Method == "DELETE" ||
+		r.Method == "POST" && slices.Contains([]string{"/v1/machine", "/v1/network", "/v1/ip"}, r.Path) ||
+		strings.HasSuffix(r.Path, "/state") || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
+		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/network/") && !strings.HasPrefix(r.Path, "/v1/network/free/") ||
+		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/machine/") && !strings.HasSuffix(r.Path, "/free")
+}
+
+// kinds is what every recorded failure means, by the recording's number.
+var kinds = map[Kind]string{
+	Unavailable: "004 006 007 008 010 014 016 092 199 377 384 385 401 402 403 404 405 514 515 516 520",
+	NotFound:    "023 027 031 034 044 045 072 085 095 108 134 135 138 156 166 167 202 297 298 327",
+	Conflict:    "109 117 118 237 241 513",
+	Refused: "017 018 019 " +
+		"078 079 080 081 105 119 120 122 123 125 128 129 132 154 " +
+		"170 171 172 175 176 177 178 180 181 182 184 185 186 187 188 190 191 192 194 195 198 236 250 251 263 " +
+		"279 280 285 286 287 288 289 290 305 306 309 316 323 324 338 534",
+	Uncertain: "378 379 380 387 388 389 399 406 407 408 518",
+}
+
+func TestEveryRecordedFailureMeansWhatTheTableSays(t *testing.T) {
+	expected := map[string]Kind{}
+	for kind, numbers := range kinds {
+		for number := range strings.FieldsSeq(numbers) {
+			require.NotContains(t, expected, number)
+			expected[number] = kind
+		}
+	}
+	seen := map[string]bool{}
+	for _, r := range recorded(t) {
+		if r.Status < 400 || r.foreign() {
+			continue
+		}
+		number := r.name[:3]
+		seen[number] = true
+		message := errorMessage(bytes.NewReader(r.Body))
+		got := classify(r.classOf(), r.Status, message)
+		require.Contains(t, expected, number, "%s (%s %d) is not in the table: %s → %s", r.name, r.Method, r.Status, message, got)
+		require.Equal(t, expected[number], got, "%s: %d %s", r.name, r.Status, message)
+	}
+	for number := range maps.Keys(expected) {
+		require.True(t, seen[number], "%s is in the table and not among the recordings", number)
+	}
+}
+
+func TestAnOutageIsNeverARefusalNorNotFound(t *testing.T) {
+	n := 0
+	for _, r := range recorded(t) {
+		if !strings.Contains(r.name, "-outage-") || r.Status < 400 || r.foreign() {
+			continue
+		}
+		n++
+		message := errorMessage(bytes.NewReader(r.Body))
+		// Whatever operation such a message comes from.
+		require.Equal(t, Unavailable, classify(classRead, r.Status, message), r.name)
+		for _, c := range []class{classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree} {
+			require.Equal(t, Uncertain, classify(c, r.Status, message), r.name)
+		}
+	}
+	require.Greater(t, n, 15)
+}
+
+func TestAnOutageInsideARefusalIsAnOutage(t *testing.T) {
+	for _, message := range []string{
+		`size:v1 not found err:cannot find size with id "v1" in database: rethinkdb: dial tcp 127.0.0.1:38015: connect: connection refused`,
+		`unable to gather networks:cannot find network with id "x" in database: rethinkdb: EOF`,
+		`NotFound no image for id:x found:cannot list images: rpc error: code = DeadlineExceeded desc = context deadline exceeded`,
+	} {
+		require.Equal(t, Uncertain, classify(classAllocateMachine, 400, message), message)
+		require.Equal(t, Unavailable, classify(classRead, 404, message), message)
+	}
+}
+
+func TestAnUnknownMessageIsUncertainForWritesAndUnavailableForReads(t *testing.T) {
+	for _, status := range []int{301, 400, 404, 409, 418, 422, 500, 502, 503, 504} {
+		for _, message := range []string{"", "something new", "<html>Bad Gateway</html>"} {
+			require.Equal(t, Unavailable, classify(classRead, status, message))
+			for _, c := range []class{classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree} {
+				require.Equal(t, Uncertain, classify(c, status, message))
+			}
+		}
+	}
+}
+
+// After an allocation or a free was done the metal-api still makes its answer,
+// and can fail to (machine-service.go, makeMachineResponse).
+func TestAFailureToMakeTheAnswerIsNotNotFound(t *testing.T) {
+	message := `error finding provisioning event container for machine "x": NotFound no provisioningeventcontainer with id "x" found`
+	require.Equal(t, Uncertain, classify(classAllocateMachine, 404, message))
+	require.Equal(t, Uncertain, classify(classFree, 404, message))
+	usage := `prefix usage for cidr:10.0.12.0/22 not found not_found: NotFound prefix:10.0.12.0/22 not found:sql: no rows in result set`
+	require.Equal(t, Uncertain, classify(classAllocateNetwork, 422, usage))
+}
+
+func TestAMessageOfARefusalCountsForItsOperationOnly(t *testing.T) {
+	require.Equal(t, Refused, classify(classAllocateMachine, 422, "no machine available"))
+	for _, c := range []class{classAllocateNetwork, classAllocateIP, classFree} {
+		require.Equal(t, Uncertain, classify(c, 422, "no machine available"))
+	}
+	require.Equal(t, Uncertain, classify(classAllocateMachine, 500, "no machine available"))
+}
+
+func TestParallelAllocationsAreBusy(t *testing.T) {
+	require.Equal(t, Busy, classify(classAllocateMachine, 422, "too many parallel machine allocations taking place, try again later"))
+	require.Equal(t, Busy, classify(classRead, 429, "slow down"))
+}
+
+func TestSomebodyElsesChangeIsAConflict(t *testing.T) {
+	message := "Conflict cannot update machine (00000000-0000-4000-8000-000000000001): the entity was changed from another, please retry"
+	require.Equal(t, Conflict, classify(classFree, 409, message))
+	require.Equal(t, Conflict, classify(classAllocateMachine, 422, `machine "00000000-0000-4000-8000-000000000007" already allocated`))
+}
+
+func TestEveryRuleNamesRecordingsThatExist(t *testing.T) {
+	for _, r := range rules {
+		require.NotEmpty(t, r.from)
+		for from := range strings.FieldsSeq(r.from) {
+			if strings.HasSuffix(from, ".go") || strings.HasPrefix(from, "(") {
+				continue
+			}
+			first, last, isRange := strings.Cut(from, "-")
+			if !isRange {
+				last = first
+			}
+			for _, number := range []string{first, last} {
+				files, err := filepath.Glob("../simulator/testdata/exchanges*/" + number + "-*.json")
+				require.NoError(t, err)
+				require.NotEmpty(t, files, "recording %s", number)
+			}
+		}
+	}
+}
+
+func TestMessagesAreUnwrapped(t *testing.T) {
+	for in, want := range map[string]string{
+		`"{\"statuscode\":422,\"message\":\"no machine available\"}"`: "no machine available",
+		`{"statuscode":500,"message":"plain object"}`:                 "plain object",
+		`"tenant  not allowed"`:                                       "tenant  not allowed",
+		`<html>502</html>`:                                            "<html>502</html>",
+		``:                                                            "",
+		"Authorization: Metal-Admin 0123456789abcdef0123456789abcdef": "Authorization: Metal-Admin [redacted]",
+	} {
+		require.Equal(t, want, errorMessage(strings.NewReader(in)))
+	}
+	require.Less(t, len(errorMessage(strings.NewReader(strings.Repeat("x", 1<<20)))), limitMessage+10)
+}
