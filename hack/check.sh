@@ -19,7 +19,7 @@ check_format() {
 
 check_vet() { "$GO" vet ./...; }
 
-check_lint() { make --no-print-directory bin/staticcheck && bin/staticcheck ./...; }
+check_lint() { make -s bin/staticcheck && bin/staticcheck ./...; }
 
 check_modules() {
   local dir failed=0
@@ -47,7 +47,7 @@ check_gotest() {
     echo "WARNING: no C compiler: the race detector is off"
     race=
   fi
-  make --no-print-directory bin/gotestsum || return 1
+  make -s bin/gotestsum || return 1
   mkdir -p .cache
   # shellcheck disable=SC2086
   bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json -- \
