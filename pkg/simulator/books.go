@@ -1,6 +1,11 @@
 package simulator
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Books are the simulator's own accounts, for invariants in tests: not what
 // an endpoint answers, but what is so.
@@ -15,17 +20,18 @@ type Books struct {
 // MachineAccount is one machine with its allocation, if it has one.
 type MachineAccount struct {
 	ID, Partition, Rack, Size string
-	Liveliness, State         string
-	LastEvent                 string
-	Allocated                 bool
-	AllocationUUID            string
-	Project, Name, Hostname   string
-	Role                      string
-	Image                     string
-	Tags                      []string
-	IPs                       []string
-	UserData                  string
-	Created                   time.Time
+	// Liveliness is Alive, Dead or Unknown; State is LOCKED, RESERVED or empty.
+	Liveliness, State string
+	// LastEvent is the newest event in the log, of whatever allocation.
+	LastEvent string
+	Waiting   bool
+
+	Allocated               bool
+	AllocationUUID          string
+	Project, Name, Hostname string
+	Role, Image, UserData   string
+	Tags, IPs, Networks     []string
+	Created                 time.Time
 }
 
 // NetworkAccount is one network.
@@ -33,20 +39,24 @@ type NetworkAccount struct {
 	ID, Name, Project, Partition, Parent string
 	Prefixes                             []string
 	Labels                               map[string]string
-	// HalfFreed: some of its prefixes are gone from the ipam, which breaks every list that shows it (511-520).
+	// HalfFreed: some of its prefixes are gone from the ipam, which breaks
+	// every list that shows it (511-520).
 	HalfFreed bool
 }
 
 // IPAccount is one address entity.
 type IPAccount struct {
-	Address, Network, Project, Type, AllocationUUID string
-	Tags                                            []string
+	Address, Network, Project, Type, Name, AllocationUUID string
+	Tags                                                  []string
+	// Taken: the ipam, too, thinks that it is taken.
+	Taken bool
 }
 
 // Deed is one allocation or free that took effect.
 type Deed struct {
 	Time time.Time
 	// Verb is allocate or free; Kind is machine, firewall, network or ip.
+	// Addresses that come and go with a machine are not told apart.
 	Verb, Kind string
 	// ID is the machine's or network's id or the address.
 	ID, AllocationUUID, Project string
@@ -56,36 +66,120 @@ type Deed struct {
 	By string
 }
 
-// Books returns a copy of the accounts.
-func (s *Simulator) Books() Books { return Books{} }
-
-// Allocations counts allocations ever made whose tags or labels contain
-// tag ("key=value" or, for plain tags, the whole tag).
-func (b Books) Allocations(tag string) int { return 0 }
-
-// Frees counts frees likewise.
-func (b Books) Frees(tag string) int { return 0 }
-
-// Holding returns the machines that are allocated now and carry tag.
-func (b Books) Holding(tag string) []MachineAccount { return nil }
-
-// CallStat sums up the calls of one endpoint since the start or ResetCalls.
-type CallStat struct {
-	Endpoint string        `json:"endpoint"`
-	Calls    int           `json:"calls"`
-	Errors   int           `json:"errors"` // answers of 400 and above
-	Busy     time.Duration `json:"busy"`   // what the calls cost the metal-api after the cost table, whether or not Costs is on
+// carries says whether a deed or account has a tag, or a label as key=value.
+func carries(tags []string, labels map[string]string, tag string) bool {
+	if slices.Contains(tags, tag) {
+		return true
+	}
+	k, v, ok := strings.Cut(tag, "=")
+	if !ok {
+		return false
+	}
+	l, has := labels[k]
+	return has && l == v
 }
 
-// Calls returns the statistics of every endpoint called, by name.
-func (s *Simulator) Calls() []CallStat { return nil }
+func (s *Simulator) record(d Deed) {
+	d.Time = s.clock.Now()
+	d.Tags, d.Labels = slices.Clone(d.Tags), maps.Clone(d.Labels)
+	s.history = append(s.history, d)
+}
 
-// CallsOf returns the number of calls of one endpoint.
-func (s *Simulator) CallsOf(endpoint string) int { return 0 }
+// Books returns a copy of the accounts.
+func (s *Simulator) Books() Books {
+	s.enter()
+	defer s.leave()
+	b := Books{History: slices.Clone(s.history)}
+	for _, n := range s.order {
+		if n.m == nil {
+			continue
+		}
+		m := n.m
+		acc := MachineAccount{
+			ID: m.id, Partition: m.partition, Rack: m.rack, Size: m.size, State: m.state.Value,
+			LastEvent: n.ec.newest(), Waiting: m.waiting, Tags: slices.Clone(m.tags),
+		}
+		if n.ec != nil {
+			acc.Liveliness = n.ec.liveliness
+		}
+		if a := m.alloc; a != nil {
+			acc.Allocated, acc.AllocationUUID, acc.Project, acc.Name, acc.Hostname = true, a.uuid, a.project, a.name, a.hostname
+			acc.Role, acc.Image, acc.UserData, acc.Created = a.role, a.image, a.userData, a.created
+			for _, nw := range a.networks {
+				acc.Networks = append(acc.Networks, nw.NetworkID)
+				acc.IPs = append(acc.IPs, nw.IPs...)
+			}
+		}
+		b.Machines = append(b.Machines, acc)
+	}
+	for _, id := range s.netOrder {
+		n := s.networks[id]
+		acc := NetworkAccount{
+			ID: n.id, Name: n.name, Project: n.project, Partition: n.partition, Parent: n.parent,
+			Prefixes: slices.Clone(n.prefixes), Labels: maps.Clone(n.labels),
+		}
+		for _, p := range n.prefixes {
+			if _, ok := s.ipam.prefixes[p]; !ok {
+				acc.HalfFreed = true
+			}
+		}
+		b.Networks = append(b.Networks, acc)
+	}
+	for _, address := range s.ipOrder {
+		i := s.ips[address]
+		b.IPs = append(b.IPs, IPAccount{
+			Address: i.address, Network: i.network, Project: i.project, Type: i.typ, Name: i.name,
+			AllocationUUID: i.uuid, Tags: slices.Clone(i.tags), Taken: s.ipam.taken(i.prefix, i.address),
+		})
+	}
+	return b
+}
 
-// BusyTime is how long the metal-api was busy with all calls together,
-// after the cost table, whether or not Costs is on.
-func (s *Simulator) BusyTime() time.Duration { return 0 }
+// Allocations counts the allocations ever made that carry a tag, or a label
+// as key=value.
+func (b Books) Allocations(tag string) int { return b.deeds("allocate", tag) }
 
-// ResetCalls starts the statistics anew.
-func (s *Simulator) ResetCalls() {}
+// Frees counts the frees ever made likewise.
+func (b Books) Frees(tag string) int { return b.deeds("free", tag) }
+
+func (b Books) deeds(verb, tag string) int {
+	n := 0
+	for _, d := range b.History {
+		if d.Verb == verb && carries(d.Tags, d.Labels, tag) {
+			n++
+		}
+	}
+	return n
+}
+
+// Holding returns the machines that are allocated now and carry a tag.
+func (b Books) Holding(tag string) []MachineAccount {
+	var l []MachineAccount
+	for _, m := range b.Machines {
+		if m.Allocated && carries(m.Tags, nil, tag) {
+			l = append(l, m)
+		}
+	}
+	return l
+}
+
+// Machine returns the account of one machine; ok is false if there is none.
+func (b Books) Machine(id string) (m MachineAccount, ok bool) {
+	for _, m := range b.Machines {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return MachineAccount{}, false
+}
+
+// Of returns the allocated machines of a project.
+func (b Books) Of(project string) []MachineAccount {
+	var l []MachineAccount
+	for _, m := range b.Machines {
+		if m.Allocated && m.Project == project {
+			l = append(l, m)
+		}
+	}
+	return l
+}

@@ -1,59 +1,303 @@
 package simulator
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"slices"
 
-var errNotYet = errors.New("not implemented yet")
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator/internal/wire"
+)
 
 // AllocateRequest is what AllocateFor allocates.
 type AllocateRequest struct {
-	Project, Name, Hostname, Size, Partition, Image string
-	ID                                              string // a machine to take; empty: any waiting one of Size
-	Networks                                        []string
-	IPs                                             []string
-	Tags                                            []string
-	Firewall                                        bool
+	Project, Name, Hostname, Size, Partition string
+	// Image is MachineImage or FirewallImage when empty.
+	Image string
+	// ID is a machine to take; empty: any waiting one of Size.
+	ID string
+	// Networks are network ids; the addresses come from them.
+	Networks []string
+	IPs      []string
+	Tags     []string
+	UserData string
+	Firewall bool
+}
+
+// with does something to a machine under the lock.
+func (s *Simulator) with(id string, do func(n *node) error) error {
+	s.enter()
+	defer s.leave()
+	n, ok := s.machines[id]
+	if !ok || n.m == nil {
+		return fmt.Errorf("no machine %q in the data centre", id)
+	}
+	return do(n)
 }
 
 // SendEvent is a provisioning event as the metal-hammer, the machine's
 // operating system or metal-core sends it: "PXE Booting", "Preparing",
 // "Registering", "Waiting", "Installing", "Booting New Kernel",
 // "Phoned Home", "Crashed", "Planned Reboot", "Machine Reclaim", "Alive".
-// An unknown machine gets an event container, as in life; an unknown event
-// is an error.
-func (s *Simulator) SendEvent(machineID, event, message string) error { return errNotYet }
+// Waiting also puts the machine into the pool. An unknown machine becomes an
+// empty one, as in life; an unknown event is an error and changes nothing
+// (218).
+func (s *Simulator) SendEvent(machineID, event, message string) error {
+	s.enter()
+	defer s.leave()
+	if err := s.event(machineID, event, message, s.clock.Now()); err != nil {
+		return err
+	}
+	if event == eventWaiting {
+		s.startWaiting(s.machines[machineID])
+	}
+	return nil
+}
 
-// AddMachine puts another machine into a rack.
-func (s *Simulator) AddMachine(m Machine) (id string, err error) { return "", errNotYet }
+// Register is the metal-hammer's report of a machine's hardware: what makes an
+// empty machine (SendEvent "PXE Booting") one of a size, rack and partition.
+func (s *Simulator) Register(id string, m Machine) error {
+	return s.with(id, func(n *node) error {
+		m.ID = id
+		s.number(&m)
+		n.spec = m
+		next := *n.m
+		if err := s.equip(&next, m); err != nil {
+			return err
+		}
+		_, err := s.updateMachine(n.m, &next)
+		return err
+	})
+}
 
-// Crash stops the machine's operating system: a Crashed event, then, at
-// Speed above zero, boot loops.
-func (s *Simulator) Crash(id string) error { return errNotYet }
+// AddMachine puts another machine into a rack and returns its id.
+func (s *Simulator) AddMachine(m Machine) (id string, err error) {
+	s.enter()
+	defer s.leave()
+	n, err := s.addMachine(m)
+	if err != nil {
+		return "", err
+	}
+	return n.id, nil
+}
 
-// Silence stops all events of a machine; the liveliness cron then makes it
-// Dead or Unknown (530-536). Wake undoes it.
-func (s *Simulator) Silence(id string) error { return errNotYet }
+// ReportInstalled is the installer's report: boot info and console password
+// are there, changed moves (213).
+func (s *Simulator) ReportInstalled(id string) error {
+	return s.with(id, func(n *node) error {
+		if n.m.alloc == nil {
+			return fmt.Errorf("machine %q is not allocated", id)
+		}
+		s.report(n)
+		return nil
+	})
+}
 
-// Wake lets a silenced machine speak again.
-func (s *Simulator) Wake(id string) error { return errNotYet }
+// PhoneHome lets an allocated machine get through its installation at once:
+// Installing, Booting New Kernel, Phoned Home.
+func (s *Simulator) PhoneHome(id string) error {
+	return s.with(id, func(n *node) error {
+		if n.m.alloc == nil {
+			return fmt.Errorf("machine %q is not allocated", id)
+		}
+		now := s.clock.Now()
+		n.life++
+		s.noticed(n, n.m.alloc.uuid, now)
+		n.life++
+		if n.ec.newest() != eventPhonedHome || n.m.alloc.boot == nil {
+			s.emit(n, eventInstalling, "start installation", now)
+			s.report(n)
+			s.emit(n, eventBootingNewKernel, "", now)
+		}
+		s.emit(n, eventPhonedHome, "", now)
+		return nil
+	})
+}
 
-// Lock sets the state LOCKED, with which a machine cannot be freed.
-func (s *Simulator) Lock(id, description string) error { return errNotYet }
+// Recycle lets a machine that is not allocated boot into the pool at once.
+func (s *Simulator) Recycle(id string) error {
+	return s.with(id, func(n *node) error {
+		if n.m.alloc != nil {
+			return fmt.Errorf("machine %q is allocated", id)
+		}
+		now := s.clock.Now()
+		n.life++
+		s.emit(n, eventPXEBooting, "machine sent extended dhcp request", now)
+		s.emit(n, eventPreparing, "metal-hammer started", now)
+		s.emit(n, eventRegistering, "registering machine", now)
+		s.wait(n, now)
+		return nil
+	})
+}
+
+// Crash stops the machine's operating system: a Crashed event, then, at Speed
+// above zero, boots that crash until Wake or a power cycle.
+func (s *Simulator) Crash(id string) error {
+	return s.with(id, func(n *node) error {
+		now := s.clock.Now()
+		n.life++
+		n.crashes = true
+		s.emit(n, eventCrashed, "panic", now)
+		s.boot(n, now, stepCrashLoop)
+		return nil
+	})
+}
+
+// Silence stops all events of a machine; after five minutes the liveliness
+// cron job makes it Unknown (allocated) or Dead (530-536).
+func (s *Simulator) Silence(id string) error {
+	return s.with(id, func(n *node) error {
+		n.silenced = true
+		n.life++
+		if n.ec != nil {
+			e := *n.ec
+			e.last = e.lastAt(s.clock.Now())
+			e.beats = false
+			s.setLog(n, &e)
+		}
+		return nil
+	})
+}
+
+// Wake lets a silenced or crashed machine speak again: an allocated and
+// installed one phones home, others boot.
+func (s *Simulator) Wake(id string) error {
+	return s.with(id, func(n *node) error {
+		now := s.clock.Now()
+		n.silenced, n.crashes = false, false
+		switch {
+		case n.m.alloc != nil && n.m.alloc.boot != nil:
+			n.life++
+			s.emit(n, eventPhonedHome, "", now)
+		case n.m.waiting:
+			s.emit(n, eventAlive, "", now)
+			e := *n.ec
+			e.beats = true
+			s.setLog(n, &e)
+		default:
+			s.boot(n, now, stepReclaim)
+		}
+		return nil
+	})
+}
+
+// Lock sets the state LOCKED, with which a machine cannot be freed (263).
+func (s *Simulator) Lock(id, description string) error {
+	return s.setState(id, stateLocked, description)
+}
+
+// Reserve sets the state RESERVED, with which a machine is not handed out by size.
+func (s *Simulator) Reserve(id, description string) error {
+	return s.setState(id, stateReserved, description)
+}
 
 // Unlock takes LOCKED or RESERVED away.
-func (s *Simulator) Unlock(id string) error { return errNotYet }
+func (s *Simulator) Unlock(id string) error { return s.setState(id, "", "") }
 
-// Reserve sets the state RESERVED.
-func (s *Simulator) Reserve(id, description string) error { return errNotYet }
+func (s *Simulator) setState(id, value, description string) error {
+	if value != "" && description == "" {
+		description = "set by the simulator"
+	}
+	_, _, err := s.machineState(s.inside("machine-state", wire.State{Value: value, Description: description}, id))
+	return err
+}
 
-// SetTags replaces the tags of an allocated machine.
-func (s *Simulator) SetTags(id string, tags []string) error { return errNotYet }
+// SetTags replaces the tags of an allocated machine, as somebody else with the
+// Admin's key would.
+func (s *Simulator) SetTags(id string, tags []string) error {
+	_, _, err := s.machineUpdate(s.inside("machine-update", wire.MachineUpdateRequest{ID: id, Tags: tags}))
+	return err
+}
 
 // ForceFree frees a machine behind everybody's back, as metalctl machine rm.
-func (s *Simulator) ForceFree(id string) error { return errNotYet }
+func (s *Simulator) ForceFree(id string) error {
+	_, _, err := s.machineFree(s.inside("machine-free", nil, id))
+	return err
+}
 
 // AllocateFor is somebody else's allocation; it returns the machine's id.
-func (s *Simulator) AllocateFor(r AllocateRequest) (id string, err error) { return "", errNotYet }
+func (s *Simulator) AllocateFor(r AllocateRequest) (id string, err error) {
+	req := wire.MachineAllocateRequest{
+		ProjectID: r.Project, PartitionID: r.Partition, SizeID: r.Size, ImageID: r.Image,
+		IPs: r.IPs, Tags: r.Tags, Networks: []wire.AllocationNetwork{},
+	}
+	if r.Name != "" {
+		req.Name, req.Hostname = &r.Name, &r.Name
+	}
+	if r.Hostname != "" {
+		req.Hostname = &r.Hostname
+	}
+	if r.UserData != "" {
+		req.UserData = &r.UserData
+	}
+	if r.ID != "" {
+		req.UUID = &r.ID
+		req.PartitionID, req.SizeID = "", ""
+	}
+	for _, n := range r.Networks {
+		req.Networks = append(req.Networks, wire.AllocationNetwork{NetworkID: n})
+	}
+	role, name := roleMachine, "machine-allocate"
+	if r.Firewall {
+		role, name = roleFirewall, "firewall-allocate"
+	}
+	if req.ImageID == "" {
+		req.ImageID = MachineImage
+		if r.Firewall {
+			req.ImageID = FirewallImage
+		}
+	}
+	_, answer, err := s.allocate(s.inside(name, req), req, role, nil)
+	if err != nil {
+		return "", err
+	}
+	m, ok := answer.(*wire.Machine)
+	if !ok {
+		return "", errors.New("allocation without a machine")
+	}
+	return m.ID, nil
+}
 
-// DropEventContainer loses a machine's events: GET answers 404 from then
-// on, find still shows it (327, 328).
-func (s *Simulator) DropEventContainer(id string) error { return errNotYet }
+// AllocateNetworkFor allocates a private network for a project and returns its id.
+func (s *Simulator) AllocateNetworkFor(project, partition, name string, labels map[string]string) (id string, err error) {
+	_, answer, err := s.networkAllocate(s.inside("network-allocate", wire.NetworkAllocateRequest{
+		ProjectID: &project, PartitionID: &partition, Name: &name, Labels: labels,
+	}))
+	if err != nil {
+		return "", err
+	}
+	return answer.(*wire.Network).ID, nil
+}
+
+// AllocateIPFor allocates a static address for a project and returns it.
+func (s *Simulator) AllocateIPFor(project, network, name string, tags []string) (address string, err error) {
+	_, answer, err := s.ipAllocate(s.inside("ip-allocate", wire.IPAllocateRequest{
+		ProjectID: project, NetworkID: network, Name: &name, Type: typeStatic, Tags: tags,
+	}))
+	if err != nil {
+		return "", err
+	}
+	return answer.(*wire.IP).IPAddress, nil
+}
+
+// DropEventContainer loses a machine's events: GET answers 404 from then on,
+// find still shows it (327, 328).
+func (s *Simulator) DropEventContainer(id string) error {
+	return s.with(id, func(n *node) error {
+		n.life++
+		n.ec = nil
+		delete(s.quiet, n)
+		return nil
+	})
+}
+
+// MachineIDs are the machines in the order in which they came, for tests
+// that need any machine.
+func (s *Simulator) MachineIDs() []string {
+	s.enter()
+	defer s.leave()
+	var ids []string
+	for _, n := range s.order {
+		ids = append(ids, n.id)
+	}
+	return slices.Clip(ids)
+}

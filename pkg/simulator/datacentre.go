@@ -1,5 +1,9 @@
 package simulator
 
+import (
+	"fmt"
+)
+
 // DataCentre is the inventory that a Simulator starts with.
 type DataCentre struct {
 	Partitions        []Partition
@@ -14,45 +18,59 @@ type DataCentre struct {
 
 // Partition is one location with racks and a network fabric.
 type Partition struct {
-	ID, Name, Description string
-	Labels                map[string]string
-	DNSServers            []string
-	NTPServers            []string
+	ID, Name, Description            string
+	Labels                           map[string]string
+	DNSServers                       []string
+	NTPServers                       []string
+	ImageURL, KernelURL, CommandLine string
+	// Racks get two leaf switches each even before a machine is in them.
+	Racks []string
 }
 
-// Size is a kind of machine. Cores, memory and storage are ranges in
-// units and bytes.
+// Size is a kind of machine. Ranges are in units (cores) and bytes.
 type Size struct {
 	ID, Name, Description  string
 	Labels                 map[string]string
 	MinCores, MaxCores     uint64
 	MinMemory, MaxMemory   uint64
 	MinStorage, MaxStorage uint64
-	Disk                   string // device of the boot disk of machines of this size, e.g. /dev/sda
+	// Hardware of machines of this size; the zero value is a small one with
+	// one disk.
+	Hardware SizeHardware
+}
+
+// SizeHardware is what machines of a size are made of.
+type SizeHardware struct {
+	Memory      uint64 // bytes
+	Vendor, CPU string
+	Cores       uint32
+	Threads     uint32
+	Disks       []string // devices, /dev/sda for example
+	DiskSize    uint64   // bytes
 }
 
 // Image is an operating system image with its full id, os-major.minor.patch.
 type Image struct {
-	ID             string
-	Name           string
-	Description    string
-	URL            string
-	Features       []string // machine, firewall
-	Classification string   // preview, supported, deprecated; empty: supported
-	ExpiresInDays  int      // empty: 90
+	ID, Name, Description string
+	URL                   string
+	Features              []string // machine, firewall
+	Classification        string   // preview, supported, deprecated; empty: supported
+	ExpiresInDays         int      // 0: 90
 }
 
-// FilesystemLayout lays images on disks of sizes.
+// FilesystemLayout lays images on one disk of machines of some sizes.
 type FilesystemLayout struct {
 	ID, Description string
-	Device          string // the disk that it needs, e.g. /dev/sda
-	Sizes           []string
-	Images          map[string]string // os to version constraint
+	// Device is the disk that it needs, e.g. /dev/sda; Partition is what
+	// comes before a partition's number, e.g. /dev/nvme0n1p; empty: Device.
+	Device, Partition string
+	Sizes             []string
+	Images            map[string]string // os to version constraint, "*" for all
 }
 
-// Network is a network of the provider: a project super network, an
-// external network such as internet, an underlay; or a child that is there
-// from the beginning.
+// Network is a network of the provider (a project super network, an external
+// network such as internet, an underlay), or a child that is there from the
+// beginning and then names its Parent.
 type Network struct {
 	ID, Name, Description      string
 	Partition                  string
@@ -88,9 +106,11 @@ type Machine struct {
 	Partition string
 	Rack      string
 	Size      string
-	Chassis   string
-	// State is where in its life the machine starts: MachineWaiting (the
-	// default), MachineRegistered, MachineBooting, MachineGhost.
+	Chassis   string // the serial number of its chassis; empty: chassis-<Number>
+	// Number makes MAC addresses, and the port of the leaf switches; 0: the
+	// next one.
+	Number int
+	// State is where in its life the machine starts.
 	State MachineStart
 }
 
@@ -100,25 +120,20 @@ type MachineStart string
 const (
 	// MachineWaiting waits for an allocation.
 	MachineWaiting MachineStart = ""
-	// MachineRegistered has sent its last event, Registering, but not waited yet.
+	// MachineRegistered has sent its last event, Registering, but waits not yet (159).
 	MachineRegistered MachineStart = "Registered"
-	// MachineBooting has sent PXE Booting only: partition and size are unknown (README, "A machine's life").
+	// MachineBooting has sent PXE Booting only: partition and size are
+	// unknown (README, "A machine's life").
 	MachineBooting MachineStart = "Booting"
 	// MachineGhost has no event container: GET answers 404, find shows it (326-328).
 	MachineGhost MachineStart = "Ghost"
 )
 
-// DefaultDataCentre is an installation with one partition per thousand
-// machines (at least one), racks of sixteen, two sizes (v1-small-x86 and
-// c1-large-x86), ubuntu and firewall images, an internet, an underlay and a
-// dual-stack project super network in each partition, the tenants acme and
-// metal-stack and the projects team-a and team-b.
-func DefaultDataCentre(machines int) *DataCentre { return &DataCentre{} }
-
-// Ids in DefaultDataCentre.
+// Names in DefaultDataCentre.
 const (
 	ProjectA         = "10000000-0000-4000-8000-00000000000a"
 	ProjectB         = "10000000-0000-4000-8000-00000000000b"
+	DefaultTenant    = "acme"
 	DefaultPartition = "fra-01"
 	SmallSize        = "v1-small-x86"
 	LargeSize        = "c1-large-x86"
@@ -128,3 +143,94 @@ const (
 	MachineImage     = "ubuntu-24.04"
 	FirewallImage    = "firewall-ubuntu-3.0"
 )
+
+// machinesPerPartition of the default data centre.
+const machinesPerPartition = 1000
+
+// DefaultDataCentre is an installation with a partition for every thousand
+// machines (fra-01, fra-02, …; at most 30), racks of sixteen, two sizes
+// (three of four machines are v1-small-x86, the fourth c1-large-x86), images
+// of ubuntu and of a firewall, and in each partition an internet, an underlay
+// and a dual-stack project super network with room for 512 networks. The
+// tenant acme has the projects team-a (ProjectA) and team-b (ProjectB).
+func DefaultDataCentre(machines int) *DataCentre {
+	const gib = 1 << 30
+	d := &DataCentre{
+		Sizes: []Size{
+			{
+				ID: SmallSize, Name: SmallSize, Description: "small", MinCores: 1, MaxCores: 4,
+				MinMemory: 500 << 20, MaxMemory: 4 * gib, MinStorage: gib, MaxStorage: 100 * gib,
+			},
+			{
+				ID: LargeSize, Name: LargeSize, Description: "large", Labels: map[string]string{"class": "compute"},
+				MinCores: 16, MaxCores: 64, MinMemory: 64 * gib, MaxMemory: 512 * gib, MinStorage: 200 * gib, MaxStorage: 4000 * gib,
+				Hardware: SizeHardware{
+					Memory: 128 * gib, Vendor: "AuthenticAMD", CPU: "AMD EPYC 7543", Cores: 32, Threads: 64,
+					Disks: []string{"/dev/nvme0n1", "/dev/nvme1n1"}, DiskSize: 960 * gib,
+				},
+			},
+		},
+		Images: []Image{
+			{ID: "ubuntu-24.04.20250101", Features: []string{"machine"}, Classification: "deprecated"},
+			{ID: "ubuntu-24.04.20250701", Features: []string{"machine"}},
+			{ID: "ubuntu-24.04.20260101", Features: []string{"machine"}},
+			{ID: "ubuntu-22.04.20250701", Features: []string{"machine"}},
+			{ID: "firewall-ubuntu-3.0.20250701", Features: []string{"firewall"}},
+			{ID: "firewall-ubuntu-3.0.20260101", Features: []string{"firewall"}},
+			{ID: "firewall-ubuntu-2.0.20250101", Features: []string{"firewall"}, Classification: "deprecated"},
+		},
+		FilesystemLayouts: []FilesystemLayout{
+			{ID: "default-small", Device: "/dev/sda", Sizes: []string{SmallSize}, Images: map[string]string{"ubuntu": "*", "firewall-ubuntu": "*"}},
+			{ID: "default-large", Device: "/dev/nvme0n1", Partition: "/dev/nvme0n1p", Sizes: []string{LargeSize}, Images: map[string]string{"ubuntu": "*", "firewall-ubuntu": "*"}},
+		},
+		Tenants: []Tenant{
+			{ID: DefaultTenant, Name: DefaultTenant, Description: "Acme Corp"},
+			{ID: providerTenant, Name: providerTenant, Description: "provider tenant"},
+		},
+		Projects: []Project{
+			{ID: ProjectA, Name: "team-a", Description: "project of team a", Tenant: DefaultTenant},
+			{ID: ProjectB, Name: "team-b", Description: "project of team b", Tenant: DefaultTenant},
+		},
+	}
+	const rackSize = 16
+	partitions := min(max(1, (machines+machinesPerPartition-1)/machinesPerPartition), 30)
+	for p := range partitions {
+		id := fmt.Sprintf("fra-%02d", p+1)
+		d.Partitions = append(d.Partitions, Partition{ID: id, Name: fmt.Sprintf("Frankfurt %02d", p+1), Labels: map[string]string{"region": "fra"}})
+		d.Networks = append(d.Networks, defaultNetworks(id, p)...)
+	}
+	for m := range machines {
+		p := d.Partitions[m%partitions].ID
+		slot := m / partitions
+		size := SmallSize
+		if m%4 == 3 {
+			size = LargeSize
+		}
+		d.Machines = append(d.Machines, Machine{
+			ID:        fmt.Sprintf("00000000-0000-4000-8000-%012x", m+1),
+			Partition: p, Size: size, Number: m + 1,
+			Rack: fmt.Sprintf("%s-rack-%02d", p, slot/rackSize+1),
+		})
+	}
+	return d
+}
+
+func defaultNetworks(partition string, p int) []Network {
+	return []Network{
+		{
+			ID: "tenant-super-network-" + partition, Name: "Project Super Network", Description: "super network", Partition: partition,
+			Prefixes:                 []string{fmt.Sprintf("10.%d.0.0/13", 8*p), fmt.Sprintf("2001:db8:0:%x::/64", 0x10+p)},
+			DefaultChildPrefixLength: map[string]int{ipv4: 22, ipv6: 96}, PrivateSuper: true,
+		},
+		{
+			ID: "internet-" + partition, Name: "Internet", Description: "internet", Partition: partition,
+			Labels:              map[string]string{"network.metal-stack.io/default": "", "network.metal-stack.io/default-external": ""},
+			Prefixes:            []string{fmt.Sprintf("198.%d.%d.0/20", 18+p/16, 16*(p%16)), fmt.Sprintf("2001:db8:1:%x::/64", 0x113+p)},
+			DestinationPrefixes: []string{"0.0.0.0/0", "::/0"}, NAT: true, VRF: uint(104009 + p),
+		},
+		{
+			ID: "underlay-" + partition, Name: "Underlay", Description: "underlay", Partition: partition,
+			Prefixes: []string{fmt.Sprintf("172.%d.%d.0/20", 16+p/16, 16*(p%16))}, Underlay: true,
+		},
+	}
+}

@@ -3,6 +3,7 @@ package simtest
 
 import (
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	metalgo "github.com/metal-stack/metal-go"
@@ -16,29 +17,50 @@ type Server struct {
 	Sim *simulator.Simulator
 	// URL is the base URL for metal-go clients, without /v1.
 	URL string
-	// Client holds the Admin key; Edit and View hold theirs.
+	// Client holds the Admin's key; Edit and View hold theirs.
 	Client, Edit, View metalgo.Client
+
+	cfg simulator.Config
+	t   testing.TB
 }
 
-// Start serves a simulator until the test ends. It does not call Run.
+// Start serves a simulator until the test ends. It does not call Run: whatever
+// is due happens before the next request is answered.
 func Start(t testing.TB, cfg simulator.Config) *Server {
 	t.Helper()
 	sim, err := simulator.New(cfg)
 	require.NoError(t, err)
 	srv := httptest.NewServer(sim.Handler())
-	t.Cleanup(srv.Close)
-	client := func(key, def, user string) metalgo.Client {
-		if key == "" {
-			key = def
-		}
-		c, err := metalgo.NewClient(srv.URL, metalgo.HMACAuth(key, user))
-		require.NoError(t, err)
-		return c
+	t.Cleanup(func() {
+		sim.Close()
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	s := &Server{Sim: sim, URL: srv.URL + cfg.BasePath, cfg: cfg, t: t}
+	s.Client = s.NewClient("Metal-Admin")
+	s.Edit = s.NewClient("Metal-Edit")
+	s.View = s.NewClient("Metal-View")
+	return s
+}
+
+// Key is the HMAC key of Metal-Admin, Metal-Edit or Metal-View.
+func (s *Server) Key(user string) string {
+	keys := map[string][2]string{
+		"Metal-Admin": {s.cfg.HMAC.Admin, simulator.DefaultHMAC.Admin},
+		"Metal-Edit":  {s.cfg.HMAC.Edit, simulator.DefaultHMAC.Edit},
+		"Metal-View":  {s.cfg.HMAC.View, simulator.DefaultHMAC.View},
+	}[user]
+	if keys[0] != "" {
+		return keys[0]
 	}
-	return &Server{
-		Sim: sim, URL: srv.URL,
-		Client: client(cfg.HMAC.Admin, simulator.DefaultHMAC.Admin, "Metal-Admin"),
-		Edit:   client(cfg.HMAC.Edit, simulator.DefaultHMAC.Edit, "Metal-Edit"),
-		View:   client(cfg.HMAC.View, simulator.DefaultHMAC.View, "Metal-View"),
-	}
+	return keys[1]
+}
+
+// NewClient is another metal-go client with the key of Metal-Admin, Metal-Edit
+// or Metal-View.
+func (s *Server) NewClient(user string) metalgo.Client {
+	s.t.Helper()
+	c, err := metalgo.NewClient(strings.TrimSuffix(s.URL, "/"), metalgo.HMACAuth(s.Key(user), user))
+	require.NoError(s.t, err)
+	return c
 }

@@ -1,0 +1,456 @@
+package simulator
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/metal-stack/metal-lib/pkg/tag"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator/internal/wire"
+)
+
+// answerMachine answers one machine: m as its writer or reader sees it. One
+// without an event container is a 404, though it is there (327).
+func (s *Simulator) answerMachine(c *call, n *node, m *machine) (int, any, error) {
+	if n.ec == nil {
+		return 0, nil, fmt.Errorf("error finding provisioning event container for machine %q: %w",
+			n.id, notFound("no provisioningeventcontainer with id %q found", n.id))
+	}
+	v := s.look(n)
+	v.m = m
+	return http.StatusOK, v.wire(strings.HasPrefix(c.name, "machine-ipmi")), nil
+}
+
+func (s *Simulator) machineGet(c *call) (int, any, error) {
+	s.enter()
+	defer s.leave()
+	n, m, err := s.findMachine(c, c.param(0))
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.answerMachine(c, n, m)
+}
+
+func (s *Simulator) firewallGet(c *call) (int, any, error) {
+	s.enter()
+	defer s.leave()
+	n, m, err := s.findMachine(c, c.param(0))
+	if err != nil {
+		return 0, nil, err
+	}
+	if m.alloc == nil || m.alloc.role != roleFirewall {
+		return 0, nil, withStatus(http.StatusNotFound, errors.New("machine is not a firewall"))
+	}
+	return s.answerMachine(c, n, m)
+}
+
+func (s *Simulator) machineList(c *call) (int, any, error) {
+	return s.machinesMatching(c, "cannot list machines from database: ", nil)
+}
+
+// machineFind also finds firewalls (295).
+func (s *Simulator) machineFind(c *call) (int, any, error) {
+	q, err := decode[wire.MachineSearchQuery](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.machinesMatching(c, "cannot search machines in database: ", &q)
+}
+
+func (s *Simulator) firewallList(c *call) (int, any, error) {
+	role := roleFirewall
+	return s.machinesMatching(c, "cannot search machines in database: ", &wire.MachineSearchQuery{AllocationRole: &role})
+}
+
+func (s *Simulator) firewallFind(c *call) (int, any, error) {
+	q, err := decode[wire.MachineSearchQuery](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	role := roleFirewall
+	q.AllocationRole = &role
+	return s.machinesMatching(c, "cannot search machines in database: ", &q)
+}
+
+// machinesMatching answers a list. What it shows is as of a moment between
+// reading the fleet's events and encoding the answer.
+func (s *Simulator) machinesMatching(c *call, outage string, q *wire.MachineSearchQuery) (int, any, error) {
+	c.spend(costFindBase + timesN(costFindPerMachine, s.Machines()))
+	s.enter()
+	down := c.down(backendRethinkDB)
+	var hits []view
+	if q != nil && q.ID != nil {
+		if n, ok := s.machines[*q.ID]; ok && n.m != nil && matchMachine(q, n.m) {
+			hits = append(hits, s.look(n))
+		}
+	} else {
+		for _, n := range s.order {
+			if n.m != nil && (q == nil || matchMachine(q, n.m)) {
+				hits = append(hits, s.look(n))
+			}
+		}
+	}
+	s.rng.Shuffle(len(hits), func(i, j int) { hits[i], hits[j] = hits[j], hits[i] })
+	s.leave()
+	if down {
+		return 0, nil, errors.New(outage + rethinkdbDown)
+	}
+	perHit := costFindPerHit
+	if q == nil {
+		perHit = costListPerMachine
+	}
+	c.spend(timesN(perHit, len(hits)))
+	if c.name == "machine-ipmi-find" {
+		list := make([]*wire.Machine, 0, len(hits))
+		for _, v := range hits {
+			list = append(list, v.wire(true))
+		}
+		return http.StatusOK, list, nil
+	}
+	list := make(rawList, 0, len(hits))
+	for _, v := range hits {
+		list = append(list, v.entry())
+	}
+	return http.StatusOK, list, nil
+}
+
+func timesN(d time.Duration, n int) time.Duration { return d * time.Duration(n) }
+
+// machineUpdate replaces tags, description or keys of an allocated machine;
+// an empty list changes nothing (228-231).
+func (s *Simulator) machineUpdate(c *call) (int, any, error) {
+	req, err := decode[wire.MachineUpdateRequest](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.enter()
+	n, old, err := s.findMachine(c, req.ID)
+	s.leave()
+	if err != nil {
+		return 0, nil, err
+	}
+	if old.alloc == nil {
+		return 0, nil, badRequest(errors.New("only allocated machines can be updated"))
+	}
+	c.phase("update", flatCost(c.name))
+	s.enter()
+	defer s.leave()
+	next, a := *old, *old.alloc
+	next.alloc = &a
+	if req.Description != nil {
+		a.description = *req.Description
+	}
+	if len(req.Tags) > 0 {
+		next.tags = s.machineTags(&next, req.Tags)
+	}
+	if len(req.SSHPubKeys) > 0 {
+		a.sshKeys = req.SSHPubKeys
+	}
+	m, err := s.updateMachine(old, &next)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.answerMachine(c, n, m)
+}
+
+// machineTags are the tags of an allocated machine: tags with a value are
+// unique by key, the server's own win, and the order is lost (228, 233).
+func (s *Simulator) machineTags(m *machine, given []string) []string {
+	values := map[string]string{}
+	set := map[string]bool{}
+	for _, t := range given {
+		if k, v, ok := strings.Cut(t, "="); ok {
+			values[k] = v
+		} else {
+			set[t] = true
+		}
+	}
+	for _, n := range m.alloc.networks {
+		if n.Private && n.ASN != 0 {
+			values[tag.MachineNetworkPrimaryASN] = strconv.FormatInt(n.ASN, 10)
+			break
+		}
+	}
+	if m.rack != "" {
+		values[tag.MachineRack] = m.rack
+	}
+	if m.ipmi.FRU.ChassisPartSerial != "" {
+		values[tag.MachineChassis] = m.ipmi.FRU.ChassisPartSerial
+	}
+	for k, v := range values {
+		set[k+"="+v] = true
+	}
+	tags := make([]string, 0, len(set))
+	for t := range set {
+		tags = append(tags, t)
+	}
+	slices.Sort(tags)
+	return s.shuffled(tags)
+}
+
+// machineState sets LOCKED, RESERVED or nothing (259-264).
+func (s *Simulator) machineState(c *call) (int, any, error) {
+	req, err := decode[wire.State](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	switch req.Value {
+	case "", stateLocked, stateReserved:
+	default:
+		return 0, nil, badRequest(fmt.Errorf("unknown MachineState:%s", req.Value))
+	}
+	if req.Value != "" && req.Description == "" {
+		return 0, nil, badRequest(errors.New("you must supply a description"))
+	}
+	s.enter()
+	n, old, err := s.findMachine(c, c.param(0))
+	s.leave()
+	if err != nil {
+		return 0, nil, err
+	}
+	c.phase("update", flatCost(c.name))
+	next := *old
+	next.state = wire.State{Value: req.Value, Description: req.Description}
+	if req.Value != "" {
+		next.state.Issuer = c.user.email
+	}
+	s.enter()
+	defer s.leave()
+	m, err := s.updateMachine(old, &next)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.answerMachine(c, n, m)
+}
+
+// powerCommands by the last part of the path.
+var powerCommands = map[string]string{
+	"on": "ON", "off": "OFF", "reset": "RESET", "cycle": "CYCLE", "bios": "BIOS", "disk": "DISK", "pxe": "PXE",
+	"chassis-identify-led-on": "LED-ON", "chassis-identify-led-off": "LED-OFF",
+}
+
+// machinePower sends a command to the machine's controller (267).
+func (s *Simulator) machinePower(c *call, cmd string) (int, any, error) {
+	s.enter()
+	defer s.leave()
+	n, m, err := s.findMachine(c, c.param(0))
+	if err != nil {
+		return 0, nil, err
+	}
+	if c.down(backendNSQ) {
+		return 0, nil, errors.New(nsqDown)
+	}
+	now := s.clock.Now()
+	switch cmd {
+	case "OFF", "RESET", "CYCLE":
+		if err := s.event(n.id, eventPlannedReboot, cmd, now); err != nil {
+			return 0, nil, err
+		}
+		n.crashes = false
+	case "LED-ON", "LED-OFF":
+		next := *m
+		next.led = wire.LEDState{Value: cmd, Description: c.query("description")}
+		if m, err = s.updateMachine(m, &next); err != nil {
+			return 0, nil, err
+		}
+	}
+	switch cmd {
+	case "OFF":
+		n.life++
+	case "ON", "RESET", "CYCLE":
+		s.reboot(n, now)
+	}
+	return s.answerMachine(c, n, m)
+}
+
+// machineReinstall has an allocated machine installed again (268).
+func (s *Simulator) machineReinstall(c *call) (int, any, error) {
+	req, err := decode[wire.MachineReinstallRequest](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.enter()
+	defer s.leave()
+	n, old, err := s.findMachine(c, c.param(0))
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, ok := s.cat.images[req.ImageID]; !ok || old.alloc == nil || old.state.Value == stateLocked {
+		return 0, nil, badRequest(errors.New("machine either locked, not allocated yet or invalid image ID specified"))
+	}
+	next, a := *old, *old.alloc
+	next.alloc = &a
+	a.reinstall, a.image = true, req.ImageID
+	// the answer is made before the machine is stored and shows the old times
+	status, answer, err := s.answerMachine(c, n, &next)
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := s.updateMachine(old, &next); err != nil {
+		return 0, nil, err
+	}
+	if c.down(backendNSQ) {
+		return 0, nil, errors.New("cannot publish delete event: " + nsqDown)
+	}
+	now := s.clock.Now()
+	n.crashes = false
+	n.life++
+	s.after(n, now, stepReclaim, func(now time.Time) {
+		s.emit(n, eventPlannedReboot, "reinstall", now)
+		s.boot(n, now, stepReclaim)
+	})
+	return status, answer, nil
+}
+
+func (s *Simulator) machineConsolePassword(c *call) (int, any, error) {
+	req, err := decode[wire.MachineConsolePasswordRequest](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.enter()
+	defer s.leave()
+	_, m, err := s.findMachine(c, req.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	if m.alloc == nil {
+		return 0, nil, errors.New("machine is not allocated, no consolepassword present")
+	}
+	return http.StatusOK, &wire.ConsolePassword{ID: m.id, ConsolePassword: m.alloc.consolePassword}, nil
+}
+
+// machineDelete takes a dead machine out of the books (240, 329).
+func (s *Simulator) machineDelete(c *call) (int, any, error) {
+	s.enter()
+	defer s.leave()
+	n, m, err := s.findMachine(c, c.param(0))
+	if err != nil {
+		return 0, nil, err
+	}
+	if m.alloc != nil {
+		return 0, nil, errors.New("cannot delete machine that is allocated")
+	}
+	if n.ec != nil && n.ec.liveliness != livelinessDead {
+		return 0, nil, errors.New("can only delete dead machines, if you power off this machine it will reach dead state.")
+	}
+	s.dropNode(n)
+	return s.answerMachine(c, n, m)
+}
+
+func (s *Simulator) dropNode(n *node) {
+	n.m = nil
+	n.life++
+	delete(s.machines, n.id)
+	delete(s.quiet, n)
+	s.order = slices.DeleteFunc(s.order, func(o *node) bool { return o == n })
+}
+
+// ipmiReport is what metal-bmc posts: it can make a machine without events (326).
+func (s *Simulator) ipmiReport(c *call) (int, any, error) {
+	req, err := decode[wire.MachineIpmiReports](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	if req.PartitionID == "" {
+		return 0, nil, badRequest(errors.New("partition id must not be empty"))
+	}
+	s.enter()
+	defer s.leave()
+	if _, ok := s.cat.partitions[req.PartitionID]; !ok {
+		return 0, nil, notFound("no partition with id %q found", req.PartitionID)
+	}
+	resp := &wire.IpmiReportResponse{Updated: []string{}, Created: []string{}}
+	for id, r := range req.Reports {
+		now := s.instant()
+		n, known := s.machines[id]
+		if known && n.m != nil {
+			next := *n.m
+			next.ipmi.Address = r.BMCIp + ":623"
+			next.ipmi.BMCVersion, next.ipmi.PowerState, next.ipmi.LastUpdated = r.BMCVersion, r.PowerState, stored(now)
+			next.led.Value = r.IndicatorLEDState
+			if _, err := s.updateMachine(n.m, &next); err == nil {
+				resp.Updated = append(resp.Updated, id)
+			}
+			continue
+		}
+		n = s.nodeFor(id, now)
+		n.m.partition = req.PartitionID
+		n.m.led.Value = r.IndicatorLEDState
+		n.m.ipmi = wire.IPMI{Address: r.BMCIp + ":623", LastUpdated: stored(now)}
+		resp.Created = append(resp.Created, id)
+	}
+	return http.StatusOK, resp, nil
+}
+
+// issuesOf are the most common of the metal-api's issues of a machine (269).
+func (s *Simulator) issuesOf(n *node, lastError bool) []string {
+	if n.ec == nil {
+		return []string{"no-event-container"}
+	}
+	var issues []string
+	if n.m.partition == "" {
+		issues = append(issues, "no-partition")
+	}
+	switch n.ec.liveliness {
+	case livelinessDead:
+		issues = append(issues, "liveliness-dead")
+	case livelinessUnknown:
+		issues = append(issues, "liveliness-unknown")
+	}
+	if n.ec.reclaimFailed {
+		issues = append(issues, "failed-machine-reclaim")
+	}
+	if n.ec.crashLoop {
+		issues = append(issues, "crash-loop")
+	}
+	if lastError && n.ec.lastError != nil && s.clock.Now().Sub(n.ec.lastError.Time) < 7*24*time.Hour {
+		issues = append(issues, "last-event-error")
+	}
+	return issues
+}
+
+func (s *Simulator) machineIssues(c *call) (int, any, error) {
+	q, err := decode[wire.MachineIssuesRequest](c)
+	if err != nil {
+		return 0, nil, err
+	}
+	c.spend(costFindBase + timesN(costIssuesPer, s.Machines()))
+	s.enter()
+	defer s.leave()
+	var list []*wire.MachineIssues
+	for _, n := range s.order {
+		if n.m == nil || !matchMachine(&q.MachineSearchQuery, n.m) {
+			continue
+		}
+		issues := slices.DeleteFunc(s.issuesOf(n, true), func(i string) bool {
+			return slices.Contains(q.Omit, i) || len(q.Only) > 0 && !slices.Contains(q.Only, i)
+		})
+		if len(issues) > 0 {
+			list = append(list, &wire.MachineIssues{MachineID: n.m.id, Issues: issues})
+		}
+	}
+	return http.StatusOK, list, nil
+}
+
+func (s *Simulator) issueList(c *call) (int, any, error) {
+	type issue struct {
+		ID          string `json:"id"`
+		Description string `json:"description"`
+		Severity    string `json:"severity"`
+		RefURL      string `json:"ref_url"`
+	}
+	return http.StatusOK, []issue{
+		{ID: "no-partition", Description: "machine with no partition", Severity: "major"},
+		{ID: "liveliness-dead", Description: "the machine is not sending events anymore", Severity: "major"},
+		{ID: "liveliness-unknown", Description: "the machine is not sending LLDP alive messages anymore", Severity: "major"},
+		{ID: "failed-machine-reclaim", Description: "machine phones home but not allocated", Severity: "critical"},
+		{ID: "crash-loop", Description: "machine is in a provisioning crash loop", Severity: "major"},
+		{ID: "last-event-error", Description: "the machine had an error during the provisioning lifecycle", Severity: "minor"},
+		{ID: "no-event-container", Description: "machine has no event container", Severity: "minor"},
+	}, nil
+}
