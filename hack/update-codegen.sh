@@ -2,7 +2,7 @@
 # Makes everything that is generated: the types of v1alpha3 from those of
 # v1alpha4, the code beside the types, and generated/. The generators are tools
 # of go.mod, so a clean checkout and the module proxy are all that is needed.
-set -o errexit -o nounset -o pipefail
+set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -40,9 +40,9 @@ for path in "${apis}"/v1alpha4/*.go; do
 done
 
 echo "deep copies, defaults, conversions"
-go tool deepcopy-gen "${header[@]}" --output-file zz_generated.deepcopy.go "${hub}" "${versions[@]}"
-go tool defaulter-gen "${header[@]}" --output-file zz_generated.defaults.go "${versions[@]}"
-go tool conversion-gen "${header[@]}" --output-file zz_generated.conversion.go "${versions[@]}"
+"${GO:-go}" tool deepcopy-gen "${header[@]}" --output-file zz_generated.deepcopy.go "${hub}" "${versions[@]}"
+"${GO:-go}" tool defaulter-gen "${header[@]}" --output-file zz_generated.defaults.go "${versions[@]}"
+"${GO:-go}" tool conversion-gen "${header[@]}" --output-file zz_generated.conversion.go "${versions[@]}"
 
 echo "OpenAPI"
 # The types of Kubernetes that ours are made of, and that the generic server
@@ -55,7 +55,7 @@ readonly kubernetes=(
 )
 report="$(mktemp)"
 trap 'rm -f "${report}"' EXIT
-go tool openapi-gen "${header[@]}" \
+"${GO:-go}" tool openapi-gen "${header[@]}" \
   --output-dir "${out}/openapi" --output-pkg "${out_pkg}/openapi" --output-file zz_generated.openapi.go \
   --output-model-name-file zz_generated.model_name.go \
   --report-filename "${report}" \
@@ -65,17 +65,17 @@ go tool openapi-gen "${header[@]}" \
 grep -F "${module}" "${report}" >hack/openapi-violations.txt || true
 
 echo "apply configurations, clientset, listers, informers"
-go tool applyconfiguration-gen "${header[@]}" \
+"${GO:-go}" tool applyconfiguration-gen "${header[@]}" \
   --output-dir "${out}/applyconfiguration" --output-pkg "${out_pkg}/applyconfiguration" \
   "${versions[@]}"
-go tool client-gen "${header[@]}" \
+"${GO:-go}" tool client-gen "${header[@]}" \
   --output-dir "${out}/clientset" --output-pkg "${out_pkg}/clientset" --clientset-name versioned \
   --apply-configuration-package "${out_pkg}/applyconfiguration" \
   --input-base "${PWD}/pkg/apis" --input infrastructure/v1alpha3 --input infrastructure/v1alpha4
-go tool lister-gen "${header[@]}" \
+"${GO:-go}" tool lister-gen "${header[@]}" \
   --output-dir "${out}/listers" --output-pkg "${out_pkg}/listers" \
   "${versions[@]}"
-go tool informer-gen "${header[@]}" \
+"${GO:-go}" tool informer-gen "${header[@]}" \
   --output-dir "${out}/informers" --output-pkg "${out_pkg}/informers" \
   --versioned-clientset-package "${out_pkg}/clientset/versioned" --listers-package "${out_pkg}/listers" \
   "${versions[@]}"

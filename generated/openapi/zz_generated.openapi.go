@@ -4037,7 +4037,6 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition, which is one location with its own switches and machines, that the cluster is built in: `fra-equ01`, say. `metalctl partition list` shows those there are. It cannot be changed.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4421,7 +4420,6 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install, one that metal-stack knows as a firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest. `metalctl image list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4429,7 +4427,6 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `n1-medium-x86`. `metalctl size list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4704,7 +4701,6 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest; status.metal.image says which that was. `metalctl image list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4712,7 +4708,6 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6365,7 +6360,6 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition, which is one location with its own switches and machines, that the cluster is built in: `fra-equ01`, say. `metalctl partition list` shows those there are. It cannot be changed.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6749,7 +6743,6 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install, one that metal-stack knows as a firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest. `metalctl image list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6757,7 +6750,6 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `n1-medium-x86`. `metalctl size list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7032,7 +7024,6 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest; status.metal.image says which that was. `metalctl image list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7040,7 +7031,6 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size list` shows those there are.",
-							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
 						},

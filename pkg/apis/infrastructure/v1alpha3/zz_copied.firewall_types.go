@@ -54,13 +54,13 @@ type MetalStackFirewallSpec struct {
 	// alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the
 	// newest. `metalctl image list` shows those there are.
 	// +required
-	Image string `json:"image"`
+	Image string `json:"image,omitempty"`
 
 	// machineType is the size of the server in metal-stack's words: cores,
 	// memory and disks under one name, such as `n1-medium-x86`. `metalctl size
 	// list` shows those there are.
 	// +required
-	MachineType string `json:"machineType"`
+	MachineType string `json:"machineType,omitempty"`
 
 	// partition is the metal-stack partition that the server is taken from. It
 	// defaults to that of the firewall's cluster, and can hardly be another.

@@ -63,7 +63,7 @@ type MetalStackClusterSpec struct {
 	// switches and machines, that the cluster is built in: `fra-equ01`, say.
 	// `metalctl partition list` shows those there are. It cannot be changed.
 	// +required
-	Partition string `json:"partition"`
+	Partition string `json:"partition,omitempty"`
 
 	// publicNetworkID is the external network that the cluster reaches the
 	// world through: the firewall is connected to it, and the control plane's

@@ -55,13 +55,13 @@ type MetalStackMachineSpec struct {
 	// metal-api takes the newest; status.metal.image says which that was.
 	// `metalctl image list` shows those there are.
 	// +required
-	Image string `json:"image"`
+	Image string `json:"image,omitempty"`
 
 	// machineType is the size of the server in metal-stack's words: cores,
 	// memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size
 	// list` shows those there are.
 	// +required
-	MachineType string `json:"machineType"`
+	MachineType string `json:"machineType,omitempty"`
 
 	// partition is the metal-stack partition that the server is taken from. It
 	// defaults to that of the machine's cluster.

@@ -1,0 +1,34 @@
+// Package fuzzer fills objects of the API with random content, for tests.
+package fuzzer
+
+import (
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"sigs.k8s.io/randfill"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// Funcs keep random objects to what decoding leaves as it is: fields that have
+// a default are not empty.
+func Funcs(serializer.CodecFactory) []any {
+	return []any{
+		func(cluster *infrastructure.MetalStackCluster, c randfill.Continue) {
+			c.FillNoCustom(cluster)
+			if cluster.Spec.ControlPlaneEndpoint.Port == 0 {
+				cluster.Spec.ControlPlaneEndpoint.Port = 6443
+			}
+		},
+		func(rule *infrastructure.FirewallEgressRule, c randfill.Continue) {
+			c.FillNoCustom(rule)
+			rule.Protocol = anyOf(c, "tcp", "udp")
+		},
+		func(rule *infrastructure.FirewallIngressRule, c randfill.Continue) {
+			c.FillNoCustom(rule)
+			rule.Protocol = anyOf(c, "tcp", "udp")
+		},
+	}
+}
+
+func anyOf(c randfill.Continue, values ...string) string {
+	return values[c.Intn(len(values))]
+}

@@ -1,0 +1,55 @@
+package v1alpha4
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+func defaulted[T runtime.Object](t *testing.T, object T) T {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	require.NoError(t, AddToScheme(scheme))
+	scheme.Default(object)
+	return object
+}
+
+func TestEndpointPortDefaultsTo6443(t *testing.T) {
+	t.Parallel()
+
+	assert.EqualValues(t, 6443, defaulted(t, &MetalStackCluster{}).Spec.ControlPlaneEndpoint.Port)
+	list := defaulted(t, &MetalStackClusterList{Items: []MetalStackCluster{{}}})
+	assert.EqualValues(t, 6443, list.Items[0].Spec.ControlPlaneEndpoint.Port)
+
+	own := &MetalStackCluster{Spec: MetalStackClusterSpec{ControlPlaneEndpoint: APIEndpoint{Port: 443}}}
+	assert.EqualValues(t, 443, defaulted(t, own).Spec.ControlPlaneEndpoint.Port)
+}
+
+func TestRuleProtocolDefaultsToTCP(t *testing.T) {
+	t.Parallel()
+
+	rules := func() *FirewallRules {
+		return &FirewallRules{Egress: []FirewallEgressRule{{}, {Protocol: "udp"}}, Ingress: []FirewallIngressRule{{}, {Protocol: "udp"}}}
+	}
+	want := &FirewallRules{
+		Egress:  []FirewallEgressRule{{Protocol: "tcp"}, {Protocol: "udp"}},
+		Ingress: []FirewallIngressRule{{Protocol: "tcp"}, {Protocol: "udp"}},
+	}
+	assert.Equal(t, want, defaulted(t, &MetalStackFirewall{Spec: MetalStackFirewallSpec{Rules: rules()}}).Spec.Rules)
+	cluster := &MetalStackCluster{Spec: MetalStackClusterSpec{FirewallSpec: &MetalStackFirewallSpec{Rules: rules()}}}
+	assert.Equal(t, want, defaulted(t, cluster).Spec.FirewallSpec.Rules)
+}
+
+func TestTemplatesReadBackAsTheyWereWritten(t *testing.T) {
+	t.Parallel()
+
+	template := func() *MetalStackClusterTemplate {
+		return &MetalStackClusterTemplate{Spec: MetalStackClusterTemplateSpec{Template: MetalStackClusterTemplateResource{
+			Spec: MetalStackClusterSpec{FirewallSpec: &MetalStackFirewallSpec{Rules: &FirewallRules{Egress: []FirewallEgressRule{{}}}}},
+		}}}
+	}
+	assert.Equal(t, template(), defaulted(t, template()))
+	assert.Equal(t, &MetalStackMachineTemplate{}, defaulted(t, &MetalStackMachineTemplate{}))
+}
