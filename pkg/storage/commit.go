@@ -1,0 +1,165 @@
+package storage
+
+import (
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// commitment is a set of changes that become visible together, in each store
+// at once. It is the only way into a view, for writes and for observations
+// alike. It is made and published under the backend's mu.
+type commitment struct {
+	b       *Backend
+	changes []change
+	// affected are refs of which the claims changed and which are not looked
+	// at yet.
+	affected []metal.Ref
+}
+
+// change puts next in the place of prev; either may be nil.
+type change struct {
+	store      *Store
+	prev, next *entry
+	published  *event
+}
+
+func (b *Backend) begin() *commitment { return &commitment{b: b} }
+
+// find is what will be at key.
+func (c *commitment) find(s *Store, key string) *entry {
+	for i := len(c.changes) - 1; i >= 0; i-- {
+		switch ch := c.changes[i]; {
+		case ch.store != s:
+		case ch.next != nil && ch.next.key == key:
+			return ch.next
+		case ch.next == nil && ch.prev.key == key:
+			return nil
+		}
+	}
+	return s.view.find(key)
+}
+
+// put replaces what is at next.key. An object of the same name that is another
+// one, by its uid, takes its predecessor's place only after that is seen to go.
+func (c *commitment) put(s *Store, next *entry) {
+	prev := c.find(s, next.key)
+	if prev != nil && !sameUID(prev.obj, next.obj) {
+		c.changes = append(c.changes, change{store: s, prev: prev})
+		prev = nil
+	}
+	c.changes = append(c.changes, change{store: s, prev: prev, next: next})
+}
+
+func (c *commitment) remove(s *Store, prev *entry) {
+	c.changes = append(c.changes, change{store: s, prev: prev})
+}
+
+// record puts rec, which may be nil, in the place of the record at key.
+func (c *commitment) record(s *Store, key string, rec *record) {
+	prev := c.find(s, key)
+	var was, is []metal.Ref
+	var previous runtime.Object
+	if prev != nil && prev.rec != nil {
+		was, previous = prev.rec.refs, prev.obj
+	}
+	if rec != nil {
+		is = s.refs(rec.obj)
+		rec.refs = is
+	}
+	// The claims come first: so what is projected below sees them.
+	changed := c.b.index.rename(place{s, key}, was, is)
+	switch {
+	case rec != nil:
+		if prev != nil && prev.rec == nil {
+			c.hide(s, prev)
+			c.affected = append(c.affected, prev.ref)
+		}
+		c.put(s, &entry{key: key, rec: rec, obj: s.project(rec.obj, previous)})
+	case prev != nil && prev.rec != nil:
+		c.remove(s, prev)
+		c.freed(s, key)
+	}
+	for _, ref := range changed {
+		c.affect(ref)
+	}
+}
+
+// reproject joins the record at a place again, and changes nothing if nothing
+// is seen to change.
+func (c *commitment) reproject(p place) {
+	prev := c.find(p.store, p.key)
+	if prev == nil || prev.rec == nil {
+		return
+	}
+	obj := p.store.project(prev.rec.obj, prev.obj)
+	if same(prev.obj, obj) {
+		return
+	}
+	c.put(p.store, &entry{key: p.key, rec: prev.rec, obj: obj})
+}
+
+// same compares what is shown with what would be, which it may modify.
+func same(shown, next runtime.Object) bool {
+	setRevision(next, revisionOf(shown))
+	return equality.Semantic.DeepEqual(shown, next)
+}
+
+// publish issues the revisions, changes the views, and wakes who waits.
+func (c *commitment) publish() {
+	c.settle()
+	for i := range c.changes {
+		if c.changes[i].published == nil {
+			c.publishStore(c.changes[i].store)
+		}
+	}
+	if len(c.changes) > 0 {
+		c.b.advanced.wake()
+	}
+}
+
+func (c *commitment) publishStore(s *Store) {
+	now := c.b.clock.Now()
+	s.view.mu.Lock()
+	for i := range c.changes {
+		ch := &c.changes[i]
+		if ch.store != s {
+			continue
+		}
+		e := &event{revision: c.b.revisions.take(), at: now, prev: ch.prev, next: ch.next}
+		switch {
+		case ch.next == nil:
+			e.typ, e.key, e.obj = watch.Deleted, ch.prev.key, s.versioned(ch.prev.obj, e.revision)
+		case ch.prev == nil:
+			e.typ, e.key, e.obj = watch.Added, ch.next.key, ch.next.obj
+		default:
+			e.typ, e.key, e.obj = watch.Modified, ch.next.key, ch.next.obj
+		}
+		if ch.next != nil {
+			s.setVersion(ch.next.obj, e.revision)
+		}
+		s.view.set(e)
+		ch.published = e
+		commits.WithLabelValues(s.resource.Resource, string(e.typ)).Inc()
+	}
+	s.view.mu.Unlock()
+	s.view.changed.wake()
+}
+
+// commitRecord makes rec, or nil for none, the record at key, and returns the
+// object as it is shown now, or as it was deleted.
+func (b *Backend) commitRecord(s *Store, key string, rec *record) runtime.Object {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.begin()
+	c.record(s, key, rec)
+	c.publish()
+	for _, ch := range c.changes {
+		if ch.store == s && ch.published.key == key && (ch.next != nil) == (rec != nil) {
+			return ch.published.obj
+		}
+	}
+	return nil
+}

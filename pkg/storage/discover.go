@@ -1,0 +1,91 @@
+package storage
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// discover shows ref in s if it is to be shown there and no record, of any
+// resource, claims it; and hides it otherwise.
+func (c *commitment) discover(s *Store, ref metal.Ref) {
+	if s.joiner == nil {
+		return
+	}
+	x := &c.b.index
+	m := shown{s, ref}
+	obj, claims := s.joiner.Discovered(ref)
+	x.depend(m, claims)
+	key, visible := "", obj != nil && !x.claimed(ref, claims)
+	if visible {
+		key, visible = s.keyOf(obj)
+	}
+	if at, found := x.at[m]; found && (!visible || at != key) {
+		c.hide(s, c.find(s, at))
+		c.freed(s, at)
+	}
+	if visible {
+		c.show(m, key, obj)
+	}
+}
+
+func (c *commitment) show(m shown, key string, obj runtime.Object) {
+	x := &c.b.index
+	prev := c.find(m.store, key)
+	if prev != nil && (prev.rec != nil || prev.ref != m.ref) {
+		p := place{m.store, key}
+		without(x.shadowed, p, m.ref)
+		x.shadowed[p] = append(x.shadowed[p], m.ref)
+		return
+	}
+	if prev != nil && same(prev.obj, obj) {
+		return
+	}
+	x.at[m] = key
+	c.put(m.store, &entry{key: key, ref: m.ref, obj: obj})
+}
+
+// hide removes a discovered object.
+func (c *commitment) hide(s *Store, e *entry) {
+	delete(c.b.index.at, shown{s, e.ref})
+	c.remove(s, e)
+}
+
+// freed lets metal be shown whose key was taken.
+func (c *commitment) freed(s *Store, key string) {
+	p := place{s, key}
+	c.affected = append(c.affected, c.b.index.shadowed[p]...)
+	delete(c.b.index.shadowed, p)
+}
+
+// affect notes that the claims of ref changed.
+func (c *commitment) affect(ref metal.Ref) {
+	c.affected = append(c.affected, ref)
+	for _, m := range c.b.index.dependents[ref] {
+		c.affected = append(c.affected, m.ref)
+	}
+}
+
+// settle looks at everything that was affected, and at what that affects.
+func (c *commitment) settle() {
+	for len(c.affected) > 0 {
+		ref := c.affected[0]
+		c.affected = c.affected[1:]
+		for _, s := range c.b.stores {
+			c.discover(s, ref)
+		}
+	}
+}
+
+// keyOf is the key of an object that is shown without a record.
+func (s *Store) keyOf(obj runtime.Object) (string, bool) {
+	m, err := meta.Accessor(obj)
+	if err != nil || m.GetName() == "" {
+		return "", false
+	}
+	if m.GetNamespace() == "" {
+		return s.prefix + m.GetName(), true
+	}
+	return s.prefix + m.GetNamespace() + "/" + m.GetName(), true
+}

@@ -1,0 +1,43 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// newTimeout is the error of a write of which the outcome is open: clients
+// take a timeout for exactly that.
+func newTimeout(message string) error { return apierrors.NewTimeoutError(message, 0) }
+
+func unknownOutcome(s *Store, key string, cause error) error {
+	return newTimeout(fmt.Sprintf("whether %s %q was written is not known: %v; read it again before you repeat this", s.resource, s.name(key), cause))
+}
+
+// readOnly is the answer to writes of discovered objects.
+func (s *Store) readOnly(e *entry) error {
+	kind, providerID := s.adoption(e.obj)
+	if providerID == "" {
+		providerID = "metal://<partition>/" + e.ref.ID
+	}
+	return apierrors.NewForbidden(s.resource, s.name(e.key), fmt.Errorf(
+		"it is read-only, because it is metal that no record names (discovered). To manage it, create a %s with spec.providerID: %s. Nothing is ever released by kubectl delete",
+		kind, providerID))
+}
+
+// adoption reads from a discovered object how a record would name its metal.
+func (s *Store) adoption(obj runtime.Object) (kind, providerID string) {
+	var said struct {
+		Kind string
+		Spec struct{ ProviderID string }
+	}
+	if data, err := runtime.Encode(s.codec, obj); err == nil {
+		_ = json.Unmarshal(data, &said) // then the message is less exact
+	}
+	if said.Kind == "" {
+		said.Kind = s.resource.String()
+	}
+	return said.Kind, said.Spec.ProviderID
+}

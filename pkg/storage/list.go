@@ -1,0 +1,208 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
+	apistorage "k8s.io/apiserver/pkg/storage"
+)
+
+// What clients are told whose revision is forgotten, in the words of
+// k8s.io/apiserver/pkg/storage/etcd3/errors.go.
+const (
+	expiredList     = "The resourceVersion for the provided list is too old."
+	expiredContinue = "The provided continue parameter is too old " +
+		"to display a consistent list result. You can start a new list without " +
+		"the continue parameter."
+	inconsistentContinue = "The provided continue parameter is too old " +
+		"to display a consistent list result. You can start a new list without " +
+		"the continue parameter, or use the continue token in this response to " +
+		"retrieve the remainder of the results. Continuing with the provided " +
+		"token results in an inconsistent list - objects that were created, " +
+		"modified, or deleted between the time the first chunk was returned " +
+		"and now may show up in the list."
+)
+
+// GetList implements storage.Interface. Pages are exact: a continue token
+// reads the snapshot that it began with, or gets 410.
+func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOptions, out runtime.Object) error {
+	key, err := s.prepareKey(key, opts.Recursive)
+	if err != nil {
+		return err
+	}
+	items, err := newItems(out)
+	if err != nil {
+		return err
+	}
+	exact, continueKey, err := apistorage.ValidateListOptions(key, s.versioner, opts)
+	if err != nil {
+		return err
+	}
+	t, revision, err := s.listed(ctx, key, uint64(max(exact, 0)), continueKey, opts)
+	if err != nil {
+		return err
+	}
+	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items}
+	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() {
+		items.slice.Grow(t.Len())
+	}
+	if opts.Recursive {
+		err = p.fill(ctx, t, &opts.Predicate)
+	} else if e, found := t.Get(&entry{key: key}); found {
+		_, err = p.add(e, &opts.Predicate)
+	}
+	if err != nil {
+		return err
+	}
+	items.finish()
+
+	next, remaining, err := s.continuation(t, revision, &p, opts)
+	if err != nil {
+		return err
+	}
+	if err := s.versioner.UpdateList(out, revision, next, remaining); err != nil {
+		return err
+	}
+	opts.Predicate.SetShardInfoOnList(out)
+	return nil
+}
+
+// listed returns what is listed, and its revision.
+func (s *Store) listed(ctx context.Context, key string, exact uint64, continueKey string, opts apistorage.ListOptions) (*tree, uint64, error) {
+	if exact == 0 {
+		if opts.ResourceVersion == "" {
+			s.confirm(ctx, key, opts.Recursive)
+		}
+		atLeast, err := s.parse(opts.ResourceVersion)
+		if err != nil {
+			return nil, 0, err
+		}
+		if err := s.backend.waitFor(ctx, atLeast); err != nil {
+			return nil, 0, err
+		}
+		t, revision, _ := s.view.now(&s.backend.revisions)
+		return t, revision, nil
+	}
+	if err := s.backend.waitFor(ctx, exact); err != nil {
+		return nil, 0, err
+	}
+	t, ok := s.view.at(exact)
+	switch {
+	case ok:
+		return t, exact, nil
+	case opts.Predicate.Continue == "":
+		return nil, 0, apierrors.NewResourceExpired(expiredList)
+	}
+	return nil, 0, expiredToken(continueKey, key)
+}
+
+// expiredToken offers to go on at the newest state, as etcd's storage does.
+func expiredToken(continueKey, prefix string) error {
+	token, err := apistorage.EncodeContinue(continueKey, prefix, -1)
+	if err != nil {
+		return apierrors.NewResourceExpired(expiredContinue)
+	}
+	expired := apierrors.NewResourceExpired(inconsistentContinue)
+	expired.ErrStatus.ListMeta.Continue = token
+	return expired
+}
+
+// continuation makes the token for what is left after the page, and keeps the
+// snapshot that it reads.
+func (s *Store) continuation(t *tree, revision uint64, p *page, opts apistorage.ListOptions) (string, *int64, error) {
+	if !p.more {
+		return "", nil, nil
+	}
+	var count int64
+	if opts.Predicate.Empty() {
+		ascend(t, p.prefix, p.start, func(*entry) bool { count++; return true })
+	}
+	s.view.keep(revision, t, s.backend.clock.Now())
+	return apistorage.PrepareContinueToken(p.last, p.prefix, int64(revision), count, true, opts)
+}
+
+// page collects what one answer has room for.
+type page struct {
+	prefix, start string
+	limit         int64
+	items         *items
+
+	last string // the last key that was looked at
+	more bool   // there are keys after it
+}
+
+// contextEvery is how many objects are looked at before asking whether the
+// client still waits.
+const contextEvery = 1024
+
+func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPredicate) (err error) {
+	looked := 0
+	ascend(t, p.prefix, p.start, func(e *entry) bool {
+		if p.limit > 0 && int64(p.items.len()) >= p.limit {
+			p.more = true
+			return false
+		}
+		if looked++; looked%contextEvery == 0 && ctx.Err() != nil {
+			err = apistorage.NewTimeoutError(p.prefix, "request did not complete within requested timeout")
+			return false
+		}
+		var ok bool
+		ok, err = p.add(e, pred)
+		return ok
+	})
+	return err
+}
+
+func (p *page) add(e *entry, pred *apistorage.SelectionPredicate) (bool, error) {
+	p.last = e.key
+	if matched, err := pred.Matches(e.obj); err != nil || !matched {
+		return true, nil
+	}
+	return true, p.items.append(e.obj)
+}
+
+// items is the slice of a list object.
+type items struct {
+	slice reflect.Value
+}
+
+func newItems(list runtime.Object) (*items, error) {
+	ptr, err := meta.GetItemsPtr(list)
+	if err != nil {
+		return nil, err
+	}
+	v, err := conversion.EnforcePtr(ptr)
+	if err != nil || v.Kind() != reflect.Slice {
+		return nil, fmt.Errorf("need ptr to slice: %v", err)
+	}
+	// Whatever the caller's list held is not part of the answer.
+	v.SetZero()
+	return &items{slice: v}, nil
+}
+
+func (i *items) len() int { return i.slice.Len() }
+
+// append takes over the object's top level; what is below stays shared.
+func (i *items) append(obj runtime.Object) error {
+	v := reflect.ValueOf(obj).Elem()
+	if v.Type() != i.slice.Type().Elem() {
+		return fmt.Errorf("storage: cannot return a %T in a list of %s", obj, i.slice.Type().Elem())
+	}
+	n := i.slice.Len()
+	i.slice.Grow(1)
+	i.slice.SetLen(n + 1)
+	i.slice.Index(n).Set(v)
+	return nil
+}
+
+// finish makes an empty list one that is not nil.
+func (i *items) finish() {
+	if i.slice.IsNil() {
+		i.slice.Set(reflect.MakeSlice(i.slice.Type(), 0, 0))
+	}
+}

@@ -1,0 +1,123 @@
+package storage
+
+import (
+	"context"
+	"sync"
+
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+)
+
+const metricsSubsystem = "metalstack_storage"
+
+func counter(name, help string, labels ...string) *metrics.CounterVec {
+	return metrics.NewCounterVec(&metrics.CounterOpts{Subsystem: metricsSubsystem, Name: name, Help: help, StabilityLevel: metrics.ALPHA}, labels)
+}
+
+var (
+	commits          = counter("commits_total", "Changes of views, by resource and type of event.", "resource", "type")
+	ledgerConflicts  = counter("ledger_conflicts_total", "Writes that the ledger refused because another server wrote.", "resource")
+	ledgerUncertain  = counter("ledger_uncertain_total", "Writes that the ledger neither acknowledged nor refused.", "resource")
+	watchersCutOff   = counter("watchers_cut_off_total", "Watches that ended because they fell behind the events that are kept.", "resource")
+	unconfirmedReads = counter("unconfirmed_reads_total", "Reads that were answered with a warning because the metal could not be looked at in time.", "resource")
+
+	objectsDesc    = gauge("objects", "Objects in the view, by resource and whether a record manages them.", "resource", "managed")
+	watchesDesc    = gauge("watches", "Open watches.", "resource")
+	historyDesc    = gauge("history_events", "Events that watches can resume from.", "resource")
+	historyAgeDesc = gauge("history_age_seconds", "Age of the oldest event that watches can resume from.", "resource")
+	doubtsDesc     = gauge("ledger_doubts", "Keys of which it is not known what the ledger has.", "resource")
+)
+
+func gauge(name, help string, labels ...string) *metrics.Desc {
+	return metrics.NewDesc(metrics.BuildFQName("", metricsSubsystem, name), help, labels, nil, metrics.ALPHA, "")
+}
+
+// live are the backends of this process: one in a server, many in tests.
+var live = &collector{backends: map[*Backend]struct{}{}}
+
+var registerOnce sync.Once
+
+// registerMetrics shows the backend's figures until its context ends.
+func registerMetrics(b *Backend) {
+	registerOnce.Do(func() {
+		legacyregistry.MustRegister(commits, ledgerConflicts, ledgerUncertain, watchersCutOff, unconfirmedReads)
+		legacyregistry.CustomMustRegister(live)
+	})
+	live.mu.Lock()
+	defer live.mu.Unlock()
+	live.backends[b] = struct{}{}
+	context.AfterFunc(b.ctx, func() {
+		live.mu.Lock()
+		defer live.mu.Unlock()
+		delete(live.backends, b)
+	})
+}
+
+// collector reads figures when they are asked for.
+type collector struct {
+	metrics.BaseStableCollector
+
+	mu       sync.Mutex
+	backends map[*Backend]struct{}
+}
+
+// DescribeWithStability implements metrics.StableCollector.
+func (*collector) DescribeWithStability(ch chan<- *metrics.Desc) {
+	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, doubtsDesc} {
+		ch <- d
+	}
+}
+
+type figures struct {
+	managed, discovered, watches, events, doubts, age float64
+}
+
+// CollectWithStability implements metrics.StableCollector.
+func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
+	for resource, f := range c.collect() {
+		send := func(d *metrics.Desc, value float64, labels ...string) {
+			ch <- metrics.NewLazyConstMetric(d, metrics.GaugeValue, value, append([]string{resource}, labels...)...)
+		}
+		send(objectsDesc, f.managed, "true")
+		send(objectsDesc, f.discovered, "false")
+		send(watchesDesc, f.watches)
+		send(historyDesc, f.events)
+		send(historyAgeDesc, f.age)
+		send(doubtsDesc, f.doubts)
+	}
+}
+
+func (c *collector) collect() map[string]figures {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum := map[string]figures{}
+	for b := range c.backends {
+		b.mu.Lock()
+		stores := b.stores
+		b.mu.Unlock()
+		for _, s := range stores {
+			f := sum[s.resource.Resource]
+			s.figures(&f)
+			sum[s.resource.Resource] = f
+		}
+		for _, p := range b.doubts.places() {
+			f := sum[p.store.resource.Resource]
+			f.doubts++
+			sum[p.store.resource.Resource] = f
+		}
+	}
+	return sum
+}
+
+func (s *Store) figures(f *figures) {
+	v := &s.view
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	f.managed += float64(v.records)
+	f.discovered += float64(v.tree.Len() - v.records)
+	f.watches += float64(s.watches.Load())
+	f.events += float64(len(v.ring.events))
+	if len(v.ring.events) > 0 {
+		f.age = max(f.age, s.backend.clock.Since(v.ring.events[0].at).Seconds())
+	}
+}

@@ -1,0 +1,119 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	apistorage "k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/warning"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+const (
+	// revisionPatience is how long a read waits for a revision that was not
+	// issued yet.
+	revisionPatience = 3 * time.Second
+	// revisionRetrySeconds is what its client is told after that.
+	revisionRetrySeconds = 1
+)
+
+// Get implements storage.Interface. A resource version of "" is the most
+// recent state, "0" the view as it is, and N the view as soon as it has
+// reached N.
+func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
+	key, err := s.prepareKey(key, false)
+	if err != nil {
+		return err
+	}
+	revision, err := s.parse(opts.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	if opts.ResourceVersion == "" {
+		s.settleForRead(ctx, key)
+		s.confirm(ctx, key, false)
+	}
+	if err := s.backend.waitFor(ctx, revision); err != nil {
+		return err
+	}
+	e := s.view.get(key)
+	switch {
+	case e != nil:
+		return fill(out, e.obj)
+	case opts.IgnoreNotFound:
+		return runtime.SetZeroValue(out)
+	}
+	return apistorage.NewKeyNotFoundError(key, 0)
+}
+
+func (s *Store) parse(resourceVersion string) (uint64, error) {
+	revision, err := s.versioner.ParseResourceVersion(resourceVersion)
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
+	}
+	return revision, nil
+}
+
+// confirm makes the view of what is under key the most recent state. If that
+// cannot be had in time the client is warned; the view still answers.
+func (s *Store) confirm(ctx context.Context, key string, recursive bool) {
+	f := s.backend.freshener.Load()
+	if f == nil || s.joiner == nil {
+		return
+	}
+	since, cause := (*f).Confirm(ctx, s.scope(key, recursive))
+	if cause == nil {
+		return
+	}
+	unconfirmedReads.WithLabelValues(s.resource.Resource).Inc()
+	if since.IsZero() {
+		warning.AddWarning(ctx, "", fmt.Sprintf("%s: the state was never confirmed: %v", s.resource.Resource, cause))
+		return
+	}
+	warning.AddWarning(ctx, "", fmt.Sprintf("%s: the state is unconfirmed since %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause))
+}
+
+// scope is what a read of key is about to see.
+func (s *Store) scope(key string, recursive bool) Scope {
+	rest := strings.TrimPrefix(key, s.prefix)
+	namespace, _, namespaced := strings.Cut(rest, "/")
+	if recursive && rest == "" {
+		return Scope{Fleet: true}
+	}
+	if !namespaced {
+		namespace = ""
+	}
+	scope := Scope{Namespace: namespace}
+	if !recursive {
+		if e := s.view.get(key); e != nil {
+			scope.Refs = e.metal()
+		}
+		return scope
+	}
+	t, _, _ := s.view.now(&s.backend.revisions)
+	seen := map[metal.Ref]struct{}{}
+	ascend(t, key, "", func(e *entry) bool {
+		for _, ref := range e.metal() {
+			if _, found := seen[ref]; !found {
+				seen[ref] = struct{}{}
+				scope.Refs = append(scope.Refs, ref)
+			}
+		}
+		return true
+	})
+	return scope
+}
+
+// metal is what the object shows.
+func (e *entry) metal() []metal.Ref {
+	if e.rec == nil {
+		return []metal.Ref{e.ref}
+	}
+	return slices.Clone(e.rec.refs)
+}

@@ -1,0 +1,117 @@
+package storage
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// record is the Kubernetes half of an object, as the ledger has it. It is
+// immutable.
+type record struct {
+	obj     runtime.Object // decoded; without a metal half
+	refs    []metal.Ref    // the metal that it names
+	version string         // in the ledger
+	sum     [sha256.Size]byte
+	size    int
+	expires time.Time // zero: never
+	// stale: the ledger has other bytes than would be written today.
+	stale bool
+}
+
+// envelope is the value of a record in the ledger.
+type envelope struct {
+	// Expires is set for objects that were written with a time to live.
+	Expires *time.Time `json:"expires,omitempty"`
+	// Object is in its storage version.
+	Object json.RawMessage `json:"object"`
+}
+
+// draft is a record on its way into the ledger.
+type draft struct {
+	record
+	value []byte
+}
+
+// encode makes a draft of obj, which it may modify.
+func (s *Store) encode(obj runtime.Object, expires time.Time) (*draft, error) {
+	if s.joiner != nil {
+		obj = obj.DeepCopyObject()
+		s.joiner.Strip(obj)
+	}
+	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
+		return nil, fmt.Errorf("prepare for the ledger: %w", err)
+	}
+	data, err := runtime.Encode(s.codec, obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode for the ledger: %w", err)
+	}
+	// What is shown is what would be read back, so that a restart changes nothing.
+	decoded, err := runtime.Decode(s.codec, data)
+	if err != nil {
+		return nil, fmt.Errorf("decode what was encoded for the ledger: %w", err)
+	}
+	d := &draft{record: record{obj: decoded, size: len(data), expires: expires}}
+	data = bytes.TrimSpace(data)
+	d.sum = sha256.Sum256(data)
+	if d.value, err = seal(data, expires); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// seal writes the envelope by hand: a json.Marshal would rewrite the object's
+// bytes.
+func seal(data []byte, expires time.Time) ([]byte, error) {
+	if !json.Valid(data) {
+		return nil, errors.New("the storage codec must encode to JSON: records are read by people, too")
+	}
+	var value bytes.Buffer
+	value.Grow(len(data) + 64)
+	value.WriteByte('{')
+	if !expires.IsZero() {
+		fmt.Fprintf(&value, `"expires":%q,`, expires.UTC().Format(time.RFC3339Nano))
+	}
+	value.WriteString(`"object":`)
+	value.Write(data)
+	value.WriteByte('}')
+	return value.Bytes(), nil
+}
+
+// decode reads a record of the ledger.
+func (s *Store) decode(r ledger.Record) (*record, error) {
+	var e envelope
+	if err := json.Unmarshal(r.Value, &e); err != nil {
+		return nil, fmt.Errorf("the record %s is no envelope: %w", r.Key, err)
+	}
+	obj, err := runtime.Decode(s.codec, e.Object)
+	if err != nil {
+		return nil, fmt.Errorf("the object in the record %s cannot be read: %w", r.Key, err)
+	}
+	rec := &record{obj: obj, version: r.Version, sum: sha256.Sum256(e.Object), size: len(e.Object) + 1}
+	if e.Expires != nil {
+		rec.expires = *e.Expires
+	}
+	canonical, err := seal(e.Object, rec.expires)
+	rec.stale = err != nil || !bytes.Equal(canonical, r.Value)
+	return rec, nil
+}
+
+// sameUID is false if a and b are known to be two objects of one name.
+func sameUID(a, b runtime.Object) bool {
+	one, errOne := meta.Accessor(a)
+	other, errOther := meta.Accessor(b)
+	if errOne != nil || errOther != nil {
+		return true
+	}
+	return one.GetUID() == other.GetUID() || one.GetUID() == "" || other.GetUID() == ""
+}

@@ -1,0 +1,213 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+const (
+	// markKey is the record of the revision up to which revisions may have
+	// been issued.
+	markKey = "_meta/revision"
+	// reserveAhead is how far the mark runs ahead of what is issued.
+	reserveAhead = time.Minute
+	// maxRevision is the last whole number that every JSON reader keeps.
+	maxRevision = 1<<53 - 1
+	// reserveRetry is the pause after a mark that could not be written.
+	reserveRetry = time.Second
+	// reservePatience is how long a write waits for revisions.
+	reservePatience = 5 * time.Second
+)
+
+// mark is the value of the record at markKey.
+type mark struct {
+	// Reserved is the highest revision that may have been issued.
+	Reserved uint64 `json:"reserved"`
+}
+
+// revisions issues the revisions of the server: one strictly increasing scale
+// over all resources, in microseconds since 1970 where the clock allows it.
+// None beyond the ceiling is issued, and the ceiling is in the ledger before
+// it is used: so a successor begins above everything that was ever issued.
+type revisions struct {
+	ctx    context.Context // ends reservations
+	clock  clock.Clock
+	ledger ledger.Ledger
+	step   uint64
+	last   atomic.Uint64 // issued last
+
+	mu        sync.Mutex
+	ceiling   uint64
+	floor     uint64 // what a server that wrote the mark in between may have issued
+	version   string // of the mark; "" if it is not known
+	reserving bool
+	cause     error // why the last reservation failed
+	reserved  broadcast
+}
+
+// begin reserves the first revisions above the mark that list holds. It
+// returns ledger.ErrConflict or ErrExists if another server was faster.
+func (r *revisions) begin(ctx context.Context, list map[string]ledger.Record) error {
+	m, version, err := readMark(list)
+	if err != nil {
+		return err
+	}
+	start := max(m.Reserved+1, r.now())
+	ceiling := start + r.step
+	if version, err = r.write(ctx, version, ceiling); err != nil {
+		return fmt.Errorf("reserve revisions: %w", err)
+	}
+	r.version, r.ceiling = version, ceiling
+	r.last.Store(start)
+	return nil
+}
+
+func readMark(list map[string]ledger.Record) (m mark, version string, err error) {
+	record, found := list[markKey]
+	if !found {
+		return mark{}, "", nil
+	}
+	if err := json.Unmarshal(record.Value, &m); err != nil {
+		return mark{}, "", fmt.Errorf("the record %s says up to where revisions were issued, and cannot be read; write {\"reserved\":<microseconds since 1970>} to it, above every resourceVersion that clients saw: %w", markKey, err)
+	}
+	return m, record.Version, nil
+}
+
+func (r *revisions) write(ctx context.Context, version string, ceiling uint64) (string, error) {
+	value, err := json.Marshal(mark{Reserved: ceiling})
+	if err != nil {
+		return "", err
+	}
+	if version == "" {
+		return r.ledger.Create(ctx, markKey, value)
+	}
+	return r.ledger.Update(ctx, markKey, version, value)
+}
+
+// now is the clock on the scale of revisions, or 0 if it shows nonsense.
+func (r *revisions) now() uint64 {
+	if us := r.clock.Now().UnixMicro(); us > 0 && us < maxRevision {
+		return uint64(us)
+	}
+	return 0
+}
+
+// take issues the next revision. Whoever commits calls ensure first, when no
+// lock is held, so that one is always left.
+func (r *revisions) take() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	next := max(r.last.Load()+1, r.floor+1)
+	if now > next && now+r.step/4 <= r.ceiling {
+		next = now
+	}
+	if next > r.ceiling {
+		panic(fmt.Sprintf("storage: revision %d is not reserved: something is committed without asking for revisions first", next))
+	}
+	r.last.Store(next)
+	return next
+}
+
+// ensure returns when plenty of revisions are left, and starts to reserve more
+// in time. It returns an error if none can be had.
+func (r *revisions) ensure(ctx context.Context) error {
+	if r.plenty() {
+		return nil
+	}
+	timer := r.clock.NewTimer(reservePatience)
+	defer timer.Stop()
+	for {
+		reserved := r.reserved.wait()
+		if r.plenty() {
+			return nil
+		}
+		select {
+		case <-reserved:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C():
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return apierrors.NewServiceUnavailable(fmt.Sprintf("no revision can be reserved in the ledger, so nothing can be written: %v", r.cause))
+		}
+	}
+}
+
+func (r *revisions) plenty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.last.Load()
+	if max(last, r.now())+r.step/2 > r.ceiling && !r.reserving {
+		r.reserving = true
+		go r.reserve(r.version)
+	}
+	return max(last, r.floor)+r.step/4 <= r.ceiling
+}
+
+// reserve raises the ceiling once. A mark whose write has an uncertain outcome
+// is not relied on: it is read again first.
+func (r *revisions) reserve(version string) {
+	ctx, cancel := context.WithTimeout(r.ctx, ledgerTimeout)
+	defer cancel()
+	ceiling, floor, version, err := r.raise(ctx, version)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "No revisions could be reserved", "retryIn", reserveRetry)
+		timer := r.clock.NewTimer(reserveRetry)
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+		case <-r.ctx.Done():
+		}
+	}
+	r.mu.Lock()
+	r.reserving, r.version, r.cause = false, version, err
+	if err == nil {
+		r.ceiling, r.floor = ceiling, max(floor, r.floor)
+	}
+	r.mu.Unlock()
+	r.reserved.wake()
+}
+
+func (r *revisions) raise(ctx context.Context, version string) (ceiling, floor uint64, newVersion string, err error) {
+	if version == "" {
+		list, err := r.ledger.List(ctx)
+		if err != nil {
+			return 0, 0, "", err
+		}
+		var m mark
+		if m, version, err = readMark(byKey(list)); err != nil {
+			return 0, 0, "", err
+		}
+		floor = m.Reserved
+	}
+	ceiling = max(floor, r.last.Load(), r.now()) + r.step
+	newVersion, err = r.write(ctx, version, ceiling)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	return ceiling, floor, newVersion, nil
+}
+
+func byKey(list []ledger.Record) map[string]ledger.Record {
+	m := make(map[string]ledger.Record, len(list))
+	for _, r := range list {
+		m[r.Key] = r
+	}
+	return m
+}
+
+func isRefusal(err error) bool {
+	return errors.Is(err, ledger.ErrExists) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, ledger.ErrConflict)
+}

@@ -1,0 +1,226 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sort"
+	"strings"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	apistorage "k8s.io/apiserver/pkg/storage"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// Store is the storage of one resource.
+//
+// What it hands out in lists and watches is shared: callers may change the top
+// level of a list's items, and nothing below it. What Get returns is a copy.
+type Store struct {
+	backend      *Backend
+	resource     schema.GroupResource
+	prefix       string // of keys, "/metalstackmachines/"
+	ledgerPrefix string // of the ledger's keys, "metalstackmachines/"
+	codec        runtime.Codec
+	newFunc      func() runtime.Object
+	newListFunc  func() runtime.Object
+	joiner       Joiner
+	versioner    apistorage.APIObjectVersioner
+
+	view     view
+	keys     keyLocks
+	sizes    atomic.Bool // estimate the size of objects
+	progress progress
+	watches  atomic.Int64
+}
+
+var _ apistorage.Interface = &Store{}
+
+func newStore(b *Backend, cfg ResourceConfig) (*Store, error) {
+	if cfg.Resource.Resource == "" || cfg.Codec == nil || cfg.NewFunc == nil || cfg.NewListFunc == nil {
+		return nil, fmt.Errorf("storage: %s: resource, codec and the functions that make objects and lists must be set", cfg.Resource)
+	}
+	s := &Store{
+		backend:      b,
+		resource:     cfg.Resource,
+		prefix:       "/" + strings.Trim(cfg.Prefix, "/") + "/",
+		ledgerPrefix: cfg.Resource.Resource + "/",
+		codec:        cfg.Codec,
+		newFunc:      cfg.NewFunc,
+		newListFunc:  cfg.NewListFunc,
+		joiner:       cfg.Joiner,
+	}
+	if s.prefix == "//" {
+		return nil, fmt.Errorf("storage: %s: no prefix", cfg.Resource)
+	}
+	s.view.tree = newTree()
+	s.view.ring = ring{history: b.history, floor: b.revisions.last.Load()}
+	return s, nil
+}
+
+// load fills the view before anybody sees it. Whatever is there at the start
+// has the revision of the start.
+func (s *Store) load(records map[string]ledger.Record) error {
+	start := s.view.ring.floor
+	keys := make([]string, 0, len(records))
+	for key := range records {
+		if strings.HasPrefix(key, s.ledgerPrefix) {
+			keys = append(keys, key)
+		}
+	}
+	sort.Strings(keys)
+	loaded := make([]*entry, 0, len(keys))
+	for _, key := range keys {
+		rec, err := s.decode(records[key])
+		if err != nil {
+			return err
+		}
+		rec.refs = s.refs(rec.obj)
+		loaded = append(loaded, &entry{key: s.prefix + strings.TrimPrefix(key, s.ledgerPrefix), rec: rec})
+	}
+	for _, e := range loaded {
+		s.backend.index.rename(place{s, e.key}, nil, e.rec.refs)
+		e.obj = s.project(e.rec.obj, nil)
+		s.setVersion(e.obj, start)
+		s.view.tree.ReplaceOrInsert(e)
+		s.view.records++
+		s.view.bytes += int64(e.rec.size)
+		s.expireLater(e.key, e.rec)
+	}
+	return nil
+}
+
+// ledgerKey is where the record of a key is.
+func (s *Store) ledgerKey(key string) string {
+	return s.ledgerPrefix + strings.TrimPrefix(key, s.prefix)
+}
+
+func (s *Store) prepareKey(key string, recursive bool) (string, error) {
+	return apistorage.PrepareKey(s.prefix, key, recursive)
+}
+
+// name is the last part of a key, for messages.
+func (s *Store) name(key string) string {
+	return key[strings.LastIndexByte(key, '/')+1:]
+}
+
+func (s *Store) refs(record runtime.Object) []metal.Ref {
+	if s.joiner == nil {
+		return nil
+	}
+	return s.joiner.Refs(record)
+}
+
+// project returns the object as it is to be shown, for the view to keep.
+func (s *Store) project(record, previous runtime.Object) runtime.Object {
+	if s.joiner == nil {
+		return record
+	}
+	obj := s.joiner.Project(record, previous)
+	if obj == record {
+		obj = record.DeepCopyObject()
+	}
+	return obj
+}
+
+// setVersion sets the revision of an object that nobody else sees yet.
+func (s *Store) setVersion(obj runtime.Object, revision uint64) {
+	_ = s.versioner.UpdateObject(obj, revision) // fails only without metadata, which the codec would not take
+}
+
+// versioned returns a copy of obj at another revision.
+func (s *Store) versioned(obj runtime.Object, revision uint64) runtime.Object {
+	obj = obj.DeepCopyObject()
+	s.setVersion(obj, revision)
+	return obj
+}
+
+func revisionOf(obj runtime.Object) string {
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return ""
+	}
+	return m.GetResourceVersion()
+}
+
+func setRevision(obj runtime.Object, revision string) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetResourceVersion(revision)
+	}
+}
+
+// fill copies obj into out, which the caller may modify.
+func fill(out, obj runtime.Object) error {
+	to, from := reflect.ValueOf(out), reflect.ValueOf(obj.DeepCopyObject())
+	if to.Kind() != reflect.Pointer || to.IsNil() || to.Type() != from.Type() {
+		return fmt.Errorf("storage: cannot return a %T in a %T", obj, out)
+	}
+	to.Elem().Set(from.Elem())
+	return nil
+}
+
+// Versioner implements storage.Interface.
+func (s *Store) Versioner() apistorage.Versioner { return s.versioner }
+
+// ReadinessCheck implements storage.Interface. A store is ready from the
+// moment that it is open until the backend's context ends.
+func (s *Store) ReadinessCheck() error {
+	if s.backend.ctx.Err() != nil {
+		return apistorage.ErrStorageNotReady
+	}
+	return nil
+}
+
+// Stats implements storage.Interface.
+func (s *Store) Stats(context.Context) (apistorage.Stats, error) {
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	stats := apistorage.Stats{ObjectCount: int64(s.view.tree.Len())}
+	if s.sizes.Load() && s.view.records > 0 {
+		stats.EstimatedAverageObjectSizeBytes = s.view.bytes / int64(s.view.records)
+	}
+	return stats, nil
+}
+
+// EnableResourceSizeEstimation implements storage.Interface. The sizes are
+// known, so keys is not asked.
+func (s *Store) EnableResourceSizeEstimation(keys apistorage.KeysFunc) error {
+	if keys == nil {
+		return errors.New("KeysFunc cannot be nil")
+	}
+	if !s.sizes.CompareAndSwap(false, true) {
+		return errors.New("size estimation is enabled already")
+	}
+	return nil
+}
+
+// GetCurrentResourceVersion implements storage.Interface.
+func (s *Store) GetCurrentResourceVersion(context.Context) (uint64, error) {
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	return s.backend.revisions.last.Load(), nil
+}
+
+// CompactRevision implements storage.Interface: the revision up to which
+// events were forgotten, or 0.
+func (s *Store) CompactRevision() int64 {
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	return int64(s.view.ring.compacted)
+}
+
+// RequestWatchProgress implements storage.Interface: watches that asked for
+// progress get a bookmark as soon as they have caught up.
+func (s *Store) RequestWatchProgress(context.Context) error {
+	s.progress.requested.Add(1)
+	s.view.changed.wake()
+	return nil
+}
+
+type progress struct{ requested atomic.Uint64 }

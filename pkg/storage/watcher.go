@@ -1,0 +1,242 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	apistorage "k8s.io/apiserver/pkg/storage"
+	utilflowcontrol "k8s.io/apiserver/pkg/util/flowcontrol"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// watchBuffer is how many events a watcher may be ahead of its client,
+	// beyond what waits in the ring.
+	watchBuffer = 32
+	// watchBatch is how many events are read from the ring at a time.
+	watchBatch = 64
+	// bookmarkBeforeEnd is how long before a watch times out it gets its last
+	// bookmark.
+	bookmarkBeforeEnd = 2 * time.Second
+)
+
+// watcher is one watch. It reads the ring with a cursor of its own: nobody
+// waits for it, and it holds no events back but the few in its channel.
+type watcher struct {
+	ctx       context.Context
+	cancel    context.CancelFunc
+	store     *Store
+	key       string
+	recursive bool
+	pred      apistorage.SelectionPredicate
+	all       bool // pred selects everything
+	bookmarks bool
+	results   chan watch.Event
+
+	initial     *tree // what is there; nil if it is not to be sent
+	endBookmark bool  // after it
+	failed      error // why the watch ends before it began
+	revision    uint64
+	position    uint64 // in the ring
+	progress    uint64 // the last request for progress that was answered
+}
+
+func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
+	w := &watcher{
+		store:     s,
+		key:       key,
+		recursive: opts.Recursive,
+		pred:      opts.Predicate,
+		all:       opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
+		bookmarks: opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
+		results:   make(chan watch.Event, watchBuffer),
+		progress:  s.progress.requested.Load(),
+	}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	return w
+}
+
+// Stop implements watch.Interface.
+func (w *watcher) Stop() { w.cancel() }
+
+// ResultChan implements watch.Interface.
+func (w *watcher) ResultChan() <-chan watch.Event { return w.results }
+
+func (w *watcher) run() {
+	defer w.store.watches.Add(-1)
+	defer close(w.results)
+	defer w.cancel()
+	if w.failed != nil {
+		if w.ctx.Err() == nil {
+			w.send(errorEvent(w.failed))
+		}
+		return
+	}
+	if !w.sendInitial() {
+		return
+	}
+	utilflowcontrol.WatchInitialized(w.ctx)
+	w.follow()
+}
+
+func (w *watcher) sendInitial() bool {
+	if w.initial != nil {
+		sent := true
+		visit := func(e *entry) bool {
+			if w.selects(e.obj) {
+				sent = w.send(watch.Event{Type: watch.Added, Object: e.obj})
+			}
+			return sent
+		}
+		if w.recursive {
+			ascend(w.initial, w.key, "", visit)
+		} else if e, found := w.initial.Get(&entry{key: w.key}); found {
+			visit(e)
+		}
+		w.initial = nil
+		if !sent {
+			return false
+		}
+	}
+	return !w.endBookmark || w.sendBookmark(w.revision, true)
+}
+
+// follow sends what happens, as it happens, and bookmarks while nothing does.
+func (w *watcher) follow() {
+	v := &w.store.view
+	bookmark := w.bookmarkTimer()
+	if bookmark != nil {
+		defer bookmark.Stop()
+	}
+	var batch [watchBatch]*event
+	for {
+		changed := v.changed.wait()
+		v.mu.RLock()
+		n, ok := v.ring.read(w.position, batch[:])
+		if n == 0 && ok {
+			// All events up to here were sent, see view.
+			w.revision = w.store.backend.revisions.last.Load()
+		}
+		v.mu.RUnlock()
+		if !ok {
+			watchersCutOff.WithLabelValues(w.store.resource.Resource).Inc()
+			w.send(errorEvent(apierrors.NewResourceExpired(fmt.Sprintf("the watch fell behind: events after resource version %d are forgotten", w.revision))))
+			return
+		}
+		for _, e := range batch[:n] {
+			if !w.deliver(e) {
+				return
+			}
+		}
+		w.position += uint64(n)
+		if n > 0 {
+			w.revision = batch[n-1].revision
+			clear(batch[:n])
+			continue
+		}
+		if requested := w.store.progress.requested.Load(); requested != w.progress {
+			w.progress = requested
+			if w.bookmarks && !w.sendBookmark(w.revision, false) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-timerChannel(bookmark):
+			if !w.sendBookmark(w.revision, false) {
+				return
+			}
+			bookmark.Reset(w.untilBookmark())
+		case <-w.ctx.Done():
+			return
+		case <-w.store.backend.ctx.Done():
+			return
+		}
+	}
+}
+
+// deliver sends what a change means to those who see only what is selected.
+func (w *watcher) deliver(e *event) bool {
+	if w.recursive && !strings.HasPrefix(e.key, w.key) || !w.recursive && e.key != w.key {
+		return true
+	}
+	was := e.prev != nil && w.selects(e.prev.obj)
+	is := e.next != nil && w.selects(e.next.obj)
+	switch {
+	case was && is:
+		return w.send(watch.Event{Type: watch.Modified, Object: e.obj})
+	case is:
+		return w.send(watch.Event{Type: watch.Added, Object: e.obj})
+	case was:
+		return w.send(watch.Event{Type: watch.Deleted, Object: e.departure(w.store.versioned)})
+	}
+	return true
+}
+
+func (w *watcher) selects(obj runtime.Object) bool {
+	if w.all {
+		return true
+	}
+	matched, err := w.pred.Matches(obj)
+	return err == nil && matched
+}
+
+func (w *watcher) send(e watch.Event) bool {
+	select {
+	case w.results <- e:
+		return true
+	default:
+	}
+	select {
+	case w.results <- e:
+		return true
+	case <-w.ctx.Done():
+		return false
+	case <-w.store.backend.ctx.Done():
+		return false
+	}
+}
+
+func (w *watcher) sendBookmark(revision uint64, initialEventsEnd bool) bool {
+	obj := w.store.newFunc()
+	w.store.setVersion(obj, revision)
+	if initialEventsEnd {
+		if err := apistorage.AnnotateInitialEventsEndBookmark(obj); err != nil {
+			return w.send(errorEvent(err)) && false
+		}
+	}
+	return w.send(watch.Event{Type: watch.Bookmark, Object: obj})
+}
+
+func (w *watcher) bookmarkTimer() clock.Timer {
+	if !w.bookmarks {
+		return nil
+	}
+	return w.store.backend.clock.NewTimer(w.untilBookmark())
+}
+
+// untilBookmark spreads bookmarks, so that a thousand watchers that began
+// together are not served together for ever; and times the last one.
+func (w *watcher) untilBookmark() time.Duration {
+	interval := w.store.backend.bookmarkInterval
+	interval += time.Duration(rand.Float64() * float64(interval) / 4)
+	if deadline, ok := w.ctx.Deadline(); ok {
+		if last := time.Until(deadline) - bookmarkBeforeEnd; last > 0 {
+			return min(interval, last)
+		}
+	}
+	return interval
+}
+
+func timerChannel(t clock.Timer) <-chan time.Time {
+	if t == nil {
+		return nil
+	}
+	return t.C()
+}

@@ -1,0 +1,266 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	apistorage "k8s.io/apiserver/pkg/storage"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+// errAgain says that the record is another one by now: look again.
+var errAgain = errors.New("the record was changed in the meantime")
+
+// Create implements storage.Interface.
+func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	key, err := s.prepareKey(key, false)
+	if err != nil {
+		return err
+	}
+	if revision, err := s.versioner.ObjectResourceVersion(obj); err == nil && revision != 0 {
+		return apistorage.ErrResourceVersionSetOnCreate
+	}
+	next, err := s.encode(obj, s.expiry(ttl))
+	if err != nil {
+		return err
+	}
+	for {
+		shown, err := s.swap(ctx, key, nil, next)
+		switch {
+		case errors.Is(err, errAgain):
+			if s.view.get(key) != nil {
+				return apistorage.NewKeyExistsError(key, 0)
+			}
+		case err != nil:
+			return err
+		case out == nil:
+			return nil
+		default:
+			return fill(out, shown)
+		}
+	}
+}
+
+// GuaranteedUpdate implements storage.Interface. The suggested object is not
+// needed: the current one is at hand, and the ledger tells if it is not
+// current after all.
+func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool, preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc, _ runtime.Object) error {
+	key, err := s.prepareKey(key, false)
+	if err != nil {
+		return err
+	}
+	for {
+		cur, err := s.current(ctx, key)
+		if err != nil {
+			return err
+		}
+		if cur == nil && !ignoreNotFound {
+			return apistorage.NewKeyNotFoundError(key, 0)
+		}
+		next, err := s.tryUpdate(key, cur, preconditions, tryUpdate)
+		if err != nil {
+			return err
+		}
+		if cur != nil && !cur.rec.stale && next.sum == cur.rec.sum {
+			return fill(destination, cur.obj)
+		}
+		shown, err := s.swap(ctx, key, cur, next)
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return fill(destination, shown)
+	}
+}
+
+// tryUpdate returns the draft of what the caller makes of the object as it is
+// shown; of nothing, it makes it of a new one.
+func (s *Store) tryUpdate(key string, cur *entry, preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc) (*draft, error) {
+	input, response, expires := s.newFunc(), apistorage.ResponseMeta{}, time.Time{}
+	if cur != nil {
+		input = cur.obj.DeepCopyObject()
+		response.ResourceVersion, _ = s.versioner.ObjectResourceVersion(input)
+		expires = cur.rec.expires
+		response.TTL = s.timeToLive(expires)
+	}
+	if err := preconditions.Check(key, input); err != nil {
+		return nil, err
+	}
+	output, ttl, err := tryUpdate(input, response)
+	if err != nil {
+		return nil, err
+	}
+	if ttl != nil {
+		expires = s.expiry(*ttl)
+	}
+	return s.encode(output, expires)
+}
+
+// current returns what is at key to be written over: an entry with a record,
+// or nil.
+func (s *Store) current(ctx context.Context, key string) (*entry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.settleDoubt(ctx, key); err != nil {
+		return nil, err
+	}
+	cur := s.view.get(key)
+	if cur != nil && cur.rec == nil {
+		return nil, s.readOnly(cur)
+	}
+	return cur, nil
+}
+
+// Delete implements storage.Interface.
+func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, preconditions *apistorage.Preconditions, validateDeletion apistorage.ValidateObjectFunc, _ runtime.Object, _ apistorage.DeleteOptions) error {
+	key, err := s.prepareKey(key, false)
+	if err != nil {
+		return err
+	}
+	for {
+		cur, err := s.current(ctx, key)
+		if err != nil {
+			return err
+		}
+		if cur == nil {
+			return apistorage.NewKeyNotFoundError(key, 0)
+		}
+		if err := preconditions.Check(key, cur.obj); err != nil {
+			return err
+		}
+		if err := validateDeletion(ctx, cur.obj.DeepCopyObject()); err != nil {
+			return err
+		}
+		deleted, err := s.swap(ctx, key, cur, nil)
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return fill(out, deleted)
+	}
+}
+
+// swap puts next in the place of cur, in the ledger and then in the view, and
+// returns the object as it is shown, or as it was deleted. Either may be nil,
+// for none. It returns errAgain if cur is not what is there.
+func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (runtime.Object, error) {
+	if err := s.backend.revisions.ensure(ctx); err != nil {
+		return nil, err
+	}
+	unlock, err := s.keys.lock(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.settleDoubtLocked(ctx, key); err != nil {
+		return nil, err
+	}
+	// Only the record counts: the metal half may have moved on, and does not
+	// touch what is written.
+	if found := s.view.get(key); !sameRecord(cur, found) {
+		return nil, errAgain
+	}
+	// A client that goes away must not leave the outcome open.
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
+	defer cancel()
+	version, err := s.write(detached, key, cur, next)
+	if err != nil {
+		version, err = s.refused(detached, key, cur, next, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if next == nil {
+		return s.backend.commitRecord(s, key, nil), nil
+	}
+	rec := next.record
+	rec.version = version
+	shown := s.backend.commitRecord(s, key, &rec)
+	s.expireLater(key, &rec)
+	return shown, nil
+}
+
+func sameRecord(a, b *entry) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.rec == b.rec
+}
+
+func (s *Store) write(ctx context.Context, key string, cur *entry, next *draft) (version string, err error) {
+	key = s.ledgerKey(key)
+	switch {
+	case next == nil:
+		return "", s.backend.ledger.Delete(ctx, key, cur.rec.version)
+	case cur == nil:
+		return s.backend.ledger.Create(ctx, key, next.value)
+	default:
+		return s.backend.ledger.Update(ctx, key, cur.rec.version, next.value)
+	}
+}
+
+// refused finds out what became of a write that the ledger did not
+// acknowledge. It returns the version if the write was done after all, and
+// errAgain if somebody else's was.
+func (s *Store) refused(ctx context.Context, key string, cur *entry, next *draft, cause error) (version string, err error) {
+	if isRefusal(cause) {
+		ledgerConflicts.WithLabelValues(s.resource.Resource).Inc()
+	} else {
+		ledgerUncertain.WithLabelValues(s.resource.Resource).Inc()
+	}
+	found, err := s.look(ctx, key)
+	if err != nil {
+		s.doubt(key, cur)
+		return "", unknownOutcome(s, key, errors.Join(cause, err))
+	}
+	switch {
+	case wasDone(found, next) && (!isRefusal(cause) || identified(next)):
+		if found == nil {
+			return "", nil
+		}
+		return found.Version, nil
+	case !isRefusal(cause) && unchanged(found, cur):
+		// The write may still be on its way.
+		s.doubt(key, cur)
+		return "", unknownOutcome(s, key, cause)
+	}
+	if err := s.takeOver(key, found); err != nil {
+		return "", err
+	}
+	return "", errAgain
+}
+
+// wasDone reports whether the ledger has what next wanted.
+func wasDone(found *ledger.Record, next *draft) bool {
+	if found == nil || next == nil {
+		return found == nil && next == nil
+	}
+	return string(found.Value) == string(next.value)
+}
+
+// identified reports whether nobody else can have meant next: a ledger that
+// tries again after a lost reply is refused because of its own success.
+func identified(next *draft) bool {
+	if next == nil {
+		return false
+	}
+	m, err := meta.Accessor(next.obj)
+	return err == nil && m.GetUID() != ""
+}
+
+// unchanged reports whether the ledger has what cur knows.
+func unchanged(found *ledger.Record, cur *entry) bool {
+	if found == nil || cur == nil {
+		return found == nil && cur == nil
+	}
+	return found.Version == cur.rec.version
+}
