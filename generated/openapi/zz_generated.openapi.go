@@ -3698,14 +3698,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is how far the server has got. In order: `Pending`: nothing has been asked of the metal-api yet; `Allocating`: a server is being asked for, or has been allocated and sent no event since; `Installing`: the image is being written to its disk; `Booting New Kernel`: it starts what was installed; `Phoned Home`: its operating system is up and reports every minute or so; this is where it stays; `Releasing`: it is being given back; `Released`: it was given back. Besides: `Gone`, when the allocation ended without our doing; `Unknown`, when this server has not looked at the machine since it started; and any other provisioning event of the metal-api, such as `PXE Booting`, `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of this allocation.",
+							Description: "phase is how far the server has got. On its way to a node, in this order:\n  - Pending: nothing has been asked of the metal-api yet.\n  - Allocating: a server is being asked for, or has been allocated and sent\n    no event since.\n  - Installing: the image is being written to its disk.\n  - Booting New Kernel: it starts what was installed.\n  - Phoned Home: its operating system is up, and reports every minute or so.\n    This is where it stays.\n\nOn its way back, after the object was deleted:\n  - Releasing: it is being given back.\n  - Released: it was given back.\n\nAt any time:\n  - Gone: the allocation ended without our doing.\n  - Unknown: this API server has not looked at it since it started.\n  - any other provisioning event of the metal-api, when it is the newest of\n    this allocation, such as PXE Booting, Planned Reboot or Crashed.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"liveliness": {
 						SchemaProps: spec.SchemaProps{
-							Description: "liveliness says whether the server is heard of. `Alive`: it sent an event within the last few minutes. `Unknown`: it is allocated and has been silent for longer than that; it may be down, or cut off, or its operating system may have stopped reporting. `Dead`: the same of a server that is not allocated.",
+							Description: "liveliness says whether the server is heard of:\n  - Alive: it sent an event within the last five minutes.\n  - Unknown: it is allocated, and has been silent for longer. It may be down\n    or cut off, or its operating system has stopped reporting.\n  - Dead: it is not allocated, and has been silent for longer.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6021,14 +6021,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is how far the server has got. In order: `Pending`: nothing has been asked of the metal-api yet; `Allocating`: a server is being asked for, or has been allocated and sent no event since; `Installing`: the image is being written to its disk; `Booting New Kernel`: it starts what was installed; `Phoned Home`: its operating system is up and reports every minute or so; this is where it stays; `Releasing`: it is being given back; `Released`: it was given back. Besides: `Gone`, when the allocation ended without our doing; `Unknown`, when this server has not looked at the machine since it started; and any other provisioning event of the metal-api, such as `PXE Booting`, `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of this allocation.",
+							Description: "phase is how far the server has got. On its way to a node, in this order:\n  - Pending: nothing has been asked of the metal-api yet.\n  - Allocating: a server is being asked for, or has been allocated and sent\n    no event since.\n  - Installing: the image is being written to its disk.\n  - Booting New Kernel: it starts what was installed.\n  - Phoned Home: its operating system is up, and reports every minute or so.\n    This is where it stays.\n\nOn its way back, after the object was deleted:\n  - Releasing: it is being given back.\n  - Released: it was given back.\n\nAt any time:\n  - Gone: the allocation ended without our doing.\n  - Unknown: this API server has not looked at it since it started.\n  - any other provisioning event of the metal-api, when it is the newest of\n    this allocation, such as PXE Booting, Planned Reboot or Crashed.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"liveliness": {
 						SchemaProps: spec.SchemaProps{
-							Description: "liveliness says whether the server is heard of. `Alive`: it sent an event within the last few minutes. `Unknown`: it is allocated and has been silent for longer than that; it may be down, or cut off, or its operating system may have stopped reporting. `Dead`: the same of a server that is not allocated.",
+							Description: "liveliness says whether the server is heard of:\n  - Alive: it sent an event within the last five minutes.\n  - Unknown: it is allocated, and has been silent for longer. It may be down\n    or cut off, or its operating system has stopped reporting.\n  - Dead: it is not allocated, and has been silent for longer.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

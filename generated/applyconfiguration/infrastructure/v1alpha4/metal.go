@@ -40,27 +40,30 @@ type MetalApplyConfiguration struct {
 	Hostname *string `json:"hostname,omitempty"`
 	// allocationTime is when the server was allocated.
 	AllocationTime *v1.Time `json:"allocationTime,omitempty"`
-	// phase is how far the server has got. In order:
-	// `Pending`: nothing has been asked of the metal-api yet;
-	// `Allocating`: a server is being asked for, or has been allocated and sent
-	// no event since;
-	// `Installing`: the image is being written to its disk;
-	// `Booting New Kernel`: it starts what was installed;
-	// `Phoned Home`: its operating system is up and reports every minute or so;
-	// this is where it stays;
-	// `Releasing`: it is being given back;
-	// `Released`: it was given back.
-	// Besides: `Gone`, when the allocation ended without our doing; `Unknown`,
-	// when this server has not looked at the machine since it started; and any
-	// other provisioning event of the metal-api, such as `PXE Booting`,
-	// `Preparing`, `Planned Reboot` or `Crashed`, when that is the newest of
-	// this allocation.
+	// phase is how far the server has got. On its way to a node, in this order:
+	// - Pending: nothing has been asked of the metal-api yet.
+	// - Allocating: a server is being asked for, or has been allocated and sent
+	// no event since.
+	// - Installing: the image is being written to its disk.
+	// - Booting New Kernel: it starts what was installed.
+	// - Phoned Home: its operating system is up, and reports every minute or so.
+	// This is where it stays.
+	//
+	// On its way back, after the object was deleted:
+	// - Releasing: it is being given back.
+	// - Released: it was given back.
+	//
+	// At any time:
+	// - Gone: the allocation ended without our doing.
+	// - Unknown: this API server has not looked at it since it started.
+	// - any other provisioning event of the metal-api, when it is the newest of
+	// this allocation, such as PXE Booting, Planned Reboot or Crashed.
 	Phase *string `json:"phase,omitempty"`
-	// liveliness says whether the server is heard of. `Alive`: it sent an event
-	// within the last few minutes. `Unknown`: it is allocated and has been silent
-	// for longer than that; it may be down, or cut off, or its operating system
-	// may have stopped reporting. `Dead`: the same of a server that is not
-	// allocated.
+	// liveliness says whether the server is heard of:
+	// - Alive: it sent an event within the last five minutes.
+	// - Unknown: it is allocated, and has been silent for longer. It may be down
+	// or cut off, or its operating system has stopped reporting.
+	// - Dead: it is not allocated, and has been silent for longer.
 	Liveliness *string `json:"liveliness,omitempty"`
 	// lastEvent is the newest provisioning event of this allocation.
 	LastEvent *MetalEventApplyConfiguration `json:"lastEvent,omitempty"`
