@@ -1,6 +1,252 @@
 package simulator
 
-import "net/http"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
 
-// AdminHandler serves faults, events and the books to people, as JSON.
-func (s *Simulator) AdminHandler() http.Handler { return http.NotFoundHandler() }
+// adminHelp is what GET / answers.
+const adminHelp = `metal-api simulator: what people can do to the data centre
+
+  curl -s HOST/machines                                             every machine, one a line (?allocated=true, ?project=ID)
+  curl -X POST HOST/machines/ID/crash                               its operating system crashes, and crashes again
+  curl -X POST HOST/machines/ID/silence                             no more events: Dead or Unknown after five minutes
+  curl -X POST HOST/machines/ID/wake                                undoes crash and silence
+  curl -X POST HOST/machines/ID/lock    -d '{"description":"why"}'  LOCKED: cannot be freed
+  curl -X POST HOST/machines/ID/reserve -d '{"description":"why"}'  RESERVED: not handed out by size
+  curl -X POST HOST/machines/ID/unlock
+  curl -X POST HOST/machines/ID/free                                metalctl machine rm, behind everybody's back
+  curl -X POST HOST/machines/ID/tags    -d '{"tags":["a=b"]}'
+  curl -X POST HOST/machines/ID/event   -d '{"event":"Phoned Home","message":""}'
+  curl -X POST HOST/machines/ID/phone-home                          gets through its installation at once
+  curl -X POST HOST/machines/ID/recycle                             boots into the pool at once
+  curl -X POST HOST/machines/ID/drop-events                         loses its event container: GET answers 404
+  curl -X POST HOST/machines/allocate   -d '{"project":"ID","partition":"fra-01","size":"v1-small-x86","name":"x","networks":["ID"]}'
+
+  curl -s HOST/endpoints                                            names that faults may use, and the phases of calls
+  curl -s HOST/faults
+  curl -X POST HOST/faults -d '{"endpoint":"machine-allocate","kind":"commit-then-lose","times":1}'
+  curl -X POST HOST/faults -d '{"endpoint":"*","kind":"latency","latency":"2s"}'
+  curl -X POST HOST/faults -d '{"endpoint":"machine-*","kind":"status","status":503,"message":"down"}'
+  curl -X POST HOST/faults -d '{"kind":"backend-down","backend":"rethinkdb"}'
+  curl -X POST HOST/faults -d '{"endpoint":"machine-list","kind":"truncated-list","fraction":0.5}'
+  curl -X POST HOST/faults -d '{"endpoint":"machine-allocate","kind":"client-gone","phase":"candidate","times":1}'
+  curl -X DELETE HOST/faults/1                                      and HOST/faults for all
+  curl -X POST 'HOST/stop-answering?for=30s'                        every call hangs; without for, until the fault is deleted
+
+  curl -s HOST/books                                                who has what, and what was ever allocated and freed
+  curl -s HOST/calls                                                calls and simulated busy time by endpoint; DELETE resets
+  curl -X POST 'HOST/costs?on=true'                                 answers take as long as a real metal-api's, or not
+`
+
+// AdminHandler serves faults, events and the books to people, as JSON. GET /
+// tells what there is. It asks for no credential: serve it on loopback only.
+func (s *Simulator) AdminHandler() http.Handler {
+	a := &admin{s: s}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, strings.ReplaceAll(adminHelp, "HOST", "http://"+r.Host))
+	})
+	mux.HandleFunc("GET /machines", a.machines)
+	mux.HandleFunc("POST /machines/allocate", a.allocate)
+	mux.HandleFunc("POST /machines/{id}/{verb}", a.machine)
+	mux.HandleFunc("GET /endpoints", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"endpoints": s.Endpoints(), "phases": Phases}, nil)
+	})
+	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Faults(), nil) })
+	mux.HandleFunc("POST /faults", a.inject)
+	mux.HandleFunc("DELETE /faults", func(w http.ResponseWriter, _ *http.Request) {
+		for _, f := range s.Faults() {
+			s.RemoveFault(f.ID)
+		}
+		reply(w, s.Faults(), nil)
+	})
+	mux.HandleFunc("DELETE /faults/{id}", a.remove)
+	mux.HandleFunc("POST /stop-answering", a.stopAnswering)
+	mux.HandleFunc("GET /books", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Books(), nil) })
+	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"calls": s.Calls(), "busySeconds": s.BusyTime().Seconds()}, nil)
+	})
+	mux.HandleFunc("DELETE /calls", func(w http.ResponseWriter, _ *http.Request) {
+		s.ResetCalls()
+		reply(w, s.Calls(), nil)
+	})
+	mux.HandleFunc("POST /costs", func(w http.ResponseWriter, r *http.Request) {
+		on, err := strconv.ParseBool(r.URL.Query().Get("on"))
+		if err == nil {
+			s.SetCosts(on)
+		}
+		reply(w, map[string]bool{"costs": on}, err)
+	})
+	return mux
+}
+
+// NumberedFault is an injected fault with the number that removes it.
+type NumberedFault struct {
+	ID int `json:"id"`
+	Fault
+}
+
+// Faults returns the faults that are injected now.
+func (s *Simulator) Faults() []NumberedFault {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	l := []NumberedFault{}
+	for _, f := range s.faults.active {
+		l = append(l, NumberedFault{f.id, f.Fault})
+	}
+	return l
+}
+
+// RemoveFault ends a fault by its number; false if it is not there any more.
+func (s *Simulator) RemoveFault(id int) bool { return s.faults.remove(id) }
+
+type admin struct {
+	s *Simulator
+}
+
+func (a *admin) machines(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	q := r.URL.Query()
+	for _, m := range a.s.Books().Machines {
+		if q.Get("allocated") == "true" && !m.Allocated || q.Get("project") != "" && m.Project != q.Get("project") {
+			continue
+		}
+		_, _ = fmt.Fprintf(w, "%s %-8s %-14s %-14s %-8s %-8s %-18s %s %s\n",
+			m.ID, m.Partition, m.Rack, m.Size, or(m.Liveliness, "-"), or(m.State, "-"), or(m.LastEvent, "-"), or(m.Project, "-"), m.Name)
+	}
+}
+
+func (a *admin) machine(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Description string   `json:"description"`
+		Tags        []string `json:"tags"`
+		Event       string   `json:"event"`
+		Message     string   `json:"message"`
+	}
+	if err := read(r, &body); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	id := r.PathValue("id")
+	verbs := map[string]func() error{
+		"crash":       func() error { return a.s.Crash(id) },
+		"silence":     func() error { return a.s.Silence(id) },
+		"wake":        func() error { return a.s.Wake(id) },
+		"lock":        func() error { return a.s.Lock(id, body.Description) },
+		"reserve":     func() error { return a.s.Reserve(id, body.Description) },
+		"unlock":      func() error { return a.s.Unlock(id) },
+		"free":        func() error { return a.s.ForceFree(id) },
+		"tags":        func() error { return a.s.SetTags(id, body.Tags) },
+		"event":       func() error { return a.s.SendEvent(id, body.Event, body.Message) },
+		"phone-home":  func() error { return a.s.PhoneHome(id) },
+		"recycle":     func() error { return a.s.Recycle(id) },
+		"drop-events": func() error { return a.s.DropEventContainer(id) },
+	}
+	do, ok := verbs[r.PathValue("verb")]
+	if !ok {
+		reply(w, nil, fmt.Errorf("no such verb: %s", r.PathValue("verb")))
+		return
+	}
+	if err := do(); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	m, _ := a.s.Books().Machine(id)
+	reply(w, m, nil)
+}
+
+func (a *admin) allocate(w http.ResponseWriter, r *http.Request) {
+	var req AllocateRequest
+	if err := read(r, &req); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	id, err := a.s.AllocateFor(req)
+	m, _ := a.s.Books().Machine(id)
+	reply(w, m, err)
+}
+
+func (a *admin) inject(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Fault
+		Latency jsonDuration `json:"latency"`
+	}
+	if err := read(r, &body); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	f := body.Fault
+	f.Latency = time.Duration(body.Latency)
+	if !knownKinds[f.Kind] {
+		reply(w, nil, fmt.Errorf("no such kind of fault: %q", f.Kind))
+		return
+	}
+	id, _ := a.s.faults.add(f)
+	reply(w, NumberedFault{id, f}, nil)
+}
+
+func (a *admin) remove(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.Atoi(r.PathValue("id"))
+	if err == nil && !a.s.RemoveFault(id) {
+		err = fmt.Errorf("no fault %d", id)
+	}
+	reply(w, a.s.Faults(), err)
+}
+
+func (a *admin) stopAnswering(w http.ResponseWriter, r *http.Request) {
+	id, resume := a.s.faults.add(Fault{Endpoint: "*", Kind: FaultHang})
+	if v := r.URL.Query().Get("for"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			resume()
+			reply(w, nil, err)
+			return
+		}
+		var once sync.Once
+		go func() {
+			a.s.sleep(d)
+			once.Do(resume)
+		}()
+	}
+	reply(w, map[string]int{"fault": id}, nil)
+}
+
+// jsonDuration reads "2s" and nanoseconds.
+type jsonDuration time.Duration
+
+func (d *jsonDuration) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err == nil {
+		v, err := time.ParseDuration(s)
+		*d = jsonDuration(v)
+		return err
+	}
+	return json.Unmarshal(b, (*int64)(d))
+}
+
+func read(r *http.Request, v any) error {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		v = map[string]string{"error": err.Error()}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v)
+}

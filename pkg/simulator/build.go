@@ -178,6 +178,9 @@ func (s *Simulator) number(m *Machine) {
 	if m.Number == 0 {
 		m.Number = len(s.order) + 1
 	}
+	if m.Port == 0 {
+		m.Port = (m.Number-1)%16 + 1
+	}
 	if m.Chassis == "" {
 		m.Chassis = fmt.Sprintf("chassis-%d", m.Number)
 	}
@@ -229,16 +232,15 @@ func (s *Simulator) equip(m *machine, d Machine) error {
 	rack := s.rack(d.Partition, d.Rack)
 	m.partition, m.size, m.rack, m.chassis = d.Partition, d.Size, d.Rack, d.Chassis
 	hi, lo := d.Number>>8&0xff, d.Number&0xff
-	port := (d.Number-1)%16 + 1
 	hw := &wire.Hardware{Memory: h.Memory, CPUs: []wire.CPU{{Vendor: h.Vendor, Model: h.CPU, Cores: h.Cores, Threads: h.Threads}}}
 	for _, disk := range h.Disks {
 		hw.Disks = append(hw.Disks, wire.BlockDevice{Name: disk, Size: h.DiskSize})
 	}
 	for lan := 1; lan <= 2; lan++ {
 		mac := fmt.Sprintf("02:bb:%02x:%02x:%02x:%02x", d.Number>>16&0xff, hi, lo, lan)
-		neighbour := fmt.Sprintf("Ethernet%d", 4*port)
+		neighbour := fmt.Sprintf("Ethernet%d", 4*d.Port)
 		hw.Nics = append(hw.Nics, wire.Nic{MAC: mac, Name: fmt.Sprintf("lan%d", lan-1), Identifier: mac, Neighbors: []wire.Nic{
-			{MAC: leafMAC(rack, lan, port), Name: neighbour, Identifier: neighbour, Neighbors: []wire.Nic{}},
+			{MAC: leafMAC(rack, lan, d.Port), Name: neighbour, Identifier: neighbour, Neighbors: []wire.Nic{}},
 		}})
 	}
 	m.hardware = hw

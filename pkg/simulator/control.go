@@ -38,17 +38,30 @@ func (s *Simulator) with(id string, do func(n *node) error) error {
 // operating system or metal-core sends it: "PXE Booting", "Preparing",
 // "Registering", "Waiting", "Installing", "Booting New Kernel",
 // "Phoned Home", "Crashed", "Planned Reboot", "Machine Reclaim", "Alive".
-// Waiting also puts the machine into the pool. An unknown machine becomes an
-// empty one, as in life; an unknown event is an error and changes nothing
-// (218).
+// Registering makes a machine that was added with MachineBooting one of its
+// size, rack and partition; Waiting puts a machine into the pool. An unknown
+// machine becomes an empty one, as in life; an unknown event is an error and
+// changes nothing (218).
 func (s *Simulator) SendEvent(machineID, event, message string) error {
 	s.enter()
 	defer s.leave()
 	if err := s.event(machineID, event, message, s.clock.Now()); err != nil {
 		return err
 	}
-	if event == eventWaiting {
-		s.startWaiting(s.machines[machineID])
+	switch n := s.machines[machineID]; {
+	case event == eventRegistering && n.m.size == "" && n.spec.Size != "":
+		next := *n.m
+		if err := s.equip(&next, n.spec); err != nil {
+			return err
+		}
+		_, _ = s.updateMachine(n.m, &next)
+	case event == eventWaiting:
+		s.startWaiting(n)
+	case event == eventPXEBooting && n.m.waiting:
+		// the call that hung has ended with the reboot
+		next := *n.m
+		next.waiting = false
+		_, _ = s.updateMachine(n.m, &next)
 	}
 	return nil
 }

@@ -41,6 +41,11 @@ const (
 	FaultTruncatedBody FaultKind = "truncated-body"
 )
 
+var knownKinds = map[FaultKind]bool{
+	FaultLatency: true, FaultRefused: true, FaultHang: true, FaultStatus: true, FaultBackendDown: true, FaultCommitThenLose: true,
+	FaultCommitThenLate: true, FaultClientGone: true, FaultTruncatedList: true, FaultTruncatedBody: true,
+}
+
 // Backends of the metal-api that can be down.
 const (
 	backendMasterdata = "masterdata"
