@@ -1,0 +1,93 @@
+// Package allocation serves the allocation subresource, by which objects get
+// and give back metal, and gives the allocation protocol its view of records.
+// It decides nothing itself.
+package allocation
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/storage"
+	storeerr "k8s.io/apiserver/pkg/storage/errors"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+)
+
+// records are the objects of one store, past its strategies: what the protocol
+// writes is for no client to write.
+type records[T registry.Object] struct {
+	store *genericregistry.Store
+}
+
+var _ allocation.Records[*infrastructure.MetalStackMachine] = records[*infrastructure.MetalStackMachine]{}
+
+// RecordsOf returns the records of a resource.
+func RecordsOf[T registry.Object](r *registry.REST) allocation.Records[T] {
+	return records[T]{r.Store}
+}
+
+// Get implements allocation.Records. It answers from the view: whoever decides
+// about metal looks at metal.
+func (r records[T]) Get(ctx context.Context, namespace, name string) (T, error) {
+	obj, err := r.store.Get(r.scope(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil {
+		return *new(T), err
+	}
+	return obj.(T), nil
+}
+
+// Update implements allocation.Records.
+func (r records[T]) Update(ctx context.Context, namespace, name string, change func(T) error) (T, error) {
+	ctx = r.scope(ctx, namespace)
+	key, err := r.store.KeyFunc(ctx, name)
+	if err != nil {
+		return *new(T), err
+	}
+	var changeErr error
+	apply := storage.SimpleUpdate(func(existing runtime.Object) (runtime.Object, error) {
+		changeErr = change(existing.(T))
+		return existing, changeErr
+	})
+	out := r.store.New()
+	err = r.store.Storage.Storage.GuaranteedUpdate(ctx, key, out, false, nil, apply, nil)
+	if changeErr != nil {
+		return *new(T), changeErr
+	}
+	if err != nil {
+		return *new(T), storeerr.InterpretUpdateError(err, r.store.DefaultQualifiedResource, name)
+	}
+	return out.(T), nil
+}
+
+// List implements allocation.Records.
+func (r records[T]) List(ctx context.Context) ([]T, error) {
+	predicate := r.store.PredicateFunc(labels.Everything(), registry.Managed)
+	list, err := r.store.ListPredicate(r.scope(ctx, ""), predicate, &metainternalversion.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	var objs []T
+	err = meta.EachListItem(list, func(item runtime.Object) error {
+		objs = append(objs, item.(T))
+		return nil
+	})
+	return objs, err
+}
+
+// scope makes the context one of a request for this resource: the store names
+// the resource in errors after it, and the request may be for another one.
+func (r records[T]) scope(ctx context.Context, namespace string) context.Context {
+	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{
+		IsResourceRequest: true, Namespace: namespace,
+		APIGroup: r.store.DefaultQualifiedResource.Group, Resource: r.store.DefaultQualifiedResource.Resource,
+	})
+	return request.WithNamespace(ctx, namespace)
+}

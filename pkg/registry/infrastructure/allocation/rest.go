@@ -1,0 +1,172 @@
+package allocation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/util/dryrun"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+)
+
+// answerBefore is how long before the request's deadline an answer is given:
+// the generic server would say no more than that time is up.
+const answerBefore = time.Second
+
+// Verbs are what the protocol does for one kind.
+type Verbs[T registry.Object] struct {
+	// Allocate turns the object into metal. It goes on when ctx ends.
+	Allocate func(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (T, error)
+	// Release gives the metal back; uid may be empty.
+	Release func(ctx context.Context, namespace, name string, uid types.UID) (T, error)
+}
+
+// REST serves the allocation of one kind: a create allocates, a delete
+// releases, and both answer with the object.
+type REST[T registry.Object] struct {
+	resource schema.GroupResource
+	records  allocation.Records[T]
+	verbs    Verbs[T]
+	// answer is an object of the served version, for the documentation.
+	answer runtime.Object
+}
+
+var (
+	_ rest.NamedCreater                   = &REST[*infrastructure.MetalStackMachine]{}
+	_ rest.GracefulDeleter                = &REST[*infrastructure.MetalStackMachine]{}
+	_ rest.MayReturnFullObjectDeleter     = &REST[*infrastructure.MetalStackMachine]{}
+	_ rest.GroupVersionKindProvider       = &REST[*infrastructure.MetalStackMachine]{}
+	_ rest.SubresourceObjectMetaPreserver = &REST[*infrastructure.MetalStackMachine]{}
+	_ rest.StorageMetadata                = &REST[*infrastructure.MetalStackMachine]{}
+)
+
+// NewREST returns what serves the allocation of a resource; answer is an empty
+// object of the served version.
+func NewREST[T registry.Object](r *registry.REST, verbs Verbs[T], answer runtime.Object) *REST[T] {
+	return &REST[T]{resource: r.DefaultQualifiedResource, records: RecordsOf[T](r), verbs: verbs, answer: answer}
+}
+
+// New implements rest.Storage.
+func (r *REST[T]) New() runtime.Object { return &infrastructure.Allocation{} }
+
+// Destroy does nothing: the storage is that of the main resource.
+func (r *REST[T]) Destroy() {}
+
+// Create allocates.
+func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	body, ok := obj.(*infrastructure.Allocation)
+	if !ok {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is a %T, and must be an Allocation", obj))
+	}
+	if errs := validation.ValidateAllocation(body, name); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(infrastructure.Kind("Allocation"), name, errs)
+	}
+	if validate != nil {
+		if err := validate(ctx, obj); err != nil {
+			return nil, err
+		}
+	}
+	namespace := request.NamespaceValue(ctx)
+	if dryrun.IsDryRun(options.DryRun) {
+		return r.current(ctx, namespace, name, metav1.Preconditions{UID: uidOrNil(body.UID)})
+	}
+	ctx, cancel := answerInTime(ctx)
+	defer cancel()
+	return object(r.verbs.Allocate(ctx, namespace, name, body))
+}
+
+// Delete releases.
+func (r *REST[T]) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	namespace := request.NamespaceValue(ctx)
+	var preconditions metav1.Preconditions
+	if options != nil && options.Preconditions != nil {
+		preconditions = *options.Preconditions
+	}
+	obj, err := r.current(ctx, namespace, name, preconditions)
+	if err != nil {
+		return nil, false, err
+	}
+	if validate != nil {
+		if err := validate(ctx, obj); err != nil {
+			return nil, false, err
+		}
+	}
+	if options != nil && dryrun.IsDryRun(options.DryRun) {
+		return obj, true, nil
+	}
+	ctx, cancel := answerInTime(ctx)
+	defer cancel()
+	var uid types.UID
+	if preconditions.UID != nil {
+		uid = *preconditions.UID
+	}
+	obj, err = object(r.verbs.Release(ctx, namespace, name, uid))
+	return obj, err == nil, err
+}
+
+// current returns the object if the preconditions hold.
+func (r *REST[T]) current(ctx context.Context, namespace, name string, p metav1.Preconditions) (runtime.Object, error) {
+	obj, err := r.records.Get(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	if p.UID != nil && *p.UID != obj.GetUID() {
+		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("the uid in the precondition (%s) is not that of the object (%s)", *p.UID, obj.GetUID()))
+	}
+	if p.ResourceVersion != nil && *p.ResourceVersion != obj.GetResourceVersion() {
+		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("the resourceVersion in the precondition (%s) is not that of the object (%s)", *p.ResourceVersion, obj.GetResourceVersion()))
+	}
+	return obj, nil
+}
+
+// DeleteReturnsDeletedObject implements rest.MayReturnFullObjectDeleter.
+func (r *REST[T]) DeleteReturnsDeletedObject() bool { return true }
+
+// GroupVersionKind implements rest.GroupVersionKindProvider: the body is an
+// Allocation, although the resource is another one's.
+func (r *REST[T]) GroupVersionKind(containing schema.GroupVersion) schema.GroupVersionKind {
+	return containing.WithKind("Allocation")
+}
+
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate keeps the uid in the
+// body: it says which object of that name is meant.
+func (r *REST[T]) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
+
+// ProducesMIMETypes implements rest.StorageMetadata.
+func (r *REST[T]) ProducesMIMETypes(string) []string { return nil }
+
+// ProducesObject implements rest.StorageMetadata.
+func (r *REST[T]) ProducesObject(string) any { return r.answer }
+
+// object turns a nil pointer into a nil interface.
+func object[T registry.Object](obj T, err error) (runtime.Object, error) {
+	if err != nil {
+		return nil, err
+	}
+	return obj, nil
+}
+
+func uidOrNil(uid types.UID) *types.UID {
+	if uid == "" {
+		return nil
+	}
+	return &uid
+}
+
+func answerInTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(ctx, deadline.Add(-answerBefore))
+	}
+	return context.WithCancel(ctx)
+}

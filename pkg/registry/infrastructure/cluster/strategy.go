@@ -1,0 +1,100 @@
+// Package cluster serves MetalStackClusters.
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+)
+
+// Resource is the plural name.
+const Resource = "metalstackclusters"
+
+type (
+	object = infrastructure.MetalStackCluster
+	spec   = infrastructure.MetalStackClusterSpec
+	status = infrastructure.MetalStackClusterStatus
+)
+
+func init() { registry.Selectable("MetalStackCluster", selectable(&object{})) }
+
+// Kind returns what clusters do differently from other kinds.
+func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+	return &registry.Kind[*object, spec, status]{
+		Plural: Resource, Singular: "metalstackcluster", ShortNames: []string{"msc"},
+		New:       func() *object { return &object{} },
+		NewList:   func() runtime.Object { return &infrastructure.MetalStackClusterList{} },
+		Spec:      func(c *object) *spec { return &c.Spec },
+		Status:    func(c *object) *status { return &c.Status },
+		Finalizer: infrastructure.ClusterFinalizer,
+		Prepare: func(_ context.Context, c, old *object) {
+			prepare(checks.Bindings, c, old)
+		},
+		Validate: func(ctx context.Context, c *object) field.ErrorList {
+			return append(validation.ValidateCluster(c), check(ctx, checks, c, &object{})...)
+		},
+		ValidateUpdate: func(ctx context.Context, c, old *object) field.ErrorList {
+			return append(validation.ValidateClusterUpdate(c, old), check(ctx, checks, c, old)...)
+		},
+		AdmitStatus: func(s *status, submitted status) {
+			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
+			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions)
+		},
+		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
+		StatusFields:         []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation"},
+		Fields:               selectable,
+		Columns:              columns(),
+	}
+}
+
+// prepare fills in the project, and keeps what the server filled in: a
+// manifest that is applied again says nothing about it.
+func prepare(bindings catalogue.Bindings, c, old *object) {
+	if old != nil {
+		c.Spec.ProjectID = cmp.Or(c.Spec.ProjectID, old.Spec.ProjectID)
+		c.Spec.PrivateNetworkID = cmp.Or(c.Spec.PrivateNetworkID, old.Spec.PrivateNetworkID)
+		c.Spec.ControlPlaneEndpoint.Host = cmp.Or(c.Spec.ControlPlaneEndpoint.Host, old.Spec.ControlPlaneEndpoint.Host)
+	}
+	if c.Spec.ProjectID == "" {
+		c.Spec.ProjectID, _ = bindings.Project(c.Namespace)
+	}
+}
+
+func check(ctx context.Context, checks *catalogue.Checks, c, old *object) field.ErrorList {
+	ch := checks.Begin(ctx, c.Namespace)
+	CheckSpec(ch, field.NewPath("spec"), &c.Spec, &old.Spec)
+	return ch.Errors()
+}
+
+// CheckSpec checks a cluster's spec, also one in a template.
+func CheckSpec(c *catalogue.Check, path *field.Path, s, old *spec) {
+	c.Project(path.Child("projectID"), s.ProjectID, old.ProjectID)
+	c.Partition(path.Child("partition"), s.Partition, old.Partition)
+	c.Network(path.Child("publicNetworkID"), s.PublicNetworkID, old.PublicNetworkID)
+	c.PrivateNetwork(path.Child("privateNetworkID"), s.PrivateNetworkID, old.PrivateNetworkID)
+	firewall, was := s.FirewallSpec, old.FirewallSpec
+	if firewall == nil {
+		return
+	}
+	if was == nil {
+		was = &infrastructure.MetalStackFirewallSpec{}
+	}
+	path = path.Child("firewallSpec")
+	c.Size(path.Child("machineType"), firewall.MachineType, was.MachineType)
+	c.Image(path.Child("image"), firewall.Image, was.Image, catalogue.Firewall)
+	c.Partition(path.Child("partition"), firewall.Partition, was.Partition)
+	c.Networks(path.Child("networks"), firewall.Networks, was.Networks)
+}
+
+func selectable(c *object) fields.Set {
+	return fields.Set{"status.ready": strconv.FormatBool(c.Status.Ready)}
+}

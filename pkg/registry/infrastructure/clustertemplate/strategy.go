@@ -1,0 +1,60 @@
+// Package clustertemplate serves MetalStackClusterTemplates.
+package clustertemplate
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+)
+
+// Resource is the plural name.
+const Resource = "metalstackclustertemplates"
+
+type (
+	object = infrastructure.MetalStackClusterTemplate
+	spec   = infrastructure.MetalStackClusterTemplateSpec
+	// status is that of a kind without one.
+	status = struct{}
+)
+
+func init() { registry.Selectable("MetalStackClusterTemplate", fields.Set{}) }
+
+// Kind returns what cluster templates do differently from other kinds.
+func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+	return &registry.Kind[*object, spec, status]{
+		Plural: Resource, Singular: "metalstackclustertemplate", ShortNames: []string{"msct"},
+		New:     func() *object { return &object{} },
+		NewList: func() runtime.Object { return &infrastructure.MetalStackClusterTemplateList{} },
+		Spec:    func(t *object) *spec { return &t.Spec },
+		Status:  func(*object) *status { return &status{} },
+		Validate: func(ctx context.Context, t *object) field.ErrorList {
+			return append(validation.ValidateClusterTemplate(t), check(ctx, checks, t, &object{})...)
+		},
+		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
+			return append(validation.ValidateClusterTemplateUpdate(t, old, registry.IsDryRun(ctx)), check(ctx, checks, t, old)...)
+		},
+		Columns: []registry.Column[*object]{
+			{Name: "Partition", Help: "The partition that the clusters are built in.", Cell: func(t *object) any {
+				return registry.OrNone(t.Spec.Template.Spec.Partition)
+			}},
+			{Name: "Public Network", Help: "The network that the clusters reach the world through.", Cell: func(t *object) any {
+				return registry.OrNone(t.Spec.Template.Spec.PublicNetworkID)
+			}},
+			registry.Age[*object](),
+		},
+	}
+}
+
+func check(ctx context.Context, checks *catalogue.Checks, t, old *object) field.ErrorList {
+	c := checks.Begin(ctx, t.Namespace)
+	cluster.CheckSpec(c, field.NewPath("spec", "template", "spec"), &t.Spec.Template.Spec, &old.Spec.Template.Spec)
+	return c.Errors()
+}

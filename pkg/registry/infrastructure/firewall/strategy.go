@@ -1,0 +1,81 @@
+// Package firewall serves MetalStackFirewalls.
+package firewall
+
+import (
+	"cmp"
+	"context"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+)
+
+// Resource is the plural name.
+const Resource = "metalstackfirewalls"
+
+type (
+	object = infrastructure.MetalStackFirewall
+	spec   = infrastructure.MetalStackFirewallSpec
+	status = infrastructure.MetalStackFirewallStatus
+)
+
+func init() { registry.Selectable("MetalStackFirewall", selectable(&object{})) }
+
+// Kind returns what firewalls do differently from other kinds.
+func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+	return &registry.Kind[*object, spec, status]{
+		Plural: Resource, Singular: "metalstackfirewall", ShortNames: []string{"msf"},
+		New:       func() *object { return &object{} },
+		NewList:   func() runtime.Object { return &infrastructure.MetalStackFirewallList{} },
+		Spec:      func(f *object) *spec { return &f.Spec },
+		Status:    func(f *object) *status { return &f.Status },
+		Finalizer: infrastructure.FirewallFinalizer,
+		Prepare:   prepare,
+		Validate: func(ctx context.Context, f *object) field.ErrorList {
+			return append(validation.ValidateFirewall(f), check(ctx, checks, f, &object{})...)
+		},
+		ValidateUpdate: func(ctx context.Context, f, old *object) field.ErrorList {
+			return append(validation.ValidateFirewallUpdate(f, old), check(ctx, checks, f, old)...)
+		},
+		AdmitStatus: func(s *status, submitted status) {
+			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
+			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions)
+		},
+		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
+		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation"},
+		Fields:               selectable,
+		DeleteSelector:       registry.Managed,
+		Columns:              columns(),
+	}
+}
+
+// prepare keeps the provider ID, which the server fills in: a manifest that is
+// applied again does not know it.
+func prepare(_ context.Context, f, old *object) {
+	if old != nil {
+		f.Spec.ProviderID = cmp.Or(f.Spec.ProviderID, old.Spec.ProviderID)
+	}
+}
+
+func check(ctx context.Context, checks *catalogue.Checks, f, old *object) field.ErrorList {
+	path := field.NewPath("spec")
+	c := checks.Begin(ctx, f.Namespace)
+	c.Size(path.Child("machineType"), f.Spec.MachineType, old.Spec.MachineType)
+	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, catalogue.Firewall)
+	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)
+	c.Networks(path.Child("networks"), f.Spec.Networks, old.Spec.Networks)
+	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, catalogue.Holder{Resource: Resource, Name: f.Name})
+	return c.Errors()
+}
+
+func selectable(f *object) fields.Set {
+	set := registry.ServerFields(f.Spec.ProviderID, f.Status.Metal)
+	set["status.ready"] = strconv.FormatBool(f.Status.Ready)
+	return set
+}

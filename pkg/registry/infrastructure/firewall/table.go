@@ -1,0 +1,16 @@
+package firewall
+
+import (
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+)
+
+func columns() []registry.Column[*object] {
+	return registry.ServerColumns(func(f *object) registry.Server {
+		return registry.Server{
+			Meta: &f.ObjectMeta, ProviderID: f.Spec.ProviderID, Image: f.Spec.Image, Size: f.Spec.MachineType,
+			Partition: f.Spec.Partition, Status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
+			Addresses: []infrastructure.MachineAddressType{infrastructure.MachineExternalIP, infrastructure.MachineInternalIP},
+		}
+	})
+}

@@ -1,0 +1,81 @@
+// Package machine serves MetalStackMachines.
+package machine
+
+import (
+	"cmp"
+	"context"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+)
+
+// Resource is the plural name.
+const Resource = "metalstackmachines"
+
+type (
+	object = infrastructure.MetalStackMachine
+	spec   = infrastructure.MetalStackMachineSpec
+	status = infrastructure.MetalStackMachineStatus
+)
+
+func init() { registry.Selectable("MetalStackMachine", selectable(&object{})) }
+
+// Kind returns what machines do differently from other kinds.
+func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+	return &registry.Kind[*object, spec, status]{
+		Plural: Resource, Singular: "metalstackmachine", ShortNames: []string{"msm"},
+		New:       func() *object { return &object{} },
+		NewList:   func() runtime.Object { return &infrastructure.MetalStackMachineList{} },
+		Spec:      func(m *object) *spec { return &m.Spec },
+		Status:    func(m *object) *status { return &m.Status },
+		Finalizer: infrastructure.MachineFinalizer,
+		Prepare:   prepare,
+		Validate: func(ctx context.Context, m *object) field.ErrorList {
+			return append(validation.ValidateMachine(m), check(ctx, checks, m, &object{})...)
+		},
+		ValidateUpdate: func(ctx context.Context, m, old *object) field.ErrorList {
+			return append(validation.ValidateMachineUpdate(m, old), check(ctx, checks, m, old)...)
+		},
+		AdmitStatus: func(s *status, submitted status) {
+			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
+			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions)
+		},
+		ValidateStatusUpdate: validation.ValidateMachineStatusUpdate,
+		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation"},
+		Fields:               selectable,
+		DeleteSelector:       registry.Managed,
+		Columns:              columns(),
+	}
+}
+
+// prepare keeps the provider ID, which the server fills in: a manifest that is
+// applied again does not know it.
+func prepare(_ context.Context, m, old *object) {
+	if old != nil {
+		m.Spec.ProviderID = cmp.Or(m.Spec.ProviderID, old.Spec.ProviderID)
+	}
+}
+
+func check(ctx context.Context, checks *catalogue.Checks, m, old *object) field.ErrorList {
+	path := field.NewPath("spec")
+	c := checks.Begin(ctx, m.Namespace)
+	c.Size(path.Child("machineType"), m.Spec.MachineType, old.Spec.MachineType)
+	c.Image(path.Child("image"), m.Spec.Image, old.Spec.Image, catalogue.Machine)
+	c.Partition(path.Child("partition"), m.Spec.Partition, old.Spec.Partition)
+	c.Networks(path.Child("networks"), m.Spec.Networks, old.Spec.Networks)
+	c.ProviderID(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, catalogue.Holder{Resource: Resource, Name: m.Name})
+	return c.Errors()
+}
+
+func selectable(m *object) fields.Set {
+	set := registry.ServerFields(m.Spec.ProviderID, m.Status.Metal)
+	set["status.ready"] = strconv.FormatBool(m.Status.Ready)
+	return set
+}

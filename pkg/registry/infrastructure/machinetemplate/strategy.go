@@ -1,0 +1,72 @@
+// Package machinetemplate serves MetalStackMachineTemplates.
+package machinetemplate
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+)
+
+// Resource is the plural name.
+const Resource = "metalstackmachinetemplates"
+
+type (
+	object = infrastructure.MetalStackMachineTemplate
+	spec   = infrastructure.MetalStackMachineTemplateSpec
+	status = infrastructure.MetalStackMachineTemplateStatus
+)
+
+func init() { registry.Selectable("MetalStackMachineTemplate", fields.Set{}) }
+
+// Kind returns what machine templates do differently from other kinds.
+func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+	return &registry.Kind[*object, spec, status]{
+		Plural: Resource, Singular: "metalstackmachinetemplate", ShortNames: []string{"msmt"},
+		New:     func() *object { return &object{} },
+		NewList: func() runtime.Object { return &infrastructure.MetalStackMachineTemplateList{} },
+		Spec:    func(t *object) *spec { return &t.Spec },
+		Status:  func(t *object) *status { return &t.Status },
+		Validate: func(ctx context.Context, t *object) field.ErrorList {
+			return append(validation.ValidateMachineTemplate(t), check(ctx, checks, t, &object{})...)
+		},
+		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
+			return append(validation.ValidateMachineTemplateUpdate(t, old, registry.IsDryRun(ctx)), check(ctx, checks, t, old)...)
+		},
+		AdmitStatus:          func(s *status, submitted status) { *s = submitted },
+		ValidateStatusUpdate: validation.ValidateMachineTemplateStatusUpdate,
+		Columns:              columns(),
+	}
+}
+
+func check(ctx context.Context, checks *catalogue.Checks, t, old *object) field.ErrorList {
+	path := field.NewPath("spec", "template", "spec")
+	s, was := &t.Spec.Template.Spec, &old.Spec.Template.Spec
+	c := checks.Begin(ctx, t.Namespace)
+	c.Size(path.Child("machineType"), s.MachineType, was.MachineType)
+	c.Image(path.Child("image"), s.Image, was.Image, catalogue.Machine)
+	c.Partition(path.Child("partition"), s.Partition, was.Partition)
+	c.Networks(path.Child("networks"), s.Networks, was.Networks)
+	return c.Errors()
+}
+
+func columns() []registry.Column[*object] {
+	return []registry.Column[*object]{
+		{Name: "Size", Help: "The metal-stack size of the machines.", Cell: func(t *object) any {
+			return registry.OrNone(t.Spec.Template.Spec.MachineType)
+		}},
+		{Name: "Image", Help: "The image that the machines get.", Cell: func(t *object) any {
+			return registry.OrNone(t.Spec.Template.Spec.Image)
+		}},
+		{Name: "Partition", Help: "The partition that the machines are taken from, if it is not that of their cluster.", Cell: func(t *object) any {
+			return registry.OrNone(t.Spec.Template.Spec.Partition)
+		}},
+		registry.Age[*object](),
+	}
+}

@@ -1,0 +1,65 @@
+package rest
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+)
+
+// holders finds the objects that name a machine among those that are shown.
+type holders []*registry.REST
+
+var _ catalogue.Holders = holders{}
+
+// Holder implements catalogue.Holders.
+func (h holders) Holder(ctx context.Context, namespace, machineID string, asking catalogue.Holder) (holder catalogue.Holder, held bool, err error) {
+	for _, r := range h {
+		list, err := r.List(request.WithNamespace(ctx, namespace), &metainternalversion.ListOptions{
+			ResourceVersion: "0", FieldSelector: registry.Managed,
+		})
+		if err != nil {
+			return catalogue.Holder{}, false, err
+		}
+		err = meta.EachListItem(list, func(item runtime.Object) error {
+			name, id := machineOf(item)
+			candidate := catalogue.Holder{Resource: r.DefaultQualifiedResource.Resource, Name: name}
+			if id == machineID && candidate != asking {
+				holder, held = candidate, true
+			}
+			return nil
+		})
+		if err != nil || held {
+			return holder, held, err
+		}
+	}
+	return catalogue.Holder{}, false, nil
+}
+
+// machineOf returns the machine that an object holds or asks for; none if it
+// gave its machine back.
+func machineOf(obj runtime.Object) (name, machineID string) {
+	var providerID string
+	var allocation *infrastructure.MachineAllocation
+	switch o := obj.(type) {
+	case *infrastructure.MetalStackMachine:
+		name, providerID, allocation = o.Name, o.Spec.ProviderID, o.Status.Allocation
+	case *infrastructure.MetalStackFirewall:
+		name, providerID, allocation = o.Name, o.Spec.ProviderID, o.Status.Allocation
+	}
+	if allocation != nil && allocation.Phase == infrastructure.AllocationReleased {
+		return name, ""
+	}
+	id, err := providerid.Parse(providerID)
+	if err != nil {
+		return name, ""
+	}
+	return name, id.MachineID
+}

@@ -1,0 +1,122 @@
+// Package rest puts the resources of the group together: which there are, and
+// which subresources they have.
+package rest
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/server"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	allocationrest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+)
+
+// Resources are the resources of the group.
+type Resources struct {
+	all map[string]resource
+}
+
+// resource is one resource with its status, which may be nil.
+type resource struct {
+	main   *registry.REST
+	status *registry.StatusREST
+}
+
+// New builds the resources over the storage that getter decides on.
+func New(getter generic.RESTOptionsGetter, binding registry.Binding, offers catalogue.Catalogue) (*Resources, error) {
+	checks := &catalogue.Checks{Catalogue: offers, Bindings: binding}
+	r := &Resources{all: map[string]resource{}}
+	if err := add(r, cluster.Kind(checks), binding, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, machine.Kind(checks), binding, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, firewall.Kind(checks), binding, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, machinetemplate.Kind(checks), binding, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, clustertemplate.Kind(checks), binding, getter); err != nil {
+		return nil, err
+	}
+	checks.Holders = holders{r.all[machine.Resource].main, r.all[firewall.Resource].main}
+	return r, nil
+}
+
+func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, getter generic.RESTOptionsGetter) error {
+	main, status, err := registry.NewREST(kind, binding, getter)
+	r.all[kind.Plural] = resource{main, status}
+	return err
+}
+
+// Machines are the records of MetalStackMachines.
+func (r *Resources) Machines() allocation.Records[*infrastructure.MetalStackMachine] {
+	return allocationrest.RecordsOf[*infrastructure.MetalStackMachine](r.all[machine.Resource].main)
+}
+
+// Firewalls are the records of MetalStackFirewalls.
+func (r *Resources) Firewalls() allocation.Records[*infrastructure.MetalStackFirewall] {
+	return allocationrest.RecordsOf[*infrastructure.MetalStackFirewall](r.all[firewall.Resource].main)
+}
+
+// Clusters are the records of MetalStackClusters.
+func (r *Resources) Clusters() allocation.Records[*infrastructure.MetalStackCluster] {
+	return allocationrest.RecordsOf[*infrastructure.MetalStackCluster](r.all[cluster.Resource].main)
+}
+
+// APIGroup is what the generic server installs. All versions share the
+// storage.
+func (r *Resources) APIGroup(p *allocation.Protocol) *server.APIGroupInfo {
+	group := server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
+	for _, gv := range group.PrioritizedVersions {
+		storage := map[string]rest.Storage{}
+		for name, resource := range r.all {
+			storage[name] = resource.main
+			if resource.status != nil {
+				storage[name+"/status"] = resource.status
+			}
+		}
+		for name, sub := range r.subresources(p, gv) {
+			storage[name] = sub
+		}
+		group.VersionedResourcesStorageMap[gv.Version] = storage
+	}
+	return &group
+}
+
+// subresources are the imperative ones: what happens to metal, and is asked
+// for by name, has its place here.
+func (r *Resources) subresources(p *allocation.Protocol, gv schema.GroupVersion) map[string]rest.Storage {
+	return map[string]rest.Storage{
+		cluster.Resource + "/allocation": allocationrest.NewREST(r.all[cluster.Resource].main, allocationrest.Verbs[*infrastructure.MetalStackCluster]{
+			Allocate: p.AllocateCluster, Release: p.ReleaseCluster,
+		}, versioned(gv, "MetalStackCluster")),
+		machine.Resource + "/allocation": allocationrest.NewREST(r.all[machine.Resource].main, allocationrest.Verbs[*infrastructure.MetalStackMachine]{
+			Allocate: p.AllocateMachine, Release: p.ReleaseMachine,
+		}, versioned(gv, "MetalStackMachine")),
+		firewall.Resource + "/allocation": allocationrest.NewREST(r.all[firewall.Resource].main, allocationrest.Verbs[*infrastructure.MetalStackFirewall]{
+			Allocate: p.AllocateFirewall, Release: p.ReleaseFirewall,
+		}, versioned(gv, "MetalStackFirewall")),
+	}
+}
+
+// versioned returns an empty object of a kind.
+func versioned(gv schema.GroupVersion, kind string) runtime.Object {
+	obj, err := scheme.Scheme.New(gv.WithKind(kind))
+	utilruntime.Must(err)
+	return obj
+}

@@ -1,0 +1,61 @@
+// Package registry holds what the resources of the group have in common on top
+// of the generic server's Store: strategies, the status subresource, tables and
+// selectable fields. A kind says in a Kind what it does differently.
+//
+// Nothing here may change metal: that is what the allocation subresource is for.
+package registry
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is an object of the group, in its internal form.
+type Object interface {
+	runtime.Object
+	metav1.Object
+	metav1.ObjectMetaAccessor
+}
+
+// Kind is what one kind does differently from the others. Fields that are not
+// marked as optional are required.
+type Kind[T Object, Spec, Status any] struct {
+	Plural, Singular string
+	ShortNames       []string
+
+	New     func() T
+	NewList func() runtime.Object
+	// Spec and Status point into an object.
+	Spec   func(T) *Spec
+	Status func(T) *Status
+
+	// Finalizer keeps an object until its metal was given back. Optional.
+	Finalizer string
+	// Prepare fills in what the user may leave out, and what may never be
+	// emptied again; old is the zero value on create. Optional.
+	Prepare func(ctx context.Context, obj, old T)
+	// Validate looks at a new object.
+	Validate func(ctx context.Context, obj T) field.ErrorList
+	// ValidateUpdate looks at a changed object.
+	ValidateUpdate func(ctx context.Context, obj, old T) field.ErrorList
+	// AdmitStatus changes status, which starts as a copy of the old one, to what
+	// a controller may make of it with submitted. Optional: without it, there is
+	// no status subresource.
+	AdmitStatus func(status *Status, submitted Status)
+	// ValidateStatusUpdate looks at what AdmitStatus admitted. Required with it.
+	ValidateStatusUpdate func(obj, old T) field.ErrorList
+	// StatusFields are the paths under status that AdmitStatus ignores.
+	StatusFields []string
+
+	// Fields are the selectable fields besides name and namespace, the same
+	// ones for every object. Optional.
+	Fields func(T) fields.Set
+	// DeleteSelector narrows what a delete of a collection deletes. Optional.
+	DeleteSelector fields.Selector
+	// Columns follow NAME in a table.
+	Columns []Column[T]
+}

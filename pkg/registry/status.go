@@ -1,0 +1,65 @@
+package registry
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+)
+
+// AdmitConditions returns the submitted conditions, but those that the server
+// computes as they were.
+func AdmitConditions(old, submitted []metav1.Condition) []metav1.Condition {
+	var admitted []metav1.Condition
+	for _, c := range old {
+		if slices.Contains(projection.OwnConditions, c.Type) {
+			admitted = append(admitted, c)
+		}
+	}
+	for _, c := range submitted {
+		if !slices.Contains(projection.OwnConditions, c.Type) {
+			admitted = append(admitted, c)
+		}
+	}
+	return admitted
+}
+
+// AdmitInitialization returns the submitted state, but what was true stays so.
+func AdmitInitialization(old, submitted infrastructure.Initialization) infrastructure.Initialization {
+	if old.Provisioned != nil && *old.Provisioned {
+		return old
+	}
+	return submitted
+}
+
+// ReadyCell is what a table shows under READY.
+func ReadyCell(ready bool, conditions []metav1.Condition) string {
+	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionReady); c != nil {
+		return string(c.Status)
+	}
+	if ready {
+		return string(metav1.ConditionTrue)
+	}
+	return string(metav1.ConditionFalse)
+}
+
+// OrNone is what a table shows of a value that may be empty.
+func OrNone(value string) string {
+	if value == "" {
+		return "<none>"
+	}
+	return value
+}
+
+// serverConditions are the paths of the conditions that the server computes.
+func serverConditions() []fieldpath.Path {
+	var paths []fieldpath.Path
+	for _, t := range projection.OwnConditions {
+		paths = append(paths, fieldpath.MakePathOrDie("status", "conditions", fieldpath.KeyByFields("type", t)))
+	}
+	return paths
+}

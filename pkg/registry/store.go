@@ -1,0 +1,155 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/util/dryrun"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// Binding tells which project a namespace is bound to.
+type Binding interface {
+	Project(namespace string) (project string, bound bool)
+	// Advice says how a namespace is bound.
+	Advice(namespace string) string
+}
+
+// REST serves the objects of one kind.
+type REST struct {
+	*genericregistry.Store
+	shortNames     []string
+	deleteSelector fields.Selector
+}
+
+var (
+	_ rest.StandardStorage    = &REST{}
+	_ rest.ShortNamesProvider = &REST{}
+	_ rest.CategoriesProvider = &REST{}
+)
+
+// NewREST returns what serves a kind, and what serves its status, which is nil
+// for a kind whose status nobody writes.
+func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
+	s := newStrategy(kind)
+	resource := infrastructure.Resource(kind.Plural)
+	store := &genericregistry.Store{
+		NewFunc:                   func() runtime.Object { return kind.New() },
+		NewListFunc:               kind.NewList,
+		DefaultQualifiedResource:  resource,
+		SingularQualifiedResource: infrastructure.Resource(kind.Singular),
+		BeginCreate: func(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
+			return func(context.Context, bool) {}, requireBound(binding, resource, request.NamespaceValue(ctx), obj.(T).GetName())
+		},
+		CreateStrategy:      s,
+		UpdateStrategy:      s,
+		DeleteStrategy:      s,
+		ResetFieldsStrategy: s,
+		TableConvertor:      table[T]{kind.Columns},
+	}
+	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attributes(kind.Fields)}); err != nil {
+		return nil, nil, err
+	}
+	main := &REST{Store: store, shortNames: kind.ShortNames, deleteSelector: kind.DeleteSelector}
+	if kind.AdmitStatus == nil {
+		return main, nil, nil
+	}
+	statusStore := *store
+	statusStore.UpdateStrategy = statusStrategy[T, Spec, Status]{s}
+	statusStore.ResetFieldsStrategy = statusStrategy[T, Spec, Status]{s}
+	return main, &StatusREST{&statusStore}, nil
+}
+
+// requireBound refuses objects for which there can be no metal. It comes
+// before validation, which would name the missing project instead.
+func requireBound(binding Binding, resource schema.GroupResource, namespace, name string) error {
+	if _, bound := binding.Project(namespace); bound {
+		return nil
+	}
+	return apierrors.NewForbidden(resource, name, fmt.Errorf(
+		"the namespace %q is not bound to a metal-stack project: %s", namespace, binding.Advice(namespace)))
+}
+
+// ShortNames implements rest.ShortNamesProvider.
+func (r *REST) ShortNames() []string { return r.shortNames }
+
+// Categories implements rest.CategoriesProvider.
+func (r *REST) Categories() []string { return []string{"cluster-api"} }
+
+// Update lets validation know whether it is a dry run.
+func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	if dryrun.IsDryRun(options.DryRun) {
+		ctx = context.WithValue(ctx, dryRunKey{}, true)
+	}
+	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
+}
+
+// DeleteCollection deletes what the kind's selector leaves.
+func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
+	if r.deleteSelector != nil {
+		if listOptions == nil {
+			listOptions = &metainternalversion.ListOptions{}
+		}
+		listOptions = listOptions.DeepCopy()
+		if listOptions.FieldSelector == nil {
+			listOptions.FieldSelector = r.deleteSelector
+		} else {
+			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
+		}
+	}
+	return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
+}
+
+type dryRunKey struct{}
+
+// IsDryRun tells whether an update is one.
+func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
+
+// StatusREST serves the status subresource of one kind.
+type StatusREST struct {
+	store *genericregistry.Store
+}
+
+var (
+	_ rest.Patcher             = &StatusREST{}
+	_ rest.ResetFieldsStrategy = &StatusREST{}
+	_ rest.TableConvertor      = &StatusREST{}
+)
+
+// New implements rest.Storage.
+func (r *StatusREST) New() runtime.Object { return r.store.New() }
+
+// Destroy does nothing: the storage is that of the main resource.
+func (r *StatusREST) Destroy() {}
+
+// Get implements rest.Getter.
+func (r *StatusREST) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return r.store.Get(ctx, name, options)
+}
+
+// Update implements rest.Updater. A status is never where an object begins.
+func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
+}
+
+// GetResetFields implements rest.ResetFieldsStrategy.
+func (r *StatusREST) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return r.store.GetResetFields()
+}
+
+// ConvertToTable implements rest.TableConvertor.
+func (r *StatusREST) ConvertToTable(ctx context.Context, object, options runtime.Object) (*metav1.Table, error) {
+	return r.store.ConvertToTable(ctx, object, options)
+}

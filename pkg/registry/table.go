@@ -1,0 +1,93 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metatable "k8s.io/apimachinery/pkg/api/meta/table"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+// Column is a column of a table, as kubectl get shows it.
+type Column[T Object] struct {
+	// Name is the heading, in capitals or not: kubectl capitalizes it.
+	Name string
+	// Type is an OpenAPI type; empty: string.
+	Type string
+	// Help says what the column shows.
+	Help string
+	// Wide columns are shown with -o wide only.
+	Wide bool
+	// Cell returns what the column shows of an object.
+	Cell func(T) any
+}
+
+// Age is the column that goes last.
+func Age[T Object]() Column[T] {
+	return Column[T]{
+		Name: "Age", Help: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+		Cell: func(obj T) any { return metatable.ConvertToHumanReadableDateType(obj.GetCreationTimestamp()) },
+	}
+}
+
+// table shows objects of one kind as rows.
+type table[T Object] struct {
+	columns []Column[T]
+}
+
+var _ rest.TableConvertor = table[Object]{}
+
+// ConvertToTable implements rest.TableConvertor.
+func (t table[T]) ConvertToTable(_ context.Context, object, options runtime.Object) (*metav1.Table, error) {
+	var out metav1.Table
+	if opts, ok := options.(*metav1.TableOptions); !ok || opts == nil || !opts.NoHeaders {
+		out.ColumnDefinitions = t.definitions()
+	}
+	if list, err := meta.ListAccessor(object); err == nil {
+		out.ResourceVersion = list.GetResourceVersion()
+		out.Continue = list.GetContinue()
+		out.RemainingItemCount = list.GetRemainingItemCount()
+	} else if common, err := meta.CommonAccessor(object); err == nil {
+		out.ResourceVersion = common.GetResourceVersion()
+	}
+	var err error
+	if meta.IsListType(object) {
+		err = meta.EachListItem(object, func(item runtime.Object) error { return t.add(&out, item) })
+	} else {
+		err = t.add(&out, object)
+	}
+	return &out, err
+}
+
+func (t table[T]) definitions() []metav1.TableColumnDefinition {
+	definitions := []metav1.TableColumnDefinition{{
+		Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"],
+	}}
+	for _, c := range t.columns {
+		d := metav1.TableColumnDefinition{Name: c.Name, Type: c.Type, Description: c.Help}
+		if d.Type == "" {
+			d.Type = "string"
+		}
+		if c.Wide {
+			d.Priority = 1
+		}
+		definitions = append(definitions, d)
+	}
+	return definitions
+}
+
+func (t table[T]) add(out *metav1.Table, item runtime.Object) error {
+	obj, ok := item.(T)
+	if !ok {
+		return fmt.Errorf("a %T is not a row of this table", item)
+	}
+	row := metav1.TableRow{Cells: []any{obj.GetName()}, Object: runtime.RawExtension{Object: item}}
+	for _, c := range t.columns {
+		row.Cells = append(row.Cells, c.Cell(obj))
+	}
+	out.Rows = append(out.Rows, row)
+	return nil
+}
