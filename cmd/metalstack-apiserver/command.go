@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/cli/globalflag"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register"
+	"k8s.io/component-base/term"
+	"k8s.io/component-base/version/verflag"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/options"
+)
+
+const long = `metalstack-apiserver serves MetalStackCluster, MetalStackMachine and
+MetalStackFirewall under infrastructure.cluster.x-k8s.io. What it answers is the
+state of the metal-api, read when it is asked for; what the metal-api has no word
+for, it keeps as records of its own.
+
+To try it without a cluster, with a metal-api (or the metal-api-simulator) at
+http://127.0.0.1:8080:
+
+  METAL_API_HMAC=<key> metalstack-apiserver --standalone --data-dir=data \
+    --metal-api-url=http://127.0.0.1:8080 --bind=team-a=<project id>
+  kubectl --kubeconfig=data/kubeconfig get metalstackmachines
+
+In a cluster, it is an aggregated API server: the cluster's kube-apiserver passes
+requests on, and decides who somebody is and what they may do.
+
+/livez says whether the process looks at metal, whether or not the metal-api
+answers; /readyz, whether it has looked at all of it once.`
+
+// newCommand returns the command; ctx ends when the process is told to stop.
+func newCommand(ctx context.Context) *cobra.Command {
+	o := options.New()
+	cmd := &cobra.Command{
+		Use:          "metalstack-apiserver",
+		Short:        "Serve metal-stack's machines and clusters as Kubernetes objects",
+		Long:         long,
+		SilenceUsage: true,
+		Args:         cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			verflag.PrintAndExitIfRequested()
+			if err := logsapi.ValidateAndApply(o.Logs, utilfeature.DefaultFeatureGate); err != nil {
+				return err
+			}
+			cliflag.PrintFlags(cmd.Flags())
+			return run(ctx, o)
+		},
+	}
+	sets := o.Flags()
+	verflag.AddFlags(sets.FlagSet("global"))
+	globalflag.AddGlobalFlags(sets.FlagSet("global"), cmd.Name(), logs.SkipLoggingConfigurationFlags())
+	for _, set := range sets.FlagSets {
+		cmd.Flags().AddFlagSet(set)
+	}
+	columns, _, _ := term.TerminalSize(cmd.OutOrStdout())
+	cliflag.SetUsageAndHelpFunc(cmd, sets, columns)
+	return cmd
+}
+
+func run(ctx context.Context, o *options.Options) error {
+	if err := o.Complete(); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	config, err := o.Config(ctx)
+	if err != nil {
+		return err
+	}
+	completed, err := config.Complete()
+	if err != nil {
+		return errors.Join(err, config.Close())
+	}
+	server, err := completed.New(ctx)
+	if err != nil {
+		return err
+	}
+	klog.FromContext(ctx).Info("Serving", "address", o.SecureServing.Listener.Addr().String())
+	return server.Run(ctx)
+}

@@ -1,0 +1,101 @@
+// Package apiserver puts the server together: metal, records and the registry
+// under the generic server of Kubernetes. It decides who starts when, what is
+// ready, and what has to end before the process may.
+package apiserver
+
+import (
+	"errors"
+	"time"
+
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/util/compatibility"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+// Binding tells whose metal is shown where.
+type Binding interface {
+	tenancy.Bindings
+	// Advice says how a namespace is bound.
+	Advice(namespace string) string
+}
+
+// ExtraConfig is what this server needs besides the generic one.
+type ExtraConfig struct {
+	// Metal says how the metal-api is reached.
+	Metal metal.Options
+	// HMAC reads the credential again; nil if it never changes.
+	HMAC func() (string, error)
+	// Observer says how often metal is looked at.
+	Observer metal.ObserverOptions
+	// Ledger keeps the records. If it has a method Close, that is called when
+	// the server ends.
+	Ledger ledger.Ledger
+	// Binding tells whose metal is shown where.
+	Binding Binding
+	// ManagementCluster is the id by which metal knows this server.
+	ManagementCluster string
+	// Timing is how long allocations may take; zero fields have defaults.
+	Timing allocation.Timing
+	// ShutdownTimeout is how long allocations that are under way get to end.
+	ShutdownTimeout time.Duration
+}
+
+// Config is a server's configuration.
+type Config struct {
+	Generic *server.RecommendedConfig
+	Extra   ExtraConfig
+}
+
+type completedConfig struct {
+	Generic server.CompletedConfig
+	Extra   *ExtraConfig
+}
+
+// CompletedConfig is a configuration that a server can be made of. It is only
+// made by Config.Complete.
+type CompletedConfig struct {
+	*completedConfig
+}
+
+const (
+	// watchGrace is how long watches get to end at a stop.
+	watchGrace = 5 * time.Second
+)
+
+// Complete fills in what the options do not decide.
+func (c *Config) Complete() (CompletedConfig, error) {
+	switch {
+	case c.Extra.Ledger == nil:
+		return CompletedConfig{}, errors.New("no ledger")
+	case c.Extra.Binding == nil:
+		return CompletedConfig{}, errors.New("no bindings")
+	}
+	generic := &c.Generic.Config
+	describe(generic)
+	generic.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
+	// Nothing is admitted or refused but by the registry: webhooks and policies
+	// would be handed the user data of allocations, and need rights in a cluster
+	// that a server may not have.
+	generic.AdmissionControl = nil
+	// Answer requests that come during a stop, rather than refuse connections.
+	generic.ShutdownSendRetryAfter = true
+	generic.ShutdownWatchTerminationGracePeriod = watchGrace
+	if generic.AuditPolicyRuleEvaluator != nil {
+		generic.AuditPolicyRuleEvaluator = withoutUserData{generic.AuditPolicyRuleEvaluator}
+	}
+	return CompletedConfig{&completedConfig{Generic: c.Generic.Complete(), Extra: &c.Extra}}, nil
+}
+
+// Close ends what a configuration holds, if no server was made of it.
+func (c *Config) Close() error { return closeLedger(c.Extra.Ledger) }
+
+func closeLedger(l ledger.Ledger) error {
+	if closer, ok := l.(interface{ Close() error }); ok {
+		return closer.Close()
+	}
+	return nil
+}

@@ -1,0 +1,42 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+// freshener has metal looked at for reads.
+type freshener struct {
+	observer *metal.Observer
+	bindings tenancy.Bindings
+}
+
+var _ storage.Freshener = freshener{}
+
+// Confirm implements storage.Freshener.
+func (f freshener) Confirm(ctx context.Context, scope storage.Scope) (time.Time, error) {
+	want := metal.Want{Fleet: scope.Fleet}
+	if scope.Namespace != "" {
+		want.Project, _ = f.bindings.Project(scope.Namespace)
+	}
+	for _, ref := range scope.Refs {
+		switch ref.Kind {
+		case metal.KindMachine:
+			want.Machines = append(want.Machines, ref.ID)
+		case metal.KindNetwork:
+			want.Networks = append(want.Networks, ref.ID)
+		case metal.KindIP:
+			want.IPs = append(want.IPs, ref.ID)
+		}
+	}
+	err := f.observer.Confirm(ctx, want)
+	if unconfirmed, ok := errors.AsType[*metal.Unconfirmed](err); ok {
+		return unconfirmed.Since, unconfirmed.Cause
+	}
+	return time.Time{}, err
+}

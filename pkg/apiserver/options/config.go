@@ -1,0 +1,154 @@
+package options
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/standalone"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// Config builds the configuration of a server. It opens the port and the
+// ledger, and with --standalone writes certificates and a kubeconfig.
+func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
+	config := &apiserver.Config{Generic: server.NewRecommendedConfig(scheme.Codecs)}
+	config.Generic.ShutdownDelayDuration = o.ShutdownDelay
+	config.Extra.ShutdownTimeout = o.ShutdownTimeout
+
+	if err := o.applyMetal(config); err != nil {
+		return nil, err
+	}
+	binding, err := o.Records.Binding(o.Standalone)
+	if err != nil {
+		return nil, err
+	}
+	config.Extra.Binding = binding
+
+	apply := o.applyCluster
+	if o.Standalone {
+		apply = o.applyStandalone
+	}
+	if err := apply(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := o.Audit.ApplyTo(&config.Generic.Config); err != nil {
+		return nil, err
+	}
+	if err := o.Traces.ApplyTo(nil, &config.Generic.Config); err != nil {
+		return nil, err
+	}
+	// Last, because the one who opens it has to close it.
+	if config.Extra.Ledger, err = o.Records.Open(); err != nil {
+		return nil, err
+	}
+	return config, nil
+}
+
+func (o *Options) applyMetal(config *apiserver.Config) error {
+	key, err := o.Metal.HMAC()
+	if err != nil {
+		return err
+	}
+	config.Extra.Metal = metal.Options{URL: o.Metal.URL, HMAC: key, AuthType: o.Metal.HMACType, Registerer: legacyregistry.Registerer()}
+	if o.Metal.HMACFile != "" {
+		config.Extra.HMAC = o.Metal.HMAC
+	}
+	config.Extra.Observer = metal.ObserverOptions{
+		Budget: o.Metal.Budget, SweepInterval: o.Metal.SweepInterval, ReadLimit: o.Metal.ReadLimit,
+		Registerer: legacyregistry.Registerer(),
+	}
+	return nil
+}
+
+// applyStandalone makes the server its own authority.
+func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config) error {
+	authority, err := standalone.OpenAuthority(o.Records.DataDir)
+	if err != nil {
+		return err
+	}
+	key := &o.SecureServing.ServerCert.CertKey
+	if key.CertFile == "" && key.KeyFile == "" {
+		if key.CertFile, key.KeyFile, err = authority.Serving(o.hosts()...); err != nil {
+			return err
+		}
+	}
+	if config.Extra.ManagementCluster, err = standalone.ManagementCluster(o.Records.DataDir); err != nil {
+		return err
+	}
+	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {
+		return err
+	}
+	if err := standalone.Authenticate(&config.Generic.Authentication, config.Generic.SecureServing, authority); err != nil {
+		return err
+	}
+	if err := standalone.Authorize(&config.Generic.Authorization); err != nil {
+		return err
+	}
+	if err := o.Features.ApplyTo(&config.Generic.Config, nil, nil); err != nil {
+		return err
+	}
+	admin, err := authority.Admin()
+	if err != nil {
+		return err
+	}
+	if err := standalone.WriteKubeconfig(o.KubeconfigOut, o.url(), authority.Bundle(), admin, o.Records.firstNamespace()); err != nil {
+		return err
+	}
+	klog.FromContext(ctx).Info("Wrote the administrator's kubeconfig", "path", o.KubeconfigOut)
+	return nil
+}
+
+// applyCluster lets the cluster decide who somebody is and what they may do.
+func (o *Options) applyCluster(_ context.Context, config *apiserver.Config) error {
+	if err := o.SecureServing.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
+		return fmt.Errorf("serving certificate: %w", err)
+	}
+	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {
+		return err
+	}
+	if err := o.Authentication.ApplyTo(&config.Generic.Authentication, config.Generic.SecureServing, nil); err != nil {
+		return err
+	}
+	if err := o.Authorization.ApplyTo(&config.Generic.Authorization); err != nil {
+		return err
+	}
+	if err := o.CoreAPI.ApplyTo(config.Generic); err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(config.Generic.ClientConfig)
+	if err != nil {
+		return err
+	}
+	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
+}
+
+// hosts are the names and addresses that the server is reached by.
+func (o *Options) hosts() []string {
+	hosts := []string{"localhost", "127.0.0.1", "::1"}
+	if ip := o.SecureServing.BindAddress; !ip.IsUnspecified() && !ip.IsLoopback() {
+		hosts = append(hosts, ip.String())
+	}
+	if name, err := os.Hostname(); err == nil && name != "" {
+		hosts = append(hosts, name)
+	}
+	return hosts
+}
+
+// url is where the server is reached; the port is known once it listens.
+func (o *Options) url() string {
+	host := "127.0.0.1"
+	if ip := o.SecureServing.BindAddress; !ip.IsUnspecified() {
+		host = ip.String()
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(o.SecureServing.BindPort))
+}

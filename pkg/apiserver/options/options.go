@@ -1,0 +1,140 @@
+// Package options turns flags into a server's configuration. Of what the
+// generic server offers it takes what this one needs, one by one.
+package options
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+)
+
+// Options are what the command line decides.
+type Options struct {
+	// Standalone is true for a server without Kubernetes around it.
+	Standalone    bool
+	KubeconfigOut string
+
+	Metal   *Metal
+	Records *Records
+
+	SecureServing  *genericoptions.SecureServingOptionsWithLoopback
+	CoreAPI        *genericoptions.CoreAPIOptions
+	Authentication *genericoptions.DelegatingAuthenticationOptions
+	Authorization  *genericoptions.DelegatingAuthorizationOptions
+	Audit          *genericoptions.AuditOptions
+	Features       *genericoptions.FeatureOptions
+	Traces         *genericoptions.TracingOptions
+	Logs           *logs.Options
+
+	// ShutdownDelay is how long the server goes on serving, not ready any
+	// more, after it was told to stop; ShutdownTimeout how long calls of the
+	// metal-api that change metal may then take to come to their end.
+	ShutdownDelay   time.Duration
+	ShutdownTimeout time.Duration
+}
+
+// New returns the defaults.
+func New() *Options {
+	serving := genericoptions.NewSecureServingOptions()
+	serving.BindPort = 8443
+	// What it is depends on whether the server is alone; see Complete.
+	serving.BindAddress = nil
+	serving.ServerCert.CertDirectory = ""
+	// The client of an aggregated server is one proxy with one connection.
+	serving.HTTP2MaxStreamsPerConnection = 1000
+
+	features := genericoptions.NewFeatureOptions()
+	// It needs a cluster, and rights in it. The proxy in front has its own.
+	features.EnablePriorityAndFairness = false
+
+	return &Options{
+		Metal:           NewMetal(),
+		Records:         NewRecords(),
+		SecureServing:   serving.WithLoopback(),
+		CoreAPI:         genericoptions.NewCoreAPIOptions(),
+		Authentication:  genericoptions.NewDelegatingAuthenticationOptions(),
+		Authorization:   genericoptions.NewDelegatingAuthorizationOptions(),
+		Audit:           genericoptions.NewAuditOptions(),
+		Features:        features,
+		Traces:          genericoptions.NewTracingOptions(),
+		Logs:            logs.NewOptions(),
+		ShutdownTimeout: 30 * time.Second,
+	}
+}
+
+// Flags returns the flags by topic.
+func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
+	o.Metal.AddFlags(sets.FlagSet("metal-api"))
+	o.Records.AddFlags(sets.FlagSet("records"))
+
+	standalone := sets.FlagSet("standalone")
+	standalone.BoolVar(&o.Standalone, "standalone", o.Standalone, "Serve without Kubernetes around: with an own certificate authority in --data-dir, "+
+		"and one administrator, whose certificate is in the file --kubeconfig-out.")
+	standalone.StringVar(&o.KubeconfigOut, "kubeconfig-out", o.KubeconfigOut, "File to write the administrator's kubeconfig to; kubeconfig in --data-dir if it is not set.")
+
+	serving := sets.FlagSet("serving")
+	o.SecureServing.AddFlags(serving)
+	serving.Lookup("bind-address").Usage = "IP address to listen on. It defaults to 127.0.0.1 with --standalone, and to all addresses without."
+	serving.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "Time to go on serving, not ready any more, after a signal to stop.")
+	serving.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "Longest time that allocations and releases which are under way get to end at a stop. Those that do not are gone on with at the next start.")
+
+	o.CoreAPI.AddFlags(sets.FlagSet("cluster"))
+	o.Authentication.AddFlags(sets.FlagSet("authentication in a cluster"))
+	o.Authorization.AddFlags(sets.FlagSet("authorization in a cluster"))
+	o.Audit.AddFlags(sets.FlagSet("audit"))
+	o.Features.AddFlags(sets.FlagSet("features"))
+	utilfeature.DefaultMutableFeatureGate.AddFlag(sets.FlagSet("features"))
+	o.Traces.AddFlags(sets.FlagSet("traces"))
+	logsapi.AddFlags(o.Logs, sets.FlagSet("logs"))
+	return sets
+}
+
+// Complete fills in what depends on other options.
+func (o *Options) Complete() error {
+	if o.SecureServing.BindAddress == nil {
+		o.SecureServing.BindAddress = net.IPv4zero
+		if o.Standalone {
+			o.SecureServing.BindAddress = net.IPv4(127, 0, 0, 1)
+		}
+	}
+	o.Records.Complete(o.Standalone)
+	if o.Standalone && o.KubeconfigOut == "" {
+		o.KubeconfigOut = filepath.Join(o.Records.DataDir, "kubeconfig")
+	}
+	return nil
+}
+
+// Validate returns all that is wrong with completed options.
+func (o *Options) Validate() error {
+	errs := o.Metal.Validate()
+	errs = append(errs, o.Records.Validate(o.Standalone)...)
+	errs = append(errs, o.SecureServing.Validate()...)
+	errs = append(errs, o.Audit.Validate()...)
+	errs = append(errs, o.Features.Validate()...)
+	errs = append(errs, o.Traces.Validate()...)
+	if o.Standalone {
+		if o.Features.EnablePriorityAndFairness {
+			errs = append(errs, errors.New("--enable-priority-and-fairness needs a cluster, and there is none with --standalone"))
+		}
+	} else {
+		errs = append(errs, o.CoreAPI.Validate()...)
+		errs = append(errs, o.Authentication.Validate()...)
+		errs = append(errs, o.Authorization.Validate()...)
+		if o.KubeconfigOut != "" {
+			errs = append(errs, errors.New("--kubeconfig-out goes with --standalone only: a cluster has its own kubeconfig"))
+		}
+	}
+	if o.ShutdownDelay < 0 || o.ShutdownTimeout < 0 {
+		errs = append(errs, fmt.Errorf("--shutdown-delay and --shutdown-timeout must not be negative"))
+	}
+	return utilerrors.NewAggregate(errs)
+}

@@ -1,0 +1,116 @@
+package options
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/bolt"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+// The ledgers that there are.
+const (
+	LedgerKubernetes = "kubernetes"
+	LedgerBolt       = "bolt"
+	LedgerMemory     = "memory"
+)
+
+// Records says where records are kept, and whose metal is shown where.
+type Records struct {
+	Ledger  string
+	DataDir string
+	Bind    []string
+}
+
+// NewRecords returns the defaults.
+func NewRecords() *Records {
+	return &Records{DataDir: "/var/lib/metalstack-apiserver"}
+}
+
+// AddFlags adds the flags.
+func (o *Records) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.Ledger, "ledger", o.Ledger, "Where records, which are what the metal-api has no word for, are kept: "+
+		LedgerKubernetes+" (ConfigMaps of the cluster; the default in a cluster), "+LedgerBolt+" (a file in --data-dir; the default with --standalone), "+
+		"or "+LedgerMemory+" (nowhere: for a trial).")
+	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Directory for the file of records and for generated certificates. Keep it, and keep it private.")
+	fs.StringArrayVar(&o.Bind, "bind", o.Bind, "Binds a namespace to a metal-stack project: team-a=<project id>. Can be given more than once. "+
+		"A namespace named after a project's id is bound to it without.")
+}
+
+// Complete fills in the ledger.
+func (o *Records) Complete(standalone bool) {
+	switch {
+	case o.Ledger != "":
+	case standalone:
+		o.Ledger = LedgerBolt
+	default:
+		o.Ledger = LedgerKubernetes
+	}
+}
+
+// Validate returns what is wrong.
+func (o *Records) Validate(standalone bool) []error {
+	var errs []error
+	switch o.Ledger {
+	case LedgerBolt, LedgerMemory:
+	case LedgerKubernetes:
+		if standalone {
+			errs = append(errs, fmt.Errorf("--ledger=%s needs a cluster, and there is none with --standalone", LedgerKubernetes))
+		} else {
+			errs = append(errs, fmt.Errorf("--ledger=%s is not built in yet: use --standalone, or keep the records in a file with --ledger=%s", LedgerKubernetes, LedgerBolt))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("--ledger must be %s, %s or %s, and is %q", LedgerKubernetes, LedgerBolt, LedgerMemory, o.Ledger))
+	}
+	if o.DataDir == "" && (standalone || o.Ledger == LedgerBolt) {
+		errs = append(errs, errors.New("--data-dir must name a directory"))
+	}
+	if _, err := tenancy.NewStatic(o.Bind); err != nil {
+		errs = append(errs, fmt.Errorf("--bind: %w", err))
+	}
+	return errs
+}
+
+// Open opens the ledger.
+func (o *Records) Open() (ledger.Ledger, error) {
+	if o.Ledger == LedgerMemory {
+		return memory.New(), nil
+	}
+	return bolt.Open(filepath.Join(o.DataDir, "records.db"), bolt.Options{})
+}
+
+// Binding answers which project a namespace is bound to, and how to bind one.
+type Binding struct {
+	*tenancy.Static
+	standalone bool
+}
+
+// Binding returns the bindings that the flags list.
+func (o *Records) Binding(standalone bool) (*Binding, error) {
+	static, err := tenancy.NewStatic(o.Bind)
+	return &Binding{static, standalone}, err
+}
+
+// Advice says how a namespace is bound.
+func (b *Binding) Advice(namespace string) string {
+	if b.standalone {
+		return fmt.Sprintf("start the server with --bind=%s=<project id>, or use a namespace named after the project's id", namespace)
+	}
+	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", namespace, infrastructure.ProjectLabel)
+}
+
+// firstNamespace is that of the first binding, or "".
+func (o *Records) firstNamespace() string {
+	if len(o.Bind) == 0 {
+		return ""
+	}
+	namespace, _, _ := strings.Cut(o.Bind[0], "=")
+	return namespace
+}

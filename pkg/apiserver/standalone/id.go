@@ -1,0 +1,31 @@
+package standalone
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// ManagementCluster returns the id by which metal knows this server, which a
+// cluster has as the uid of its namespace kube-system. It is made once, and
+// kept in dir: with another one, the server would not know its own metal.
+func ManagementCluster(dir string) (string, error) {
+	path := filepath.Join(dir, "management-cluster")
+	content, err := os.ReadFile(path)
+	if err == nil {
+		id, err := uuid.Parse(strings.TrimSpace(string(content)))
+		return id.String(), err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	id := uuid.NewString()
+	return id, writePrivate(path, []byte(id+"\n"))
+}
