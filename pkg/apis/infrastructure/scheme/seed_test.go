@@ -78,6 +78,10 @@ func validate(t *testing.T, object runtime.Object) field.ErrorList {
 		return validation.ValidateMachine(object)
 	case *infrastructure.MetalStackFirewall:
 		return validation.ValidateFirewall(object)
+	case *infrastructure.MetalStackMachineTemplate:
+		return validation.ValidateMachineTemplate(object)
+	case *infrastructure.MetalStackClusterTemplate:
+		return validation.ValidateClusterTemplate(object)
 	default:
 		t.Fatalf("no validation for %T", object)
 		return nil
