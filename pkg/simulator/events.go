@@ -40,8 +40,10 @@ const (
 	reclaimFailedAfter = 5 * time.Minute
 	// bufferedAfter is how long after another event a Phoned Home may be late.
 	bufferedAfter = 5 * time.Minute
-	// logLength is how many events the log keeps.
-	logLength = 100
+	// logLength is how many events the log keeps, shownEvents how many of
+	// them an answer shows.
+	logLength   = 100
+	shownEvents = 20
 )
 
 // eventLog is a machine's event container. It is replaced, never changed.
@@ -242,7 +244,7 @@ func (e *eventLog) wire(now time.Time) wire.Events {
 		return wire.Events{Log: []wire.Event{}}
 	}
 	return wire.Events{
-		Log: e.log, LastEventTime: e.lastAt(now), LastErrorEvent: e.lastError,
+		Log: e.log[:min(len(e.log), shownEvents)], LastEventTime: e.lastAt(now), LastErrorEvent: e.lastError,
 		CrashLoop: e.crashLoop, FailedMachineReclaim: e.reclaimFailed,
 	}
 }

@@ -2,40 +2,194 @@ package simulator_test
 
 import (
 	"testing"
+	"time"
 
-	machineapi "github.com/metal-stack/metal-go/api/client/machine"
 	networkapi "github.com/metal-stack/metal-go/api/client/network"
 	"github.com/metal-stack/metal-go/api/models"
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 )
-
-func ref[T any](v T) *T { return &v }
 
 func TestAMachineGetsItsNetworkAndAddressesAndGivesThemBack(t *testing.T) {
 	t.Parallel()
-	s := simtest.Start(t, simulator.Config{Seed: 1})
-	nw, err := s.Edit.Network().AllocateNetwork(networkapi.NewAllocateNetworkParams().WithBody(&models.V1NetworkAllocateRequest{
-		Name: "net", Partitionid: simulator.DefaultPartition, Projectid: simulator.ProjectA,
-	}), nil)
-	require.NoError(t, err)
-	m, err := s.Edit.Machine().AllocateMachine(machineapi.NewAllocateMachineParams().WithBody(&models.V1MachineAllocateRequest{
-		Name: "m", Hostname: "m", Projectid: ref(simulator.ProjectA), Partitionid: ref(simulator.DefaultPartition), Sizeid: ref(simulator.SmallSize),
-		Imageid: ref(simulator.MachineImage), Networks: []*models.V1MachineAllocationNetwork{{Networkid: nw.Payload.ID, Autoacquire: ref(true)}},
-		Tags: []string{"a=b"},
-	}), nil)
-	require.NoError(t, err)
-	require.Contains(t, m.Payload.Tags, "a=b")
-	require.Equal(t, []string{"10.0.0.1", "2001:db8:0:10::1"}, m.Payload.Allocation.Networks[0].Ips)
-	require.NoError(t, s.Sim.PhoneHome(*m.Payload.ID))
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	m := s.mustAllocate(wanted(nw, "a=b"))
+	require.Contains(t, m.Tags, "a=b")
+	require.Equal(t, []string{"10.0.0.1", "2001:db8:0:10::1"}, m.Allocation.Networks[0].Ips)
+	require.NoError(t, s.Sim.PhoneHome(*m.ID))
 
-	_, err = s.Edit.Machine().FreeMachine(machineapi.NewFreeMachineParams().WithID(*m.Payload.ID), nil)
-	require.NoError(t, err)
-	_, err = s.Edit.Network().FreeNetwork(networkapi.NewFreeNetworkParams().WithID(*nw.Payload.ID), nil)
+	require.NoError(t, s.free(*m.ID))
+	_, err := s.Edit.Network().FreeNetwork(networkapi.NewFreeNetworkParams().WithID(nw), nil)
 	require.NoError(t, err)
 	require.Empty(t, s.Sim.Books().IPs)
 	require.Equal(t, 1, s.Sim.Books().Allocations("a=b"))
 	require.Equal(t, 1, s.Sim.Books().Frees("a=b"))
+}
+
+func TestMachineTagsAreUniqueByKeyAndTheServersOwnWin(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA), "k=1", "k=2", "plain", "plain", "machine.metal-stack.io/rack=fake"))
+	require.ElementsMatch(t, []string{
+		"k=2", "plain", "machine.metal-stack.io/rack=" + m.Rackid,
+		"machine.metal-stack.io/chassis=chassis-" + (*m.ID)[35:], "machine.metal-stack.io/network.primary.asn=4210000020",
+	}, m.Tags)
+}
+
+func TestAnUpdateReplacesAllTagsAnEmptyListNoneAndFreeClears(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA), "old"))
+	require.NoError(t, s.Sim.SetTags(*m.ID, []string{"new"}))
+	require.Contains(t, s.get(*m.ID).Tags, "new")
+	require.NotContains(t, s.get(*m.ID).Tags, "old")
+	require.NoError(t, s.Sim.SetTags(*m.ID, nil))
+	require.Contains(t, s.get(*m.ID).Tags, "new")
+	require.NoError(t, s.free(*m.ID))
+	require.Empty(t, s.get(*m.ID).Tags)
+}
+
+func TestFindMatchesWholeTagsAllOfThemAndShowsFirewalls(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	m := s.mustAllocate(wanted(nw, "cluster=c1", "x"))
+	fw, err := s.allocateFirewall(nw)
+	require.NoError(t, err)
+	require.Len(t, s.find(&models.V1MachineFindRequest{Tags: []string{"cluster=c1", "x"}}), 1)
+	require.Empty(t, s.find(&models.V1MachineFindRequest{Tags: []string{"cluster"}}))
+	require.Empty(t, s.find(&models.V1MachineFindRequest{Tags: []string{"cluster=c1", "y"}}))
+	var ids []string
+	for _, f := range s.find(&models.V1MachineFindRequest{AllocationProject: simulator.ProjectA}) {
+		ids = append(ids, *f.ID)
+	}
+	require.ElementsMatch(t, []string{*m.ID, *fw.ID}, ids)
+	require.Len(t, fw.Allocation.Networks, 3, "the server adds the underlay")
+}
+
+func TestAWriteAnswersNanosecondsAndLaterReadsMilliseconds(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA)))
+	read := s.get(*m.ID)
+	written, kept := time.Time(*m.Allocation.Created), time.Time(*read.Allocation.Created)
+	require.NotEqual(t, written, kept)
+	require.True(t, kept.Equal(written.Round(time.Millisecond)))
+}
+
+func TestALockedReservedDeadOrFreedMachineIsAllocatedByItsIDAll(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	ids := s.Sim.MachineIDs()
+	require.NoError(t, s.Sim.Lock(ids[0], "mine"))
+	require.NoError(t, s.Sim.Reserve(ids[1], "mine"))
+	require.NoError(t, s.free(ids[2]))
+	for _, id := range ids[:3] {
+		r := wanted(nw)
+		r.UUID, r.Sizeid, r.Partitionid = id, ref(""), ref("")
+		m := s.mustAllocate(r)
+		require.Equal(t, id, *m.ID)
+	}
+	r := wanted(nw)
+	r.UUID = ids[0]
+	_, err := s.allocate(r)
+	refused(t, err, 422, "machine is already allocated")
+}
+
+func TestBySizeOnlyAWaitingAliveUnreservedUnlockedMachineIsHandedOut(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	ids := s.Sim.MachineIDs() // six of them are small
+	require.NoError(t, s.Sim.Lock(ids[0], "x"))
+	require.NoError(t, s.Sim.Reserve(ids[1], "x"))
+	require.NoError(t, s.free(ids[2]), "free an unallocated machine: 200, and it leaves the pool")
+	require.NoError(t, s.Sim.DropEventContainer(ids[3]))
+	require.NoError(t, s.Sim.SendEvent(ids[4], "PXE Booting", ""))
+	m := s.mustAllocate(wanted(nw))
+	require.Equal(t, ids[5], *m.ID)
+	_, err := s.allocate(wanted(nw))
+	refused(t, err, 422, "no machine available")
+	require.NoError(t, s.Sim.Recycle(ids[2]))
+	require.Equal(t, ids[2], *s.mustAllocate(wanted(nw)).ID)
+}
+
+func TestPlacementTagsSpreadMachinesOverRacks(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{Seed: 7})
+	nw := s.makeNetwork(simulator.ProjectA)
+	racks := map[string]int{}
+	for range 6 {
+		r := wanted(nw, "cluster=c1")
+		r.PlacementTags = []string{"cluster=c1"}
+		racks[s.mustAllocate(r).Rackid]++
+	}
+	require.Equal(t, map[string]int{"fra-01-rack-01": 3, "fra-01-rack-02": 3}, racks)
+}
+
+func TestALockedMachineIsNotFreed(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA)))
+	require.NoError(t, s.Sim.Lock(*m.ID, "mine"))
+	refused(t, s.free(*m.ID), 422, "machine is locked")
+	require.NoError(t, s.Sim.Unlock(*m.ID))
+	require.NoError(t, s.free(*m.ID))
+	require.NoError(t, s.free(*m.ID), "twice: 200")
+}
+
+func TestNamesAreNotUnique(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	require.NotEqual(t, *s.mustAllocate(wanted(nw)).ID, *s.mustAllocate(wanted(nw)).ID)
+	require.NotEqual(t, nw, s.makeNetwork(simulator.ProjectA))
+}
+
+func TestStaticAddressesStayWhenTheirMachineGoes(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	address, err := s.Sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "lb", []string{"x"})
+	require.NoError(t, err)
+	r := wanted(nw)
+	r.Ips = []string{address}
+	r.Networks = append(r.Networks, &models.V1MachineAllocationNetwork{Networkid: ref(simulator.InternetNetwork), Autoacquire: ref(false)})
+	m, again := s.mustAllocate(r), s.mustAllocate(r)
+	require.NoError(t, s.free(*m.ID))
+	ips := s.Sim.Books().IPs
+	require.Len(t, ips, 3)
+	require.Equal(t, []string{"machine.metal-stack.io/id=" + *again.ID, "x"}, ips[0].Tags)
+	require.NoError(t, s.free(*again.ID))
+	require.Equal(t, []string{"x"}, s.Sim.Books().IPs[0].Tags)
+	require.Len(t, s.Sim.Books().IPs, 1)
+}
+
+func TestAQuotaCountsFirewallsAndAnEmptyOneIsNoneUpTo0433(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	nw := s.makeNetwork(simulator.ProjectA)
+	require.NoError(t, s.Sim.SetLegacyQuota(simulator.ProjectA, 1))
+	s.mustAllocate(wanted(nw))
+	s.mustAllocate(wanted(nw))
+	_, err := s.allocateFirewall(nw)
+	require.NoError(t, err)
+	_, err = s.allocate(wanted(nw))
+	refused(t, err, 422, "project quota for machines reached max:1")
+
+	for version, broken := range map[string]bool{"v0.43.1": true, "v0.43.3": true, "v0.43.4": false, "": false} {
+		s := newLab(t, simulator.Config{Version: version})
+		nw := s.makeNetwork(simulator.ProjectA)
+		s.mustAllocate(wanted(nw))
+		postBackTheProject(t, s)
+		_, err := s.allocate(wanted(nw))
+		if broken {
+			refused(t, err, 422, "project quota for machines reached max:0")
+		} else {
+			require.NoError(t, err, version)
+		}
+	}
 }
