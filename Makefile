@@ -3,7 +3,7 @@
 
 SHELL      := /bin/bash
 GO         ?= go
-BIN        := $(CURDIR)/bin
+BIN        := bin
 PROGRAMS   := metalstack-apiserver metalstack-controller-manager metal-api-simulator
 K8S        := v1.36.3
 K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
@@ -20,7 +20,7 @@ RUN_FLAGS  ?=
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: build kubectl ## Start simulator, API server and companion, and build clusters to watch (Ctrl-C stops all)
+run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator, API server and companion, and build clusters to watch (Ctrl-C stops all)
 	@$(GO) build -o $(BIN)/run ./hack/run
 	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)
 
@@ -65,16 +65,16 @@ TOOLS        := hack/tools/go.mod hack/tools/go.sum
 
 $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager: $(CONTROLPLANE)
 	@echo "building $(@F) $(K8S) (once; with cold caches: 1 to 5 minutes)"
-	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '$(K8S_LDFLAGS)' -o $@ k8s.io/kubernetes/cmd/$(@F)
+	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '$(K8S_LDFLAGS)' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 
 $(BIN)/etcd: $(CONTROLPLANE)
 	@echo "building etcd (once)"
-	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '-s -w' -o $@ go.etcd.io/etcd/server/v3
+	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 
-bin/staticcheck: $(TOOLS)
+$(BIN)/staticcheck: $(TOOLS)
 	@echo "building staticcheck (once)"
-	@$(GO) -C hack/tools build -o $(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
+	@$(GO) -C hack/tools build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
 
-bin/gotestsum: $(TOOLS)
+$(BIN)/gotestsum: $(TOOLS)
 	@echo "building gotestsum (once)"
-	@$(GO) -C hack/tools build -o $(BIN)/gotestsum gotest.tools/gotestsum
+	@$(GO) -C hack/tools build -o $(CURDIR)/$@ gotest.tools/gotestsum

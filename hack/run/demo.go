@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +11,8 @@ import (
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
 // A demo is the three programs, the examples, and what is told about them.
@@ -24,7 +24,6 @@ type demo struct {
 
 	metalAPI, admin, api string // addresses
 	kubeconfig           string
-	hmac                 string
 }
 
 func newDemo(o options) (*demo, error) {
@@ -48,11 +47,6 @@ func newDemo(o options) (*demo, error) {
 		return nil, err
 	}
 	d.metalAPI, d.admin, d.api = ports[0], ports[1], ports[2]
-	key := make([]byte, 16)
-	if _, err := rand.Read(key); err != nil {
-		return nil, err
-	}
-	d.hmac = hex.EncodeToString(key)
 	return d, nil
 }
 
@@ -77,26 +71,27 @@ func (d *demo) start(ctx context.Context) error {
 		"--admin-listen", d.admin,
 		"--machines", fmt.Sprint(d.machines),
 		"--speed", fmt.Sprint(d.speed),
-	}, "METAL_API_HMAC="+d.hmac); err != nil {
+	}); err != nil {
 		return err
 	}
-	if err := d.ready(ctx, "http://"+d.metalAPI+"/v1/health"); err != nil {
+	if err := d.ready(ctx, d.metalAPIURL()+"/v1/health"); err != nil {
 		return err
 	}
-	d.say("metal-api-simulator", "http://%s, %d machines, %g times as fast as life; faults and events at http://%s", d.metalAPI, d.machines, d.speed, d.admin)
+	d.say("metal-api-simulator", "%s, %d machines, %g times as fast as life", d.metalAPIURL(), d.machines, d.speed)
+	d.say("", "http://%s, where machines can be crashed and answers lost", d.admin)
 
 	_, port, _ := net.SplitHostPort(d.api)
 	args := []string{
 		"--standalone", "--bind-address=127.0.0.1", "--secure-port=" + port,
 		"--data-dir=" + filepath.Join(d.state, "data"),
 		"--kubeconfig-out=" + d.kubeconfig,
-		"--metal-api-url=http://" + d.metalAPI,
+		"--metal-api-url=" + d.metalAPIURL(),
 	}
 	for _, binding := range d.examples.bindings {
 		args = append(args, "--bind", binding)
 	}
 	began := time.Now()
-	if err := d.launch("metalstack-apiserver", args, "METAL_API_HMAC="+d.hmac); err != nil {
+	if err := d.launch("metalstack-apiserver", args, "METAL_API_HMAC="+simulator.DefaultHMAC.Edit); err != nil {
 		return err
 	}
 	if err := d.ready(ctx, "https://"+d.api+"/readyz"); err != nil {
@@ -110,6 +105,9 @@ func (d *demo) start(ctx context.Context) error {
 	d.say("metalstack-controller-manager", "started; logs of all three in %s", relative(d.state))
 	return nil
 }
+
+// metalAPIURL has the path under which a real metal-api is served, too.
+func (d *demo) metalAPIURL() string { return "http://" + d.metalAPI + "/metal" }
 
 // exhibit applies the examples.
 func (d *demo) exhibit(ctx context.Context) error {

@@ -31,6 +31,7 @@ Crash a machine, and see that the next answer knows:
   curl -X POST http://%[3]s/machines/$MACHINE/crash
   kubectl get msm
 
+What else can be done to the data centre: curl http://%[3]s
 Ctrl-C stops all of it.
 
 `
