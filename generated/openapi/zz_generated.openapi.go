@@ -3003,7 +3003,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterAllocation is the record of what a cluster holds in metal-stack.",
+				Description: "ClusterAllocation is what makes a network and an address in metal-stack this object's own: only what is named here is ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
@@ -3091,7 +3091,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterIP(ref common.ReferenceCallb
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterIP is an address as the metal-api shows it.",
+				Description: "ClusterIP holds what matters of an address.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"address": {
@@ -3130,12 +3130,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterNetwork is a private network as the metal-api shows it.",
+				Description: "ClusterNetwork holds what matters of a network; `metalctl network describe <id>` shows the rest.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
 						SchemaProps: spec.SchemaProps{
-							Description: "id of the network in metal-stack, a UUID. `metalctl network describe <id>` shows all of it.",
+							Description: "id of the network in metal-stack, a UUID.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3198,7 +3198,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FailureDomain is one place that machines can be spread over.",
+				Description: "FailureDomain is one place to put machines.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -3243,7 +3243,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallEgressRule allows connections out of the private network.",
+				Description: "FirewallEgressRule needs ports and to.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
@@ -3301,6 +3301,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 						},
 					},
 				},
+				Required: []string{"ports", "to"},
 			},
 		},
 	}
@@ -3310,7 +3311,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallIngressRule allows connections into the private network.",
+				Description: "FirewallIngressRule needs ports and from.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
@@ -3388,6 +3389,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 						},
 					},
 				},
+				Required: []string{"ports", "from"},
 			},
 		},
 	}
@@ -3397,7 +3399,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallRules are what a firewall lets through.",
+				Description: "FirewallRules hold for all machines behind the firewall.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"egress": {
@@ -3542,7 +3544,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MachineAllocation is the record of the metal that a machine or firewall holds.",
+				Description: "MachineAllocation is what makes a server in metal-stack this object's own: only what is named here is ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
@@ -3623,12 +3625,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Metal is a server as the metal-api shows it.",
+				Description: "Metal holds what the owner of a node asks about its server; `metalctl machine describe <machineID>` shows the rest.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"machineID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineID is the server's id in metal-stack, a UUID that it keeps for life. `metalctl machine describe <id>` shows all of it.",
+							Description: "machineID is the server's id in metal-stack, a UUID that it keeps for life.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3793,7 +3795,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalEvent is one provisioning event.",
+				Description: "MetalEvent is what a server tells the metal-api at each step of its way.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"event": {
@@ -3949,7 +3951,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref common.Refere
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the cluster's infrastructure. Nobody but the server and its controllers writes it.",
+							Description: "status is what is known of the cluster's infrastructure. Nobody but the API server and its controllers writes it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackClusterStatus{}.OpenAPIModelName()),
 						},
@@ -4017,7 +4019,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterSpec is what you want of a cluster's infrastructure.",
+				Description: "MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an address or a firewall has to be made.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"controlPlaneEndpoint": {
@@ -4074,7 +4076,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterStatus is what is known of a cluster's infrastructure.",
+				Description: "MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready and failureDomains, which follow from them, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -4087,7 +4089,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on. Nothing in it ever goes back.",
+							Description: "initialization tells Cluster API when it may go on.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.Initialization{}.OpenAPIModelName()),
 						},
@@ -4124,7 +4126,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way. Ready sums up; Allocated is about network and address; Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or\n    Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -4150,7 +4152,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the server's record of what it allocated for this cluster. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of what this cluster holds in metal-stack. It is there from the first attempt on.",
 							Ref:         ref(v1alpha3.ClusterAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -4260,7 +4262,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterTemplateResource is what a cluster begins with.",
+				Description: "MetalStackClusterTemplateResource has what a user writes of a cluster. Fields that a ClusterClass patches may be left out.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
@@ -4346,7 +4348,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref common.Refer
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the firewall. Nobody but the server and its controllers writes it.",
+							Description: "status is what is known of the firewall. Nobody but the API server and its controllers writes it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackFirewallStatus{}.OpenAPIModelName()),
 						},
@@ -4414,7 +4416,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallSpec is what you want of a firewall.",
+				Description: "MetalStackFirewallSpec needs an image and a machineType; all else can be left out.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
@@ -4504,7 +4506,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallStatus is what is known of a firewall.",
+				Description: "MetalStackFirewallStatus has two halves, as that of a machine: metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api; initialization, conditions and allocation are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -4558,7 +4560,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way. Ready sums up; Allocated is about the allocation, and holds the metal-api's words if it refused; Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -4578,7 +4580,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the server side's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -4627,7 +4629,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref common.Refere
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the server. Nobody but the server and its controllers writes it.",
+							Description: "status is what is known of the server. Nobody but the API server and its controllers writes it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackMachineStatus{}.OpenAPIModelName()),
 						},
@@ -4695,7 +4697,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineSpec is what you want of a server.",
+				Description: "MetalStackMachineSpec needs an image and a machineType; all else can be left out.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
@@ -4805,7 +4807,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineStatus is what is known of a server.",
+				Description: "MetalStackMachineStatus has two halves. Metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -4818,7 +4820,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on. Nothing in it ever goes back.",
+							Description: "initialization tells Cluster API when it may go on.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.Initialization{}.OpenAPIModelName()),
 						},
@@ -4859,7 +4861,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way. Ready sums up; Allocated is about the allocation, and holds the metal-api's words if it refused; Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -4879,7 +4881,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the server side's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -4996,7 +4998,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateResource is what a machine begins with.",
+				Description: "MetalStackMachineTemplateResource has what a user writes of a machine.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
@@ -5049,7 +5051,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateStatus says what a node made from the template would offer, so that an autoscaler can scale up from no node at all.",
+				Description: "MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"capacity": {
@@ -5084,7 +5086,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref common.ReferenceCallba
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "NodeInfo is what kind of node a machine would be.",
+				Description: "NodeInfo has the names that Kubernetes uses.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"architecture": {
@@ -5145,7 +5147,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "TemplateMeta is the metadata that an object made from a template gets.",
+				Description: "TemplateMeta has the parts of metadata that can be given on.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"labels": {
@@ -5326,7 +5328,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterAllocation is the record of what a cluster holds in metal-stack.",
+				Description: "ClusterAllocation is what makes a network and an address in metal-stack this object's own: only what is named here is ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
@@ -5414,7 +5416,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterIP(ref common.ReferenceCallb
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterIP is an address as the metal-api shows it.",
+				Description: "ClusterIP holds what matters of an address.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"address": {
@@ -5453,12 +5455,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterNetwork is a private network as the metal-api shows it.",
+				Description: "ClusterNetwork holds what matters of a network; `metalctl network describe <id>` shows the rest.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
 						SchemaProps: spec.SchemaProps{
-							Description: "id of the network in metal-stack, a UUID. `metalctl network describe <id>` shows all of it.",
+							Description: "id of the network in metal-stack, a UUID.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5521,7 +5523,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FailureDomain is one place that machines can be spread over.",
+				Description: "FailureDomain is one place to put machines.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -5566,7 +5568,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallEgressRule allows connections out of the private network.",
+				Description: "FirewallEgressRule needs ports and to.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
@@ -5624,6 +5626,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 						},
 					},
 				},
+				Required: []string{"ports", "to"},
 			},
 		},
 	}
@@ -5633,7 +5636,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallIngressRule allows connections into the private network.",
+				Description: "FirewallIngressRule needs ports and from.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
@@ -5711,6 +5714,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 						},
 					},
 				},
+				Required: []string{"ports", "from"},
 			},
 		},
 	}
@@ -5720,7 +5724,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallRules are what a firewall lets through.",
+				Description: "FirewallRules hold for all machines behind the firewall.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"egress": {
@@ -5865,7 +5869,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MachineAllocation is the record of the metal that a machine or firewall holds.",
+				Description: "MachineAllocation is what makes a server in metal-stack this object's own: only what is named here is ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
@@ -5946,12 +5950,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Metal is a server as the metal-api shows it.",
+				Description: "Metal holds what the owner of a node asks about its server; `metalctl machine describe <machineID>` shows the rest.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"machineID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineID is the server's id in metal-stack, a UUID that it keeps for life. `metalctl machine describe <id>` shows all of it.",
+							Description: "machineID is the server's id in metal-stack, a UUID that it keeps for life.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6116,7 +6120,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalEvent is one provisioning event.",
+				Description: "MetalEvent is what a server tells the metal-api at each step of its way.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"event": {
@@ -6272,7 +6276,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref common.Refere
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the cluster's infrastructure. Nobody but the server and its controllers writes it.",
+							Description: "status is what is known of the cluster's infrastructure. Nobody but the API server and its controllers writes it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackClusterStatus{}.OpenAPIModelName()),
 						},
@@ -6340,7 +6344,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterSpec is what you want of a cluster's infrastructure.",
+				Description: "MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an address or a firewall has to be made.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"controlPlaneEndpoint": {
@@ -6397,7 +6401,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterStatus is what is known of a cluster's infrastructure.",
+				Description: "MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready and failureDomains, which follow from them, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -6410,7 +6414,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on. Nothing in it ever goes back.",
+							Description: "initialization tells Cluster API when it may go on.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.Initialization{}.OpenAPIModelName()),
 						},
@@ -6447,7 +6451,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way. Ready sums up; Allocated is about network and address; Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or\n    Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6473,7 +6477,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the server's record of what it allocated for this cluster. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of what this cluster holds in metal-stack. It is there from the first attempt on.",
 							Ref:         ref(v1alpha4.ClusterAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -6583,7 +6587,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterTemplateResource is what a cluster begins with.",
+				Description: "MetalStackClusterTemplateResource has what a user writes of a cluster. Fields that a ClusterClass patches may be left out.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
@@ -6669,7 +6673,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref common.Refer
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the firewall. Nobody but the server and its controllers writes it.",
+							Description: "status is what is known of the firewall. Nobody but the API server and its controllers writes it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackFirewallStatus{}.OpenAPIModelName()),
 						},
@@ -6737,7 +6741,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallSpec is what you want of a firewall.",
+				Description: "MetalStackFirewallSpec needs an image and a machineType; all else can be left out.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
@@ -6827,7 +6831,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallStatus is what is known of a firewall.",
+				Description: "MetalStackFirewallStatus has two halves, as that of a machine: metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api; initialization, conditions and allocation are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -6881,7 +6885,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way. Ready sums up; Allocated is about the allocation, and holds the metal-api's words if it refused; Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6901,7 +6905,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the server side's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -6950,7 +6954,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref common.Refere
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the server. Nobody but the server and its controllers writes it.",
+							Description: "status is what is known of the server. Nobody but the API server and its controllers writes it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackMachineStatus{}.OpenAPIModelName()),
 						},
@@ -7018,7 +7022,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineSpec is what you want of a server.",
+				Description: "MetalStackMachineSpec needs an image and a machineType; all else can be left out.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
@@ -7128,7 +7132,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineStatus is what is known of a server.",
+				Description: "MetalStackMachineStatus has two halves. Metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -7141,7 +7145,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on. Nothing in it ever goes back.",
+							Description: "initialization tells Cluster API when it may go on.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.Initialization{}.OpenAPIModelName()),
 						},
@@ -7182,7 +7186,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way. Ready sums up; Allocated is about the allocation, and holds the metal-api's words if it refused; Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -7202,7 +7206,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the server side's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -7319,7 +7323,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateResource is what a machine begins with.",
+				Description: "MetalStackMachineTemplateResource has what a user writes of a machine.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
@@ -7372,7 +7376,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateStatus says what a node made from the template would offer, so that an autoscaler can scale up from no node at all.",
+				Description: "MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"capacity": {
@@ -7407,7 +7411,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref common.ReferenceCallba
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "NodeInfo is what kind of node a machine would be.",
+				Description: "NodeInfo has the names that Kubernetes uses.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"architecture": {
@@ -7468,7 +7472,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "TemplateMeta is the metadata that an object made from a template gets.",
+				Description: "TemplateMeta has the parts of metadata that can be given on.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"labels": {

@@ -13,7 +13,8 @@ import (
 // ClusterAllocationApplyConfiguration represents a declarative configuration of the ClusterAllocation type for use
 // with apply.
 //
-// ClusterAllocation is the record of what a cluster holds in metal-stack.
+// ClusterAllocation is what makes a network and an address in metal-stack this
+// object's own: only what is named here is ever released.
 type ClusterAllocationApplyConfiguration struct {
 	AllocationStateApplyConfiguration `json:",inline"`
 	// networkID is the private network of the cluster.

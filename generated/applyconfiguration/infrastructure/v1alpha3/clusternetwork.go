@@ -7,10 +7,10 @@ package v1alpha3
 // ClusterNetworkApplyConfiguration represents a declarative configuration of the ClusterNetwork type for use
 // with apply.
 //
-// ClusterNetwork is a private network as the metal-api shows it.
+// ClusterNetwork holds what matters of a network; `metalctl network describe
+// <id>` shows the rest.
 type ClusterNetworkApplyConfiguration struct {
-	// id of the network in metal-stack, a UUID. `metalctl network describe <id>`
-	// shows all of it.
+	// id of the network in metal-stack, a UUID.
 	ID *string `json:"id,omitempty"`
 	// prefixes are the network's address ranges: `10.0.12.0/22`.
 	Prefixes []string `json:"prefixes,omitempty"`

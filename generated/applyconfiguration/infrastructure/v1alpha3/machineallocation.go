@@ -13,7 +13,8 @@ import (
 // MachineAllocationApplyConfiguration represents a declarative configuration of the MachineAllocation type for use
 // with apply.
 //
-// MachineAllocation is the record of the metal that a machine or firewall holds.
+// MachineAllocation is what makes a server in metal-stack this object's own: only
+// what is named here is ever released.
 type MachineAllocationApplyConfiguration struct {
 	AllocationStateApplyConfiguration `json:",inline"`
 	// machineID is the id of the server that was allocated, a UUID.

@@ -11,10 +11,10 @@ import (
 // MetalApplyConfiguration represents a declarative configuration of the Metal type for use
 // with apply.
 //
-// Metal is a server as the metal-api shows it.
+// Metal holds what the owner of a node asks about its server; `metalctl machine
+// describe <machineID>` shows the rest.
 type MetalApplyConfiguration struct {
 	// machineID is the server's id in metal-stack, a UUID that it keeps for life.
-	// `metalctl machine describe <id>` shows all of it.
 	MachineID *string `json:"machineID,omitempty"`
 	// allocationUUID names this allocation of the server. When the server is
 	// given back and allocated again, by whomever, it gets another one; that is

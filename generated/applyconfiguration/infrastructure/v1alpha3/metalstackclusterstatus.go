@@ -11,29 +11,35 @@ import (
 // MetalStackClusterStatusApplyConfiguration represents a declarative configuration of the MetalStackClusterStatus type for use
 // with apply.
 //
-// MetalStackClusterStatus is what is known of a cluster's infrastructure.
+// MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready
+// and failureDomains, which follow from them, are read from the metal-api, and
+// stored nowhere. Initialization, conditions and allocation are what the
+// metal-api has no word for, and are recorded.
 type MetalStackClusterStatusApplyConfiguration struct {
 	// ready is true while network and control plane address exist in
 	// metal-stack. It goes back to false when one of them is lost; the Ready
 	// condition says why.
 	Ready *bool `json:"ready,omitempty"`
-	// initialization tells Cluster API when it may go on. Nothing in it ever
-	// goes back.
+	// initialization tells Cluster API when it may go on.
 	Initialization *InitializationApplyConfiguration `json:"initialization,omitempty"`
 	// failureDomains are the places that machines of this cluster can be spread
 	// over. There is one: the partition.
 	FailureDomains []FailureDomainApplyConfiguration `json:"failureDomains,omitempty"`
-	// conditions say what has been reached and what is in the way. Ready sums
-	// up; Allocated is about network and address; Paused says whether the
-	// controller keeps its hands off.
+	// conditions say what has been reached and what is in the way:
+	// - Ready sums up. Its reason is Available while network and address are
+	// there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or
+	// Released.
+	// - Allocated is about the allocation. If the metal-api refused, the reason
+	// is AllocationRefused or ReleaseRefused, and the message has its words.
+	// - Paused says whether the controller keeps its hands off.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// network is the cluster's private network as the metal-api shows it now.
 	Network *ClusterNetworkApplyConfiguration `json:"network,omitempty"`
 	// controlPlaneIP is the control plane's address as the metal-api shows it
 	// now. It stays empty if the endpoint is a DNS name.
 	ControlPlaneIP *ClusterIPApplyConfiguration `json:"controlPlaneIP,omitempty"`
-	// allocation is the server's record of what it allocated for this cluster.
-	// It is there from the first attempt on.
+	// allocation is the API server's record of what this cluster holds in
+	// metal-stack. It is there from the first attempt on.
 	Allocation *ClusterAllocationApplyConfiguration `json:"allocation,omitempty"`
 }
 

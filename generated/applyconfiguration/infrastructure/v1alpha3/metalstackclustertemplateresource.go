@@ -7,7 +7,8 @@ package v1alpha3
 // MetalStackClusterTemplateResourceApplyConfiguration represents a declarative configuration of the MetalStackClusterTemplateResource type for use
 // with apply.
 //
-// MetalStackClusterTemplateResource is what a cluster begins with.
+// MetalStackClusterTemplateResource has what a user writes of a cluster. Fields
+// that a ClusterClass patches may be left out.
 type MetalStackClusterTemplateResourceApplyConfiguration struct {
 	// metadata is given to the cluster.
 	ObjectMeta *TemplateMetaApplyConfiguration `json:"metadata,omitempty"`

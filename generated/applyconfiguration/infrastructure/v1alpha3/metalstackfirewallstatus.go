@@ -11,7 +11,9 @@ import (
 // MetalStackFirewallStatusApplyConfiguration represents a declarative configuration of the MetalStackFirewallStatus type for use
 // with apply.
 //
-// MetalStackFirewallStatus is what is known of a firewall.
+// MetalStackFirewallStatus has two halves, as that of a machine: metal, and
+// ready, addresses and failureDomain, which follow from it, are read from the
+// metal-api; initialization, conditions and allocation are recorded.
 type MetalStackFirewallStatusApplyConfiguration struct {
 	// ready is true while the firewall runs: it has phoned home in its present
 	// allocation, and is alive. It goes back to false when that ends; the Ready
@@ -23,16 +25,20 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	Addresses []MachineAddressApplyConfiguration `json:"addresses,omitempty"`
 	// failureDomain is the partition that the firewall stands in.
 	FailureDomain *string `json:"failureDomain,omitempty"`
-	// conditions say what has been reached and what is in the way. Ready sums
-	// up; Allocated is about the allocation, and holds the metal-api's words if
-	// it refused; Paused says whether the controller keeps its hands off.
+	// conditions say what has been reached and what is in the way:
+	// - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	// NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,
+	// AllocationGone, Releasing or Released.
+	// - Allocated is about the allocation. If the metal-api refused, the reason
+	// is AllocationRefused or ReleaseRefused, and the message has its words.
+	// - Paused says whether the controller keeps its hands off.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// metal is the server itself, as the metal-api shows it now. It is never
 	// stored, so it is never out of date by more than the last look; an answer
 	// that could not be confirmed comes with a warning.
 	Metal *MetalApplyConfiguration `json:"metal,omitempty"`
-	// allocation is the server side's record of which metal this object holds.
-	// It is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It
+	// is there from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
 }
 

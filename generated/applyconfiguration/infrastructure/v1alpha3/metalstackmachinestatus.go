@@ -11,14 +11,16 @@ import (
 // MetalStackMachineStatusApplyConfiguration represents a declarative configuration of the MetalStackMachineStatus type for use
 // with apply.
 //
-// MetalStackMachineStatus is what is known of a server.
+// MetalStackMachineStatus has two halves. Metal, and ready, addresses and
+// failureDomain, which follow from it, are read from the metal-api, and stored
+// nowhere. Initialization, conditions and allocation are what the metal-api has
+// no word for, and are recorded.
 type MetalStackMachineStatusApplyConfiguration struct {
 	// ready is true while the server runs: it has phoned home in its present
 	// allocation, and is alive. It goes back to false when that ends; the Ready
 	// condition says why.
 	Ready *bool `json:"ready,omitempty"`
-	// initialization tells Cluster API when it may go on. Nothing in it ever
-	// goes back.
+	// initialization tells Cluster API when it may go on.
 	Initialization *InitializationApplyConfiguration `json:"initialization,omitempty"`
 	// addresses are the server's addresses and names. Cluster API copies them to
 	// the Machine.
@@ -26,16 +28,20 @@ type MetalStackMachineStatusApplyConfiguration struct {
 	// failureDomain is the partition that the server stands in. Cluster API
 	// copies it to the Machine.
 	FailureDomain *string `json:"failureDomain,omitempty"`
-	// conditions say what has been reached and what is in the way. Ready sums
-	// up; Allocated is about the allocation, and holds the metal-api's words if
-	// it refused; Paused says whether the controller keeps its hands off.
+	// conditions say what has been reached and what is in the way:
+	// - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	// NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,
+	// AllocationGone, Releasing or Released.
+	// - Allocated is about the allocation. If the metal-api refused, the reason
+	// is AllocationRefused or ReleaseRefused, and the message has its words.
+	// - Paused says whether the controller keeps its hands off.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// metal is the server itself, as the metal-api shows it now. It is never
 	// stored, so it is never out of date by more than the last look; an answer
 	// that could not be confirmed comes with a warning.
 	Metal *MetalApplyConfiguration `json:"metal,omitempty"`
-	// allocation is the server side's record of which metal this object holds.
-	// It is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It
+	// is there from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
 }
 

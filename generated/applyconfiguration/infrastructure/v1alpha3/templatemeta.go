@@ -7,7 +7,7 @@ package v1alpha3
 // TemplateMetaApplyConfiguration represents a declarative configuration of the TemplateMeta type for use
 // with apply.
 //
-// TemplateMeta is the metadata that an object made from a template gets.
+// TemplateMeta has the parts of metadata that can be given on.
 type TemplateMetaApplyConfiguration struct {
 	// labels are given to the object.
 	Labels map[string]string `json:"labels,omitempty"`

@@ -7,7 +7,7 @@ package v1alpha4
 // ClusterIPApplyConfiguration represents a declarative configuration of the ClusterIP type for use
 // with apply.
 //
-// ClusterIP is an address as the metal-api shows it.
+// ClusterIP holds what matters of an address.
 type ClusterIPApplyConfiguration struct {
 	// address is the IP address: `203.0.113.7`.
 	Address *string `json:"address,omitempty"`

@@ -7,7 +7,7 @@ package v1alpha4
 // FailureDomainApplyConfiguration represents a declarative configuration of the FailureDomain type for use
 // with apply.
 //
-// FailureDomain is one place that machines can be spread over.
+// FailureDomain is one place to put machines.
 type FailureDomainApplyConfiguration struct {
 	// name of the failure domain, which is the partition's.
 	Name *string `json:"name,omitempty"`

@@ -7,7 +7,7 @@ package v1alpha4
 // FirewallEgressRuleApplyConfiguration represents a declarative configuration of the FirewallEgressRule type for use
 // with apply.
 //
-// FirewallEgressRule allows connections out of the private network.
+// FirewallEgressRule needs ports and to.
 type FirewallEgressRuleApplyConfiguration struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	Protocol *string `json:"protocol,omitempty"`

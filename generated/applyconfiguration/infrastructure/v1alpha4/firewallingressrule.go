@@ -7,7 +7,7 @@ package v1alpha4
 // FirewallIngressRuleApplyConfiguration represents a declarative configuration of the FirewallIngressRule type for use
 // with apply.
 //
-// FirewallIngressRule allows connections into the private network.
+// FirewallIngressRule needs ports and from.
 type FirewallIngressRuleApplyConfiguration struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	Protocol *string `json:"protocol,omitempty"`

@@ -7,7 +7,7 @@ package v1alpha4
 // FirewallRulesApplyConfiguration represents a declarative configuration of the FirewallRules type for use
 // with apply.
 //
-// FirewallRules are what a firewall lets through.
+// FirewallRules hold for all machines behind the firewall.
 type FirewallRulesApplyConfiguration struct {
 	// egress rules allow connections out of the private network.
 	Egress []FirewallEgressRuleApplyConfiguration `json:"egress,omitempty"`

@@ -11,7 +11,7 @@ import (
 // MetalEventApplyConfiguration represents a declarative configuration of the MetalEvent type for use
 // with apply.
 //
-// MetalEvent is one provisioning event.
+// MetalEvent is what a server tells the metal-api at each step of its way.
 type MetalEventApplyConfiguration struct {
 	// event is its kind, such as `Installing` or `Phoned Home`.
 	Event *string `json:"event,omitempty"`

@@ -28,7 +28,7 @@ type MetalStackClusterApplyConfiguration struct {
 	// spec is what you want of the cluster's infrastructure.
 	Spec *MetalStackClusterSpecApplyConfiguration `json:"spec,omitempty"`
 	// status is what is known of the cluster's infrastructure. Nobody but the
-	// server and its controllers writes it.
+	// API server and its controllers writes it.
 	Status *MetalStackClusterStatusApplyConfiguration `json:"status,omitempty"`
 }
 

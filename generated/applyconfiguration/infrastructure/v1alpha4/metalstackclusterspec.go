@@ -7,7 +7,8 @@ package v1alpha4
 // MetalStackClusterSpecApplyConfiguration represents a declarative configuration of the MetalStackClusterSpec type for use
 // with apply.
 //
-// MetalStackClusterSpec is what you want of a cluster's infrastructure.
+// MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an
+// address or a firewall has to be made.
 type MetalStackClusterSpecApplyConfiguration struct {
 	// controlPlaneEndpoint is where the API server of the new cluster is
 	// reached. Leave it out to have an address allocated in publicNetworkID and

@@ -28,8 +28,8 @@ type MetalStackFirewallApplyConfiguration struct {
 	// which can be set once, is fixed as soon as the server has been allocated:
 	// a firewall is replaced, not changed.
 	Spec *MetalStackFirewallSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what is known of the firewall. Nobody but the server and
-	// its controllers writes it.
+	// status is what is known of the firewall. Nobody but the API server and its
+	// controllers writes it.
 	Status *MetalStackFirewallStatusApplyConfiguration `json:"status,omitempty"`
 }
 

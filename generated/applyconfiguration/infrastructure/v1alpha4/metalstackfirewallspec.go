@@ -7,7 +7,8 @@ package v1alpha4
 // MetalStackFirewallSpecApplyConfiguration represents a declarative configuration of the MetalStackFirewallSpec type for use
 // with apply.
 //
-// MetalStackFirewallSpec is what you want of a firewall.
+// MetalStackFirewallSpec needs an image and a machineType; all else can be left
+// out.
 type MetalStackFirewallSpecApplyConfiguration struct {
 	// image is the operating system to install, one that metal-stack knows as a
 	// firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an

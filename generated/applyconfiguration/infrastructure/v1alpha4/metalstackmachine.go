@@ -31,7 +31,7 @@ type MetalStackMachineApplyConfiguration struct {
 	// can be set once, is fixed as soon as the server has been allocated: a
 	// server is replaced, not changed.
 	Spec *MetalStackMachineSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what is known of the server. Nobody but the server and its
+	// status is what is known of the server. Nobody but the API server and its
 	// controllers writes it.
 	Status *MetalStackMachineStatusApplyConfiguration `json:"status,omitempty"`
 }

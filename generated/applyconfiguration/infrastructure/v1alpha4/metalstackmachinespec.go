@@ -7,7 +7,8 @@ package v1alpha4
 // MetalStackMachineSpecApplyConfiguration represents a declarative configuration of the MetalStackMachineSpec type for use
 // with apply.
 //
-// MetalStackMachineSpec is what you want of a server.
+// MetalStackMachineSpec needs an image and a machineType; all else can be left
+// out.
 type MetalStackMachineSpecApplyConfiguration struct {
 	// image is the operating system to install: a full image id such as
 	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the

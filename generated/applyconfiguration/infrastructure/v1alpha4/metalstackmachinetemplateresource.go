@@ -7,7 +7,7 @@ package v1alpha4
 // MetalStackMachineTemplateResourceApplyConfiguration represents a declarative configuration of the MetalStackMachineTemplateResource type for use
 // with apply.
 //
-// MetalStackMachineTemplateResource is what a machine begins with.
+// MetalStackMachineTemplateResource has what a user writes of a machine.
 type MetalStackMachineTemplateResourceApplyConfiguration struct {
 	// metadata is given to the machine.
 	ObjectMeta *TemplateMetaApplyConfiguration `json:"metadata,omitempty"`

@@ -11,8 +11,7 @@ import (
 // MetalStackMachineTemplateStatusApplyConfiguration represents a declarative configuration of the MetalStackMachineTemplateStatus type for use
 // with apply.
 //
-// MetalStackMachineTemplateStatus says what a node made from the template would
-// offer, so that an autoscaler can scale up from no node at all.
+// MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.
 type MetalStackMachineTemplateStatusApplyConfiguration struct {
 	// capacity is what a server of the template's size has: `cpu` in cores,
 	// `memory` in bytes.

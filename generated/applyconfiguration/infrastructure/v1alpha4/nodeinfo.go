@@ -7,7 +7,7 @@ package v1alpha4
 // NodeInfoApplyConfiguration represents a declarative configuration of the NodeInfo type for use
 // with apply.
 //
-// NodeInfo is what kind of node a machine would be.
+// NodeInfo has the names that Kubernetes uses.
 type NodeInfoApplyConfiguration struct {
 	// architecture of the processor: `amd64` or `arm64`.
 	Architecture *string `json:"architecture,omitempty"`

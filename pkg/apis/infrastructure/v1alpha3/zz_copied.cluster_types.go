@@ -28,7 +28,7 @@ type MetalStackCluster struct {
 	// +optional
 	Spec MetalStackClusterSpec `json:"spec,omitempty"`
 	// status is what is known of the cluster's infrastructure. Nobody but the
-	// server and its controllers writes it.
+	// API server and its controllers writes it.
 	// +optional
 	Status MetalStackClusterStatus `json:"status,omitempty"`
 }
@@ -46,7 +46,8 @@ type MetalStackClusterList struct {
 	Items []MetalStackCluster `json:"items"`
 }
 
-// MetalStackClusterSpec is what you want of a cluster's infrastructure.
+// MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an
+// address or a firewall has to be made.
 type MetalStackClusterSpec struct {
 	// controlPlaneEndpoint is where the API server of the new cluster is
 	// reached. Leave it out to have an address allocated in publicNetworkID and
@@ -101,7 +102,10 @@ type APIEndpoint struct {
 	Port int32 `json:"port,omitempty"`
 }
 
-// MetalStackClusterStatus is what is known of a cluster's infrastructure.
+// MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready
+// and failureDomains, which follow from them, are read from the metal-api, and
+// stored nowhere. Initialization, conditions and allocation are what the
+// metal-api has no word for, and are recorded.
 type MetalStackClusterStatus struct {
 	// ready is true while network and control plane address exist in
 	// metal-stack. It goes back to false when one of them is lost; the Ready
@@ -109,8 +113,7 @@ type MetalStackClusterStatus struct {
 	// +optional
 	Ready bool `json:"ready"`
 
-	// initialization tells Cluster API when it may go on. Nothing in it ever
-	// goes back.
+	// initialization tells Cluster API when it may go on.
 	// +optional
 	Initialization Initialization `json:"initialization,omitempty,omitzero"`
 
@@ -121,9 +124,13 @@ type MetalStackClusterStatus struct {
 	// +listMapKey=name
 	FailureDomains []FailureDomain `json:"failureDomains,omitempty"`
 
-	// conditions say what has been reached and what is in the way. Ready sums
-	// up; Allocated is about network and address; Paused says whether the
-	// controller keeps its hands off.
+	// conditions say what has been reached and what is in the way:
+	//   - Ready sums up. Its reason is Available while network and address are
+	//     there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or
+	//     Released.
+	//   - Allocated is about the allocation. If the metal-api refused, the reason
+	//     is AllocationRefused or ReleaseRefused, and the message has its words.
+	//   - Paused says whether the controller keeps its hands off.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -138,8 +145,8 @@ type MetalStackClusterStatus struct {
 	// +optional
 	ControlPlaneIP *ClusterIP `json:"controlPlaneIP,omitempty"`
 
-	// allocation is the server's record of what it allocated for this cluster.
-	// It is there from the first attempt on.
+	// allocation is the API server's record of what this cluster holds in
+	// metal-stack. It is there from the first attempt on.
 	// +optional
 	Allocation *ClusterAllocation `json:"allocation,omitempty"`
 }
@@ -155,7 +162,7 @@ type Initialization struct {
 	Provisioned *bool `json:"provisioned,omitempty"`
 }
 
-// FailureDomain is one place that machines can be spread over.
+// FailureDomain is one place to put machines.
 type FailureDomain struct {
 	// name of the failure domain, which is the partition's.
 	// +required
@@ -168,11 +175,11 @@ type FailureDomain struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
-// ClusterNetwork is a private network as the metal-api shows it.
+// ClusterNetwork holds what matters of a network; `metalctl network describe
+// <id>` shows the rest.
 // +structType=atomic
 type ClusterNetwork struct {
-	// id of the network in metal-stack, a UUID. `metalctl network describe <id>`
-	// shows all of it.
+	// id of the network in metal-stack, a UUID.
 	// +optional
 	ID string `json:"id,omitempty"`
 	// prefixes are the network's address ranges: `10.0.12.0/22`.
@@ -193,7 +200,7 @@ type ClusterNetwork struct {
 	UsedIPs int64 `json:"usedIPs"`
 }
 
-// ClusterIP is an address as the metal-api shows it.
+// ClusterIP holds what matters of an address.
 // +structType=atomic
 type ClusterIP struct {
 	// address is the IP address: `203.0.113.7`.

@@ -6,11 +6,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Metal is a server as the metal-api shows it.
+// Metal holds what the owner of a node asks about its server; `metalctl machine
+// describe <machineID>` shows the rest.
 // +structType=atomic
 type Metal struct {
 	// machineID is the server's id in metal-stack, a UUID that it keeps for life.
-	// `metalctl machine describe <id>` shows all of it.
 	// +optional
 	MachineID string `json:"machineID,omitempty"`
 
@@ -117,7 +117,7 @@ type Metal struct {
 	Networks []MetalNetwork `json:"networks,omitempty"`
 }
 
-// MetalEvent is one provisioning event.
+// MetalEvent is what a server tells the metal-api at each step of its way.
 type MetalEvent struct {
 	// event is its kind, such as `Installing` or `Phoned Home`.
 	// +optional

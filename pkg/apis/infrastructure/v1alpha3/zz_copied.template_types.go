@@ -49,7 +49,7 @@ type MetalStackMachineTemplateSpec struct {
 	Template MetalStackMachineTemplateResource `json:"template"`
 }
 
-// MetalStackMachineTemplateResource is what a machine begins with.
+// MetalStackMachineTemplateResource has what a user writes of a machine.
 type MetalStackMachineTemplateResource struct {
 	// metadata is given to the machine.
 	// +optional
@@ -60,7 +60,7 @@ type MetalStackMachineTemplateResource struct {
 	Spec MetalStackMachineSpec `json:"spec"`
 }
 
-// TemplateMeta is the metadata that an object made from a template gets.
+// TemplateMeta has the parts of metadata that can be given on.
 type TemplateMeta struct {
 	// labels are given to the object.
 	// +optional
@@ -70,8 +70,7 @@ type TemplateMeta struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// MetalStackMachineTemplateStatus says what a node made from the template would
-// offer, so that an autoscaler can scale up from no node at all.
+// MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.
 type MetalStackMachineTemplateStatus struct {
 	// capacity is what a server of the template's size has: `cpu` in cores,
 	// `memory` in bytes.
@@ -82,7 +81,7 @@ type MetalStackMachineTemplateStatus struct {
 	NodeInfo *NodeInfo `json:"nodeInfo,omitempty"`
 }
 
-// NodeInfo is what kind of node a machine would be.
+// NodeInfo has the names that Kubernetes uses.
 type NodeInfo struct {
 	// architecture of the processor: `amd64` or `arm64`.
 	// +optional
@@ -130,7 +129,8 @@ type MetalStackClusterTemplateSpec struct {
 	Template MetalStackClusterTemplateResource `json:"template"`
 }
 
-// MetalStackClusterTemplateResource is what a cluster begins with.
+// MetalStackClusterTemplateResource has what a user writes of a cluster. Fields
+// that a ClusterClass patches may be left out.
 type MetalStackClusterTemplateResource struct {
 	// metadata is given to the cluster.
 	// +optional

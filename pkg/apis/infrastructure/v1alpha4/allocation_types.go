@@ -84,7 +84,8 @@ type AllocationState struct {
 	ClusterName string `json:"clusterName,omitempty"`
 }
 
-// MachineAllocation is the record of the metal that a machine or firewall holds.
+// MachineAllocation is what makes a server in metal-stack this object's own: only
+// what is named here is ever released.
 // +structType=atomic
 type MachineAllocation struct {
 	AllocationState `json:",inline"`
@@ -102,7 +103,8 @@ type MachineAllocation struct {
 	Adopted bool `json:"adopted,omitempty"`
 }
 
-// ClusterAllocation is the record of what a cluster holds in metal-stack.
+// ClusterAllocation is what makes a network and an address in metal-stack this
+// object's own: only what is named here is ever released.
 // +structType=atomic
 type ClusterAllocation struct {
 	AllocationState `json:",inline"`

@@ -26,8 +26,8 @@ type MetalStackFirewall struct {
 	// a firewall is replaced, not changed.
 	// +optional
 	Spec MetalStackFirewallSpec `json:"spec,omitempty"`
-	// status is what is known of the firewall. Nobody but the server and
-	// its controllers writes it.
+	// status is what is known of the firewall. Nobody but the API server and its
+	// controllers writes it.
 	// +optional
 	Status MetalStackFirewallStatus `json:"status,omitempty"`
 }
@@ -45,7 +45,8 @@ type MetalStackFirewallList struct {
 	Items []MetalStackFirewall `json:"items"`
 }
 
-// MetalStackFirewallSpec is what you want of a firewall.
+// MetalStackFirewallSpec needs an image and a machineType; all else can be left
+// out.
 type MetalStackFirewallSpec struct {
 	// image is the operating system to install, one that metal-stack knows as a
 	// firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an
@@ -92,7 +93,7 @@ type MetalStackFirewallSpec struct {
 	Rules *FirewallRules `json:"rules,omitempty"`
 }
 
-// FirewallRules are what a firewall lets through.
+// FirewallRules hold for all machines behind the firewall.
 // +structType=granular
 type FirewallRules struct {
 	// egress rules allow connections out of the private network.
@@ -105,18 +106,18 @@ type FirewallRules struct {
 	Ingress []FirewallIngressRule `json:"ingress,omitempty"`
 }
 
-// FirewallEgressRule allows connections out of the private network.
+// FirewallEgressRule needs ports and to.
 type FirewallEgressRule struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	// +optional
 	Protocol string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
-	// +optional
+	// +required
 	// +listType=atomic
 	Ports []int32 `json:"ports,omitempty"`
 	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6 do
 	// not mix in one rule.
-	// +optional
+	// +required
 	// +listType=atomic
 	To []string `json:"to,omitempty"`
 	// comment says what the rule is for, in at most 100 letters, spaces, dashes
@@ -125,13 +126,13 @@ type FirewallEgressRule struct {
 	Comment string `json:"comment,omitempty"`
 }
 
-// FirewallIngressRule allows connections into the private network.
+// FirewallIngressRule needs ports and from.
 type FirewallIngressRule struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	// +optional
 	Protocol string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
-	// +optional
+	// +required
 	// +listType=atomic
 	Ports []int32 `json:"ports,omitempty"`
 	// to are the destinations inside, as prefixes: `["10.0.12.0/22"]`. IPv4 and
@@ -140,7 +141,7 @@ type FirewallIngressRule struct {
 	// +listType=atomic
 	To []string `json:"to,omitempty"`
 	// from are the sources, as prefixes: `["203.0.113.0/24"]`.
-	// +optional
+	// +required
 	// +listType=atomic
 	From []string `json:"from,omitempty"`
 	// comment says what the rule is for, in at most 100 letters, spaces, dashes
@@ -149,7 +150,9 @@ type FirewallIngressRule struct {
 	Comment string `json:"comment,omitempty"`
 }
 
-// MetalStackFirewallStatus is what is known of a firewall.
+// MetalStackFirewallStatus has two halves, as that of a machine: metal, and
+// ready, addresses and failureDomain, which follow from it, are read from the
+// metal-api; initialization, conditions and allocation are recorded.
 type MetalStackFirewallStatus struct {
 	// ready is true while the firewall runs: it has phoned home in its present
 	// allocation, and is alive. It goes back to false when that ends; the Ready
@@ -170,9 +173,13 @@ type MetalStackFirewallStatus struct {
 	// +optional
 	FailureDomain string `json:"failureDomain,omitempty"`
 
-	// conditions say what has been reached and what is in the way. Ready sums
-	// up; Allocated is about the allocation, and holds the metal-api's words if
-	// it refused; Paused says whether the controller keeps its hands off.
+	// conditions say what has been reached and what is in the way:
+	//   - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	//     NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,
+	//     AllocationGone, Releasing or Released.
+	//   - Allocated is about the allocation. If the metal-api refused, the reason
+	//     is AllocationRefused or ReleaseRefused, and the message has its words.
+	//   - Paused says whether the controller keeps its hands off.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -184,8 +191,8 @@ type MetalStackFirewallStatus struct {
 	// +optional
 	Metal *Metal `json:"metal,omitempty"`
 
-	// allocation is the server side's record of which metal this object holds.
-	// It is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It
+	// is there from the first attempt on.
 	// +optional
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
 }

@@ -29,7 +29,7 @@ type MetalStackMachine struct {
 	// server is replaced, not changed.
 	// +optional
 	Spec MetalStackMachineSpec `json:"spec,omitempty"`
-	// status is what is known of the server. Nobody but the server and its
+	// status is what is known of the server. Nobody but the API server and its
 	// controllers writes it.
 	// +optional
 	Status MetalStackMachineStatus `json:"status,omitempty"`
@@ -48,7 +48,8 @@ type MetalStackMachineList struct {
 	Items []MetalStackMachine `json:"items"`
 }
 
-// MetalStackMachineSpec is what you want of a server.
+// MetalStackMachineSpec needs an image and a machineType; all else can be left
+// out.
 type MetalStackMachineSpec struct {
 	// image is the operating system to install: a full image id such as
 	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the
@@ -118,7 +119,10 @@ type SecretReference struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// MetalStackMachineStatus is what is known of a server.
+// MetalStackMachineStatus has two halves. Metal, and ready, addresses and
+// failureDomain, which follow from it, are read from the metal-api, and stored
+// nowhere. Initialization, conditions and allocation are what the metal-api has
+// no word for, and are recorded.
 type MetalStackMachineStatus struct {
 	// ready is true while the server runs: it has phoned home in its present
 	// allocation, and is alive. It goes back to false when that ends; the Ready
@@ -126,8 +130,7 @@ type MetalStackMachineStatus struct {
 	// +optional
 	Ready bool `json:"ready"`
 
-	// initialization tells Cluster API when it may go on. Nothing in it ever
-	// goes back.
+	// initialization tells Cluster API when it may go on.
 	// +optional
 	Initialization Initialization `json:"initialization,omitempty,omitzero"`
 
@@ -142,9 +145,13 @@ type MetalStackMachineStatus struct {
 	// +optional
 	FailureDomain string `json:"failureDomain,omitempty"`
 
-	// conditions say what has been reached and what is in the way. Ready sums
-	// up; Allocated is about the allocation, and holds the metal-api's words if
-	// it refused; Paused says whether the controller keeps its hands off.
+	// conditions say what has been reached and what is in the way:
+	//   - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	//     NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,
+	//     AllocationGone, Releasing or Released.
+	//   - Allocated is about the allocation. If the metal-api refused, the reason
+	//     is AllocationRefused or ReleaseRefused, and the message has its words.
+	//   - Paused says whether the controller keeps its hands off.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -156,8 +163,8 @@ type MetalStackMachineStatus struct {
 	// +optional
 	Metal *Metal `json:"metal,omitempty"`
 
-	// allocation is the server side's record of which metal this object holds.
-	// It is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It
+	// is there from the first attempt on.
 	// +optional
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
 }
