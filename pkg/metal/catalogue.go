@@ -2,8 +2,11 @@ package metal
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 )
 
@@ -56,42 +59,154 @@ type Project struct {
 	Tenant string
 }
 
+// How fresh the catalogue is.
+const (
+	// catalogueInterval is how often lists are read again.
+	catalogueInterval = 5 * time.Minute
+	// catalogueGap is the least time between two reads of one list or of one
+	// id that is not known: what typing errors cost at most. A list that takes
+	// long is read so seldom that it takes 1 % of the time.
+	catalogueGap     = 5 * time.Second
+	catalogueQuiet   = 100
+	catalogueTTL     = 30 * time.Second
+	catalogueWait    = 3 * time.Second
+	catalogueTick    = 10 * time.Second
+	catalogueMostIDs = 10_000
+)
+
 // Catalogue answers what the metal-api offers, from a cache.
 //
-// A Lookup returns the entry, or nil and the ids that there are. An error
-// means that it cannot be known at the moment: the id is not in the cache, and
-// the metal-api cannot be reached to ask again; its text says since when.
-type Catalogue struct{}
+// A Lookup returns the entry, or nil and the ids that there are. An error, an
+// *Error of kind Unavailable, means that it cannot be known at the moment: the
+// id is not in the cache, and the metal-api does not answer; its text says
+// since when.
+type Catalogue struct {
+	clock      clock.WithTicker
+	sizes      *list[Size]
+	images     *list[Image]
+	partitions *list[Partition]
+	// networks is for what could be meant instead; byID answers what is.
+	networks *list[Network]
+	network  *byID[Network]
+	project  *byID[Project]
+}
 
-// NewCatalogue returns an empty catalogue.
-func NewCatalogue(client *Client, clock clock.WithTicker) *Catalogue { return &Catalogue{} }
+// NewCatalogue returns an empty catalogue over client, which it asks by itself
+// when it is asked itself. A nil clock is the real one.
+func NewCatalogue(client *Client, c clock.WithTicker) *Catalogue {
+	if c == nil {
+		c = clock.RealClock{}
+	}
+	return &Catalogue{
+		clock:      c,
+		sizes:      newList(c, "size", client.ListSizes, func(s *Size) string { return s.ID }),
+		images:     newList(c, "image", client.ListImages, func(i *Image) string { return i.ID }),
+		partitions: newList(c, "partition", client.ListPartitions, func(p *Partition) string { return p.ID }),
+		networks:   newList(c, "network", client.ListNetworks, func(n *Network) string { return n.ID }),
+		network:    newByID(c, "network", client.Network),
+		project:    newByID(c, "project", client.Project),
+	}
+}
+
+// WithMetrics registers the catalogue's metrics.
+func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
+	loads := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by what became of them.",
+	}, []string{"entity", "outcome"}))
+	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
+	return c
+}
 
 // Run keeps the cache fresh until ctx ends. Lookups work without it.
-func (c *Catalogue) Run(ctx context.Context) { <-ctx.Done() }
+func (c *Catalogue) Run(ctx context.Context) {
+	ticker := c.clock.NewTicker(catalogueTick)
+	defer ticker.Stop()
+	for {
+		c.sizes.keepFresh()
+		c.images.keepFresh()
+		c.partitions.keepFresh()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
 
 // LookupSize looks up a size.
 func (c *Catalogue) LookupSize(ctx context.Context, id string) (size *Size, all []string, err error) {
-	return nil, nil, nil
-}
-
-// LookupImage looks up an image by its full id or its alias, which answers the
-// newest; all are the aliases of images with the feature ("" for any).
-func (c *Catalogue) LookupImage(ctx context.Context, id, feature string) (image *Image, all []string, err error) {
-	return nil, nil, nil
+	return c.sizes.lookup(ctx, id)
 }
 
 // LookupPartition looks up a partition.
 func (c *Catalogue) LookupPartition(ctx context.Context, id string) (partition *Partition, all []string, err error) {
-	return nil, nil, nil
+	return c.partitions.lookup(ctx, id)
 }
 
-// LookupNetwork looks up a network of any kind; all are those that project
-// may use: its own, shared and public ones.
+// LookupImage looks up an image with the feature ("" for any) by its full id,
+// or by its alias, which answers the newest; all are the aliases of the images
+// with the feature.
+func (c *Catalogue) LookupImage(ctx context.Context, id, feature string) (image *Image, all []string, err error) {
+	entries, err := c.images.entries(ctx, id, func(entries []*Image) bool { return findImage(entries, id, feature) != nil })
+	if found := findImage(entries, id, feature); found != nil {
+		return found, nil, nil
+	}
+	for _, i := range entries {
+		if i.has(feature) && !slices.Contains(all, i.Alias) {
+			all = append(all, i.Alias)
+		}
+	}
+	slices.Sort(all)
+	return nil, all, err
+}
+
+func (i *Image) has(feature string) bool {
+	return feature == "" || slices.Contains(i.Features, feature)
+}
+
+func findImage(entries []*Image, id, feature string) (found *Image) {
+	for _, i := range entries {
+		switch {
+		case !i.has(feature):
+		case i.ID == id:
+			return i
+		case i.Alias == id && (found == nil || comparePatch(i.ID, found.ID) > 0):
+			found = i
+		}
+	}
+	return found
+}
+
+// comparePatch compares two ids of one alias: patch versions are numbers of
+// any length, usually dates.
+func comparePatch(a, b string) int {
+	a, b = a[strings.LastIndex(a, ".")+1:], b[strings.LastIndex(b, ".")+1:]
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}
+
+// LookupNetwork looks up a network of any kind and any project; all are those
+// that the project could use: its own, shared ones and those of nobody.
 func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (network *Network, all []string, err error) {
-	return nil, nil, nil
+	network, err = c.network.lookup(ctx, id)
+	if network != nil || err != nil {
+		return network, nil, err
+	}
+	c.networks.keepFresh()
+	// That the list cannot be had does not make the id less unknown.
+	entries, _ := c.networks.entries(ctx, id, func(entries []*Network) bool { return entries != nil })
+	for _, n := range entries {
+		if !n.Underlay && !n.PrivateSuper && (n.Project == project || n.Shared || n.Project == "") {
+			all = append(all, n.ID)
+		}
+	}
+	slices.Sort(all)
+	return nil, all, nil
 }
 
 // LookupProject looks up a project.
 func (c *Catalogue) LookupProject(ctx context.Context, id string) (project *Project, err error) {
-	return nil, nil
+	return c.project.lookup(ctx, id)
 }

@@ -83,7 +83,7 @@ func imageFact(i *models.V1ImageResponse) *Image {
 		Features: sorted(i.Features), Classification: i.Classification,
 	}
 	if i.ExpirationDate != nil {
-		f.Expires = moment(*i.ExpirationDate)
+		f.Expires = instant(*i.ExpirationDate)
 	}
 	return f
 }
@@ -124,9 +124,9 @@ func sorted(tags []string) []string {
 	return slices.Sorted(slices.Values(tags))
 }
 
-// moment rounds to what the metal-api stores: the answer of a write carries
+// instant rounds to what the metal-api stores: the answer of a write carries
 // nanoseconds, later reads milliseconds (README, "Form").
-func moment(t strfmt.DateTime) time.Time {
+func instant(t strfmt.DateTime) time.Time {
 	return rounded(time.Time(t))
 }
 

@@ -53,13 +53,18 @@ func (m *clientMetrics) begin(operation string) (end func(took time.Duration, ki
 	return func(took time.Duration, kind Kind) {
 		m.inFlight.WithLabelValues(operation).Dec()
 		m.seconds.WithLabelValues(operation).Observe(took.Seconds())
-		outcome := string(kind)
-		if kind == "" {
-			outcome = "OK"
-		}
-		m.calls.WithLabelValues(operation, outcome).Inc()
+		m.calls.WithLabelValues(operation, outcome(kind)).Inc()
 	}
 }
+
+func outcome(kind Kind) string {
+	if kind == "" {
+		return "OK"
+	}
+	return string(kind)
+}
+
+func outcomeOf(err error) string { return outcome(KindOf(err)) }
 
 // register registers c, or returns the collector that was registered before
 // under its name: two clients of one process count together.

@@ -1,23 +1,16 @@
 package metal
 
 import (
+	"cmp"
 	"context"
 	"iter"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 )
-
-// Want is what a read is about to see.
-type Want struct {
-	// Fleet: every machine of every project.
-	Fleet bool
-	// Project: the machines of one project.
-	Project string
-	// Machines, Networks and IPs are ids and addresses; together with Project
-	// they are what is known of its scope.
-	Machines, Networks, IPs []string
-}
 
 // ObserverOptions configure an Observer; the zero value of a field is its
 // default.
@@ -31,75 +24,208 @@ type ObserverOptions struct {
 	// between two looks at a machine in transition; ReadLimit is how long a
 	// read waits; defaults Default….
 	SweepInterval, FocusInterval, ReadLimit time.Duration
-	// Parallel is how many calls of one look are under way at a time; default
+	// Parallel is how many calls of looks are under way at a time; default
 	// DefaultParallel.
 	Parallel int
-	// Named returns the metal that records name; KindUID is ignored.
+	// Named returns the metal that records name: machines, networks and IPs.
+	// It is called about once a second.
 	Named func() []Ref
 	// Relevant tells whether a project's metal is shown; default: every one's.
+	// Changed is not told when that changes.
 	Relevant func(project string) bool
 	// Changed is told which facts changed, in the order of the changes, one
 	// call at a time. It may ask the Observer for facts; it must not call
-	// Confirm or Learn.
+	// Confirm or Learn…, nor write through the Client.
 	Changed func(refs []Ref)
+	// Registerer gets the metrics; nil: none does.
+	Registerer prometheus.Registerer
 }
 
 // Observer keeps facts about metal by looking at it. It knows nothing of
 // Kubernetes, and changes nothing.
-type Observer struct{}
+//
+// Facts are ordered by when the look that brought them began. That a piece of
+// metal or an allocation is gone is concluded from two complete looks that
+// agree, the second of which is a find of that very id; until then the old
+// fact stays.
+type Observer struct {
+	client *Client
+	opts   ObserverOptions
+	facts  *facts
+	budget *budget
+	costs  *costs
+	away   *away
+	shared *shared
+	gate   chan struct{} // as many as calls may be under way
+	kick   chan struct{} // a sweep is wanted at once
+	made   time.Time
+
+	metrics *observerMetrics
+
+	mu sync.Mutex
+	// swept is when the last complete sweep began; zero: never.
+	swept time.Time
+	// attended are machines to be looked at closely, and until when.
+	attended map[string]time.Time
+	// tried is when focus last looked at a machine.
+	tried map[string]time.Time
+}
 
 // NewObserver returns an Observer that knows nothing yet. Answers of the
 // client's writes are learned by themselves.
-func NewObserver(client *Client, opts ObserverOptions) *Observer { return &Observer{} }
+func NewObserver(client *Client, opts ObserverOptions) *Observer {
+	if opts.Clock == nil {
+		opts.Clock = clock.RealClock{}
+	}
+	if opts.Relevant == nil {
+		opts.Relevant = func(string) bool { return true }
+	}
+	if opts.Named == nil {
+		opts.Named = func() []Ref { return nil }
+	}
+	opts.Budget = min(cmp.Or(opts.Budget, DefaultBudget), 1)
+	opts.SweepInterval = cmp.Or(opts.SweepInterval, DefaultSweepInterval)
+	opts.FocusInterval = cmp.Or(opts.FocusInterval, DefaultFocusInterval)
+	opts.ReadLimit = cmp.Or(opts.ReadLimit, DefaultReadLimit)
+	opts.Parallel = cmp.Or(opts.Parallel, DefaultParallel)
+
+	o := &Observer{
+		client:   client,
+		opts:     opts,
+		facts:    newFacts(opts.Relevant, opts.Changed),
+		budget:   newBudget(opts.Clock, opts.Budget),
+		costs:    newCosts(),
+		away:     &away{clock: opts.Clock},
+		gate:     make(chan struct{}, opts.Parallel),
+		kick:     make(chan struct{}, 1),
+		made:     opts.Clock.Now(),
+		attended: map[string]time.Time{},
+		tried:    map[string]time.Time{},
+	}
+	o.shared = newShared(o)
+	o.metrics = newObserverMetrics(opts.Registerer, o)
+	client.onWrite(o.learn)
+	return o
+}
 
 // Run looks until ctx ends.
-func (o *Observer) Run(ctx context.Context) { <-ctx.Done() }
+func (o *Observer) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { o.sweepLoop(ctx) })
+	wg.Go(func() { o.focusLoop(ctx) })
+	wg.Wait()
+}
 
 // Swept tells whether a first sweep was completed.
-func (o *Observer) Swept() bool { return false }
+func (o *Observer) Swept() bool { return !o.lastSweep().IsZero() }
+
+func (o *Observer) lastSweep() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.swept
+}
 
 // Staleness is how long ago the last complete sweep began; before the first
 // one, how long ago the Observer was made.
-func (o *Observer) Staleness() time.Duration { return 0 }
+func (o *Observer) Staleness() time.Duration {
+	if swept := o.lastSweep(); !swept.IsZero() {
+		return o.opts.Clock.Since(swept)
+	}
+	return o.opts.Clock.Since(o.made)
+}
 
 // Machine returns the fact about a machine; nil unless Present.
-func (o *Observer) Machine(id string) (*Machine, Presence) { return nil, Unseen }
+func (o *Observer) Machine(id string) (*Machine, Presence) {
+	return lookup(o.facts, &o.facts.machines, id)
+}
 
 // Network returns the fact about a network; nil unless Present.
-func (o *Observer) Network(id string) (*Network, Presence) { return nil, Unseen }
+func (o *Observer) Network(id string) (*Network, Presence) {
+	return lookup(o.facts, &o.facts.networks, id)
+}
 
 // IP returns the fact about an address; nil unless Present.
-func (o *Observer) IP(address string) (*IP, Presence) { return nil, Unseen }
+func (o *Observer) IP(address string) (*IP, Presence) {
+	return lookup(o.facts, &o.facts.ips, address)
+}
 
-// Machines returns every machine that is known and Present, in no order.
-func (o *Observer) Machines() iter.Seq[*Machine] { return func(func(*Machine) bool) {} }
+// Machines returns every machine that is known to be there, by id: all that
+// are allocated, and those that records name.
+func (o *Observer) Machines() iter.Seq[*Machine] {
+	o.facts.mu.RLock()
+	all := make([]*Machine, 0, len(o.facts.machines.held))
+	for _, h := range o.facts.machines.held {
+		if h.fact != nil {
+			all = append(all, h.fact)
+		}
+	}
+	o.facts.mu.RUnlock()
+	slices.SortFunc(all, func(a, b *Machine) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.Values(all)
+}
 
 // AllocatedIn returns the machines and firewalls of a project, by id.
-func (o *Observer) AllocatedIn(project string) []*Machine { return nil }
+func (o *Observer) AllocatedIn(project string) []*Machine {
+	return o.facts.indexed(o.facts.byProject, project)
+}
 
 // MachinesByUID returns the allocated machines that carry the identity, by id.
-func (o *Observer) MachinesByUID(uid string) []*Machine { return nil }
-
-// Confirm returns nil when everything that want covers was looked at by looks
-// that began after the call, and Changed was told of all that they saw.
-// Otherwise, at the latest after the read limit, it returns an *Unconfirmed;
-// looks that are under way then go on.
-func (o *Observer) Confirm(ctx context.Context, want Want) error { return nil }
+func (o *Observer) MachinesByUID(uid string) []*Machine {
+	return o.facts.indexed(o.facts.byUID, uid)
+}
 
 // Attend looks at machines about to be released or otherwise on the move as
 // closely as at those in transition, for the time d.
-func (o *Observer) Attend(d time.Duration, ids ...string) {}
+func (o *Observer) Attend(d time.Duration, ids ...string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		o.attended[id] = o.opts.Clock.Now().Add(d)
+	}
+}
 
 // LearnMachine takes in the answer of a write to a machine or firewall; a look
 // that began earlier does not overwrite it. Answers of the Client's own writes
 // arrive by themselves.
-func (o *Observer) LearnMachine(m *Machine) {}
+func (o *Observer) LearnMachine(m *Machine) { o.learn(m) }
 
 // LearnNetwork takes in the answer of a network's allocation.
-func (o *Observer) LearnNetwork(n *Network) {}
+func (o *Observer) LearnNetwork(n *Network) { o.learn(n) }
 
 // LearnIP takes in the answer of an address's allocation.
-func (o *Observer) LearnIP(i *IP) {}
+func (o *Observer) LearnIP(i *IP) { o.learn(i) }
 
 // LearnFreed takes in that a network or an IP was freed by us.
-func (o *Observer) LearnFreed(ref Ref) {}
+func (o *Observer) LearnFreed(ref Ref) { o.learn(ref) }
+
+func (o *Observer) learn(answer any) {
+	m := o.facts.next(o.opts.Clock.Now())
+	o.facts.update(func() {
+		switch a := answer.(type) {
+		case *Machine:
+			learn(&o.facts.machines, a.ID, a, m)
+		case *Network:
+			learn(&o.facts.networks, a.ID, a, m)
+		case *IP:
+			learn(&o.facts.ips, a.Address, a, m)
+		case Ref:
+			switch a.Kind {
+			case KindNetwork:
+				o.facts.networks.take(a.ID, nil, m, byWrite)
+			case KindIP:
+				o.facts.ips.take(a.ID, nil, m, byWrite)
+			}
+		}
+	})
+}
+
+// learn takes in an answer, once: who wrote may tell it again, later, when
+// newer looks have been taken.
+func learn[T any](s *shelf[T], id string, fact *T, m moment) {
+	h := s.of(id, m.began)
+	if h.learned == fact {
+		return
+	}
+	h.learned = fact
+	s.take(id, fact, m, byWrite)
+}

@@ -1,0 +1,82 @@
+package metal
+
+import (
+	"sync"
+	"time"
+)
+
+// call is a kind of call whose cost is known by a law.
+type call int
+
+const (
+	callGet call = iota
+	callFind
+	callList
+	callNetworkGet
+	callNetworkFind
+	callIPGet
+	callIPFind
+	calls
+)
+
+// costs estimates what calls cost the metal-api: the laws of the README ("What
+// calls cost"), times what this metal-api was measured to take of them.
+type costs struct {
+	mu    sync.Mutex
+	fleet int
+	scale [calls]float64
+}
+
+const (
+	// costLearning is the weight of the newest measurement.
+	costLearning = 0.2
+	// costBound keeps one hanging call from spoiling the estimates.
+	costBound = 50.0
+)
+
+func newCosts() *costs {
+	c := &costs{}
+	for i := range c.scale {
+		c.scale[i] = 1
+	}
+	return c
+}
+
+// law is the cost in a fleet of n machines with so many hits.
+func law(k call, n, hits int) time.Duration {
+	const us = time.Microsecond
+	switch k {
+	case callGet:
+		return 3500 * us
+	case callFind:
+		return 3000*us + time.Duration(n)*90*us + time.Duration(hits)*450*us
+	case callList:
+		return 3000*us + time.Duration(n)*500*us
+	case callNetworkGet:
+		return 2500 * us
+	case callNetworkFind:
+		return 10_000 * us
+	case callIPGet:
+		return 1500 * us
+	default:
+		return 10_000 * us
+	}
+}
+
+func (c *costs) of(k call, hits int) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return scale(law(k, c.fleet, hits), c.scale[k])
+}
+
+// measured takes in that a call took so long.
+func (c *costs) measured(k call, hits int, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k == callList {
+		c.fleet = hits
+	}
+	ratio := float64(took) / float64(law(k, c.fleet, hits))
+	ratio = min(max(ratio, 1/costBound), costBound)
+	c.scale[k] += costLearning * (ratio - c.scale[k])
+}

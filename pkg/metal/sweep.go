@@ -1,0 +1,120 @@
+package metal
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+)
+
+// sweepLoop sweeps every interval, or as seldom as the budget demands; after a
+// failure sooner, and again later and later.
+func (o *Observer) sweepLoop(ctx context.Context) {
+	var failures away
+	failures.clock = o.opts.Clock
+	for {
+		began := o.opts.Clock.Now()
+		if err := o.sweep(ctx); err != nil {
+			failures.missed(err)
+		} else {
+			failures.reached()
+		}
+		due := began.Add(o.opts.SweepInterval)
+		if failures.gone() {
+			due = o.opts.Clock.Now().Add(failures.wait())
+		}
+		if !o.pause(ctx, due) {
+			return
+		}
+	}
+}
+
+// pause waits until a sweep is due, or wanted at once, and the budget has
+// recovered from the last one. It returns false when ctx ends.
+func (o *Observer) pause(ctx context.Context, due time.Time) bool {
+	for {
+		wait := max(due.Sub(o.opts.Clock.Now()), o.budget.untilSweep())
+		if wait <= 0 {
+			return ctx.Err() == nil
+		}
+		timer := o.opts.Clock.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-o.kick:
+			due = o.opts.Clock.Now()
+		case <-timer.C():
+		}
+		timer.Stop()
+	}
+}
+
+// sweep looks at everything: all machines in one list, the networks and IPs
+// that records name, and twice where something is missing.
+func (o *Observer) sweep(ctx context.Context) error {
+	o.refreshNamed()
+	a := &account{}
+	start := o.opts.Clock.Now()
+	defer func() {
+		o.budget.swept(a.took)
+		o.metrics.looked("sweep", a.took)
+	}()
+	doubtful, began, err := o.listMachines(ctx, a)
+	if err != nil {
+		return err
+	}
+	list := a.took
+	// What could not be settled stays in doubt; the sweep is complete without.
+	_ = o.settleDoubts(ctx, a, doubtful)
+	o.extras(ctx, a, max(list, leastExtras))
+	o.facts.forget(o.opts.Clock.Now())
+
+	o.mu.Lock()
+	before := o.swept
+	o.swept = began
+	o.mu.Unlock()
+	o.metrics.sweptIn(o.opts.Clock.Since(start), before, began)
+	return nil
+}
+
+func (o *Observer) refreshNamed() {
+	o.facts.setNamed(o.opts.Named(), o.opts.Clock.Now())
+}
+
+// extras looks at networks and IPs by id, those first that were not looked at
+// for longest, as far as the allowance goes.
+func (o *Observer) extras(ctx context.Context, a *account, allowance time.Duration) {
+	type extra struct {
+		ref    Ref
+		looked time.Time
+		cost   time.Duration
+	}
+	var due []extra
+	o.facts.mu.RLock()
+	for ref := range o.facts.named {
+		switch ref.Kind {
+		case KindNetwork:
+			due = append(due, extra{ref, lookedAt(&o.facts.networks, ref.ID), o.costs.of(callNetworkGet, 1)})
+		case KindIP:
+			due = append(due, extra{ref, lookedAt(&o.facts.ips, ref.ID), o.costs.of(callIPGet, 1)})
+		}
+	}
+	o.facts.mu.RUnlock()
+	slices.SortFunc(due, func(a, b extra) int {
+		return cmp.Or(a.looked.Compare(b.looked), cmp.Compare(a.ref.ID, b.ref.ID))
+	})
+	var networks, ips []string
+	for _, e := range due {
+		if allowance -= e.cost; allowance < 0 {
+			break
+		}
+		if e.ref.Kind == KindNetwork {
+			networks = append(networks, e.ref.ID)
+		} else {
+			ips = append(ips, e.ref.ID)
+		}
+	}
+	_ = each(ctx, networks, o.opts.Parallel, func(ctx context.Context, id string) error { return o.lookAtNetwork(ctx, a, id) })
+	_ = each(ctx, ips, o.opts.Parallel, func(ctx context.Context, id string) error { return o.lookAtIP(ctx, a, id) })
+}
