@@ -3,15 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/cli/globalflag"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register"
-	"k8s.io/component-base/term"
 	"k8s.io/component-base/version/verflag"
 	"k8s.io/klog/v2"
 
@@ -60,7 +61,7 @@ func newCommand(ctx context.Context) *cobra.Command {
 	for _, set := range sets.FlagSets {
 		cmd.Flags().AddFlagSet(set)
 	}
-	columns, _, _ := term.TerminalSize(cmd.OutOrStdout())
+	columns, _, _ := term.GetSize(int(os.Stdout.Fd()))
 	cliflag.SetUsageAndHelpFunc(cmd, sets, columns)
 	return cmd
 }

@@ -57,7 +57,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}
 	ready.looker = s.observer
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Clock: clock.RealClock{}}
-	resources, err := rest.New(newStores(backend, source), c.Extra.Binding, s.catalogue)
+	resources, err := rest.New(rest.NewStores(backend, source), c.Extra.Binding, s.catalogue)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package apiserver
+package rest
 
 import (
 	"fmt"
@@ -33,7 +33,9 @@ type stores struct {
 
 var _ generic.RESTOptionsGetter = stores{}
 
-func newStores(backend *storage.Backend, source projection.Source) stores {
+// NewStores opens stores over a backend; source is what the metal halves are
+// made from.
+func NewStores(backend *storage.Backend, source projection.Source) generic.RESTOptionsGetter {
 	return stores{backend, map[schema.GroupResource]storage.Joiner{
 		infrastructure.Resource(cluster.Resource):         projection.Clusters(source),
 		infrastructure.Resource(machine.Resource):         projection.Machines(source),

@@ -1,0 +1,166 @@
+package testserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+var errDead = errors.New("this process is dead")
+
+// fuse makes a server in this process as dead as one whose process was killed:
+// once it has blown, nothing that the server still does reaches anybody.
+type fuse struct {
+	ctx  context.Context
+	blow context.CancelFunc
+}
+
+func newFuse() *fuse {
+	ctx, blow := context.WithCancel(context.Background())
+	return &fuse{ctx, blow}
+}
+
+// fusedLedger passes on what is begun before the fuse blows.
+type fusedLedger struct {
+	*fuse
+	ledger.Ledger
+	// calls is held for reading by calls, and for writing to wait for them.
+	calls sync.RWMutex
+}
+
+func (l *fusedLedger) begin() (end func(), err error) {
+	l.calls.RLock()
+	if l.ctx.Err() != nil {
+		l.calls.RUnlock()
+		return nil, errDead
+	}
+	return l.calls.RUnlock, nil
+}
+
+// settle waits until what had begun before the fuse blew has ended.
+func (l *fusedLedger) settle() {
+	l.calls.Lock()
+	defer l.calls.Unlock()
+}
+
+// List implements ledger.Ledger.
+func (l *fusedLedger) List(ctx context.Context) ([]ledger.Record, error) {
+	end, err := l.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return l.Ledger.List(ctx)
+}
+
+// Create implements ledger.Ledger.
+func (l *fusedLedger) Create(ctx context.Context, key string, value []byte) (string, error) {
+	end, err := l.begin()
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	return l.Ledger.Create(ctx, key, value)
+}
+
+// Update implements ledger.Ledger.
+func (l *fusedLedger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
+	end, err := l.begin()
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	return l.Ledger.Update(ctx, key, version, value)
+}
+
+// Delete implements ledger.Ledger.
+func (l *fusedLedger) Delete(ctx context.Context, key, version string) error {
+	end, err := l.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	return l.Ledger.Delete(ctx, key, version)
+}
+
+// Close closes the ledger, unless whoever killed the server does.
+func (l *fusedLedger) Close() error {
+	if closer, ok := l.Ledger.(io.Closer); ok && l.ctx.Err() == nil {
+		return closer.Close()
+	}
+	return nil
+}
+
+// fusedTransport cuts calls of the metal-api off when the fuse blows, as the
+// kernel does when a process dies.
+type fusedTransport struct {
+	*fuse
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *fusedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.ctx.Err() != nil {
+		return nil, errDead
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	stop := context.AfterFunc(t.ctx, cancel)
+	resp, err := t.next.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		stop()
+		cancel()
+		return nil, err
+	}
+	resp.Body = &fusedBody{resp.Body, func() { stop(); cancel() }}
+	return resp, nil
+}
+
+// fusedBody lets go of the fuse when the answer was read.
+type fusedBody struct {
+	io.ReadCloser
+	done func()
+}
+
+// Close implements io.Closer.
+func (b *fusedBody) Close() error {
+	defer b.done()
+	return b.ReadCloser.Close()
+}
+
+// fusedListener resets its connections when the fuse blows.
+type fusedListener struct {
+	*fuse
+	net.Listener
+}
+
+// Accept implements net.Listener.
+func (l *fusedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	reset := context.AfterFunc(l.ctx, func() {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			// A killed process's unread data makes the kernel send a reset.
+			tcp.SetLinger(0)
+		}
+		conn.Close()
+	})
+	return &fusedConn{conn, reset}, nil
+}
+
+type fusedConn struct {
+	net.Conn
+	forget func() bool
+}
+
+// Close implements net.Conn.
+func (c *fusedConn) Close() error {
+	c.forget()
+	return c.Conn.Close()
+}

@@ -1,0 +1,182 @@
+package catalogue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/warning"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+const (
+	project   = "10000000-0000-4000-8000-00000000000a"
+	machineID = "2294c949-88f6-5390-8154-fa53d93a3313"
+)
+
+// offers is a catalogue in a test.
+type offers struct {
+	sizes    []string
+	networks map[string]string // to project
+	away     bool
+}
+
+var errAway = errors.New("metal-api: not reached since 10:00")
+
+func (o offers) LookupSize(_ context.Context, id string) (*metal.Size, []string, error) {
+	if o.away {
+		return nil, nil, errAway
+	}
+	if slices.Contains(o.sizes, id) {
+		return &metal.Size{ID: id}, o.sizes, nil
+	}
+	return nil, o.sizes, nil
+}
+
+func (o offers) LookupImage(_ context.Context, id, feature string) (*metal.Image, []string, error) {
+	features := map[string]string{"ubuntu-24.04": metal.FeatureMachine, "firewall-ubuntu-3.0": metal.FeatureFirewall}
+	var all []string
+	for alias, f := range features {
+		if f == feature {
+			all = append(all, alias)
+		}
+	}
+	if f, known := features[id]; known {
+		return &metal.Image{ID: id, Features: []string{f}}, all, nil
+	}
+	return nil, all, nil
+}
+
+func (o offers) LookupPartition(context.Context, string) (*metal.Partition, []string, error) {
+	return nil, []string{"fra-01"}, nil
+}
+
+func (o offers) LookupNetwork(_ context.Context, id, project string) (*metal.Network, []string, error) {
+	var all []string
+	for network, owner := range o.networks {
+		if owner == "" || owner == project {
+			all = append(all, network)
+		}
+	}
+	if owner, known := o.networks[id]; known {
+		return &metal.Network{ID: id, Project: owner}, all, nil
+	}
+	return nil, all, nil
+}
+
+type bindings map[string]string
+
+func (b bindings) Project(namespace string) (string, bool) { p, ok := b[namespace]; return p, ok }
+
+type oneHolder Holder
+
+func (h oneHolder) Holder(_ context.Context, _, id string, asking Holder) (Holder, bool, error) {
+	return Holder(h), id == machineID && asking != Holder(h), nil
+}
+
+func checks(o offers) *Checks {
+	return &Checks{Catalogue: o, Bindings: bindings{"team-a": project}, Holders: oneHolder{"metalstackmachines", "node-1"}}
+}
+
+var path = field.NewPath("spec", "x")
+
+func TestWhatTheMetalAPIDoesNotOfferIsRefusedWithWhatItOffers(t *testing.T) {
+	t.Parallel()
+	c := checks(offers{sizes: []string{"v1-small-x86", "c1-large-x86"}}).Begin(context.Background(), "team-a")
+	c.Size(path, "v1-smal-x86", "")
+	c.Image(path, "ubuntu-99.04", "", Machine)
+	c.Image(path, "firewall-ubuntu-3.0", "", Machine)
+	c.Partition(path, "fra-02", "")
+	require.Len(t, c.Errors(), 4)
+	assert.Equal(t, `spec.x: Unsupported value: "v1-smal-x86": supported values: "c1-large-x86", "v1-small-x86"`, c.Errors()[0].Error())
+	assert.Equal(t, `spec.x: Unsupported value: "ubuntu-99.04": supported values: "ubuntu-24.04"`, c.Errors()[1].Error())
+	assert.Equal(t, `spec.x: Unsupported value: "firewall-ubuntu-3.0": the image cannot be used for a machine; supported values: "ubuntu-24.04"`, c.Errors()[2].Error())
+	assert.Equal(t, `spec.x: Unsupported value: "fra-02": supported values: "fra-01"`, c.Errors()[3].Error())
+}
+
+func TestOfManySupportedValuesTheNearestAreListed(t *testing.T) {
+	t.Parallel()
+	var sizes []string
+	for i := range 40 {
+		sizes = append(sizes, fmt.Sprintf("a%02d", i))
+	}
+	sizes = append(sizes, "v1-small-x86")
+	c := checks(offers{sizes: sizes}).Begin(context.Background(), "team-a")
+	c.Size(path, "v1-smal", "")
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), `"v1-small-x86"`)
+	assert.Contains(t, c.Errors()[0].Error(), "and 26 more")
+}
+
+func TestWhatWasAcceptedOnceIsNotCheckedAgain(t *testing.T) {
+	t.Parallel()
+	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c.Size(path, "gone", "gone")
+	c.Image(path, "gone", "gone", Machine)
+	c.Partition(path, "gone", "gone")
+	c.Networks(path, []string{"gone"}, []string{"gone"})
+	c.Project(path, "other", "other")
+	c.ProviderID(path, "metalstack://"+machineID, "metalstack://"+machineID, Holder{"metalstackmachines", "node-2"})
+	assert.Empty(t, c.Errors())
+}
+
+func TestNetworksOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
+	t.Parallel()
+	o := offers{networks: map[string]string{"mine": project, "internet": "", "theirs": "other"}}
+	c := checks(o).Begin(context.Background(), "team-a")
+	c.Networks(path, []string{"mine", "internet"}, nil)
+	c.PrivateNetwork(path, "mine", "")
+	assert.Empty(t, c.Errors())
+
+	c.Network(path, "theirs", "")
+	c.Network(path, "unknown", "")
+	c.PrivateNetwork(path, "theirs", "")
+	c.PrivateNetwork(path, "internet", "")
+	require.Len(t, c.Errors(), 4)
+	assert.Equal(t, `spec.x: Unsupported value: "theirs": supported values: "internet", "mine"`, c.Errors()[0].Error())
+	assert.Equal(t, `spec.x: Unsupported value: "unknown": supported values: "internet", "mine"`, c.Errors()[1].Error())
+	assert.Equal(t, c.Errors()[0].Error(), c.Errors()[2].Error())
+	assert.Contains(t, c.Errors()[3].Error(), "is not a private network of the project")
+}
+
+func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
+	t.Parallel()
+	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c.Project(path, project, "")
+	assert.Empty(t, c.Errors())
+	c.Project(path, "10000000-0000-4000-8000-00000000000b", "")
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), `the namespace "team-a" is bound to the project "`+project+`"`)
+}
+
+func TestAMachineIsOneObjects(t *testing.T) {
+	t.Parallel()
+	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c.ProviderID(path, "metalstack://"+machineID, "", Holder{"metalstackmachines", "node-1"})
+	assert.Empty(t, c.Errors(), "its own")
+	c.ProviderID(path, "metal://fra-01/"+machineID, "", Holder{"metalstackmachines", "node-2"})
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), `is that of metalstackmachines "node-1" already`)
+}
+
+// recorder keeps warnings.
+type recorder []string
+
+func (r *recorder) AddWarning(_, text string) { *r = append(*r, text) }
+
+func TestWhileTheMetalAPIIsAwayUnknownEntriesAreLetThroughWithAWarning(t *testing.T) {
+	t.Parallel()
+	var warnings recorder
+	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
+	c := checks(offers{away: true}).Begin(ctx, "team-a")
+	c.Size(field.NewPath("spec", "machineType"), "v9", "")
+	assert.Empty(t, c.Errors())
+	require.Len(t, warnings, 1)
+	assert.Equal(t, `spec.machineType: "v9" was not checked: metal-api: not reached since 10:00`, warnings[0])
+}

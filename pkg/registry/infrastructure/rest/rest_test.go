@@ -1,0 +1,376 @@
+package rest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+)
+
+const (
+	project = "10000000-0000-4000-8000-00000000000a"
+	idleID  = "2294c949-88f6-5390-8154-fa53d93a3313"
+	foundID = "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
+)
+
+// world is the resources over facts that a test decides on.
+type world struct {
+	*Resources
+	backend *storage.Backend
+	facts   facts
+}
+
+type facts map[string]*metal.Machine
+
+func (f facts) Machine(id string) (*metal.Machine, metal.Presence) {
+	if m, known := f[id]; known {
+		return m, metal.Present
+	}
+	return nil, metal.Unseen
+}
+func (f facts) MachinesByUID(string) []*metal.Machine           { return nil }
+func (f facts) Network(string) (*metal.Network, metal.Presence) { return nil, metal.Unseen }
+func (f facts) IP(string) (*metal.IP, metal.Presence)           { return nil, metal.Unseen }
+
+// binding binds team-a.
+type binding struct{}
+
+func (binding) Project(namespace string) (string, bool) { return project, namespace == "team-a" }
+func (binding) Namespace(p string) (string, bool)       { return "team-a", p == project }
+func (binding) Advice(namespace string) string          { return "run bind " + namespace }
+
+// everything is a catalogue that has it.
+type everything struct{}
+
+func (everything) LookupSize(_ context.Context, id string) (*metal.Size, []string, error) {
+	return &metal.Size{ID: id}, nil, nil
+}
+func (everything) LookupImage(_ context.Context, id, feature string) (*metal.Image, []string, error) {
+	return &metal.Image{ID: id, Features: []string{feature}}, nil, nil
+}
+func (everything) LookupPartition(_ context.Context, id string) (*metal.Partition, []string, error) {
+	return &metal.Partition{ID: id}, nil, nil
+}
+func (everything) LookupNetwork(_ context.Context, id, project string) (*metal.Network, []string, error) {
+	return &metal.Network{ID: id, Project: project}, []string{id}, nil
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: memory.New()})
+	require.NoError(t, err)
+	w := &world{backend: backend, facts: facts{}}
+	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, everything{})
+	require.NoError(t, err)
+	return w
+}
+
+// discover makes a machine known that is allocated in the project.
+func (w *world) discover(id string) {
+	w.facts[id] = &metal.Machine{
+		ID: id, Partition: "fra-01", Rack: "rack-1", Size: "v1-small-x86", Liveliness: "Alive",
+		Allocation: &metal.Allocation{
+			UUID: "a", Project: project, Role: metal.RoleMachine, Image: "ubuntu-24.04.1", Created: time.Now().Add(-time.Hour),
+			Networks: []metal.MachineNetwork{{NetworkID: "n", Private: true, IPs: []string{"10.0.0.1"}}},
+		},
+		Events: []metal.Event{{Event: "Phoned Home", Time: time.Now()}},
+	}
+	w.backend.MetalChanged([]metal.Ref{{Kind: metal.KindMachine, ID: id}})
+}
+
+func in(namespace string) context.Context {
+	return request.WithNamespace(context.Background(), namespace)
+}
+
+func newMachine(name string) *infrastructure.MetalStackMachine {
+	return &infrastructure.MetalStackMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "team-a"},
+		Spec:       infrastructure.MetalStackMachineSpec{Image: "ubuntu-24.04", MachineType: "v1-small-x86"},
+	}
+}
+
+func newCluster(name string) *infrastructure.MetalStackCluster {
+	return &infrastructure.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "team-a"},
+		Spec: infrastructure.MetalStackClusterSpec{
+			Partition: "fra-01", PublicNetworkID: "internet", ControlPlaneEndpoint: infrastructure.APIEndpoint{Port: 6443},
+		},
+	}
+}
+
+func create[T runtime.Object](t *testing.T, w *world, resource string, obj T) T {
+	t.Helper()
+	out, err := w.all[resource].main.Create(in("team-a"), obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.NoError(t, err)
+	return out.(T)
+}
+
+// update changes the object as a PUT does.
+func update[T runtime.Object](t *testing.T, storage rest.Updater, name string, change func(T)) (T, error) {
+	t.Helper()
+	info := rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
+		obj := old.DeepCopyObject().(T)
+		change(obj)
+		return obj, nil
+	})
+	out, _, err := storage.Update(in("team-a"), name, patchInfo{info}, rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
+	if err != nil {
+		return *new(T), err
+	}
+	return out.(T), nil
+}
+
+// patchInfo has no preconditions, like a patch.
+type patchInfo struct{ rest.UpdatedObjectInfo }
+
+func (patchInfo) Preconditions() *metav1.Preconditions { return nil }
+
+func names(t *testing.T, list runtime.Object, err error) []string {
+	t.Helper()
+	require.NoError(t, err)
+	found := []string{}
+	require.NoError(t, meta.EachListItem(list, func(o runtime.Object) error {
+		found = append(found, o.(metav1.Object).GetName())
+		return nil
+	}))
+	return found
+}
+
+func TestAPostedObjectKeepsItsFinalizersAndLosesItsStatus(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := newMachine("node-1")
+	provisioned := true
+	m.UID, m.Generation, m.ResourceVersion, m.Finalizers = "elsewhere", 7, "123", []string{"example.org/theirs"}
+	m.Status = infrastructure.MetalStackMachineStatus{
+		Ready: true, Initialization: infrastructure.Initialization{Provisioned: &provisioned},
+		Allocation: &infrastructure.MachineAllocation{MachineID: idleID, AllocationUUID: "stolen"},
+	}
+	out := create(t, w, machine.Resource, m)
+	assert.NotEqual(t, "elsewhere", string(out.UID))
+	assert.EqualValues(t, 1, out.Generation)
+	assert.Equal(t, []string{"example.org/theirs", infrastructure.MachineFinalizer}, out.Finalizers)
+	assert.Nil(t, out.Status.Allocation)
+	assert.Nil(t, out.Status.Initialization.Provisioned)
+	assert.False(t, out.Status.Ready)
+	assert.Equal(t, infrastructure.PhasePending, out.Status.Metal.Phase)
+	assert.True(t, out.Status.Metal.Managed)
+}
+
+func TestTheProjectIsTheNamespaces(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	assert.Equal(t, project, create(t, w, cluster.Resource, newCluster("c")).Spec.ProjectID)
+
+	other := newCluster("d")
+	other.Spec.ProjectID = "10000000-0000-4000-8000-00000000000b"
+	_, err := w.all[cluster.Resource].main.Create(in("team-a"), other, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	assert.ErrorContains(t, err, "spec.projectID")
+}
+
+func TestCreatingInAnUnboundNamespaceIsForbiddenWithWhatBindsIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := newMachine("node-1")
+	m.Namespace = "stray"
+	_, err := w.all[machine.Resource].main.Create(in("stray"), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	assert.ErrorContains(t, err, `the namespace "stray" is not bound to a metal-stack project: run bind stray`)
+}
+
+func TestAnUpdateLeavesStatusAndWhatTheServerFilledIn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	_, err := w.Machines().Update(context.Background(), "team-a", "node-1", func(m *infrastructure.MetalStackMachine) error {
+		m.Spec.ProviderID = "metal://fra-01/" + idleID
+		m.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}, MachineID: idleID}
+		return nil
+	})
+	require.NoError(t, err)
+	out, err := update(t, w.all[machine.Resource].main, "node-1", func(m *infrastructure.MetalStackMachine) {
+		m.Labels = map[string]string{"a": "b"}
+		m.Spec.ProviderID = ""
+		m.Status = infrastructure.MetalStackMachineStatus{Ready: true}
+	})
+	require.NoError(t, err)
+	assert.Equal(t, "metal://fra-01/"+idleID, out.Spec.ProviderID)
+	assert.Equal(t, idleID, out.Status.Allocation.MachineID)
+	assert.False(t, out.Status.Ready)
+	assert.EqualValues(t, 1, out.Generation, "the spec has not changed")
+}
+
+func TestStatusTakesConditionsAndProvisionedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	created := create(t, w, machine.Resource, newMachine("node-1"))
+	yes, no := true, false
+	status := w.all[machine.Resource].status
+	paused := metav1.Condition{Type: infrastructure.ConditionPaused, Status: "False", Reason: "NotPaused", LastTransitionTime: metav1.Now()}
+	out, err := update(t, status, "node-1", func(m *infrastructure.MetalStackMachine) {
+		m.Labels = map[string]string{"a": "b"}
+		m.Spec.Image = "other"
+		m.Status.Ready = true
+		m.Status.Addresses = []infrastructure.MachineAddress{{Type: infrastructure.MachineInternalIP, Address: "10.0.0.1"}}
+		m.Status.Metal.Managed = false
+		m.Status.Allocation = &infrastructure.MachineAllocation{MachineID: idleID}
+		m.Status.Initialization.Provisioned = &yes
+		m.Status.Conditions = []metav1.Condition{paused, {Type: infrastructure.ConditionReady, Status: "True", Reason: "Lie", LastTransitionTime: metav1.Now()}}
+	})
+	require.NoError(t, err)
+	assert.Empty(t, out.Labels)
+	assert.Equal(t, "ubuntu-24.04", out.Spec.Image)
+	assert.False(t, out.Status.Ready)
+	assert.Empty(t, out.Status.Addresses)
+	assert.True(t, out.Status.Metal.Managed)
+	assert.Nil(t, out.Status.Allocation)
+	assert.True(t, *out.Status.Initialization.Provisioned)
+	assert.NotNil(t, meta.FindStatusCondition(out.Status.Conditions, infrastructure.ConditionPaused))
+	assert.Equal(t, meta.FindStatusCondition(created.Status.Conditions, infrastructure.ConditionReady).Reason,
+		meta.FindStatusCondition(out.Status.Conditions, infrastructure.ConditionReady).Reason)
+
+	out, err = update(t, status, "node-1", func(m *infrastructure.MetalStackMachine) { m.Status.Initialization.Provisioned = &no })
+	require.NoError(t, err)
+	assert.True(t, *out.Status.Initialization.Provisioned, "it never goes back")
+}
+
+func TestDeleteMarksAndTheLastFinalizerDeletes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	main := w.all[machine.Resource].main
+	out, gone, err := main.Delete(in("team-a"), "node-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	require.NoError(t, err)
+	assert.False(t, gone)
+	assert.NotNil(t, out.(*infrastructure.MetalStackMachine).DeletionTimestamp)
+	_, err = update(t, main, "node-1", func(m *infrastructure.MetalStackMachine) { m.Finalizers = nil })
+	require.NoError(t, err)
+	_, err = main.Get(in("team-a"), "node-1", &metav1.GetOptions{})
+	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+func TestDiscoveredMetalIsSkippedByDeleteCollection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.discover(foundID)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	main := w.all[machine.Resource].main
+	list, err := main.List(in("team-a"), &metainternalversion.ListOptions{})
+	assert.ElementsMatch(t, []string{"node-1", foundID}, names(t, list, err))
+
+	list, err = main.DeleteCollection(in("team-a"), rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, &metainternalversion.ListOptions{})
+	assert.Equal(t, []string{"node-1"}, names(t, list, err))
+	_, _, err = main.Delete(in("team-a"), foundID, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	assert.True(t, apierrors.IsForbidden(err), "%v", err)
+	_, err = update(t, main, foundID, func(m *infrastructure.MetalStackMachine) { m.Labels = map[string]string{"a": "b"} })
+	assert.True(t, apierrors.IsForbidden(err), "%v", err)
+}
+
+func TestFieldSelectors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.discover(foundID)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	for selector, want := range map[string][]string{
+		"metadata.name=node-1":                         {"node-1"},
+		"status.metal.managed=false":                   {foundID},
+		"status.metal.managed=true":                    {"node-1"},
+		"status.metal.phase=Pending":                   {"node-1"},
+		"status.ready=true":                            {foundID},
+		"spec.providerID=metal://fra-01/" + foundID:    {foundID},
+		"metadata.namespace=team-a,status.ready=false": {"node-1"},
+	} {
+		parsed, err := fields.ParseSelector(selector)
+		require.NoError(t, err)
+		list, err := w.all[machine.Resource].main.List(in("team-a"), &metainternalversion.ListOptions{FieldSelector: parsed})
+		assert.Equal(t, want, names(t, list, err), selector)
+	}
+}
+
+func TestTheRecordsAreThoseThatHaveOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.discover(foundID)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	records, err := w.Machines().List(context.Background())
+	require.NoError(t, err)
+	require.Len(t, records, 1)
+	assert.Equal(t, "node-1", records[0].Name)
+	_, err = w.Clusters().Get(request.WithRequestInfo(in("team-a"), &request.RequestInfo{Resource: machine.Resource}), "team-a", "nobody")
+	assert.ErrorContains(t, err, cluster.Resource, "the error names the resource that was asked for")
+}
+
+func TestAMachineIDIsNamedByOneRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := newMachine("node-1")
+	m.Spec.ProviderID = "metalstack://" + idleID
+	create(t, w, machine.Resource, m)
+	m = newMachine("node-2")
+	m.Spec.ProviderID = "metal://fra-01/" + idleID
+	_, err := w.all[machine.Resource].main.Create(in("team-a"), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	assert.ErrorContains(t, err, "node-1")
+}
+
+func TestDryRunCreatesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	main := w.all[machine.Resource].main
+	_, err := main.Create(in("team-a"), newMachine("node-1"), rest.ValidateAllObjectFunc, &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	require.NoError(t, err)
+	_, err = main.Get(in("team-a"), "node-1", &metav1.GetOptions{})
+	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+func TestTheTable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.discover(foundID)
+	m := newMachine("node-1")
+	m.Labels = map[string]string{infrastructure.ClusterNameLabel: "cluster-1"}
+	create(t, w, machine.Resource, m)
+	main := w.all[machine.Resource].main
+	list, err := main.List(in("team-a"), &metainternalversion.ListOptions{})
+	require.NoError(t, err)
+	table, err := main.ConvertToTable(in("team-a"), list, nil)
+	require.NoError(t, err)
+	var narrow, wide []string
+	for _, c := range table.ColumnDefinitions {
+		if c.Priority == 0 {
+			narrow = append(narrow, c.Name)
+		} else {
+			wide = append(wide, c.Name)
+		}
+	}
+	assert.Equal(t, []string{"Name", "Cluster", "Ready", "Phase", "Liveliness", "Size", "Address", "Age"}, narrow)
+	assert.Equal(t, []string{"ProviderID", "Image", "Partition", "Rack", "Managed"}, wide)
+	require.Len(t, table.Rows, 2)
+	assert.Equal(t, []any{foundID, "<none>", "True", "Phoned Home", "Alive", "v1-small-x86", "10.0.0.1", "60m",
+		"metal://fra-01/" + foundID, "ubuntu-24.04.1", "fra-01", "rack-1", false}, table.Rows[0].Cells)
+	assert.Equal(t, []any{"node-1", "cluster-1", "False", "Pending", "<none>", "v1-small-x86", "<none>", "0s",
+		"<none>", "ubuntu-24.04", "<none>", "<none>", true}, table.Rows[1].Cells)
+	assert.Equal(t, list.(*infrastructure.MetalStackMachineList).ResourceVersion, table.ResourceVersion)
+}
