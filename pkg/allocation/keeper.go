@@ -1,15 +1,254 @@
 package allocation
 
-import "context"
+import (
+	"context"
+	"sync"
+	"time"
 
-// Keeper looks after records in the background.
-type Keeper struct{ p *Protocol }
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// Keeper looks after records in the background: it latches what never goes
+// back once it was true, takes up what a crash left open, and releases what
+// was allocated twice.
+type Keeper struct {
+	p     *Protocol
+	nudge chan struct{}
+	// limit is how many releases and clusters are taken up at a time.
+	limit chan struct{}
+	wg    sync.WaitGroup
+
+	// looks are when each open attempt, and each duplicate, is next looked at.
+	looks map[string]*schedule
+}
+
+// schedule is when something is looked at next.
+type schedule struct {
+	next  time.Time
+	pause time.Duration
+	seen  bool
+}
+
+const (
+	// keepInterval is the pause between two passes over the records, all of
+	// which are in memory.
+	keepInterval = 2 * time.Second
+	// resumeLimit keeps a restart from asking everything of the metal-api at once.
+	resumeLimit = 4
+)
 
 // NewKeeper returns a Keeper that does nothing until it runs.
-func NewKeeper(p *Protocol) *Keeper { return &Keeper{p: p} }
+func NewKeeper(p *Protocol) *Keeper {
+	return &Keeper{
+		p: p, nudge: make(chan struct{}, 1), limit: make(chan struct{}, resumeLimit), looks: map[string]*schedule{},
+	}
+}
 
 // Run keeps until ctx ends. Only the active server runs it.
-func (k *Keeper) Run(ctx context.Context) { <-ctx.Done() }
+func (k *Keeper) Run(ctx context.Context) {
+	defer k.wg.Wait()
+	for {
+		k.Pass(ctx)
+		timer := k.p.clock.NewTimer(keepInterval)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		case <-k.nudge:
+			timer.Stop()
+		}
+	}
+}
 
 // Nudge makes the Keeper look soon, e.g. because an object has changed.
-func (k *Keeper) Nudge() {}
+func (k *Keeper) Nudge() {
+	select {
+	case k.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// Pass looks at every record once. What takes long goes on in the background.
+func (k *Keeper) Pass(ctx context.Context) {
+	logger := klog.FromContext(ctx)
+	for _, s := range k.looks {
+		s.seen = false
+	}
+	for _, records := range []servers{k.p.machines, k.p.firewalls} {
+		all, err := records.list(ctx)
+		if err != nil {
+			logger.Error(err, "Cannot list records", "resource", records.resource().Resource)
+			continue
+		}
+		waiting := map[string]int{}
+		for _, s := range all {
+			waiting[k.p.waits(&s.allocation().AllocationState)]++
+			if err := k.server(ctx, records, s); err != nil {
+				logger.Info("Cannot look after a record", "resource", records.resource().Resource, "namespace", s.meta.Namespace, "name", s.meta.Name, "reason", err.Error())
+			}
+		}
+		setHeld(records.resource().Resource, waiting)
+	}
+	clusters, err := k.p.opts.Clusters.List(ctx)
+	if err != nil {
+		logger.Error(err, "Cannot list records", "resource", clusterResource.Resource)
+	}
+	waiting := map[string]int{}
+	for _, c := range clusters {
+		waiting[k.p.waits(&clusterAllocation(c).AllocationState)]++
+		if err := k.cluster(ctx, c); err != nil {
+			logger.Info("Cannot look after a record", "resource", clusterResource.Resource, "namespace", c.Namespace, "name", c.Name, "reason", err.Error())
+		}
+	}
+	setHeld(clusterResource.Resource, waiting)
+	for key, s := range k.looks {
+		if !s.seen {
+			delete(k.looks, key)
+		}
+	}
+}
+
+// waits says what a record waits for, if it does.
+func (p *Protocol) waits(a *infrastructure.AllocationState) string {
+	switch {
+	case a.Phase == infrastructure.AllocationAllocating, a.Phase == infrastructure.AllocationReleasing:
+		return string(a.Phase)
+	case a.Phase == "" && a.NotBefore != nil && a.NotBefore.After(p.clock.Now()):
+		return "Refused"
+	}
+	return ""
+}
+
+func (k *Keeper) server(ctx context.Context, records servers, s *server) error {
+	sub := subject{records.resource(), s.meta.Namespace, s.meta.Name}
+	if k.p.flights.under(sub) {
+		return nil
+	}
+	switch a := s.allocation(); a.Phase {
+	case infrastructure.AllocationAllocating:
+		if !k.due("open/"+string(s.meta.UID), k.p.timing.Look) {
+			return nil
+		}
+		_, err := fly(ctx, k.p, sub, verbKeep, func(ctx context.Context) (*server, error) {
+			return nil, k.p.resume(ctx, records, sub)
+		})
+		return err
+	case infrastructure.AllocationReleasing:
+		k.release(ctx, a.NotBefore, "release/"+string(s.meta.UID), func(ctx context.Context) error {
+			_, err := k.p.release(ctx, records, s.meta.Namespace, s.meta.Name, s.meta.UID)
+			return err
+		})
+		return nil
+	case infrastructure.AllocationAllocated:
+		if err := k.latchServer(ctx, records, s); err != nil {
+			return err
+		}
+	case infrastructure.AllocationReleased:
+	default:
+		return nil
+	}
+	return k.duplicates(ctx, records, s)
+}
+
+func (k *Keeper) cluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
+	sub := subject{clusterResource, c.Namespace, c.Name}
+	if k.p.flights.under(sub) {
+		return nil
+	}
+	switch a := clusterAllocation(c); a.Phase {
+	case infrastructure.AllocationAllocating:
+		// A cluster needs nothing that only a request brings, so that the
+		// attempt is simply finished.
+		k.release(ctx, a.NotBefore, "open/"+string(c.UID), func(ctx context.Context) error {
+			_, err := k.p.AllocateCluster(ctx, c.Namespace, c.Name, &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{UID: c.UID}})
+			return err
+		})
+	case infrastructure.AllocationReleasing:
+		k.release(ctx, a.NotBefore, "release/"+string(c.UID), func(ctx context.Context) error {
+			_, err := k.p.ReleaseCluster(ctx, c.Namespace, c.Name, c.UID)
+			return err
+		})
+	case infrastructure.AllocationAllocated:
+		return k.latchCluster(ctx, c)
+	}
+	return nil
+}
+
+// release takes an operation up in the background, unless it pauses or as many
+// as may be are under way.
+func (k *Keeper) release(ctx context.Context, notBefore *metav1.Time, key string, operation func(ctx context.Context) error) {
+	if notBefore != nil && notBefore.After(k.p.clock.Now()) {
+		return
+	}
+	if !k.due(key, k.p.timing.Look) {
+		return
+	}
+	select {
+	case k.limit <- struct{}{}:
+	default:
+		return
+	}
+	k.wg.Go(func() {
+		defer func() { <-k.limit }()
+		// Refusals are recorded, and logged, by the operation.
+		_ = operation(ctx)
+	})
+}
+
+// due tells whether something is to be looked at in this pass; the pause grows
+// from pass to pass, up to a minute.
+func (k *Keeper) due(key string, first time.Duration) bool {
+	now := k.p.clock.Now()
+	s, known := k.looks[key]
+	if !known {
+		s = &schedule{pause: first}
+		k.looks[key] = s
+	}
+	s.seen = true
+	if now.Before(s.next) {
+		return false
+	}
+	s.next = now.Add(s.pause)
+	s.pause = min(2*s.pause, time.Minute)
+	return true
+}
+
+// latchServer records that the metal was ready once, which never goes back.
+func (k *Keeper) latchServer(ctx context.Context, records servers, s *server) error {
+	if !s.status.Ready || provisioned(s.status.Initialization) {
+		return nil
+	}
+	_, err := records.update(ctx, s.meta.Namespace, s.meta.Name, func(now *server) error {
+		if err := sameObject(now.meta, s.meta.UID); err != nil {
+			return err
+		}
+		latch(&now.status.Initialization)
+		return nil
+	})
+	return err
+}
+
+func (k *Keeper) latchCluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
+	if !c.Status.Ready || provisioned(c.Status.Initialization) {
+		return nil
+	}
+	_, err := k.p.opts.Clusters.Update(ctx, c.Namespace, c.Name, func(now *infrastructure.MetalStackCluster) error {
+		if err := sameObject(&now.ObjectMeta, c.UID); err != nil {
+			return err
+		}
+		latch(&now.Status.Initialization)
+		return nil
+	})
+	return err
+}
+
+func provisioned(i infrastructure.Initialization) bool { return i.Provisioned != nil && *i.Provisioned }
+
+func latch(i *infrastructure.Initialization) {
+	yes := true
+	i.Provisioned = &yes
+}

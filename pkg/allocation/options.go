@@ -103,3 +103,24 @@ var DefaultTiming = Timing{
 	// The metal-api returns a freed machine's addresses within 0.4 s (541).
 	Settle: 2 * time.Second,
 }
+
+func (t Timing) withDefaults() Timing {
+	for _, f := range []struct{ set, def *time.Duration }{
+		{&t.Begin, &DefaultTiming.Begin},
+		{&t.Call, &DefaultTiming.Call},
+		{&t.Lost, &DefaultTiming.Lost},
+		{&t.Look, &DefaultTiming.Look},
+		{&t.Backoff, &DefaultTiming.Backoff},
+		{&t.MaxBackoff, &DefaultTiming.MaxBackoff},
+		{&t.Settle, &DefaultTiming.Settle},
+	} {
+		if *f.set == 0 {
+			*f.set = *f.def
+		}
+	}
+	return t
+}
+
+// open is for how long after it was recorded an attempt of another process may
+// be at work: until it calls, until its call ends, and what a lost call leaves.
+func (t Timing) open() time.Duration { return t.Begin + t.Call + t.Lost }

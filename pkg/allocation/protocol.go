@@ -3,49 +3,134 @@ package allocation
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// Protocol allocates and releases. It is safe for concurrent use.
+// Protocol allocates and releases. It is safe for concurrent use, and for use
+// beside another server's over the same records.
+//
+// Its errors are API statuses: 404 without the object; 403 in a namespace that
+// is not bound to a project, and for objects that have no record; 409 while
+// another operation on the object is under way, or while the object is not, or
+// no longer, in a state for it; 422 when the spec asks for what it may not have,
+// or the metal-api refuses, in its words; 429 during the pause after a refusal,
+// and when the metal-api is busy; 503 when the metal-api or the ledger cannot be
+// reached, or the server shuts down; 504 when the caller's context ends first:
+// the operation goes on. Where it is known, retryAfterSeconds says when to ask
+// again.
 type Protocol struct {
-	opts Options
+	opts      Options
+	timing    Timing
+	clock     clock.WithTicker
+	machines  servers
+	firewalls servers
+	flights   *flights
+	gates     *gates
+	named     *names
+	// hook is told each step that a crash could follow on; for tests.
+	hook func(step string)
 }
 
 // New returns a Protocol that does nothing until it is asked.
-func New(opts Options) *Protocol { return &Protocol{opts: opts} }
+func New(opts Options) *Protocol {
+	p := &Protocol{
+		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
+		machines: machineRecords(opts.Machines), firewalls: firewallRecords(opts.Firewalls),
+		flights: newFlights(), named: newNames(),
+	}
+	if p.clock == nil {
+		p.clock = clock.RealClock{}
+	}
+	p.gates = newGates(p.clock)
+	return p
+}
 
-// AllocateMachine turns a MetalStackMachine into a server.
+func (p *Protocol) at(step string) {
+	if p.hook != nil {
+		p.hook(step)
+	}
+}
+
+// AllocateMachine turns a MetalStackMachine into a server, as body asks for
+// it. Called again, it answers the same.
 func (p *Protocol) AllocateMachine(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackMachine, error) {
-	return nil, nil
+	s, err := p.allocate(ctx, p.machines, namespace, name, body)
+	return objectOf[*infrastructure.MetalStackMachine](s), err
 }
 
 // AllocateFirewall turns a MetalStackFirewall into a server.
 func (p *Protocol) AllocateFirewall(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackFirewall, error) {
-	return nil, nil
+	s, err := p.allocate(ctx, p.firewalls, namespace, name, body)
+	return objectOf[*infrastructure.MetalStackFirewall](s), err
 }
 
-// AllocateCluster allocates a MetalStackCluster's private network and address.
+// AllocateCluster allocates a MetalStackCluster's private network and control
+// plane address, or adopts those that its spec names.
 func (p *Protocol) AllocateCluster(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackCluster, error) {
-	return nil, nil
+	s := subject{clusterResource, namespace, name}
+	return fly(ctx, p, s, verbAllocate, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+		return p.allocateCluster(ctx, s, uidOf(body))
+	})
 }
 
-// ReleaseMachine gives a MetalStackMachine's server back.
+// ReleaseMachine gives a MetalStackMachine's server back. uid is the object's,
+// or empty for whichever object has the name. Called again, it answers the same.
 func (p *Protocol) ReleaseMachine(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackMachine, error) {
-	return nil, nil
+	s, err := p.release(ctx, p.machines, namespace, name, uid)
+	return objectOf[*infrastructure.MetalStackMachine](s), err
 }
 
 // ReleaseFirewall gives a MetalStackFirewall's server back.
 func (p *Protocol) ReleaseFirewall(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackFirewall, error) {
-	return nil, nil
+	s, err := p.release(ctx, p.firewalls, namespace, name, uid)
+	return objectOf[*infrastructure.MetalStackFirewall](s), err
 }
 
-// ReleaseCluster gives a MetalStackCluster's network and address back.
+// ReleaseCluster gives a MetalStackCluster's network and address back, unless
+// they were adopted.
 func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackCluster, error) {
-	return nil, nil
+	s := subject{clusterResource, namespace, name}
+	return fly(ctx, p, s, verbRelease, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+		return p.releaseCluster(ctx, s, uid)
+	})
 }
 
-// Shutdown begins no work any more, and waits until calls that are under way
-// have ended, or ctx has.
-func (p *Protocol) Shutdown(ctx context.Context) error { return nil }
+func (p *Protocol) allocate(ctx context.Context, k servers, namespace, name string, body *infrastructure.Allocation) (*server, error) {
+	s := subject{k.resource(), namespace, name}
+	return fly(ctx, p, s, verbAllocate, func(ctx context.Context) (*server, error) {
+		return p.allocateServer(ctx, k, s, body)
+	})
+}
+
+func (p *Protocol) release(ctx context.Context, k servers, namespace, name string, uid types.UID) (*server, error) {
+	s := subject{k.resource(), namespace, name}
+	return fly(ctx, p, s, verbRelease, func(ctx context.Context) (*server, error) {
+		return p.releaseServer(ctx, k, s, uid)
+	})
+}
+
+// The verbs, as logs, metrics and answers name them.
+const (
+	verbAllocate = "allocation"
+	verbRelease  = "release"
+	verbKeep     = "look after a crash"
+)
+
+func objectOf[T runtime.Object](s *server) T {
+	var none T
+	if s == nil {
+		return none
+	}
+	return s.object.(T)
+}
+
+func uidOf(body *infrastructure.Allocation) types.UID {
+	if body == nil {
+		return ""
+	}
+	return body.UID
+}

@@ -1,0 +1,100 @@
+package allocation
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// address allocates the control plane address, or adopts the one that is named.
+func (w *clusterWork) address(ctx context.Context, openUntil time.Time) error {
+	if host := w.spec.ControlPlaneEndpoint.Host; host != "" {
+		return w.adoptAddress(ctx, host)
+	}
+	if w.spec.PublicNetworkID == "" {
+		return unusable("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
+	}
+	if _, err := w.usableNetwork(ctx, w.spec.PublicNetworkID, w.project); err != nil {
+		return err
+	}
+	ip, err := obtain(ctx, w.Protocol, allocating[*metal.IP]{
+		what: "address", openUntil: openUntil, begin: w.begin, uncertain: w.uncertain, find: w.findAddress,
+		call: func(ctx context.Context) (*metal.IP, error) {
+			return w.opts.Metal.AllocateIP(ctx, metal.IPRequest{
+				Project: w.project, Network: w.spec.PublicNetworkID, Type: metal.TypeStatic, Name: w.subject.name,
+				Description: "control plane of MetalStackCluster " + w.subject.namespace + "/" + w.subject.name,
+				Tags:        w.tags(w.id),
+			})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	w.opts.Observer.LearnIP(ip)
+	return w.recordAddress(ctx, ip.Address, false)
+}
+
+func (w *clusterWork) recordAddress(ctx context.Context, address string, adopted bool) error {
+	_, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+		if a.IPAddress != "" && a.IPAddress != address {
+			return refuse(http.StatusConflict, "another operation was faster")
+		}
+		a.IPAddress, a.IPAdopted = address, adopted
+		noneOpen(&a.AllocationState)
+		if c.Spec.ControlPlaneEndpoint.Host == "" {
+			c.Spec.ControlPlaneEndpoint.Host = address
+		}
+		return nil
+	})
+	w.at("address/recorded")
+	return err
+}
+
+func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) {
+	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{
+		Project: w.project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(string(w.id.uid)))},
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	for _, ip := range found {
+		if ip.Project == w.project && ip.UID() == LabelValue(string(w.id.uid)) {
+			return ip, true, nil
+		}
+	}
+	return nil, false, nil
+}
+
+// adoptAddress takes the address that the spec names, if the project has it.
+// Any other host is an endpoint that somebody else looks after: another
+// project's address is no different from a name in the DNS.
+func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return nil
+	}
+	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: w.project})
+	if err != nil {
+		return refusalOf(err)
+	}
+	for _, ip := range found {
+		if ip.Address != address.String() || ip.Project != w.project {
+			continue
+		}
+		if holder, err := w.otherCluster(ctx, func(a *infrastructure.ClusterAllocation) bool { return a.IPAddress == ip.Address }); err != nil {
+			return err
+		} else if holder {
+			return unusable("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", host)
+		}
+		if err := w.begin(ctx); err != nil {
+			return err
+		}
+		w.opts.Observer.LearnIP(ip)
+		return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package allocation
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// errInterrupted: the server shuts down; the record says what is open.
+var errInterrupted = errors.New("the server is shutting down; what is under way is resumed from the record")
+
+// refusal is a definite no: nothing was allocated or released. It becomes the
+// condition Allocated and the answer of the call.
+type refusal struct {
+	// code is the HTTP status of the answer.
+	code int
+	// words are the metal-api's, or our own.
+	words string
+	// reason is that of the condition; empty: what the code stands for.
+	reason string
+	// after is the least pause before the next attempt; 0: the usual back-off.
+	after time.Duration
+}
+
+func (r *refusal) Error() string { return r.words }
+
+func refuse(code int, format string, args ...any) *refusal {
+	return &refusal{code: code, words: fmt.Sprintf(format, args...)}
+}
+
+// unreachable is the pause after the metal-api could not be asked.
+const unreachable = 5 * time.Second
+
+// unusable refuses what the spec asks for.
+func unusable(format string, args ...any) *refusal {
+	return refuse(http.StatusUnprocessableEntity, format, args...)
+}
+
+// refusalOf returns what a call's error that is not uncertain means.
+func refusalOf(err error) *refusal {
+	var e *metal.Error
+	if !errors.As(err, &e) {
+		return &refusal{code: http.StatusServiceUnavailable, words: "the metal-api cannot be asked: " + capped(err.Error()), after: unreachable}
+	}
+	words := capped(e.Message)
+	switch e.Kind {
+	case metal.Busy:
+		return refuse(http.StatusTooManyRequests, "the metal-api is busy: %s", words)
+	case metal.Unavailable:
+		return &refusal{code: http.StatusServiceUnavailable, words: "the metal-api cannot be reached: " + words, after: unreachable}
+	case metal.Conflict:
+		return refuse(http.StatusConflict, "the metal-api says: %s", words)
+	default:
+		return refuse(http.StatusUnprocessableEntity, "the metal-api says: %s", words)
+	}
+}
+
+// maxWords is the length of an answer that is passed on: a condition's message
+// is for people.
+const maxWords = 1024
+
+func capped(words string) string {
+	words = strings.ToValidUTF8(strings.TrimSpace(words), "")
+	if len(words) > maxWords {
+		words = strings.ToValidUTF8(words[:maxWords], "") + " …"
+	}
+	return words
+}
+
+// scrubbed returns err without what the metal-api may have quoted of the user
+// data.
+func scrubbed(err error, userData []byte) error {
+	if err == nil || len(userData) == 0 {
+		return err
+	}
+	var e *metal.Error
+	if !errors.As(err, &e) || !quotes(e.Message, userData) {
+		return err
+	}
+	return &metal.Error{Kind: e.Kind, Op: e.Op, Status: e.Status, Message: "the answer quotes the user data and is withheld"}
+}
+
+// quotes tells whether words hold a piece of the user data.
+func quotes(words string, userData []byte) bool {
+	const piece = 12
+	if encoded := base64.StdEncoding.EncodeToString(userData); strings.Contains(words, encoded[:min(len(encoded), 2*piece)]) {
+		return true
+	}
+	for line := range bytes.Lines(userData) {
+		line = bytes.TrimSpace(line)
+		if len(line) >= piece && strings.Contains(words, string(line[:piece])) {
+			return true
+		}
+	}
+	return len(userData) < piece && strings.Contains(words, string(userData))
+}
+
+// status makes an answer of a refusal.
+func (s subject) status(r *refusal) *apierrors.StatusError {
+	reason := map[int]metav1.StatusReason{
+		http.StatusConflict:            metav1.StatusReasonConflict,
+		http.StatusForbidden:           metav1.StatusReasonForbidden,
+		http.StatusUnprocessableEntity: metav1.StatusReasonInvalid,
+		http.StatusTooManyRequests:     metav1.StatusReasonTooManyRequests,
+		http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
+		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
+	}[r.code]
+	details := &metav1.StatusDetails{Group: s.resource.Group, Kind: s.resource.Resource, Name: s.name}
+	if r.after > 0 {
+		details.RetryAfterSeconds = int32(min((r.after+time.Second-1)/time.Second, 3600))
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: int32(r.code), Reason: reason, Details: details,
+		Message: fmt.Sprintf("%s %q: %s", s.resource.String(), s.name, r.words),
+	}}
+}
+
+// answer makes an answer of what ended an operation.
+func (s subject) answer(err error) error {
+	var r *refusal
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &r):
+		return s.status(r)
+	case errors.As(err, &status):
+		return err
+	case errors.Is(err, errInterrupted):
+		return s.status(&refusal{code: http.StatusServiceUnavailable, words: err.Error(), after: time.Second})
+	default:
+		return apierrors.NewInternalError(fmt.Errorf("%s: %w", s, err))
+	}
+}

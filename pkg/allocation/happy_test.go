@@ -1,0 +1,78 @@
+package allocation
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func TestFromClaimToMetalToNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+
+	c := w.allocatedCluster("cluster")
+	require.Equal(t, infrastructure.AllocationAllocated, c.Status.Allocation.Phase)
+	require.NotEmpty(t, c.Status.Allocation.NetworkID)
+	assert.Equal(t, c.Status.Allocation.NetworkID, c.Spec.PrivateNetworkID)
+	assert.Equal(t, c.Status.Allocation.IPAddress, c.Spec.ControlPlaneEndpoint.Host)
+	assert.True(t, c.Status.Ready)
+
+	claim := w.machine("node")
+	m, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	a := m.Status.Allocation
+	require.Equal(t, infrastructure.AllocationAllocated, a.Phase)
+	assert.Equal(t, "metal://"+simulator.DefaultPartition+"/"+a.MachineID, m.Spec.ProviderID)
+	assert.Equal(t, "cluster", a.ClusterName)
+	assert.EqualValues(t, 1, a.Attempt)
+	held := w.holding(claim.UID)
+	require.Len(t, held, 1)
+	assert.Equal(t, a.MachineID, held[0].ID)
+	assert.Equal(t, a.AllocationUUID, held[0].AllocationUUID)
+	assert.Equal(t, "node", held[0].Hostname)
+	assert.Contains(t, held[0].Networks, c.Status.Allocation.NetworkID)
+	for _, tag := range []string{
+		metal.Tag(metal.TagNamespace, teamA), metal.Tag(metal.TagName, "node"),
+		metal.Tag(metal.TagManagementCluster, here), metal.Tag(metal.TagCluster, string(c.UID)),
+	} {
+		assert.Contains(t, held[0].Tags, tag)
+	}
+	assert.Equal(t, "I2Nsb3VkLWNvbmZpZwojIHRoZS1zZWNyZXQtam9pbi10b2tlbi1vZi1hLW5vZGUK", held[0].UserData)
+
+	again, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	assert.Equal(t, m, again)
+	assert.Equal(t, 1, w.sim.Books().Allocations(uidTag(claim.UID)))
+
+	f := w.firewall("firewall")
+	w.whilePassing(func() { f, err = w.p.AllocateFirewall(w.context(), teamA, "firewall", body("cluster")) })
+	require.NoError(t, err)
+	assert.Equal(t, metal.RoleFirewall, w.holding(f.UID)[0].Role)
+	assert.Subset(t, w.holding(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
+
+	w.whilePassing(func() { _, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+	require.ErrorContains(t, err, "2 of its machines and firewalls hold metal")
+
+	m, err = w.release(w.p, "node")
+	require.NoError(t, err)
+	assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
+	assert.Equal(t, infrastructure.PhaseReleased, m.Status.Metal.Phase)
+	w.whilePassing(func() { _, err = w.p.ReleaseFirewall(w.context(), teamA, "firewall", f.UID) })
+	require.NoError(t, err)
+	w.whilePassing(func() { c, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+	require.NoError(t, err)
+	assert.Equal(t, infrastructure.AllocationReleased, c.Status.Allocation.Phase)
+	_, err = w.release(w.p, "node")
+	require.NoError(t, err)
+
+	w.nothingLeft()
+	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
+	w.noSecrets()
+	_, err = w.allocate(w.p, "node", "cluster")
+	require.ErrorContains(t, err, "allocated once")
+}

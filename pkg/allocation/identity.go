@@ -1,0 +1,93 @@
+package allocation
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// identity is what metal carries of the object that it was allocated for.
+type identity struct {
+	uid             types.UID
+	namespace, name string
+	// cluster is the identity of the MetalStackCluster, if there is one.
+	cluster types.UID
+}
+
+// labels returns the identity as labels of a network.
+func (p *Protocol) labels(id identity) map[string]string {
+	labels := map[string]string{
+		metal.TagUID:               LabelValue(string(id.uid)),
+		metal.TagNamespace:         LabelValue(id.namespace),
+		metal.TagName:              LabelValue(id.name),
+		metal.TagManagementCluster: LabelValue(p.opts.ManagementCluster),
+	}
+	if id.cluster != "" {
+		labels[metal.TagCluster] = LabelValue(string(id.cluster))
+	}
+	return labels
+}
+
+// tags returns the identity as tags of a machine or an address.
+func (p *Protocol) tags(id identity) []string {
+	labels := p.labels(id)
+	tags := make([]string, 0, len(labels))
+	for _, key := range []string{metal.TagUID, metal.TagNamespace, metal.TagName, metal.TagManagementCluster, metal.TagCluster} {
+		if value, ok := labels[key]; ok {
+			tags = append(tags, metal.Tag(key, value))
+		}
+	}
+	return tags
+}
+
+// reserved tells whether a tag is one that only the server writes: who could
+// write it could make one object's metal pass for another's.
+func reserved(tag string) bool {
+	key, _, _ := strings.Cut(tag, "=")
+	return strings.HasPrefix(key, "infrastructure.cluster.x-k8s.io/") || key == metal.TagCluster || key == metal.TagMachine
+}
+
+// hashLength is the number of characters of a hash that stands for what was
+// cut off a name: 40 bits.
+const hashLength = 10
+
+var notInLabels = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
+
+// LabelValue returns s if it is a valid value of a Kubernetes label. Otherwise
+// it returns what is left of s without the characters that are not allowed,
+// cut to 52 characters, a dash and the first ten hexadecimal digits of the
+// SHA-256 of s. metal-ccm copies tags to the labels of Nodes, where one invalid
+// value would spoil all of them.
+func LabelValue(s string) string {
+	if len(validation.IsValidLabelValue(s)) == 0 {
+		return s
+	}
+	return hashed(notInLabels.ReplaceAllString(s, "-"), s)
+}
+
+// Hostname returns name if it is a valid host name. Otherwise dots become
+// dashes; a name of more than 63 characters is cut and hashed as by LabelValue.
+func Hostname(name string) string {
+	if len(validation.IsDNS1123Label(name)) == 0 {
+		return name
+	}
+	dashed := strings.ReplaceAll(strings.ToLower(name), ".", "-")
+	return hashed(notInLabels.ReplaceAllString(dashed, "-"), name)
+}
+
+func hashed(readable, full string) string {
+	sum := sha256.Sum256([]byte(full))
+	hash := hex.EncodeToString(sum[:])[:hashLength]
+	readable = readable[:min(len(readable), validation.LabelValueMaxLength-hashLength-1)]
+	readable = strings.Trim(readable, "-_.")
+	if readable == "" {
+		return hash
+	}
+	return readable + "-" + hash
+}

@@ -1,0 +1,80 @@
+package allocation
+
+import (
+	"errors"
+	"strconv"
+	"sync"
+
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/utils/clock"
+)
+
+var (
+	inFlight = metrics.NewGaugeVec(&metrics.GaugeOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "in_flight",
+		Help:           "Operations under way, by resource and verb.",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"resource", "verb"})
+	outcomes = metrics.NewCounterVec(&metrics.CounterOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "operations_total",
+		Help:           "Operations that ended, by resource, verb and outcome: done, interrupted, error, or the HTTP status of the refusal.",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"resource", "verb", "outcome"})
+	durations = metrics.NewHistogramVec(&metrics.HistogramOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "duration_seconds",
+		Help:           "How long operations took, looks for lost answers included, by resource and verb.",
+		Buckets:        []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600},
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"resource", "verb"})
+	duplicates = metrics.NewCounterVec(&metrics.CounterOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "duplicates_total",
+		Help:           "Machines that carried the identity of an object whose record names another, by what became of them: released or held.",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"outcome"})
+	held = metrics.NewGaugeVec(&metrics.GaugeOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "held",
+		Help:           "Records that wait: allocating, releasing, or pausing after a refusal, by resource and why.",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"resource", "phase"})
+
+	registerOnce sync.Once
+)
+
+// RegisterMetrics adds this package's metrics to those that the server shows.
+func RegisterMetrics() {
+	registerOnce.Do(func() {
+		legacyregistry.MustRegister(inFlight, outcomes, durations, duplicates, held)
+	})
+}
+
+// observeFlight counts an operation that begins; what it returns counts its end.
+func observeFlight(s subject, verb string, clock clock.PassiveClock) func(error) {
+	began := clock.Now()
+	inFlight.WithLabelValues(s.resource.Resource, verb).Inc()
+	return func(err error) {
+		inFlight.WithLabelValues(s.resource.Resource, verb).Dec()
+		outcomes.WithLabelValues(s.resource.Resource, verb, outcomeOf(err)).Inc()
+		durations.WithLabelValues(s.resource.Resource, verb).Observe(clock.Since(began).Seconds())
+	}
+}
+
+func outcomeOf(err error) string {
+	var r *refusal
+	switch {
+	case err == nil:
+		return "done"
+	case errors.Is(err, errInterrupted):
+		return "interrupted"
+	case errors.As(err, &r):
+		return strconv.Itoa(r.code)
+	}
+	return "error"
+}
+
+// setHeld shows how many records wait, by what for.
+func setHeld(resource string, waiting map[string]int) {
+	for _, phase := range []string{"Allocating", "Releasing", "Refused"} {
+		held.WithLabelValues(resource, phase).Set(float64(waiting[phase]))
+	}
+}

@@ -1,0 +1,182 @@
+package allocation
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// plan is what is asked of the metal-api for a server.
+type plan struct {
+	project, partition string
+	clusterName        string
+	clusterUID         types.UID
+	networks           []string
+	// machineID is set if the spec names a machine.
+	machineID string
+}
+
+// project returns the project that a namespace is bound to.
+func (p *Protocol) project(namespace string) (string, error) {
+	project, bound := p.opts.Bindings.Project(namespace)
+	if !bound {
+		return "", refuse(http.StatusForbidden, "the namespace %q is not bound to a project", namespace)
+	}
+	return project, nil
+}
+
+// plan finds project, partition and networks of a server, and checks that the
+// spec asks for nothing that it may not have. cluster may be empty.
+func (p *Protocol) plan(ctx context.Context, k servers, s *server, cluster string) (*plan, error) {
+	project, err := p.project(s.meta.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{project: project, partition: s.partition, clusterName: cluster}
+	named := s.networks
+	if cluster != "" {
+		c, err := p.clusterOf(ctx, s.meta.Namespace, cluster)
+		if err != nil {
+			return nil, err
+		}
+		if pl.partition == "" {
+			pl.partition = c.Spec.Partition
+		}
+		pl.clusterUID = c.Status.Allocation.UID
+		pl.networks = []string{c.Status.Allocation.NetworkID}
+		if k.role() == metal.RoleFirewall && c.Spec.PublicNetworkID != "" {
+			named = append([]string{c.Spec.PublicNetworkID}, named...)
+		}
+	}
+	if *s.providerID != "" {
+		id, err := providerid.Parse(*s.providerID)
+		if err != nil {
+			return nil, unusable("spec.providerID %v", err)
+		}
+		if id.Partition != "" && pl.partition != "" && id.Partition != pl.partition {
+			return nil, unusable("spec.providerID names the partition %q, but the partition asked for is %q", id.Partition, pl.partition)
+		}
+		pl.machineID = id.MachineID
+		if pl.partition == "" {
+			if pl.partition, err = p.partitionOf(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, tag := range s.tags {
+		if reserved(tag) {
+			return nil, unusable("spec.tags: %q is a tag that only the server writes", tag)
+		}
+	}
+	for _, id := range named {
+		if slices.Contains(pl.networks, id) {
+			continue
+		}
+		if _, err := p.usableNetwork(ctx, id, project); err != nil {
+			return nil, err
+		}
+		pl.networks = append(pl.networks, id)
+	}
+	return pl, nil
+}
+
+// partitionOf returns the partition of a machine that a spec names without it;
+// empty if there is no such machine.
+func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, error) {
+	if id.Partition != "" {
+		return id.Partition, nil
+	}
+	m, err := p.machine(ctx, id.MachineID)
+	switch {
+	case err != nil:
+		return "", refusalOf(err)
+	case m == nil:
+		return "", nil
+	}
+	return m.Partition, nil
+}
+
+// complete refuses a plan that lacks what an allocation needs, and an adoption
+// does not.
+func (pl *plan) complete() error {
+	switch {
+	case pl.partition == "":
+		return unusable("spec.partition is empty, and there is no cluster whose partition could be meant")
+	case len(pl.networks) == 0:
+		return unusable("spec.networks is empty, and there is no cluster whose private network could be meant")
+	}
+	return nil
+}
+
+// clusterOf returns a cluster that holds its network.
+func (p *Protocol) clusterOf(ctx context.Context, namespace, name string) (*infrastructure.MetalStackCluster, error) {
+	c, err := p.opts.Clusters.Get(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	a := c.Status.Allocation
+	if a == nil || a.Phase != infrastructure.AllocationAllocated || a.NetworkID == "" {
+		return nil, refuse(http.StatusConflict, "the cluster %q does not hold its network", name)
+	}
+	return c, nil
+}
+
+// usableNetwork returns a network that the project may use: its own, a shared
+// or a public one. Another project's is as unknown as one that is not there.
+func (p *Protocol) usableNetwork(ctx context.Context, id, project string) (*metal.Network, error) {
+	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
+	if err != nil {
+		return nil, refusalOf(err)
+	}
+	for _, n := range found {
+		usable := n.Project == project || n.Shared || n.Project == ""
+		if n.ID == id && usable && !n.PrivateSuper && !n.Underlay {
+			return n, nil
+		}
+	}
+	return nil, unusable("the network %q is not known in project %s", id, project)
+}
+
+// request is the plan as a request to the metal-api.
+func (p *Protocol) request(s *server, kind string, pl *plan, id identity, userData []byte) metal.MachineRequest {
+	r := metal.MachineRequest{
+		ID:          pl.machineID,
+		Project:     pl.project,
+		Partition:   pl.partition,
+		Size:        s.machineType,
+		Image:       s.image,
+		Name:        s.meta.Name,
+		Hostname:    Hostname(s.meta.Name),
+		Description: kind + " " + s.meta.Namespace + "/" + s.meta.Name,
+		SSHKeys:     s.sshKeys,
+		Tags:        append(p.tags(id), s.tags...),
+		Networks:    pl.networks,
+		UserData:    userData,
+	}
+	if pl.clusterUID != "" {
+		// Machines of one cluster are spread over racks.
+		r.PlacementTags = []string{metal.Tag(metal.TagCluster, LabelValue(string(pl.clusterUID)))}
+	}
+	return r
+}
+
+// rules are firewall rules in the metal-api's terms.
+func rules(r *infrastructure.FirewallRules) *metal.FirewallRules {
+	if r == nil {
+		return nil
+	}
+	out := &metal.FirewallRules{}
+	for _, e := range r.Egress {
+		out.Egress = append(out.Egress, metal.EgressRule{Protocol: e.Protocol, Ports: e.Ports, To: e.To, Comment: e.Comment})
+	}
+	for _, i := range r.Ingress {
+		out.Ingress = append(out.Ingress, metal.IngressRule{Protocol: i.Protocol, Ports: i.Ports, To: i.To, From: i.From, Comment: i.Comment})
+	}
+	return out
+}

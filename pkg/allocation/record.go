@@ -1,0 +1,185 @@
+package allocation
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// recordLimit is how long one write to the ledger may take.
+const recordLimit = 30 * time.Second
+
+// persist repeats a compare-and-swap of which it is not known whether it was
+// done, until it is. The swap must take a record that it changed before as it
+// is; so a swap that begins an attempt is not repeated: it could take another
+// server's attempt for its own. While the process shuts down it tries once.
+func (p *Protocol) persist(ctx context.Context, swap func(ctx context.Context) error) error {
+	for {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
+		err := swap(limited)
+		cancel()
+		if err == nil || definite(err) {
+			return err
+		}
+		klog.FromContext(ctx).Info("Cannot record: trying again", "reason", err.Error())
+		if p.pause(ctx, p.timing.Look) != nil {
+			return err
+		}
+	}
+}
+
+// once makes one compare-and-swap. If it is not known whether it was done, the
+// record is taken up later as after a crash.
+func (p *Protocol) once(ctx context.Context, swap func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
+	defer cancel()
+	if err := swap(limited); err != nil && !definite(err) {
+		return &refusal{code: http.StatusServiceUnavailable, words: "cannot record what is about to be done: " + capped(err.Error()), after: unreachable}
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// definite is true for errors that say that nothing was recorded, nor will be.
+func definite(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) ||
+		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+}
+
+// sameObject refuses to go on with an object that was deleted and made anew.
+func sameObject(m *metav1.ObjectMeta, uid types.UID) error {
+	if uid != "" && m.UID != uid {
+		return refuse(http.StatusConflict, "the object that was asked for had the uid %s, and was deleted; this one is another", uid)
+	}
+	return nil
+}
+
+// allocatable refuses states from which there is no way to an allocation.
+func allocatable(m *metav1.ObjectMeta, phase infrastructure.AllocationPhase) error {
+	switch {
+	case phase == infrastructure.AllocationReleasing, phase == infrastructure.AllocationReleased:
+		return refuse(http.StatusConflict, "its metal was released; an object is allocated once: delete it and create another")
+	case m.DeletionTimestamp != nil:
+		return refuse(http.StatusConflict, "it is being deleted")
+	}
+	return nil
+}
+
+// notBefore refuses an attempt during the pause after a refusal.
+func (p *Protocol) notBefore(a *infrastructure.AllocationState, conditions []metav1.Condition) error {
+	if a.NotBefore == nil {
+		return nil
+	}
+	wait := a.NotBefore.Sub(p.clock.Now())
+	if wait <= 0 {
+		return nil
+	}
+	r := refuse(http.StatusTooManyRequests, "it pauses after a refusal")
+	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status != metav1.ConditionTrue {
+		r.words += ": " + c.Message
+	}
+	r.after = wait
+	return r
+}
+
+// openUntil is when a call that the record tells of, and that this process did
+// not make, can no longer be at work; zero if the record says that none is open.
+func (p *Protocol) openUntil(a *infrastructure.AllocationState) time.Time {
+	if a.StartTime == nil || (a.Phase != infrastructure.AllocationAllocating && a.Phase != infrastructure.AllocationReleasing) {
+		return time.Time{}
+	}
+	began := p.clock.Now()
+	if a.StartTime.Time.Before(began) {
+		began = a.StartTime.Time
+	}
+	return began.Add(p.timing.open())
+}
+
+// now is the time as records keep it.
+func (p *Protocol) now() *metav1.Time {
+	t := metav1.NewTime(p.clock.Now().UTC().Truncate(time.Second))
+	return &t
+}
+
+// begin records that a call of an attempt is about to be made. Somebody else
+// who began another attempt since the last one that we saw has won.
+func (p *Protocol) begin(a *infrastructure.AllocationState, last int32) error {
+	if a.Attempt != last || (a.Phase != "" && a.Phase != infrastructure.AllocationAllocating) {
+		return refuse(http.StatusConflict, "another allocation is under way")
+	}
+	a.Phase, a.Attempt, a.StartTime, a.NotBefore = infrastructure.AllocationAllocating, last+1, p.now(), nil
+	return nil
+}
+
+// noneOpen records that the outcome of an attempt's call is known, so that
+// whoever comes after a crash need not wait for it.
+func noneOpen(a *infrastructure.AllocationState) {
+	if a.Phase == infrastructure.AllocationAllocating {
+		a.StartTime = nil
+	}
+}
+
+// beginFree records that a call that frees is about to be made. It is the
+// fence for whoever comes later: what is still there is freed by somebody else
+// only after StartTime and the time that a call may take. last is the StartTime
+// of the last release that we saw; nil if there was none, or none is open.
+func (p *Protocol) beginFree(a *infrastructure.AllocationState, last, start *metav1.Time) error {
+	if a.Phase == infrastructure.AllocationReleased ||
+		(a.Phase == infrastructure.AllocationReleasing && !a.StartTime.Equal(last)) {
+		return refuse(http.StatusConflict, "another release is under way, or was faster")
+	}
+	a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleasing, start, nil
+	return nil
+}
+
+// heldBack records that no call of a release is open, and when the next may be.
+func (p *Protocol) heldBack(a *infrastructure.AllocationState, r *refusal) {
+	if r.after == 0 {
+		r.after = p.timing.Backoff
+	}
+	notBefore := metav1.NewTime(p.now().Add(r.after))
+	a.StartTime, a.NotBefore = nil, &notBefore
+}
+
+// refused makes a claim of the record again. It keeps the number of attempts,
+// with which the pause before the next one grows.
+func (p *Protocol) refused(a *infrastructure.AllocationState, r *refusal) {
+	if r.after == 0 {
+		r.after = doubled(p.timing.Backoff, int(a.Attempt), p.timing.MaxBackoff)
+	}
+	notBefore := metav1.NewTime(p.now().Add(r.after))
+	a.Phase, a.StartTime, a.NotBefore = "", nil, &notBefore
+}
+
+// setAllocated sets the condition Allocated.
+func (p *Protocol) setAllocated(conditions *[]metav1.Condition, generation int64, status metav1.ConditionStatus, reason, message string) {
+	meta.SetStatusCondition(conditions, metav1.Condition{
+		Type: infrastructure.ConditionAllocated, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: generation, LastTransitionTime: *p.now(),
+	})
+}
+
+// reasonOf is the reason of Allocated for a refused allocation.
+func reasonOf(r *refusal) string {
+	switch {
+	case r.reason != "":
+		return r.reason
+	case r.code == http.StatusServiceUnavailable:
+		return reasonUnavailable
+	}
+	return infrastructure.ReasonAllocationRefused
+}
+
+// reasonUnavailable: the metal-api could not be asked, and nothing was changed.
+const reasonUnavailable = "MetalAPIUnavailable"

@@ -1,0 +1,165 @@
+package allocation
+
+import (
+	"context"
+	"net/http"
+	"regexp"
+	"slices"
+
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// beforeChoice are the refusals that come before a machine is chosen, or for
+// want of one (279, 306, 241).
+var beforeChoice = regexp.MustCompile(`no machine available|quota|already allocated`)
+
+// find looks for the machine that carries our identity.
+func (w *serverWork) find(ctx context.Context) (*metal.Machine, bool, error) {
+	project, err := w.project(w.subject.namespace)
+	if err != nil {
+		return nil, false, err
+	}
+	found, err := w.carriers(ctx, string(w.id.uid), project, w.k.role())
+	if err != nil || len(found) == 0 {
+		return nil, false, err
+	}
+	if len(found) > 1 {
+		klog.FromContext(ctx).Info("More than one machine carries the identity: taking the oldest, the Keeper releases the others", "machines", len(found))
+	}
+	return found[0], true, nil
+}
+
+// carriers returns the machines of a project that carry an identity, oldest
+// first. In another project anybody could have written the tag.
+func (p *Protocol) carriers(ctx context.Context, uid, project, role string) ([]*metal.Machine, error) {
+	found, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{
+		Project: project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(uid))},
+	})
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(m *metal.Machine) bool {
+		return m.AllocationUUID() == "" || m.Project() != project || m.Allocation.Role != role || m.UID() != LabelValue(uid)
+	})
+	slices.SortFunc(found, func(a, b *metal.Machine) int { return a.Allocation.Created.Compare(b.Allocation.Created) })
+	return found, nil
+}
+
+// machine looks at one machine, which is nil if the metal-api does not know it.
+// A get would answer NotFound for a machine without an event container (327).
+func (p *Protocol) machine(ctx context.Context, id string) (*metal.Machine, error) {
+	found, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{ID: id})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range found {
+		if m.ID == id {
+			return m, nil
+		}
+	}
+	return nil, nil
+}
+
+// check is the last look before the call. It is made after the attempt was
+// recorded, so that of two objects that want one machine, or of a machine and a
+// cluster that goes, at least one sees the other.
+func (w *serverWork) check(ctx context.Context) (*metal.Machine, bool, error) {
+	if w.plan.clusterName != "" {
+		if _, err := w.clusterOf(ctx, w.subject.namespace, w.plan.clusterName); err != nil {
+			return nil, false, err
+		}
+	}
+	id := w.plan.machineID
+	if id == "" {
+		return nil, false, nil
+	}
+	m, err := w.machine(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	// One answer for what is not there and what is somebody else's.
+	unknown := unusable("spec.providerID: no machine %s can be had in project %s", id, w.plan.project)
+	if m == nil || (m.Allocation != nil && m.Project() != w.plan.project) {
+		return nil, false, unknown
+	}
+	holder, err := w.holder(ctx, m)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case holder != nil && holder.namespace != w.subject.namespace:
+		return nil, false, unknown
+	case holder != nil:
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s belongs to %s", id, holder)
+	}
+	if m.Allocation != nil {
+		if m.Allocation.Role != w.k.role() {
+			return nil, false, unusable("spec.providerID: the machine %s is allocated as a %s", id, m.Allocation.Role)
+		}
+		w.adopted = true
+		return m, true, nil
+	}
+	s, err := w.k.get(ctx, w.subject.namespace, w.subject.name)
+	if err != nil {
+		return nil, false, err
+	}
+	switch {
+	case !m.Allocatable():
+		// The metal-api itself would hand it out ("Failures", by uuid).
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s is not to be had: its last event is %q, its liveliness %q, its state %q",
+			id, lastEvent(m), m.Liveliness, m.State)
+	case m.Size != s.machineType:
+		return nil, false, unusable("spec.providerID: the machine %s is of the size %q, not %q", id, m.Size, s.machineType)
+	case m.Partition != w.plan.partition:
+		return nil, false, unusable("spec.providerID: the machine %s is in the partition %q, not %q", id, m.Partition, w.plan.partition)
+	}
+	return nil, false, w.plan.complete()
+}
+
+func lastEvent(m *metal.Machine) string {
+	if len(m.Events) == 0 {
+		return ""
+	}
+	return m.Events[0].Event
+}
+
+// holder returns another object whose record names the machine, or whose
+// attempt is about to: whoever sees the other steps back.
+func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, error) {
+	for _, k := range []servers{w.machines, w.firewalls} {
+		all, err := k.list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range all {
+			other := subject{k.resource(), s.meta.Namespace, s.meta.Name}
+			if other != w.subject && claims(s, m) {
+				return &other, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// claims tells whether a record stands for the machine as it is now, or for an
+// attempt to get it.
+func claims(s *server, m *metal.Machine) bool {
+	a := s.allocation()
+	switch a.Phase {
+	case infrastructure.AllocationAllocated, infrastructure.AllocationReleasing:
+		if a.MachineID != "" {
+			return a.MachineID == m.ID && (m.Allocation == nil || a.AllocationUUID == m.AllocationUUID())
+		}
+	case infrastructure.AllocationAllocating:
+	default:
+		return false
+	}
+	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(a.UID)) {
+		return true
+	}
+	id, err := providerid.Parse(*s.providerID)
+	return err == nil && id.MachineID == m.ID
+}

@@ -1,0 +1,128 @@
+package allocation
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// The resources that hold metal.
+var (
+	machineResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackmachines").GroupResource()
+	firewallResource = infrastructure.SchemeGroupVersion.WithResource("metalstackfirewalls").GroupResource()
+	clusterResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackclusters").GroupResource()
+)
+
+// subject is an object whose metal is worked on.
+type subject struct {
+	resource        schema.GroupResource
+	namespace, name string
+}
+
+func (s subject) String() string { return s.resource.Resource + "/" + s.namespace + "/" + s.name }
+
+// server is what machines and firewalls have in common. Pointers point into
+// the object.
+type server struct {
+	object      runtime.Object
+	meta        *metav1.ObjectMeta
+	providerID  *string
+	image       string
+	machineType string
+	partition   string
+	sshKeys     []string
+	tags        []string
+	networks    []string
+	rules       *infrastructure.FirewallRules
+	status      *infrastructure.MetalStackMachineStatus
+}
+
+// allocation is never nil.
+func (s *server) allocation() *infrastructure.MachineAllocation {
+	if s.status.Allocation == nil {
+		return &infrastructure.MachineAllocation{}
+	}
+	return s.status.Allocation
+}
+
+func machineServer(m *infrastructure.MetalStackMachine) *server {
+	return &server{
+		object: m, meta: &m.ObjectMeta, providerID: &m.Spec.ProviderID,
+		image: m.Spec.Image, machineType: m.Spec.MachineType, partition: m.Spec.Partition,
+		sshKeys: m.Spec.SSHKeys, tags: m.Spec.Tags, networks: m.Spec.Networks,
+		status: &m.Status,
+	}
+}
+
+func firewallServer(f *infrastructure.MetalStackFirewall) *server {
+	return &server{
+		object: f, meta: &f.ObjectMeta, providerID: &f.Spec.ProviderID,
+		image: f.Spec.Image, machineType: f.Spec.MachineType, partition: f.Spec.Partition,
+		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks, rules: f.Spec.Rules,
+		status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
+	}
+}
+
+// servers are the records of machines or of firewalls.
+type servers interface {
+	resource() schema.GroupResource
+	kind() string
+	role() string
+	get(ctx context.Context, namespace, name string) (*server, error)
+	update(ctx context.Context, namespace, name string, change func(*server) error) (*server, error)
+	list(ctx context.Context) ([]*server, error)
+}
+
+// serverRecords makes servers of Records.
+type serverRecords[T runtime.Object] struct {
+	records  Records[T]
+	view     func(T) *server
+	of       schema.GroupResource
+	kindName string
+	roleName string
+}
+
+func machineRecords(r Records[*infrastructure.MetalStackMachine]) servers {
+	return serverRecords[*infrastructure.MetalStackMachine]{r, machineServer, machineResource, "MetalStackMachine", metal.RoleMachine}
+}
+
+func firewallRecords(r Records[*infrastructure.MetalStackFirewall]) servers {
+	return serverRecords[*infrastructure.MetalStackFirewall]{r, firewallServer, firewallResource, "MetalStackFirewall", metal.RoleFirewall}
+}
+
+func (r serverRecords[T]) resource() schema.GroupResource { return r.of }
+func (r serverRecords[T]) kind() string                   { return r.kindName }
+func (r serverRecords[T]) role() string                   { return r.roleName }
+
+func (r serverRecords[T]) get(ctx context.Context, namespace, name string) (*server, error) {
+	obj, err := r.records.Get(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return r.view(obj), nil
+}
+
+func (r serverRecords[T]) update(ctx context.Context, namespace, name string, change func(*server) error) (*server, error) {
+	obj, err := r.records.Update(ctx, namespace, name, func(obj T) error { return change(r.view(obj)) })
+	if err != nil {
+		return nil, err
+	}
+	return r.view(obj), nil
+}
+
+func (r serverRecords[T]) list(ctx context.Context) ([]*server, error) {
+	objs, err := r.records.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*server, 0, len(objs))
+	for _, obj := range objs {
+		all = append(all, r.view(obj))
+	}
+	return all, nil
+}

@@ -1,0 +1,366 @@
+package allocation
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+const (
+	teamA = "team-a"
+	teamB = "team-b"
+	// here is the management cluster.
+	here = "0a000000-0000-4000-8000-00000000c1de"
+)
+
+// world is a metal-api, a ledger, and servers that come and go over them.
+type world struct {
+	t         testing.TB
+	sim       *simulator.Simulator
+	srv       *simtest.Server
+	clock     *clocktesting.FakeClock
+	client    *metal.Client
+	seen      *sightings
+	machines  *memRecords[*infrastructure.MetalStackMachine]
+	firewalls *memRecords[*infrastructure.MetalStackFirewall]
+	clusters  *memRecords[*infrastructure.MetalStackCluster]
+	bindings  *tenancy.Static
+	logs      *logBuffer
+	p         *Protocol
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	clock := clocktesting.NewFakeClock(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
+	srv := simtest.Start(t, simulator.Config{Clock: clock, Seed: 7})
+	bindings, err := tenancy.NewStatic([]string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB})
+	require.NoError(t, err)
+	w := &world{t: t, sim: srv.Sim, srv: srv, clock: clock, bindings: bindings, logs: &logBuffer{}}
+	w.client, err = metal.NewClient(metal.Options{URL: srv.URL, HMAC: srv.Key("Metal-Edit"), AuthType: metal.AuthEdit})
+	require.NoError(t, err)
+	w.seen = &sightings{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
+	source := projection.Source{Facts: w.seen, Bindings: bindings, Clock: clock}
+	w.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.Machines(source))
+	w.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.Firewalls(source))
+	w.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.Clusters(source))
+	w.p = w.server()
+	return w
+}
+
+// server is another server over the same ledger and metal-api.
+func (w *world) server() *Protocol {
+	p := New(Options{
+		Machines: w.machines, Firewalls: w.firewalls, Clusters: w.clusters,
+		Metal: w.client, Observer: w.seen, Bindings: w.bindings, ManagementCluster: here, Clock: w.clock,
+	})
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := p.Shutdown(ctx); err != nil {
+			w.t.Errorf("shutdown: %v", err)
+		}
+	})
+	return p
+}
+
+func (w *world) context() context.Context {
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w.logs), textlogger.Verbosity(9)))
+	return klog.NewContext(context.Background(), logger)
+}
+
+// whilePassing runs something and lets time pass whenever somebody waits for it.
+func (w *world) whilePassing(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		if w.clock.HasWaiters() {
+			w.pass(500 * time.Millisecond)
+		}
+		runtime.Gosched()
+		time.Sleep(20 * time.Microsecond)
+	}
+}
+
+// pass lets time pass, in which all machines give signs of life.
+func (w *world) pass(d time.Duration) {
+	const breath = time.Minute
+	for ; d > breath; d -= breath {
+		w.clock.Step(breath)
+		w.breathe()
+	}
+	before := w.clock.Now()
+	w.clock.Step(d)
+	if before.Truncate(breath) != w.clock.Now().Truncate(breath) {
+		w.breathe()
+	}
+}
+
+func (w *world) breathe() {
+	for _, m := range w.sim.Books().Machines {
+		_ = w.sim.SendEvent(m.ID, "Alive", "")
+	}
+}
+
+var errKilled = errors.New("killed")
+
+// crashAt makes a server die at the nth time that it comes to a step.
+func (w *world) crashAt(p *Protocol, step string, nth int) (reached func() bool) {
+	var mu sync.Mutex
+	times := 0
+	p.hook = func(s string) {
+		mu.Lock()
+		if s == step {
+			times++
+		}
+		dead := times >= nth
+		mu.Unlock()
+		if dead {
+			// Dead for everybody: no step of any of its goroutines is taken.
+			runtime.Goexit()
+		}
+	}
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return times >= nth
+	}
+}
+
+func (w *world) cluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
+	c := &infrastructure.MetalStackCluster{
+		ObjectMeta: w.meta(teamA, name),
+		Spec: infrastructure.MetalStackClusterSpec{
+			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork,
+			ControlPlaneEndpoint: infrastructure.APIEndpoint{Port: 6443},
+		},
+	}
+	for _, s := range spec {
+		s(c)
+	}
+	return w.clusters.put(w.t, c)
+}
+
+func (w *world) machine(name string, spec ...func(*infrastructure.MetalStackMachine)) *infrastructure.MetalStackMachine {
+	m := &infrastructure.MetalStackMachine{
+		ObjectMeta: w.meta(teamA, name),
+		Spec: infrastructure.MetalStackMachineSpec{
+			Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
+		},
+	}
+	for _, s := range spec {
+		s(m)
+	}
+	return w.machines.put(w.t, m)
+}
+
+func (w *world) firewall(name string) *infrastructure.MetalStackFirewall {
+	return w.firewalls.put(w.t, &infrastructure.MetalStackFirewall{
+		ObjectMeta: w.meta(teamA, name),
+		Spec: infrastructure.MetalStackFirewallSpec{
+			Image: simulator.FirewallImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
+			Rules: &infrastructure.FirewallRules{Egress: []infrastructure.FirewallEgressRule{
+				{Protocol: "TCP", Ports: []int32{443}, To: []string{"0.0.0.0/0"}, Comment: "https"},
+			}},
+		},
+	})
+}
+
+func (w *world) meta(namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: namespace, Name: name, UID: types.UID(uuid.NewString()), Generation: 1,
+		CreationTimestamp: metav1.NewTime(w.clock.Now().Truncate(time.Second)),
+	}
+}
+
+const userData = "#cloud-config\n# the-secret-join-token-of-a-node\n"
+
+func body(cluster string) *infrastructure.Allocation {
+	b := &infrastructure.Allocation{UserData: []byte(userData)}
+	if cluster != "" {
+		b.ClusterRef = &infrastructure.LocalReference{Name: cluster}
+	}
+	return b
+}
+
+// allocatedCluster is a cluster with network and address.
+func (w *world) allocatedCluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
+	w.t.Helper()
+	w.cluster(name, spec...)
+	var c *infrastructure.MetalStackCluster
+	var err error
+	w.whilePassing(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
+	require.NoError(w.t, err)
+	return c
+}
+
+func (w *world) allocate(p *Protocol, name, cluster string) (m *infrastructure.MetalStackMachine, err error) {
+	err = errKilled
+	w.whilePassing(func() { m, err = p.AllocateMachine(w.context(), teamA, name, body(cluster)) })
+	return m, err
+}
+
+func (w *world) release(p *Protocol, name string) (m *infrastructure.MetalStackMachine, err error) {
+	err = errKilled
+	w.whilePassing(func() { m, err = p.ReleaseMachine(w.context(), teamA, name, "") })
+	return m, err
+}
+
+func (w *world) record(name string) *infrastructure.MetalStackMachine {
+	m, err := w.machines.Get(context.Background(), teamA, name)
+	require.NoError(w.t, err)
+	return m
+}
+
+func uidTag(uid types.UID) string { return metal.Tag(metal.TagUID, string(uid)) }
+
+// holding are the machines that carry an object's identity now.
+func (w *world) holding(uid types.UID) []simulator.MachineAccount {
+	return w.sim.Books().Holding(uidTag(uid))
+}
+
+// sweep lets the observation see everything.
+func (w *world) sweep() {
+	all, err := w.client.ListMachines(context.Background())
+	require.NoError(w.t, err)
+	w.seen.mu.Lock()
+	defer w.seen.mu.Unlock()
+	for _, m := range all {
+		w.seen.machines[m.ID] = m
+	}
+}
+
+// noSecrets fails if user data got anywhere but to the metal-api.
+func (w *world) noSecrets(errs ...error) {
+	w.t.Helper()
+	for _, secret := range []string{"the-secret-join-token", "dGhlLXNlY3JldC1qb2lu", "I2Nsb3VkLWNvbmZpZwoj"} {
+		require.NotContains(w.t, string(w.machines.everything()), secret)
+		require.NotContains(w.t, string(w.firewalls.everything()), secret)
+		require.NotContains(w.t, string(w.clusters.everything()), secret)
+		require.NotContains(w.t, w.logs.String(), secret)
+		for _, err := range errs {
+			require.NotContains(w.t, fmt.Sprintf("%v %#v", err, err), secret)
+		}
+	}
+}
+
+// sightings are an observation that a test conducts.
+type sightings struct {
+	mu       sync.Mutex
+	machines map[string]*metal.Machine
+	networks map[string]*metal.Network
+	ips      map[string]*metal.IP
+}
+
+func seenOf[T any](s *sightings, facts map[string]*T, id string) (*T, metal.Presence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f, ok := facts[id]; ok {
+		return f, metal.Present
+	}
+	return nil, metal.Unseen
+}
+
+func (s *sightings) Machine(id string) (*metal.Machine, metal.Presence) { return seenOf(s, s.machines, id) }
+func (s *sightings) Network(id string) (*metal.Network, metal.Presence) { return seenOf(s, s.networks, id) }
+func (s *sightings) IP(address string) (*metal.IP, metal.Presence)      { return seenOf(s, s.ips, address) }
+
+func (s *sightings) MachinesByUID(uid string) []*metal.Machine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*metal.Machine
+	for _, m := range s.machines {
+		if m.Allocation != nil && m.UID() == uid {
+			found = append(found, m)
+		}
+	}
+	slices.SortFunc(found, func(a, b *metal.Machine) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
+	return found
+}
+
+func (s *sightings) LearnMachine(m *metal.Machine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machines[m.ID] = m
+}
+
+func (s *sightings) LearnNetwork(n *metal.Network) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.networks[n.ID] = n
+}
+
+func (s *sightings) LearnIP(i *metal.IP) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ips[i.Address] = i
+}
+
+func (s *sightings) LearnFreed(ref metal.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.networks, ref.ID)
+	delete(s.ips, ref.ID)
+}
+
+// logBuffer keeps what is logged.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// nothingLeft fails if a project holds anything.
+func (w *world) nothingLeft() {
+	w.t.Helper()
+	b := w.sim.Books()
+	for _, m := range b.Machines {
+		require.False(w.t, m.Allocated, "machine %s is still allocated", m.ID)
+	}
+	for _, n := range b.Networks {
+		require.Empty(w.t, n.Project, "network %s is still there", n.ID)
+		require.False(w.t, n.HalfFreed, "network %s is wrecked", n.ID)
+	}
+	for _, ip := range b.IPs {
+		require.Empty(w.t, ip.Project, "address %s is still there", ip.Address)
+	}
+}
