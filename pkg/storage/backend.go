@@ -171,7 +171,7 @@ func (b *Backend) Open(cfg ResourceConfig) (*Store, error) {
 	for ref := range b.index.named {
 		t.affect(ref)
 	}
-	t.publish()
+	t.publish() // What other stores show as discovered may be claimed now.
 	return s, nil
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // discover shows ref in s if it is to be shown there and no record, of any
-// resource, claims it; and hides it otherwise.
+// resource, claims it; otherwise it hides it.
 func (c *commitment) discover(s *Store, ref metal.Ref) {
 	if s.joiner == nil {
 		return
@@ -17,7 +17,7 @@ func (c *commitment) discover(s *Store, ref metal.Ref) {
 	m := shown{s, ref}
 	obj, claims := s.joiner.Discovered(ref)
 	x.depend(m, claims)
-	key, visible := "", obj != nil && !x.claimed(ref, claims)
+	key, visible := "", obj != nil && !x.claimed(claims)
 	if visible {
 		key, visible = s.keyOf(obj)
 	}

@@ -22,14 +22,14 @@ type shown struct {
 // guarded by the backend's mu.
 type index struct {
 	// named are the records that name a ref: they are projected again when it
-	// changes, and metal that is named is not discovered.
+	// changes, and metal of which a claim is named is not discovered.
 	named map[metal.Ref][]place
 	// seen is all metal that was ever reported changed, for when it begins to
 	// be shown for another reason than a change.
 	seen map[metal.Ref]struct{}
 	// at is where unclaimed metal is shown.
 	at map[shown]string
-	// claims are the further refs by which shown metal may be claimed, and
+	// claims are the refs by which metal that would be shown is claimed, and
 	// dependents is their inverse.
 	claims     map[shown][]metal.Ref
 	dependents map[metal.Ref][]shown
@@ -48,14 +48,14 @@ func newIndex() index {
 	}
 }
 
-// claimed reports whether a record names ref or one of claims.
-func (x *index) claimed(ref metal.Ref, claims []metal.Ref) bool {
+// claimed reports whether a record names one of claims.
+func (x *index) claimed(claims []metal.Ref) bool {
 	for _, claim := range claims {
 		if len(x.named[claim]) > 0 {
 			return true
 		}
 	}
-	return len(x.named[ref]) > 0
+	return false
 }
 
 // rename replaces the refs that the record at p names, and returns those that

@@ -12,28 +12,31 @@ import (
 // Joiner joins the two halves of the objects of one resource. Its methods
 // answer from what is known at the moment and never call out.
 type Joiner interface {
-	// Refs names the metal that the record shows or claims: when a fact about
-	// one of them changes, the record is projected again; and metal that a
-	// record claims is not shown as discovered.
+	// Refs names the metal that the record shows or claims, and depends on
+	// nothing but the record: when a fact about one of them changes, the record
+	// is projected again.
 	Refs(record runtime.Object) []metal.Ref
-	// Project returns the record with its metal half filled in. It must not
-	// modify record. previous is what the view shows now, or nil.
+	// Project returns a new object: the record with its metal half filled in.
+	// It must modify neither record nor previous, which is what the view shows
+	// now, or nil. Asked twice about the same, it answers the same.
 	Project(record, previous runtime.Object) runtime.Object
 	// Strip clears the metal half of obj, in place: what is left is recorded.
 	Strip(obj runtime.Object)
-	// Discovered returns the object by which the metal ref is shown while no
-	// record claims it or one of claims; nil if it is not shown in this
-	// resource.
+	// Discovered returns the new object by which the metal ref is shown while
+	// no record, of any resource, has one of claims among its Refs; nil if it
+	// is not shown in this resource. It, too, answers the same about the same.
 	Discovered(ref metal.Ref) (obj runtime.Object, claims []metal.Ref)
 }
 
-// Scope is what a read is about to see.
+// Scope is what a read is about to see. A scope that is empty is an object
+// that stands for no metal yet.
 type Scope struct {
-	// Fleet is true for a list across namespaces.
+	// Fleet is true for a list across namespaces; the rest is empty then.
 	Fleet bool
-	// Namespace is set for a list of one namespace and for a get.
+	// Namespace is set for a list of one namespace, and for a get of an object
+	// that the view does not have: it may be metal that was allocated just now.
 	Namespace string
-	// Refs is the metal of the objects in scope that the view knows.
+	// Refs is the metal of the objects in scope that the view has.
 	Refs []metal.Ref
 }
 

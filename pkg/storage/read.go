@@ -82,20 +82,17 @@ func (s *Store) confirm(ctx context.Context, key string, recursive bool) {
 // scope is what a read of key is about to see.
 func (s *Store) scope(key string, recursive bool) Scope {
 	rest := strings.TrimPrefix(key, s.prefix)
-	namespace, _, namespaced := strings.Cut(rest, "/")
 	if recursive && rest == "" {
 		return Scope{Fleet: true}
 	}
-	if !namespaced {
-		namespace = ""
-	}
-	scope := Scope{Namespace: namespace}
+	namespace, _, _ := strings.Cut(rest, "/")
 	if !recursive {
 		if e := s.view.get(key); e != nil {
-			scope.Refs = e.metal()
+			return Scope{Refs: e.metal()}
 		}
-		return scope
+		return Scope{Namespace: namespace}
 	}
+	scope := Scope{Namespace: namespace}
 	t, _, _ := s.view.now(&s.backend.revisions)
 	seen := map[metal.Ref]struct{}{}
 	ascend(t, key, "", func(e *entry) bool {
