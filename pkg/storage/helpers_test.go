@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/apis/example"
 	examplev1 "k8s.io/apiserver/pkg/apis/example/v1"
+	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -96,3 +99,138 @@ func pod(namespace, name string) *example.Pod {
 }
 
 func podKey(p *example.Pod) string { return fmt.Sprintf("/pods/%s/%s", p.Namespace, p.Name) }
+
+// key is where the store has the object of a name in team-a.
+func (s *Store) testKey(name string) string { return s.prefix + "team-a/" + name }
+
+func create(t testing.TB, s *Store, p *example.Pod) *example.Pod {
+	t.Helper()
+	out := &example.Pod{}
+	if err := s.Create(context.Background(), s.prefix+p.Namespace+"/"+p.Name, p, out, 0); err != nil {
+		t.Fatalf("create %s: %v", p.Name, err)
+	}
+	return out
+}
+
+func update(t testing.TB, s *Store, name string, change func(*example.Pod)) *example.Pod {
+	t.Helper()
+	out := &example.Pod{}
+	if err := tryUpdatePod(s, name, out, change); err != nil {
+		t.Fatalf("update %s: %v", name, err)
+	}
+	return out
+}
+
+func tryUpdatePod(s *Store, name string, out *example.Pod, change func(*example.Pod)) error {
+	return s.GuaranteedUpdate(context.Background(), s.testKey(name), out, false, nil,
+		apistorage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
+			change(obj.(*example.Pod))
+			return obj, nil
+		}), nil)
+}
+
+func remove(t testing.TB, s *Store, name string) *example.Pod {
+	t.Helper()
+	out := &example.Pod{}
+	if err := tryRemove(s, name, out); err != nil {
+		t.Fatalf("delete %s: %v", name, err)
+	}
+	return out
+}
+
+func tryRemove(s *Store, name string, out *example.Pod) error {
+	return s.Delete(context.Background(), s.testKey(name), out, nil, apistorage.ValidateAllObjectFunc, nil, apistorage.DeleteOptions{})
+}
+
+// get returns the object as the view has it, or nil.
+func get(t testing.TB, s *Store, name string) *example.Pod {
+	t.Helper()
+	out := &example.Pod{}
+	err := s.Get(context.Background(), s.testKey(name), apistorage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, out)
+	if err != nil {
+		t.Fatalf("get %s: %v", name, err)
+	}
+	if out.Name == "" {
+		return nil
+	}
+	return out
+}
+
+func everything() apistorage.ListOptions {
+	return apistorage.ListOptions{Recursive: true, Predicate: apistorage.Everything}
+}
+
+func list(t testing.TB, s *Store, opts apistorage.ListOptions) *example.PodList {
+	t.Helper()
+	out := &example.PodList{}
+	if err := s.GetList(context.Background(), s.prefix, opts, out); err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	return out
+}
+
+// startWatch begins a watch that ends with the test.
+func startWatch(t testing.TB, s *Store, opts apistorage.ListOptions) watch.Interface {
+	t.Helper()
+	w, err := s.Watch(context.Background(), s.prefix, opts)
+	if err != nil {
+		t.Fatalf("watch: %v", err)
+	}
+	t.Cleanup(w.Stop)
+	return w
+}
+
+// watchFrom watches everything after a revision.
+func watchFrom(t testing.TB, s *Store, revision string) watch.Interface {
+	t.Helper()
+	opts := everything()
+	opts.ResourceVersion = revision
+	return startWatch(t, s, opts)
+}
+
+// say puts an event in words: "ADDED m1 Installing".
+func say(e watch.Event) string {
+	switch obj := e.Object.(type) {
+	case *example.Pod:
+		return strings.TrimSpace(fmt.Sprintf("%s %s %s", e.Type, obj.Name, obj.Status.Phase))
+	case *metav1.Status:
+		return fmt.Sprintf("%s %s", e.Type, obj.Reason)
+	}
+	return fmt.Sprintf("%s %T", e.Type, e.Object)
+}
+
+// next waits for events and compares them with their words.
+func next(t testing.TB, w watch.Interface, want ...string) {
+	t.Helper()
+	for _, words := range want {
+		select {
+		case e, open := <-w.ResultChan():
+			if !open {
+				t.Fatalf("the watch ended, instead of %q", words)
+			}
+			if said := say(e); said != words {
+				t.Fatalf("the event is %q, not %q", said, words)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("no event, instead of %q", words)
+		}
+	}
+}
+
+// nothing checks that no event is there; call it when all are settled.
+func nothing(t testing.TB, w watch.Interface) {
+	t.Helper()
+	select {
+	case e, open := <-w.ResultChan():
+		t.Fatalf("there is an event (%v): %q", open, say(e))
+	default:
+	}
+}
+
+func names(l *example.PodList) string {
+	var names []string
+	for _, item := range l.Items {
+		names = append(names, item.Name)
+	}
+	return strings.Join(names, " ")
+}

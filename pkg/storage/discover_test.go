@@ -1,0 +1,244 @@
+package storage
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/apis/example"
+	apistorage "k8s.io/apiserver/pkg/storage"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+var installing = fact{namespace: "team-a", role: "pods", phase: "Installing", allocation: "a1", uid: "u1"}
+
+func TestMetalThatNoRecordNamesShowsUpAsDiscovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
+		w.observe("m1", installing)
+		next(t, events, "ADDED m1 Installing")
+		if got := names(list(t, w.pods, everything())); got != "m1" {
+			t.Errorf("pods: %s", got)
+		}
+		if got := names(list(t, w.walls, everything())); got != "" {
+			t.Errorf("walls: %s", got)
+		}
+		phoned := installing
+		phoned.phase = "Phoned Home"
+		w.observe("m1", phoned)
+		next(t, events, "MODIFIED m1 Phoned Home")
+		w.metal.gone("m1")
+		w.MetalChanged([]metal.Ref{machineRef("m1")})
+		next(t, events, "DELETED m1 Phoned Home")
+	})
+}
+
+func TestADiscoveredObjectIsReadOnly(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.observe("m1", installing)
+	before := get(t, w.pods, "m1").ResourceVersion
+	errs := map[string]error{
+		"update": tryUpdatePod(w.pods, "m1", &example.Pod{}, func(p *example.Pod) { p.Labels = nil }),
+		"delete": tryRemove(w.pods, "m1", &example.Pod{}),
+	}
+	for verb, err := range errs {
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("%s answered %v", verb, err)
+			continue
+		}
+		for _, want := range []string{"m1", "read-only", "no record names", "create a Pod with spec.providerID: metal://<partition>/m1", "Nothing is ever released by kubectl delete"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %q", verb, err, want)
+			}
+		}
+	}
+	err := w.pods.Create(t.Context(), w.pods.testKey("m1"), pod("team-a", "m1"), nil, 0)
+	if !apistorage.IsExist(err) {
+		t.Errorf("create answered %v", err)
+	}
+	if after := get(t, w.pods, "m1").ResourceVersion; after != before {
+		t.Errorf("the revision went from %s to %s", before, after)
+	}
+}
+
+func TestWhatARecordClaimsIsNotDiscovered(t *testing.T) {
+	for name, claim := range map[string]func(*example.Pod){
+		"by its allocation":        func(p *example.Pod) { p.Spec.NodeName = "m1/a1" },
+		"by the uid that it bears": func(p *example.Pod) { p.Annotations = map[string]string{uidAnnotation: "u1"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{})
+				w.observe("m1", installing)
+				events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
+				create(t, w.pods, managed("node-1", "", ""))
+				next(t, events, "ADDED node-1 Pending")
+				claimed := update(t, w.pods, "node-1", claim)
+				next(t, events, say2("MODIFIED", claimed), "DELETED m1 Installing")
+				if got := names(list(t, w.pods, everything())); got != "node-1" {
+					t.Errorf("shown: %s", got)
+				}
+				remove(t, w.pods, "node-1")
+				next(t, events, say2("DELETED", claimed), "ADDED m1 Installing")
+				nothing(t, events)
+			})
+		})
+	}
+}
+
+func say2(verb string, p *example.Pod) string {
+	return strings.TrimSpace(verb + " " + p.Name + " " + string(p.Status.Phase))
+}
+
+func TestARecordOfOneResourceHidesDiscoveredMetalOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		wall := installing
+		wall.role = "walls"
+		w.observe("m1", wall)
+		walls := watchFrom(t, w.walls, list(t, w.walls, everything()).ResourceVersion)
+		create(t, w.pods, managed("node-1", "m1", "a1"))
+		next(t, walls, "DELETED m1 Installing")
+		remove(t, w.pods, "node-1")
+		next(t, walls, "ADDED m1 Installing")
+	})
+}
+
+func TestMetalGivenToSomebodyElseShowsUpAlthoughARecordNamesItsMachine(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.observe("m1", installing)
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	if get(t, w.pods, "m1") != nil {
+		t.Error("claimed metal is shown as discovered")
+	}
+	again := installing
+	again.allocation, again.uid = "a2", "u2"
+	w.observe("m1", again)
+	if phase := get(t, w.pods, "node-1").Status.Phase; phase != "Gone" {
+		t.Errorf("the record is shown as %q", phase)
+	}
+	if get(t, w.pods, "m1") == nil {
+		t.Error("the new allocation is not shown")
+	}
+}
+
+func TestADeletedRecordAndItsDiscoveredMetalChangePlacesAtOnce(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.observe("m1", installing)
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if l := list(t, w.pods, everything()); len(l.Items) != 1 {
+				t.Errorf("a list shows %d objects for one machine: %s", len(l.Items), names(l))
+				return
+			}
+		}
+	}()
+	for range 200 {
+		remove(t, w.pods, "node-1")
+		create(t, w.pods, managed("node-1", "m1", "a1"))
+	}
+	close(stop)
+	<-done
+}
+
+func TestARecordNamedAsTheMachineIsFollowedByTheDiscoveredMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		create(t, w.pods, managed("m1", "", ""))
+		w.observe("m1", installing)
+		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
+		if p := get(t, w.pods, "m1"); p.Labels["discovered"] != "" {
+			t.Error("the record is hidden")
+		}
+		deleted := remove(t, w.pods, "m1")
+		next(t, events, "DELETED m1 Pending", "ADDED m1 Installing")
+		if deleted.Status.Phase != "Pending" {
+			t.Errorf("the deleted object is %v", deleted)
+		}
+		nothing(t, events)
+	})
+}
+
+func TestANamespaceThatIsBoundShowsItsMetal(t *testing.T) {
+	w := newWorld(t, Options{})
+	unbound := installing
+	unbound.namespace = ""
+	w.observe("m1", unbound)
+	if get(t, w.pods, "m1") != nil {
+		t.Fatal("metal of a project that is not bound is shown")
+	}
+	w.metal.set("m1", installing)
+	w.RejoinNamespace("team-a")
+	if get(t, w.pods, "m1") == nil {
+		t.Fatal("the metal is not shown")
+	}
+	w.metal.set("m1", unbound)
+	w.RejoinAll()
+	if get(t, w.pods, "m1") != nil {
+		t.Fatal("the metal is still shown")
+	}
+}
+
+func TestRejoinLooksAtRecordsAgain(t *testing.T) {
+	w := newWorld(t, Options{})
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	for phase, rejoin := range map[string]func(){
+		"Phoned Home": func() { w.RejoinNamespace("team-a") },
+		"Waiting":     w.RejoinAll,
+	} {
+		f := installing
+		f.phase = phase
+		w.metal.set("m1", f)
+		rejoin()
+		if got := get(t, w.pods, "node-1").Status.Phase; string(got) != phase {
+			t.Errorf("shown as %q, not %q", got, phase)
+		}
+	}
+}
+
+func TestMetalIsKnownBeforeItsRecordsAreOpened(t *testing.T) {
+	l := newWorld(t, Options{})
+	l.observe("m1", installing)
+	create(t, l.walls, managed("wall-1", "m1", "a1"))
+
+	w := &world{metal: l.metal, Backend: newBackend(t, Options{Ledger: l.ledger})}
+	w.pods = openPods(t, w.Backend, "pods", joiner{w.metal, "pods"})
+	w.MetalChanged([]metal.Ref{machineRef("m1")})
+	if get(t, w.pods, "m1") == nil {
+		t.Fatal("the metal is not shown")
+	}
+	w.walls = openPods(t, w.Backend, "walls", joiner{w.metal, "walls"})
+	if get(t, w.pods, "m1") != nil {
+		t.Error("the metal is shown as discovered, although a record that was opened later claims it")
+	}
+}
+
+func TestNamedIsAllMetalOfRecords(t *testing.T) {
+	w := newWorld(t, Options{})
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	create(t, w.walls, managed("wall-1", "m1", "a1"))
+	w.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
+	if got := w.Named(); len(got) != 2 {
+		t.Errorf("named: %v", got)
+	}
+	remove(t, w.pods, "node-1")
+	if got := w.Named(); len(got) != 2 {
+		t.Errorf("named by the other one: %v", got)
+	}
+	remove(t, w.walls, "wall-1")
+	if got := w.Named(); len(got) != 0 {
+		t.Errorf("named by nobody: %v", got)
+	}
+}

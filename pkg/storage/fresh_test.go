@@ -1,0 +1,146 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apiserver/pkg/apis/example"
+	apistorage "k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/utils/ptr"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+func TestWhichReadsAreConfirmed(t *testing.T) {
+	w := newWorld(t, Options{})
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	claims := []metal.Ref{machineRef("m1"), {Kind: "allocation", ID: "a1"}}
+	now := list(t, w.pods, everything()).ResourceVersion
+	paged := everything()
+	paged.Predicate.Limit = 1
+	create(t, w.pods, managed("node-2", "", ""))
+	token := list(t, w.pods, paged).Continue
+	f := &freshener{}
+	w.SetFreshener(f)
+
+	get := func(name, revision string) func() {
+		return func() {
+			_ = w.pods.Get(t.Context(), w.pods.testKey(name), apistorage.GetOptions{ResourceVersion: revision, IgnoreNotFound: true}, &example.Pod{})
+		}
+	}
+	list := func(key string, opts apistorage.ListOptions) func() {
+		return func() {
+			if err := w.pods.GetList(t.Context(), key, opts, &example.PodList{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	watch := func(key string, opts apistorage.ListOptions) func() {
+		return func() {
+			watch, err := w.pods.Watch(t.Context(), key, opts)
+			if err != nil {
+				t.Error(err)
+			}
+			watch.Stop()
+		}
+	}
+	at := func(revision string, edit func(*apistorage.ListOptions)) apistorage.ListOptions {
+		opts := everything()
+		opts.ResourceVersion = revision
+		if edit != nil {
+			edit(&opts)
+		}
+		return opts
+	}
+	initial := func(opts *apistorage.ListOptions) { opts.SendInitialEvents = ptr.To(true) }
+	fleet := []Scope{{Fleet: true}}
+
+	for name, tc := range map[string]struct {
+		read func()
+		want []Scope
+	}{
+		`get, ""`:                    {get("node-1", ""), []Scope{{Refs: claims}}},
+		`get of a claim, ""`:         {get("node-2", ""), []Scope{{}}},
+		`get of an unknown name, ""`: {get("m7", ""), []Scope{{Namespace: "team-a"}}},
+		`get, "0"`:                   {get("node-1", "0"), nil},
+		`get, N`:                     {get("node-1", now), nil},
+		`list of everything, ""`:     {list("/pods", at("", nil)), fleet},
+		`list of a namespace, ""`:    {list("/pods/team-a", at("", nil)), []Scope{{Namespace: "team-a", Refs: claims}}},
+		`list of one name, ""`:       {list("/pods/team-a/node-1", apistorage.ListOptions{Predicate: apistorage.Everything}), []Scope{{Refs: claims}}},
+		`list, "0"`:                  {list("/pods", at("0", nil)), nil},
+		`list, not older than N`:     {list("/pods", at(now, func(o *apistorage.ListOptions) { o.ResourceVersionMatch = "NotOlderThan" })), nil},
+		`list, exactly N`:            {list("/pods", at(now, func(o *apistorage.ListOptions) { o.ResourceVersionMatch = "Exact" })), nil},
+		`list, the next page`:        {list("/pods", at("", func(o *apistorage.ListOptions) { o.Predicate.Continue = token })), nil},
+		`watch, ""`:                  {watch("/pods", at("", nil)), fleet},
+		`watch, "0"`:                 {watch("/pods", at("0", nil)), nil},
+		`watch, N`:                   {watch("/pods", at(now, nil)), nil},
+		`watch, "", initial events`:  {watch("/pods", at("", initial)), fleet},
+		`watch, "0", initial events`: {watch("/pods", at("0", initial)), nil},
+		`guaranteed update`:          {func() { update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} }) }, nil},
+		`resource without metal, list`: {func() {
+			_ = openPods(t, w.Backend, "plain", nil).GetList(t.Context(), "/plain", at("", nil), &example.PodList{})
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.read()
+			if diff := cmp.Diff(tc.want, f.asked()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAReadSeesWhatItsLookFound(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.SetFreshener(&freshener{during: func() { w.observe("m1", installing) }})
+	out := &example.Pod{}
+	if err := w.pods.Get(t.Context(), w.pods.testKey("m1"), apistorage.GetOptions{}, out); err != nil {
+		t.Fatal(err)
+	}
+	if out.Status.Phase != "Installing" {
+		t.Errorf("seen: %q", out.Status.Phase)
+	}
+}
+
+// warnings notes what a client would be warned of.
+type warnings struct{ said []string }
+
+func (w *warnings) AddWarning(_, text string) { w.said = append(w.said, text) }
+
+func TestUnconfirmedReadsAnswerWithAWarningOnce(t *testing.T) {
+	w := newWorld(t, Options{})
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	since := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	f := &freshener{since: since, cause: errors.New("the metal-api did not answer in 1s")}
+	w.SetFreshener(f)
+	read := func(ctx context.Context) {
+		l := &example.PodList{}
+		if err := w.pods.GetList(ctx, "/pods", everything(), l); err != nil || len(l.Items) != 1 {
+			t.Errorf("the list has %d objects: %v", len(l.Items), err)
+		}
+	}
+	said := &warnings{}
+	read(warning.WithWarningRecorder(t.Context(), said))
+	want := []string{"pods: the state is unconfirmed since 2026-05-04T03:02:01Z: the metal-api did not answer in 1s"}
+	if !slices.Equal(said.said, want) {
+		t.Errorf("warned: %q", said.said)
+	}
+	f.since = time.Time{}
+	said = &warnings{}
+	read(warning.WithWarningRecorder(t.Context(), said))
+	want = []string{"pods: the state was never confirmed: the metal-api did not answer in 1s"}
+	if !slices.Equal(said.said, want) {
+		t.Errorf("warned: %q", said.said)
+	}
+	f.cause = nil
+	said = &warnings{}
+	read(warning.WithWarningRecorder(t.Context(), said))
+	if len(said.said) != 0 {
+		t.Errorf("warned of a confirmed state: %q", said.said)
+	}
+}
