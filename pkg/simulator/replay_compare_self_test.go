@@ -26,6 +26,7 @@ func TestComparerFindsEveryDifference(t *testing.T) {
 		"a string is no number":       {`{"a":"1"}`, `{"a":1}`, ".a: recorded"},
 		"inside a list":               {`[{"id":"x","a":1}]`, `[{"id":"x"}]`, ".a: missing"},
 		"lists find their elements":   {`[{"id":"x","a":1},{"id":"y","a":2}]`, `[{"id":"y","a":2},{"id":"x","a":1}]`, ""},
+		"three of them":               {`[{"id":"x"},{"id":"y"},{"id":"z"}]`, `[{"id":"y"},{"id":"z"},{"id":"x"}]`, ""},
 		"a list too long":             {`[{"id":"x"}]`, `[{"id":"x"},{"id":"y"}]`, "recorded 1 elements"},
 		"made up ids":                 {`{"id":"` + one + `"}`, `{"id":"` + two + `"}`, ""},
 		"made up ids inside text":     {`{"id":"` + one + `","t":"m=` + one + `"}`, `{"id":"` + two + `","t":"m=` + two + `"}`, ""},

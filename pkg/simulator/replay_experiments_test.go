@@ -181,7 +181,7 @@ func TestExperiment332ResponseHeaders(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	for file, path := range map[string]string{
-		"332-response-headers":         "/v1/machine/" + machine("1"),
+		"332-response-headers":         "/v1/machine/" + server("1"),
 		"333-response-headers-error":   "/v1/machine/nope",
 		"334-response-headers-no-auth": "/v1/partition",
 	} {
@@ -252,13 +252,13 @@ func TestExperiment345RetryAfterFailedAllocation(t *testing.T) {
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)
 	for range 4 {
-		status, _, _ := r.try(t, "POST", "/v1/machine/allocate", byID(machine("1"), "nope"))
+		status, _, _ := r.try(t, "POST", "/v1/machine/allocate", byID(server("1"), "nope"))
 		require.Equal(t, 404, status)
-		r.must(t, "POST", "/v1/machine/allocate", byID(machine("1"), network))
+		r.must(t, "POST", "/v1/machine/allocate", byID(server("1"), network))
 		r.clock.Step(1500 * time.Millisecond)
 		r.sim.Advance()
-		assert.Len(t, r.list(t, "/v1/ip/find", object{"machineid": machine("1")}), 2)
-		r.must(t, "DELETE", "/v1/machine/"+machine("1")+"/free", nil)
+		assert.Len(t, r.list(t, "/v1/ip/find", object{"machineid": server("1")}), 2)
+		r.must(t, "DELETE", "/v1/machine/"+server("1")+"/free", nil)
 		r.clock.Step(time.Second)
 		r.sim.Advance()
 	}

@@ -60,7 +60,7 @@ func TestExperiment528MetalGo(t *testing.T) {
 		Projectid: projectA, Partitionid: simulator.DefaultPartition,
 	}), nil)
 	require.NoError(t, err)
-	c.networkID = created.Payload.ID
+	c.networkID = *created.Payload.ID
 
 	var results []struct {
 		Name      string
@@ -232,7 +232,7 @@ func asJSON(v any) string {
 
 func (c *through) allocate(imageID, size string) (string, error) {
 	m, err := c.admin.Machine().AllocateMachine(machine.NewAllocateMachineParams().WithBody(&models.V1MachineAllocateRequest{
-		Imageid: ptr(imageID), Sizeid: size, Partitionid: simulator.DefaultPartition, Projectid: ptr(projectA),
+		Imageid: ptr(imageID), Sizeid: ptr(size), Partitionid: ptr(simulator.DefaultPartition), Projectid: ptr(projectA),
 		Name: "mgo", Hostname: "mgo", Tags: []string{"cluster=mgo"},
 		Networks: []*models.V1MachineAllocationNetwork{{Networkid: ptr(c.networkID), Autoacquire: ptr(true)}},
 	}), nil)

@@ -25,6 +25,9 @@ type recording struct {
 	Status      int             `json:"status"`
 	ContentType string          `json:"response_content_type"`
 	Response    json.RawMessage `json:"response_body"`
+
+	// At is when an inferred exchange was made, if that matters.
+	At string `json:"at"`
 }
 
 // exchange tells a request with its answer from an experiment.

@@ -57,6 +57,9 @@ func (s *scene) play(t *testing.T, recordings []*recording) {
 func (s *scene) prepare(t testing.TB, r *replay, mine []*recording, rec *recording) {
 	t.Helper()
 	until := lastMoment(decode(t, rec.Response))
+	if rec.At != "" {
+		until, _ = time.Parse(time.RFC3339Nano, rec.At)
+	}
 	type deed struct {
 		at time.Time
 		do func()
@@ -79,6 +82,8 @@ func (s *scene) prepare(t testing.TB, r *replay, mine []*recording, rec *recordi
 		deeds = append(deeds, deed{at, func() {
 			if err == nil {
 				r.at(at)
+			} else {
+				r.at(time.Time{})
 			}
 			su.do(t, r)
 			r.sim.Advance()
@@ -101,7 +106,5 @@ func (r *replay) settle(rec *recording) {
 	if rec.Method == "DELETE" && strings.HasSuffix(rec.Path, "/free") && rec.Status == 200 {
 		r.machines.skip(machine, "Machine Reclaim")
 	}
-	if !withoutCron[rec.number] {
-		r.sim.Advance()
-	}
+	r.sim.Advance()
 }

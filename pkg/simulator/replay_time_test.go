@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 )
 
 // whileTimePasses does something that waits on the fake clock, which goes on
-// by a tenth of a millisecond whenever somebody waits on it. It returns how
-// long that took on that clock.
+// by a tenth of a millisecond whenever it is waited for. It returns how long
+// that took on that clock.
 func (r *replay) whileTimePasses(do func()) time.Duration {
 	return r.whileTimePassesAndAfter(time.Hour, func() {}, do)
 }
@@ -27,25 +28,48 @@ func (r *replay) whileTimePasses(do func()) time.Duration {
 // so long.
 func (r *replay) whileTimePassesAndAfter(after time.Duration, then, do func()) time.Duration {
 	start := r.clock.Now()
-	done := make(chan struct{})
+	var running atomic.Int32
+	running.Store(1)
 	go func() {
-		defer close(done)
+		defer running.Store(0)
 		do()
 	}()
-	for {
-		select {
-		case <-done:
-			return r.clock.Since(start)
-		default:
+	r.pass(&running, func() {
+		if r.clock.Since(start) == after {
+			then()
 		}
-		if r.clock.HasWaiters() {
+	})
+	return r.clock.Since(start)
+}
+
+// pass lets the clock go on by a tenth of a millisecond whenever all that are
+// running wait for it, until none is.
+func (r *replay) pass(running *atomic.Int32, stepped func()) {
+	for n := running.Load(); n > 0; n = running.Load() {
+		if r.clock.Waiters() >= int(n) {
 			r.clock.Step(100 * time.Microsecond)
-			if r.clock.Since(start) == after {
-				then()
-			}
+			stepped()
 		}
 		runtime.Gosched()
 	}
+}
+
+// atOnceWhileTimePasses sends n requests at the same time, which also for the
+// fake clock do their work at the same time.
+func (r *replay) atOnceWhileTimePasses(t testing.TB, n int, one func(i int) (method, path string, body any)) []outcome {
+	t.Helper()
+	outcomes := make([]outcome, n)
+	var running atomic.Int32
+	running.Store(int32(n))
+	for i := range n {
+		method, path, body := one(i)
+		go func() {
+			defer running.Add(-1)
+			outcomes[i].status, outcomes[i].body, outcomes[i].message = r.try(t, method, path, body)
+		}()
+	}
+	r.pass(&running, func() {})
+	return outcomes
 }
 
 // cut sends a request whose caller goes away after so many milliseconds of
@@ -175,7 +199,7 @@ func TestExperiment409Timing(t *testing.T) {
 		return func(t *testing.T) { r.list(t, path, body) }
 	}
 	does := map[string]func(*testing.T){
-		"machine-get":          get("/v1/machine/" + machine("1")),
+		"machine-get":          get("/v1/machine/" + server("1")),
 		"machine-list":         get("/v1/machine"),
 		"machine-find-project": find("/v1/machine/find", object{"allocation_project": projectA}),
 		"network-get":          get("/v1/network/" + network),
@@ -222,8 +246,8 @@ func TestExperiment419NetworkFreeAfterMachineFree(t *testing.T) {
 	r := laboratory(t, simulator.Config{})
 	for range 5 {
 		network := r.privateNetwork(t, nil)
-		r.must(t, "POST", "/v1/machine/allocate", byID(machine("1"), network))
-		r.must(t, "DELETE", "/v1/machine/"+machine("1")+"/free", nil)
+		r.must(t, "POST", "/v1/machine/allocate", byID(server("1"), network))
+		r.must(t, "DELETE", "/v1/machine/"+server("1")+"/free", nil)
 		r.clock.Step(20 * time.Millisecond)
 		r.must(t, "DELETE", "/v1/network/free/"+network, nil)
 	}

@@ -3,7 +3,7 @@ package simulator_test
 import (
 	"regexp"
 	"slices"
-	"strings"
+	"strconv"
 	"testing"
 	"time"
 
@@ -52,12 +52,14 @@ func (tl *timelines) collect(t testing.TB, m map[string]any) {
 		return
 	}
 	if size, ok := m["size"].(map[string]any); ok {
+		number, err := strconv.ParseInt(id[len(id)-4:], 16, 32)
+		require.NoError(t, err)
 		tl.machines[id] = simulator.Machine{
 			ID:        id,
 			Partition: m["partition"].(map[string]any)["id"].(string),
 			Rack:      m["rackid"].(string),
 			Size:      size["id"].(string),
-			Chassis:   "chassis-" + strings.TrimLeft(id[len(id)-4:], "0"),
+			Number:    int(number),
 		}
 	}
 	for _, e := range events["log"].([]any) {
@@ -102,7 +104,8 @@ func (r *replay) play(t testing.TB, e entry) {
 	tl := r.machines
 	first := tl.played[e.machine] == 0
 	tl.played[e.machine]++
-	if e.event == "Machine Reclaim" {
+	// The server keeps the last events only, so a log may begin with a reclaim.
+	if e.event == "Machine Reclaim" && !first {
 		r.ask(t, "DELETE", "/v1/machine/"+e.machine+"/free", nil)
 	} else {
 		require.NoError(t, r.sim.SendEvent(e.machine, e.event, e.message))
