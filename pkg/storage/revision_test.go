@@ -1,0 +1,217 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/apis/example"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
+)
+
+func revision(t testing.TB, obj interface{ GetResourceVersion() string }) uint64 {
+	t.Helper()
+	n, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestRevisionsAreMicrosecondsAndFitIntoJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		for i := range 3 {
+			time.Sleep(time.Millisecond)
+			got := revision(t, create(t, w.pods, managed("node-"+strconv.Itoa(i), "", "")))
+			if want := uint64(time.Now().UnixMicro()); got != want {
+				t.Errorf("revision %d at %d", got, want)
+			}
+			if got > maxRevision {
+				t.Errorf("%d is not exact in JSON", got)
+			}
+		}
+	})
+}
+
+func TestRevisionsIncreaseStrictlyAcrossAllResources(t *testing.T) {
+	w := newWorld(t, Options{Clock: epoch})
+	last := revision(t, list(t, w.pods, everything()))
+	for i := range 20 {
+		s := []*Store{w.pods, w.walls}[i%2]
+		got := revision(t, create(t, s, managed("node-"+strconv.Itoa(i), "", "")))
+		if got != last+1 {
+			t.Errorf("revision %d after %d", got, last)
+		}
+		last = got
+	}
+}
+
+func TestRevisionsDoNotGoBackWithTheClock(t *testing.T) {
+	fake := clocktesting.NewFakeClock(time.Now())
+	w := newWorld(t, Options{Clock: fake})
+	before := revision(t, create(t, w.pods, managed("node-1", "", "")))
+	fake.SetTime(time.Now().Add(-24 * time.Hour))
+	after := revision(t, create(t, w.pods, managed("node-2", "", "")))
+	if after != before+1 {
+		t.Errorf("revision %d after %d", after, before)
+	}
+	fake.SetTime(time.UnixMicro(maxRevision + 5))
+	if again := revision(t, create(t, w.pods, managed("node-3", "", ""))); again != after+1 {
+		t.Errorf("revision %d after %d, at a nonsensical time", again, after)
+	}
+}
+
+func TestRevisionsDoNotGoBackOverARestart(t *testing.T) {
+	l := memory.New()
+	for _, hours := range []int{0, -48, -24, 24, 0} {
+		var last uint64
+		if r := recordOf(t, l, markKey); r != nil {
+			m, _, err := readMark(map[string]ledger.Record{markKey: *r})
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = m.Reserved
+		}
+		w := newWorld(t, Options{Ledger: l, Clock: clocktesting.NewFakeClock(time.Now().Add(time.Duration(hours) * time.Hour))})
+		start := revision(t, list(t, w.pods, everything()))
+		if start <= last {
+			t.Errorf("a process starts at %d, although its predecessor may have issued %d", start, last)
+		}
+	}
+}
+
+func TestNoRevisionIsUsedBeforeTheLedgerHasTheMark(t *testing.T) {
+	l := memory.New()
+	w := newWorld(t, Options{Ledger: l, Clock: epoch, reserveAhead: 40 * time.Microsecond})
+	for i := range 200 {
+		got := revision(t, create(t, w.pods, managed("node-"+strconv.Itoa(i), "", "")))
+		m, _, err := readMark(map[string]ledger.Record{markKey: *recordOf(t, l, markKey)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got > m.Reserved {
+			t.Fatalf("revision %d was issued, and the mark is %d", got, m.Reserved)
+		}
+	}
+}
+
+func TestAnIdleServerDoesNotWriteTheMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := memory.New()
+		w := newWorld(t, Options{Ledger: l})
+		synctest.Wait()
+		before := recordOf(t, l, markKey).Version
+		time.Sleep(24 * time.Hour)
+		list(t, w.pods, everything())
+		synctest.Wait()
+		if after := recordOf(t, l, markKey).Version; after != before {
+			t.Error("it was written")
+		}
+		// The first write after that has a revision at once, and leads the
+		// scale back to the clock.
+		create(t, w.pods, managed("node-1", "", ""))
+		synctest.Wait()
+		if got, now := revision(t, create(t, w.pods, managed("node-2", "", ""))), uint64(time.Now().UnixMicro()); got != now {
+			t.Errorf("revision %d at %d", got, now)
+		}
+	})
+}
+
+func TestAMarkThatIsNotKnownToBeWrittenIsNotReliedOn(t *testing.T) {
+	for name, written := range map[string]bool{"written": true, "not written": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &faulty{Ledger: memory.New()}
+				w := newWorld(t, Options{Ledger: l, Clock: stoppedClock{at: time.UnixMicro(1)}, reserveAhead: 40 * time.Microsecond})
+				first := recordOf(t, l, markKey)
+				fail := func(verb, key string) error {
+					if key == markKey {
+						return errors.New("connection reset")
+					}
+					return nil
+				}
+				if written {
+					l.inject(nil, fail)
+				} else {
+					l.inject(fail, nil)
+				}
+				m, _, _ := readMark(map[string]ledger.Record{markKey: *first})
+				var err error
+				var last uint64
+				for i := 0; err == nil && i < 100; i++ {
+					out := &example.Pod{}
+					if err = w.pods.Create(t.Context(), w.pods.testKey("node-"+strconv.Itoa(i)), managed("node-"+strconv.Itoa(i), "", ""), out, 0); err == nil {
+						last = revision(t, out)
+					}
+				}
+				if !apierrors.IsServiceUnavailable(err) {
+					t.Errorf("without revisions a write was answered %v", err)
+				}
+				if last > m.Reserved {
+					t.Errorf("revision %d was issued beyond the mark %d", last, m.Reserved)
+				}
+				l.inject(nil, nil)
+				time.Sleep(2 * reserveRetry)
+				got := revision(t, create(t, w.pods, managed("after", "", "")))
+				m, _, _ = readMark(map[string]ledger.Record{markKey: *recordOf(t, l, markKey)})
+				if got <= last || got > m.Reserved {
+					t.Errorf("revision %d after %d, with the mark at %d", got, last, m.Reserved)
+				}
+			})
+		})
+	}
+}
+
+func TestTwoServersAtATimeNeverIssueOneRevision(t *testing.T) {
+	l := memory.New()
+	worlds := []*world{}
+	for range 2 {
+		worlds = append(worlds, newWorld(t, Options{Ledger: l, Clock: epoch, reserveAhead: 40 * time.Microsecond}))
+	}
+	issued := map[uint64]int{}
+	for i := range 200 {
+		for server, w := range worlds {
+			got := revision(t, create(t, w.pods, managed("of-"+strconv.Itoa(server)+"-"+strconv.Itoa(i), "", "")))
+			if other, found := issued[got]; found {
+				t.Fatalf("server %d issued %d, as server %d did", server, got, other)
+			}
+			issued[got] = server
+		}
+	}
+}
+
+func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
+	cause := errors.New("disk on fire")
+	l := &faulty{Ledger: memory.New()}
+	l.inject(func(string, string) error { return cause }, nil)
+	if _, err := NewBackend(t.Context(), Options{Ledger: l}); !errors.Is(err, cause) {
+		t.Errorf("NewBackend answered %v", err)
+	}
+	l.inject(func(verb, _ string) error {
+		if verb == "list" {
+			return nil
+		}
+		return cause
+	}, nil)
+	if _, err := NewBackend(t.Context(), Options{Ledger: l}); !errors.Is(err, cause) {
+		t.Errorf("NewBackend answered %v", err)
+	}
+	if _, err := NewBackend(t.Context(), Options{}); err == nil {
+		t.Error("a backend without a ledger was made")
+	}
+	damaged := memory.New()
+	if _, err := damaged.Create(context.Background(), markKey, []byte("?")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewBackend(t.Context(), Options{Ledger: damaged}); err == nil {
+		t.Error("a backend was made over a mark that cannot be read")
+	}
+}
