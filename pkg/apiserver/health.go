@@ -29,6 +29,10 @@ const (
 type looker interface {
 	Swept() bool
 	Staleness() time.Duration
+}
+
+// beater knows when it last did something.
+type beater interface {
 	Heartbeat() time.Duration
 }
 
@@ -77,9 +81,9 @@ func (r *readiness) gate(next http.Handler) http.Handler {
 
 // heartbeat is the check of /livez: a new process does not help against a
 // metal-api that is away, but against a loop that has stopped.
-func heartbeat(l looker) healthz.HealthChecker {
+func heartbeat(b beater) healthz.HealthChecker {
 	return healthz.NamedCheck("looks-at-metal", func(*http.Request) error {
-		if silent := l.Heartbeat(); silent > heartbeatLimit {
+		if silent := b.Heartbeat(); silent > heartbeatLimit {
 			return fmt.Errorf("the loop that looks at metal has been silent for %s", silent.Truncate(time.Second))
 		}
 		return nil

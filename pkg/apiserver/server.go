@@ -101,8 +101,10 @@ func (s *Server) addHooks(ready *readiness) error {
 	if err := s.Generic.AddReadyzChecks(ready.check()); err != nil {
 		return err
 	}
-	if err := s.Generic.AddLivezChecks(0, heartbeat(s.observer)); err != nil {
-		return err
+	if b, ok := any(s.observer).(beater); ok {
+		if err := s.Generic.AddLivezChecks(0, heartbeat(b)); err != nil {
+			return err
+		}
 	}
 	err := s.Generic.AddPostStartHook("look-at-metal", func(hook server.PostStartHookContext) error {
 		go s.observer.Run(hook)

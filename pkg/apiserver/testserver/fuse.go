@@ -136,12 +136,30 @@ func (b *fusedBody) Close() error {
 type fusedListener struct {
 	*fuse
 	net.Listener
+	closed    chan struct{}
+	closeOnce sync.Once
 }
+
+func (f *fuse) listen(address string) (*fusedListener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &fusedListener{fuse: f, Listener: l, closed: make(chan struct{})}, nil
+}
+
+// die stops listening, after the fuse has blown.
+func (l *fusedListener) die() error { return l.Listener.Close() }
 
 // Accept implements net.Listener.
 func (l *fusedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
+		if l.ctx.Err() != nil {
+			// The server takes it for a crash when its listener fails before it
+			// closes it.
+			<-l.closed
+		}
 		return nil, err
 	}
 	reset := context.AfterFunc(l.ctx, func() {
@@ -152,6 +170,12 @@ func (l *fusedListener) Accept() (net.Conn, error) {
 		conn.Close()
 	})
 	return &fusedConn{conn, reset}, nil
+}
+
+// Close implements net.Listener.
+func (l *fusedListener) Close() error {
+	l.closeOnce.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 type fusedConn struct {

@@ -84,10 +84,11 @@ type Server struct {
 
 // run is one life of the server.
 type run struct {
-	fuse   *fuse
-	ledger *fusedLedger
-	cancel context.CancelFunc
-	done   chan error
+	fuse     *fuse
+	listener *fusedListener
+	ledger   *fusedLedger
+	cancel   context.CancelFunc
+	done     chan error
 }
 
 // quickTiming lets a test see the end of what takes minutes in life.
@@ -151,6 +152,7 @@ func (s *Server) Stop() {
 func (s *Server) Kill() {
 	require.NotNil(s.t, s.run, "the server is not running")
 	s.run.fuse.blow()
+	require.NoError(s.t, s.run.listener.die())
 	s.run.ledger.settle()
 	s.run.cancel()
 	if closer, ok := s.run.ledger.Ledger.(io.Closer); ok {
@@ -193,12 +195,12 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 		o.Records.Ledger = options.LedgerMemory
 	}
 	o.ShutdownTimeout = 10 * time.Second
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)))
-	if err != nil {
+	var err error
+	if r.listener, err = r.fuse.listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))); err != nil {
 		return nil, err
 	}
-	s.port = listener.Addr().(*net.TCPAddr).Port
-	o.SecureServing.Listener = &fusedListener{r.fuse, listener}
+	s.port = r.listener.Addr().(*net.TCPAddr).Port
+	o.SecureServing.Listener = r.listener
 	if err := o.Complete(); err != nil {
 		return nil, err
 	}

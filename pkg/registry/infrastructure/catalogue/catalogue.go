@@ -11,7 +11,8 @@ import (
 )
 
 // Catalogue is what the metal-api offers. A lookup returns the entry, or nil
-// and the ids that there are; an error means that it cannot be known now.
+// and the ids that there are; an error means that it cannot be known now. A
+// network of another project is found, but is not among the ids.
 type Catalogue interface {
 	LookupSize(ctx context.Context, id string) (*metal.Size, []string, error)
 	LookupImage(ctx context.Context, id, feature string) (*metal.Image, []string, error)

@@ -57,11 +57,13 @@ func (c *Check) Image(path *field.Path, value, old, feature string) {
 		return
 	}
 	image, all, err := c.checks.Catalogue.LookupImage(c.ctx, value, feature)
-	if err == nil && image != nil && !slices.Contains(image.Features, feature) {
-		invalid := unsupported(path, value, all)
-		invalid.Detail = fmt.Sprintf("the image cannot be used for a %s; %s", feature, invalid.Detail)
-		c.errs = append(c.errs, invalid)
-		return
+	if err == nil && image == nil {
+		if other, _, err := c.checks.Catalogue.LookupImage(c.ctx, value, ""); err == nil && other != nil {
+			invalid := unsupported(path, value, all)
+			invalid.Detail = fmt.Sprintf("the image cannot be used for a %s; %s", feature, invalid.Detail)
+			c.errs = append(c.errs, invalid)
+			return
+		}
 	}
 	c.found(path, value, image != nil, all, err)
 }
@@ -81,8 +83,8 @@ func (c *Check) Network(path *field.Path, value, old string) {
 	if value == "" || value == old {
 		return
 	}
-	_, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
-	c.found(path, value, slices.Contains(all, value), all, err)
+	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
+	c.found(path, value, c.mayUse(network), all, err)
 }
 
 // Networks checks a list of networks.
@@ -100,12 +102,17 @@ func (c *Check) PrivateNetwork(path *field.Path, value, old string) {
 		return
 	}
 	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
-	if err == nil && network != nil && slices.Contains(all, value) && network.Project != c.project {
+	if err == nil && c.mayUse(network) && network.Project != c.project {
 		c.errs = append(c.errs, field.Invalid(path, value,
 			fmt.Sprintf("is not a private network of the project %q: leave the field out to have one allocated", c.project)))
 		return
 	}
-	c.found(path, value, slices.Contains(all, value), all, err)
+	c.found(path, value, c.mayUse(network), all, err)
+}
+
+// mayUse is false for no network.
+func (c *Check) mayUse(n *metal.Network) bool {
+	return n != nil && !n.Underlay && !n.PrivateSuper && (n.Project == "" || n.Project == c.project || n.Shared)
 }
 
 // ProviderID checks that no other object of the namespace has the machine. Its

@@ -47,7 +47,7 @@ func (o offers) LookupImage(_ context.Context, id, feature string) (*metal.Image
 			all = append(all, alias)
 		}
 	}
-	if f, known := features[id]; known {
+	if f, known := features[id]; known && (feature == "" || f == feature) {
 		return &metal.Image{ID: id, Features: []string{f}}, all, nil
 	}
 	return nil, all, nil

@@ -40,8 +40,9 @@ func NewStores(backend *storage.Backend, source projection.Source) generic.RESTO
 		infrastructure.Resource(cluster.Resource):         projection.Clusters(source),
 		infrastructure.Resource(machine.Resource):         projection.Machines(source),
 		infrastructure.Resource(firewall.Resource):        projection.Firewalls(source),
-		infrastructure.Resource(machinetemplate.Resource): projection.Templates(),
-		infrastructure.Resource(clustertemplate.Resource): projection.Templates(),
+		// Templates stand for no metal.
+		infrastructure.Resource(machinetemplate.Resource): nil,
+		infrastructure.Resource(clustertemplate.Resource): nil,
 	}}
 }
 
