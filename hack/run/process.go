@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -83,14 +84,19 @@ func (p *process) obituary() error {
 	return fmt.Errorf("%s: %s; the end of %s:\n%s", p.name, how, p.logFile, lastLines(p.logFile, 15))
 }
 
+// lastLines returns the last n lines of a file, or n from where a panic begins.
 func lastLines(file string, n int) string {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
-	lines = lines[max(0, len(lines)-n):]
-	return "    " + strings.Join(lines, "\n    ")
+	first := max(0, len(lines)-n)
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "panic: ") }); i >= 0 {
+		first = min(first, i)
+	}
+	lines = lines[first:]
+	return "    " + strings.Join(lines[:min(n, len(lines))], "\n    ")
 }
 
 var errRunning = errors.New("another run is under way")

@@ -41,6 +41,13 @@ func TestObituaryHoldsTheLastWords(t *testing.T) {
 	require.NotContains(t, p.obituary().Error(), "\n    80\n", "the last words, not all")
 }
 
+func TestObituaryOfAPanicBeginsWithIt(t *testing.T) {
+	p := startScript(t, `echo "panic: no way"; seq 100; exit 2`)
+	<-p.ended
+	require.ErrorContains(t, p.obituary(), "panic: no way")
+	require.NotContains(t, p.obituary().Error(), "\n    80\n")
+}
+
 func TestReadyEndsWithTheProgramThatItWaitsFor(t *testing.T) {
 	d := &demo{options: options{timeout: time.Minute}}
 	d.processes = []*process{startScript(t, "echo no such flag; exit 1")}

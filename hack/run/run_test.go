@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,25 +47,44 @@ type running struct {
 	cmd    *exec.Cmd
 	output lockedBuffer
 	state  string
+	// ended delivers how it ended.
+	ended chan error
 }
 
 func startRun(t *testing.T, bin string, args ...string) *running {
 	t.Helper()
-	r := &running{state: t.TempDir()}
+	r := &running{state: t.TempDir(), ended: make(chan error, 1)}
 	r.cmd = exec.Command(filepath.Join(bin, "run"), append([]string{"--bin", bin, "--state", r.state, "--speed", "60"}, args...)...)
 	r.cmd.Dir = root
 	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
 	require.NoError(t, r.cmd.Start())
+	go func() { r.ended <- r.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = r.cmd.Process.Kill()
 		if t.Failed() {
 			t.Logf("output:\n%s", r.output.String())
-			for _, name := range []string{"metal-api-simulator", "metalstack-apiserver", "metalstack-controller-manager"} {
-				t.Logf("%s:\n%s", name, lastLines(filepath.Join(r.state, name+".log"), 30))
+			for _, name := range []string{"metalstack-apiserver", "metalstack-controller-manager"} {
+				t.Logf("%s:\n%s", name, lastLines(filepath.Join(r.state, name+".log"), 20))
 			}
 		}
 	})
 	return r
+}
+
+// untilShown waits for the point at which it tells what to type.
+func (r *running) untilShown(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if strings.Contains(r.output.String(), "Ctrl-C stops") {
+			return
+		}
+		select {
+		case err := <-r.ended:
+			t.Fatalf("it ended: %v", err)
+		default:
+		}
+	}
+	t.Fatal("it does not get ready")
 }
 
 // leftNothing checks that nobody listens on the addresses that were printed.
@@ -85,7 +105,7 @@ func TestExamplesPhoneHomeAndEverythingIsStopped(t *testing.T) {
 	require.NoError(t, err)
 	r := startRun(t, bin, "--until-ready")
 
-	require.NoError(t, r.cmd.Wait())
+	require.NoError(t, <-r.ended)
 	require.Contains(t, r.output.String(), "machines and firewalls have phoned home")
 	r.leftNothing(t)
 }
@@ -94,8 +114,7 @@ func TestInterruptStopsEverything(t *testing.T) {
 	bin, err := programs()
 	require.NoError(t, err)
 	r := startRun(t, bin)
-	require.Eventually(t, func() bool { return bytes.Contains(r.output.Bytes(), []byte("Ctrl-C stops")) },
-		time.Minute, 50*time.Millisecond)
+	r.untilShown(t)
 
 	second := exec.Command(filepath.Join(bin, "run"), "--bin", bin, "--state", r.state)
 	second.Dir = root
@@ -104,7 +123,7 @@ func TestInterruptStopsEverything(t *testing.T) {
 	require.Contains(t, string(said), errRunning.Error())
 
 	require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
-	require.NoError(t, r.cmd.Wait(), "to be told to end is no error")
+	require.NoError(t, <-r.ended, "to be told to end is no error")
 	r.leftNothing(t)
 }
 
@@ -119,7 +138,7 @@ func TestDeathOfOneStopsAllWithItsLastWords(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(broken, "metalstack-controller-manager"), []byte(script), 0o755))
 
 	r := startRun(t, broken)
-	err = r.cmd.Wait()
+	err = <-r.ended
 	require.Error(t, err)
 	require.Contains(t, r.output.String(), "metalstack-controller-manager: exit status 3")
 	require.Contains(t, r.output.String(), "I cannot go on")
@@ -133,10 +152,9 @@ func TestKilledRunLeavesNothing(t *testing.T) {
 	bin, err := programs()
 	require.NoError(t, err)
 	r := startRun(t, bin)
-	require.Eventually(t, func() bool { return bytes.Contains(r.output.Bytes(), []byte("Ctrl-C stops")) },
-		time.Minute, 50*time.Millisecond)
+	r.untilShown(t)
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGKILL))
-	_ = r.cmd.Wait()
+	<-r.ended
 	time.Sleep(time.Second) // the kernel's work
 	r.leftNothing(t)
 }
@@ -153,10 +171,8 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.buffer.Write(p)
 }
 
-func (b *lockedBuffer) Bytes() []byte {
+func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return bytes.Clone(b.buffer.Bytes())
+	return b.buffer.String()
 }
-
-func (b *lockedBuffer) String() string { return string(b.Bytes()) }
