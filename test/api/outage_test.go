@@ -1,0 +1,82 @@
+package api
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+func TestAMetalAPIThatIsAwayCostsNothingButFreshness(t *testing.T) {
+	t.Parallel()
+	w := start(t, quickSweep)
+	ctx := t.Context()
+	id := w.phonedHome(t, "node-1")
+	discovered := w.somebodyElses(t, projectA)
+	w.seen(t, teamA, discovered)
+	_, err := w.machines(teamA).Create(ctx, machine("claim"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	events, err := w.machines(teamA).Watch(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	defer events.Stop()
+
+	comeBack := w.metalAPIAway()
+	w.warnings.reset()
+	list, err := w.machines(teamA).List(ctx, metav1.ListOptions{})
+	require.NoError(t, err, "reads go on")
+	require.ElementsMatch(t, []string{"node-1", "claim", discovered}, namesOf(list.Items), "nothing disappears")
+	require.Regexp(t, `unconfirmed since \d{4}-\d\d-\d\dT`, w.warnings.all(), "with a warning that says since when")
+
+	_, err = w.tryAllocate(t, "claim")
+	require.True(t, apierrors.IsServiceUnavailable(err), "writes that need metal fail: %v", err)
+	require.ErrorContains(t, err, "metal-api")
+	_, err = w.machines(teamA).Create(ctx, machine("another"), metav1.CreateOptions{})
+	require.NoError(t, err, "writes that need no metal go on")
+
+	comeBack()
+	require.NoError(t, w.sim.SendEvent(id, "Crashed", "while nobody looked"))
+	require.Eventually(t, func() bool {
+		w.warnings.reset()
+		m, err := w.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
+		return err == nil && m.Status.Metal.Phase == "Crashed" && w.warnings.all() == ""
+	}, time.Minute, 20*time.Millisecond, "it recovers by itself")
+	_, err = w.tryAllocate(t, "claim")
+	require.NoError(t, err)
+	for drained := false; !drained; {
+		select {
+		case e := <-events.ResultChan():
+			require.NotEqual(t, watch.Deleted, e.Type, "nothing ever disappeared")
+		default:
+			drained = true
+		}
+	}
+}
+
+func TestAShortenedListMakesNothingDisappear(t *testing.T) {
+	t.Parallel()
+	w := start(t, quickSweep)
+	ctx := t.Context()
+	w.phonedHome(t, "node-1")
+	discovered := w.somebodyElses(t, projectA)
+	w.seen(t, teamA, discovered)
+	for _, f := range []fault{truncatedList, truncatedBody} {
+		events, err := w.machines(teamA).Watch(ctx, metav1.ListOptions{ResourceVersion: w.revision(t, teamA)})
+		require.NoError(t, err)
+		remove := w.inject(f)
+		w.sweeps(t, 2)
+		list, err := w.machines(teamA).List(ctx, metav1.ListOptions{})
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"node-1", discovered}, namesOf(list.Items))
+		remove()
+		select {
+		case e := <-events.ResultChan():
+			require.NotEqual(t, watch.Deleted, e.Type)
+			require.NotEqual(t, "Gone", e.Object.(*machineT).Status.Metal.Phase)
+		default:
+		}
+		events.Stop()
+	}
+}

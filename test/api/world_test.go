@@ -1,0 +1,305 @@
+// Package api tests the running server over HTTP with client-go, as kubectl
+// and controllers use it, against the simulator.
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/metal-stack/metal-go/api/client/network"
+	"github.com/metal-stack/metal-go/api/models"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+
+	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+const (
+	teamA, teamB       = testserver.NamespaceA, testserver.NamespaceB
+	projectA, projectB = simulator.ProjectA, simulator.ProjectB
+	partition          = simulator.DefaultPartition
+	small              = simulator.SmallSize
+	image              = simulator.MachineImage
+	otherImage         = "ubuntu-22.04"
+	firewallImage      = simulator.FirewallImage
+)
+
+var machinesGVR = v1alpha4.SchemeGroupVersion.WithResource("metalstackmachines")
+
+type (
+	machineT = v1alpha4.MetalStackMachine
+	clusterT = v1alpha4.MetalStackCluster
+	fault    = simulator.Fault
+)
+
+var (
+	truncatedList = fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedList, Fraction: 0}
+	truncatedBody = fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedBody}
+)
+
+// option changes how a world is started.
+type option func(*testserver.Options)
+
+// quickSweep looks at everything several times a second.
+func quickSweep(o *testserver.Options) { o.SweepInterval = 100 * time.Millisecond }
+
+// noSweep looks once, and then only when it is asked: what is seen is seen by
+// reads.
+func noSweep(o *testserver.Options) { o.SweepInterval = time.Hour }
+
+// seedInventory is the data centre of the archived provider's examples.
+func seedInventory(o *testserver.Options) {
+	d := simulator.DefaultDataCentre(8)
+	p := d.Partitions[0]
+	p.ID = "vagrant"
+	d.Partitions = append(d.Partitions, p)
+	d.Images = append(d.Images,
+		simulator.Image{ID: "firewall-ubuntu-2.0.20210131", Features: []string{"firewall"}},
+		simulator.Image{ID: "ubuntu-cloud-init-20.04.20210131", Features: []string{"machine"}})
+	internet := d.Networks[slices.IndexFunc(d.Networks, func(n simulator.Network) bool { return n.ID == simulator.InternetNetwork })]
+	internet.ID, internet.Partition = "internet-vagrant-lab", "vagrant"
+	internet.Prefixes, internet.VRF = []string{"100.255.254.0/24"}, 104010
+	d.Networks = append(d.Networks, internet)
+	d.Projects = append(d.Projects, simulator.Project{ID: "00000000-0000-0000-0000-000000000000", Name: "seed", Tenant: d.Projects[0].Tenant})
+	o.Simulator.DataCentre = d
+	o.Bind = []string{"metal-stack=00000000-0000-0000-0000-000000000000", "default=" + projectA}
+}
+
+// world is a server under test with a client, and the metal behind it.
+type world struct {
+	*testserver.Server
+	sim      *simulator.Simulator
+	config   *rest.Config
+	client   versioned.Interface
+	warnings *warnings
+}
+
+func start(t *testing.T, opts ...option) *world {
+	t.Helper()
+	o := testserver.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(12)}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s := testserver.Start(t, o)
+	w := &world{Server: s, sim: s.Metal.Sim, config: rest.CopyConfig(s.Config), warnings: &warnings{}}
+	w.config.WarningHandler = w.warnings
+	var err error
+	w.client, err = versioned.NewForConfig(w.config)
+	require.NoError(t, err)
+	return w
+}
+
+func (w *world) machines(namespace string) typed.MetalStackMachineInterface {
+	return w.client.InfrastructureV1alpha4().MetalStackMachines(namespace)
+}
+
+func (w *world) clusters(namespace string) typed.MetalStackClusterInterface {
+	return w.client.InfrastructureV1alpha4().MetalStackClusters(namespace)
+}
+
+// restart kills the server, as a power cut would, and starts it again.
+func (w *world) restart(t *testing.T) {
+	t.Helper()
+	w.Kill()
+	w.Restart()
+}
+
+func machine(name string) *machineT {
+	return &machineT{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha4.MetalStackMachineSpec{Image: image, MachineType: small, Partition: partition},
+	}
+}
+
+func cluster(name string) *clusterT {
+	return &clusterT{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha4.MetalStackClusterSpec{Partition: partition, PublicNetworkID: simulator.InternetNetwork},
+	}
+}
+
+// allocate makes a machine in team A, with a cluster for its network, and
+// turns both into metal.
+func (w *world) allocate(t *testing.T, name string) *machineT {
+	t.Helper()
+	ctx := t.Context()
+	_, err := w.clusters(teamA).Create(ctx, cluster("of-"+name), metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = w.clusters(teamA).Allocate(ctx, "of-"+name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = w.machines(teamA).Create(ctx, machine(name), metav1.CreateOptions{})
+	require.NoError(t, err)
+	m, err := w.machines(teamA).Allocate(ctx, name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-" + name}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.NotEmpty(t, m.Status.Metal.MachineID)
+	return m
+}
+
+// tryAllocate asks for metal for a machine of team A, in the network of any
+// cluster that there is.
+func (w *world) tryAllocate(t *testing.T, name string) (*machineT, error) {
+	return w.machines(teamA).Allocate(t.Context(), name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-node-1"}}, metav1.CreateOptions{})
+}
+
+// phonedHome makes a machine that is up and running; it returns the server's id.
+func (w *world) phonedHome(t *testing.T, name string) string {
+	t.Helper()
+	id := w.allocate(t, name).Status.Metal.MachineID
+	require.NoError(t, w.sim.PhoneHome(id))
+	require.Eventually(t, func() bool {
+		m, err := w.machines(teamA).Get(t.Context(), name, metav1.GetOptions{})
+		return err == nil && m.Status.Ready
+	}, time.Minute, 10*time.Millisecond)
+	return id
+}
+
+// somebodyElses is a machine that was allocated in a project without our doing.
+func (w *world) somebodyElses(t *testing.T, project string) (id string) {
+	t.Helper()
+	network := w.privateNetwork(t, project)
+	id, err := w.sim.AllocateFor(simulator.AllocateRequest{Project: project, Name: "theirs", Hostname: "theirs",
+		Size: small, Partition: partition, Image: image, Networks: []string{network}})
+	require.NoError(t, err)
+	return id
+}
+
+// privateNetwork makes a private network for somebody else's machine.
+func (w *world) privateNetwork(t *testing.T, project string) string {
+	t.Helper()
+	resp, err := w.Metal.Client.Network().AllocateNetwork(network.NewAllocateNetworkParams().WithBody(&models.V1NetworkAllocateRequest{
+		Projectid: project, Partitionid: partition, Name: "theirs"}), nil)
+	require.NoError(t, err)
+	return *resp.Payload.ID
+}
+
+// seen waits until a list of a namespace holds an object.
+func (w *world) seen(t *testing.T, namespace, name string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		list, err := w.machines(namespace).List(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+		return err == nil && slices.Contains(namesOf(list.Items), name)
+	}, time.Minute, 10*time.Millisecond)
+}
+
+func (w *world) revision(t *testing.T, namespace string) string {
+	t.Helper()
+	list, err := w.machines(namespace).List(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+	require.NoError(t, err)
+	return list.ResourceVersion
+}
+
+// sweeps waits until the server has looked at everything n times more.
+func (w *world) sweeps(t *testing.T, n int) {
+	t.Helper()
+	want := w.sim.CallsOf("machine-list") + n
+	require.Eventually(t, func() bool { return w.sim.CallsOf("machine-list") >= want }, time.Minute, 10*time.Millisecond)
+}
+
+// allocated tells whether somebody holds a machine, by the metal's own books.
+func (w *world) allocated(id string) bool {
+	return slices.ContainsFunc(w.sim.Books().Machines, func(m simulator.MachineAccount) bool { return m.ID == id && m.Allocated })
+}
+
+func (w *world) tags(id string) []string {
+	for _, m := range w.sim.Books().Machines {
+		if m.ID == id {
+			return m.Tags
+		}
+	}
+	return nil
+}
+
+func (w *world) waitingMachine(t *testing.T) string {
+	t.Helper()
+	for _, m := range w.sim.Books().Machines {
+		if !m.Allocated && m.Size == small {
+			return m.ID
+		}
+	}
+	t.Fatal("no machine is left")
+	return ""
+}
+
+func (w *world) inject(f fault) (remove func()) { return w.sim.Inject(f) }
+
+// metalAPIAway closes every connection without an answer.
+func (w *world) metalAPIAway() (comeBack func()) {
+	return w.sim.Inject(fault{Endpoint: "*", Kind: simulator.FaultRefused})
+}
+
+func (w *world) dropFinalizers(t *testing.T, namespace, name string) {
+	t.Helper()
+	_, err := w.machines(namespace).Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+}
+
+func namesOf(items []machineT) (names []string) {
+	for _, m := range items {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+func revision(t *testing.T, m *machineT) uint64 {
+	t.Helper()
+	rv, err := strconv.ParseUint(m.ResourceVersion, 10, 64)
+	require.NoError(t, err, "revisions are decimal numbers")
+	return rv
+}
+
+// next returns the next event of a watch.
+func next(t *testing.T, events watch.Interface) watch.Event {
+	t.Helper()
+	select {
+	case e, open := <-events.ResultChan():
+		require.True(t, open, "the watch was closed")
+		return e
+	case <-time.After(time.Minute):
+		t.Fatal("the watch says nothing")
+		return watch.Event{}
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// warnings collects Warning headers.
+type warnings struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *warnings) HandleWarningHeader(code int, agent, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.texts = append(w.texts, fmt.Sprint(code, " ", agent, " ", text))
+}
+
+func (w *warnings) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.texts = nil
+}
+
+func (w *warnings) all() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.texts, "\n")
+}
