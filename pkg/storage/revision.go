@@ -162,7 +162,10 @@ func (r *revisions) reserve(version string) {
 	ctx, cancel := context.WithTimeout(r.ctx, ledgerTimeout)
 	defer cancel()
 	ceiling, floor, version, err := r.raise(ctx, version)
-	if err != nil {
+	for attempt := 1; isRefusal(err) && attempt < beginAttempts; attempt++ {
+		ceiling, floor, version, err = r.raise(ctx, "") // another server was faster
+	}
+	if err != nil && r.ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "No revisions could be reserved", "retryIn", reserveRetry)
 		timer := r.clock.NewTimer(reserveRetry)
 		defer timer.Stop()

@@ -115,6 +115,7 @@ func (w *watcher) follow() {
 		defer bookmark.Stop()
 	}
 	var batch [watchBatch]*event
+	due := false // a bookmark is
 	for {
 		changed := v.changed.wait()
 		v.mu.RLock()
@@ -142,16 +143,16 @@ func (w *watcher) follow() {
 		}
 		if requested := w.store.progress.requested.Load(); requested != w.progress {
 			w.progress = requested
-			if w.bookmarks && !w.sendBookmark(w.revision, false) {
-				return
-			}
+			due = w.bookmarks
 		}
+		if due && !w.sendBookmark(w.revision, false) {
+			return
+		}
+		due = false
 		select {
 		case <-changed:
 		case <-timerChannel(bookmark):
-			if !w.sendBookmark(w.revision, false) {
-				return
-			}
+			due = true
 			bookmark.Reset(w.untilBookmark())
 		case <-w.ctx.Done():
 			return
