@@ -46,9 +46,10 @@ func inBed(t *testing.T, cfg bedConfig, test func(t *testing.T, b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, cfg)
+		// Whatever is still under way comes to its end.
+		defer time.Sleep(10 * time.Minute)
+		defer b.sim.Close()
 		test(t, b)
-		b.sim.Close()
-		synctest.Wait()
 	})
 }
 

@@ -32,10 +32,12 @@ const (
 	costLearning = 0.2
 	// costBound keeps one hanging call from spoiling the estimates.
 	costBound = 50.0
+	// fleetGuess is how many machines there are until a list has counted them.
+	fleetGuess = 1000
 )
 
 func newCosts() *costs {
-	c := &costs{}
+	c := &costs{fleet: fleetGuess}
 	for i := range c.scale {
 		c.scale[i] = 1
 	}

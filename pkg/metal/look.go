@@ -32,16 +32,18 @@ func timed[T any](ctx context.Context, o *Observer, a *account, k call, hits fun
 	m := o.facts.next(o.opts.Clock.Now())
 	answer, err := f(ctx)
 	took := o.opts.Clock.Since(m.began)
-	a.add(took)
 	switch {
 	case err == nil:
 		o.costs.measured(k, hits(answer), took)
 		o.answered()
 	case noAnswer(err):
+		// Waiting for nobody keeps nobody busy; the backoff limits these calls.
+		took = min(took, o.costs.of(k, 1))
 		o.away.missed(err)
 	default:
 		o.answered()
 	}
+	a.add(took)
 	return answer, m, err
 }
 
