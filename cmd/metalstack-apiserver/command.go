@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/cli/globalflag"
@@ -36,6 +37,11 @@ requests on, and decides who somebody is and what they may do.
 
 /livez says whether the process looks at metal, whether or not the metal-api
 answers; /readyz, whether it has looked at all of it once.`
+
+// The gates of logging are set along with all others.
+func init() {
+	utilruntime.Must(logsapi.AddFeatureGates(utilfeature.DefaultMutableFeatureGate))
+}
 
 // newCommand returns the command; ctx ends when the process is told to stop.
 func newCommand(ctx context.Context) *cobra.Command {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apiserver/pkg/server"
-	"k8s.io/apiserver/pkg/util/compatibility"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -76,7 +75,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	}
 	generic := &c.Generic.Config
 	describe(generic)
-	generic.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
+	generic.EffectiveVersion = newServedVersion()
 	// Nothing is admitted or refused but by the registry: webhooks and policies
 	// would be handed the user data of allocations, and need rights in a cluster
 	// that a server may not have.

@@ -37,9 +37,9 @@ var _ generic.RESTOptionsGetter = stores{}
 // made from.
 func NewStores(backend *storage.Backend, source projection.Source) generic.RESTOptionsGetter {
 	return stores{backend, map[schema.GroupResource]storage.Joiner{
-		infrastructure.Resource(cluster.Resource):         projection.Clusters(source),
-		infrastructure.Resource(machine.Resource):         projection.Machines(source),
-		infrastructure.Resource(firewall.Resource):        projection.Firewalls(source),
+		infrastructure.Resource(cluster.Resource):  projection.Clusters(source),
+		infrastructure.Resource(machine.Resource):  projection.Machines(source),
+		infrastructure.Resource(firewall.Resource): projection.Firewalls(source),
 		// Templates stand for no metal.
 		infrastructure.Resource(machinetemplate.Resource): nil,
 		infrastructure.Resource(clustertemplate.Resource): nil,
