@@ -1,8 +1,6 @@
 package allocation
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -74,34 +72,6 @@ func capped(words string) string {
 		words = strings.ToValidUTF8(words[:maxWords], "") + " …"
 	}
 	return words
-}
-
-// scrubbed returns err without what the metal-api may have quoted of the user
-// data.
-func scrubbed(err error, userData []byte) error {
-	if err == nil || len(userData) == 0 {
-		return err
-	}
-	var e *metal.Error
-	if !errors.As(err, &e) || !quotes(e.Message, userData) {
-		return err
-	}
-	return &metal.Error{Kind: e.Kind, Op: e.Op, Status: e.Status, Message: "the answer quotes the user data and is withheld"}
-}
-
-// quotes tells whether words hold a piece of the user data.
-func quotes(words string, userData []byte) bool {
-	const piece = 12
-	if encoded := base64.StdEncoding.EncodeToString(userData); strings.Contains(words, encoded[:min(len(encoded), 2*piece)]) {
-		return true
-	}
-	for line := range bytes.Lines(userData) {
-		line = bytes.TrimSpace(line)
-		if len(line) >= piece && strings.Contains(words, string(line[:piece])) {
-			return true
-		}
-	}
-	return len(userData) < piece && strings.Contains(words, string(userData))
 }
 
 // status makes an answer of a refusal.

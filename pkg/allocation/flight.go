@@ -71,10 +71,10 @@ func fly[T any](ctx context.Context, p *Protocol, s subject, verb string, work f
 	}
 	ended := make(chan outcome, 1)
 	go func() {
-		defer p.flights.done(s)
-		observed := observeFlight(s, verb, p.clock)
 		o := outcome{err: errInterrupted}
 		defer func() { ended <- o }()
+		defer p.flights.done(s)
+		observed := observeFlight(s, verb, p.clock)
 		o.result, o.err = work(klog.NewContext(p.flights.life, logger))
 		observed(o.err)
 		if o.err != nil {

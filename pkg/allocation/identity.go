@@ -57,7 +57,10 @@ func reserved(tag string) bool {
 // cut off a name: 40 bits.
 const hashLength = 10
 
-var notInLabels = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
+var (
+	notInLabels    = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
+	notInHostnames = regexp.MustCompile(`[^a-z0-9-]+`)
+)
 
 // LabelValue returns s if it is a valid value of a Kubernetes label. Otherwise
 // it returns what is left of s without the characters that are not allowed,
@@ -71,14 +74,14 @@ func LabelValue(s string) string {
 	return hashed(notInLabels.ReplaceAllString(s, "-"), s)
 }
 
-// Hostname returns name if it is a valid host name. Otherwise dots become
-// dashes; a name of more than 63 characters is cut and hashed as by LabelValue.
+// Hostname returns name if it is a valid host name, which has no dots and at
+// most 63 characters. Otherwise it is made one as by LabelValue; dots become
+// dashes.
 func Hostname(name string) string {
 	if len(validation.IsDNS1123Label(name)) == 0 {
 		return name
 	}
-	dashed := strings.ReplaceAll(strings.ToLower(name), ".", "-")
-	return hashed(notInLabels.ReplaceAllString(dashed, "-"), name)
+	return hashed(notInHostnames.ReplaceAllString(strings.ToLower(name), "-"), name)
 }
 
 func hashed(readable, full string) string {

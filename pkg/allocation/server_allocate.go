@@ -184,7 +184,7 @@ func (w *serverWork) call(ctx context.Context, s *server, userData []byte) (*met
 	case behindChoice(err):
 		w.gates.failed(w.plan.partition)
 	}
-	return m, scrubbed(err, userData)
+	return m, err
 }
 
 // giveUp records how an attempt ended without metal.

@@ -69,10 +69,12 @@ func newWorld(t testing.TB) *world {
 }
 
 // server is another server over the same ledger and metal-api.
-func (w *world) server() *Protocol {
+func (w *world) server() *Protocol { return w.serverWith(w.client) }
+
+func (w *world) serverWith(api Metal) *Protocol {
 	p := New(Options{
 		Machines: w.machines, Firewalls: w.firewalls, Clusters: w.clusters,
-		Metal: w.client, Observer: w.seen, Bindings: w.bindings, ManagementCluster: here, Clock: w.clock,
+		Metal: api, Observer: w.seen, Bindings: w.bindings, ManagementCluster: here, Clock: w.clock,
 	})
 	w.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -289,9 +291,13 @@ func seenOf[T any](s *sightings, facts map[string]*T, id string) (*T, metal.Pres
 	return nil, metal.Unseen
 }
 
-func (s *sightings) Machine(id string) (*metal.Machine, metal.Presence) { return seenOf(s, s.machines, id) }
-func (s *sightings) Network(id string) (*metal.Network, metal.Presence) { return seenOf(s, s.networks, id) }
-func (s *sightings) IP(address string) (*metal.IP, metal.Presence)      { return seenOf(s, s.ips, address) }
+func (s *sightings) Machine(id string) (*metal.Machine, metal.Presence) {
+	return seenOf(s, s.machines, id)
+}
+func (s *sightings) Network(id string) (*metal.Network, metal.Presence) {
+	return seenOf(s, s.networks, id)
+}
+func (s *sightings) IP(address string) (*metal.IP, metal.Presence) { return seenOf(s, s.ips, address) }
 
 func (s *sightings) MachinesByUID(uid string) []*metal.Machine {
 	s.mu.Lock()
@@ -363,4 +369,8 @@ func (w *world) nothingLeft() {
 	for _, ip := range b.IPs {
 		require.Empty(w.t, ip.Project, "address %s is still there", ip.Address)
 	}
+}
+
+func replaced(s, old, with string) string {
+	return string(bytes.ReplaceAll([]byte(s), []byte(old), []byte(with)))
 }

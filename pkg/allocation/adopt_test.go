@@ -1,0 +1,265 @@
+package allocation
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func named(id string) func(*infrastructure.MetalStackMachine) {
+	return func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "metalstack://" + id }
+}
+
+// waiting returns a machine that can be had.
+func (w *world) waiting(size string) string {
+	w.t.Helper()
+	for _, m := range w.sim.Books().Machines {
+		if !m.Allocated && m.Size == size && m.Waiting {
+			return m.ID
+		}
+	}
+	w.t.Fatal("no machine waits")
+	return ""
+}
+
+func TestAMachineThatIsNamedIsAllocated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	id := w.waiting(simulator.SmallSize)
+	claim := w.machine("node", named(id), func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "" })
+	m, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	w.heldOnce(claim, m)
+	assert.Equal(t, id, m.Status.Allocation.MachineID)
+	assert.False(t, m.Status.Allocation.Adopted)
+	assert.Equal(t, "metalstack://"+id, m.Spec.ProviderID, "what the user wrote is kept")
+	w.gone(w.p)
+}
+
+func TestAMachineThatIsNamedIsAskedForOnlyIfItIsToBeHad(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		make func(w *world, id string)
+		spec func(*infrastructure.MetalStackMachine)
+		want string
+	}{
+		{"locked", func(w *world, id string) { require.NoError(t, w.sim.Lock(id, "x")) }, nil, "LOCKED"},
+		{"reserved", func(w *world, id string) { require.NoError(t, w.sim.Reserve(id, "x")) }, nil, "RESERVED"},
+		{"dead", func(w *world, id string) {
+			require.NoError(t, w.sim.Silence(id))
+			w.clock.Step(10 * time.Minute)
+		}, nil, "Dead"},
+		{"not waiting", func(w *world, id string) { require.NoError(t, w.sim.SendEvent(id, "PXE Booting", "")) }, nil, "PXE Booting"},
+		{"of another size", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize }, "is of the size"},
+		{"elsewhere", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "fra-99" }, "is in the partition"},
+		{"with the server's own tags", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{uidTag("victim")} }, "only the server writes"},
+		{"with another project's network", func(w *world, _ string) {
+			_, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
+			require.NoError(t, err)
+		}, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"theirs"} }, "is not known in project"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			id := w.waiting(simulator.SmallSize)
+			if c.make != nil {
+				c.make(w, id)
+			}
+			specs := []func(*infrastructure.MetalStackMachine){named(id)}
+			if c.spec != nil {
+				specs = append(specs, c.spec)
+			}
+			if c.name == "with another project's network" {
+				for _, n := range w.sim.Books().Networks {
+					if n.Project == simulator.ProjectB {
+						specs = append(specs, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{n.ID} })
+					}
+				}
+			}
+			w.machine("node", specs...)
+			_, err := w.allocate(w.p, "node", "cluster")
+			require.ErrorContains(t, err, c.want)
+			assert.Zero(t, w.sim.CallsOf(machineAllocate))
+			assert.Contains(t, condition(t, w.record("node")).Message, c.want)
+		})
+	}
+}
+
+func TestAnotherProjectsMachineIsAsUnknownAsNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	theirs := w.waiting(simulator.SmallSize)
+	w.foreign(theirs)
+	none := "00000000-0000-4000-8000-0000000fffff"
+	w.machine("thief", named(theirs))
+	w.machine("dreamer", named(none))
+	_, stolen := w.allocate(w.p, "thief", "cluster")
+	_, dreamt := w.allocate(w.p, "dreamer", "cluster")
+	require.True(t, apierrors.IsInvalid(stolen), "%v", stolen)
+	require.True(t, apierrors.IsInvalid(dreamt), "%v", dreamt)
+	text := func(name, id string) string {
+		return replaced(condition(t, w.record(name)).Message, id, "X")
+	}
+	assert.Equal(t, text("dreamer", none), text("thief", theirs))
+	_, err := w.release(w.p, "thief")
+	require.NoError(t, err)
+	assert.True(t, w.account(theirs).Allocated)
+	assert.Zero(t, w.sim.CallsOf(machineFree))
+	assert.Zero(t, w.sim.CallsOf(machineAllocate))
+}
+
+func TestAnAllocatedMachineOfTheProjectIsAdopted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	old := w.node("node")
+	// As after clusterctl move: spec and metadata, and another uid.
+	w.machines.remove(old)
+	moved := w.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
+	require.NotEqual(t, old.UID, moved.UID)
+	m, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	a := m.Status.Allocation
+	assert.True(t, a.Adopted)
+	assert.Equal(t, old.UID, a.UID)
+	assert.Equal(t, old.Status.Allocation.MachineID, a.MachineID)
+	assert.Equal(t, old.Status.Allocation.AllocationUUID, a.AllocationUUID)
+	assert.Equal(t, infrastructure.ReasonAdopted, condition(t, m).Reason)
+	assert.Equal(t, 1, w.sim.CallsOf(machineAllocate))
+
+	w.machine("second", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
+	_, err = w.allocate(w.p, "second", "cluster")
+	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/node")
+
+	w.sweep()
+	NewKeeper(w.p).Pass(w.context())
+	assert.Len(t, w.holding(old.UID), 1)
+	w.gone(w.p)
+}
+
+func TestMetalWithoutAnIdentityIsAdoptedAndReleased(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.allocatedCluster("cluster")
+	id, err := w.sim.AllocateFor(simulator.AllocateRequest{
+		Project: simulator.ProjectA, Name: "by-hand", Hostname: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition,
+		Networks: []string{c.Status.Allocation.NetworkID},
+	})
+	require.NoError(t, err)
+	f := w.firewall("as-a-firewall")
+	f.Spec.ProviderID = providerid.New(simulator.DefaultPartition, id)
+	w.firewalls.put(t, f)
+	w.whilePassing(func() { _, err = w.p.AllocateFirewall(w.context(), teamA, "as-a-firewall", body("cluster")) })
+	require.ErrorContains(t, err, "is allocated as a machine")
+
+	claim := w.machine("node", named(id))
+	m, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	assert.True(t, m.Status.Allocation.Adopted)
+	assert.Equal(t, claim.UID, m.Status.Allocation.UID)
+	w.gone(w.p)
+}
+
+func TestTwoObjectsThatNameOneMachine(t *testing.T) {
+	t.Parallel()
+	for _, servers := range []string{"one server", "two servers"} {
+		t.Run(servers, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			id := w.waiting(simulator.SmallSize)
+			a, b := w.machine("a", named(id)), w.machine("b", named(id))
+			first, second := w.p, w.p
+			if servers == "two servers" {
+				second = w.server()
+			}
+			errs := make(chan error, 2)
+			w.whilePassing(func() {
+				go func() { _, err := first.AllocateMachine(w.context(), teamA, "a", body("cluster")); errs <- err }()
+				go func() { _, err := second.AllocateMachine(w.context(), teamA, "b", body("cluster")); errs <- err }()
+				x, y := <-errs, <-errs
+				errs <- x
+				errs <- y
+			})
+			refused := 0
+			for range 2 {
+				if err := <-errs; err != nil {
+					refused++
+				}
+			}
+			assert.Positive(t, refused)
+			// If each saw the other, both stepped back, and one gets it later.
+			w.pass(w.p.timing.Backoff + time.Second)
+			_, _ = w.allocate(first, "a", "cluster")
+			require.Len(t, append(w.holding(a.UID), w.holding(b.UID)...), 1)
+			w.pass(time.Minute)
+			w.addressesThere(id)
+			w.gone(first)
+		})
+	}
+}
+
+func TestTwoServersAllocateOneObjectOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	claim := w.machine("node")
+	other := w.server()
+	errs := make(chan error, 2)
+	w.whilePassing(func() {
+		for _, p := range []*Protocol{w.p, other} {
+			go func() { _, err := p.AllocateMachine(w.context(), teamA, "node", body("cluster")); errs <- err }()
+		}
+		x, y := <-errs, <-errs
+		errs <- x
+		errs <- y
+	})
+	for range 2 {
+		if err := <-errs; err != nil {
+			require.True(t, apierrors.IsConflict(err), "%v", err)
+		}
+	}
+	m, err := w.allocate(other, "node", "cluster")
+	require.NoError(t, err)
+	w.heldOnce(claim, m)
+	w.gone(w.p)
+}
+
+func TestAnObjectThatWasMadeAnewIsAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	claim := w.machine("node")
+	b := body("cluster")
+	b.UID = types.UID("of-the-old-one")
+	var err error
+	w.whilePassing(func() { _, err = w.p.AllocateMachine(w.context(), teamA, "node", b) })
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+
+	// In the middle: what no record names is kept, and shown as discovered.
+	w.p.hook = func(step string) {
+		if step == "machine/called" {
+			w.machines.remove(claim)
+			w.machine("node")
+		}
+	}
+	_, err = w.allocate(w.p, "node", "cluster")
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	assert.Nil(t, w.record("node").Status.Allocation)
+	require.Len(t, w.holding(claim.UID), 1)
+	obj, claims := w.machines.joiner.Discovered(metal.Ref{Kind: metal.KindMachine, ID: w.holding(claim.UID)[0].ID})
+	require.NotNil(t, obj)
+	assert.Contains(t, claims, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
+}

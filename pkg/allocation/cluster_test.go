@@ -1,0 +1,185 @@
+package allocation
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func (w *world) allocateCluster(name string) (c *infrastructure.MetalStackCluster, err error) {
+	w.whilePassing(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
+	return c, err
+}
+
+func (w *world) releaseCluster(name string) (c *infrastructure.MetalStackCluster, err error) {
+	w.whilePassing(func() { c, err = w.p.ReleaseCluster(w.context(), teamA, name, "") })
+	return c, err
+}
+
+func TestLostAnswersOfAClusterAllocateOnce(t *testing.T) {
+	t.Parallel()
+	for _, endpoint := range []string{"network-allocate", "ip-allocate"} {
+		t.Run(endpoint, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			claim := w.cluster("cluster")
+			w.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultCommitThenLose, Times: 1})
+			_, err := w.allocateCluster("cluster")
+			require.NoError(t, err)
+			assert.Equal(t, 2, w.sim.Books().Allocations(uidTag(claim.UID)))
+			w.gone(w.p)
+		})
+	}
+	for _, endpoint := range []string{"network-free", "ip-free"} {
+		t.Run(endpoint, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			w.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultCommitThenLose, Times: 1})
+			w.gone(w.p)
+		})
+	}
+}
+
+func TestAMovedClusterHasItsOwnNetworkAndAddressAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	old := w.allocatedCluster("cluster")
+	node := w.node("node")
+	w.clusters.remove(old)
+	w.machines.remove(node)
+	w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec = *old.Spec.DeepCopy() })
+	w.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = node.Spec.ProviderID })
+	c, err := w.allocateCluster("cluster")
+	require.NoError(t, err)
+	a := c.Status.Allocation
+	assert.Equal(t, old.UID, a.UID)
+	assert.Equal(t, old.Status.Allocation.NetworkID, a.NetworkID)
+	assert.Equal(t, old.Status.Allocation.IPAddress, a.IPAddress)
+	assert.False(t, a.NetworkAdopted)
+	assert.False(t, a.IPAdopted)
+	assert.Equal(t, 1, w.sim.CallsOf("network-allocate"))
+	assert.Equal(t, 1, w.sim.CallsOf("ip-allocate"))
+	_, err = w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	w.gone(w.p)
+}
+
+func TestNetworksAndAddressesThatASpecNamesAreKeptOnRelease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "by-hand"})
+	require.NoError(t, err)
+	ip, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Name: "by-hand", Type: metal.TypeStatic})
+	require.NoError(t, err)
+	names := func(c *infrastructure.MetalStackCluster) {
+		c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = n.ID, ip.Address
+	}
+	c := w.allocatedCluster("cluster", names)
+	assert.True(t, c.Status.Allocation.NetworkAdopted)
+	assert.True(t, c.Status.Allocation.IPAdopted)
+	assert.True(t, c.Status.Ready)
+
+	w.cluster("second", names)
+	_, err = w.allocateCluster("second")
+	require.ErrorContains(t, err, "belongs to another cluster")
+
+	_, err = w.releaseCluster("cluster")
+	require.NoError(t, err)
+	assert.Zero(t, w.sim.CallsOf("network-free"))
+	assert.Zero(t, w.sim.CallsOf("ip-free"))
+}
+
+func TestAnotherProjectsNetworkIsAsUnknownAsNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
+	require.NoError(t, err)
+	var texts []string
+	for _, id := range []string{n.ID, "00000000-0000-4000-8000-0000000fffff", simulator.SuperNetwork, simulator.UnderlayNetwork} {
+		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.PrivateNetworkID = id })
+		_, err := w.allocateCluster("cluster")
+		require.True(t, apierrors.IsInvalid(err), "%v", err)
+		texts = append(texts, replaced(err.Error(), id, "X"))
+	}
+	for _, text := range texts {
+		assert.Equal(t, texts[0], text)
+	}
+}
+
+func TestAHostThatTheProjectDoesNotHoldIsAnEndpointOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	theirs, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectB, Network: simulator.InternetNetwork, Name: "theirs", Type: metal.TypeStatic})
+	require.NoError(t, err)
+	for _, host := range []string{"api.example.org", "192.0.2.1", "2001:db8::1", theirs.Address} {
+		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })
+		c, err := w.allocateCluster("cluster")
+		require.NoError(t, err)
+		assert.Empty(t, c.Status.Allocation.IPAddress)
+		assert.Nil(t, c.Status.ControlPlaneIP)
+		_, err = w.releaseCluster("cluster")
+		require.NoError(t, err)
+	}
+	assert.Zero(t, w.sim.CallsOf("ip-free"))
+}
+
+func TestAClusterKeepsWhatItGotWhenTheNextStepIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cluster("cluster")
+	repair := w.sim.Inject(simulator.Fault{Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "project quota for machines reached max:1"})
+	_, err := w.allocateCluster("cluster")
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	require.ErrorContains(t, err, "quota")
+	c := w.clusterRecord("cluster")
+	assert.Empty(t, c.Status.Allocation.Phase)
+	assert.NotEmpty(t, c.Status.Allocation.NetworkID)
+	repair()
+	w.pass(time.Minute)
+	_, err = w.allocateCluster("cluster")
+	require.NoError(t, err)
+	assert.Equal(t, 1, w.sim.CallsOf("network-allocate"))
+	w.gone(w.p)
+}
+
+func TestAMachineDoesNotJoinAClusterThatGoes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	w.machine("node")
+	var released error
+	w.p.hook = func(step string) {
+		switch step {
+		case "cluster/releasing":
+			// The cluster has said that it goes, and looks for machines.
+			_, err := w.p.AllocateMachine(w.context(), teamA, "node", body("cluster"))
+			assert.True(t, apierrors.IsConflict(err), "%v", err)
+		}
+	}
+	_, released = w.releaseCluster("cluster")
+	require.NoError(t, released)
+
+	w.p.hook = nil
+	w.allocatedCluster("other")
+	w.machine("late")
+	w.p.hook = func(step string) {
+		if step == "machine/begun" {
+			// The machine has said that it comes; the cluster sees it.
+			_, err := w.p.ReleaseCluster(w.context(), teamA, "other", "")
+			assert.True(t, apierrors.IsConflict(err), "%v", err)
+		}
+	}
+	_, err := w.allocate(w.p, "late", "other")
+	require.NoError(t, err)
+	w.p.hook = nil
+	w.gone(w.p)
+}

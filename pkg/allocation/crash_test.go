@@ -1,0 +1,252 @@
+package allocation
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// The steps that a crash can follow on.
+var (
+	stepsOfAllocation = []string{"machine/begun", "machine/looked", "machine/called", "machine/learned", "machine/allocated"}
+	stepsOfRelease    = []string{"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released"}
+
+	stepsOfClusterAllocation = []string{
+		"network/begun", "network/looked", "network/called", "network/recorded",
+		"address/begun", "address/looked", "address/called", "address/recorded", "cluster/allocated",
+	}
+	stepsOfClusterRelease = []string{
+		"cluster/releasing", "address/free-begun", "address/free-looked", "address/freed", "address/released",
+		"network/empty", "network/free-begun", "network/free-looked", "network/freed", "cluster/released",
+	}
+)
+
+func TestACrashInAllocationIsResumedByTheNextRequest(t *testing.T) {
+	t.Parallel()
+	for _, step := range stepsOfAllocation {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			claim := w.machine("node")
+			reached := w.crashAt(w.p, step, 1)
+			_, err := w.allocate(w.p, "node", "cluster")
+			require.Error(t, err)
+			require.True(t, reached())
+
+			next := w.server()
+			m, err := w.allocate(next, "node", "cluster")
+			require.NoError(t, err)
+			w.heldOnce(claim, m)
+			w.gone(next)
+		})
+	}
+}
+
+func TestACrashInAllocationIsResumedByTheKeeper(t *testing.T) {
+	t.Parallel()
+	for _, step := range stepsOfAllocation {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			claim := w.machine("node")
+			w.crashAt(w.p, step, 1)
+			_, err := w.allocate(w.p, "node", "cluster")
+			require.Error(t, err)
+
+			next := w.server()
+			keeper := NewKeeper(next)
+			called := len(w.holding(claim.UID)) == 1
+			w.keepUntil(keeper, func() bool { return w.record("node").Status.Allocation.Phase != infrastructure.AllocationAllocating })
+			m := w.record("node")
+			if called {
+				require.Equal(t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
+			} else {
+				// A new attempt needs a request, for its user data.
+				require.Empty(t, m.Status.Allocation.Phase)
+				assert.EqualValues(t, 1, m.Status.Allocation.Attempt)
+				w.pass(2 * next.timing.Look)
+				m, err = w.allocate(next, "node", "cluster")
+				require.NoError(t, err)
+			}
+			w.heldOnce(claim, m)
+			w.gone(next)
+		})
+	}
+}
+
+func TestACrashInReleaseIsResumed(t *testing.T) {
+	t.Parallel()
+	for _, step := range stepsOfRelease {
+		for _, by := range []string{"request", "keeper"} {
+			t.Run(step+" by "+by, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.allocatedCluster("cluster")
+				claim := w.machine("node")
+				_, err := w.allocate(w.p, "node", "cluster")
+				require.NoError(t, err)
+				reached := w.crashAt(w.p, step, 1)
+				_, err = w.release(w.p, "node")
+				require.Error(t, err)
+				require.True(t, reached())
+
+				next := w.server()
+				if by == "keeper" {
+					w.keepUntil(NewKeeper(next), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
+				} else {
+					_, err = w.release(next, "node")
+					require.NoError(t, err)
+				}
+				assert.Equal(t, infrastructure.AllocationReleased, w.record("node").Status.Allocation.Phase)
+				assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
+				w.gone(next)
+			})
+		}
+	}
+}
+
+func TestACrashInAllocationIsUndoneByARelease(t *testing.T) {
+	t.Parallel()
+	for _, step := range stepsOfAllocation {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			w.machine("node")
+			w.crashAt(w.p, step, 1)
+			_, err := w.allocate(w.p, "node", "cluster")
+			require.Error(t, err)
+
+			next := w.server()
+			_, err = w.release(next, "node")
+			require.NoError(t, err)
+			w.gone(next)
+		})
+	}
+}
+
+func TestACrashOfAClusterIsResumed(t *testing.T) {
+	t.Parallel()
+	for _, step := range stepsOfClusterAllocation {
+		for _, by := range []string{"request", "keeper"} {
+			t.Run(step+" by "+by, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				claim := w.cluster("cluster")
+				reached := w.crashAt(w.p, step, 1)
+				w.whilePassing(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+				require.True(t, reached())
+
+				next := w.server()
+				if by == "keeper" {
+					w.keepUntil(NewKeeper(next), func() bool {
+						return clusterAllocation(w.clusterRecord("cluster")).Phase == infrastructure.AllocationAllocated
+					})
+				} else {
+					var err error
+					w.whilePassing(func() { _, err = next.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+					require.NoError(t, err)
+				}
+				c := w.clusterRecord("cluster")
+				assert.True(t, c.Status.Ready)
+				// The network and the address.
+				assert.Equal(t, 2, w.sim.Books().Allocations(uidTag(claim.UID)))
+				w.gone(next)
+			})
+		}
+	}
+	for _, step := range stepsOfClusterRelease {
+		for _, by := range []string{"request", "keeper"} {
+			t.Run(step+" by "+by, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.allocatedCluster("cluster")
+				reached := w.crashAt(w.p, step, 1)
+				w.whilePassing(func() { _, _ = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+				require.True(t, reached())
+
+				next := w.server()
+				if by == "keeper" {
+					w.keepUntil(NewKeeper(next), func() bool {
+						return clusterAllocation(w.clusterRecord("cluster")).Phase == infrastructure.AllocationReleased
+					})
+				}
+				w.gone(next)
+			})
+		}
+	}
+}
+
+func TestACrashInTheMiddleOfAClusterIsUndoneByARelease(t *testing.T) {
+	t.Parallel()
+	for _, step := range stepsOfClusterAllocation {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.cluster("cluster")
+			w.crashAt(w.p, step, 1)
+			w.whilePassing(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+			w.gone(w.server())
+		})
+	}
+}
+
+// heldOnce fails unless an object's metal was allocated exactly once, and the
+// record names it.
+func (w *world) heldOnce(claim, m *infrastructure.MetalStackMachine) {
+	w.t.Helper()
+	held := w.holding(claim.UID)
+	require.Len(w.t, held, 1)
+	require.Equal(w.t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
+	require.Equal(w.t, held[0].ID, m.Status.Allocation.MachineID)
+	require.Equal(w.t, held[0].AllocationUUID, m.Status.Allocation.AllocationUUID)
+	require.Equal(w.t, 1, w.sim.Books().Allocations(uidTag(claim.UID)))
+}
+
+// gone releases everything that there is a record of, and fails if anything is
+// left.
+func (w *world) gone(p *Protocol) {
+	w.t.Helper()
+	machines, err := w.machines.List(w.context())
+	require.NoError(w.t, err)
+	for _, m := range machines {
+		_, err := w.release(p, m.Name)
+		require.NoError(w.t, err)
+	}
+	clusters, err := w.clusters.List(w.context())
+	require.NoError(w.t, err)
+	for _, c := range clusters {
+		w.whilePassing(func() { _, err = p.ReleaseCluster(w.context(), c.Namespace, c.Name, c.UID) })
+		require.NoError(w.t, err)
+	}
+	w.nothingLeft()
+	w.noSecrets()
+}
+
+// keepUntil lets a Keeper make passes until something is so.
+func (w *world) keepUntil(k *Keeper, so func() bool) {
+	w.t.Helper()
+	for range 2000 {
+		if so() {
+			w.whilePassing(k.wg.Wait)
+			return
+		}
+		w.whilePassing(func() { k.Pass(w.context()) })
+		w.pass(keepInterval)
+	}
+	w.t.Fatal("the Keeper did not do it")
+}
+
+func (w *world) clusterRecord(name string) *infrastructure.MetalStackCluster {
+	c, err := w.clusters.Get(w.context(), teamA, name)
+	require.NoError(w.t, err)
+	return c
+}
+
+var _ Metal = &metal.Client{}
