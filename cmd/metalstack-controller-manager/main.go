@@ -64,6 +64,9 @@ func (o *options) run() error {
 	if err != nil {
 		return fmt.Errorf("--kubeconfig: %w", err)
 	}
+	// The server shares its capacity out fairly; what client-go allows by
+	// default holds the building of one large cluster up.
+	config.QPS, config.Burst = 100, 200
 	scheme, err := controller.NewScheme()
 	if err != nil {
 		return err

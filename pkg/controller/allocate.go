@@ -50,7 +50,7 @@ func (r *reconciler) reconcileAllocate(ctx context.Context, request ctrl.Request
 	answer, err := r.metal.allocate(ctx, r.kind, obj, allocation)
 	switch {
 	case err == nil:
-		r.memory.forget(request)
+		r.memory.done(request)
 		log.Info("Allocated", append(holds(answer), "took", r.clock.Since(began).Round(time.Millisecond))...)
 		return ctrl.Result{}, nil
 	case apierrors.IsNotFound(err):

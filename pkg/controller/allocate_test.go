@@ -137,8 +137,23 @@ func TestRefusalsAreRepeatedMoreAndMoreSeldom(t *testing.T) {
 
 	h.refuse = nil
 	h.reconcile("m")
-	h.refuse = errors.New("connection refused")
+	h.reconcile("m")
 	require.Zero(t, h.r.memory.patience(requestOf("m")), "success makes it forget")
+}
+
+func TestCacheThatLagsBehindDoesNotMakeItAskAgain(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "m"))
+	before := machines.object()
+	require.NoError(t, h.api.Get(t.Context(), requestOf("m").NamespacedName, before))
+	h.reconcile("m")
+
+	h.r.cached = staleCache{h.api, before.(*v1alpha4.MetalStackMachine)}
+	require.Equal(t, catchUp, h.reconcile("m").RequeueAfter)
+	require.Len(t, h.calls, 1)
+
+	h.clock.Step(catchUp)
+	h.reconcile("m")
+	require.Len(t, h.calls, 2, "a cache that does not catch up is believed")
 }
 
 func TestRefusalThatNamesATimeIsHeeded(t *testing.T) {

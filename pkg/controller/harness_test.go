@@ -176,3 +176,14 @@ type brokenCache struct{ client.Client }
 func (brokenCache) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
 	return errAway
 }
+
+// staleCache shows a machine as it was.
+type staleCache struct {
+	client.Client
+	machine *v1alpha4.MetalStackMachine
+}
+
+func (c staleCache) Get(_ context.Context, _ client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
+	c.machine.DeepCopyInto(obj.(*v1alpha4.MetalStackMachine))
+	return nil
+}

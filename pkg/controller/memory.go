@@ -12,6 +12,9 @@ import (
 const (
 	firstPause   = 2 * time.Second
 	longestPause = 2 * time.Minute
+	// catchUp is how long to leave an object alone after a success, in which
+	// the cache may still show its state before.
+	catchUp = time.Second
 )
 
 // A memory keeps what is only good manners, so that a restart may lose it:
@@ -63,6 +66,13 @@ func (m *memory) refused(request ctrl.Request, atLeast time.Duration) time.Durat
 	pause := max(o.pause, atLeast)
 	o.until = m.clock.Now().Add(pause)
 	return pause
+}
+
+// done notes a success.
+func (m *memory) done(request ctrl.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.objects[request] = &remembered{until: m.clock.Now().Add(catchUp)}
 }
 
 // patience returns how long the server is to be left in peace.

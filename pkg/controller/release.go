@@ -64,7 +64,10 @@ func (r *reconciler) letGo(ctx context.Context, request ctrl.Request, obj client
 	switch {
 	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: time.Second}, nil
-	case client.IgnoreNotFound(err) != nil:
+	case apierrors.IsNotFound(err):
+		// The cache showed an object that is gone already.
+		return ctrl.Result{}, nil
+	case err != nil:
 		return ctrl.Result{}, err
 	}
 	r.memory.forget(request)
