@@ -92,7 +92,7 @@ func (s *Server) observe(ctx context.Context) (*storage.Backend, error) {
 		return bound
 	}
 	s.observer = metal.NewObserver(s.metal, opts)
-	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{})
+	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer)
 	backend.SetFreshener(freshener{s.observer, s.extra.Binding})
 	return backend, nil
 }

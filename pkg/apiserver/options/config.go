@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -109,7 +110,7 @@ func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config)
 }
 
 // applyCluster lets the cluster decide who somebody is and what they may do.
-func (o *Options) applyCluster(_ context.Context, config *apiserver.Config) error {
+func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) error {
 	if err := o.SecureServing.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
 		return fmt.Errorf("serving certificate: %w", err)
 	}
@@ -129,6 +130,12 @@ func (o *Options) applyCluster(_ context.Context, config *apiserver.Config) erro
 	if err != nil {
 		return err
 	}
+	// A cluster has no id of its own; this namespace is as old as the cluster.
+	system, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("the uid of the namespace %s, by which metal knows this cluster: %w", metav1.NamespaceSystem, err)
+	}
+	config.Extra.ManagementCluster = string(system.UID)
 	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
 }
 

@@ -1,0 +1,156 @@
+package standalone
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/tools/clientcmd"
+	certutil "k8s.io/client-go/util/cert"
+)
+
+func TestTheAuthorityAndItsServingCertificateAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	first, err := OpenAuthority(dir)
+	require.NoError(t, err)
+	certFile, keyFile, err := first.Serving("localhost", "127.0.0.1")
+	require.NoError(t, err)
+	cert, err := os.ReadFile(certFile)
+	require.NoError(t, err)
+	_, err = tls.LoadX509KeyPair(certFile, keyFile)
+	require.NoError(t, err)
+
+	second, err := OpenAuthority(dir)
+	require.NoError(t, err)
+	assert.Equal(t, first.Bundle(), second.Bundle())
+	_, _, err = second.Serving("127.0.0.1")
+	require.NoError(t, err)
+	again, err := os.ReadFile(certFile)
+	require.NoError(t, err)
+	assert.Equal(t, cert, again)
+
+	_, _, err = second.Serving("127.0.0.1", "10.0.0.1")
+	require.NoError(t, err)
+	other, err := os.ReadFile(certFile)
+	require.NoError(t, err)
+	assert.NotEqual(t, cert, other, "it does not cover the new address")
+
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		info, err := e.Info()
+		require.NoError(t, err)
+		assert.Zero(t, info.Mode().Perm()&0o077, e.Name())
+	}
+}
+
+func TestAForeignKeyIsNotTakenForTheAuthoritys(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), t.TempDir()
+	for _, d := range []string{dir, other} {
+		_, err := OpenAuthority(d)
+		require.NoError(t, err)
+	}
+	key, err := os.ReadFile(filepath.Join(other, "ca.key"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ca.key"), key, 0o600))
+	_, err = OpenAuthority(dir)
+	assert.ErrorContains(t, err, "the key is not the certificate's")
+}
+
+func TestTheKubeconfigReplacesItselfAndNothingElse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	authority, err := OpenAuthority(dir)
+	require.NoError(t, err)
+	admin, err := authority.Admin()
+	require.NoError(t, err)
+
+	path := filepath.Join(dir, "sub", "kubeconfig")
+	for _, url := range []string{"https://127.0.0.1:1", "https://127.0.0.1:2"} {
+		require.NoError(t, WriteKubeconfig(path, url, authority.Bundle(), admin, "team-a"))
+		config, err := clientcmd.LoadFromFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, url, config.Clusters[kubeconfigName].Server)
+		assert.Equal(t, "team-a", config.Contexts[config.CurrentContext].Namespace)
+	}
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	mine := filepath.Join(dir, "mine")
+	const content = "apiVersion: v1\nkind: Config\nclusters: [{name: prod, cluster: {server: https://prod}}]\n"
+	require.NoError(t, os.WriteFile(mine, []byte(content), 0o600))
+	require.ErrorContains(t, WriteKubeconfig(mine, "https://127.0.0.1:1", authority.Bundle(), admin, ""), "left alone")
+	kept, err := os.ReadFile(mine)
+	require.NoError(t, err)
+	assert.Equal(t, content, string(kept))
+}
+
+func TestTheManagementClusterIsOneOverRestarts(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	first, err := ManagementCluster(dir)
+	require.NoError(t, err)
+	second, err := ManagementCluster(dir)
+	require.NoError(t, err)
+	assert.Equal(t, first, second)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "management-cluster"), []byte("?"), 0o600))
+	_, err = ManagementCluster(dir)
+	assert.Error(t, err, "another id would not be better than none")
+}
+
+func TestOnlyTheAdministratorIsKnown(t *testing.T) {
+	t.Parallel()
+	authority, err := OpenAuthority(t.TempDir())
+	require.NoError(t, err)
+	stranger, err := OpenAuthority(t.TempDir())
+	require.NoError(t, err)
+	var authentication server.AuthenticationInfo
+	require.NoError(t, Authenticate(&authentication, &server.SecureServingInfo{}, authority))
+	var authorization server.AuthorizationInfo
+	require.NoError(t, Authorize(&authorization))
+
+	for name, c := range map[string]struct {
+		path   string
+		from   *Authority
+		known  bool
+		admits authorizer.Decision
+	}{
+		"the administrator":             {"/apis", authority, true, authorizer.DecisionAllow},
+		"another authority's":           {"/apis", stranger, false, authorizer.DecisionNoOpinion},
+		"nobody":                        {"/apis", nil, false, authorizer.DecisionNoOpinion},
+		"nobody at a path below health": {"/readyz/ping", nil, false, authorizer.DecisionNoOpinion},
+		"a probe":                       {"/readyz", nil, true, authorizer.DecisionAllow},
+	} {
+		req := httptest.NewRequest(http.MethodGet, c.path, nil)
+		if c.from != nil {
+			admin, err := c.from.Admin()
+			require.NoError(t, err)
+			certs, err := certutil.ParseCertsPEM(admin.Certificate)
+			require.NoError(t, err)
+			req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{certs[0]}}
+		}
+		resp, known, _ := authentication.Authenticator.AuthenticateRequest(req)
+		assert.Equal(t, c.known, known, name)
+		if !known {
+			continue
+		}
+		decision, _, err := authorization.Authorizer.Authorize(req.Context(), authorizer.AttributesRecord{User: resp.User, Path: c.path, Verb: "get"})
+		require.NoError(t, err)
+		assert.Equal(t, c.admits, decision, name)
+	}
+	decision, _, err := authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "somebody"}, Path: "/apis", Verb: "get"})
+	require.NoError(t, err)
+	assert.NotEqual(t, authorizer.DecisionAllow, decision)
+}
