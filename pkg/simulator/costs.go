@@ -25,18 +25,32 @@ const (
 )
 
 // Phases of an allocation by size: what a caller who leaves after so many
-// milliseconds leaves behind (346-358). Machine allocate: nothing up to 12 ms;
-// the partition's lock from 16 to 25; nothing at 30; the machine from 35 on.
+// milliseconds leaves behind (346-358). Machine allocate: nothing up to 8 ms;
+// the partition's lock from 12 to 25; nothing at 30; the machine from 35 on.
 const (
 	costAllocateSpec      = 6 * time.Millisecond
 	costAllocateProject   = 2 * time.Millisecond
-	costAllocateLayout    = 3 * time.Millisecond
-	costAllocateLock      = 2 * time.Millisecond
-	costAllocateCandidate = 12 * time.Millisecond
+	costAllocateLayout    = 2 * time.Millisecond
+	costAllocateLock      = 1 * time.Millisecond
+	costAllocateCandidate = 15 * time.Millisecond
 	costAllocateGather    = 2 * time.Millisecond
 	costAllocateNetworks  = 6 * time.Millisecond
 	costAllocateCommit    = 2 * time.Millisecond
 	costAllocateAnswer    = 15 * time.Millisecond
+
+	// Of a network allocate (360-370): nothing up to 8 ms, the network from 10
+	// on, and the answer before 14, with one address family.
+	costNetworkProject = 3 * time.Millisecond
+	costNetworkSpec    = 3 * time.Millisecond
+	costNetworkPrefix  = 3 * time.Millisecond // each
+	costNetworkStore   = 2 * time.Millisecond
+	costNetworkUsage   = 2 * time.Millisecond
+
+	// Of an IP allocate (361-371): nothing up to 6 ms, the answer before 10.
+	costIPProject = 3 * time.Millisecond
+	costIPAcquire = 4 * time.Millisecond
+	costIPStore   = 1500 * time.Microsecond
+
 	// costLockHandover is how much later than the release of a partition's
 	// lock the next one waiting has it (342).
 	costLockHandover = 60 * time.Millisecond
@@ -90,5 +104,5 @@ func (s *Simulator) lag() time.Duration {
 // returns: now and then after the answer, so that a free right after it can
 // collide (272).
 func (s *Simulator) noticeDelay() time.Duration {
-	return time.Duration(float64(s.lag()) * (0.5 + 1.2*s.rng.Float64()))
+	return time.Duration(float64(s.lag()) * (0.5 + 0.9*s.rng.Float64()))
 }
