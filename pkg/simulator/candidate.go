@@ -151,14 +151,18 @@ func (s *Simulator) claimed(old, next *machine) (*machine, error) {
 
 func (s *Simulator) pick(candidates []*machine) *machine {
 	slices.SortFunc(candidates, func(a, b *machine) int { return compare(a.id, b.id) })
+	ids := make([]string, len(candidates))
+	for i, m := range candidates {
+		ids[i] = m.id
+	}
+	return candidates[slices.Index(ids, s.choose(ids))]
+}
+
+// choose takes one of several where the real one takes any.
+func (s *Simulator) choose(candidates []string) string {
 	if s.cfg.Pick != nil {
-		ids := make([]string, len(candidates))
-		for i, m := range candidates {
-			ids[i] = m.id
-		}
-		want := s.cfg.Pick(ids)
-		if i := slices.Index(ids, want); i >= 0 {
-			return candidates[i]
+		if c := s.cfg.Pick(slices.Clone(candidates)); slices.Contains(candidates, c) {
+			return c
 		}
 	}
 	return candidates[s.rng.IntN(len(candidates))]

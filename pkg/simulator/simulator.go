@@ -51,8 +51,10 @@ type Config struct {
 	// quota that was stored empty is a quota of none (README, "Not
 	// transactional" 7; 303-325 of both versions).
 	Version string
-	// Pick chooses among the machines that are equally good for an
-	// allocation by size; nil chooses by the seed.
+	// Pick chooses where the real one takes any: among the machines that are
+	// equally good for an allocation by size, and which address family's
+	// prefix a dual-stack network has first ("IPv4", "IPv6"). nil, or an
+	// answer that is no candidate, leaves it to the seed.
 	Pick func(candidates []string) string
 }
 
