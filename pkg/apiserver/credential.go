@@ -13,7 +13,7 @@ const credentialInterval = 10 * time.Second
 
 // keepCredential hands a credential on when it changes, until ctx ends. What
 // is wrong with it is logged, never what it is.
-func keepCredential(ctx context.Context, current string, read func() (string, error), set func(string)) {
+func keepCredential(ctx context.Context, interval time.Duration, current string, read func() (string, error), set func(string)) {
 	logger := klog.FromContext(ctx)
 	wait.UntilWithContext(ctx, func(context.Context) {
 		next, err := read()
@@ -25,5 +25,5 @@ func keepCredential(ctx context.Context, current string, read func() (string, er
 			current = next
 			logger.Info("The metal-api's key has changed")
 		}
-	}, credentialInterval)
+	}, interval)
 }

@@ -110,7 +110,7 @@ func (s *Server) addHooks(ready *readiness) error {
 		go s.observer.Run(hook)
 		go s.catalogue.Run(hook)
 		if s.extra.HMAC != nil {
-			go keepCredential(hook, s.extra.Metal.HMAC, s.extra.HMAC, func(key string) { s.metal.SetHMAC(key, s.extra.Metal.AuthType) })
+			go keepCredential(hook, credentialInterval, s.extra.Metal.HMAC, s.extra.HMAC, func(key string) { s.metal.SetHMAC(key, s.extra.Metal.AuthType) })
 		}
 		return nil
 	})

@@ -57,8 +57,10 @@ type Options struct {
 	// SweepInterval and ReadLimit are the server's; default 200 ms and 1 s.
 	// The budget is 1, so that looks are not put off.
 	SweepInterval, ReadLimit time.Duration
-	// Configure changes the rest. It is called at each start.
-	Configure func(*options.Options, *apiserver.Config)
+	// Flags and Configure change the rest: what the command line would, and what
+	// it could not. They are called at each start.
+	Flags     func(*options.Options)
+	Configure func(*apiserver.Config)
 	// Transport wraps the server's way to the metal-api, e.g. to lose answers.
 	Transport func(http.RoundTripper) http.RoundTripper
 }
@@ -117,6 +119,7 @@ func Start(t testing.TB, opts Options) *Server {
 	}
 	t.Cleanup(s.Stop)
 	s.start()
+	s.AwaitReady()
 	return s
 }
 
@@ -165,11 +168,18 @@ func (s *Server) Kill() {
 // records; it stops the one that runs.
 func (s *Server) Restart() {
 	s.t.Helper()
+	s.RestartUnready()
+	s.AwaitReady()
+}
+
+// RestartUnready is Restart without waiting until the server is ready.
+func (s *Server) RestartUnready() {
+	s.t.Helper()
 	s.Stop()
 	s.start()
 }
 
-// start starts the server and waits until it is ready.
+// start starts the server.
 func (s *Server) start() {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -178,7 +188,6 @@ func (s *Server) start() {
 	require.NoError(s.t, err)
 	s.run = r
 	go func() { r.done <- server.Run(ctx) }()
-	s.awaitReady()
 }
 
 func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
@@ -201,6 +210,9 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	}
 	s.port = r.listener.Addr().(*net.TCPAddr).Port
 	o.SecureServing.Listener = r.listener
+	if s.opts.Flags != nil {
+		s.opts.Flags(o)
+	}
 	if err := o.Complete(); err != nil {
 		return nil, err
 	}
@@ -223,7 +235,7 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	}
 	config.Extra.Metal.Transport = &fusedTransport{r.fuse, transport}
 	if s.opts.Configure != nil {
-		s.opts.Configure(o, config)
+		s.opts.Configure(config)
 	}
 	if s.Config == nil {
 		if s.Config, err = clientcmd.BuildConfigFromFlags("", o.KubeconfigOut); err != nil {
@@ -250,8 +262,8 @@ func (s *Server) keyFile() string {
 	return path
 }
 
-// awaitReady waits until the server says that it is ready.
-func (s *Server) awaitReady() {
+// AwaitReady waits until the server says that it is ready.
+func (s *Server) AwaitReady() {
 	s.t.Helper()
 	client, err := rest.HTTPClientFor(s.Config)
 	require.NoError(s.t, err)
