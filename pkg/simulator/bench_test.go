@@ -37,11 +37,12 @@ func benchmark(b *testing.B, method, path, body string) {
 	}
 	start := time.Now()
 	size := ask()
-	b.ReportMetric(time.Since(start).Seconds()*1000, "ms-first")
-	b.ReportMetric(float64(size)/1e6, "MB")
+	first := time.Since(start)
 	for b.Loop() {
 		ask()
 	}
+	b.ReportMetric(first.Seconds()*1000, "ms-first")
+	b.ReportMetric(float64(size)/1e6, "MB")
 }
 
 func BenchmarkListOf10000Machines(b *testing.B) { benchmark(b, "GET", "/v1/machine", "") }

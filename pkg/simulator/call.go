@@ -24,6 +24,7 @@ type call struct {
 	left   bool // a fault made the caller go away
 	busy   time.Duration
 	worked bool // phases have accounted for the cost
+	inner  bool // made by the simulator itself: costs nothing
 }
 
 // serve answers one HTTP request.
@@ -100,7 +101,11 @@ func (c *call) run(rt *route) (status int, answer any, err error) {
 				c.s.sleep(f.Latency)
 			}
 		case FaultStatus:
-			return 0, nil, withStatus(f.Status, errors.New(f.Message))
+			status := f.Status
+			if status == 0 {
+				status = http.StatusServiceUnavailable
+			}
+			return 0, nil, withStatus(status, errors.New(f.Message))
 		case FaultCommitThenLose:
 			c.ctx = context.WithoutCancel(c.ctx)
 		case FaultCommitThenLate:
@@ -119,6 +124,9 @@ func (c *call) run(rt *route) (status int, answer any, err error) {
 // A client that goes away does not end it, as in life.
 func (c *call) spend(d time.Duration) {
 	c.worked = true
+	if c.inner {
+		return
+	}
 	c.busy += d
 	if c.s.withCosts() {
 		c.s.sleep(d)
@@ -180,7 +188,7 @@ func routerText(status int) string {
 // inside is a call that the simulator makes itself, with the Admin's rights.
 func (s *Simulator) inside(name string, body any, params ...string) *call {
 	return &call{
-		s: s, ctx: context.Background(), name: name, given: body, params: params, worked: true,
+		s: s, ctx: context.Background(), name: name, given: body, params: params, inner: true,
 		user: user{name: "simulator", email: "somebody@metal-stack.io", access: accessAdmin, tenant: providerTenant},
 		r:    &http.Request{Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))},
 	}

@@ -83,8 +83,9 @@ type Fault struct {
 	Kind     FaultKind `json:"kind"`
 	// Latency on the simulator's clock; in nanoseconds in JSON.
 	Latency time.Duration `json:"latency,omitempty"`
-	Status  int           `json:"status,omitempty"`
-	Message string        `json:"message,omitempty"`
+	// Status of FaultStatus; 0 is 503.
+	Status  int    `json:"status,omitempty"`
+	Message string `json:"message,omitempty"`
 	// Backend is masterdata, ipam, rethinkdb or nsq.
 	Backend string `json:"backend,omitempty"`
 	// Phase is one of Phases, for FaultClientGone and FaultLatency.
