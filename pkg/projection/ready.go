@@ -91,19 +91,20 @@ func liveVerdict(m *metal.Machine, created time.Time) verdict {
 	case m.FailedMachineReclaim:
 		v.reason = infrastructure.ReasonFailedReclaim
 		v.message = "The metal-api reports that an earlier release of the machine did not finish: it may still run what it ran before."
+	case m.Liveliness == infrastructure.LivelinessDead, m.Liveliness == infrastructure.LivelinessUnknown:
+		v.reason = infrastructure.ReasonUnreachable
+		v.message = fmt.Sprintf("The metal-api has not heard of the machine since %s: its liveliness is %s.", m.LastEventTime.UTC().Format(time.RFC3339), m.Liveliness)
+		if home == 0 {
+			v.since = m.LastEventTime
+			// It may run all the same: what is silent is its report.
+			v.status = metav1.ConditionUnknown
+		}
 	case home < 0:
 		v.reason = infrastructure.ReasonProvisioning
 		v.message = fmt.Sprintf("The machine is allocated, is at %q and has not phoned home yet.", Phase(m))
 	case home > 0:
 		v.reason = infrastructure.ReasonProvisioning
 		v.message = fmt.Sprintf("The machine had phoned home, is at %q now and has not phoned home again yet.", Phase(m))
-	case m.Liveliness == infrastructure.LivelinessDead, m.Liveliness == infrastructure.LivelinessUnknown:
-		v.reason = infrastructure.ReasonUnreachable
-		v.since = m.LastEventTime
-		if m.Liveliness == infrastructure.LivelinessUnknown {
-			v.status = metav1.ConditionUnknown
-		}
-		v.message = fmt.Sprintf("The metal-api has not heard of the machine since %s: its liveliness is %s.", m.LastEventTime.UTC().Format(time.RFC3339), m.Liveliness)
 	default:
 		v = verdict{
 			status: metav1.ConditionTrue, reason: infrastructure.ReasonPhonedHome, since: events[0].Time,

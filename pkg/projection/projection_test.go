@@ -1,0 +1,336 @@
+package projection
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/randfill"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+)
+
+func TestAMachineThatRuns(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	m := phonedHome()
+	b.facts.machines[m.ID] = m
+	shown := b.project(b.allocated(m), nil)
+	assert.True(t, shown.Status.Ready)
+	assert.Nil(t, shown.Status.Initialization.Provisioned, "only the record knows what was")
+	assert.Equal(t, []infrastructure.MachineAddress{
+		{Type: infrastructure.MachineHostName, Address: "node"},
+		{Type: infrastructure.MachineInternalDNS, Address: "node"},
+		{Type: infrastructure.MachineInternalIP, Address: "10.0.0.2"},
+		{Type: infrastructure.MachineInternalIP, Address: "2001:db8::1"},
+		{Type: infrastructure.MachineExternalIP, Address: "100.64.0.9"},
+	}, shown.Status.Addresses)
+	assert.Equal(t, "Phoned Home", shown.Status.Metal.LastEvent.Event)
+	assert.Equal(t, created.Add(2*time.Minute).Truncate(time.Second), readyOf(t, shown).LastTransitionTime.Time)
+
+	// A heartbeat is no change.
+	beat := *m
+	beat.LastEventTime = m.LastEventTime.Add(time.Minute)
+	b.facts.machines[m.ID] = &beat
+	assert.Equal(t, shown, b.project(b.allocated(m), shown))
+}
+
+func TestReadyFollowsTheMetalBothWays(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	m := phonedHome()
+	record := b.allocated(m)
+	var shown *infrastructure.MetalStackMachine
+	last := metav1.Time{}
+	for _, step := range []struct {
+		name   string
+		change func(m *metal.Machine)
+		status metav1.ConditionStatus
+		reason string
+	}{
+		{"installing", func(m *metal.Machine) { m.Events = m.Events[1:] }, metav1.ConditionFalse, infrastructure.ReasonProvisioning},
+		{"home", func(*metal.Machine) {}, metav1.ConditionTrue, infrastructure.ReasonPhonedHome},
+		{"silent", func(m *metal.Machine) { m.Liveliness = "Unknown" }, metav1.ConditionUnknown, infrastructure.ReasonUnreachable},
+		{"alive", func(*metal.Machine) {}, metav1.ConditionTrue, infrastructure.ReasonPhonedHome},
+		{"crashed", func(m *metal.Machine) {
+			m.Events = append([]metal.Event{{Event: "Crashed", Time: created.Add(time.Hour)}}, m.Events...)
+		}, metav1.ConditionFalse, infrastructure.ReasonProvisioning},
+		{"crash loop", func(m *metal.Machine) {
+			m.CrashLoop = true
+			m.Events = append([]metal.Event{{Event: "Crashed", Time: created.Add(2 * time.Hour)}, {Event: "Crashed", Time: created.Add(time.Hour)}}, m.Events...)
+		}, metav1.ConditionFalse, infrastructure.ReasonCrashLoop},
+		{"home again", func(m *metal.Machine) {
+			m.Events = append([]metal.Event{{Event: "Phoned Home", Time: created.Add(3 * time.Hour)}}, m.Events...)
+		}, metav1.ConditionTrue, infrastructure.ReasonPhonedHome},
+		{"reclaim failed", func(m *metal.Machine) { m.FailedMachineReclaim = true }, metav1.ConditionFalse, infrastructure.ReasonFailedReclaim},
+	} {
+		now := phonedHome()
+		step.change(now)
+		b.facts.machines[m.ID] = now
+		before := shown
+		shown = b.project(record, before)
+		ready := readyOf(t, shown)
+		assert.Equal(t, step.status, ready.Status, step.name)
+		assert.Equal(t, step.reason, ready.Reason, step.name)
+		assert.Equal(t, step.status == metav1.ConditionTrue, shown.Status.Ready, step.name)
+		assert.False(t, ready.LastTransitionTime.Before(&last), "%s: the time of a transition goes back", step.name)
+		if before != nil && readyOf(t, before).Status == ready.Status {
+			assert.Equal(t, readyOf(t, before).LastTransitionTime, ready.LastTransitionTime, step.name)
+		}
+		last = ready.LastTransitionTime
+		assert.NotEqual(t, b.clock.Now().Unix(), last.Unix(), "%s: dated by metal, not by the clock", step.name)
+	}
+}
+
+func TestPhasesOfARecord(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name          string
+		record        func(b *bed) *infrastructure.MetalStackMachine
+		phase, reason string
+		shown         bool // what the metal-api says of the machine is shown
+	}{
+		{"a claim", func(b *bed) *infrastructure.MetalStackMachine { return b.record("") },
+			infrastructure.PhasePending, infrastructure.ReasonNotAllocated, false},
+		{"a refused claim", func(b *bed) *infrastructure.MetalStackMachine {
+			m := b.record(infrastructure.AllocationAllocating)
+			m.Status.Allocation.Phase = ""
+			m.Status.Conditions = []metav1.Condition{{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonAllocationRefused, Message: "no machine available"}}
+			return m
+		}, infrastructure.PhasePending, infrastructure.ReasonAllocationRefused, false},
+		{"under way", func(b *bed) *infrastructure.MetalStackMachine { return b.record(infrastructure.AllocationAllocating) },
+			infrastructure.PhaseAllocating, infrastructure.ReasonAllocating, false},
+		{"under way, and seen", func(b *bed) *infrastructure.MetalStackMachine {
+			b.facts.machines[machineID].Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
+			return b.record(infrastructure.AllocationAllocating)
+		}, infrastructure.PhaseAllocating, infrastructure.ReasonAllocating, true},
+		{"under way, and its tag in another project", func(b *bed) *infrastructure.MetalStackMachine {
+			b.facts.machines[machineID].Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
+			b.facts.machines[machineID].Allocation.Project = "theirs"
+			return b.record(infrastructure.AllocationAllocating)
+		}, infrastructure.PhaseAllocating, infrastructure.ReasonAllocating, false},
+		{"releasing", func(b *bed) *infrastructure.MetalStackMachine {
+			m := b.allocated(phonedHome())
+			m.Status.Allocation.Phase = infrastructure.AllocationReleasing
+			return m
+		}, infrastructure.PhaseReleasing, infrastructure.ReasonReleasing, true},
+		{"released", func(b *bed) *infrastructure.MetalStackMachine {
+			m := b.allocated(phonedHome())
+			m.Status.Allocation.Phase = infrastructure.AllocationReleased
+			return m
+		}, infrastructure.PhaseReleased, infrastructure.ReasonReleased, false},
+		{"freed behind our back", func(b *bed) *infrastructure.MetalStackMachine {
+			b.facts.machines[machineID].Allocation = nil
+			return b.allocated(phonedHome())
+		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
+		{"given to somebody else", func(b *bed) *infrastructure.MetalStackMachine {
+			b.facts.machines[machineID].Allocation.UUID = "uuid-2"
+			b.facts.machines[machineID].Allocation.Project = "theirs"
+			return b.allocated(phonedHome())
+		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
+		{"not in the metal-api any more", func(b *bed) *infrastructure.MetalStackMachine {
+			b.facts.gone[machineID] = true
+			return b.allocated(phonedHome())
+		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
+		{"not looked at yet", func(b *bed) *infrastructure.MetalStackMachine {
+			delete(b.facts.machines, machineID)
+			return b.allocated(phonedHome())
+		}, infrastructure.PhaseUnknown, infrastructure.ReasonUnseen, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			b.facts.machines[machineID] = phonedHome()
+			shown := b.project(c.record(b), nil)
+			assert.Equal(t, c.phase, shown.Status.Metal.Phase)
+			ready := readyOf(t, shown)
+			assert.Equal(t, c.reason, ready.Reason)
+			assert.NotEqual(t, metav1.ConditionTrue, ready.Status)
+			assert.False(t, shown.Status.Ready)
+			assert.True(t, shown.Status.Metal.Managed)
+			assert.Equal(t, c.shown, shown.Status.Metal.Hostname != "")
+			assert.Equal(t, c.shown, len(shown.Status.Addresses) > 0)
+			data, err := json.Marshal(shown.Status)
+			require.NoError(t, err)
+			assert.NotContains(t, string(data), "theirs", "another project is named")
+		})
+	}
+}
+
+func TestMetalThatIsNotLookedAtStaysAsItWasShown(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	m := phonedHome()
+	b.facts.machines[m.ID] = m
+	record := b.allocated(m)
+	shown := b.project(record, nil)
+	delete(b.facts.machines, m.ID)
+	assert.Equal(t, shown, b.project(record, shown))
+
+	// Nor is what was shown of another allocation.
+	record.Status.Allocation.AllocationUUID = "uuid-2"
+	assert.Equal(t, infrastructure.PhaseUnknown, b.project(record, shown).Status.Metal.Phase)
+}
+
+func TestRefsAndClaims(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	j := Machines(b.source)
+	m := phonedHome()
+	m.Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
+	b.facts.machines[m.ID] = m
+	machine := metal.Ref{Kind: metal.KindMachine, ID: m.ID}
+	allocation := metal.Ref{Kind: metal.KindAllocation, ID: "uuid-1"}
+	uid := metal.Ref{Kind: metal.KindUID, ID: "uid-of-node"}
+
+	claim := b.record("")
+	claim.Spec.ProviderID = "metal://fra-01/" + m.ID
+	assert.Empty(t, j.Refs(claim), "a claim could hide another's machine by naming it")
+	assert.Equal(t, []metal.Ref{uid}, j.Refs(b.record(infrastructure.AllocationAllocating)))
+	allocated := b.allocated(m)
+	assert.Equal(t, []metal.Ref{machine, allocation}, j.Refs(allocated))
+	allocated.Status.Allocation.Phase = infrastructure.AllocationReleasing
+	assert.Equal(t, []metal.Ref{machine, allocation, uid}, j.Refs(allocated))
+	allocated.Status.Allocation.Phase = infrastructure.AllocationReleased
+	assert.Empty(t, j.Refs(allocated))
+
+	obj, claims := j.Discovered(machine)
+	require.NotNil(t, obj)
+	assert.Equal(t, []metal.Ref{allocation, uid}, claims)
+	same, _ := j.Discovered(machine)
+	assert.Equal(t, obj, same)
+	found := obj.(*infrastructure.MetalStackMachine)
+	assert.Equal(t, m.ID, found.Name)
+	assert.Equal(t, "metal://fra-01/"+m.ID, found.Spec.ProviderID)
+	assert.Equal(t, created.Truncate(time.Second), found.CreationTimestamp.Time)
+	assert.True(t, found.Status.Ready)
+
+	again := phonedHome()
+	again.Allocation.UUID = "uuid-2"
+	b.facts.machines[m.ID] = again
+	other, _ := j.Discovered(machine)
+	assert.NotEqual(t, found.UID, other.(*infrastructure.MetalStackMachine).UID, "another allocation is another object")
+
+	for name, change := range map[string]func(m *metal.Machine){
+		"unbound project": func(m *metal.Machine) { m.Allocation.Project = "20000000-0000-4000-8000-00000000000" },
+		"nobody's":        func(m *metal.Machine) { m.Allocation = nil },
+		"a firewall":      func(m *metal.Machine) { m.Allocation.Role = metal.RoleFirewall },
+	} {
+		now := phonedHome()
+		change(now)
+		b.facts.machines[m.ID] = now
+		none, _ := j.Discovered(machine)
+		assert.Nil(t, none, name)
+	}
+	none, _ := j.Discovered(uid)
+	assert.Nil(t, none)
+}
+
+func TestACluster(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	j := Clusters(b.source)
+	began := metav1.NewTime(created.Truncate(time.Second))
+	record := &infrastructure.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceA, Name: "cluster", UID: "c"},
+		Spec:       infrastructure.MetalStackClusterSpec{Partition: "fra-01"},
+		Status: infrastructure.MetalStackClusterStatus{Allocation: &infrastructure.ClusterAllocation{
+			AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated, StartTime: &began},
+			NetworkID:       "net", IPAddress: "100.64.0.1",
+		}},
+	}
+	assert.Equal(t, []metal.Ref{{Kind: metal.KindNetwork, ID: "net"}, {Kind: metal.KindIP, ID: "100.64.0.1"}}, j.Refs(record))
+	project := func(previous runtime.Object) *infrastructure.MetalStackCluster {
+		return j.Project(record, previous).(*infrastructure.MetalStackCluster)
+	}
+	ready := func(c *infrastructure.MetalStackCluster) metav1.Condition { return c.Status.Conditions[0] }
+
+	assert.Equal(t, infrastructure.ReasonUnseen, ready(project(nil)).Reason)
+	b.facts.networks["net"] = &metal.Network{ID: "net", Prefixes: []string{"2001:db8::/64", "10.0.0.0/22"}, VRF: 7, UsedIPs: 2}
+	b.facts.ips["100.64.0.1"] = &metal.IP{Address: "100.64.0.1", Type: metal.TypeStatic, NetworkID: "internet"}
+	shown := project(nil)
+	assert.True(t, shown.Status.Ready)
+	assert.Equal(t, []string{"10.0.0.0/22", "2001:db8::/64"}, shown.Status.Network.Prefixes)
+	assert.Equal(t, "internet", shown.Status.ControlPlaneIP.NetworkID)
+	assert.Equal(t, "fra-01", shown.Status.FailureDomains[0].Name)
+	assert.Equal(t, began, ready(shown).LastTransitionTime)
+
+	delete(b.facts.networks, "net")
+	assert.Equal(t, shown, project(shown), "not having looked proves nothing")
+	b.facts.gone["net"] = true
+	assert.Equal(t, infrastructure.ReasonNetworkGone, ready(project(shown)).Reason)
+	assert.Equal(t, b.clock.Now(), ready(project(shown)).LastTransitionTime.Time)
+	b.facts.gone = map[string]bool{"100.64.0.1": true}
+	b.facts.networks["net"] = &metal.Network{ID: "net"}
+	assert.Equal(t, infrastructure.ReasonAddressGone, ready(project(shown)).Reason)
+	record.Status.Allocation = nil
+	assert.Equal(t, infrastructure.ReasonNotAllocated, ready(project(nil)).Reason)
+}
+
+// What is recorded and projected again is what was shown, whatever it was.
+func TestProjectAfterStripChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.facts.machines[machineID] = phonedHome()
+	b.facts.networks["net"] = &metal.Network{ID: "net"}
+	b.facts.ips["100.64.0.1"] = &metal.IP{Address: "100.64.0.1"}
+	phases := []infrastructure.AllocationPhase{"", infrastructure.AllocationAllocating, infrastructure.AllocationAllocated, infrastructure.AllocationReleasing, infrastructure.AllocationReleased}
+	pick := rand.New(rand.NewPCG(1, 2))
+	fill := randfill.NewWithSeed(3).NilChance(.3).NumElements(0, 3).Funcs(
+		func(s *infrastructure.MachineAllocation, c randfill.Continue) {
+			c.FillNoCustom(s)
+			s.Phase = phases[pick.IntN(len(phases))]
+			s.MachineID = []string{machineID, "another", ""}[pick.IntN(3)]
+			s.AllocationUUID = []string{"uuid-1", "another", ""}[pick.IntN(3)]
+		},
+		func(s *infrastructure.ClusterAllocation, c randfill.Continue) {
+			c.FillNoCustom(s)
+			s.Phase = phases[pick.IntN(len(phases))]
+			s.NetworkID = []string{"net", "another", ""}[pick.IntN(3)]
+			s.IPAddress = []string{"100.64.0.1", "another", ""}[pick.IntN(3)]
+		},
+		func(c *metav1.Condition, f randfill.Continue) {
+			f.FillNoCustom(c)
+			c.Type = []string{"Ready", "Allocated", "Paused"}[pick.IntN(3)]
+		},
+	)
+	for range 500 {
+		for _, c := range []struct {
+			joiner storage.Joiner
+			obj    runtime.Object
+		}{
+			{Machines(b.source), &infrastructure.MetalStackMachine{}},
+			{Firewalls(b.source), &infrastructure.MetalStackFirewall{}},
+			{Clusters(b.source), &infrastructure.MetalStackCluster{}},
+		} {
+			fill.Fill(c.obj)
+			shown := c.joiner.Project(c.obj, nil)
+			recorded := shown.DeepCopyObject()
+			c.joiner.Strip(recorded)
+			require.Equal(t, shown, c.joiner.Project(recorded, nil))
+			require.Equal(t, shown, c.joiner.Project(recorded, shown))
+			require.Equal(t, shown, c.joiner.Project(shown, shown))
+			again := recorded.DeepCopyObject()
+			c.joiner.Strip(again)
+			require.Equal(t, recorded, again)
+			require.Equal(t, c.joiner.Refs(shown), c.joiner.Refs(recorded))
+		}
+	}
+}
+
+func TestMessagesTeach(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	m := phonedHome()
+	m.CrashLoop = true
+	b.facts.machines[m.ID] = m
+	assert.True(t, strings.Contains(readyOf(t, b.project(b.allocated(m), nil)).Message, "metalctl machine console "+m.ID))
+}
