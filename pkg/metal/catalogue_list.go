@@ -124,9 +124,9 @@ func (l *list[T]) read() (done <-chan struct{}) {
 		entries, err := l.load(context.Background())
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.tried, l.took, l.failed = l.clock.Now(), l.clock.Since(began), err
+		l.tried, l.took, l.failed = l.clock.Now(), 0, err
 		if err == nil {
-			l.cached, l.loaded, l.since = entries, began, time.Time{}
+			l.cached, l.loaded, l.took, l.since = entries, began, l.clock.Since(began), time.Time{}
 		} else if l.since.IsZero() {
 			l.since = began
 		}

@@ -195,8 +195,8 @@ func TestAValidButShortenedListConcludesNothing(t *testing.T) {
 }
 
 func TestHalfAFleetMissingFromASuccessfulListDoesNotFlap(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.allocated(simulator.ProjectA, 600)
+	inBed(t, bedConfig{machines: 500, costs: true}, func(t *testing.T, b *bed) {
+		ids := b.allocated(simulator.ProjectA, 300)
 		for _, id := range ids {
 			require.NoError(t, b.sim.PhoneHome(id))
 		}

@@ -77,3 +77,7 @@ func BenchmarkListDecode(b *testing.B) {
 		})
 	}
 }
+
+func readFleet(t testing.TB, l *lean, n int) error {
+	return l.readMany(json.NewDecoder(bytes.NewReader(fleet(t, n))))
+}

@@ -287,7 +287,7 @@ func TestAReadWaitsForItsLimitAndSaysSinceWhen(t *testing.T) {
 		swept := time.Now()
 		fact := b.machine(id)
 		time.Sleep(time.Minute)
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultLatency, Latency: 3 * time.Second})
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultLatency, Latency: 4 * time.Second})
 		for _, want := range []Want{{Machines: []string{id}}, {Project: simulator.ProjectA}, {Fleet: true}} {
 			began := time.Now()
 			var u *Unconfirmed

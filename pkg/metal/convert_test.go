@@ -1,0 +1,142 @@
+package metal
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/metal-stack/metal-go/api/models"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/randfill"
+)
+
+// Every recorded machine is read as metal-go's models read it.
+func TestLeanAnswersSayWhatMetalGosModelsSay(t *testing.T) {
+	n := 0
+	for _, r := range recorded(t) {
+		if r.Status/100 != 2 || !strings.HasPrefix(r.Path, "/v1/machine") && !strings.HasPrefix(r.Path, "/v1/firewall") {
+			continue
+		}
+		body := r.Body
+		if !bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+			body = slices.Concat([]byte("["), body, []byte("]"))
+		}
+		var all []*models.V1MachineResponse
+		if json.Unmarshal(body, &all) != nil || slices.ContainsFunc(all, func(m *models.V1MachineResponse) bool { return value(m.ID) == "" || m.State == nil }) {
+			continue // an event's answer, or a password
+		}
+		var l lean
+		require.NoError(t, l.readMany(json.NewDecoder(bytes.NewReader(body))), r.name)
+		require.Len(t, l.machines, len(all))
+		for i, m := range all {
+			n++
+			f := l.machines[i]
+			require.Equal(t, *m.ID, f.ID)
+			require.Equal(t, m.Rackid, f.Rack)
+			require.Equal(t, value(m.Liveliness), f.Liveliness)
+			require.Equal(t, value(m.State.Value), f.State)
+			require.ElementsMatch(t, m.Tags, f.Tags)
+			require.Equal(t, instant(m.Changed), f.Changed)
+			require.Equal(t, instant(m.Events.LastEventTime), f.LastEventTime)
+			require.Len(t, f.Events, len(m.Events.Log))
+			for j, e := range m.Events.Log {
+				require.Equal(t, Event{value(e.Event), e.Message, instant(e.Time)}, f.Events[j])
+			}
+			if m.Size != nil {
+				require.Equal(t, value(m.Size.ID), f.Size)
+			}
+			if m.Partition != nil {
+				require.Equal(t, value(m.Partition.ID), f.Partition)
+			}
+			a := m.Allocation
+			require.Equal(t, a == nil, f.Allocation == nil)
+			if a == nil {
+				continue
+			}
+			g := f.Allocation
+			require.Equal(t, []string{*a.Allocationuuid, *a.Project, *a.Name, *a.Hostname, *a.Role, *a.Image.ID, *a.Creator},
+				[]string{g.UUID, g.Project, g.Name, g.Hostname, g.Role, g.Image, g.Creator})
+			require.Equal(t, instant(*a.Created), g.Created)
+			require.Len(t, g.Networks, len(a.Networks))
+			for _, n := range a.Networks {
+				require.Contains(t, g.Networks, MachineNetwork{
+					NetworkID: *n.Networkid, IPs: some(n.Ips), Prefixes: some(n.Prefixes), ASN: *n.Asn, VRF: *n.Vrf,
+					NAT: *n.Nat, Private: *n.Private, Underlay: *n.Underlay,
+				})
+			}
+		}
+	}
+	require.Greater(t, n, 90)
+}
+
+func TestTheAnswerOfAWriteEqualsTheNextRead(t *testing.T) {
+	read := map[string]*Machine{}
+	for _, r := range recorded(t) {
+		if number := r.name[:3]; slices.Contains([]string{"205", "206", "291", "293"}, number) {
+			var l lean
+			require.NoError(t, l.readOne(json.NewDecoder(bytes.NewReader(r.Body))), r.name)
+			read[number] = l.machine()
+		}
+	}
+	for write, next := range map[string]string{"205": "206", "291": "293"} {
+		a, b := *read[write], *read[next]
+		// Milliseconds later the machine fetches its allocation, which moves it.
+		require.WithinDuration(t, a.Changed, b.Changed, 100*time.Millisecond)
+		a.Changed = b.Changed
+		require.Equal(t, b, a)
+	}
+}
+
+func TestAnyChangeOfAMachineIsAChangeButAHeartbeat(t *testing.T) {
+	fill := randfill.NewWithSeed(1).NilChance(0).NumElements(1, 3)
+	var m Machine
+	fill.Fill(&m)
+	same := m
+	same.LastEventTime = m.LastEventTime.Add(time.Minute)
+	require.True(t, sameMachine(&m, &same))
+	fields := reflect.TypeFor[Machine]()
+	for i := range fields.NumField() {
+		if fields.Field(i).Name == "LastEventTime" {
+			continue
+		}
+		other := m
+		f := reflect.ValueOf(&other).Elem().Field(i)
+		f.SetZero()
+		if reflect.ValueOf(m).Field(i).IsZero() {
+			f.SetBool(true)
+		}
+		require.False(t, sameMachine(&m, &other), fields.Field(i).Name)
+	}
+	require.False(t, sameMachine(&m, nil))
+	require.True(t, sameMachine(nil, nil))
+}
+
+func TestAllocatableIsUnallocatedWaitingAliveNeitherReservedNorLocked(t *testing.T) {
+	waiting := Machine{Liveliness: LivelinessAlive, Events: []Event{{Event: EventWaiting}, {Event: "Registering"}}}
+	require.True(t, waiting.Allocatable())
+	for name, spoil := range map[string]func(*Machine){
+		"allocated":   func(m *Machine) { m.Allocation = &Allocation{} },
+		"not waiting": func(m *Machine) { m.Events = []Event{{Event: "PXE Booting"}, {Event: EventWaiting}} },
+		"no events":   func(m *Machine) { m.Events = nil },
+		"dead":        func(m *Machine) { m.Liveliness = "Dead" },
+		"reserved":    func(m *Machine) { m.State = "RESERVED" },
+		"locked":      func(m *Machine) { m.State = "LOCKED" },
+	} {
+		m := waiting
+		spoil(&m)
+		require.False(t, m.Allocatable(), name)
+	}
+}
+
+func TestTagsAreWholeKeys(t *testing.T) {
+	tags := []string{"plain", TagUID + "x=no", Tag(TagUID, "a=b"), Tag(TagUID, "second")}
+	v, ok := TagValue(tags, TagUID)
+	require.True(t, ok)
+	require.Equal(t, "a=b", v)
+	_, ok = TagValue(tags, "plain")
+	require.False(t, ok)
+}
