@@ -1,0 +1,131 @@
+package options
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+const project = "10000000-0000-4000-8000-00000000000a"
+
+// standaloneOptions are valid.
+func standaloneOptions(t *testing.T) *Options {
+	t.Helper()
+	o := New()
+	o.Standalone = true
+	o.Metal.URL = "http://127.0.0.1:1/metal"
+	o.Metal.HMACFile = filepath.Join(t.TempDir(), "hmac")
+	require.NoError(t, os.WriteFile(o.Metal.HMACFile, []byte("secret\n"), 0o600))
+	o.Records.DataDir = t.TempDir()
+	return o
+}
+
+func TestWhatIsWrongIsSaidAllAtOnce(t *testing.T) {
+	o := standaloneOptions(t)
+	require.NoError(t, o.Complete())
+	require.NoError(t, o.Validate())
+
+	t.Setenv(HMACVariable, "")
+	o.Metal.URL, o.Metal.HMACFile, o.Metal.HMACType, o.Metal.Budget = "api.example.org", "", "Metal-View", 2
+	o.Records.Ledger, o.Records.Bind = "etcd", []string{"team-a"}
+	err := o.Validate()
+	for _, flag := range []string{"--metal-api-url", "--metal-api-hmac-file", "--metal-api-hmac-type", "--metal-budget", "--ledger", "--bind"} {
+		assert.ErrorContains(t, err, flag)
+	}
+}
+
+func TestWithoutAClusterThereIsNoLedgerInOne(t *testing.T) {
+	t.Parallel()
+	o := standaloneOptions(t)
+	o.Records.Ledger = LedgerKubernetes
+	require.NoError(t, o.Complete())
+	assert.ErrorContains(t, o.Validate(), "needs a cluster")
+
+	o = standaloneOptions(t)
+	o.Standalone = false
+	require.NoError(t, o.Complete())
+	assert.Equal(t, LedgerKubernetes, o.Records.Ledger)
+	assert.ErrorContains(t, o.Validate(), "--ledger=kubernetes is not built in yet")
+	assert.Equal(t, net.IPv4zero, o.SecureServing.BindAddress)
+}
+
+func TestAloneTheServerListensOnLoopback(t *testing.T) {
+	t.Parallel()
+	o := standaloneOptions(t)
+	require.NoError(t, o.Complete())
+	assert.True(t, o.SecureServing.BindAddress.IsLoopback())
+	assert.Equal(t, filepath.Join(o.Records.DataDir, "kubeconfig"), o.KubeconfigOut)
+}
+
+func TestTheCredentialIsReadFromAFileOrTheEnvironment(t *testing.T) {
+	o := standaloneOptions(t)
+	key, err := o.Metal.HMAC()
+	require.NoError(t, err)
+	assert.Equal(t, "secret", key)
+	require.NoError(t, os.WriteFile(o.Metal.HMACFile, []byte(" other "), 0o600))
+	key, err = o.Metal.HMAC()
+	require.NoError(t, err)
+	assert.Equal(t, "other", key, "read again")
+	require.NoError(t, os.WriteFile(o.Metal.HMACFile, []byte("\n"), 0o600))
+	_, err = o.Metal.HMAC()
+	require.ErrorContains(t, err, "empty")
+
+	t.Setenv(HMACVariable, "from-environment")
+	o.Metal.HMACFile = ""
+	key, err = o.Metal.HMAC()
+	require.NoError(t, err)
+	assert.Equal(t, "from-environment", key)
+}
+
+func TestNoFlagHoldsTheCredential(t *testing.T) {
+	t.Setenv(HMACVariable, "from-environment")
+	o := New()
+	var usage bytes.Buffer
+	for _, set := range o.Flags().FlagSets {
+		usage.WriteString(set.FlagUsages())
+	}
+	assert.NotContains(t, usage.String(), "from-environment")
+	assert.NotContains(t, usage.String(), "--metal-api-hmac ")
+}
+
+func TestAloneTheAdministratorMayDoEverythingAndNobodyElseAnything(t *testing.T) {
+	t.Parallel()
+	o := standaloneOptions(t)
+	o.SecureServing.BindPort = 0
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	o.SecureServing.Listener = listener
+	o.Records.Bind = []string{"team-a=" + project}
+	require.NoError(t, o.Complete())
+	config, err := o.Config(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, config.Close()) })
+
+	decision, _, err := config.Generic.Authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: nobody{}, Path: "/apis", Verb: "get"})
+	require.NoError(t, err)
+	assert.NotEqual(t, authorizer.DecisionAllow, decision)
+	assert.Equal(t, metal.AuthEdit, config.Extra.Metal.AuthType)
+	assert.NotEmpty(t, config.Extra.ManagementCluster)
+	bound, ok := config.Extra.Binding.Project("team-a")
+	assert.True(t, ok)
+	assert.Equal(t, project, bound)
+	assert.Contains(t, config.Extra.Binding.Advice("team-b"), "--bind=team-b=")
+	assert.FileExists(t, o.KubeconfigOut)
+}
+
+// nobody is a user in no group.
+type nobody struct{}
+
+func (nobody) GetName() string               { return "nobody" }
+func (nobody) GetUID() string                { return "" }
+func (nobody) GetGroups() []string           { return nil }
+func (nobody) GetExtra() map[string][]string { return nil }
