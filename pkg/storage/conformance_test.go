@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/apis/example"
 	apistorage "k8s.io/apiserver/pkg/storage"
@@ -26,12 +27,14 @@ import (
 
 const decodedOnce = "it breaks the decoding of what is stored while it is read or watched; here objects are decoded when they are written or loaded, and one that cannot be read stops Open (TestARecordThatCannotBeReadStopsOpen)"
 
-// suites are all suites of k8s.io/apiserver/pkg/storage/testing, with how they
-// are run, or why they are not.
-var suites = map[string]struct {
+// suite is how a suite is run, or why it is not.
+type suite struct {
 	run    func(t *testing.T, f *fixture)
 	excuse string
-}{
+}
+
+// suites are all suites of k8s.io/apiserver/pkg/storage/testing.
+var suites = map[string]suite{
 	"RunTestCreate": {run: func(t *testing.T, f *fixture) {
 		storagetesting.RunTestCreate(f.ctx, t, f.store, f.checkStored)
 	}},
@@ -128,22 +131,13 @@ var suites = map[string]struct {
 	"RunBenchmarkStoreStats":               {excuse: "a benchmark: BenchmarkUpstream"},
 }
 
-func plain(suite func(context.Context, *testing.T, apistorage.Interface)) struct {
-	run    func(*testing.T, *fixture)
-	excuse string
-} {
-	return struct {
-		run    func(*testing.T, *fixture)
-		excuse string
-	}{run: func(t *testing.T, f *fixture) { suite(f.ctx, t, f.store) }}
+func plain(run func(context.Context, *testing.T, apistorage.Interface)) suite {
+	return suite{run: func(t *testing.T, f *fixture) { run(f.ctx, t, f.store) }}
 }
 
 // uncounted runs a suite without its check of how often etcd was called.
-func uncounted(suite func(context.Context, *testing.T, apistorage.Interface, storagetesting.CallsValidation)) struct {
-	run    func(*testing.T, *fixture)
-	excuse string
-} {
-	return plain(func(ctx context.Context, t *testing.T, s apistorage.Interface) { suite(ctx, t, s, nil) })
+func uncounted(run func(context.Context, *testing.T, apistorage.Interface, storagetesting.CallsValidation)) suite {
+	return plain(func(ctx context.Context, t *testing.T, s apistorage.Interface) { run(ctx, t, s, nil) })
 }
 
 func TestConformance(t *testing.T) {
@@ -226,8 +220,9 @@ func (f *fixture) checkStored(_ context.Context, t *testing.T, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stored := obj.(*example.Pod); stored.ResourceVersion != "" || stored.SelfLink != "" {
-		t.Errorf("stored with revision %q and link %q", stored.ResourceVersion, stored.SelfLink)
+	var stored metav1.Object = obj.(*example.Pod)
+	if stored.GetResourceVersion() != "" || stored.GetSelfLink() != "" {
+		t.Errorf("stored with revision %q and link %q", stored.GetResourceVersion(), stored.GetSelfLink())
 	}
 }
 

@@ -98,8 +98,6 @@ func pod(namespace, name string) *example.Pod {
 	return &example.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 }
 
-func podKey(p *example.Pod) string { return fmt.Sprintf("/pods/%s/%s", p.Namespace, p.Name) }
-
 // key is where the store has the object of a name in team-a.
 func (s *Store) testKey(name string) string { return s.prefix + "team-a/" + name }
 

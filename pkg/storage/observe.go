@@ -27,7 +27,9 @@ func (b *Backend) MetalChanged(refs []metal.Ref) {
 func (b *Backend) metalChanged(ref metal.Ref) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.index.seen[ref] = struct{}{}
+	if ref.Kind != metal.KindUID && ref.Kind != metal.KindAllocation {
+		b.index.seen[ref] = struct{}{} // an identity alone is never shown
+	}
 	c := b.begin()
 	c.refresh(ref)
 	// Metal that carries an identity changes what is known of that, too.

@@ -126,6 +126,13 @@ func (s *Store) project(record, previous runtime.Object) runtime.Object {
 	if obj == record {
 		obj = record.DeepCopyObject()
 	}
+	// Managed fields are the larger part of most objects, and belong to the
+	// record alone: so both can have the same, and comparing them is for free.
+	if from, err := meta.Accessor(record); err == nil {
+		if to, err := meta.Accessor(obj); err == nil {
+			to.SetManagedFields(from.GetManagedFields())
+		}
+	}
 	return obj
 }
 

@@ -105,18 +105,21 @@ func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
 	stores := []*Store{w.pods, w.walls}
 	var followers []*follower
 	var end atomic.Uint64
+	var writes atomic.Int64
 	end.Store(math.MaxUint64)
 	for i := range 8 {
 		f := &follower{t: t, store: stores[i%2]}
 		followers = append(followers, f)
 		watchers.Go(func() {
-			time.Sleep(time.Duration(i) * 10 * time.Millisecond) // some begin in the middle of it
+			for writes.Load() < int64(50*i) { // some begin in the middle of it
+				<-w.advanced.wait()
+			}
 			f.begin()
 			f.until(end.Load)
 		})
 	}
 	for writer := range 4 {
-		work.Go(func() { writeAtRandom(t, stores, writer, 150) })
+		work.Go(func() { writeAtRandom(t, stores, writer, 150, &writes) })
 	}
 	for range 2 {
 		work.Go(func() { observeAtRandom(w, 600) })
@@ -201,8 +204,9 @@ func someAllocation() string {
 	return fmt.Sprintf("m%d/m%d-a%d", id, id, rand.IntN(2))
 }
 
-func writeAtRandom(t *testing.T, stores []*Store, writer, rounds int) {
+func writeAtRandom(t *testing.T, stores []*Store, writer, rounds int, writes *atomic.Int64) {
 	for range rounds {
+		writes.Add(1)
 		s := stores[rand.IntN(2)]
 		name := fmt.Sprintf("node-%d", rand.IntN(5))
 		var err error

@@ -102,7 +102,7 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	w := newWorld(t, Options{Ledger: l})
 	before := create(t, w.pods, managed("node-1", "", ""))
 	version := recordOf(t, l, "pods/team-a/node-1").Version
-	after := update(t, w.pods, "node-1", func(p *example.Pod) { p.SelfLink = "x" })
+	after := update(t, w.pods, "node-1", func(p *example.Pod) { p.SetSelfLink("x") })
 	if after.ResourceVersion != before.ResourceVersion || recordOf(t, l, "pods/team-a/node-1").Version != version {
 		t.Error("it was written")
 	}

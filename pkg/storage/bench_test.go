@@ -1,0 +1,181 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/apis/example"
+	apistorage "k8s.io/apiserver/pkg/storage"
+	storagetesting "k8s.io/apiserver/pkg/storage/testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// fat is an object as controllers leave it: managed fields, conditions in
+// annotations, an owner.
+func fat(i int) *example.Pod {
+	p := managed(fmt.Sprintf("node-%05d", i), fmt.Sprintf("m%d", i), fmt.Sprintf("a%d", i))
+	p.Labels = map[string]string{"cluster.x-k8s.io/cluster-name": "orchid", "cluster.x-k8s.io/set-name": "orchid-md-0"}
+	p.Annotations = map[string]string{"notes": strings.Repeat("n", 500)}
+	p.Finalizers = []string{"metalstackmachine.infrastructure.cluster.x-k8s.io"}
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cluster.x-k8s.io/v1beta2", Kind: "Machine", Name: p.Name, UID: p.UID}}
+	p.ManagedFields = []metav1.ManagedFieldsEntry{
+		{Manager: "capi-machine", Operation: "Apply", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{` + strings.Repeat(`"f:x":{},`, 60) + `"f:y":{}}}`)},
+		{Manager: "manager", Operation: "Update", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:status":{` + strings.Repeat(`"f:x":{},`, 60) + `"f:y":{}}}`)},
+	}
+	return p
+}
+
+func fleet(b *testing.B, n int) *world {
+	w := newWorld(b, Options{})
+	for i := range n {
+		w.metal.set(fmt.Sprintf("m%d", i), fact{namespace: "team-a", role: "pods", phase: "Phoned Home", allocation: fmt.Sprintf("a%d", i)})
+		create(b, w.pods, fat(i))
+	}
+	return w
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkMemoryPerObject counts the view and the index, without the ledger
+// and without history.
+func BenchmarkMemoryPerObject(b *testing.B) {
+	const n = 10000
+	for b.Loop() {
+		w := fleet(b, n)
+		l := w.ledger
+		before := heap()
+		again := newBackend(b, Options{Ledger: l})
+		s := openPods(b, again, "pods", joiner{w.metal, "pods"})
+		again.loaded = nil
+		b.ReportMetric(float64(heap()-before)/n, "B/object")
+		runtime.KeepAlive(s)
+		runtime.KeepAlive(w)
+	}
+}
+
+func BenchmarkList10000(b *testing.B) {
+	w := fleet(b, 10000)
+	run := func(name, key string, opts apistorage.ListOptions) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := w.pods.GetList(context.Background(), key, opts, &example.PodList{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("All", "/pods", everything())
+	run("Page500", "/pods", paged(500, ""))
+	one := everything()
+	one.Recursive = false
+	run("One", "/pods/team-a/node-05000", one)
+	b.Run("AllAfterEachWrite", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			w.observe("m5", fact{phase: fmt.Sprint(i), allocation: "a5"})
+			list(b, w.pods, everything())
+		}
+	})
+}
+
+func BenchmarkGet(b *testing.B) {
+	w := fleet(b, 10000)
+	out := &example.Pod{}
+	for b.Loop() {
+		if err := w.pods.Get(context.Background(), "/pods/team-a/node-05000", apistorage.GetOptions{}, out); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	w := fleet(b, 10000)
+	for i := 0; b.Loop(); i++ {
+		update(b, w.pods, "node-05000", func(p *example.Pod) { p.Generation = int64(i + 1) })
+	}
+}
+
+// BenchmarkObserve10000 is a sweep: nothing of it is new, or everything.
+func BenchmarkObserve10000(b *testing.B) {
+	w := fleet(b, 10000)
+	refs := make([]metal.Ref, 10000)
+	for i := range refs {
+		refs[i] = machineRef(fmt.Sprintf("m%d", i))
+	}
+	b.Run("Unchanged", func(b *testing.B) {
+		for b.Loop() {
+			w.MetalChanged(refs)
+		}
+	})
+	b.Run("Changed", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			for n := range refs {
+				w.metal.set(refs[n].ID, fact{phase: fmt.Sprint(i), allocation: fmt.Sprintf("a%d", n)})
+			}
+			w.MetalChanged(refs)
+		}
+	})
+}
+
+func BenchmarkCommitToDelivery(b *testing.B) {
+	for _, watchers := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("watchers=%d", watchers), func(b *testing.B) {
+			w := fleet(b, 100)
+			var seen sync.WaitGroup
+			start := list(b, w.pods, everything()).ResourceVersion
+			for range watchers {
+				events := watchFrom(b, w.pods, start)
+				go func() {
+					for e := range events.ResultChan() {
+						if e.Type == watch.Modified {
+							seen.Done()
+						}
+					}
+				}()
+			}
+			var slowest time.Duration
+			for i := 0; b.Loop(); i++ {
+				seen.Add(watchers)
+				began := time.Now()
+				w.observe("m5", fact{phase: fmt.Sprint(i), allocation: "a5"})
+				seen.Wait()
+				slowest = max(slowest, time.Since(began))
+			}
+			b.ReportMetric(float64(slowest.Microseconds()), "µs-slowest")
+		})
+	}
+}
+
+// BenchmarkUpstream runs the API server's own benchmarks of a storage.
+func BenchmarkUpstream(b *testing.B) {
+	for _, match := range []metav1.ResourceVersionMatch{metav1.ResourceVersionMatchNotOlderThan, metav1.ResourceVersionMatchExact} {
+		b.Run("ListCreate/"+string(match), func(b *testing.B) {
+			storagetesting.RunBenchmarkStoreListCreate(context.Background(), b, openPods(b, newBackend(b, Options{}), "pods", nil), match)
+		})
+	}
+	b.Run("List", func(b *testing.B) {
+		s := openPods(b, newBackend(b, Options{}), "pods", nil)
+		data := storagetesting.PrepareBenchchmarkData(20, 100, 1000)
+		for _, p := range data.Pods {
+			create(b, s, p)
+		}
+		storagetesting.RunBenchmarkStoreList(context.Background(), b, s, data, false)
+	})
+	b.Run("Stats", func(b *testing.B) {
+		storagetesting.RunBenchmarkStoreStats(context.Background(), b, openPods(b, newBackend(b, Options{}), "pods", nil))
+	})
+}
