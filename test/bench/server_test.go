@@ -16,7 +16,6 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
-	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/options"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -43,7 +42,7 @@ func start(b *testing.B) {
 		began := time.Now()
 		resting.Server = testserver.Start(owner{b}, testserver.Options{
 			Metal: resting.fleet.Server, SweepInterval: 10 * time.Second,
-			Configure: func(_ *options.Options, c *apiserver.Config) { c.Extra.Observer.Budget = 0.05 },
+			Configure: func(c *apiserver.Config) { c.Extra.Observer.Budget = 0.05 },
 		})
 		resting.ready = time.Since(began)
 		resting.memory = heap() - before
