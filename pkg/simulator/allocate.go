@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"regexp"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -147,6 +149,9 @@ func (s *Simulator) furnish(c *call, sp *spec, candidate *machine, a *allocation
 	return m, nil
 }
 
+// dnsName is what an NTP server may be called.
+var dnsName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}(\.[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62})*[._]?$`)
+
 // specOf looks up what a request names. All its errors are 400 (170-181).
 func (s *Simulator) specOf(c *call, req wire.MachineAllocateRequest, role string, rules *wire.FirewallRules) (*spec, error) {
 	sp := &spec{req: req, role: role, creator: c.user.email}
@@ -198,8 +203,16 @@ func (s *Simulator) specOf(c *call, req wire.MachineAllocateRequest, role string
 		return nil, errors.New("please specify a maximum of three dns servers")
 	}
 	for _, d := range sp.dns {
-		if net.ParseIP(d.IP) == nil {
-			return nil, fmt.Errorf("ip: %s for dns server not correct err: unable to parse IP", d.IP)
+		if _, err := netip.ParseAddr(d.IP); err != nil {
+			return nil, fmt.Errorf("ip: %s for dns server not correct err: %w", d, err)
+		}
+	}
+	if len(sp.ntp) > 5 {
+		return nil, errors.New("please specify a maximum of five ntp servers")
+	}
+	for _, n := range sp.ntp {
+		if net.ParseIP(n.Address) == nil && !dnsName.MatchString(n.Address) {
+			return nil, fmt.Errorf("dns name: %s for ntp server not correct", n)
 		}
 	}
 	return sp, nil

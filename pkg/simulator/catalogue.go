@@ -174,10 +174,14 @@ func (s *Simulator) imageDelete(c *call) (int, any, error) {
 	if !ok {
 		return 0, nil, notFound("no image with id %q found", id)
 	}
+	var machines []string
 	for _, n := range s.order {
 		if n.m != nil && n.m.alloc != nil && n.m.alloc.image == id {
-			return 0, nil, errors.New("image " + id + " is in use by machine:" + n.m.id)
+			machines = append(machines, n.m.id)
 		}
+	}
+	if len(machines) > 0 {
+		return 0, nil, fmt.Errorf("image %s is in use by machines:%v", id, machines)
 	}
 	next := s.cat.copy()
 	delete(next.images, id)

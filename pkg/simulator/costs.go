@@ -21,7 +21,7 @@ const (
 	// defaultLag is how long the clean-up of one machine's addresses takes:
 	// a burst of six failures is still being cleaned up when the next
 	// allocation has its addresses, one failure is not (345, 501).
-	defaultLag = 14500 * time.Microsecond
+	defaultLag = 13500 * time.Microsecond
 )
 
 // Phases of an allocation by size: what a caller who leaves after so many

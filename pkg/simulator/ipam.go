@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 
 	"go4.org/netipx"
 
@@ -67,11 +68,15 @@ func (i *ipam) create(cidr, parent string) error {
 	return nil
 }
 
-// acquireChild takes a free prefix of a length out of parent.
+// acquireChild takes a free prefix of a length out of parent. Whatever is
+// wrong, the caller is told that its argument is.
 func (i *ipam) acquireChild(parent string, length int) (string, error) {
+	if length > 128 {
+		return "", &ipamError{ipamInvalid, "length must not be greater than 128"}
+	}
 	p, ok := i.prefixes[parent]
 	if !ok {
-		return "", &ipamError{ipamNotFound, fmt.Sprintf("NotFound: unable to find prefix for cidr:%s error:%s", parent, i.missing(parent).(*ipamError).msg)}
+		return "", &ipamError{ipamInvalid, fmt.Sprintf("NotFound: unable to find prefix for cidr:%s error:%s", parent, i.missing(parent).(*ipamError).msg)}
 	}
 	if p.cidr.Bits() >= length {
 		return "", &ipamError{ipamInvalid, fmt.Sprintf("given length:%d must be greater than prefix length:%d", length, p.cidr.Bits())}
@@ -85,12 +90,27 @@ func (i *ipam) acquireChild(parent string, length int) (string, error) {
 	}
 	child, rest, ok := free.RemoveFreePrefix(uint8(length))
 	if !ok {
-		return "", &ipamError{ipamNotFound, fmt.Sprintf("no prefix found in %s with length:%d", parent, length)}
+		return "", &ipamError{ipamInvalid, fmt.Sprintf("no prefix found in %s with length:%d%s", parent, length, left(free))}
 	}
 	p.free = rest
 	p.children[child] = true
 	p.isParent = true
 	return child.String(), i.create(child.String(), parent)
+}
+
+// left names the free prefixes that are too small.
+func left(free *netipx.IPSet) string {
+	var names []string
+	for _, p := range free.Prefixes() {
+		names = append(names, p.String())
+	}
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf(", but %s is available", names[0])
+	}
+	return fmt.Sprintf(", but %s are available", strings.Join(names, ","))
 }
 
 // space is what of the prefix no child has taken.

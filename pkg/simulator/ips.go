@@ -67,6 +67,13 @@ func (s *Simulator) ipFind(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if q.AddressFamily != nil {
+		af, err := addressFamily(*q.AddressFamily)
+		if err != nil {
+			return 0, nil, err
+		}
+		q.AddressFamily = &af
+	}
 	return s.ipsMatching(c, "cannot search ips in database: ", func(i *ip) bool { return matchIP(&q, i) })
 }
 
@@ -114,7 +121,7 @@ func (s *Simulator) ipAllocate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	c.phase("project", 2*time.Millisecond)
+	c.phase("project", costIPProject)
 	if _, err := s.masterdataProject(c, req.ProjectID); err != nil {
 		return 0, nil, err
 	}
@@ -126,7 +133,7 @@ func (s *Simulator) ipAllocate(c *call) (int, any, error) {
 	if req.MachineID != nil {
 		tags = append(tags, machineTag(*req.MachineID))
 	}
-	c.phase("ipam", 4*time.Millisecond)
+	c.phase("ipam", costIPAcquire)
 	s.enter()
 	var address, cidr string
 	if specific == "" {
@@ -142,7 +149,7 @@ func (s *Simulator) ipAllocate(c *call) (int, any, error) {
 	if req.Type == typeStatic {
 		typ = typeStatic
 	}
-	c.phase("store", 2*time.Millisecond)
+	c.phase("store", costIPStore)
 	s.enter()
 	defer s.leave()
 	i, err := s.createIP(&ip{
@@ -170,13 +177,15 @@ func (s *Simulator) ipNetwork(c *call, req *wire.IPAllocateRequest, specific str
 	if err != nil {
 		return nil, err
 	}
-	if af := req.AddressFamily; af != nil {
-		if *af != ipv4 && *af != ipv6 {
-			return nil, fmt.Errorf("invalid addressfamily:%s", *af)
+	if name := req.AddressFamily; name != nil {
+		af, err := addressFamily(*name)
+		if err != nil {
+			return nil, err
 		}
-		if !slices.Contains(families(n.prefixes), *af) {
-			return nil, badRequest(fmt.Errorf("there is no prefix for the given addressfamily:%s present in network:%s", *af, n.id))
+		if !slices.Contains(families(n.prefixes), af) {
+			return nil, badRequest(fmt.Errorf("there is no prefix for the given addressfamily:%s present in network:%s", *name, n.id))
 		}
+		req.AddressFamily = &af
 		if specific != "" {
 			return nil, badRequest(errors.New("it is not possible to specify specificIP and addressfamily"))
 		}

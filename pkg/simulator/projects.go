@@ -173,6 +173,9 @@ func (s *Simulator) projectUpdate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if req.TenantID != old.TenantID {
+		return 0, nil, grpcError(kindOther, "InvalidArgument", "update tenant of project:%s is not allowed", req.Meta.ID)
+	}
 	if req.Meta.Version < old.Meta.Version {
 		return 0, nil, grpcError(kindOther, "FailedPrecondition",
 			"optimistic lock error updating project with id %s, existing version %d mismatches entity version %d", req.Meta.ID, old.Meta.Version, req.Meta.Version)
@@ -275,7 +278,7 @@ func (s *Simulator) tenantList(c *call) (int, any, error) {
 	}
 	s.enter()
 	defer s.leave()
-	list := []*wire.Tenant{}
+	var list []*wire.Tenant // null when nothing is found, as with projects
 	for _, id := range s.tenIDs {
 		if t := s.tenants[id]; is(q.ID, id) && is(q.Name, t.Name) {
 			list = append(list, t)

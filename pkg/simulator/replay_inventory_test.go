@@ -59,14 +59,3 @@ func loadInferred(t testing.TB) []*recording {
 	sortByNumber(out)
 	return out
 }
-
-// recordedWithMachines is the recorded data centre with its eight machines,
-// which wait.
-func recordedWithMachines(t testing.TB) *simulator.DataCentre {
-	t.Helper()
-	dc := recordedDataCentre(t)
-	for _, m := range collectTimelines(t, loadRecordings(t, "testdata/exchanges")).machines {
-		dc.Machines = append(dc.Machines, m)
-	}
-	return dc
-}

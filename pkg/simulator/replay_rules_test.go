@@ -78,7 +78,7 @@ func TestRulesOfRefusal(t *testing.T) {
 		"the size comes before the partition's existence": {"POST", "/v1/machine/allocate", allocate(object{"sizeid": "nope", "partitionid": "nope"}), 400, `size:nope not found err:NotFound no size with id "nope" found`},
 		"an unknown machine":                              {"POST", "/v1/machine/allocate", byID(unknownID, net), 400, "uuid given but no machine found with uuid:" + unknownID + ` err:NotFound no machine with id "` + unknownID + `" found`},
 		"four DNS servers":                                {"POST", "/v1/machine/allocate", allocate(object{"dns_servers": []any{object{"ip": "1.1.1.1"}, object{"ip": "1.1.1.2"}, object{"ip": "1.1.1.3"}, object{"ip": "1.1.1.4"}}}), 400, "please specify a maximum of three dns servers"},
-		"a DNS server by name":                            {"POST", "/v1/machine/allocate", allocate(object{"dns_servers": []any{object{"ip": "dns.example"}}}), 400, `ip: {dns.example} for dns server not correct err: ParseAddr("dns.example"): unable to parse IP`},
+		"a DNS server by name":                            {"POST", "/v1/machine/allocate", allocate(object{"dns_servers": []any{object{"ip": "dns.example"}}}), 400, `ip: {dns.example} for dns server not correct err: ParseAddr("dns.example"): unexpected character (at "dns.example")`},
 		"an NTP server that is no name":                   {"POST", "/v1/machine/allocate", allocate(object{"ntp_servers": []any{object{"address": "not a name"}}}), 400, "dns name: {not a name} for ntp server not correct"},
 		"a number for a name":                             {"POST", "/v1/machine/allocate", object{"name": 1}, 400, "json: cannot unmarshal number into Go struct field MachineAllocateRequest.name of type string"},
 		// Then the project, the addresses and the keys, 422.
@@ -166,7 +166,7 @@ func TestRulesOfRefusal(t *testing.T) {
 		"an unknown tenant":            {"GET", "/v1/tenant/nope", nil, 404, "rpc error: code = NotFound desc = tenant with id:nope not found sql: no rows in result set"},
 		// The catalogue.
 		"an unknown partition":             {"GET", "/v1/partition/x", nil, 404, `NotFound no partition with id "x" found`},
-		"the capacity of an unknown one":   {"POST", "/v1/partition/capacity", object{"id": "x"}, 404, `NotFound no partition with id "x" found`},
+		"the capacity of an unknown one":   {"POST", "/v1/partition/capacity", object{"id": "x"}, 400, `NotFound no partition with id "x" found`},
 		"an image's form":                  {"GET", "/v1/image/x/latest", nil, 404, "NotFound no image for id:x found:invalid format for os image, expected <os>-<major>.<minor>[.<patch>]: x"},
 		"an image in use":                  {"DELETE", "/v1/image/ubuntu-24.04.20260101", nil, 422, ""},
 		"a layout":                         {"GET", "/v1/filesystemlayout/x", nil, 404, `NotFound no filesystemlayout with id "x" found`},

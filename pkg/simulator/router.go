@@ -118,9 +118,23 @@ func decode[T any](c *call) (T, error) {
 		}
 	}
 	if err := json.NewDecoder(c.r.Body).Decode(&v); err != nil {
-		return v, badRequest(err)
+		return v, badRequest(named(err))
 	}
 	return v, nil
+}
+
+// named gives a type in an error the package that it has in the metal-api:
+// searches are those of its datastore.
+func named(err error) error {
+	wrong := (*json.UnmarshalTypeError)(nil)
+	if !errors.As(err, &wrong) || wrong.Field != "" {
+		return err
+	}
+	pkg := "v1."
+	if strings.HasSuffix(wrong.Type.Name(), "SearchQuery") {
+		pkg = "datastore."
+	}
+	return errors.New(strings.Replace(err.Error(), "wire.", pkg, 1))
 }
 
 // rawList is a list of entries that are encoded already.

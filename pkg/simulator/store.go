@@ -194,6 +194,7 @@ func (s *Simulator) createIP(i *ip) (*ip, error) {
 	kept := *i
 	kept.created, kept.changed = stored(i.created), stored(i.changed)
 	s.ips[i.address] = &kept
+	s.index(nil, &kept)
 	s.ipOrder = append(s.ipOrder, i.address)
 	return i, nil
 }
@@ -206,10 +207,29 @@ func (s *Simulator) updateIP(old, next *ip) (*ip, error) {
 	kept := *next
 	kept.changed = stored(next.changed)
 	s.ips[old.address] = &kept
+	s.index(old, &kept)
 	return next, nil
 }
 
+// index keeps the addresses of each machine.
+func (s *Simulator) index(old, next *ip) {
+	if old != nil {
+		for _, m := range old.machinesOf() {
+			delete(s.ipsOf[m], old.address)
+		}
+	}
+	if next != nil {
+		for _, m := range next.machinesOf() {
+			if s.ipsOf[m] == nil {
+				s.ipsOf[m] = map[string]struct{}{}
+			}
+			s.ipsOf[m][next.address] = struct{}{}
+		}
+	}
+}
+
 func (s *Simulator) deleteIP(address string) {
+	s.index(s.ips[address], nil)
 	delete(s.ips, address)
 	s.ipOrder = slices.DeleteFunc(s.ipOrder, func(o string) bool { return o == address })
 }
@@ -222,7 +242,7 @@ type pool struct {
 }
 
 func newPool() *pool {
-	p := &pool{taken: map[uint]bool{}, order: []uint{20, 30, 35, 42, 46, 50}}
+	p := &pool{taken: map[uint]bool{}, order: []uint{20, 30, 35, 42, 44, 46, 50}}
 	for i := uint(51); i < 60000; i++ {
 		p.order = append(p.order, i)
 	}

@@ -23,7 +23,7 @@ func TestACallerWhoLeavesAnAllocateLeavesNothingOrALockOrAMachine(t *testing.T) 
 	}{
 		{3 * time.Millisecond, false, false},
 		{8 * time.Millisecond, false, false},
-		{12 * time.Millisecond, false, false},
+		{12 * time.Millisecond, true, false},
 		{16 * time.Millisecond, true, false},
 		{20 * time.Millisecond, true, false},
 		{25 * time.Millisecond, true, false},
@@ -115,7 +115,7 @@ func TestACallerWhoLeavesANetworkAllocateLeavesNothingOrANetworkOrALostPrefix(t 
 
 		// between the two address families: the first prefix is lost for good
 		used, networks := usedPrefixes(t, b), len(b.sim.Books().Networks)
-		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		b.askFor(ctx, "POST", "/v1/network/allocate", map[string]string{"projectid": simulator.ProjectA, "partitionid": simulator.DefaultPartition})
 		require.Len(t, b.sim.Books().Networks, networks)

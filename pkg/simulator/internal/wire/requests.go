@@ -123,7 +123,7 @@ type NetworkAllocateRequest struct {
 	Shared              *bool             `json:"shared"`
 	Nat                 *bool             `json:"nat"`
 	DestinationPrefixes []string          `json:"destinationprefixes"`
-	Length              map[string]int    `json:"length"`
+	Length              map[string]uint8  `json:"length"`
 	AddressFamily       *string           `json:"addressfamily"`
 }
 
@@ -153,7 +153,9 @@ type NetworkUpdateRequest struct {
 	Description                *string           `json:"description"`
 	Labels                     map[string]string `json:"labels"`
 	Shared                     *bool             `json:"shared"`
+	Prefixes                   []string          `json:"prefixes"`
 	DestinationPrefixes        []string          `json:"destinationprefixes"`
+	DefaultChildPrefixLength   map[string]int    `json:"defaultchildprefixlength"`
 	AdditionalAnnouncableCIDRs []string          `json:"additionalAnnouncableCIDRs"`
 }
 
