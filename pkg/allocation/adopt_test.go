@@ -144,7 +144,8 @@ func TestAnAllocatedMachineOfTheProjectIsAdopted(t *testing.T) {
 	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/node")
 
 	w.sweep()
-	NewKeeper(w.p).Pass(w.context())
+	keeper := NewKeeper(w.p)
+	w.whilePassing(func() { keeper.Pass(w.context()); keeper.wg.Wait() })
 	assert.Len(t, w.holding(old.UID), 1)
 	w.gone(w.p)
 }

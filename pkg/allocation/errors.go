@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -52,7 +53,10 @@ func refusalOf(err error) *refusal {
 	words := capped(e.Message)
 	switch e.Kind {
 	case metal.Busy:
-		return refuse(http.StatusTooManyRequests, "the metal-api is busy: %s", words)
+		return &refusal{
+			code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationRefused,
+			words: "the metal-api is busy: " + words,
+		}
 	case metal.Unavailable:
 		return &refusal{code: http.StatusServiceUnavailable, words: "the metal-api cannot be reached: " + words, after: unreachable}
 	case metal.Conflict:
@@ -80,12 +84,13 @@ func (s subject) status(r *refusal) *apierrors.StatusError {
 		http.StatusConflict:            metav1.StatusReasonConflict,
 		http.StatusForbidden:           metav1.StatusReasonForbidden,
 		http.StatusUnprocessableEntity: metav1.StatusReasonInvalid,
-		http.StatusTooManyRequests:     metav1.StatusReasonTooManyRequests,
 		http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
 		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
 	}[r.code]
 	details := &metav1.StatusDetails{Group: s.resource.Group, Kind: s.resource.Resource, Name: s.name}
-	if r.after > 0 {
+	// Clients repeat a 5xx that says when by themselves, for minutes, instead of
+	// telling its words.
+	if r.after > 0 && r.code < http.StatusInternalServerError {
 		details.RetryAfterSeconds = int32(min((r.after+time.Second-1)/time.Second, 3600))
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

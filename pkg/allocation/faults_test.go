@@ -73,7 +73,7 @@ func TestALockedPartitionIsWaitedFor(t *testing.T) {
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultClientGone, Phase: "candidate", Times: 1})
 	m, err := w.allocate(w.p, "node", "cluster")
-	for apierrors.IsTooManyRequests(err) {
+	for apierrors.IsConflict(err) {
 		w.pass(time.Minute)
 		m, err = w.allocate(w.p, "node", "cluster")
 	}
@@ -120,12 +120,15 @@ func TestABusyPartitionIsTriedAgainLater(t *testing.T) {
 		Message: "too many parallel machine allocations taking place, try again later",
 	})
 	_, err := w.allocate(w.p, "node", "cluster")
-	require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	_, retries := apierrors.SuggestsClientDelay(err)
+	assert.False(t, retries, "clients would repeat it by themselves")
+	_, err = w.allocate(w.p, "node", "cluster")
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	require.ErrorContains(t, err, "too many parallel machine allocations")
 	seconds, ok := apierrors.SuggestsClientDelay(err)
 	assert.True(t, ok)
 	assert.Positive(t, seconds)
-	_, err = w.allocate(w.p, "node", "cluster")
-	require.ErrorContains(t, err, "too many parallel machine allocations")
 	w.pass(time.Duration(seconds) * time.Second)
 	m, err := w.allocate(w.p, "node", "cluster")
 	require.NoError(t, err)
@@ -158,7 +161,7 @@ func TestARefusalBecomesAConditionAndAPauseThatGrows(t *testing.T) {
 		ready := meta.FindStatusCondition(m.Status.Conditions, infrastructure.ConditionReady)
 		assert.Contains(t, ready.Message, "no machine available")
 		_, err = w.allocate(w.p, "node", "cluster")
-		require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+		require.True(t, apierrors.IsConflict(err), "%v", err)
 		w.pass(pause + time.Second)
 		pause *= 2
 	}
@@ -209,7 +212,7 @@ func TestABurstOfFailuresDoesNotCostTheNextOneItsAddresses(t *testing.T) {
 		require.Error(t, err)
 	}
 	m, err := w.allocate(w.p, "good", "cluster")
-	for apierrors.IsTooManyRequests(err) {
+	for apierrors.IsConflict(err) {
 		w.pass(time.Second)
 		m, err = w.allocate(w.p, "good", "cluster")
 	}

@@ -78,7 +78,7 @@ func fly[T any](ctx context.Context, p *Protocol, s subject, verb string, work f
 		o.result, o.err = work(klog.NewContext(p.flights.life, logger))
 		observed(o.err)
 		if o.err != nil {
-			logger.Info("Did not succeed", "reason", o.err.Error())
+			logger.V(1).Info("Did not succeed", "reason", o.err.Error())
 		}
 	}()
 	select {

@@ -72,7 +72,7 @@ func (g *gates) enter(ctx context.Context, partition string, named bool) (leave 
 	if wait > 0 {
 		one.slots.Release(weight)
 		return nil, &refusal{
-			code: http.StatusTooManyRequests, after: wait,
+			code: http.StatusConflict, after: wait,
 			words: "allocations in the partition pause after refusals, until the metal-api has cleaned up behind them",
 		}
 	}

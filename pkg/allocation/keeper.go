@@ -17,7 +17,7 @@ import (
 type Keeper struct {
 	p     *Protocol
 	nudge chan struct{}
-	// limit is how many releases and clusters are taken up at a time.
+	// limit is how many things are taken up at a time.
 	limit chan struct{}
 	wg    sync.WaitGroup
 
@@ -130,15 +130,12 @@ func (k *Keeper) server(ctx context.Context, records servers, s *server) error {
 	}
 	switch a := s.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
-		if !k.due("open/"+string(s.meta.UID), k.p.timing.Look) {
-			return nil
-		}
-		_, err := fly(ctx, k.p, sub, verbKeep, func(ctx context.Context) (*server, error) {
-			return nil, k.p.resume(ctx, records, sub)
+		k.background(ctx, nil, "open/"+string(s.meta.UID), func(ctx context.Context) error {
+			return k.keep(ctx, sub, func(ctx context.Context) error { return k.p.resume(ctx, records, sub) })
 		})
-		return err
+		return nil
 	case infrastructure.AllocationReleasing:
-		k.release(ctx, a.NotBefore, "release/"+string(s.meta.UID), func(ctx context.Context) error {
+		k.background(ctx, a.NotBefore, "release/"+string(s.meta.UID), func(ctx context.Context) error {
 			_, err := k.p.release(ctx, records, s.meta.Namespace, s.meta.Name, s.meta.UID)
 			return err
 		})
@@ -151,7 +148,14 @@ func (k *Keeper) server(ctx context.Context, records servers, s *server) error {
 	default:
 		return nil
 	}
-	return k.duplicates(ctx, records, s)
+	k.duplicates(ctx, records, s)
+	return nil
+}
+
+// keep does work on a subject in a flight of its own.
+func (k *Keeper) keep(ctx context.Context, sub subject, work func(ctx context.Context) error) error {
+	_, err := fly(ctx, k.p, sub, verbKeep, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
+	return err
 }
 
 func (k *Keeper) cluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
@@ -163,12 +167,12 @@ func (k *Keeper) cluster(ctx context.Context, c *infrastructure.MetalStackCluste
 	case infrastructure.AllocationAllocating:
 		// A cluster needs nothing that only a request brings, so that the
 		// attempt is simply finished.
-		k.release(ctx, a.NotBefore, "open/"+string(c.UID), func(ctx context.Context) error {
+		k.background(ctx, a.NotBefore, "open/"+string(c.UID), func(ctx context.Context) error {
 			_, err := k.p.AllocateCluster(ctx, c.Namespace, c.Name, &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{UID: c.UID}})
 			return err
 		})
 	case infrastructure.AllocationReleasing:
-		k.release(ctx, a.NotBefore, "release/"+string(c.UID), func(ctx context.Context) error {
+		k.background(ctx, a.NotBefore, "release/"+string(c.UID), func(ctx context.Context) error {
 			_, err := k.p.ReleaseCluster(ctx, c.Namespace, c.Name, c.UID)
 			return err
 		})
@@ -178,13 +182,11 @@ func (k *Keeper) cluster(ctx context.Context, c *infrastructure.MetalStackCluste
 	return nil
 }
 
-// release takes an operation up in the background, unless it pauses or as many
-// as may be are under way.
-func (k *Keeper) release(ctx context.Context, notBefore *metav1.Time, key string, operation func(ctx context.Context) error) {
+// background does something beside the pass, unless it pauses, is not due, or
+// as much as may be is under way.
+func (k *Keeper) background(ctx context.Context, notBefore *metav1.Time, key string, do func(ctx context.Context) error) {
+	k.watch(key, k.p.timing.Look)
 	if notBefore != nil && notBefore.After(k.p.clock.Now()) {
-		return
-	}
-	if !k.due(key, k.p.timing.Look) {
 		return
 	}
 	select {
@@ -192,29 +194,38 @@ func (k *Keeper) release(ctx context.Context, notBefore *metav1.Time, key string
 	default:
 		return
 	}
+	if !k.due(key) {
+		<-k.limit
+		return
+	}
 	k.wg.Go(func() {
 		defer func() { <-k.limit }()
-		// Refusals are recorded, and logged, by the operation.
-		_ = operation(ctx)
+		if err := do(ctx); err != nil {
+			klog.FromContext(ctx).V(2).Info("Not done; it is tried again", "what", key, "reason", err.Error())
+		}
 	})
 }
 
 // due tells whether something is to be looked at in this pass; the pause grows
-// from pass to pass, up to a minute.
-func (k *Keeper) due(key string, first time.Duration) bool {
+// from time to time, up to a minute.
+func (k *Keeper) due(key string) bool {
 	now := k.p.clock.Now()
-	s, known := k.looks[key]
-	if !known {
-		s = &schedule{pause: first}
-		k.looks[key] = s
-	}
-	s.seen = true
+	s := k.looks[key]
 	if now.Before(s.next) {
 		return false
 	}
 	s.next = now.Add(s.pause)
 	s.pause = min(2*s.pause, time.Minute)
 	return true
+}
+
+// watch keeps the schedule of something for as long as passes see it; the
+// first pause is first.
+func (k *Keeper) watch(key string, first time.Duration) {
+	if k.looks[key] == nil {
+		k.looks[key] = &schedule{pause: first}
+	}
+	k.looks[key].seen = true
 }
 
 // latchServer records that the metal was ready once, which never goes back.

@@ -46,27 +46,23 @@ func (p *Protocol) resume(ctx context.Context, k servers, sub subject) error {
 // duplicates releases machines that carry the identity of an object whose
 // record names another, or none any more. The observation only raises the
 // suspicion.
-func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) error {
+func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
 	a := s.allocation()
 	if a.UID == "" {
-		return nil
+		return
 	}
+	sub := subject{records.resource(), s.meta.Namespace, s.meta.Name}
 	for _, suspect := range k.p.opts.Observer.MachinesByUID(LabelValue(string(a.UID))) {
 		if a.Phase == infrastructure.AllocationAllocated && suspect.AllocationUUID() == a.AllocationUUID {
 			continue
 		}
+		key := "duplicate/" + suspect.AllocationUUID()
 		// A release of it whose answer was lost is over by the next look.
-		if !k.due("duplicate/"+suspect.AllocationUUID(), k.p.timing.Lost) {
-			continue
-		}
-		sub := subject{records.resource(), s.meta.Namespace, s.meta.Name}
-		if _, err := fly(ctx, k.p, sub, verbKeep, func(ctx context.Context) (*server, error) {
-			return nil, k.p.releaseDuplicate(ctx, records, sub, suspect)
-		}); err != nil {
-			return err
-		}
+		k.watch(key, k.p.timing.Lost)
+		k.background(ctx, nil, key, func(ctx context.Context) error {
+			return k.keep(ctx, sub, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, records, sub, suspect) })
+		})
 	}
-	return nil
 }
 
 // releaseDuplicate frees a machine with every check of a release, and one

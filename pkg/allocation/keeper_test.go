@@ -72,7 +72,7 @@ func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 
 	w.sweep()
 	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()) })
+	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
 	assert.False(t, w.account(duplicate).Allocated, "the duplicate")
 	for what, id := range map[string]string{
 		"the recorded one": m.Status.Allocation.MachineID, "another project's": foreign,
@@ -94,7 +94,7 @@ func TestAStaleSightingOfADuplicateIsConfirmedFirst(t *testing.T) {
 	require.NoError(t, w.sim.Recycle(id))
 	w.tagged(simulator.ProjectA, network)
 	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()) })
+	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 }
 
@@ -109,7 +109,7 @@ func TestWhatComesAfterARelease(t *testing.T) {
 	w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
 	w.sweep()
 	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()) })
+	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
 	w.gone(w.p)
 }
 

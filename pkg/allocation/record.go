@@ -85,7 +85,7 @@ func (p *Protocol) notBefore(a *infrastructure.AllocationState, conditions []met
 	if wait <= 0 {
 		return nil
 	}
-	r := refuse(http.StatusTooManyRequests, "it pauses after a refusal")
+	r := refuse(http.StatusConflict, "it pauses after a refusal")
 	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status != metav1.ConditionTrue {
 		r.words += ": " + c.Message
 	}

@@ -56,7 +56,7 @@ func TestALockedMachineIsNotFreedUntilItIsUnlocked(t *testing.T) {
 				w.keepUntil(NewKeeper(w.p), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
 			} else {
 				_, err = w.release(w.p, "node")
-				require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+				require.True(t, apierrors.IsConflict(err), "%v", err)
 				w.pass(w.p.timing.Backoff + time.Second)
 			}
 			w.gone(w.p)

@@ -69,7 +69,7 @@ func (j *clusters) Project(record, previous runtime.Object) runtime.Object {
 	j.fill(c, shown)
 	v := j.verdict(c, before)
 	c.Status.Ready = v.ready()
-	c.Status.Conditions = withReady(c.Status.Conditions, v.condition(before, c.Generation, j.Clock.Now))
+	c.Status.Conditions = withReady(c.Status.Conditions, v.condition(&c.ObjectMeta, before, j.Clock.Now))
 	return c
 }
 
@@ -114,9 +114,11 @@ func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.C
 		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for the private network and the control plane address."
 		return v
 	case infrastructure.AllocationReleasing:
+		v.since = endedAt(a.AllocationState, c.Status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleasing, "Network and address are being given back to the metal-api."
 		return v
 	case infrastructure.AllocationReleased:
+		v.since = endedAt(a.AllocationState, c.Status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were given back to the metal-api."
 		return v
 	}

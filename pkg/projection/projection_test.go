@@ -120,6 +120,7 @@ func TestPhasesOfARecord(t *testing.T) {
 		{"releasing", func(b *bed) *infrastructure.MetalStackMachine {
 			m := b.allocated(phonedHome())
 			m.Status.Allocation.Phase = infrastructure.AllocationReleasing
+			m.Status.Allocation.StartTime = nil
 			return m
 		}, infrastructure.PhaseReleasing, infrastructure.ReasonReleasing, true},
 		{"released", func(b *bed) *infrastructure.MetalStackMachine {
@@ -158,6 +159,7 @@ func TestPhasesOfARecord(t *testing.T) {
 			assert.True(t, shown.Status.Metal.Managed)
 			assert.Equal(t, c.shown, shown.Status.Metal.Hostname != "")
 			assert.Equal(t, c.shown, len(shown.Status.Addresses) > 0)
+			assert.False(t, ready.LastTransitionTime.IsZero())
 			data, err := json.Marshal(shown.Status)
 			require.NoError(t, err)
 			assert.NotContains(t, string(data), "theirs", "another project is named")

@@ -28,14 +28,16 @@ type verdict struct {
 
 func (v verdict) ready() bool { return v.status == metav1.ConditionTrue }
 
-// condition is the verdict as a condition. While the status stays the same,
-// the time of its last transition does; it never goes back.
-func (v verdict) condition(previous *metav1.Condition, generation int64, now func() time.Time) metav1.Condition {
+// condition is the verdict as a condition of an object. While the status stays
+// the same, the time of its last transition does; it never goes back.
+func (v verdict) condition(object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
 	c := metav1.Condition{
 		Type: infrastructure.ConditionReady, Status: v.status, Reason: v.reason, Message: v.message,
-		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
+		ObservedGeneration: object.Generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
 	}
 	switch {
+	case previous == nil && v.since.IsZero():
+		c.LastTransitionTime = object.CreationTimestamp
 	case previous == nil:
 	case previous.Status == v.status:
 		c.LastTransitionTime = previous.LastTransitionTime
@@ -60,6 +62,15 @@ func withoutReady(conditions []metav1.Condition) []metav1.Condition {
 		return nil
 	}
 	return kept
+}
+
+// endedAt is when a release began: the recorded condition Allocated is False
+// since then.
+func endedAt(a infrastructure.AllocationState, conditions []metav1.Condition) time.Time {
+	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status == metav1.ConditionFalse {
+		return c.LastTransitionTime.Time
+	}
+	return timeOf(a.StartTime)
 }
 
 // notAllocated is the verdict about a claim; a refusal is told here too,

@@ -97,7 +97,7 @@ func (j *servers) Project(record, previous runtime.Object) runtime.Object {
 		before = meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady)
 	}
 	s.status.Ready = v.ready()
-	s.status.Conditions = withReady(s.status.Conditions, v.condition(before, s.meta.Generation, j.Clock.Now))
+	s.status.Conditions = withReady(s.status.Conditions, v.condition(s.meta, before, j.Clock.Now))
 	return obj
 }
 
@@ -108,7 +108,7 @@ func (j *servers) fill(s, shown *server) verdict {
 		s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
 		return notAllocated(s.meta.CreationTimestamp.Time, s.status.Conditions)
 	}
-	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}
+	v := verdict{status: metav1.ConditionFalse}
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
 		if m := j.underWay(s, a); m != nil {
@@ -123,10 +123,12 @@ func (j *servers) fill(s, shown *server) verdict {
 			s.show(m)
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
+		v.since = endedAt(a.AllocationState, s.status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleasing, "The machine is being given back to the metal-api."
 		return v
 	case infrastructure.AllocationReleased:
 		s.showPhase(a, infrastructure.PhaseReleased)
+		v.since = endedAt(a.AllocationState, s.status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleased, "The machine was given back to the metal-api."
 		return v
 	default:
