@@ -17,11 +17,18 @@ func (o *Observer) focusLoop(ctx context.Context) {
 			return
 		case <-ticker.C():
 		}
+		o.beats()
 		o.refreshNamed()
 		if o.Swept() && !o.away.gone() {
 			o.focus(ctx)
 		}
 	}
+}
+
+func (o *Observer) beats() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.beat = o.opts.Clock.Now()
 }
 
 // focus looks at the machines that are due, as far as the budget goes beyond

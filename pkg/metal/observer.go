@@ -69,6 +69,9 @@ type Observer struct {
 	attended map[string]time.Time
 	// tried is when focus last looked at a machine.
 	tried map[string]time.Time
+	// beat is when focus last began a round, and sweeping when the sweep that
+	// is under way began; zero: none is.
+	beat, sweeping time.Time
 }
 
 // NewObserver returns an Observer that knows nothing yet. Answers of the
@@ -101,6 +104,7 @@ func NewObserver(client *Client, opts ObserverOptions) *Observer {
 		made:     opts.Clock.Now(),
 		attended: map[string]time.Time{},
 		tried:    map[string]time.Time{},
+		beat:     opts.Clock.Now(),
 	}
 	o.shared = newShared(o)
 	o.metrics = newObserverMetrics(opts.Registerer, o)
@@ -132,6 +136,19 @@ func (o *Observer) Staleness() time.Duration {
 		return o.opts.Clock.Since(swept)
 	}
 	return o.opts.Clock.Since(o.made)
+}
+
+// Heartbeat is for how long a loop of Run has been silent: how long ago the
+// last round of focus began or how long the sweep that is under way has taken,
+// whichever is longer.
+func (o *Observer) Heartbeat() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	silent := o.opts.Clock.Since(o.beat)
+	if !o.sweeping.IsZero() {
+		silent = max(silent, o.opts.Clock.Since(o.sweeping))
+	}
+	return silent
 }
 
 // Machine returns the fact about a machine; nil unless Present.

@@ -56,7 +56,9 @@ func (o *Observer) sweep(ctx context.Context) error {
 	o.refreshNamed()
 	a := &account{}
 	start := o.opts.Clock.Now()
+	o.sweepsSince(start)
 	defer func() {
+		o.sweepsSince(time.Time{})
 		o.budget.swept(a.took)
 		o.metrics.looked("sweep", a.took)
 	}()
@@ -76,6 +78,12 @@ func (o *Observer) sweep(ctx context.Context) error {
 	o.mu.Unlock()
 	o.metrics.sweptIn(o.opts.Clock.Since(start), before, began)
 	return nil
+}
+
+func (o *Observer) sweepsSince(t time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sweeping = t
 }
 
 func (o *Observer) refreshNamed() {

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -92,11 +93,10 @@ func (s *Simulator) releaseNetworks(machineID string, networks []wire.MachineNet
 			s.asns.release(uint(n.ASN - asnBase))
 		}
 	}
-	for _, address := range slices.Clone(s.ipOrder) {
-		if i, ok := s.ips[address]; ok && slices.Contains(i.tags, machineTag(machineID)) {
-			s.disassociate(i, machineID)
-		}
+	for _, address := range slices.Sorted(maps.Keys(s.ipsOf[machineID])) {
+		s.disassociate(s.ips[address], machineID)
 	}
+	delete(s.ipsOf, machineID)
 }
 
 // disassociate takes the machine's id off an address; an ephemeral address
