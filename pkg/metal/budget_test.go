@@ -83,11 +83,12 @@ func TestTheBudgetHoldsAtTenThousandMachines(t *testing.T) {
 				})
 			}
 		}
+		time.Sleep(burstTime) // in which they spend what was saved
 		sweeps, share = b.measure(5 * time.Minute)
 		cancel()
 		wg.Wait()
 		t.Logf("with 30 readers: %d sweeps in 5 min, busy %.2f %%; confirmed %v, unconfirmed %v", sweeps, 100*share, confirmed, unconfirmed)
-		require.LessOrEqual(t, share, DefaultBudget+(5.5+2)/300, "one sweep and the savings more or less")
+		require.LessOrEqual(t, share, DefaultBudget+5.5/300, "one sweep more or less")
 		require.GreaterOrEqual(t, sweeps, 1, "reads do not starve sweeps")
 		require.Greater(t, confirmed["object"], 100*unconfirmed["object"], "nor dear reads cheap ones")
 	})

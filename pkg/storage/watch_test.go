@@ -323,3 +323,27 @@ func TestStoppedWatchesAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// The encoder of a response writes the kind into an object while it encodes it.
+func TestWhoGetsAnEventMayWriteIntoItsHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		start := list(t, w.pods, everything()).ResourceVersion
+		create(t, w.pods, managed("node-1", "", ""))
+		update(t, w.pods, "node-1", label)
+		remove(t, w.pods, "node-1")
+		var watches []watch.Interface
+		for range 3 {
+			watches = append(watches, watchFrom(t, w.pods, start))
+		}
+		for range 3 {
+			for _, events := range watches {
+				p := (<-events.ResultChan()).Object.(*example.Pod)
+				if p.Kind != "" {
+					t.Fatalf("another watcher's kind %s", p.Kind)
+				}
+				p.Kind, p.ResourceVersion = "Pod", "0"
+			}
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -90,7 +91,7 @@ func (w *watcher) sendInitial() bool {
 		sent := true
 		visit := func(e *entry) bool {
 			if w.selects(e.obj) {
-				sent = w.send(watch.Event{Type: watch.Added, Object: e.obj})
+				sent = w.send(watch.Event{Type: watch.Added, Object: ownHead(e.obj)})
 			}
 			return sent
 		}
@@ -171,11 +172,11 @@ func (w *watcher) deliver(e *event) bool {
 	is := e.next != nil && w.selects(e.next.obj)
 	switch {
 	case was && is:
-		return w.send(watch.Event{Type: watch.Modified, Object: e.obj})
+		return w.send(watch.Event{Type: watch.Modified, Object: ownHead(e.obj)})
 	case is:
-		return w.send(watch.Event{Type: watch.Added, Object: e.obj})
+		return w.send(watch.Event{Type: watch.Added, Object: ownHead(e.obj)})
 	case was:
-		return w.send(watch.Event{Type: watch.Deleted, Object: e.departure(w.store.versioned)})
+		return w.send(watch.Event{Type: watch.Deleted, Object: ownHead(e.departure(w.store.versioned))})
 	}
 	return true
 }
@@ -186,6 +187,16 @@ func (w *watcher) selects(obj runtime.Object) bool {
 	}
 	matched, err := w.pred.Matches(obj)
 	return err == nil && matched
+}
+
+// ownHead returns a copy of an object that shares everything but its outermost
+// fields: the encoder of a response writes the kind into what it encodes, for
+// as long as that takes, and the object is everybody's.
+func ownHead(obj runtime.Object) runtime.Object {
+	shared := reflect.ValueOf(obj).Elem()
+	head := reflect.New(shared.Type())
+	head.Elem().Set(shared)
+	return head.Interface().(runtime.Object)
 }
 
 func (w *watcher) send(e watch.Event) bool {
