@@ -47,7 +47,8 @@ check_gotest() {
     echo "WARNING: no C compiler: the race detector is off"
     race=
   fi
-  make -s bin/gotestsum || return 1
+  echo "building the test runner and a Kubernetes control plane, once"
+  make -s bin/gotestsum controlplane || return 1
   mkdir -p .cache
   # shellcheck disable=SC2086
   bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json -- \
@@ -66,15 +67,16 @@ describe() {
     modules) echo "go.mod and go.sum are tidy, downloads are what they were" ;;
     generated) echo "generated code is up to date" ;;
     shell) echo "shell scripts" ;;
-    gotest) echo "go test: unit, conformance and HTTP-level tests, race detector, random order" ;;
+    gotest) echo "go test: everything up to tests with a Kubernetes control plane, race detector, random order" ;;
     *) return 1 ;;
   esac
 }
 
 passed=0 failed=0 broken=()
 [[ $# -gt 0 ]] || set -- format shell modules generated vet lint gotest
-echo "With cold caches this downloads some hundred modules and compiles them twice,"
-echo "without and with race detector: 10 to 20 minutes on two cores. Afterwards 1 to 5."
+echo "With cold caches this downloads some hundred modules, compiles them twice (without"
+echo "and with race detector), and builds Kubernetes from source to test against:"
+echo "20 to 30 minutes on two cores. Afterwards 2 to 8."
 for check in "$@"; do
   title=$(describe "$check") || { echo "unknown check: $check" >&2; exit 2; }
   printf '\n=== %s: %s\n' "$check" "$title"

@@ -1,0 +1,152 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// errEnded: a program ended before it was ready.
+var errEnded = errors.New("ended before it was ready")
+
+// stopGrace is how long a program may take to end by itself.
+const stopGrace = 30 * time.Second
+
+// process is one running program, whose output goes to a file.
+type process struct {
+	name    string
+	logFile string
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when it has ended
+	err     error         // then says how
+}
+
+// spawner is the thread that starts all programs. The kernel kills them when
+// it ends, and it ends with the process, however that ends.
+var spawner = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+})
+
+// spawn starts a program and appends its output to <dir>/<name>.log.
+func spawn(dir, program string, flags ...string) (*process, error) {
+	name := filepath.Base(program)
+	p := &process{
+		name:    name,
+		logFile: filepath.Join(dir, name+".log"),
+		cmd:     exec.Command(program, flags...),
+		ended:   make(chan struct{}),
+	}
+	output, err := os.OpenFile(p.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close() // the program has its own copy
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	p.cmd.Dir = dir
+	// A group of its own: Ctrl-C is for the test process, and ends the others
+	// through it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithUs(p.cmd.SysProcAttr)
+	started := make(chan error)
+	spawner() <- func() { started <- p.cmd.Start() }
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// ready waits until the program is, as probe tells.
+func (p *process) ready(ctx context.Context, probe func(context.Context) error) error {
+	err := poll(ctx, startDeadline, func(ctx context.Context) error {
+		select {
+		case <-p.ended:
+			return fatal{fmt.Errorf("%w: %w", errEnded, p.obituary())}
+		default:
+			return probe(ctx)
+		}
+	})
+	if err != nil && !errors.Is(err, errEnded) {
+		return fmt.Errorf("%s is not ready: %w; the end of its log:\n%s", p.name, err, lastLines(p.logFile, 15))
+	}
+	return err
+}
+
+// end asks the program to end, and returns when it is gone.
+func (p *process) end() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(stopGrace):
+		p.kill()
+	}
+}
+
+// kill ends the program at once, and returns when it is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// obituary tells how the program ended, and its last words.
+func (p *process) obituary() error {
+	how := "exit status 0"
+	if p.err != nil {
+		how = p.err.Error()
+	}
+	return fmt.Errorf("%s ended by itself: %s; the end of its log:\n%s", p.name, how, lastLines(p.logFile, 15))
+}
+
+func lastLines(file string, n int) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return "    " + strings.Join(lines[max(0, len(lines)-n):], "\n    ")
+}
+
+// fatal is an error that ends a poll.
+type fatal struct{ error }
+
+func (f fatal) Unwrap() error { return f.error }
+
+// poll calls probe until it succeeds, fails fatally, or the time is over; then
+// its last error is returned.
+func poll(ctx context.Context, limit time.Duration, probe func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		attempt, done := context.WithTimeout(ctx, 5*time.Second)
+		err := probe(attempt)
+		done()
+		if err == nil || errors.As(err, &fatal{}) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %s: %w", limit, err)
+		case <-tick.C:
+		}
+	}
+}

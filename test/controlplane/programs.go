@@ -1,0 +1,204 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Programs that `make controlplane` builds.
+const (
+	etcdProgram              = "etcd"
+	apiServerProgram         = "kube-apiserver"
+	controllerManagerProgram = "kube-controller-manager"
+	kubectlProgram           = "kubectl"
+)
+
+// controllers are those of the kube-controller-manager that our objects meet,
+// and those that other cluster components lean on. Those of workloads are left
+// out: nothing would run them.
+var controllers = []string{
+	"clusterrole-aggregation-controller",
+	"endpointslice-controller",
+	"garbage-collector-controller",
+	"namespace-controller",
+	"resourcequota-controller",
+	"root-ca-certificate-publisher-controller",
+	"serviceaccount-controller",
+	"serviceaccount-token-controller",
+}
+
+// etcdData is etcd's data directory, below the control plane's.
+const etcdData = "etcd"
+
+type ports struct {
+	etcd, etcdPeer, apiServer int
+}
+
+// binaries is the directory of the programs: bin/ of this repository.
+func binaries() (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	bin := filepath.Join(filepath.Dir(here), "..", "..", "bin")
+	var missing []string
+	for _, program := range []string{etcdProgram, apiServerProgram, controllerManagerProgram, kubectlProgram} {
+		if _, err := os.Stat(filepath.Join(bin, program)); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, program)
+		} else if err != nil {
+			return "", err
+		}
+	}
+	if len(missing) > 0 {
+		return "", fmt.Errorf("%s: no %s; build it with: make controlplane", bin, strings.Join(missing, ", "))
+	}
+	return bin, nil
+}
+
+func choosePorts() (p ports, err error) {
+	for _, port := range []*int{&p.etcd, &p.etcdPeer, &p.apiServer} {
+		if *port, err = FreePort(); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// FreePort is a TCP port on which nobody listens on 127.0.0.1. It lies below
+// the range from which outgoing connections take theirs, so that it is still
+// free after a restart of whoever listens on it.
+func FreePort() (int, error) {
+	var last error
+	for range 100 {
+		port := 12000 + rand.IntN(20000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, listener.Close()
+		}
+		last = err
+	}
+	return 0, fmt.Errorf("no free port between 12000 and 32000: %w", last)
+}
+
+func (c *ControlPlane) startEtcd(ctx context.Context) error {
+	client := fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcd)
+	peer := fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcdPeer)
+	p, err := c.launch(&c.etcd, etcdProgram,
+		"--data-dir="+filepath.Join(c.dir, etcdData),
+		"--listen-client-urls="+client,
+		"--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer,
+		"--initial-advertise-peer-urls="+peer,
+		"--initial-cluster=default="+peer,
+		// Data need not survive a power cut.
+		"--unsafe-no-fsync=true",
+	)
+	if err != nil {
+		return err
+	}
+	return p.ready(ctx, func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, client+"/health", nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("/health: %s", response.Status)
+		}
+		return nil
+	})
+}
+
+func (c *ControlPlane) startAPIServer(ctx context.Context) error {
+	at := func(name string) string { return filepath.Join(c.dir, name) }
+	egress := fmt.Sprintf(`{"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration", "egressSelections": [
+		{"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": {"uds": {"udsName": %q}}}}]}`, at(socket))
+	if err := write(c.dir, "egress.json", []byte(egress)); err != nil {
+		return err
+	}
+	p, err := c.launch(&c.apiServer, apiServerProgram, append([]string{
+		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", c.ports.etcd),
+		"--bind-address=127.0.0.1",
+		fmt.Sprintf("--secure-port=%d", c.ports.apiServer),
+		"--tls-cert-file=" + at(servingFile+".crt"),
+		"--tls-private-key-file=" + at(servingFile+".key"),
+		"--client-ca-file=" + at(caFile),
+		"--authorization-mode=RBAC",
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-key-file=" + at(serviceAccountFile),
+		"--service-account-signing-key-file=" + at(serviceAccountFile),
+		"--service-cluster-ip-range=" + serviceRange,
+		// No token is mounted where nothing is run.
+		"--disable-admission-plugins=ServiceAccount",
+		"--endpoint-reconciler-type=none",
+		"--egress-selector-config-file=" + at("egress.json"),
+		"--requestheader-client-ca-file=" + at(frontProxyCAFile),
+		"--requestheader-allowed-names=" + frontProxyName,
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + at(frontProxyFile+".crt"),
+		"--proxy-client-key-file=" + at(frontProxyFile+".key"),
+	}, c.options.apiServerFlags...)...)
+	if err != nil {
+		return err
+	}
+	return p.ready(ctx, c.readyz)
+}
+
+// readyz asks the kube-apiserver whether it is ready.
+func (c *ControlPlane) readyz(ctx context.Context) error {
+	return c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+}
+
+func (c *ControlPlane) startControllerManager(context.Context) error {
+	kubeconfig := c.Kubeconfig(c.User("system:kube-controller-manager"))
+	_, err := c.launch(&c.controllerMgr, controllerManagerProgram,
+		"--kubeconfig="+kubeconfig,
+		"--controllers="+strings.Join(controllers, ","),
+		"--use-service-account-credentials=true",
+		"--service-account-private-key-file="+filepath.Join(c.dir, serviceAccountFile),
+		"--root-ca-file="+filepath.Join(c.dir, caFile),
+		"--leader-elect=false",
+		"--secure-port=0",
+	)
+	return err
+}
+
+// settled waits for what the controllers make in every new cluster.
+func (c *ControlPlane) settled(ctx context.Context) error {
+	return c.controllerMgr.ready(ctx, func(ctx context.Context) error {
+		if _, err := c.client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		role, err := c.client.RbacV1().ClusterRoles().Get(ctx, "admin", metav1.GetOptions{})
+		if err == nil && len(role.Rules) == 0 {
+			err = errors.New("the ClusterRole admin is not aggregated yet")
+		}
+		return err
+	})
+}
+
+// launch starts a program of ours in place of the one that ran before.
+func (c *ControlPlane) launch(place **process, program string, flags ...string) (*process, error) {
+	p, err := spawn(c.dir, filepath.Join(c.bin, program), flags...)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*place = p
+	return p, nil
+}
