@@ -27,7 +27,7 @@ run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator,
 test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
 	@hack/check.sh
 
-unit: ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
+unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
 	$(GO) test -run '$(RUN)' $(PKG)
 
 verify: ## What `make test` checks besides the tests

@@ -49,10 +49,11 @@ check_gotest() {
   fi
   echo "building the test runner and a Kubernetes control plane, once"
   make -s bin/gotestsum controlplane || return 1
-  mkdir -p .cache
+  rm -rf .cache/artifacts
+  mkdir -p .cache/artifacts
   # shellcheck disable=SC2086
   bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json -- \
-    $race -shuffle=on -timeout "$TEST_TIMEOUT" $TEST_PACKAGES
+    $race -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $TEST_PACKAGES
   local result=$?
   passed=$((passed + $(grep -c '"Action":"pass".*"Test":' .cache/test.json)))
   failed=$((failed + $(grep -c '"Action":"fail".*"Test":' .cache/test.json)))

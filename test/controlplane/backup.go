@@ -17,7 +17,9 @@ func (c *ControlPlane) SnapshotEtcd(t testing.TB) Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.etcd.end()
+	// At once: a gentle end waits seconds for its clients, and what etcd
+	// acknowledged it has written, to the page cache at least.
+	c.etcd.kill()
 	if err := os.CopyFS(filepath.Join(dir, etcdData), os.DirFS(filepath.Join(c.dir, etcdData))); err != nil {
 		t.Fatal(err)
 	}

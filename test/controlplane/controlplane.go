@@ -68,7 +68,7 @@ func WithAPIServerFlags(flags ...string) Option {
 }
 
 // Start runs a control plane until the end of the test. If the test fails, the
-// last lines of the programs' logs are logged, and the logs are among its
+// last errors in the programs' logs are logged, and the logs are among its
 // artifacts (go test -artifacts).
 func Start(t testing.TB, with ...Option) *ControlPlane {
 	t.Helper()
@@ -80,9 +80,8 @@ func Start(t testing.TB, with ...Option) *ControlPlane {
 		if err := c.died(); err != nil {
 			t.Error(err)
 		}
-		c.stop()
 		c.report(t)
-		_ = os.RemoveAll(c.dir)
+		c.stop()
 	})
 	return c
 }
@@ -129,7 +128,6 @@ func Main(m *testing.M) int {
 	defer func() {
 		if c := shared.running; c != nil {
 			c.stop()
-			_ = os.RemoveAll(c.dir)
 		}
 	}()
 	return m.Run()
@@ -137,7 +135,7 @@ func Main(m *testing.M) int {
 
 // run starts everything, or nothing.
 func run(ctx context.Context, with ...Option) (*ControlPlane, error) {
-	bin, err := binaries()
+	bin, err := programs(binaries())
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +150,6 @@ func run(ctx context.Context, with ...Option) (*ControlPlane, error) {
 			return c, nil
 		}
 		c.stop()
-		_ = os.RemoveAll(c.dir)
 		failures = append(failures, err)
 		if !errors.Is(err, errEnded) {
 			break
@@ -191,7 +188,7 @@ func (c *ControlPlane) start(ctx context.Context) (err error) {
 	return c.settled(ctx)
 }
 
-// stop ends everything that runs, and returns when it is gone.
+// stop ends everything that runs, and returns when it and its files are gone.
 func (c *ControlPlane) stop() {
 	for _, p := range c.processes() {
 		p.kill()
@@ -199,6 +196,7 @@ func (c *ControlPlane) stop() {
 	if c.network != nil {
 		c.network.stop()
 	}
+	_ = os.RemoveAll(c.dir)
 }
 
 func (c *ControlPlane) processes() []*process {
@@ -226,13 +224,14 @@ func (c *ControlPlane) died() error {
 	return errors.Join(errs...)
 }
 
-// report shows the logs' ends and keeps the logs, if the test failed.
+// report shows the programs' last errors and keeps their logs, if the test
+// failed.
 func (c *ControlPlane) report(t testing.TB) {
 	if !t.Failed() {
 		return
 	}
 	for _, p := range c.processes() {
-		t.Logf("the end of %s's log:\n%s", p.name, lastLines(p.logFile, 15))
+		t.Logf("the last errors in %s's log:\n%s", p.name, lastWords(p.logFile, 15))
 		if data, err := os.ReadFile(p.logFile); err == nil {
 			_ = os.WriteFile(filepath.Join(t.ArtifactDir(), filepath.Base(p.logFile)), data, 0o600)
 		}

@@ -8,9 +8,15 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(holdEnv) != "" {
+		os.Exit(hold())
+	}
+	os.Exit(Main(m))
+}
 
 // newNamespace makes a namespace for one test.
 func newNamespace(t *testing.T, c *ControlPlane) string {
@@ -25,4 +31,11 @@ func newNamespace(t *testing.T, c *ControlPlane) string {
 func eventually(t *testing.T, ask func() error) {
 	t.Helper()
 	require.NoError(t, poll(t.Context(), startDeadline, func(context.Context) error { return ask() }))
+}
+
+func newConfigMap(t *testing.T, maps typedcorev1.ConfigMapInterface, name string) *corev1.ConfigMap {
+	t.Helper()
+	created, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return created
 }

@@ -135,15 +135,16 @@ func (n *network) resolve(ctx context.Context, address string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, service := range services.Items {
-		for _, p := range service.Spec.Ports {
-			if int(p.Port) == port {
-				return n.endpoint(ctx, &service, p.Name)
-			}
-		}
-		return "", fmt.Errorf("service %s/%s: no port %d", service.Namespace, service.Name, port)
+	if len(services.Items) == 0 {
+		return address, nil
 	}
-	return address, nil
+	service := &services.Items[0] // no address is given twice
+	for _, p := range service.Spec.Ports {
+		if int(p.Port) == port {
+			return n.endpoint(ctx, service, p.Name)
+		}
+	}
+	return "", fmt.Errorf("service %s/%s: no port %d", service.Namespace, service.Name, port)
 }
 
 // endpoint picks one of the Service's ready endpoints.
@@ -154,18 +155,26 @@ func (n *network) endpoint(ctx context.Context, service *corev1.Service, port st
 	if err != nil {
 		return "", err
 	}
-	var ready []string
+	var ready, leaving []string
 	for _, slice := range slices.Items {
 		for _, p := range slice.Ports {
 			if ptr.Deref(p.Name, "") != port || p.Port == nil {
 				continue
 			}
 			for _, e := range slice.Endpoints {
-				if ptr.Deref(e.Conditions.Ready, true) {
-					ready = append(ready, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
+				address := net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port)))
+				switch {
+				case ptr.Deref(e.Conditions.Ready, true):
+					ready = append(ready, address)
+				case ptr.Deref(e.Conditions.Serving, false) && ptr.Deref(e.Conditions.Terminating, false):
+					leaving = append(leaving, address)
 				}
 			}
 		}
+	}
+	// As kube-proxy: Pods that are going are better than none.
+	if len(ready) == 0 {
+		ready = leaving
 	}
 	if len(ready) == 0 {
 		return "", fmt.Errorf("service %s/%s: no ready endpoint", service.Namespace, service.Name)

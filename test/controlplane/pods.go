@@ -2,12 +2,13 @@ package controlplane
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // node is the Node on which all Pods are said to run.
@@ -56,32 +57,45 @@ func (p *Pod) SetReady(t testing.TB, ready bool) {
 	if ready {
 		status = corev1.ConditionTrue
 	}
-	pods := p.c.client.CoreV1().Pods(p.Namespace)
-	pod, err := pods.Get(ctx, p.Name, metav1.GetOptions{})
+	// A patch, so that labels are left to whoever sets them.
+	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
+		Phase:  corev1.PodRunning,
+		PodIP:  p.ip,
+		PodIPs: []corev1.PodIP{{IP: p.ip}},
+		Conditions: []corev1.PodCondition{
+			{Type: corev1.ContainersReady, Status: status, LastTransitionTime: metav1.Now()},
+			{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.Now()},
+		},
+	}})
+	must(err)
+	_, err = p.c.client.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
-		t.Fatalf("pod %s/%s: %v", p.Namespace, p.Name, err)
-	}
-	pod.ResourceVersion = "" // whoever labels it does not stand in our way
-	pod.Status.Phase = corev1.PodRunning
-	pod.Status.PodIP, pod.Status.PodIPs = p.ip, []corev1.PodIP{{IP: p.ip}}
-	pod.Status.Conditions = []corev1.PodCondition{
-		{Type: corev1.ContainersReady, Status: status, LastTransitionTime: metav1.Now()},
-		{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.Now()},
-	}
-	if _, err := pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
 		t.Fatalf("status of pod %s/%s: %v", p.Namespace, p.Name, err)
 	}
+}
+
+// Terminate marks the Pod as going, as `kubectl delete pod` does; a kubelet
+// would send SIGTERM now, and Delete once the process is gone. Services send
+// new connections to other Pods, if there are any.
+func (p *Pod) Terminate(t testing.TB) {
+	t.Helper()
+	p.delete(t, 30)
 }
 
 // Delete removes the Pod at once, as a kubelet does whose containers are gone.
 // Established connections stay.
 func (p *Pod) Delete(t testing.TB) {
 	t.Helper()
+	p.delete(t, 0)
+	p.c.network.detach(p.ip, p.addresses)
+}
+
+func (p *Pod) delete(t testing.TB, graceSeconds int64) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callDeadline)
 	defer cancel()
-	err := p.c.client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)})
+	err := p.c.client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &graceSeconds})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Fatalf("pod %s/%s: %v", p.Namespace, p.Name, err)
 	}
-	p.c.network.detach(p.ip, p.addresses)
 }

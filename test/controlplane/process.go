@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,9 +18,6 @@ import (
 
 // errEnded: a program ended before it was ready.
 var errEnded = errors.New("ended before it was ready")
-
-// stopGrace is how long a program may take to end by itself.
-const stopGrace = 30 * time.Second
 
 // process is one running program, whose output goes to a file.
 type process struct {
@@ -85,19 +84,9 @@ func (p *process) ready(ctx context.Context, probe func(context.Context) error) 
 		}
 	})
 	if err != nil && !errors.Is(err, errEnded) {
-		return fmt.Errorf("%s is not ready: %w; the end of its log:\n%s", p.name, err, lastLines(p.logFile, 15))
+		return fmt.Errorf("%s is not ready: %w; the last errors in its log:\n%s", p.name, err, lastWords(p.logFile, 15))
 	}
 	return err
-}
-
-// end asks the program to end, and returns when it is gone.
-func (p *process) end() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.ended:
-	case <-time.After(stopGrace):
-		p.kill()
-	}
 }
 
 // kill ends the program at once, and returns when it is gone.
@@ -112,17 +101,23 @@ func (p *process) obituary() error {
 	if p.err != nil {
 		how = p.err.Error()
 	}
-	return fmt.Errorf("%s ended by itself: %s; the end of its log:\n%s", p.name, how, lastLines(p.logFile, 15))
+	return fmt.Errorf("%s ended by itself: %s; the last errors in its log:\n%s", p.name, how, lastWords(p.logFile, 15))
 }
 
-func lastLines(file string, n int) string {
+// lastWords returns the last n lines of a log that are neither information nor
+// warnings: these programs warn of much while all is well.
+func lastWords(file string, n int) string {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	lines = slices.DeleteFunc(lines, harmless.MatchString)
 	return "    " + strings.Join(lines[max(0, len(lines)-n):], "\n    ")
 }
+
+// harmless is how klog's and etcd's lines of information and warnings begin.
+var harmless = regexp.MustCompile(`^([IW]\d{4} |\{"level":"(debug|info|warn)")`)
 
 // fatal is an error that ends a poll.
 type fatal struct{ error }

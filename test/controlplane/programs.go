@@ -45,10 +45,14 @@ type ports struct {
 	etcd, etcdPeer, apiServer int
 }
 
-// binaries is the directory of the programs: bin/ of this repository.
-func binaries() (string, error) {
+// binaries is where `make controlplane` puts programs: bin/ of this repository.
+func binaries() string {
 	_, here, _, _ := runtime.Caller(0)
-	bin := filepath.Join(filepath.Dir(here), "..", "..", "bin")
+	return filepath.Join(filepath.Dir(here), "..", "..", "bin")
+}
+
+// programs returns the directory if all programs are there.
+func programs(bin string) (string, error) {
 	var missing []string
 	for _, program := range []string{etcdProgram, apiServerProgram, controllerManagerProgram, kubectlProgram} {
 		if _, err := os.Stat(filepath.Join(bin, program)); errors.Is(err, fs.ErrNotExist) {
