@@ -1,15 +1,21 @@
 package controlplane
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,15 +24,31 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/ptr"
 )
 
-// echo is an API server of one group-version, that answers every request with
-// its own name and the user's.
-func echo(t *testing.T, c *ControlPlane, version schema.GroupVersion, host, name, address string) *httptest.Server {
+// serve answers on address as the host that a Service's clients expect.
+func serve(t *testing.T, c *ControlPlane, host, address string, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(handler)
+	certificate, key := c.ServingCertificate(host)
+	pair, err := tls.X509KeyPair(certificate, key)
+	require.NoError(t, err)
+	server.Listener.Close()
+	server.Listener = listener
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // tests cut connections
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// echo is an API server of one group-version, that answers every request with
+// its own name and the user's.
+func echo(version schema.GroupVersion, name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if r.URL.Path == "/apis/"+version.String() {
 			_ = json.NewEncoder(w).Encode(metav1.APIResourceList{GroupVersion: version.String(), APIResources: []metav1.APIResource{
@@ -35,16 +57,7 @@ func echo(t *testing.T, c *ControlPlane, version schema.GroupVersion, host, name
 			return
 		}
 		fmt.Fprintf(w, "%s for %s", name, r.Header.Get("X-Remote-User"))
-	}))
-	certificate, key := c.ServingCertificate(host)
-	pair, err := tls.X509KeyPair(certificate, key)
-	require.NoError(t, err)
-	server.Listener.Close()
-	server.Listener = listener
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	return server
+	}
 }
 
 func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
@@ -61,7 +74,7 @@ func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	run := func(name string, labels map[string]string) (*Pod, *httptest.Server) {
-		server := echo(t, c, version, "echo."+namespace+".svc", name, "127.0.0.1:0")
+		server := serve(t, c, "echo."+namespace+".svc", "127.0.0.1:0", echo(version, name))
 		return c.RunPod(t, &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
 			Spec: corev1.PodSpec{Containers: []corev1.Container{
@@ -97,7 +110,6 @@ func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
 		_, err := c.Client().CoreV1().Pods(namespace).Patch(t.Context(), pod.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 		require.NoError(t, err)
 	}
-	serverA.CloseClientConnections()
 	eventually(t, func() error {
 		serverA.CloseClientConnections() // an established connection would stay
 		return answers("b for alice")()
@@ -130,6 +142,55 @@ func TestADeadAggregatedServerHarmsNoOtherGroup(t *testing.T) {
 	require.Contains(t, stdout, "configmap/alive")
 
 	// As soon as it lives, it serves.
-	echo(t, c, version, "dead.default.svc", "risen", fmt.Sprintf("127.0.0.1:%d", port))
+	serve(t, c, "dead.default.svc", fmt.Sprintf("127.0.0.1:%d", port), echo(version, "risen"))
 	c.WaitAvailable(t, version, true)
+}
+
+func TestAWebhookBehindAServiceIsAsked(t *testing.T) {
+	t.Parallel()
+	c := StartShared(t)
+	namespace := newNamespace(t, c)
+	server := serve(t, c, "hook."+namespace+".svc", "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Result: &metav1.Status{Message: "the hook says no"}}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(review)
+	})
+	port := server.Listener.Addr().(*net.TCPAddr).Port
+	c.Expose(t, namespace, "hook", port)
+	hooks := c.Client().AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	hook, err := hooks.Create(t.Context(), &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "hook-"},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "hook.example.com",
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{
+				Service:  &admissionregistrationv1.ServiceReference{Namespace: namespace, Name: "hook", Port: ptr.To(int32(port))},
+				CABundle: c.CA(),
+			},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"}},
+			}},
+			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
+			SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNone),
+			AdmissionReviewVersions: []string{"v1"},
+		}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), callDeadline)
+		defer cancel()
+		_ = hooks.Delete(ctx, hook.Name, metav1.DeleteOptions{})
+	})
+	eventually(t, func() error {
+		_, err := c.Client().CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "refused-"}}, metav1.CreateOptions{})
+		if err == nil || !strings.Contains(err.Error(), "the hook says no") {
+			return fmt.Errorf("want the hook's refusal, got: %v", err)
+		}
+		return nil
+	})
 }
