@@ -32,10 +32,17 @@ var (
 	ErrNotFound = errors.New("no such record")
 	// ErrConflict: the record is not at the version that was named.
 	ErrConflict = errors.New("record was changed by somebody else")
+
+	// ErrNotDone: the write was not done and will not be, for a reason that
+	// has nothing to do with the record that is there; the text gives it.
+	ErrNotDone = errors.New("nothing was written")
+	// ErrTooLarge is the ErrNotDone of a value that is larger than the ledger
+	// takes.
+	ErrTooLarge = fmt.Errorf("too large, %w", ErrNotDone)
 )
 
 // Ledger is the store of records. What it acknowledged survives a crash. Any
-// other error than the three above leaves it open whether the write was done.
+// other error than those above leaves it open whether the write was done.
 type Ledger interface {
 	// List returns every record, in key order.
 	List(ctx context.Context) ([]Record, error)

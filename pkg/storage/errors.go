@@ -2,10 +2,13 @@ package storage
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
 // newTimeout is the error of a write of which the outcome is open: clients
@@ -14,6 +17,15 @@ func newTimeout(message string) error { return apierrors.NewTimeoutError(message
 
 func unknownOutcome(s *Store, key string, cause error) error {
 	return newTimeout(fmt.Sprintf("whether %s %q was written is not known: %v; read it again before you repeat this", s.resource, s.name(key), cause))
+}
+
+// notWritten is the answer to a write that the ledger certainly has not done.
+func notWritten(s *Store, key string, cause error) error {
+	message := fmt.Sprintf("%s %q was not written: %v", s.resource, s.name(key), cause)
+	if errors.Is(cause, ledger.ErrTooLarge) {
+		return apierrors.NewRequestEntityTooLargeError(message)
+	}
+	return apierrors.NewServiceUnavailable(message)
 }
 
 // readOnly is the answer to writes of discovered objects.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/apis/example"
 	apistorage "k8s.io/apiserver/pkg/storage"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
 
@@ -80,6 +81,36 @@ func TestAWriteOfWhichTheOutcomeIsOpenIsAnsweredWithATimeout(t *testing.T) {
 		l.inject(nil, nil)
 		create(t, w.pods, managed("node-2", "", ""))
 		remove(t, w.pods, "node-1")
+	})
+}
+
+func TestAWriteThatWasCertainlyNotDoneIsNotDoubted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := uncertainWorld(t)
+		create(t, w.pods, managed("node-1", "", ""))
+		for cause, is := range map[error]func(error) bool{
+			ledger.ErrNotDone:  apierrors.IsServiceUnavailable,
+			ledger.ErrTooLarge: apierrors.IsRequestEntityTooLargeError,
+		} {
+			l.inject(func(verb, _ string) error {
+				if verb == "list" {
+					t.Error("the ledger is asked what became of it")
+				}
+				return fmt.Errorf("the ledger is full: %w", cause)
+			}, nil)
+			for verb, err := range map[string]error{
+				"create": w.pods.Create(t.Context(), w.pods.testKey("node-2"), managed("node-2", "", ""), nil, 0),
+				"update": tryUpdatePod(w.pods, "node-1", &example.Pod{}, func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} }),
+				"delete": tryRemove(w.pods, "node-1", &example.Pod{}),
+			} {
+				if !is(err) || !strings.Contains(err.Error(), "was not written: the ledger is full") {
+					t.Errorf("%s answered %v", verb, err)
+				}
+			}
+		}
+		if w.doubts.count.Load() != 0 {
+			t.Error("there are doubts")
+		}
 	})
 }
 

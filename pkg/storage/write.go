@@ -212,6 +212,9 @@ func (s *Store) write(ctx context.Context, key string, cur *entry, next *draft) 
 // acknowledge. It returns the version if the write was done after all, and
 // errAgain if somebody else's was.
 func (s *Store) refused(ctx context.Context, key string, cur *entry, next *draft, cause error) (version string, err error) {
+	if errors.Is(cause, ledger.ErrNotDone) {
+		return "", notWritten(s, key, cause)
+	}
 	if isRefusal(cause) {
 		ledgerConflicts.WithLabelValues(s.resource.Resource).Inc()
 	} else {
