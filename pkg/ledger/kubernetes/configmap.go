@@ -1,0 +1,205 @@
+package kubernetes
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+const prefix = "metal-stack." + infrastructure.GroupName + "/"
+
+// What a ConfigMap of a record is known by. A record of the key
+// "metalstackmachines/team-a/node-1" has these three parts in the labels, as
+// far as they are label values, so that people can select by them.
+const (
+	// RecordLabel makes a ConfigMap a record: its value is the resource.
+	RecordLabel = prefix + "record"
+	// NamespaceLabel and NameLabel say whose record it is.
+	NamespaceLabel = prefix + "record-namespace"
+	NameLabel      = prefix + "record-name"
+	// KeyAnnotation holds the key.
+	KeyAnnotation = prefix + "record-key"
+	// WriteAnnotation holds a word that is new with every write, by which a
+	// writer whose answer was lost knows its own.
+	WriteAnnotation = prefix + "record-write"
+
+	managedByLabel = "app.kubernetes.io/managed-by"
+	fieldManager   = "metalstack-apiserver"
+)
+
+// Where in a ConfigMap the value is; one of them is there.
+const (
+	// JSONValue is for values that are JSON without spaces: people read them,
+	// so they are stored with line breaks and indents, which are taken out
+	// again when the record is read.
+	JSONValue = "record.json"
+	// TextValue is for all other text, as it is.
+	TextValue = "record.txt"
+	// BinaryValue is for what is no text.
+	BinaryValue = "record.bin"
+)
+
+// MaxValueBytes is how large a value may be: the API server takes no ConfigMap
+// whose values are larger.
+const MaxValueBytes = corev1.MaxSecretSize
+
+const (
+	namePrefix  = "record-"
+	hashDigits  = 32
+	maxReadable = validation.DNS1123SubdomainMaxLength - len(namePrefix) - len("-") - hashDigits
+)
+
+var (
+	nameForm   = regexp.MustCompile(fmt.Sprintf(`^%s(?:[a-z0-9-]+-)?[0-9a-f]{%d}$`, namePrefix, hashDigits))
+	unreadable = regexp.MustCompile(`[^a-z0-9]+`)
+)
+
+// nameOf is the name of the ConfigMap of a key: something to read, and a hash
+// that makes it the key's own. One key has one name, so that the API server
+// lets one of two creates win. It must never change: records are found by it.
+func nameOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	readable := unreadable.ReplaceAllString(strings.ToLower(key), "-")
+	readable = strings.Trim(readable[:min(len(readable), maxReadable)], "-")
+	if readable != "" {
+		readable += "-"
+	}
+	return namePrefix + readable + hex.EncodeToString(sum[:])[:hashDigits]
+}
+
+// checkKey returns an error if key cannot be kept in an annotation.
+func checkKey(key string) error {
+	if err := ledger.CheckKey(key); err != nil {
+		return fmt.Errorf("%w: %w", err, ledger.ErrNotDone)
+	}
+	if !utf8.ValidString(key) {
+		return fmt.Errorf("the key of a record must be UTF-8 text, and %.60q is not: %w", key, ledger.ErrNotDone)
+	}
+	return nil
+}
+
+// configMap returns what stores a value under a key.
+func configMap(namespace, key string, value []byte, write string) (*corev1.ConfigMap, error) {
+	if len(value) > MaxValueBytes {
+		return nil, fmt.Errorf("its value has %d bytes, and the API server takes at most %d in a ConfigMap: %w", len(value), MaxValueBytes, ledger.ErrTooLarge)
+	}
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Namespace:   namespace,
+		Name:        nameOf(key),
+		Labels:      labels(key),
+		Annotations: map[string]string{KeyAnnotation: key, WriteAnnotation: write},
+	}}
+	if !utf8.Valid(value) {
+		cm.BinaryData = map[string][]byte{BinaryValue: value}
+	} else if indented, ok := indent(value); ok {
+		cm.Data = map[string]string{JSONValue: indented}
+	} else {
+		cm.Data = map[string]string{TextValue: string(value)}
+	}
+	return cm, nil
+}
+
+func labels(key string) map[string]string {
+	l := map[string]string{RecordLabel: "", managedByLabel: fieldManager}
+	parts := strings.Split(key, "/")
+	if len(parts) != 3 {
+		return l
+	}
+	for i, label := range []string{RecordLabel, NamespaceLabel, NameLabel} {
+		if len(validation.IsValidLabelValue(parts[i])) == 0 {
+			l[label] = parts[i]
+		}
+	}
+	return l
+}
+
+const (
+	// maxIndented is how large a value may be that is indented: people read no
+	// larger ones.
+	maxIndented = 256 << 10
+	// maxDepth is how deeply a value may be nested that is indented: every
+	// level indents what is in it, and what is in a record others choose.
+	maxDepth = 64
+)
+
+// indent returns value for people to read, if that can be undone.
+func indent(value []byte) (string, bool) {
+	if len(value) > maxIndented || depth(value) > maxDepth {
+		return "", false
+	}
+	var indented, back bytes.Buffer
+	if json.Indent(&indented, value, "", "  ") != nil || indented.Len() > MaxValueBytes {
+		return "", false
+	}
+	if json.Compact(&back, indented.Bytes()) != nil || !bytes.Equal(back.Bytes(), value) {
+		return "", false
+	}
+	return indented.String(), true
+}
+
+// depth returns how deeply a JSON value is nested.
+func depth(value []byte) int {
+	deepest, now, quoted := 0, 0, false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++ // what is escaped
+		case quoted:
+		case c == '{', c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}', c == ']':
+			now--
+		}
+	}
+	return deepest
+}
+
+// keyOf returns the key of which cm is the record, or "" if cm does not tell.
+// The name is the witness: whoever took the annotation off left the labels.
+func keyOf(cm *corev1.ConfigMap) string {
+	l := cm.Labels
+	for _, key := range []string{cm.Annotations[KeyAnnotation], strings.Join([]string{l[RecordLabel], l[NamespaceLabel], l[NameLabel]}, "/")} {
+		if ledger.CheckKey(key) == nil && nameOf(key) == cm.Name {
+			return key
+		}
+	}
+	return ""
+}
+
+// valueOf returns the value in cm, or what is left of it and an error.
+func valueOf(cm *corev1.ConfigMap) ([]byte, error) {
+	if text, found := cm.Data[JSONValue]; found {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, []byte(text)); err != nil {
+			return []byte(text), fmt.Errorf("%s is no JSON: %w", JSONValue, err)
+		}
+		return compact.Bytes(), nil
+	}
+	if text, found := cm.Data[TextValue]; found {
+		return []byte(text), nil
+	}
+	if value, found := cm.BinaryData[BinaryValue]; found {
+		return value, nil
+	}
+	return nil, errors.New("it has no value: neither " + JSONValue + " nor " + TextValue + " nor " + BinaryValue)
+}
+
+// versionOf is the version of the state that cm is: the resource version alone
+// would not do for those who delete a record and create it anew.
+func versionOf(cm *corev1.ConfigMap) string { return string(cm.UID) + "/" + cm.ResourceVersion }

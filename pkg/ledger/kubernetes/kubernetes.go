@@ -1,0 +1,145 @@
+// Package kubernetes is the ledger of a server in a cluster: one ConfigMap a
+// record, in the server's own namespace, so that records are backed up and
+// restored with everything else, and can be read with kubectl.
+//
+// Versions are the uid and the resource version of the ConfigMap. Every write
+// is sent with both as its condition, so any number of servers can write. They
+// are as good as etcd's history is: stop the servers before etcd is restored
+// from a backup, as whoever remembers resource versions must be.
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+const (
+	// listTimeout is how long a List may take, and pageTimeout how long one
+	// request of it.
+	listTimeout = time.Minute
+	pageTimeout = 15 * time.Second
+	// pageSize is how many ConfigMaps one request asks for.
+	pageSize = 500
+	// listAttempts is how often a List begins anew because the API server has
+	// forgotten the state that it began with.
+	listAttempts = 3
+)
+
+// Ledger keeps records in ConfigMaps.
+type Ledger struct {
+	core      typedcorev1.CoreV1Interface
+	namespace string
+
+	mu       sync.Mutex
+	reported map[string]string // what is wrong, by name of the ConfigMap
+}
+
+var _ ledger.Ledger = &Ledger{}
+
+// New returns the ledger in a namespace. It needs the rights to get, list,
+// create, update and delete ConfigMaps there. config says how the API server is
+// reached and who asks; limits and content types in it are not used: whoever
+// waits for a record is a request that the API server let through already.
+func New(config *rest.Config, namespace string) (*Ledger, error) {
+	if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
+		return nil, fmt.Errorf("ledger: %q is no name of a namespace: %v", namespace, problems)
+	}
+	config = rest.CopyConfig(config)
+	config.QPS, config.RateLimiter = -1, nil
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	core, err := typedcorev1.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	registerMetrics()
+	return &Ledger{core: core, namespace: namespace, reported: map[string]string{}}, nil
+}
+
+// List implements ledger.Ledger. It returns one state of the namespace,
+// however many requests that takes.
+func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	var list []corev1.ConfigMap
+	var err error
+	for range listAttempts {
+		if list, err = l.configMaps(ctx); !apierrors.IsResourceExpired(err) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the records in namespace %s: %w", l.namespace, err)
+	}
+	records := make([]ledger.Record, 0, len(list))
+	var found []damage
+	for i := range list {
+		record, d := read(&list[i])
+		if d != nil {
+			found = append(found, *d)
+		}
+		if d == nil || d.kind == damagedValue {
+			records = append(records, record)
+		}
+	}
+	if err := l.report(ctx, found); err != nil {
+		return nil, err
+	}
+	sort.Slice(records, func(i, j int) bool { return records[i].Key < records[j].Key })
+	return records, nil
+}
+
+// configMaps returns all that carry the label. Later pages show the state
+// that the first one did, which is the most recent one.
+func (l *Ledger) configMaps(ctx context.Context) ([]corev1.ConfigMap, error) {
+	var all []corev1.ConfigMap
+	opts := metav1.ListOptions{LabelSelector: RecordLabel, Limit: pageSize}
+	for {
+		page, err := l.page(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if opts.Continue = page.Continue; opts.Continue == "" {
+			return all, nil
+		}
+	}
+}
+
+func (l *Ledger) page(ctx context.Context, opts metav1.ListOptions) (*corev1.ConfigMapList, error) {
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	return l.core.ConfigMaps(l.namespace).List(ctx, opts)
+}
+
+// get returns the ConfigMap as it is now, or nil if there is none.
+func (l *Ledger) get(ctx context.Context, name string) (*corev1.ConfigMap, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	cm, err := l.core.ConfigMaps(l.namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cm, nil
+}
+
+// errBeingDeleted: somebody deletes the ConfigMap by hand, and a finalizer
+// that is not ours holds it.
+var errBeingDeleted = errors.New("the ConfigMap is being deleted and has finalizers, which records never have; take them off")

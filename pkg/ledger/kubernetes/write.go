@@ -1,0 +1,196 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+// Create implements ledger.Ledger.
+func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	version, err := l.create(ctx, key, value)
+	if err != nil {
+		return "", wrap(ctx, verbCreate, key, err)
+	}
+	return version, nil
+}
+
+func (l *Ledger) create(ctx context.Context, key string, value []byte) (string, error) {
+	if err := checkKey(key); err != nil {
+		return "", err
+	}
+	cm, err := configMap(l.namespace, key, value, rand.Text())
+	if err != nil {
+		return "", err
+	}
+	a := l.send(ctx, verbCreate, func() *rest.Request { return l.post(cm) })
+	switch {
+	case a.verdict == done:
+		return versionOf(a.cm), nil
+	case a.verdict == refused:
+		return l.taken(ctx, key, cm)
+	}
+	return "", a.failure()
+}
+
+// taken finds out who has the name.
+func (l *Ledger) taken(ctx context.Context, key string, mine *corev1.ConfigMap) (string, error) {
+	found, err := l.get(ctx, mine.Name)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("it exists, and it is not known whether due to this write: %w", err)
+	case found == nil: // by now
+		return "", ledger.ErrExists
+	case sameWrite(found, mine):
+		recovered.WithLabelValues(verbCreate).Inc()
+		return versionOf(found), nil
+	}
+	// Whoever is told that a record exists looks for it, and must find it.
+	_, labelled := found.Labels[RecordLabel]
+	if labelled && keyOf(found) == key {
+		return "", ledger.ErrExists
+	}
+	return "", fmt.Errorf("the ConfigMap %s/%s is in the way: it has the name of this record, and is not listed as it. "+
+		"Give it the label %s and the annotation %s=%s to have it taken for the record, or delete it: %w",
+		l.namespace, found.Name, RecordLabel, KeyAnnotation, key, ledger.ErrNotDone)
+}
+
+// Update implements ledger.Ledger. Labels, annotations and everything else that
+// somebody else put on the ConfigMap are lost with it.
+func (l *Ledger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	newVersion, err := l.update(ctx, key, version, value)
+	if err != nil {
+		return "", wrap(ctx, verbUpdate, key, err)
+	}
+	return newVersion, nil
+}
+
+func (l *Ledger) update(ctx context.Context, key, version string, value []byte) (string, error) {
+	if err := checkKey(key); err != nil {
+		return "", err
+	}
+	cm, err := configMap(l.namespace, key, value, rand.Text())
+	if err != nil {
+		return "", err
+	}
+	cm.UID, cm.ResourceVersion = split(version)
+	a := l.send(ctx, verbUpdate, func() *rest.Request { return l.put(cm) })
+	switch {
+	case a.verdict == done && a.cm.DeletionTimestamp != nil:
+		return "", ledger.ErrNotFound // it went with the finalizer that held it
+	case a.verdict == done:
+		return versionOf(a.cm), nil
+	case a.verdict == refused:
+		found, err := l.changed(ctx, cm.Name, version, a)
+		if found != nil && sameWrite(found, cm) {
+			recovered.WithLabelValues(verbUpdate).Inc()
+			return versionOf(found), nil
+		}
+		return "", err
+	}
+	return "", a.failure()
+}
+
+// changed finds out why a write was refused: the API server answers with a
+// conflict also if there is nothing to change, and of what is in between
+// anything can say "not found". It returns what is there, and an error.
+func (l *Ledger) changed(ctx context.Context, name, version string, a answer) (*corev1.ConfigMap, error) {
+	found, err := l.get(ctx, name)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("it was changed, and it is not known whether by this write: %w", err)
+	case found == nil:
+		return nil, ledger.ErrNotFound
+	case versionOf(found) != version:
+		return found, ledger.ErrConflict
+	}
+	a.verdict = notBegun // it was refused for another reason than the version
+	return found, a.failure()
+}
+
+// Delete implements ledger.Ledger.
+func (l *Ledger) Delete(ctx context.Context, key, version string) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := l.delete(ctx, key, version); err != nil {
+		return wrap(ctx, verbDelete, key, err)
+	}
+	return nil
+}
+
+func (l *Ledger) delete(ctx context.Context, key, version string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	uid, resourceVersion := split(version)
+	opts := &metav1.DeleteOptions{
+		Preconditions:     &metav1.Preconditions{UID: &uid, ResourceVersion: &resourceVersion},
+		PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
+	}
+	a := l.send(ctx, verbDelete, func() *rest.Request { return l.remove(nameOf(key), opts) })
+	switch {
+	case a.verdict == done && a.cm != nil && a.cm.DeletionTimestamp != nil:
+		return errBeingDeleted
+	case a.verdict == done:
+		return nil
+	case a.verdict == refused:
+		_, err := l.changed(ctx, nameOf(key), version, a)
+		if a.wasOpen && errors.Is(err, ledger.ErrNotFound) {
+			// It went, by this write or by another's: that makes no difference.
+			recovered.WithLabelValues(verbDelete).Inc()
+			return nil
+		}
+		return err
+	}
+	return a.failure()
+}
+
+// sameWrite reports whether found is what mine made.
+func sameWrite(found, mine *corev1.ConfigMap) bool {
+	return found.Annotations[WriteAnnotation] == mine.Annotations[WriteAnnotation]
+}
+
+// noUID stands for that of a version which is none of this ledger's: no object
+// has it, while an empty one would be no condition at all.
+const noUID = "none"
+
+func split(version string) (types.UID, string) {
+	uid, resourceVersion, _ := strings.Cut(version, "/")
+	if n, err := strconv.ParseUint(resourceVersion, 10, 64); uid == "" || err != nil || n == 0 {
+		return noUID, "1"
+	}
+	return types.UID(uid), resourceVersion
+}
+
+// wrap says what was being done, and that it ended with its caller's patience
+// if it did.
+func wrap(ctx context.Context, verb, key string, err error) error {
+	if ended := context.Cause(ctx); ended != nil && !errors.Is(err, ended) && !isDefinite(err) {
+		err = fmt.Errorf("%w: %w", ended, err)
+	}
+	return fmt.Errorf("%s %s: %w", verb, key, err)
+}
+
+func isDefinite(err error) bool {
+	for _, definite := range []error{ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotDone} {
+		if errors.Is(err, definite) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,40 @@
+package ledger_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// typical is a value of the size that a machine's record has.
+var typical = `{"object":{"kind":"MetalStackMachine","metadata":{"managedFields":[` +
+	strings.TrimSuffix(strings.Repeat(`{"manager":"manager","operation":"Update","fieldsV1":{"f:spec":{"f:image":{},"f:machineType":{},"f:partition":{}}}},`, 25), ",") + `]}}}`
+
+// BenchmarkLoad shows how long a server reads 5,000 records when it starts.
+func BenchmarkLoad(b *testing.B) {
+	const records = 5000
+	w := newWorld(b)
+	l := w.ledger(nil)
+	w.fill(l, records)
+	b.ReportMetric(float64(len(typical)), "B/record")
+	for b.Loop() {
+		list, err := l.List(b.Context())
+		require.NoError(b, err)
+		require.Len(b, list, records)
+	}
+	b.ReportMetric(float64(records*b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkUpdate shows what a write costs one writer.
+func BenchmarkUpdate(b *testing.B) {
+	w := newWorld(b)
+	l := w.ledger(nil)
+	version := w.create(l, key, typical)
+	for i := 0; b.Loop(); i++ {
+		var err error
+		version, err = l.Update(b.Context(), key, version, fmt.Append(nil, typical, i))
+		require.NoError(b, err)
+	}
+}

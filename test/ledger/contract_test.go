@@ -1,0 +1,179 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/kubernetes"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/ledgertest"
+)
+
+// opened is a ledger that remembers its world.
+type opened struct {
+	ledger.Ledger
+	world *world
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	ledgertest.Run(t, ledgertest.Harness{
+		New: func(t *testing.T) ledger.Ledger {
+			w := newWorld(t)
+			return &opened{w.ledger(nil), w}
+		},
+		Reopen: func(_ *testing.T, l ledger.Ledger) ledger.Ledger {
+			w := l.(*opened).world
+			return &opened{w.ledger(nil), w}
+		},
+		MaxValue: kubernetes.MaxValueBytes,
+	})
+}
+
+func TestAValueThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	large := strings.Repeat("x", kubernetes.MaxValueBytes)
+	version := w.create(w.ledger(nil), key, large)
+	_, err := w.ledger(nil).Update(t.Context(), key, version, []byte(large+"x"))
+	require.ErrorIs(t, err, ledger.ErrTooLarge)
+	require.ErrorIs(t, err, ledger.ErrNotDone)
+	w.expect(key, large, version)
+}
+
+func TestOfManyWritersNoneOverwritesAnother(t *testing.T) {
+	t.Parallel()
+	const writers, increments = 4, 10
+	w := newWorld(t)
+	w.create(w.ledger(nil), key, "0")
+	var wg sync.WaitGroup
+	for range writers {
+		l := w.ledger(nil)
+		wg.Go(func() {
+			for done := 0; done < increments; {
+				r := w.recordOf(key)
+				n, err := strconv.Atoi(string(r.Value))
+				assert.NoError(t, err)
+				_, err = l.Update(t.Context(), key, r.Version, []byte(strconv.Itoa(n+1)))
+				switch {
+				case err == nil:
+					done++
+				case !errors.Is(err, ledger.ErrConflict):
+					t.Errorf("answered %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, strconv.Itoa(writers*increments), string(w.recordOf(key).Value))
+}
+
+func TestARecordThatWasDeletedAndCreatedAnewIsNotSwappedByItsOldVersion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	one, two := w.ledger(nil), w.ledger(nil)
+	old := w.create(one, key, `{"a":1}`)
+	require.NoError(t, two.Delete(t.Context(), key, old))
+
+	_, err := one.Update(t.Context(), key, old, []byte("late"))
+	require.ErrorIs(t, err, ledger.ErrNotFound, "the API server calls this a conflict")
+	again := w.create(two, key, `{"a":1}`)
+	_, err = one.Update(t.Context(), key, old, []byte("late"))
+	require.ErrorIs(t, err, ledger.ErrConflict)
+	require.ErrorIs(t, one.Delete(t.Context(), key, old), ledger.ErrConflict)
+
+	// The uid counts also where the resource version is right, and a version
+	// that says nothing is no licence.
+	_, resourceVersion, _ := strings.Cut(again, "/")
+	for _, forged := range []string{"10000000-0000-4000-8000-000000000001/" + resourceVersion, "/" + resourceVersion, "", "/", "7", again + "x", strings.TrimSuffix(again, resourceVersion), strings.TrimSuffix(again, resourceVersion) + "0"} {
+		_, err = one.Update(t.Context(), key, forged, []byte("late"))
+		require.ErrorIs(t, err, ledger.ErrConflict, forged)
+		require.ErrorIs(t, one.Delete(t.Context(), key, forged), ledger.ErrConflict, forged)
+	}
+	w.expect(key, `{"a":1}`, again)
+}
+
+func TestAListOfManyPagesIsOneState(t *testing.T) {
+	t.Parallel()
+	const records = 1100 // three pages
+	w := newWorld(t)
+	wire := &wire{}
+	l := w.ledger(wire)
+	versions := w.fill(l, records)
+
+	last := fmt.Sprintf("machines/a/%05d", records-1)
+	var meddle sync.Once
+	wire.set(func(req *http.Request, pass pass) (*http.Response, error) {
+		if req.Method == http.MethodGet && req.URL.Query().Get("continue") != "" {
+			meddle.Do(func() {
+				other := w.ledger(nil)
+				assert.NoError(t, other.Delete(t.Context(), last, versions[last]))
+				w.create(other, "zebras/a/1", "new")
+			})
+		}
+		return pass()
+	})
+	list := w.list(l)
+	require.Len(t, list, records)
+	require.Equal(t, last, list[records-1].Key)
+	require.Equal(t, 3, wire.count(http.MethodGet))
+	list = w.list(l)
+	require.Len(t, list, records)
+	require.Equal(t, "zebras/a/1", list[records-1].Key)
+}
+
+func TestAListWhoseStateWasForgottenBeginsAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	wire := &wire{}
+	l := w.ledger(wire)
+	w.fill(l, 600)
+	expired := metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonExpired, Code: http.StatusGone}
+	var forget sync.Once
+	wire.set(func(req *http.Request, pass pass) (resp *http.Response, err error) {
+		resp, err = pass()
+		if req.URL.Query().Get("continue") != "" {
+			forget.Do(func() { resp = status(expired) })
+		}
+		return resp, err
+	})
+	require.Len(t, w.list(l), 600)
+	require.Equal(t, 4, wire.count(http.MethodGet))
+}
+
+// fill creates records, and returns their versions.
+func (w *world) fill(l ledger.Ledger, records int) map[string]string {
+	w.t.Helper()
+	var mu sync.Mutex
+	versions := map[string]string{}
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range 16 {
+		wg.Go(func() {
+			for i := range next {
+				key := fmt.Sprintf("machines/a/%05d", i)
+				version, err := l.Create(w.t.Context(), key, []byte(typical))
+				assert.NoError(w.t, err)
+				mu.Lock()
+				versions[key] = version
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range records {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	return versions
+}

@@ -1,0 +1,292 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/kubernetes"
+)
+
+// status is the answer of an API server with that status.
+func status(s metav1.Status) *http.Response {
+	s.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	body, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return &http.Response{StatusCode: int(s.Code), Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body))}
+}
+
+// notNow is the answer of something in between that asks for another try.
+func notNow(code int) *http.Response {
+	return &http.Response{StatusCode: code, Header: http.Header{"Retry-After": {"1"}, "Content-Type": {"text/plain"}}, Body: io.NopCloser(bytes.NewReader([]byte("not now")))}
+}
+
+// writes are the three of them; each is made to a record of a world of its own.
+var writes = map[string]struct {
+	method string
+	// do writes, and returns the new version.
+	do func(ctx context.Context, l ledger.Ledger, version string) (string, error)
+}{
+	"create": {http.MethodPost, func(ctx context.Context, l ledger.Ledger, _ string) (string, error) {
+		return l.Create(ctx, key, []byte("new"))
+	}},
+	"update": {http.MethodPut, func(ctx context.Context, l ledger.Ledger, version string) (string, error) {
+		return l.Update(ctx, key, version, []byte("new"))
+	}},
+	"delete": {http.MethodDelete, func(ctx context.Context, l ledger.Ledger, version string) (string, error) {
+		return "", l.Delete(ctx, key, version)
+	}},
+}
+
+// eachWrite runs a test for every write, with the version of the record that
+// it is made to.
+func eachWrite(t *testing.T, test func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error))) {
+	t.Helper()
+	for verb, write := range writes {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			wire := &wire{}
+			l := w.ledger(wire)
+			version := ""
+			if verb != "create" {
+				version = w.create(l, key, "old")
+			}
+			test(t, w, wire, write.method, func(ctx context.Context) (string, error) { return write.do(ctx, l, version) })
+		})
+	}
+}
+
+// expectDone checks that a write was done, once.
+func (w *world) expectDone(method, version string) {
+	w.t.Helper()
+	if method == http.MethodDelete {
+		require.Nil(w.t, w.recordOf(key))
+		return
+	}
+	w.expect(key, "new", version)
+}
+
+func TestAWriteWhoseAnswerWasLostIsAcknowledged(t *testing.T) {
+	t.Parallel()
+	for how, lose := range map[string]func(*http.Response) (*http.Response, error){
+		"connection lost": func(*http.Response) (*http.Response, error) { return nil, errLost },
+		"body cut off": func(resp *http.Response) (*http.Response, error) {
+			resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, 20), failingReader{}))
+			return resp, nil
+		},
+		"503 with Retry-After":    func(*http.Response) (*http.Response, error) { return notNow(http.StatusServiceUnavailable), nil },
+		"504 of a load balancer":  func(*http.Response) (*http.Response, error) { return notNow(http.StatusGatewayTimeout), nil },
+		"500 of the API server":   func(*http.Response) (*http.Response, error) { return status(serverTimeout), nil },
+		"200 of a captive portal": func(*http.Response) (*http.Response, error) { return notNow(http.StatusOK), nil },
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+				wire.on(method, once(func(pass pass) (*http.Response, error) {
+					resp, err := pass()
+					assert.NoError(t, err)
+					assert.Less(t, resp.StatusCode, 300)
+					return lose(resp)
+				}))
+				version, err := do(t.Context())
+				require.NoError(t, err)
+				w.expectDone(method, version)
+			})
+		})
+	}
+}
+
+var serverTimeout = metav1.Status{
+	Status: metav1.StatusFailure, Reason: metav1.StatusReasonServerTimeout, Code: http.StatusInternalServerError,
+	Details: &metav1.StatusDetails{RetryAfterSeconds: 1},
+}
+
+type failingReader struct{}
+
+func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// A load balancer that sends a request again hides the first answer, and shows
+// the refusal that its own success is to blame for.
+func TestAWriteThatSomethingInBetweenRepeatsIsAcknowledged(t *testing.T) {
+	t.Parallel()
+	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+		if method == http.MethodDelete {
+			t.Skip("who deletes what is gone cannot tell whose success it was, and is told that it is gone")
+		}
+		wire.on(method, func(pass pass) (*http.Response, error) {
+			first, err := pass()
+			assert.NoError(t, err)
+			assert.Less(t, first.StatusCode, 300)
+			second, err := pass()
+			assert.NoError(t, err)
+			assert.Equal(t, http.StatusConflict, second.StatusCode)
+			return second, nil
+		})
+		version, err := do(t.Context())
+		require.NoError(t, err)
+		w.expectDone(method, version)
+		require.Equal(t, 1, wire.count(method))
+	})
+}
+
+func TestAWriteThatNeverArrivesIsSentAgain(t *testing.T) {
+	t.Parallel()
+	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+		wire.on(method, once(func(pass) (*http.Response, error) { return nil, errLost }))
+		version, err := do(t.Context())
+		require.NoError(t, err)
+		w.expectDone(method, version)
+		require.Equal(t, 2, wire.count(method))
+	})
+}
+
+func TestAWriteOfWhichNothingIsKnownIsNeitherAcknowledgedNorRefused(t *testing.T) {
+	t.Parallel()
+	for how, hook := range map[string]func(pass) (*http.Response, error){
+		"done": func(pass pass) (*http.Response, error) {
+			_, err := pass()
+			if err != nil {
+				return nil, err
+			}
+			return nil, errLost
+		},
+		"not done": func(pass) (*http.Response, error) { return nil, errLost },
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			eachWrite(t, func(t *testing.T, _ *world, wire *wire, method string, do func(context.Context) (string, error)) {
+				wire.set(func(_ *http.Request, pass pass) (*http.Response, error) { return hook(pass) })
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				_, err := do(ctx)
+				require.ErrorIs(t, err, errLost)
+				isOpen(t, err)
+				require.NoError(t, ctx.Err(), "no time is left for the caller to look")
+				require.Greater(t, wire.count(method), 1)
+			})
+		})
+	}
+}
+
+// isOpen checks that an error says nothing about whether a write was done.
+func isOpen(t *testing.T, err error) {
+	t.Helper()
+	require.Error(t, err)
+	for _, definite := range []error{ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotDone} {
+		require.NotErrorIs(t, err, definite)
+	}
+}
+
+func TestAWriteThatHangsEndsInTime(t *testing.T) {
+	t.Parallel()
+	eachWrite(t, func(t *testing.T, _ *world, wire *wire, _ string, do func(context.Context) (string, error)) {
+		wire.set(func(req *http.Request, _ pass) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})
+		began := time.Now()
+		_, err := do(t.Context())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		isOpen(t, err)
+		require.Less(t, time.Since(began), 11*time.Second)
+	})
+}
+
+func TestWhoIsOvertakenAfterALostAnswerIsToldSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	wire := &wire{}
+	l, other := w.ledger(wire), w.ledger(nil)
+	version := w.create(l, key, "old")
+	theirs := ""
+	wire.on(http.MethodPut, once(func(pass pass) (*http.Response, error) {
+		_, err := pass()
+		assert.NoError(t, err)
+		theirs, err = other.Update(t.Context(), key, w.recordOf(key).Version, []byte("theirs"))
+		assert.NoError(t, err)
+		return nil, errLost
+	}))
+	_, err := l.Update(t.Context(), key, version, []byte("new"))
+	require.ErrorIs(t, err, ledger.ErrConflict)
+	w.expect(key, "theirs", theirs)
+
+	wire.on(http.MethodPut, once(func(pass) (*http.Response, error) {
+		assert.NoError(t, other.Delete(t.Context(), key, theirs))
+		return nil, errLost
+	}))
+	_, err = l.Update(t.Context(), key, theirs, []byte("new"))
+	require.ErrorIs(t, err, ledger.ErrNotFound)
+
+	wire.on(http.MethodPost, once(func(pass) (*http.Response, error) {
+		theirs = w.create(other, key, "theirs")
+		return nil, errLost
+	}))
+	_, err = l.Create(t.Context(), key, []byte("new"))
+	require.ErrorIs(t, err, ledger.ErrExists)
+	w.expect(key, "theirs", theirs)
+}
+
+func TestAnAPIServerThatIsBusyIsAskedAgainAndNothingIsInDoubt(t *testing.T) {
+	t.Parallel()
+	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+		wire.set(func(*http.Request, pass) (*http.Response, error) { return notNow(http.StatusTooManyRequests), nil })
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err := do(ctx)
+		require.ErrorIs(t, err, ledger.ErrNotDone)
+
+		wire.on(method, once(func(pass) (*http.Response, error) { return notNow(http.StatusTooManyRequests), nil }))
+		version, err := do(t.Context())
+		require.NoError(t, err)
+		w.expectDone(method, version)
+	})
+}
+
+func TestWithoutAnAPIServerNothingIsInDoubt(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	l, err := kubernetes.New(&rest.Config{Host: "https://" + address}, "system")
+	require.NoError(t, err)
+	for verb, write := range writes {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := write.do(ctx, l, "u/1")
+		cancel()
+		require.ErrorIs(t, err, ledger.ErrNotDone, verb)
+	}
+}
+
+func TestWhatTheAPIServerForbidsIsNotDone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	version := w.create(w.ledger(nil), key, "old")
+	l, err := kubernetes.New(w.plane.User("nobody"), w.namespace)
+	require.NoError(t, err)
+	for verb, write := range writes {
+		_, err := write.do(t.Context(), l, version)
+		require.ErrorIs(t, err, ledger.ErrNotDone, verb)
+		require.ErrorContains(t, err, "nobody")
+	}
+	l, err = kubernetes.New(w.plane.Admin(), "no-such-namespace")
+	require.NoError(t, err)
+	_, err = l.Create(t.Context(), key, nil)
+	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorContains(t, err, `namespaces "no-such-namespace" not found`)
+	w.expect(key, "old", version)
+}

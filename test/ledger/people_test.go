@@ -1,0 +1,140 @@
+package ledger_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/kubernetes"
+)
+
+const value = `{"object":{"kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"},"spec":{"image":"ubuntu-24.04"}}}`
+
+// kubectl runs as an administrator in the world's namespace.
+func (w *world) kubectl(args ...string) string {
+	w.t.Helper()
+	stdout, stderr, err := w.plane.Kubectl(w.t, w.plane.Admin(), append([]string{"-n", w.namespace}, args...)...)
+	require.NoError(w.t, err, stderr)
+	return stdout
+}
+
+func (w *world) patch(name, patch string) {
+	w.t.Helper()
+	_, err := w.configMaps.Patch(w.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	require.NoError(w.t, err)
+}
+
+func TestAPersonFindsAndReadsARecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.ledger(nil)
+	w.create(l, key, value)
+	w.create(l, "metalstackclusters/team-a/orchid", value)
+	w.create(l, "metalstackmachines/team-b/node-1", value)
+	w.create(l, "_meta/revision", `{"reserved":1}`)
+
+	label := func(name string) string { return kubernetes.RecordLabel + name }
+	require.Equal(t, 4, strings.Count(w.kubectl("get", "configmaps", "-o", "name", "-l", label("")), "\n"))
+	out := w.kubectl("get", "configmaps", "-o", "yaml", "-l", label("=metalstackmachines")+","+label("-namespace=team-a")+","+label("-name=node-1"))
+	for _, line := range []string{
+		kubernetes.KeyAnnotation + ": " + key,
+		"record.json: |-",
+		`        "image": "ubuntu-24.04"`,
+	} {
+		require.Contains(t, out, line)
+	}
+	require.NotContains(t, out, "team-b")
+}
+
+func TestWhatAPersonRepairsIsRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.ledger(nil)
+	version := w.create(l, key, value)
+	w.patch(w.configMapOf(key).Name, `{"data":{"record.json":"{\n  \"object\": {\"kind\": \"Repaired\"}\n}\n"}}`)
+	r := w.recordOf(key)
+	require.JSONEq(t, `{"object":{"kind":"Repaired"}}`, string(r.Value))
+	require.NotContains(t, string(r.Value), " ", "spaces are for people")
+	_, err := l.Update(t.Context(), key, version, []byte(value))
+	require.ErrorIs(t, err, ledger.ErrConflict)
+	_, err = l.Update(t.Context(), key, r.Version, []byte(value))
+	require.NoError(t, err)
+	w.expect(key, value, w.recordOf(key).Version)
+}
+
+func TestConfigMapsOfOthersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, labels := range map[string]map[string]string{"settings": nil, "labelled": {kubernetes.RecordLabel: "metalstackmachines"}} {
+		_, err := w.configMaps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	require.Empty(t, w.list(w.ledger(nil)))
+}
+
+func TestADamagedRecordIsNeverMissing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.ledger(nil)
+	w.create(l, key, value)
+	w.create(l, "metalstackmachines/team-a/node-2", value)
+	name := w.configMapOf(key).Name
+
+	w.patch(name, `{"data":{"record.json":"{\"object"}}`)
+	require.Equal(t, `{"object`, string(w.recordOf(key).Value), "whoever knows what records mean refuses it")
+	w.patch(name, `{"data":null}`)
+	require.Empty(t, w.recordOf(key).Value)
+	w.patch(name, `{"metadata":{"annotations":null}}`)
+	require.NotNil(t, w.recordOf(key), "the labels and the name tell whose it is")
+
+	w.patch(name, `{"metadata":{"labels":{"`+kubernetes.NameLabel+`":null}}}`)
+	_, err := l.List(t.Context())
+	require.ErrorContains(t, err, w.namespace+"/"+name)
+	command := "label configmap -n " + w.namespace + " " + name + " " + kubernetes.RecordLabel + "-"
+	require.ErrorContains(t, err, "kubectl "+command)
+
+	// People decide, with the command that they were told.
+	w.kubectl(strings.Fields(command)...)
+	require.Len(t, w.list(l), 1)
+	_, err = l.Create(t.Context(), key, []byte(value))
+	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorContains(t, err, "is in the way")
+	w.kubectl("label", "configmap", name, kubernetes.RecordLabel+"=metalstackmachines")
+	w.kubectl("annotate", "configmap", name, kubernetes.KeyAnnotation+"="+key)
+	_, err = l.Create(t.Context(), key, []byte(value))
+	require.ErrorIs(t, err, ledger.ErrExists)
+	_, err = l.Update(t.Context(), key, w.recordOf(key).Version, []byte(value))
+	require.NoError(t, err)
+	w.expect(key, value, w.recordOf(key).Version)
+}
+
+func TestARecordThatAPersonHoldsIsNotTakenForDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.ledger(nil)
+	w.create(l, key, value)
+	w.patch(w.configMapOf(key).Name, `{"metadata":{"finalizers":["example.org/hold"]}}`)
+	require.ErrorContains(t, l.Delete(t.Context(), key, w.recordOf(key).Version), "finalizers")
+	r := w.recordOf(key)
+	require.NotNil(t, r)
+	// An update takes the finalizer off, and the record goes with it.
+	_, err := l.Update(t.Context(), key, r.Version, []byte("new"))
+	require.ErrorIs(t, err, ledger.ErrNotFound)
+	require.Nil(t, w.recordOf(key))
+}
+
+func TestARecordThatWasMadeImmutableIsNotWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.ledger(nil)
+	w.create(l, key, value)
+	w.patch(w.configMapOf(key).Name, `{"immutable":true}`)
+	_, err := l.Update(t.Context(), key, w.recordOf(key).Version, []byte("new"))
+	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorContains(t, err, "immutable")
+}
