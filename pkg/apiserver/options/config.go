@@ -49,7 +49,7 @@ func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
 		return nil, err
 	}
 	// Last, because the one who opens it has to close it.
-	if config.Extra.Ledger, err = o.Records.Open(); err != nil {
+	if config.Extra.Ledger, err = o.Records.Open(config.Generic.ClientConfig); err != nil {
 		return nil, err
 	}
 	return config, nil

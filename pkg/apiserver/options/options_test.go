@@ -42,8 +42,8 @@ func TestWhatIsWrongIsSaidAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestWithoutAClusterThereIsNoLedgerInOne(t *testing.T) {
-	t.Parallel()
+func TestInAClusterRecordsAreKeptInTheServersNamespace(t *testing.T) {
+	t.Setenv(NamespaceVariable, "")
 	o := standaloneOptions(t)
 	o.Records.Ledger = LedgerKubernetes
 	require.NoError(t, o.Complete())
@@ -53,7 +53,14 @@ func TestWithoutAClusterThereIsNoLedgerInOne(t *testing.T) {
 	o.Standalone = false
 	require.NoError(t, o.Complete())
 	assert.Equal(t, LedgerKubernetes, o.Records.Ledger)
-	assert.ErrorContains(t, o.Validate(), "--ledger=kubernetes is not built in yet")
+	assert.ErrorContains(t, o.Validate(), "--namespace must name")
+	t.Setenv(NamespaceVariable, "of-the-pod")
+	require.NoError(t, o.Complete())
+	assert.Empty(t, o.Records.Validate(false))
+	assert.Equal(t, "of-the-pod", o.Records.Namespace)
+	o.Records.Namespace = "of-the-flag"
+	require.NoError(t, o.Complete())
+	assert.Equal(t, "of-the-flag", o.Records.Namespace)
 	assert.Equal(t, net.IPv4zero, o.SecureServing.BindAddress)
 }
 

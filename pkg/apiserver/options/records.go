@@ -3,14 +3,18 @@ package options
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/bolt"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/kubernetes"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
@@ -22,11 +26,20 @@ const (
 	LedgerMemory     = "memory"
 )
 
+// NamespaceVariable is the environment variable that the server's own
+// namespace is read from, if no flag names it.
+const NamespaceVariable = "POD_NAMESPACE"
+
+// namespaceFile is where Kubernetes writes a pod's namespace.
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
 // Records says where records are kept, and whose metal is shown where.
 type Records struct {
-	Ledger  string
-	DataDir string
-	Bind    []string
+	Ledger string
+	// Namespace is the server's own in its cluster.
+	Namespace string
+	DataDir   string
+	Bind      []string
 }
 
 // NewRecords returns the defaults.
@@ -37,14 +50,15 @@ func NewRecords() *Records {
 // AddFlags adds the flags.
 func (o *Records) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Ledger, "ledger", o.Ledger, "Where records, which are what the metal-api has no word for, are kept: "+
-		LedgerKubernetes+" (ConfigMaps of the cluster; the default in a cluster), "+LedgerBolt+" (a file in --data-dir; the default with --standalone), "+
+		LedgerKubernetes+" (ConfigMaps in --namespace; the default in a cluster), "+LedgerBolt+" (a file in --data-dir; the default with --standalone), "+
 		"or "+LedgerMemory+" (nowhere: for a trial).")
+	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "The server's own namespace in its cluster, where records are kept. It defaults to that of the pod, from "+NamespaceVariable+" or the service account.")
 	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Directory for the file of records and for generated certificates. Keep it, and keep it private.")
 	fs.StringArrayVar(&o.Bind, "bind", o.Bind, "Binds a namespace to a metal-stack project: team-a=<project id>. Can be given more than once. "+
 		"A namespace named after a project's id is bound to it without.")
 }
 
-// Complete fills in the ledger.
+// Complete fills in the ledger and the namespace.
 func (o *Records) Complete(standalone bool) {
 	switch {
 	case o.Ledger != "":
@@ -53,6 +67,21 @@ func (o *Records) Complete(standalone bool) {
 	default:
 		o.Ledger = LedgerKubernetes
 	}
+	if o.Namespace == "" && !standalone {
+		o.Namespace = podNamespace()
+	}
+}
+
+// podNamespace is the namespace that this process runs in, or "".
+func podNamespace() string {
+	if namespace := os.Getenv(NamespaceVariable); namespace != "" {
+		return namespace
+	}
+	data, err := os.ReadFile(namespaceFile)
+	if err != nil {
+		return "" // not in a pod
+	}
+	return strings.TrimSpace(string(data))
 }
 
 // Validate returns what is wrong.
@@ -63,8 +92,8 @@ func (o *Records) Validate(standalone bool) []error {
 	case LedgerKubernetes:
 		if standalone {
 			errs = append(errs, fmt.Errorf("--ledger=%s needs a cluster, and there is none with --standalone", LedgerKubernetes))
-		} else {
-			errs = append(errs, fmt.Errorf("--ledger=%s is not built in yet: use --standalone, or keep the records in a file with --ledger=%s", LedgerKubernetes, LedgerBolt))
+		} else if problems := validation.IsDNS1123Label(o.Namespace); len(problems) > 0 {
+			errs = append(errs, fmt.Errorf("--namespace must name the namespace to keep the records in, and is %q: %s", o.Namespace, strings.Join(problems, "; ")))
 		}
 	default:
 		errs = append(errs, fmt.Errorf("--ledger must be %s, %s or %s, and is %q", LedgerKubernetes, LedgerBolt, LedgerMemory, o.Ledger))
@@ -78,9 +107,20 @@ func (o *Records) Validate(standalone bool) []error {
 	return errs
 }
 
-// Open opens the ledger.
-func (o *Records) Open() (ledger.Ledger, error) {
-	if o.Ledger == LedgerMemory {
+// Open opens the ledger. A server in a cluster names its cluster.
+func (o *Records) Open(cluster *rest.Config) (ledger.Ledger, error) {
+	l, err := o.open(cluster)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.Instrument(l, o.Ledger), nil
+}
+
+func (o *Records) open(cluster *rest.Config) (ledger.Ledger, error) {
+	switch o.Ledger {
+	case LedgerKubernetes:
+		return kubernetes.New(cluster, o.Namespace)
+	case LedgerMemory:
 		return memory.New(), nil
 	}
 	return bolt.Open(filepath.Join(o.DataDir, "records.db"), bolt.Options{})
