@@ -16,17 +16,24 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/controller"
 )
 
+// leaseName is the name of the Lease of the replica that works.
+const leaseName = "metalstack-controller-manager"
+
 type options struct {
-	kubeconfig  string
-	metricsBind string
-	healthBind  string
-	controller  controller.Options
-	logging     *logsapi.LoggingConfiguration
+	kubeconfig    string
+	metricsBind   string
+	metricsSecure bool
+	healthBind    string
+	elect         bool
+	namespace     string
+	controller    controller.Options
+	logging       *logsapi.LoggingConfiguration
 }
 
 func main() {
@@ -51,7 +58,10 @@ func newCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API; empty: from within the cluster")
 	flags.StringVar(&o.metricsBind, "metrics-bind-address", "0", "address of /metrics; 0: none")
+	flags.BoolVar(&o.metricsSecure, "metrics-secure", false, "serve /metrics over TLS, to those whom the cluster lets read it")
 	flags.StringVar(&o.healthBind, "health-probe-bind-address", "0", "address of /healthz and /readyz; 0: none")
+	flags.BoolVar(&o.elect, "leader-elect", false, "work only while holding the Lease "+leaseName+", of which all replicas but one wait for their turn")
+	flags.StringVar(&o.namespace, "leader-elect-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease; empty: this Pod's")
 	flags.BoolVar(&o.controller.Standalone, "standalone", false, "there is no Cluster API: allocate machines that no Machine owns")
 	flags.IntVar(&o.controller.Concurrency, "concurrency", 8, "how many objects of a kind are worked on at a time")
 	logsapi.AddFlags(o.logging, flags)
@@ -71,10 +81,19 @@ func (o *options) run() error {
 	if err != nil {
 		return err
 	}
+	metrics := metricsserver.Options{BindAddress: o.metricsBind, SecureServing: o.metricsSecure}
+	if o.metricsSecure {
+		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme:                 scheme,
-		Metrics:                metricsserver.Options{BindAddress: o.metricsBind},
-		HealthProbeBindAddress: o.healthBind,
+		Scheme:                  scheme,
+		Metrics:                 metrics,
+		HealthProbeBindAddress:  o.healthBind,
+		LeaderElection:          o.elect,
+		LeaderElectionID:        leaseName,
+		LeaderElectionNamespace: o.namespace,
+		// The process ends when run returns, so the next one need not wait.
+		LeaderElectionReleaseOnCancel: true,
 	})
 	if err != nil {
 		return err

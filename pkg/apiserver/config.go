@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/tools/events"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -39,6 +40,8 @@ type ExtraConfig struct {
 	ManagementCluster string
 	// Timing is how long allocations may take; zero fields have defaults.
 	Timing allocation.Timing
+	// Events records Events in the cluster; nil without a cluster.
+	Events events.EventRecorder
 	// ShutdownTimeout is how long allocations that are under way get to end.
 	ShutdownTimeout time.Duration
 }

@@ -2,14 +2,11 @@ package options
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"strconv"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/server"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
 
@@ -107,36 +104,6 @@ func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config)
 	}
 	klog.FromContext(ctx).Info("Wrote the administrator's kubeconfig", "path", o.KubeconfigOut)
 	return nil
-}
-
-// applyCluster lets the cluster decide who somebody is and what they may do.
-func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) error {
-	if err := o.SecureServing.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
-		return fmt.Errorf("serving certificate: %w", err)
-	}
-	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {
-		return err
-	}
-	if err := o.Authentication.ApplyTo(&config.Generic.Authentication, config.Generic.SecureServing, nil); err != nil {
-		return err
-	}
-	if err := o.Authorization.ApplyTo(&config.Generic.Authorization); err != nil {
-		return err
-	}
-	if err := o.CoreAPI.ApplyTo(config.Generic); err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(config.Generic.ClientConfig)
-	if err != nil {
-		return err
-	}
-	// A cluster has no id of its own; this namespace is as old as the cluster.
-	system, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("the uid of the namespace %s, by which metal knows this cluster: %w", metav1.NamespaceSystem, err)
-	}
-	config.Extra.ManagementCluster = string(system.UID)
-	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
 }
 
 // hosts are the names and addresses that the server is reached by.

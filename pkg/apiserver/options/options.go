@@ -87,7 +87,7 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	serving.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "Time to go on serving, not ready any more, after a signal to stop.")
 	serving.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "Longest time that allocations and releases which are under way get to end at a stop. Those that do not are gone on with at the next start.")
 
-	o.CoreAPI.AddFlags(sets.FlagSet("cluster"))
+	o.addClusterFlags(sets.FlagSet("cluster"))
 	o.Authentication.AddFlags(sets.FlagSet("authentication in a cluster"))
 	o.Authorization.AddFlags(sets.FlagSet("authorization in a cluster"))
 	o.Audit.AddFlags(sets.FlagSet("audit"))
@@ -107,6 +107,7 @@ func (o *Options) Complete() error {
 		}
 	}
 	o.Records.Complete(o.Standalone)
+	o.completeCluster()
 	if o.Standalone && o.KubeconfigOut == "" {
 		o.KubeconfigOut = filepath.Join(o.Records.DataDir, "kubeconfig")
 	}
