@@ -1,0 +1,13 @@
+package cluster
+
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) { os.Exit(Main(m)) }
+
+func TestTheInstallationServes(t *testing.T) {
+	t.Parallel()
+	Start(t, Options{Companion: true})
+}

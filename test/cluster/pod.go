@@ -1,0 +1,150 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"metal-stack.io/infrastructure-apiserver/test/controlplane"
+)
+
+// StartServer starts one more replica of the server, and does not wait for it.
+func (c *Cluster) StartServer(t testing.TB) *Program {
+	t.Helper()
+	cert, key := c.servingCertificate(t)
+	return c.run(t, APIServer, "https", "https", "/readyz", func(ports map[string]int) []string {
+		return append([]string{
+			"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports["https"]),
+			// A test sees in moments what takes a real data centre minutes.
+			"--metal-budget=1", "--sweep-interval=200ms",
+			"--ledger=memory", "--tls-cert-file=" + cert, "--tls-private-key-file=" + key,
+		}, c.opts.Flags...)
+	})
+}
+
+// StartCompanion starts one more replica of the controller manager, and does
+// not wait for it.
+func (c *Cluster) StartCompanion(t testing.TB) *Program {
+	t.Helper()
+	return c.run(t, Manager, "health", "http", "/readyz", func(ports map[string]int) []string {
+		return append([]string{
+			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", ports["metrics"]),
+			fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", ports["health"]),
+			"--standalone",
+		}, c.opts.ManagerFlags...)
+	})
+}
+
+// run starts the one container of a Deployment's Pod, as the kubelet would:
+// its mounts are directories, its ports are others, and so its arguments are
+// followed by the ones that say so.
+func (c *Cluster) run(t testing.TB, name, port, scheme, ready string, more func(ports map[string]int) []string) *Program {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	deployment, err := c.Client().AppsV1().Deployments(Namespace).Get(ctx, name, metav1.GetOptions{})
+	require.NoError(t, err)
+	template := deployment.Spec.Template
+	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+	pod.Namespace, pod.Name = Namespace, name+"-"+rand.String(5)
+	container := &pod.Spec.Containers[0]
+
+	dir, err := os.MkdirTemp(c.Dir(), "test-")
+	require.NoError(t, err)
+	addresses, ports := map[int32]string{}, map[string]int{}
+	for _, p := range container.Ports {
+		free, err := controlplane.FreePort()
+		require.NoError(t, err)
+		ports[p.Name], addresses[p.ContainerPort] = free, fmt.Sprintf("127.0.0.1:%d", free)
+	}
+	// A fresh token of exactly this service account.
+	account := c.ServiceAccount(t, Namespace, pod.Spec.ServiceAccountName)
+	p := &Program{
+		Name: pod.Name, Ports: ports, Account: account,
+		URL: fmt.Sprintf("%s://127.0.0.1:%d", scheme, ports[port]), ready: ready,
+		path: binary(t, name), log: filepath.Join(dir, pod.Name+".log"),
+	}
+	env := c.environment(ctx, t, pod, container)
+	args := make([]string, 0, len(container.Args))
+	for _, arg := range container.Args {
+		args = append(args, os.Expand(strings.ReplaceAll(strings.ReplaceAll(arg, "$(", "${"), ")", "}"), func(key string) string { return env[key] }))
+	}
+	for _, mount := range container.VolumeMounts {
+		at := filepath.Join(dir, mount.Name)
+		c.mount(ctx, t, pod, mount.Name, at)
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], mount.MountPath, at)
+		}
+		p.Mounts = at
+	}
+	p.args = append(append(args, "--kubeconfig="+c.Kubeconfig(account)), more(ports)...)
+	for key, value := range env {
+		p.env = append(p.env, key+"="+value)
+	}
+	p.Pod = c.RunPod(t, pod, addresses)
+	p.Pod.SetReady(t, false)
+	p.Start(t)
+	t.Cleanup(func() { p.cleanup(t) })
+	return p
+}
+
+// environment is the container's, with what it refers to looked up.
+func (c *Cluster) environment(ctx context.Context, t testing.TB, pod *corev1.Pod, container *corev1.Container) map[string]string {
+	t.Helper()
+	env := map[string]string{}
+	for _, e := range container.Env {
+		switch from := e.ValueFrom; {
+		case from == nil:
+			env[e.Name] = e.Value
+		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name":
+			env[e.Name] = pod.Name
+		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
+			env[e.Name] = pod.Namespace
+		case from.SecretKeyRef != nil:
+			secret, err := c.Client().CoreV1().Secrets(pod.Namespace).Get(ctx, from.SecretKeyRef.Name, metav1.GetOptions{})
+			require.NoError(t, err)
+			env[e.Name] = string(secret.Data[from.SecretKeyRef.Key])
+		case from.ResourceFieldRef != nil && from.ResourceFieldRef.Resource == "limits.memory":
+			env[e.Name] = fmt.Sprint(container.Resources.Limits.Memory().Value())
+		default:
+			t.Fatalf("environment variable %s of %s: this fixture does not know where it comes from", e.Name, pod.Name)
+		}
+	}
+	return env
+}
+
+// mount writes the files of a volume.
+func (c *Cluster) mount(ctx context.Context, t testing.TB, pod *corev1.Pod, name, dir string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	for _, volume := range pod.Spec.Volumes {
+		if volume.Name != name {
+			continue
+		}
+		require.NotNil(t, volume.Secret, "volume %s: this fixture knows Secrets only", name)
+		secret, err := c.Client().CoreV1().Secrets(pod.Namespace).Get(ctx, volume.Secret.SecretName, metav1.GetOptions{})
+		require.NoError(t, err)
+		for key, value := range secret.Data {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, key), value, 0o600))
+		}
+	}
+}
+
+func (c *Cluster) servingCertificate(t testing.TB) (certFile, keyFile string) {
+	t.Helper()
+	dir, err := os.MkdirTemp(c.Dir(), "test-")
+	require.NoError(t, err)
+	cert, key := c.ServingCertificate(APIServer + "." + Namespace + ".svc")
+	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	require.NoError(t, os.WriteFile(certFile, cert, 0o600))
+	require.NoError(t, os.WriteFile(keyFile, key, 0o600))
+	return certFile, keyFile
+}

@@ -1,0 +1,6 @@
+package cluster
+
+import "syscall"
+
+// dieWithUs makes the kernel kill the program if we die without stopping it.
+func dieWithUs(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
