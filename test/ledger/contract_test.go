@@ -113,7 +113,10 @@ func TestAListOfManyPagesIsOneState(t *testing.T) {
 
 	last := fmt.Sprintf("machines/a/%05d", records-1)
 	var meddle sync.Once
-	wire.set(func(req *http.Request, pass pass) (*http.Response, error) {
+	wire.set(func(req *http.Request, pass pass) (resp *http.Response, err error) {
+		defer func() {
+			assert.Equal(t, "application/vnd.kubernetes.protobuf", resp.Header.Get("Content-Type"), "records are many, and JSON is slow")
+		}()
 		if req.Method == http.MethodGet && req.URL.Query().Get("continue") != "" {
 			meddle.Do(func() {
 				other := w.ledger(nil)

@@ -175,7 +175,7 @@ func TestAWriteOfWhichNothingIsKnownIsNeitherAcknowledgedNorRefused(t *testing.T
 				_, err := do(ctx)
 				require.ErrorIs(t, err, errLost)
 				isOpen(t, err)
-				require.NoError(t, ctx.Err(), "no time is left for the caller to look")
+				require.NoError(t, ctx.Err())
 				require.Greater(t, wire.count(method), 1)
 			})
 		})
@@ -202,7 +202,7 @@ func TestAWriteThatHangsEndsInTime(t *testing.T) {
 		_, err := do(t.Context())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		isOpen(t, err)
-		require.Less(t, time.Since(began), 11*time.Second)
+		require.Less(t, time.Since(began), 9*time.Second, "no time is left for the caller to look")
 	})
 }
 
