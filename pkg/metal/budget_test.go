@@ -95,7 +95,7 @@ func TestTheBudgetHoldsAtTenThousandMachines(t *testing.T) {
 }
 
 func TestAFleetWideReadThatCannotBeFinishedIsAnsweredAtOnce(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true, options: ObserverOptions{Budget: 0.005}}, func(t *testing.T, b *bed) {
+	inBed(t, bedConfig{machines: 1000, costs: true, options: ObserverOptions{Budget: 0.001}}, func(t *testing.T, b *bed) {
 		b.allocated(simulator.ProjectA, 200)
 		b.allocated(simulator.ProjectB, 200)
 		for range 5 {
@@ -114,7 +114,8 @@ func TestAFleetWideReadThatCannotBeFinishedIsAnsweredAtOnce(t *testing.T) {
 func TestBudgetSavesAndSpends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(clock.RealClock{}, 0.05)
-		require.Equal(t, 2*time.Second, b.burst)
+		require.Equal(t, 10*time.Second, b.burst)
+		b.burst, b.live = 2*time.Second, 2*time.Second
 		ok, _ := b.reserve(1500*time.Millisecond, 0)
 		require.True(t, ok)
 		ok, wait := b.reserve(time.Second, 0)
@@ -153,6 +154,7 @@ func TestBudgetSavesAndSpends(t *testing.T) {
 func TestABudgetThatIsSpentIsAwaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(clock.RealClock{}, 0.05)
+		b.burst, b.live = 2*time.Second, 2*time.Second
 		require.NoError(t, b.await(t.Context(), 2*time.Second))
 		began := time.Now()
 		require.NoError(t, b.await(t.Context(), 50*time.Millisecond))
@@ -204,7 +206,7 @@ func TestAwayBacksOffWithJitterAndForgetsItself(t *testing.T) {
 				waits[w] = true
 			}
 		}
-		require.InDelta(t, 63, passes, 10)
+		require.InDelta(t, 200, passes, 20)
 		require.Greater(t, len(waits), passes-3)
 		require.True(t, a.reached())
 		require.False(t, a.reached())

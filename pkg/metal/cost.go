@@ -30,8 +30,14 @@ type costs struct {
 const (
 	// costLearning is the weight of the newest measurement.
 	costLearning = 0.2
-	// costBound keeps one hanging call from spoiling the estimates.
-	costBound = 50.0
+	// costBound is how many times its estimate a call is taken to have cost at
+	// most, and costFloor what it may cost in any case: one that hung, and was
+	// answered at last, kept the metal-api waiting, not busy. If calls do get
+	// dearer, the estimates follow within a few of them.
+	costBound = 4.0
+	costFloor = 20 * time.Millisecond
+	// leastScale keeps an estimate from vanishing.
+	leastScale = 1.0 / 50
 	// fleetGuess is how many machines there are until a list has counted them.
 	fleetGuess = 1000
 )
@@ -71,14 +77,16 @@ func (c *costs) of(k call, hits int) time.Duration {
 	return scale(law(k, c.fleet, hits), c.scale[k])
 }
 
-// measured takes in that a call took so long.
-func (c *costs) measured(k call, hits int, took time.Duration) {
+// measured takes in that a call took so long, and returns what it cost.
+func (c *costs) measured(k call, hits int, took time.Duration) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k == callList {
 		c.fleet = hits
 	}
-	ratio := float64(took) / float64(law(k, c.fleet, hits))
-	ratio = min(max(ratio, 1/costBound), costBound)
+	one := law(k, c.fleet, hits)
+	cost := min(took, max(scale(one, costBound*c.scale[k]), costFloor))
+	ratio := max(float64(cost)/float64(one), leastScale)
 	c.scale[k] += costLearning * (ratio - c.scale[k])
+	return cost
 }

@@ -34,7 +34,7 @@ func timed[T any](ctx context.Context, o *Observer, a *account, k call, hits fun
 	took := o.opts.Clock.Since(m.began)
 	switch {
 	case err == nil:
-		o.costs.measured(k, hits(answer), took)
+		took = o.costs.measured(k, hits(answer), took)
 		o.answered()
 	case noAnswer(err):
 		// Waiting for nobody keeps nobody busy; the backoff limits these calls.

@@ -93,3 +93,25 @@ func TestBeforeTheFirstSweepNothingIsKnownAndStalenessCounts(t *testing.T) {
 		require.True(t, b.obs.Swept())
 	})
 }
+
+// A metal-api that is stopped and goes on answers what had been asked of it. The
+// time that it stood still is no time in which it was busy.
+func TestAMetalApiThatStoodStillIsNotTakenForABusyOne(t *testing.T) {
+	inBed(t, bedConfig{costs: true}, func(t *testing.T, b *bed) {
+		ids := b.allocated(simulator.ProjectA, 3)
+		b.run()
+		time.Sleep(30 * time.Second)
+		remove := b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultLatency, Latency: 8 * time.Second})
+		for range 60 {
+			time.Sleep(time.Second)
+			var u *Unconfirmed
+			require.ErrorAs(t, b.obs.Confirm(t.Context(), Want{Project: simulator.ProjectA}), &u)
+		}
+		remove()
+		time.Sleep(10 * time.Second)
+		for range 30 {
+			require.NoError(t, b.obs.Confirm(t.Context(), Want{Machines: ids}))
+			time.Sleep(time.Second)
+		}
+	})
+}

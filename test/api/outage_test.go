@@ -43,8 +43,10 @@ func TestAMetalAPIThatIsAwayCostsNothingButFreshness(t *testing.T) {
 		m, err := w.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
 		return err == nil && m.Status.Metal.Phase == "Crashed" && w.warnings.all() == ""
 	}, time.Minute, 20*time.Millisecond, "it recovers by itself")
-	_, err = w.tryAllocate(t, "claim")
-	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := w.tryAllocate(t, "claim")
+		return err == nil
+	}, time.Minute, 100*time.Millisecond, "after the pause that a refusal costs")
 	for drained := false; !drained; {
 		select {
 		case e := <-events.ResultChan():
