@@ -5,6 +5,7 @@ package apiserver
 
 import (
 	"errors"
+	"net/http"
 	"time"
 
 	"k8s.io/apiserver/pkg/server"
@@ -38,6 +39,9 @@ type ExtraConfig struct {
 	Binding Binding
 	// ManagementCluster is the id by which metal knows this server.
 	ManagementCluster string
+	// Handlers answer at paths, or below those that end in a slash, besides the
+	// API.
+	Handlers map[string]http.Handler
 	// Timing is how long allocations may take; zero fields have defaults.
 	Timing allocation.Timing
 	// Events records Events in the cluster; nil without a cluster.

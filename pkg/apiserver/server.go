@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"k8s.io/apiserver/pkg/server"
@@ -69,6 +70,13 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	s.keeper = allocation.NewKeeper(s.protocol)
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {
 		return nil, fmt.Errorf("install the API: %w", err)
+	}
+	for path, handler := range c.Extra.Handlers {
+		if strings.HasSuffix(path, "/") {
+			s.Generic.Handler.NonGoRestfulMux.HandlePrefix(path, handler)
+		} else {
+			s.Generic.Handler.NonGoRestfulMux.Handle(path, handler)
+		}
 	}
 	return s, s.addHooks(ready)
 }
