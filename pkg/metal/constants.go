@@ -8,7 +8,7 @@ const (
 	DefaultSweepInterval = 10 * time.Second
 	DefaultFocusInterval = time.Second
 	DefaultReadLimit     = time.Second
-	DefaultParallel      = 16
+	DefaultParallel      = 100
 )
 
 // How looks share the budget. Reads and focus live on one account, sweeps on
@@ -16,14 +16,18 @@ const (
 const (
 	// sweepShare is the part of the income that sweeps are sure of.
 	sweepShare = 0.5
-	// burstTime is for how long reads can save: 10 s of looks at 5 %, a hundred
-	// reads of a namespace of a hundred machines.
-	burstTime = 200 * time.Second
-	// focusReserve is the part of the savings that focus leaves to reads.
-	focusReserve = 0.25
+	// burstTime is for how long reads can save: 30 s of looks at 5 %, about a
+	// hundred reads of a namespace of a hundred machines.
+	burstTime = 10 * time.Minute
+	// focusReserve is what focus leaves of the savings to reads, at most a
+	// quarter of what can be saved.
+	focusReserve = 500 * time.Millisecond
 	// cheapFind is the cost up to which a read of a project is a find, which
 	// also discovers, although gets would cost less.
 	cheapFind = 25 * time.Millisecond
+	// hasteCost is how many times the cost of the cheapest look may be spent on
+	// one that is sooner done.
+	hasteCost = 3
 	// leastExtras is what a sweep may spend on networks and IPs, and again on
 	// suspects, if its list cost less.
 	leastExtras = 250 * time.Millisecond

@@ -30,6 +30,10 @@ type costs struct {
 const (
 	// costLearning is the weight of the newest measurement.
 	costLearning = 0.2
+	// Gets run side by side by the dozen, and wait for each other and for us.
+	// What the metal-api does for one of them shows in those that waited least:
+	// their estimate falls fast and rises slowly.
+	getsFall, getsRise = 0.5, 0.005
 	// costBound is how many times its estimate a call is taken to have cost at
 	// most, and costFloor what it may cost in any case: one that hung, and was
 	// answered at last, kept the metal-api waiting, not busy. If calls do get
@@ -87,6 +91,19 @@ func (c *costs) measured(k call, hits int, took time.Duration) time.Duration {
 	one := law(k, c.fleet, hits)
 	cost := min(took, max(scale(one, costBound*c.scale[k]), costFloor))
 	ratio := max(float64(cost)/float64(one), leastScale)
-	c.scale[k] += costLearning * (ratio - c.scale[k])
+	weight := costLearning
+	if k.sideBySide() {
+		weight = getsRise
+		if ratio < c.scale[k] {
+			weight = getsFall
+		}
+	}
+	c.scale[k] += weight * (ratio - c.scale[k])
+	if k.sideBySide() {
+		cost = min(cost, scale(one, c.scale[k]))
+	}
 	return cost
 }
+
+// sideBySide tells whether calls of the kind are made many at a time.
+func (k call) sideBySide() bool { return k == callGet || k == callNetworkGet || k == callIPGet }

@@ -36,7 +36,7 @@ func (o *Observer) beats() {
 // round.
 func (o *Observer) focus(ctx context.Context) {
 	due, doubtful := o.due()
-	keep := scale(o.budget.burst, focusReserve)
+	keep := min(focusReserve, o.budget.burst/4)
 	if len(due) > 0 {
 		o.focusOn(ctx, due, keep)
 	}

@@ -318,9 +318,9 @@ func TestALookInAProjectDiscoversWhereAFindIsCheap(t *testing.T) {
 	})
 }
 
-func TestReadsChooseTheCheapestLook(t *testing.T) {
+func TestReadsChooseTheSoonestLookThatIsNotDear(t *testing.T) {
 	inBed(t, bedConfig{machines: 2000, costs: true, options: ObserverOptions{Budget: 1}}, func(t *testing.T, b *bed) {
-		ids := b.allocated(simulator.ProjectA, 200)
+		ids := b.allocated(simulator.ProjectA, 600)
 		few := b.allocated(simulator.ProjectB, 3)
 		b.swept()
 		for name, c := range map[string]struct {
@@ -329,14 +329,14 @@ func TestReadsChooseTheCheapestLook(t *testing.T) {
 		}{
 			"few by id":    {Want{Project: simulator.ProjectB}, map[string]int{"machine-get": 3}},
 			"many by find": {Want{Project: simulator.ProjectA}, map[string]int{"machine-find": 1}},
-			"all by finds": {Want{Fleet: true}, map[string]int{"machine-find": 1, "machine-get": 0}},
+			"all by find or list": {Want{Fleet: true}, map[string]int{"machine-find": 1, "machine-get": 0}},
 			"one by id":    {Want{Machines: ids[:1]}, map[string]int{"machine-get": 1}},
 		} {
 			time.Sleep(time.Minute)
 			b.sim.ResetCalls()
 			require.NoError(t, b.obs.Confirm(t.Context(), c.want), name)
 			for endpoint, n := range c.calls {
-				if name == "all by finds" {
+				if name == "all by find or list" {
 					require.LessOrEqual(t, b.sim.CallsOf(endpoint), 4, name)
 					continue
 				}

@@ -1,27 +1,35 @@
 package metal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"time"
 )
 
-// plan is how a set of machines is looked at at least cost.
+// plan is a way to look at a set of machines.
 type plan struct {
 	gets  []string
 	finds []string // projects
 	list  bool
-	cost  time.Duration
+	// cost is for how long it keeps the metal-api busy, takes how long it takes
+	// when as many calls as may run side by side do.
+	cost, takes time.Duration
 }
 
 // planFor chooses between a get of each machine, a find of each project with
-// the rest by get, and a list of everything. What discovers as well, a find or
-// a list, is preferred where it costs little, and until there was a sweep.
+// the rest by get, and a list of everything: what is soonest done without
+// costing much more than the cheapest. What discovers as well, a find or a
+// list, is preferred where it costs little, and until there was a sweep.
 func (o *Observer) planFor(want Want) plan {
 	ids, discover := want.Machines, want.Project
-	gets := plan{gets: ids, cost: time.Duration(len(ids)) * o.costs.of(callGet, 1)}
-	list := plan{list: true, cost: o.costs.of(callList, 0)}
+	get := o.costs.of(callGet, 1)
+	rounds := func(n int) time.Duration {
+		return time.Duration((n + o.opts.Parallel - 1) / o.opts.Parallel)
+	}
+	gets := plan{gets: ids, cost: time.Duration(len(ids)) * get, takes: rounds(len(ids)) * get}
+	list := plan{list: true, cost: o.costs.of(callList, 0), takes: o.costs.of(callList, 0)}
 
 	hits := map[string]int{}
 	if discover != "" {
@@ -37,10 +45,12 @@ func (o *Observer) planFor(want Want) plan {
 		}
 	}
 	o.facts.mu.RUnlock()
-	finds := plan{gets: rest, cost: time.Duration(len(rest)) * o.costs.of(callGet, 1)}
+	finds := plan{gets: rest, cost: time.Duration(len(rest)) * get, takes: rounds(len(rest)) * get}
 	for project, n := range hits {
+		cost := o.costs.of(callFind, n)
 		finds.finds = append(finds.finds, project)
-		finds.cost += o.costs.of(callFind, n)
+		finds.cost += cost
+		finds.takes += cost
 	}
 
 	switch {
@@ -49,7 +59,10 @@ func (o *Observer) planFor(want Want) plan {
 	case discover != "" && (finds.cost <= cheapFind || !o.Swept()):
 		return finds
 	}
-	return slices.MinFunc([]plan{gets, finds, list}, func(a, b plan) int { return int(a.cost - b.cost) })
+	plans := []plan{gets, finds, list}
+	least := slices.MinFunc(plans, func(a, b plan) int { return cmp.Compare(a.cost, b.cost) }).cost
+	plans = slices.DeleteFunc(plans, func(p plan) bool { return p.cost > hasteCost*least })
+	return slices.MinFunc(plans, func(a, b plan) int { return cmp.Or(cmp.Compare(a.takes, b.takes), cmp.Compare(a.cost, b.cost)) })
 }
 
 // carryOut looks as planned, and twice where it has to.
