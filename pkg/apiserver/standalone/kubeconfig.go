@@ -9,6 +9,8 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
 // kubeconfigName names the cluster and the context in the kubeconfig.
@@ -16,7 +18,7 @@ const kubeconfigName = "metalstack-standalone"
 
 // WriteKubeconfig writes a kubeconfig of the administrator, readable by its
 // owner only. It replaces a file that it wrote earlier, and no other.
-func WriteKubeconfig(path, server string, bundle []byte, admin Pair, namespace string) error {
+func WriteKubeconfig(path, server string, bundle []byte, admin pki.Pair, namespace string) error {
 	old, err := clientcmd.LoadFromFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
