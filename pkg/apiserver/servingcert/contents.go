@@ -1,0 +1,111 @@
+package servingcert
+
+import (
+	"bytes"
+	"crypto/x509"
+	"time"
+
+	certutil "k8s.io/client-go/util/cert"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/pki"
+)
+
+// The keys of the Secret. Whoever wants a new certificate at once removes
+// tls.crt; whoever wants a new authority, ca.key.
+const (
+	// BundleKey holds the authority's certificate, and then those of the ones
+	// that it followed, which clients go on trusting.
+	BundleKey       = "ca.crt"
+	authorityKeyKey = "ca.key"
+	certificateKey  = "tls.crt"
+	keyKey          = "tls.key"
+)
+
+const (
+	authorityName = "metalstack-apiserver-ca"
+	leafName      = "metalstack-apiserver"
+
+	// An authority is followed by another one long before it expires. The
+	// certificate that is served stays that of the old one until it is renewed
+	// itself: everybody has heard of the new authority by then.
+	authorityLifetime = 10 * 365 * 24 * time.Hour
+	authorityRenewal  = 365 * 24 * time.Hour
+	// leafRenewal is how much of its life a certificate has left when it is
+	// renewed: time enough for somebody to notice that it was not.
+	leafLifetime = 90 * 24 * time.Hour
+	leafRenewal  = 30 * 24 * time.Hour
+	// authoritiesKept is how many authorities clients trust at most.
+	authoritiesKept = 3
+)
+
+// contents are those of the Secret.
+type contents struct {
+	bundle       []byte
+	authorityKey []byte
+	leaf         pki.Pair
+}
+
+func contentsOf(data map[string][]byte) contents {
+	return contents{
+		bundle: data[BundleKey], authorityKey: data[authorityKeyKey],
+		leaf: pki.Pair{Certificate: data[certificateKey], Key: data[keyKey]},
+	}
+}
+
+func (c contents) data() map[string][]byte {
+	return map[string][]byte{
+		BundleKey: c.bundle, authorityKeyKey: c.authorityKey,
+		certificateKey: c.leaf.Certificate, keyKey: c.leaf.Key,
+	}
+}
+
+func (c contents) equal(other contents) bool {
+	return bytes.Equal(c.bundle, other.bundle) && bytes.Equal(c.authorityKey, other.authorityKey) &&
+		bytes.Equal(c.leaf.Certificate, other.leaf.Certificate) && bytes.Equal(c.leaf.Key, other.leaf.Key)
+}
+
+// renewed returns the contents with whatever is missing, unusable or about to
+// expire made anew, and what that is.
+func (c contents) renewed(hosts []string, now time.Time) (_ contents, news []string, err error) {
+	trusted := unexpired(c.bundle, now)
+	authority := pki.Pair{Certificate: c.bundle, Key: c.authorityKey}
+	if ca, _, err := authority.Parse(); err != nil || now.Add(authorityRenewal).After(ca.NotAfter) {
+		if authority, err = pki.NewAuthority(authorityName, now, authorityLifetime); err != nil {
+			return c, nil, err
+		}
+		ca, _, err := authority.Parse()
+		if err != nil {
+			return c, nil, err
+		}
+		trusted = append([]*x509.Certificate{ca}, trusted...)
+		trusted = trusted[:min(len(trusted), authoritiesKept)]
+		c.authorityKey = authority.Key
+		news = append(news, "authority")
+		if c.bundle, err = certutil.EncodeCertificates(trusted...); err != nil {
+			return c, nil, err
+		}
+	}
+	if !c.leaf.Serves(hosts, trusted, now, now.Add(leafRenewal)) {
+		if c.leaf, err = pki.ServingCertificate(authority, leafName, hosts, now, leafLifetime); err != nil {
+			return c, nil, err
+		}
+		news = append(news, "certificate")
+	}
+	return c, news, nil
+}
+
+// unexpired returns the authorities of a bundle that can still be trusted; none
+// if the bundle is damaged.
+func unexpired(bundle []byte, now time.Time) []*x509.Certificate {
+	certs, err := certutil.ParseCertsPEM(bundle)
+	if err != nil {
+		return nil
+	}
+	var valid []*x509.Certificate
+	for _, cert := range certs {
+		if cert.IsCA && now.Before(cert.NotAfter) {
+			valid = append(valid, cert)
+		}
+	}
+	return valid
+}

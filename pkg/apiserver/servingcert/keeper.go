@@ -1,0 +1,162 @@
+// Package servingcert keeps the serving certificate of a server in a cluster,
+// and the authority that signs it, in one Secret, which all replicas share. It
+// makes what is missing and renews what is about to expire, in time for
+// everybody to have heard of a new authority before a certificate of it is
+// served. It never writes a key anywhere else.
+package servingcert
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// SecretName is the name of the Secret.
+	SecretName = "metalstack-apiserver-serving"
+	// FieldManager owns what this package writes.
+	FieldManager = "metalstack-apiserver-certificates"
+
+	// interval is how often the Secret is looked at: a certificate that another
+	// replica has renewed is served here that much later.
+	interval = 10 * time.Second
+	// callLimit is how long a request to the cluster may take.
+	callLimit = 10 * time.Second
+)
+
+// Keeper keeps the certificate. The server that is given it as its certificate
+// runs it.
+type Keeper struct {
+	secrets corev1client.SecretInterface
+	hosts   []string
+	clock   clock.PassiveClock
+
+	mu        sync.Mutex
+	current   contents
+	listeners []dynamiccertificates.Listener
+}
+
+var (
+	_ dynamiccertificates.CertKeyContentProvider = &Keeper{}
+	_ dynamiccertificates.ControllerRunner       = &Keeper{}
+)
+
+// New returns a keeper of a certificate for hosts, in a Secret of secrets'
+// namespace. It has none until RunOnce has succeeded.
+func New(secrets corev1client.SecretInterface, clock clock.PassiveClock, hosts ...string) *Keeper {
+	return &Keeper{secrets: secrets, hosts: hosts, clock: clock}
+}
+
+// Name implements dynamiccertificates.CertKeyContentProvider.
+func (k *Keeper) Name() string { return "secret " + SecretName }
+
+// CurrentCertKeyContent implements dynamiccertificates.CertKeyContentProvider.
+func (k *Keeper) CurrentCertKeyContent() (certificate, key []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.current.leaf.Certificate, k.current.leaf.Key
+}
+
+// CurrentCABundleContent is what clients must trust, PEM-encoded: the authority
+// of today, and those that it followed.
+func (k *Keeper) CurrentCABundleContent() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.current.bundle
+}
+
+// AddListener implements dynamiccertificates.Notifier.
+func (k *Keeper) AddListener(listener dynamiccertificates.Listener) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.listeners = append(k.listeners, listener)
+}
+
+// Run implements dynamiccertificates.ControllerRunner: it keeps the certificate
+// until ctx ends.
+func (k *Keeper) Run(ctx context.Context, _ int) {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		if err := k.RunOnce(ctx); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot look after the serving certificate; going on with the one that there is")
+		}
+	}, interval)
+}
+
+// RunOnce implements dynamiccertificates.ControllerRunner: it reads the Secret,
+// and writes it if anything in it is missing or about to expire. A Secret that
+// has been deleted is written again as it was.
+func (k *Keeper) RunOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	// Another replica may be as quick: who is second takes what the first wrote.
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return k.look(ctx) })
+	if err != nil {
+		return fmt.Errorf("serving certificate in Secret %s: %w", SecretName, err)
+	}
+	return nil
+}
+
+func (k *Keeper) look(ctx context.Context) error {
+	secret, err := k.secrets.Get(ctx, SecretName, metav1.GetOptions{})
+	stored, version := contents{}, ""
+	switch {
+	case apierrors.IsNotFound(err):
+		k.mu.Lock()
+		stored = k.current
+		k.mu.Unlock()
+	case err != nil:
+		return err
+	default:
+		stored, version = contentsOf(secret.Data), secret.ResourceVersion
+	}
+	wanted, news, err := stored.renewed(k.hosts, k.clock.Now())
+	if err != nil {
+		return err
+	}
+	if version == "" || len(news) > 0 {
+		if err := k.write(ctx, wanted, version); err != nil {
+			return err
+		}
+		klog.FromContext(ctx).Info("Wrote the serving certificate", "secret", SecretName, "news", news)
+	}
+	k.serve(wanted)
+	return nil
+}
+
+// write replaces the Secret of that version. Of a Secret that is not there yet,
+// two replicas may write one each; both take over the later one.
+func (k *Keeper) write(ctx context.Context, c contents, version string) error {
+	secret := applycorev1.Secret(SecretName, "").WithType(corev1.SecretTypeOpaque).WithData(c.data())
+	secret.Namespace = nil // the client's
+	if version != "" {
+		secret.WithResourceVersion(version)
+	}
+	_, err := k.secrets.Apply(ctx, secret, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	return err
+}
+
+func (k *Keeper) serve(c contents) {
+	k.mu.Lock()
+	changed := !c.equal(k.current)
+	k.current = c
+	listeners := slices.Clone(k.listeners)
+	k.mu.Unlock()
+	if changed {
+		for _, listener := range listeners {
+			listener.Enqueue()
+		}
+	}
+}
