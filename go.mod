@@ -17,6 +17,7 @@ require (
 	go.etcd.io/bbolt v1.5.0
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
 	golang.org/x/sync v0.20.0
+	golang.org/x/time v0.14.0
 	k8s.io/api v0.36.3
 	k8s.io/apimachinery v0.36.3
 	k8s.io/apiserver v0.36.3
@@ -29,10 +30,7 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.3
 )
 
-require (
-	golang.org/x/time v0.14.0 // indirect
-	k8s.io/code-generator v0.36.3 // indirect
-)
+require k8s.io/code-generator v0.36.3 // indirect
 
 require (
 	cel.dev/expr v0.25.1 // indirect

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
@@ -46,6 +47,8 @@ type ExtraConfig struct {
 	Timing allocation.Timing
 	// Events records Events in the cluster; nil without a cluster.
 	Events events.EventRecorder
+	// Registrar keeps the registration with the cluster; nil if there is none.
+	Registrar *registration.Registrar
 	// ShutdownTimeout is how long allocations that are under way get to end.
 	ShutdownTimeout time.Duration
 }

@@ -21,6 +21,8 @@ const (
 	// before the process is taken for stuck. A look at a large fleet takes
 	// minutes when the metal-api is slow.
 	heartbeatLimit = 5 * time.Minute
+	// readyInterval is how often those who wait for it ask.
+	readyInterval = 100 * time.Millisecond
 	// retryAfterSeconds is what clients that come too early are told.
 	retryAfterSeconds = 1
 )

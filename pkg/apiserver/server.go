@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -132,6 +133,11 @@ func (s *Server) addHooks(ready *readiness) error {
 	if err != nil {
 		return err
 	}
+	if s.extra.Registrar != nil {
+		if err := s.Generic.AddPostStartHook("register", s.register(ready)); err != nil {
+			return err
+		}
+	}
 	s.Generic.RegisterDestroyFunc(s.close)
 	return s.Generic.AddPreShutdownHook("end-allocations", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), s.extra.ShutdownTimeout)
@@ -141,6 +147,21 @@ func (s *Server) addHooks(ready *readiness) error {
 		}
 		return nil
 	})
+}
+
+// register registers the server once it is ready. Until then, a cluster that
+// knows of it would take its API for unavailable, and while one is, no
+// namespace can be deleted.
+func (s *Server) register(ready *readiness) server.PostStartHookFunc {
+	return func(hook server.PostStartHookContext) error {
+		go func() {
+			isReady := func(context.Context) (bool, error) { return ready.ready(), nil }
+			if wait.PollUntilContextCancel(hook, readyInterval, true, isReady) == nil {
+				s.extra.Registrar.Run(hook)
+			}
+		}()
+		return nil
+	}
 }
 
 // Run serves until ctx ends, then lets what is under way come to its end.

@@ -103,7 +103,6 @@ func Start(t testing.TB, opts Options) *Cluster {
 	}
 	c := &Cluster{ControlPlane: opts.ControlPlane, Metal: opts.Metal, t: t, opts: opts}
 	c.install()
-	c.register()
 	for range opts.Servers {
 		c.Servers = append(c.Servers, c.StartServer(t))
 	}
@@ -147,14 +146,6 @@ func (c *Cluster) install() {
 	}, metav1.CreateOptions{})
 	if !apierrors.IsAlreadyExists(err) {
 		require.NoError(c.t, err)
-	}
-}
-
-// register stands in for the server, which does not register itself yet.
-func (c *Cluster) register() {
-	c.t.Helper()
-	for _, version := range Versions {
-		c.Aggregate(c.t, version, Namespace, APIServer, 443, c.CA())
 	}
 }
 

@@ -19,13 +19,11 @@ import (
 // StartServer starts one more replica of the server, and does not wait for it.
 func (c *Cluster) StartServer(t testing.TB) *Program {
 	t.Helper()
-	cert, key := c.servingCertificate(t)
 	return c.run(t, APIServer, "https", "https", "/readyz", func(ports map[string]int) []string {
 		return append([]string{
 			"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports["https"]),
 			// A test sees in moments what takes a real data centre minutes.
 			"--metal-budget=1", "--sweep-interval=200ms",
-			"--ledger=memory", "--tls-cert-file=" + cert, "--tls-private-key-file=" + key,
 		}, c.opts.Flags...)
 	})
 }
@@ -136,15 +134,4 @@ func (c *Cluster) mount(ctx context.Context, t testing.TB, pod *corev1.Pod, name
 			require.NoError(t, os.WriteFile(filepath.Join(dir, key), value, 0o600))
 		}
 	}
-}
-
-func (c *Cluster) servingCertificate(t testing.TB) (certFile, keyFile string) {
-	t.Helper()
-	dir, err := os.MkdirTemp(c.Dir(), "test-")
-	require.NoError(t, err)
-	cert, key := c.ServingCertificate(APIServer + "." + Namespace + ".svc")
-	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	require.NoError(t, os.WriteFile(certFile, cert, 0o600))
-	require.NoError(t, os.WriteFile(keyFile, key, 0o600))
-	return certFile, keyFile
 }

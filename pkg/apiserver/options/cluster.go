@@ -2,21 +2,27 @@ package options
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/servingcert"
 )
 
 const (
@@ -30,11 +36,59 @@ const (
 	reporter = "metalstack-apiserver"
 )
 
+// Cluster says where the server is reached in its cluster, and whether it is
+// the server that tells the cluster so.
+type Cluster struct {
+	Register     bool
+	ServiceName  string
+	ServicePort  int32
+	CABundleFile string
+}
+
+// NewCluster returns the defaults, which are those of artifacts/deploy.
+func NewCluster() *Cluster {
+	return &Cluster{Register: true, ServiceName: "metalstack-apiserver", ServicePort: 443}
+}
+
+// AddFlags adds the flags.
+func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.Register, "register", o.Register, "Register the served API with the cluster: keep its APIServices, and the CustomResourceDefinitions by which Cluster API finds its version.")
+	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Service in --namespace by which the kube-apiserver reaches this server.")
+	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of that Service.")
+	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "File with the certificate authorities, in PEM, that have signed --tls-cert-file. It is read again when it changes. "+
+		"Without --tls-cert-file, the server makes its certificate and the authority itself, and keeps both in the Secret "+servingcert.SecretName+" in --namespace.")
+}
+
+// Validate returns what is wrong.
+func (o *Cluster) Validate(certFile string) []error {
+	var errs []error
+	if problems := validation.IsDNS1035Label(o.ServiceName); len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--service-name must be the name of a Service, and is %q: %s", o.ServiceName, strings.Join(problems, "; ")))
+	}
+	if o.ServicePort < 1 || o.ServicePort > 65535 {
+		errs = append(errs, fmt.Errorf("--service-port must be from 1 to 65535, and is %d", o.ServicePort))
+	}
+	switch {
+	case certFile == "" && o.CABundleFile != "":
+		errs = append(errs, errors.New("--ca-bundle-file goes with --tls-cert-file: the server's own certificate has an authority of its own"))
+	case certFile != "" && o.CABundleFile == "" && o.Register:
+		errs = append(errs, errors.New("--tls-cert-file needs --ca-bundle-file, by which the kube-apiserver verifies it; or --register=false, if somebody else registers the server"))
+	}
+	return errs
+}
+
+// hosts are the names by which the server is called in its cluster.
+func (o *Cluster) hosts(namespace string) []string {
+	service := o.ServiceName + "." + namespace
+	return []string{service + ".svc", service, service + ".svc.cluster.local", "localhost", "127.0.0.1"}
+}
+
 // healthPaths may be read by everybody: probes hold no credentials.
 var healthPaths = []string{"/healthz", "/livez", "/readyz"}
 
 func (o *Options) addClusterFlags(fs *pflag.FlagSet) {
 	o.CoreAPI.AddFlags(fs)
+	o.Cluster.AddFlags(fs)
 	fs.Lookup("kubeconfig").Usage = "File that says how the cluster is reached. It is not needed within the cluster. " +
 		"--authentication-kubeconfig and --authorization-kubeconfig default to it."
 }
@@ -60,8 +114,9 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if err != nil {
 		return err
 	}
-	if err := o.SecureServing.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
-		return fmt.Errorf("serving certificate: %w", err)
+	bundle, err := o.certify(ctx, client)
+	if err != nil {
+		return err
 	}
 	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {
 		return err
@@ -79,7 +134,41 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if config.Extra.Events, err = recordEvents(ctx, client); err != nil {
 		return err
 	}
+	if o.Cluster.Register {
+		config.Extra.Registrar, err = registration.New(registration.Options{
+			Config:    config.Generic.ClientConfig,
+			Namespace: o.Records.Namespace, Service: o.Cluster.ServiceName, Port: o.Cluster.ServicePort,
+			Bundle: bundle, Events: config.Extra.Events,
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
+}
+
+// certify gives the server a certificate, unless it was given one, and returns
+// what clients must trust: nil if nobody was told.
+func (o *Options) certify(ctx context.Context, client kubernetes.Interface) (registration.Bundle, error) {
+	if o.SecureServing.ServerCert.CertKey.CertFile != "" {
+		if o.Cluster.CABundleFile == "" {
+			return nil, nil
+		}
+		bundle, err := dynamiccertificates.NewDynamicCAContentFromFile("ca-bundle", o.Cluster.CABundleFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-bundle-file: %w", err)
+		}
+		go bundle.Run(ctx, 1)
+		return bundle, nil
+	}
+	keeper := servingcert.New(client.CoreV1().Secrets(o.Records.Namespace), clock.RealClock{}, o.Cluster.hosts(o.Records.Namespace)...)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	if err := keeper.RunOnce(ctx); err != nil {
+		return nil, err
+	}
+	o.SecureServing.ServerCert.GeneratedCert = keeper
+	return keeper, nil
 }
 
 // managementCluster is the id by which metal knows this cluster. A cluster has

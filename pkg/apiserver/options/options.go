@@ -25,6 +25,7 @@ type Options struct {
 
 	Metal   *Metal
 	Records *Records
+	Cluster *Cluster
 
 	SecureServing  *genericoptions.SecureServingOptionsWithLoopback
 	CoreAPI        *genericoptions.CoreAPIOptions
@@ -59,6 +60,7 @@ func New() *Options {
 	return &Options{
 		Metal:           NewMetal(),
 		Records:         NewRecords(),
+		Cluster:         NewCluster(),
 		SecureServing:   serving.WithLoopback(),
 		CoreAPI:         genericoptions.NewCoreAPIOptions(),
 		Authentication:  genericoptions.NewDelegatingAuthenticationOptions(),
@@ -128,6 +130,7 @@ func (o *Options) Validate() error {
 		}
 	} else {
 		errs = append(errs, o.CoreAPI.Validate()...)
+		errs = append(errs, o.Cluster.Validate(o.SecureServing.ServerCert.CertKey.CertFile)...)
 		errs = append(errs, o.Authentication.Validate()...)
 		errs = append(errs, o.Authorization.Validate()...)
 		if o.KubeconfigOut != "" {

@@ -92,11 +92,12 @@ func (o *Records) Validate(standalone bool) []error {
 	case LedgerKubernetes:
 		if standalone {
 			errs = append(errs, fmt.Errorf("--ledger=%s needs a cluster, and there is none with --standalone", LedgerKubernetes))
-		} else if problems := validation.IsDNS1123Label(o.Namespace); len(problems) > 0 {
-			errs = append(errs, fmt.Errorf("--namespace must name the namespace to keep the records in, and is %q: %s", o.Namespace, strings.Join(problems, "; ")))
 		}
 	default:
 		errs = append(errs, fmt.Errorf("--ledger must be %s, %s or %s, and is %q", LedgerKubernetes, LedgerBolt, LedgerMemory, o.Ledger))
+	}
+	if problems := validation.IsDNS1123Label(o.Namespace); !standalone && len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--namespace must name the server's own namespace, and is %q: %s", o.Namespace, strings.Join(problems, "; ")))
 	}
 	if o.DataDir == "" && (standalone || o.Ledger == LedgerBolt) {
 		errs = append(errs, errors.New("--data-dir must name a directory"))

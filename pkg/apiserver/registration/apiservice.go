@@ -1,0 +1,108 @@
+package registration
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha3"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+const (
+	// automanagedLabel set to false keeps the kube-apiserver from replacing an
+	// APIService by one of its own when a CustomResourceDefinition serves the
+	// group-version. (kubernetes: kube-aggregator/pkg/controllers/autoregister)
+	automanagedLabel = "kube-aggregator.kubernetes.io/automanaged"
+	// groupPriority is that of a CustomResourceDefinition's APIService: the
+	// greatest of a group counts for all of it, and the group is not ours alone.
+	groupPriority = 1000
+)
+
+// version is a version that is served, and how much it is preferred.
+type version struct {
+	name     string
+	priority int64
+}
+
+// versions are all. The preferred one has the greater priority, and
+// both less than a CustomResourceDefinition's 100: which version of the group
+// other providers' clients prefer is none of our business.
+var versions = []version{
+	{v1alpha4.SchemeGroupVersion.Version, 20},
+	{v1alpha3.SchemeGroupVersion.Version, 10},
+}
+
+// keepAPIService keeps the APIService of a version, which others may serve.
+func (r *Registrar) keepAPIService(ctx context.Context, v version, others []string) error {
+	name := v.name + "." + infrastructure.GroupName
+	existing, err := r.get(ctx, apiServices, name)
+	if err != nil {
+		return fmt.Errorf("APIService %s: %w", name, err)
+	}
+	about := &corev1.ObjectReference{APIVersion: apiServices.GroupVersion().String(), Kind: "APIService", Name: name}
+	if existing != nil {
+		about = reference(existing)
+	}
+	if len(others) > 0 {
+		r.complain(ctx, about, ReasonVersionTaken, fmt.Sprintf(
+			"%s is also served by CustomResourceDefinitions: %s. An APIService takes a whole group-version, so either their objects cannot be reached, or ours. "+
+				"Have them stop serving that version, or remove them", name, strings.Join(others, ", ")))
+	}
+	switch {
+	case existing == nil && len(others) > 0:
+		return nil // theirs were there first
+	case existing != nil && !r.isOurs(existing) && len(others) > 0:
+		return nil
+	case existing != nil && !r.isOurs(existing):
+		r.complain(ctx, about, ReasonVersionTaken, fmt.Sprintf(
+			"APIService %s leads to %s and not to the Service %s/%s of this server, which therefore cannot be reached. If it is a leftover, delete it: kubectl delete apiservice %s",
+			name, destination(existing), r.Namespace, r.Service, name))
+		return nil
+	}
+	wanted := r.apiService(name, v)
+	if err := r.apply(ctx, apiServices, existing, wanted); err != nil {
+		return fmt.Errorf("APIService %s: %w", name, err)
+	}
+	return nil
+}
+
+// isOurs is whether an APIService is this server's to keep: it says so, or it
+// leads here.
+func (r *Registrar) isOurs(service *unstructured.Unstructured) bool {
+	return r.isMarked(service.GetLabels()) || destination(service) == "the Service "+r.Namespace+"/"+r.Service
+}
+
+func destination(service *unstructured.Unstructured) string {
+	namespace, _, _ := unstructured.NestedString(service.Object, "spec", "service", "namespace")
+	name, _, _ := unstructured.NestedString(service.Object, "spec", "service", "name")
+	if name == "" {
+		return "the kube-apiserver itself"
+	}
+	return "the Service " + namespace + "/" + name
+}
+
+func (r *Registrar) apiService(name string, v version) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": apiServices.GroupVersion().String(),
+		"kind":       "APIService",
+		"metadata": map[string]any{
+			"name":   name,
+			"labels": map[string]any{automanagedLabel: "false", RegisteredByLabel: r.Namespace},
+		},
+		"spec": map[string]any{
+			"group":                 infrastructure.GroupName,
+			"version":               v.name,
+			"groupPriorityMinimum":  int64(groupPriority),
+			"versionPriority":       v.priority,
+			"caBundle":              base64.StdEncoding.EncodeToString(r.Bundle.CurrentCABundleContent()),
+			"insecureSkipTLSVerify": false,
+			"service":               map[string]any{"namespace": r.Namespace, "name": r.Service, "port": int64(r.Port)},
+		},
+	}}
+}

@@ -1,0 +1,135 @@
+package registration
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// The labels by which Cluster API and clusterctl read a marker.
+// (cluster-api: internal/contract/version.go, cmd/clusterctl/api/v1alpha3/labels.go)
+const (
+	contractLabel   = "cluster.x-k8s.io/v1beta2"
+	providerLabel   = "cluster.x-k8s.io/provider"
+	provider        = "infrastructure-metal-stack"
+	clusterctlLabel = "clusterctl.cluster.x-k8s.io"
+)
+
+// kinds are those that have a marker.
+var kinds = []string{
+	"MetalStackCluster", "MetalStackClusterTemplate", "MetalStackFirewall", "MetalStackMachine", "MetalStackMachineTemplate",
+}
+
+// plural is the kind's, as Cluster API forms it.
+func plural(kind string) string { return strings.ToLower(kind) + "s" }
+
+// definition is what is remembered of a definition of that resource version:
+// which versions it serves.
+type definition struct {
+	resourceVersion string
+	serves          []string
+}
+
+// others tells by which other definitions each version of our group is served.
+func (r *Registrar) others(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) (map[string][]string, error) {
+	others, known := map[string][]string{}, map[string]definition{}
+	for _, m := range inGroup {
+		d := r.serves[m.Name]
+		if d.resourceVersion != m.ResourceVersion {
+			obj, err := r.get(ctx, definitions, m.Name)
+			if err != nil {
+				return nil, fmt.Errorf("CustomResourceDefinition %s: %w", m.Name, err)
+			}
+			if obj == nil {
+				continue
+			}
+			d = definition{m.ResourceVersion, served(obj)}
+		}
+		known[m.Name] = d
+		if r.isMarked(m.Labels) {
+			continue
+		}
+		for _, version := range d.serves {
+			others[version] = append(others[version], m.Name)
+		}
+	}
+	r.serves = known
+	for _, names := range others {
+		slices.Sort(names)
+	}
+	return others, nil
+}
+
+// served are the versions that a definition serves.
+func served(obj *unstructured.Unstructured) []string {
+	var names []string
+	versions, _, _ := unstructured.NestedSlice(obj.Object, "spec", "versions")
+	for _, v := range versions {
+		if version, ok := v.(map[string]any); ok && version["served"] == true {
+			name, _ := version["name"].(string)
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// keepMarker keeps the marker of a kind. A definition of its name that serves
+// anything, and is not marked as ours, holds somebody's objects.
+func (r *Registrar) keepMarker(ctx context.Context, kind string) error {
+	name := plural(kind) + "." + infrastructure.GroupName
+	existing, err := r.get(ctx, definitions, name)
+	if err != nil {
+		return fmt.Errorf("CustomResourceDefinition %s: %w", name, err)
+	}
+	if existing != nil && !r.isMarked(existing.GetLabels()) {
+		if versions := served(existing); len(versions) > 0 {
+			r.complain(ctx, reference(existing), ReasonMarkerTaken, fmt.Sprintf(
+				"CustomResourceDefinition %s serves %s, so it is somebody else's and cannot tell Cluster API which version of %s this server serves. "+
+					"Two providers of the same kind cannot be in one cluster", name, strings.Join(versions, ", "), kind))
+			return nil
+		}
+	}
+	if err := r.apply(ctx, definitions, existing, r.marker(name, kind)); err != nil {
+		return fmt.Errorf("CustomResourceDefinition %s: %w", name, err)
+	}
+	return nil
+}
+
+// marker is a definition that serves nothing.
+func (r *Registrar) marker(name, kind string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": definitions.GroupVersion().String(),
+		"kind":       "CustomResourceDefinition",
+		"metadata": map[string]any{
+			"name": name,
+			"labels": map[string]any{
+				contractLabel:     v1alpha4.SchemeGroupVersion.Version,
+				providerLabel:     provider,
+				clusterctlLabel:   "",
+				RegisteredByLabel: r.Namespace,
+			},
+		},
+		"spec": map[string]any{
+			"group": infrastructure.GroupName,
+			"scope": "Namespaced",
+			"names": map[string]any{
+				"kind": kind, "listKind": kind + "List",
+				"plural": plural(kind), "singular": strings.ToLower(kind),
+			},
+			"versions": []any{map[string]any{
+				"name": v1alpha4.SchemeGroupVersion.Version, "served": false, "storage": true,
+				"schema": map[string]any{"openAPIV3Schema": map[string]any{
+					"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+					"description": "Served by metalstack-apiserver. This definition only tells Cluster API the version.",
+				}},
+			}},
+		},
+	}}
+}

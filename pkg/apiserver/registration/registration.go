@@ -1,0 +1,276 @@
+// Package registration tells the cluster that this server serves its API, and
+// keeps it told: the APIServices by which the kube-apiserver passes requests
+// on, and the marker CustomResourceDefinitions by which Cluster API finds out
+// the kinds' version. What is deleted it creates again, and what is changed it
+// corrects; what belongs to somebody else it never touches, but says so as loud
+// as it can.
+package registration
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+const (
+	// FieldManager owns the fields that this package applies.
+	FieldManager = "metalstack-apiserver-registration"
+	// RegisteredByLabel on an APIService or a CustomResourceDefinition holds the
+	// namespace of the server that keeps it. What carries it is corrected when it
+	// is changed; what does not is somebody else's.
+	RegisteredByLabel = "metal-stack." + infrastructure.GroupName + "/registered-by"
+)
+
+// Reasons of Events.
+const (
+	// ReasonRegistered: an APIService or a marker was created or corrected.
+	ReasonRegistered = "Registered"
+	// ReasonVersionTaken: somebody else serves one of our group-versions, with a
+	// CustomResourceDefinition or an APIService. The kinds of one of the two
+	// cannot be reached.
+	ReasonVersionTaken = "GroupVersionTaken"
+	// ReasonMarkerTaken: a CustomResourceDefinition of the name of a marker serves
+	// something, so Cluster API cannot be told our kind's version.
+	ReasonMarkerTaken = "MarkerTaken"
+)
+
+// action is what Events say was being done.
+const action = "Register"
+
+const (
+	// callLimit is how long a request to the cluster may take.
+	callLimit = 10 * time.Second
+	// resync is how often everything is looked at, although no event says that
+	// anything has changed; what is wrong and cannot be helped is said again.
+	resync = 5 * time.Minute
+	// pace and burst limit corrections, lest two who do not agree keep a cluster
+	// busy.
+	pace, burst = time.Second, 5
+)
+
+// retries is when what failed is tried again.
+var retries = wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 30 * time.Second}
+
+var (
+	apiServices = schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}
+	definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+)
+
+// Bundle is what clients of the server must trust.
+type Bundle interface {
+	dynamiccertificates.Notifier
+	// CurrentCABundleContent is PEM-encoded.
+	CurrentCABundleContent() []byte
+}
+
+// Options say what is registered.
+type Options struct {
+	// Config is how the cluster is reached.
+	Config *rest.Config
+	// Namespace, Service and Port are where the server is reached in the cluster.
+	Namespace, Service string
+	Port               int32
+	Bundle             Bundle
+	Events             events.EventRecorder
+}
+
+// Registrar keeps the registration.
+type Registrar struct {
+	Options
+	client   dynamic.Interface
+	metadata metadata.Interface
+	serves   map[string]definition
+	changed  chan struct{}
+}
+
+var _ dynamiccertificates.Listener = &Registrar{}
+
+// New returns a registrar, which does nothing until it is run.
+func New(o Options) (*Registrar, error) {
+	client, err := dynamic.NewForConfig(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := metadata.NewForConfig(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registrar{Options: o, client: client, metadata: metadata, serves: map[string]definition{}, changed: make(chan struct{}, 1)}
+	o.Bundle.AddListener(r)
+	return r, nil
+}
+
+// Enqueue implements dynamiccertificates.Listener: something has changed that
+// the registration depends on.
+func (r *Registrar) Enqueue() {
+	select {
+	case r.changed <- struct{}{}:
+	default: // it will be looked at anyway
+	}
+}
+
+// Run keeps the registration until ctx ends. Only one server should: two of
+// different versions might not agree.
+func (r *Registrar) Run(ctx context.Context) {
+	logger := klog.FromContext(ctx)
+	list, err := r.watch(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			logger.Error(err, "Cannot watch registrations: the server is not registered")
+		}
+		return
+	}
+	limiter := rate.NewLimiter(rate.Every(pace), burst)
+	backoff := retries
+	r.Enqueue()
+	again := time.NewTimer(resync)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.changed:
+		case <-again.C:
+		}
+		if limiter.Wait(ctx) != nil {
+			return
+		}
+		err := r.keep(ctx, list())
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			logger.Error(err, "Cannot keep the registration; trying again")
+			again.Reset(backoff.Step())
+			continue
+		}
+		backoff = retries
+		again.Reset(resync)
+	}
+}
+
+// watch has Run woken when an APIService or a definition that concerns it
+// changes. It returns what lists the definitions of our group.
+func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObjectMetadata, err error) {
+	factory := metadatainformer.NewSharedInformerFactory(r.metadata, 0)
+	wake := func(obj any) {
+		if name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil && strings.HasSuffix(name, "."+infrastructure.GroupName) {
+			r.Enqueue()
+		}
+	}
+	handler := cache.ResourceEventHandlerFuncs{AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) }, DeleteFunc: wake}
+	for _, resource := range []schema.GroupVersionResource{apiServices, definitions} {
+		informer := factory.ForResource(resource).Informer()
+		if err := informer.SetTransform(lean); err != nil {
+			return nil, err
+		}
+		if _, err := informer.AddEventHandler(handler); err != nil {
+			return nil, err
+		}
+	}
+	factory.Start(ctx.Done())
+	for resource, synced := range factory.WaitForCacheSync(ctx.Done()) {
+		if !synced {
+			return nil, errors.New("cannot list " + resource.Resource)
+		}
+	}
+	store := factory.ForResource(definitions).Informer().GetStore()
+	return func() []*metav1.PartialObjectMetadata {
+		var ours []*metav1.PartialObjectMetadata
+		for _, obj := range store.List() {
+			if m, ok := obj.(*metav1.PartialObjectMetadata); ok && strings.HasSuffix(m.Name, "."+infrastructure.GroupName) {
+				ours = append(ours, m)
+			}
+		}
+		return ours
+	}, nil
+}
+
+// lean drops what nobody here asks for: a cluster has hundreds of definitions.
+func lean(obj any) (any, error) {
+	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+		m.ManagedFields, m.Annotations, m.OwnerReferences = nil, nil, nil
+	}
+	return obj, nil
+}
+
+// keep makes everything what it should be, as far as it is ours.
+func (r *Registrar) keep(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) error {
+	others, err := r.others(ctx, inGroup)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, version := range versions {
+		errs = append(errs, r.keepAPIService(ctx, version, others[version.name]))
+	}
+	for _, kind := range kinds {
+		errs = append(errs, r.keepMarker(ctx, kind))
+	}
+	return errors.Join(errs...)
+}
+
+// get returns an object, or nil if there is none.
+func (r *Registrar) get(ctx context.Context, resource schema.GroupVersionResource, name string) (*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	obj, err := r.client.Resource(resource).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return obj, err
+}
+
+// apply makes an object what it should be; before is what it is, or nil.
+func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResource, before, wanted *unstructured.Unstructured) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	applied, err := r.client.Resource(resource).Apply(ctx, wanted.GetName(), wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	if err != nil {
+		return err
+	}
+	verb := "created"
+	if before != nil {
+		verb = "corrected"
+		if before.GetResourceVersion() == applied.GetResourceVersion() {
+			return nil
+		}
+	}
+	klog.FromContext(ctx).Info("Registered", "kind", applied.GetKind(), "name", applied.GetName(), "was", verb)
+	r.Events.Eventf(reference(applied), nil, corev1.EventTypeNormal, ReasonRegistered, action, "%s was %s", applied.GetName(), verb)
+	return nil
+}
+
+// complain says that something is somebody else's, in the log and with an Event
+// on it.
+func (r *Registrar) complain(ctx context.Context, about *corev1.ObjectReference, reason, message string) {
+	klog.FromContext(ctx).Error(nil, message, "reason", reason, "kind", about.Kind, "name", about.Name)
+	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", message)
+}
+
+// isMarked is whether the label says that this server keeps an object.
+func (r *Registrar) isMarked(labels map[string]string) bool {
+	return labels[RegisteredByLabel] == r.Namespace
+}
+
+func reference(obj *unstructured.Unstructured) *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: obj.GetAPIVersion(), Kind: obj.GetKind(), Name: obj.GetName(), UID: obj.GetUID()}
+}
