@@ -19,7 +19,11 @@ check_format() {
 
 check_vet() { "$GO" vet ./...; }
 
-check_lint() { make -s bin/staticcheck && bin/staticcheck ./...; }
+# Generated code is as its generators, which are Kubernetes' own, write it.
+check_lint() {
+  make -s bin/staticcheck &&
+    "$GO" list ./... | grep -v /generated/ | xargs bin/staticcheck
+}
 
 check_modules() {
   local dir failed=0

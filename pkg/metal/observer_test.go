@@ -327,10 +327,10 @@ func TestReadsChooseTheSoonestLookThatIsNotDear(t *testing.T) {
 			want  Want
 			calls map[string]int
 		}{
-			"few by id":    {Want{Project: simulator.ProjectB}, map[string]int{"machine-get": 3}},
-			"many by find": {Want{Project: simulator.ProjectA}, map[string]int{"machine-find": 1}},
+			"few by id":           {Want{Project: simulator.ProjectB}, map[string]int{"machine-get": 3}},
+			"many by find":        {Want{Project: simulator.ProjectA}, map[string]int{"machine-find": 1}},
 			"all by find or list": {Want{Fleet: true}, map[string]int{"machine-find": 1, "machine-get": 0}},
-			"one by id":    {Want{Machines: ids[:1]}, map[string]int{"machine-get": 1}},
+			"one by id":           {Want{Machines: ids[:1]}, map[string]int{"machine-get": 1}},
 		} {
 			time.Sleep(time.Minute)
 			b.sim.ResetCalls()

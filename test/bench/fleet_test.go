@@ -61,10 +61,3 @@ func newFleet(tb testing.TB, machines int) *fleet {
 	f.Sim.ResetCalls()
 	return f
 }
-
-func (f *fleet) calls() (n int) {
-	for _, c := range f.Sim.Calls() {
-		n += c.Calls
-	}
-	return n
-}
