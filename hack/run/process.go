@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,8 @@ type process struct {
 	// then says how.
 	ended chan struct{}
 	err   error
+	// stopped keeps a later stop from a group that has the same number.
+	stopped sync.Once
 }
 
 // start runs a program. It has to be called from the main goroutine: on Linux
@@ -56,23 +59,26 @@ func start(logDir, name, program string, args, env []string) (*process, error) {
 	return p, nil
 }
 
-// stop ends the program and everything that it started, and returns when it
-// is gone.
+// stop ends the program and everything that it started, and returns when the
+// program is gone and the rest is killed.
 func (p *process) stop() {
 	for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		select {
 		case <-p.ended:
-			return
 		default:
-		}
-		// A group that is gone already is fine.
-		_ = syscall.Kill(-p.cmd.Process.Pid, how)
-		select {
-		case <-p.ended:
-		case <-time.After(grace):
+			// A group that is gone already is fine.
+			_ = syscall.Kill(-p.cmd.Process.Pid, how)
+			select {
+			case <-p.ended:
+			case <-time.After(grace):
+			}
 		}
 	}
 	<-p.ended
+	p.stopped.Do(func() {
+		// Whoever of the group did not heed the first signal.
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	})
 }
 
 // obituary tells how the program ended, and its last words.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,9 +28,20 @@ func startScript(t *testing.T, script string) *process {
 }
 
 func TestStopEndsAProgramAndWhatItStarted(t *testing.T) {
-	p := startScript(t, "sleep 1000 & wait")
+	// Whoever lives holds the pipe open. A process that nobody has waited for
+	// yet is dead all the same, though it can still be signalled.
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	p := startScript(t, "exec 3>"+pipe+"; (trap '' TERM; echo alive >&3; sleep 1000) & wait")
+	alive, err := os.Open(pipe)
+	require.NoError(t, err)
+	defer alive.Close()
+	_, err = io.ReadFull(alive, make([]byte, len("alive\n")))
+	require.NoError(t, err)
 	p.stop()
-	require.ErrorIs(t, syscall.Kill(-p.cmd.Process.Pid, 0), syscall.ESRCH, "the whole group is gone")
+	require.NoError(t, alive.SetReadDeadline(time.Now().Add(time.Minute)))
+	_, err = alive.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "the whole group is gone")
 	p.stop() // again is fine
 }
 
