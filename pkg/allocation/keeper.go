@@ -49,6 +49,7 @@ func NewKeeper(p *Protocol) *Keeper {
 
 // Run keeps until ctx ends. Only the active server runs it.
 func (k *Keeper) Run(ctx context.Context) {
+	defer noneWaits()
 	defer k.wg.Wait()
 	for {
 		k.Pass(ctx)
@@ -84,43 +85,32 @@ func (k *Keeper) Pass(ctx context.Context) {
 			logger.Error(err, "Cannot list records", "resource", records.resource().Resource)
 			continue
 		}
-		waiting := map[string]int{}
+		w := waiting{}
 		for _, s := range all {
-			waiting[k.p.waits(&s.allocation().AllocationState)]++
+			w.add(k.p, s.meta, s.status.Conditions, &s.allocation().AllocationState)
 			if err := k.server(ctx, records, s); err != nil {
 				logger.Info("Cannot look after a record", "resource", records.resource().Resource, "namespace", s.meta.Namespace, "name", s.meta.Name, "reason", err.Error())
 			}
 		}
-		setHeld(records.resource().Resource, waiting)
+		w.show(records.resource().Resource)
 	}
 	clusters, err := k.p.opts.Clusters.List(ctx)
 	if err != nil {
 		logger.Error(err, "Cannot list records", "resource", clusterResource.Resource)
 	}
-	waiting := map[string]int{}
+	w := waiting{}
 	for _, c := range clusters {
-		waiting[k.p.waits(&clusterAllocation(c).AllocationState)]++
+		w.add(k.p, &c.ObjectMeta, c.Status.Conditions, &clusterAllocation(c).AllocationState)
 		if err := k.cluster(ctx, c); err != nil {
 			logger.Info("Cannot look after a record", "resource", clusterResource.Resource, "namespace", c.Namespace, "name", c.Name, "reason", err.Error())
 		}
 	}
-	setHeld(clusterResource.Resource, waiting)
+	w.show(clusterResource.Resource)
 	for key, s := range k.looks {
 		if !s.seen {
 			delete(k.looks, key)
 		}
 	}
-}
-
-// waits says what a record waits for, if it does.
-func (p *Protocol) waits(a *infrastructure.AllocationState) string {
-	switch {
-	case a.Phase == infrastructure.AllocationAllocating, a.Phase == infrastructure.AllocationReleasing:
-		return string(a.Phase)
-	case a.Phase == "" && a.NotBefore != nil && a.NotBefore.After(p.clock.Now()):
-		return "Refused"
-	}
-	return ""
 }
 
 func (k *Keeper) server(ctx context.Context, records servers, s *server) error {

@@ -100,11 +100,11 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 	logger := klog.FromContext(ctx).WithValues("machine", m.ID, "recorded", a.MachineID)
 	p.at("duplicate/looked")
 	if err := p.freeMachine(context.WithoutCancel(ctx), m.ID); err != nil {
-		duplicates.WithLabelValues("held").Inc()
+		duplicates.WithLabelValues(duplicateHeld).Inc()
 		logger.Error(err, "A machine that was allocated twice could not be released: it is tried again")
 		return asRefusal(err)
 	}
-	duplicates.WithLabelValues("released").Inc()
+	duplicates.WithLabelValues(duplicateReleased).Inc()
 	logger.Info("Released a machine that was allocated twice for one object")
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/utils/clock"
@@ -34,7 +35,12 @@ var (
 	}, []string{"outcome"})
 	held = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "held",
-		Help:           "Records that wait: allocating, releasing, or pausing after a refusal, by resource and why.",
+		Help:           "Records that wait, by resource and what for: Allocating, Releasing, Refused (a pause before the next attempt), Deleted (deleted, and nobody has asked for the release yet).",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"resource", "phase"})
+	longestWait = metrics.NewGaugeVec(&metrics.GaugeOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "longest_wait_seconds",
+		Help:           "For how long the record that waits longest has waited, by resource and what for, as in metalstack_allocation_held.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
 
@@ -44,7 +50,18 @@ var (
 // RegisterMetrics adds this package's metrics to those that the server shows.
 func RegisterMetrics() {
 	registerOnce.Do(func() {
-		legacyregistry.MustRegister(inFlight, outcomes, durations, duplicates, held)
+		legacyregistry.MustRegister(inFlight, outcomes, durations, duplicates, held, longestWait)
+		// A counter that appears with its first event hides that event from
+		// whoever asks for its increase.
+		for _, outcome := range []string{duplicateReleased, duplicateHeld} {
+			duplicates.WithLabelValues(outcome)
+		}
+		noneWaits()
+		for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
+			for _, verb := range []string{verbAllocate, verbRelease} {
+				inFlight.WithLabelValues(resource.Resource, verb)
+			}
+		}
 	})
 }
 
@@ -72,9 +89,8 @@ func outcomeOf(err error) string {
 	return "error"
 }
 
-// setHeld shows how many records wait, by what for.
-func setHeld(resource string, waiting map[string]int) {
-	for _, phase := range []string{"Allocating", "Releasing", "Refused"} {
-		held.WithLabelValues(resource, phase).Set(float64(waiting[phase]))
-	}
-}
+// What becomes of a duplicate.
+const (
+	duplicateReleased = "released"
+	duplicateHeld     = "held"
+)

@@ -53,6 +53,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if s.Generic, err = c.Generic.New("metalstack-apiserver", server.NewEmptyDelegate()); err != nil {
 		return nil, err
 	}
+	if serving := c.Generic.SecureServing; serving != nil {
+		showExpiry(serving.Cert)
+	}
 	backend, err := s.observe(background)
 	if err != nil {
 		return nil, err
@@ -69,6 +72,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		ManagementCluster: c.Extra.ManagementCluster, Timing: c.Extra.Timing,
 	})
 	s.keeper = allocation.NewKeeper(s.protocol)
+	allocation.RegisterMetrics()
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {
 		return nil, fmt.Errorf("install the API: %w", err)
 	}

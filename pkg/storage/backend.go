@@ -164,6 +164,7 @@ func (b *Backend) Open(cfg ResourceConfig) (*Store, error) {
 		}
 	}
 	b.stores = append(b.stores, s)
+	countFrom0(s.resource.Resource)
 	t := b.begin()
 	for ref := range b.index.seen {
 		t.discover(s, ref)

@@ -53,6 +53,14 @@ func registerMetrics(b *Backend) {
 	})
 }
 
+// countFrom0 begins a resource's counters: one that appears with its first
+// event hides that event from whoever asks for its increase.
+func countFrom0(resource string) {
+	for _, c := range []*metrics.CounterVec{ledgerConflicts, ledgerUncertain, watchersCutOff, unconfirmedReads} {
+		c.WithLabelValues(resource)
+	}
+}
+
 // collector reads figures when they are asked for.
 type collector struct {
 	metrics.BaseStableCollector

@@ -1,0 +1,79 @@
+package allocation
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// What records wait for, besides the phases Allocating and Releasing.
+const (
+	// waitsRefused: the metal-api said no, and the next attempt is not due yet.
+	waitsRefused = "Refused"
+	// waitsDeleted: the object was deleted, and nobody has asked for the release
+	// yet: the companion waits for something, or is away.
+	waitsDeleted = "Deleted"
+)
+
+var waits = []string{string(infrastructure.AllocationAllocating), string(infrastructure.AllocationReleasing), waitsRefused, waitsDeleted}
+
+// waiting are the records of a resource that wait, by what for.
+type waiting map[string]wait
+
+type wait struct {
+	records int
+	longest time.Duration
+}
+
+// add counts a record, if it waits.
+func (w waiting) add(p *Protocol, m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) {
+	what, since := p.waitsFor(m, conditions, a)
+	if what == "" {
+		return
+	}
+	sum := w[what]
+	sum.records++
+	sum.longest = max(sum.longest, p.clock.Since(since))
+	w[what] = sum
+}
+
+// show sets the metrics.
+func (w waiting) show(resource string) {
+	for _, what := range waits {
+		held.WithLabelValues(resource, what).Set(float64(w[what].records))
+		longestWait.WithLabelValues(resource, what).Set(w[what].longest.Seconds())
+	}
+}
+
+// noneWaits is what a server shows that does not keep.
+func noneWaits() {
+	for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
+		waiting{}.show(resource.Resource)
+	}
+}
+
+// waitsFor says what a record waits for, and since when, in times that are
+// recorded; "" if it does not.
+func (p *Protocol) waitsFor(m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) (what string, since time.Time) {
+	switch {
+	case m.DeletionTimestamp != nil && a.Phase == infrastructure.AllocationAllocated:
+		return waitsDeleted, m.DeletionTimestamp.Time
+	case a.Phase == infrastructure.AllocationReleasing && m.DeletionTimestamp != nil:
+		return string(a.Phase), m.DeletionTimestamp.Time
+	case a.Phase == infrastructure.AllocationAllocating, a.Phase == infrastructure.AllocationReleasing:
+		what = string(a.Phase)
+	case a.Phase == "" && a.NotBefore != nil && a.NotBefore.After(p.clock.Now()):
+		what = waitsRefused
+	default:
+		return "", time.Time{}
+	}
+	// It has been False since the first attempt.
+	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil {
+		return what, c.LastTransitionTime.Time
+	}
+	return what, p.clock.Now()
+}
