@@ -58,6 +58,14 @@ func newUsers(keys HMACKeys) []user {
 	}
 }
 
+// ChangeKeys is a metal-api that was started again with other keys; empty ones
+// become DefaultHMAC's. There is one key a user, so that the old one is refused
+// from now on.
+func (s *Simulator) ChangeKeys(keys HMACKeys) {
+	users := newUsers(keys)
+	s.users.Store(&users)
+}
+
 func (u user) may(a access) bool { return u.access >= a }
 
 func forbidden(a access) error {
@@ -82,7 +90,7 @@ func (s *Simulator) authenticate(r *http.Request) (user, error) {
 	if strings.EqualFold(scheme, "bearer") {
 		return user{}, withStatus(http.StatusForbidden, fmt.Errorf("error parsing token: %w", badToken(token)))
 	}
-	for _, u := range s.users {
+	for _, u := range *s.users.Load() {
 		if u.mac.Type != scheme {
 			continue
 		}

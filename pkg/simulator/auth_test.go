@@ -65,6 +65,19 @@ func TestAWrongKeyIs403(t *testing.T) {
 	refused(t, err, 403, "")
 }
 
+func TestAChangedKeyIsTheOnlyOne(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	old := s.Key("Metal-Edit")
+	s.Sim.ChangeKeys(simulator.HMACKeys{Edit: "another"})
+	status, _ := raw(t, "GET", s.URL+"/v1/partition", "", signedBy("Metal-Edit", old, time.Now()))
+	require.Equal(t, 403, status)
+	status, _ = raw(t, "GET", s.URL+"/v1/partition", "", signedBy("Metal-Edit", "another", time.Now()))
+	require.Equal(t, 200, status)
+	status, _ = raw(t, "GET", s.URL+"/v1/partition", "", signedBy("Metal-View", s.Key("Metal-View"), time.Now()))
+	require.Equal(t, 200, status, "the others' are as they were")
+}
+
 func TestATimestampIsGoodFor90SecondsForTheAdminAnd30ForOthers(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})

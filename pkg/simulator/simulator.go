@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -78,7 +79,7 @@ type Simulator struct {
 	speed   float64
 	cfg     Config
 	started time.Time
-	users   []user
+	users   atomic.Pointer[[]user]
 	routes  *router
 	stats   *stats
 	faults  *faultBox
@@ -146,7 +147,7 @@ func New(cfg Config) (*Simulator, error) {
 		stats:    newStats(),
 		faults:   newFaultBox(cfg.Seed),
 	}
-	s.users = newUsers(cfg.HMAC)
+	s.ChangeKeys(cfg.HMAC)
 	s.routes = s.newRouter()
 	s.enter()
 	defer s.leave()
