@@ -46,6 +46,8 @@ func (c *Cluster) StartCompanion(t testing.TB) *Program {
 // followed by the ones that say so.
 func (c *Cluster) run(t testing.TB, name, port, scheme, ready string, more func(ports map[string]int) []string) *Program {
 	t.Helper()
+	// It may have to be built, which takes its time.
+	path := binary(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	defer cancel()
 	deployment, err := c.Client().AppsV1().Deployments(Namespace).Get(ctx, name, metav1.GetOptions{})
@@ -68,7 +70,7 @@ func (c *Cluster) run(t testing.TB, name, port, scheme, ready string, more func(
 	p := &Program{
 		Name: pod.Name, Ports: ports, Account: account,
 		URL: fmt.Sprintf("%s://127.0.0.1:%d", scheme, ports[port]), ready: ready,
-		path: binary(t, name), log: filepath.Join(dir, pod.Name+".log"),
+		path: path, log: filepath.Join(dir, pod.Name+".log"),
 	}
 	env := c.environment(ctx, t, pod, container)
 	args := make([]string, 0, len(container.Args))
