@@ -35,7 +35,7 @@ var (
 	}, []string{"outcome"})
 	held = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "held",
-		Help:           "Records that wait, by resource and what for: Allocating, Releasing, Refused (a pause before the next attempt), Deleted (deleted, and nobody has asked for the release yet).",
+		Help:           "Records that wait, by resource and what for: Allocating, Releasing, Refused (and not asked for again yet), Deleted (deleted, and nobody has asked for the release yet).",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
 	longestWait = metrics.NewGaugeVec(&metrics.GaugeOpts{

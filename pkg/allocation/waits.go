@@ -12,7 +12,7 @@ import (
 
 // What records wait for, besides the phases Allocating and Releasing.
 const (
-	// waitsRefused: the metal-api said no, and the next attempt is not due yet.
+	// waitsRefused: the metal-api said no, and was not asked again yet.
 	waitsRefused = "Refused"
 	// waitsDeleted: the object was deleted, and nobody has asked for the release
 	// yet: the companion waits for something, or is away.
@@ -66,12 +66,13 @@ func (p *Protocol) waitsFor(m *metav1.ObjectMeta, conditions []metav1.Condition,
 		return string(a.Phase), m.DeletionTimestamp.Time
 	case a.Phase == infrastructure.AllocationAllocating, a.Phase == infrastructure.AllocationReleasing:
 		what = string(a.Phase)
-	case a.Phase == "" && a.NotBefore != nil && a.NotBefore.After(p.clock.Now()):
+	case a.Phase == "" && a.NotBefore != nil:
 		what = waitsRefused
 	default:
 		return "", time.Time{}
 	}
-	// It has been False since the first attempt.
+	// It has been False since the first attempt, or longer: since somebody said
+	// what the attempt waits for.
 	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil {
 		return what, c.LastTransitionTime.Time
 	}

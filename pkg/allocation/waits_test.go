@@ -45,12 +45,10 @@ func TestHowLongARefusedMachineWaitsIsKnownAfterARestart(t *testing.T) {
 		require.Error(t, err)
 		w.pass(30 * time.Second)
 	}
-	_, err := w.allocate(w.p, "second", "cluster")
-	require.Error(t, err)
 	sum := w.waits("first", "second")
 	require.Len(t, sum, 1)
-	assert.Equal(t, 1, sum[waitsRefused].records, "the first's next attempt is due")
-	assert.InDelta(t, (w.clock.Since(began) - 30*time.Second).Seconds(), sum[waitsRefused].longest.Seconds(), 1, "since the first refusal")
+	assert.Equal(t, 2, sum[waitsRefused].records, "whether or not the next attempt is due")
+	assert.InDelta(t, w.clock.Since(began).Seconds(), sum[waitsRefused].longest.Seconds(), 1, "since the first refusal")
 }
 
 func TestAReleaseThatNobodyAsksForWaitsSinceTheDeletion(t *testing.T) {
