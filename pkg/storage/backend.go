@@ -226,3 +226,15 @@ func (b *Backend) Named() []metal.Ref {
 	}
 	return refs
 }
+
+// Advance issues a revision without a change: lists before it have a lower one.
+func (b *Backend) Advance(ctx context.Context) (uint64, error) {
+	if err := b.revisions.ensure(ctx); err != nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	revision := b.revisions.take()
+	b.advanced.wake()
+	return revision, nil
+}

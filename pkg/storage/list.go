@@ -47,8 +47,8 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items}
-	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() {
+	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, sight: s.sight(ctx).steady()}
+	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.sight.sees == nil {
 		items.slice.Grow(t.Len())
 	}
 	if opts.Recursive {
@@ -120,7 +120,12 @@ func (s *Store) continuation(t *tree, revision uint64, p *page, opts apistorage.
 	}
 	var count int64
 	if opts.Predicate.Empty() {
-		ascend(t, p.prefix, p.start, func(*entry) bool { count++; return true })
+		ascend(t, p.prefix, p.start, func(e *entry) bool {
+			if p.sight.shows(e.key) {
+				count++
+			}
+			return true
+		})
 	}
 	s.view.keep(revision, t, s.backend.clock.Now())
 	return apistorage.PrepareContinueToken(p.last, p.prefix, int64(revision), count, true, opts)
@@ -131,9 +136,10 @@ type page struct {
 	prefix, start string
 	limit         int64
 	items         *items
+	sight         sight
 
 	last string // the last key that was looked at
-	more bool   // there are keys after it
+	more bool   // there are keys after it that are shown
 }
 
 // contextEvery is how many objects are looked at before asking whether the
@@ -143,13 +149,13 @@ const contextEvery = 1024
 func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPredicate) (err error) {
 	looked := 0
 	ascend(t, p.prefix, p.start, func(e *entry) bool {
-		if p.limit > 0 && int64(p.items.len()) >= p.limit {
-			p.more = true
-			return false
-		}
 		if looked++; looked%contextEvery == 0 && ctx.Err() != nil {
 			err = apistorage.NewTimeoutError(p.prefix, "request did not complete within requested timeout")
 			return false
+		}
+		if p.limit > 0 && int64(p.items.len()) >= p.limit {
+			p.more = p.sight.shows(e.key)
+			return !p.more
 		}
 		var ok bool
 		ok, err = p.add(e, pred)
@@ -160,7 +166,7 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 
 func (p *page) add(e *entry, pred *apistorage.SelectionPredicate) (bool, error) {
 	p.last = e.key
-	if matched, err := pred.Matches(e.obj); err != nil || !matched {
+	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.sight.shows(e.key) {
 		return true, nil
 	}
 	return true, p.items.append(e.obj)

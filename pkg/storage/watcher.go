@@ -37,6 +37,7 @@ type watcher struct {
 	recursive bool
 	pred      apistorage.SelectionPredicate
 	all       bool // pred selects everything
+	sight     sight
 	bookmarks bool
 	results   chan watch.Event
 
@@ -54,6 +55,7 @@ func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListO
 		key:       key,
 		recursive: opts.Recursive,
 		pred:      opts.Predicate,
+		sight:     s.sight(ctx),
 		all:       opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
 		bookmarks: opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
 		results:   make(chan watch.Event, watchBuffer),
@@ -90,7 +92,7 @@ func (w *watcher) sendInitial() bool {
 	if w.initial != nil {
 		sent := true
 		visit := func(e *entry) bool {
-			if w.selects(e.obj) {
+			if w.selects(e.obj) && w.sight.shows(e.key) {
 				sent = w.send(watch.Event{Type: watch.Added, Object: ownHead(e.obj)})
 			}
 			return sent
@@ -171,14 +173,14 @@ func (w *watcher) deliver(e *event) bool {
 	was := e.prev != nil && w.selects(e.prev.obj)
 	is := e.next != nil && w.selects(e.next.obj)
 	switch {
+	case !was && !is || !w.sight.shows(e.key):
+		return true
 	case was && is:
 		return w.send(watch.Event{Type: watch.Modified, Object: ownHead(e.obj)})
 	case is:
 		return w.send(watch.Event{Type: watch.Added, Object: ownHead(e.obj)})
-	case was:
-		return w.send(watch.Event{Type: watch.Deleted, Object: ownHead(e.departure(w.store.versioned))})
 	}
-	return true
+	return w.send(watch.Event{Type: watch.Deleted, Object: ownHead(e.departure(w.store.versioned))})
 }
 
 func (w *watcher) selects(obj runtime.Object) bool {

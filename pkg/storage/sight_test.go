@@ -1,0 +1,176 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/apis/example"
+	apistorage "k8s.io/apiserver/pkg/storage"
+	"k8s.io/utils/ptr"
+)
+
+// sees is the context of one who sees some namespaces.
+func sees(namespaces ...string) context.Context {
+	return WithSight(context.Background(), func(namespace string) bool { return slices.Contains(namespaces, namespace) })
+}
+
+func listAs(ctx context.Context, t testing.TB, s *Store, opts apistorage.ListOptions) *example.PodList {
+	t.Helper()
+	out := &example.PodList{}
+	if err := s.GetList(ctx, s.prefix, opts, out); err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	return out
+}
+
+func TestWhatIsNotSeenIsAsIfItWereNotThere(t *testing.T) {
+	t.Parallel()
+	alone, among := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil), openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	for _, s := range []*Store{alone, among} {
+		for _, p := range []*example.Pod{pod("b", "1"), pod("b", "2"), pod("b", "3"), pod("d", "4"), pod("d", "5")} {
+			create(t, s, p)
+		}
+	}
+	// Before, between, after, and with names that could be taken for others.
+	for _, namespace := range []string{"a", "b-", "bb", "c", "e"} {
+		create(t, among, pod(namespace, "x"))
+		create(t, among, pod(namespace, "y"))
+	}
+	user := sees("b", "d", "nowhere")
+	selected := apistorage.SelectionPredicate{Label: labels.Everything(), Field: fields.OneTermNotEqualSelector("metadata.name", "2"), GetAttrs: apistorage.DefaultNamespaceScopedAttr}
+	for _, predicate := range []apistorage.SelectionPredicate{apistorage.Everything, selected} {
+		for limit := range int64(7) {
+			predicate.Limit = limit
+			want := pages(context.Background(), t, alone, predicate)
+			if got := pages(user, t, among, predicate); !slices.Equal(got, want) {
+				t.Errorf("limit %d: %q; it would be %q if nothing else were there", limit, got, want)
+			}
+		}
+	}
+}
+
+// pages puts in words all that the pages of a list say, but their revisions.
+func pages(ctx context.Context, t *testing.T, s *Store, predicate apistorage.SelectionPredicate) []string {
+	t.Helper()
+	var said []string
+	for {
+		page := listAs(ctx, t, s, apistorage.ListOptions{Recursive: true, Predicate: predicate})
+		words := fmt.Sprintf("%s; %d remain", names(page), ptr.Deref(page.RemainingItemCount, -1))
+		if page.Continue == "" {
+			return append(said, words)
+		}
+		key, _, err := apistorage.DecodeContinue(page.Continue, s.prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = append(said, fmt.Sprintf("%s; from %q on", words, key))
+		predicate.Continue = page.Continue
+	}
+}
+
+func TestAContinueTokenThatSomebodyElseGotShowsNoMore(t *testing.T) {
+	t.Parallel()
+	s := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	for _, namespace := range []string{"a", "b", "c"} {
+		create(t, s, pod(namespace, "in-"+namespace))
+	}
+	token := list(t, s, paged(1, "")).Continue
+	if got := names(listAs(sees("c"), t, s, paged(5, token))); got != "in-c" {
+		t.Errorf("it shows %q", got)
+	}
+}
+
+func TestASingleObjectThatIsNotSeenIsNotListed(t *testing.T) {
+	t.Parallel()
+	s := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	create(t, s, pod("a", "one"))
+	for namespace, want := range map[string]string{"a": "one", "b": ""} {
+		out := &example.PodList{}
+		if err := s.GetList(sees(namespace), s.prefix+"a/one", apistorage.ListOptions{Predicate: apistorage.Everything}, out); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(out); got != want {
+			t.Errorf("whoever sees %q is shown %q", namespace, got)
+		}
+	}
+}
+
+func TestAWatchShowsWhatIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openPods(t, newBackend(t, Options{}), "pods", nil)
+		create(t, s, pod("team-a", "1"))
+		create(t, s, pod("team-b", "2"))
+		opts := withBookmarks(everything())
+		opts.SendInitialEvents = ptr.To(true)
+		w, err := s.Watch(sees("team-a"), s.prefix, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Stop)
+		next(t, w, "ADDED 1", "BOOKMARK")
+		create(t, s, pod("team-b", "3"))
+		create(t, s, pod("team-a", "4"))
+		next(t, w, "ADDED 4")
+		out := &example.Pod{}
+		if err := s.GuaranteedUpdate(context.Background(), s.prefix+"team-b/3", out, false, nil, apistorage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
+			label(obj.(*example.Pod))
+			return obj, nil
+		}), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Delete(context.Background(), s.prefix+"team-b/3", out, nil, apistorage.ValidateAllObjectFunc, nil, apistorage.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		remove(t, s, "4")
+		next(t, w, "DELETED 4")
+		synctest.Wait()
+		nothing(t, w)
+		// Bookmarks go on where nothing is seen to happen.
+		create(t, s, pod("team-b", "5"))
+		time.Sleep(2 * DefaultBookmarkInterval)
+		next(t, w, "BOOKMARK")
+	})
+}
+
+func TestAListAsksOnceForEachNamespace(t *testing.T) {
+	t.Parallel()
+	s := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	for _, namespace := range []string{"a", "b", "c"} {
+		for _, name := range []string{"1", "2", "3"} {
+			create(t, s, pod(namespace, name))
+		}
+	}
+	asked := map[string]int{}
+	ctx := WithSight(context.Background(), func(namespace string) bool { asked[namespace]++; return true })
+	listAs(ctx, t, s, everything())
+	for _, namespace := range []string{"a", "b", "c"} {
+		if asked[namespace] != 1 {
+			t.Errorf("it was asked %d times for %s", asked[namespace], namespace)
+		}
+	}
+}
+
+func TestARevisionWithoutAChangeIsAfterAllListsBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{Clock: epoch})
+	create(t, w.pods, pod("a", "1"))
+	before, err := strconv.ParseUint(list(t, w.pods, everything()).ResourceVersion, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revision, err := w.Advance(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := list(t, w.pods, everything()).ResourceVersion; revision <= before || after != strconv.FormatUint(revision, 10) {
+		t.Errorf("the list before is at %d, the revision %d, the list after at %s", before, revision, after)
+	}
+}
