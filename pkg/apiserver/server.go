@@ -17,6 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // Server is a server that can run once.
@@ -28,6 +29,7 @@ type Server struct {
 	catalogue *metal.Catalogue
 	protocol  *allocation.Protocol
 	keeper    *allocation.Keeper
+	access    *tenancy.Access
 	// stop ends what runs in the background.
 	stop   context.CancelFunc
 	closed sync.Once
@@ -62,7 +64,8 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}
 	ready.looker = s.observer
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Clock: clock.RealClock{}}
-	resources, err := rest.New(rest.NewStores(backend, source), c.Extra.Binding, s.catalogue)
+	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, backend.Advance, clock.RealClock{})
+	resources, err := rest.New(rest.NewStores(backend, source), c.Extra.Binding, s.access, s.catalogue)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +135,13 @@ func (s *Server) addHooks(ready *readiness) error {
 	}
 	err = s.Generic.AddPostStartHook("keep-allocations", func(hook server.PostStartHookContext) error {
 		go s.keeper.Run(hook)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = s.Generic.AddPostStartHook("ask-what-users-see", func(hook server.PostStartHookContext) error {
+		go s.access.Run(hook)
 		return nil
 	})
 	if err != nil {

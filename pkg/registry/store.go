@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // Binding tells which project a namespace is bound to.
@@ -29,7 +29,9 @@ type Binding interface {
 
 // REST serves the objects of one kind.
 type REST struct {
+	// Store itself knows no users: List and Watch of it show everything.
 	*genericregistry.Store
+	access         *tenancy.Access
 	shortNames     []string
 	deleteSelector fields.Selector
 }
@@ -42,7 +44,7 @@ var (
 
 // NewREST returns what serves a kind, and what serves its status, which is nil
 // for a kind whose status nobody writes.
-func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
+func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, access *tenancy.Access, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
 	s := newStrategy(kind)
 	resource := infrastructure.Resource(kind.Plural)
 	store := &genericregistry.Store{
@@ -62,7 +64,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attributes(kind.Fields)}); err != nil {
 		return nil, nil, err
 	}
-	main := &REST{Store: store, shortNames: kind.ShortNames, deleteSelector: kind.DeleteSelector}
+	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, deleteSelector: kind.DeleteSelector}
 	if kind.AdmitStatus == nil {
 		return main, nil, nil
 	}
@@ -94,22 +96,6 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 		ctx = context.WithValue(ctx, dryRunKey{}, true)
 	}
 	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
-}
-
-// DeleteCollection deletes what the kind's selector leaves.
-func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
-	if r.deleteSelector != nil {
-		if listOptions == nil {
-			listOptions = &metainternalversion.ListOptions{}
-		}
-		listOptions = listOptions.DeepCopy()
-		if listOptions.FieldSelector == nil {
-			listOptions.FieldSelector = r.deleteSelector
-		} else {
-			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
-		}
-	}
-	return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
 }
 
 type dryRunKey struct{}

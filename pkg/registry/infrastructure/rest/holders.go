@@ -22,7 +22,7 @@ var _ catalogue.Holders = holders{}
 // Holder implements catalogue.Holders.
 func (h holders) Holder(ctx context.Context, namespace, machineID string, asking catalogue.Holder) (holder catalogue.Holder, held bool, err error) {
 	for _, r := range h {
-		list, err := r.List(request.WithNamespace(ctx, namespace), &metainternalversion.ListOptions{
+		list, err := r.Store.List(request.WithNamespace(ctx, namespace), &metainternalversion.ListOptions{
 			ResourceVersion: "0", FieldSelector: registry.Managed,
 		})
 		if err != nil {

@@ -13,6 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/utils/clock"
@@ -24,6 +27,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 const (
@@ -81,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: memory.New()})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, everything{})
+	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), everything{})
 	require.NoError(t, err)
 	return w
 }
@@ -99,8 +103,14 @@ func (w *world) discover(id string) {
 	w.backend.MetalChanged([]metal.Ref{{Kind: metal.KindMachine, ID: id}})
 }
 
-func in(namespace string) context.Context {
-	return request.WithNamespace(context.Background(), namespace)
+func accessOf(a authorizer.Authorizer, backend *storage.Backend) *tenancy.Access {
+	return tenancy.NewAccess(a, backend.Advance, clock.RealClock{})
+}
+
+func in(namespace string) context.Context { return as("admin", namespace) }
+
+func as(who, namespace string) context.Context {
+	return request.WithUser(request.WithNamespace(context.Background(), namespace), &user.DefaultInfo{Name: who})
 }
 
 func newMachine(name string) *infrastructure.MetalStackMachine {

@@ -21,6 +21,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // Resources are the resources of the group.
@@ -34,31 +35,32 @@ type resource struct {
 	status *registry.StatusREST
 }
 
-// New builds the resources over the storage that getter decides on.
-func New(getter generic.RESTOptionsGetter, binding registry.Binding, offers catalogue.Catalogue) (*Resources, error) {
+// New builds the resources over the storage that getter decides on; access
+// decides who is shown what of them.
+func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *tenancy.Access, offers catalogue.Catalogue) (*Resources, error) {
 	checks := &catalogue.Checks{Catalogue: offers, Bindings: binding}
 	r := &Resources{all: map[string]resource{}}
-	if err := add(r, cluster.Kind(checks), binding, getter); err != nil {
+	if err := add(r, cluster.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, machine.Kind(checks), binding, getter); err != nil {
+	if err := add(r, machine.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, firewall.Kind(checks), binding, getter); err != nil {
+	if err := add(r, firewall.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, machinetemplate.Kind(checks), binding, getter); err != nil {
+	if err := add(r, machinetemplate.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, clustertemplate.Kind(checks), binding, getter); err != nil {
+	if err := add(r, clustertemplate.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
 	checks.Holders = holders{r.all[machine.Resource].main, r.all[firewall.Resource].main}
 	return r, nil
 }
 
-func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, getter generic.RESTOptionsGetter) error {
-	main, status, err := registry.NewREST(kind, binding, getter)
+func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, access *tenancy.Access, getter generic.RESTOptionsGetter) error {
+	main, status, err := registry.NewREST(kind, binding, access, getter)
 	r.all[kind.Plural] = resource{main, status}
 	return err
 }

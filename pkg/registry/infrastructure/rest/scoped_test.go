@@ -1,0 +1,290 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
+	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+)
+
+// grants is an authorizer: who may get what is where. "*" is everywhere.
+type grants struct {
+	mu   sync.Mutex
+	held map[string]bool
+	err  error
+}
+
+func (g *grants) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err != nil {
+		return authorizer.DecisionNoOpinion, "", g.err
+	}
+	who := a.GetUser().GetName()
+	if a.GetVerb() == "get" && (g.held[who+" "+a.GetNamespace()] || g.held[who+" *"]) {
+		return authorizer.DecisionAllow, "", nil
+	}
+	return authorizer.DecisionNoOpinion, "", nil
+}
+
+func (g *grants) set(who, namespace string, held bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held[who+" "+namespace] = held
+}
+
+// bound binds every namespace to a project of its own name.
+type bound struct{}
+
+func (bound) Project(namespace string) (string, bool) { return namespace, true }
+func (bound) Namespace(project string) (string, bool) { return project, true }
+func (bound) Advice(string) string                    { return "" }
+
+// scopedWorld has machines in team-a and team-b; alice may get those in team-a,
+// and admin all.
+type scopedWorld struct {
+	*grants
+	machines *registry.REST
+}
+
+func inScopedWorld(t *testing.T, do func(*testing.T, *scopedWorld)) {
+	synctest.Test(t, func(t *testing.T) {
+		backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
+		require.NoError(t, err)
+		w := &scopedWorld{grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
+		access := accessOf(w.grants, backend)
+		go access.Run(t.Context())
+		resources, err := New(NewStores(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, access, everything{})
+		require.NoError(t, err)
+		w.machines = resources.all[machine.Resource].main
+		for _, namespace := range []string{"team-a", "team-b"} {
+			for i := range 3 {
+				w.create(t, namespace, fmt.Sprintf("%s-%d", namespace, i))
+			}
+		}
+		do(t, w)
+	})
+}
+
+func (w *scopedWorld) create(t *testing.T, namespace, name string) {
+	t.Helper()
+	m := newMachine(name)
+	m.Namespace, m.Labels = namespace, map[string]string{"team": namespace}
+	_, err := w.machines.Create(in(namespace), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.NoError(t, err)
+}
+
+func (w *scopedWorld) watch(t *testing.T, ctx context.Context, options metainternalversion.ListOptions) watch.Interface {
+	t.Helper()
+	watch, err := w.machines.Watch(ctx, &options)
+	require.NoError(t, err)
+	t.Cleanup(watch.Stop)
+	return watch
+}
+
+// expect compares the next events with "TYPE NAME" or "ERROR REASON", and
+// "END" if there are no more.
+func expect(t *testing.T, w watch.Interface, want ...string) {
+	t.Helper()
+	for _, words := range want {
+		select {
+		case event, open := <-w.ResultChan():
+			said := "END"
+			if open {
+				said = string(event.Type)
+				if status, failed := event.Object.(*metav1.Status); failed {
+					said += " " + string(status.Reason)
+				} else if obj, err := meta.Accessor(event.Object); err == nil && obj.GetName() != "" {
+					said += " " + obj.GetName()
+				}
+			}
+			require.Equal(t, words, said)
+		case <-time.After(5 * time.Minute):
+			t.Fatalf("no event instead of %q", words)
+		}
+	}
+}
+
+func field(selector string) *metainternalversion.ListOptions {
+	return &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie(selector)}
+}
+
+func TestAListAcrossNamespacesShowsWhatTheUserMayGet(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		for selector, want := range map[string][]string{
+			"":                            {"team-a-0", "team-a-1", "team-a-2"},
+			"metadata.name!=team-a-1":     {"team-a-0", "team-a-2"},
+			"metadata.namespace!=team-a":  {},
+			"status.metal.phase=Pending":  {"team-a-0", "team-a-1", "team-a-2"},
+			"metadata.name=team-b-0":      {},
+			"spec.providerID=":            {"team-a-0", "team-a-1", "team-a-2"},
+			"metadata.namespace=team-a":   {"team-a-0", "team-a-1", "team-a-2"},
+			"metadata.namespace!=nowhere": {"team-a-0", "team-a-1", "team-a-2"},
+		} {
+			list, err := w.machines.List(as("alice", ""), field(selector))
+			assert.Equal(t, want, names(t, list, err), selector)
+		}
+		list, err := w.machines.List(as("admin", ""), nil)
+		assert.Len(t, names(t, list, err), 6)
+		list, err = w.machines.List(as("bob", ""), nil)
+		assert.Empty(t, names(t, list, err))
+	})
+}
+
+func TestWhoeverNamesANamespaceThatIsNotTheirsLearnsNothing(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		texts := map[string]bool{}
+		for _, namespace := range []string{"team-b", "nowhere"} {
+			for _, ask := range []func() error{
+				func() error { _, err := w.machines.List(as("alice", namespace), nil); return err },
+				func() error {
+					_, err := w.machines.List(as("alice", ""), field("metadata.namespace="+namespace))
+					return err
+				},
+				func() error {
+					_, err := w.machines.List(as("alice", namespace), &metainternalversion.ListOptions{Limit: 1, ResourceVersion: "0"})
+					return err
+				},
+				func() error {
+					_, err := w.machines.Watch(as("alice", namespace), &metainternalversion.ListOptions{})
+					return err
+				},
+				func() error {
+					_, err := w.machines.Watch(as("alice", ""), field("metadata.namespace="+namespace))
+					return err
+				},
+				func() error {
+					_, err := w.machines.DeleteCollection(as("alice", namespace), rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
+					return err
+				},
+			} {
+				err := ask()
+				require.True(t, apierrors.IsForbidden(err), "%v", err)
+				texts[strings.ReplaceAll(err.Error(), namespace, "NAMESPACE")] = true
+			}
+		}
+		assert.Len(t, texts, 1, "%v", texts)
+	})
+}
+
+func TestACollectionIsDeletedAsFarAsItIsSeen(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		list, err := w.machines.DeleteCollection(as("alice", "team-a"), rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
+		assert.Equal(t, []string{"team-a-0", "team-a-1", "team-a-2"}, names(t, list, err))
+		// No request of Kubernetes deletes across namespaces. If one did, it could
+		// not delete by name alone.
+		list, err = w.machines.DeleteCollection(as("bob", ""), rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
+		assert.Empty(t, names(t, list, err))
+	})
+}
+
+func TestAScopedWatchBeginsWithAListIfItIsAskedTo(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		watch := w.watch(t, as("alice", ""), metainternalversion.ListOptions{
+			SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+		})
+		expect(t, watch, "ADDED team-a-0", "ADDED team-a-1", "ADDED team-a-2", "BOOKMARK")
+		w.create(t, "team-b", "team-b-3")
+		w.create(t, "team-a", "team-a-3")
+		expect(t, watch, "ADDED team-a-3")
+	})
+}
+
+func TestAScopedWatchIsResumedFromItsList(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		list, err := w.machines.List(as("alice", ""), nil)
+		require.NoError(t, err)
+		from := metainternalversion.ListOptions{ResourceVersion: list.(metav1.ListInterface).GetResourceVersion()}
+		w.create(t, "team-b", "team-b-3")
+		w.create(t, "team-a", "team-a-3")
+		time.Sleep(time.Minute)
+		expect(t, w.watch(t, as("alice", ""), from), "ADDED team-a-3")
+
+		// The list of another user is not one that shows the same.
+		list, err = w.machines.List(as("admin", ""), nil)
+		require.NoError(t, err)
+		w.set("carol", "team-b", true)
+		from.ResourceVersion = list.(metav1.ListInterface).GetResourceVersion()
+		expect(t, w.watch(t, as("carol", ""), from), "ERROR Expired", "END")
+	})
+}
+
+func TestAWatchTellsToListAgainWhenWhatTheUserMaySeeChanges(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		for _, held := range []bool{true, false} {
+			all := w.watch(t, as("alice", ""), metainternalversion.ListOptions{SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true})
+			named := w.watch(t, as("alice", "team-a"), metainternalversion.ListOptions{SendInitialEvents: ptr.To(false)})
+			for event := range all.ResultChan() {
+				if event.Type == watch.Bookmark {
+					break
+				}
+			}
+			w.set("alice", "team-b", held)
+			expect(t, all, "ERROR Expired", "END")
+			name := fmt.Sprintf("team-a-%v", held)
+			w.create(t, "team-a", name)
+			expect(t, named, "ADDED "+name)
+			named.Stop()
+		}
+	})
+}
+
+func TestAWatchSaysNothingAfterWhatNobodyCouldDecide(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		watch := w.watch(t, as("alice", ""), metainternalversion.ListOptions{SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true})
+		expect(t, watch, "ADDED team-a-0", "ADDED team-a-1", "ADDED team-a-2", "BOOKMARK")
+		w.mu.Lock()
+		w.err = errors.New("away")
+		w.mu.Unlock()
+		w.create(t, "team-c", "team-c-0")
+		w.create(t, "team-a", "team-a-3")
+		expect(t, watch, "ERROR ServiceUnavailable", "END")
+	})
+}
+
+func TestAListOfWhichSomeCouldNotBeDecidedIsNotShown(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		list, err := w.machines.List(as("alice", ""), nil)
+		require.Len(t, names(t, list, err), 3)
+		w.create(t, "team-c", "team-c-0")
+		w.mu.Lock()
+		w.err = errors.New("away")
+		w.mu.Unlock()
+		_, err = w.machines.List(as("alice", ""), nil)
+		assert.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	})
+}
+
+func TestWithoutAUserNothingIsListed(t *testing.T) {
+	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+		nobody := request.WithNamespace(context.Background(), "")
+		_, err := w.machines.List(nobody, nil)
+		assert.Error(t, err)
+		_, err = w.machines.Watch(nobody, &metainternalversion.ListOptions{})
+		assert.Error(t, err)
+	})
+}

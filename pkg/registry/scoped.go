@@ -1,0 +1,197 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+// List shows what the user may see.
+func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	return scoped(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
+		return r.Store.List(ctx, options)
+	})
+}
+
+// DeleteCollection deletes of what the user may see what the kind's selector
+// leaves.
+func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
+	if r.deleteSelector != nil {
+		if listOptions == nil {
+			listOptions = &metainternalversion.ListOptions{}
+		}
+		listOptions = listOptions.DeepCopy()
+		if listOptions.FieldSelector == nil {
+			listOptions.FieldSelector = r.deleteSelector
+		} else {
+			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
+		}
+	}
+	return scoped(ctx, r, listOptions, func(ctx context.Context) (runtime.Object, error) {
+		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
+	})
+}
+
+// scoped does something that lists. What was listed while nobody could be
+// asked who may see it is not shown.
+func scoped(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
+	asked, err := r.asked(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	sight, err := r.access.List(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	defer sight.Close()
+	list, err := do(withSight(ctx, sight))
+	if lost := sight.Err(); lost != nil {
+		return nil, lost
+	}
+	return list, err
+}
+
+// Watch shows what the user may see, until that changes.
+func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+	asked, err := r.asked(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	sight, err := r.access.Watch(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	if revision := resumed(options); revision != 0 {
+		if err := sight.Resume(revision); err != nil {
+			sight.Close()
+			return ended(err), nil
+		}
+	}
+	inner, err := r.Store.Watch(withSight(ctx, sight), options)
+	if err != nil {
+		sight.Close()
+		return nil, err
+	}
+	w := &sightedWatch{inner: inner, sight: sight, results: make(chan watch.Event), stopped: make(chan struct{})}
+	go w.run()
+	return w, nil
+}
+
+// asked is who asks for what.
+func (r *REST) asked(ctx context.Context, options *metainternalversion.ListOptions) (tenancy.Request, error) {
+	u, known := request.UserFrom(ctx)
+	if !known {
+		return tenancy.Request{}, apierrors.NewInternalError(errors.New("nobody knows whose request this is"))
+	}
+	asked := tenancy.Request{User: u, Resource: r.DefaultQualifiedResource, Namespace: request.NamespaceValue(ctx)}
+	if options == nil || options.FieldSelector == nil {
+		return asked, nil
+	}
+	if asked.Namespace == "" {
+		// Names a namespace, too.
+		asked.Namespace, _ = options.FieldSelector.RequiresExactMatch("metadata.namespace")
+	}
+	if asked.Namespace != "" {
+		asked.Name, _ = options.FieldSelector.RequiresExactMatch("metadata.name")
+	}
+	return asked, nil
+}
+
+func withSight(ctx context.Context, s *tenancy.Sight) context.Context {
+	if s.All() {
+		return ctx
+	}
+	return storage.WithSight(ctx, s.Sees)
+}
+
+// resumed is the revision from which a watch goes on, or 0 if it begins with
+// what is there now. What is no revision is for the storage to say.
+func resumed(options *metainternalversion.ListOptions) uint64 {
+	if options.SendInitialEvents != nil && *options.SendInitialEvents {
+		return 0
+	}
+	revision, _ := strconv.ParseUint(options.ResourceVersion, 10, 64)
+	return revision
+}
+
+// sightedWatch is a watch that ends when what the user may see changes, with an
+// error that makes clients list again: it is not enough to watch again from
+// where they are, since objects came and went without an event.
+type sightedWatch struct {
+	inner   watch.Interface
+	sight   *tenancy.Sight
+	results chan watch.Event
+
+	stopping sync.Once
+	stopped  chan struct{}
+}
+
+// Stop implements watch.Interface.
+func (w *sightedWatch) Stop() { w.stopping.Do(func() { close(w.stopped) }) }
+
+// ResultChan implements watch.Interface.
+func (w *sightedWatch) ResultChan() <-chan watch.Event { return w.results }
+
+func (w *sightedWatch) run() {
+	defer close(w.results)
+	defer w.sight.Close()
+	defer w.inner.Stop()
+	for {
+		select {
+		case event, ok := <-w.inner.ResultChan():
+			// What comes after the end was decided without an answer.
+			if w.sight.Err() != nil {
+				break
+			}
+			if !ok || !w.send(event) {
+				return
+			}
+			continue
+		case <-w.sight.Over():
+		case <-w.stopped:
+			return
+		}
+		w.send(errorEvent(w.sight.Err()))
+		return
+	}
+}
+
+func (w *sightedWatch) send(event watch.Event) bool {
+	select {
+	case w.results <- event:
+		return true
+	case <-w.stopped:
+		return false
+	}
+}
+
+// ended is a watch that says why it ends, which clients expect rather than an
+// answer that says it.
+func ended(cause error) watch.Interface {
+	results := make(chan watch.Event, 1)
+	results <- errorEvent(cause)
+	close(results)
+	return watch.NewProxyWatcher(results)
+}
+
+func errorEvent(cause error) watch.Event {
+	var known apierrors.APIStatus
+	if !errors.As(cause, &known) {
+		known = apierrors.NewInternalError(cause)
+	}
+	status := known.Status()
+	return watch.Event{Type: watch.Error, Object: &status}
+}
