@@ -1,0 +1,90 @@
+package scoped
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+var roles = []string{"view", "edit", "admin"}
+
+// user is a user with one of the built-in roles in a busy team.
+func (w *world) user(t *testing.T, purpose, role string) typed.MetalStackMachineInterface {
+	t.Helper()
+	name := purpose + "-" + role
+	w.admin(t, "create", "rolebinding", name, "--clusterrole="+role, "--user="+name, "-n", busy)
+	return w.machines(t, w.User(name), busy)
+}
+
+func rolesAllow(t *testing.T, w *world) {
+	for _, role := range roles {
+		machines := w.user(t, "allowed", role)
+		list, err := machines.List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err, role)
+		assert.Subset(t, collect(list.Items, nameOf), namesOf(busy), role)
+		_, err = machines.Get(t.Context(), busy+"-0", metav1.GetOptions{})
+		require.NoError(t, err, role)
+		watching, err := machines.Watch(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err, role)
+		watching.Stop()
+
+		name := "of-" + role
+		_, err = machines.Create(t.Context(), machine(name), metav1.CreateOptions{})
+		if role == "view" {
+			require.True(t, apierrors.IsForbidden(err), "%v", err)
+			require.True(t, apierrors.IsForbidden(machines.Delete(t.Context(), busy+"-0", metav1.DeleteOptions{})))
+			continue
+		}
+		require.NoError(t, err, role)
+		_, err = machines.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"},"finalizers":null}}`), metav1.PatchOptions{})
+		require.NoError(t, err, role)
+		updated, err := machines.Get(t.Context(), name, metav1.GetOptions{})
+		require.NoError(t, err, role)
+		updated.Labels = nil
+		_, err = machines.Update(t.Context(), updated, metav1.UpdateOptions{})
+		require.NoError(t, err, role)
+		require.NoError(t, machines.Delete(t.Context(), name, metav1.DeleteOptions{}), role)
+	}
+	client, err := kubernetes.NewForConfig(w.User("allowed-edit"))
+	require.NoError(t, err)
+	for _, resource := range []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackmachines", "metalstackmachinetemplates"} {
+		for _, verb := range []string{"create", "update", "patch", "delete", "deletecollection", "get", "list", "watch"} {
+			review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{
+				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Namespace: busy, Verb: verb, Group: v1alpha4.SchemeGroupVersion.Group, Resource: resource,
+				}},
+			}, metav1.CreateOptions{})
+			require.NoError(t, err)
+			assert.True(t, review.Status.Allowed, "%s %s", verb, resource)
+		}
+	}
+}
+
+func rolesRefuse(t *testing.T, w *world) {
+	for _, role := range roles {
+		name := "refused-" + role
+		w.user(t, "refused", role)
+		client := w.Metalstack(t, w.User(name)).InfrastructureV1alpha4().RESTClient()
+		m, err := w.machines(t, w.User(name), busy).Get(t.Context(), busy+"-0", metav1.GetOptions{})
+		require.NoError(t, err)
+		for _, resource := range []string{"metalstackclusters", "metalstackfirewalls", "metalstackmachines"} {
+			for _, err := range []error{
+				client.Post().Namespace(busy).Resource(resource).Name(m.Name).SubResource("allocation").Body([]byte("{}")).Do(t.Context()).Error(),
+				client.Delete().Namespace(busy).Resource(resource).Name(m.Name).SubResource("allocation").Do(t.Context()).Error(),
+				client.Put().Namespace(busy).Resource(resource).Name(m.Name).SubResource("status").Body(m).Do(t.Context()).Error(),
+				client.Patch(types.MergePatchType).Namespace(busy).Resource(resource).Name(m.Name).SubResource("status").Body([]byte("{}")).Do(t.Context()).Error(),
+			} {
+				assert.True(t, apierrors.IsForbidden(err), "%s, %s: %v", role, resource, err)
+			}
+		}
+	}
+}
