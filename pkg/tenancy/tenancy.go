@@ -1,6 +1,7 @@
 // Package tenancy knows which Kubernetes namespace belongs to which
 // metal-stack project (a binding). One namespace a project, one project a
-// namespace.
+// namespace. And it knows which namespaces users are shown in lists and watches
+// (Access).
 package tenancy
 
 // Bindings answers from memory.
