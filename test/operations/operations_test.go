@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,6 +44,8 @@ type world struct {
 	metal     *simtest.Server
 	blocks    map[string]string // those that were not run yet
 	variables map[string]string
+	// help is what the server says of its flags.
+	help string
 	// machine is the id of the machine that is allocated.
 	machine string
 	// monitoring are the objects of the installation with that component.
@@ -87,11 +90,15 @@ func (w *world) key(t *testing.T, key string) {
 
 func (w *world) install(t *testing.T) {
 	w.run(t, "install")
-	w.Cluster = cluster.Start(t, cluster.Options{
-		ControlPlane: w.plane, Metal: w.metal, Companion: true,
-		// Until a label on the Namespace does it.
-		Flags: []string{"--bind=" + team + "=" + simulator.ProjectA},
-	})
+	help, err := exec.CommandContext(t.Context(), cluster.Binary(t, cluster.APIServer), "--help").Output()
+	require.NoError(t, err)
+	w.help = string(help)
+	var flags []string
+	if !strings.Contains(w.help, "With --standalone, binds") {
+		// Namespaces are not bound by labels yet.
+		flags = []string{"--bind=" + team + "=" + simulator.ProjectA}
+	}
+	w.Cluster = cluster.Start(t, cluster.Options{ControlPlane: w.plane, Metal: w.metal, Companion: true, Flags: flags})
 	stdout, stderr := w.run(t, "check")
 	assert.Equal(t, 2, strings.Count(stdout, "condition met"))
 	for _, kind := range []string{"MetalStackCluster", "MetalStackMachine", "MetalStackFirewall", "msm"} {
