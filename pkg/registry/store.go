@@ -98,6 +98,14 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
 }
 
+// Recorded selects the objects that have a record, which of most kinds are all.
+func (r *REST) Recorded() fields.Selector {
+	if r.deleteSelector == nil {
+		return fields.Everything()
+	}
+	return r.deleteSelector
+}
+
 type dryRunKey struct{}
 
 // IsDryRun tells whether an update is one.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -24,14 +25,15 @@ import (
 // records are the objects of one store, past its strategies: what the protocol
 // writes is for no client to write.
 type records[T registry.Object] struct {
-	store *genericregistry.Store
+	store    *genericregistry.Store
+	recorded fields.Selector
 }
 
 var _ allocation.Records[*infrastructure.MetalStackMachine] = records[*infrastructure.MetalStackMachine]{}
 
 // RecordsOf returns the records of a resource.
 func RecordsOf[T registry.Object](r *registry.REST) allocation.Records[T] {
-	return records[T]{r.Store}
+	return records[T]{r.Store, r.Recorded()}
 }
 
 // Get implements allocation.Records. It answers from the view: whoever decides
@@ -69,7 +71,7 @@ func (r records[T]) Update(ctx context.Context, namespace, name string, change f
 
 // List implements allocation.Records.
 func (r records[T]) List(ctx context.Context) ([]T, error) {
-	predicate := r.store.PredicateFunc(labels.Everything(), registry.Managed)
+	predicate := r.store.PredicateFunc(labels.Everything(), r.recorded)
 	list, err := r.store.ListPredicate(r.scope(ctx, ""), predicate, &metainternalversion.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		return nil, err

@@ -298,6 +298,20 @@ func TestDiscoveredMetalIsSkippedByDeleteCollection(t *testing.T) {
 	assert.True(t, apierrors.IsForbidden(err), "%v", err)
 }
 
+func TestTheRecordsOfEveryKindAreListed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.discover(foundID)
+	create(t, w, cluster.Resource, newCluster("cluster-1"))
+	create(t, w, machine.Resource, newMachine("node-1"))
+	clusters, err := w.Clusters().List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, clusters, 1, "who looks after records must know of all of them")
+	machines, err := w.Machines().List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, machines, 1, "what was discovered has none")
+}
+
 func TestFieldSelectors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
