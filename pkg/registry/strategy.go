@@ -36,18 +36,28 @@ func (s strategy[T, Spec, Status]) PrepareForCreate(ctx context.Context, o runti
 	*s.kind.Status(obj) = *new(Status)
 	obj.SetResourceVersion("")
 	obj.SetGeneration(1)
-	if f := s.kind.Finalizer; f != "" && !slices.Contains(obj.GetFinalizers(), f) {
-		obj.SetFinalizers(append(obj.GetFinalizers(), f))
-	}
+	s.hold(obj)
 	if s.kind.Prepare != nil {
 		s.kind.Prepare(ctx, obj, *new(T))
 	}
 }
 
-// PrepareForUpdate keeps the status, and counts generations of the spec.
+// hold puts our finalizer on.
+func (s strategy[T, Spec, Status]) hold(obj T) {
+	if f := s.kind.Finalizer; f != "" && !slices.Contains(obj.GetFinalizers(), f) {
+		obj.SetFinalizers(append(obj.GetFinalizers(), f))
+	}
+}
+
+// PrepareForUpdate keeps the status, and counts generations of the spec. An
+// object that is not being deleted keeps our finalizer, too: a manifest by
+// which it is replaced does not have it, and the metal would be lost sight of.
 func (s strategy[T, Spec, Status]) PrepareForUpdate(ctx context.Context, o, oldObj runtime.Object) {
 	obj, old := o.(T), oldObj.(T)
 	*s.kind.Status(obj) = *s.kind.Status(old)
+	if old.GetDeletionTimestamp() == nil {
+		s.hold(obj)
+	}
 	if s.kind.Prepare != nil {
 		s.kind.Prepare(ctx, obj, old)
 	}

@@ -281,6 +281,16 @@ func TestDeleteMarksAndTheLastFinalizerDeletes(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
+func TestOurFinalizerStaysUntilTheObjectIsDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	main := w.all[machine.Resource].main
+	out, err := update(t, main, "node-1", func(m *infrastructure.MetalStackMachine) { m.Finalizers = []string{"example.org/theirs"} })
+	require.NoError(t, err)
+	assert.Equal(t, []string{"example.org/theirs", infrastructure.MachineFinalizer}, out.Finalizers)
+}
+
 func TestDiscoveredMetalIsSkippedByDeleteCollection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
