@@ -77,7 +77,7 @@ func TestMachine(t *testing.T) {
 		},
 		"tags are not repeated": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{"a", "a", "k=1", "k=2"} },
-			want: []string{`spec.tags[1]: Duplicate value: "a"`, `spec.tags[3]: Duplicate value: "k=2"`},
+			want: []string{`spec.tags[1]: Duplicate value: "a"`, `spec.tags[3]: Invalid value: "k=2": "k=1" has the same key`},
 		},
 		"tags that are pairs can be labels": {
 			edit: func(m *infrastructure.MetalStackMachine) {

@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -26,14 +27,17 @@ const maxTagLength = 317 // A label's: prefix 253, slash, name 63.
 // any.
 func validateTags(tags []string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	seen := map[string]bool{}
+	seen := map[string]string{}
 	for i, tag := range tags {
 		path := path.Index(i)
 		key, value, isPair := strings.Cut(tag, "=")
-		if seen[key] {
+		switch other, found := seen[key]; {
+		case found && other == tag:
 			errs = append(errs, field.Duplicate(path, tag))
+		case found:
+			errs = append(errs, field.Invalid(path, tag, fmt.Sprintf("%q has the same key, and a Node has one label of a key", other)))
 		}
-		seen[key] = true
+		seen[key] = tag
 
 		reserved := func(prefix string) bool { return strings.HasPrefix(tag, prefix) }
 		switch {
