@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/tools/events"
 
@@ -47,6 +48,8 @@ type ExtraConfig struct {
 	Timing allocation.Timing
 	// Events records Events in the cluster; nil without a cluster.
 	Events events.EventRecorder
+	// Quotas refuses what quotas leave no room for; nil without a cluster.
+	Quotas admission.ValidationInterface
 	// Registrar keeps the registration with the cluster; nil if there is none.
 	Registrar *registration.Registrar
 	// ShutdownTimeout is how long allocations that are under way get to end.
@@ -86,10 +89,13 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	generic := &c.Generic.Config
 	describe(generic)
 	generic.EffectiveVersion = newServedVersion()
-	// Nothing is admitted or refused but by the registry: webhooks and policies
-	// would be handed the user data of allocations, and need rights in a cluster
-	// that a server may not have.
+	// Nothing is admitted or refused but by the registry and by quotas: webhooks
+	// and policies would be handed the user data of allocations, and need rights
+	// in a cluster that a server may not have.
 	generic.AdmissionControl = nil
+	if c.Extra.Quotas != nil {
+		generic.AdmissionControl = c.Extra.Quotas
+	}
 	// Answer requests that come during a stop, rather than refuse connections.
 	generic.ShutdownSendRetryAfter = true
 	generic.ShutdownWatchTerminationGracePeriod = watchGrace

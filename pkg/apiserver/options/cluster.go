@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/servingcert"
 )
@@ -132,6 +133,9 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 		return err
 	}
 	if config.Extra.Events, err = recordEvents(ctx, client); err != nil {
+		return err
+	}
+	if config.Extra.Quotas, err = quota.New(config.Generic.ClientConfig, config.Generic.SharedInformerFactory, config.Generic.DrainedNotify()); err != nil {
 		return err
 	}
 	if o.Cluster.Register {

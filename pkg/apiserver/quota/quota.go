@@ -1,0 +1,80 @@
+// Package quota keeps namespaces within their ResourceQuotas. The
+// kube-apiserver does that for the kinds that it serves itself; what it passes
+// on to another server it neither counts nor refuses, so that server has to.
+//
+// It must never be shown more than that an object is being created: the body of
+// an allocation holds user data.
+package quota
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/plugin/resourcequota"
+	"k8s.io/apiserver/pkg/quota/v1/generic"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// callLimit is how long a request to the cluster may take. The plugin gives
+	// up after 10 s.
+	callLimit = 5 * time.Second
+	// workers is how many namespaces are worked on at a time.
+	workers = 5
+)
+
+// Admission refuses what a quota leaves no room for.
+type Admission struct {
+	plugin admission.ValidationInterface
+}
+
+var _ admission.ValidationInterface = &Admission{}
+
+// New returns Kubernetes' own plugin, which knows quotas from the informers,
+// counts with the rights of cluster, and ends with stop.
+func New(cluster *rest.Config, informers informers.SharedInformerFactory, stop <-chan struct{}) (*Admission, error) {
+	cluster = rest.CopyConfig(cluster)
+	cluster.Timeout = callLimit
+	client, err := kubernetes.NewForConfig(cluster)
+	if err != nil {
+		return nil, fmt.Errorf("quotas: %w", err)
+	}
+	plugin, err := resourcequota.NewResourceQuota(nil, workers)
+	if err != nil {
+		return nil, fmt.Errorf("quotas: %w", err)
+	}
+	plugin.SetDrainedNotification(stop)
+	plugin.SetExternalKubeClientSet(client)
+	plugin.SetExternalKubeInformerFactory(informers)
+	// Objects are counted, as count/<resource>.<group>; there is nothing in them
+	// to be measured.
+	plugin.SetQuotaConfiguration(generic.NewConfiguration(nil, nil))
+	if err := plugin.ValidateInitialization(); err != nil {
+		return nil, fmt.Errorf("quotas: %w", err)
+	}
+	return &Admission{plugin}, nil
+}
+
+// Handles implements admission.Interface.
+func (a *Admission) Handles(operation admission.Operation) bool {
+	return operation == admission.Create
+}
+
+// Validate implements admission.ValidationInterface.
+func (a *Admission) Validate(ctx context.Context, attributes admission.Attributes, interfaces admission.ObjectInterfaces) error {
+	if attributes.GetSubresource() != "" {
+		return nil
+	}
+	err := a.plugin.Validate(ctx, attributes, interfaces)
+	if status := apierrors.APIStatus(nil); err != nil && !errors.As(err, &status) {
+		// The cluster could not be asked.
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("whether the quotas of namespace %s leave room could not be found out: %v", attributes.GetNamespace(), err))
+	}
+	return err
+}
