@@ -87,6 +87,10 @@ type Cluster struct {
 // every program is ready, and the API is available if there is a server.
 func Start(t testing.TB, opts Options) *Cluster {
 	t.Helper()
+	// On a busy machine a build takes longer than a request may.
+	for _, name := range []string{APIServer, Manager} {
+		binary(t, name)
+	}
 	if opts.ControlPlane == nil {
 		opts.ControlPlane = controlplane.Start(t)
 	}
@@ -149,11 +153,15 @@ func (c *Cluster) install() {
 	}
 }
 
-// AwaitAvailable waits until the kube-apiserver passes requests on.
+// AwaitAvailable waits until the kube-apiserver passes requests on, which it
+// does some time after it has said so.
 func (c *Cluster) AwaitAvailable(t testing.TB) {
 	t.Helper()
 	for _, version := range Versions {
 		c.WaitAvailable(t, version, true)
+		eventually(t, readyLimit, func(ctx context.Context) error {
+			return c.Client().Discovery().RESTClient().Get().AbsPath("/apis/" + version.String() + "/metalstackclusters").MaxRetries(0).Do(ctx).Error()
+		})
 	}
 }
 
