@@ -1,0 +1,114 @@
+package outage_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func TestAMetalAPIThatIsAwayMakesNothingDisappear(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx := t.Context()
+	clusters := w.client.InfrastructureV1alpha4().MetalStackClusters(w.team.Namespace)
+	machines := w.client.InfrastructureV1alpha4().MetalStackMachines(w.team.Namespace)
+	_, err := clusters.Create(ctx, &v1alpha4.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Name: "orchid"},
+		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	allocated, err := clusters.Allocate(ctx, "orchid", &v1alpha4.Allocation{}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	for _, name := range []string{"node-1", "claim"} {
+		_, err = machines.Create(ctx, newMachine(name), metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	node, err := machines.Allocate(ctx, "node-1", &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "orchid"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	id := node.Status.Metal.MachineID
+	require.NoError(t, w.Metal.Sim.PhoneHome(id))
+	discovered, err := w.Metal.Sim.AllocateFor(simulator.AllocateRequest{Project: w.team.Project, Name: "theirs", Size: simulator.SmallSize,
+		Partition: simulator.DefaultPartition, Networks: []string{allocated.Status.Allocation.NetworkID}})
+	require.NoError(t, err)
+	w.eventually(func(ctx context.Context) error {
+		node, err := machines.Get(ctx, "node-1", metav1.GetOptions{})
+		if err == nil && !node.Status.Ready {
+			err = fmt.Errorf("not ready: %v", node.Status.Conditions)
+		}
+		if err == nil {
+			_, err = machines.Get(ctx, discovered, metav1.GetOptions{})
+		}
+		return err
+	})
+	list, err := machines.List(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	events, err := machines.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	require.NoError(t, err)
+	defer events.Stop()
+
+	comeBack := w.Metal.Sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+	all := func(o outcome) {
+		t.Helper()
+		require.Zero(t, o.code, o.stderr)
+		for _, name := range []string{"node-1", "claim", discovered} {
+			require.Contains(t, o.stdout, name)
+		}
+	}
+	unconfirmed := `Warning: .*unconfirmed since \d{4}-\d\d-\d\dT`
+	for _, args := range [][]string{{"get", "msm"}, {"get", "msm", "-A", "-o=yaml"}, {"describe", "msm"}} {
+		o := w.run(w.home, "", args...)
+		all(o)
+		require.Regexp(t, unconfirmed, o.stderr, "%v", args)
+	}
+	require.Contains(t, w.kubectl("get", "msm", "node-1"), "Phoned Home")
+	w.kubectl("label", "msm", "claim", "color=red")
+	o := w.run(w.home, "", "patch", "msm", "claim", "--type=merge", `--patch={"spec":{"machineType":"c1-large-x86"}}`)
+	require.Zero(t, o.code, o.stderr)
+
+	// One that starts now knows nothing of the metal yet, and says so.
+	w.Servers[0].Kill()
+	w.Servers[0].Start(t)
+	refusals := 0
+	w.eventually(func(ctx context.Context) error {
+		list, err := machines.List(ctx, metav1.ListOptions{})
+		require.Error(t, err, "neither all nor nothing: %v", list)
+		require.False(t, apierrors.IsNotFound(err), "%v", err)
+		if refusals++; refusals < 20 {
+			return fmt.Errorf("once more")
+		}
+		return nil
+	})
+
+	comeBack()
+	require.NoError(t, w.Metal.Sim.SendEvent(id, "Crashed", "while nobody looked"))
+	w.Servers[0].AwaitReady(t)
+	w.AwaitAvailable(t)
+	w.eventually(func(context.Context) error {
+		o := w.run(w.home, "", "get", "msm")
+		all(o)
+		if o.stderr != "" {
+			return fmt.Errorf("still: %s", o.stderr)
+		}
+		require.Contains(t, o.stdout, "Crashed")
+		return nil
+	})
+	for {
+		select {
+		case e, open := <-events.ResultChan():
+			if open {
+				require.NotEqual(t, watch.Deleted, e.Type, "%v", e.Object)
+				continue
+			}
+		default:
+		}
+		return
+	}
+}
