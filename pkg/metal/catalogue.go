@@ -66,9 +66,11 @@ const (
 	// catalogueGap is the least time between two reads of one list or of one
 	// id that is not known: what typing errors cost at most. A list that takes
 	// long is read so seldom that it takes 1 % of the time.
-	catalogueGap     = 5 * time.Second
-	catalogueQuiet   = 100
-	catalogueTTL     = 30 * time.Second
+	catalogueGap   = 5 * time.Second
+	catalogueQuiet = 100
+	catalogueTTL   = 30 * time.Second
+	// catalogueMoment is how old an answer may be about what comes and goes.
+	catalogueMoment  = time.Second
 	catalogueWait    = 3 * time.Second
 	catalogueTick    = 10 * time.Second
 	catalogueMostIDs = 10_000
@@ -80,6 +82,10 @@ const (
 // *Error of kind Unavailable, means that it cannot be known at the moment: the
 // id is not in the cache, and the metal-api does not answer; its text says
 // since when.
+//
+// While the metal-api does not answer, the cache tells a project only of what
+// that may use: that something was seen which is another project's would tell
+// it from what does not exist.
 type Catalogue struct {
 	clock      clock.WithTicker
 	sizes      *list[Size]
@@ -89,6 +95,9 @@ type Catalogue struct {
 	networks *list[Network]
 	network  *byID[Network]
 	project  *byID[Project]
+	machine  *byID[Machine]
+	address  *byID[IP]
+	seen     func(id string) (*Machine, Presence)
 }
 
 // NewCatalogue returns an empty catalogue over client, which it asks by itself
@@ -97,7 +106,7 @@ func NewCatalogue(client *Client, c clock.WithTicker) *Catalogue {
 	if c == nil {
 		c = clock.RealClock{}
 	}
-	return &Catalogue{
+	catalogue := &Catalogue{
 		clock:      c,
 		sizes:      newList(c, "size", client.ListSizes, func(s *Size) string { return s.ID }),
 		images:     newList(c, "image", client.ListImages, func(i *Image) string { return i.ID }),
@@ -105,7 +114,19 @@ func NewCatalogue(client *Client, c clock.WithTicker) *Catalogue {
 		networks:   newList(c, "network", client.ListNetworks, func(n *Network) string { return n.ID }),
 		network:    newByID(c, "network", client.Network),
 		project:    newByID(c, "project", client.Project),
+		machine:    newByID(c, "machine", client.Machine),
+		address:    newByID(c, "address", client.IP),
 	}
+	catalogue.machine.ttl, catalogue.machine.gap = catalogueMoment, catalogueMoment
+	catalogue.address.ttl, catalogue.address.gap = catalogueMoment, catalogueMoment
+	return catalogue
+}
+
+// WithSightings has the catalogue take machines for known that were seen,
+// although a GET does not show them: those without an event container (327).
+func (c *Catalogue) WithSightings(o *Observer) *Catalogue {
+	c.seen = o.Machine
+	return c
 }
 
 // WithMetrics registers the catalogue's metrics.
@@ -185,28 +206,4 @@ func comparePatch(a, b string) int {
 		return len(a) - len(b)
 	}
 	return strings.Compare(a, b)
-}
-
-// LookupNetwork looks up a network of any kind and any project; all are those
-// that the project could use: its own, shared ones and those of nobody.
-func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (network *Network, all []string, err error) {
-	network, err = c.network.lookup(ctx, id)
-	if network != nil || err != nil {
-		return network, nil, err
-	}
-	c.networks.keepFresh()
-	// That the list cannot be had does not make the id less unknown.
-	entries, _ := c.networks.entries(ctx, id, func(entries []*Network) bool { return entries != nil })
-	for _, n := range entries {
-		if !n.Underlay && !n.PrivateSuper && (n.Project == project || n.Shared || n.Project == "") {
-			all = append(all, n.ID)
-		}
-	}
-	slices.Sort(all)
-	return nil, all, nil
-}
-
-// LookupProject looks up a project.
-func (c *Catalogue) LookupProject(ctx context.Context, id string) (project *Project, err error) {
-	return c.project.lookup(ctx, id)
 }

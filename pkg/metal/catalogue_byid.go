@@ -14,6 +14,9 @@ type byID[T any] struct {
 	clock  clock.WithTicker
 	entity string
 	get    func(context.Context, string) (*T, error)
+	// ttl and gap are how old an answer may be: that it is there, and that it
+	// is not.
+	ttl, gap time.Duration
 
 	mu      sync.Mutex
 	entries map[string]*byIDEntry[T]
@@ -29,11 +32,14 @@ type byIDEntry[T any] struct {
 }
 
 func newByID[T any](c clock.WithTicker, entity string, get func(context.Context, string) (*T, error)) *byID[T] {
-	return &byID[T]{clock: c, entity: entity, get: get, entries: map[string]*byIDEntry[T]{}}
+	return &byID[T]{
+		clock: c, entity: entity, get: get, ttl: catalogueTTL, gap: catalogueGap, entries: map[string]*byIDEntry[T]{},
+	}
 }
 
 // lookup returns the entity, or nil if the metal-api does not know it. What
-// was found once is found while the metal-api is away.
+// was found once is found while the metal-api is away, with an error that says
+// so.
 func (b *byID[T]) lookup(ctx context.Context, id string) (*T, error) {
 	if id == "" {
 		return nil, nil
@@ -64,10 +70,10 @@ func (b *byID[T]) answer(id string, e *byIDEntry[T], err error) (*T, error) {
 	if err == nil {
 		err = e.failed
 	}
-	if e.found != nil || err == nil && e.answers {
+	if err == nil && e.answers {
 		return e.found, nil
 	}
-	return nil, unreachable(b.entity, id, b.since, err)
+	return e.found, unreachable(b.entity, id, b.since, err)
 }
 
 func (b *byID[T]) entry(id string) *byIDEntry[T] {
@@ -85,7 +91,7 @@ func (b *byID[T]) entry(id string) *byIDEntry[T] {
 // forget makes room, from what is oldest in effect: whatever is past its time.
 func (b *byID[T]) forget() {
 	for id, e := range b.entries {
-		if e.reading == nil && b.clock.Since(e.tried) >= catalogueTTL {
+		if e.reading == nil && b.clock.Since(e.tried) >= b.ttl {
 			delete(b.entries, id)
 		}
 	}
@@ -97,9 +103,9 @@ func (b *byID[T]) read(id string, e *byIDEntry[T]) (done <-chan struct{}) {
 	if e.reading != nil {
 		return e.reading
 	}
-	age := catalogueGap
+	age := b.gap
 	if e.found != nil && e.failed == nil {
-		age = catalogueTTL
+		age = b.ttl
 	}
 	if !e.tried.IsZero() && b.clock.Since(e.tried) < age {
 		return nil

@@ -3,6 +3,7 @@ package metal
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -83,21 +84,108 @@ func TestNetworksAreLookedUpOneByOne(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		c := NewCatalogue(b.client, nil)
 		own, foreign := b.network(simulator.ProjectA), b.network(simulator.ProjectB)
-		n, _, err := c.LookupNetwork(t.Context(), foreign, simulator.ProjectA)
+		n, _, err := c.LookupNetwork(t.Context(), own, simulator.ProjectA)
+		require.NoError(t, err)
+		require.Equal(t, own, n.ID)
+		require.Zero(t, b.sim.CallsOf("network-list"))
+		n, others, err := c.LookupNetwork(t.Context(), foreign, simulator.ProjectA)
 		require.NoError(t, err)
 		require.Equal(t, simulator.ProjectB, n.Project, "who may use it is for the caller to say")
 		n, _, err = c.LookupNetwork(t.Context(), simulator.SuperNetwork, simulator.ProjectA)
 		require.NoError(t, err)
 		require.True(t, n.PrivateSuper)
-		require.Zero(t, b.sim.CallsOf("network-list"))
 
 		n, all, err := c.LookupNetwork(t.Context(), "nope", simulator.ProjectA)
 		require.NoError(t, err)
 		require.Nil(t, n)
+		require.Equal(t, all, others, "what is another project's is answered as what does not exist")
 		require.Contains(t, all, own)
 		require.Contains(t, all, simulator.InternetNetwork)
 		for _, other := range []string{foreign, simulator.SuperNetwork, simulator.UnderlayNetwork} {
 			require.NotContains(t, all, other)
+		}
+	})
+}
+
+func TestMachinesAreLookedUpForAProject(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil).WithSightings(b.obs)
+		own, foreign := b.allocated(simulator.ProjectA, 1)[0], b.allocated(simulator.ProjectB, 1)[0]
+		lookup := func(id string) *Machine {
+			t.Helper()
+			m, err := c.LookupMachine(t.Context(), id, simulator.ProjectA)
+			require.NoError(t, err)
+			return m
+		}
+		require.NotNil(t, lookup(own))
+		for _, m := range b.sim.Books().Machines {
+			require.Equal(t, m.Project != simulator.ProjectB, lookup(m.ID) != nil, "nobody's may be asked for")
+		}
+		require.Nil(t, lookup(foreign))
+		require.Nil(t, lookup(nobody))
+		require.NoError(t, b.sim.ForceFree(foreign))
+		require.Nil(t, lookup(foreign), "what was found out just now")
+		time.Sleep(catalogueMoment)
+		require.NotNil(t, lookup(foreign))
+
+		require.NoError(t, b.sim.DropEventContainer(own))
+		time.Sleep(catalogueMoment)
+		require.Nil(t, lookup(own), "a GET answers 404")
+		b.swept()
+		require.NotNil(t, lookup(own), "and it was seen")
+	})
+}
+
+func TestAddressesAreLookedUpForAProject(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil)
+		own, err := b.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "own", nil)
+		require.NoError(t, err)
+		foreign, err := b.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "foreign", nil)
+		require.NoError(t, err)
+		b.network(simulator.ProjectB)
+		for address, where := range map[string]string{
+			own: "", foreign: simulator.InternetNetwork, "203.0.113.250": simulator.InternetNetwork,
+			"192.0.2.1": "", "10.0.0.1": "", "10.1.0.1": "",
+		} {
+			ip, network, err := c.LookupAddress(t.Context(), netip.MustParseAddr(address), simulator.ProjectA)
+			require.NoError(t, err)
+			require.Equal(t, address == own, ip != nil, address)
+			if where == "" {
+				require.Nil(t, network, address)
+			} else {
+				require.Equal(t, where, network.ID, address)
+			}
+		}
+	})
+}
+
+func TestWhileTheMetalApiIsAwayTheCacheGivesNobodyAway(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil)
+		network, machine := b.network(simulator.ProjectB), b.allocated(simulator.ProjectB, 1)[0]
+		address, err := b.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
+		require.NoError(t, err)
+		lookup := func(project, network, machine, address string) (errs []error) {
+			_, _, err := c.LookupNetwork(t.Context(), network, project)
+			errs = append(errs, err)
+			_, err = c.LookupMachine(t.Context(), machine, project)
+			errs = append(errs, err)
+			_, _, err = c.LookupAddress(t.Context(), netip.MustParseAddr(address), project)
+			return append(errs, err)
+		}
+		for _, err := range lookup(simulator.ProjectA, network, machine, address) {
+			require.NoError(t, err)
+		}
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		time.Sleep(time.Minute)
+		known, unknown := lookup(simulator.ProjectA, network, machine, address), lookup(simulator.ProjectA, nobody, nobody, "203.0.113.250")
+		for i := range known {
+			require.True(t, IsUnavailable(known[i]), "%v", known[i])
+			require.True(t, IsUnavailable(unknown[i]), "%v", unknown[i])
+		}
+		for _, err := range lookup(simulator.ProjectB, network, machine, address) {
+			require.NoError(t, err, "whose it is gets an answer from the cache")
 		}
 	})
 }

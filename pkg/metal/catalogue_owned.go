@@ -1,0 +1,89 @@
+package metal
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+)
+
+// UsableBy tells whether a project may put machines and addresses into the
+// network: it is the project's own, a shared one, or nobody's.
+func (n *Network) UsableBy(project string) bool {
+	return !n.Underlay && !n.PrivateSuper && (n.Project == project || n.Shared || n.Project == "")
+}
+
+// Contains tells whether an address is in one of the network's ranges.
+func (n *Network) Contains(address netip.Addr) bool {
+	return slices.ContainsFunc(n.Prefixes, func(s string) bool {
+		prefix, err := netip.ParsePrefix(s)
+		return err == nil && prefix.Contains(address)
+	})
+}
+
+// LookupNetwork looks up a network of any kind and any project. If it is not
+// one that the project could use, all are those: its own, shared ones and those
+// of nobody.
+func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (network *Network, all []string, err error) {
+	network, err = c.network.lookup(ctx, id)
+	switch {
+	case network != nil && network.UsableBy(project):
+		return network, nil, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	for _, n := range c.usable(ctx, id, project) {
+		all = append(all, n.ID)
+	}
+	slices.Sort(all)
+	return network, all, nil
+}
+
+// usable are the networks that a project can use. That the list cannot be had
+// makes no id less unknown.
+func (c *Catalogue) usable(ctx context.Context, wanted, project string) []*Network {
+	c.networks.keepFresh()
+	entries, _ := c.networks.entries(ctx, wanted, func(entries []*Network) bool { return entries != nil })
+	return slices.DeleteFunc(slices.Clone(entries), func(n *Network) bool { return !n.UsableBy(project) })
+}
+
+// LookupProject looks up a project.
+func (c *Catalogue) LookupProject(ctx context.Context, id string) (*Project, error) {
+	project, err := c.project.lookup(ctx, id)
+	if project != nil {
+		return project, nil
+	}
+	return nil, err
+}
+
+// LookupMachine looks up a machine that a project can have: one that nobody
+// holds, or its own. A machine of another project is as unknown as none.
+func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*Machine, error) {
+	m, err := c.machine.lookup(ctx, id)
+	if m == nil && err == nil && c.seen != nil {
+		m, _ = c.seen(id)
+	}
+	if m != nil && (m.Allocation == nil || m.Project() == project) {
+		return m, nil
+	}
+	return nil, err
+}
+
+// LookupAddress looks up an address of a project. If the project has none such,
+// it returns the network, of those that the project can use, that the address
+// would have to be allocated in; none if the address is not metal-stack's, as
+// far as the project can know.
+func (c *Catalogue) LookupAddress(ctx context.Context, address netip.Addr, project string) (*IP, *Network, error) {
+	ip, err := c.address.lookup(ctx, address.String())
+	if ip != nil && ip.Project == project {
+		return ip, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range c.usable(ctx, address.String(), project) {
+		if n.Contains(address) {
+			return nil, n, nil
+		}
+	}
+	return nil, nil, nil
+}
