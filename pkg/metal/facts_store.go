@@ -136,8 +136,13 @@ func (f *facts) machineMoved(id string, before, after *Machine) {
 	if !f.machineGuarded(id, before) && !f.machineGuarded(id, after) {
 		return
 	}
+	f.tellMachine(id, before, after)
+}
+
+// tellMachine tells of a machine, and of the allocations that it is or was in.
+func (f *facts) tellMachine(id string, states ...*Machine) {
 	refs := []Ref{{KindMachine, id}}
-	for _, m := range []*Machine{before, after} {
+	for _, m := range states {
 		if m != nil && m.Allocation != nil {
 			refs = append(refs, Ref{KindAllocation, m.Allocation.UUID})
 			if uid := m.UID(); uid != "" {

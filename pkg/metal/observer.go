@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -31,11 +32,11 @@ type ObserverOptions struct {
 	// It is called about once a second.
 	Named func() []Ref
 	// Relevant tells whether a project's metal is shown; default: every one's.
-	// Changed is not told when that changes.
+	// Call Reconsider when that changes.
 	Relevant func(project string) bool
 	// Changed is told which facts changed, in the order of the changes, one
 	// call at a time. It may ask the Observer for facts; it must not call
-	// Confirm or Learn…, nor write through the Client.
+	// Confirm, Learn… or Reconsider, nor write through the Client.
 	Changed func(refs []Ref)
 	// Registerer gets the metrics; nil: none does.
 	Registerer prometheus.Registerer
@@ -198,6 +199,22 @@ func (o *Observer) Attend(d time.Duration, ids ...string) {
 	defer o.mu.Unlock()
 	for _, id := range ids {
 		o.attended[id] = o.opts.Clock.Now().Add(d)
+	}
+}
+
+// Reconsider tells Changed of all machines of projects about which Relevant has
+// changed its mind, and has everything looked at as soon as the budget allows:
+// while nobody is shown a machine, it is looked at no more than in passing.
+func (o *Observer) Reconsider(projects ...string) {
+	o.facts.update(func() {
+		for _, project := range projects {
+			for _, id := range slices.Sorted(maps.Keys(o.facts.byProject[project])) {
+				o.facts.tellMachine(id, o.facts.machines.held[id].fact)
+			}
+		}
+	})
+	if o.Swept() {
+		o.sweepNow()
 	}
 }
 

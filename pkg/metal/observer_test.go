@@ -42,6 +42,40 @@ func TestASweepShowsEverythingOnce(t *testing.T) {
 	})
 }
 
+func TestMetalThatBecomesRelevantIsToldOfAtOnce(t *testing.T) {
+	var relevant atomic.Value
+	relevant.Store("")
+	inBed(t, bedConfig{options: ObserverOptions{
+		Relevant:      func(project string) bool { return project == relevant.Load() },
+		SweepInterval: time.Hour,
+	}}, func(t *testing.T, b *bed) {
+		ids := b.allocated(simulator.ProjectA, 2)
+		b.allocated(simulator.ProjectB, 1)
+		machines := func() (ids []string) {
+			for _, ref := range b.told() {
+				if ref.Kind == KindMachine {
+					ids = append(ids, ref.ID)
+				}
+			}
+			return ids
+		}
+		b.run()
+		time.Sleep(time.Minute)
+		require.Empty(t, machines())
+
+		relevant.Store(simulator.ProjectA)
+		late := b.allocated(simulator.ProjectA, 1)[0]
+		b.obs.Reconsider(simulator.ProjectA)
+		require.ElementsMatch(t, ids, machines())
+		time.Sleep(time.Second)
+		require.Contains(t, machines(), late, "and everything is looked at")
+
+		relevant.Store("")
+		b.obs.Reconsider(simulator.ProjectA)
+		require.Contains(t, machines(), late, "what is not shown any more, too")
+	})
+}
+
 func TestNoFactsChangeNoCallOfChanged(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		ids := b.allocated(simulator.ProjectA, 3)
