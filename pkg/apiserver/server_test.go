@@ -18,6 +18,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
@@ -257,6 +259,27 @@ func TestDiscoveredMetalIsShownAndNobodys(t *testing.T) {
 	list, err := s.Client().InfrastructureV1alpha4().MetalStackMachines(testserver.NamespaceB).List(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Empty(t, list.Items)
+}
+
+func TestWhoPrefersProtobufGetsJSON(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{Memory: true})
+	ctx := timeout(t)
+	machines := s.Client().InfrastructureV1alpha4().MetalStackMachines(team)
+	_, err := machines.Create(ctx, machine("node-1"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	// As the namespace controller and the garbage collector do.
+	client, err := metadata.NewForConfig(s.Config)
+	require.NoError(t, err)
+	resource := client.Resource(api.SchemeGroupVersion.WithResource("metalstackmachines")).Namespace(team)
+	require.NoError(t, resource.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
+	list, err := resource.List(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	assert.NotNil(t, list.Items[0].DeletionTimestamp)
+	_, err = resource.Patch(ctx, "node-1", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.NoError(t, resource.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}), "also when nothing is left")
 }
 
 func TestInformersGoOnOverAKill(t *testing.T) {

@@ -4,6 +4,8 @@
 package scheme
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,4 +44,20 @@ func newScheme() *runtime.Scheme {
 		&metav1.APIResourceList{},
 	)
 	return scheme
+}
+
+// WithoutProtobuf takes protobuf, of which our types know nothing, from what
+// clients can choose. Who would rather have it gets JSON instead of an error,
+// which would hold up the deletion of every namespace.
+func WithoutProtobuf(s runtime.NegotiatedSerializer) runtime.NegotiatedSerializer {
+	return withoutProtobuf{s}
+}
+
+type withoutProtobuf struct{ runtime.NegotiatedSerializer }
+
+// SupportedMediaTypes implements runtime.NegotiatedSerializer.
+func (w withoutProtobuf) SupportedMediaTypes() []runtime.SerializerInfo {
+	return slices.DeleteFunc(slices.Clone(w.NegotiatedSerializer.SupportedMediaTypes()), func(info runtime.SerializerInfo) bool {
+		return info.MediaType == runtime.ContentTypeProtobuf
+	})
 }
