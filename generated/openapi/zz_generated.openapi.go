@@ -5126,7 +5126,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref common.Referenc
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace of the Secret. It defaults to the object's own.",
+							Description: "namespace of the Secret. It can only be the object's own, and defaults to it.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7451,7 +7451,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref common.Referenc
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace of the Secret. It defaults to the object's own.",
+							Description: "namespace of the Secret. It can only be the object's own, and defaults to it.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

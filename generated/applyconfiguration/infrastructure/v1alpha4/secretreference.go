@@ -11,7 +11,7 @@ package v1alpha4
 type SecretReferenceApplyConfiguration struct {
 	// name of the Secret.
 	Name *string `json:"name,omitempty"`
-	// namespace of the Secret. It defaults to the object's own.
+	// namespace of the Secret. It can only be the object's own, and defaults to it.
 	Namespace *string `json:"namespace,omitempty"`
 }
 

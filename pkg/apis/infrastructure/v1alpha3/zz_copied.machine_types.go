@@ -116,7 +116,7 @@ type SecretReference struct {
 	// name of the Secret.
 	// +required
 	Name string `json:"name"`
-	// namespace of the Secret. It defaults to the object's own.
+	// namespace of the Secret. It can only be the object's own, and defaults to it.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }

@@ -56,6 +56,10 @@ func TestCluster(t *testing.T) {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "0.0.0.0" },
 			want: []string{"must be an address that clients can reach"},
 		},
+		"host has one spelling": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "::ffff:203.0.113.7" },
+			want: []string{"must be an address that clients can reach"},
+		},
 		"port is one": {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Port = 65536 },
 			want: []string{"spec.controlPlaneEndpoint.port: Invalid value: 65536: must be between 1 and 65535"},

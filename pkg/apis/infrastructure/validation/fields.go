@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -75,7 +76,7 @@ func validateHost(host string, path *field.Path) field.ErrorList {
 		return nil
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
+		if addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || addr.Is4In6() {
 			return field.ErrorList{field.Invalid(path, host, "must be an address that clients can reach")}
 		}
 		return nil
@@ -149,7 +150,9 @@ func validateNetworks(networks []string, path *field.Path, seen ...string) field
 	return errs
 }
 
-func validateSecretReference(ref *infrastructure.SecretReference, path *field.Path) field.ErrorList {
+// validateSecretReference looks at what names a Secret, which may be left out.
+// Who may write an object in one namespace may not have the Secrets of others.
+func validateSecretReference(ref *infrastructure.SecretReference, namespace string, path *field.Path) field.ErrorList {
 	if ref == nil {
 		return nil
 	}
@@ -161,10 +164,8 @@ func validateSecretReference(ref *infrastructure.SecretReference, path *field.Pa
 			errs = append(errs, field.Invalid(path.Child("name"), ref.Name, msg))
 		}
 	}
-	if ref.Namespace != "" {
-		for _, msg := range validation.IsDNS1123Label(ref.Namespace) {
-			errs = append(errs, field.Invalid(path.Child("namespace"), ref.Namespace, msg))
-		}
+	if ref.Namespace != "" && ref.Namespace != namespace {
+		errs = append(errs, field.Invalid(path.Child("namespace"), ref.Namespace, fmt.Sprintf("must be the object's own namespace, which is %q, or left out", namespace)))
 	}
 	return errs
 }

@@ -17,7 +17,7 @@ const (
 // ValidateMachine looks at a new MetalStackMachine.
 func ValidateMachine(machine *infrastructure.MetalStackMachine) field.ErrorList {
 	errs := validateMetadata(&machine.ObjectMeta)
-	return append(errs, validateMachineSpec(&machine.Spec, specPath)...)
+	return append(errs, validateMachineSpec(&machine.Spec, machine.Namespace, specPath)...)
 }
 
 // ValidateMachineUpdate looks at a changed MetalStackMachine.
@@ -27,7 +27,7 @@ func ValidateMachineUpdate(machine, old *infrastructure.MetalStackMachine) field
 	if !changed(spec, before) {
 		return errs
 	}
-	errs = append(errs, validateMachineSpec(spec, specPath)...)
+	errs = append(errs, validateMachineSpec(spec, machine.Namespace, specPath)...)
 	errs = append(errs, setOnce(spec.ProviderID, before.ProviderID, specPath.Child("providerID"), providerIDHelp)...)
 	if machineBegun(old.Status.Allocation) {
 		errs = append(errs, immutable(spec.Image, before.Image, specPath.Child("image"), replaceHelp)...)
@@ -49,13 +49,13 @@ func ValidateMachineStatusUpdate(machine, old *infrastructure.MetalStackMachine)
 	return append(errs, validateAddresses(machine.Status.Addresses)...)
 }
 
-func validateMachineSpec(spec *infrastructure.MetalStackMachineSpec, path *field.Path) field.ErrorList {
+func validateMachineSpec(spec *infrastructure.MetalStackMachineSpec, namespace string, path *field.Path) field.ErrorList {
 	errs := requireID(spec.Image, path.Child("image"), imageHelp)
 	errs = append(errs, requireID(spec.MachineType, path.Child("machineType"), machineTypeHelp)...)
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateProviderID(spec.ProviderID, spec.Partition, path.Child("providerID"))...)
 	errs = append(errs, validateSSHKeys(spec.SSHKeys, path.Child("sshKeys"))...)
 	errs = append(errs, validateTags(spec.Tags, path.Child("tags"))...)
-	errs = append(errs, validateSecretReference(spec.UserData, path.Child("userData"))...)
+	errs = append(errs, validateSecretReference(spec.UserData, namespace, path.Child("userData"))...)
 	return append(errs, validateNetworks(spec.Networks, path.Child("networks"))...)
 }

@@ -111,6 +111,12 @@ func TestMachine(t *testing.T) {
 			},
 			want: []string{"spec.userData.name: Required value", "spec.userData.namespace: Invalid value"},
 		},
+		"userData names a Secret of another namespace": {
+			edit: func(m *infrastructure.MetalStackMachine) {
+				m.Spec.UserData = &infrastructure.SecretReference{Name: "theirs", Namespace: "kube-system"}
+			},
+			want: []string{`spec.userData.namespace: Invalid value: "kube-system": must be the object's own namespace, which is "metal-stack"`},
+		},
 		"networks are not repeated": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"a", "b", "a", ""} },
 			want: []string{`spec.networks[2]: Duplicate value: "a"`, "spec.networks[3]: Required value"},

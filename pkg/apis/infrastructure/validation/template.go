@@ -19,7 +19,7 @@ const (
 // ValidateMachineTemplate looks at a new MetalStackMachineTemplate.
 func ValidateMachineTemplate(template *infrastructure.MetalStackMachineTemplate) field.ErrorList {
 	errs := validateTemplateMetadata(&template.ObjectMeta)
-	return append(errs, validateMachineTemplateSpec(&template.Spec)...)
+	return append(errs, validateMachineTemplateSpec(&template.Spec, template.Namespace)...)
 }
 
 // ValidateMachineTemplateUpdate looks at a changed MetalStackMachineTemplate.
@@ -30,7 +30,7 @@ func ValidateMachineTemplateUpdate(template, old *infrastructure.MetalStackMachi
 	if !changed(&template.Spec, &old.Spec) {
 		return errs
 	}
-	errs = append(errs, validateMachineTemplateSpec(&template.Spec)...)
+	errs = append(errs, validateMachineTemplateSpec(&template.Spec, template.Namespace)...)
 	if !isTopologyDryRun(&template.ObjectMeta, dryRun) {
 		errs = append(errs, field.Forbidden(specPath, "a template cannot be changed: "+templateHelp))
 	}
@@ -53,10 +53,10 @@ func ValidateMachineTemplateStatusUpdate(template, old *infrastructure.MetalStac
 	return errs
 }
 
-func validateMachineTemplateSpec(spec *infrastructure.MetalStackMachineTemplateSpec) field.ErrorList {
+func validateMachineTemplateSpec(spec *infrastructure.MetalStackMachineTemplateSpec, namespace string) field.ErrorList {
 	errs := validateMetadataOfTemplate(&spec.Template.ObjectMeta, templatePath.Child("metadata"))
 	path := templatePath.Child("spec")
-	errs = append(errs, validateMachineSpec(&spec.Template.Spec, path)...)
+	errs = append(errs, validateMachineSpec(&spec.Template.Spec, namespace, path)...)
 	if spec.Template.Spec.ProviderID != "" {
 		errs = append(errs, field.Forbidden(path.Child("providerID"), noProviderIDHelp))
 	}

@@ -81,6 +81,18 @@ func TestTemplateCannotBeChangedButInATopologyDryRun(t *testing.T) {
 	says(t, ValidateClusterTemplateUpdate(clusterTemplate(editCluster, askCluster), clusterTemplate(), true))
 }
 
+func TestATemplateNamesNoSecretOfAnotherNamespace(t *testing.T) {
+	t.Parallel()
+
+	naming := func(namespace string) func(*infrastructure.MetalStackMachineTemplate) {
+		return func(t *infrastructure.MetalStackMachineTemplate) {
+			t.Spec.Template.Spec.UserData = &infrastructure.SecretReference{Name: "cloud-init", Namespace: namespace}
+		}
+	}
+	says(t, ValidateMachineTemplate(machineTemplate(naming("metal-stack"))))
+	says(t, ValidateMachineTemplate(machineTemplate(naming("kube-system"))), "spec.template.spec.userData.namespace: Invalid value")
+}
+
 func TestCapacityIsNotNegative(t *testing.T) {
 	t.Parallel()
 
