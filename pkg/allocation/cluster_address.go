@@ -70,8 +70,9 @@ func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) 
 }
 
 // adoptAddress takes the address that the spec names, if the project has it.
-// Any other host is an endpoint that somebody else looks after: another
-// project's address is no different from a name in the DNS.
+// Any other host is an endpoint that somebody else looks after, unless it is an
+// address that the project would have to allocate: another project's is no
+// different from one that nobody has.
 func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	address, err := netip.ParseAddr(host)
 	if err != nil {
@@ -95,6 +96,25 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 		}
 		w.opts.Observer.LearnIP(ip)
 		return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
+	}
+	return w.elsewhere(ctx, address)
+}
+
+// elsewhere refuses an address in a network that the project can use.
+func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
+	networks, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{})
+	if err != nil {
+		// One network that was freed halfway spoils every list (515), and nothing
+		// of an address that is not recorded is ever touched.
+		if r := refusalOf(err); r.code == http.StatusServiceUnavailable {
+			return r
+		}
+		return nil
+	}
+	for _, n := range networks {
+		if n.UsableBy(w.project) && n.Contains(address) {
+			return unusable("spec.controlPlaneEndpoint.host: %s is in the range of the network %q, and is no address of project %s", address, n.ID, w.project)
+		}
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ func (p *Protocol) allocateCluster(ctx context.Context, sub subject, uid types.U
 	if err != nil {
 		return nil, err
 	}
+	if id := w.spec.ProjectID; id != "" && id != w.project {
+		return nil, w.giveUp(ctx, unusable("spec.projectID is %s, but the namespace %q is bound to the project %s", id, sub.namespace, w.project))
+	}
 	// openUntil is that of the step that was not recorded.
 	openUntil := p.openUntil(&a.AllocationState)
 	if a.NetworkID == "" {

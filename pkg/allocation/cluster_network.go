@@ -75,12 +75,15 @@ func (w *clusterWork) adoptNetwork(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if n.Project != w.project {
+		return unusable("spec.privateNetworkID: the network %q is not a private network of project %s", id, w.project)
+	}
 	if holder, err := w.otherCluster(ctx, func(a *infrastructure.ClusterAllocation) bool { return a.NetworkID == id }); err != nil {
 		return err
 	} else if holder && !n.Shared {
 		return unusable("spec.privateNetworkID: the network %q belongs to another cluster", id)
 	}
-	own := n.Project == w.project && n.UID() != "" && w.isOurs(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
+	own := n.UID() != "" && w.isOurs(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
 	if own {
 		w.setIdentity(types.UID(n.UID()))
 	}

@@ -115,12 +115,10 @@ func TestAnotherProjectsNetworkIsAsUnknownAsNone(t *testing.T) {
 	}
 }
 
-func TestAHostThatTheProjectDoesNotHoldIsAnEndpointOfSomebodyElse(t *testing.T) {
+func TestAHostThatIsNotMetalStacksIsAnEndpointOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	theirs, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectB, Network: simulator.InternetNetwork, Name: "theirs", Type: metal.TypeStatic})
-	require.NoError(t, err)
-	for _, host := range []string{"api.example.org", "192.0.2.1", "2001:db8::1", theirs.Address} {
+	for _, host := range []string{"api.example.org", "192.0.2.1", "2001:db8:ffff::1"} {
 		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })
 		c, err := w.allocateCluster("cluster")
 		require.NoError(t, err)
@@ -130,6 +128,44 @@ func TestAHostThatTheProjectDoesNotHoldIsAnEndpointOfSomebodyElse(t *testing.T) 
 		require.NoError(t, err)
 	}
 	assert.Zero(t, w.sim.CallsOf("ip-free"))
+}
+
+func TestAnotherProjectsAddressIsAsUnknownAsNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	theirs, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectB, Network: simulator.InternetNetwork, Name: "theirs", Type: metal.TypeStatic})
+	require.NoError(t, err)
+	var texts []string
+	for _, host := range []string{theirs.Address, "203.0.113.250"} {
+		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })
+		_, err := w.allocateCluster("cluster")
+		require.True(t, apierrors.IsInvalid(err), "%v", err)
+		require.ErrorContains(t, err, "is no address of project")
+		texts = append(texts, replaced(err.Error(), host, "X"))
+	}
+	assert.Equal(t, texts[0], texts[1])
+}
+
+func TestAPrivateNetworkIsTheProjectsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.PrivateNetworkID = simulator.InternetNetwork })
+	_, err := w.allocateCluster("cluster")
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	require.ErrorContains(t, err, "is not a private network of project")
+	assert.Contains(t, w.clusterRecord("cluster").Status.Conditions[0].Message, "is not a private network of project")
+}
+
+func TestAClusterOfAnotherProjectIsNotAllocated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ProjectID = simulator.ProjectB })
+	_, err := w.allocateCluster("cluster")
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	require.ErrorContains(t, err, "spec.projectID")
+	assert.Zero(t, w.sim.CallsOf("network-allocate"))
+	_, err = w.releaseCluster("cluster")
+	require.NoError(t, err)
 }
 
 func TestAClusterKeepsWhatItGotWhenTheNextStepIsRefused(t *testing.T) {

@@ -135,8 +135,7 @@ func (p *Protocol) usableNetwork(ctx context.Context, id, project string) (*meta
 		return nil, refusalOf(err)
 	}
 	for _, n := range found {
-		usable := n.Project == project || n.Shared || n.Project == ""
-		if n.ID == id && usable && !n.PrivateSuper && !n.Underlay {
+		if n.ID == id && n.UsableBy(project) {
 			return n, nil
 		}
 	}
