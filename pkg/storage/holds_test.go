@@ -1,0 +1,48 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
+)
+
+func TestANamespaceHoldsWhatHasARecordAndNotWhatIsDiscovered(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.observe("m1", installing)
+	if get(t, w.pods, "m1") == nil || w.Holds("team-a") {
+		t.Error("discovered metal is no record")
+	}
+	create(t, w.walls, managed("zz", "", ""))
+	if !w.Holds("team-a") {
+		t.Error("there is a record")
+	}
+	for _, other := range []string{"team", "team-b", "team-a-2"} {
+		if w.Holds(other) {
+			t.Errorf("%s has no record", other)
+		}
+	}
+	remove(t, w.walls, "zz")
+	if w.Holds("team-a") {
+		t.Error("the record is gone")
+	}
+}
+
+func TestANamespaceHoldsWhatMayHaveBeenWritten(t *testing.T) {
+	l := &faulty{Ledger: memory.New()}
+	w := newWorld(t, Options{Ledger: l})
+	lost := errors.New("lost")
+	l.inject(func(verb, _ string) error {
+		if verb == "create" || verb == "list" {
+			return lost
+		}
+		return nil
+	}, nil)
+	if err := w.pods.Create(context.Background(), w.pods.testKey("node-1"), managed("node-1", "", ""), nil, 0); err == nil {
+		t.Fatal("created")
+	}
+	if get(t, w.pods, "node-1") != nil || !w.Holds("team-a") {
+		t.Error("the record may be there")
+	}
+}
