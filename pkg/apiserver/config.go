@@ -16,14 +16,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// Binding tells whose metal is shown where.
+// Binding tells whose metal is shown where, and where something can be created.
 type Binding interface {
 	tenancy.Bindings
-	// Advice says how a namespace is bound.
-	Advice(namespace string) string
+	registry.Binding
 }
 
 // ExtraConfig is what this server needs besides the generic one.
@@ -39,6 +39,9 @@ type ExtraConfig struct {
 	Ledger ledger.Ledger
 	// Binding tells whose metal is shown where.
 	Binding Binding
+	// Namespaces is Binding in a cluster, and nil without one: the server keeps
+	// it.
+	Namespaces *tenancy.Namespaces
 	// ManagementCluster is the id by which metal knows this server.
 	ManagementCluster string
 	// Handlers answer at paths, or below those that end in a slash, besides the

@@ -38,21 +38,33 @@ type beater interface {
 	Heartbeat() time.Duration
 }
 
+// syncer knows whether it has heard of everything once.
+type syncer interface {
+	Synced() bool
+}
+
 // readiness is whether everything was looked at once. From then on it stays:
 // when the metal-api goes away, reads go on, with a warning.
 type readiness struct {
 	looker looker
-	done   atomic.Bool
+	// bindings is nil if they are known from the start.
+	bindings syncer
+	done     atomic.Bool
 }
 
 func (r *readiness) ready() bool {
-	if !r.done.Load() && r.looker.Swept() {
+	if !r.done.Load() && r.bound() && r.looker.Swept() {
 		r.done.Store(true)
 	}
 	return r.done.Load()
 }
 
+func (r *readiness) bound() bool { return r.bindings == nil || r.bindings.Synced() }
+
 func (r *readiness) reason() string {
+	if !r.bound() {
+		return "the Namespaces have not been listed yet: until then nobody is told what there is, because it is not known whose it is"
+	}
 	return fmt.Sprintf("the metal-api has not been looked at completely yet, for %s: until then nobody is told what there is", r.looker.Staleness().Truncate(time.Second))
 }
 

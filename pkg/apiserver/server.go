@@ -63,6 +63,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		return nil, err
 	}
 	ready.looker = s.observer
+	if c.Extra.Namespaces != nil {
+		ready.bindings = c.Extra.Namespaces
+	}
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Clock: clock.RealClock{}}
 	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, backend.Advance, clock.RealClock{})
 	resources, err := rest.New(rest.NewStores(backend, source), c.Extra.Binding, s.access, s.catalogue)
@@ -86,6 +89,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 			s.Generic.Handler.NonGoRestfulMux.Handle(path, handler)
 		}
 	}
+	if err := s.keepBindings(backend); err != nil {
+		return nil, err
+	}
 	return s, s.addHooks(ready)
 }
 
@@ -108,7 +114,7 @@ func (s *Server) observe(ctx context.Context) (*storage.Backend, error) {
 		return bound
 	}
 	s.observer = metal.NewObserver(s.metal, opts)
-	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer)
+	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithSightings(s.observer)
 	backend.SetFreshener(freshener{s.observer, s.extra.Binding})
 	return backend, nil
 }

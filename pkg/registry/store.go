@@ -2,9 +2,7 @@ package registry
 
 import (
 	"context"
-	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,8 +21,9 @@ import (
 // Binding tells which project a namespace is bound to.
 type Binding interface {
 	Project(namespace string) (project string, bound bool)
-	// Advice says how a namespace is bound.
-	Advice(namespace string) string
+	// Admit returns an API status if nothing can be created in a namespace: there
+	// can be no metal for it. Otherwise the binding stays until done is called.
+	Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error)
 }
 
 // REST serves the objects of one kind.
@@ -52,8 +51,10 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 		NewListFunc:               kind.NewList,
 		DefaultQualifiedResource:  resource,
 		SingularQualifiedResource: infrastructure.Resource(kind.Singular),
+		// It comes before validation, which would name the missing project instead.
 		BeginCreate: func(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
-			return func(context.Context, bool) {}, requireBound(binding, resource, request.NamespaceValue(ctx), obj.(T).GetName())
+			done, err := binding.Admit(ctx, resource, request.NamespaceValue(ctx), obj.(T).GetName())
+			return func(context.Context, bool) { done() }, err
 		},
 		CreateStrategy:      s,
 		UpdateStrategy:      s,
@@ -72,16 +73,6 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 	statusStore.UpdateStrategy = statusStrategy[T, Spec, Status]{s}
 	statusStore.ResetFieldsStrategy = statusStrategy[T, Spec, Status]{s}
 	return main, &StatusREST{&statusStore}, nil
-}
-
-// requireBound refuses objects for which there can be no metal. It comes
-// before validation, which would name the missing project instead.
-func requireBound(binding Binding, resource schema.GroupResource, namespace, name string) error {
-	if _, bound := binding.Project(namespace); bound {
-		return nil
-	}
-	return apierrors.NewForbidden(resource, name, fmt.Errorf(
-		"the namespace %q is not bound to a metal-stack project: %s", namespace, binding.Advice(namespace)))
 }
 
 // ShortNames implements rest.ShortNamesProvider.

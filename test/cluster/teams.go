@@ -9,8 +9,8 @@ import (
 // Team is a namespace, and the project that it is bound to.
 type Team struct{ Namespace, Project string }
 
-// AddTeams adds so many projects to the data centre, and has the servers bind
-// a namespace to each. Bind makes the namespaces.
+// AddTeams adds so many projects to the data centre. Bind makes the namespaces,
+// and binds them.
 func (o *Options) AddTeams(n int) []Team {
 	if o.Simulator.DataCentre == nil {
 		o.Simulator.DataCentre = simulator.DefaultDataCentre(8)
@@ -22,7 +22,6 @@ func (o *Options) AddTeams(n int) []Team {
 		o.Simulator.DataCentre.Projects = append(o.Simulator.DataCentre.Projects, simulator.Project{
 			ID: team.Project, Name: team.Namespace, Tenant: simulator.DefaultTenant,
 		})
-		o.Flags = append(o.Flags, "--bind="+team.Namespace+"="+team.Project)
 	}
 	return teams
 }

@@ -93,12 +93,7 @@ func (w *world) install(t *testing.T) {
 	help, err := exec.CommandContext(t.Context(), cluster.Binary(t, cluster.APIServer), "--help").Output()
 	require.NoError(t, err)
 	w.help = string(help)
-	var flags []string
-	if !strings.Contains(w.help, "With --standalone, binds") {
-		// Namespaces are not bound by labels yet.
-		flags = []string{"--bind=" + team + "=" + simulator.ProjectA}
-	}
-	w.Cluster = cluster.Start(t, cluster.Options{ControlPlane: w.plane, Metal: w.metal, Companion: true, Flags: flags})
+	w.Cluster = cluster.Start(t, cluster.Options{ControlPlane: w.plane, Metal: w.metal, Companion: true})
 	stdout, stderr := w.run(t, "check")
 	assert.Equal(t, 2, strings.Count(stdout, "condition met"))
 	for _, kind := range []string{"MetalStackCluster", "MetalStackMachine", "MetalStackFirewall", "msm"} {

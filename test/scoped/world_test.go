@@ -76,9 +76,6 @@ func start(t *testing.T) *world {
 	t.Helper()
 	// Seconds are enough for a test.
 	flags := []string{"--authorization-webhook-cache-authorized-ttl=1s", "--authorization-webhook-cache-unauthorized-ttl=1s"}
-	for namespace, project := range projects {
-		flags = append(flags, "--bind="+namespace+"="+project)
-	}
 	w := &world{cluster.Start(t, cluster.Options{Flags: flags})}
 	w.admin(t, "create", "clusterrolebinding", "metalstack-tenants", "--clusterrole=metalstack-tenant", "--group="+tenants)
 	for namespace, project := range projects {

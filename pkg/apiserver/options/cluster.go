@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 
@@ -24,6 +25,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/servingcert"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 const (
@@ -138,6 +140,12 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if config.Extra.Quotas, err = quota.New(config.Generic.ClientConfig, config.Generic.SharedInformerFactory, config.Generic.DrainedNotify()); err != nil {
 		return err
 	}
+	namespaces, err := metadata.NewForConfig(config.Generic.ClientConfig)
+	if err != nil {
+		return err
+	}
+	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
+	config.Extra.Binding = config.Extra.Namespaces
 	if o.Cluster.Register {
 		config.Extra.Registrar, err = registration.New(registration.Options{
 			Config:    config.Generic.ClientConfig,

@@ -27,12 +27,6 @@ func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
 	if err := o.applyMetal(config); err != nil {
 		return nil, err
 	}
-	binding, err := o.Records.Binding(o.Standalone)
-	if err != nil {
-		return nil, err
-	}
-	config.Extra.Binding = binding
-
 	apply := o.applyCluster
 	if o.Standalone {
 		apply = o.applyStandalone
@@ -47,6 +41,7 @@ func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
 		return nil, err
 	}
 	// Last, because the one who opens it has to close it.
+	var err error
 	if config.Extra.Ledger, err = o.Records.Open(config.Generic.ClientConfig); err != nil {
 		return nil, err
 	}
@@ -71,6 +66,11 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 
 // applyStandalone makes the server its own authority.
 func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config) error {
+	binding, err := o.Records.Binding()
+	if err != nil {
+		return err
+	}
+	config.Extra.Binding = binding
 	authority, err := standalone.OpenAuthority(o.Records.DataDir)
 	if err != nil {
 		return err

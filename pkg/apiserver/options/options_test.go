@@ -2,6 +2,7 @@ package options
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -62,6 +64,9 @@ func TestInAClusterRecordsAreKeptInTheServersNamespace(t *testing.T) {
 	require.NoError(t, o.Complete())
 	assert.Equal(t, "of-the-flag", o.Records.Namespace)
 	assert.Equal(t, net.IPv4zero, o.SecureServing.BindAddress)
+
+	o.Records.Bind = []string{"team-a=" + project}
+	assert.ErrorContains(t, errors.Join(o.Records.Validate(false)...), "label")
 }
 
 func TestAloneTheServerListensOnLoopback(t *testing.T) {
@@ -125,7 +130,8 @@ func TestAloneTheAdministratorMayDoEverythingAndNobodyElseAnything(t *testing.T)
 	bound, ok := config.Extra.Binding.Project("team-a")
 	assert.True(t, ok)
 	assert.Equal(t, project, bound)
-	assert.Contains(t, config.Extra.Binding.Advice("team-b"), "--bind=team-b=")
+	_, err = config.Extra.Binding.Admit(t.Context(), schema.GroupResource{Resource: "metalstackmachines"}, "team-b", "node-1")
+	assert.ErrorContains(t, err, "--bind=team-b=")
 	assert.FileExists(t, o.KubeconfigOut)
 }
 

@@ -1,6 +1,7 @@
 package options
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
@@ -54,8 +56,9 @@ func (o *Records) AddFlags(fs *pflag.FlagSet) {
 		"or "+LedgerMemory+" (nowhere: for a trial).")
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "The server's own namespace in its cluster, where records are kept. It defaults to that of the pod, from "+NamespaceVariable+" or the service account.")
 	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Directory for the file of records and for generated certificates. Keep it, and keep it private.")
-	fs.StringArrayVar(&o.Bind, "bind", o.Bind, "Binds a namespace to a metal-stack project: team-a=<project id>. Can be given more than once. "+
-		"A namespace named after a project's id is bound to it without.")
+	fs.StringArrayVar(&o.Bind, "bind", o.Bind, "With --standalone, binds a namespace to a metal-stack project: team-a=<project id>. Can be given more than once. "+
+		"A namespace named after a project's id is bound to it without. In a cluster, the label "+infrastructure.ProjectLabel+" on a Namespace does that, and nothing else: "+
+		"a flag beside it would be a second opinion, which replicas might not share, and which nobody sees who looks at the Namespace.")
 }
 
 // Complete fills in the ledger and the namespace.
@@ -105,6 +108,9 @@ func (o *Records) Validate(standalone bool) []error {
 	if _, err := tenancy.NewStatic(o.Bind); err != nil {
 		errs = append(errs, fmt.Errorf("--bind: %w", err))
 	}
+	if !standalone && len(o.Bind) > 0 {
+		errs = append(errs, fmt.Errorf("--bind goes with --standalone only: in a cluster, a namespace is bound by the label %s", infrastructure.ProjectLabel))
+	}
 	return errs
 }
 
@@ -127,24 +133,24 @@ func (o *Records) open(cluster *rest.Config) (ledger.Ledger, error) {
 	return bolt.Open(filepath.Join(o.DataDir, "records.db"), bolt.Options{})
 }
 
-// Binding answers which project a namespace is bound to, and how to bind one.
+// Binding answers which project a namespace is bound to, without a cluster.
 type Binding struct {
 	*tenancy.Static
-	standalone bool
 }
 
 // Binding returns the bindings that the flags list.
-func (o *Records) Binding(standalone bool) (*Binding, error) {
+func (o *Records) Binding() (Binding, error) {
 	static, err := tenancy.NewStatic(o.Bind)
-	return &Binding{static, standalone}, err
+	return Binding{static}, err
 }
 
-// Advice says how a namespace is bound.
-func (b *Binding) Advice(namespace string) string {
-	if b.standalone {
-		return fmt.Sprintf("start the server with --bind=%s=<project id>, or use a namespace named after the project's id", namespace)
+// Admit implements apiserver.Binding.
+func (b Binding) Admit(_ context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
+	if _, bound := b.Project(namespace); !bound {
+		return nil, tenancy.NotBound(resource, namespace, name,
+			fmt.Sprintf("start the server with --bind=%s=<project id>, or use a namespace named after the project's id", namespace))
 	}
-	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", namespace, infrastructure.ProjectLabel)
+	return func() {}, nil
 }
 
 // firstNamespace is that of the first binding, or "".

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
@@ -60,7 +61,12 @@ type binding struct{}
 
 func (binding) Project(namespace string) (string, bool) { return project, namespace == "team-a" }
 func (binding) Namespace(p string) (string, bool)       { return "team-a", p == project }
-func (binding) Advice(namespace string) string          { return "run bind " + namespace }
+func (b binding) Admit(_ context.Context, resource schema.GroupResource, namespace, name string) (func(), error) {
+	if _, bound := b.Project(namespace); !bound {
+		return nil, tenancy.NotBound(resource, namespace, name, "run bind "+namespace)
+	}
+	return func() {}, nil
+}
 
 // everything is a catalogue that has it.
 type everything struct{}

@@ -1,0 +1,151 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apiserver/pkg/warning"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+const (
+	// lookLimit is how long it may take to look at one Namespace.
+	lookLimit = 2 * time.Second
+	// judgeLimit is how long to wait until a change of a Namespace is judged.
+	judgeLimit = 3 * time.Second
+	// againSeconds is what clients are told after that.
+	againSeconds = 1
+)
+
+// Admit returns an API status if nothing can be created in a namespace, which
+// says why and what to do. Otherwise the namespace's binding does not change
+// before done is called. An object may follow its Namespace at once: what is
+// not known yet is looked at.
+func (n *Namespaces) Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
+	if done = n.enter(ctx, namespace); done != nil {
+		return done, nil
+	}
+	if err := n.catchUp(ctx, namespace); err != nil {
+		return nil, err
+	}
+	if done = n.enter(ctx, namespace); done != nil {
+		return done, nil
+	}
+	j := n.state.Load().judged[namespace]
+	if j.going {
+		return nil, terminating(resource, namespace, name)
+	}
+	return nil, NotBound(resource, namespace, name, j.advice())
+}
+
+// enter holds the binding, if there is one under which something can be
+// created.
+func (n *Namespaces) enter(ctx context.Context, namespace string) (leave func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.state.Load()
+	j := s.judged[namespace]
+	if _, bound := s.projects[namespace]; !bound || j.going || j.uid == "" {
+		return nil
+	}
+	if j.verdict == held {
+		warning.AddWarning(ctx, "", j.staysBound())
+	}
+	n.creating[namespace]++
+	return sync.OnceFunc(func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.creating[namespace]--; n.creating[namespace] == 0 {
+			delete(n.creating, namespace)
+		}
+	})
+}
+
+// catchUp returns when a Namespace has been judged as it is now.
+func (n *Namespaces) catchUp(ctx context.Context, name string) error {
+	looking, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	live, err := n.client.Resource(resource).Get(looking, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return err
+	case err != nil:
+		return unavailable(fmt.Sprintf("the namespace %q cannot be looked at: %v", name, err))
+	}
+	timer := n.clock.NewTimer(judgeLimit)
+	defer timer.Stop()
+	for {
+		n.mu.Lock()
+		moved := n.moved
+		n.mu.Unlock()
+		if judged, found := n.state.Load().judged[name]; found && judged.uid == live.UID && notOlder(judged.version, live.ResourceVersion) {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-timer.C():
+			return unavailable(fmt.Sprintf("the label of the namespace %q has not been looked at yet", name))
+		case <-ctx.Done():
+			return unavailable(fmt.Sprintf("the label of the namespace %q has not been looked at yet: %v", name, ctx.Err()))
+		}
+	}
+}
+
+// notOlder tells whether the state of a Namespace is not older than another.
+func notOlder(version, than string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, than)
+	return err == nil && order >= 0 || version == than
+}
+
+func unavailable(message string) error {
+	err := apierrors.NewServiceUnavailable(message)
+	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: againSeconds}
+	return err
+}
+
+// terminating is what the kube-apiserver answers for kinds of its own;
+// controllers know it by its cause.
+func terminating(resource schema.GroupResource, namespace, name string) error {
+	err := apierrors.NewForbidden(resource, name, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", namespace))
+	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
+		Type: corev1.NamespaceTerminatingCause, Field: "metadata.namespace", Message: fmt.Sprintf("namespace %s is being terminated", namespace),
+	})
+	return err
+}
+
+// projectIDHelp says what a label must be.
+const projectIDHelp = "must be the id of a metal-stack project, which is a UUID in lower case: see 'metalctl project list'"
+
+// advice says to a tenant why the namespace is not bound, and what to do. It
+// says nothing of other namespaces.
+func (j judgement) advice() string {
+	label := infrastructure.ProjectLabel
+	switch j.verdict {
+	case invalid:
+		return fmt.Sprintf("its label %s is %q, and %s; ask an administrator to correct it: kubectl label --overwrite namespace %s %s=<project id>", label, j.project, projectIDHelp, j.name, label)
+	case taken:
+		return fmt.Sprintf("the project %s, which its label names, belongs to another namespace of this cluster, and a project has one namespace; ask an administrator for a project of its own", j.project)
+	}
+	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", j.name, label)
+}
+
+// staysBound says to a tenant why the binding is not what the label says.
+func (j judgement) staysBound() string {
+	return fmt.Sprintf("the namespace %q stays bound to the project %s, although %s, until the last object of %s in it is deleted", j.name, j.bound, j.asked(), infrastructure.GroupName)
+}
+
+// asked says what the label says.
+func (j judgement) asked() string {
+	if !j.asks {
+		return "its label " + infrastructure.ProjectLabel + " is gone"
+	}
+	return fmt.Sprintf("its label %s is %q now", infrastructure.ProjectLabel, j.project)
+}

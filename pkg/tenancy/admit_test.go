@@ -1,0 +1,112 @@
+package tenancy
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/warning"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+var msm = schema.GroupResource{Group: infrastructure.GroupName, Resource: "metalstackmachines"}
+
+// recorder keeps warnings.
+type recorder []string
+
+func (r *recorder) AddWarning(_, text string) { *r = append(*r, text) }
+
+func TestARefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	c := inCluster(t, newBed(t), inAPI("plain", "1", ""), inAPI("team-a", "2", projectA), inAPI("zweitens", "3", projectA), inAPI("typo", "4", "TEAM"))
+	done, err := c.Admit(t.Context(), msm, "team-a", "node-1")
+	require.NoError(t, err)
+	done()
+	for namespace, want := range map[string]string{
+		"plain":    "is not bound to a metal-stack project: ask an administrator to bind it: kubectl label namespace plain " + infrastructure.ProjectLabel + "=<project id>",
+		"typo":     `its label ` + infrastructure.ProjectLabel + ` is "TEAM", and must be the id of a metal-stack project, which is a UUID in lower case`,
+		"zweitens": "the project " + projectA + ", which its label names, belongs to another namespace of this cluster",
+	} {
+		_, err := c.Admit(t.Context(), msm, namespace, "node-1")
+		require.True(t, apierrors.IsForbidden(err), "%v", err)
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, `metalstackmachines.infrastructure.cluster.x-k8s.io "node-1" is forbidden: the namespace "`+namespace+`"`)
+		require.NotContains(t, err.Error(), "team-a")
+	}
+	_, err = c.Admit(t.Context(), msm, "nowhere", "node-1")
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	require.ErrorContains(t, err, `namespaces "nowhere" not found`)
+}
+
+func TestAnObjectMayFollowItsNamespaceAtOnce(t *testing.T) {
+	t.Parallel()
+	c := inCluster(t, newBed(t))
+	require.NoError(t, c.api.Tracker().Add(inAPI("team-a", "7", projectA)))
+	done, err := c.Admit(t.Context(), msm, "team-a", "node-1")
+	require.NoError(t, err)
+	done()
+}
+
+func TestNothingIsCreatedInANamespaceThatGoes(t *testing.T) {
+	t.Parallel()
+	going := inAPI("team-a", "1", projectA)
+	now := metav1.Now()
+	going.DeletionTimestamp, going.Finalizers = &now, []string{"kubernetes"}
+	b := newBed(t)
+	b.holds("team-a", true)
+	c := inCluster(t, b, going)
+	_, err := c.Admit(t.Context(), msm, "team-a", "node-1")
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	assert.True(t, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), "by which controllers know it")
+	assert.Equal(t, projectA, bound(c, "team-a"))
+}
+
+func TestABindingDoesNotChangeUnderAnObjectThatIsBeingCreated(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.label("team-a", projectA)
+	k := b.kept(b.server())
+	done, err := k.Admit(t.Context(), msm, "team-a", "node-1")
+	require.NoError(t, err)
+	b.label("team-a", projectB)
+	b.kept(k)
+	assert.Equal(t, projectA, bound(k, "team-a"))
+	done()
+	done() // once is enough
+	b.kept(k)
+	assert.Equal(t, projectB, bound(k, "team-a"))
+}
+
+func TestWhoCreatesUnderABindingThatIsHeldIsWarned(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.label("team-a", projectA)
+	k := b.kept(b.server())
+	b.holds("team-a", true)
+	b.label("team-a", projectC)
+	b.kept(k)
+	var warned recorder
+	done, err := k.Admit(warning.WithWarningRecorder(t.Context(), &warned), msm, "team-a", "node-1")
+	require.NoError(t, err, "what is there may need it")
+	done()
+	require.Len(t, warned, 1)
+	assert.Contains(t, warned[0], `stays bound to the project `+projectA+`, although its label `+infrastructure.ProjectLabel+` is "`+projectC+`" now`)
+}
+
+func TestANamespaceThatIsNotJudgedInTimeIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	c := inCluster(t, newBed(t), inAPI("team-a", "1", ""))
+	// A change that no watch tells of.
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	other := NewNamespaces(c.api, c.bed, nil)
+	_, err := other.Admit(ctx, msm, "team-a", "node-1")
+	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+}

@@ -1,0 +1,98 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// Reasons of Events on Namespaces. They are for administrators, in the
+// namespace default, as Events about what belongs to no namespace are.
+const (
+	// ReasonBound: the namespace has a project that it did not have before.
+	ReasonBound = "ProjectBound"
+	// ReasonUnbound: the namespace has none any more.
+	ReasonUnbound = "ProjectUnbound"
+	// ReasonInvalid: the label is no project id.
+	ReasonInvalid = "ProjectIDInvalid"
+	// ReasonTaken: the project in the label is another namespace's.
+	ReasonTaken = "ProjectTaken"
+	// ReasonStillBound: the label was changed or taken off, but the namespace
+	// still holds objects under the binding that was in force before.
+	ReasonStillBound = "ProjectStillBound"
+)
+
+// action is what Events say was being done.
+const action = "Bind"
+
+// sayAgain is how often a warning is repeated; Events are kept for an hour.
+const sayAgain = 30 * time.Minute
+
+// saying is what was said last about a namespace.
+type saying struct {
+	reason, note string
+	at           time.Time
+}
+
+// report says what has changed since was, and what is wrong, once and then
+// every now and then. What was in force before this process is no news.
+func (k *keeper) report(ctx context.Context, was, is *state) {
+	logger := klog.FromContext(ctx)
+	for _, name := range slices.Sorted(maps.Keys(is.judged)) {
+		j := is.judged[name]
+		if before := was.judged[name].bound; len(was.judged) > 0 && before != j.bound {
+			reason, note := ReasonBound, fmt.Sprintf("bound to the project %s, whose metal is shown here from now on", j.bound)
+			if j.bound == "" {
+				reason, note = ReasonUnbound, fmt.Sprintf("not bound to the project %s any more", before)
+			}
+			logger.Info("The binding of a namespace has changed", "namespace", name, "project", j.bound, "before", before)
+			k.say(j, corev1.EventTypeNormal, reason, note)
+		}
+		reason, note := j.complaint()
+		said := saying{reason, note, k.clock.Now()}
+		last := k.said[name]
+		switch {
+		case reason == "":
+			delete(k.said, name)
+		case last.reason != reason || last.note != note || said.at.Sub(last.at) >= sayAgain:
+			k.said[name] = said
+			logger.Info("A namespace is not bound as its label says", "namespace", name, "reason", reason, "message", note)
+			k.say(j, corev1.EventTypeWarning, reason, note)
+		}
+	}
+	maps.DeleteFunc(k.said, func(name string, _ saying) bool { _, known := is.judged[name]; return !known })
+}
+
+// say records an Event, if there is a Namespace that it can be about.
+func (k *keeper) say(j judgement, kind, reason, note string) {
+	if j.uid == "" {
+		return
+	}
+	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: j.name, UID: j.uid}
+	k.events.Eventf(about, nil, kind, reason, action, "%s", note)
+}
+
+// complaint says what is wrong, to an administrator.
+func (j judgement) complaint() (reason, note string) {
+	label := infrastructure.ProjectLabel
+	switch j.verdict {
+	case invalid:
+		return ReasonInvalid, fmt.Sprintf("the label %s is %q, and %s; nothing can be created here until it is corrected", label, j.project, projectIDHelp)
+	case taken:
+		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.holder)
+	case held:
+		if j.uid == "" {
+			return ReasonStillBound, fmt.Sprintf("the Namespace is gone, and objects of %s with the project %s are still in it: delete them", infrastructure.GroupName, j.bound)
+		}
+		return ReasonStillBound, fmt.Sprintf("the project %s stays in force, although %s, because the namespace still holds objects of %s: put the label back (kubectl label --overwrite namespace %s %s=%s), or delete these objects, whereupon the binding changes by itself",
+			j.bound, j.asked(), infrastructure.GroupName, j.name, label, j.bound)
+	}
+	return "", ""
+}

@@ -1,0 +1,232 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+const (
+	// heldInterval is how often it is looked whether a namespace still holds
+	// records, if its binding waits for that.
+	heldInterval = time.Second
+	// followInterval is how often a server that stands by reads what is in force.
+	followInterval = 30 * time.Second
+	// resync is how often everything is judged although nothing has changed.
+	resync = 5 * time.Minute
+)
+
+// retries is when what failed is tried again.
+var retries = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 9, Cap: 30 * time.Second}
+
+var resource = corev1.SchemeGroupVersion.WithResource("namespaces")
+
+// Namespaces are the bindings of a server in a cluster: the label
+// infrastructure.ProjectLabel on a Namespace asks for a project. What is in
+// force is written down, so that it outlives a label that is changed.
+type Namespaces struct {
+	client metadata.Interface
+	events events.EventRecorder
+	clock  clock.WithTicker
+
+	// state is replaced while mu is held, and read without.
+	state atomic.Pointer[state]
+	// synced is true after everything was looked at once, leads from when on this
+	// server is to decide, and led after it has.
+	synced, leads, led atomic.Bool
+	// changed is for changes of Namespaces, and turn for the one of leads.
+	changed, turn chan struct{}
+
+	mu sync.Mutex
+	// creating is how many objects are being created, by namespace.
+	creating map[string]int
+	// moved is closed, and replaced, when something has changed.
+	moved chan struct{}
+}
+
+var _ Bindings = &Namespaces{}
+
+// state is what is in force. It is immutable.
+type state struct {
+	projects map[string]string // by namespace
+	shown    map[string]string // namespaces by project
+	judged   map[string]judgement
+}
+
+func newState(projects map[string]string, judged map[string]judgement) *state {
+	s := &state{projects: projects, shown: map[string]string{}, judged: judged}
+	for name, project := range projects {
+		if ns := judged[name]; !ns.going && ns.uid != "" {
+			s.shown[project] = name
+		}
+	}
+	return s
+}
+
+// NewNamespaces returns bindings of which none is in force until Run. A nil
+// clock is the real one.
+func NewNamespaces(client metadata.Interface, recorder events.EventRecorder, c clock.WithTicker) *Namespaces {
+	if c == nil {
+		c = clock.RealClock{}
+	}
+	n := &Namespaces{client: client, events: recorder, clock: c, creating: map[string]int{}, changed: make(chan struct{}, 1), turn: make(chan struct{}, 1), moved: make(chan struct{})}
+	n.state.Store(newState(nil, nil))
+	return n
+}
+
+// Project implements Bindings.
+func (n *Namespaces) Project(namespace string) (string, bool) {
+	project, bound := n.state.Load().projects[namespace]
+	return project, bound
+}
+
+// Namespace implements Bindings.
+func (n *Namespaces) Namespace(project string) (string, bool) {
+	namespace, bound := n.state.Load().shown[project]
+	return namespace, bound
+}
+
+// Synced tells whether every Namespace has been judged once.
+func (n *Namespaces) Synced() bool { return n.synced.Load() }
+
+// Keeping is what bindings are kept with.
+type Keeping struct {
+	// Ledger is where they are written down. Of several servers, only the active
+	// one's may take writes.
+	Ledger ledger.Ledger
+	// Holds tells whether a namespace has records.
+	Holds func(namespace string) bool
+	// Changed is told of which namespaces the project, and of which projects
+	// the namespace that shows their metal, is another one now.
+	Changed func(namespaces, projects []string)
+	// StandBy leaves it to another server what is in force, until Lead is called.
+	StandBy bool
+}
+
+// Run keeps the bindings until ctx ends.
+func (n *Namespaces) Run(ctx context.Context, k Keeping) {
+	logger := klog.FromContext(ctx)
+	if !k.StandBy {
+		n.leads.Store(true)
+	}
+	list, err := n.watch(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			logger.Error(err, "Cannot watch Namespaces: no namespace is bound to a project")
+		}
+		return
+	}
+	keeper := &keeper{Namespaces: n, Keeping: k, list: list, book: book{ledger: k.Ledger}, announced: newState(nil, nil), said: map[string]saying{}}
+	backoff := retries
+	for {
+		again, err := keeper.keep(ctx)
+		if err != nil && ctx.Err() == nil {
+			again = backoff.Step()
+			logger.Error(err, "Cannot keep the bindings of namespaces to projects; trying again", "in", again.String())
+		} else {
+			backoff = retries
+		}
+		changed := n.changed
+		if !n.leads.Load() {
+			changed = nil // to read all records with each change is too much
+		}
+		timer := n.clock.NewTimer(again)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-changed:
+		case <-n.turn:
+		case <-timer.C():
+		}
+		timer.Stop()
+	}
+}
+
+// Lead makes a server that stood by the one that decides what is in force. It
+// returns when that is done. Call it when the records are known, and before
+// anything is answered.
+func (n *Namespaces) Lead(ctx context.Context) error {
+	n.leads.Store(true)
+	poke(n.turn)
+	for {
+		n.mu.Lock()
+		moved := n.moved
+		n.mu.Unlock()
+		if n.led.Load() {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// poke wakes whoever reads c, now or when next they do.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// watch has everything looked at when a Namespace changes. It returns what lists
+// them, once they are known.
+func (n *Namespaces) watch(ctx context.Context) (list func() []namespace, err error) {
+	informer := metadatainformer.NewFilteredMetadataInformer(n.client, resource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
+	if err := informer.SetTransform(lean); err != nil {
+		return nil, err
+	}
+	registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { poke(n.changed) }, UpdateFunc: func(_, _ any) { poke(n.changed) }, DeleteFunc: func(any) { poke(n.changed) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	go informer.RunWithContext(ctx)
+	if !cache.WaitForCacheSync(ctx.Done(), registered.HasSynced) {
+		return nil, fmt.Errorf("cannot list Namespaces: %w", context.Cause(ctx))
+	}
+	return func() []namespace {
+		var all []namespace
+		for _, obj := range informer.GetStore().List() {
+			if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+				all = append(all, namespaceOf(m))
+			}
+		}
+		return all
+	}, nil
+}
+
+// lean drops what nobody here asks for.
+func lean(obj any) (any, error) {
+	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+		m.ManagedFields, m.Annotations, m.OwnerReferences = nil, nil, nil
+	}
+	return obj, nil
+}
+
+func namespaceOf(m *metav1.PartialObjectMetadata) namespace {
+	project, asks := m.Labels[infrastructure.ProjectLabel]
+	return namespace{
+		name: m.Name, uid: m.UID, version: m.ResourceVersion, created: m.CreationTimestamp.Time,
+		asks: asks, project: project, going: m.DeletionTimestamp != nil,
+	}
+}

@@ -1,0 +1,103 @@
+package tenancy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+// recordKey is the record of the bindings that are in force. All are in one,
+// so that two servers cannot give one project to two namespaces.
+const recordKey = "_meta/bindings"
+
+// recordLimit is how long one call of the ledger may take.
+const recordLimit = 10 * time.Second
+
+// record is the value at recordKey.
+type record struct {
+	// Namespaces are the projects by namespace.
+	Namespaces map[string]string `json:"namespaces"`
+}
+
+// book is what is written down of the bindings.
+type book struct {
+	ledger ledger.Ledger
+	// inForce is what the record says, as of version, which is "" if there is
+	// none; read is false if it is not known what it says.
+	inForce map[string]string
+	version string
+	read    bool
+}
+
+// open reads the record, unless it is known.
+func (b *book) open(ctx context.Context) error {
+	if b.read {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordLimit)
+	defer cancel()
+	all, err := b.ledger.List(ctx)
+	if err != nil {
+		return fmt.Errorf("read the bindings that are in force: %w", err)
+	}
+	b.inForce, b.version = map[string]string{}, ""
+	for _, r := range all {
+		if r.Key != recordKey {
+			continue
+		}
+		if b.inForce, err = parse(r.Value); err != nil {
+			return fmt.Errorf("the record %s says which project each namespace is bound to, and cannot be read; repair it, or delete it: then the Namespaces' labels decide anew, also where one was changed under objects: %w", recordKey, err)
+		}
+		b.version = r.Version
+	}
+	b.read = true
+	return nil
+}
+
+func parse(value []byte) (map[string]string, error) {
+	var r record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, err
+	}
+	if r.Namespaces == nil {
+		return nil, errors.New("it names no namespaces")
+	}
+	holder := map[string]string{}
+	for namespace, project := range r.Namespaces {
+		if !isProjectID(project) {
+			return nil, fmt.Errorf("namespace %q has %q, which is no project id", namespace, project)
+		}
+		if other, taken := holder[project]; taken {
+			return nil, fmt.Errorf("namespaces %q and %q have the same project", min(namespace, other), max(namespace, other))
+		}
+		holder[project] = namespace
+	}
+	return r.Namespaces, nil
+}
+
+// write puts next in force. After an error it is read again before it is
+// relied on.
+func (b *book) write(ctx context.Context, next map[string]string) error {
+	value, err := json.Marshal(record{Namespaces: next})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordLimit)
+	defer cancel()
+	b.read = false
+	version := b.version
+	if version == "" {
+		version, err = b.ledger.Create(ctx, recordKey, value)
+	} else {
+		version, err = b.ledger.Update(ctx, recordKey, version, value)
+	}
+	if err != nil {
+		return fmt.Errorf("write down which bindings are in force: %w", err)
+	}
+	b.inForce, b.version, b.read = next, version, true
+	return nil
+}
