@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -32,6 +33,7 @@ type REST struct {
 	*genericregistry.Store
 	access         *tenancy.Access
 	shortNames     []string
+	finalizer      string
 	deleteSelector fields.Selector
 }
 
@@ -65,7 +67,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attributes(kind.Fields)}); err != nil {
 		return nil, nil, err
 	}
-	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, deleteSelector: kind.DeleteSelector}
+	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, finalizer: kind.Finalizer, deleteSelector: kind.DeleteSelector}
 	if kind.AdmitStatus == nil {
 		return main, nil, nil
 	}
@@ -80,6 +82,14 @@ func (r *REST) ShortNames() []string { return r.shortNames }
 
 // Categories implements rest.CategoriesProvider.
 func (r *REST) Categories() []string { return []string{"cluster-api"} }
+
+// Create lets validation know whether the object lived elsewhere before.
+func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	if m, ok := obj.(metav1.Object); ok && r.finalizer != "" && slices.Contains(m.GetFinalizers(), r.finalizer) {
+		ctx = context.WithValue(ctx, movedKey{}, true)
+	}
+	return r.Store.Create(ctx, obj, createValidation, options)
+}
 
 // Update lets validation know whether it is a dry run.
 func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
@@ -96,6 +106,13 @@ func (r *REST) Recorded() fields.Selector {
 	}
 	return r.deleteSelector
 }
+
+type movedKey struct{}
+
+// IsMoved tells whether an object that is created lived elsewhere before, in
+// another management cluster or in a backup: it brings the finalizer along that
+// only this server puts on. Its metal may have changed since.
+func IsMoved(ctx context.Context) bool { return ctx.Value(movedKey{}) != nil }
 
 type dryRunKey struct{}
 

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/metal-stack/metal-go/api/client/ip"
+	"github.com/metal-stack/metal-go/api/models"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +21,11 @@ func TestSeedManifestsApplyAndReadBackUnchanged(t *testing.T) {
 	t.Parallel()
 	w := start(t, seedInventory)
 	client, err := dynamic.NewForConfig(w.config)
+	require.NoError(t, err)
+	// The control plane's address is one that the project holds.
+	project, network, kind := "00000000-0000-0000-0000-000000000000", "internet-vagrant-lab", "static"
+	_, err = w.Metal.Edit.IP().AllocateSpecificIP(ip.NewAllocateSpecificIPParams().WithIP("100.255.254.1").
+		WithBody(&models.V1IPAllocateRequest{Projectid: &project, Networkid: &network, Type: &kind}), nil)
 	require.NoError(t, err)
 	files, err := filepath.Glob("../../artifacts/examples/seed/*.yaml")
 	require.NoError(t, err)

@@ -72,6 +72,9 @@ func seedInventory(o *testserver.Options) {
 	internet.ID, internet.Partition = "internet-vagrant-lab", "vagrant"
 	internet.Prefixes, internet.VRF = []string{"100.255.254.0/24"}, 104010
 	d.Networks = append(d.Networks, internet)
+	for _, id := range []string{"2294c949-88f6-5390-8154-fa53d93a3313", "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"} {
+		d.Machines = append(d.Machines, simulator.Machine{ID: id, Partition: p.ID, Rack: "vagrant-rack", Size: small})
+	}
 	d.Projects = append(d.Projects, simulator.Project{ID: "00000000-0000-0000-0000-000000000000", Name: "seed", Tenant: d.Projects[0].Tenant})
 	o.Simulator.DataCentre = d
 	o.Bind = []string{"metal-stack=00000000-0000-0000-0000-000000000000", "default=" + projectA}

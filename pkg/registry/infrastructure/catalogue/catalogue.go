@@ -6,6 +6,7 @@ package catalogue
 
 import (
 	"context"
+	"net/netip"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -18,6 +19,11 @@ type Catalogue interface {
 	LookupImage(ctx context.Context, id, feature string) (*metal.Image, []string, error)
 	LookupPartition(ctx context.Context, id string) (*metal.Partition, []string, error)
 	LookupNetwork(ctx context.Context, id, project string) (*metal.Network, []string, error)
+	// LookupMachine returns a machine that the project can have.
+	LookupMachine(ctx context.Context, id, project string) (*metal.Machine, error)
+	// LookupAddress returns an address of the project, or the network that the
+	// project would have to allocate it in, if it is metal-stack's.
+	LookupAddress(ctx context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error)
 }
 
 var _ Catalogue = &metal.Catalogue{}

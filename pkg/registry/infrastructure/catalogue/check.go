@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -11,23 +12,27 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
 // Check is one validation. Each of its methods looks at one field, and only if
 // its value is a new one: what was accepted once, and may have gone out of the
-// catalogue since, must not keep an object from being updated or released.
+// catalogue since, must not keep an object from being updated or released. Nor
+// may it keep an object from being moved to this cluster, which is then warned
+// of: what the object may not have, it is not given when it is allocated.
 type Check struct {
 	ctx       context.Context
 	checks    *Checks
 	namespace string
 	project   string
+	moved     bool
 	errs      field.ErrorList
 }
 
 // Begin begins the validation of an object in a namespace.
 func (c *Checks) Begin(ctx context.Context, namespace string) *Check {
 	project, _ := c.Bindings.Project(namespace)
-	return &Check{ctx: ctx, checks: c, namespace: namespace, project: project}
+	return &Check{ctx: ctx, checks: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
 }
 
 // Errors returns what was found.
@@ -61,7 +66,7 @@ func (c *Check) Image(path *field.Path, value, old, feature string) {
 		if other, _, err := c.checks.Catalogue.LookupImage(c.ctx, value, ""); err == nil && other != nil {
 			invalid := unsupported(path, value, all)
 			invalid.Detail = fmt.Sprintf("the image cannot be used for a %s; %s", feature, invalid.Detail)
-			c.errs = append(c.errs, invalid)
+			c.refuse(invalid)
 			return
 		}
 	}
@@ -103,7 +108,7 @@ func (c *Check) PrivateNetwork(path *field.Path, value, old string) {
 	}
 	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
 	if err == nil && c.mayUse(network) && network.Project != c.project {
-		c.errs = append(c.errs, field.Invalid(path, value,
+		c.refuse(field.Invalid(path, value,
 			fmt.Sprintf("is not a private network of the project %q: leave the field out to have one allocated", c.project)))
 		return
 	}
@@ -111,15 +116,46 @@ func (c *Check) PrivateNetwork(path *field.Path, value, old string) {
 }
 
 // mayUse is false for no network.
-func (c *Check) mayUse(n *metal.Network) bool {
-	return n != nil && !n.Underlay && !n.PrivateSuper && (n.Project == "" || n.Project == c.project || n.Shared)
+func (c *Check) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(c.project) }
+
+// Host checks that an address of metal-stack is one that the project has
+// allocated. It answers the same about one that nobody has and about another
+// project's. What is not metal-stack's is an endpoint that somebody else looks
+// after.
+func (c *Check) Host(path *field.Path, value, old string) {
+	address, err := netip.ParseAddr(value)
+	if value == old || err != nil {
+		return
+	}
+	_, network, err := c.checks.Catalogue.LookupAddress(c.ctx, address, c.project)
+	switch {
+	case err != nil:
+		c.warn(path, value, err)
+	case network != nil:
+		c.refuse(field.Invalid(path, value, fmt.Sprintf(
+			"is in the range of the network %q, and is no address of the project %q: leave the field out to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
+			network.ID, c.project, address, network.ID, c.project)))
+	}
 }
 
-// ProviderID checks that no other object of the namespace has the machine. Its
-// syntax is not checked here.
+// ProviderID checks that the machine is one that the project can have, and that
+// no other object of the namespace has. It answers the same about a machine that
+// does not exist and about one of another project. Syntax is not checked here.
 func (c *Check) ProviderID(path *field.Path, value, old string, asking Holder) {
 	id, err := providerid.Parse(value)
-	if value == "" || value == old || err != nil || c.checks.Holders == nil {
+	if value == "" || value == old || err != nil {
+		return
+	}
+	machine, err := c.checks.Catalogue.LookupMachine(c.ctx, id.MachineID, c.project)
+	switch {
+	case err != nil:
+		c.warn(path, value, err)
+	case machine == nil:
+		c.refuse(field.Invalid(path, value, fmt.Sprintf(
+			"there is no machine %s that the project %q can have: leave the field out to have any, or name one that is idle, or that is allocated in the project", id.MachineID, c.project)))
+		return
+	}
+	if c.checks.Holders == nil || asking == (Holder{}) {
 		return
 	}
 	holder, held, err := c.checks.Holders.Holder(c.ctx, c.namespace, id.MachineID, asking)
@@ -138,8 +174,17 @@ func (c *Check) found(path *field.Path, value string, ok bool, all []string, err
 	case err != nil:
 		c.warn(path, value, err)
 	case !ok:
-		c.errs = append(c.errs, unsupported(path, value, all))
+		c.refuse(unsupported(path, value, all))
 	}
+}
+
+// refuse refuses what is not to be had.
+func (c *Check) refuse(err *field.Error) {
+	if c.moved {
+		warning.AddWarning(c.ctx, "", err.Error())
+		return
+	}
+	c.errs = append(c.errs, err)
 }
 
 // warn lets a value through that cannot be checked: the metal-api has the last

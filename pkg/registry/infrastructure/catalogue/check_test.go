@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -24,6 +26,7 @@ const (
 type offers struct {
 	sizes    []string
 	networks map[string]string // to project
+	machines map[string]string // to project; "" if idle
 	away     bool
 }
 
@@ -68,6 +71,29 @@ func (o offers) LookupNetwork(_ context.Context, id, project string) (*metal.Net
 		return &metal.Network{ID: id, Project: owner}, all, nil
 	}
 	return nil, all, nil
+}
+
+func (o offers) LookupMachine(_ context.Context, id, project string) (*metal.Machine, error) {
+	if o.away {
+		return nil, errAway
+	}
+	if owner, known := o.machines[id]; known && (owner == "" || owner == project) {
+		return &metal.Machine{ID: id}, nil
+	}
+	return nil, nil
+}
+
+// LookupAddress knows 203.0.113.0/24, of which 203.0.113.1 is the project's.
+func (o offers) LookupAddress(_ context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error) {
+	switch {
+	case o.away:
+		return nil, nil, errAway
+	case address == netip.MustParseAddr("203.0.113.1"):
+		return &metal.IP{Address: address.String(), Project: project}, nil, nil
+	case netip.MustParsePrefix("203.0.113.0/24").Contains(address):
+		return nil, &metal.Network{ID: "internet"}, nil
+	}
+	return nil, nil, nil
 }
 
 type bindings map[string]string
@@ -157,12 +183,41 @@ func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
 
 func TestAMachineIsOneObjects(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c := checks(offers{machines: map[string]string{machineID: ""}}).Begin(context.Background(), "team-a")
 	c.ProviderID(path, "metalstack://"+machineID, "", Holder{"metalstackmachines", "node-1"})
 	assert.Empty(t, c.Errors(), "its own")
 	c.ProviderID(path, "metal://fra-01/"+machineID, "", Holder{"metalstackmachines", "node-2"})
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `is that of metalstackmachines "node-1" already`)
+}
+
+func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
+	t.Parallel()
+	const theirs, unknown, idle, mine = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004"
+	c := checks(offers{machines: map[string]string{theirs: "other", idle: "", mine: project}}).Begin(context.Background(), "team-a")
+	asking := Holder{"metalstackmachines", "node-2"}
+	c.ProviderID(path, "metal:///"+idle, "", asking)
+	c.ProviderID(path, "metal:///"+mine, "", asking)
+	c.ProviderID(path, "no provider ID", "", asking)
+	assert.Empty(t, c.Errors())
+	c.ProviderID(path, "metal:///"+theirs, "", asking)
+	c.ProviderID(path, "metal:///"+unknown, "", asking)
+	require.Len(t, c.Errors(), 2)
+	assert.Equal(t, strings.ReplaceAll(c.Errors()[0].Error(), theirs, unknown), c.Errors()[1].Error())
+	assert.Contains(t, c.Errors()[0].Error(), `there is no machine `+theirs+` that the project "`+project+`" can have`)
+}
+
+func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
+	t.Parallel()
+	c := checks(offers{}).Begin(context.Background(), "team-a")
+	for _, host := range []string{"", "api.example.org", "192.0.2.1", "203.0.113.1"} {
+		c.Host(path, host, "")
+	}
+	c.Host(path, "203.0.113.2", "203.0.113.2")
+	assert.Empty(t, c.Errors())
+	c.Host(path, "203.0.113.2", "")
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), `is in the range of the network "internet", and is no address of the project "`+project+`"`)
 }
 
 // recorder keeps warnings.
@@ -176,7 +231,9 @@ func TestWhileTheMetalAPIIsAwayUnknownEntriesAreLetThroughWithAWarning(t *testin
 	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
 	c := checks(offers{away: true}).Begin(ctx, "team-a")
 	c.Size(field.NewPath("spec", "machineType"), "v9", "")
+	c.ProviderID(path, "metal:///"+machineID, "", Holder{"metalstackmachines", "node-1"})
+	c.Host(path, "203.0.113.2", "")
 	assert.Empty(t, c.Errors())
-	require.Len(t, warnings, 1)
+	require.Len(t, warnings, 3)
 	assert.Equal(t, `spec.machineType: "v9" was not checked: metal-api: not reached since 10:00`, warnings[0])
 }

@@ -81,6 +81,7 @@ func CheckSpec(c *catalogue.Check, path *field.Path, s, old *spec) {
 	c.Partition(path.Child("partition"), s.Partition, old.Partition)
 	c.Network(path.Child("publicNetworkID"), s.PublicNetworkID, old.PublicNetworkID)
 	c.PrivateNetwork(path.Child("privateNetworkID"), s.PrivateNetworkID, old.PrivateNetworkID)
+	c.Host(path.Child("controlPlaneEndpoint", "host"), s.ControlPlaneEndpoint.Host, old.ControlPlaneEndpoint.Host)
 	firewall, was := s.FirewallSpec, old.FirewallSpec
 	if firewall == nil {
 		return
@@ -93,6 +94,8 @@ func CheckSpec(c *catalogue.Check, path *field.Path, s, old *spec) {
 	c.Image(path.Child("image"), firewall.Image, was.Image, catalogue.Firewall)
 	c.Partition(path.Child("partition"), firewall.Partition, was.Partition)
 	c.Networks(path.Child("networks"), firewall.Networks, was.Networks)
+	// Who holds it is for the firewall to find out that is made like this.
+	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, catalogue.Holder{})
 }
 
 func selectable(c *object) fields.Set {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -19,12 +20,14 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
@@ -80,18 +83,25 @@ func (everything) LookupImage(_ context.Context, id, feature string) (*metal.Ima
 func (everything) LookupPartition(_ context.Context, id string) (*metal.Partition, []string, error) {
 	return &metal.Partition{ID: id}, nil, nil
 }
+func (everything) LookupMachine(_ context.Context, id, _ string) (*metal.Machine, error) {
+	return &metal.Machine{ID: id}, nil
+}
+func (everything) LookupAddress(_ context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error) {
+	return &metal.IP{Address: address.String(), Project: project}, nil, nil
+}
 func (everything) LookupNetwork(_ context.Context, id, project string) (*metal.Network, []string, error) {
 	return &metal.Network{ID: id, Project: project}, []string{id}, nil
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, offers ...catalogue.Catalogue) *world {
 	t.Helper()
+	offers = append(offers, everything{})
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: memory.New()})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), everything{})
+	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers[0])
 	require.NoError(t, err)
 	return w
 }
@@ -215,6 +225,50 @@ func TestCreatingInAnUnboundNamespaceIsForbiddenWithWhatBindsIt(t *testing.T) {
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	assert.ErrorContains(t, err, `the namespace "stray" is not bound to a metal-stack project: run bind stray`)
 }
+
+func TestAnObjectThatIsMovedHereIsWarnedOfWhatIsNotToBeHadAnyMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nothing{})
+	create := func(m *infrastructure.MetalStackMachine) (*warnings, error) {
+		var warned warnings
+		_, err := w.all[machine.Resource].main.Create(warning.WithWarningRecorder(in("team-a"), &warned), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+		return &warned, err
+	}
+	m := newMachine("node-1")
+	m.Spec.ProviderID = "metal://fra-01/" + idleID
+	_, err := create(m)
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	assert.ErrorContains(t, err, "spec.image")
+	assert.ErrorContains(t, err, "spec.providerID")
+
+	m.Finalizers = []string{infrastructure.MachineFinalizer}
+	warned, err := create(m)
+	require.NoError(t, err)
+	assert.Len(t, *warned, 3, "%v", *warned)
+
+	c := newCluster("c")
+	c.Finalizers, c.Spec.ProjectID = []string{infrastructure.ClusterFinalizer}, "10000000-0000-4000-8000-00000000000b"
+	_, err = w.all[cluster.Resource].main.Create(in("team-a"), c, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	assert.ErrorContains(t, err, "spec.projectID")
+}
+
+// nothing is a catalogue that has nothing.
+type nothing struct{ everything }
+
+func (nothing) LookupSize(context.Context, string) (*metal.Size, []string, error) {
+	return nil, nil, nil
+}
+func (nothing) LookupImage(context.Context, string, string) (*metal.Image, []string, error) {
+	return nil, nil, nil
+}
+func (nothing) LookupMachine(context.Context, string, string) (*metal.Machine, error) {
+	return nil, nil
+}
+
+type warnings []string
+
+func (w *warnings) AddWarning(_, text string) { *w = append(*w, text) }
 
 func TestAnUpdateLeavesStatusAndWhatTheServerFilledIn(t *testing.T) {
 	t.Parallel()
