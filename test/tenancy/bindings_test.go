@@ -1,0 +1,131 @@
+package tenancy
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+func aLabelBindsANamespace(t *testing.T, w *world) {
+	found, _ := w.byHand(t, project("c"))
+	w.Bind(t, "free", "")
+	client, config := w.tenant(t, "carol", "free")
+	machines := client.InfrastructureV1alpha4().MetalStackMachines("free")
+	list, err := machines.List(soon(t), metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, list.Items)
+	_, err = machines.Create(soon(t), machine("node-1"), metav1.CreateOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	require.ErrorContains(t, err, `the namespace "free" is not bound to a metal-stack project`)
+	require.ErrorContains(t, err, "kubectl label namespace free "+infrastructure.ProjectLabel+"=<project id>")
+
+	_, stderr, err := w.Kubectl(t, w.Admin(), "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("c"))
+	require.NoError(t, err, stderr)
+	_, err = machines.Create(soon(t), machine("node-1"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	require.NoError(t, err, "what is bound takes objects at once")
+	w.shows(t, "free", found)
+	w.event(t, "free", tenancy.ReasonBound)
+	m, err := machines.Get(soon(t), found, metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.False(t, m.Status.Metal.Managed)
+
+	_, stderr, err = w.Kubectl(t, config, "-n", "free", "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("d"))
+	require.Error(t, err, "no tenant labels a namespace")
+	assert.Contains(t, stderr, "Forbidden")
+
+	// Nothing that has a record is in it, so the label alone decides.
+	w.label(t, "free", "")
+	w.shows(t, "free")
+	w.event(t, "free", tenancy.ReasonUnbound)
+}
+
+func aLabelThatCannotBindIsRefused(t *testing.T, w *world) {
+	w.Bind(t, "first", project("d"))
+	w.shows(t, "first")
+	w.Bind(t, "second", project("d"))
+	assert.Contains(t, w.event(t, "second", tenancy.ReasonTaken), `is bound to the namespace "first" already`)
+	client, _ := w.tenant(t, "dave", "second")
+	_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(soon(t), newCluster("c"), metav1.CreateOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	require.ErrorContains(t, err, "belongs to another namespace of this cluster")
+	assert.NotContains(t, err.Error(), "first", "which one is none of a tenant's business")
+	w.shows(t, "second")
+
+	w.label(t, "second", "team-d")
+	assert.Contains(t, w.event(t, "second", tenancy.ReasonInvalid), "a UUID in lower case")
+	eventually(t, func() error {
+		_, err = client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), newCluster("c"), metav1.CreateOptions{})
+		if !apierrors.IsForbidden(err) {
+			return fmt.Errorf("created: %w", err)
+		}
+		return nil
+	})
+	require.ErrorContains(t, err, `is "team-d", and must be the id of a metal-stack project`)
+
+	// Its turn comes by itself.
+	w.label(t, "second", project("d"))
+	w.label(t, "first", "")
+	eventually(t, func() error {
+		_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), newCluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	})
+}
+
+func aBindingStaysInForceWhileThereAreObjects(t *testing.T, w *world) {
+	old, _ := w.byHand(t, project("f"))
+	w.Bind(t, "steady", project("f"))
+	_, config := w.tenant(t, "frank", "steady")
+	warned := &warnings{}
+	config.WarningHandler = warned
+	clusters := w.Metalstack(t, config).InfrastructureV1alpha4().MetalStackClusters("steady")
+	c := newCluster("kept")
+	// Nobody allocates anything for it.
+	c.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
+	_, err := clusters.Create(soon(t), c, metav1.CreateOptions{})
+	require.NoError(t, err)
+	w.shows(t, "steady", old)
+	warned.take()
+
+	w.label(t, "steady", project("c"))
+	note := w.event(t, "steady", tenancy.ReasonStillBound)
+	assert.Contains(t, note, "the project "+project("f")+" stays in force")
+	assert.Contains(t, note, "delete these objects, whereupon the binding changes by itself")
+	require.NoError(t, w.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
+
+	w.Servers[0].Stop(t)
+	w.Servers[0].Start(t)
+	w.Servers[0].AwaitReady(t)
+	w.AwaitAvailable(t)
+	assert.Contains(t, w.event(t, "steady", tenancy.ReasonStillBound), project("f"), "a server that knows only the label as it is now says so, too")
+	w.shows(t, "steady", old)
+
+	created, err := clusters.Create(soon(t), newCluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	require.NoError(t, err, "what is there may need more")
+	assert.Equal(t, project("f"), created.Spec.ProjectID)
+	texts := warned.take()
+	require.NotEmpty(t, texts)
+	assert.Contains(t, texts[0], `the namespace "steady" stays bound to the project `+project("f"))
+
+	require.NoError(t, clusters.Delete(soon(t), "kept", metav1.DeleteOptions{}))
+	_, err = clusters.Patch(soon(t), "kept", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	eventually(t, func() error {
+		created, err := clusters.Create(t.Context(), newCluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err == nil && created.Spec.ProjectID != project("c") {
+			err = fmt.Errorf("bound to %s", created.Spec.ProjectID)
+		}
+		return err
+	})
+	w.event(t, "steady", tenancy.ReasonBound)
+	found, err := names(soon(t), w.admin(t), "steady", metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.NotContains(t, found, old)
+	assert.Len(t, found, 1, "the metal of the project that it is bound to now")
+}

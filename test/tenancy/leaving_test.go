@@ -1,0 +1,88 @@
+package tenancy
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
+	const ns = "leaving"
+	found, itsNetwork := w.byHand(t, project("e"))
+	w.Bind(t, ns, project("e"))
+	admin := w.admin(t)
+	_, err := admin.MetalStackClusters(ns).Create(soon(t), newCluster("c"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	fw := firewall("fw")
+	fw.Labels = ofCluster("c")
+	_, err = admin.MetalStackFirewalls(ns).Create(soon(t), fw, metav1.CreateOptions{})
+	require.NoError(t, err)
+	for _, name := range []string{"node-1", "node-2"} {
+		m := machine(name)
+		m.Labels = ofCluster("c")
+		_, err = admin.MetalStackMachines(ns).Create(soon(t), m, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	template := &api.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}}
+	template.Spec.Template.Spec = machine("").Spec
+	_, err = admin.MetalStackMachineTemplates(ns).Create(soon(t), template, metav1.CreateOptions{})
+	require.NoError(t, err)
+	eventually(t, func() error { return w.holds(project("e"), 4, 2) })
+	w.shows(t, ns, found, "node-1", "node-2")
+
+	require.NoError(t, w.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
+	eventually(t, func() error {
+		switch _, err := admin.MetalStackMachines(ns).Create(t.Context(), machine("late"), metav1.CreateOptions{}); {
+		case err == nil:
+			return errors.New("something was created in a namespace that goes")
+		case !terminating(err):
+			return err
+		}
+		return nil
+	})
+	eventually(t, func() error {
+		_, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("the namespace is still there: %v", err)
+	})
+
+	require.NoError(t, w.holds(project("e"), 1, 1), "what was discovered is all that is left")
+	account, known := w.sim.Books().Machine(found)
+	require.True(t, known)
+	assert.Equal(t, []string{itsNetwork}, account.Networks)
+	for _, deed := range w.sim.Books().History {
+		assert.False(t, deed.Verb == "free" && deed.ID == found, "what was discovered was freed in between")
+	}
+	for _, ip := range w.sim.Books().IPs {
+		assert.False(t, ip.Project == project("e") && ip.Network == simulator.InternetNetwork, "address %s is kept", ip.Address)
+	}
+}
+
+// holds tells whether a project holds so many machines and networks.
+func (w *world) holds(project string, machines, networks int) error {
+	b := w.sim.Books()
+	for _, m := range b.Machines {
+		if m.Allocated && m.Project == project {
+			machines--
+		}
+	}
+	for _, n := range b.Networks {
+		if n.Project == project {
+			networks--
+		}
+	}
+	if machines != 0 || networks != 0 {
+		return fmt.Errorf("project %s lacks %d machines and %d networks", project, machines, networks)
+	}
+	return nil
+}
