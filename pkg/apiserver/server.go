@@ -72,6 +72,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := backend.Start(ctx); err != nil {
+		return nil, err
+	}
 	s.protocol = allocation.New(allocation.Options{
 		Machines: resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Binding,

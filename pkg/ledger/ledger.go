@@ -36,6 +36,9 @@ var (
 	// ErrNotDone: the write was not done and will not be, for a reason that
 	// has nothing to do with the record that is there; the text gives it.
 	ErrNotDone = errors.New("nothing was written")
+	// ErrFenced is the ErrNotDone of a process that may not write any more,
+	// because another one does.
+	ErrFenced = fmt.Errorf("this process may not write, %w", ErrNotDone)
 	// ErrTooLarge is the ErrNotDone of a value that is larger than the ledger
 	// takes.
 	ErrTooLarge = fmt.Errorf("too large, %w", ErrNotDone)

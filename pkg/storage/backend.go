@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
 const (
@@ -24,9 +22,6 @@ const (
 	DefaultBookmarkInterval = time.Minute
 	// ledgerTimeout is how long one call of the ledger may take.
 	ledgerTimeout = 10 * time.Second
-	// beginAttempts is how often a new process tries to be the one that goes
-	// on with the revisions.
-	beginAttempts = 5
 )
 
 // Options are what a Backend is made of.
@@ -43,16 +38,37 @@ type Options struct {
 	History int
 	// BookmarkInterval defaults to DefaultBookmarkInterval.
 	BookmarkInterval time.Duration
+	// Fence tells whether this process may still answer and write; nil: it is
+	// the only one.
+	Fence Fence
 
 	reserveAhead time.Duration
 }
+
+// Fence tells whether this process is the one of several that answers and
+// writes. Its answers come from memory.
+type Fence interface {
+	// Check returns an error if nothing may begin any more.
+	Check() error
+	// Sure returns an error if somebody else may have begun: then they may not
+	// see what was written by now.
+	Sure() error
+}
+
+// alone is the fence of the only process.
+type alone struct{}
+
+func (alone) Check() error { return nil }
+func (alone) Sure() error  { return nil }
 
 // Backend is what the resources of one server share: the ledger, the scale of
 // revisions, the index of claimed metal, and the order of changes.
 type Backend struct {
 	ctx              context.Context
+	stop             context.CancelFunc
 	clock            clock.Clock
 	ledger           ledger.Ledger
+	fence            Fence
 	looks            looks
 	revisions        revisions
 	history          int
@@ -66,24 +82,34 @@ type Backend struct {
 	// before any view's own lock.
 	mu     sync.Mutex
 	stores []*Store
-	loaded map[string]ledger.Record // what no store has taken over yet
 	index  index
+	// known are the records, by key in the ledger, as they were read before the
+	// start; nil from then on.
+	known map[string]*record
+	// started: the views are filled. It is set with mu held.
+	started atomic.Bool
 }
 
-// NewBackend reads the ledger, once, and reserves the revisions from which
-// this process goes on. ctx ends what the backend does in the background.
+// NewBackend returns a backend that has read nothing yet: first all resources
+// are opened, then Start fills their views. ctx ends what the backend does in
+// the background.
 func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	if opts.Ledger == nil {
 		return nil, errors.New("storage: no ledger")
 	}
+	if opts.Fence == nil {
+		opts.Fence = alone{}
+	}
+	opts.Ledger = ledger.Fenced(opts.Ledger, opts.Fence.Check)
 	b := &Backend{
-		ctx:              ctx,
 		clock:            opts.Clock,
 		ledger:           opts.Ledger,
+		fence:            opts.Fence,
 		history:          opts.History,
 		bookmarkInterval: opts.BookmarkInterval,
 		index:            newIndex(),
 	}
+	b.ctx, b.stop = context.WithCancel(ctx)
 	if b.clock == nil {
 		b.clock = clock.RealClock{}
 	}
@@ -101,28 +127,11 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	}
 	b.looks.ledger = opts.Ledger
 	b.doubts.init()
-	b.revisions.ctx, b.revisions.clock, b.revisions.ledger = ctx, b.clock, opts.Ledger
+	b.revisions.ctx, b.revisions.clock, b.revisions.ledger = b.ctx, b.clock, opts.Ledger
 	b.revisions.step = uint64(opts.reserveAhead.Microseconds())
-	if err := b.load(ctx); err != nil {
-		return nil, fmt.Errorf("storage: %w", err)
-	}
 	registerMetrics(b)
 	go b.repair()
 	return b, nil
-}
-
-func (b *Backend) load(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
-		list, err := b.ledger.List(ctx)
-		if err != nil {
-			return fmt.Errorf("read the ledger: %w", err)
-		}
-		b.loaded = byKey(list)
-		err = b.revisions.begin(ctx, b.loaded)
-		if err == nil || !isRefusal(err) || attempt == beginAttempts {
-			return err
-		}
-	}
 }
 
 // ResourceConfig is one resource.
@@ -138,41 +147,25 @@ type ResourceConfig struct {
 	Joiner Joiner
 }
 
-// Open takes over the records of a resource, and is called once for each. It
-// fails if a record cannot be read, rather than show less than there is.
+// Open opens the store of a resource, and is called once for each, before the
+// start. The store answers nothing until then.
 func (b *Backend) Open(cfg ResourceConfig) (*Store, error) {
 	s, err := newStore(b, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.revisions.ensure(b.ctx); err != nil {
-		return nil, err
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.started.Load() {
+		return nil, fmt.Errorf("storage: %s is opened after the start; its records would be missing", cfg.Resource)
+	}
 	for _, other := range b.stores {
 		if other.ledgerPrefix == s.ledgerPrefix {
 			return nil, fmt.Errorf("storage: %s is open already; the versions of a kind share one store", cfg.Resource)
 		}
 	}
-	if err := s.load(b.loaded); err != nil {
-		return nil, fmt.Errorf("storage: open %s: %w; the server does not start with less than all records: repair the record, or delete it from the ledger", cfg.Resource, err)
-	}
-	for key := range b.loaded {
-		if strings.HasPrefix(key, s.ledgerPrefix) {
-			delete(b.loaded, key)
-		}
-	}
 	b.stores = append(b.stores, s)
 	countFrom0(s.resource.Resource)
-	t := b.begin()
-	for ref := range b.index.seen {
-		t.discover(s, ref)
-	}
-	for ref := range b.index.named {
-		t.affect(ref)
-	}
-	t.publish() // What other stores show as discovered may be claimed now.
 	return s, nil
 }
 
@@ -190,6 +183,16 @@ func (b *Backend) Store(resource schema.GroupResource) *Store {
 
 // SetFreshener sets who makes reads most recent.
 func (b *Backend) SetFreshener(f Freshener) { b.freshener.Store(&f) }
+
+// reached is the last question of a read before it looks at a view: it returns
+// when revision has been issued, and an error if that takes seconds, or if this
+// process is not the one that answers any more.
+func (b *Backend) reached(ctx context.Context, revision uint64) error {
+	if err := b.waitFor(ctx, revision); err != nil {
+		return err
+	}
+	return b.serving()
+}
 
 // waitFor returns when revision has been issued. After some seconds it returns
 // the error that says that the revision is too large.
@@ -215,20 +218,11 @@ func (b *Backend) waitFor(ctx context.Context, revision uint64) error {
 	}
 }
 
-// Named returns all metal that records name: it is to be confirmed even if it
-// has gone from every listing.
-func (b *Backend) Named() []metal.Ref {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	refs := make([]metal.Ref, 0, len(b.index.named))
-	for ref := range b.index.named {
-		refs = append(refs, ref)
-	}
-	return refs
-}
-
 // Advance issues a revision without a change: lists before it have a lower one.
 func (b *Backend) Advance(ctx context.Context) (uint64, error) {
+	if err := b.serving(); err != nil {
+		return 0, err
+	}
 	if err := b.revisions.ensure(ctx); err != nil {
 		return 0, err
 	}

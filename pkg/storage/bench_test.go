@@ -60,7 +60,7 @@ func BenchmarkMemoryPerObject(b *testing.B) {
 		before := heap()
 		again := newBackend(b, Options{Ledger: l})
 		s := openPods(b, again, "pods", joiner{w.metal, "pods"})
-		again.loaded = nil
+		start(b, again)
 		b.ReportMetric(float64(heap()-before)/n, "B/object")
 		runtime.KeepAlive(s)
 		runtime.KeepAlive(w)
@@ -164,11 +164,11 @@ func BenchmarkCommitToDelivery(b *testing.B) {
 func BenchmarkUpstream(b *testing.B) {
 	for _, match := range []metav1.ResourceVersionMatch{metav1.ResourceVersionMatchNotOlderThan, metav1.ResourceVersionMatchExact} {
 		b.Run("ListCreate/"+string(match), func(b *testing.B) {
-			storagetesting.RunBenchmarkStoreListCreate(context.Background(), b, openPods(b, newBackend(b, Options{}), "pods", nil), match)
+			storagetesting.RunBenchmarkStoreListCreate(context.Background(), b, startPods(b, Options{}), match)
 		})
 	}
 	b.Run("List", func(b *testing.B) {
-		s := openPods(b, newBackend(b, Options{}), "pods", nil)
+		s := startPods(b, Options{})
 		data := storagetesting.PrepareBenchchmarkData(20, 100, 1000)
 		for _, p := range data.Pods {
 			create(b, s, p)
@@ -176,6 +176,6 @@ func BenchmarkUpstream(b *testing.B) {
 		storagetesting.RunBenchmarkStoreList(context.Background(), b, s, data, false)
 	})
 	b.Run("Stats", func(b *testing.B) {
-		storagetesting.RunBenchmarkStoreStats(context.Background(), b, openPods(b, newBackend(b, Options{}), "pods", nil))
+		storagetesting.RunBenchmarkStoreStats(context.Background(), b, startPods(b, Options{}))
 	})
 }

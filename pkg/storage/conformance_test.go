@@ -202,7 +202,7 @@ type fixture struct {
 func newFixture(t *testing.T, opts Options) *fixture {
 	l := &transforming{Ledger: memory.New(), transformer: storagetesting.NewPrefixTransformer([]byte("prefix "), false)}
 	opts.Ledger, opts.Clock = l, epoch
-	s := openPods(t, newBackend(t, opts), "pods", nil)
+	s := startPods(t, opts)
 	return &fixture{Store: s, ctx: context.Background(), store: s, ledger: l}
 }
 

@@ -208,20 +208,20 @@ func TestRejoinLooksAtRecordsAgain(t *testing.T) {
 	}
 }
 
-func TestMetalIsKnownBeforeItsRecordsAreOpened(t *testing.T) {
+func TestMetalThatIsKnownBeforeTheStartIsShownUnlessARecordClaimsIt(t *testing.T) {
 	l := newWorld(t, Options{})
 	l.observe("m1", installing)
+	l.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
 	create(t, l.walls, managed("wall-1", "m1", "a1"))
 
-	w := &world{metal: l.metal, Backend: newBackend(t, Options{Ledger: l.ledger})}
-	w.pods = openPods(t, w.Backend, "pods", joiner{w.metal, "pods"})
-	w.MetalChanged([]metal.Ref{machineRef("m1")})
-	if get(t, w.pods, "m1") == nil {
-		t.Fatal("the metal is not shown")
-	}
-	w.walls = openPods(t, w.Backend, "walls", joiner{w.metal, "walls"})
+	w := openWorld(t, l.metal, Options{Ledger: l.ledger})
+	w.MetalChanged([]metal.Ref{machineRef("m1"), machineRef("m2")})
+	start(t, w.Backend)
 	if get(t, w.pods, "m1") != nil {
-		t.Error("the metal is shown as discovered, although a record that was opened later claims it")
+		t.Error("metal is shown as discovered, although a record of another resource claims it")
+	}
+	if get(t, w.pods, "m2") == nil {
+		t.Error("metal that nobody claims is not shown")
 	}
 }
 

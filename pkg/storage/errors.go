@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -25,7 +26,18 @@ func notWritten(s *Store, key string, cause error) error {
 	if errors.Is(cause, ledger.ErrTooLarge) {
 		return apierrors.NewRequestEntityTooLargeError(message)
 	}
+	if errors.Is(cause, ledger.ErrFenced) {
+		return comeAgain(message)
+	}
 	return apierrors.NewServiceUnavailable(message)
+}
+
+// comeAgain is the answer to whatever certainly was not begun, because another
+// process answers, or soon will. Clients come again by themselves.
+func comeAgain(message string) error {
+	err := apierrors.NewServiceUnavailable(message)
+	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	return err
 }
 
 // readOnly is the answer to writes of discovered objects.

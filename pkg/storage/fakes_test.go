@@ -102,19 +102,28 @@ func (j joiner) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	return p, []metal.Ref{{Kind: "allocation", ID: f.allocation}, {Kind: metal.KindUID, ID: f.uid}}
 }
 
-// world is a backend over fake metal, with two resources that show it.
+// world is a backend over fake metal, with two resources that show it, and one
+// that does not.
 type world struct {
 	*Backend
-	metal       *fakeMetal
-	pods, walls *Store
+	metal              *fakeMetal
+	pods, walls, plain *Store
 }
 
 func newWorld(t testing.TB, opts Options) *world {
 	t.Helper()
-	w := &world{metal: newFakeMetal()}
-	w.Backend = newBackend(t, opts)
+	w := openWorld(t, newFakeMetal(), opts)
+	start(t, w.Backend)
+	return w
+}
+
+// openWorld returns a world that has not started.
+func openWorld(t testing.TB, metal *fakeMetal, opts Options) *world {
+	t.Helper()
+	w := &world{metal: metal, Backend: newBackend(t, opts)}
 	w.pods = openPods(t, w.Backend, "pods", joiner{w.metal, "pods"})
 	w.walls = openPods(t, w.Backend, "walls", joiner{w.metal, "walls"})
+	w.plain = openPods(t, w.Backend, "plain", nil)
 	return w
 }
 

@@ -83,7 +83,7 @@ func TestWhichReadsAreConfirmed(t *testing.T) {
 		`watch, "0", initial events`: {watch("/pods", at("0", initial)), nil},
 		`guaranteed update`:          {func() { update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} }) }, nil},
 		`resource without metal, list`: {func() {
-			_ = openPods(t, w.Backend, "plain", nil).GetList(t.Context(), "/plain", at("", nil), &example.PodList{})
+			_ = w.plain.GetList(t.Context(), "/plain", at("", nil), &example.PodList{})
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -81,6 +81,22 @@ func openPods(t testing.TB, b *Backend, resource string, joiner Joiner) *Store {
 	return s
 }
 
+func start(t testing.TB, b *Backend) {
+	t.Helper()
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startPods opens one store and starts it.
+func startPods(t testing.TB, opts Options) *Store {
+	t.Helper()
+	b := newBackend(t, opts)
+	s := openPods(t, b, "pods", nil)
+	start(t, b)
+	return s
+}
+
 // recordOf returns what the ledger has.
 func recordOf(t testing.TB, l ledger.Ledger, key string) *ledger.Record {
 	t.Helper()

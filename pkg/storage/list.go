@@ -31,7 +31,7 @@ const (
 // GetList implements storage.Interface. Pages are exact: a continue token
 // reads the snapshot that it began with, or gets 410.
 func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOptions, out runtime.Object) error {
-	key, err := s.prepareKey(key, opts.Recursive)
+	key, err := s.enter(key, opts.Recursive)
 	if err != nil {
 		return err
 	}
@@ -82,13 +82,13 @@ func (s *Store) listed(ctx context.Context, key string, exact uint64, continueKe
 		if err != nil {
 			return nil, 0, err
 		}
-		if err := s.backend.waitFor(ctx, atLeast); err != nil {
+		if err := s.backend.reached(ctx, atLeast); err != nil {
 			return nil, 0, err
 		}
 		t, revision, _ := s.view.now(&s.backend.revisions)
 		return t, revision, nil
 	}
-	if err := s.backend.waitFor(ctx, exact); err != nil {
+	if err := s.backend.reached(ctx, exact); err != nil {
 		return nil, 0, err
 	}
 	t, ok := s.view.at(exact)

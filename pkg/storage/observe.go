@@ -13,8 +13,8 @@ import (
 // every view shows it. Objects that are not seen to change get no event and no
 // revision. The caller must hold no lock that a Joiner takes.
 //
-// While no revision can be reserved in the ledger it waits, until the
-// backend's context ends.
+// While no revision can be reserved in the ledger it waits, until the backend
+// stops. Before the start it only remembers that there is such metal.
 func (b *Backend) MetalChanged(refs []metal.Ref) {
 	for _, ref := range refs {
 		if !b.awaitRevisions() {
@@ -29,6 +29,9 @@ func (b *Backend) metalChanged(ref metal.Ref) {
 	defer b.mu.Unlock()
 	if ref.Kind != metal.KindUID && ref.Kind != metal.KindAllocation {
 		b.index.seen[ref] = struct{}{} // an identity alone is never shown
+	}
+	if !b.started.Load() {
+		return
 	}
 	c := b.begin()
 	c.refresh(ref)
@@ -62,6 +65,9 @@ func (b *Backend) RejoinNamespace(namespace string) { b.rejoin(namespace + "/") 
 func (b *Backend) RejoinAll() { b.rejoin("") }
 
 func (b *Backend) rejoin(namespace string) {
+	if b.serving() != nil {
+		return
+	}
 	var places []place
 	var refs []metal.Ref
 	func() {
@@ -113,10 +119,13 @@ func (b *Backend) commitOne(change func(*commitment)) bool {
 	return true
 }
 
-// awaitRevisions waits until revisions are left; it is false when the
-// backend's context ended.
+// awaitRevisions waits until revisions are left; it is false when nothing is to
+// be shown any more.
 func (b *Backend) awaitRevisions() bool {
-	for b.ctx.Err() == nil {
+	if !b.started.Load() {
+		return true // none is needed
+	}
+	for b.serving() == nil {
 		err := b.revisions.ensure(b.ctx)
 		if err == nil {
 			return true

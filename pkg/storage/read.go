@@ -27,7 +27,7 @@ const (
 // recent state, "0" the view as it is, and N the view as soon as it has
 // reached N.
 func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
-	key, err := s.prepareKey(key, false)
+	key, err := s.enter(key, false)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 		s.settleForRead(ctx, key)
 		s.confirm(ctx, key, false)
 	}
-	if err := s.backend.waitFor(ctx, revision); err != nil {
+	if err := s.backend.reached(ctx, revision); err != nil {
 		return err
 	}
 	e := s.view.get(key)

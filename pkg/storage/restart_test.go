@@ -128,7 +128,7 @@ func TestAnObjectThatExpiresDoesSoAfterARestart(t *testing.T) {
 	})
 }
 
-func TestARecordThatCannotBeReadStopsOpen(t *testing.T) {
+func TestARecordThatCannotBeReadStopsTheStart(t *testing.T) {
 	for name, value := range map[string]string{
 		"no envelope": "what's this?",
 		"no object":   `{}`,
@@ -141,13 +141,18 @@ func TestARecordThatCannotBeReadStopsOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := newBackend(t, Options{Ledger: l})
-			_, err := b.Open(podConfig("pods", nil))
-			if err == nil || !strings.Contains(err.Error(), "pods/team-a/broken") || !strings.Contains(err.Error(), "repair the record") {
-				t.Errorf("Open answered %v", err)
+			s := openPods(t, b, "pods", nil)
+			for verb, read := range map[string]func(context.Context) error{"Survey": b.Survey, "Start": b.Start} {
+				if err := read(t.Context()); err == nil || !strings.Contains(err.Error(), "pods/team-a/broken") || !strings.Contains(err.Error(), "repair the record") {
+					t.Errorf("%s answered %v", verb, err)
+				}
 			}
-			if _, err := b.Open(podConfig("walls", nil)); err != nil {
-				t.Errorf("another resource: %v", err)
+			if err := s.GetList(t.Context(), "/pods", everything(), &example.PodList{}); !apierrors.IsServiceUnavailable(err) {
+				t.Errorf("a list answered %v", err)
 			}
+			other := newBackend(t, Options{Ledger: l})
+			openPods(t, other, "walls", nil)
+			start(t, other)
 		})
 	}
 }
@@ -166,27 +171,44 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	if _, err := b.Open(podConfig("pods", nil)); err == nil {
 		t.Error("a resource was opened twice")
 	}
+	start(t, b)
+	if _, err := b.Open(podConfig("late", nil)); err == nil {
+		t.Error("a resource was opened after the start")
+	}
 	if b.Store(s.resource) != s || b.Store(podConfig("walls", nil).Resource) != nil {
 		t.Error("Store finds the wrong one")
 	}
 }
 
-func TestAStoreIsReadyUntilItsBackendEnds(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	b, err := NewBackend(ctx, Options{Ledger: memory.New()})
-	if err != nil {
-		t.Fatal(err)
+func TestAStoreIsReadyFromTheStartUntilItsBackendStops(t *testing.T) {
+	ends := map[string]func(*Backend, context.CancelFunc){
+		"stop":    func(b *Backend, _ context.CancelFunc) { b.Stop() },
+		"context": func(_ *Backend, cancel context.CancelFunc) { cancel() },
 	}
-	s := openPods(t, b, "pods", nil)
-	if err := s.ReadinessCheck(); err != nil {
-		t.Error(err)
-	}
-	w := watchFrom(t, s, list(t, s, everything()).ResourceVersion)
-	cancel()
-	if err := s.ReadinessCheck(); err != apistorage.ErrStorageNotReady {
-		t.Errorf("after the end: %v", err)
-	}
-	if _, open := <-w.ResultChan(); open {
-		t.Error("a watch outlives the backend")
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			b, err := NewBackend(ctx, Options{Ledger: memory.New()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := openPods(t, b, "pods", nil)
+			if err := s.ReadinessCheck(); err != apistorage.ErrStorageNotReady {
+				t.Errorf("before the start: %v", err)
+			}
+			start(t, b)
+			if err := s.ReadinessCheck(); err != nil {
+				t.Error(err)
+			}
+			w := watchFrom(t, s, list(t, s, everything()).ResourceVersion)
+			end(b, cancel)
+			if err := s.ReadinessCheck(); err != apistorage.ErrStorageNotReady {
+				t.Errorf("after the end: %v", err)
+			}
+			if _, open := <-w.ResultChan(); open {
+				t.Error("a watch outlives the backend")
+			}
+		})
 	}
 }

@@ -26,6 +26,9 @@ const (
 	maxRevision = 1<<53 - 1
 	// reserveRetry is the pause after a mark that could not be written.
 	reserveRetry = time.Second
+	// beginAttempts is how often it is tried to go on with the revisions, if
+	// others do so, too.
+	beginAttempts = 5
 	// reservePatience is how long a write waits for revisions.
 	reservePatience = 5 * time.Second
 )
@@ -68,6 +71,8 @@ func (r *revisions) begin(ctx context.Context, list map[string]ledger.Record) er
 	if version, err = r.write(ctx, version, ceiling); err != nil {
 		return fmt.Errorf("reserve revisions: %w", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.version, r.ceiling = version, ceiling
 	r.last.Store(start)
 	return nil

@@ -192,8 +192,8 @@ func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
 	cause := errors.New("disk on fire")
 	l := &faulty{Ledger: memory.New()}
 	l.inject(func(string, string) error { return cause }, nil)
-	if _, err := NewBackend(t.Context(), Options{Ledger: l}); !errors.Is(err, cause) {
-		t.Errorf("NewBackend answered %v", err)
+	if err := newBackend(t, Options{Ledger: l}).Start(t.Context()); !errors.Is(err, cause) {
+		t.Errorf("Start answered %v", err)
 	}
 	l.inject(func(verb, _ string) error {
 		if verb == "list" {
@@ -201,8 +201,8 @@ func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
 		}
 		return cause
 	}, nil)
-	if _, err := NewBackend(t.Context(), Options{Ledger: l}); !errors.Is(err, cause) {
-		t.Errorf("NewBackend answered %v", err)
+	if err := newBackend(t, Options{Ledger: l}).Start(t.Context()); !errors.Is(err, cause) {
+		t.Errorf("Start answered %v", err)
 	}
 	if _, err := NewBackend(t.Context(), Options{}); err == nil {
 		t.Error("a backend without a ledger was made")
@@ -211,7 +211,7 @@ func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
 	if _, err := damaged.Create(context.Background(), markKey, []byte("?")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewBackend(t.Context(), Options{Ledger: damaged}); err == nil {
-		t.Error("a backend was made over a mark that cannot be read")
+	if err := newBackend(t, Options{Ledger: damaged}).Start(t.Context()); err == nil {
+		t.Error("a backend started over a mark that cannot be read")
 	}
 }

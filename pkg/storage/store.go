@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"sort"
 	"strings"
 	"sync/atomic"
 
@@ -14,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apistorage "k8s.io/apiserver/pkg/storage"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -60,40 +58,33 @@ func newStore(b *Backend, cfg ResourceConfig) (*Store, error) {
 		return nil, fmt.Errorf("storage: %s: no prefix", cfg.Resource)
 	}
 	s.view.tree = newTree()
-	s.view.ring = ring{history: b.history, floor: b.revisions.last.Load()}
+	s.view.ring = ring{history: b.history}
 	return s, nil
 }
 
 // load fills the view before anybody sees it. Whatever is there at the start
-// has the revision of the start.
-func (s *Store) load(records map[string]ledger.Record) error {
-	start := s.view.ring.floor
-	keys := make([]string, 0, len(records))
-	for key := range records {
-		if strings.HasPrefix(key, s.ledgerPrefix) {
-			keys = append(keys, key)
+// has the revision of the start. The claims of all stores are in the index
+// already.
+func (s *Store) load(records map[string]*record, start uint64) {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	s.view.ring.floor = start
+	for key, rec := range records {
+		if !strings.HasPrefix(key, s.ledgerPrefix) {
+			continue
 		}
-	}
-	sort.Strings(keys)
-	loaded := make([]*entry, 0, len(keys))
-	for _, key := range keys {
-		rec, err := s.decode(records[key])
-		if err != nil {
-			return err
-		}
-		rec.refs = s.refs(rec.obj)
-		loaded = append(loaded, &entry{key: s.prefix + strings.TrimPrefix(key, s.ledgerPrefix), rec: rec})
-	}
-	for _, e := range loaded {
-		s.backend.index.rename(place{s, e.key}, nil, e.rec.refs)
-		e.obj = s.project(e.rec.obj, nil)
+		e := &entry{key: s.key(key), rec: rec, obj: s.project(rec.obj, nil)}
 		s.setVersion(e.obj, start)
 		s.view.tree.ReplaceOrInsert(e)
 		s.view.records++
-		s.view.bytes += int64(e.rec.size)
-		s.expireLater(e.key, e.rec)
+		s.view.bytes += int64(rec.size)
+		s.expireLater(e.key, rec)
 	}
-	return nil
+}
+
+// key is the key of a record in the ledger.
+func (s *Store) key(ledgerKey string) string {
+	return s.prefix + strings.TrimPrefix(ledgerKey, s.ledgerPrefix)
 }
 
 // ledgerKey is where the record of a key is.
@@ -101,7 +92,12 @@ func (s *Store) ledgerKey(key string) string {
 	return s.ledgerPrefix + strings.TrimPrefix(key, s.prefix)
 }
 
-func (s *Store) prepareKey(key string, recursive bool) (string, error) {
+// enter is how every request begins: it returns the whole key, or an error if
+// this process is not the one that answers.
+func (s *Store) enter(key string, recursive bool) (string, error) {
+	if err := s.backend.serving(); err != nil {
+		return "", err
+	}
 	return apistorage.PrepareKey(s.prefix, key, recursive)
 }
 
@@ -175,10 +171,10 @@ func fill(out, obj runtime.Object) error {
 // Versioner implements storage.Interface.
 func (s *Store) Versioner() apistorage.Versioner { return s.versioner }
 
-// ReadinessCheck implements storage.Interface. A store is ready from the
-// moment that it is open until the backend's context ends.
+// ReadinessCheck implements storage.Interface. A store is ready from the start
+// until the backend stops, or must.
 func (s *Store) ReadinessCheck() error {
-	if s.backend.ctx.Err() != nil {
+	if s.backend.serving() != nil {
 		return apistorage.ErrStorageNotReady
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 //	false              "" or "0"        the events after now
 //	true               any              what is there, as soon as the view has reached N, and a bookmark
 func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptions) (watch.Interface, error) {
-	key, err := s.prepareKey(key, opts.Recursive)
+	key, err := s.enter(key, opts.Recursive)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (w *watcher) start(revision uint64, opts apistorage.ListOptions) error {
 	if fromNow && opts.ResourceVersion == "" {
 		s.confirm(w.ctx, w.key, w.recursive)
 	}
-	if err := s.backend.waitFor(w.ctx, revision); err != nil {
+	if err := s.backend.reached(w.ctx, revision); err != nil {
 		return err
 	}
 	if fromNow {

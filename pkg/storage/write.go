@@ -17,7 +17,7 @@ var errAgain = errors.New("the record was changed in the meantime")
 
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
-	key, err := s.prepareKey(key, false)
+	key, err := s.enter(key, false)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 // needed: the current one is at hand, and the ledger tells if it is not
 // current after all.
 func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool, preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc, _ runtime.Object) error {
-	key, err := s.prepareKey(key, false)
+	key, err := s.enter(key, false)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (s *Store) current(ctx context.Context, key string) (*entry, error) {
 
 // Delete implements storage.Interface.
 func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, preconditions *apistorage.Preconditions, validateDeletion apistorage.ValidateObjectFunc, _ runtime.Object, _ apistorage.DeleteOptions) error {
-	key, err := s.prepareKey(key, false)
+	key, err := s.enter(key, false)
 	if err != nil {
 		return err
 	}
@@ -178,6 +178,10 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := s.backend.fence.Sure(); err != nil {
+		// It was done, but whoever answers by now may have looked before.
+		return nil, unknownOutcome(s, key, err)
 	}
 	if next == nil {
 		return s.backend.commitRecord(s, key, nil), nil

@@ -103,6 +103,7 @@ func newWorld(t *testing.T, offers ...catalogue.Catalogue) *world {
 	w := &world{backend: backend, facts: facts{}}
 	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers[0])
 	require.NoError(t, err)
+	require.NoError(t, backend.Start(ctx))
 	return w
 }
 

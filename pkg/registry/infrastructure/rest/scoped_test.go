@@ -83,6 +83,7 @@ func inScopedWorld(t *testing.T, do func(*testing.T, *scopedWorld)) {
 		go access.Run(t.Context())
 		resources, err := New(NewStores(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, access, everything{})
 		require.NoError(t, err)
+		require.NoError(t, backend.Start(t.Context()))
 		w.machines = resources.all[machine.Resource].main
 		for _, namespace := range []string{"team-a", "team-b"} {
 			for i := range 3 {

@@ -1,0 +1,39 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+)
+
+// Fenced returns a ledger that asks check before each write, and does not begin
+// it if check returns an error.
+func Fenced(l Ledger, check func() error) Ledger { return &fenced{l, check} }
+
+type fenced struct {
+	Ledger
+	check func() error
+}
+
+// Create implements Ledger.
+func (l *fenced) Create(ctx context.Context, key string, value []byte) (string, error) {
+	if err := l.check(); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	return l.Ledger.Create(ctx, key, value)
+}
+
+// Update implements Ledger.
+func (l *fenced) Update(ctx context.Context, key, version string, value []byte) (string, error) {
+	if err := l.check(); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	return l.Ledger.Update(ctx, key, version, value)
+}
+
+// Delete implements Ledger.
+func (l *fenced) Delete(ctx context.Context, key, version string) error {
+	if err := l.check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	return l.Ledger.Delete(ctx, key, version)
+}

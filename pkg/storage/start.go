@@ -1,0 +1,210 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// Survey reads the ledger and shows nothing of it. A process that waits for its
+// turn to start does so now and then: so it knows which metal records name, and
+// its start has less to read. It is called after the last Open, and not beside
+// Start.
+func (b *Backend) Survey(ctx context.Context) error {
+	_, err := b.read(ctx)
+	return err
+}
+
+// Start reads the ledger, reserves the revisions from which this process goes
+// on, and fills all views. It fails if a record cannot be read, rather than
+// show less than there is. It is called once, by a process that may write.
+func (b *Backend) Start(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		list, err := b.read(ctx)
+		if err != nil {
+			return err
+		}
+		err = b.revisions.begin(ctx, list)
+		if err == nil {
+			break
+		}
+		if !isRefusal(err) || attempt == beginAttempts {
+			return fmt.Errorf("storage: %w", err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill()
+	b.known = nil
+	b.started.Store(true)
+	return nil
+}
+
+// Stop ends everything: watches, and what is done in the background. Nothing is
+// answered any more.
+func (b *Backend) Stop() { b.stop() }
+
+// serving returns an error unless this process is the one that answers.
+func (b *Backend) serving() error {
+	switch {
+	case !b.started.Load():
+		return comeAgain("the records have not been read yet")
+	case b.ctx.Err() != nil:
+		return comeAgain("the server has stopped answering")
+	}
+	if err := b.fence.Check(); err != nil {
+		return comeAgain(err.Error())
+	}
+	return nil
+}
+
+// read lists the ledger, and makes known what is in it. What was read before is
+// not decoded again.
+func (b *Backend) read(ctx context.Context) (map[string]ledger.Record, error) {
+	all, err := b.ledger.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("storage: read the ledger: %w", err)
+	}
+	b.mu.Lock()
+	stores, before := b.stores, b.known
+	b.mu.Unlock()
+	list, known := byKey(all), make(map[string]*record, len(all))
+	for _, s := range stores {
+		for key, r := range list {
+			if !strings.HasPrefix(key, s.ledgerPrefix) {
+				continue
+			}
+			rec := before[key]
+			if rec == nil || rec.version != r.Version {
+				if rec, err = s.decode(r); err != nil {
+					return nil, fmt.Errorf("storage: open %s: %w; the server does not start with less than all records: repair the record, or delete it from the ledger", s.resource, err)
+				}
+				rec.refs = s.refs(rec.obj)
+			}
+			known[key] = rec
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = known
+	return list, nil
+}
+
+// fill fills the views with what is known, and with the metal that was seen and
+// that nothing of it claims. The caller holds mu.
+func (b *Backend) fill() {
+	keys := slices.Sorted(maps.Keys(b.known))
+	for _, s := range b.stores {
+		for _, key := range keys {
+			if strings.HasPrefix(key, s.ledgerPrefix) {
+				b.index.rename(place{s, s.key(key)}, nil, b.known[key].refs)
+			}
+		}
+	}
+	start := b.revisions.last.Load()
+	for _, s := range b.stores {
+		s.load(b.known, start)
+	}
+	t := b.begin()
+	for ref := range b.index.seen {
+		for _, s := range b.stores {
+			t.discover(s, ref)
+		}
+	}
+	t.publish()
+}
+
+// LookAgain makes the views agree with the ledger once more. Of two processes
+// that follow each other, the former may have begun a write while it still
+// could, that arrived after the latter had read the ledger.
+func (b *Backend) LookAgain(ctx context.Context) error {
+	records, err := b.looks.look(ctx)
+	if err != nil {
+		return fmt.Errorf("storage: read the ledger: %w", err)
+	}
+	different := b.different(records)
+	if len(different) == 0 {
+		return nil
+	}
+	// Most of them differ because they are being written just now, and not any
+	// more by the second look.
+	for _, p := range different {
+		unlock, err := p.store.keys.lock(ctx, p.key)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	if records, err = b.looks.look(ctx); err != nil {
+		return fmt.Errorf("storage: read the ledger: %w", err)
+	}
+	for _, p := range different {
+		if err := b.revisions.ensure(ctx); err != nil {
+			return err
+		}
+		var found *ledger.Record
+		if r, there := records[p.store.ledgerKey(p.key)]; there {
+			found = &r
+		}
+		if p.differs(found) {
+			klog.FromContext(ctx).Info("A record was written after it had been read; showing what was written", "key", p.key)
+		}
+		if err := p.store.takeOver(p.key, found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// different are the places of which records says something else than the view.
+func (b *Backend) different(records map[string]ledger.Record) []place {
+	var places []place
+	for _, s := range b.stores {
+		t, _, _ := s.view.now(&b.revisions)
+		ascend(t, s.prefix, "", func(e *entry) bool {
+			if _, found := records[s.ledgerKey(e.key)]; e.rec != nil && !found {
+				places = append(places, place{s, e.key})
+			}
+			return true
+		})
+		for key, r := range records {
+			if p := (place{s, s.key(key)}); strings.HasPrefix(key, s.ledgerPrefix) && p.differs(&r) {
+				places = append(places, p)
+			}
+		}
+	}
+	return places
+}
+
+// differs is whether found, which may be nil, is not the record in the view.
+func (p place) differs(found *ledger.Record) bool {
+	e := p.store.view.get(p.key)
+	if e == nil || e.rec == nil || found == nil {
+		return (e != nil && e.rec != nil) != (found != nil)
+	}
+	return e.rec.version != found.Version
+}
+
+// Named returns all metal that records name: it is to be confirmed even if it
+// has gone from every listing.
+func (b *Backend) Named() []metal.Ref {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.started.Load() {
+		return slices.Collect(maps.Keys(b.index.named))
+	}
+	named := map[metal.Ref]struct{}{}
+	for _, rec := range b.known {
+		for _, ref := range rec.refs {
+			named[ref] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(named))
+}
