@@ -18,10 +18,10 @@ import (
 // account sweep is zero or less, and the next sweep waits until it is zero.
 type budget struct {
 	clock clock.WithTicker
-	rate  float64
-	burst time.Duration
 
 	mu          sync.Mutex
+	rate        float64
+	burst       time.Duration
 	live, sweep time.Duration
 	at          time.Time
 	busy        time.Duration
@@ -35,6 +35,26 @@ func newBudget(c clock.WithTicker, rate float64) *budget {
 }
 
 func scale(d time.Duration, f float64) time.Duration { return time.Duration(float64(d) * f) }
+
+// setRate changes the part of the time from now on. What is more to be saved is
+// given at once: somebody else has saved it, who does not look any more.
+func (b *budget) setRate(rate float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	before := b.burst
+	b.rate, b.burst = rate, scale(burstTime, rate)
+	b.live = min(b.burst, b.live+max(0, b.burst-before))
+	close(b.risen)
+	b.risen = make(chan struct{})
+}
+
+// most is how much of live can be saved.
+func (b *budget) most() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.burst
+}
 
 // refill books the income since the last time.
 func (b *budget) refill() {

@@ -31,6 +31,9 @@ type Options struct {
 	Transport http.RoundTripper
 	// Registerer gets the metrics; nil: none does.
 	Registerer prometheus.Registerer
+	// Fence is asked last before a write, which is not begun if it returns an
+	// error; nil: all are.
+	Fence func() error
 }
 
 // The technical users of the metal-api. Edit is enough for all that this
@@ -66,8 +69,9 @@ var DefaultTimeouts = Timeouts{
 // deadline, because the metal-api does half of what it was asked when its
 // client goes away (README, "Not transactional" 1 and 2).
 type Client struct {
-	wire *wire
-	api  *metalapi.MetalAPI
+	wire  *wire
+	api   *metalapi.MetalAPI
+	fence func() error
 
 	mu sync.Mutex
 	// writes counts the writes under way; idle is closed when there are none.
@@ -96,7 +100,10 @@ func NewClient(opts Options) (*Client, error) {
 	}
 	w.metrics = newClientMetrics(opts.Registerer)
 	w.setHMAC(opts.HMAC, opts.AuthType)
-	return &Client{wire: w, api: metalapi.New(w, nil)}, nil
+	if opts.Fence == nil {
+		opts.Fence = func() error { return nil }
+	}
+	return &Client{wire: w, api: metalapi.New(w, nil), fence: opts.Fence}, nil
 }
 
 // newTransport keeps as many connections as looks run in parallel.
@@ -174,6 +181,9 @@ func (c *Client) tell(answer any) {
 func detached[T any](ctx context.Context, c *Client, op string, call func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
+		return none, &Error{Kind: Unavailable, Op: op, Message: "not begun: " + err.Error(), Err: err}
+	}
+	if err := c.fence(); err != nil {
 		return none, &Error{Kind: Unavailable, Op: op, Message: "not begun: " + err.Error(), Err: err}
 	}
 	type outcome struct {

@@ -267,7 +267,7 @@ func (s *shared) drive(key string) {
 func (s *shared) look(key string, l *sharedLook, want Want) error {
 	o := s.o
 	_, _, cost := o.priceOf(want)
-	if cost > o.budget.burst {
+	if cost > o.budget.most() {
 		// It could not be finished within any read's limit either.
 		return ErrOverBudget
 	}

@@ -36,19 +36,20 @@ func (o *Observer) beats() {
 // round.
 func (o *Observer) focus(ctx context.Context) {
 	due, doubtful := o.due()
-	keep := min(focusReserve, o.budget.burst/4)
+	most := o.budget.most()
+	keep := min(focusReserve, most/4)
 	if len(due) > 0 {
 		o.focusOn(ctx, due, keep)
 	}
 	for _, id := range doubtful {
 		cost := o.costs.of(callGet, 1) + o.costs.of(callFind, 1)
-		if ok, _ := o.budget.reserve(min(cost, o.budget.burst-keep), keep); !ok {
+		if ok, _ := o.budget.reserve(min(cost, most-keep), keep); !ok {
 			return
 		}
 		a := &account{}
 		o.tries(id)
 		_ = o.settleDoubt(ctx, a, id)
-		o.budget.settle(min(cost, o.budget.burst-keep), a.took)
+		o.budget.settle(min(cost, most-keep), a.took)
 		o.metrics.looked("focus", a.took)
 	}
 }

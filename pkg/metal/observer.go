@@ -121,6 +121,33 @@ func (o *Observer) Run(ctx context.Context) {
 	wg.Wait()
 }
 
+// SetBudget changes the part of the time in which the metal-api may be busy with
+// looks, from now on: of several observers, the one whose facts are shown may
+// look more.
+func (o *Observer) SetBudget(part float64) { o.budget.setRate(min(part, 1)) }
+
+// CatchUp looks at all machines, and at whatever else records name and was never
+// looked at. It answers as Confirm does.
+func (o *Observer) CatchUp(ctx context.Context) error {
+	o.refreshNamed()
+	want := Want{Fleet: true}
+	o.facts.mu.RLock()
+	for ref := range o.facts.named {
+		switch ref.Kind {
+		case KindNetwork:
+			if lookedAt(&o.facts.networks, ref.ID).IsZero() {
+				want.Networks = append(want.Networks, ref.ID)
+			}
+		case KindIP:
+			if lookedAt(&o.facts.ips, ref.ID).IsZero() {
+				want.IPs = append(want.IPs, ref.ID)
+			}
+		}
+	}
+	o.facts.mu.RUnlock()
+	return o.Confirm(ctx, want)
+}
+
 // Swept tells whether a first sweep was completed.
 func (o *Observer) Swept() bool { return !o.lastSweep().IsZero() }
 
