@@ -111,7 +111,10 @@ func (s subject) answer(err error) error {
 	case errors.As(err, &status):
 		return err
 	case errors.Is(err, errInterrupted):
-		return s.status(&refusal{code: http.StatusServiceUnavailable, words: err.Error(), after: time.Second})
+		interrupted := s.status(&refusal{code: http.StatusServiceUnavailable, words: err.Error()})
+		// By then another server answers, and clients repeat this by themselves.
+		interrupted.ErrStatus.Details.RetryAfterSeconds = 1
+		return interrupted
 	default:
 		return apierrors.NewInternalError(fmt.Errorf("%s: %w", s, err))
 	}

@@ -2,6 +2,7 @@ package allocation
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -76,6 +77,10 @@ func fly[T any](ctx context.Context, p *Protocol, s subject, verb string, work f
 		defer p.flights.done(s)
 		observed := observeFlight(s, verb, p.clock)
 		o.result, o.err = work(klog.NewContext(p.flights.life, logger))
+		if r, ok := errors.AsType[*refusal](o.err); ok && r.code == http.StatusServiceUnavailable && p.flights.life.Err() != nil {
+			// Nothing could be asked any more, whatever it says.
+			o.err = errInterrupted
+		}
 		observed(o.err)
 		if o.err != nil {
 			logger.V(1).Info("Did not succeed", "reason", o.err.Error())

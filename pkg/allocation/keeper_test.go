@@ -168,8 +168,39 @@ func TestShutdownWaitsForCallsAndBeginsNoneAnyMore(t *testing.T) {
 	require.NoError(t, <-down)
 	w.heldOnce(claim, m)
 	_, err = w.allocate(w.p, "late", "cluster")
-	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	requireComeAgain(t, err)
 	w.gone(w.server())
+}
+
+// requireComeAgain requires an answer after which clients repeat the call by
+// themselves.
+func requireComeAgain(t *testing.T, err error) {
+	t.Helper()
+	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	seconds, told := apierrors.SuggestsClientDelay(err)
+	assert.True(t, told, "%v", err)
+	assert.Equal(t, 1, seconds)
+}
+
+func TestShutdownBetweenTheRecordAndTheCallMakesAClaimAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	claim := w.machine("node")
+	w.p.hook = func(step string) {
+		if step == "machine/begun" {
+			w.p.flights.end()
+		}
+	}
+	_, err := w.allocate(w.p, "node", "cluster")
+	requireComeAgain(t, err)
+	assert.Empty(t, w.record("node").Status.Allocation.Phase)
+	w.clock.Step(time.Second)
+	next := w.server()
+	m, err := w.allocate(next, "node", "cluster")
+	require.NoError(t, err)
+	w.heldOnce(claim, m)
+	w.gone(next)
 }
 
 func TestShutdownDoesNotWaitForLooks(t *testing.T) {
@@ -185,7 +216,7 @@ func TestShutdownDoesNotWaitForLooks(t *testing.T) {
 		}
 	}
 	_, err := w.allocate(w.p, "node", "cluster")
-	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	requireComeAgain(t, err)
 	assert.Less(t, w.clock.Since(began), w.p.timing.Lost)
 	assert.Equal(t, infrastructure.AllocationAllocating, w.record("node").Status.Allocation.Phase)
 	next := w.server()

@@ -67,12 +67,12 @@ func obtain[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error)
 		switch {
 		case errors.As(err, &r):
 			return none, r
+		case ctx.Err() != nil && !ok:
+			return none, &refusal{code: http.StatusServiceUnavailable, words: errInterrupted.Error(), after: time.Second}
 		case err != nil:
 			return none, refusalOf(err)
 		case ok:
 			return found, nil
-		case ctx.Err() != nil:
-			return none, &refusal{code: http.StatusServiceUnavailable, words: errInterrupted.Error(), after: time.Second}
 		case p.clock.Since(began) > p.timing.Begin:
 			// Whoever came after us counts on our having called by now.
 			a.openUntil = p.clock.Now()
