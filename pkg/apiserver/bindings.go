@@ -3,7 +3,6 @@ package apiserver
 import (
 	"k8s.io/apiserver/pkg/server"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
@@ -13,23 +12,23 @@ const manyNamespaces = 8
 
 // keepBindings keeps the bindings of a server in a cluster, and shows in the
 // view what they change.
-func (s *Server) keepBindings(backend *storage.Backend) error {
+func (s *Server) keepBindings() error {
 	if s.extra.Namespaces == nil {
 		return nil
 	}
 	return s.Generic.AddPostStartHook("keep-bindings", func(hook server.PostStartHookContext) error {
 		go s.extra.Namespaces.Run(hook, tenancy.Keeping{
-			Ledger: s.extra.Ledger, Holds: backend.Holds,
+			Ledger: s.ledger, Holds: s.backend.Holds, StandBy: s.extra.Replica != nil,
 			Changed: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
 				s.observer.Reconsider(projects...)
 				if len(namespaces) > manyNamespaces {
-					backend.RejoinAll()
+					s.backend.RejoinAll()
 					return
 				}
 				for _, namespace := range namespaces {
-					backend.RejoinNamespace(namespace)
+					s.backend.RejoinNamespace(namespace)
 				}
 			},
 		})

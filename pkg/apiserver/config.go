@@ -14,6 +14,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -55,6 +56,12 @@ type ExtraConfig struct {
 	Quotas admission.ValidationInterface
 	// Registrar keeps the registration with the cluster; nil if there is none.
 	Registrar *registration.Registrar
+	// Replica is this server among others of which one is active; nil if there
+	// are no others.
+	Replica *replica.Replica
+	// HandOverGrace is how long requests are still sent elsewhere after another
+	// server has become the active one.
+	HandOverGrace time.Duration
 	// ShutdownTimeout is how long allocations that are under way get to end.
 	ShutdownTimeout time.Duration
 }

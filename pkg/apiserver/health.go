@@ -1,19 +1,13 @@
 package apiserver
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
-	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server/healthz"
-
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 )
 
 const (
@@ -23,8 +17,6 @@ const (
 	heartbeatLimit = 5 * time.Minute
 	// readyInterval is how often those who wait for it ask.
 	readyInterval = 100 * time.Millisecond
-	// retryAfterSeconds is what clients that come too early are told.
-	retryAfterSeconds = 1
 )
 
 // looker is what health depends on.
@@ -68,30 +60,43 @@ func (r *readiness) reason() string {
 	return fmt.Sprintf("the metal-api has not been looked at completely yet, for %s: until then nobody is told what there is", r.looker.Staleness().Truncate(time.Second))
 }
 
-// check is the check of /readyz.
+// check is a check of /readyz.
 func (r *readiness) check() healthz.HealthChecker {
 	return healthz.NamedCheck("first-look-at-metal", func(*http.Request) error {
 		if r.ready() {
 			return nil
 		}
-		return fmt.Errorf("%s", r.reason())
+		return errors.New(r.reason())
 	})
 }
 
-// gate answers 503 to requests for objects that come before there is a whole
-// view of them: an empty list would be believed.
-func (r *readiness) gate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		info, ok := request.RequestInfoFrom(req.Context())
-		if r.ready() || !ok || !info.IsResourceRequest || info.APIGroup != infrastructure.GroupName {
-			next.ServeHTTP(w, req)
-			return
+// activity is a check of /readyz: a server is ready that answers, or that stands
+// by while another one does.
+func (s *Server) activity() healthz.HealthChecker {
+	return healthz.NamedCheck("active-or-standby", func(*http.Request) error {
+		if s.gate.isOpen() || s.standsBy() {
+			return nil
 		}
-		err := apierrors.NewServiceUnavailable(r.reason())
-		err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: retryAfterSeconds}
-		responsewriters.ErrorNegotiated(err, scheme.Codecs, scheme.StorageVersion, w, req)
+		text, _ := s.reason()
+		return errors.New(text)
 	})
 }
+
+// reason is why this server does not answer, and whether another one does.
+func (s *Server) reason() (text string, elsewhere bool) {
+	switch {
+	case !s.ready.ready():
+		return s.ready.reason(), s.standsBy()
+	case s.extra.Replica == nil:
+		return "the server is starting, or stopping", false
+	}
+	if err := s.extra.Replica.Fence().Check(); err != nil {
+		return err.Error(), s.standsBy()
+	}
+	return "this server is the active one, and is reading the records", false
+}
+
+func (s *Server) standsBy() bool { return s.extra.Replica != nil && s.extra.Replica.StandsBy() }
 
 // heartbeat is the check of /livez: a new process does not help against a
 // metal-api that is away, but against a loop that has stopped.

@@ -2,17 +2,18 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
@@ -25,11 +26,20 @@ type Server struct {
 	Generic   *server.GenericAPIServer
 	extra     *ExtraConfig
 	metal     *metal.Client
+	ledger    ledger.Ledger
+	backend   *storage.Backend
 	observer  *metal.Observer
 	catalogue *metal.Catalogue
 	protocol  *allocation.Protocol
 	keeper    *allocation.Keeper
 	access    *tenancy.Access
+	ready     *readiness
+	gate      *gate
+	// end ends Run with a reason.
+	end context.CancelCauseFunc
+	// working ends when the server begins to stop.
+	working  context.Context
+	stopWork context.CancelFunc
 	// stop ends what runs in the background.
 	stop   context.CancelFunc
 	closed sync.Once
@@ -41,16 +51,17 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	// What runs in the background outlives the signal to stop, for as long as
 	// requests are being answered.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{extra: c.Extra, stop: stop}
+	s := &Server{extra: c.Extra, stop: stop, ready: &readiness{}, end: func(error) {}}
+	s.working, s.stopWork = context.WithCancel(background)
+	s.gate = newGate(s.reason)
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	ready := &readiness{}
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		return chain(ready.gate(handler), generic)
+		return chain(s.gate.before(handler), generic)
 	}
 	if s.Generic, err = c.Generic.New("metalstack-apiserver", server.NewEmptyDelegate()); err != nil {
 		return nil, err
@@ -58,21 +69,17 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if serving := c.Generic.SecureServing; serving != nil {
 		showExpiry(serving.Cert)
 	}
-	backend, err := s.observe(background)
-	if err != nil {
+	if err := s.observe(background); err != nil {
 		return nil, err
 	}
-	ready.looker = s.observer
+	s.ready.looker = s.observer
 	if c.Extra.Namespaces != nil {
-		ready.bindings = c.Extra.Namespaces
+		s.ready.bindings = c.Extra.Namespaces
 	}
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Clock: clock.RealClock{}}
-	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, backend.Advance, clock.RealClock{})
-	resources, err := rest.New(rest.NewStores(backend, source), c.Extra.Binding, s.access, s.catalogue)
+	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, s.backend.Advance, clock.RealClock{})
+	resources, err := rest.New(rest.NewStores(s.backend, source), c.Extra.Binding, s.access, s.catalogue)
 	if err != nil {
-		return nil, err
-	}
-	if err := backend.Start(ctx); err != nil {
 		return nil, err
 	}
 	s.protocol = allocation.New(allocation.Options{
@@ -92,38 +99,57 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 			s.Generic.Handler.NonGoRestfulMux.Handle(path, handler)
 		}
 	}
-	if err := s.keepBindings(backend); err != nil {
+	if err := s.keepBindings(); err != nil {
 		return nil, err
 	}
-	return s, s.addHooks(ready)
+	// One of several starts when it is its turn.
+	read := s.backend.Start
+	if c.Extra.Replica != nil {
+		read = s.backend.Survey
+	}
+	if err := read(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.addHooks(background)
 }
 
 // observe builds the way of facts: from the metal-api through the observer
 // into the view.
-func (s *Server) observe(ctx context.Context) (*storage.Backend, error) {
+func (s *Server) observe(ctx context.Context) error {
+	s.ledger = s.extra.Ledger
+	options := storage.Options{Ledger: s.ledger}
+	if s.extra.Replica != nil {
+		options.Fence = s.extra.Replica.Fence()
+		s.extra.Metal.Fence = options.Fence.Check
+		s.ledger = ledger.Fenced(s.ledger, options.Fence.Check)
+	}
 	var err error
 	if s.metal, err = metal.NewClient(s.extra.Metal); err != nil {
-		return nil, err
+		return err
 	}
-	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: s.extra.Ledger})
-	if err != nil {
-		return nil, err
+	if s.backend, err = storage.NewBackend(ctx, options); err != nil {
+		return err
 	}
 	opts := s.extra.Observer
-	opts.Named = backend.Named
-	opts.Changed = backend.MetalChanged
+	if s.extra.Replica != nil {
+		opts.Budget *= standbyShare
+	}
+	opts.Named = s.backend.Named
+	opts.Changed = s.backend.MetalChanged
 	opts.Relevant = func(project string) bool {
 		_, bound := s.extra.Binding.Namespace(project)
 		return bound
 	}
 	s.observer = metal.NewObserver(s.metal, opts)
 	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithSightings(s.observer)
-	backend.SetFreshener(freshener{s.observer, s.extra.Binding})
-	return backend, nil
+	s.backend.SetFreshener(freshener{s.observer, s.extra.Binding})
+	return nil
 }
 
-func (s *Server) addHooks(ready *readiness) error {
-	if err := s.Generic.AddReadyzChecks(ready.check()); err != nil {
+// addHooks says what begins with the server and what ends before it; ctx ends
+// when it has ended.
+func (s *Server) addHooks(ctx context.Context) error {
+	if err := s.Generic.AddReadyzChecks(s.ready.check(), s.activity()); err != nil {
 		return err
 	}
 	if b, ok := any(s.observer).(beater); ok {
@@ -142,8 +168,8 @@ func (s *Server) addHooks(ready *readiness) error {
 	if err != nil {
 		return err
 	}
-	err = s.Generic.AddPostStartHook("keep-allocations", func(hook server.PostStartHookContext) error {
-		go s.keeper.Run(hook)
+	err = s.Generic.AddPostStartHook("become-active", func(server.PostStartHookContext) error {
+		go s.live(ctx)
 		return nil
 	})
 	if err != nil {
@@ -156,40 +182,23 @@ func (s *Server) addHooks(ready *readiness) error {
 	if err != nil {
 		return err
 	}
-	if s.extra.Registrar != nil {
-		if err := s.Generic.AddPostStartHook("register", s.register(ready)); err != nil {
-			return err
-		}
-	}
 	s.Generic.RegisterDestroyFunc(s.close)
-	return s.Generic.AddPreShutdownHook("end-allocations", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), s.extra.ShutdownTimeout)
-		defer cancel()
-		if err := s.protocol.Shutdown(ctx); err != nil {
-			klog.Background().Info("Allocations are still under way; the next start goes on with them", "reason", err)
-		}
+	return s.Generic.AddPreShutdownHook("hand-over", func() error {
+		s.leave()
 		return nil
 	})
 }
 
-// register registers the server once it is ready. Until then, a cluster that
-// knows of it would take its API for unavailable, and while one is, no
-// namespace can be deleted.
-func (s *Server) register(ready *readiness) server.PostStartHookFunc {
-	return func(hook server.PostStartHookContext) error {
-		go func() {
-			isReady := func(context.Context) (bool, error) { return ready.ready(), nil }
-			if wait.PollUntilContextCancel(hook, readyInterval, true, isReady) == nil {
-				s.extra.Registrar.Run(hook)
-			}
-		}()
-		return nil
-	}
-}
-
-// Run serves until ctx ends, then lets what is under way come to its end.
+// Run serves until ctx ends, then lets what is under way come to its end. It
+// returns an error if the server had to end by itself.
 func (s *Server) Run(ctx context.Context) error {
-	return s.Generic.PrepareRun().RunWithContext(ctx)
+	ctx, s.end = context.WithCancelCause(ctx)
+	defer s.end(nil)
+	err := s.Generic.PrepareRun().RunWithContext(ctx)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	return err
 }
 
 // close ends everything; it can be called more than once.

@@ -326,13 +326,17 @@ func TestAStopLetsAnAllocationEnd(t *testing.T) {
 	_, err := client.MetalStackMachines(team).Create(ctx, machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
 
-	s.Metal.Sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultLatency, Latency: time.Second, Times: 1})
+	arrived := make(chan struct{})
+	s.Metal.Sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultLatency, Latency: time.Second, Times: 1, Match: func(*http.Request) bool {
+		close(arrived)
+		return true
+	}})
 	answer := make(chan error, 1)
 	go func() {
 		_, err := client.MetalStackMachines(team).Allocate(ctx, "node-1", &api.Allocation{ClusterRef: &api.LocalReference{Name: "c"}}, metav1.CreateOptions{})
 		answer <- err
 	}()
-	require.Eventually(t, func() bool { return s.Metal.Sim.CallsOf("machine-allocate") == 1 }, 10*time.Second, 5*time.Millisecond)
+	<-arrived
 	s.Stop()
 	require.NoError(t, <-answer)
 

@@ -33,7 +33,7 @@ func listAs(ctx context.Context, t testing.TB, s *Store, opts apistorage.ListOpt
 
 func TestWhatIsNotSeenIsAsIfItWereNotThere(t *testing.T) {
 	t.Parallel()
-	alone, among := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil), openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	alone, among := startPods(t, Options{Clock: epoch}), startPods(t, Options{Clock: epoch})
 	for _, s := range []*Store{alone, among} {
 		for _, p := range []*example.Pod{pod("b", "1"), pod("b", "2"), pod("b", "3"), pod("d", "4"), pod("d", "5")} {
 			create(t, s, p)
@@ -78,7 +78,7 @@ func pages(ctx context.Context, t *testing.T, s *Store, predicate apistorage.Sel
 
 func TestAContinueTokenThatSomebodyElseGotShowsNoMore(t *testing.T) {
 	t.Parallel()
-	s := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	s := startPods(t, Options{Clock: epoch})
 	for _, namespace := range []string{"a", "b", "c"} {
 		create(t, s, pod(namespace, "in-"+namespace))
 	}
@@ -90,7 +90,7 @@ func TestAContinueTokenThatSomebodyElseGotShowsNoMore(t *testing.T) {
 
 func TestASingleObjectThatIsNotSeenIsNotListed(t *testing.T) {
 	t.Parallel()
-	s := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	s := startPods(t, Options{Clock: epoch})
 	create(t, s, pod("a", "one"))
 	for namespace, want := range map[string]string{"a": "one", "b": ""} {
 		out := &example.PodList{}
@@ -105,7 +105,7 @@ func TestASingleObjectThatIsNotSeenIsNotListed(t *testing.T) {
 
 func TestAWatchShowsWhatIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openPods(t, newBackend(t, Options{}), "pods", nil)
+		s := startPods(t, Options{})
 		create(t, s, pod("team-a", "1"))
 		create(t, s, pod("team-b", "2"))
 		opts := withBookmarks(everything())
@@ -142,7 +142,7 @@ func TestAWatchShowsWhatIsSeen(t *testing.T) {
 
 func TestAListAsksOnceForEachNamespace(t *testing.T) {
 	t.Parallel()
-	s := openPods(t, newBackend(t, Options{Clock: epoch}), "pods", nil)
+	s := startPods(t, Options{Clock: epoch})
 	for _, namespace := range []string{"a", "b", "c"} {
 		for _, name := range []string{"1", "2", "3"} {
 			create(t, s, pod(namespace, name))

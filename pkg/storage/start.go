@@ -15,11 +15,18 @@ import (
 
 // Survey reads the ledger and shows nothing of it. A process that waits for its
 // turn to start does so now and then: so it knows which metal records name, and
-// its start has less to read. It is called after the last Open, and not beside
-// Start.
+// its start has less to read. It is called after the last Open.
 func (b *Backend) Survey(ctx context.Context) error {
-	_, err := b.read(ctx)
-	return err
+	_, known, err := b.read(ctx)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.started.Load() {
+		b.known = known
+	}
+	return nil
 }
 
 // Start reads the ledger, reserves the revisions from which this process goes
@@ -27,24 +34,19 @@ func (b *Backend) Survey(ctx context.Context) error {
 // show less than there is. It is called once, by a process that may write.
 func (b *Backend) Start(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		list, err := b.read(ctx)
+		list, known, err := b.read(ctx)
 		if err != nil {
 			return err
 		}
 		err = b.revisions.begin(ctx, list)
-		if err == nil {
-			break
-		}
-		if !isRefusal(err) || attempt == beginAttempts {
+		switch {
+		case err == nil:
+			b.fill(known)
+			return nil
+		case !isRefusal(err) || attempt == beginAttempts:
 			return fmt.Errorf("storage: %w", err)
 		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.fill()
-	b.known = nil
-	b.started.Store(true)
-	return nil
 }
 
 // Stop ends everything: watches, and what is done in the background. Nothing is
@@ -65,17 +67,17 @@ func (b *Backend) serving() error {
 	return nil
 }
 
-// read lists the ledger, and makes known what is in it. What was read before is
-// not decoded again.
-func (b *Backend) read(ctx context.Context) (map[string]ledger.Record, error) {
+// read lists the ledger and decodes what is in it, by key, as far as it was not
+// known before.
+func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, known map[string]*record, err error) {
 	all, err := b.ledger.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("storage: read the ledger: %w", err)
+		return nil, nil, fmt.Errorf("storage: read the ledger: %w", err)
 	}
 	b.mu.Lock()
 	stores, before := b.stores, b.known
 	b.mu.Unlock()
-	list, known := byKey(all), make(map[string]*record, len(all))
+	list, known = byKey(all), make(map[string]*record, len(all))
 	for _, s := range stores {
 		for key, r := range list {
 			if !strings.HasPrefix(key, s.ledgerPrefix) {
@@ -84,33 +86,32 @@ func (b *Backend) read(ctx context.Context) (map[string]ledger.Record, error) {
 			rec := before[key]
 			if rec == nil || rec.version != r.Version {
 				if rec, err = s.decode(r); err != nil {
-					return nil, fmt.Errorf("storage: open %s: %w; the server does not start with less than all records: repair the record, or delete it from the ledger", s.resource, err)
+					return nil, nil, fmt.Errorf("storage: open %s: %w; the server does not start with less than all records: repair the record, or delete it from the ledger", s.resource, err)
 				}
 				rec.refs = s.refs(rec.obj)
 			}
 			known[key] = rec
 		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.known = known
-	return list, nil
+	return list, known, nil
 }
 
 // fill fills the views with what is known, and with the metal that was seen and
-// that nothing of it claims. The caller holds mu.
-func (b *Backend) fill() {
-	keys := slices.Sorted(maps.Keys(b.known))
+// that nothing of it claims.
+func (b *Backend) fill(known map[string]*record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	keys := slices.Sorted(maps.Keys(known))
 	for _, s := range b.stores {
 		for _, key := range keys {
 			if strings.HasPrefix(key, s.ledgerPrefix) {
-				b.index.rename(place{s, s.key(key)}, nil, b.known[key].refs)
+				b.index.rename(place{s, s.key(key)}, nil, known[key].refs)
 			}
 		}
 	}
 	start := b.revisions.last.Load()
 	for _, s := range b.stores {
-		s.load(b.known, start)
+		s.load(known, start)
 	}
 	t := b.begin()
 	for ref := range b.index.seen {
@@ -119,6 +120,8 @@ func (b *Backend) fill() {
 		}
 	}
 	t.publish()
+	b.known = nil
+	b.started.Store(true)
 }
 
 // LookAgain makes the views agree with the ledger once more. Of two processes

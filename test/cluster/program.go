@@ -120,6 +120,26 @@ func (p *Program) Kill() {
 	<-p.ended
 }
 
+// Terminate does what `kubectl delete pod` makes of the Pod and its process,
+// except that the Pod object stays, as one that is going, until it is deleted.
+func (p *Program) Terminate(t testing.TB) {
+	t.Helper()
+	p.Pod.Terminate(t)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+}
+
+// Pause stops the process in the middle of whatever it does, until Resume.
+func (p *Program) Pause(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Resume lets a process go on that was paused.
+func (p *Program) Resume(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+}
+
 // Ended is closed when the process has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 

@@ -92,6 +92,7 @@ var healthPaths = []string{"/healthz", "/livez", "/readyz"}
 func (o *Options) addClusterFlags(fs *pflag.FlagSet) {
 	o.CoreAPI.AddFlags(fs)
 	o.Cluster.AddFlags(fs)
+	o.Replicas.AddFlags(fs)
 	fs.Lookup("kubeconfig").Usage = "File that says how the cluster is reached. It is not needed within the cluster. " +
 		"--authentication-kubeconfig and --authorization-kubeconfig default to it."
 }
@@ -146,6 +147,10 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
 	config.Extra.Binding = config.Extra.Namespaces
+	if config.Extra.Replica, err = o.Replicas.replica(client, config.Extra.Events, o.Records.Namespace, o.Cluster.ServiceName); err != nil {
+		return err
+	}
+	config.Extra.HandOverGrace = o.Replicas.HandOverGrace
 	if o.Cluster.Register {
 		config.Extra.Registrar, err = registration.New(registration.Options{
 			Config:    config.Generic.ClientConfig,

@@ -45,7 +45,7 @@ func (o *Metal) AddFlags(fs *pflag.FlagSet) {
 		"Without it, the environment variable "+HMACVariable+" holds the key.")
 	fs.StringVar(&o.HMACType, "metal-api-hmac-type", o.HMACType, "Technical user that the key belongs to: "+metal.AuthEdit+", which is enough, or "+metal.AuthAdmin+".")
 	fs.Float64Var(&o.Budget, "metal-budget", o.Budget, "Part of the time, from 0.001 to 1, in which the metal-api may be busy answering this server's looks. "+
-		"A greater one makes changes show sooner in a large installation.")
+		"A greater one makes changes show sooner in a large installation. It is that of all replicas together: a fifth of it goes to the one that stands by.")
 	fs.DurationVar(&o.SweepInterval, "sweep-interval", o.SweepInterval, "Least time between two looks at all machines. Within the budget it may take longer.")
 	fs.DurationVar(&o.ReadLimit, "read-limit", o.ReadLimit, "Longest time that a get or list waits for the metal-api. After that it answers what is known, with a warning.")
 }

@@ -23,9 +23,10 @@ type Options struct {
 	Standalone    bool
 	KubeconfigOut string
 
-	Metal   *Metal
-	Records *Records
-	Cluster *Cluster
+	Metal    *Metal
+	Records  *Records
+	Cluster  *Cluster
+	Replicas *Replicas
 
 	SecureServing  *genericoptions.SecureServingOptionsWithLoopback
 	CoreAPI        *genericoptions.CoreAPIOptions
@@ -61,6 +62,7 @@ func New() *Options {
 		Metal:           NewMetal(),
 		Records:         NewRecords(),
 		Cluster:         NewCluster(),
+		Replicas:        NewReplicas(),
 		SecureServing:   serving.WithLoopback(),
 		CoreAPI:         genericoptions.NewCoreAPIOptions(),
 		Authentication:  genericoptions.NewDelegatingAuthenticationOptions(),
@@ -87,7 +89,7 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	o.SecureServing.AddFlags(serving)
 	serving.Lookup("bind-address").Usage = "IP address to listen on. It defaults to 127.0.0.1 with --standalone, and to all addresses without."
 	serving.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "Time to go on serving, not ready any more, after a signal to stop.")
-	serving.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "Longest time that allocations and releases which are under way get to end at a stop. Those that do not are gone on with at the next start.")
+	serving.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "Longest time that allocations and releases which are under way get to end at a stop. Those that do not are gone on with by the next server.")
 
 	o.addClusterFlags(sets.FlagSet("cluster"))
 	o.Authentication.AddFlags(sets.FlagSet("authentication in a cluster"))
@@ -131,6 +133,7 @@ func (o *Options) Validate() error {
 	} else {
 		errs = append(errs, o.CoreAPI.Validate()...)
 		errs = append(errs, o.Cluster.Validate(o.SecureServing.ServerCert.CertKey.CertFile)...)
+		errs = append(errs, o.Replicas.Validate()...)
 		errs = append(errs, o.Authentication.Validate()...)
 		errs = append(errs, o.Authorization.Validate()...)
 		if o.KubeconfigOut != "" {

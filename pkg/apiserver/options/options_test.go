@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -142,3 +143,30 @@ func (nobody) GetName() string               { return "nobody" }
 func (nobody) GetUID() string                { return "" }
 func (nobody) GetGroups() []string           { return nil }
 func (nobody) GetExtra() map[string][]string { return nil }
+
+func TestAnActiveServerMustHaveEndedBeforeAnotherBegins(t *testing.T) {
+	t.Parallel()
+	o := NewReplicas()
+	assert.Empty(t, o.Validate())
+	for name, c := range map[string]struct {
+		change func(*Replicas)
+		want   string
+	}{
+		"a deadline beyond the Lease":    {func(o *Replicas) { o.RenewDeadline = o.LeaseDuration }, "--leader-elect-renew-deadline must be less than"},
+		"a deadline of one try":          {func(o *Replicas) { o.RetryPeriod = o.RenewDeadline }, "--leader-elect-renew-deadline must be more than"},
+		"a Lease that cannot be written": {func(o *Replicas) { o.LeaseDuration += 500 * time.Millisecond }, "whole number of seconds"},
+		"no period":                      {func(o *Replicas) { o.RetryPeriod = 0 }, "--leader-elect-retry-period"},
+		"a negative grace":               {func(o *Replicas) { o.HandOverGrace = -1 }, "--hand-over-grace"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := NewReplicas()
+			c.change(o)
+			errs := o.Validate()
+			require.Len(t, errs, 1)
+			assert.ErrorContains(t, errs[0], c.want)
+		})
+	}
+	o.LeaderElect, o.RetryPeriod = false, 0
+	assert.Empty(t, o.Validate())
+}

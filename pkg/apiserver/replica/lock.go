@@ -1,0 +1,135 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/clock"
+)
+
+// lock is the Lease as the elector sees it. It tells the fence of every renewal,
+// and ends a round of the elector when another one can win at once: by itself it
+// would look again only after the retry period, or twice that.
+type lock struct {
+	resourcelock.Interface
+	fence *Fence
+	clock clock.WithDelayedExecution
+	// limit is how long a request may take.
+	limit time.Duration
+
+	mu     sync.Mutex
+	won    bool
+	end    context.CancelFunc // ends the round
+	round  context.Context
+	raw    []byte // the record as it was read last
+	holder string
+	lapse  clock.Timer
+}
+
+// lapseMargin is how much later than the elector's own clock it is looked
+// whether the Lease has lapsed.
+const lapseMargin = 20 * time.Millisecond
+
+var (
+	errRoundEnded = errors.New("the Lease was won in a round that had ended; it is taken in the next one")
+	errTooLate    = errors.New("the renewal came after the renew deadline")
+	errNotOurs    = errors.New("the Lease may be somebody else's by now, and is not given back")
+)
+
+// begin begins a round.
+func (l *lock) begin(parent context.Context) context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.round, l.end = context.WithCancel(parent)
+	return l.round
+}
+
+// nudge ends the round, unless it has been won.
+func (l *lock) nudge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.won && l.end != nil {
+		l.end()
+	}
+}
+
+func (l *lock) hasWon() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.won
+}
+
+// heldBy is who held the Lease when it was read last.
+func (l *lock) heldBy() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holder
+}
+
+// Get implements resourcelock.Interface.
+func (l *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.limit)
+	defer cancel()
+	record, raw, err := l.Interface.Get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if bytes.Equal(raw, l.raw) {
+		return record, raw, nil
+	}
+	l.raw, l.holder = raw, record.HolderIdentity
+	if l.lapse != nil {
+		l.lapse.Stop()
+	}
+	if l.holder != "" && l.holder != l.Identity() {
+		// From now on the elector counts the time that the Lease has.
+		l.lapse = l.clock.AfterFunc(time.Duration(record.LeaseDurationSeconds)*time.Second+lapseMargin, l.nudge)
+	}
+	return record, raw, nil
+}
+
+// Create implements resourcelock.Interface.
+func (l *lock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	return l.take(ctx, record, l.Interface.Create)
+}
+
+// Update implements resourcelock.Interface. The elector gives the Lease back
+// without looking whose it is by now; here nobody takes it from a successor.
+func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	if record.HolderIdentity == l.Identity() {
+		return l.take(ctx, record, l.Interface.Update)
+	}
+	l.fence.Shut()
+	if !l.fence.holds() || l.heldBy() != l.Identity() {
+		return errNotOurs
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.limit)
+	defer cancel()
+	return l.Interface.Update(ctx, record)
+}
+
+// take makes a write by which this server gets or keeps the Lease.
+func (l *lock) take(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+	began := l.clock.Now()
+	limited, cancel := context.WithTimeout(ctx, l.limit)
+	defer cancel()
+	if err := write(limited, record); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.won && l.round.Err() != nil {
+		return errRoundEnded
+	}
+	if !l.fence.renew(began) {
+		return errTooLate
+	}
+	l.won, l.holder = true, l.Identity()
+	return nil
+}

@@ -1,0 +1,167 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// ActiveLabel on a Pod says whether its server is the active one. The Service
+// leads to the Pods on which it is ActiveValue.
+//
+// It moves as a torch does: whoever becomes active puts it on first, and then
+// takes it off all others, which may be dead. Nobody takes it off itself:
+// while the Service leads nowhere, the kube-apiserver answers for us, and
+// clients do not repeat what is answered then.
+const (
+	ActiveLabel  = "metal-stack." + infrastructure.GroupName + "/active"
+	ActiveValue  = "true"
+	StandbyValue = "false"
+)
+
+const (
+	// callLimit is how long a request to the cluster may take.
+	callLimit = 5 * time.Second
+	// announceInterval is how often it is looked whether the label is still
+	// where it belongs, and announceRetry when what failed is tried again.
+	announceInterval = 10 * time.Second
+	announceRetry    = 500 * time.Millisecond
+	// successorInterval is how often it is asked whether there is a successor.
+	successorInterval = 50 * time.Millisecond
+)
+
+// Announce keeps the label on this server's Pod, and off all others, until ctx
+// ends or the server is not the active one any more.
+func (r *Replica) Announce(ctx context.Context) {
+	if r.Pod == "" {
+		klog.FromContext(ctx).Info("The server does not know its Pod, so no Service can follow it: POD_NAME is not set")
+		return
+	}
+	<-r.left // or it would be overwritten
+	for ctx.Err() == nil && r.fence.Check() == nil {
+		pause := announceInterval
+		if err := r.announce(ctx); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot lead the Service here; trying again")
+			pause = announceRetry
+		}
+		timer := r.clock.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C():
+		}
+		timer.Stop()
+	}
+}
+
+func (r *Replica) announce(ctx context.Context) error {
+	labelled, err := r.pods(ctx, ActiveValue)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(labelled, r.isOwn) {
+		if err := r.label(ctx, r.Pod, ActiveValue); err != nil {
+			return err
+		}
+	}
+	for _, pod := range labelled {
+		if r.isOwn(pod) {
+			continue
+		}
+		if err := r.label(ctx, pod.Name, StandbyValue); err != nil {
+			return err
+		}
+		klog.FromContext(ctx).Info("The Service leads here instead", "before", pod.Name)
+	}
+	return nil
+}
+
+// standBy puts the label on that says that this server stands by. One that was
+// the active one in an earlier life keeps what it has until it is taken off.
+func (r *Replica) standBy(ctx context.Context) {
+	if r.Pod == "" {
+		return
+	}
+	_ = wait.PollUntilContextCancel(ctx, announceRetry, true, func(ctx context.Context) (bool, error) {
+		labelled, err := r.pods(ctx, ActiveValue)
+		if err == nil && !slices.ContainsFunc(labelled, r.isOwn) {
+			err = r.label(ctx, r.Pod, StandbyValue)
+		}
+		if err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot say that this server stands by; trying again")
+		}
+		return err == nil, nil
+	})
+}
+
+// AwaitSuccessor returns when requests are led to another server. It returns
+// false if nobody is there who could follow, or ctx ends first.
+func (r *Replica) AwaitSuccessor(ctx context.Context) bool {
+	if r.Pod == "" {
+		return false
+	}
+	followed := false
+	_ = wait.PollUntilContextCancel(ctx, successorInterval, true, func(ctx context.Context) (bool, error) {
+		waiting, err := r.pods(ctx, StandbyValue)
+		if err != nil {
+			return false, nil
+		}
+		// Second: who has just become active was waiting before.
+		active, err := r.pods(ctx, ActiveValue)
+		if err != nil {
+			return false, nil
+		}
+		followed = slices.ContainsFunc(active, func(p corev1.Pod) bool { return !r.isOwn(p) })
+		return followed || !slices.ContainsFunc(waiting, r.canFollow), nil
+	})
+	return followed
+}
+
+func (r *Replica) isOwn(pod corev1.Pod) bool { return pod.Name == r.Pod }
+
+// canFollow is whether a Pod that stands by is ready to.
+func (r *Replica) canFollow(pod corev1.Pod) bool {
+	return !r.isOwn(pod) && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// pods are those with a value of the label.
+func (r *Replica) pods(ctx context.Context, value string) ([]corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	list, err := r.Client.CoreV1().Pods(r.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.Set{ActiveLabel: value}.String()})
+	if err != nil {
+		return nil, fmt.Errorf("list the Pods with %s=%s: %w", ActiveLabel, value, err)
+	}
+	return list.Items, nil
+}
+
+func (r *Replica) label(ctx context.Context, pod, value string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]string{ActiveLabel: value}}})
+	if err != nil {
+		return err
+	}
+	if value == ActiveValue || pod != r.Pod {
+		// Asked again: the list may have taken long.
+		if err := r.fence.Check(); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	if _, err := r.Client.CoreV1().Pods(r.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("set the label %s of Pod %s to %s: %w", ActiveLabel, pod, value, err)
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+// Package replica decides which of several servers is the active one: the one
+// that holds a Lease. It tells this server when it has become that, and never
+// lets it believe so for longer than is certain (Fence); and it leads the
+// cluster's Service to the active one.
+//
+// It must never take the Lease from somebody who may still rely on it, nor give
+// back what is not this server's.
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+)
+
+// Options say which servers are replicas of each other.
+type Options struct {
+	Client kubernetes.Interface
+	// Namespace and Lease name the Lease.
+	Namespace, Lease string
+	// Pod is the server's own, in Namespace; empty if it runs in none.
+	Pod string
+	// LeaseDuration is for how long the Lease is sure without a renewal, a whole
+	// number of seconds; RenewDeadline, after how long without one the holder
+	// stops; RetryPeriod, how often it is renewed.
+	LeaseDuration, RenewDeadline, RetryPeriod time.Duration
+	// Events records Events.
+	Events events.EventRecorder
+}
+
+// ErrLost is why a server ends that was the active one.
+var ErrLost = errors.New("the Lease was lost: it could not be renewed in time, or another server has taken it; this server must be started again")
+
+// ReasonBecameActive is the reason of an Event about the Lease.
+const ReasonBecameActive = "BecameActive"
+
+// Replica is this server among the others. It can run once.
+type Replica struct {
+	Options
+	clock   clock.WithTickerAndDelayedExecution
+	lock    *lock
+	fence   *Fence
+	elector *leaderelection.LeaderElector
+	won     func(context.Context)
+	logger  klog.Logger
+	began   time.Time // when the Lease was won
+	lapsed  chan struct{}
+	// leave ends the attempts to say that this server stands by, and left is
+	// closed after the last of them.
+	leave context.CancelFunc
+	left  chan struct{}
+
+	mu       sync.Mutex
+	cancel   context.CancelFunc
+	ended    chan struct{}
+	resigned bool
+	holder   string // as the watch says
+}
+
+// New returns a replica that does nothing until it runs.
+func New(o Options) (*Replica, error) {
+	return newReplica(o, clock.RealClock{})
+}
+
+func newReplica(o Options, clock clock.WithTickerAndDelayedExecution) (*Replica, error) {
+	identity, err := identityOf(o.Pod)
+	if err != nil {
+		return nil, err
+	}
+	registerMetrics()
+	r := &Replica{Options: o, clock: clock, lapsed: make(chan struct{}), left: make(chan struct{})}
+	r.fence = &Fence{clock: clock, begin: o.RenewDeadline, sure: o.LeaseDuration, active: r.other}
+	r.lock = &lock{
+		Interface: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Lease},
+			Client:     o.Client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
+		},
+		fence: r.fence, clock: clock, limit: max(o.RenewDeadline/2, time.Second),
+	}
+	r.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: r.lock, Name: o.Lease, ReleaseOnCancel: true,
+		LeaseDuration: o.LeaseDuration, RenewDeadline: o.RenewDeadline, RetryPeriod: o.RetryPeriod,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: r.started,
+			OnStoppedLeading: func() {},
+		},
+	})
+	return r, err
+}
+
+// identityOf is by whom the Lease is held. A Pod's name is enough: of its
+// containers one lives at a time, so one that was started again goes on with
+// the Lease of its former life at once.
+func identityOf(pod string) (string, error) {
+	if pod != "" {
+		return pod, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", err
+	}
+	return host + "_" + uuid.NewString(), nil
+}
+
+// Fence says whether this server is the active one.
+func (r *Replica) Fence() *Fence { return r.fence }
+
+// Run competes for the Lease, and keeps it once it has won it. Then it calls
+// won, which may take its time; its context ends when the Lease is given back
+// or lost. Run returns nil after ctx ended or Resign was called, and otherwise
+// ErrLost, without waiting for won.
+func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.mu.Lock()
+	if r.resigned {
+		r.mu.Unlock()
+		return nil
+	}
+	r.won, r.cancel, r.ended = won, cancel, make(chan struct{})
+	ended := r.ended
+	r.mu.Unlock()
+	if err := r.watch(ctx); err != nil {
+		close(ended)
+		return err
+	}
+	r.logger = klog.FromContext(ctx)
+	standing, leave := context.WithCancel(ctx)
+	r.leave = leave
+	go func() {
+		defer close(r.left)
+		r.standBy(standing)
+	}()
+	go func() {
+		defer close(ended)
+		// The elector tells of every try.
+		quiet := klog.NewContext(ctx, r.logger.V(4))
+		for ctx.Err() == nil && !r.lock.hasWon() {
+			r.elector.Run(r.lock.begin(quiet))
+		}
+	}()
+	select {
+	case <-ended:
+	case <-r.lapsed:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() != nil || r.resigned {
+		return nil
+	}
+	return ErrLost
+}
+
+// started is called by the elector.
+func (r *Replica) started(ctx context.Context) {
+	r.leave()
+	r.began = r.clock.Now()
+	takeovers.Inc()
+	r.logger.Info("Became the active server", "lease", r.lock.Describe(), "identity", r.lock.Identity())
+	if r.Events != nil {
+		about := &corev1.ObjectReference{APIVersion: coordinationv1.SchemeGroupVersion.String(), Kind: "Lease", Namespace: r.Namespace, Name: r.Lease}
+		r.Events.Eventf(about, nil, corev1.EventTypeNormal, ReasonBecameActive, "TakeOver", "%s became the active server", r.lock.Identity())
+	}
+	go r.guard()
+	r.won(klog.NewContext(ctx, r.logger))
+}
+
+// guard notices that the Lease has lapsed, whatever the elector is busy with.
+func (r *Replica) guard() {
+	for {
+		left := r.fence.left()
+		if left <= 0 {
+			leaseHeld.Set(0)
+			close(r.lapsed)
+			return
+		}
+		<-r.clock.After(left)
+	}
+}
+
+// TookOver tells that requests are answered from now on.
+func (r *Replica) TookOver() { takeoverSeconds.Observe(r.clock.Since(r.began).Seconds()) }
+
+// HandedOver tells that requests, which had been held since then, are not any
+// more.
+func (r *Replica) HandedOver(since time.Time) {
+	handoverSeconds.Observe(r.clock.Since(since).Seconds())
+}
+
+// Resign shuts the fence, and gives the Lease back if it is this server's. It
+// returns when that is done, or ctx ends.
+func (r *Replica) Resign(ctx context.Context) {
+	r.mu.Lock()
+	r.resigned = true
+	cancel, ended := r.cancel, r.ended
+	r.mu.Unlock()
+	r.fence.Shut()
+	if cancel == nil {
+		return
+	}
+	cancel()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// watch keeps holder up to date, and has the elector look at once when the
+// Lease changes.
+func (r *Replica) watch(ctx context.Context) error {
+	factory := informers.NewSharedInformerFactoryWithOptions(r.Client, 0, informers.WithNamespace(r.Namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, r.Lease).String()
+		}))
+	informer := factory.Coordination().V1().Leases().Informer()
+	changed := func(obj any) {
+		if lease, ok := obj.(*coordinationv1.Lease); ok {
+			r.held(ptr.Deref(lease.Spec.HolderIdentity, ""))
+		}
+	}
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: changed, UpdateFunc: func(_, obj any) { changed(obj) }, DeleteFunc: func(any) { r.held("") },
+	})
+	if err != nil {
+		return fmt.Errorf("watch the Lease %s: %w", r.lock.Describe(), err)
+	}
+	factory.Start(ctx.Done())
+	return nil
+}
+
+func (r *Replica) held(by string) {
+	r.mu.Lock()
+	r.holder = by
+	r.mu.Unlock()
+	if by != r.lock.Identity() {
+		r.lock.nudge()
+	}
+}
+
+// other is who holds the Lease, if somebody else does.
+func (r *Replica) other() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.holder == r.lock.Identity() {
+		return ""
+	}
+	return r.holder
+}
+
+// StandsBy is whether another server is the active one, and this one may wait.
+func (r *Replica) StandsBy() bool { return r.other() != "" }

@@ -1,0 +1,228 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+)
+
+const namespace = "metal-stack-system"
+
+// world is a cluster with a Pod for each replica.
+type world struct {
+	t      *testing.T
+	client *fake.Clientset
+}
+
+func newWorld(t *testing.T, pods ...string) *world {
+	w := &world{t: t, client: fake.NewClientset()}
+	for _, name := range pods {
+		_, err := w.client.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+			Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	return w
+}
+
+// running is a replica that runs.
+type running struct {
+	*Replica
+	won  chan struct{} // closed when it has won
+	lost chan error    // what Run returned
+	kill context.CancelFunc
+}
+
+func (w *world) run(pod string) *running {
+	w.t.Helper()
+	r, err := newReplica(Options{
+		Client: w.client, Namespace: namespace, Lease: "metalstack-apiserver", Pod: pod,
+		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+	}, clock.RealClock{})
+	require.NoError(w.t, err)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	run := &running{Replica: r, won: make(chan struct{}), lost: make(chan error, 1), kill: cancel}
+	go func() {
+		run.lost <- r.Run(ctx, func(ctx context.Context) {
+			close(run.won)
+			r.Announce(ctx)
+		})
+	}()
+	synctest.Wait()
+	return run
+}
+
+func (r *running) hasWon() bool {
+	synctest.Wait()
+	select {
+	case <-r.won:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *world) holder() string {
+	lease, err := w.client.CoordinationV1().Leases(namespace).Get(w.t.Context(), "metalstack-apiserver", metav1.GetOptions{})
+	require.NoError(w.t, err)
+	return ptr.Deref(lease.Spec.HolderIdentity, "")
+}
+
+func (w *world) labels() map[string]string {
+	pods, err := w.client.CoreV1().Pods(namespace).List(w.t.Context(), metav1.ListOptions{})
+	require.NoError(w.t, err)
+	labels := map[string]string{}
+	for _, pod := range pods.Items {
+		labels[pod.Name] = pod.Labels[ActiveLabel]
+	}
+	return labels
+}
+
+// inWorld runs a test in a bubble with replicas a and b, of which a is active.
+func inWorld(t *testing.T, test func(t *testing.T, w *world, a, b *running)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a", "b")
+		a := w.run("a")
+		require.True(t, a.hasWon())
+		b := w.run("b")
+		defer func() {
+			a.kill()
+			b.kill()
+			time.Sleep(time.Minute) // what is under way comes to its end
+		}()
+		time.Sleep(5 * time.Second)
+		require.False(t, b.hasWon())
+		test(t, w, a, b)
+	})
+}
+
+func TestOneIsActiveAndTheServiceLeadsToIt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+		assert.Equal(t, map[string]string{"a": ActiveValue, "b": StandbyValue}, w.labels())
+		time.Sleep(10 * time.Minute)
+		assert.False(t, b.hasWon())
+		assert.NoError(t, a.Fence().Check())
+		assert.ErrorContains(t, b.Fence().Check(), "this server is not the active one: a is")
+		assert.True(t, b.StandsBy())
+		assert.False(t, a.StandsBy())
+	})
+}
+
+func TestALeaseThatIsGivenBackIsTakenAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+		began := time.Now()
+		a.Resign(t.Context())
+		assert.Error(t, a.Fence().Check())
+		require.True(t, b.hasWon())
+		assert.Less(t, time.Since(began), 100*time.Millisecond)
+		assert.NoError(t, <-a.lost)
+		assert.True(t, a.AwaitSuccessor(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, map[string]string{"a": StandbyValue, "b": ActiveValue}, w.labels())
+	})
+}
+
+func TestALeaseOfADeadServerIsTakenWhenItLapses(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+		// It does not renew any more, and does not know.
+		w.client.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
+			if holder := ptr.Deref(lease.Spec.HolderIdentity, ""); holder != "b" {
+				return true, nil, errors.New("dead")
+			}
+			return false, nil, nil
+		})
+		time.Sleep(12 * time.Second)
+		assert.False(t, b.hasWon())
+		time.Sleep(3*time.Second + 2*lapseMargin)
+		assert.True(t, b.hasWon())
+		assert.Equal(t, "b", w.holder())
+		assert.Equal(t, map[string]string{"a": StandbyValue, "b": ActiveValue}, w.labels())
+	})
+}
+
+func TestWhoCannotRenewInTimeHasLostBeforeAnybodyElseWins(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+		w.client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("the kube-apiserver is away")
+		})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		assert.ErrorIs(t, a.Fence().Check(), errShut)
+		assert.False(t, b.hasWon())
+		select {
+		case err := <-a.lost:
+			assert.ErrorIs(t, err, ErrLost)
+		default:
+			t.Error("it goes on")
+		}
+	})
+}
+
+func TestWhoWakesUpAfterItsLeaseDoesNotGiveBackItsSuccessors(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+		leases := w.client.CoordinationV1().Leases(namespace)
+		lease, err := leases.Get(t.Context(), "metalstack-apiserver", metav1.GetOptions{})
+		require.NoError(t, err)
+		lease.Spec.HolderIdentity = ptr.To("c")
+		_, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		w.client.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
+			if holder := ptr.Deref(lease.Spec.HolderIdentity, ""); holder == "a" {
+				return true, nil, errors.New("conflict")
+			}
+			return false, nil, nil
+		})
+		a.Resign(t.Context())
+		assert.Equal(t, "c", w.holder())
+	})
+}
+
+func TestWithoutAStandbyNobodyWaitsForASuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a", "other")
+		a := w.run("a")
+		require.True(t, a.hasWon())
+		a.Resign(t.Context())
+		began := time.Now()
+		assert.False(t, a.AwaitSuccessor(t.Context()))
+		assert.Zero(t, time.Since(began))
+		assert.Equal(t, ActiveValue, w.labels()["a"], "rather there than nowhere")
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestAContainerThatIsStartedAgainGoesOnWithItsLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a")
+		first := w.run("a")
+		require.True(t, first.hasWon())
+		w.client.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
+			return ptr.Deref(lease.Spec.HolderIdentity, "") == "", nil, errors.New("it was killed")
+		})
+		first.kill()
+		synctest.Wait()
+		require.Equal(t, "a", w.holder())
+		second := w.run("a")
+		assert.True(t, second.hasWon())
+		second.kill()
+		time.Sleep(time.Minute)
+	})
+}
