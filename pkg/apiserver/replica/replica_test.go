@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,10 +26,33 @@ const namespace = "metal-stack-system"
 type world struct {
 	t      *testing.T
 	client *fake.Clientset
+
+	mu   sync.Mutex
+	fail func(verb, holder string) error
+}
+
+// failing lets requests about the Lease fail for which fail returns an error;
+// holder is who would hold it.
+func (w *world) failing(fail func(verb, holder string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail = fail
+}
+
+func (w *world) react(action clienttesting.Action) (bool, runtime.Object, error) {
+	holder := ""
+	if update, ok := action.(clienttesting.UpdateAction); ok {
+		holder = ptr.Deref(update.GetObject().(*coordinationv1.Lease).Spec.HolderIdentity, "")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := w.fail(action.GetVerb(), holder)
+	return err != nil, nil, err
 }
 
 func newWorld(t *testing.T, pods ...string) *world {
-	w := &world{t: t, client: fake.NewClientset()}
+	w := &world{t: t, client: fake.NewClientset(), fail: func(string, string) error { return nil }}
+	w.client.PrependReactor("*", "leases", w.react)
 	for _, name := range pods {
 		_, err := w.client.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
@@ -140,12 +164,11 @@ func TestALeaseThatIsGivenBackIsTakenAtOnce(t *testing.T) {
 func TestALeaseOfADeadServerIsTakenWhenItLapses(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
 		// It does not renew any more, and does not know.
-		w.client.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
-			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
-			if holder := ptr.Deref(lease.Spec.HolderIdentity, ""); holder != "b" {
-				return true, nil, errors.New("dead")
+		w.failing(func(verb, holder string) error {
+			if verb == "update" && holder != "b" {
+				return errors.New("dead")
 			}
-			return false, nil, nil
+			return nil
 		})
 		time.Sleep(12 * time.Second)
 		assert.False(t, b.hasWon())
@@ -158,9 +181,7 @@ func TestALeaseOfADeadServerIsTakenWhenItLapses(t *testing.T) {
 
 func TestWhoCannotRenewInTimeHasLostBeforeAnybodyElseWins(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
-		w.client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return true, nil, errors.New("the kube-apiserver is away")
-		})
+		w.failing(func(string, string) error { return errors.New("the kube-apiserver is away") })
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		assert.ErrorIs(t, a.Fence().Check(), errShut)
@@ -182,12 +203,11 @@ func TestWhoWakesUpAfterItsLeaseDoesNotGiveBackItsSuccessors(t *testing.T) {
 		lease.Spec.HolderIdentity = ptr.To("c")
 		_, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{})
 		require.NoError(t, err)
-		w.client.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
-			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
-			if holder := ptr.Deref(lease.Spec.HolderIdentity, ""); holder == "a" {
-				return true, nil, errors.New("conflict")
+		w.failing(func(verb, holder string) error {
+			if verb == "update" && holder == "a" {
+				return errors.New("conflict")
 			}
-			return false, nil, nil
+			return nil
 		})
 		a.Resign(t.Context())
 		assert.Equal(t, "c", w.holder())
@@ -213,9 +233,11 @@ func TestAContainerThatIsStartedAgainGoesOnWithItsLease(t *testing.T) {
 		w := newWorld(t, "a")
 		first := w.run("a")
 		require.True(t, first.hasWon())
-		w.client.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
-			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
-			return ptr.Deref(lease.Spec.HolderIdentity, "") == "", nil, errors.New("it was killed")
+		w.failing(func(verb, holder string) error {
+			if verb == "update" && holder == "" {
+				return errors.New("it was killed")
+			}
+			return nil
 		})
 		first.kill()
 		synctest.Wait()
