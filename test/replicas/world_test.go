@@ -52,7 +52,6 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, whole: t, Cluster: cluster.Start(t, cluster.Options{Servers: 2, Flags: []string{
-		"--bind=" + team + "=" + simulator.ProjectA,
 		"--leader-elect-lease-duration=" + leaseDuration.String(),
 		"--leader-elect-renew-deadline=6s",
 		"--leader-elect-retry-period=500ms",
