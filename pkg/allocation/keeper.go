@@ -20,6 +20,9 @@ type Keeper struct {
 	// limit is how many things are taken up at a time.
 	limit chan struct{}
 	wg    sync.WaitGroup
+	// duplicate is held while one is looked at: an object may have several, and
+	// has one flight at a time.
+	duplicate sync.Mutex
 
 	// looks are when each open attempt, and each duplicate, is next looked at.
 	looks map[string]*schedule

@@ -60,6 +60,8 @@ func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
 		// A release of it whose answer was lost is over by the next look.
 		k.watch(key, k.p.timing.Lost)
 		k.background(ctx, nil, key, func(ctx context.Context) error {
+			k.duplicate.Lock()
+			defer k.duplicate.Unlock()
 			return k.keep(ctx, sub, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, records, sub, suspect) })
 		})
 	}
