@@ -27,6 +27,8 @@ type bed struct {
 	wire   *inProcess
 	client *Client
 	obs    *Observer
+	// stops stop observers that run.
+	stops []func()
 
 	mu      sync.Mutex
 	changes [][]Ref
@@ -46,8 +48,14 @@ func inBed(t *testing.T, cfg bedConfig, test func(t *testing.T, b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, cfg)
-		// Whatever is still under way comes to its end.
+		// Whatever is still under way comes to its end. The observer does not go
+		// on meanwhile, which would take longer than the test.
 		defer time.Sleep(10 * time.Minute)
+		defer func() {
+			for _, stop := range b.stops {
+				stop()
+			}
+		}()
 		defer b.sim.Close()
 		test(t, b)
 	})
@@ -92,7 +100,7 @@ func (b *bed) run() (stop func()) {
 		b.obs.Run(ctx)
 	}()
 	stopped := sync.OnceFunc(func() { cancel(); <-done })
-	b.t.Cleanup(stopped)
+	b.stops = append(b.stops, stopped)
 	return stopped
 }
 
