@@ -92,12 +92,12 @@ func informersAreTold(t *testing.T, w *world) {
 	_, err = machines.Create(t.Context(), machine("here"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	heard.take(t, "ADDED here")
+	require.NoError(t, machines.Delete(t.Context(), "here", metav1.DeleteOptions{}))
 	here, err := machines.Get(t.Context(), "here", metav1.GetOptions{})
 	require.NoError(t, err)
 	here.Finalizers = nil
 	_, err = machines.Update(t.Context(), here, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	require.NoError(t, machines.Delete(t.Context(), "here", metav1.DeleteOptions{}))
 	heard.take(t, "DELETED here")
 
 	w.admin(t, "delete", "rolebinding", "erin", "-n", teamA)
