@@ -8,7 +8,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -186,26 +185,4 @@ func (c *Cluster) Metalstack(t testing.TB, config *rest.Config) versioned.Interf
 	client, err := versioned.NewForConfig(config)
 	require.NoError(t, err)
 	return client
-}
-
-// eventually waits until what is asked succeeds.
-func eventually(t testing.TB, limit time.Duration, ask func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		attempt, done := context.WithTimeout(ctx, 5*time.Second)
-		err := ask(attempt)
-		done()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(fmt.Errorf("after %s: %w", limit, err))
-		case <-tick.C:
-		}
-	}
 }

@@ -130,25 +130,7 @@ func neverWas(i int) metav1.OwnerReference {
 
 func (s *space) eventually(ask func(context.Context) error, what ...any) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			require.NoError(s.t, last, what...)
-		}
-	}
+	cluster.Eventually(s.t, limit, ask, what...)
 }
 
 // gone waits until an object is not there any more.

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,8 +43,6 @@ type world struct {
 	metal     *simtest.Server
 	blocks    map[string]string // those that were not run yet
 	variables map[string]string
-	// help is what the server says of its flags.
-	help string
 	// machine is the id of the machine that is allocated.
 	machine string
 	// monitoring are the objects of the installation with that component.
@@ -90,9 +87,6 @@ func (w *world) key(t *testing.T, key string) {
 
 func (w *world) install(t *testing.T) {
 	w.run(t, "install")
-	help, err := exec.CommandContext(t.Context(), cluster.Binary(t, cluster.APIServer), "--help").Output()
-	require.NoError(t, err)
-	w.help = string(help)
 	w.Cluster = cluster.Start(t, cluster.Options{ControlPlane: w.plane, Metal: w.metal, Companion: true})
 	stdout, stderr := w.run(t, "check")
 	assert.Equal(t, 2, strings.Count(stdout, "condition met"))

@@ -148,15 +148,9 @@ func (q query) check(samples testutil.Metrics) (problems []string) {
 	return problems
 }
 
-// leaseHeld is the metric that comes with the choice of an active replica.
-const leaseHeld = "metalstack_replica_lease_held"
-
 // askedFor holds all queries against what the running programs show.
 func (w *world) askedFor(t *testing.T) {
 	samples := w.scrapeAll(t)
-	if !strings.Contains(w.help, "--leader-elect ") {
-		samples[leaseHeld] = testutil.Samples{{Metric: testutil.Metric{"__name__": leaseHeld}, Value: 1}}
-	}
 	all := map[string]string{}
 	for name, rule := range alerts(t, w.monitoring) {
 		all["alert "+name] = rule.expr

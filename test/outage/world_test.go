@@ -88,25 +88,7 @@ func (w *world) kubectlIn(stdin string, args ...string) string {
 
 func (w *world) eventually(ask func(context.Context) error, what ...any) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			require.NoError(w.t, last, what...)
-		}
-	}
+	cluster.Eventually(w.t, limit, ask, what...)
 }
 
 // gone waits until an object is not there any more.

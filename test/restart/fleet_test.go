@@ -136,23 +136,5 @@ func (f *fleet) allocate(t *testing.T, name string, tags ...string) (id, allocat
 // eventually waits until what is asked succeeds.
 func eventually(t *testing.T, ask func(context.Context) error, what ...any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			require.NoError(t, last, what...)
-		}
-	}
+	cluster.Eventually(t, limit, ask, what...)
 }
