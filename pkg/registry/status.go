@@ -12,16 +12,22 @@ import (
 )
 
 // AdmitConditions returns the submitted conditions, but those that the server
-// computes as they were.
-func AdmitConditions(old, submitted []metav1.Condition) []metav1.Condition {
+// computes as they were. Allocated is a controller's only until an allocation
+// has begun, and only to say what that waits for: from then on it is the
+// server's, so that nobody who comes late overwrites what became of it.
+func AdmitConditions(old, submitted []metav1.Condition, begun bool) []metav1.Condition {
+	mayWait := func(c metav1.Condition) bool {
+		return c.Type == infrastructure.ConditionAllocated && !begun && c.Status == metav1.ConditionFalse
+	}
+	waits := slices.ContainsFunc(submitted, mayWait)
 	var admitted []metav1.Condition
 	for _, c := range old {
-		if slices.Contains(projection.OwnConditions, c.Type) {
+		if slices.Contains(projection.OwnConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && !waits) {
 			admitted = append(admitted, c)
 		}
 	}
 	for _, c := range submitted {
-		if !slices.Contains(projection.OwnConditions, c.Type) {
+		if mayWait(c) || (c.Type != infrastructure.ConditionAllocated && !slices.Contains(projection.OwnConditions, c.Type)) {
 			admitted = append(admitted, c)
 		}
 	}

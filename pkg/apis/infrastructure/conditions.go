@@ -10,8 +10,12 @@ const (
 	ConditionAllocated = "Allocated"
 	// ConditionPaused is True while the controller keeps its hands off.
 	ConditionPaused = "Paused"
-	// ConditionDeleting says how far the deletion has got.
+	// ConditionDeleting is True while the object is being deleted, and says how
+	// far that has got.
 	ConditionDeleting = "Deleting"
+	// ConditionFirewallReady is about the firewall that the controller keeps for
+	// a cluster with a firewallSpec: True while one like it runs.
+	ConditionFirewallReady = "FirewallReady"
 )
 
 // Reasons of Ready. It is True with the first two only.
@@ -72,27 +76,62 @@ const (
 	ReasonNotOurs = "NotOurs"
 )
 
-// Reasons for which a controller waits; they too are reasons of Allocated.
+// Reasons for which a controller waits before it asks for metal; they too are
+// reasons of Allocated, which is False then. A controller sets them while no
+// allocation has begun, and the server everything else.
 const (
+	// ReasonWaitingForOwner: Cluster API has not set the owner reference yet.
+	ReasonWaitingForOwner = "WaitingForOwner"
 	// ReasonWaitingForClusterInfrastructure: the cluster's network is not there yet.
 	ReasonWaitingForClusterInfrastructure = "WaitingForClusterInfrastructure"
+	// ReasonWaitingForFirewall: no firewall of the cluster has ever phoned home,
+	// so that a machine would not reach anything at its first boot.
+	ReasonWaitingForFirewall = "WaitingForFirewall"
 	// ReasonWaitingForBootstrapData: the bootstrap provider has not written the
 	// Secret with the user data yet.
 	ReasonWaitingForBootstrapData = "WaitingForBootstrapData"
-	// ReasonWaitingForOwner: Cluster API has not set the owner reference yet.
-	ReasonWaitingForOwner = "WaitingForOwner"
+	// ReasonBootstrapDataUnusable: the Secret is there, but does not hold what a
+	// machine can boot with.
+	ReasonBootstrapDataUnusable = "BootstrapDataUnusable"
 )
 
-// Reasons of Deleting.
+// Reasons of Deleting. ReleaseRefused and NotOurs are shared with Allocated.
 const (
 	// ReasonOwnerNotFound: the object is being deleted, but an owner that it
 	// names cannot be found, so the garbage collector may be wrong: the metal is
 	// kept until somebody insists with ReleaseAnnotation.
 	ReasonOwnerNotFound = "OwnerNotFound"
+	// ReasonOwnerUnreadable: whether an owner is there cannot be found out at the
+	// moment. The metal is kept, and it is tried again.
+	ReasonOwnerUnreadable = "OwnerUnreadable"
 	// ReasonWaitingForMachines: the cluster still has machines.
 	ReasonWaitingForMachines = "WaitingForMachines"
 	// ReasonWaitingForFirewalls: the cluster still has firewalls.
 	ReasonWaitingForFirewalls = "WaitingForFirewalls"
+	// ReasonWaitingForLoadBalancers: a control plane machine keeps answering for
+	// a while, until load balancers have noticed.
+	ReasonWaitingForLoadBalancers = "WaitingForLoadBalancers"
+	// ReasonGivingBack: nothing is in the way, the metal is being given back.
+	ReasonGivingBack = "GivingBack"
+)
+
+// Reasons of FirewallReady. PhonedHome, with which it is True, is shared with
+// Ready.
+const (
+	// ReasonFirewallProvisioning: a firewall is on its way to its first `Phoned
+	// Home`.
+	ReasonFirewallProvisioning = "Provisioning"
+	// ReasonFirewallRolling: a firewall like the spec is on its way; the one
+	// before it serves until then.
+	ReasonFirewallRolling = "Rolling"
+	// ReasonFirewallReplacing: the firewall is gone or broken, and another one is
+	// on its way.
+	ReasonFirewallReplacing = "Replacing"
+	// ReasonFirewallNotReady: the firewall has phoned home once, and does not run
+	// now.
+	ReasonFirewallNotReady = "NotReady"
+	// ReasonFirewallRefused: the firewall cannot be made as the spec says.
+	ReasonFirewallRefused = "Refused"
 )
 
 // Reasons of Paused.

@@ -47,7 +47,8 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
-			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions)
+			begun := s.Allocation != nil && s.Allocation.Phase != ""
+			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
 		StatusFields:         []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation"},
