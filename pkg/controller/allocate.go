@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -15,68 +17,130 @@ import (
 // goes on with it, and its outcome arrives as an event too.
 const underWay = 5 * time.Second
 
-// reconcileAllocate asks for the metal of an object that has none, when the
-// time has come.
-func (r *reconciler) reconcileAllocate(ctx context.Context, request ctrl.Request, obj client.Object) (ctrl.Result, error) {
-	state := allocationOf(obj)
+// allocate asks for the metal of an object that has none, when the time has
+// come.
+func allocate(ctx context.Context, s *scope) (wait, error) {
+	state := allocationOf(s.obj)
 	switch state.Phase {
 	case "", v1alpha4.AllocationAllocating:
 	case v1alpha4.AllocationAllocated:
-		r.memory.forget(request)
-		return ctrl.Result{}, nil
+		s.memory.forget(s.request)
+		return wait{}, nil
 	default:
-		return r.waiting(ctx, request, wait{why: "its metal was given back by hand; delete it and make a new one"})
+		// The server's condition Allocated says so.
+		return wait{why: "its metal was given back by hand; delete it and make a new one"}, nil
 	}
-	if left := r.memory.patience(request); left > 0 {
-		return ctrl.Result{RequeueAfter: left}, nil
+	if left := s.memory.patience(s.request); left > 0 {
+		return wait{why: "the server is left in peace after its last answer", again: left}, nil
 	}
 	if state.NotBefore != nil {
-		if left := state.NotBefore.Sub(r.clock.Now()); left > 0 {
-			return ctrl.Result{RequeueAfter: left}, nil
+		if left := state.NotBefore.Sub(s.clock.Now()); left > 0 {
+			return wait{why: "the next attempt may begin then", again: left}, s.unblockMove(ctx)
 		}
 	}
-
-	allocation, w, err := r.prepare(ctx, obj)
-	if err != nil {
-		return ctrl.Result{}, err
+	for _, due := range s.due {
+		w, err := due(ctx, s)
+		if err != nil {
+			return wait{}, err
+		}
+		if w.why != "" {
+			if state.Phase == "" {
+				err = s.unblockMove(ctx)
+			}
+			return w, err
+		}
 	}
-	if w.why != "" {
-		return r.waiting(ctx, request, w)
-	}
+	return s.post(ctx, state)
+}
 
+// post makes the call that allocates.
+func (s *scope) post(ctx context.Context, state v1alpha4.AllocationState) (wait, error) {
+	if err := s.blockMove(ctx); err != nil {
+		return wait{}, err
+	}
+	allocation := &v1alpha4.Allocation{UserData: s.userData}
+	if s.infra != nil {
+		allocation.ClusterRef = &v1alpha4.LocalReference{Name: s.infra.Name}
+	}
 	log := ctrl.LoggerFrom(ctx)
 	log.Info("Allocating", "attempt", state.Attempt+1)
-	began := r.clock.Now()
-	answer, err := r.metal.allocate(ctx, r.kind, obj, allocation)
+	if s.memory.news(s.request, EventAllocating, "") {
+		s.normal(EventAllocating, actionAllocate, "Asking for metal")
+	}
+	began := s.clock.Now()
+	answer, err := s.metal.allocate(ctx, s.kind, s.obj, allocation)
 	switch {
 	case err == nil:
-		r.memory.done(request)
-		log.Info("Allocated", append(holds(answer), "took", r.clock.Since(began).Round(time.Millisecond))...)
-		return ctrl.Result{}, nil
+		s.memory.done(s.request)
+		if err := s.take(answer); err != nil {
+			return wait{}, err
+		}
+		log.Info("Allocated", append(holds(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
+		return unblock(ctx, s)
 	case apierrors.IsNotFound(err):
-		// The object itself went away meanwhile.
-		return ctrl.Result{}, nil
+		return s.missing(err)
 	default:
-		return r.backOff(ctx, request, "Allocation", err)
+		return s.refused(ctx, err)
 	}
 }
 
-// backOff decides when a call that failed is repeated.
-func (r *reconciler) backOff(ctx context.Context, request ctrl.Request, what string, err error) (ctrl.Result, error) {
-	log := ctrl.LoggerFrom(ctx)
+// missing is for a 404: the object itself went away meanwhile, or what was
+// named in the request is not there.
+func (s *scope) missing(err error) (wait, error) {
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) {
+		if d := answer.Status().Details; d != nil && d.Name == s.obj.GetName() && d.Kind == s.kind.resource {
+			s.gone = true
+			return wait{}, nil
+		}
+	}
+	return wait{}, err
+}
+
+// refused decides when an allocation that failed is asked for again.
+func (s *scope) refused(ctx context.Context, err error) (wait, error) {
 	if ctx.Err() != nil {
-		return ctrl.Result{}, ctx.Err()
+		return wait{}, ctx.Err()
 	}
-	if apierrors.IsConflict(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) {
-		// Another call is under way, or ours still is.
-		log.V(1).Info(what+" is under way", "answer", err.Error())
-		return ctrl.Result{RequeueAfter: underWay}, nil
+	if isUnderWay(err) {
+		ctrl.LoggerFrom(ctx).V(1).Info("Allocation is under way", "answer", err.Error())
+		return wait{why: "a call is under way", again: underWay}, nil
 	}
-	var atLeast time.Duration
+	again := s.memory.refused(s.request, suggested(err))
+	ctrl.LoggerFrom(ctx).Info("Allocation refused", "answer", err.Error(), "again", again.String())
+	if s.memory.news(s.request, EventAllocationRefused, err.Error()) {
+		s.warn(EventAllocationRefused, actionAllocate, s.words(err))
+	}
+	w := wait{why: "the allocation was refused", again: again}
+	if !definite(err) {
+		return w, nil
+	}
+	return w, s.unblockMove(ctx)
+}
+
+// isUnderWay is true for an answer by which another call goes on, or ours still does.
+func isUnderWay(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err)
+}
+
+// definite is true for an answer by which nothing goes on.
+func definite(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err)
+}
+
+// suggested is how long the server wants to be left in peace.
+func suggested(err error) time.Duration {
 	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
-		atLeast = time.Duration(seconds) * time.Second
+		return time.Duration(seconds) * time.Second
 	}
-	again := r.memory.refused(request, atLeast)
-	log.Info(what+" refused", "answer", err.Error(), "again", again.String())
-	return ctrl.Result{RequeueAfter: again}, nil
+	return 0
+}
+
+// words are what an answer says, without what it says it about.
+func (s *scope) words(err error) string {
+	_, words, found := strings.Cut(err.Error(), fmt.Sprintf("%q: ", s.obj.GetName()))
+	if !found {
+		return err.Error()
+	}
+	return words
 }

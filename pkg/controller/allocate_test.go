@@ -7,13 +7,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
 func TestClusterIsAllocatedAtOnce(t *testing.T) {
-	h := newHarness(t, clusters, false, object(clusters, "c"))
+	h := newHarness(t, clusters, true, object(clusters, "c"))
 	h.reconcile("c")
 	require.Equal(t, []string{"allocate c"}, h.calls)
 
@@ -34,12 +36,12 @@ func TestServersWaitForTheNetworkOfTheirCluster(t *testing.T) {
 			require.Empty(t, h.calls, "nothing allocated for the cluster")
 
 			with(v1alpha4.AllocationAllocating)(cluster)
-			require.NoError(t, h.api.Update(t.Context(), cluster))
+			h.put(cluster)
 			h.reconcile("s")
 			require.Empty(t, h.calls, "the cluster's allocation is under way")
 
 			with(v1alpha4.AllocationAllocated)(cluster)
-			require.NoError(t, h.api.Update(t.Context(), cluster))
+			h.put(cluster)
 			h.reconcile("s")
 			require.Equal(t, []string{"allocate s"}, h.calls)
 			require.Equal(t, "c", h.requests[0].ClusterRef.Name)
@@ -80,10 +82,9 @@ func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
 		"discovered":             withoutOurFinalizer,
 		"paused":                 annotated(v1alpha4.PausedAnnotation),
 		"moved":                  annotated(v1alpha4.DeleteForMoveAnnotation),
-		"externally managed":     labelled(v1alpha4.ManagedByLabel, "somebody"),
 		"owned by Cluster API":   owned("cluster.x-k8s.io/v1beta2", "Machine"),
 		"owned by control plane": owned("controlplane.cluster.x-k8s.io/v1beta2", "KubeadmControlPlane"),
-		"made from a template":   annotated(clonedFrom),
+		"made from a template":   annotated(clusterv1.TemplateClonedFromNameAnnotation),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, k := range []kind{clusters, machines, firewalls} {
@@ -98,8 +99,36 @@ func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
 	}
 }
 
+func TestExternallyManagedClustersAreLeftAlone(t *testing.T) {
+	for name, change := range map[string]func(client.Object){
+		"annotation": annotated(v1alpha4.ManagedByAnnotation),
+		"label":      labelled(v1alpha4.ManagedByAnnotation, "somebody"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, clusters, false, object(clusters, "x", change), object(clusters, "y", change, with(v1alpha4.AllocationAllocated), deleted))
+			h.reconcile("x")
+			h.reconcile("y")
+			require.Empty(t, h.calls)
+			require.True(t, h.exists(clusters, "y"))
+			require.Empty(t, h.the(clusters, "x").GetConditions(), "not even a condition")
+		})
+	}
+}
+
+func TestOnlyObjectsWithTheWatchFilterAreLookedAfter(t *testing.T) {
+	h := newHarness(t, machines, true, object(machines, "theirs"), object(machines, "ours", labelled(v1alpha4.WatchFilterLabel, "a")),
+		object(machines, "others", labelled(v1alpha4.WatchFilterLabel, "b")))
+	options := h.r.options
+	options.WatchFilter = "a"
+	h.use(machines, options)
+	for _, name := range []string{"theirs", "ours", "others"} {
+		h.reconcile(name)
+	}
+	require.Equal(t, []string{"allocate ours"}, h.calls)
+}
+
 func TestFirewallOwnedByItsClusterIsOurs(t *testing.T) {
-	h := newHarness(t, firewalls, false,
+	h := newHarness(t, firewalls, false, object(clusters, "owner", with(v1alpha4.AllocationAllocated)),
 		object(firewalls, "f", owned(v1alpha4.SchemeGroupVersion.String(), "MetalStackCluster")))
 	h.reconcile("f")
 	require.Equal(t, []string{"allocate f"}, h.calls)
@@ -107,7 +136,10 @@ func TestFirewallOwnedByItsClusterIsOurs(t *testing.T) {
 
 func TestNextAttemptWaitsForNotBefore(t *testing.T) {
 	h := newHarness(t, machines, true)
-	require.NoError(t, h.api.Create(t.Context(), object(machines, "m", notBefore(h.clock.Now().Add(20*time.Second)))))
+	m := object(machines, "m", notBefore(h.clock.Now().Add(20*time.Second)))
+	require.NoError(t, h.api.Create(t.Context(), m.DeepCopyObject().(client.Object)))
+	m.SetResourceVersion(h.the(machines, "m").GetResourceVersion())
+	h.put(m)
 
 	require.Equal(t, 20*time.Second, h.reconcile("m").RequeueAfter)
 	require.Empty(t, h.calls)
@@ -142,7 +174,11 @@ func TestRefusalsAreRepeatedMoreAndMoreSeldom(t *testing.T) {
 }
 
 func TestCacheThatLagsBehindDoesNotMakeItAskAgain(t *testing.T) {
-	h := newHarness(t, machines, true, object(machines, "m"))
+	h := newHarness(t, machines, true, object(machines, "m", func(obj client.Object) {
+		obj.(*v1alpha4.MetalStackMachine).Status.Conditions = []metav1.Condition{{
+			Type: v1alpha4.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha4.ReasonNotPaused,
+		}}
+	}))
 	before := machines.object()
 	require.NoError(t, h.api.Get(t.Context(), requestOf("m").NamespacedName, before))
 	h.reconcile("m")

@@ -1,24 +1,170 @@
 package controller
 
 import (
+	"context"
+	"fmt"
 	"strings"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util"
+	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// clonedFrom is on every object that Cluster API made from a template.
-const clonedFrom = "cluster.x-k8s.io/cloned-from-name"
+// lost is how soon to look again at what an event should have told.
+const lost = time.Minute
 
 // ownedByClusterAPI returns whether Cluster API made the object or took it
-// over. Its own objects then say when metal is due, and with which user data.
+// over.
 func ownedByClusterAPI(obj client.Object) bool {
 	for _, owner := range obj.GetOwnerReferences() {
 		group, _, _ := strings.Cut(owner.APIVersion, "/")
-		if group == "cluster.x-k8s.io" || strings.HasSuffix(group, ".cluster.x-k8s.io") && group != v1alpha4.GroupName {
+		if group == clusterv1.GroupVersion.Group || strings.HasSuffix(group, "."+clusterv1.GroupVersion.Group) && group != v1alpha4.GroupName {
 			return true
 		}
 	}
-	return has(obj.GetAnnotations(), clonedFrom)
+	return has(obj.GetAnnotations(), clusterv1.TemplateClonedFromNameAnnotation)
+}
+
+// resolve finds the Machine and the Cluster of an object, if they are there.
+// What is missing is for later phases to wait for.
+func resolve(ctx context.Context, s *scope) (wait, error) {
+	if s.options.Standalone {
+		return wait{}, nil
+	}
+	if s.kind.name == machines.name {
+		machine, err := ownerMachine(ctx, s.cached, s.obj)
+		if client.IgnoreNotFound(err) != nil {
+			return wait{}, err
+		}
+		s.machine = machine
+	}
+	name := s.clusterName()
+	if name == "" {
+		return wait{}, nil
+	}
+	cluster, err := util.GetClusterByName(ctx, s.cached, s.obj.GetNamespace(), name)
+	if err == nil {
+		s.cluster = cluster
+	}
+	return wait{}, client.IgnoreNotFound(err)
+}
+
+// ownerMachine returns the Machine that owns an object, and not another one
+// that has got its name since.
+func ownerMachine(ctx context.Context, c client.Client, obj client.Object) (*clusterv1.Machine, error) {
+	for _, ref := range obj.GetOwnerReferences() {
+		if ref.Kind != "Machine" || !isClusterAPI(ref.APIVersion) {
+			continue
+		}
+		machine, err := util.GetMachineByName(ctx, c, obj.GetNamespace(), ref.Name)
+		if err != nil || machine.UID != ref.UID {
+			return nil, err
+		}
+		return machine, nil
+	}
+	return nil, nil
+}
+
+func isClusterAPI(apiVersion string) bool {
+	group, _, _ := strings.Cut(apiVersion, "/")
+	return group == clusterv1.GroupVersion.Group
+}
+
+// clusterName returns the name of the Cluster that the object belongs to.
+func (s *scope) clusterName() string {
+	if s.machine != nil {
+		return s.machine.Spec.ClusterName
+	}
+	for _, ref := range s.obj.GetOwnerReferences() {
+		if ref.Kind == "Cluster" && isClusterAPI(ref.APIVersion) {
+			return ref.Name
+		}
+	}
+	return s.obj.GetLabels()[v1alpha4.ClusterNameLabel]
+}
+
+// pause ends the reconcile of an object that is paused, or whose Cluster is.
+func pause(ctx context.Context, s *scope) (wait, error) {
+	if s.cluster != nil && ptr.Deref(s.cluster.Spec.Paused, false) {
+		s.pauses = append(s.pauses, "Cluster spec.paused is set to true")
+	}
+	if annotations.HasPaused(s.obj) {
+		s.pauses = append(s.pauses, fmt.Sprintf("%s has the %s annotation", s.kind.kind, v1alpha4.PausedAnnotation))
+	}
+	if len(s.pauses) == 0 {
+		return wait{}, nil
+	}
+	w := wait{reason: v1alpha4.ReasonPaused, why: "paused"}
+	if allocationOf(s.obj).Phase != "" {
+		return w, nil
+	}
+	// Nothing is in flight, unless it was sent off just now.
+	if w.again = s.memory.patience(s.request); w.again > 0 {
+		return w, nil
+	}
+	return w, s.unblockMove(ctx)
+}
+
+// ownerCluster waits until a Cluster owns the MetalStackCluster.
+func ownerCluster(_ context.Context, s *scope) (wait, error) {
+	for _, ref := range s.obj.GetOwnerReferences() {
+		if ref.Kind == "Cluster" && isClusterAPI(ref.APIVersion) && s.cluster != nil && ref.UID == s.cluster.UID {
+			return wait{}, nil
+		}
+	}
+	return waitFor(lost, v1alpha4.ReasonWaitingForOwner,
+		"No Cluster owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Cluster names it"), nil
+}
+
+// network waits for the MetalStackCluster of a machine or firewall and for its
+// network, which they join.
+func network(ctx context.Context, s *scope) (wait, error) {
+	name, w := s.infraName()
+	if name == "" || w.why != "" {
+		return w, nil
+	}
+	infra := &v1alpha4.MetalStackCluster{}
+	err := s.cached.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, infra)
+	reason := v1alpha4.ReasonWaitingForClusterInfrastructure
+	switch {
+	case apierrors.IsNotFound(err):
+		return waitFor(lost, reason, "There is no MetalStackCluster %s", name), nil
+	case err != nil:
+		return wait{}, err
+	case infra.DeletionTimestamp != nil:
+		return waitFor(lost, reason, "MetalStackCluster %s is being deleted", name), nil
+	case !externallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
+		return waitFor(lost, reason, "MetalStackCluster %s has no network yet", name), nil
+	}
+	s.infra = infra
+	return wait{}, nil
+}
+
+// infraName returns the name of the MetalStackCluster of a machine or
+// firewall; none if it belongs to no cluster, or to one of another kind.
+func (s *scope) infraName() (string, wait) {
+	for _, ref := range s.obj.GetOwnerReferences() {
+		if group, _, _ := strings.Cut(ref.APIVersion, "/"); ref.Kind == clusters.kind && group == v1alpha4.GroupName {
+			return ref.Name, wait{}
+		}
+	}
+	name := s.clusterName()
+	switch {
+	case name == "" || s.options.Standalone:
+		return name, wait{}
+	case s.cluster == nil:
+		return "", waitFor(lost, v1alpha4.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
+	case !s.cluster.Spec.InfrastructureRef.IsDefined():
+		return "", waitFor(lost, v1alpha4.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
+	case s.cluster.Spec.InfrastructureRef.APIGroup != v1alpha4.GroupName || s.cluster.Spec.InfrastructureRef.Kind != clusters.kind:
+		return "", wait{}
+	}
+	return s.cluster.Spec.InfrastructureRef.Name, wait{}
 }

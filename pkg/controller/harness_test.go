@@ -2,13 +2,21 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -26,6 +34,8 @@ type harness struct {
 	clock *clocktesting.FakeClock
 	r     *reconciler
 
+	events *events.FakeRecorder
+
 	calls      []string
 	requests   []*v1alpha4.Allocation
 	refuse     error
@@ -38,15 +48,35 @@ func newHarness(t *testing.T, k kind, standalone bool, objects ...client.Object)
 	scheme, err := NewScheme()
 	require.NoError(t, err)
 	h := &harness{
-		t:     t,
-		api:   fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build(),
-		clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
+		t: t,
+		api: fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapperOf(scheme)).WithObjects(objects...).
+			WithStatusSubresource(clusters.object(), machines.object(), firewalls.object(), &clusterv1.Cluster{}).Build(),
+		clock:  clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
+		events: events.NewFakeRecorder(1000),
 	}
-	h.r = newReconciler(k, h.api, h.api, h, h.clock, Options{Standalone: standalone})
+	options := NewOptions()
+	options.Standalone = standalone
+	h.use(k, options)
 	return h
 }
 
-func (h *harness) allocate(ctx context.Context, k kind, obj client.Object, a *v1alpha4.Allocation) (client.Object, error) {
+// mapperOf knows the kinds of a scheme, all of them namespaced.
+func mapperOf(scheme *runtime.Scheme) meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{clusterv1.GroupVersion})
+	for gvk := range scheme.AllKnownTypes() {
+		mapper.Add(gvk, meta.RESTScopeNamespace)
+	}
+	return mapper
+}
+
+// use makes the harness's reconciler one of another kind, or with other options.
+func (h *harness) use(k kind, options Options) {
+	h.r = newReconciler(k, options)
+	h.r.cached, h.r.live, h.r.metal = h.api, h.api, h
+	h.r.recorder, h.r.clock, h.r.memory = h.events, h.clock, newMemory(h.clock)
+}
+
+func (h *harness) allocate(ctx context.Context, k kind, obj holder, a *v1alpha4.Allocation) (holder, error) {
 	h.calls = append(h.calls, "allocate "+obj.GetName())
 	h.requests = append(h.requests, a)
 	if h.refuse != nil {
@@ -55,7 +85,7 @@ func (h *harness) allocate(ctx context.Context, k kind, obj client.Object, a *v1
 	return h.answer(ctx, k, obj, v1alpha4.AllocationAllocated, h.onAllocate)
 }
 
-func (h *harness) release(ctx context.Context, k kind, obj client.Object) (client.Object, error) {
+func (h *harness) release(ctx context.Context, k kind, obj holder) (holder, error) {
 	h.calls = append(h.calls, "release "+obj.GetName())
 	if h.refuse != nil {
 		return nil, h.refuse
@@ -63,15 +93,46 @@ func (h *harness) release(ctx context.Context, k kind, obj client.Object) (clien
 	return h.answer(ctx, k, obj, v1alpha4.AllocationReleased, h.onRelease)
 }
 
-func (h *harness) answer(ctx context.Context, k kind, obj client.Object, phase v1alpha4.AllocationPhase, before func(client.Object)) (client.Object, error) {
+func (h *harness) answer(ctx context.Context, k kind, obj client.Object, phase v1alpha4.AllocationPhase, before func(client.Object)) (holder, error) {
 	fresh := k.object()
 	require.NoError(h.t, h.api.Get(ctx, client.ObjectKeyFromObject(obj), fresh))
 	with(phase)(fresh)
 	if before != nil {
 		before(fresh)
 	}
-	require.NoError(h.t, h.api.Update(ctx, fresh))
+	require.NoError(h.t, h.api.Status().Update(ctx, fresh))
 	return fresh, nil
+}
+
+// put writes an object as it is, status and all.
+func (h *harness) put(obj client.Object) {
+	h.t.Helper()
+	status := obj.DeepCopyObject().(client.Object)
+	require.NoError(h.t, h.api.Update(h.t.Context(), obj))
+	status.SetResourceVersion(obj.GetResourceVersion())
+	require.NoError(h.t, h.api.Status().Update(h.t.Context(), status))
+	obj.SetResourceVersion(status.GetResourceVersion())
+}
+
+// the returns an object as it is now.
+func (h *harness) the(k kind, name string) holder {
+	h.t.Helper()
+	obj := k.object()
+	require.NoError(h.t, h.api.Get(h.t.Context(), requestOf(name).NamespacedName, obj))
+	return obj
+}
+
+// told returns the Events since the last call.
+func (h *harness) told() []string {
+	var told []string
+	for {
+		select {
+		case event := <-h.events.Events:
+			told = append(told, event)
+		default:
+			return told
+		}
+	}
 }
 
 func (h *harness) reconcile(name string) ctrl.Result {
@@ -93,7 +154,7 @@ func requestOf(name string) ctrl.Request {
 }
 
 // object makes one of a kind, with our finalizer, as the server would.
-func object(k kind, name string, changes ...func(client.Object)) client.Object {
+func object(k kind, name string, changes ...func(client.Object)) holder {
 	obj := k.object()
 	obj.SetName(name)
 	obj.SetNamespace(namespace)
@@ -165,7 +226,7 @@ func (h *harness) drop(k kind, name string) error {
 }
 
 // unreachable is a server that does not answer.
-type unreachable struct{ client.Reader }
+type unreachable struct{ client.Client }
 
 func (unreachable) List(context.Context, client.ObjectList, ...client.ListOption) error {
 	return errAway
@@ -186,4 +247,17 @@ type staleCache struct {
 func (c staleCache) Get(_ context.Context, _ client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
 	c.machine.DeepCopyInto(obj.(*v1alpha4.MetalStackMachine))
 	return nil
+}
+
+// refusalOf is the answer of a server that says no, in somebody's words.
+func refusalOf(name, words string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid,
+		Message: fmt.Sprintf("%s %q: %s", v1alpha4.Resource("metalstackmachines"), name, words),
+	}}
+}
+
+func jsonOf(obj client.Object) (string, error) {
+	written, err := json.Marshal(obj)
+	return string(written), err
 }

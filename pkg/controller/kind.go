@@ -1,34 +1,43 @@
 package controller
 
 import (
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
+// A holder is an object that holds metal, or shall.
+type holder interface {
+	client.Object
+	conditions.Setter
+}
+
 // A kind is what the reconcilers have to know of a kind that holds metal.
 type kind struct {
 	name      string // as in logs: machine
+	kind      string // as in manifests: MetalStackMachine
 	resource  string // as in URLs: metalstackmachines
 	finalizer string
-	object    func() client.Object
+	object    func() holder
 	list      func() client.ObjectList
 }
 
 var (
 	clusters = kind{
-		name: "cluster", resource: "metalstackclusters", finalizer: v1alpha4.ClusterFinalizer,
-		object: func() client.Object { return &v1alpha4.MetalStackCluster{} },
+		name: "cluster", kind: "MetalStackCluster", resource: "metalstackclusters", finalizer: v1alpha4.ClusterFinalizer,
+		object: func() holder { return &v1alpha4.MetalStackCluster{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackClusterList{} },
 	}
 	machines = kind{
-		name: "machine", resource: "metalstackmachines", finalizer: v1alpha4.MachineFinalizer,
-		object: func() client.Object { return &v1alpha4.MetalStackMachine{} },
+		name: "machine", kind: "MetalStackMachine", resource: "metalstackmachines", finalizer: v1alpha4.MachineFinalizer,
+		object: func() holder { return &v1alpha4.MetalStackMachine{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackMachineList{} },
 	}
 	firewalls = kind{
-		name: "firewall", resource: "metalstackfirewalls", finalizer: v1alpha4.FirewallFinalizer,
-		object: func() client.Object { return &v1alpha4.MetalStackFirewall{} },
+		name: "firewall", kind: "MetalStackFirewall", resource: "metalstackfirewalls", finalizer: v1alpha4.FirewallFinalizer,
+		object: func() holder { return &v1alpha4.MetalStackFirewall{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackFirewallList{} },
 	}
 )
@@ -53,6 +62,19 @@ func allocationOf(obj client.Object) v1alpha4.AllocationState {
 	return v1alpha4.AllocationState{}
 }
 
+// provisioned returns whether the metal was there for the first time.
+func provisioned(obj client.Object) bool {
+	switch o := obj.(type) {
+	case *v1alpha4.MetalStackCluster:
+		return ptr.Deref(o.Status.Initialization.Provisioned, false)
+	case *v1alpha4.MetalStackMachine:
+		return ptr.Deref(o.Status.Initialization.Provisioned, false)
+	case *v1alpha4.MetalStackFirewall:
+		return ptr.Deref(o.Status.Initialization.Provisioned, false)
+	}
+	return false
+}
+
 // holds returns the ids of the metal that the object holds, for logs.
 func holds(obj client.Object) []any {
 	switch o := obj.(type) {
@@ -70,4 +92,30 @@ func holds(obj client.Object) []any {
 		}
 	}
 	return nil
+}
+
+// metalOf is the same for people.
+func metalOf(obj client.Object) string {
+	switch o := obj.(type) {
+	case *v1alpha4.MetalStackCluster:
+		if a := o.Status.Allocation; a != nil && a.IPAddress != "" {
+			return "network " + a.NetworkID + " and address " + a.IPAddress
+		} else if a != nil {
+			return "network " + a.NetworkID
+		}
+	case *v1alpha4.MetalStackMachine:
+		if a := o.Status.Allocation; a != nil {
+			return "machine " + a.MachineID
+		}
+	case *v1alpha4.MetalStackFirewall:
+		if a := o.Status.Allocation; a != nil {
+			return "machine " + a.MachineID
+		}
+	}
+	return "nothing"
+}
+
+func has(m map[string]string, key string) bool {
+	_, ok := m[key]
+	return ok
 }

@@ -2,57 +2,171 @@ package controller
 
 import (
 	"context"
-	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/cluster-api/util"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// prepareMachine: a machine is due when the network of its cluster is there
-// and its user data can be read.
-func (r *reconciler) prepareMachine(ctx context.Context, obj client.Object) (*v1alpha4.Allocation, wait, error) {
-	machine := obj.(*v1alpha4.MetalStackMachine)
-	if !r.standalone {
-		return nil, wait{why: "no Machine owns it yet, which will name its user data"}, nil
+// The keys of a bootstrap secret.
+const (
+	bootstrapValue  = "value"
+	bootstrapFormat = "format"
+)
+
+// bootstrapFormats are what metal-stack's images boot with. They tell one from
+// the other by themselves.
+var bootstrapFormats = []string{"cloud-config", "ignition"}
+
+// noUserData waits for ever with a machine that names user data, standalone:
+// there are no Secrets.
+func noUserData(_ context.Context, s *scope) (wait, error) {
+	if s.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
+		return wait{}, nil
 	}
-	if machine.Spec.UserData != nil {
-		return nil, wait{why: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
-	}
-	return r.prepareServer(ctx, obj)
+	return wait{reason: v1alpha4.ReasonWaitingForBootstrapData, why: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
 }
 
-// prepareFirewall: a firewall is due when the network of its cluster is there.
-func (r *reconciler) prepareFirewall(ctx context.Context, obj client.Object) (*v1alpha4.Allocation, wait, error) {
-	return r.prepareServer(ctx, obj)
-}
-
-// prepareServer waits for the cluster that the object's label names, if any.
-func (r *reconciler) prepareServer(ctx context.Context, obj client.Object) (*v1alpha4.Allocation, wait, error) {
-	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
-	if name == "" {
-		return &v1alpha4.Allocation{}, wait{}, nil
-	}
-
-	cluster := &v1alpha4.MetalStackCluster{}
-	err := r.cached.Get(ctx, types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}, cluster)
+// ownerReady waits until a Machine owns the object.
+func ownerReady(_ context.Context, s *scope) (wait, error) {
 	switch {
-	case apierrors.IsNotFound(err):
-		// Its creation is an event that wakes us; the time is for a lost one.
-		return nil, waitFor(time.Minute, "there is no MetalStackCluster %s", name), nil
-	case err != nil:
-		return nil, wait{}, err
-	case cluster.DeletionTimestamp != nil:
-		return nil, waitFor(time.Minute, "MetalStackCluster %s is being deleted", name), nil
-	case allocationOf(cluster).Phase != v1alpha4.AllocationAllocated:
-		return nil, waitFor(time.Minute, "MetalStackCluster %s has no network yet", name), nil
+	case s.machine == nil:
+		return waitFor(lost, v1alpha4.ReasonWaitingForOwner,
+			"No Machine owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Machine names it"), nil
+	case s.machine.DeletionTimestamp != nil:
+		return waitFor(lost, v1alpha4.ReasonWaitingForOwner, "Machine %s is being deleted", s.machine.Name), nil
 	}
-	return &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: name}}, wait{}, nil
-}
-
-// serverMayGo: nothing depends on a single server.
-func (r *reconciler) serverMayGo(context.Context, client.Object) (wait, error) {
 	return wait{}, nil
 }
+
+// infrastructureReady waits until Cluster API says that the infrastructure of
+// the cluster is there.
+func infrastructureReady(_ context.Context, s *scope) (wait, error) {
+	reason := v1alpha4.ReasonWaitingForClusterInfrastructure
+	switch c := s.cluster; {
+	case c == nil:
+		return waitFor(lost, reason, "There is no Cluster %s", s.clusterName()), nil
+	case c.DeletionTimestamp != nil:
+		return waitFor(lost, reason, "Cluster %s is being deleted", c.Name), nil
+	case !ptr.Deref(c.Status.Initialization.InfrastructureProvisioned, false):
+		return waitFor(lost, reason, "The infrastructure of Cluster %s is not provisioned yet (status.initialization.infrastructureProvisioned)", c.Name), nil
+	}
+	return wait{}, nil
+}
+
+// firewallSeen waits until a firewall of the cluster has phoned home for the
+// first time: without one, a machine reaches nothing at its first boot, which
+// is when it joins its cluster.
+func firewallSeen(ctx context.Context, s *scope) (wait, error) {
+	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || externallyManaged(s.infra) {
+		return wait{}, nil
+	}
+	owned, err := s.firewallsOf(ctx, s.infra)
+	if err != nil {
+		return wait{}, err
+	}
+	for _, f := range owned {
+		if provisioned(f) {
+			return wait{}, nil
+		}
+	}
+	return waitFor(lost, v1alpha4.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", s.infra.Name), nil
+}
+
+// bootstrap waits for the bootstrap data, writes into the spec where they are
+// and where the machine shall stand, and reads them.
+func bootstrap(ctx context.Context, s *scope) (wait, error) {
+	name := ptr.Deref(s.machine.Spec.Bootstrap.DataSecretName, "")
+	if name == "" {
+		return waitFor(lost, v1alpha4.ReasonWaitingForBootstrapData,
+			"The bootstrap data of Machine %s are not there yet (spec.bootstrap.dataSecretName)", s.machine.Name), nil
+	}
+	if allocationOf(s.obj).Phase == "" {
+		if w, err := s.fill(ctx, name); w.why != "" || err != nil {
+			return w, err
+		}
+	}
+	return s.read(ctx, name)
+}
+
+// fill writes what the Machine says into the spec, while that can be changed.
+func (s *scope) fill(ctx context.Context, secret string) (wait, error) {
+	m := s.obj.(*v1alpha4.MetalStackMachine)
+	partition := s.machine.Spec.FailureDomain
+	newUserData := m.Spec.UserData == nil || m.Spec.UserData.Name != secret || (m.Spec.UserData.Namespace != "" && m.Spec.UserData.Namespace != m.Namespace)
+	newPartition := partition != "" && m.Spec.Partition != partition
+	newLabel := m.Labels[v1alpha4.ClusterNameLabel] != s.machine.Spec.ClusterName
+	if !newUserData && !newPartition && !newLabel {
+		return wait{}, nil
+	}
+	err := s.persist(ctx, func(obj holder) {
+		m := obj.(*v1alpha4.MetalStackMachine)
+		if newUserData {
+			m.Spec.UserData = &v1alpha4.SecretReference{Name: secret}
+		}
+		if newPartition {
+			m.Spec.Partition = partition
+		}
+		if newLabel {
+			m.Labels = util.MergeMap(map[string]string{v1alpha4.ClusterNameLabel: s.machine.Spec.ClusterName}, m.Labels)
+		}
+	})
+	if apierrors.IsInvalid(err) {
+		// E.g. a failure domain that is no partition.
+		return waitFor(lost, v1alpha4.ReasonAllocationRefused, "What Machine %s asks for is refused: %v", s.machine.Name, err), nil
+	}
+	if err != nil {
+		return wait{}, err
+	}
+	if newUserData {
+		s.normal(EventUserDataSet, actionPrepare, "The user data are in Secret "+secret)
+	}
+	if newPartition {
+		s.normal(EventPartitionSet, actionPrepare, "The failure domain of the Machine is partition "+partition)
+	}
+	return wait{}, nil
+}
+
+// read reads the user data, from the server and by name: this controller keeps
+// no Secret.
+func (s *scope) read(ctx context.Context, name string) (wait, error) {
+	secret := &corev1.Secret{}
+	err := s.live.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, secret)
+	if apierrors.IsNotFound(err) {
+		return waitFor(underWay, v1alpha4.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
+	}
+	if err != nil {
+		return wait{}, err
+	}
+	format := string(secret.Data[bootstrapFormat])
+	switch {
+	case len(secret.Data[bootstrapValue]) == 0:
+		return waitFor(lost, v1alpha4.ReasonBootstrapDataUnusable, "Secret %s has nothing under the key %q", name, bootstrapValue), nil
+	case format != "" && format != bootstrapFormats[0] && format != bootstrapFormats[1]:
+		return waitFor(lost, v1alpha4.ReasonBootstrapDataUnusable,
+			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", name, format, bootstrapFormats[0], bootstrapFormats[1]), nil
+	}
+	s.userData = secret.Data[bootstrapValue]
+	return wait{}, nil
+}
+
+// loadBalancersNoticed leaves a control plane machine its metal for a while, so
+// that load balancers see it fail its checks before it is switched off.
+func loadBalancersNoticed(_ context.Context, s *scope) (wait, error) {
+	if !isControlPlane(s.obj) {
+		return wait{}, nil
+	}
+	left := s.obj.GetDeletionTimestamp().Add(s.options.LoadBalancerGrace).Sub(s.clock.Now())
+	if left <= 0 {
+		return wait{}, nil
+	}
+	return waitFor(left, v1alpha4.ReasonWaitingForLoadBalancers,
+		"The machine is of a control plane, and keeps running for %s so that load balancers notice", s.options.LoadBalancerGrace), nil
+}
+
+func isControlPlane(obj client.Object) bool { return has(obj.GetLabels(), v1alpha4.ControlPlaneLabel) }

@@ -28,9 +28,11 @@ type memory struct {
 }
 
 type remembered struct {
-	told  string
+	told  map[string]string
 	pause time.Duration
 	until time.Time
+	// caughtUp is when the cache has certainly seen the last success.
+	caughtUp time.Time
 }
 
 func newMemory(clock clock.Clock) *memory {
@@ -44,15 +46,19 @@ func (m *memory) of(request ctrl.Request) *remembered {
 	return m.objects[request]
 }
 
-// news returns whether what differs from what was told of the object last.
-func (m *memory) news(request ctrl.Request, what string) bool {
+// news returns whether what differs from what was told last of the object on
+// that topic.
+func (m *memory) news(request ctrl.Request, topic, what string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o := m.of(request)
-	if o.told == what {
+	if was, told := o.told[topic]; told && was == what {
 		return false
 	}
-	o.told = what
+	if o.told == nil {
+		o.told = map[string]string{}
+	}
+	o.told[topic] = what
 	return true
 }
 
@@ -72,7 +78,17 @@ func (m *memory) refused(request ctrl.Request, atLeast time.Duration) time.Durat
 func (m *memory) done(request ctrl.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.objects[request] = &remembered{until: m.clock.Now().Add(catchUp)}
+	m.objects[request] = &remembered{caughtUp: m.clock.Now().Add(catchUp)}
+}
+
+// catchingUp returns for how long the cache may still show what was before.
+func (m *memory) catchingUp(request ctrl.Request) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if o := m.objects[request]; o != nil {
+		return max(0, o.caughtUp.Sub(m.clock.Now()))
+	}
+	return 0
 }
 
 // patience returns how long the server is to be left in peace.

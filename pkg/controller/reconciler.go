@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/annotations"
+	"sigs.k8s.io/cluster-api/util/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -20,80 +24,91 @@ type reconciler struct {
 
 	// cached answers from the informers' caches, live from the server.
 	cached client.Client
-	live   client.Reader
+	live   client.Client
 	metal  subresource
 
-	clock  clock.Clock
-	memory *memory
+	clock    clock.Clock
+	memory   *memory
+	recorder events.EventRecorder
+	options  Options
 
-	// standalone is true where no Cluster API runs.
-	standalone bool
-
-	// prepare returns the request for the object's metal, or why it is too
-	// early to ask.
-	prepare func(ctx context.Context, obj client.Object) (*v1alpha4.Allocation, wait, error)
-	// mayRelease returns what has to go before the object's metal may.
-	mayRelease func(ctx context.Context, obj client.Object) (wait, error)
+	// due are the phases before the object's metal is asked for.
+	due []phase
+	// keep are the phases for an object that holds its metal.
+	keep []phase
+	// mayGo are the phases before the object's metal is given back.
+	mayGo []phase
 }
 
-// A wait says why nothing is done now, for people, and after how long to look
-// again if no event comes first. The zero wait is none.
+// A phase does one step of a reconcile. A wait ends the reconcile, and with
+// none the next phase goes on.
+type phase func(ctx context.Context, s *scope) (wait, error)
+
+// A wait says why nothing more is done now, for people, and after how long to
+// look again if no event comes first. The zero wait is none.
 type wait struct {
-	why   string
-	again time.Duration
+	// reason is that of the condition which says so; none if it is nobody's
+	// business.
+	reason string
+	why    string
+	again  time.Duration
 }
 
-func waitFor(again time.Duration, format string, args ...any) wait {
-	return wait{why: fmt.Sprintf(format, args...), again: again}
+func waitFor(again time.Duration, reason, format string, args ...any) wait {
+	return wait{reason: reason, why: fmt.Sprintf(format, args...), again: again}
 }
 
-// Reconcile does the next step for one object.
+// Reconcile does the next steps for one object.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if left := r.memory.catchingUp(request); left > 0 {
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
 	obj := r.kind.object()
 	if err := r.cached.Get(ctx, request.NamespacedName, obj); err != nil {
 		// Gone is nothing to act on: release comes before the finalizer's end.
 		r.memory.forget(request)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-
-	if !controllerutil.ContainsFinalizer(obj, r.kind.finalizer) {
-		// Discovered, or moved away: there may be thousands, so not a word.
+	if why := r.handsOff(obj); why != "" {
+		// There may be thousands, so it is hardly a word.
+		ctrl.LoggerFrom(ctx).V(4).Info("Left alone", "because", why)
 		return ctrl.Result{}, nil
 	}
-	if why := r.handsOff(obj); why != "" {
-		return r.waiting(ctx, request, wait{why: why})
+
+	s, err := newScope(r, request, obj)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
+	steps := []phase{resolve, unblock, pause, allocate}
+	steps = append(steps, r.keep...)
 	if obj.GetDeletionTimestamp() != nil {
-		return r.reconcileRelease(ctx, request, obj)
+		steps = append([]phase{resolveLive, unblock, pause, letGoReleased, owners}, r.mayGo...)
+		steps = append(steps, release)
 	}
-	return r.reconcileAllocate(ctx, request, obj)
+	err = s.run(ctx, steps)
+	if s.wait.again > 0 {
+		ctrl.LoggerFrom(ctx).V(1).Info("Looking again later", "because", s.wait.why, "after", s.wait.again.String())
+	}
+	return ctrl.Result{RequeueAfter: s.wait.again}, kerrors.NewAggregate([]error{err, s.close(ctx)})
 }
 
 // handsOff returns why an object is none of our business, if so.
 func (r *reconciler) handsOff(obj client.Object) string {
-	annotations, labels := obj.GetAnnotations(), obj.GetLabels()
 	switch {
-	case has(annotations, v1alpha4.PausedAnnotation):
-		return "paused"
-	case has(annotations, v1alpha4.DeleteForMoveAnnotation):
+	case !controllerutil.ContainsFinalizer(obj, r.kind.finalizer):
+		return "it was discovered, or is being moved away"
+	case has(obj.GetAnnotations(), v1alpha4.DeleteForMoveAnnotation):
 		return "it lives in another management cluster now"
-	case has(labels, v1alpha4.ManagedByLabel):
+	case r.kind.name == clusters.name && externallyManaged(obj):
 		return "somebody else manages it"
-	case ownedByClusterAPI(obj):
-		return "it belongs to Cluster API objects, which are not looked after yet"
+	case r.options.WatchFilter != "" && !labels.HasWatchLabel(obj, r.options.WatchFilter):
+		return "another controller looks after it"
+	case r.options.Standalone && ownedByClusterAPI(obj):
+		return "it belongs to Cluster API objects, which are not looked after standalone"
 	}
 	return ""
 }
 
-func has(m map[string]string, key string) bool {
-	_, ok := m[key]
-	return ok
-}
-
-// waiting logs why nothing is done, once, and looks again when the wait says.
-func (r *reconciler) waiting(ctx context.Context, request ctrl.Request, w wait) (ctrl.Result, error) {
-	if r.memory.news(request, w.why) {
-		ctrl.LoggerFrom(ctx).Info("Waiting", "because", w.why)
-	}
-	return ctrl.Result{RequeueAfter: w.again}, nil
+func externallyManaged(obj client.Object) bool {
+	return annotations.IsExternallyManaged(obj) || has(obj.GetLabels(), v1alpha4.ManagedByAnnotation)
 }

@@ -12,40 +12,59 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// reconcileRelease gives the metal of an object that is being deleted back,
-// when nothing needs it any more, and then lets the object go.
-func (r *reconciler) reconcileRelease(ctx context.Context, request ctrl.Request, obj client.Object) (ctrl.Result, error) {
-	if released(obj) {
-		return r.letGo(ctx, request, obj)
+// letGoReleased lets an object go that holds no metal.
+func letGoReleased(ctx context.Context, s *scope) (wait, error) {
+	if released(s.obj) {
+		return s.letGo(ctx, s.obj)
 	}
-	if left := r.memory.patience(request); left > 0 {
-		return ctrl.Result{RequeueAfter: left}, nil
-	}
-	w, err := r.mayRelease(ctx, obj)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if w.why != "" {
-		return r.waiting(ctx, request, w)
-	}
+	return wait{}, nil
+}
 
+// release gives the metal of an object that is being deleted back, and then
+// lets the object go. It is the last phase: nothing needs the metal any more.
+func release(ctx context.Context, s *scope) (wait, error) {
+	if left := s.memory.patience(s.request); left > 0 {
+		// What was said about the last attempt still holds.
+		return wait{why: "the server is left in peace after its last answer", again: left}, nil
+	}
 	log := ctrl.LoggerFrom(ctx)
-	held := holds(obj)
-	log.Info("Releasing", held...)
-	began := r.clock.Now()
-	answer, err := r.metal.release(ctx, r.kind, obj)
+	held := metalOf(s.obj)
+	log.Info("Releasing", holds(s.obj)...)
+	if s.memory.news(s.request, EventReleasing, "") {
+		s.normal(EventReleasing, actionRelease, "Giving back "+held)
+	}
+	began := s.clock.Now()
+	answer, err := s.metal.release(ctx, s.kind, s.obj)
 	switch {
 	case apierrors.IsNotFound(err):
-		// The object itself went away meanwhile.
-		return ctrl.Result{}, nil
+		return s.missing(err)
 	case err != nil:
-		return r.backOff(ctx, request, "Release", err)
-	case !released(answer):
-		return ctrl.Result{RequeueAfter: underWay}, nil
+		return s.kept(ctx, err)
 	}
-	r.memory.forget(request)
-	log.Info("Released", append(held, "took", r.clock.Since(began).Round(time.Millisecond))...)
-	return r.letGo(ctx, request, answer)
+	if err := s.take(answer); err != nil {
+		return wait{}, err
+	}
+	if !released(answer) {
+		return wait{reason: v1alpha4.ReasonGivingBack, why: "the server is giving back " + held, again: underWay}, nil
+	}
+	s.memory.forget(s.request)
+	log.Info("Released", append(holds(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
+	s.normal(EventReleased, actionRelease, "Gave back "+held)
+	return s.letGo(ctx, answer)
+}
+
+// kept decides when a release that failed is asked for again.
+func (s *scope) kept(ctx context.Context, err error) (wait, error) {
+	if ctx.Err() != nil {
+		return wait{}, ctx.Err()
+	}
+	if isUnderWay(err) && suggested(err) == 0 {
+		ctrl.LoggerFrom(ctx).V(1).Info("Release is under way", "answer", err.Error())
+		return wait{reason: v1alpha4.ReasonGivingBack, why: "a call is under way", again: underWay}, nil
+	}
+	again := s.memory.refused(s.request, suggested(err))
+	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
+	return wait{reason: v1alpha4.ReasonReleaseRefused, why: s.words(err), again: again}, nil
 }
 
 // released returns whether the object holds no metal, and no call is under
@@ -57,20 +76,21 @@ func released(obj client.Object) bool {
 
 // letGo takes our finalizer off the very state of the object that was judged:
 // if it has changed since, the patch fails, and the new state is judged.
-func (r *reconciler) letGo(ctx context.Context, request ctrl.Request, obj client.Object) (ctrl.Result, error) {
+func (s *scope) letGo(ctx context.Context, obj client.Object) (wait, error) {
 	before := obj.DeepCopyObject().(client.Object)
-	controllerutil.RemoveFinalizer(obj, r.kind.finalizer)
-	err := r.cached.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	controllerutil.RemoveFinalizer(obj, s.kind.finalizer)
+	err := s.cached.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	s.gone = true
 	switch {
 	case apierrors.IsConflict(err):
-		return ctrl.Result{RequeueAfter: time.Second}, nil
+		return wait{why: "the object has changed since it was judged", again: time.Second}, nil
 	case apierrors.IsNotFound(err):
 		// The cache showed an object that is gone already.
-		return ctrl.Result{}, nil
+		return wait{}, nil
 	case err != nil:
-		return ctrl.Result{}, err
+		return wait{}, err
 	}
-	r.memory.forget(request)
+	s.memory.forget(s.request)
 	ctrl.LoggerFrom(ctx).Info("Let go")
-	return ctrl.Result{}, nil
+	return wait{}, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -64,17 +65,15 @@ func TestRefusedReleaseKeepsTheObject(t *testing.T) {
 
 func TestObjectThatChangedSinceItWasJudgedIsNotLetGo(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", deleted))
-	judged := machines.object()
-	require.NoError(t, h.api.Get(t.Context(), requestOf("m").NamespacedName, judged))
+	judged := h.the(machines, "m")
 
 	// An allocation that was under way is recorded just now.
 	changed := judged.DeepCopyObject().(client.Object)
 	with(v1alpha4.AllocationAllocated)(changed)
-	require.NoError(t, h.api.Update(t.Context(), changed))
+	h.put(changed)
 
-	result, err := h.r.letGo(t.Context(), requestOf("m"), judged)
-	require.NoError(t, err)
-	require.Equal(t, time.Second, result.RequeueAfter)
+	h.r.cached = staleCache{h.api, judged.(*v1alpha4.MetalStackMachine)}
+	require.Equal(t, time.Second, h.reconcile("m").RequeueAfter)
 	require.True(t, h.exists(machines, "m"))
 }
 
@@ -107,21 +106,24 @@ func TestClusterWaitsForItsMachinesAndFirewalls(t *testing.T) {
 
 func TestClusterIsNotReleasedWhileItsMachinesCannotBeListed(t *testing.T) {
 	h := newHarness(t, clusters, true, object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted))
-	h.r.live = unreachable{}
+	h.r.live = unreachable{h.api}
 	_, err := h.r.Reconcile(t.Context(), requestOf("c"))
 	require.Error(t, err)
 	require.Empty(t, h.calls)
 }
 
 func TestEventsReachThoseWhoWaitForThem(t *testing.T) {
-	h := newHarness(t, machines, true, object(machines, "m", of("c")), object(machines, "n", of("d")), object(machines, "o"))
+	h := newHarness(t, machines, true, object(machines, "m", of("c")), object(machines, "n", of("d")), object(machines, "o"),
+		object(clusters, "c"), object(clusters, "c-x7kq2", of("capi")))
 	requests := h.r.membersOf(t.Context(), object(clusters, "c"))
-	require.Len(t, requests, 1)
-	require.Equal(t, "m", requests[0].Name)
+	require.Equal(t, []ctrl.Request{requestOf("m")}, requests)
+	requests = h.r.membersOf(t.Context(), object(firewalls, "f", of("c")))
+	require.Equal(t, []ctrl.Request{requestOf("m")}, requests)
 
-	requests = clusterOf(t.Context(), object(machines, "m", of("c")))
-	require.Equal(t, "c", requests[0].Name)
-	require.Empty(t, clusterOf(t.Context(), object(machines, "o")))
+	require.Equal(t, []ctrl.Request{requestOf("c")}, h.r.clusterOf(t.Context(), object(machines, "m", of("c"))))
+	require.Equal(t, []ctrl.Request{requestOf("c-x7kq2")}, h.r.clusterOf(t.Context(), object(machines, "m", of("capi"))),
+		"a MetalStackCluster may have another name than its Cluster")
+	require.Empty(t, h.r.clusterOf(t.Context(), object(machines, "o")))
 }
 
 func TestNothingIsConcludedFromAbsence(t *testing.T) {

@@ -48,7 +48,9 @@ func startCompanion(t *testing.T, s *testserver.Server) (stop func()) {
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	require.NoError(t, err)
-	require.NoError(t, Setup(mgr, Options{Standalone: true, Concurrency: 4}))
+	options := NewOptions()
+	options.Standalone = true
+	require.NoError(t, AddWhenServed(mgr, options))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()

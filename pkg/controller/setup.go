@@ -1,17 +1,16 @@
 package controller
 
 import (
-	"context"
+	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -22,15 +21,38 @@ type Options struct {
 	// Standalone is for an API server without Cluster API: machines are
 	// allocated although no Machine owns them.
 	Standalone bool
-	// Concurrency is how many objects of a kind are worked on at a time. An
-	// allocation takes the metal-api seconds.
-	Concurrency int
+	// WatchFilter is the value of the label cluster.x-k8s.io/watch-filter that
+	// the objects to look after bear; empty: all of them.
+	WatchFilter string
+	// Clusters, Machines and Firewalls are how many objects of a kind are worked
+	// on at a time. An allocation takes the metal-api seconds.
+	Clusters, Machines, Firewalls int
+	// LoadBalancerGrace is how long a control plane machine keeps its metal
+	// after it was deleted, so that load balancers notice.
+	LoadBalancerGrace time.Duration
+	// FirewallPatience is for how long a firewall may crash or be silent before
+	// it is replaced.
+	FirewallPatience time.Duration
+}
+
+// NewOptions returns what holds unless it is said otherwise.
+func NewOptions() Options {
+	return Options{
+		Clusters: 8, Machines: 8, Firewalls: 8,
+		LoadBalancerGrace: 30 * time.Second,
+		FirewallPatience:  15 * time.Minute,
+	}
 }
 
 // NewScheme knows the types that the reconcilers work with.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	return scheme, v1alpha4.AddToScheme(scheme)
+	for _, add := range []func(*runtime.Scheme) error{v1alpha4.AddToScheme, clusterv1.AddToScheme, corev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return scheme, nil
 }
 
 // Setup adds the reconcilers of all kinds to a manager that has NewScheme's.
@@ -39,21 +61,28 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
+	live, err := client.New(mgr.GetConfig(), client.Options{
+		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
+	})
+	if err != nil {
+		return err
+	}
+	var recorder events.EventRecorder = noEvents{}
+	if !options.Standalone {
+		recorder = mgr.GetEventRecorder("metalstack-controller-manager")
+	}
 	metal := restSubresource{clients.InfrastructureV1alpha4().RESTClient()}
 
 	for _, k := range []kind{clusters, machines, firewalls} {
-		r := newReconciler(k, mgr.GetClient(), mgr.GetAPIReader(), metal, clock.RealClock{}, options)
+		r := newReconciler(k, options)
+		r.cached, r.live, r.metal = mgr.GetClient(), live, metal
+		r.recorder, r.clock, r.memory = recorder, clock.RealClock{}, newMemory(clock.RealClock{})
 		builder := ctrl.NewControllerManagedBy(mgr).
 			Named(k.name).
 			For(k.object()).
-			WithOptions(controller.Options{MaxConcurrentReconciles: max(1, options.Concurrency)})
-		if k.name == clusters.name {
-			// A cluster that is to go waits for its machines and firewalls.
-			builder.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(clusterOf))
-			builder.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(clusterOf))
-		} else {
-			// Machines and firewalls wait for their cluster's network.
-			builder.Watches(clusters.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf))
+			WithOptions(controller.Options{MaxConcurrentReconciles: max(1, r.concurrency())})
+		if err := r.watches(mgr, builder); err != nil {
+			return err
 		}
 		if err := builder.Complete(r); err != nil {
 			return err
@@ -62,45 +91,34 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	return nil
 }
 
-func newReconciler(k kind, cached client.Client, live client.Reader, metal subresource, clock clock.Clock, options Options) *reconciler {
-	r := &reconciler{
-		kind: k, cached: cached, live: live, metal: metal,
-		clock: clock, memory: newMemory(clock), standalone: options.Standalone,
+func (r *reconciler) concurrency() int {
+	switch r.kind.name {
+	case clusters.name:
+		return r.options.Clusters
+	case machines.name:
+		return r.options.Machines
 	}
+	return r.options.Firewalls
+}
+
+// newReconciler says which phases the objects of a kind go through.
+func newReconciler(k kind, options Options) *reconciler {
+	r := &reconciler{kind: k, options: options}
 	switch k.name {
 	case clusters.name:
-		r.prepare, r.mayRelease = r.prepareCluster, r.clusterMayGo
+		if !options.Standalone {
+			r.due = []phase{ownerCluster}
+		}
+		r.keep = []phase{keepFirewall}
+		r.mayGo = []phase{machinesGone, firewallsGone}
 	case machines.name:
-		r.prepare, r.mayRelease = r.prepareMachine, r.serverMayGo
+		r.due = []phase{noUserData, network}
+		if !options.Standalone {
+			r.due = []phase{ownerReady, infrastructureReady, network, firewallSeen, bootstrap}
+		}
+		r.mayGo = []phase{loadBalancersNoticed}
 	case firewalls.name:
-		r.prepare, r.mayRelease = r.prepareFirewall, r.serverMayGo
+		r.due = []phase{network}
 	}
 	return r
-}
-
-// clusterOf names the cluster that a machine's or firewall's label names.
-func clusterOf(_ context.Context, obj client.Object) []reconcile.Request {
-	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
-	if name == "" {
-		return nil
-	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
-}
-
-// membersOf names the objects of the reconciler's kind whose label names the
-// cluster.
-func (r *reconciler) membersOf(ctx context.Context, cluster client.Object) []reconcile.Request {
-	list := r.kind.list()
-	err := r.cached.List(ctx, list, client.InNamespace(cluster.GetNamespace()),
-		client.MatchingLabels{v1alpha4.ClusterNameLabel: cluster.GetName()})
-	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Members of the cluster could not be listed; they look again by themselves")
-		return nil
-	}
-	var requests []reconcile.Request
-	_ = meta.EachListItem(list, func(item runtime.Object) error {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(item.(client.Object))})
-		return nil
-	})
-	return requests
 }

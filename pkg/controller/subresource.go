@@ -6,7 +6,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -20,15 +19,15 @@ const subresourceTimeout = 65 * time.Second
 // this name any more, and may be repeated: twice has the same effect as once.
 type subresource interface {
 	// allocate asks for the metal of obj.
-	allocate(ctx context.Context, k kind, obj client.Object, allocation *v1alpha4.Allocation) (client.Object, error)
+	allocate(ctx context.Context, k kind, obj holder, allocation *v1alpha4.Allocation) (holder, error)
 	// release gives the metal of obj back.
-	release(ctx context.Context, k kind, obj client.Object) (client.Object, error)
+	release(ctx context.Context, k kind, obj holder) (holder, error)
 }
 
 // restSubresource is POST and DELETE of …/NAME/allocation.
 type restSubresource struct{ rest.Interface }
 
-func (s restSubresource) allocate(ctx context.Context, k kind, obj client.Object, allocation *v1alpha4.Allocation) (client.Object, error) {
+func (s restSubresource) allocate(ctx context.Context, k kind, obj holder, allocation *v1alpha4.Allocation) (holder, error) {
 	ctx, cancel := context.WithTimeout(ctx, subresourceTimeout)
 	defer cancel()
 	allocation.Name, allocation.Namespace, allocation.UID = obj.GetName(), obj.GetNamespace(), obj.GetUID()
@@ -39,7 +38,7 @@ func (s restSubresource) allocate(ctx context.Context, k kind, obj client.Object
 		Do(ctx).Into(answer)
 }
 
-func (s restSubresource) release(ctx context.Context, k kind, obj client.Object) (client.Object, error) {
+func (s restSubresource) release(ctx context.Context, k kind, obj holder) (holder, error) {
 	ctx, cancel := context.WithTimeout(ctx, subresourceTimeout)
 	defer cancel()
 	uid := obj.GetUID()

@@ -35,9 +35,13 @@ const (
 	ProjectLabel = "metal-stack." + GroupName + "/project"
 	// ClusterNameLabel says which Cluster an object belongs to; Cluster API sets it.
 	ClusterNameLabel = "cluster.x-k8s.io/cluster-name"
-	// ManagedByLabel on an infrastructure cluster says that somebody else looks
-	// after it.
-	ManagedByLabel = "cluster.x-k8s.io/managed-by"
+	// ManagedByAnnotation on an infrastructure cluster says that somebody else
+	// looks after it. A label of that name is understood, too.
+	ManagedByAnnotation = "cluster.x-k8s.io/managed-by"
+	// ControlPlaneLabel is on the machines of a control plane; Cluster API sets it.
+	ControlPlaneLabel = "cluster.x-k8s.io/control-plane"
+	// WatchFilterLabel says which of several controllers looks after an object.
+	WatchFilterLabel = "cluster.x-k8s.io/watch-filter"
 	// PausedAnnotation makes controllers keep their hands off an object.
 	PausedAnnotation = "cluster.x-k8s.io/paused"
 	// BlockMoveAnnotation makes `clusterctl move` wait, while it is on an object.

@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilwait "k8s.io/apimachinery/pkg/util/wait"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+const (
+	// awaitInterval is how often to look for APIs that are not there.
+	awaitInterval = 3 * time.Second
+	// complainInterval is how often to say so.
+	complainInterval = time.Minute
+)
+
+// starter adds the reconcilers to a manager as soon as the APIs that they need
+// are served. Until then the process is alive and not ready, and says what it
+// lacks, where a manager by itself would end after minutes, again and again.
+type starter struct {
+	mgr     ctrl.Manager
+	options Options
+	// lacks is what there is to complain about; nil after the reconcilers were
+	// added.
+	lacks atomic.Pointer[error]
+}
+
+var (
+	_ manager.Runnable               = &starter{}
+	_ manager.LeaderElectionRunnable = &starter{}
+	_ healthz.Checker                = (&starter{}).ready
+)
+
+// AddWhenServed adds the reconcilers of all kinds to a manager, which has
+// NewScheme's, as soon as the APIs that they need are served, and a check of
+// readiness that fails until then.
+func AddWhenServed(mgr ctrl.Manager, options Options) error {
+	s := &starter{mgr: mgr, options: options}
+	starting := errors.New("starting")
+	s.lacks.Store(&starting)
+	if err := mgr.AddReadyzCheck("apis", s.ready); err != nil {
+		return err
+	}
+	return mgr.Add(s)
+}
+
+// Start implements manager.Runnable.
+func (s *starter) Start(ctx context.Context) error {
+	log := ctrl.LoggerFrom(ctx).WithName("apis")
+	var told time.Time
+	err := utilwait.PollUntilContextCancel(ctx, awaitInterval, true, func(context.Context) (bool, error) {
+		err := served(s.mgr.GetRESTMapper(), s.options)
+		if err == nil {
+			return true, nil
+		}
+		s.lacks.Store(&err)
+		if now := time.Now(); now.Sub(told) >= complainInterval {
+			told = now
+			log.Error(err, "Nothing is done until the APIs that are needed are served")
+		}
+		return false, nil
+	})
+	if err != nil {
+		// The process ends.
+		return nil
+	}
+	if err := Setup(s.mgr, s.options); err != nil {
+		return err
+	}
+	s.lacks.Store(nil)
+	log.Info("All APIs that are needed are served")
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: a replica that
+// waits for its turn is ready, too. The reconcilers themselves wait for it.
+func (s *starter) NeedLeaderElection() bool { return false }
+
+func (s *starter) ready(*http.Request) error {
+	if lacks := s.lacks.Load(); lacks != nil {
+		return *lacks
+	}
+	return nil
+}
+
+// served returns what is not served of the APIs that the reconcilers need.
+func served(mapper meta.RESTMapper, options Options) error {
+	need := func(gvk schema.GroupVersionKind, advice string) error {
+		_, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if meta.IsNoMatchError(err) {
+			return fmt.Errorf("%s %s is not served: %s", gvk.GroupVersion(), gvk.Kind, advice)
+		}
+		if err != nil {
+			return fmt.Errorf("whether %s %s is served cannot be found out: %w", gvk.GroupVersion(), gvk.Kind, err)
+		}
+		return nil
+	}
+	var errs []error
+	for _, k := range []kind{clusters, machines, firewalls} {
+		errs = append(errs, need(v1alpha4.SchemeGroupVersion.WithKind(k.kind),
+			"metalstack-apiserver must run, and its APIService be available (kubectl get apiservices)"))
+	}
+	if !options.Standalone {
+		for _, kind := range []string{"Cluster", "Machine"} {
+			errs = append(errs, need(clusterv1.GroupVersion.WithKind(kind),
+				"Cluster API v1.11 or later must be installed (clusterctl init), or this process be started with --standalone"))
+		}
+	}
+	return errors.Join(errs...)
+}

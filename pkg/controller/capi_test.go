@@ -1,0 +1,354 @@
+package controller
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// Cluster API's objects, as its controllers leave them when everything is
+// there: Cluster c with MetalStackCluster c-infra, and Machine m with
+// MetalStackMachine m-infra.
+const secretData = "#cloud-config\n# token: very-secret"
+
+func capiCluster(changes ...func(*clusterv1.Cluster)) *clusterv1.Cluster {
+	c := &clusterv1.Cluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "c", UID: "uid-of-cluster", Finalizers: []string{clusterv1.ClusterFinalizer}},
+		Spec: clusterv1.ClusterSpec{InfrastructureRef: clusterv1.ContractVersionedObjectReference{
+			APIGroup: v1alpha4.GroupName, Kind: "MetalStackCluster", Name: "c-infra",
+		}},
+	}
+	c.Status.Initialization.InfrastructureProvisioned = ptr.To(true)
+	for _, change := range changes {
+		change(c)
+	}
+	return c
+}
+
+func capiMachine(changes ...func(*clusterv1.Machine)) *clusterv1.Machine {
+	m := &clusterv1.Machine{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "m", UID: "uid-of-machine", Finalizers: []string{clusterv1.MachineFinalizer}},
+		Spec: clusterv1.MachineSpec{
+			ClusterName:       "c",
+			Bootstrap:         clusterv1.Bootstrap{DataSecretName: ptr.To("m-bootstrap")},
+			InfrastructureRef: clusterv1.ContractVersionedObjectReference{APIGroup: v1alpha4.GroupName, Kind: "MetalStackMachine", Name: "m-infra"},
+		},
+	}
+	for _, change := range changes {
+		change(m)
+	}
+	return m
+}
+
+func bootstrapSecret(data map[string]string) *corev1.Secret {
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "m-bootstrap"}, Data: map[string][]byte{}}
+	for key, value := range data {
+		s.Data[key] = []byte(value)
+	}
+	return s
+}
+
+func infraCluster(changes ...func(client.Object)) holder {
+	return object(clusters, "c-infra", append([]func(client.Object){of("c"), ownedBy("Cluster", "c", "uid-of-cluster"), with(v1alpha4.AllocationAllocated)}, changes...)...)
+}
+
+func infraMachine(changes ...func(client.Object)) holder {
+	return object(machines, "m-infra", append([]func(client.Object){of("c"), ownedBy("Machine", "m", "uid-of-machine")}, changes...)...)
+}
+
+func ownedBy(kind, name string, uid types.UID) func(client.Object) {
+	return func(obj client.Object) {
+		obj.SetOwnerReferences(append(obj.GetOwnerReferences(), metav1.OwnerReference{
+			APIVersion: clusterv1.GroupVersion.String(), Kind: kind, Name: name, UID: uid, Controller: ptr.To(kind == "Machine"),
+		}))
+	}
+}
+
+// everything is what a machine needs to be allocated.
+func everything() map[string]client.Object {
+	return map[string]client.Object{
+		"cluster": capiCluster(), "machine": capiMachine(), "infra": infraCluster(), "obj": infraMachine(),
+		"secret": bootstrapSecret(map[string]string{"value": secretData, "format": "cloud-config"}),
+	}
+}
+
+func harnessOf(t *testing.T, k kind, objects map[string]client.Object) *harness {
+	t.Helper()
+	var all []client.Object
+	for _, obj := range objects {
+		if obj != nil {
+			all = append(all, obj)
+		}
+	}
+	return newHarness(t, k, false, all...)
+}
+
+func condition(obj holder, kind string) metav1.Condition {
+	if c := meta.FindStatusCondition(obj.GetConditions(), kind); c != nil {
+		return *c
+	}
+	return metav1.Condition{}
+}
+
+func TestMachineIsAllocatedWithTheBootstrapDataOfItsMachine(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"allocate m-infra"}, h.calls)
+	require.Equal(t, secretData, string(h.requests[0].UserData))
+	require.Equal(t, "c-infra", h.requests[0].ClusterRef.Name, "the MetalStackCluster that the Cluster names, whatever its name")
+	m := h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine)
+	require.Equal(t, &v1alpha4.SecretReference{Name: "m-bootstrap"}, m.Spec.UserData)
+	require.Equal(t, v1alpha4.ReasonNotPaused, condition(m, v1alpha4.ConditionPaused).Reason)
+}
+
+func TestMachineWaitsForEachThingThatItNeeds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(map[string]client.Object)
+		reason string
+		says   string
+	}{
+		"no owner": {
+			func(o map[string]client.Object) { o["obj"].SetOwnerReferences(nil) },
+			v1alpha4.ReasonWaitingForOwner, "No Machine owns",
+		},
+		"owner that is not there": {
+			func(o map[string]client.Object) { o["machine"] = nil },
+			v1alpha4.ReasonWaitingForOwner, "No Machine owns",
+		},
+		"another Machine of the owner's name": {
+			func(o map[string]client.Object) { o["machine"].SetUID("another") },
+			v1alpha4.ReasonWaitingForOwner, "No Machine owns",
+		},
+		"Machine that is being deleted": {
+			func(o map[string]client.Object) { deleted(o["machine"]) },
+			v1alpha4.ReasonWaitingForOwner, "Machine m is being deleted",
+		},
+		"no Cluster": {
+			func(o map[string]client.Object) { o["cluster"] = nil },
+			v1alpha4.ReasonWaitingForClusterInfrastructure, "no Cluster c",
+		},
+		"Cluster that is being deleted": {
+			func(o map[string]client.Object) { deleted(o["cluster"]) },
+			v1alpha4.ReasonWaitingForClusterInfrastructure, "Cluster c is being deleted",
+		},
+		"infrastructure that is not provisioned": {
+			func(o map[string]client.Object) {
+				o["cluster"].(*clusterv1.Cluster).Status.Initialization.InfrastructureProvisioned = nil
+			},
+			v1alpha4.ReasonWaitingForClusterInfrastructure, "infrastructureProvisioned",
+		},
+		"no MetalStackCluster": {
+			func(o map[string]client.Object) { o["infra"] = nil },
+			v1alpha4.ReasonWaitingForClusterInfrastructure, "no MetalStackCluster c-infra",
+		},
+		"no network": {
+			func(o map[string]client.Object) { with(v1alpha4.AllocationAllocating)(o["infra"]) },
+			v1alpha4.ReasonWaitingForClusterInfrastructure, "has no network yet",
+		},
+		"no firewall that has phoned home": {
+			func(o map[string]client.Object) {
+				o["infra"].(*v1alpha4.MetalStackCluster).Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "i"}
+			},
+			v1alpha4.ReasonWaitingForFirewall, "No firewall of MetalStackCluster c-infra",
+		},
+		"no bootstrap data": {
+			func(o map[string]client.Object) {
+				o["machine"].(*clusterv1.Machine).Spec.Bootstrap.DataSecretName = nil
+			},
+			v1alpha4.ReasonWaitingForBootstrapData, "dataSecretName",
+		},
+		"no Secret": {
+			func(o map[string]client.Object) { o["secret"] = nil },
+			v1alpha4.ReasonWaitingForBootstrapData, "no Secret m-bootstrap",
+		},
+		"empty Secret": {
+			func(o map[string]client.Object) { o["secret"] = bootstrapSecret(nil) },
+			v1alpha4.ReasonBootstrapDataUnusable, `"value"`,
+		},
+		"format that no image boots with": {
+			func(o map[string]client.Object) {
+				o["secret"] = bootstrapSecret(map[string]string{"value": secretData, "format": "talos"})
+			},
+			v1alpha4.ReasonBootstrapDataUnusable, "talos",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := everything()
+			c.change(objects)
+			h := harnessOf(t, machines, objects)
+			result := h.reconcile("m-infra")
+			require.Empty(t, h.calls)
+			require.NotZero(t, result.RequeueAfter, "it looks again even if no event comes")
+			allocated := condition(h.the(machines, "m-infra"), v1alpha4.ConditionAllocated)
+			require.Equal(t, metav1.ConditionFalse, allocated.Status)
+			require.Equal(t, c.reason, allocated.Reason)
+			require.Contains(t, allocated.Message, c.says)
+
+			told := slices.DeleteFunc(h.told(), func(event string) bool { return strings.Contains(event, EventUserDataSet) })
+			require.Len(t, told, 1)
+			require.Contains(t, told[0], c.reason)
+			require.Contains(t, told[0], c.says)
+			h.reconcile("m-infra")
+			require.Empty(t, h.told(), "what is waited for is told once")
+		})
+	}
+}
+
+func TestFirewallThatHasPhonedHomeOnceIsEnoughForMachines(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	infra := objects["infra"].(*v1alpha4.MetalStackCluster)
+	infra.Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "i"}
+	objects["firewall"] = firewallOf(infra, "f", silent)
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"allocate m-infra"}, h.calls)
+}
+
+func TestUserDataAreInNoEventConditionOrObject(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	h.reconcile("m-infra")
+	h.reconcile("m-infra")
+	require.NotContains(t, strings.Join(h.told(), "\n"), "very-secret")
+	written, err := jsonOf(h.the(machines, "m-infra"))
+	require.NoError(t, err)
+	require.NotContains(t, written, "very-secret")
+}
+
+func TestFailureDomainOfTheMachineIsThePartition(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	objects["machine"].(*clusterv1.Machine).Spec.FailureDomain = "fra-02"
+	objects["obj"].(*v1alpha4.MetalStackMachine).Spec.Partition = "fra-01"
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"allocate m-infra"}, h.calls)
+	require.Equal(t, "fra-02", h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.Partition)
+	require.Contains(t, strings.Join(h.told(), "\n"), EventPartitionSet)
+}
+
+func TestSecretOfAnotherNamespaceIsNeverRead(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	objects["obj"].(*v1alpha4.MetalStackMachine).Spec.UserData = &v1alpha4.SecretReference{Name: "m-bootstrap", Namespace: "victim"}
+	stolen := bootstrapSecret(map[string]string{"value": "stolen"})
+	stolen.Namespace = "victim"
+	objects["stolen"] = stolen
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	require.Equal(t, secretData, string(h.requests[0].UserData))
+	require.Equal(t, &v1alpha4.SecretReference{Name: "m-bootstrap"}, h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.UserData)
+}
+
+func TestMachineOfAClusterOfAnotherProviderJoinsNoNetworkOfOurs(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	objects["cluster"].(*clusterv1.Cluster).Spec.InfrastructureRef.Kind = "DockerCluster"
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"allocate m-infra"}, h.calls)
+	require.Nil(t, h.requests[0].ClusterRef)
+}
+
+func TestClusterWaitsForItsOwner(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, clusters, false, object(clusters, "c-infra", of("c")), capiCluster())
+	h.reconcile("c-infra")
+	require.Empty(t, h.calls)
+	require.Equal(t, v1alpha4.ReasonWaitingForOwner, condition(h.the(clusters, "c-infra"), v1alpha4.ConditionAllocated).Reason)
+
+	obj := h.the(clusters, "c-infra")
+	ownedBy("Cluster", "c", "uid-of-cluster")(obj)
+	h.put(obj)
+	h.reconcile("c-infra")
+	require.Equal(t, []string{"allocate c-infra"}, h.calls)
+}
+
+func TestNothingIsDoneWhilePaused(t *testing.T) {
+	t.Parallel()
+	pausedCluster := func(c *clusterv1.Cluster) { c.Spec.Paused = ptr.To(true) }
+	for name, c := range map[string]struct {
+		cluster func(*clusterv1.Cluster)
+		object  func(client.Object)
+		says    string
+	}{
+		"Cluster": {pausedCluster, func(client.Object) {}, "Cluster spec.paused"},
+		"object":  {func(*clusterv1.Cluster) {}, annotated(v1alpha4.PausedAnnotation), "annotation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, k := range []kind{clusters, machines, firewalls} {
+				h := newHarness(t, k, false, capiCluster(c.cluster), capiMachine(), bootstrapSecret(map[string]string{"value": "x"}),
+					object(k, "new", of("c"), ownedBy("Machine", "m", "uid-of-machine"), c.object),
+					object(k, "old", of("c"), ownedBy("Machine", "m", "uid-of-machine"), c.object, with(v1alpha4.AllocationAllocated), deleted))
+				h.reconcile("new")
+				h.reconcile("old")
+				require.Empty(t, h.calls, k.name)
+				for _, name := range []string{"new", "old"} {
+					paused := condition(h.the(k, name), v1alpha4.ConditionPaused)
+					require.Equal(t, metav1.ConditionTrue, paused.Status)
+					require.Equal(t, v1alpha4.ReasonPaused, paused.Reason)
+					require.Contains(t, paused.Message, c.says)
+				}
+			}
+		})
+	}
+}
+
+func TestEndOfAPauseIsACondition(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	objects["cluster"] = capiCluster(func(c *clusterv1.Cluster) { c.Spec.Paused = ptr.To(true) })
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	cluster := &clusterv1.Cluster{}
+	require.NoError(t, h.api.Get(t.Context(), types.NamespacedName{Namespace: namespace, Name: "c"}, cluster))
+	cluster.Spec.Paused = nil
+	require.NoError(t, h.api.Update(t.Context(), cluster))
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"allocate m-infra"}, h.calls)
+	paused := condition(h.the(machines, "m-infra"), v1alpha4.ConditionPaused)
+	require.Equal(t, metav1.ConditionFalse, paused.Status)
+	require.Equal(t, v1alpha4.ReasonNotPaused, paused.Reason)
+}
+
+func TestRefusalIsToldOnceInTheServersWords(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	h.refuse = refusalOf("m-infra", "the metal-api says: no machine of size v1-small-x86 is left")
+	for range 3 {
+		h.reconcile("m-infra")
+		h.clock.Step(longestPause)
+	}
+	require.Len(t, h.calls, 3)
+	told := strings.Join(h.told(), "\n")
+	require.Equal(t, 1, strings.Count(told, EventAllocationRefused), told)
+	require.Contains(t, told, "the metal-api says: no machine of size v1-small-x86 is left")
+	require.Equal(t, 1, strings.Count(told, EventAllocating+" "), told)
+}
+
+func TestPauseOfTheServerAfterARefusalIsKept(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	notBefore(time.Date(2026, 1, 1, 0, 0, 7, 0, time.UTC))(objects["obj"])
+	objects["obj"].(*v1alpha4.MetalStackMachine).Status.Allocation.Phase = ""
+	h := harnessOf(t, machines, objects)
+	require.Equal(t, 7*time.Second, h.reconcile("m-infra").RequeueAfter)
+	require.Empty(t, h.calls)
+}

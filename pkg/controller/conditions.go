@@ -1,0 +1,96 @@
+package controller
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/cluster-api/util/conditions"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// ownedConditions are the conditions that are ours. Ready is the server's, and
+// Allocated is as soon as an allocation has begun.
+var ownedConditions = []string{
+	v1alpha4.ConditionAllocated,
+	v1alpha4.ConditionDeleting,
+	v1alpha4.ConditionFirewallReady,
+	v1alpha4.ConditionPaused,
+}
+
+// setConditions makes conditions of what the phases found.
+func (s *scope) setConditions() {
+	s.set(s.pausedCondition())
+	deleting := s.obj.GetDeletionTimestamp() != nil
+	switch {
+	case s.wait.reason == "" || len(s.pauses) > 0:
+	case deleting:
+		s.set(metav1.Condition{Type: v1alpha4.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.why})
+	case allocationOf(s.obj).Phase == "":
+		s.set(metav1.Condition{Type: v1alpha4.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.why})
+	}
+	switch {
+	case s.kind.name != clusters.name || deleting || len(s.pauses) > 0:
+	case s.firewall != nil:
+		s.set(*s.firewall)
+	case s.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
+		conditions.Delete(s.obj, v1alpha4.ConditionFirewallReady)
+	}
+}
+
+func (s *scope) pausedCondition() metav1.Condition {
+	if len(s.pauses) == 0 {
+		return metav1.Condition{Type: v1alpha4.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha4.ReasonNotPaused}
+	}
+	return metav1.Condition{
+		Type: v1alpha4.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha4.ReasonPaused,
+		Message: strings.Join(s.pauses, ", "),
+	}
+}
+
+func (s *scope) set(c metav1.Condition) {
+	c.LastTransitionTime = metav1.NewTime(s.clock.Now())
+	conditions.Set(s.obj, c)
+}
+
+// troubles are the reasons that somebody has to do something about.
+var troubles = []string{
+	v1alpha4.ReasonOwnerNotFound,
+	v1alpha4.ReasonOwnerUnreadable,
+	v1alpha4.ReasonReleaseRefused,
+	v1alpha4.ReasonBootstrapDataUnusable,
+	v1alpha4.ReasonFirewallRefused,
+	v1alpha4.ReasonFirewallNotReady,
+}
+
+// tellConditions makes an Event of each of our conditions that has changed, so
+// that every reason is told once, also after a restart.
+func (s *scope) tellConditions(ctx context.Context) {
+	for _, c := range s.obj.GetConditions() {
+		if !slices.Contains(ownedConditions, c.Type) || (c.Type == v1alpha4.ConditionAllocated && c.Reason != s.wait.reason) {
+			continue
+		}
+		was := meta.FindStatusCondition(s.before, c.Type)
+		if was == nil && c.Type == v1alpha4.ConditionPaused && c.Status == metav1.ConditionFalse {
+			continue
+		}
+		if was != nil && was.Reason == c.Reason && was.Message == c.Message {
+			continue
+		}
+		ctrl.LoggerFrom(ctx).Info("Condition changed", "type", c.Type, "status", c.Status, "reason", c.Reason, "message", c.Message)
+		kind := corev1.EventTypeNormal
+		if slices.Contains(troubles, c.Reason) {
+			kind = corev1.EventTypeWarning
+		}
+		message := c.Message
+		if message == "" {
+			message = c.Type + " is " + string(c.Status)
+		}
+		s.tell(kind, c.Reason, c.Type, message)
+	}
+}

@@ -1,0 +1,71 @@
+package controller
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+)
+
+// Reasons of Events. What is waited for, and what holds a release up, is told
+// under the reasons of the conditions Allocated, Deleting, FirewallReady and
+// Paused, once for each change.
+const (
+	// EventAllocating: the API server was asked for metal.
+	EventAllocating = "Allocating"
+	// EventAllocated: the object holds metal; the note says which.
+	EventAllocated = "Allocated"
+	// EventAllocationRefused: there is none, in the metal-api's words.
+	EventAllocationRefused = "AllocationRefused"
+	// EventReleasing: the API server was asked to give the metal back.
+	EventReleasing = "Releasing"
+	// EventReleased: the metal was given back.
+	EventReleased = "Released"
+	// EventReleaseInsisted: somebody insisted that the metal is given back,
+	// although an owner cannot be found.
+	EventReleaseInsisted = "ReleaseInsisted"
+	// EventFirewallCreated: a cluster got a firewall; the note says why.
+	EventFirewallCreated = "FirewallCreated"
+	// EventFirewallRetired: a firewall of a cluster goes; the note says why.
+	EventFirewallRetired = "FirewallRetired"
+	// EventUserDataSet: spec.userData names the bootstrap secret of the Machine now.
+	EventUserDataSet = "UserDataSet"
+	// EventPartitionSet: spec.partition is the Machine's failure domain now.
+	EventPartitionSet = "PartitionSet"
+)
+
+// Actions of Events, which is what was attempted.
+const (
+	actionAllocate = "Allocate"
+	actionRelease  = "Release"
+	actionRoll     = "RollFirewall"
+	actionPrepare  = "Prepare"
+)
+
+// maxNote is how long the note of an Event may be.
+const maxNote = 1000
+
+// tell makes an Event about the object. Nothing secret may be in a note.
+func (s *scope) tell(kind, reason, action, note string) {
+	if len(note) > maxNote {
+		note = strings.ToValidUTF8(note[:maxNote], "") + " …"
+	}
+	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", note)
+}
+
+func (s *scope) normal(reason, action, note string) {
+	s.tell(corev1.EventTypeNormal, reason, action, note)
+}
+
+func (s *scope) warn(reason, action, note string) {
+	s.tell(corev1.EventTypeWarning, reason, action, note)
+}
+
+// noEvents is for a server without Events; everything is in the log, too.
+type noEvents struct{}
+
+var _ events.EventRecorder = noEvents{}
+
+// Eventf implements events.EventRecorder.
+func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}

@@ -1,0 +1,53 @@
+package controller
+
+import (
+	"context"
+
+	"sigs.k8s.io/cluster-api/util/annotations"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// moveBlocker is the value of the annotation that makes `clusterctl move`
+// wait, if it is ours.
+const moveBlocker = "metalstack-controller-manager"
+
+// blockMove makes `clusterctl move` wait while metal is asked for: what has not
+// been recorded yet would be left behind.
+func (s *scope) blockMove(ctx context.Context) error {
+	if has(s.obj.GetAnnotations(), v1alpha4.BlockMoveAnnotation) {
+		return nil
+	}
+	return s.persist(ctx, func(obj holder) {
+		annotations.AddAnnotations(obj, map[string]string{v1alpha4.BlockMoveAnnotation: moveBlocker})
+	})
+}
+
+// unblockMove lets `clusterctl move` go on.
+func (s *scope) unblockMove(ctx context.Context) error {
+	if s.obj.GetAnnotations()[v1alpha4.BlockMoveAnnotation] != moveBlocker {
+		return nil
+	}
+	return s.persist(ctx, func(obj holder) {
+		kept := obj.GetAnnotations()
+		delete(kept, v1alpha4.BlockMoveAnnotation)
+		obj.SetAnnotations(kept)
+	})
+}
+
+// unblock lets `clusterctl move` go on when the outcome of an allocation is
+// recorded, and tells that there is one. It is the first phase, since a move
+// pauses everything and then waits for this.
+func unblock(ctx context.Context, s *scope) (wait, error) {
+	phase := allocationOf(s.obj).Phase
+	if phase == "" || phase == v1alpha4.AllocationAllocating || s.obj.GetAnnotations()[v1alpha4.BlockMoveAnnotation] != moveBlocker {
+		return wait{}, nil
+	}
+	if err := s.unblockMove(ctx); err != nil {
+		return wait{}, err
+	}
+	if phase == v1alpha4.AllocationAllocated {
+		s.normal(EventAllocated, actionAllocate, "Allocated "+metalOf(s.obj))
+	}
+	return wait{}, nil
+}

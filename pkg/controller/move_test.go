@@ -1,0 +1,108 @@
+package controller
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+func blocked(obj client.Object) bool { return has(obj.GetAnnotations(), v1alpha4.BlockMoveAnnotation) }
+
+func blocks(by string) func(client.Object) {
+	return func(obj client.Object) {
+		obj.SetAnnotations(map[string]string{v1alpha4.BlockMoveAnnotation: by})
+	}
+}
+
+func TestMoveIsBlockedWhileAnAllocationIsInFlight(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	h.onAllocate = func(obj client.Object) {
+		require.True(t, blocked(obj), "from before the call on")
+	}
+	h.reconcile("m-infra")
+	require.Len(t, h.calls, 1)
+	require.False(t, blocked(h.the(machines, "m-infra")), "until it is recorded")
+	told := strings.Join(h.told(), "\n")
+	require.Equal(t, 1, strings.Count(told, "Allocated machine"), told)
+}
+
+func TestMoveStaysBlockedWhileTheOutcomeIsOpen(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"under way":  apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m-infra", errors.New("another allocation is under way")),
+		"timeout":    apierrors.NewTimeoutError("it goes on", 1),
+		"no answer":  errors.New("connection reset by peer"),
+		"overloaded": apierrors.NewInternalError(errors.New("oops")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := harnessOf(t, machines, everything())
+			h.refuse = err
+			h.reconcile("m-infra")
+			require.Len(t, h.calls, 1)
+			require.True(t, blocked(h.the(machines, "m-infra")))
+		})
+	}
+}
+
+func TestRefusalUnblocksMove(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	h.refuse = refusalOf("m-infra", "the metal-api says: no machine left")
+	h.reconcile("m-infra")
+	require.Len(t, h.calls, 1)
+	require.False(t, blocked(h.the(machines, "m-infra")))
+}
+
+func TestBlockThatACrashLeftIsTakenOff(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change  func(map[string]client.Object)
+		blocked bool
+	}{
+		"allocated": {func(o map[string]client.Object) { with(v1alpha4.AllocationAllocated)(o["obj"]) }, false},
+		"allocated, and paused for the move": {func(o map[string]client.Object) {
+			with(v1alpha4.AllocationAllocated)(o["obj"])
+			o["cluster"].(*clusterv1.Cluster).Spec.Paused = ptr.To(true)
+		}, false},
+		"never asked for, and paused for the move": {func(o map[string]client.Object) {
+			o["cluster"].(*clusterv1.Cluster).Spec.Paused = ptr.To(true)
+		}, false},
+		"never asked for, and waiting": {func(o map[string]client.Object) { o["secret"] = nil }, false},
+		"still open, and paused for the move": {func(o map[string]client.Object) {
+			with(v1alpha4.AllocationAllocating)(o["obj"])
+			o["cluster"].(*clusterv1.Cluster).Spec.Paused = ptr.To(true)
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := everything()
+			blocks(moveBlocker)(objects["obj"])
+			c.change(objects)
+			h := harnessOf(t, machines, objects)
+			h.reconcile("m-infra")
+			require.Empty(t, h.calls)
+			require.Equal(t, c.blocked, blocked(h.the(machines, "m-infra")))
+		})
+	}
+}
+
+func TestBlockOfSomebodyElseStays(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	blocks("true")(objects["obj"])
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	h.reconcile("m-infra")
+	require.Len(t, h.calls, 1)
+	require.True(t, blocked(h.the(machines, "m-infra")))
+}

@@ -1,0 +1,110 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/cluster-api/util"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// heldAgain is how soon to look again for an owner that could not be found: it
+// may be restored, too.
+const heldAgain = time.Minute
+
+// unreadAgain is how soon to look again for an owner that could not be read.
+const unreadAgain = 15 * time.Second
+
+// insist tells how somebody who knows better has the metal given back.
+var insist = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + v1alpha4.ReleaseAnnotation + "=true"
+
+// resolveLive finds the Cluster of an object that is being deleted, as the
+// server knows it: it may have been paused just now.
+func resolveLive(ctx context.Context, s *scope) (wait, error) {
+	name := s.clusterName()
+	if s.options.Standalone || name == "" {
+		return wait{}, nil
+	}
+	cluster, err := util.GetClusterByName(ctx, s.live, s.obj.GetNamespace(), name)
+	switch {
+	case err == nil:
+		s.cluster = cluster
+	case !apierrors.IsNotFound(err) && !s.insisted():
+		return s.unreadable("Cluster "+name, err), nil
+	}
+	return wait{}, nil
+}
+
+// owners holds a release while an owner that the object names cannot be found:
+// an etcd that was restored from an old backup makes live machines look
+// ownerless, and the garbage collector deletes what looks so. It asks the
+// server for each owner, by uid.
+func owners(ctx context.Context, s *scope) (wait, error) {
+	if s.insisted() {
+		if s.memory.news(s.request, EventReleaseInsisted, "") {
+			s.warn(EventReleaseInsisted, actionRelease, "Owners are not asked for, because of the annotation "+v1alpha4.ReleaseAnnotation)
+		}
+		return wait{}, nil
+	}
+	if name := s.clusterName(); !s.options.Standalone && name != "" && s.cluster == nil {
+		return s.ownerless(fmt.Sprintf("Cluster %s cannot be found", name)), nil
+	}
+	for _, ref := range s.obj.GetOwnerReferences() {
+		uid, err := s.uidOf(ctx, ref)
+		what := ref.Kind + " " + ref.Name
+		switch {
+		case apierrors.IsNotFound(err):
+			return s.ownerless(fmt.Sprintf("the owner %s (uid %s) cannot be found", what, ref.UID)), nil
+		case err != nil:
+			return s.unreadable("the owner "+what, err), nil
+		case uid != ref.UID:
+			return s.ownerless(fmt.Sprintf("the owner %s cannot be found: it has the uid %s now, and the owner had %s", what, uid, ref.UID)), nil
+		}
+	}
+	return wait{}, nil
+}
+
+// uidOf asks the server for the uid of an owner.
+func (s *scope) uidOf(ctx context.Context, ref metav1.OwnerReference) (types.UID, error) {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return "", err
+	}
+	mapper := s.live.RESTMapper()
+	mapping, err := mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
+	if meta.IsNoMatchError(err) {
+		// The version may have gone with an upgrade.
+		mapping, err = mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind})
+	}
+	if err != nil {
+		return "", err
+	}
+	owner := &metav1.PartialObjectMetadata{}
+	owner.SetGroupVersionKind(mapping.GroupVersionKind)
+	key := client.ObjectKey{Name: ref.Name}
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		key.Namespace = s.obj.GetNamespace()
+	}
+	err = s.live.Get(ctx, key, owner)
+	return owner.GetUID(), err
+}
+
+func (s *scope) insisted() bool { return has(s.obj.GetAnnotations(), v1alpha4.ReleaseAnnotation) }
+
+func (s *scope) ownerless(why string) wait {
+	return waitFor(heldAgain, v1alpha4.ReasonOwnerNotFound, "%s, so the deletion may be a mistake, and "+insist,
+		why, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
+}
+
+func (s *scope) unreadable(what string, err error) wait {
+	return waitFor(unreadAgain, v1alpha4.ReasonOwnerUnreadable, "Whether %s is there cannot be found out (%v), so "+insist,
+		what, err, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
+}

@@ -1,0 +1,293 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// doomed is everything, with the machine allocated and being deleted.
+func doomed(changes ...func(client.Object)) map[string]client.Object {
+	objects := everything()
+	with(v1alpha4.AllocationAllocated)(objects["obj"])
+	deleted(objects["obj"])
+	for _, change := range changes {
+		change(objects["obj"])
+	}
+	return objects
+}
+
+func TestMachineIsReleasedWhenItsOwnersAreThere(t *testing.T) {
+	t.Parallel()
+	objects := doomed()
+	// Machine and Cluster wait for it, with a deletionTimestamp of their own.
+	deleted(objects["machine"])
+	deleted(objects["cluster"])
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"release m-infra"}, h.calls)
+	require.False(t, h.exists(machines, "m-infra"))
+	told := strings.Join(h.told(), "\n")
+	require.Contains(t, told, EventReleasing)
+	require.Contains(t, told, EventReleased)
+}
+
+func TestReleaseIsHeldWhenAnOwnerCannotBeFound(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(map[string]client.Object){
+		"Machine is not there":            func(o map[string]client.Object) { o["machine"] = nil },
+		"Machine is another one":          func(o map[string]client.Object) { o["machine"].SetUID("another") },
+		"Cluster is not there":            func(o map[string]client.Object) { o["cluster"] = nil },
+		"second owner is not there":       func(o map[string]client.Object) { ownedBy("MachineSet", "ms", "uid-of-ms")(o["obj"]) },
+		"owner of a version that is gone": func(o map[string]client.Object) { o["machine"] = nil; ownedIn("v1alpha1")(o["obj"]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := doomed()
+			change(objects)
+			h := harnessOf(t, machines, objects)
+			for range 3 {
+				require.Equal(t, heldAgain, h.reconcile("m-infra").RequeueAfter)
+				h.clock.Step(time.Hour)
+			}
+			require.Empty(t, h.calls)
+			deleting := condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting)
+			require.Equal(t, metav1.ConditionTrue, deleting.Status)
+			require.Equal(t, v1alpha4.ReasonOwnerNotFound, deleting.Reason)
+			require.Contains(t, deleting.Message, "kubectl annotate metalstackmachines m-infra -n tenant "+v1alpha4.ReleaseAnnotation+"=true")
+			told := h.told()
+			require.Len(t, told, 1, "it is told once")
+			require.True(t, strings.HasPrefix(told[0], corev1.EventTypeWarning+" "+v1alpha4.ReasonOwnerNotFound))
+
+			// Somebody insists.
+			obj := h.the(machines, "m-infra")
+			annotated(v1alpha4.ReleaseAnnotation)(obj)
+			h.put(obj)
+			h.reconcile("m-infra")
+			require.Equal(t, []string{"release m-infra"}, h.calls)
+			require.Contains(t, strings.Join(h.told(), "\n"), EventReleaseInsisted)
+		})
+	}
+}
+
+func ownedIn(version string) func(client.Object) {
+	return func(obj client.Object) {
+		refs := obj.GetOwnerReferences()
+		refs[0].APIVersion = clusterv1.GroupVersion.Group + "/" + version
+		obj.SetOwnerReferences(refs)
+	}
+}
+
+func TestOwnerOfAnOldVersionIsFoundInTheServedOne(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, doomed(ownedIn("v1alpha3")))
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"release m-infra"}, h.calls)
+}
+
+func TestReleaseIsHeldWhileAnOwnerCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"away":      errAway,
+		"forbidden": apierrors.NewForbidden(schema.GroupResource{Group: clusterv1.GroupVersion.Group, Resource: "machines"}, "m", errors.New("no RBAC")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := harnessOf(t, machines, doomed())
+			h.r.live = unreadable{h.api, "m", err}
+			require.Equal(t, unreadAgain, h.reconcile("m-infra").RequeueAfter)
+			require.Empty(t, h.calls)
+			deleting := condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting)
+			require.Equal(t, v1alpha4.ReasonOwnerUnreadable, deleting.Reason)
+			require.Contains(t, deleting.Message, err.Error())
+
+			h.r.live = unreadable{h.api, "c", err}
+			h.reconcile("m-infra")
+			require.Empty(t, h.calls, "whether the Cluster is paused is not known")
+
+			h.r.live = h.api
+			h.reconcile("m-infra")
+			require.Equal(t, []string{"release m-infra"}, h.calls)
+		})
+	}
+}
+
+func TestOwnerOfAnUnknownKindHoldsTheRelease(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, doomed(func(obj client.Object) {
+		obj.SetOwnerReferences(append(obj.GetOwnerReferences(), metav1.OwnerReference{APIVersion: "example.org/v1", Kind: "Thing", Name: "t", UID: "u"}))
+	}))
+	h.reconcile("m-infra")
+	require.Empty(t, h.calls)
+	require.Equal(t, v1alpha4.ReasonOwnerUnreadable, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Reason)
+}
+
+func TestObjectWithoutMetalIsLetGoWhateverItsOwners(t *testing.T) {
+	t.Parallel()
+	objects := doomed(with(""))
+	objects["machine"], objects["cluster"] = nil, nil
+	h := harnessOf(t, machines, objects)
+	h.reconcile("m-infra")
+	require.Empty(t, h.calls)
+	require.False(t, h.exists(machines, "m-infra"))
+}
+
+func TestMovedObjectIsNotReleased(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, doomed(annotated(v1alpha4.DeleteForMoveAnnotation)))
+	h.reconcile("m-infra")
+	require.Empty(t, h.calls)
+	require.True(t, h.exists(machines, "m-infra"))
+}
+
+func TestControlPlaneMachineWaitsForLoadBalancers(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, doomed(func(obj client.Object) {
+		obj.SetLabels(map[string]string{v1alpha4.ClusterNameLabel: "c", v1alpha4.ControlPlaneLabel: ""})
+		obj.SetDeletionTimestamp(&metav1.Time{Time: time.Date(2026, 1, 1, 0, 0, -10, 0, time.UTC)})
+	}))
+	require.Equal(t, 20*time.Second, h.reconcile("m-infra").RequeueAfter, "from when it was deleted on")
+	require.Empty(t, h.calls)
+	require.Equal(t, v1alpha4.ReasonWaitingForLoadBalancers, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Reason)
+	h.clock.Step(20 * time.Second)
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"release m-infra"}, h.calls)
+}
+
+func TestLockedMachineIsKeptWithTheMetalAPIsWords(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, doomed())
+	h.refuse = refusalOf("m-infra", "the metal-api says: machine is locked")
+	h.reconcile("m-infra")
+	require.True(t, h.exists(machines, "m-infra"))
+	deleting := condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting)
+	require.Equal(t, v1alpha4.ReasonReleaseRefused, deleting.Reason)
+	require.Equal(t, "the metal-api says: machine is locked", deleting.Message)
+	require.Contains(t, strings.Join(h.told(), "\n"), "Warning ReleaseRefused the metal-api says: machine is locked")
+
+	h.refuse = nil
+	h.clock.Step(firstPause)
+	h.reconcile("m-infra")
+	require.False(t, h.exists(machines, "m-infra"))
+}
+
+func TestClusterTellsWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(deleted, withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	h := newHarness(t, clusters, false, cluster, capiCluster(), infraMachine(with(v1alpha4.AllocationAllocated)), firewallOf(cluster, "f", home))
+	deleting := func() metav1.Condition { return condition(h.the(clusters, "c-infra"), v1alpha4.ConditionDeleting) }
+
+	h.reconcile("c-infra")
+	require.Equal(t, v1alpha4.ReasonWaitingForMachines, deleting().Reason)
+	require.Nil(t, h.the(firewalls, "f").GetDeletionTimestamp(), "machines still need it")
+
+	require.NoError(t, client.IgnoreNotFound(h.drop(machines, "m-infra")))
+	h.reconcile("c-infra")
+	require.Equal(t, v1alpha4.ReasonWaitingForFirewalls, deleting().Reason)
+	require.NotNil(t, h.the(firewalls, "f").GetDeletionTimestamp())
+	require.Empty(t, h.calls)
+
+	require.NoError(t, client.IgnoreNotFound(h.drop(firewalls, "f")))
+	h.reconcile("c-infra")
+	require.Equal(t, []string{"release c-infra"}, h.calls)
+	require.False(t, h.exists(clusters, "c-infra"))
+}
+
+func TestMemberThatLostItsLabelStillCounts(t *testing.T) {
+	t.Parallel()
+	m := infraMachine(with(v1alpha4.AllocationAllocated))
+	m.SetLabels(nil)
+	m.(*v1alpha4.MetalStackMachine).Status.Allocation.ClusterName = "c-infra"
+	h := newHarness(t, clusters, false, infraCluster(deleted), capiCluster(), m)
+	h.reconcile("c-infra")
+	require.Empty(t, h.calls)
+	require.True(t, h.exists(clusters, "c-infra"))
+}
+
+// unreadable is a server that does not answer about an object.
+type unreadable struct {
+	client.Client
+	name string
+	err  error
+}
+
+func (c unreadable) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if key.Name == c.name {
+		return c.err
+	}
+	return c.Client.Get(ctx, key, obj, opts...)
+}
+
+func TestFirewallIsKeptAndRolled(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-1")), capiCluster())
+	all := func() []v1alpha4.MetalStackFirewall {
+		list := &v1alpha4.MetalStackFirewallList{}
+		require.NoError(t, h.api.List(t.Context(), list))
+		return list.Items
+	}
+	ready := func() string {
+		return condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady).Reason
+	}
+	h.reconcile("c-infra")
+	require.Len(t, all(), 1)
+	h.reconcile("c-infra")
+	require.Len(t, all(), 1)
+	require.Equal(t, v1alpha4.ReasonFirewallProvisioning, ready())
+
+	first := all()[0]
+	first.UID, first.Finalizers = "uid-of-first", []string{v1alpha4.FirewallFinalizer}
+	home(&first)
+	h.put(&first)
+	h.reconcile("c-infra")
+	require.Equal(t, v1alpha4.ReasonPhonedHome, ready())
+
+	cluster := h.the(clusters, "c-infra")
+	withFirewallSpec("firewall-2")(cluster)
+	h.put(cluster)
+	h.reconcile("c-infra")
+	h.reconcile("c-infra")
+	require.Len(t, all(), 2)
+	require.Equal(t, v1alpha4.ReasonFirewallRolling, ready())
+	for _, f := range all() {
+		require.Nil(t, f.DeletionTimestamp, "the old one serves")
+		if f.Name != first.Name {
+			home(&f)
+			h.put(&f)
+		}
+	}
+	h.reconcile("c-infra")
+	require.NotNil(t, h.the(firewalls, first.Name).GetDeletionTimestamp())
+	require.Equal(t, v1alpha4.ReasonPhonedHome, ready())
+	told := strings.Join(h.told(), "\n")
+	require.Equal(t, 2, strings.Count(told, EventFirewallCreated), told)
+	require.Equal(t, 1, strings.Count(told, EventFirewallRetired), told)
+}
+
+func TestFirewallThatTheServerRefusesIsACondition(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-1")), capiCluster())
+	h.r.cached = uncreatable{h.api}
+	require.NotZero(t, h.reconcile("c-infra").RequeueAfter)
+	c := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady)
+	require.Equal(t, v1alpha4.ReasonFirewallRefused, c.Reason)
+	require.Contains(t, c.Message, "unsupported image")
+}
+
+type uncreatable struct{ client.Client }
+
+func (uncreatable) Create(context.Context, client.Object, ...client.CreateOption) error {
+	return refusalOf("f", "unsupported image")
+}

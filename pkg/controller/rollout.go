@@ -1,0 +1,258 @@
+package controller
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// A rollout is what there is to do about the firewalls of a cluster, so that
+// one like its firewallSpec serves it at all times.
+type rollout struct {
+	// create is the firewall to make, and why.
+	create *v1alpha4.MetalStackFirewall
+	why    string
+	// retire are the firewalls that are not needed any more.
+	retire []retirement
+	// status sums up; nil without a firewallSpec.
+	status *metav1.Condition
+	// again is when time alone changes the plan.
+	again time.Duration
+}
+
+type retirement struct {
+	firewall *v1alpha4.MetalStackFirewall
+	why      string
+}
+
+// planFirewalls decides about the firewalls that a cluster owns. A firewall
+// that is like the spec and works is kept; if there is none, one is made; and
+// everything else goes as soon as that one has phoned home, or at once if it
+// never served.
+func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) rollout {
+	var r rollout
+	wanted := cluster.Spec.FirewallSpec
+	if wanted == nil {
+		for _, f := range owned {
+			r.remove(f, "the cluster has no firewallSpec any more")
+		}
+		return r
+	}
+
+	var candidates, others []*v1alpha4.MetalStackFirewall
+	reasons := map[*v1alpha4.MetalStackFirewall]string{}
+	for _, f := range owned {
+		left, why := broken(f, now, patience)
+		switch {
+		case f.DeletionTimestamp != nil:
+			why = "it is being deleted"
+		case !like(f, wanted):
+			why = "firewallSpec has changed"
+		case why == "":
+			candidates = append(candidates, f)
+			if left > 0 && (r.again == 0 || left < r.again) {
+				r.again = left
+			}
+			continue
+		}
+		reasons[f] = why
+		others = append(others, f)
+	}
+	slices.SortFunc(candidates, better)
+
+	if len(candidates) == 0 {
+		r.begin(cluster, others, reasons)
+		return r
+	}
+	chosen := candidates[0]
+	for _, f := range candidates[1:] {
+		reasons[f] = "one is enough"
+	}
+	others = append(others, candidates[1:]...)
+	for _, f := range others {
+		switch {
+		case chosen.Status.Ready:
+			r.remove(f, reasons[f]+", and "+chosen.Name+" has phoned home")
+		case !provisioned(f):
+			r.remove(f, reasons[f]+", and it has never served")
+		}
+	}
+	r.status = statusOf(chosen, others)
+	return r
+}
+
+// begin makes a firewall where there is none that will do.
+func (r *rollout) begin(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall, reasons map[*v1alpha4.MetalStackFirewall]string) {
+	wanted := cluster.Spec.FirewallSpec
+	for _, f := range others {
+		if sameMachine(f, wanted) {
+			// Two cannot have one machine, so that the cluster is without for a while.
+			r.remove(f, reasons[f]+", and its machine is the one that firewallSpec names")
+			r.status = firewallNotReady(v1alpha4.ReasonFirewallReplacing, "MetalStackFirewall %s has to go before its machine can be used again: %s", f.Name, reasons[f])
+		}
+	}
+	if r.status != nil {
+		return
+	}
+	r.create = newFirewall(cluster, others)
+	r.why = "the cluster has none"
+	reason := v1alpha4.ReasonFirewallProvisioning
+	for _, f := range others {
+		r.why = reasons[f] + " (" + f.Name + ")"
+		reason = v1alpha4.ReasonFirewallRolling
+		if like(f, wanted) {
+			reason = v1alpha4.ReasonFirewallReplacing
+			break
+		}
+	}
+	r.status = firewallNotReady(reason, "MetalStackFirewall %s is being made: %s", r.create.Name, r.why)
+}
+
+func (r *rollout) remove(f *v1alpha4.MetalStackFirewall, why string) {
+	if f.DeletionTimestamp == nil {
+		r.retire = append(r.retire, retirement{f, why})
+	}
+}
+
+// statusOf is the condition for a firewall that is like the spec.
+func statusOf(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall) *metav1.Condition {
+	state := "MetalStackFirewall " + chosen.Name
+	if c := meta.FindStatusCondition(chosen.Status.Conditions, v1alpha4.ConditionReady); c != nil && c.Message != "" {
+		state += ": " + c.Message
+	}
+	switch {
+	case chosen.Status.Ready:
+		return &metav1.Condition{
+			Type: v1alpha4.ConditionFirewallReady, Status: metav1.ConditionTrue, Reason: v1alpha4.ReasonPhonedHome,
+			Message: "MetalStackFirewall " + chosen.Name + " has phoned home",
+		}
+	case provisioned(chosen):
+		return firewallNotReady(v1alpha4.ReasonFirewallNotReady, "%s", state)
+	case len(others) > 0:
+		return firewallNotReady(v1alpha4.ReasonFirewallRolling, "%s", state)
+	}
+	return firewallNotReady(v1alpha4.ReasonFirewallProvisioning, "%s", state)
+}
+
+func firewallNotReady(reason, format string, args ...any) *metav1.Condition {
+	return &metav1.Condition{
+		Type: v1alpha4.ConditionFirewallReady, Status: metav1.ConditionFalse, Reason: reason, Message: fmt.Sprintf(format, args...),
+	}
+}
+
+// broken returns why a firewall is to be replaced, or for how long it may still
+// be as it is until then. One that is gone is at once; one that crashes or is
+// silent, or came back to an earlier step, after patience.
+func broken(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) (left time.Duration, why string) {
+	ready := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionReady)
+	if ready == nil || ready.Status == metav1.ConditionTrue || allocationOf(f).Phase != v1alpha4.AllocationAllocated {
+		return 0, ""
+	}
+	switch ready.Reason {
+	case v1alpha4.ReasonAllocationGone:
+		return 0, "it is gone"
+	case v1alpha4.ReasonUnseen:
+		return 0, ""
+	case v1alpha4.ReasonCrashLoop, v1alpha4.ReasonFailedReclaim, v1alpha4.ReasonUnreachable:
+	default:
+		if !provisioned(f) {
+			// It takes as long as it takes.
+			return 0, ""
+		}
+	}
+	since := ready.LastTransitionTime.Time
+	if began := allocationOf(f).StartTime; began != nil && began.After(since) {
+		since = began.Time
+	}
+	if left = since.Add(patience).Sub(now); left > 0 {
+		return left, ""
+	}
+	return 0, "it has not been ready since " + since.UTC().Format(time.RFC3339)
+}
+
+// better orders firewalls that are like the spec by how well they serve.
+func better(a, b *v1alpha4.MetalStackFirewall) int {
+	rank := func(f *v1alpha4.MetalStackFirewall) int {
+		switch {
+		case f.Status.Ready:
+			return 0
+		case provisioned(f):
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+}
+
+// like returns whether a firewall is what the spec says. The server fills in
+// which machine it got.
+func like(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
+	spec := f.Spec.DeepCopy()
+	if wanted.ProviderID == "" {
+		spec.ProviderID = ""
+	}
+	return apiequality.Semantic.DeepEqual(spec, wanted)
+}
+
+func sameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
+	a, errA := providerid.Parse(f.Spec.ProviderID)
+	b, errB := providerid.Parse(wanted.ProviderID)
+	return errA == nil && errB == nil && a.MachineID == b.MachineID && allocationOf(f).Phase != v1alpha4.AllocationReleased
+}
+
+// newFirewall is a firewall as the cluster's spec says. Its name follows from
+// the spec and from the firewalls that it replaces, so that, asked twice, for
+// example by a cache that lags behind, it is the same one.
+func newFirewall(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall) *v1alpha4.MetalStackFirewall {
+	var replaced []string
+	for _, f := range others {
+		if like(f, cluster.Spec.FirewallSpec) {
+			replaced = append(replaced, string(f.UID))
+		}
+	}
+	slices.Sort(replaced)
+	labels := map[string]string{v1alpha4.ClusterNameLabel: clusterNameOf(cluster)}
+	if filter, ok := cluster.Labels[clusterv1.WatchLabel]; ok {
+		labels[clusterv1.WatchLabel] = filter
+	}
+	return &v1alpha4.MetalStackFirewall{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: cluster.Namespace,
+			Name:      firewallName(cluster.Name, cluster.Spec.FirewallSpec, replaced),
+			Labels:    labels,
+			OwnerReferences: []metav1.OwnerReference{
+				*metav1.NewControllerRef(cluster, v1alpha4.SchemeGroupVersion.WithKind(clusters.kind)),
+			},
+		},
+		Spec: *cluster.Spec.FirewallSpec.DeepCopy(),
+	}
+}
+
+// firewallName is at most as long as a hostname may be.
+func firewallName(cluster string, spec *v1alpha4.MetalStackFirewallSpec, replaced []string) string {
+	// A spec can always be written as JSON.
+	written, _ := json.Marshal(spec)
+	sum := sha256.Sum256([]byte(cluster + "\n" + string(written) + "\n" + strings.Join(replaced, "\n")))
+	suffix := "-firewall-" + hex.EncodeToString(sum[:])[:8]
+	return strings.TrimRight(cluster[:min(len(cluster), validation.DNS1123LabelMaxLength-len(suffix))], "-") + suffix
+}
+
+// clusterNameOf returns the name under which a MetalStackCluster's members
+// know it: that of the Cluster, or its own if there is none.
+func clusterNameOf(cluster *v1alpha4.MetalStackCluster) string {
+	return cmp.Or(cluster.Labels[v1alpha4.ClusterNameLabel], cluster.Name)
+}

@@ -1,0 +1,191 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+var rollTime = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func withFirewallSpec(image string) func(client.Object) {
+	return func(obj client.Object) {
+		obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{
+			Image: image, MachineType: "v1-small-x86",
+			Rules: &v1alpha4.FirewallRules{Egress: []v1alpha4.FirewallEgressRule{{Protocol: "tcp", Ports: []int32{443}, To: []string{"0.0.0.0/0"}}}},
+		}
+	}
+}
+
+// firewallOf is a firewall that the cluster owns, like its spec.
+func firewallOf(cluster *v1alpha4.MetalStackCluster, name string, changes ...func(*v1alpha4.MetalStackFirewall)) *v1alpha4.MetalStackFirewall {
+	f := newFirewall(cluster, nil)
+	f.Name, f.UID, f.Finalizers = name, types.UID("uid-of-"+name), []string{v1alpha4.FirewallFinalizer}
+	f.CreationTimestamp = metav1.NewTime(rollTime.Add(-time.Hour))
+	for _, change := range changes {
+		change(f)
+	}
+	return f
+}
+
+func readyCondition(f *v1alpha4.MetalStackFirewall, status metav1.ConditionStatus, reason string, since time.Time) {
+	f.Status.Ready = status == metav1.ConditionTrue
+	f.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha4.ConditionReady, Status: status, Reason: reason, Message: reason + "!", LastTransitionTime: metav1.NewTime(since),
+	}}
+	if f.Status.Allocation == nil {
+		f.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: v1alpha4.AllocationState{
+			Phase: v1alpha4.AllocationAllocated, StartTime: &metav1.Time{Time: rollTime.Add(-time.Hour)},
+		}, MachineID: "id-of-" + f.Name}
+	}
+}
+
+func home(f *v1alpha4.MetalStackFirewall) {
+	f.Spec.ProviderID = "metal://fra-01/e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
+	f.Status.Initialization.Provisioned = ptr.To(true)
+	readyCondition(f, metav1.ConditionTrue, v1alpha4.ReasonPhonedHome, rollTime.Add(-time.Hour))
+}
+
+func installing(f *v1alpha4.MetalStackFirewall) {
+	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonProvisioning, rollTime.Add(-time.Hour))
+}
+
+// silent is a firewall that served, and has not been heard of since a minute ago.
+func silent(f *v1alpha4.MetalStackFirewall) {
+	home(f)
+	readyCondition(f, metav1.ConditionUnknown, v1alpha4.ReasonUnreachable, rollTime.Add(-time.Minute))
+}
+
+func longSilent(f *v1alpha4.MetalStackFirewall) {
+	home(f)
+	readyCondition(f, metav1.ConditionUnknown, v1alpha4.ReasonUnreachable, rollTime.Add(-16*time.Minute))
+}
+
+func gone(f *v1alpha4.MetalStackFirewall) {
+	home(f)
+	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonAllocationGone, rollTime)
+}
+
+func crashing(f *v1alpha4.MetalStackFirewall) {
+	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonCrashLoop, rollTime.Add(-16*time.Minute))
+}
+
+func outdated(f *v1alpha4.MetalStackFirewall) { f.Spec.Image = "firewall-1" }
+
+func younger(f *v1alpha4.MetalStackFirewall) { f.CreationTimestamp = metav1.NewTime(rollTime) }
+
+func going(f *v1alpha4.MetalStackFirewall) { f.DeletionTimestamp = ptr.To(metav1.NewTime(rollTime)) }
+
+func TestFirewallRolls(t *testing.T) {
+	t.Parallel()
+	type change = []func(*v1alpha4.MetalStackFirewall)
+	for name, c := range map[string]struct {
+		firewalls map[string]change
+		create    bool
+		retire    []string
+		status    metav1.ConditionStatus
+		reason    string
+	}{
+		"none yet":                              {nil, true, nil, "False", "Provisioning"},
+		"one on its way":                        {map[string]change{"a": {installing}}, false, nil, "False", "Provisioning"},
+		"one that runs":                         {map[string]change{"a": {home}}, false, nil, "True", "PhonedHome"},
+		"spec changed":                          {map[string]change{"a": {home, outdated}}, true, nil, "False", "Rolling"},
+		"new one on its way":                    {map[string]change{"a": {home, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"new one phoned home":                   {map[string]change{"a": {home, outdated}, "b": {home}}, false, []string{"a"}, "True", "PhonedHome"},
+		"old one on its way out":                {map[string]change{"a": {home, outdated, going}, "b": {home}}, false, nil, "True", "PhonedHome"},
+		"changed again before it phoned home":   {map[string]change{"a": {home, outdated}, "b": {installing, outdated}, "c": {installing}}, false, []string{"b"}, "False", "Rolling"},
+		"changed back":                          {map[string]change{"a": {home}, "b": {installing, outdated}}, false, []string{"b"}, "True", "PhonedHome"},
+		"old one is silent while new installs":  {map[string]change{"a": {silent, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"gone":                                  {map[string]change{"a": {gone}}, true, nil, "False", "Replacing"},
+		"gone, and another phoned home":         {map[string]change{"a": {gone}, "b": {home}}, false, []string{"a"}, "True", "PhonedHome"},
+		"silent for a while":                    {map[string]change{"a": {silent}}, false, nil, "False", "NotReady"},
+		"silent for long":                       {map[string]change{"a": {longSilent}}, true, nil, "False", "Replacing"},
+		"recovered while its replacement boots": {map[string]change{"a": {home}, "b": {installing, younger}}, false, []string{"b"}, "True", "PhonedHome"},
+		"crashing for long, never served":       {map[string]change{"a": {crashing}}, true, nil, "False", "Replacing"},
+		"crashing one goes at once":             {map[string]change{"a": {crashing}, "b": {installing}}, false, []string{"a"}, "False", "Rolling"},
+		"the only one is being deleted":         {map[string]change{"a": {home, going}}, true, nil, "False", "Replacing"},
+		"two that run":                          {map[string]change{"a": {home}, "b": {home, younger}}, false, []string{"b"}, "True", "PhonedHome"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+			var owned []*v1alpha4.MetalStackFirewall
+			for name, changes := range c.firewalls {
+				owned = append(owned, firewallOf(cluster, name, changes...))
+			}
+			plan := planFirewalls(cluster, owned, rollTime, 15*time.Minute)
+			require.Equal(t, c.create, plan.create != nil)
+			var retire []string
+			for _, r := range plan.retire {
+				require.NotEmpty(t, r.why)
+				retire = append(retire, r.firewall.Name)
+			}
+			require.Equal(t, c.retire, retire)
+			require.Equal(t, c.status, plan.status.Status)
+			require.Equal(t, c.reason, plan.status.Reason, plan.status.Message)
+			require.NotEmpty(t, plan.status.Message)
+		})
+	}
+}
+
+func TestClusterWithoutFirewallSpecHasNoFirewallOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	owned := []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", home)}
+	cluster.Spec.FirewallSpec = nil
+	plan := planFirewalls(cluster, owned, rollTime, time.Minute)
+	require.Nil(t, plan.create)
+	require.Nil(t, plan.status)
+	require.Len(t, plan.retire, 1)
+}
+
+func TestSilentFirewallIsLookedAtAgainWhenPatienceEnds(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", silent)}, rollTime, 15*time.Minute)
+	require.Equal(t, 14*time.Minute, plan.again)
+}
+
+func TestFirewallOnANamedMachineIsReplacedInPlace(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	old := firewallOf(cluster, "a", home, outdated)
+	cluster.Spec.FirewallSpec.ProviderID = "metalstack://e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
+	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	require.Nil(t, plan.create, "two cannot have one machine")
+	require.Len(t, plan.retire, 1)
+
+	old.Status.Allocation.Phase = v1alpha4.AllocationReleased
+	plan = planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	require.NotNil(t, plan.create)
+}
+
+func TestFirewallIsNamedAfterWhatItIs(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	first := newFirewall(cluster, nil)
+	require.Equal(t, first.Name, newFirewall(cluster, nil).Name, "asked twice, it is the same one")
+	require.True(t, strings.HasPrefix(first.Name, "c-infra-firewall-"), first.Name)
+	require.Equal(t, "c", first.Labels[v1alpha4.ClusterNameLabel])
+	require.True(t, metav1.IsControlledBy(first, cluster))
+	require.Equal(t, *cluster.Spec.FirewallSpec, first.Spec)
+
+	require.NotEqual(t, first.Name, newFirewall(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", gone)}).Name, "its replacement is another one")
+	changed := cluster.DeepCopy()
+	changed.Spec.FirewallSpec.Image = "firewall-3"
+	require.NotEqual(t, first.Name, newFirewall(changed, nil).Name)
+	long := cluster.DeepCopy()
+	long.Name = strings.Repeat("c", 63)
+	require.LessOrEqual(t, len(newFirewall(long, nil).Name), 63, "it becomes a hostname")
+	moved := cluster.DeepCopy()
+	moved.UID = "another"
+	require.Equal(t, first.Name, newFirewall(moved, nil).Name, "a move changes no name")
+}

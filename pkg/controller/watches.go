@@ -1,0 +1,110 @@
+package controller
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// watches says whose events wake the objects of the reconciler's kind.
+func (r *reconciler) watches(mgr ctrl.Manager, b *builder.Builder) error {
+	gvk := v1alpha4.SchemeGroupVersion.WithKind(r.kind.kind)
+	if r.kind.name == clusters.name {
+		// A cluster that is to go waits for its machines, and has firewalls.
+		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.clusterOf), builder.WithPredicates(onlyDeletes))
+		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.clusterOf))
+		if !r.options.Standalone {
+			b.Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(
+				util.ClusterToInfrastructureMapFunc(context.Background(), gvk, mgr.GetClient(), clusters.object())))
+		}
+		return nil
+	}
+	// Machines and firewalls wait for their cluster's network, and machines for
+	// its firewall.
+	b.Watches(clusters.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf))
+	if r.kind.name == machines.name {
+		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf), builder.WithPredicates(whenProvisioned))
+	}
+	if r.options.Standalone {
+		return nil
+	}
+	toMembers, err := util.ClusterToTypedObjectsMapper(mgr.GetClient(), r.kind.list(), mgr.GetScheme())
+	if err != nil {
+		return err
+	}
+	b.Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(toMembers))
+	if r.kind.name == machines.name {
+		b.Watches(&clusterv1.Machine{}, handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(gvk)))
+	}
+	return nil
+}
+
+var onlyDeletes = predicate.Funcs{
+	CreateFunc:  func(event.CreateEvent) bool { return false },
+	UpdateFunc:  func(event.UpdateEvent) bool { return false },
+	GenericFunc: func(event.GenericEvent) bool { return false },
+}
+
+// whenProvisioned is for the one event of a firewall that machines wait for.
+var whenProvisioned = predicate.Funcs{
+	CreateFunc:  func(event.CreateEvent) bool { return false },
+	UpdateFunc:  func(e event.UpdateEvent) bool { return !provisioned(e.ObjectOld) && provisioned(e.ObjectNew) },
+	DeleteFunc:  func(event.DeleteEvent) bool { return false },
+	GenericFunc: func(event.GenericEvent) bool { return false },
+}
+
+// clusterOf names the MetalStackCluster of a machine or firewall.
+func (r *reconciler) clusterOf(ctx context.Context, obj client.Object) []reconcile.Request {
+	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
+	list := &v1alpha4.MetalStackClusterList{}
+	if err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace())); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Clusters could not be listed; they look again by themselves")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		c := &list.Items[i]
+		if (name != "" && clusterNameOf(c) == name) || allocationOf(obj).ClusterName == c.Name {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: c.Namespace, Name: c.Name}})
+		}
+	}
+	return requests
+}
+
+// membersOf names the objects of the reconciler's kind that belong to the same
+// cluster as obj, which is the MetalStackCluster or a firewall.
+func (r *reconciler) membersOf(ctx context.Context, obj client.Object) []reconcile.Request {
+	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
+	if cluster, ok := obj.(*v1alpha4.MetalStackCluster); ok {
+		name = clusterNameOf(cluster)
+	}
+	if name == "" {
+		return nil
+	}
+	list := r.kind.list()
+	err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace()),
+		client.MatchingLabels{v1alpha4.ClusterNameLabel: name})
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Members of the cluster could not be listed; they look again by themselves")
+		return nil
+	}
+	var requests []reconcile.Request
+	_ = meta.EachListItem(list, func(item runtime.Object) error {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(item.(client.Object))})
+		return nil
+	})
+	return requests
+}
