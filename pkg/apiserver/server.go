@@ -76,8 +76,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if c.Extra.Namespaces != nil {
 		s.ready.bindings = c.Extra.Namespaces
 	}
-	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Clock: clock.RealClock{}}
+	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Sizes: s.catalogue, Clock: clock.RealClock{}}
 	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, s.backend.Advance, clock.RealClock{})
+	s.catalogue.OnSizes(func() { rest.SizesChanged(s.backend) })
 	resources, err := rest.New(rest.NewStores(s.backend, source), c.Extra.Binding, s.access, s.catalogue)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,12 @@ type SizeConstraint struct {
 	Min, Max   int64
 }
 
+// The types of constraints that say what a size offers.
+const (
+	ConstraintCores  = "cores"
+	ConstraintMemory = "memory"
+)
+
 // Image is an operating system image with its full id, os-major.minor.patch.
 type Image struct {
 	ID string
@@ -158,6 +164,13 @@ func (c *Catalogue) Run(ctx context.Context) {
 func (c *Catalogue) LookupSize(ctx context.Context, id string) (size *Size, all []string, err error) {
 	return c.sizes.lookup(ctx, id)
 }
+
+// Size returns a size from the cache, or nil. It never asks.
+func (c *Catalogue) Size(id string) *Size { return c.sizes.known(id) }
+
+// OnSizes has f called whenever the sizes in the cache have changed. It is to
+// be called before Run and the first lookup.
+func (c *Catalogue) OnSizes(f func()) { c.sizes.changed = f }
 
 // LookupPartition looks up a partition.
 func (c *Catalogue) LookupPartition(ctx context.Context, id string) (partition *Partition, all []string, err error) {

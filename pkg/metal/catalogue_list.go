@@ -3,6 +3,7 @@ package metal
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,8 @@ type list[T any] struct {
 	load   func(context.Context) ([]*T, error)
 	id     func(*T) string
 	loads  *prometheus.CounterVec
+	// changed is called when other entries were read than before; may be nil.
+	changed func()
 
 	mu      sync.Mutex
 	cached  []*T
@@ -51,6 +54,16 @@ func (l *list[T]) lookup(ctx context.Context, id string) (*T, []string, error) {
 	}
 	slices.Sort(all)
 	return nil, all, err
+}
+
+// known returns the entry if it is cached.
+func (l *list[T]) known(id string) *T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.IndexFunc(l.cached, func(e *T) bool { return l.id(e) == id }); i >= 0 {
+		return l.cached[i]
+	}
+	return nil
 }
 
 // entries returns what is cached if it is enough; otherwise it reads the list
@@ -123,6 +136,9 @@ func (l *list[T]) read() (done <-chan struct{}) {
 		// Who asked first may leave first.
 		entries, err := l.load(context.Background())
 		l.mu.Lock()
+		if err == nil && l.changed != nil && !reflect.DeepEqual(entries, l.cached) {
+			defer l.changed()
+		}
 		defer l.mu.Unlock()
 		l.tried, l.took, l.failed = l.clock.Now(), 0, err
 		if err == nil {

@@ -255,6 +255,29 @@ func TestAnEntryThatIsNewIsKnownAfterAMiss(t *testing.T) {
 	})
 }
 
+func TestWhoeverShowsSizesIsToldWhenTheyChange(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil)
+		told := 0
+		c.OnSizes(func() {
+			told++
+			require.NotNil(t, c.Size(simulator.SmallSize), "it can be looked up then")
+		})
+		require.Nil(t, c.Size(simulator.SmallSize))
+		require.Zero(t, b.sim.CallsOf("size-list"), "it never asks")
+
+		_, _, err := c.LookupSize(t.Context(), simulator.SmallSize)
+		require.NoError(t, err)
+		require.NotNil(t, c.Size(simulator.SmallSize))
+		require.Equal(t, 1, told)
+
+		time.Sleep(catalogueGap)
+		_, _, _ = c.LookupSize(t.Context(), "typo")
+		require.Equal(t, 2, b.sim.CallsOf("size-list"))
+		require.Equal(t, 1, told, "they were the same")
+	})
+}
+
 func TestWhileTheMetalApiIsAwayTheCatalogueKnowsWhatItKnew(t *testing.T) {
 	for name, fault := range map[string]simulator.Fault{
 		"refused": {Kind: simulator.FaultRefused},

@@ -19,10 +19,17 @@ type Facts interface {
 	IP(address string) (*metal.IP, metal.Presence)
 }
 
+// Sizes is what is known of sizes at the moment.
+type Sizes interface {
+	// Size returns nil for a size that is not known, or not known yet.
+	Size(id string) *metal.Size
+}
+
 // Source is what projections are made from.
 type Source struct {
 	Facts    Facts
 	Bindings tenancy.Bindings
+	Sizes    Sizes
 	// Clock dates the one transition that nothing in metal dates: metal that
 	// is not in the metal-api at all any more.
 	Clock clock.PassiveClock
@@ -30,9 +37,9 @@ type Source struct {
 
 // Joiners by what they join.
 var (
-	_ storage.Joiner = &servers{}
-	_ storage.Joiner = &clusters{}
-	_ storage.Joiner = recordsOnly{}
+	_ storage.Joiner    = &servers{}
+	_ storage.Joiner    = &clusters{}
+	_ storage.Metalless = &machineTemplates{}
 )
 
 // Machines returns the joiner of MetalStackMachine.
@@ -44,5 +51,5 @@ func Firewalls(s Source) storage.Joiner { return &servers{Source: s, role: metal
 // Clusters returns the joiner of MetalStackCluster.
 func Clusters(s Source) storage.Joiner { return &clusters{Source: s} }
 
-// Templates returns the joiner of the kinds that stand for no metal.
-func Templates() storage.Joiner { return recordsOnly{} }
+// MachineTemplates returns the joiner of MetalStackMachineTemplate.
+func MachineTemplates(s Source) storage.Joiner { return &machineTemplates{s.Sizes} }

@@ -1,15 +1,76 @@
 package projection
 
 import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// recordsOnly joins records that have no metal half.
-type recordsOnly struct{}
+// machineTemplates joins machine templates with the size that they name, which
+// tells an autoscaler what a node would offer before there is one.
+type machineTemplates struct{ sizes Sizes }
 
-func (recordsOnly) Refs(runtime.Object) []metal.Ref                    { return nil }
-func (recordsOnly) Project(record, _ runtime.Object) runtime.Object    { return record }
-func (recordsOnly) Strip(runtime.Object)                               {}
-func (recordsOnly) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+// Metalless implements storage.Metalless.
+func (*machineTemplates) Metalless() {}
+
+// Refs implements storage.Joiner.
+func (*machineTemplates) Refs(runtime.Object) []metal.Ref { return nil }
+
+// Discovered implements storage.Joiner.
+func (*machineTemplates) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+
+// Strip implements storage.Joiner.
+func (*machineTemplates) Strip(obj runtime.Object) {
+	if t, ok := obj.(*infrastructure.MetalStackMachineTemplate); ok {
+		t.Status = infrastructure.MetalStackMachineTemplateStatus{}
+	}
+}
+
+// Project implements storage.Joiner.
+func (j *machineTemplates) Project(record, previous runtime.Object) runtime.Object {
+	obj := record.DeepCopyObject()
+	t, ok := obj.(*infrastructure.MetalStackMachineTemplate)
+	if !ok {
+		return obj
+	}
+	j.Strip(t)
+	var size *metal.Size
+	if j.sizes != nil {
+		size = j.sizes.Size(t.Spec.Template.Spec.MachineType)
+	}
+	shown, _ := previous.(*infrastructure.MetalStackMachineTemplate)
+	switch {
+	case size != nil:
+		t.Status = offers(size)
+	case shown != nil && shown.Spec.Template.Spec.MachineType == t.Spec.Template.Spec.MachineType:
+		// Not knowing it now proves nothing.
+		shown.Status.DeepCopyInto(&t.Status)
+	}
+	return t
+}
+
+// offers is what a node on a machine of a size has at least: machines of one
+// size may differ, and a promise that is not kept would make an autoscaler
+// scale up for nothing. All of metal-stack's machines are amd64.
+func offers(size *metal.Size) infrastructure.MetalStackMachineTemplateStatus {
+	capacity := corev1.ResourceList{}
+	for _, c := range size.Constraints {
+		switch {
+		case c.Min <= 0:
+		case c.Type == metal.ConstraintCores:
+			capacity[corev1.ResourceCPU] = *resource.NewQuantity(c.Min, resource.DecimalSI)
+		case c.Type == metal.ConstraintMemory:
+			capacity[corev1.ResourceMemory] = *resource.NewQuantity(c.Min, resource.BinarySI)
+		}
+	}
+	if len(capacity) == 0 {
+		return infrastructure.MetalStackMachineTemplateStatus{}
+	}
+	return infrastructure.MetalStackMachineTemplateStatus{
+		Capacity: capacity,
+		NodeInfo: &infrastructure.NodeInfo{Architecture: "amd64", OperatingSystem: "linux"},
+	}
+}

@@ -28,6 +28,13 @@ type Joiner interface {
 	Discovered(ref metal.Ref) (obj runtime.Object, claims []metal.Ref)
 }
 
+// A Metalless joiner joins objects that stand for no metal, with what else is
+// known: reads of them wait for no look.
+type Metalless interface {
+	Joiner
+	Metalless()
+}
+
 // Scope is what a read is about to see. A scope that is empty is an object
 // that stands for no metal yet.
 type Scope struct {

@@ -64,7 +64,7 @@ func (s *Store) parse(resourceVersion string) (uint64, error) {
 // cannot be had in time the client is warned; the view still answers.
 func (s *Store) confirm(ctx context.Context, key string, recursive bool) {
 	f := s.backend.freshener.Load()
-	if f == nil || s.joiner == nil {
+	if _, metalless := s.joiner.(Metalless); f == nil || s.joiner == nil || metalless {
 		return
 	}
 	since, cause := (*f).Confirm(ctx, s.scope(key, recursive))

@@ -39,7 +39,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
 			return append(validation.ValidateMachineTemplateUpdate(t, old, registry.IsDryRun(ctx)), check(ctx, checks, t, old)...)
 		},
-		AdmitStatus:          func(s *status, submitted status) { *s = submitted },
+		// All of it follows from the size.
+		AdmitStatus:          func(*status, status) {},
+		StatusFields:         []string{"capacity", "nodeInfo"},
 		ValidateStatusUpdate: validation.ValidateMachineTemplateStatusUpdate,
 		Columns:              columns(),
 	}

@@ -37,13 +37,18 @@ var _ generic.RESTOptionsGetter = stores{}
 // made from.
 func NewStores(backend *storage.Backend, source projection.Source) generic.RESTOptionsGetter {
 	return stores{backend, map[schema.GroupResource]storage.Joiner{
-		infrastructure.Resource(cluster.Resource):  projection.Clusters(source),
-		infrastructure.Resource(machine.Resource):  projection.Machines(source),
-		infrastructure.Resource(firewall.Resource): projection.Firewalls(source),
-		// Templates stand for no metal.
-		infrastructure.Resource(machinetemplate.Resource): nil,
+		infrastructure.Resource(cluster.Resource):         projection.Clusters(source),
+		infrastructure.Resource(machine.Resource):         projection.Machines(source),
+		infrastructure.Resource(firewall.Resource):        projection.Firewalls(source),
+		infrastructure.Resource(machinetemplate.Resource): projection.MachineTemplates(source),
+		// These stand for nothing but themselves.
 		infrastructure.Resource(clustertemplate.Resource): nil,
 	}}
+}
+
+// SizesChanged shows what was newly learned of sizes.
+func SizesChanged(backend *storage.Backend) {
+	backend.RejoinResource(infrastructure.Resource(machinetemplate.Resource))
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.

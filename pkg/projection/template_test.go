@@ -1,0 +1,65 @@
+package projection
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+type sizes map[string]*metal.Size
+
+func (s sizes) Size(id string) *metal.Size { return s[id] }
+
+func template(size string) *infrastructure.MetalStackMachineTemplate {
+	t := &infrastructure.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: namespaceA, Name: "t"}}
+	t.Spec.Template.Spec.MachineType = size
+	return t
+}
+
+func TestTemplateTellsWhatANodeOfItsSizeOffersAtLeast(t *testing.T) {
+	t.Parallel()
+	known := sizes{}
+	joiner := MachineTemplates(Source{Sizes: known})
+	project := func(record, previous runtime.Object) infrastructure.MetalStackMachineTemplateStatus {
+		return joiner.Project(record, previous).(*infrastructure.MetalStackMachineTemplate).Status
+	}
+	record := template("c1-large-x86")
+	require.Empty(t, project(record, nil), "the size is not known yet")
+
+	known["c1-large-x86"] = &metal.Size{ID: "c1-large-x86", Constraints: []metal.SizeConstraint{
+		{Type: "cores", Min: 12, Max: 16}, {Type: "memory", Min: 64 << 30, Max: 128 << 30}, {Type: "storage", Min: 1, Max: 2},
+	}}
+	status := project(record, nil)
+	require.Equal(t, "12", status.Capacity.Cpu().String())
+	require.Equal(t, "64Gi", status.Capacity.Memory().String())
+	require.Len(t, status.Capacity, 2)
+	require.Equal(t, &infrastructure.NodeInfo{Architecture: "amd64", OperatingSystem: "linux"}, status.NodeInfo)
+	require.Empty(t, record.Status, "the record is not modified")
+
+	shown := joiner.Project(record, nil)
+	delete(known, "c1-large-x86")
+	require.Equal(t, status, project(record, shown), "not knowing it now proves nothing")
+	require.Empty(t, project(template("other"), shown))
+}
+
+func TestWhatATemplateOffersIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	record := template("s")
+	record.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
+	MachineTemplates(Source{}).Strip(record)
+	require.Empty(t, record.Status)
+	require.Nil(t, MachineTemplates(Source{}).Refs(record))
+}
+
+func TestSizeWithoutCoresAndMemoryOffersNothing(t *testing.T) {
+	t.Parallel()
+	joiner := MachineTemplates(Source{Sizes: sizes{"s": {ID: "s"}}})
+	require.Empty(t, joiner.Project(template("s"), nil).(*infrastructure.MetalStackMachineTemplate).Status)
+}
