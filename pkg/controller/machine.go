@@ -71,7 +71,7 @@ func firewallSeen(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	}
 	for _, f := range owned {
-		if provisioned(f) {
+		if phonedHome(f) {
 			return wait{}, nil
 		}
 	}

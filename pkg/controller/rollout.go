@@ -87,7 +87,7 @@ func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalS
 		switch {
 		case chosen.Status.Ready:
 			r.remove(f, reasons[f]+", and "+chosen.Name+" has phoned home")
-		case !provisioned(f):
+		case !phonedHome(f):
 			r.remove(f, reasons[f]+", and it has never served")
 		}
 	}
@@ -140,7 +140,7 @@ func statusOf(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStack
 			Type: v1alpha4.ConditionFirewallReady, Status: metav1.ConditionTrue, Reason: v1alpha4.ReasonPhonedHome,
 			Message: "MetalStackFirewall " + chosen.Name + " has phoned home",
 		}
-	case provisioned(chosen):
+	case phonedHome(chosen):
 		return firewallNotReady(v1alpha4.ReasonFirewallNotReady, "%s", state)
 	case len(others) > 0:
 		return firewallNotReady(v1alpha4.ReasonFirewallRolling, "%s", state)
@@ -169,7 +169,7 @@ func broken(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duratio
 		return 0, ""
 	case v1alpha4.ReasonCrashLoop, v1alpha4.ReasonFailedReclaim, v1alpha4.ReasonUnreachable:
 	default:
-		if !provisioned(f) {
+		if !phonedHome(f) {
 			// It takes as long as it takes.
 			return 0, ""
 		}
@@ -190,7 +190,7 @@ func better(a, b *v1alpha4.MetalStackFirewall) int {
 		switch {
 		case f.Status.Ready:
 			return 0
-		case provisioned(f):
+		case phonedHome(f):
 			return 1
 		}
 		return 2
@@ -207,6 +207,10 @@ func like(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpe
 	}
 	return apiequality.Semantic.DeepEqual(spec, wanted)
 }
+
+// phonedHome returns whether a firewall has ever phoned home. That it has now is
+// seen a moment before it is written down.
+func phonedHome(f *v1alpha4.MetalStackFirewall) bool { return f.Status.Ready || provisioned(f) }
 
 func sameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
 	a, errA := providerid.Parse(f.Spec.ProviderID)

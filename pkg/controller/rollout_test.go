@@ -54,6 +54,10 @@ func home(f *v1alpha4.MetalStackFirewall) {
 	readyCondition(f, metav1.ConditionTrue, v1alpha4.ReasonPhonedHome, rollTime.Add(-time.Hour))
 }
 
+// unwritten is a firewall of which it is seen, but not written down yet, that it
+// has phoned home.
+func unwritten(f *v1alpha4.MetalStackFirewall) { f.Status.Initialization.Provisioned = nil }
+
 func installing(f *v1alpha4.MetalStackFirewall) {
 	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonProvisioning, rollTime.Add(-time.Hour))
 }
@@ -99,6 +103,7 @@ func TestFirewallRolls(t *testing.T) {
 		"one that runs":                         {map[string]change{"a": {home}}, false, nil, "True", "PhonedHome"},
 		"spec changed":                          {map[string]change{"a": {home, outdated}}, true, nil, "False", "Rolling"},
 		"new one on its way":                    {map[string]change{"a": {home, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"phoned home a moment ago":              {map[string]change{"a": {home, unwritten, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
 		"new one phoned home":                   {map[string]change{"a": {home, outdated}, "b": {home}}, false, []string{"a"}, "True", "PhonedHome"},
 		"old one on its way out":                {map[string]change{"a": {home, outdated, going}, "b": {home}}, false, nil, "True", "PhonedHome"},
 		"changed again before it phoned home":   {map[string]change{"a": {home, outdated}, "b": {installing, outdated}, "c": {installing}}, false, []string{"b"}, "False", "Rolling"},

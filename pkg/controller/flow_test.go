@@ -1,0 +1,219 @@
+package controller
+
+import (
+	"encoding/base64"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func (w *capiWorld) allReady(machines ...string) func() bool {
+	return func() bool {
+		for _, name := range machines {
+			if m := w.machine(name); !ready(m) || !provisioned(m) {
+				return false
+			}
+		}
+		return condition(w.infra(), v1alpha4.ConditionFirewallReady).Status == metav1.ConditionTrue
+	}
+}
+
+func TestClusterOfClusterAPIIsBuiltAndGivenBackWithoutATrace(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(2)
+	w.until("all is ready", w.allReady("m-0", "m-1"))
+
+	books := w.server.Metal.Sim.Books()
+	var order []string
+	for _, deed := range books.History {
+		if deed.Verb == "allocate" && (deed.Kind == "machine" || deed.Kind == "firewall") {
+			order = append(order, deed.Kind)
+		}
+	}
+	require.Equal(t, []string{"firewall", "machine", "machine"}, order, "each once, and the firewall first")
+	infra := w.infra()
+	for _, m := range books.Machines {
+		if m.Role != "machine" || !m.Allocated {
+			continue
+		}
+		userData, err := base64.StdEncoding.DecodeString(m.UserData)
+		require.NoError(t, err)
+		require.Contains(t, string(userData), "# of "+m.Name)
+		require.Contains(t, m.Networks, infra.Spec.PrivateNetworkID)
+	}
+	for _, name := range []string{"m-0", "m-1"} {
+		m := w.machine(name)
+		require.NotEmpty(t, m.Spec.ProviderID)
+		require.NotEmpty(t, m.Status.Addresses)
+		require.Equal(t, simulator.DefaultPartition, m.Status.FailureDomain)
+		require.Equal(t, &v1alpha4.SecretReference{Name: name + "-bootstrap"}, m.Spec.UserData)
+		require.False(t, blocked(m))
+	}
+
+	w.deleteCluster()
+	require.Equal(t, 3, deeds(w.server, "free"), "each once")
+	w.requireNoTrace()
+}
+
+func TestFirewallIsRolledWithoutAGap(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(0)
+	w.until("the first firewall is ready", w.allReady())
+	first := w.firewalls()[0].Name
+
+	cluster := w.infra()
+	changed := cluster.DeepCopy()
+	changed.Spec.FirewallSpec.Rules = &v1alpha4.FirewallRules{Egress: []v1alpha4.FirewallEgressRule{{Ports: []int32{443}, To: []string{"0.0.0.0/0"}}}}
+	require.NoError(t, w.api.Patch(t.Context(), changed, client.MergeFrom(cluster)))
+	most := 0
+	w.until("the second one has taken its place", func() bool {
+		all := w.firewalls()
+		most = max(most, len(all))
+		require.True(t, slices.ContainsFunc(all, func(f v1alpha4.MetalStackFirewall) bool {
+			return f.DeletionTimestamp == nil && (f.Status.Ready || f.Name == first)
+		}), "one serves at all times: %+v", all)
+		return len(all) == 1 && all[0].Name != first && all[0].Status.Ready
+	})
+	require.Equal(t, 2, most)
+	require.Equal(t, 2, deeds(w.server, "allocate"))
+	require.Equal(t, 1, deeds(w.server, "free"))
+	w.deleteCluster()
+	w.requireNoTrace()
+}
+
+func TestFirewallThatWasFreedBehindOurBackIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(0)
+	w.until("the first firewall is ready", w.allReady())
+	first := w.firewalls()[0]
+	require.NoError(t, w.server.Metal.Sim.ForceFree(first.Status.Allocation.MachineID))
+	w.until("another one has taken its place", func() bool {
+		all := w.firewalls()
+		return len(all) == 1 && all[0].UID != first.UID && all[0].Status.Ready
+	})
+	w.deleteCluster()
+	w.requireNoTrace()
+}
+
+func TestMachineWhoseOwnerIsMissingIsHeldUntilSomebodyInsists(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(1)
+	w.until("all is ready", w.allReady("m-0"))
+
+	// An etcd from before the Machine was made: the garbage collector deletes
+	// what the Machine owned.
+	lost := &clusterv1.Machine{}
+	require.NoError(t, w.api.Get(t.Context(), client.ObjectKey{Namespace: team, Name: "m-0"}, lost))
+	lost.Finalizers = nil
+	require.NoError(t, w.api.memory.Update(t.Context(), lost))
+	require.NoError(t, w.api.memory.Delete(t.Context(), lost))
+	require.NoError(t, w.api.Delete(t.Context(), w.machine("m-0")))
+	w.until("the release is held", func() bool {
+		return condition(w.machine("m-0"), v1alpha4.ConditionDeleting).Reason == v1alpha4.ReasonOwnerNotFound
+	})
+	require.Zero(t, deeds(w.server, "free"))
+	require.True(t, w.machine("m-0").Status.Ready, "it runs on")
+
+	m := w.machine("m-0")
+	insisted := m.DeepCopy()
+	insisted.Annotations = map[string]string{v1alpha4.ReleaseAnnotation: "true"}
+	require.NoError(t, w.api.Patch(t.Context(), insisted, client.MergeFrom(m)))
+	w.until("the machine is given back", func() bool {
+		_, err := get(t, w.api, m)
+		return apierrors.IsNotFound(err)
+	})
+	require.Equal(t, 1, deeds(w.server, "free"))
+}
+
+func TestLockedMachineIsGivenBackWhenItIsUnlocked(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(1)
+	w.until("all is ready", w.allReady("m-0"))
+	id := w.machine("m-0").Status.Allocation.MachineID
+	require.NoError(t, w.server.Metal.Sim.Lock(id, "evidence"))
+	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Machine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "m-0"}}))
+	var deleting metav1.Condition
+	w.until("the release is refused", func() bool {
+		deleting = condition(w.machine("m-0"), v1alpha4.ConditionDeleting)
+		return deleting.Reason == v1alpha4.ReasonReleaseRefused
+	})
+	require.Contains(t, deleting.Message, "locked", "the metal-api's words")
+	require.Zero(t, deeds(w.server, "free"))
+
+	require.NoError(t, w.server.Metal.Sim.Unlock(id))
+	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+}
+
+func TestLackOfMachinesIsAConditionAndEnds(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	for _, id := range w.server.Metal.Sim.MachineIDs()[1:] {
+		require.NoError(t, w.server.Metal.Sim.Reserve(id, "others"))
+	}
+	w.createCluster(1)
+	var allocated metav1.Condition
+	w.until("the allocation is refused", func() bool {
+		allocated = condition(w.machine("m-0"), v1alpha4.ConditionAllocated)
+		return allocated.Reason == v1alpha4.ReasonAllocationRefused
+	})
+	require.Contains(t, allocated.Message, "no machine available", "the metal-api's words")
+	require.Equal(t, allocated.Message, condition(w.machine("m-0"), v1alpha4.ConditionReady).Message, "Cluster API shows Ready")
+	require.False(t, blocked(w.machine("m-0")), "a move need not wait for it")
+	for _, id := range w.server.Metal.Sim.MachineIDs()[1:] {
+		require.NoError(t, w.server.Metal.Sim.Unlock(id))
+	}
+	w.until("it goes on by itself", w.allReady("m-0"))
+}
+
+func TestCompanionThatIsKilledAfterEveryWriteReachesTheSameEnd(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.fuse = &crashes{left: 1}
+	w.restart()
+	w.createCluster(2)
+	w.until("all is ready", w.allReady("m-0", "m-1"))
+	require.Greater(t, w.fuse.round, 5, "it was killed often")
+	require.Equal(t, 3, deeds(w.server, "allocate"), "each once")
+	for _, name := range []string{"m-0", "m-1"} {
+		w.until("nothing blocks a move of "+name, func() bool { return !blocked(w.machine(name)) })
+	}
+	killed := w.fuse.round
+	w.deleteCluster()
+	require.Greater(t, w.fuse.round, killed+5)
+	require.Equal(t, 3, deeds(w.server, "free"), "each once")
+	w.requireNoTrace()
+}
+
+func TestEveryStepIsAnEvent(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(1)
+	w.until("all is ready", w.allReady("m-0"))
+	w.deleteCluster()
+	var told []string
+	for len(w.events.Events) > 0 {
+		told = append(told, <-w.events.Events)
+	}
+	all := strings.Join(told, "\n")
+	for _, reason := range []string{
+		v1alpha4.ReasonWaitingForClusterInfrastructure, EventAllocating, EventAllocated, EventUserDataSet,
+		EventFirewallCreated, EventFirewallRetired, v1alpha4.ReasonWaitingForFirewalls, EventReleasing, EventReleased,
+	} {
+		require.Contains(t, all, "Normal "+reason+" ")
+	}
+	require.NotContains(t, all, "#cloud-config")
+}
