@@ -1,11 +1,13 @@
 # `make` lists what can be made. Needs Go, make, bash and git, nothing else;
-# tools are built into bin/ from the modules in hack/tools and hack/controlplane.
+# tools are built into bin/ from the modules in hack/tools, hack/controlplane and
+# hack/capi.
 
 SHELL      := /bin/bash
 GO         ?= go
 BIN        := bin
 PROGRAMS   := metalstack-apiserver metalstack-controller-manager metal-api-simulator
 K8S        := v1.36.3
+CAPI       := v1.14.2
 K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
 	-X $(package).gitVersion=$(K8S) -X $(package).gitMajor=1 -X $(package).gitMinor=36)
 REGISTRY   ?= ghcr.io/metal-stack
@@ -14,8 +16,11 @@ PKG        ?= ./...
 RUN        ?= .
 RUN_FLAGS  ?=
 
+# Cluster API knows its own writes by the name of the program that made them.
+CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
+
 .DEFAULT_GOAL := help
-.PHONY: help run test unit verify lint build generate bench kubectl controlplane images clean
+.PHONY: help run test unit verify lint build generate bench kubectl controlplane capi images clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +32,7 @@ run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator,
 test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
 	@hack/check.sh
 
-unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
+unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane capi) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
 	$(GO) test -run '$(RUN)' $(PKG)
 
 verify: ## What `make test` checks besides the tests
@@ -50,6 +55,8 @@ kubectl: $(BIN)/kubectl ## kubectl, into bin/
 
 controlplane: $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $(BIN)/etcd ## A Kubernetes control plane to test against, into bin/
 
+capi: $(CAPI_MANAGERS) $(BIN)/clusterctl ## Cluster API's managers and clusterctl to test against, into bin/
+
 images: ## Container images of the three programs: make images REGISTRY=… TAG=…
 	@for program in $(PROGRAMS); do \
 	  docker build --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
@@ -61,6 +68,7 @@ clean: ## Remove what was built and what `make run` left
 # Tools: built once, and again when the module that pins them changes.
 
 CONTROLPLANE := hack/controlplane/go.mod hack/controlplane/go.sum
+CLUSTERAPI   := hack/capi/go.mod hack/capi/go.sum
 TOOLS        := hack/tools/go.mod hack/tools/go.sum
 
 $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager: $(CONTROLPLANE)
@@ -70,6 +78,16 @@ $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager: $(CONTROLPL
 $(BIN)/etcd: $(CONTROLPLANE)
 	@echo "building etcd (once)"
 	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
+
+CAPI_LDFLAGS := -s -w -X sigs.k8s.io/cluster-api/version.gitVersion=$(CAPI) -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=14
+
+$(BIN)/capi/core/manager: PACKAGE := core
+$(BIN)/capi/bootstrap/manager: PACKAGE := bootstrap/kubeadm
+$(BIN)/capi/controlplane/manager: PACKAGE := controlplane/kubeadm
+$(BIN)/clusterctl: PACKAGE := cmd/clusterctl
+$(CAPI_MANAGERS) $(BIN)/clusterctl: $(CLUSTERAPI)
+	@echo "building $(PACKAGE) of Cluster API $(CAPI) (once; with cold caches: up to 5 minutes)"
+	@CGO_ENABLED=0 $(GO) -C hack/capi build -trimpath -ldflags '$(CAPI_LDFLAGS)' -o $(CURDIR)/$@ sigs.k8s.io/cluster-api/$(PACKAGE)
 
 $(BIN)/staticcheck: $(TOOLS)
 	@echo "building staticcheck (once)"

@@ -27,7 +27,7 @@ check_lint() {
 
 check_modules() {
   local dir failed=0
-  for dir in . hack/tools hack/controlplane; do
+  for dir in . hack/tools hack/controlplane hack/capi; do
     "$GO" -C "$dir" mod tidy -diff || { echo "run: go -C $dir mod tidy"; failed=1; }
     "$GO" -C "$dir" mod verify || failed=1
   done
@@ -51,8 +51,8 @@ check_gotest() {
     echo "WARNING: no C compiler: the race detector is off"
     race=
   fi
-  echo "building the test runner and a Kubernetes control plane, once"
-  make -s bin/gotestsum controlplane || return 1
+  echo "building the test runner, a Kubernetes control plane and Cluster API, once"
+  make -s bin/gotestsum controlplane capi || return 1
   rm -rf .cache/artifacts
   mkdir -p .cache/artifacts
   # shellcheck disable=SC2086
@@ -80,8 +80,8 @@ describe() {
 passed=0 failed=0 broken=()
 [[ $# -gt 0 ]] || set -- format shell modules generated vet lint gotest
 echo "With cold caches this downloads some hundred modules, compiles them twice (without"
-echo "and with race detector), and builds Kubernetes from source to test against:"
-echo "20 to 30 minutes on two cores. Afterwards 2 to 8."
+echo "and with race detector), and builds Kubernetes and Cluster API from source to test"
+echo "against: 30 to 40 minutes on two cores. Afterwards 5 to 15."
 for check in "$@"; do
   title=$(describe "$check") || { echo "unknown check: $check" >&2; exit 2; }
   printf '\n=== %s: %s\n' "$check" "$title"

@@ -67,6 +67,8 @@ type Options struct {
 	ManagerFlags []string
 	// Overlay is a directory to apply instead of artifacts/deploy.
 	Overlay string
+	// Installed says that the installation is there already, by other means.
+	Installed bool
 }
 
 // Cluster is a management cluster in which the server is installed.
@@ -105,7 +107,9 @@ func Start(t testing.TB, opts Options) *Cluster {
 		opts.Servers = 1
 	}
 	c := &Cluster{ControlPlane: opts.ControlPlane, Metal: opts.Metal, t: t, opts: opts}
-	c.install()
+	if !opts.Installed {
+		c.install()
+	}
 	for range opts.Servers {
 		c.Servers = append(c.Servers, c.StartServer(t))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,12 +20,16 @@ import (
 // StartServer starts one more replica of the server, and does not wait for it.
 func (c *Cluster) StartServer(t testing.TB) *Program {
 	t.Helper()
-	return c.run(t, APIServer, "https", "https", "/readyz", func(ports map[string]int) []string {
-		return append([]string{
-			"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports["https"]),
-			// A test sees in moments what takes a real data centre minutes.
-			"--metal-budget=1", "--sweep-interval=200ms",
-		}, c.opts.Flags...)
+	return c.Run(t, Deployment{
+		Namespace: Namespace, Name: APIServer, Path: binary(t, APIServer), Port: "https", Scheme: "https",
+		Args: func(p *Program) []string {
+			return append([]string{
+				"--kubeconfig=" + c.Kubeconfig(p.Account),
+				"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", p.Ports["https"]),
+				// A test sees in moments what takes a real data centre minutes.
+				"--metal-budget=1", "--sweep-interval=200ms",
+			}, c.opts.Flags...)
+		},
 	})
 }
 
@@ -32,29 +37,45 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 // not wait for it.
 func (c *Cluster) StartCompanion(t testing.TB) *Program {
 	t.Helper()
-	return c.run(t, Manager, "health", "http", "/readyz", func(ports map[string]int) []string {
-		return append([]string{
-			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", ports["metrics"]),
-			fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", ports["health"]),
-			"--standalone",
-		}, c.opts.ManagerFlags...)
+	return c.Run(t, Deployment{
+		Namespace: Namespace, Name: Manager, Path: binary(t, Manager), Port: "health", Scheme: "http",
+		Args: func(p *Program) []string {
+			return append([]string{
+				"--kubeconfig=" + c.Kubeconfig(p.Account),
+				fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", p.Ports["metrics"]),
+				fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", p.Ports["health"]),
+				"--standalone",
+			}, c.opts.ManagerFlags...)
+		},
 	})
 }
 
-// run starts the one container of a Deployment's Pod, as the kubelet would:
-// its mounts are directories, its ports are others, and so its arguments are
-// followed by the ones that say so.
-func (c *Cluster) run(t testing.TB, name, port, scheme, ready string, more func(ports map[string]int) []string) *Program {
+// Deployment is one whose Pod's only container is run as a process.
+type Deployment struct {
+	Namespace, Name string
+	// Path is the program.
+	Path string
+	// Port is the name of the container's port at which /readyz is answered,
+	// and Scheme is http or https.
+	Port, Scheme string
+	// Args are the ones that follow the container's, and win over them: ports
+	// and mounts are others.
+	Args func(p *Program) []string
+	// Env is added to the container's, as key=value.
+	Env []string
+}
+
+// Run starts the one container of a Deployment's Pod, as the kubelet would:
+// its mounts are directories, its ports are others. It does not wait for it.
+func (c *Cluster) Run(t testing.TB, d Deployment) *Program {
 	t.Helper()
-	// It may have to be built, which takes its time.
-	path := binary(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	defer cancel()
-	deployment, err := c.Client().AppsV1().Deployments(Namespace).Get(ctx, name, metav1.GetOptions{})
+	deployment, err := c.Client().AppsV1().Deployments(d.Namespace).Get(ctx, d.Name, metav1.GetOptions{})
 	require.NoError(t, err)
 	template := deployment.Spec.Template
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	pod.Namespace, pod.Name = Namespace, name+"-"+rand.String(5)
+	pod.Namespace, pod.Name = d.Namespace, d.Name+"-"+rand.String(5)
 	container := &pod.Spec.Containers[0]
 
 	dir, err := os.MkdirTemp(c.Dir(), "test-")
@@ -66,11 +87,11 @@ func (c *Cluster) run(t testing.TB, name, port, scheme, ready string, more func(
 		ports[p.Name], addresses[p.ContainerPort] = free, fmt.Sprintf("127.0.0.1:%d", free)
 	}
 	// A fresh token of exactly this service account.
-	account := c.ServiceAccount(t, Namespace, pod.Spec.ServiceAccountName)
+	account := c.ServiceAccount(t, d.Namespace, pod.Spec.ServiceAccountName)
 	p := &Program{
 		Name: pod.Name, Ports: ports, Account: account,
-		URL: fmt.Sprintf("%s://127.0.0.1:%d", scheme, ports[port]), ready: ready,
-		path: path, log: filepath.Join(dir, pod.Name+".log"),
+		URL: fmt.Sprintf("%s://127.0.0.1:%d", d.Scheme, ports[d.Port]), ready: "/readyz",
+		path: d.Path, env: slices.Clone(d.Env), log: filepath.Join(dir, pod.Name+".log"),
 	}
 	env := c.environment(ctx, t, pod, container)
 	args := make([]string, 0, len(container.Args))
@@ -85,7 +106,7 @@ func (c *Cluster) run(t testing.TB, name, port, scheme, ready string, more func(
 		}
 		p.Mounts = at
 	}
-	p.args = append(append(args, "--kubeconfig="+c.Kubeconfig(account)), more(ports)...)
+	p.args = append(args, d.Args(p)...)
 	for key, value := range env {
 		p.env = append(p.env, key+"="+value)
 	}
@@ -108,6 +129,8 @@ func (c *Cluster) environment(ctx context.Context, t testing.TB, pod *corev1.Pod
 			env[e.Name] = pod.Name
 		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
 			env[e.Name] = pod.Namespace
+		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.uid":
+			// The Pod has none yet. Cluster API does without.
 		case from.SecretKeyRef != nil:
 			secret, err := c.Client().CoreV1().Secrets(pod.Namespace).Get(ctx, from.SecretKeyRef.Name, metav1.GetOptions{})
 			require.NoError(t, err)

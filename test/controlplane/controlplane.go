@@ -57,6 +57,7 @@ type ControlPlane struct {
 
 type options struct {
 	apiServerFlags []string
+	workload       *Workload
 }
 
 // Option changes how a control plane is run.
@@ -66,6 +67,33 @@ type Option func(*options)
 func WithAPIServerFlags(flags ...string) Option {
 	return func(o *options) { o.apiServerFlags = append(o.apiServerFlags, flags...) }
 }
+
+// Workload is what the control plane of a workload cluster is told by whoever
+// makes the cluster.
+type Workload struct {
+	// CA and CAKey, PEM, sign what the kube-apiserver and its users show.
+	CA, CAKey []byte
+	// ServiceAccountKey, PEM, signs the tokens of service accounts.
+	ServiceAccountKey []byte
+	// Hosts are further names and addresses of the kube-apiserver.
+	Hosts []string
+}
+
+// AsWorkload runs etcd and a kube-apiserver only, with the authorities of a
+// workload cluster: its controllers and nodes are the caller's to play.
+func AsWorkload(w Workload) Option {
+	return func(o *options) { o.workload = &w }
+}
+
+// Run runs a control plane until Stop, for those that are no test, or need one
+// for less than a test.
+func Run(ctx context.Context, with ...Option) (*ControlPlane, error) { return run(ctx, with...) }
+
+// Stop ends a control plane that Run started.
+func (c *ControlPlane) Stop() { c.stop() }
+
+// Died tells which programs have ended by themselves.
+func (c *ControlPlane) Died() error { return c.died() }
 
 // Start runs a control plane until the end of the test. If the test fails, the
 // last errors in the programs' logs are logged, and the logs are among its
@@ -163,7 +191,7 @@ func (c *ControlPlane) start(ctx context.Context) (err error) {
 	if c.dir, err = os.MkdirTemp("", "controlplane-"); err != nil {
 		return err
 	}
-	if c.pki, err = newPKI(c.dir); err != nil {
+	if c.pki, err = newPKI(c.dir, c.options.workload); err != nil {
 		return err
 	}
 	if c.ports, err = choosePorts(); err != nil {
@@ -181,6 +209,9 @@ func (c *ControlPlane) start(ctx context.Context) (err error) {
 	}
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
+	}
+	if c.options.workload != nil {
+		return nil
 	}
 	if err := c.startControllerManager(ctx); err != nil {
 		return err

@@ -206,6 +206,19 @@ func (n *network) attach(addresses map[int32]string) (ip string) {
 	return ip
 }
 
+// Route has connections to an address of the cluster, such as a kubelet's, end
+// at another one. The function that it returns takes that back.
+func (c *ControlPlane) Route(address, real string) (remove func()) {
+	c.network.mu.Lock()
+	defer c.network.mu.Unlock()
+	c.network.routes[address] = real
+	return func() {
+		c.network.mu.Lock()
+		defer c.network.mu.Unlock()
+		delete(c.network.routes, address)
+	}
+}
+
 // detach forgets a Pod's address.
 func (n *network) detach(ip string, addresses map[int32]string) {
 	n.mu.Lock()

@@ -41,8 +41,13 @@ type authority struct {
 	key  crypto.Signer
 }
 
-func newPKI(dir string) (*pki, error) {
+func newPKI(dir string, workload *Workload) (*pki, error) {
+	hosts := []string{"127.0.0.1", "localhost", "kubernetes.default.svc"}
 	ca, err := newAuthority("kubernetes")
+	if workload != nil {
+		ca, err = parseAuthority(workload.CA, workload.CAKey)
+		hosts = append(hosts, workload.Hosts...)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +64,15 @@ func newPKI(dir string) (*pki, error) {
 	if err := frontProxy.issueTo(dir, frontProxyFile, cert.Config{CommonName: frontProxyName}); err != nil {
 		return nil, err
 	}
-	if err := ca.issueTo(dir, servingFile, servingConfig("127.0.0.1", "localhost", "kubernetes.default.svc")); err != nil {
+	if err := ca.issueTo(dir, servingFile, servingConfig(hosts...)); err != nil {
 		return nil, err
 	}
 	key, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {
 		return nil, err
+	}
+	if workload != nil {
+		key = workload.ServiceAccountKey
 	}
 	return &pki{ca: ca}, write(dir, serviceAccountFile, key)
 }
@@ -100,6 +108,22 @@ func newAuthority(name string) (authority, error) {
 	}
 	certificate, err := cert.NewSelfSignedCACert(cert.Config{CommonName: name}, key)
 	return authority{cert: certificate, key: key}, err
+}
+
+func parseAuthority(certificate, key []byte) (authority, error) {
+	certificates, err := cert.ParseCertsPEM(certificate)
+	if err != nil {
+		return authority{}, err
+	}
+	private, err := keyutil.ParsePrivateKeyPEM(key)
+	if err != nil {
+		return authority{}, err
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return authority{}, fmt.Errorf("a key of type %T cannot sign", private)
+	}
+	return authority{cert: certificates[0], key: signer}, nil
 }
 
 func (a authority) bundle() []byte {

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Writes what clusterctl takes from a release of this provider.
+#
+# usage: hack/release.sh DIRECTORY REGISTRY TAG     (needs bin/kubectl)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+dir=$1 registry=$2 tag=$3
+mkdir -p "$dir"
+# The images of artifacts/deploy are those of no release.
+bin/kubectl kustomize artifacts/clusterctl |
+  sed -E "s#ghcr.io/metal-stack/(metalstack-[a-z-]+):latest#$registry/\1:$tag#" >"$dir/infrastructure-components.yaml"
+cp artifacts/clusterctl/metadata.yaml artifacts/clusterctl/cluster{-template,class}*.yaml "$dir"

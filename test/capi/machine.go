@@ -1,0 +1,235 @@
+package capi
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/retry"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+const (
+	// bootLimit is how long a machine tries what its user data says.
+	bootLimit = 2 * time.Minute
+	// callLimit is how long one request of ours may take.
+	callLimit = 30 * time.Second
+
+	controlPlaneLabel = "node-role.kubernetes.io/control-plane"
+)
+
+// machine plays the operating system of one allocation: kubeadm, the kubelet,
+// and of metal-ccm that it gives Nodes their provider IDs.
+type machine struct {
+	site    *Site
+	account simulator.MachineAccount
+
+	mu      sync.Mutex
+	cluster *workload
+	member  *member
+	ready   *bool
+	gone    bool
+}
+
+// boot does what the user data says, as kubeadm would: it makes the cluster or
+// joins it.
+func (m *machine) boot() {
+	ctx, cancel := context.WithTimeout(m.site.ctx, bootLimit)
+	defer cancel()
+	if err := m.bootstrap(ctx); err != nil && ctx.Err() == nil {
+		m.site.t.Errorf("machine %s does not boot: %v", m.account.Hostname, err)
+	}
+}
+
+func (m *machine) bootstrap(ctx context.Context) error {
+	user, err := parseUserData(m.account.UserData)
+	if err != nil {
+		return err
+	}
+	var c *workload
+	controlPlane := true
+	if init := user.config["InitConfiguration"]; init != nil {
+		c, err = m.site.found(ctx, user)
+	} else {
+		c, controlPlane, err = m.joinable(ctx, user)
+	}
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone {
+		if c.machines(0) == 0 {
+			m.site.abandon(c)
+		}
+		return nil
+	}
+	m.cluster = c
+	if controlPlane {
+		if err := m.runControlPlane(ctx); err != nil {
+			return err
+		}
+	}
+	return m.register(ctx, controlPlane)
+}
+
+// joinable returns the cluster that the machine may join: it shows a token
+// that the cluster knows.
+func (m *machine) joinable(ctx context.Context, user *userData) (c *workload, controlPlane bool, err error) {
+	join := user.config["JoinConfiguration"]
+	endpoint, _, _ := unstructured.NestedString(join, "discovery", "bootstrapToken", "apiServerEndpoint")
+	token, _, _ := unstructured.NestedString(join, "discovery", "bootstrapToken", "token")
+	m.site.mu.Lock()
+	c = m.site.clusters[endpoint]
+	m.site.mu.Unlock()
+	if c == nil {
+		return nil, false, fmt.Errorf("no cluster at %q", endpoint)
+	}
+	id, secret, _ := strings.Cut(token, ".")
+	known, err := c.client.CoreV1().Secrets(metav1.NamespaceSystem).Get(ctx, "bootstrap-token-"+id, metav1.GetOptions{})
+	if err != nil {
+		return nil, false, fmt.Errorf("its token: %w", err)
+	}
+	if string(known.Data["token-secret"]) != secret {
+		return nil, false, fmt.Errorf("the cluster has another token of that name")
+	}
+	_, controlPlane, _ = unstructured.NestedMap(join, "controlPlane")
+	return c, controlPlane, nil
+}
+
+// runControlPlane plays the static Pods of the control plane.
+func (m *machine) runControlPlane(ctx context.Context) (err error) {
+	c, node := m.cluster, m.account.Hostname
+	if m.member, err = c.etcd.join(node); err != nil {
+		return err
+	}
+	c.kubelet.serve("etcd-"+node, m.member.address)
+	c.machines(+1)
+	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		pods := c.client.CoreV1().Pods(metav1.NamespaceSystem)
+		pod, err := pods.Create(ctx, &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: component + "-" + node, Labels: map[string]string{"component": component, "tier": "control-plane"},
+				// As kubelets mark what is theirs, and drains leave alone.
+				Annotations: map[string]string{corev1.MirrorPodAnnotationKey: "static"},
+			},
+			Spec: corev1.PodSpec{NodeName: node, HostNetwork: true, Containers: []corev1.Container{{Name: component, Image: component}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
+		if _, err := pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// register makes the Node.
+func (m *machine) register(ctx context.Context, controlPlane bool) error {
+	name := m.account.Hostname
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
+		Spec: corev1.NodeSpec{
+			// As metal-ccm writes it.
+			ProviderID: fmt.Sprintf("metal://%s/%s", m.account.Partition, m.account.ID),
+		},
+	}
+	if controlPlane {
+		node.Labels[controlPlaneLabel] = ""
+		node.Spec.Taints = []corev1.Taint{{Key: controlPlaneLabel, Effect: corev1.TaintEffectNoSchedule}}
+	}
+	created, err := m.cluster.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	created.Status = corev1.NodeStatus{
+		Conditions:      []corev1.NodeCondition{nodeReady(true)},
+		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: kubeletPort}},
+		NodeInfo:        corev1.NodeSystemInfo{KubeletVersion: m.cluster.version, OperatingSystem: "linux", Architecture: "amd64"},
+	}
+	if len(m.account.IPs) > 0 {
+		ip := m.account.IPs[0]
+		created.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}, {Type: corev1.NodeHostName, Address: name}}
+		m.cluster.Route(net.JoinHostPort(ip, fmt.Sprint(kubeletPort)), m.cluster.kubelet.address())
+	}
+	if _, err := m.cluster.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+		return err
+	}
+	ready := true
+	m.ready = &ready
+	return nil
+}
+
+// report is the kubelet's heartbeat: when that is missing, the Node is not
+// ready.
+func (m *machine) report(up bool) {
+	if !m.mu.TryLock() { // it boots; there is a next time
+		return
+	}
+	defer m.mu.Unlock()
+	if m.ready == nil || *m.ready == up || m.gone && up {
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.site.ctx, callLimit)
+	defer cancel()
+	nodes := m.cluster.client.CoreV1().Nodes()
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		node, err := nodes.Get(ctx, m.account.Hostname, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		node.Status.Conditions = []corev1.NodeCondition{nodeReady(up)}
+		_, err = nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+	if err == nil || apierrors.IsNotFound(err) {
+		m.ready = &up
+	}
+}
+
+// off is the end of the allocation: nothing runs on the machine any more, and
+// its Node is never heard of again.
+func (m *machine) off() {
+	m.mu.Lock()
+	m.gone = true
+	m.mu.Unlock()
+	m.report(false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.member == nil {
+		return
+	}
+	c, node := m.cluster, m.account.Hostname
+	c.kubelet.serve("etcd-"+node, "")
+	c.etcd.off(m.member)
+	ctx, cancel := context.WithTimeout(m.site.ctx, callLimit)
+	defer cancel()
+	now := int64(0)
+	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		_ = c.client.CoreV1().Pods(metav1.NamespaceSystem).Delete(ctx, component+"-"+node, metav1.DeleteOptions{GracePeriodSeconds: &now})
+	}
+	if c.machines(-1) == 0 {
+		m.site.abandon(c)
+	}
+}
+
+func nodeReady(up bool) corev1.NodeCondition {
+	condition := corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
+		LastTransitionTime: metav1.Now(), LastHeartbeatTime: metav1.Now(),
+	}
+	if !up {
+		condition.Status, condition.Reason = corev1.ConditionUnknown, "NodeStatusUnknown"
+	}
+	return condition
+}

@@ -1,0 +1,182 @@
+package capi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+)
+
+const (
+	// phonedHome is the event of a machine whose operating system runs.
+	phonedHome = "Phoned Home"
+	// lookEvery is how soon machines do what is expected of them.
+	lookEvery = 100 * time.Millisecond
+	// dialLimit is how long a connection may take.
+	dialLimit = 5 * time.Second
+)
+
+// Site is a data centre that several management clusters may share: the
+// simulated metal-api, what runs on its machines, and the network to them.
+type Site struct {
+	// Metal is the metal-api.
+	Metal *simtest.Server
+	// Proxy is where the network is entered, an HTTP proxy's URL: behind it the
+	// address of a workload cluster's control plane leads to its kube-apiserver.
+	Proxy string
+
+	t   testing.TB
+	ctx context.Context
+
+	mu       sync.Mutex
+	machines map[string]*machine  // by allocation
+	clusters map[string]*workload // by address of the control plane
+	closed   bool
+}
+
+// StartSite builds a data centre and runs it until the test ends.
+func StartSite(t testing.TB, config simulator.Config) *Site {
+	t.Helper()
+	s := &Site{
+		t: t, Metal: simtest.Start(t, config),
+		machines: map[string]*machine{}, clusters: map[string]*workload{},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ctx = ctx
+	var running sync.WaitGroup
+	running.Go(func() { s.Metal.Sim.Run(ctx) })
+	running.Go(s.run)
+	proxy := httptest.NewServer(http.HandlerFunc(s.connect))
+	s.Proxy = proxy.URL
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		s.close()
+		proxy.CloseClientConnections()
+		proxy.Close()
+	})
+	return s
+}
+
+// run has every machine do what is due.
+func (s *Site) run() {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+			s.look()
+		}
+	}
+}
+
+// look boots the machines that phoned home, and lets those go dark that are
+// not allocated any more.
+func (s *Site) look() {
+	allocated := map[string]simulator.MachineAccount{}
+	for _, account := range s.Metal.Sim.Books().Machines {
+		if account.Allocated && account.Role == "machine" && account.UserData != "" {
+			allocated[account.AllocationUUID] = account
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for uuid, m := range s.machines {
+		if _, found := allocated[uuid]; !found {
+			delete(s.machines, uuid)
+			go m.off()
+		}
+	}
+	for uuid, account := range allocated {
+		m := s.machines[uuid]
+		up := account.LastEvent == phonedHome && account.Liveliness == "Alive"
+		if m == nil && up {
+			m = &machine{site: s, account: account}
+			s.machines[uuid] = m
+			go m.boot()
+		}
+		if m != nil {
+			go m.report(up)
+		}
+	}
+}
+
+// connect answers CONNECT: it is how the managers reach workload clusters.
+func (s *Site) connect(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodConnect {
+		http.Error(w, "CONNECT only", http.StatusMethodNotAllowed)
+		return
+	}
+	s.mu.Lock()
+	c := s.clusters[r.Host]
+	s.mu.Unlock()
+	if c == nil {
+		http.Error(w, "no route to host "+r.Host, http.StatusBadGateway)
+		return
+	}
+	there, err := net.DialTimeout("tcp", c.address(), dialLimit)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	here, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		there.Close()
+		return
+	}
+	if _, err := io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		here.Close()
+		there.Close()
+		return
+	}
+	join(here, there)
+}
+
+// join carries bytes until one end closes.
+func join(a, b io.ReadWriteCloser) {
+	var once sync.Once
+	end := func() {
+		once.Do(func() {
+			a.Close()
+			b.Close()
+		})
+	}
+	carry := func(to io.Writer, from io.Reader) {
+		_, _ = io.Copy(to, from)
+		end()
+	}
+	go carry(a, b)
+	go carry(b, a)
+}
+
+// Workload is the workload cluster behind an address (host:port) of a control
+// plane.
+func (s *Site) Workload(endpoint string) (*Workload, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.clusters[endpoint]
+	if c == nil {
+		return nil, fmt.Errorf("no cluster at %s", endpoint)
+	}
+	return &Workload{c}, nil
+}
+
+// close stops all clusters.
+func (s *Site) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, c := range s.clusters {
+		c.stop()
+	}
+}
