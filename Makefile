@@ -15,12 +15,14 @@ TAG        ?= latest
 PKG        ?= ./...
 RUN        ?= .
 RUN_FLAGS  ?=
+DEMO_FLAGS ?=
+DIST       ?= dist
 
 # Cluster API knows its own writes by the name of the program that made them.
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit verify lint build generate bench kubectl controlplane capi images clean
+.PHONY: help run demo test unit verify lint build generate bench kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +30,10 @@ help: ## List these targets
 run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator, API server and companion, and build clusters to watch (Ctrl-C stops all)
 	@$(GO) build -o $(BIN)/run ./hack/run
 	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)
+
+demo: controlplane capi ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
+	@$(GO) build -o $(BIN)/demo ./hack/demo
+	@exec $(BIN)/demo $(DEMO_FLAGS)
 
 test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
 	@hack/check.sh
@@ -62,8 +68,11 @@ images: ## Container images of the three programs: make images REGISTRY=… TAG=
 	  docker build --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
 	done
 
+release: $(BIN)/kubectl ## What clusterctl takes from a release, into dist/: make release TAG=v0.1.0
+	hack/release.sh $(DIST) $(REGISTRY) $(TAG)
+
 clean: ## Remove what was built and what `make run` left
-	rm -rf $(BIN) .run .cache
+	rm -rf $(BIN) $(DIST) .run .cache
 
 # Tools: built once, and again when the module that pins them changes.
 

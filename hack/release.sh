@@ -11,3 +11,4 @@ mkdir -p "$dir"
 bin/kubectl kustomize artifacts/clusterctl |
   sed -E "s#ghcr.io/metal-stack/(metalstack-[a-z-]+):latest#$registry/\1:$tag#" >"$dir/infrastructure-components.yaml"
 cp artifacts/clusterctl/metadata.yaml artifacts/clusterctl/cluster{-template,class}*.yaml "$dir"
+cat artifacts/clusterctl/cluster-template.yaml artifacts/clusterctl/addons-calico.yaml >"$dir/cluster-template-calico.yaml"

@@ -33,8 +33,9 @@ type Site struct {
 	// address of a workload cluster's control plane leads to its kube-apiserver.
 	Proxy string
 
-	t   testing.TB
-	ctx context.Context
+	t     testing.TB
+	ctx   context.Context
+	clock *wallClock
 
 	mu       sync.Mutex
 	machines map[string]*machine  // by allocation
@@ -45,8 +46,10 @@ type Site struct {
 // StartSite builds a data centre and runs it until the test ends.
 func StartSite(t testing.TB, config simulator.Config) *Site {
 	t.Helper()
+	now := &wallClock{}
+	config.Clock = now
 	s := &Site{
-		t: t, Metal: simtest.Start(t, config),
+		t: t, clock: now, Metal: simtest.Start(t, config),
 		machines: map[string]*machine{}, clusters: map[string]*workload{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())

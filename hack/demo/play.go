@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/capi"
+)
+
+const (
+	namespace = "team-a"
+	name      = "rose"
+	// actLimit is how long one act may take.
+	actLimit = 10 * time.Minute
+)
+
+// play is what is shown.
+type play struct {
+	options
+	*stage
+
+	site    *capi.Site
+	manager *capi.Management
+	tenant  *capi.Tenant
+	began   time.Time
+}
+
+func (p *play) run() {
+	p.began = time.Now()
+	p.install()
+	before := p.holdings()
+	p.order()
+	p.scale()
+	p.repair()
+	if p.stay {
+		p.act("Ctrl-C stops all of it")
+		<-p.ctx.Done()
+		return
+	}
+	p.remove(before)
+}
+
+// install is the platform team's part.
+func (p *play) install() {
+	p.act("A management cluster: kube-apiserver, etcd, controller manager; and a data centre of %d machines, %g times as fast as life", p.machines, p.speed)
+	p.site = capi.StartSite(p, simulator.Config{Speed: p.speed, DataCentre: simulator.DefaultDataCentre(p.machines)})
+	p.types("clusterctl init --infrastructure metal-stack")
+	p.manager = capi.Start(p, capi.Options{Site: p.site, Flags: []string{"--bind=" + namespace + "=" + simulator.ProjectA}})
+	p.says("Cluster API's managers, our server and our controller manager run, as their Deployments say, and with the rights of their service accounts.")
+	p.kubectl("get", "providers", "-A")
+	p.saveKubeconfig()
+
+	p.act("A namespace for team a, which is bound to the team's project")
+	p.types("kubectl create namespace %s", namespace)
+	p.types("kubectl label namespace %s %s=%s", namespace, v1alpha4.ProjectLabel, simulator.ProjectA)
+	p.manager.Bind(p, namespace, simulator.ProjectA)
+	p.kubectl("get", "msm", "-n", namespace)
+}
+
+// order is the tenant's part.
+func (p *play) order() {
+	p.act("A cluster: 1 firewall, 3 machines for the control plane, 3 workers")
+	p.types("clusterctl generate cluster %s --infrastructure metal-stack --target-namespace %s \\", name, namespace)
+	p.types("  --control-plane-machine-count 3 --worker-machine-count 3 --kubernetes-version %s | kubectl apply -f -", capi.KubernetesVersion)
+	story := p.tell()
+	p.tenant = p.manager.Order(p, capi.Order{
+		Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3,
+		// In a demo, nobody waits ten minutes for a machine to come back.
+		Variables: map[string]string{"UNHEALTHY_TIMEOUT": "10"},
+	})
+	p.tenant.AwaitMachines(p, actLimit, 3, 3)
+	story()
+	p.look()
+	workload := p.manager.Clusterctl(p, "get", "kubeconfig", name, "-n", namespace)
+	file := filepath.Join(p.manager.Dir(), "test-"+name+".kubeconfig")
+	if err := os.WriteFile(file, []byte(workload), 0o600); err != nil {
+		p.Fatal(err)
+	}
+	p.says("The tenant's cluster itself, at the address that was allocated for it:")
+	p.types("clusterctl get kubeconfig %s -n %s > %[1]s.kubeconfig; kubectl --kubeconfig %[1]s.kubeconfig get nodes", name, namespace)
+	p.print(p.output("--kubeconfig", file, "get", "nodes", "-o", "custom-columns=NAME:.metadata.name,PROVIDERID:.spec.providerID,VERSION:.status.nodeInfo.kubeletVersion"))
+	p.wait()
+}
+
+func (p *play) scale() {
+	for _, workers := range []int32{5, 3} {
+		p.act("%d workers", workers)
+		p.types("kubectl scale machinedeployment %s-md-0 -n %s --replicas %d", name, namespace, workers)
+		story := p.tell()
+		p.tenant.Scale(p, workers)
+		p.tenant.AwaitMachines(p, actLimit, 3, int(workers))
+		story()
+		p.kubectl("get", "msm", "-n", namespace)
+		p.wait()
+	}
+}
+
+// repair shows that a machine that dies is replaced.
+func (p *play) repair() {
+	workers, err := p.tenant.Machines(p.ctx, false)
+	if err != nil || len(workers) == 0 {
+		p.Fatal("no workers: ", err)
+	}
+	victim := workers[0]
+	hardware := &v1alpha4.MetalStackMachine{}
+	if err := p.tenant.Client.Get(p.ctx, client.ObjectKey{Namespace: namespace, Name: victim.Spec.InfrastructureRef.Name}, hardware); err != nil {
+		p.Fatal(err)
+	}
+	p.act("The server of worker %s crashes", victim.Name)
+	p.says("Nobody told Kubernetes: the metal-api knows, and so the next read does. The MachineHealthCheck gives it 10 s to come back.")
+	story := p.tell()
+	if err := p.site.Metal.Sim.Crash(hardware.Status.Metal.MachineID); err != nil {
+		p.Fatal(err)
+	}
+	p.kubectl("get", "msm", "-n", namespace, hardware.Name)
+	capi.Eventually(p, actLimit, func(ctx context.Context) error {
+		err := p.tenant.Client.Get(ctx, client.ObjectKeyFromObject(&victim), &clusterv1.Machine{})
+		if client.IgnoreNotFound(err) == nil && err != nil {
+			return nil
+		}
+		return fmt.Errorf("machine %s is still there (%v)", victim.Name, err)
+	})
+	p.tenant.AwaitMachines(p, actLimit, 3, 3)
+	story()
+	p.look()
+}
+
+func (p *play) remove(before string) {
+	p.act("The end of the cluster")
+	p.types("kubectl delete cluster %s -n %s", name, namespace)
+	story := p.tell()
+	p.tenant.Delete(p, actLimit)
+	story()
+	if after := p.holdings(); after != before {
+		p.Fatalf("the project holds what it did not hold before.\nbefore: %s\nafter:  %s", before, after)
+	}
+	p.says("The project in the metal-api is as it was before: %s.", before)
+}
+
+// look shows the cluster as its owner looks at it.
+func (p *play) look() {
+	p.types("clusterctl describe cluster %s -n %s", name, namespace)
+	p.print(p.manager.Clusterctl(p, "describe", "cluster", name, "-n", namespace))
+	p.kubectl("get", "msc,msf,msm", "-n", namespace)
+	p.wait()
+}
+
+// holdings is what the project has in the metal-api, in words.
+func (p *play) holdings() string {
+	books := p.site.Metal.Sim.Books()
+	networks, addresses := 0, 0
+	for _, n := range books.Networks {
+		if n.Project == simulator.ProjectA {
+			networks++
+		}
+	}
+	for _, ip := range books.IPs {
+		if ip.Project == simulator.ProjectA {
+			addresses++
+		}
+	}
+	return fmt.Sprintf("%d machines, %d networks, %d addresses", len(books.Of(simulator.ProjectA)), networks, addresses)
+}
+
+func (p *play) saveKubeconfig() {
+	data, err := os.ReadFile(p.manager.Kubeconfig(p.manager.Admin()))
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(p.kubeconfig), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(p.kubeconfig, data, 0o600)
+	}
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.says("In another terminal: export KUBECONFIG=%s PATH=$PWD/bin:$PATH", strings.TrimPrefix(p.kubeconfig, "./"))
+}

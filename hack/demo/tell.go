@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/capi"
+)
+
+// act begins another part of the play.
+func (p *play) act(format string, args ...any) {
+	fmt.Printf("\n━━ %s  (%s)\n\n", fmt.Sprintf(format, args...), time.Since(p.began).Round(time.Second))
+}
+
+// types shows what a person would type.
+func (p *play) types(format string, args ...any) {
+	fmt.Printf("  $ %s\n", fmt.Sprintf(format, args...))
+}
+
+func (p *play) says(format string, args ...any) { fmt.Printf("  %s\n", fmt.Sprintf(format, args...)) }
+
+func (p *play) print(text string) {
+	for line := range strings.Lines(text) {
+		fmt.Print("    ", line)
+	}
+	fmt.Println()
+}
+
+// kubectl types a command and shows its answer.
+func (p *play) kubectl(args ...string) {
+	p.types("kubectl %s", strings.Join(args, " "))
+	p.print(p.output(args...))
+}
+
+func (p *play) output(args ...string) string {
+	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
+	defer cancel()
+	cmd := p.manager.KubectlCommand(ctx, p.manager.Admin(), args...)
+	cmd.Env = append(cmd.Env, "HTTPS_PROXY="+p.site.Proxy)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		p.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, out.String())
+	}
+	return out.String()
+}
+
+// wait leaves the audience time to look around.
+func (p *play) wait() {
+	select {
+	case <-p.ctx.Done():
+		p.FailNow()
+	case <-time.After(p.pause):
+	}
+}
+
+// tell prints every step of machines and firewalls until it is told to stop.
+func (p *play) tell() (stop func()) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := p.follow(ctx); err != nil && ctx.Err() == nil {
+			fmt.Fprintln(os.Stderr, "  cannot follow the machines:", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+		fmt.Println()
+	}
+}
+
+func (p *play) follow(ctx context.Context) error {
+	c, err := client.NewWithWatch(p.manager.Admin(), client.Options{Scheme: capi.Scheme})
+	if err != nil {
+		return err
+	}
+	machines, err := c.Watch(ctx, &v1alpha4.MetalStackMachineList{}, client.InNamespace(namespace))
+	if err != nil {
+		return err
+	}
+	defer machines.Stop()
+	firewalls, err := c.Watch(ctx, &v1alpha4.MetalStackFirewallList{}, client.InNamespace(namespace))
+	if err != nil {
+		return err
+	}
+	defer firewalls.Stop()
+	phases, first := map[string]string{}, time.Now()
+	for {
+		var event watch.Event
+		select {
+		case <-ctx.Done():
+			return nil
+		case event = <-machines.ResultChan():
+		case event = <-firewalls.ResultChan():
+		}
+		var what, phase string
+		switch obj := event.Object.(type) {
+		case *v1alpha4.MetalStackMachine:
+			what = "machine  " + obj.Name
+			if obj.Status.Metal != nil {
+				phase = obj.Status.Metal.Phase
+			}
+		case *v1alpha4.MetalStackFirewall:
+			what = "firewall " + obj.Name
+			if obj.Status.Metal != nil {
+				phase = obj.Status.Metal.Phase
+			}
+		default:
+			return fmt.Errorf("watch: %v", event.Object)
+		}
+		if event.Type == watch.Deleted {
+			phase = "(gone)"
+		}
+		old := phases[what]
+		phases[what] = phase
+		// What was there before is no news.
+		if phase == "" || phase == old || old == "" && event.Type == watch.Added && time.Since(first) < time.Second {
+			continue
+		}
+		fmt.Printf("  %s  %-45s %s\n", time.Now().Format(time.TimeOnly), what, phase)
+	}
+}
