@@ -1,6 +1,7 @@
 package capi
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,12 @@ func parseUserData(text string) (*userData, error) {
 			} `json:"files"`
 		} `json:"storage"`
 	}
-	if err := json.Unmarshal([]byte(text), &ignition); err != nil {
+	// The metal-api takes it encoded, and machines decode it.
+	decoded, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, errors.New("user data is not encoded as base64")
+	}
+	if err := json.Unmarshal(decoded, &ignition); err != nil {
 		// Not the text itself: keys are in it.
 		return nil, errors.New("user data is no ignition config")
 	}
