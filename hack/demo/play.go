@@ -54,7 +54,7 @@ func (p *play) install() {
 	p.act("A management cluster: kube-apiserver, etcd, controller manager; and a data centre of %d machines, %g times as fast as life", p.machines, p.speed)
 	p.site = capi.StartSite(p, simulator.Config{Speed: p.speed, DataCentre: simulator.DefaultDataCentre(p.machines)})
 	p.types("clusterctl init --infrastructure metal-stack")
-	p.manager = capi.Start(p, capi.Options{Site: p.site, Flags: []string{"--bind=" + namespace + "=" + simulator.ProjectA}})
+	p.manager = capi.Start(p, capi.Options{Site: p.site})
 	p.says("Cluster API's managers, our server and our controller manager run, as their Deployments say, and with the rights of their service accounts.")
 	p.kubectl("get", "providers", "-A")
 	p.saveKubeconfig()

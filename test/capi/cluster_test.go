@@ -56,9 +56,9 @@ func clustersComeUpScaleRollAndGo(t *testing.T, w *world, namespace string, esta
 	assert.Equal(t, Account{Allocated: 6, Most: 6}, estate.Since(start, "machine"), "three of each, each once")
 	assert.Equal(t, Account{Allocated: 1, Most: 1}, estate.Since(start, "firewall"))
 	hardwareIsDescribed(t, c)
-	description := w.Clusterctl(t, "describe", "cluster", "rose", "-n", namespace, "--echo", "--show-conditions", "all")
-	assert.Contains(t, description, "ClusterInfrastructure - MetalStackCluster/rose")
-	assert.Contains(t, description, "MachineInfrastructure - MetalStackMachine/")
+	description := w.Clusterctl(t, "describe", "cluster", "rose", "-n", namespace, "--echo", "--grouping=false")
+	assert.Contains(t, description, "MetalStackCluster "+namespace+"/rose")
+	assert.Contains(t, description, "MetalStackMachine "+namespace+"/rose-md-0-")
 
 	scaled := estate.Mark()
 	c.Scale(t, 10)

@@ -1,6 +1,7 @@
 package capi
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,18 +15,21 @@ import (
 
 const (
 	kubeletPort = 10250
-	etcdPort    = "2379"
+	// The ports at which the Pods of control planes are asked for.
+	etcdPort      = "2379"
+	apiServerPort = "6443"
 	// protocol is what kubelets forward ports by.
 	protocol = "portforward.k8s.io"
 )
 
 // kubelet plays the kubelets of a cluster's control plane as far as they
-// forward ports, which is how the kubeadm control-plane manager reaches etcd.
+// forward ports, which is how the kubeadm control-plane manager reaches etcd,
+// and sees when a kube-apiserver's certificate ends.
 type kubelet struct {
 	server *httptest.Server
 
 	mu sync.Mutex
-	// pods are the real addresses by Pod.
+	// pods are the real addresses by Pod and port.
 	pods map[string]string
 }
 
@@ -42,24 +46,21 @@ func (k *kubelet) stop() {
 	k.server.Close()
 }
 
-// serve says where etcd's port of a Pod is in truth; empty: nowhere.
-func (k *kubelet) serve(pod, address string) {
+// serve says where the port of a Pod is in truth; empty: nowhere.
+func (k *kubelet) serve(pod, port, address string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if address == "" {
-		delete(k.pods, pod)
+		delete(k.pods, net.JoinHostPort(pod, port))
 		return
 	}
-	k.pods[pod] = address
+	k.pods[net.JoinHostPort(pod, port)] = address
 }
 
 // ServeHTTP answers /portForward/<namespace>/<pod>.
 func (k *kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, found := strings.CutPrefix(r.URL.Path, "/portForward/kube-system/")
-	k.mu.Lock()
-	address := k.pods[path]
-	k.mu.Unlock()
-	if !found || address == "" {
+	pod, found := strings.CutPrefix(r.URL.Path, "/portForward/kube-system/")
+	if !found {
 		http.Error(w, "pod not found", http.StatusNotFound)
 		return
 	}
@@ -68,8 +69,14 @@ func (k *kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	connection := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(stream httpstream.Stream, _ <-chan struct{}) error {
 		// The stream for errors stays empty.
-		if stream.Headers().Get(corev1.StreamType) != corev1.StreamTypeData || stream.Headers().Get(corev1.PortHeader) != etcdPort {
+		if stream.Headers().Get(corev1.StreamType) != corev1.StreamTypeData {
 			return nil
+		}
+		k.mu.Lock()
+		address := k.pods[net.JoinHostPort(pod, stream.Headers().Get(corev1.PortHeader))]
+		k.mu.Unlock()
+		if address == "" {
+			return fmt.Errorf("nothing listens at port %s of Pod %s", stream.Headers().Get(corev1.PortHeader), pod)
 		}
 		there, err := net.DialTimeout("tcp", address, dialLimit)
 		if err != nil {

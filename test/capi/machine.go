@@ -111,7 +111,8 @@ func (m *machine) runControlPlane(ctx context.Context) (err error) {
 	if m.member, err = c.etcd.join(node); err != nil {
 		return err
 	}
-	c.kubelet.serve("etcd-"+node, m.member.address)
+	c.kubelet.serve("etcd-"+node, etcdPort, m.member.address)
+	c.kubelet.serve("kube-apiserver-"+node, apiServerPort, c.address())
 	c.machines(+1)
 	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		pods := c.client.CoreV1().Pods(metav1.NamespaceSystem)
@@ -153,14 +154,16 @@ func (m *machine) register(ctx context.Context, controlPlane bool) error {
 		return err
 	}
 	created.Status = corev1.NodeStatus{
-		Conditions:      []corev1.NodeCondition{nodeReady(true)},
+		Conditions:      nodeConditions(true),
 		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: kubeletPort}},
 		NodeInfo:        corev1.NodeSystemInfo{KubeletVersion: m.cluster.version, OperatingSystem: "linux", Architecture: "amd64"},
 	}
 	if len(m.account.IPs) > 0 {
 		ip := m.account.IPs[0]
 		created.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}, {Type: corev1.NodeHostName, Address: name}}
-		m.cluster.Route(net.JoinHostPort(ip, fmt.Sprint(kubeletPort)), m.cluster.kubelet.address())
+		for _, address := range created.Status.Addresses {
+			m.cluster.Route(net.JoinHostPort(address.Address, fmt.Sprint(kubeletPort)), m.cluster.kubelet.address())
+		}
 	}
 	if _, err := m.cluster.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
 		return err
@@ -188,7 +191,7 @@ func (m *machine) report(up bool) {
 		if err != nil {
 			return err
 		}
-		node.Status.Conditions = []corev1.NodeCondition{nodeReady(up)}
+		node.Status.Conditions = nodeConditions(up)
 		_, err = nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{})
 		return err
 	})
@@ -210,7 +213,8 @@ func (m *machine) off() {
 		return
 	}
 	c, node := m.cluster, m.account.Hostname
-	c.kubelet.serve("etcd-"+node, "")
+	c.kubelet.serve("etcd-"+node, etcdPort, "")
+	c.kubelet.serve("kube-apiserver-"+node, apiServerPort, "")
 	c.etcd.off(m.member)
 	ctx, cancel := context.WithTimeout(m.site.ctx, callLimit)
 	defer cancel()
@@ -223,13 +227,22 @@ func (m *machine) off() {
 	}
 }
 
-func nodeReady(up bool) corev1.NodeCondition {
-	condition := corev1.NodeCondition{
-		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
-		LastTransitionTime: metav1.Now(), LastHeartbeatTime: metav1.Now(),
+// nodeConditions are what a kubelet reports; nobody knows what one that is not
+// heard of would.
+func nodeConditions(up bool) []corev1.NodeCondition {
+	var conditions []corev1.NodeCondition
+	for kind, healthy := range map[corev1.NodeConditionType]corev1.ConditionStatus{
+		corev1.NodeReady: corev1.ConditionTrue, corev1.NodeMemoryPressure: corev1.ConditionFalse,
+		corev1.NodeDiskPressure: corev1.ConditionFalse, corev1.NodePIDPressure: corev1.ConditionFalse,
+	} {
+		condition := corev1.NodeCondition{
+			Type: kind, Status: healthy, Reason: "KubeletReports",
+			LastTransitionTime: metav1.Now(), LastHeartbeatTime: metav1.Now(),
+		}
+		if !up {
+			condition.Status, condition.Reason = corev1.ConditionUnknown, "NodeStatusUnknown"
+		}
+		conditions = append(conditions, condition)
 	}
-	if !up {
-		condition.Status, condition.Reason = corev1.ConditionUnknown, "NodeStatusUnknown"
-	}
-	return condition
+	return conditions
 }

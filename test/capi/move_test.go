@@ -21,7 +21,7 @@ func clustersMoveThereAndBack(t *testing.T, w *world, namespace string, estate E
 	c.AwaitMachines(t, slow, 1, 2)
 	held, mark := estate.Machines(), estate.Mark()
 
-	other := Start(t, Options{Site: w.Site, Repository: w.Repository, Flags: bindings(), ManagerFlags: hasty})
+	other := Start(t, Options{Site: w.Site, Repository: w.Repository, ManagerFlags: hasty})
 	other.Bind(t, namespace, estate.project)
 	there := other.Tenant(t, namespace, "fern")
 	move(t, w.Management, other, namespace)

@@ -30,22 +30,13 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	site := StartSite(t, simulator.Config{Speed: 200, DataCentre: DataCentre(48)})
-	return &world{Management: Start(t, Options{Site: site, Flags: bindings(), ManagerFlags: hasty})}
+	return &world{Management: Start(t, Options{Site: site, ManagerFlags: hasty})}
 }
 
 // hasty is a companion that waits for nobody: it is killed in some tests, and
 // there are no load balancers.
 var hasty = []string{
 	"--load-balancer-grace=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
-}
-
-// bindings are the namespaces of all tests: team-0 has the first project.
-func bindings() []string {
-	var flags []string
-	for i, project := range Projects {
-		flags = append(flags, fmt.Sprintf("--bind=team-%d=%s", i, project))
-	}
-	return flags
 }
 
 // team is a namespace of a test's own, and the estate of its project.
