@@ -23,8 +23,8 @@ type clusterWork struct {
 	project string
 	spec    infrastructure.MetalStackClusterSpec
 	attempt int32
-	// start is when the last release began.
-	start *metav1.Time
+	// saw is the record as a release saw it, or left it, last.
+	saw sighting
 }
 
 // allocateCluster takes a cluster from a claim to a network and an address,

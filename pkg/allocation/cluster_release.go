@@ -32,13 +32,13 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 	if err != nil {
 		return nil, err
 	}
+	w.saw = sightingOf(&a.AllocationState)
 	openUntil := p.openUntil(&a.AllocationState)
 	releasing := a.Phase == infrastructure.AllocationReleasing
 	if releasing {
 		if err := p.notBefore(&a.AllocationState, c.Status.Conditions); err != nil {
 			return nil, err
 		}
-		w.start = a.StartTime
 	} else {
 		// Looked at before, so that a release that comes too early changes
 		// nothing, and after, so that no machine joins unseen.
@@ -277,7 +277,7 @@ func (w *clusterWork) beginFree(ctx context.Context) error {
 	start := w.now()
 	err := w.once(ctx, func(ctx context.Context) error {
 		_, err := w.swapOnce(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-			if err := w.Protocol.beginFree(&a.AllocationState, w.start, start); err != nil {
+			if err := w.Protocol.beginFree(&a.AllocationState, w.saw, start); err != nil {
 				return err
 			}
 			if a.UID == "" {
@@ -290,19 +290,20 @@ func (w *clusterWork) beginFree(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		w.start = start
+		w.saw.phase, w.saw.start = infrastructure.AllocationReleasing, start
 	}
 	return err
 }
 
-// holdBack records why a release does not get on; it is tried again.
+// holdBack records why a release does not get on; it is tried again. One that
+// somebody else has begun since is theirs to hold back: its call may be open.
 func (w *clusterWork) holdBack(ctx context.Context, err error) error {
 	var r *refusal
 	if !errors.As(err, &r) {
 		return err
 	}
 	if _, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-		if a.Phase != infrastructure.AllocationReleasing {
+		if a.Phase != infrastructure.AllocationReleasing || !w.saw.still(&a.AllocationState) {
 			return nil
 		}
 		w.heldBack(&a.AllocationState, r)

@@ -26,6 +26,8 @@ type Keeper struct {
 
 	// looks are when each open attempt, and each duplicate, is next looked at.
 	looks map[string]*schedule
+	// since is when the first pass began.
+	since time.Time
 }
 
 // schedule is when something is looked at next.
@@ -79,6 +81,9 @@ func (k *Keeper) Nudge() {
 // Pass looks at every record once. What takes long goes on in the background.
 func (k *Keeper) Pass(ctx context.Context) {
 	logger := klog.FromContext(ctx)
+	if k.since.IsZero() {
+		k.since = k.p.clock.Now()
+	}
 	for _, s := range k.looks {
 		s.seen = false
 	}

@@ -45,10 +45,12 @@ func (p *Protocol) resume(ctx context.Context, k servers, sub subject) error {
 
 // duplicates releases machines that carry the identity of an object whose
 // record names another, or none any more. The observation only raises the
-// suspicion.
+// suspicion. No record tells of a call that frees a duplicate, so that of a
+// server that was here before is waited for: once the machine is somebody
+// else's, it would free that.
 func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
 	a := s.allocation()
-	if a.UID == "" {
+	if a.UID == "" || k.p.clock.Since(k.since) < k.p.timing.open() {
 		return
 	}
 	sub := subject{records.resource(), s.meta.Namespace, s.meta.Name}
@@ -57,7 +59,6 @@ func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
 			continue
 		}
 		key := "duplicate/" + suspect.AllocationUUID()
-		// A release of it whose answer was lost is over by the next look.
 		k.watch(key, k.p.timing.Lost)
 		k.background(ctx, nil, key, func(ctx context.Context) error {
 			k.duplicate.Lock()
@@ -83,30 +84,43 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 	if named || (a.Phase != infrastructure.AllocationAllocated && a.Phase != infrastructure.AllocationReleased) {
 		return nil
 	}
-	m, err := p.machine(ctx, suspect.ID)
-	if err != nil {
-		return asRefusal(err)
-	}
 	duplicate := &infrastructure.MachineAllocation{MachineID: suspect.ID, AllocationUUID: suspect.AllocationUUID()}
 	duplicate.UID = a.UID
-	if whose, err := p.judge(m, duplicate, project); err != nil || whose != ours {
-		return err
-	}
-	// After a move, what carries the uid may be another management cluster's.
-	if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); cluster != LabelValue(p.opts.ManagementCluster) || m.Allocation.Role != k.role() {
-		return nil
-	}
-	if holder, err := p.serverWork(k, sub, s).holder(ctx, m); err != nil || holder != nil {
-		return err
-	}
-	logger := klog.FromContext(ctx).WithValues("machine", m.ID, "recorded", a.MachineID)
-	p.at("duplicate/looked")
-	if err := p.freeMachine(context.WithoutCancel(ctx), m.ID); err != nil {
+	called := false
+	_, err = dispose(ctx, p, releasing{
+		what: "duplicate",
+		look: func(ctx context.Context) (standing, error) {
+			m, err := p.machine(ctx, suspect.ID)
+			if err != nil {
+				return ours, err
+			}
+			if whose, err := p.judge(m, duplicate, project); err != nil || whose != ours {
+				return whose, err
+			}
+			// After a move, what carries the uid may be another management cluster's.
+			if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); cluster != LabelValue(p.opts.ManagementCluster) || m.Allocation.Role != k.role() {
+				return theirs, nil
+			}
+			if holder, err := p.serverWork(k, sub, s).holder(ctx, m); err != nil || holder == nil {
+				return ours, err
+			}
+			return theirs, nil
+		},
+		// There is no record to be swapped: see duplicates.
+		begin: func(context.Context) error { return nil },
+		call: func(ctx context.Context) error {
+			called = true
+			return p.freeMachine(ctx, suspect.ID)
+		},
+	})
+	logger := klog.FromContext(ctx).WithValues("machine", suspect.ID, "recorded", a.MachineID)
+	switch {
+	case err != nil && called:
 		duplicates.WithLabelValues(duplicateHeld).Inc()
 		logger.Error(err, "A machine that was allocated twice could not be released: it is tried again")
-		return asRefusal(err)
+	case called:
+		duplicates.WithLabelValues(duplicateReleased).Inc()
+		logger.Info("Released a machine that was allocated twice for one object")
 	}
-	duplicates.WithLabelValues(duplicateReleased).Inc()
-	logger.Info("Released a machine that was allocated twice for one object")
-	return nil
+	return err
 }

@@ -54,6 +54,14 @@ func (w *world) tagged(project, network string, tags ...string) string {
 	return id
 }
 
+// keptFor lets a new Keeper pass now, and again after some time.
+func (w *world) keptFor(d time.Duration) {
+	k := NewKeeper(w.p)
+	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+	w.pass(d)
+	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+}
+
 func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -71,8 +79,7 @@ func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 	require.NoError(t, err)
 
 	w.sweep()
-	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+	w.keptFor(w.p.timing.open())
 	assert.False(t, w.account(duplicate).Allocated, "the duplicate")
 	for what, id := range map[string]string{
 		"the recorded one": m.Status.Allocation.MachineID, "another project's": foreign,
@@ -93,8 +100,7 @@ func TestAStaleSightingOfADuplicateIsConfirmedFirst(t *testing.T) {
 	require.NoError(t, w.sim.ForceFree(id))
 	require.NoError(t, w.sim.Recycle(id))
 	w.tagged(simulator.ProjectA, network)
-	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+	w.keptFor(w.p.timing.open())
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 }
 
@@ -108,8 +114,7 @@ func TestWhatComesAfterARelease(t *testing.T) {
 	// A commit so late that nobody could wait for it.
 	w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
 	w.sweep()
-	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+	w.keptFor(w.p.timing.open())
 	w.gone(w.p)
 }
 

@@ -132,15 +132,34 @@ func noneOpen(a *infrastructure.AllocationState) {
 
 // beginFree records that a call that frees is about to be made. It is the
 // fence for whoever comes later: what is still there is freed by somebody else
-// only after StartTime and the time that a call may take. last is the StartTime
-// of the last release that we saw; nil if there was none, or none is open.
-func (p *Protocol) beginFree(a *infrastructure.AllocationState, last, start *metav1.Time) error {
-	if a.Phase == infrastructure.AllocationReleased ||
-		(a.Phase == infrastructure.AllocationReleasing && !a.StartTime.Equal(last)) {
-		return refuse(http.StatusConflict, "another release is under way, or was faster")
+// only after StartTime and the time that a call may take. It is refused if the
+// record is not as we saw it last: an attempt that was begun meanwhile may
+// allocate what this release would not look for.
+func (p *Protocol) beginFree(a *infrastructure.AllocationState, saw sighting, start *metav1.Time) error {
+	if a.Phase == infrastructure.AllocationReleased || !saw.still(a) {
+		return refuse(http.StatusConflict, "another operation is under way, or was faster")
 	}
 	a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleasing, start, nil
 	return nil
+}
+
+// sighting is what tells the operation on a record that we saw, or began, from
+// any other.
+type sighting struct {
+	phase   infrastructure.AllocationPhase
+	attempt int32
+	// start is nil if no call is open.
+	start *metav1.Time
+}
+
+func sightingOf(a *infrastructure.AllocationState) sighting {
+	return sighting{phase: a.Phase, attempt: a.Attempt, start: a.StartTime}
+}
+
+// still tells whether a record is as it was seen.
+func (s sighting) still(a *infrastructure.AllocationState) bool {
+	return a.Phase == s.phase && a.Attempt == s.attempt &&
+		(a.Phase != infrastructure.AllocationReleasing || a.StartTime.Equal(s.start))
 }
 
 // heldBack records that no call of a release is open, and when the next may be.

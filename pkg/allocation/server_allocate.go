@@ -28,8 +28,8 @@ type serverWork struct {
 	attempt int32
 	// leave gives the place in the partition back.
 	leave func()
-	// start is when the last release began.
-	start *metav1.Time
+	// saw is the record as a release saw it, or left it, last.
+	saw sighting
 	// adopted: what was found had been allocated before.
 	adopted bool
 }
@@ -251,7 +251,8 @@ func (w *serverWork) finish(ctx context.Context, m *metal.Machine) (*server, err
 		switch {
 		case a.Phase == infrastructure.AllocationAllocated && same:
 			return nil
-		case a.Phase != infrastructure.AllocationAllocating && a.Phase != "":
+		case a.Phase != infrastructure.AllocationAllocating && a.Phase != "", a.Attempt != w.attempt:
+			// A later attempt may be about to allocate another machine.
 			return refuse(http.StatusConflict, "another operation was faster")
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, w.now(), nil

@@ -33,11 +33,12 @@ func (p *Protocol) releaseServer(ctx context.Context, k servers, sub subject, ui
 		}
 	}
 	w := p.serverWork(k, sub, s)
+	w.saw = sightingOf(&a.AllocationState)
 	work := releasing{what: "machine", begin: w.beginFree}
 	// Either an attempt to allocate whose answer may still come, or a release.
 	openUntil := p.openUntil(&a.AllocationState)
 	if a.Phase == infrastructure.AllocationReleasing {
-		work.openUntil, w.start = openUntil, a.StartTime
+		work.openUntil = openUntil
 	}
 	if a.Phase != infrastructure.AllocationReleasing {
 		// Nothing is allocated for this object from here on.
@@ -79,7 +80,7 @@ func (w *serverWork) beginFree(ctx context.Context) error {
 	start := w.now()
 	err := w.once(ctx, func(ctx context.Context) error {
 		_, err := w.swapOnce(ctx, func(s *server, a *infrastructure.MachineAllocation) error {
-			if err := w.Protocol.beginFree(&a.AllocationState, w.start, start); err != nil {
+			if err := w.Protocol.beginFree(&a.AllocationState, w.saw, start); err != nil {
 				return err
 			}
 			if a.UID == "" {
@@ -92,7 +93,7 @@ func (w *serverWork) beginFree(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		w.start = start
+		w.saw.phase, w.saw.start = infrastructure.AllocationReleasing, start
 	}
 	return err
 }
@@ -135,14 +136,15 @@ func (p *Protocol) freeMachine(ctx context.Context, id string) error {
 	return err
 }
 
-// holdBack records why a release does not get on; it is tried again.
+// holdBack records why a release does not get on; it is tried again. One that
+// somebody else has begun since is theirs to hold back: its call may be open.
 func (w *serverWork) holdBack(ctx context.Context, err error) error {
 	var r *refusal
 	if !errors.As(err, &r) {
 		return err
 	}
 	if _, err := w.swap(ctx, func(s *server, a *infrastructure.MachineAllocation) error {
-		if a.Phase != infrastructure.AllocationReleasing {
+		if a.Phase != infrastructure.AllocationReleasing || !w.saw.still(&a.AllocationState) {
 			return nil
 		}
 		w.heldBack(&a.AllocationState, r)
