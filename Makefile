@@ -15,6 +15,8 @@ TAG        ?= latest
 PKG        ?= ./...
 RUN        ?= .
 RUN_FLAGS  ?=
+FUZZTIME   ?= 30s
+GOVULNCHECK := v1.9.0
 DEMO_FLAGS ?=
 DIST       ?= dist
 
@@ -22,7 +24,7 @@ DIST       ?= dist
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build generate bench fuzz govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +58,12 @@ generate: ## Generated code: deep copies, conversions, OpenAPI, clients
 
 bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
+
+fuzz: ## Fuzz all that reads foreign bytes, each target in turn for FUZZTIME (30s; before a release 1h): make fuzz RUN=NamePattern
+	@FUZZTIME=$(FUZZTIME) hack/fuzz.sh '$(RUN)'
+
+govulncheck: ## Known vulnerabilities in what the programs call (needs to reach vuln.go.dev)
+	@$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
 
 kubectl: $(BIN)/kubectl ## kubectl, into bin/
 

@@ -124,17 +124,21 @@ func sorted(tags []string) []string {
 	return slices.Sorted(slices.Values(tags))
 }
 
-// instant rounds to what the metal-api stores: the answer of a write carries
-// nanoseconds, later reads milliseconds (README, "Form").
 func instant(t strfmt.DateTime) time.Time {
 	return rounded(time.Time(t))
 }
 
+// rounded rounds to what the metal-api stores: the answer of a write carries
+// nanoseconds, later reads milliseconds (README, "Form").
+//
+// A time that cannot be written as one again, because in UTC its year has more
+// than four digits, or none, is none.
 func rounded(t time.Time) time.Time {
-	if t.IsZero() {
+	t = t.UTC().Round(time.Millisecond)
+	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}
 	}
-	return t.UTC().Round(time.Millisecond)
+	return t
 }
 
 // imageAlias is the id without its patch version: os-major.minor.

@@ -140,3 +140,11 @@ func TestTagsAreWholeKeys(t *testing.T) {
 	_, ok = TagValue(tags, "plain")
 	require.False(t, ok)
 }
+
+func TestATimeThatCannotBeWrittenAgainIsNone(t *testing.T) {
+	for _, text := range []string{"9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.9999Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"} {
+		var l lean
+		require.NoError(t, l.readOne(json.NewDecoder(strings.NewReader(`{"id":"a","changed":"`+text+`"}`))))
+		require.Zero(t, l.machine().Changed, text)
+	}
+}

@@ -83,7 +83,11 @@ func readMark(list map[string]ledger.Record) (m mark, version string, err error)
 	if !found {
 		return mark{}, "", nil
 	}
-	if err := json.Unmarshal(record.Value, &m); err != nil {
+	err = json.Unmarshal(record.Value, &m)
+	if err == nil && m.Reserved >= maxRevision {
+		err = fmt.Errorf("%d leaves no revision that is a whole number to every reader of JSON", m.Reserved)
+	}
+	if err != nil {
 		return mark{}, "", fmt.Errorf("the record %s says up to where revisions were issued, and cannot be read; write {\"reserved\":<microseconds since 1970>} to it, above every resourceVersion that clients saw: %w", markKey, err)
 	}
 	return m, record.Version, nil

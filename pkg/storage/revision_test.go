@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,5 +215,20 @@ func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
 	}
 	if err := newBackend(t, Options{Ledger: damaged}).Start(t.Context()); err == nil {
 		t.Error("a backend started over a mark that cannot be read")
+	}
+}
+
+func TestAMarkThatLeavesNoRevisionStopsTheStart(t *testing.T) {
+	t.Parallel()
+	for _, reserved := range []uint64{maxRevision, 1<<64 - 1} {
+		l := memory.New()
+		if _, err := l.Create(t.Context(), markKey, fmt.Appendf(nil, `{"reserved":%d}`, reserved)); err != nil {
+			t.Fatal(err)
+		}
+		b := newBackend(t, Options{Ledger: l})
+		openPods(t, b, "pods", nil)
+		if err := b.Start(t.Context()); err == nil || !strings.Contains(err.Error(), markKey) {
+			t.Errorf("over a mark of %d: %v", reserved, err)
+		}
 	}
 }

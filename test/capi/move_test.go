@@ -2,6 +2,7 @@ package capi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -55,19 +56,21 @@ func move(t *testing.T, from, to *Management, namespace string) {
 }
 
 // statusIsComplete: what the metal-api knows is there without anybody having
-// written it.
+// written it, as soon as the companion has taken the machines over.
 func statusIsComplete(t *testing.T, c *Tenant) {
 	t.Helper()
-	hardware, err := c.Hardware(t.Context())
-	require.NoError(t, err)
-	require.NotEmpty(t, hardware)
-	for _, h := range hardware {
-		if assert.NotNil(t, h.Status.Metal, h.Name) {
-			assert.True(t, h.Status.Metal.Managed, h.Name)
-			assert.NotEmpty(t, h.Status.Metal.MachineID, h.Name)
-			assert.True(t, h.Status.Ready, h.Name)
+	Eventually(t, slow, func(ctx context.Context) error {
+		hardware, err := c.Hardware(ctx)
+		if err == nil && len(hardware) == 0 {
+			err = errors.New("there are no machines")
 		}
-	}
+		for _, h := range hardware {
+			if m := h.Status.Metal; m == nil || !m.Managed || m.MachineID == "" || !h.Status.Ready {
+				return fmt.Errorf("%s: ready: %v, metal: %+v", h.Name, h.Status.Ready, m)
+			}
+		}
+		return err
+	})
 }
 
 // nothingIsLeft: the source has forgotten, and shows the metal, which is

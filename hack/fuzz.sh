@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs each fuzz target of the module, or those whose names match, in turn.
+# What a target finds is a file under testdata/fuzz of its package: it is
+# mended, and the file committed.
+#
+# usage: FUZZTIME=30s hack/fuzz.sh [NAME PATTERN]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+: "${GO:=go}" "${FUZZTIME:=30s}" "${FUZZPARALLEL:=}"
+
+failed=()
+while IFS=: read -r file name; do
+  package=./$(dirname "$file")
+  echo "=== $package $name, for $FUZZTIME"
+  "$GO" test "$package" -run '^$' -fuzz "^$name\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 2s ${FUZZPARALLEL:+-parallel "$FUZZPARALLEL"} || failed+=("$name")
+done < <(git grep --untracked -oE 'func Fuzz\w+\(f \*testing\.F\)' -- '*_test.go' | sed -E 's/:func (Fuzz\w+)\(.*/:\1/' | grep -E ":.*${1:-}")
+
+if ((${#failed[@]})); then
+  printf 'failed: %s\n' "${failed[@]}"
+  exit 1
+fi

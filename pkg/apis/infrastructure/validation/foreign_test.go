@@ -1,0 +1,81 @@
+package validation
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+func FuzzTagsThatAreAcceptedBecomeLabelsAndClaimNothing(f *testing.F) {
+	f.Add("a=b", "a")
+	f.Add("infrastructure.cluster.x-k8s.io/uid=x", "infrastructure.cluster.x-k8s.io/uid")
+	f.Add("cluster.metal-stack.io/id=x", "machine.metal-stack.io/id=x")
+	f.Add("=", "\x00")
+	f.Fuzz(func(t *testing.T, one, other string) {
+		if len(validateTags([]string{one, other}, field.NewPath("tags"))) > 0 {
+			return
+		}
+		keys := map[string]bool{}
+		for _, tag := range []string{one, other} {
+			key, value, isPair := strings.Cut(tag, "=")
+			assert.False(t, keys[key], "%q twice", key)
+			keys[key] = true
+			if isPair {
+				assert.Empty(t, validation.IsQualifiedName(key))
+				assert.Empty(t, validation.IsValidLabelValue(value))
+			}
+		}
+		for _, identity := range []string{metal.TagUID, metal.TagNamespace, metal.TagName, metal.TagManagementCluster, metal.TagCluster, metal.TagMachine} {
+			_, found := metal.TagValue([]string{one, other}, identity)
+			assert.False(t, found, "%q and %q claim %s", one, other, identity)
+		}
+	})
+}
+
+// Whatever is wrong with a body, no answer quotes the user data in it.
+func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
+	for _, seed := range []string{
+		`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"Allocation","metadata":{"name":"node-1","uid":"u"},"clusterRef":{"name":"c"},"userData":"dGhlLXNlY3JldC1qb2luLXRva2Vu"}`,
+		`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha3","kind":"Allocation","userData":"not base64 at all!"}`,
+		`{"kind":"Allocation","userData":["dGhlLXNlY3JldC1qb2luLXRva2Vu"]}`,
+		`{"clusterRef":{"name":""},"userdata":"dGhlLXNlY3JldC1qb2luLXRva2Vu","unknown":1}`,
+		"kind: Allocation\napiVersion: infrastructure.cluster.x-k8s.io/v1alpha4\nuserData: dGhlLXNlY3JldC1qb2luLXRva2Vu\n",
+		``, `null`, `[]`, `{"userData":null}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	gvk := v1alpha4.SchemeGroupVersion.WithKind("Allocation")
+	decoder := scheme.Codecs.UniversalDecoder(infrastructure.SchemeGroupVersion)
+	encoder := scheme.Codecs.LegacyCodec(v1alpha4.SchemeGroupVersion)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		obj, _, err := decoder.Decode(body, &gvk, &infrastructure.Allocation{})
+		a, isAllocation := obj.(*infrastructure.Allocation)
+		if err != nil || !isAllocation {
+			var raw struct{ UserData string }
+			if err != nil && json.Unmarshal(body, &raw) == nil && len(raw.UserData) > 12 {
+				assert.NotContains(t, err.Error(), raw.UserData)
+			}
+			return
+		}
+		if errs := ValidateAllocation(a, "node-1"); len(errs) > 0 && len(a.UserData) > 12 && !strings.Contains(a.Name, string(a.UserData)) {
+			assert.NotContains(t, errs.ToAggregate().Error(), string(a.UserData))
+		}
+		data, err := runtime.Encode(encoder, a)
+		require.NoError(t, err)
+		again, err := runtime.Decode(decoder, data)
+		require.NoError(t, err)
+		assert.Equal(t, a.UserData, again.(*infrastructure.Allocation).UserData)
+		assert.Equal(t, a.ClusterRef, again.(*infrastructure.Allocation).ClusterRef)
+	})
+}

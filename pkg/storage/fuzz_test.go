@@ -1,0 +1,126 @@
+package storage
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/apis/example"
+	apistorage "k8s.io/apiserver/pkg/storage"
+
+	infrastructurescheme "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+// A record is what somebody, or an older version, put into the ledger.
+func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
+	for _, seed := range []string{
+		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a","uid":"u"},"spec":{"image":"ubuntu-24.04"},"status":{"allocation":{"phase":"Allocated","attempt":1,"startTime":"2026-11-22T12:00:00Z"}}}}`,
+		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha3","kind":"MetalStackCluster","metadata":{"name":"c"},"spec":{}}}`,
+		`{"expires":"2026-11-22T12:00:00.000000001+01:00","object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`,
+		`{"object":null}`, `{}`, `null`, ``, `{"object":{"kind":"List","apiVersion":"v1","items":[]}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	s := &Store{codec: infrastructurescheme.StorageCodec, versioner: apistorage.APIObjectVersioner{}}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		read, err := s.decode(ledger.Record{Key: "k", Value: value, Version: "1"})
+		if err != nil {
+			return
+		}
+		written, err := s.encode(read.obj.DeepCopyObject(), read.expires)
+		if err != nil {
+			t.Fatalf("can be read, but not written: %v", err)
+		}
+		again, err := s.decode(ledger.Record{Key: "k", Value: written.value, Version: "2"})
+		if err != nil {
+			t.Fatalf("%s is written as %s, which cannot be read: %v", value, written.value, err)
+		}
+		if again.stale {
+			t.Errorf("%s is not what would be written today", written.value)
+		}
+		if again.sum != written.sum || !again.expires.Equal(read.expires) {
+			t.Errorf("%s is written as %s, and read as something else", value, written.value)
+		}
+		twice, err := s.encode(again.obj.DeepCopyObject(), again.expires)
+		if err != nil || string(twice.value) != string(written.value) {
+			t.Errorf("written %s, and then %s, %v", written.value, twice.value, err)
+		}
+	})
+}
+
+func FuzzAMarkThatCanBeReadIsARevision(f *testing.F) {
+	for _, seed := range []string{`{"reserved":1764000000000000}`, `{}`, `{"reserved":-1}`, `{"reserved":1e3}`, `{"reserved":18446744073709551615}`, `[]`, ``} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		m, version, err := readMark(map[string]ledger.Record{markKey: {Key: markKey, Value: value, Version: "7"}})
+		if err != nil {
+			if !strings.Contains(err.Error(), markKey) {
+				t.Errorf("%v does not name the record", err)
+			}
+			return
+		}
+		if version != "7" {
+			t.Errorf("version %q", version)
+		}
+		if m.Reserved >= maxRevision {
+			t.Errorf("%d leaves no revision that every reader keeps", m.Reserved)
+		}
+	})
+}
+
+// A client sends back a token that it was given, or made up.
+func FuzzAContinueTokenShowsNothingElse(f *testing.F) {
+	f.Add("not base64", "0", int64(1))
+	f.Add("", "", int64(0))
+	for _, seed := range []string{
+		`{"v":"meta.k8s.io/v1","rv":1,"start":"node-1\u0000"}`,
+		`{"v":"meta.k8s.io/v1","rv":-1,"start":"../team-b/"}`,
+		`{"v":"meta.k8s.io/v1","rv":-1,"start":"node-0"}`,
+		`{"v":"meta.k8s.io/v1","rv":9223372036854775807,"start":"node-0"}`,
+		`{"v":"meta.k8s.io/v2","rv":-1,"start":"a"}`,
+	} {
+		f.Add(base64.RawURLEncoding.EncodeToString([]byte(seed)), "", int64(2))
+	}
+	s := startPods(f, Options{})
+	for _, at := range [][2]string{{"team-a", "node-0"}, {"team-a", "node-1"}, {"team-a", "node-2"}, {"team-aa", "x"}, {"team-b", "secret"}} {
+		if err := s.Create(f.Context(), "/pods/"+at[0]+"/"+at[1], pod(at[0], at[1]), nil, 0); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, token, resourceVersion string, limit int64) {
+		// The second is what a token holds, for whoever cannot guess base64.
+		for _, token := range []string{token, base64.RawURLEncoding.EncodeToString([]byte(token))} {
+			opts := everything()
+			opts.ResourceVersion = resourceVersion
+			opts.Predicate.Limit, opts.Predicate.Continue = limit, token
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			list := &example.PodList{}
+			err := s.GetList(ctx, "/pods/team-a/", opts, list)
+			cancel()
+			if err != nil {
+				var status apierrors.APIStatus
+				var storageErr *apistorage.StorageError
+				if !errors.As(err, &status) && !errors.As(err, &storageErr) && ctx.Err() == nil {
+					t.Errorf("answered with no status: %v", err)
+				}
+				continue
+			}
+			last := ""
+			for _, p := range list.Items {
+				if p.Namespace != "team-a" || p.Name <= last {
+					t.Errorf("%q at %q shows %s/%s after %q", token, resourceVersion, p.Namespace, p.Name, last)
+				}
+				last = p.Name
+			}
+			if limit > 0 && int64(len(list.Items)) > limit {
+				t.Errorf("%d items of at most %d", len(list.Items), limit)
+			}
+		}
+	})
+}

@@ -1,0 +1,38 @@
+package tenancy
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The record of the bindings decides whose metal a namespace reaches.
+func FuzzBindingsThatCanBeReadAreOneToOne(f *testing.F) {
+	for _, seed := range []string{
+		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"}}`, `{"namespaces":{}}`, `{}`, `null`, ``,
+		`{"namespaces":{"a":"10000000-0000-4000-8000-00000000000a","b":"10000000-0000-4000-8000-00000000000A"}}`,
+		`{"namespaces":{"a":"x","a":"10000000-0000-4000-8000-00000000000a"}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		bindings, err := parse(value)
+		if err != nil {
+			assert.Nil(t, bindings)
+			return
+		}
+		namespaces := map[string]string{}
+		for namespace, project := range bindings {
+			assert.True(t, isProjectID(project), "%q", project)
+			assert.Empty(t, namespaces[project])
+			namespaces[project] = namespace
+		}
+		written, err := json.Marshal(record{Namespaces: bindings})
+		require.NoError(t, err)
+		again, err := parse(written)
+		require.NoError(t, err)
+		assert.Equal(t, bindings, again)
+	})
+}
