@@ -219,3 +219,39 @@ func TestAMachineDoesNotJoinAClusterThatGoes(t *testing.T) {
 	w.p.hook = nil
 	w.gone(w.p)
 }
+
+func TestMachinesOfAnExternallyManagedClusterJoinTheNetworkThatItNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	network := func(project string) string {
+		n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: project, Partition: simulator.DefaultPartition, Name: "external"})
+		require.NoError(t, err)
+		return n.ID
+	}
+	ours, theirs := network(simulator.ProjectA), network(simulator.ProjectB)
+	managed := func(id string) func(*infrastructure.MetalStackCluster) {
+		return func(c *infrastructure.MetalStackCluster) {
+			c.Annotations = map[string]string{infrastructure.ManagedByAnnotation: "somebody"}
+			c.Spec.PrivateNetworkID = id
+		}
+	}
+	c := w.cluster("external", managed(ours))
+	w.machine("node")
+	m, err := w.allocate(w.p, "node", "external")
+	require.NoError(t, err)
+	assert.Contains(t, w.account(m.Status.Allocation.MachineID).Networks, ours)
+	assert.Contains(t, w.account(m.Status.Allocation.MachineID).Tags, metal.Tag(metal.TagCluster, string(c.UID)))
+	assert.Nil(t, w.clusterRecord("external").Status.Allocation, "nothing is done to the cluster")
+
+	for name, c := range map[string]struct{ network, says string }{
+		"thief": {theirs, "is not known in project"},
+		"hasty": {"", "spec.privateNetworkID is empty"},
+	} {
+		w.cluster(name, managed(c.network))
+		w.machine(name)
+		_, err = w.allocate(w.p, name, name)
+		require.True(t, apierrors.IsInvalid(err), "%v", err)
+		require.ErrorContains(t, err, c.says)
+		assert.Contains(t, condition(t, w.record(name)).Message, c.says)
+	}
+}

@@ -48,8 +48,13 @@ func (p *Protocol) plan(ctx context.Context, k servers, s *server, cluster strin
 		if pl.partition == "" {
 			pl.partition = c.Spec.Partition
 		}
-		pl.clusterUID = c.Status.Allocation.UID
-		pl.networks = []string{c.Status.Allocation.NetworkID}
+		if externallyManaged(c) {
+			pl.clusterUID = c.UID
+			named = append([]string{c.Spec.PrivateNetworkID}, named...)
+		} else {
+			pl.clusterUID = c.Status.Allocation.UID
+			pl.networks = []string{c.Status.Allocation.NetworkID}
+		}
 		if k.role() == metal.RoleFirewall && c.Spec.PublicNetworkID != "" {
 			named = append([]string{c.Spec.PublicNetworkID}, named...)
 		}
@@ -114,11 +119,30 @@ func (pl *plan) complete() error {
 	return nil
 }
 
-// clusterOf returns a cluster that holds its network.
+// externallyManaged is whether somebody else looks after a cluster, which
+// therefore holds nothing and says in its spec what its machines join. (Cluster
+// API's contract for InfraClusters, "Externally managed infrastructure")
+func externallyManaged(c *infrastructure.MetalStackCluster) bool {
+	if a := c.Status.Allocation; c.DeletionTimestamp != nil || (a != nil && a.Phase != "") {
+		return false
+	}
+	_, annotated := c.Annotations[infrastructure.ManagedByAnnotation]
+	_, labelled := c.Labels[infrastructure.ManagedByAnnotation]
+	return annotated || labelled
+}
+
+// clusterOf returns a cluster that holds its network, or names it if somebody
+// else looks after it.
 func (p *Protocol) clusterOf(ctx context.Context, namespace, name string) (*infrastructure.MetalStackCluster, error) {
 	c, err := p.opts.Clusters.Get(ctx, namespace, name)
 	if err != nil {
 		return nil, err
+	}
+	if externallyManaged(c) {
+		if c.Spec.PrivateNetworkID == "" {
+			return nil, unusable("the cluster %q is managed externally, and its spec.privateNetworkID is empty", name)
+		}
+		return c, nil
 	}
 	a := c.Status.Allocation
 	if a == nil || a.Phase != infrastructure.AllocationAllocated || a.NetworkID == "" {
