@@ -156,18 +156,33 @@ func TestADuplicateIsNotFreedAgainBeforeALostFreeIsOver(t *testing.T) {
 	w.pass(w.p.timing.open())
 	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	var first, second time.Time
+	busy, passed := make(chan struct{}), make(chan struct{})
 	w.p.hook = func(step string) {
-		if step != "duplicate/free-looked" {
-			return
-		}
-		if first.IsZero() {
+		switch {
+		case step != "duplicate/free-looked":
+		case first.IsZero():
+			close(busy)
+			<-passed
 			first = w.clock.Now()
-			// A pass that finds the object being worked on forgets nothing.
-			k.Pass(w.context())
-			return
+		default:
+			second = w.clock.Now()
 		}
-		second = w.clock.Now()
 	}
+	working := func() bool {
+		select {
+		case <-busy:
+			return true
+		default:
+			return false
+		}
+	}
+	for !working() {
+		w.whilePassing(func() { k.Pass(w.context()) })
+		w.pass(keepInterval)
+	}
+	// A pass that finds the object being worked on forgets nothing.
+	w.whilePassing(func() { k.Pass(w.context()) })
+	close(passed)
 	w.keepUntil(k, func() bool { return !w.account(id).Allocated })
 	assert.GreaterOrEqual(t, second.Sub(first), w.p.timing.Lost)
 	assert.Equal(t, 2, w.sim.CallsOf(machineFree))
