@@ -6,7 +6,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-: "${GO:=go}" "${TEST_PACKAGES:=./...}" "${TEST_TIMEOUT:=20m}"
+: "${GO:=go}" "${TEST_PACKAGES:=./...}" "${TEST_TIMEOUT:=40m}"
 
 # All files of the tree that match a pattern, tracked or about to be.
 files() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u | while read -r f; do [[ -f $f ]] && echo "$f"; done; }
