@@ -14,6 +14,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/capi"
+	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
 const (
@@ -122,7 +123,7 @@ func (p *play) repair() {
 		p.Fatal(err)
 	}
 	p.kubectl("get", "msm", "-n", namespace, hardware.Name)
-	capi.Eventually(p, actLimit, func(ctx context.Context) error {
+	cluster.Eventually(p, actLimit, func(ctx context.Context) error {
 		err := p.tenant.Client.Get(ctx, client.ObjectKeyFromObject(&victim), &clusterv1.Machine{})
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil

@@ -24,8 +24,9 @@ const lost = time.Minute
 // over.
 func ownedByClusterAPI(obj client.Object) bool {
 	for _, owner := range obj.GetOwnerReferences() {
+		// Its providers' groups end with its own.
 		group, _, _ := strings.Cut(owner.APIVersion, "/")
-		if group == clusterv1.GroupVersion.Group || strings.HasSuffix(group, "."+clusterv1.GroupVersion.Group) && group != v1alpha4.GroupName {
+		if isClusterAPI(owner.APIVersion) || (group != v1alpha4.GroupName && strings.HasSuffix(group, "."+clusterv1.GroupVersion.Group)) {
 			return true
 		}
 	}

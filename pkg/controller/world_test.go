@@ -76,7 +76,8 @@ func (w *capiWorld) restart() {
 	}
 }
 
-// until lets the companion and Cluster API work until something is so.
+// until lets the companion and Cluster API work until something is so. The data
+// centre lives meanwhile, some hundred times as fast as life, so time has to pass.
 func (w *capiWorld) until(what string, so func() bool) {
 	w.t.Helper()
 	var last error

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
 func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, estate Estate) {
@@ -35,9 +36,9 @@ func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, esta
 	require.NoError(t, c.Client.Patch(t.Context(), c.named(), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"example.org/touched":"1"}}}`))))
 
 	// Another image for workers, and one worker more.
-	cluster, err := c.Cluster(t.Context())
+	ordered, err := c.Cluster(t.Context())
 	require.NoError(t, err)
-	patched := cluster.DeepCopy()
+	patched := ordered.DeepCopy()
 	for i := range patched.Spec.Topology.Variables {
 		if v := &patched.Spec.Topology.Variables[i]; v.Name == "worker" {
 			v.Value.Raw = fmt.Appendf(nil, `{"image": "ubuntu-22.04", "size": %q}`, Variables["WORKER_MACHINE_SIZE"])
@@ -45,8 +46,8 @@ func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, esta
 	}
 	three := int32(3)
 	patched.Spec.Topology.Workers.MachineDeployments[0].Replicas = &three
-	require.NoError(t, c.Client.Patch(t.Context(), patched, client.MergeFrom(cluster)))
-	Eventually(t, slow, func(ctx context.Context) error {
+	require.NoError(t, c.Client.Patch(t.Context(), patched, client.MergeFrom(ordered)))
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	objects := w.Generate(t, Order{Namespace: namespace, Name: "thistle", ControlPlane: 1, Workers: 3})
 	require.NoError(t, w.Apply(t.Context(), withPausedConfigs(t, objects)))
 	c := w.Tenant(t, namespace, "thistle")
-	Eventually(t, slow, func(ctx context.Context) error {
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		cluster, err := c.Cluster(ctx)
 		if err == nil && !meta.IsStatusConditionTrue(cluster.Status.Conditions, clusterv1.ClusterControlPlaneAvailableCondition) {
 			err = fmt.Errorf("the control plane is not available: %+v", cluster.Status.Conditions)

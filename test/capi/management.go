@@ -25,8 +25,8 @@ type Options struct {
 	Site *Site
 	// Repository is where clusterctl installs from; default: a new one.
 	Repository *Repository
-	// Flags and ManagerFlags are added to our programs' arguments.
-	Flags, ManagerFlags []string
+	// ManagerFlags are added to the companion's arguments.
+	ManagerFlags []string
 }
 
 // Management is a management cluster, with Cluster API and our provider
@@ -61,7 +61,7 @@ func Start(t testing.TB, opts Options) *Management {
 
 	m.Cluster = cluster.Start(t, cluster.Options{
 		ControlPlane: m.plane, Metal: m.Site.Metal, Installed: true,
-		Flags: opts.Flags, Companion: true, ManagerFlags: append([]string{"--standalone=false"}, opts.ManagerFlags...),
+		Companion: true, ManagerFlags: append([]string{"--standalone=false"}, opts.ManagerFlags...),
 	})
 	for _, p := range providers {
 		m.Managers[p.program] = m.run(t, p)
@@ -102,7 +102,7 @@ func (m *Management) awaitWebhooks(t testing.TB) {
 		"controlplane": `{"apiVersion":"controlplane.cluster.x-k8s.io/v1beta2","kind":"KubeadmControlPlane","metadata":{"name":"probe","namespace":"default"},"spec":{"replicas":1,"version":"v1.36.0","machineTemplate":{"spec":{"infrastructureRef":{"apiGroup":"infrastructure.cluster.x-k8s.io","kind":"MetalStackMachineTemplate","name":"x"}}},"kubeadmConfigSpec":{"format":"ignition"}}}`,
 	}
 	for _, probe := range probes {
-		Eventually(t, time.Minute, func(ctx context.Context) error {
+		cluster.Eventually(t, time.Minute, func(ctx context.Context) error {
 			return m.Apply(ctx, probe, "--dry-run=server")
 		})
 	}
@@ -150,26 +150,4 @@ func (m *Management) TryClusterctl(t testing.TB, variables map[string]string, ar
 		return out.String(), fmt.Errorf("clusterctl %v: %w: %s", args, err, errs.String())
 	}
 	return out.String(), nil
-}
-
-// Eventually waits until what is asked succeeds.
-func Eventually(t testing.TB, limit time.Duration, ask func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		attempt, done := context.WithTimeout(ctx, callLimit)
-		err := ask(attempt)
-		done()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("after %s: %v", limit, err)
-		case <-tick.C:
-		}
-	}
 }

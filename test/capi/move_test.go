@@ -59,7 +59,7 @@ func move(t *testing.T, from, to *Management, namespace string) {
 // written it, as soon as the companion has taken the machines over.
 func statusIsComplete(t *testing.T, c *Tenant) {
 	t.Helper()
-	Eventually(t, slow, func(ctx context.Context) error {
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err == nil && len(hardware) == 0 {
 			err = errors.New("there are no machines")
@@ -79,7 +79,7 @@ func nothingIsLeft(t *testing.T, c *Tenant) {
 	t.Helper()
 	_, err := c.Cluster(t.Context())
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
-	Eventually(t, slow, func(ctx context.Context) error {
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, w *world, namespace s
 	w.Servers[0], w.Companion = w.StartServer(t), w.StartCompanion(t)
 	w.Servers[0].AwaitReady(t)
 	w.Companion.AwaitReady(t)
-	Eventually(t, slow, func(ctx context.Context) error {
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		after := &v1alpha4.MetalStackMachineTemplate{}
 		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(template), after); err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
 func workersThatDieAreReplaced(t *testing.T, w *world, namespace string, estate Estate) {
@@ -63,7 +64,7 @@ func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string,
 		"WORKER_MACHINE_SIZE": RareSize,
 	}})
 	var waiting types.NamespacedName
-	Eventually(t, slow, func(ctx context.Context) error {
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)
 		if err != nil {
 			return err

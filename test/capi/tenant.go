@@ -20,6 +20,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
 const (
@@ -142,7 +143,7 @@ func (c *Tenant) mine() client.MatchingLabels {
 // AwaitMachines waits until there are exactly so many Machines, and all run.
 func (c *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, workers int) {
 	t.Helper()
-	Eventually(t, limit, func(ctx context.Context) error {
+	cluster.Eventually(t, limit, func(ctx context.Context) error {
 		var short []string
 		for _, want := range []struct {
 			what         string
@@ -190,10 +191,10 @@ func (c *Tenant) Scale(t testing.TB, workers int32) {
 // Delete deletes the cluster, and waits until it is gone.
 func (c *Tenant) Delete(t testing.TB, limit time.Duration) {
 	t.Helper()
-	cluster := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name}}
-	require.NoError(t, c.Client.Delete(t.Context(), cluster))
-	Eventually(t, limit, func(ctx context.Context) error {
-		err := c.Client.Get(ctx, c.Key, cluster)
+	doomed := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name}}
+	require.NoError(t, c.Client.Delete(t.Context(), doomed))
+	cluster.Eventually(t, limit, func(ctx context.Context) error {
+		err := c.Client.Get(ctx, c.Key, doomed)
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil
 		}
