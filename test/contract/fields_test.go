@@ -1,0 +1,191 @@
+package contract_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// addressTypes are those that Cluster API knows. (InfraMachine: addresses)
+var addressTypes = []string{"Hostname", "ExternalIP", "InternalIP", "ExternalDNS", "InternalDNS"}
+
+func TestAClusterSaysWhatClusterAPIReads(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.cluster("c")
+	var c *unstructured.Unstructured
+	require.Eventually(t, func() bool {
+		c = w.read("metalstackclusters", "c")
+		provisioned, _, err := unstructured.NestedBool(c.Object, "status", "initialization", "provisioned")
+		return err == nil && provisioned
+	}, limit, glance)
+	assert.NotEmpty(t, at[string](t, c, "spec", "controlPlaneEndpoint", "host"))
+	assert.EqualValues(t, 6443, at[int64](t, c, "spec", "controlPlaneEndpoint", "port"))
+	domains := at[[]any](t, c, "status", "failureDomains")
+	assert.Equal(t, []any{map[string]any{"name": simulator.DefaultPartition, "controlPlane": true}}, domains, "a list, not a map")
+	readyIsACondition(t, c)
+	noTerminalFailures(t, c)
+}
+
+func TestAMachineSaysWhatClusterAPIReads(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.cluster("c")
+	id := w.machine("m", "c").Status.Allocation.MachineID
+	m := w.read("metalstackmachines", "m")
+	assert.Equal(t, "metal://"+simulator.DefaultPartition+"/"+id, at[string](t, m, "spec", "providerID"), "as metal-ccm writes it on the Node")
+	assert.True(t, at[bool](t, m, "status", "initialization", "provisioned"))
+	assert.Equal(t, simulator.DefaultPartition, at[string](t, m, "status", "failureDomain"))
+	addresses := at[[]any](t, m, "status", "addresses")
+	assert.NotEmpty(t, addresses)
+	for _, a := range addresses {
+		address := a.(map[string]any)
+		assert.True(t, slices.Contains(addressTypes, address["type"].(string)), "%v", address)
+		assert.NotEmpty(t, address["address"])
+	}
+	// The old field would win over the Machine's; the other would have Cluster
+	// API think that the machine may vanish at any time.
+	missing(t, m, "spec", "failureDomain")
+	missing(t, m, "status", "interruptible")
+	readyIsACondition(t, m)
+	noTerminalFailures(t, m)
+}
+
+func readyIsACondition(t *testing.T, obj *unstructured.Unstructured) {
+	t.Helper()
+	for _, c := range at[[]any](t, obj, "status", "conditions") {
+		condition := &unstructured.Unstructured{Object: c.(map[string]any)}
+		if at[string](t, condition, "type") != v1alpha4.ConditionReady {
+			continue
+		}
+		assert.Equal(t, "True", at[string](t, condition, "status"))
+		for _, field := range []string{"reason", "message", "lastTransitionTime"} {
+			assert.NotEmpty(t, at[string](t, condition, field))
+		}
+		return
+	}
+	t.Errorf("there is no condition Ready")
+}
+
+func noTerminalFailures(t *testing.T, obj *unstructured.Unstructured) {
+	t.Helper()
+	missing(t, obj, "status", "failureReason")
+	missing(t, obj, "status", "failureMessage")
+}
+
+func TestATemplateSaysWhatANodeWouldOfferAndIsFixed(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	templates := w.api.MetalStackMachineTemplates(team)
+	template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}}
+	template.Spec.Template.ObjectMeta = v1alpha4.TemplateMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": "d"}}
+	template.Spec.Template.Spec = newMachine("").Spec
+	_, err := templates.Create(t.Context(), template, metav1.CreateOptions{})
+	require.NoError(t, err)
+	read := w.read("metalstackmachinetemplates", "t")
+	assert.Equal(t, map[string]any{"a": "b"}, at[map[string]any](t, read, "spec", "template", "metadata", "labels"))
+	assert.Equal(t, map[string]any{"c": "d"}, at[map[string]any](t, read, "spec", "template", "metadata", "annotations"))
+	for _, resource := range []string{"cpu", "memory"} {
+		assert.NotEmpty(t, at[string](t, read, "status", "capacity", resource))
+	}
+	assert.Equal(t, "amd64", at[string](t, read, "status", "nodeInfo", "architecture"))
+	assert.Equal(t, "linux", at[string](t, read, "status", "nodeInfo", "operatingSystem"))
+
+	// Server-side apply in a dry run, as the topology controller does it.
+	other := func(annotations map[string]string, dryRun ...string) error {
+		config, err := json.Marshal(map[string]any{
+			"apiVersion": v1alpha4.SchemeGroupVersion.String(), "kind": "MetalStackMachineTemplate",
+			"metadata": map[string]any{"name": "t", "annotations": annotations},
+			"spec":     map[string]any{"template": map[string]any{"spec": map[string]any{"image": "ubuntu-22.04"}}},
+		})
+		require.NoError(t, err)
+		force := true
+		_, err = templates.Patch(t.Context(), "t", types.ApplyPatchType, config, metav1.PatchOptions{FieldManager: "capi-topology", Force: &force, DryRun: dryRun})
+		return err
+	}
+	asks := map[string]string{v1alpha4.TopologyDryRunAnnotation: ""}
+	require.NoError(t, other(asks, metav1.DryRunAll))
+	for _, err := range []error{other(nil), other(asks), other(nil, metav1.DryRunAll)} {
+		require.True(t, apierrors.IsInvalid(err), "%v", err)
+	}
+	after := w.read("metalstackmachinetemplates", "t")
+	assert.Equal(t, read.GetResourceVersion(), after.GetResourceVersion(), "a dry run changes nothing")
+}
+
+func TestWhatClusterAPIPutsOnAMachineStays(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	machines := w.api.MetalStackMachines(team)
+	cloned := map[string]string{
+		"cluster.x-k8s.io/cloned-from-name":      "t",
+		"cluster.x-k8s.io/cloned-from-groupkind": "MetalStackMachineTemplate." + v1alpha4.GroupName,
+	}
+	config, err := json.Marshal(map[string]any{
+		"apiVersion": v1alpha4.SchemeGroupVersion.String(), "kind": "MetalStackMachine",
+		"metadata": map[string]any{"name": "m", "annotations": cloned},
+		"spec":     map[string]any{"image": simulator.MachineImage, "machineType": simulator.SmallSize},
+	})
+	require.NoError(t, err)
+	force := true
+	m, err := machines.Patch(t.Context(), "m", types.ApplyPatchType, config, metav1.PatchOptions{FieldManager: "capi-machineset", Force: &force})
+	require.NoError(t, err, "server-side apply creates")
+
+	// As Cluster API sorts the managers of what it has created.
+	require.NotEmpty(t, m.ManagedFields)
+	sorted := slices.Clone(m.ManagedFields[:1])
+	sorted[0].Manager = "capi-machineset-metadata"
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"managedFields": sorted, "resourceVersion": m.ResourceVersion}})
+	require.NoError(t, err)
+	m, err = machines.Patch(t.Context(), "m", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "manager"})
+	require.NoError(t, err)
+	managers := func(m *v1alpha4.MetalStackMachine) (names []string) {
+		for _, f := range m.ManagedFields {
+			names = append(names, f.Manager)
+		}
+		return names
+	}
+	require.Contains(t, managers(m), "capi-machineset-metadata")
+
+	w.Kill()
+	w.Restart()
+	after, err := machines.Get(t.Context(), "m", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, managers(m), managers(after))
+	assert.Equal(t, cloned, after.Annotations)
+}
+
+func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	network := w.privateNetwork()
+	clusters := w.api.MetalStackClusters(team)
+	c, err := clusters.Create(t.Context(), newCluster("c", func(c *v1alpha4.MetalStackCluster) {
+		c.Labels = map[string]string{v1alpha4.ManagedByAnnotation: "terraform"}
+		c.Spec.PrivateNetworkID = network
+		c.Spec.ControlPlaneEndpoint = v1alpha4.APIEndpoint{Host: "api.example.org", Port: 443}
+	}), metav1.CreateOptions{})
+	require.NoError(t, err)
+	yes := true
+	c.Status.Initialization.Provisioned = &yes
+	_, err = clusters.UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	read := w.read("metalstackclusters", "c")
+	assert.True(t, at[bool](t, read, "status", "initialization", "provisioned"))
+	assert.EqualValues(t, 443, at[int64](t, read, "spec", "controlPlaneEndpoint", "port"))
+	assert.NotEmpty(t, at[[]any](t, read, "status", "failureDomains"))
+
+	m := w.machine("m", "c")
+	account, found := w.Metal.Sim.Books().Machine(m.Status.Allocation.MachineID)
+	require.True(t, found)
+	assert.Contains(t, account.Networks, network)
+}

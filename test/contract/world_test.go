@@ -1,0 +1,115 @@
+package contract_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+const (
+	team = testserver.NamespaceA
+	// limit is how long anything may take that is waited for.
+	limit = time.Minute
+)
+
+// world is a server under test, a client of it, and one of its metal-api.
+type world struct {
+	*testserver.Server
+	t     *testing.T
+	api   typed.InfrastructureV1alpha4Interface
+	metal *metal.Client
+}
+
+func start(t *testing.T) *world {
+	t.Helper()
+	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}})
+	client, err := metal.NewClient(metal.Options{URL: s.Metal.URL, HMAC: s.Metal.Key("Metal-Edit"), AuthType: metal.AuthEdit})
+	require.NoError(t, err)
+	return &world{Server: s, t: t, api: s.Client().InfrastructureV1alpha4(), metal: client}
+}
+
+func newCluster(name string, changes ...func(*v1alpha4.MetalStackCluster)) *v1alpha4.MetalStackCluster {
+	c := &v1alpha4.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
+	}
+	for _, change := range changes {
+		change(c)
+	}
+	return c
+}
+
+func newMachine(name string, changes ...func(*v1alpha4.MetalStackMachine)) *v1alpha4.MetalStackMachine {
+	m := &v1alpha4.MetalStackMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
+	}
+	for _, change := range changes {
+		change(m)
+	}
+	return m
+}
+
+// cluster is one with network and address.
+func (w *world) cluster(name string, changes ...func(*v1alpha4.MetalStackCluster)) *v1alpha4.MetalStackCluster {
+	w.t.Helper()
+	_, err := w.api.MetalStackClusters(team).Create(w.t.Context(), newCluster(name, changes...), metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	c, err := w.api.MetalStackClusters(team).Allocate(w.t.Context(), name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	return c
+}
+
+// machine is one of a cluster that has phoned home.
+func (w *world) machine(name, cluster string, changes ...func(*v1alpha4.MetalStackMachine)) *v1alpha4.MetalStackMachine {
+	w.t.Helper()
+	_, err := w.api.MetalStackMachines(team).Create(w.t.Context(), newMachine(name, changes...), metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	_, err = w.api.MetalStackMachines(team).Allocate(w.t.Context(), name, joins(cluster), metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	var m *v1alpha4.MetalStackMachine
+	require.Eventually(w.t, func() bool {
+		m, err = w.api.MetalStackMachines(team).Get(w.t.Context(), name, metav1.GetOptions{})
+		return err == nil && m.Status.Ready && m.Status.Initialization.Provisioned != nil
+	}, limit, 20*time.Millisecond)
+	return m
+}
+
+func joins(cluster string) *v1alpha4.Allocation {
+	return &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: cluster}, UserData: []byte("#cloud-config")}
+}
+
+// read is an object as Cluster API reads it.
+func (w *world) read(resource, name string) *unstructured.Unstructured {
+	w.t.Helper()
+	obj, err := w.Dynamic().Resource(v1alpha4.SchemeGroupVersion.WithResource(resource)).Namespace(team).Get(w.t.Context(), name, metav1.GetOptions{})
+	require.NoError(w.t, err)
+	return obj
+}
+
+// at is a field of an object; the test fails if it is missing.
+func at[T any](t *testing.T, obj *unstructured.Unstructured, path ...string) T {
+	t.Helper()
+	value, found, err := unstructured.NestedFieldNoCopy(obj.Object, path...)
+	require.NoError(t, err)
+	require.True(t, found, "%v is missing", path)
+	require.IsType(t, *new(T), value, "%v", path)
+	return value.(T)
+}
+
+// missing: no object has such a field.
+func missing(t *testing.T, obj *unstructured.Unstructured, path ...string) {
+	t.Helper()
+	value, found, err := unstructured.NestedFieldNoCopy(obj.Object, path...)
+	require.NoError(t, err)
+	require.False(t, found, "%v is %v", path, value)
+}
