@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -216,4 +217,44 @@ func TestEveryStepIsAnEvent(t *testing.T) {
 		require.Contains(t, all, "Normal "+reason+" ")
 	}
 	require.NotContains(t, all, "#cloud-config")
+}
+
+func TestFirewallThatWasTakenOverIsKept(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	ctx := t.Context()
+	metalAPI, err := metal.NewClient(metal.Options{URL: w.server.Metal.URL, HMAC: w.server.Metal.Key("Metal-Edit"), AuthType: metal.AuthEdit})
+	require.NoError(t, err)
+	network, err := metalAPI.AllocateNetwork(ctx, metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "old"})
+	require.NoError(t, err)
+	old, err := metalAPI.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: metal.MachineRequest{
+		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.FirewallImage,
+		Name: "old", Hostname: "old", Networks: []string{network.ID, simulator.InternetNetwork},
+	}})
+	require.NoError(t, err)
+
+	require.NoError(t, w.api.memory.Create(ctx, capiCluster(func(c *clusterv1.Cluster) {
+		c.Namespace, c.Status.Initialization.InfrastructureProvisioned = team, nil
+	})))
+	spec := v1alpha4.MetalStackFirewallSpec{Image: simulator.FirewallImage, MachineType: simulator.SmallSize}
+	infra := &v1alpha4.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c-infra"},
+		Spec: v1alpha4.MetalStackClusterSpec{
+			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork, PrivateNetworkID: network.ID, FirewallSpec: &spec,
+		},
+	}
+	create(t, w.api, infra)
+	firewall := &v1alpha4.MetalStackFirewall{ObjectMeta: metav1.ObjectMeta{
+		Namespace: team, Name: "taken-over", Labels: map[string]string{v1alpha4.ClusterNameLabel: "c"},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(infra, v1alpha4.SchemeGroupVersion.WithKind("MetalStackCluster"))},
+	}, Spec: *spec.DeepCopy()}
+	firewall.Spec.ProviderID = "metal:///" + old.ID
+	create(t, w.api, firewall)
+	w.until("it serves the cluster", w.allReady())
+
+	all := w.firewalls()
+	require.Len(t, all, 1, "there is no other")
+	require.Equal(t, old.AllocationUUID(), all[0].Status.Allocation.AllocationUUID)
+	require.Equal(t, 1, deeds(w.server, "allocate"), "only what was there before")
+	require.Zero(t, deeds(w.server, "free"))
 }

@@ -18,7 +18,7 @@ import (
 const root = "../.."
 
 // pages name tests.
-var pages = []string{"docs/contract.md"}
+var pages = []string{"docs/contract.md", "docs/migration.md"}
 
 var (
 	// testForm is a test in a page: its package, its name, and its subtests'.

@@ -1,6 +1,11 @@
 package contract_test
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,14 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-const glance = 20 * time.Millisecond
+const (
+	glance  = 20 * time.Millisecond
+	oldNode = "old-node"
+)
 
 // estate is what another provider has allocated for a cluster: nothing of it
 // carries an identity of ours.
@@ -46,7 +53,7 @@ func (w *world) estate() estate {
 	}
 	e.firewall, err = w.metal.AllocateFirewall(w.t.Context(), metal.FirewallRequest{MachineRequest: request("old-firewall", simulator.FirewallImage, e.network, simulator.InternetNetwork)})
 	require.NoError(w.t, err)
-	e.machine, err = w.metal.AllocateMachine(w.t.Context(), request("old-node", simulator.MachineImage, e.network))
+	e.machine, err = w.metal.AllocateMachine(w.t.Context(), request(oldNode, simulator.MachineImage, e.network))
 	require.NoError(w.t, err)
 	e.deeds = len(w.Metal.Sim.Books().History)
 	return e
@@ -64,65 +71,91 @@ func (w *world) untouched(e estate) {
 	}
 }
 
-// takeOver makes the objects that docs/migration.md tells to make.
+// blockForm is a block of commands in docs/migration.md that is run.
+var blockForm = regexp.MustCompile("(?m)^<!-- test: (.+) -->\n```sh\n((?s:.*?))^```$")
+
+// run runs blocks of commands of docs/migration.md, in one shell.
+func (w *world) run(e estate, names ...string) string {
+	w.t.Helper()
+	blocks := map[string]string{}
+	for _, match := range blockForm.FindAllStringSubmatch(read(w.t, filepath.Join(root, "docs", "migration.md")), -1) {
+		blocks[match[1]] = match[2]
+	}
+	script := ""
+	for _, name := range names {
+		require.Contains(w.t, blocks, name)
+		script += blocks[name]
+	}
+	dir := w.t.TempDir()
+	machines := strings.Join([]string{oldNode, "metal://" + simulator.DefaultPartition + "/" + e.machine.ID, simulator.SmallSize, simulator.MachineImage, "old-template"}, " ")
+	require.NoError(w.t, os.WriteFile(filepath.Join(dir, "machines.txt"), []byte(machines+"\n"), 0o600))
+	bin, err := filepath.Abs(filepath.Join(root, "bin"))
+	require.NoError(w.t, err)
+	cmd := exec.CommandContext(w.t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "KUBECONFIG=" + filepath.Join(w.DataDir, "kubeconfig"),
+		"NAMESPACE=" + team, "CLUSTER=c", "PARTITION=" + simulator.DefaultPartition, "NETWORK=" + e.network, "ADDRESS=" + e.address,
+		"PUBLIC_NETWORK=" + simulator.InternetNetwork, "FIREWALL_ID=" + e.firewall.ID,
+		"FIREWALL_IMAGE=" + simulator.FirewallImage, "FIREWALL_SIZE=" + simulator.SmallSize,
+	}
+	out, err := cmd.CombinedOutput()
+	require.NoError(w.t, err, "%s\n%s", script, out)
+	return string(out)
+}
+
+// takeOver does what docs/migration.md says, and waits until all is there.
 func (w *world) takeOver(e estate) {
 	w.t.Helper()
-	ctx := w.t.Context()
-	c := w.cluster("c", func(c *v1alpha4.MetalStackCluster) {
-		c.Spec.PrivateNetworkID = e.network
-		c.Spec.ControlPlaneEndpoint = v1alpha4.APIEndpoint{Host: e.address, Port: 443}
-	})
-	assert.EqualValues(w.t, 443, c.Spec.ControlPlaneEndpoint.Port)
-	_, err := w.api.MetalStackFirewalls(team).Create(ctx, &v1alpha4.MetalStackFirewall{
-		ObjectMeta: metav1.ObjectMeta{Name: "old-firewall"},
-		Spec:       v1alpha4.MetalStackFirewallSpec{Image: simulator.FirewallImage, MachineType: simulator.SmallSize, ProviderID: "metal:///" + e.firewall.ID},
-	}, metav1.CreateOptions{})
+	w.run(e, "cluster", "firewall", "machines", "adopt")
+	require.Eventually(w.t, func() bool {
+		m, err := w.api.MetalStackMachines(team).Get(w.t.Context(), oldNode, metav1.GetOptions{})
+		return err == nil && m.Status.Ready && m.Status.Initialization.Provisioned != nil
+	}, limit, glance)
+	shown := w.run(e, "check")
+	assert.Regexp(w.t, "MetalStackCluster +c +Allocated +Allocated +true +true", shown)
+	assert.Regexp(w.t, "MetalStackFirewall +c-firewall +Allocated +Adopted +true +true", shown)
+	assert.Regexp(w.t, "MetalStackMachine +old-node +Allocated +Adopted +true +true", shown)
+	c, err := w.api.MetalStackClusters(team).Get(w.t.Context(), "c", metav1.GetOptions{})
 	require.NoError(w.t, err)
-	f, err := w.api.MetalStackFirewalls(team).Allocate(ctx, "old-firewall", joins("c"), metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	assert.True(w.t, f.Status.Allocation.Adopted)
-	m := w.machine("old-node", "c", func(m *v1alpha4.MetalStackMachine) {
-		m.Spec.ProviderID = "metal://" + simulator.DefaultPartition + "/" + e.machine.ID
-	})
-	assert.True(w.t, m.Status.Allocation.Adopted)
-	assert.NotEmpty(w.t, m.Status.Addresses)
+	assert.Equal(w.t, v1alpha4.APIEndpoint{Host: e.address, Port: 443}, c.Spec.ControlPlaneEndpoint)
 }
 
 func TestAClusterOfAnotherProviderIsTakenOverAsItIs(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	e := w.estate()
-	require.Eventually(t, func() bool {
-		m, err := w.api.MetalStackMachines(team).Get(t.Context(), e.machine.ID, metav1.GetOptions{})
-		return err == nil && !m.Status.Metal.Managed
-	}, limit, glance, "before, it is shown as discovered")
+	w.discovered(e)
 	w.takeOver(e)
 	_, err := w.api.MetalStackMachines(team).Get(t.Context(), e.machine.ID, metav1.GetOptions{})
-	assert.True(t, apierrors.IsNotFound(err), "afterwards it is shown once: %v", err)
+	assert.True(t, apierrors.IsNotFound(err), "it is shown once: %v", err)
 	w.untouched(e)
+}
+
+// discovered waits until an estate is shown that no object stands for.
+func (w *world) discovered(e estate) {
+	w.t.Helper()
+	require.Eventually(w.t, func() bool {
+		m, err := w.api.MetalStackMachines(team).Get(w.t.Context(), e.machine.ID, metav1.GetOptions{})
+		return err == nil && !m.Status.Metal.Managed && m.Status.Ready
+	}, limit, glance)
+	require.Eventually(w.t, func() bool {
+		f, err := w.api.MetalStackFirewalls(team).Get(w.t.Context(), e.firewall.ID, metav1.GetOptions{})
+		return err == nil && !f.Status.Metal.Managed && f.Status.Ready
+	}, limit, glance)
 }
 
 func TestATakeoverIsUndoneWithoutTouchingMetal(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	e := w.estate()
+	w.discovered(e)
 	w.takeOver(e)
-	objects := map[string]string{"metalstackmachines": "old-node", "metalstackfirewalls": "old-firewall", "metalstackclusters": "c"}
-	for resource, name := range objects {
-		client := w.Dynamic().Resource(v1alpha4.SchemeGroupVersion.WithResource(resource)).Namespace(team)
-		_, err := client.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"`+v1alpha4.DeleteForMoveAnnotation+`":""}}}`), metav1.PatchOptions{})
-		require.NoError(t, err)
-		require.NoError(t, client.Delete(t.Context(), name, metav1.DeleteOptions{}))
-		_, err = client.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
-		require.NoError(t, err)
-		_, err = client.Get(t.Context(), name, metav1.GetOptions{})
-		require.True(t, apierrors.IsNotFound(err), "%v", err)
-	}
+	w.run(e, "undo")
+	_, err := w.api.MetalStackClusters(team).Get(t.Context(), "c", metav1.GetOptions{})
+	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+	w.discovered(e)
 	w.untouched(e)
-	require.Eventually(t, func() bool {
-		m, err := w.api.MetalStackMachines(team).Get(t.Context(), e.machine.ID, metav1.GetOptions{})
-		return err == nil && !m.Status.Metal.Managed
-	}, limit, glance, "it is shown as discovered again")
 
 	// And once more.
 	w.takeOver(e)
@@ -133,14 +166,15 @@ func TestWhatWasTakenOverIsGivenBackButNamedNetworksAndAddressesAreKept(t *testi
 	t.Parallel()
 	w := start(t)
 	e := w.estate()
+	w.discovered(e)
 	w.takeOver(e)
 	release := func(resource, name string) {
 		require.Eventually(t, func() bool {
 			return w.api.RESTClient().Delete().Namespace(team).Resource(resource).Name(name).SubResource("allocation").Do(t.Context()).Error() == nil
 		}, limit, glance, name)
 	}
-	release("metalstackmachines", "old-node")
-	release("metalstackfirewalls", "old-firewall")
+	release("metalstackmachines", oldNode)
+	release("metalstackfirewalls", "c-firewall")
 	release("metalstackclusters", "c")
 	books := w.Metal.Sim.Books()
 	assert.Empty(t, books.Of(simulator.ProjectA))
