@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -53,13 +53,13 @@ func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, phase string) {
 		api.body = body
 		m, err := client.Machine(t.Context(), "any")
-		if err != nil {
+		if err != nil || !utf8.ValidString(phase) { // no record can hold it
 			return
 		}
 		b := newBed(t)
 		b.facts.machines[m.ID] = m
 		record := b.allocated(m)
-		record.Status.Allocation.Phase = infrastructure.AllocationPhase(strings.ToValidUTF8(phase, ""))
+		record.Status.Allocation.Phase = infrastructure.AllocationPhase(phase)
 		shown := b.project(record, nil)
 
 		// The next look says the same in another order.
