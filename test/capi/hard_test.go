@@ -70,39 +70,6 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	assert.Equal(t, Account{Allocated: 7, Freed: 7, Most: 7}, account)
 }
 
-// killing kills the companion and the server in turn until it is told to stop;
-// then both are back.
-func killing(t *testing.T, w *world) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(2 * time.Second)
-		defer tick.Stop()
-		victims := []*cluster.Program{w.Companion, w.Servers[0]}
-		for i := 0; ; i++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			victims[i%2].Kill()
-			restart(t, victims[i%2])
-		}
-	}()
-	return func() {
-		cancel()
-		<-ended
-	}
-}
-
-// restart starts a program that was killed.
-func restart(t testing.TB, p *cluster.Program) {
-	p.Start(t)
-	p.AwaitReady(t)
-}
-
 func pause(t *testing.T, c *Tenant, paused bool) {
 	t.Helper()
 	require.NoError(t, c.Client.Patch(t.Context(), &clusterv1.Cluster{ObjectMeta: c.named().ObjectMeta},
