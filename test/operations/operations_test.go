@@ -237,6 +237,10 @@ func (w *world) uninstall(t *testing.T) {
 	}
 	err := w.Client().Discovery().RESTClient().Get().AbsPath("/apis/" + v1alpha4.SchemeGroupVersion.String()).Do(ctx).Error()
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+	stdout, stderr, err := w.plane.Kubectl(t, w.plane.Admin(), "get", "customresourcedefinition",
+		"-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}.{"\n"}{end}`)
+	require.NoError(t, err, stderr)
+	assert.NotContains(t, stdout, v1alpha4.GroupName+" .", "each definition is gone, or going")
 	kept := slices.ContainsFunc(w.metal.Sim.Books().Machines, func(m simulator.MachineAccount) bool {
 		return m.ID == w.machine && m.Allocated
 	})
