@@ -126,9 +126,7 @@ func externallyManaged(c *infrastructure.MetalStackCluster) bool {
 	if a := c.Status.Allocation; c.DeletionTimestamp != nil || (a != nil && a.Phase != "") {
 		return false
 	}
-	_, annotated := c.Annotations[infrastructure.ManagedByAnnotation]
-	_, labelled := c.Labels[infrastructure.ManagedByAnnotation]
-	return annotated || labelled
+	return infrastructure.ExternallyManaged(c)
 }
 
 // clusterOf returns a cluster that holds its network, or names it if somebody

@@ -141,7 +141,7 @@ func network(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	case infra.DeletionTimestamp != nil:
 		return waitFor(lost, reason, "MetalStackCluster %s is being deleted", name), nil
-	case !externallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
+	case !v1alpha4.ExternallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
 		return waitFor(lost, reason, "MetalStackCluster %s has no network yet", name), nil
 	}
 	s.infra = infra

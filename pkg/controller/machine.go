@@ -63,7 +63,7 @@ func infrastructureReady(_ context.Context, s *scope) (wait, error) {
 // first time: without one, a machine reaches nothing at its first boot, which
 // is when it joins its cluster.
 func firewallSeen(ctx context.Context, s *scope) (wait, error) {
-	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || externallyManaged(s.infra) {
+	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || v1alpha4.ExternallyManaged(s.infra) {
 		return wait{}, nil
 	}
 	owned, err := s.firewallsOf(ctx, s.infra)

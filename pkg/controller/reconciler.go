@@ -8,7 +8,6 @@ import (
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -99,7 +98,7 @@ func (r *reconciler) handsOff(obj client.Object) string {
 		return "it was discovered, or is being moved away"
 	case has(obj.GetAnnotations(), v1alpha4.DeleteForMoveAnnotation):
 		return "it lives in another management cluster now"
-	case r.kind.name == clusters.name && externallyManaged(obj):
+	case r.kind.name == clusters.name && v1alpha4.ExternallyManaged(obj):
 		return "somebody else manages it"
 	case r.options.WatchFilter != "" && !labels.HasWatchLabel(obj, r.options.WatchFilter):
 		return "another controller looks after it"
@@ -107,8 +106,4 @@ func (r *reconciler) handsOff(obj client.Object) string {
 		return "it belongs to Cluster API objects, which are not looked after standalone"
 	}
 	return ""
-}
-
-func externallyManaged(obj client.Object) bool {
-	return annotations.IsExternallyManaged(obj) || has(obj.GetLabels(), v1alpha4.ManagedByAnnotation)
 }

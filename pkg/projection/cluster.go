@@ -101,10 +101,28 @@ func (j *clusters) fill(c, shown *infrastructure.MetalStackCluster) {
 	}
 }
 
+// reported is the verdict of whoever else manages a cluster. (Cluster API's
+// contract for InfraClusters, "Externally managed infrastructure")
+func reported(c *infrastructure.MetalStackCluster) verdict {
+	if provisioned := c.Status.Initialization.Provisioned; provisioned != nil && *provisioned {
+		return verdict{
+			status: metav1.ConditionTrue, reason: infrastructure.ReasonExternallyManaged,
+			message: "Whoever manages the cluster has reported its infrastructure as provisioned.",
+		}
+	}
+	return verdict{
+		status: metav1.ConditionFalse, reason: infrastructure.ReasonExternallyManaged, since: c.CreationTimestamp.Time,
+		message: "Whoever manages the cluster has not reported its infrastructure as provisioned: status.initialization.provisioned is not true.",
+	}
+}
+
 // verdict is whether network and address are there.
 func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.Condition) verdict {
 	a := c.Status.Allocation
 	if a == nil || a.Phase == "" {
+		if infrastructure.ExternallyManaged(c) {
+			return reported(c)
+		}
 		return notAllocated(c.CreationTimestamp.Time, c.Status.Conditions)
 	}
 	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}

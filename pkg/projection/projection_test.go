@@ -277,6 +277,25 @@ func TestACluster(t *testing.T) {
 	assert.Equal(t, infrastructure.ReasonNotAllocated, ready(project(nil)).Reason)
 }
 
+func TestAClusterThatIsManagedExternallyIsReadyAsItsManagerReports(t *testing.T) {
+	t.Parallel()
+	j := Clusters(newBed(t).source)
+	record := &infrastructure.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespaceA, Name: "cluster", UID: "c", Annotations: map[string]string{infrastructure.ManagedByAnnotation: ""},
+	}}
+	for _, provisioned := range []*bool{nil, new(false), new(true)} {
+		record.Status.Initialization.Provisioned = provisioned
+		c := j.Project(record, nil).(*infrastructure.MetalStackCluster)
+		assert.Equal(t, provisioned != nil && *provisioned, c.Status.Ready)
+		assert.Equal(t, infrastructure.ReasonExternallyManaged, c.Status.Conditions[0].Reason)
+	}
+	// What it holds from before somebody else took over is still looked at.
+	record.Status.Allocation = &infrastructure.ClusterAllocation{
+		AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}, NetworkID: "net",
+	}
+	assert.Equal(t, infrastructure.ReasonUnseen, j.Project(record, nil).(*infrastructure.MetalStackCluster).Status.Conditions[0].Reason)
+}
+
 // What is recorded and projected again is what was shown, whatever it was.
 func TestProjectAfterStripChangesNothing(t *testing.T) {
 	t.Parallel()

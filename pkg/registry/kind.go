@@ -35,6 +35,9 @@ type Kind[T Object, Spec, Status any] struct {
 
 	// Finalizer keeps an object until its metal was given back. Optional.
 	Finalizer string
+	// Unheld is whether an object has no metal of its own, nor will have: it gets
+	// no Finalizer. Optional.
+	Unheld func(T) bool
 	// Prepare fills in what the user may leave out, and what may never be
 	// emptied again; old is the zero value on create. Optional.
 	Prepare func(ctx context.Context, obj, old T)

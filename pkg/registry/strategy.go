@@ -42,8 +42,11 @@ func (s strategy[T, Spec, Status]) PrepareForCreate(ctx context.Context, o runti
 	}
 }
 
-// hold puts our finalizer on.
+// hold puts our finalizer on what may come to hold metal.
 func (s strategy[T, Spec, Status]) hold(obj T) {
+	if s.kind.Unheld != nil && s.kind.Unheld(obj) {
+		return
+	}
 	if f := s.kind.Finalizer; f != "" && !slices.Contains(obj.GetFinalizers(), f) {
 		obj.SetFinalizers(append(obj.GetFinalizers(), f))
 	}

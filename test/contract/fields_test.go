@@ -2,12 +2,14 @@ package contract_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -175,10 +177,13 @@ func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
 		c.Spec.ControlPlaneEndpoint = v1alpha4.APIEndpoint{Host: "api.example.org", Port: 443}
 	}), metav1.CreateOptions{})
 	require.NoError(t, err)
+	assert.Empty(t, c.Finalizers, "whoever manages it decides how long it stays")
+	assert.True(t, meta.IsStatusConditionFalse(c.Status.Conditions, v1alpha4.ConditionReady))
 	yes := true
 	c.Status.Initialization.Provisioned = &yes
-	_, err = clusters.UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
+	c, err = clusters.UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
 	require.NoError(t, err)
+	assert.True(t, meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha4.ConditionReady), "%+v", c.Status.Conditions)
 	read := w.read("metalstackclusters", "c")
 	assert.True(t, at[bool](t, read, "status", "initialization", "provisioned"))
 	assert.EqualValues(t, 443, at[int64](t, read, "spec", "controlPlaneEndpoint", "port"))
@@ -188,4 +193,22 @@ func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
 	account, found := w.Metal.Sim.Books().Machine(m.Status.Allocation.MachineID)
 	require.True(t, found)
 	assert.Contains(t, account.Networks, network)
+
+	require.NoError(t, clusters.Delete(t.Context(), "c", metav1.DeleteOptions{}))
+	_, err = clusters.Get(t.Context(), "c", metav1.GetOptions{})
+	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+func TestAClusterThatIsHandedOverIsHeld(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	clusters := w.api.MetalStackClusters(team)
+	_, err := clusters.Create(t.Context(), newCluster("c", func(c *v1alpha4.MetalStackCluster) {
+		c.Annotations = map[string]string{v1alpha4.ManagedByAnnotation: "terraform"}
+	}), metav1.CreateOptions{})
+	require.NoError(t, err)
+	c, err := clusters.Patch(t.Context(), "c", types.MergePatchType,
+		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha4.ManagedByAnnotation), metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.Contains(t, c.Finalizers, v1alpha4.ClusterFinalizer)
 }

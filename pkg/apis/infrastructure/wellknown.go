@@ -1,5 +1,7 @@
 package infrastructure
 
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 // The finalizers of the objects that hold metal. The server puts them on when
 // an object is created; the controller takes them off when the metal has been
 // given back. An object that loses its finalizer in another way is forgotten,
@@ -56,3 +58,11 @@ const (
 	// is given back, although an owner that it names cannot be found.
 	ReleaseAnnotation = "metal-stack." + GroupName + "/release"
 )
+
+// ExternallyManaged is whether somebody else looks after an infrastructure
+// cluster: its network, its address and its firewall.
+func ExternallyManaged(cluster metav1.Object) bool {
+	_, annotated := cluster.GetAnnotations()[ManagedByAnnotation]
+	_, labelled := cluster.GetLabels()[ManagedByAnnotation]
+	return annotated || labelled
+}

@@ -20,12 +20,15 @@ const (
 	ConditionFirewallReady = "FirewallReady"
 )
 
-// Reasons of Ready. It is True with the first two only.
+// Reasons of Ready. It is True with the first two, and sometimes with the third.
 const (
 	// ReasonPhonedHome: the machine or firewall runs and reports.
 	ReasonPhonedHome = "PhonedHome"
 	// ReasonAvailable: network and address of the cluster are there.
 	ReasonAvailable = "Available"
+	// ReasonExternallyManaged: somebody else looks after the cluster, and Ready is
+	// what they have reported.
+	ReasonExternallyManaged = "ExternallyManaged"
 
 	// ReasonNotAllocated: nothing was allocated yet; see Allocated.
 	ReasonNotAllocated = "NotAllocated"

@@ -36,6 +36,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		Spec:      func(c *object) *spec { return &c.Spec },
 		Status:    func(c *object) *status { return &c.Status },
 		Finalizer: infrastructure.ClusterFinalizer,
+		Unheld: func(c *object) bool {
+			return infrastructure.ExternallyManaged(c) && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
+		},
 		Prepare: func(_ context.Context, c, old *object) {
 			prepare(checks.Bindings, c, old)
 		},
