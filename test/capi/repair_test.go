@@ -60,9 +60,10 @@ func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string,
 		}
 	}
 	require.NoError(t, sim.Reserve(rare, "somebody else's"))
-	c := w.Order(t, Order{Namespace: namespace, Name: "lily", ControlPlane: 1, Workers: 1, Variables: map[string]string{
-		"WORKER_MACHINE_SIZE": RareSize,
-	}})
+	require.NoError(t, w.Apply(t.Context(), helmAddOns))
+	variables := ccmVariables(w, estate)
+	variables["WORKER_MACHINE_SIZE"] = RareSize
+	c := w.Order(t, Order{Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: variables})
 	var waiting types.NamespacedName
 	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)
@@ -85,6 +86,7 @@ func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string,
 			assert.Contains(t, condition.Message, "no machine available", "in the metal-api's words")
 		}
 	}
+	addOnsArrive(t, c, variables)
 	require.NoError(t, sim.Unlock(rare))
 	c.AwaitMachines(t, slow, 1, 1)
 	c.Delete(t, slow)
