@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -211,4 +212,30 @@ func TestAClusterThatIsHandedOverIsHeld(t *testing.T) {
 		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha4.ManagedByAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
 	assert.Contains(t, c.Finalizers, v1alpha4.ClusterFinalizer)
+}
+
+func TestWhatAClusterWasProvisionedWithMayGoButProvisionedStays(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	c := w.cluster("c")
+	provisioned := func(c *v1alpha4.MetalStackCluster) bool {
+		return c.Status.Initialization.Provisioned != nil && *c.Status.Initialization.Provisioned
+	}
+	read := func() *v1alpha4.MetalStackCluster {
+		c, err := w.api.MetalStackClusters(team).Get(t.Context(), "c", metav1.GetOptions{})
+		require.NoError(t, err)
+		return c
+	}
+	require.Eventually(t, func() bool { return provisioned(read()) }, limit, 20*time.Millisecond)
+	_, err := w.metal.FreeIP(t.Context(), c.Status.Allocation.IPAddress)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return !read().Status.Ready }, limit, 20*time.Millisecond)
+	c = read()
+	assert.True(t, provisioned(c))
+	for _, said := range []*bool{nil, new(false)} {
+		c.Status.Initialization.Provisioned = said
+		c, err = w.api.MetalStackClusters(team).UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		assert.True(t, provisioned(c))
+	}
 }
