@@ -53,7 +53,7 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	awhile = killing(t, w)
 	pause(t, c, false)
 	resume := w.Site.Metal.Sim.StopAnswering()
-	stop := time.AfterFunc(20*time.Second, resume)
+	stop := time.AfterFunc(2*time.Minute, resume)
 	t.Cleanup(func() {
 		stop.Stop()
 		resume()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -59,6 +60,8 @@ func move(t *testing.T, from, to *Management, namespace string) {
 // written it, as soon as the companion has taken the machines over.
 func statusIsComplete(t *testing.T, c *Tenant) {
 	t.Helper()
+	start := time.Now()
+	defer func() { t.Logf("complete after %s", time.Since(start).Round(100*time.Millisecond)) }()
 	cluster.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err == nil && len(hardware) == 0 {
