@@ -13,7 +13,8 @@ type Books struct {
 	Machines []MachineAccount
 	Networks []NetworkAccount
 	IPs      []IPAccount
-	// History is every allocation and free ever made, in order.
+	// History is every allocation and free ever made, and every change of what
+	// is there, in order.
 	History []Deed
 }
 
@@ -52,13 +53,15 @@ type IPAccount struct {
 	Taken bool
 }
 
-// Deed is one allocation or free that took effect.
+// Deed is one allocation, free or change that took effect.
 type Deed struct {
 	Time time.Time
-	// Verb is allocate or free; Kind is machine, firewall, network or ip.
-	// Addresses that come and go with a machine are not told apart.
+	// Verb is allocate, free or update; Kind is machine, firewall, network or
+	// ip. Addresses that come and go with a machine are not told apart.
 	Verb, Kind string
-	// ID is the machine's or network's id or the address.
+	// ID is the machine's or network's id or the address. A free of a machine
+	// that was not allocated, which takes it out of the pool, names no
+	// allocation.
 	ID, AllocationUUID, Project string
 	Tags                        []string
 	Labels                      map[string]string

@@ -42,9 +42,11 @@ func (s *Simulator) machineFree(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	deed := Deed{Verb: "free", Kind: roleMachine, ID: m.id, Tags: old.tags, By: c.user.name}
 	if a := old.alloc; a != nil {
-		s.record(Deed{Verb: "free", Kind: a.role, ID: m.id, AllocationUUID: a.uuid, Project: a.project, Tags: old.tags, By: c.user.name})
+		deed.Kind, deed.AllocationUUID, deed.Project = a.role, a.uuid, a.project
 	}
+	s.record(deed)
 	status, answer, err := s.answerMachine(c, n, m)
 	if err != nil {
 		return 0, nil, err

@@ -272,6 +272,7 @@ func (s *Simulator) ipFree(c *call) (int, any, error) {
 	defer s.leave()
 	if c.down(backendIPAM) {
 		s.deleteIP(i.address)
+		s.record(Deed{Verb: "free", Kind: "ip", ID: i.address, AllocationUUID: i.uuid, Project: i.project, Tags: i.tags, By: c.user.name})
 		return 0, nil, fmt.Errorf("cannot release IP: error release ip %s in prefix %s: %s", i.address, i.prefix, ipamDown)
 	}
 	s.releaseIP(i, c.user.name)
@@ -325,5 +326,6 @@ func (s *Simulator) ipUpdate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	s.record(Deed{Verb: "update", Kind: "ip", ID: updated.address, AllocationUUID: updated.uuid, Project: updated.project, Tags: updated.tags, By: c.user.name})
 	return http.StatusOK, ipWire(updated), nil
 }

@@ -155,7 +155,17 @@ func (s *Simulator) machineUpdate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	s.changed(c, m)
 	return s.answerMachine(c, n, m)
+}
+
+// changed records a change of a machine.
+func (s *Simulator) changed(c *call, m *machine) {
+	d := Deed{Verb: "update", Kind: roleMachine, ID: m.id, Tags: m.tags, By: c.user.name}
+	if a := m.alloc; a != nil {
+		d.Kind, d.AllocationUUID, d.Project = a.role, a.uuid, a.project
+	}
+	s.record(d)
 }
 
 // machineTags are the tags of an allocated machine: tags with a value are
@@ -225,6 +235,7 @@ func (s *Simulator) machineState(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	s.changed(c, m)
 	return s.answerMachine(c, n, m)
 }
 

@@ -58,6 +58,7 @@ func (s *Simulator) networkUpdate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	s.record(Deed{Verb: "update", Kind: "network", ID: updated.id, Project: updated.project, Labels: updated.labels, By: c.user.name})
 	return s.answerNetwork(c, http.StatusOK, updated)
 }
 

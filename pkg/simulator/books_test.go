@@ -1,0 +1,44 @@
+package simulator
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTheBooksTellWhoFreedAndChangedWhat(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{})
+	require.NoError(t, err)
+	defer s.Close()
+	network, err := s.AllocateNetworkFor(ProjectA, DefaultPartition, "net", nil)
+	require.NoError(t, err)
+	id, err := s.AllocateFor(AllocateRequest{Project: ProjectA, Name: "a", Size: SmallSize, Partition: DefaultPartition, Networks: []string{network}})
+	require.NoError(t, err)
+	allocation := account(t, s, id).AllocationUUID
+	require.NoError(t, s.SetTags(id, []string{"a=b"}))
+	require.NoError(t, s.Lock(id, ""))
+	require.NoError(t, s.Unlock(id))
+	require.NoError(t, s.ForceFree(id))
+	require.NoError(t, s.ForceFree(id))
+
+	type deed struct{ verb, allocation string }
+	var deeds []deed
+	for _, d := range s.Books().History {
+		if d.ID == id {
+			require.Equal(t, "simulator", d.By)
+			deeds = append(deeds, deed{d.Verb, d.AllocationUUID})
+		}
+	}
+	require.Equal(t, []deed{
+		{"allocate", allocation}, {"update", allocation}, {"update", allocation}, {"update", allocation}, {"free", allocation},
+		{"free", ""}, // it takes the machine out of the pool
+	}, deeds)
+}
+
+func account(t *testing.T, s *Simulator, id string) MachineAccount {
+	t.Helper()
+	m, found := s.Books().Machine(id)
+	require.True(t, found)
+	return m
+}
