@@ -67,6 +67,9 @@ type Options struct {
 	Clock clock.WithTicker
 	// Timing is how long things may take; zero fields get DefaultTiming's.
 	Timing Timing
+	// Step, if it is set, is told each step that a crash could follow on, as
+	// docs/allocation.md names them; for tests.
+	Step func(step string)
 }
 
 // Timing is how long things may take.

@@ -30,7 +30,7 @@ type Protocol struct {
 	flights   *flights
 	gates     *gates
 	named     *names
-	// hook is told each step that a crash could follow on; for tests.
+	// hook is Options.Step.
 	hook func(step string)
 }
 
@@ -39,7 +39,7 @@ func New(opts Options) *Protocol {
 	p := &Protocol{
 		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
 		machines: machineRecords(opts.Machines), firewalls: firewallRecords(opts.Firewalls),
-		flights: newFlights(), named: newNames(),
+		flights: newFlights(), named: newNames(), hook: opts.Step,
 	}
 	if p.clock == nil {
 		p.clock = clock.RealClock{}
