@@ -1,0 +1,177 @@
+package faults_test
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// us is the technical user whose key the servers have.
+const us = "Metal-Edit"
+
+// invariants are what holds of every history, from its beginning to its end.
+var invariants = map[string]func(w *world) []string{
+	"no two for one uid":                noTwoForOneUID,
+	"nothing of others is freed":        nothingOfOthersIsFreedOrChanged,
+	"nothing is freed that nobody gave": nothingIsFreedThatNobodyGaveBack,
+	"addresses stay":                    addressesStayWithTheirMachines,
+	"what clients were told is true":    whatClientsWereToldIsTrue,
+	"watchers saw the same history":     watchersSawTheSameHistory,
+	"no secret leaves":                  noSecretLeaves,
+	"no network is wrecked":             noNetworkIsWrecked,
+}
+
+// ownership is whose a piece of metal is, by the simulator's books.
+type ownership struct {
+	by, allocation string
+	uid            types.UID
+}
+
+// uidIn is the uid that metal carries, "" if it carries none.
+func uidIn(tags []string, labels map[string]string) types.UID {
+	if uid, ok := metal.TagValue(tags, metal.TagUID); ok {
+		return types.UID(uid)
+	}
+	return types.UID(labels[metal.TagUID])
+}
+
+// replay goes through the history of the books, and tells with each deed whose
+// its object was before.
+func replay(b simulator.Books, each func(d simulator.Deed, was ownership, held map[string]ownership)) {
+	held := map[string]ownership{}
+	for _, d := range b.History {
+		each(d, held[d.ID], held)
+		switch d.Verb {
+		case "allocate":
+			held[d.ID] = ownership{by: d.By, allocation: d.AllocationUUID, uid: uidIn(d.Tags, d.Labels)}
+		case "free":
+			delete(held, d.ID)
+		}
+	}
+}
+
+// At no time are there two machines, two networks or two addresses for one uid.
+func noTwoForOneUID(w *world) (wrong []string) {
+	kinds := map[string]string{}
+	replay(w.sim.Books(), func(d simulator.Deed, _ ownership, held map[string]ownership) {
+		uid := uidIn(d.Tags, d.Labels)
+		if d.Verb != "allocate" || d.By != us || uid == "" {
+			return
+		}
+		kinds[d.ID] = d.Kind
+		for id, other := range held {
+			if id != d.ID && other.by == us && other.uid == uid && kinds[id] == d.Kind {
+				wrong = append(wrong, fmt.Sprintf("%s %s was allocated for %s, which had %s", d.Kind, d.ID, uid, id))
+			}
+		}
+	})
+	return wrong
+}
+
+// No machine, network or address that was not ours at that moment was ever freed
+// or changed: not somebody else's, and not nobody's, which would take a machine
+// out of the pool.
+func nothingOfOthersIsFreedOrChanged(w *world) (wrong []string) {
+	replay(w.sim.Books(), func(d simulator.Deed, was ownership, _ map[string]ownership) {
+		switch {
+		case d.By != us || d.Verb == "allocate":
+		case d.Verb != "free":
+			wrong = append(wrong, fmt.Sprintf("%s %s was changed", d.Kind, d.ID))
+		case was.by == "":
+			wrong = append(wrong, fmt.Sprintf("%s %s was freed, and was nobody's", d.Kind, d.ID))
+		case was.by != us || was.allocation != d.AllocationUUID:
+			wrong = append(wrong, fmt.Sprintf("%s %s was freed in the allocation %s, which was made by %s", d.Kind, d.ID, d.AllocationUUID, was.by))
+		}
+	})
+	return wrong
+}
+
+// Nothing is freed that an object holds of which nobody asked for the deletion,
+// unless it is one too many.
+func nothingIsFreedThatNobodyGaveBack(w *world) (wrong []string) {
+	replay(w.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
+		if d.Verb != "free" || d.By != us || was.uid == "" || w.journal.mayGo(was.uid) {
+			return
+		}
+		for id, other := range held {
+			if id != d.ID && other.uid == was.uid {
+				return
+			}
+		}
+		wrong = append(wrong, fmt.Sprintf("%s %s of %s was freed, and nobody had asked for it", d.Kind, d.ID, was.uid))
+	})
+	return wrong
+}
+
+// The addresses of a machine of ours are taken, and by nobody else: a failed
+// allocation cost no other one its addresses.
+func addressesStayWithTheirMachines(w *world) (wrong []string) {
+	books := w.sim.Books()
+	taken := map[string]bool{}
+	for _, ip := range books.IPs {
+		taken[ip.Address] = ip.Taken
+	}
+	for _, m := range w.ours() {
+		for _, address := range m.IPs {
+			if !taken[address] {
+				wrong = append(wrong, fmt.Sprintf("the address %s of machine %s was taken away", address, m.ID))
+			}
+		}
+	}
+	return wrong
+}
+
+// No network is freed by halves, which breaks every list that shows it.
+func noNetworkIsWrecked(w *world) (wrong []string) {
+	for _, n := range w.sim.Books().Networks {
+		if n.HalfFreed {
+			wrong = append(wrong, "network "+n.ID+" was freed by halves")
+		}
+	}
+	return wrong
+}
+
+// Every acknowledged write is there, no revision was used twice or went
+// backwards, and no object vanished from a list and came back: see journal.
+func whatClientsWereToldIsTrue(w *world) []string { return w.journal.complaints() }
+
+// Every watcher that resumed saw the same history as all others: what one of
+// them saw, everybody saw whose watch covers that revision.
+func watchersSawTheSameHistory(w *world) (wrong []string) {
+	for _, f := range w.watchers {
+		for _, other := range w.watchers {
+			if f != other && f.resource == other.resource {
+				wrong = append(wrong, f.unseen(other)...)
+			}
+		}
+	}
+	return wrong
+}
+
+// unseen is what a watcher should have seen that another one saw.
+func (f *watcher) unseen(other *watcher) (wrong []string) {
+	other.mu.Lock()
+	theirs := slices.Clone(other.spans)
+	other.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range theirs {
+		for revision, what := range s.events {
+			for _, mine := range f.spans {
+				if mine.after < revision && revision <= mine.until && mine.events[revision] != what {
+					wrong = append(wrong, fmt.Sprintf("a watcher of %s saw %q where another one saw %q", f.resource, mine.events[revision], what))
+				}
+			}
+		}
+	}
+	return wrong
+}
+
+// No secret is in any line of the log, record, event or error.
+func noSecretLeaves(w *world) []string {
+	return append(w.secrets.complaints(), everySecret.complaints()...)
+}

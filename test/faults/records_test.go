@@ -1,0 +1,137 @@
+package faults_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
+)
+
+// What can go wrong with one write to the ledger.
+const (
+	writeRefused = "refused" // nothing is done, and nobody knows
+	writeLost    = "lost"    // it is done, and nobody knows
+	writeLate    = "late"    // it is done later, when nobody waits any more
+)
+
+// lateness is when a late write arrives.
+const lateness = 20 * time.Second
+
+var errLedger = errors.New("the ledger does not answer")
+
+// records are the ledger that outlives servers, and the way to it.
+type records struct {
+	ledger.Ledger
+	secrets *secrets
+
+	mu sync.Mutex
+	// faults are what goes wrong with the next writes, in order.
+	faults []string
+	// away: nothing can be read or written.
+	away bool
+	late sync.WaitGroup
+}
+
+func newRecords(s *secrets) *records { return &records{Ledger: memory.New(), secrets: s} }
+
+// fail lets the next writes go wrong.
+func (r *records) fail(faults ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, faults...)
+}
+
+func (r *records) goAway(away bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = away
+}
+
+func (r *records) mend() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults, r.away = nil, false
+}
+
+func (r *records) isAway() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.away
+}
+
+func (r *records) next() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.faults) == 0 {
+		return ""
+	}
+	f := r.faults[0]
+	r.faults = r.faults[1:]
+	return f
+}
+
+// access is one server's access to the records.
+type access struct {
+	*records
+	life context.Context
+	at   func(step string)
+}
+
+var _ ledger.Ledger = &access{}
+
+// List implements ledger.Ledger.
+func (a *access) List(ctx context.Context) ([]ledger.Record, error) {
+	if a.isAway() || a.life.Err() != nil {
+		return nil, errLedger
+	}
+	return a.Ledger.List(ctx)
+}
+
+// Create implements ledger.Ledger.
+func (a *access) Create(ctx context.Context, key string, value []byte) (string, error) {
+	return a.write(key, value, func() (string, error) { return a.Ledger.Create(context.WithoutCancel(ctx), key, value) })
+}
+
+// Update implements ledger.Ledger.
+func (a *access) Update(ctx context.Context, key, version string, value []byte) (string, error) {
+	return a.write(key, value, func() (string, error) { return a.Ledger.Update(context.WithoutCancel(ctx), key, version, value) })
+}
+
+// Delete implements ledger.Ledger.
+func (a *access) Delete(ctx context.Context, key, version string) error {
+	_, err := a.write(key, nil, func() (string, error) { return "", a.Ledger.Delete(context.WithoutCancel(ctx), key, version) })
+	return err
+}
+
+func (a *access) write(key string, value []byte, do func() (string, error)) (string, error) {
+	a.secrets.search("the record "+key, value)
+	if a.life.Err() != nil || a.isAway() {
+		return "", errLedger
+	}
+	a.at("ledger/before")
+	if a.life.Err() != nil {
+		return "", errLedger
+	}
+	switch a.next() {
+	case writeRefused:
+		return "", errLedger
+	case writeLost:
+		_, _ = do()
+		return "", errLedger
+	case writeLate:
+		a.late.Go(func() {
+			time.Sleep(lateness)
+			_, _ = do()
+		})
+		return "", errLedger
+	}
+	version, err := do()
+	a.at("ledger/after")
+	if a.life.Err() != nil {
+		return "", errLedger
+	}
+	return version, err
+}

@@ -1,0 +1,223 @@
+package faults_test
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	infrarest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+const (
+	// lookAgainAfter is how long after it took over a server reads the ledger once more.
+	lookAgainAfter = 2 * time.Minute
+	surveyInterval = 30 * time.Second
+	// stopLimit is how long allocations under way get at a stop.
+	stopLimit = 20 * time.Second
+)
+
+// server is one process: all that pkg/apiserver puts together, but HTTP. It is
+// dead when its life has ended: nothing that it still does reaches anybody.
+type server struct {
+	w    *world
+	name string
+	life context.Context
+	die  context.CancelFunc
+
+	fence    *fence
+	observer *metal.Observer
+	backend  *storage.Backend
+	protocol *allocation.Protocol
+	keeper   *allocation.Keeper
+	storage  map[string]rest.Storage
+	// open: it answers requests.
+	open atomic.Bool
+}
+
+// startServer starts a process.
+func (w *world) startServer(name string) *server {
+	s := &server{w: w, name: name, fence: &fence{}}
+	s.life, s.die = context.WithCancel(context.Background())
+	client, err := metal.NewClient(metal.Options{
+		URL: "http://metal-api.test", HMAC: editKey, Clock: w.clocks[name], Fence: s.fence.Check,
+		Transport: &wire{handler: w.sim.Handler(), life: s.life},
+	})
+	require.NoError(w.t, err)
+	records := ledger.Ledger(&access{records: w.records, life: s.life, at: s.spring})
+	if w.breaks.ledger != nil {
+		records = w.breaks.ledger(records)
+	}
+	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
+	require.NoError(w.t, err)
+	s.observer = metal.NewObserver(client, metal.ObserverOptions{
+		Clock: w.clocks[name], SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.Named, Changed: s.backend.MetalChanged,
+		Relevant: func(project string) bool {
+			_, bound := w.binding.Namespace(project)
+			return bound
+		},
+	})
+	s.backend.SetFreshener(freshener{s.observer, w.binding})
+	s.assemble(client)
+	go s.observer.Run(s.life)
+	go s.live()
+	return s
+}
+
+// assemble builds the registry and the protocol.
+func (s *server) assemble(client *metal.Client) {
+	source := projection.Source{Facts: s.observer, Bindings: s.w.binding, Clock: s.w.clocks[s.name]}
+	access := tenancy.NewAccess(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.Advance, clock.RealClock{})
+	resources, err := infrarest.New(infrarest.NewStores(s.backend, source), s.w.binding, access, metal.NewCatalogue(client, clock.RealClock{}))
+	require.NoError(s.w.t, err)
+	port := allocation.Metal(client)
+	if s.w.breaks.metal != nil {
+		port = s.w.breaks.metal(port)
+	}
+	s.protocol = allocation.New(allocation.Options{
+		Machines: resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
+		Metal: port, Observer: s.observer, Bindings: s.w.binding, ManagementCluster: managementCluster,
+		Clock: s.w.clocks[s.name], Timing: s.w.breaks.timing, Step: s.at,
+	})
+	s.keeper = allocation.NewKeeper(s.protocol)
+	s.storage = resources.APIGroup(s.protocol).VersionedResourcesStorageMap["v1alpha4"]
+}
+
+// live competes for the Lease, and does the active server's work while it holds
+// it. A server that lost it ends, and is started again.
+func (s *server) live() {
+	for !s.observer.Swept() {
+		if !s.sleep(time.Second) {
+			return
+		}
+	}
+	for tries := 0; ; tries++ {
+		if began := time.Now(); s.w.lease.claim(s.name) && s.fence.renew(began) {
+			break
+		}
+		if tries%int(surveyInterval/retryPeriod) == 0 {
+			_ = s.backend.Survey(s.life)
+		}
+		if !s.sleep(retryPeriod) {
+			return
+		}
+	}
+	work, done := context.WithCancel(s.life)
+	defer done()
+	go s.takeOver(work)
+	for s.sleep(retryPeriod) {
+		began := time.Now()
+		if s.w.lease.claim(s.name) {
+			s.fence.renew(began)
+		}
+		if s.fence.Check() != nil {
+			s.w.note("%s lost the Lease", s.name)
+			s.leave()
+			return
+		}
+	}
+}
+
+// takeOver makes this server the one that answers.
+func (s *server) takeOver(ctx context.Context) {
+	if err := s.backend.Start(ctx); err != nil {
+		s.w.note("%s cannot take over: %v", s.name, err)
+		s.leave()
+		return
+	}
+	_ = s.observer.CatchUp(ctx)
+	s.open.Store(true)
+	s.w.note("%s took over", s.name)
+	go s.keeper.Run(ctx)
+	if s.sleep(lookAgainAfter) {
+		for s.backend.LookAgain(ctx) != nil && s.sleep(surveyInterval) {
+		}
+	}
+}
+
+// leave ends a server that must not go on; what it has under way in the
+// metal-api gets its time.
+func (s *server) leave() {
+	s.open.Store(false)
+	s.backend.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	_ = s.protocol.Shutdown(ctx)
+	s.kill()
+}
+
+// stop is what SIGTERM does: allocations under way end, and then the Lease is
+// given back.
+func (s *server) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	_ = s.protocol.Shutdown(ctx)
+	s.open.Store(false)
+	s.fence.close()
+	s.w.lease.giveBack(s.name)
+	s.backend.Stop()
+	s.kill()
+}
+
+// kill ends the process at once; it is started again after a moment.
+func (s *server) kill() {
+	if s.life.Err() != nil {
+		return
+	}
+	s.open.Store(false)
+	s.die()
+	s.backend.Stop()
+	// Goroutines cannot be killed. They reach nobody any more, and unwind.
+	go func() { _ = s.protocol.Shutdown(context.Background()) }()
+	s.w.restart(s.name)
+}
+
+func (s *server) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return s.life.Err() == nil
+	case <-s.life.Done():
+		return false
+	}
+}
+
+// freshener has metal looked at for reads, as that of pkg/apiserver.
+type freshener struct {
+	observer *metal.Observer
+	bindings tenancy.Bindings
+}
+
+// Confirm implements storage.Freshener.
+func (f freshener) Confirm(ctx context.Context, scope storage.Scope) (time.Time, error) {
+	want := metal.Want{Fleet: scope.Fleet}
+	if scope.Namespace != "" {
+		want.Project, _ = f.bindings.Project(scope.Namespace)
+	}
+	for _, ref := range scope.Refs {
+		switch ref.Kind {
+		case metal.KindMachine:
+			want.Machines = append(want.Machines, ref.ID)
+		case metal.KindNetwork:
+			want.Networks = append(want.Networks, ref.ID)
+		case metal.KindIP:
+			want.IPs = append(want.IPs, ref.ID)
+		}
+	}
+	err := f.observer.Confirm(ctx, want)
+	if unconfirmed, ok := err.(*metal.Unconfirmed); ok {
+		return unconfirmed.Since, unconfirmed.Cause
+	}
+	return time.Time{}, err
+}

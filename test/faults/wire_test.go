@@ -1,0 +1,77 @@
+package faults_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+)
+
+var (
+	errDead = errors.New("this process is dead")
+	errEOF  = errors.New("EOF")
+)
+
+// wire is the network between one server and the metal-api, without sockets,
+// so that it works in a bubble's time. When the server dies, its requests are
+// cut off, and the metal-api may go on with what it had received.
+type wire struct {
+	handler http.Handler
+	life    context.Context
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	if w.life.Err() != nil {
+		return nil, errDead
+	}
+	body := []byte{}
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+		r.Body.Close()
+	}
+	ctx, hangUp := context.WithCancel(r.Context())
+	defer hangUp()
+	received := r.Clone(ctx)
+	received.Body = io.NopCloser(bytes.NewReader(body))
+	recorder := httptest.NewRecorder()
+	answered := make(chan bool, 1)
+	go func() { answered <- serve(w.handler, recorder, received) }()
+	var whole bool
+	select {
+	case whole = <-answered:
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	case <-w.life.Done():
+		return nil, errDead
+	}
+	if !whole && recorder.Body.Len() == 0 {
+		return nil, errEOF
+	}
+	response := recorder.Result()
+	response.Request = r
+	if !whole {
+		response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(recorder.Body.Bytes()), broken{}))
+	}
+	return response, nil
+}
+
+// serve tells whether the answer is whole.
+func serve(handler http.Handler, w http.ResponseWriter, r *http.Request) (whole bool) {
+	defer func() {
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
+			panic(v)
+		}
+	}()
+	handler.ServeHTTP(w, r)
+	return true
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

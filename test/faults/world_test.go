@@ -1,0 +1,194 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/options"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+const (
+	teamA = "team-a"
+	teamB = "team-b"
+
+	managementCluster = "0a000000-0000-4000-8000-00000000c1de"
+	// sweepInterval and focusInterval keep histories cheap.
+	sweepInterval = 20 * time.Second
+	focusInterval = 3 * time.Second
+	// restartAfter is how long a process is away.
+	restartAfter = 3 * time.Second
+)
+
+var managementTag = metal.Tag(metal.TagManagementCluster, managementCluster)
+
+// breaks are what a test of the suite itself breaks on purpose.
+type breaks struct {
+	ledger func(ledger.Ledger) ledger.Ledger
+	metal  func(allocation.Metal) allocation.Metal
+	timing allocation.Timing
+}
+
+// world is a metal-api, a ledger and a Lease, servers that come and go over
+// them, and clients, a companion, watchers and other people. All of it lives in
+// one bubble of synctest, on its time.
+type world struct {
+	t       testing.TB
+	breaks  breaks
+	began   time.Time
+	sim     *simulator.Simulator
+	records *records
+	lease   *lease
+	traps   *traps
+	journal *journal
+	secrets *secrets
+	binding options.Binding
+	people  *people
+	// clocks are the nodes', by server; revisionClock steps by hours.
+	clocks        map[string]*nodeClock
+	revisionClock *nodeClock
+	watchers      []*watcher
+
+	end     context.CancelFunc
+	clients sync.WaitGroup
+
+	mu      sync.Mutex
+	servers map[string]*server
+	over    bool
+	calmed  bool
+	faults  []func()
+	notes   []string
+}
+
+// newWorld starts everything, with so many servers. It is called in a bubble.
+func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
+	w := &world{
+		t: t, breaks: breaks, began: time.Now(), secrets: newSecrets(), traps: newTraps(), journal: newJournal(),
+		lease: &lease{cut: map[string]time.Time{}}, clocks: map[string]*nodeClock{}, revisionClock: newClock(0), servers: map[string]*server{},
+	}
+	var err error
+	w.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}})
+	require.NoError(t, err)
+	w.records = newRecords(w.secrets)
+	w.binding, err = (&options.Records{Bind: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
+	require.NoError(t, err)
+	network, err := w.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
+	require.NoError(t, err)
+	w.people = &people{w: w, network: network, tags: map[string][]string{}}
+	for i := range servers {
+		name := fmt.Sprintf("server-%d", i)
+		w.clocks[name] = newClock(0)
+		w.servers[name] = w.startServer(name)
+	}
+	var ctx context.Context
+	ctx, w.end = context.WithCancel(context.Background())
+	c := &companion{w: w, busy: map[string]bool{}}
+	w.clients.Go(func() { c.run(ctx) })
+	for i, resource := range resources {
+		for j := range 2 {
+			f := &watcher{w: w, resource: resource, patience: time.Duration(20+30*j+7*i) * time.Second, known: nil}
+			w.watchers = append(w.watchers, f)
+			w.clients.Go(func() { f.follow(ctx) })
+		}
+	}
+	return w
+}
+
+// close ends everything, so that the bubble can.
+func (w *world) close() {
+	w.mu.Lock()
+	w.over = true
+	all := w.servers
+	w.mu.Unlock()
+	w.end()
+	w.traps.clear()
+	w.records.mend()
+	w.sim.Close()
+	for _, s := range all {
+		s.kill()
+	}
+	w.clients.Wait()
+	w.records.late.Wait()
+	// What still waits for a deadline of its own comes to its end.
+	time.Sleep(15 * time.Minute)
+}
+
+// restart starts a process again that has ended.
+func (w *world) restart(name string) {
+	go func() {
+		time.Sleep(restartAfter)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.over {
+			w.servers[name] = w.startServer(name)
+		}
+	}()
+}
+
+// active is the server to which the Service leads.
+func (w *world) active() *server {
+	holder := w.lease.heldBy()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.servers[holder]; s != nil && s.open.Load() {
+		return s
+	}
+	for _, s := range w.servers {
+		if s.open.Load() {
+			return s
+		}
+	}
+	return nil
+}
+
+func (w *world) sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// note writes down what happened, for people.
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notes = append(w.notes, fmt.Sprintf("%10s  ", time.Since(w.began).Round(time.Millisecond))+fmt.Sprintf(format, args...))
+}
+
+func (w *world) story() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.notes, "\n")
+}
+
+// newObject is what a client creates.
+func newObject(resource, name string) runtime.Object {
+	m := metav1.ObjectMeta{Namespace: teamA, Name: name}
+	switch resource {
+	case clusters:
+		return &infrastructure.MetalStackCluster{ObjectMeta: m, Spec: infrastructure.MetalStackClusterSpec{
+			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork, ControlPlaneEndpoint: infrastructure.APIEndpoint{Port: 6443},
+		}}
+	case firewalls:
+		return &infrastructure.MetalStackFirewall{ObjectMeta: m, Spec: infrastructure.MetalStackFirewallSpec{
+			Image: simulator.FirewallImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
+		}}
+	}
+	return &infrastructure.MetalStackMachine{ObjectMeta: m, Spec: infrastructure.MetalStackMachineSpec{
+		Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
+	}}
+}
