@@ -129,16 +129,36 @@ func listSomething(d *dice) (string, func(w *world)) {
 
 // removeNamed deletes what has a name now.
 func (w *world) removeNamed(resource, name string) error {
-	list, err := w.list(resource, "0")
-	if err != nil {
+	m, err := w.find(resource, name)
+	if err != nil || m == nil || m.GetDeletionTimestamp() != nil {
 		return err
 	}
-	return meta.EachListItem(list, func(item runtime.Object) error {
+	return w.remove(resource, name, m.GetUID())
+}
+
+// find returns what has a name now, or nil.
+func (w *world) find(resource, name string) (found metav1.Object, err error) {
+	list, err := w.list(resource, "0")
+	if err != nil {
+		return nil, err
+	}
+	err = meta.EachListItem(list, func(item runtime.Object) error {
 		if m := item.(metav1.Object); m.GetName() == name && managed(item) {
-			return w.remove(resource, name, m.GetUID())
+			found = m
 		}
 		return nil
 	})
+	return found, err
+}
+
+// resourceOf is what has a name.
+func resourceOf(name string) string {
+	for resource, all := range names {
+		if slices.Contains(all, name) {
+			return resource
+		}
+	}
+	return ""
 }
 
 // refusals are answers that the metal-api gives, most of them for an outage.

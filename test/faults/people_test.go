@@ -95,11 +95,16 @@ func (p *people) take(tags ...string) {
 // pose allocates a machine in another project with the tags of an object of ours.
 func (p *people) pose(n int) {
 	if m, ok := p.any(n); ok {
-		p.take(slices.DeleteFunc(slices.Clone(m.Tags), func(tag string) bool {
-			_, isMachine := metal.TagValue([]string{tag}, metal.TagMachine)
-			return isMachine
-		})...)
+		p.take(withoutMachine(m.Tags)...)
 	}
+}
+
+// withoutMachine are a machine's tags but its own.
+func withoutMachine(tags []string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
+		_, isMachine := metal.TagValue([]string{tag}, metal.TagMachine)
+		return isMachine
+	})
 }
 
 // makeGood undoes what holds our releases up, and gives all of theirs back.

@@ -44,6 +44,13 @@ func (r *records) fail(faults ...string) {
 	r.faults = append(r.faults, faults...)
 }
 
+// none tells whether all faults have struck.
+func (r *records) none() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.faults) == 0
+}
+
 func (r *records) goAway(away bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

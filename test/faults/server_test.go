@@ -50,7 +50,7 @@ func (w *world) startServer(name string) *server {
 	s := &server{w: w, name: name, fence: &fence{}}
 	s.life, s.die = context.WithCancel(context.Background())
 	client, err := metal.NewClient(metal.Options{
-		URL: "http://metal-api.test", HMAC: editKey, Clock: w.clocks[name], Fence: s.fence.Check,
+		URL: "http://metal-api.test", HMAC: editKey, Fence: s.fence.Check,
 		Transport: &wire{handler: w.sim.Handler(), life: s.life},
 	})
 	require.NoError(w.t, err)
@@ -61,7 +61,7 @@ func (w *world) startServer(name string) *server {
 	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
 	require.NoError(w.t, err)
 	s.observer = metal.NewObserver(client, metal.ObserverOptions{
-		Clock: w.clocks[name], SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.Named, Changed: s.backend.MetalChanged,
+		SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.Named, Changed: s.backend.MetalChanged,
 		Relevant: func(project string) bool {
 			_, bound := w.binding.Namespace(project)
 			return bound

@@ -48,6 +48,13 @@ func (t *traps) clear() {
 	t.set = nil
 }
 
+// has tells whether a trap at a step has sprung.
+func (t *traps) has(step string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sprung[step] > 0
+}
+
 // at is told each step, and returns what springs.
 func (t *traps) at(step string) (do string) {
 	t.mu.Lock()
@@ -102,7 +109,7 @@ func everyStep() []string {
 		"network/begun", "network/looked", "network/called", "network/recorded", "network/settling",
 		"address/begun", "address/looked", "address/called", "address/recorded", "address/settling", "cluster/allocated", "cluster/swapped-back",
 		"cluster/releasing", "address/free-begun", "address/free-looked", "address/freed", "address/released",
-		"network/empty", "network/free-begun", "network/free-looked", "network/freed", "cluster/released",
+		"address/free-settling", "network/free-settling", "network/empty", "network/free-begun", "network/free-looked", "network/freed", "cluster/released",
 		"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed",
 	}
 }
