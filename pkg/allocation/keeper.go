@@ -20,9 +20,9 @@ type Keeper struct {
 	// limit is how many things are taken up at a time.
 	limit chan struct{}
 	wg    sync.WaitGroup
-	// duplicate is held while one is looked at: an object may have several, and
+	// duplicate is taken while one is looked at: an object may have several, and
 	// has one flight at a time.
-	duplicate sync.Mutex
+	duplicate chan struct{}
 
 	// looks are when each open attempt, and each duplicate, is next looked at.
 	looks map[string]*schedule
@@ -48,7 +48,7 @@ const (
 // NewKeeper returns a Keeper that does nothing until it runs.
 func NewKeeper(p *Protocol) *Keeper {
 	return &Keeper{
-		p: p, nudge: make(chan struct{}, 1), limit: make(chan struct{}, resumeLimit), looks: map[string]*schedule{},
+		p: p, nudge: make(chan struct{}, 1), limit: make(chan struct{}, resumeLimit), duplicate: make(chan struct{}, 1), looks: map[string]*schedule{},
 	}
 }
 

@@ -61,8 +61,12 @@ func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
 		key := "duplicate/" + suspect.AllocationUUID()
 		k.watch(key, k.p.timing.Lost)
 		k.background(ctx, nil, key, func(ctx context.Context) error {
-			k.duplicate.Lock()
-			defer k.duplicate.Unlock()
+			select {
+			case k.duplicate <- struct{}{}:
+				defer func() { <-k.duplicate }()
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			return k.keep(ctx, sub, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, records, sub, suspect) })
 		})
 	}

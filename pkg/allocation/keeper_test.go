@@ -104,6 +104,23 @@ func TestAStaleSightingOfADuplicateIsConfirmedFirst(t *testing.T) {
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 }
 
+func TestADuplicateThatWaitsForAnotherOneEndsWithTheKeeper(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.node("node")
+	w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
+	w.sweep()
+	k := NewKeeper(w.p)
+	k.since = w.clock.Now().Add(-w.p.timing.open())
+	k.duplicate <- struct{}{}
+	ctx, cancel := context.WithCancel(w.context())
+	k.Pass(ctx)
+	require.Len(t, k.limit, 1, "it waits")
+	cancel()
+	k.wg.Wait()
+	assert.Zero(t, w.sim.CallsOf(machineFree))
+}
+
 func TestWhatComesAfterARelease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
