@@ -94,7 +94,7 @@ func nothingOfOthersIsFreedOrChanged(w *world) (wrong []string) {
 // unless it is one too many.
 func nothingIsFreedThatNobodyGaveBack(w *world) (wrong []string) {
 	replay(w.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
-		if d.Verb != "free" || d.By != us || was.uid == "" || w.journal.mayGo(was.uid) {
+		if d.Verb != "free" || d.By != us || was.uid == "" || w.journal.mayGo(was.uid, d.Time) {
 			return
 		}
 		for id, other := range held {

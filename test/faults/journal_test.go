@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,8 +34,8 @@ type journal struct {
 	now   int // counts answers and questions
 	high  uint64
 	lives map[types.UID]*life
-	// asked are the objects of which somebody asked for the deletion.
-	asked map[types.UID]bool
+	// asked are the objects of which somebody asked for the deletion, and when.
+	asked map[types.UID]time.Time
 	// writes are the revisions of acknowledged writes.
 	writes map[uint64]string
 	// wrong are the contradictions.
@@ -42,14 +43,15 @@ type journal struct {
 }
 
 func newJournal() *journal {
-	return &journal{lives: map[types.UID]*life{}, asked: map[types.UID]bool{}, writes: map[uint64]string{}}
+	return &journal{lives: map[types.UID]*life{}, asked: map[types.UID]time.Time{}, writes: map[uint64]string{}}
 }
 
-// mayGo tells whether somebody asked for the deletion of an object.
-func (j *journal) mayGo(uid types.UID) bool {
+// mayGo tells whether somebody had asked for the deletion of an object by then.
+func (j *journal) mayGo(uid types.UID, at time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.asked[uid]
+	asked := j.asked[uid]
+	return !asked.IsZero() && !asked.After(at)
 }
 
 // complain notes a contradiction.
@@ -129,7 +131,9 @@ func (j *journal) patched(q question, mark string, obj metav1.Object) {
 func (j *journal) deleting(uid types.UID) (acknowledged func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.asked[uid] = true
+	if j.asked[uid].IsZero() {
+		j.asked[uid] = time.Now()
+	}
 	return func() { j.set(uid, func(l *life) { l.marked = true }) }
 }
 
@@ -187,7 +191,7 @@ func (j *journal) missing(q question, what, resource string, shown map[types.UID
 		}
 		obj, there := shown[uid]
 		switch {
-		case !there && !j.asked[uid]:
+		case !there && j.asked[uid].IsZero():
 			wrong = append(wrong, fmt.Sprintf("%s lacks %s, which was created and never deleted", what, l.name))
 		case there && l.ended:
 			wrong = append(wrong, fmt.Sprintf("%s shows %s, which had ended", what, l.name))

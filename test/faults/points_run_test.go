@@ -30,18 +30,31 @@ func runPoints(t *testing.T, points []point) {
 	}
 }
 
-// run allocates a cluster with a machine and a firewall and gives them back,
-// with what goes wrong, and checks the invariants.
+// run plays the point, and checks the invariants.
 func (p point) run(t *testing.T) {
 	w := newWorld(t, 1, 2, breaks{})
 	defer w.close()
-	w.settle(w.somebodyAnswers)
-	happened := func() bool { return true }
+	happened := p.play(w)
+	require.True(t, happened(), "it did not come to that:\n%s", w.story())
+	wrong := w.check(p.except...)
+	for _, words := range wrong {
+		t.Error(words)
+	}
+	if len(wrong) > 0 {
+		t.Log("\n" + w.story())
+	}
+}
+
+// play allocates a cluster with a machine and a firewall and gives them back,
+// with what goes wrong.
+func (p point) play(w *world) (happened func() bool) {
+	happened = func() bool { return true }
 	prepare := func(when string) {
 		if p.when == when {
 			happened = p.prepare(w)
 		}
 	}
+	w.settle(w.somebodyAnswers)
 	prepare(allocating)
 	for _, name := range []string{"c0", "m0-0", "f0"} {
 		w.settle(func() string { return w.present(name) })
@@ -51,14 +64,7 @@ func (p point) run(t *testing.T) {
 	w.settle(w.everythingIsAllocated)
 	prepare(releasing)
 	w.settle(w.everythingIsGivenBack)
-	require.True(t, happened(), "it did not come to that:\n%s", w.story())
-	wrong := w.check(p.except...)
-	for _, words := range wrong {
-		t.Error(words)
-	}
-	if len(wrong) > 0 {
-		t.Log("\n" + w.story())
-	}
+	return happened
 }
 
 func (w *world) somebodyAnswers() string {

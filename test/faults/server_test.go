@@ -11,7 +11,6 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
-	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	infrarest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
@@ -54,10 +53,7 @@ func (w *world) startServer(name string) *server {
 		Transport: &wire{handler: w.sim.Handler(), life: s.life},
 	})
 	require.NoError(w.t, err)
-	records := ledger.Ledger(&access{records: w.records, life: s.life, at: s.spring})
-	if w.breaks.ledger != nil {
-		records = w.breaks.ledger(records)
-	}
+	records := &access{records: w.records, life: s.life, at: s.spring}
 	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
 	require.NoError(w.t, err)
 	s.observer = metal.NewObserver(client, metal.ObserverOptions{

@@ -82,6 +82,9 @@ func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
 	w.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}})
 	require.NoError(t, err)
 	w.records = newRecords(w.secrets)
+	if breaks.ledger != nil {
+		w.records.Ledger = breaks.ledger(w.records.Ledger)
+	}
 	w.binding, err = (&options.Records{Bind: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
 	require.NoError(t, err)
 	network, err := w.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)

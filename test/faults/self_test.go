@@ -1,0 +1,138 @@
+package faults_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// TestWhatIsBrokenIsFound breaks one thing on purpose at a time. Invariants that
+// cannot fail prove nothing: each has to object to something here.
+func TestWhatIsBrokenIsFound(t *testing.T) {
+	lostAnswer := callPoint("machine-allocate", "is done, and its answer lost", simulator.Fault{Kind: simulator.FaultCommitThenLose})
+	lateAnswer := callPoint("machine-allocate", "is done after its caller gave up", simulator.Fault{Kind: simulator.FaultCommitThenLate, Latency: 5*time.Minute + 25*time.Second})
+	nothing := point{}
+	hiding, returning := &hidingLedger{}, &hidingLedger{}
+	for name, c := range map[string]struct {
+		breaks breaks
+		play   func(w *world)
+		// objects is the invariant that has to, and words what it says.
+		objects, words string
+	}{
+		"finds that do not find":                   {breaks{metal: port(blind)}, plays(lostAnswer), "no two for one uid", "was allocated for"},
+		"no wait for what a lost call may do":      {breaks{timing: allocation.Timing{Lost: time.Second}}, allocates(lateAnswer), "no two for one uid", "was allocated for"},
+		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "nothing of others is freed", "which was made by simulator"},
+		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "nothing is freed that nobody gave", "nobody had asked"},
+		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "nothing of others is freed", "was nobody's"},
+		"a refusal that quotes user data":          {breaks{metal: port(quoting)}, plays(nothing), "no secret leaves", token},
+		"a ledger without compare-and-swap":        {breaks{ledger: careless}, overwrite, "what clients were told is true", "without example.org/"},
+		"a ledger that loses a record for a while": {breaks{ledger: hiding.over}, hideOnce(hiding), "what clients were told is true", "lacks c0"},
+		"a record that comes back":                 {breaks{ledger: returning.over}, hideOnce(returning), "what clients were told is true", "again"},
+		"revisions of the clock alone":             {breaks{ledger: markless}, restartInThePast, "what clients were told is true", "had been answered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, 1, c.breaks)
+				defer w.close()
+				c.play(w)
+				wrong := w.check()
+				if !slices.ContainsFunc(wrong, func(words string) bool {
+					return strings.HasPrefix(words, c.objects) && strings.Contains(words, c.words)
+				}) {
+					t.Errorf("nobody objected that %q; only:\n%s\n%s", c.words, strings.Join(wrong, "\n"), w.story())
+				}
+			})
+		})
+	}
+}
+
+func plays(p point) func(w *world) {
+	return func(w *world) { p.play(w) }
+}
+
+// allocates plays the first half, and waits for what comes late.
+func allocates(p point) func(w *world) {
+	return func(w *world) {
+		w.settle(w.somebodyAnswers)
+		p.prepare(w)
+		for _, name := range []string{"c0", "m0-0"} {
+			w.settle(func() string { return w.present(name) })
+		}
+		w.settle(w.everythingIsAllocated)
+		time.Sleep(time.Minute)
+	}
+}
+
+// giveToAnother has a machine freed by somebody else, given to another project
+// and released by its former owner.
+func giveToAnother(w *world) {
+	w.settle(w.somebodyAnswers)
+	for _, name := range []string{"c0", "m0-0"} {
+		w.settle(func() string { return w.present(name) })
+	}
+	w.settle(w.everythingIsAllocated)
+	w.people.free(0)
+	time.Sleep(2 * time.Minute)
+	w.people.take()
+	w.settle(w.everythingIsGivenBack)
+}
+
+// overwrite lets a patch arrive late, after another one was acknowledged.
+func overwrite(w *world) {
+	w.settle(w.somebodyAnswers)
+	w.settle(func() string { return w.present("c0") })
+	w.settle(w.everythingIsAllocated)
+	w.records.fail(writeLate)
+	_ = w.patch(clusters, "c0", "example.org/late")
+	w.active().kill()
+	time.Sleep(5 * time.Second)
+	w.settle(w.somebodyAnswers)
+	w.settle(func() string {
+		if err := w.patch(clusters, "c0", "example.org/early"); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	time.Sleep(lateness)
+	restartTwice(w)
+}
+
+func restartTwice(w *world) {
+	w.settle(w.somebodyAnswers)
+	w.settle(func() string { return w.present("c0") })
+	for range 2 {
+		w.active().kill()
+		time.Sleep(5 * time.Second)
+		w.settle(w.somebodyAnswers)
+		_, _ = w.list(clusters, "0")
+	}
+}
+
+// hideOnce lets a server start that cannot see all records, and another one.
+func hideOnce(l *hidingLedger) func(w *world) {
+	return func(w *world) {
+		w.settle(w.somebodyAnswers)
+		w.settle(func() string { return w.present("c0") })
+		_, _ = w.list(clusters, "0")
+		for _, hides := range []bool{true, false} {
+			l.hides.Store(hides)
+			w.active().kill()
+			time.Sleep(5 * time.Second)
+			w.settle(w.somebodyAnswers)
+			_, _ = w.list(clusters, "0")
+		}
+	}
+}
+
+func restartInThePast(w *world) {
+	w.settle(w.somebodyAnswers)
+	w.settle(func() string { return w.present("c0") })
+	w.revisionClock.step(-time.Hour)
+	restartTwice(w)
+}
