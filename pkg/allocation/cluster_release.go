@@ -312,6 +312,7 @@ func (w *clusterWork) holdBack(ctx context.Context, err error) error {
 	}); err != nil {
 		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
 	}
+	w.at("cluster/held-back")
 	return r
 }
 

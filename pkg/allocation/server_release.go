@@ -153,6 +153,7 @@ func (w *serverWork) holdBack(ctx context.Context, err error) error {
 	}); err != nil {
 		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
 	}
+	w.at("machine/held-back")
 	return r
 }
 

@@ -37,12 +37,14 @@ var detours = map[string]simulator.Fault{
 	"network/free-settling": {Endpoint: "network-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
 	"address/settling":      {Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
 	"address/free-settling": {Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"machine/held-back":     {Endpoint: "machine-free", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "machine is locked"},
+	"cluster/held-back":     {Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Message: "ip with machine scope can not be deleted"},
 	"cluster/swapped-back":  {Endpoint: "network-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Message: "no supernetwork found"},
 }
 
 // released are the steps that come with a release.
 func released(step string) bool {
-	return strings.Contains(step, "free") || strings.Contains(step, "releas") || strings.Contains(step, "empty")
+	return strings.Contains(step, "free") || strings.Contains(step, "releas") || strings.Contains(step, "empty") || strings.Contains(step, "held")
 }
 
 // stepPoints let a server die, lose its Lease or stand still after each step.

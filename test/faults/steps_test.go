@@ -105,10 +105,10 @@ func (s *server) spring(step string) {
 func everyStep() []string {
 	return []string{
 		"machine/begun", "machine/looked", "machine/called", "machine/learned", "machine/allocated", "machine/swapped-back", "machine/settling",
-		"machine/releasing", "machine/found", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/free-settling", "machine/released",
+		"machine/releasing", "machine/found", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/free-settling", "machine/held-back", "machine/released",
 		"network/begun", "network/looked", "network/called", "network/recorded", "network/settling",
 		"address/begun", "address/looked", "address/called", "address/recorded", "address/settling", "cluster/allocated", "cluster/swapped-back",
-		"cluster/releasing", "address/free-begun", "address/free-looked", "address/freed", "address/released",
+		"cluster/releasing", "address/free-begun", "address/free-looked", "address/freed", "address/released", "cluster/held-back",
 		"address/free-settling", "network/free-settling", "network/empty", "network/free-begun", "network/free-looked", "network/freed", "cluster/released",
 		"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed",
 	}
