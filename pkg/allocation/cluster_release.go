@@ -192,7 +192,7 @@ func (w *clusterWork) whoseAddress(ctx context.Context, address string) (standin
 		}
 		return ours, nil
 	}
-	return gone, nil
+	return absent, nil
 }
 
 // emptyLooks is how often a network is looked at until its last addresses are
@@ -252,7 +252,7 @@ func (w *clusterWork) whoseNetwork(ctx context.Context, id string) (standing, er
 	}
 	switch {
 	case n == nil:
-		return gone, nil
+		return absent, nil
 	case n.Project != w.project || n.UID() != LabelValue(string(w.id.uid)):
 		return theirs, nil
 	}

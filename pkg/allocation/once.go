@@ -3,7 +3,6 @@ package allocation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -97,10 +96,14 @@ func obtain[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error)
 	return none, refuse(http.StatusServiceUnavailable, "the metal-api was asked %d times without an answer that arrived; nothing was allocated", maxCalls)
 }
 
-// settle looks for the outcome of earlier calls until it is found, or until a
-// look that began after the last of them can have been at work found nothing.
+// agreeing is how many looks have to agree, one after the other, that something
+// is not there: an answer can be cut short and look whole.
+const agreeing = 2
+
+// settle looks for the outcome of earlier calls until it is found, or until
+// looks that began after the last of them can have been at work found nothing.
 func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, ok bool, err error) {
-	pause := p.timing.Look
+	pause, missed := p.timing.Look, 0
 	for {
 		began := p.clock.Now()
 		found, ok, err = a.find(ctx)
@@ -110,8 +113,12 @@ func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, 
 		case err == nil && ok:
 			return found, true, nil
 		case err == nil && !began.Before(a.openUntil):
-			return found, false, nil
+			if missed++; missed == agreeing {
+				return found, false, nil
+			}
+			pause = p.timing.Look
 		case err != nil:
+			missed = 0
 			klog.FromContext(ctx).Info("Cannot look for the outcome of an allocation", "what", a.what, "reason", err.Error())
 		}
 		p.at(a.what + "/settling")
@@ -121,131 +128,4 @@ func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, 
 		// A find costs the metal-api the more the larger the fleet is.
 		pause = min(2*pause, 8*p.timing.Look)
 	}
-}
-
-// standing is what a look says about metal that shall be released.
-type standing string
-
-const (
-	// ours: it is what the record names, and carries our identity.
-	ours standing = "ours"
-	// gone: it is nobody's any more.
-	gone standing = "gone"
-	// theirs: it is somebody else's now.
-	theirs standing = "theirs"
-)
-
-// releasing is one thing that shall be freed, and nobody else's in its place.
-type releasing struct {
-	what string
-	// openUntil is as for allocating.
-	openUntil time.Time
-	// begun is when begin was called, if it was.
-	begun time.Time
-	// look says whose it is now; a *refusal if it must not be freed yet.
-	look func(ctx context.Context) (standing, error)
-	// begin records that a call is about to be made, by compare-and-swap.
-	begin func(ctx context.Context) error
-	// call frees.
-	call func(ctx context.Context) error
-}
-
-// dispose frees what is ours. It calls only right after a look that says that
-// it still is; calls again only once no earlier call can be at work any more,
-// since by then it might free what was given to somebody else; and returns
-// once a look says that it is not ours any more.
-func dispose(ctx context.Context, p *Protocol, r releasing) (standing, error) {
-	for range maxCalls {
-		if !r.openUntil.IsZero() {
-			whose, err := settleFree(ctx, p, r)
-			if err != nil || whose != ours {
-				return whose, err
-			}
-		}
-		if r.begun.IsZero() {
-			r.begun = p.clock.Now()
-			if err := r.begin(ctx); err != nil {
-				return ours, err
-			}
-		}
-		began := r.begun
-		r.begun = time.Time{}
-		p.at(r.what + "/free-begun")
-		whose, err := r.look(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ours, errInterrupted
-		case err != nil:
-			return ours, asRefusal(err)
-		case whose != ours:
-			return whose, nil
-		case p.clock.Since(began) > p.timing.Begin:
-			r.openUntil = p.clock.Now()
-			continue
-		}
-		p.at(r.what + "/free-looked")
-		err = r.call(context.WithoutCancel(ctx))
-		p.at(r.what + "/freed")
-		switch metal.KindOf(err) {
-		case "", metal.NotFound:
-			r.openUntil = p.clock.Now()
-		case metal.Conflict:
-			// Somebody else was changing it, which the metal-api itself does for
-			// a moment after an allocation (272).
-			r.openUntil = p.clock.Now()
-			if err := p.pause(ctx, p.timing.Look); err != nil {
-				return ours, err
-			}
-		case metal.Uncertain:
-			r.openUntil = p.clock.Now().Add(p.timing.Lost)
-			klog.FromContext(ctx).Info("The answer of a release was lost: looking for its outcome", "what", r.what, "until", r.openUntil)
-		default:
-			return ours, refusalOf(err)
-		}
-	}
-	whose, err := settleFree(ctx, p, r)
-	if err != nil || whose != ours {
-		return whose, err
-	}
-	return ours, refuse(http.StatusConflict, "the metal-api was asked %d times to release the %s, and it is still there", maxCalls, r.what)
-}
-
-// settleFree looks until it is not ours any more, or until no earlier call can
-// be at work.
-func settleFree(ctx context.Context, p *Protocol, r releasing) (standing, error) {
-	pause := p.timing.Look
-	for {
-		began := p.clock.Now()
-		whose, err := r.look(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ours, errInterrupted
-		case err != nil && (r.openUntil.IsZero() || !began.Before(r.openUntil)):
-			return ours, asRefusal(err)
-		case err != nil:
-			klog.FromContext(ctx).Info("Cannot look for the outcome of a release", "what", r.what, "reason", err.Error())
-		case whose != ours || !began.Before(r.openUntil):
-			return whose, nil
-		}
-		p.at(r.what + "/free-settling")
-		if err := p.pause(ctx, pause); err != nil {
-			return ours, err
-		}
-		pause = min(2*pause, 8*p.timing.Look)
-	}
-}
-
-func asRefusal(err error) error {
-	var r *refusal
-	if errors.As(err, &r) {
-		return r
-	}
-	if errors.Is(err, errInterrupted) {
-		return err
-	}
-	var e *metal.Error
-	if errors.As(err, &e) {
-		return refusalOf(err)
-	}
-	return fmt.Errorf("cannot look: %w", err)
 }

@@ -116,7 +116,9 @@ func (w *serverWork) whose(ctx context.Context, a *infrastructure.MachineAllocat
 // recorded, in our project, and with the recorded identity is ours.
 func (p *Protocol) judge(m *metal.Machine, a *infrastructure.MachineAllocation, project string) (standing, error) {
 	switch {
-	case m == nil || m.Allocation == nil:
+	case m == nil:
+		return absent, nil
+	case m.Allocation == nil:
 		return gone, nil
 	case m.AllocationUUID() != a.AllocationUUID || m.Project() != project:
 		return theirs, nil
