@@ -16,6 +16,8 @@ PKG        ?= ./...
 RUN        ?= .
 RUN_FLAGS  ?=
 FUZZTIME   ?= 30s
+HISTORIES  ?= 10000
+SEED       ?= 0
 GOVULNCHECK := v1.9.0
 DEMO_FLAGS ?=
 DIST       ?= dist
@@ -24,7 +26,7 @@ DIST       ?= dist
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench fuzz govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build generate bench fuzz faults govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +63,9 @@ bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 
 fuzz: ## Fuzz all that reads foreign bytes, each target in turn for FUZZTIME (30s; before a release 1h): make fuzz RUN=NamePattern
 	@FUZZTIME=$(FUZZTIME) hack/fuzz.sh '$(RUN)'
+
+faults: ## Random histories of faults against the whole server: make faults HISTORIES=10000 SEED=…
+	@set -o pipefail; $(GO) test -v -count=1 -timeout 12h -run '^TestHistories$$' ./test/faults -faults.histories=$(HISTORIES) -faults.seed=$(SEED) | grep -v '^=== RUN\|^ *--- PASS'
 
 govulncheck: ## Known vulnerabilities in what the programs call (needs to reach vuln.go.dev)
 	@$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...

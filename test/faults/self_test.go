@@ -136,3 +136,26 @@ func restartInThePast(w *world) {
 	w.revisionClock.step(-time.Hour)
 	restartTwice(w)
 }
+
+// TestAGapInAWatchIsFound: a watcher that passes over an event is found by
+// another one that saw it.
+func TestAGapInAWatchIsFound(t *testing.T) {
+	seen := func(after, until uint64, events map[uint64]string) *watcher {
+		return &watcher{resource: machines, spans: []*span{{after: after, until: until, events: events}}}
+	}
+	whole := seen(1, 9, map[uint64]string{3: "ADDED a 3", 5: "MODIFIED a 5"})
+	for _, c := range []struct {
+		name  string
+		other *watcher
+		gaps  int
+	}{
+		{"it saw the same", seen(1, 9, map[uint64]string{3: "ADDED a 3", 5: "MODIFIED a 5"}), 0},
+		{"it began later", seen(3, 9, map[uint64]string{5: "MODIFIED a 5"}), 0},
+		{"it passed over one", seen(1, 9, map[uint64]string{5: "MODIFIED a 5"}), 1},
+		{"it saw another one", seen(1, 9, map[uint64]string{3: "ADDED b 3", 5: "MODIFIED a 5"}), 1},
+	} {
+		if gaps := c.other.unseen(whole); len(gaps) != c.gaps {
+			t.Errorf("%s: %v", c.name, gaps)
+		}
+	}
+}

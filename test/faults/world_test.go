@@ -3,6 +3,8 @@ package faults_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -148,8 +150,8 @@ func (w *world) active() *server {
 	if s := w.servers[holder]; s != nil && s.open.Load() {
 		return s
 	}
-	for _, s := range w.servers {
-		if s.open.Load() {
+	for _, name := range slices.Sorted(maps.Keys(w.servers)) {
+		if s := w.servers[name]; s.open.Load() {
 			return s
 		}
 	}
