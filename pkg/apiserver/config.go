@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"time"
@@ -64,6 +65,9 @@ type ExtraConfig struct {
 	HandOverGrace time.Duration
 	// ShutdownTimeout is how long allocations that are under way get to end.
 	ShutdownTimeout time.Duration
+	// StallLimit is how long a client may take nothing of what is sent to it;
+	// default DefaultStallLimit.
+	StallLimit time.Duration
 }
 
 // Config is a server's configuration.
@@ -109,6 +113,12 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	// Answer requests that come during a stop, rather than refuse connections.
 	generic.ShutdownSendRetryAfter = true
 	generic.ShutdownWatchTerminationGracePeriod = watchGrace
+	// Nobody is a brake who does not read.
+	c.Extra.StallLimit = cmp.Or(c.Extra.StallLimit, DefaultStallLimit)
+	if generic.SecureServing != nil {
+		generic.SecureServing.Listener = stallListener{generic.SecureServing.Listener, c.Extra.StallLimit}
+	}
+	registerStalled()
 	if generic.AuditPolicyRuleEvaluator != nil {
 		generic.AuditPolicyRuleEvaluator = withoutUserData{generic.AuditPolicyRuleEvaluator}
 	}

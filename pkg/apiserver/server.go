@@ -61,7 +61,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		return chain(s.gate.before(handler), generic)
+		return cutOffStalled(chain(s.gate.before(handler), generic), c.Extra.StallLimit)
 	}
 	if s.Generic, err = c.Generic.New("metalstack-apiserver", server.NewEmptyDelegate()); err != nil {
 		return nil, err
