@@ -20,13 +20,14 @@ HISTORIES  ?= 10000
 SEED       ?= 0
 GOVULNCHECK := v1.9.0
 DEMO_FLAGS ?=
+LOAD_FLAGS ?=
 DIST       ?= dist
 
 # Cluster API knows its own writes by the name of the program that made them.
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench fuzz faults govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build generate bench load fuzz faults govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,10 @@ generate: ## Generated code: deep copies, conversions, OpenAPI, clients
 
 bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
+
+load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
+	$(GO) test ./test/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \
+	  -load.writers=50 -load.rate=20 -load.claim-costs $(LOAD_FLAGS)
 
 fuzz: ## Fuzz all that reads foreign bytes, each target in turn for FUZZTIME (30s; before a release 1h): make fuzz RUN=NamePattern
 	@FUZZTIME=$(FUZZTIME) hack/fuzz.sh '$(RUN)'
