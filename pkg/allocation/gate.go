@@ -11,9 +11,12 @@ import (
 )
 
 // maxParallel is how many allocations by size are under way in a partition at
-// a time. The metal-api serialises them, 0.2 to 0.75 s each, behind a lock that
-// it waits for 10 s ("Not transactional" 10): twice as many would still do.
-const maxParallel = 6
+// a time. The metal-api serialises them, 0.2 to 1 s each, behind a lock that it
+// waits for 10 s ("Not transactional" 10). Whoever waits may get it next, so of
+// several that wait one is overtaken until it is sent away: of six, one in
+// twelve was. One that holds the lock and one that looks, and then waits, keep
+// it busy.
+const maxParallel = 2
 
 // gates keep allocations from hurting each other, a gate for each partition.
 type gates struct {

@@ -1,0 +1,84 @@
+package allocation
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"k8s.io/utils/clock"
+)
+
+// unfairLock is a partition's lock as the metal-api has it: of those who wait
+// for it, any one gets it next, however long the others have waited.
+type unfairLock struct {
+	mu      sync.Mutex
+	random  *rand.Rand
+	held    bool
+	waiting []chan struct{}
+}
+
+// lock is false if that took longer than the metal-api waits.
+func (l *unfairLock) lock() bool {
+	l.mu.Lock()
+	if !l.held {
+		l.held = true
+		l.mu.Unlock()
+		return true
+	}
+	turn := make(chan struct{}, 1)
+	l.waiting = append(l.waiting, turn)
+	l.mu.Unlock()
+	began := time.Now()
+	<-turn
+	return time.Since(began) <= 10*time.Second
+}
+
+func (l *unfairLock) unlock() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		l.held = false
+		return
+	}
+	i := l.random.IntN(len(l.waiting))
+	l.waiting[i] <- struct{}{}
+	l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
+}
+
+func TestManyAllocationsInAPartitionKeepItsLockBusyAndNoneWaitsForItInVain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		// As in a fleet of 10,000 ("What calls cost").
+		const allocations, look, hold = 1000, 910 * time.Millisecond, 976 * time.Millisecond
+		gates, lock := newGates(clock.RealClock{}), &unfairLock{random: rand.New(rand.NewPCG(1, 0))}
+		began := time.Now()
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		inVain := 0
+		for range allocations {
+			wg.Go(func() {
+				leave, err := gates.enter(t.Context(), "fra-01", false)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer leave()
+				time.Sleep(look)
+				inTime := lock.lock()
+				time.Sleep(hold)
+				lock.unlock()
+				mu.Lock()
+				defer mu.Unlock()
+				if !inTime {
+					inVain++
+				}
+			})
+		}
+		wg.Wait()
+		assert.Zero(t, inVain, "allocations that were overtaken until the metal-api sent them away")
+		assert.InEpsilon(t, (allocations * hold).Seconds(), time.Since(began).Seconds(), 0.02, "the lock was idle")
+	})
+}
