@@ -2,13 +2,18 @@ package allocation
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
 // unfairLock is a partition's lock as the metal-api has it: of those who wait
@@ -81,4 +86,37 @@ func TestManyAllocationsInAPartitionKeepItsLockBusyAndNoneWaitsForItInVain(t *te
 		assert.Zero(t, inVain, "allocations that were overtaken until the metal-api sent them away")
 		assert.InEpsilon(t, (allocations * hold).Seconds(), time.Since(began).Seconds(), 0.02, "the lock was idle")
 	})
+}
+
+func TestAClaimThatWaitedLongForItsTurnAsksTheMetalAPIWhenItComes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	claim := w.machine("node")
+	leave, err := w.p.gates.enter(t.Context(), simulator.DefaultPartition, true)
+	require.NoError(t, err)
+	looked, begun := w.sim.CallsOf("machine-find"), 0
+	w.p.hook = func(step string) {
+		if step == "machine/begun" {
+			begun++
+		}
+	}
+	var m *infrastructure.MetalStackMachine
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		m, err = w.p.AllocateMachine(w.context(), teamA, "node", body("cluster"))
+	}()
+	for range 1000 {
+		w.pass(w.p.timing.Begin / 100)
+		runtime.Gosched()
+		time.Sleep(20 * time.Microsecond)
+	}
+	leave()
+	w.whilePassing(func() { <-answered })
+	require.NoError(t, err)
+	w.heldOnce(claim, m)
+	assert.Equal(t, 1, begun, "attempts")
+	assert.Equal(t, looked+1, w.sim.CallsOf("machine-find"), "one look before the call is enough")
+	w.gone(w.p)
 }

@@ -20,6 +20,8 @@ type allocating[T any] struct {
 	openUntil time.Time
 	// find looks for what carries our identity.
 	find func(ctx context.Context) (found T, ok bool, err error)
+	// enter waits for its turn, for however long that takes. It is optional.
+	enter func(ctx context.Context) error
 	// begin records that a call is about to be made, by compare-and-swap.
 	begin func(ctx context.Context) error
 	// uncertain tells that an answer was lost.
@@ -46,6 +48,11 @@ func obtain[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error)
 			found, ok, err := settle(ctx, p, a)
 			if err != nil || ok {
 				return found, err
+			}
+		}
+		if a.enter != nil {
+			if err := a.enter(ctx); err != nil {
+				return none, err
 			}
 		}
 		began := p.clock.Now()

@@ -77,7 +77,7 @@ func (p *Protocol) allocateServer(ctx context.Context, k servers, sub subject, b
 		return nil, w.tell(ctx, err)
 	}
 	work := allocating[*metal.Machine]{
-		what: "machine", find: w.find, begin: w.begin, uncertain: w.uncertain, check: w.check,
+		what: "machine", find: w.find, enter: w.enter, begin: w.begin, uncertain: w.uncertain, check: w.check,
 		openUntil: p.openUntil(&a.AllocationState),
 		call:      func(ctx context.Context) (*metal.Machine, error) { return w.call(ctx, s, userData) },
 	}
@@ -123,15 +123,16 @@ func (w *serverWork) swapOnce(ctx context.Context, change serverChange) (*server
 	})
 }
 
-// begin records an attempt, for which it takes a place in the partition.
-func (w *serverWork) begin(ctx context.Context) error {
+// enter takes a place in the partition.
+func (w *serverWork) enter(ctx context.Context) (err error) {
 	w.leaveGate()
-	leave, err := w.gates.enter(ctx, w.plan.partition, w.plan.machineID != "")
-	if err != nil {
-		return err
-	}
-	w.leave = leave
-	err = w.once(ctx, func(ctx context.Context) error {
+	w.leave, err = w.gates.enter(ctx, w.plan.partition, w.plan.machineID != "")
+	return err
+}
+
+// begin records an attempt.
+func (w *serverWork) begin(ctx context.Context) error {
+	err := w.once(ctx, func(ctx context.Context) error {
 		_, err := w.swapOnce(ctx, func(s *server, a *infrastructure.MachineAllocation) error {
 			if err := allocatable(s.meta, a.Phase); err != nil {
 				return err
