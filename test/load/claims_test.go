@@ -3,15 +3,11 @@ package load
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/metal-stack/metal-go/api/client/machine"
-	"github.com/metal-stack/metal-go/api/models"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,94 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 )
-
-// hall is a data centre in which there are enough free machines for all claims,
-// and in which partitions they are asked for.
-type hall struct {
-	*simtest.Server
-	partitions []string // of each claim
-}
-
-// newHall has 10,000 machines in ten partitions if the metal-api takes its
-// time: that grows with the fleet.
-func newHall(t *testing.T) *hall {
-	t.Helper()
-	machines := *claims*3/2 + 8
-	if *claimCosts {
-		machines = max(machines, 10_000)
-	}
-	h := &hall{Server: simtest.Start(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(machines), Seed: *seed})}
-	free := map[string]int{}
-	var names []string
-	for _, m := range h.Sim.Books().Machines {
-		if m.Size == simulator.SmallSize {
-			if free[m.Partition] == 0 {
-				names = append(names, m.Partition)
-			}
-			free[m.Partition]++
-		}
-	}
-	for len(h.partitions) < *claims {
-		for _, name := range names {
-			if free[name] > 0 && len(h.partitions) < *claims {
-				free[name]--
-				h.partitions = append(h.partitions, name)
-			}
-		}
-	}
-	h.Sim.SetCosts(*claimCosts)
-	return h
-}
-
-// attempts are the calls that it took, and what the refused ones were told.
-type attempts struct {
-	took    time.Duration
-	calls   atomic.Int64
-	mu      sync.Mutex
-	refused map[string]int
-}
-
-func (a *attempts) refuse(words string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.refused == nil {
-		a.refused = map[string]int{}
-	}
-	a.refused[words]++
-}
-
-// all asks for every claim at once, and for each until it is done.
-func (a *attempts) all(ctx context.Context, ask func(ctx context.Context, i int) (words string, after time.Duration, err error)) error {
-	group, ctx := errgroup.WithContext(ctx)
-	start := make(chan struct{})
-	for i := range *claims {
-		group.Go(func() error {
-			<-start
-			for {
-				a.calls.Add(1)
-				words, after, err := ask(ctx, i)
-				if err != nil || words == "" {
-					return err
-				}
-				a.refuse(words)
-				pause := time.NewTimer(after)
-				select {
-				case <-ctx.Done():
-					pause.Stop()
-					return ctx.Err()
-				case <-pause.C:
-				}
-			}
-		})
-	}
-	began := time.Now()
-	close(start)
-	err := group.Wait()
-	a.took = time.Since(began)
-	return err
-}
 
 // TestAThousandClaimsAtOnceAreAllAllocatedAndNoneTwice compares with the same
 // thousand allocations by metal-go alone. What is slow about both is the
@@ -123,7 +32,9 @@ func TestAThousandClaimsAtOnceAreAllAllocatedAndNoneTwice(t *testing.T) {
 	s := startServer(t, h.URL, []string{namespace(0) + "=" + simulator.ProjectA})
 	uids := h.createClaims(ctx, t, s.client(nil))
 	h.Sim.ResetCalls()
-	ours, client := &attempts{}, s.client(nil).InfrastructureV1alpha4().MetalStackMachines(namespace(0))
+	wire := newOutcomes()
+	ours, client := &attempts{}, s.client(counted(wire)).InfrastructureV1alpha4().MetalStackMachines(namespace(0))
+	bystander := bystand(ctx, s)
 	err := ours.all(ctx, func(ctx context.Context, i int) (string, time.Duration, error) {
 		body := &v1alpha4.Allocation{ObjectMeta: metav1.ObjectMeta{UID: uids[i]}, ClusterRef: &v1alpha4.LocalReference{Name: h.partitions[i]}}
 		_, err := client.Allocate(ctx, lasting(i), body, metav1.CreateOptions{})
@@ -138,6 +49,7 @@ func TestAThousandClaimsAtOnceAreAllAllocatedAndNoneTwice(t *testing.T) {
 		return what, max(time.Second, time.Duration(seconds)*time.Second), nil
 	})
 	require.NoError(t, err)
+	others := bystander()
 
 	books, held := h.Sim.Books(), map[string]bool{}
 	for i, uid := range uids {
@@ -152,10 +64,48 @@ func TestAThousandClaimsAtOnceAreAllAllocatedAndNoneTwice(t *testing.T) {
 	list, err := client.List(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, m := range list.Items {
+		if m.Name == "bystander" {
+			continue
+		}
 		require.Equal(t, v1alpha4.AllocationAllocated, m.Status.Allocation.Phase, m.Name)
 		require.True(t, held[m.Status.Allocation.MachineID], m.Name)
 	}
 	t.Logf("%d claims at once, answer times of the metal-api: %t\n%s", *claims, *claimCosts, compareClaims(bare, ours, h.Sim))
+	t.Logf("The claims' answers on the wire:\n%s\nMeanwhile, who has nothing to do with them:\n%s", wire.table(), others)
+}
+
+// bystand is a client that labels an object over and over; stop ends that, and
+// says what became of it.
+func bystand(ctx context.Context, s *server) (stop func() string) {
+	s.t.Helper()
+	o := newOutcomes()
+	machines := s.client(counted(o)).InfrastructureV1alpha4().MetalStackMachines(namespace(0))
+	_, err := machines.Create(ctx, claim("bystander", nil), metav1.CreateOptions{})
+	require.NoError(s.t, err)
+	ctx, cancel := context.WithCancel(ctx)
+	var took histogram
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		pace := time.NewTicker(100 * time.Millisecond)
+		defer pace.Stop()
+		for n := 0; ctx.Err() == nil; n++ {
+			began := time.Now()
+			_, err := machines.Patch(ctx, "bystander", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{"n":"%d"}}}`, n), metav1.PatchOptions{})
+			if ctx.Err() == nil {
+				o.note("label", err)
+				took.add(time.Since(began))
+			}
+			select {
+			case <-ctx.Done():
+			case <-pace.C:
+			}
+		}
+	})
+	return func() string {
+		cancel()
+		wg.Wait()
+		return o.table() + took.String()
+	}
 }
 
 // createClaims creates the claims, and a cluster with a network for each
@@ -195,40 +145,14 @@ func (h *hall) createClaims(ctx context.Context, t *testing.T, client versioned.
 	return uids
 }
 
-// allocateBare is what clients get who know nothing but metal-go.
-func allocateBare(t *testing.T, ctx context.Context) *attempts {
-	t.Helper()
-	h, a := newHall(t), &attempts{}
-	networks := map[string]string{}
-	for _, partition := range h.partitions {
-		if networks[partition] == "" {
-			id, err := h.Sim.AllocateNetworkFor(simulator.ProjectA, partition, "nodes", nil)
-			require.NoError(t, err)
-			networks[partition] = id
-		}
-	}
-	err := a.all(ctx, func(ctx context.Context, i int) (string, time.Duration, error) {
-		name, project, partition, size, image, network := lasting(i), simulator.ProjectA, h.partitions[i], simulator.SmallSize, simulator.MachineImage, networks[h.partitions[i]]
-		_, err := h.Edit.Machine().AllocateMachine(machine.NewAllocateMachineParamsWithContext(ctx).WithTimeout(5*time.Minute).WithBody(&models.V1MachineAllocateRequest{
-			Name: name, Hostname: name, Projectid: &project, Partitionid: &partition, Sizeid: &size, Imageid: &image,
-			Networks: []*models.V1MachineAllocationNetwork{{Networkid: &network}}, Tags: []string{"n=" + name},
-		}), nil)
-		if refused, ok := err.(*machine.AllocateMachineDefault); ok && refused.Code() == http.StatusUnprocessableEntity {
-			return "422 " + refused.Payload.Message, 0, nil
-		}
-		return "", 0, err
-	})
-	require.NoError(t, err)
-	return a
-}
-
 func compareClaims(bare, ours *attempts, sim *simulator.Simulator) string {
 	var b strings.Builder
 	for _, row := range []struct {
 		who string
 		*attempts
 	}{{"metal-go alone", bare}, {"through the API server", ours}} {
-		fmt.Fprintf(&b, "%-23s %8s, %d requests", row.who, row.took.Round(10*time.Millisecond), row.calls.Load())
+		fmt.Fprintf(&b, "%-23s %8s (half of them after %s, nine of ten after %s), %d requests", row.who, row.took.Round(10*time.Millisecond),
+			row.each.quantile(0.5).Round(10*time.Millisecond), row.each.quantile(0.9).Round(10*time.Millisecond), row.calls.Load())
 		for words, n := range row.refused {
 			fmt.Fprintf(&b, "; %d × %s", n, words)
 		}

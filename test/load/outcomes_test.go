@@ -125,6 +125,11 @@ func (o *outcomes) table() string {
 	return b.String()
 }
 
+// counted has the server's answers counted.
+func counted(to *outcomes) func(http.RoundTripper) http.RoundTripper {
+	return func(rt http.RoundTripper) http.RoundTripper { return answers{rt, to} }
+}
+
 // answers counts what the server sent on the wire, below client-go's own
 // repetitions.
 type answers struct {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -190,6 +189,6 @@ func (w *writer) insist(ctx context.Context, verb string, ask func(context.Conte
 func newWriter(s *server, id int, pace *rate.Limiter, o *outcomes, d *deliveries) *writer {
 	return &writer{
 		id: id, pace: pace, outcomes: o, deliveries: d, random: rand.New(rand.NewPCG(*seed, uint64(id))),
-		client: s.client(func(rt http.RoundTripper) http.RoundTripper { return answers{rt, o} }),
+		client: s.client(counted(o)),
 	}
 }
