@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -43,12 +44,12 @@ type run struct {
 	stumbled   []string
 
 	mu   sync.Mutex
-	uids []types.UID
+	uids map[types.UID]bool // of claims, and whether their metal was given back
 }
 
 func TestClientsUnderLoadSeeNoErrorThatTheyWouldNotRetryAndMemoryStaysFlat(t *testing.T) {
 	f := newFleet(t, max(200, *objects))
-	r := &run{fleet: f, server: startServer(t, f.URL, f.bindings()), outcomes: newOutcomes(), deliveries: newDeliveries()}
+	r := &run{fleet: f, server: startServer(t, f.URL, f.bindings()), outcomes: newOutcomes(), deliveries: newDeliveries(), uids: map[types.UID]bool{}}
 	admin := r.client(nil)
 	began := time.Now()
 	require.NoError(t, fill(t.Context(), admin, *objects))
@@ -66,10 +67,10 @@ func TestClientsUnderLoadSeeNoErrorThatTheyWouldNotRetryAndMemoryStaysFlat(t *te
 	r.requireConsistent()
 	stopWatching()
 	watches.Wait()
-	r.hangUp()
 	r.report()
 	r.requireUnharmed()
 	r.eventually("the goroutines of clients to end", func(ctx context.Context) error {
+		r.hangUp()
 		now, err := r.figures(ctx)
 		if err == nil && now["go_goroutines"] > idle["go_goroutines"]+idleGoroutines {
 			err = fmt.Errorf("%.0f goroutines, %.0f before there were clients", now["go_goroutines"], idle["go_goroutines"])
@@ -139,7 +140,7 @@ func (r *run) stress() {
 			uids := w.allocate(ctx, "c")
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.uids = append(r.uids, uids...)
+			maps.Copy(r.uids, uids)
 		})
 	}
 	wg.Wait()
@@ -204,9 +205,13 @@ func (r *run) requireUnharmed() {
 		t.Errorf("of %d acknowledged writes %d were not delivered once to everybody: %s", writes, len(missed), strings.Join(missed[:min(5, len(missed))], "; "))
 	}
 	books := r.fleet.Sim.Books()
-	for _, uid := range r.uids {
-		if n := books.Allocations(metal.Tag(metal.TagUID, string(uid))); n > 1 {
+	for uid, released := range r.uids {
+		tag := metal.Tag(metal.TagUID, string(uid))
+		if n := books.Allocations(tag); n > 1 {
 			t.Errorf("the object %s was allocated %d times", uid, n)
+		}
+		if released && len(books.Holding(tag)) > 0 {
+			t.Errorf("the metal of the object %s was not given back", uid)
 		}
 	}
 	if first, last := r.samples.quarter(0), r.samples.quarter(3); *duration >= longEnough {

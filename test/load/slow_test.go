@@ -55,15 +55,14 @@ func (w *slowWatcher) once(ctx context.Context) error {
 		return err
 	}
 	gate := &readGate{open: make(chan struct{})}
-	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true,
+	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, IdleConnTimeout: time.Second,
 		// So that little is enough to fill what is between the two.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10},
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: onItsWay},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			_ = conn.(*net.TCPConn).SetReadBuffer(16 << 10)
 			gate.Conn = conn
 			return gate, nil
 		}}
@@ -95,26 +94,34 @@ func (w *slowWatcher) once(ctx context.Context) error {
 	case <-wait.C:
 	}
 	gate.release()
-	// Whoever was cut off finds an end behind what was on its way; others find
-	// events for ever.
+	// Whoever was cut off finds an end behind what was on its way; others get
+	// what comes after it.
 	end := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(io.Discard, io.LimitReader(res.Body, 1<<30))
+		n, err := io.Copy(io.Discard, io.LimitReader(res.Body, 4*onItsWay))
+		if n == 4*onItsWay {
+			err = errStillThere
+		}
 		end <- err
 	}()
-	look := time.NewTimer(2 * time.Second)
-	defer look.Stop()
 	select {
 	case err := <-end:
-		if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+		switch {
+		case errors.Is(err, errStillThere):
+			w.outcomes.add(outcome{verb: w.verb(), what: "still there", fatal: true}, err)
+		case ctx.Err() == nil && !errors.Is(err, context.Canceled):
 			w.outcomes.add(outcome{verb: w.verb(), what: "cut off"}, err)
 		}
-	case <-look.C:
-		w.outcomes.add(outcome{verb: w.verb(), what: "still there", fatal: true}, nil)
 	case <-ctx.Done():
 	}
 	return nil
 }
+
+// onItsWay is what a server may send that nobody takes; errStillThere that it
+// sent more.
+const onItsWay = 64 << 10
+
+var errStillThere = errors.New("the watch goes on")
 
 // readGate is a connection of which, once it is shut, nothing is read until it
 // is released.

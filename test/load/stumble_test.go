@@ -22,10 +22,7 @@ var troubles = []trouble{
 	}},
 	{"the database is away: 422 for everything", []simulator.Fault{{Kind: simulator.FaultBackendDown, Backend: "rethinkdb"}}},
 	{"answers take two seconds longer", []simulator.Fault{{Kind: simulator.FaultLatency, Latency: 2 * time.Second}}},
-	{"lists and finds lack half of the machines", []simulator.Fault{
-		{Endpoint: "machine-list", Kind: simulator.FaultTruncatedList, Fraction: 0.5},
-		{Endpoint: "machine-find", Kind: simulator.FaultTruncatedList, Fraction: 0.5},
-	}},
+	{"lists lack half of the machines", []simulator.Fault{{Endpoint: "machine-list", Kind: simulator.FaultTruncatedList, Fraction: 0.5}}},
 	{"half of the allocations and frees are done and their answers lost", []simulator.Fault{
 		{Endpoint: "machine-allocate", Kind: simulator.FaultCommitThenLose, Fraction: 0.5},
 		{Endpoint: "machine-free", Kind: simulator.FaultCommitThenLose, Fraction: 0.5},

@@ -139,8 +139,9 @@ func (w *writer) remove(ctx context.Context, machines typed.MetalStackMachineInt
 
 // allocate turns claims into metal and back until ctx ends, asking again
 // whatever the server says, as the companion does. It returns the uids of the
-// objects that it asked metal for.
-func (w *writer) allocate(ctx context.Context, cluster string) (uids []types.UID) {
+// objects that it asked metal for, and whether their metal was given back.
+func (w *writer) allocate(ctx context.Context, cluster string) map[types.UID]bool {
+	uids := map[types.UID]bool{}
 	machines := w.machines(w.id)
 	for n := 0; ctx.Err() == nil; n++ {
 		name := fmt.Sprintf("held-%d-%d", w.id, n)
@@ -148,7 +149,7 @@ func (w *writer) allocate(ctx context.Context, cluster string) (uids []types.UID
 		if !w.outcomes.note("create", err) {
 			continue
 		}
-		uids = append(uids, m.UID)
+		uids[m.UID] = false
 		w.insist(ctx, "allocate", func(ctx context.Context) error {
 			_, err := machines.Allocate(ctx, name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: cluster}}, metav1.CreateOptions{})
 			return err
@@ -158,6 +159,7 @@ func (w *writer) allocate(ctx context.Context, cluster string) (uids []types.UID
 				Name(name).SubResource("allocation").Do(ctx).Error()
 		})
 		if ctx.Err() == nil {
+			uids[m.UID] = true
 			w.remove(ctx, machines, name)
 		}
 	}
