@@ -23,7 +23,7 @@ var (
 	writers    = flag.Int("load.writers", 10, "clients that write; one in ten allocates and releases")
 	writeRate  = flag.Float64("load.rate", 20, "writes a second of all writers together; allocations do not count")
 	seed       = flag.Uint64("load.seed", 1, "where everything random comes from, but the order of what is concurrent")
-	claims     = flag.Int("load.claims", 1000, "claims that want metal at once")
+	claims     = flag.Int("load.claims", defaultClaims, "claims that want metal at once")
 	claimCosts = flag.Bool("load.claim-costs", false, "let the metal-api take its time for them, in a fleet of 10,000 machines: some four minutes")
 )
 

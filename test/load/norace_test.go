@@ -3,3 +3,5 @@
 package load
 
 var raceFlags []string
+
+const defaultClaims = 1000

@@ -76,7 +76,8 @@ func classify(err error) (what string, again bool) {
 		return fmt.Sprintf("%d %s, retry after", code, apierrors.ReasonForError(err)), true
 	case code != 0:
 		return fmt.Sprintf("%d %s", code, apierrors.ReasonForError(err)), false
-	case utilnet.IsConnectionReset(err), utilnet.IsHTTP2ConnectionLost(err), utilnet.IsProbableEOF(err), strings.Contains(err.Error(), "GOAWAY"):
+	case utilnet.IsConnectionReset(err), utilnet.IsHTTP2ConnectionLost(err), utilnet.IsProbableEOF(err), strings.Contains(err.Error(), "GOAWAY"),
+		strings.Contains(err.Error(), "http2: client connection"):
 		return "connection closed", true
 	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time", false
