@@ -21,6 +21,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
+// outage is how long the metal-api is away in hard times.
+const outage = 2 * time.Minute
+
 // hardTimesChangeNothingInTheEnd: our programs are killed over and over, the
 // metal-api is away, the bootstrap provider is late, and the cluster is paused
 // in the middle. No machine too many, none lost.
@@ -53,12 +56,12 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	awhile = killing(t, w)
 	pause(t, c, false)
 	resume := w.Site.Metal.Sim.StopAnswering()
-	stop := time.AfterFunc(2*time.Minute, resume)
+	stop := time.AfterFunc(outage, resume)
 	t.Cleanup(func() {
 		stop.Stop()
 		resume()
 	})
-	c.AwaitMachines(t, slow, 1, 6)
+	c.AwaitMachines(t, outage+slow, 1, 6)
 	awhile()
 	assert.Equal(t, 3, estate.Since(scaling, "machine").Allocated, "each machine once")
 

@@ -33,7 +33,8 @@ func killing(t *testing.T, w *world) (stop func()) {
 			}
 			victims[i%2].Kill()
 			victims[i%2].Start(aside)
-			victims[i%2].AwaitReady(aside)
+			// A server is not ready before it has seen all metal.
+			victims[i%2].AwaitReadyWithin(aside, outage+slow)
 			life += life / 2
 		}
 	}()

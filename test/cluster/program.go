@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
@@ -81,8 +82,15 @@ func (p *Program) Start(t testing.TB) {
 // of its Pod.
 func (p *Program) AwaitReady(t testing.TB) {
 	t.Helper()
+	p.AwaitReadyWithin(t, readyLimit)
+}
+
+// AwaitReadyWithin is AwaitReady for a process that may have to wait for
+// others itself.
+func (p *Program) AwaitReadyWithin(t testing.TB, limit time.Duration) {
+	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	eventually(t, readyLimit, func(ctx context.Context) error {
+	eventually(t, limit, func(ctx context.Context) error {
 		select {
 		case <-p.ended:
 			t.Fatalf("%s ended: %s; the end of its log:\n%s", p.Name, p.cmd.ProcessState, p.lastLines(20))
