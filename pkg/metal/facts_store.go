@@ -13,9 +13,9 @@ type facts struct {
 	relevant func(project string) bool
 	changed  func([]Ref)
 
-	// deliver is held while changes are made and handed over; mu only while
+	// deliver is taken while changes are made and handed over; mu only while
 	// they are made, so that who is told can ask.
-	deliver sync.Mutex
+	deliver chan struct{}
 
 	mu       sync.RWMutex
 	seq      uint64
@@ -32,6 +32,7 @@ type facts struct {
 
 func newFacts(relevant func(string) bool, changed func([]Ref)) *facts {
 	f := &facts{
+		deliver:   make(chan struct{}, 1),
 		relevant:  relevant,
 		changed:   changed,
 		byUID:     map[string]map[string]struct{}{},
@@ -86,8 +87,8 @@ func (f *facts) next(now time.Time) moment {
 
 // update makes changes and hands them over before it returns.
 func (f *facts) update(change func()) {
-	f.deliver.Lock()
-	defer f.deliver.Unlock()
+	f.deliver <- struct{}{}
+	defer func() { <-f.deliver }()
 	f.mu.Lock()
 	change()
 	refs := f.pending
