@@ -10,13 +10,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// freshener has metal looked at for reads.
+// NewFreshener returns what has metal looked at for reads: for a namespace, its
+// project.
+func NewFreshener(observer *metal.Observer, bindings tenancy.Bindings) storage.Freshener {
+	return freshener{observer, bindings}
+}
+
 type freshener struct {
 	observer *metal.Observer
 	bindings tenancy.Bindings
 }
-
-var _ storage.Freshener = freshener{}
 
 // Confirm implements storage.Freshener.
 func (f freshener) Confirm(ctx context.Context, scope storage.Scope) (time.Time, error) {

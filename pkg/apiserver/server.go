@@ -143,7 +143,7 @@ func (s *Server) observe(ctx context.Context) error {
 	}
 	s.observer = metal.NewObserver(s.metal, opts)
 	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithSightings(s.observer)
-	s.backend.SetFreshener(freshener{s.observer, s.extra.Binding})
+	s.backend.SetFreshener(NewFreshener(s.observer, s.extra.Binding))
 	return nil
 }
 

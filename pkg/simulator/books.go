@@ -186,3 +186,12 @@ func (b Books) Of(project string) []MachineAccount {
 	}
 	return l
 }
+
+// changed records a change of a machine.
+func (s *Simulator) changed(c *call, m *machine) {
+	d := Deed{Verb: "update", Kind: roleMachine, ID: m.id, Tags: m.tags, By: c.user.name}
+	if a := m.alloc; a != nil {
+		d.Kind, d.AllocationUUID, d.Project = a.role, a.uuid, a.project
+	}
+	s.record(d)
+}

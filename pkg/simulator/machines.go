@@ -159,15 +159,6 @@ func (s *Simulator) machineUpdate(c *call) (int, any, error) {
 	return s.answerMachine(c, n, m)
 }
 
-// changed records a change of a machine.
-func (s *Simulator) changed(c *call, m *machine) {
-	d := Deed{Verb: "update", Kind: roleMachine, ID: m.id, Tags: m.tags, By: c.user.name}
-	if a := m.alloc; a != nil {
-		d.Kind, d.AllocationUUID, d.Project = a.role, a.uuid, a.project
-	}
-	s.record(d)
-}
-
 // machineTags are the tags of an allocated machine: tags with a value are
 // unique by key, the server's own win, and the order is lost (228, 233).
 func (s *Simulator) machineTags(m *machine, given []string) []string {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	infrarest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
@@ -63,7 +64,7 @@ func (w *world) startServer(name string) *server {
 			return bound
 		},
 	})
-	s.backend.SetFreshener(freshener{s.observer, w.binding})
+	s.backend.SetFreshener(apiserver.NewFreshener(s.observer, w.binding))
 	s.assemble(client)
 	go s.observer.Run(s.life)
 	go s.live()
@@ -187,33 +188,4 @@ func (s *server) sleep(d time.Duration) bool {
 	case <-s.life.Done():
 		return false
 	}
-}
-
-// freshener has metal looked at for reads, as that of pkg/apiserver.
-type freshener struct {
-	observer *metal.Observer
-	bindings tenancy.Bindings
-}
-
-// Confirm implements storage.Freshener.
-func (f freshener) Confirm(ctx context.Context, scope storage.Scope) (time.Time, error) {
-	want := metal.Want{Fleet: scope.Fleet}
-	if scope.Namespace != "" {
-		want.Project, _ = f.bindings.Project(scope.Namespace)
-	}
-	for _, ref := range scope.Refs {
-		switch ref.Kind {
-		case metal.KindMachine:
-			want.Machines = append(want.Machines, ref.ID)
-		case metal.KindNetwork:
-			want.Networks = append(want.Networks, ref.ID)
-		case metal.KindIP:
-			want.IPs = append(want.IPs, ref.ID)
-		}
-	}
-	err := f.observer.Confirm(ctx, want)
-	if unconfirmed, ok := err.(*metal.Unconfirmed); ok {
-		return unconfirmed.Since, unconfirmed.Cause
-	}
-	return time.Time{}, err
 }

@@ -23,6 +23,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
 // limit ends whatever is waited for that does not depend on the size of the load.
@@ -181,21 +182,7 @@ func (s *server) figures(ctx context.Context) (figures, error) {
 // eventually waits until ask succeeds, and fails the test if it never does.
 func (s *server) eventually(what string, ask func(context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			s.t.Fatalf("waited for %s: %v", what, err)
-		case <-tick.C:
-		}
-	}
+	cluster.Eventually(s.t, limit, ask, what)
 }
 
 func freePort(t testing.TB) int {
