@@ -2974,7 +2974,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_AllocationState(ref common.Referenc
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began.",
+							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -3029,7 +3029,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began.",
+							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -3570,7 +3570,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began.",
+							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -5299,7 +5299,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_AllocationState(ref common.Referenc
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began.",
+							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -5354,7 +5354,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began.",
+							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -5895,7 +5895,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began.",
+							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},

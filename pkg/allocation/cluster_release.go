@@ -33,9 +33,8 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 		return nil, err
 	}
 	w.saw = sightingOf(&a.AllocationState)
-	openUntil := p.openUntil(&a.AllocationState)
-	releasing := a.Phase == infrastructure.AllocationReleasing
-	if releasing {
+	openUntil, freeOpenUntil := p.openUntil(&a.AllocationState), p.freeOpenUntil(&a.AllocationState)
+	if a.Phase == infrastructure.AllocationReleasing {
 		if err := p.notBefore(&a.AllocationState, c.Status.Conditions); err != nil {
 			return nil, err
 		}
@@ -45,7 +44,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 		if err := w.dependents(ctx); err != nil {
 			return nil, err
 		}
-		if err := w.beginFree(ctx); err != nil {
+		if err := w.beginRelease(ctx, openUntil); err != nil {
 			return nil, err
 		}
 		p.at("cluster/releasing")
@@ -58,19 +57,19 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 			return nil, w.holdBack(ctx, asRefusal(err))
 		}
 	}
-	// An open call of an earlier release was about one of the two; a look that
-	// finds that one gone is enough to go on with the other.
-	if !releasing {
-		openUntil = time.Time{}
-	}
-	if err := w.releaseAddress(ctx, a, openUntil); err != nil {
+	// An open call of an earlier release was about the address as long as one is
+	// recorded; a look that finds it gone is enough to go on with the network.
+	if err := w.releaseAddress(ctx, a, freeOpenUntil); err != nil {
 		return nil, w.holdBack(ctx, err)
 	}
-	if err := w.releaseNetwork(ctx, a, openUntil); err != nil {
+	if a.IPAddress != "" && !a.IPAdopted {
+		freeOpenUntil = time.Time{}
+	}
+	if err := w.releaseNetwork(ctx, a, freeOpenUntil); err != nil {
 		return nil, w.holdBack(ctx, err)
 	}
 	if a.Attempt > 0 {
-		if err := w.releaseDuplicates(ctx); err != nil {
+		if err := w.releaseDuplicates(ctx, freeOpenUntil); err != nil {
 			return nil, w.holdBack(ctx, asRefusal(err))
 		}
 	}
@@ -78,7 +77,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 }
 
 // releaseDuplicates frees what carries our identity and the record never named.
-func (w *clusterWork) releaseDuplicates(ctx context.Context) error {
+func (w *clusterWork) releaseDuplicates(ctx context.Context, openUntil time.Time) error {
 	for {
 		ip, found, err := w.findAddress(ctx)
 		if err != nil {
@@ -87,7 +86,7 @@ func (w *clusterWork) releaseDuplicates(ctx context.Context) error {
 		if !found {
 			break
 		}
-		if err := w.releaseAddress(ctx, &infrastructure.ClusterAllocation{IPAddress: ip.Address}, time.Time{}); err != nil {
+		if err := w.releaseAddress(ctx, &infrastructure.ClusterAllocation{IPAddress: ip.Address}, openUntil); err != nil {
 			return err
 		}
 	}
@@ -96,7 +95,7 @@ func (w *clusterWork) releaseDuplicates(ctx context.Context) error {
 		if err != nil || !found {
 			return err
 		}
-		if err := w.releaseNetwork(ctx, &infrastructure.ClusterAllocation{NetworkID: n.ID}, time.Time{}); err != nil {
+		if err := w.releaseNetwork(ctx, &infrastructure.ClusterAllocation{NetworkID: n.ID}, openUntil); err != nil {
 			return err
 		}
 	}
@@ -168,11 +167,26 @@ func (w *clusterWork) releaseAddress(ctx context.Context, a *infrastructure.Clus
 		return err
 	}
 	w.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.IPAddress})
+	err := w.recordReleased(ctx)
+	w.at("address/released")
+	return err
+}
+
+// recordReleased records that the address is gone, and that no call is open
+// until the network's, unless somebody else has begun one since.
+func (w *clusterWork) recordReleased(ctx context.Context) error {
+	saw := w.saw
 	_, err := w.swap(ctx, func(_ *infrastructure.MetalStackCluster, r *infrastructure.ClusterAllocation) error {
 		r.IPAddress = ""
+		if w.saw.still(&r.AllocationState) {
+			r.StartTime = nil
+		}
+		saw = sightingOf(&r.AllocationState)
 		return nil
 	})
-	w.at("address/released")
+	if err == nil && saw.start == nil {
+		w.saw = saw
+	}
 	return err
 }
 
@@ -273,8 +287,19 @@ func (w *clusterWork) whoseNetwork(ctx context.Context, id string) (standing, er
 	return ours, nil
 }
 
-func (w *clusterWork) beginFree(ctx context.Context) error {
-	start := w.now()
+// beginRelease records that nothing is allocated for the cluster any more. No
+// call that frees is open yet; but an attempt's may be, of which whoever comes
+// after a crash has to know.
+func (w *clusterWork) beginRelease(ctx context.Context, openUntil time.Time) error {
+	if openUntil.IsZero() {
+		return w.beginAt(ctx, nil)
+	}
+	return w.beginFree(ctx)
+}
+
+func (w *clusterWork) beginFree(ctx context.Context) error { return w.beginAt(ctx, w.now()) }
+
+func (w *clusterWork) beginAt(ctx context.Context, start *metav1.Time) error {
 	err := w.once(ctx, func(ctx context.Context) error {
 		_, err := w.swapOnce(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
 			if err := w.Protocol.beginFree(&a.AllocationState, w.saw, start); err != nil {

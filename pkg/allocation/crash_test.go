@@ -2,6 +2,7 @@ package allocation
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -180,6 +181,56 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 				w.gone(next)
 			})
 		}
+	}
+}
+
+// A crash between the calls of a release must not cost the minutes after which
+// a call of a dead server can no longer be at work.
+func TestAReleaseThatCrashedBeforeItsCallGoesOnAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"cluster/releasing", "address/released", "network/empty"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.allocatedCluster("cluster")
+			reached := w.crashAt(w.p, step, 1)
+			_, err := w.releaseCluster("cluster")
+			require.Error(t, err)
+			require.True(t, reached())
+			next, crashed := w.server(), w.clock.Now()
+			w.whilePassing(func() { _, err = next.ReleaseCluster(w.context(), teamA, "cluster", "") })
+			require.NoError(t, err)
+			assert.Less(t, w.clock.Since(crashed), next.timing.openFree()/4)
+			w.gone(next)
+		})
+	}
+}
+
+// An attempt that a release overtakes is not forgotten when that crashes.
+func TestAReleaseThatCrashedRemembersTheAttemptThatItCameUpon(t *testing.T) {
+	t.Parallel()
+	for _, endpoint := range []string{"network-allocate", "ip-allocate"} {
+		t.Run(endpoint, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			claim := w.cluster("cluster")
+			what := map[string]string{"network-allocate": "network", "ip-allocate": "address"}[endpoint]
+			reached := w.crashAt(w.p, what+"/begun", 1)
+			_, err := w.allocateCluster("cluster")
+			require.Error(t, err)
+			require.True(t, reached())
+			second := w.server()
+			reached = w.crashAt(second, "cluster/releasing", 1)
+			w.whilePassing(func() { _, err = second.ReleaseCluster(w.context(), teamA, "cluster", "") })
+			require.Error(t, err)
+			require.True(t, reached())
+			third, crashed := w.server(), w.clock.Now()
+			w.whilePassing(func() { _, err = third.ReleaseCluster(w.context(), teamA, "cluster", "") })
+			require.NoError(t, err)
+			assert.GreaterOrEqual(t, w.clock.Since(crashed), third.timing.open()-time.Second)
+			assert.Equal(t, w.sim.Books().Allocations(uidTag(claim.UID)), w.sim.Books().Frees(uidTag(claim.UID)))
+			w.gone(third)
+		})
 	}
 }
 

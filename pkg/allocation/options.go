@@ -77,8 +77,9 @@ type Timing struct {
 	// Begin is the longest time between recording an attempt and making its
 	// call: a process that was stopped in between for longer starts over.
 	Begin time.Duration
-	// Call is the longest that a client waits for the answer of a write.
-	Call time.Duration
+	// Call is the longest that a client waits for the answer of an allocation,
+	// Free of a free.
+	Call, Free time.Duration
 	// Lost is the longest that the metal-api works on a call after its client
 	// went away.
 	Lost time.Duration
@@ -96,6 +97,7 @@ type Timing struct {
 var DefaultTiming = Timing{
 	Begin: 30 * time.Second,
 	Call:  metal.DefaultTimeouts.Allocate,
+	Free:  metal.DefaultTimeouts.Free,
 	// A cancelled allocate was seen at work for up to 40 s, behind a lock that
 	// is waited for 10 s (metal-api/README.md, "Not transactional" 1); twice that.
 	Lost: 100 * time.Second,
@@ -111,6 +113,7 @@ func (t Timing) withDefaults() Timing {
 	for _, f := range []struct{ set, def *time.Duration }{
 		{&t.Begin, &DefaultTiming.Begin},
 		{&t.Call, &DefaultTiming.Call},
+		{&t.Free, &DefaultTiming.Free},
 		{&t.Lost, &DefaultTiming.Lost},
 		{&t.Look, &DefaultTiming.Look},
 		{&t.Backoff, &DefaultTiming.Backoff},
@@ -127,3 +130,6 @@ func (t Timing) withDefaults() Timing {
 // open is for how long after it was recorded an attempt of another process may
 // be at work: until it calls, until its call ends, and what a lost call leaves.
 func (t Timing) open() time.Duration { return t.Begin + t.Call + t.Lost }
+
+// openFree is the same for a free.
+func (t Timing) openFree() time.Duration { return t.Begin + t.Free + t.Lost }

@@ -93,17 +93,33 @@ func (p *Protocol) notBefore(a *infrastructure.AllocationState, conditions []met
 	return r
 }
 
-// openUntil is when a call that the record tells of, and that this process did
-// not make, can no longer be at work; zero if the record says that none is open.
+// openUntil is when no call to allocate can be at work any more that the record
+// tells of, and that this process did not make; zero if the record says that
+// none is open. A release that was begun does not say what it came upon.
 func (p *Protocol) openUntil(a *infrastructure.AllocationState) time.Time {
-	if a.StartTime == nil || (a.Phase != infrastructure.AllocationAllocating && a.Phase != infrastructure.AllocationReleasing) {
+	if a.Phase != infrastructure.AllocationAllocating && a.Phase != infrastructure.AllocationReleasing {
+		return time.Time{}
+	}
+	return p.sinceStart(a, p.timing.open())
+}
+
+// freeOpenUntil is openUntil for a call that frees.
+func (p *Protocol) freeOpenUntil(a *infrastructure.AllocationState) time.Time {
+	if a.Phase != infrastructure.AllocationReleasing {
+		return time.Time{}
+	}
+	return p.sinceStart(a, p.timing.openFree())
+}
+
+func (p *Protocol) sinceStart(a *infrastructure.AllocationState, open time.Duration) time.Time {
+	if a.StartTime == nil {
 		return time.Time{}
 	}
 	began := p.clock.Now()
 	if a.StartTime.Time.Before(began) {
 		began = a.StartTime.Time
 	}
-	return began.Add(p.timing.open())
+	return began.Add(open)
 }
 
 // now is the time as records keep it.
@@ -132,9 +148,9 @@ func noneOpen(a *infrastructure.AllocationState) {
 
 // beginFree records that a call that frees is about to be made. It is the
 // fence for whoever comes later: what is still there is freed by somebody else
-// only after StartTime and the time that a call may take. It is refused if the
-// record is not as we saw it last: an attempt that was begun meanwhile may
-// allocate what this release would not look for.
+// only after start and the time that a call may take; at once if start is nil.
+// It is refused if the record is not as we saw it last: an attempt that was
+// begun meanwhile may allocate what this release would not look for.
 func (p *Protocol) beginFree(a *infrastructure.AllocationState, saw sighting, start *metav1.Time) error {
 	if a.Phase == infrastructure.AllocationReleased || !saw.still(a) {
 		return refuse(http.StatusConflict, "another operation is under way, or was faster")

@@ -37,9 +37,7 @@ func (p *Protocol) releaseServer(ctx context.Context, k servers, sub subject, ui
 	work := releasing{what: "machine", begin: w.beginFree}
 	// Either an attempt to allocate whose answer may still come, or a release.
 	openUntil := p.openUntil(&a.AllocationState)
-	if a.Phase == infrastructure.AllocationReleasing {
-		work.openUntil = openUntil
-	}
+	work.openUntil = p.freeOpenUntil(&a.AllocationState)
 	if a.Phase != infrastructure.AllocationReleasing {
 		// Nothing is allocated for this object from here on.
 		work.begun = p.clock.Now()

@@ -112,7 +112,8 @@ type AllocationState struct {
 	// UID is the identity that the metal carries; after a move or an adoption
 	// it is not the object's own.
 	UID types.UID
-	// StartTime is when the current phase began.
+	// StartTime is when the current phase began; in the phases Allocating and
+	// Releasing, when the call was begun that may be open; nil if none is.
 	StartTime *metav1.Time
 	// NotBefore is when the next attempt may begin, after a refusal.
 	NotBefore *metav1.Time

@@ -95,7 +95,7 @@ type run struct {
 
 // quickTiming lets a test see the end of what takes minutes in life.
 var quickTiming = allocation.Timing{
-	Begin: 2 * time.Second, Call: 5 * time.Second, Lost: 500 * time.Millisecond, Look: 50 * time.Millisecond,
+	Begin: 2 * time.Second, Call: 5 * time.Second, Free: 5 * time.Second, Lost: 500 * time.Millisecond, Look: 50 * time.Millisecond,
 	Backoff: 100 * time.Millisecond, MaxBackoff: time.Second, Settle: 10 * time.Millisecond,
 }
 
@@ -287,7 +287,7 @@ func (s *Server) AwaitReady() {
 
 func quick(t allocation.Timing) allocation.Timing {
 	return allocation.Timing{
-		Begin: cmp.Or(t.Begin, quickTiming.Begin), Call: cmp.Or(t.Call, quickTiming.Call), Lost: cmp.Or(t.Lost, quickTiming.Lost),
+		Begin: cmp.Or(t.Begin, quickTiming.Begin), Call: cmp.Or(t.Call, quickTiming.Call), Free: cmp.Or(t.Free, quickTiming.Free), Lost: cmp.Or(t.Lost, quickTiming.Lost),
 		Look: cmp.Or(t.Look, quickTiming.Look), Backoff: cmp.Or(t.Backoff, quickTiming.Backoff),
 		MaxBackoff: cmp.Or(t.MaxBackoff, quickTiming.MaxBackoff), Settle: cmp.Or(t.Settle, quickTiming.Settle),
 	}

@@ -25,7 +25,8 @@ type AllocationStateApplyConfiguration struct {
 	// when it was allocated; after `clusterctl move`, or an adoption, the object
 	// has another one.
 	UID *types.UID `json:"uid,omitempty"`
-	// startTime is when the current phase began.
+	// startTime is when the current phase began; in the phases `Allocating` and
+	// `Releasing`, when the call was begun that may be open. Without it, none is.
 	StartTime *v1.Time `json:"startTime,omitempty"`
 	// notBefore is when the next attempt may begin, after a refusal. The
 	// Allocated condition holds the reason.

@@ -72,7 +72,8 @@ type AllocationState struct {
 	// has another one.
 	// +optional
 	UID types.UID `json:"uid,omitempty"`
-	// startTime is when the current phase began.
+	// startTime is when the current phase began; in the phases `Allocating` and
+	// `Releasing`, when the call was begun that may be open. Without it, none is.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 	// notBefore is when the next attempt may begin, after a refusal. The
