@@ -49,13 +49,14 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 		}
 		p.at("cluster/releasing")
 	}
-	if err := w.dependents(ctx); err != nil {
-		return nil, w.holdBack(ctx, err)
-	}
+	// First, since who is held back below says that nothing is open.
 	if a.Attempt > 0 {
 		if err := w.findLost(ctx, a, openUntil); err != nil {
 			return nil, w.holdBack(ctx, asRefusal(err))
 		}
+	}
+	if err := w.dependents(ctx); err != nil {
+		return nil, w.holdBack(ctx, err)
 	}
 	// An open call of an earlier release was about the address as long as one is
 	// recorded; a look that finds it gone is enough to go on with the network.
