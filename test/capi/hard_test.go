@@ -21,8 +21,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
-// outage is how long the metal-api is away in hard times.
-const outage = 2 * time.Minute
+const (
+	// outage is how long the metal-api is away in hard times.
+	outage = 2 * time.Minute
+	// hard is how long things may take in hard times: a call that a killed server
+	// had begun can be at work for up to seven minutes, and may be waited for
+	// (docs/allocation.md).
+	hard = 12 * time.Minute
+)
 
 // hardTimesChangeNothingInTheEnd: our programs are killed over and over, the
 // metal-api is away, the bootstrap provider is late, and the cluster is paused
@@ -46,7 +52,7 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 
 	// From now on somebody is killed all the time, until all is there.
 	awhile := killing(t, w)
-	c.AwaitMachines(t, slow, 1, 3)
+	c.AwaitMachines(t, hard, 1, 3)
 	awhile()
 
 	// Paused in the middle of scaling.
@@ -61,12 +67,12 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 		stop.Stop()
 		resume()
 	})
-	c.AwaitMachines(t, outage+slow, 1, 6)
+	c.AwaitMachines(t, outage+hard, 1, 6)
 	awhile()
 	assert.Equal(t, 3, estate.Since(scaling, "machine").Allocated, "each machine once")
 
 	deleting := killing(t, w)
-	c.Delete(t, slow)
+	c.Delete(t, hard)
 	deleting()
 	awaitEstate(t, estate, before)
 	account := estate.Since(start, "machine")

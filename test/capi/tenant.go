@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -198,12 +199,39 @@ func (c *Tenant) Delete(t testing.TB, limit time.Duration) {
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil
 		}
-		machines, _ := c.Machines(ctx, true)
-		workers, _ := c.Machines(ctx, false)
-		text := fmt.Sprintf("cluster %s is still there (%v)", c.Key, err)
-		for _, machine := range append(machines, workers...) {
-			text += "\n" + tell(&machine)
-		}
-		return fmt.Errorf("%s", text)
+		return fmt.Errorf("cluster %s is still there (%v): %s%s", c.Key, err, deleting(doomed.Status.Conditions), c.left(ctx))
 	})
+}
+
+// left tells what there is of a cluster yet, but for its Cluster.
+func (c *Tenant) left(ctx context.Context) string {
+	var text strings.Builder
+	for _, list := range []client.ObjectList{
+		&clusterv1.MachineList{}, &controlplanev1.KubeadmControlPlaneList{},
+		&v1alpha4.MetalStackClusterList{}, &v1alpha4.MetalStackFirewallList{}, &v1alpha4.MetalStackMachineList{},
+	} {
+		if err := c.Client.List(ctx, list, c.mine(), client.InNamespace(c.Key.Namespace)); err != nil {
+			fmt.Fprintf(&text, "\n%T: %v", list, err)
+			continue
+		}
+		_ = meta.EachListItem(list, func(item runtime.Object) error {
+			obj := item.(client.Object)
+			fmt.Fprintf(&text, "\n%T %s: deleted %v, finalizers %v", obj, obj.GetName(), obj.GetDeletionTimestamp(), obj.GetFinalizers())
+			if conditioned, ok := obj.(interface{ GetConditions() []metav1.Condition }); ok {
+				text.WriteString("; " + deleting(conditioned.GetConditions()))
+			}
+			return nil
+		})
+	}
+	return text.String()
+}
+
+// deleting is what an object says about its deletion, or of how it is.
+func deleting(conditions []metav1.Condition) string {
+	for _, of := range []string{clusterv1.DeletingCondition, clusterv1.ReadyCondition} {
+		if said := meta.FindStatusCondition(conditions, of); said != nil {
+			return fmt.Sprintf("%s, %s: %s", of, said.Reason, said.Message)
+		}
+	}
+	return ""
 }
