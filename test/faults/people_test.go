@@ -38,9 +38,11 @@ func (p *people) any(n int) (simulator.MachineAccount, bool) {
 	return held[n%len(held)], true
 }
 
-// free frees a machine of ours.
+// free frees a machine of ours, unless the metal-api is freeing it for us: that
+// call frees once more whatever the machine is by then, which no protocol can
+// help (docs/allocation.md).
 func (p *people) free(n int) {
-	if m, ok := p.any(n); ok {
+	if m, ok := p.any(n); ok && !p.w.api.freeing(m.ID) {
 		p.w.note("somebody frees %s: %v", m.ID, p.w.sim.ForceFree(m.ID))
 	}
 }

@@ -51,7 +51,7 @@ func (w *world) startServer(name string) *server {
 	s.life, s.die = context.WithCancel(context.Background())
 	client, err := metal.NewClient(metal.Options{
 		URL: "http://metal-api.test", HMAC: editKey, Fence: s.fence.Check,
-		Transport: &wire{handler: w.sim.Handler(), life: s.life},
+		Transport: &wire{handler: w.api, life: s.life},
 	})
 	require.NoError(w.t, err)
 	records := &access{records: w.records, life: s.life, at: s.spring}

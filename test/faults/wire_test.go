@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 )
 
 var (
@@ -70,6 +72,35 @@ func serve(handler http.Handler, w http.ResponseWriter, r *http.Request) (whole 
 	}()
 	handler.ServeHTTP(w, r)
 	return true
+}
+
+// atWork is the metal-api, and what it is freeing at this moment.
+type atWork struct {
+	http.Handler
+	mu    sync.Mutex
+	frees map[string]int
+}
+
+func (a *atWork) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if machine, free := strings.CutSuffix(r.URL.Path, "/free"); free {
+		id := machine[strings.LastIndexByte(machine, '/')+1:]
+		a.count(id, 1)
+		defer a.count(id, -1)
+	}
+	a.Handler.ServeHTTP(w, r)
+}
+
+func (a *atWork) count(id string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.frees[id] += n
+}
+
+// freeing tells whether the metal-api works on a call that frees what has the id.
+func (a *atWork) freeing(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.frees[id] > 0
 }
 
 type broken struct{}

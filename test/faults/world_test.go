@@ -51,6 +51,7 @@ type world struct {
 	breaks  breaks
 	began   time.Time
 	sim     *simulator.Simulator
+	api     *atWork
 	records *records
 	lease   *lease
 	traps   *traps
@@ -83,6 +84,7 @@ func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
 	var err error
 	w.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}})
 	require.NoError(t, err)
+	w.api = &atWork{Handler: w.sim.Handler(), frees: map[string]int{}}
 	w.records = newRecords(w.secrets)
 	if breaks.ledger != nil {
 		w.records.Ledger = breaks.ledger(w.records.Ledger)
