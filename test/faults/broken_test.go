@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,50 @@ func quoting(b *brokenPort) {
 		}
 		return allocate(ctx, r)
 	}
+}
+
+// impatient asks for one machine in vain, over and over, before it asks for it as
+// it should.
+func impatient(b *brokenPort) {
+	find, allocate := b.find, b.allocate
+	b.allocate = func(ctx context.Context, r metal.MachineRequest) (*metal.Machine, error) {
+		all, err := find(ctx, metal.MachineQuery{Partition: r.Partition, Size: r.Size})
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(all, func(m *metal.Machine) bool { return m.Allocation == nil }); i >= 0 {
+			r.ID = all[i].ID
+		}
+		vain := r
+		vain.Networks = append(slices.Clone(r.Networks), "no-such-network")
+		for range 8 {
+			_, _ = allocate(ctx, vain)
+		}
+		return allocate(ctx, r)
+	}
+}
+
+// crowdedPort is one to a metal-api in which somebody has an address in each
+// private network, and does not see it.
+type crowdedPort struct{ allocation.Metal }
+
+func crowded(whole allocation.Metal) allocation.Metal { return crowdedPort{whole} }
+
+// AllocateNetwork implements allocation.Metal.
+func (p crowdedPort) AllocateNetwork(ctx context.Context, r metal.NetworkRequest) (*metal.Network, error) {
+	n, err := p.Metal.AllocateNetwork(ctx, r)
+	if err == nil {
+		_, err = p.AllocateIP(ctx, metal.IPRequest{Project: r.Project, Network: n.ID, Name: "somebody's", Type: metal.TypeStatic, AddressFamily: "IPv6"})
+	}
+	return n, err
+}
+
+// FindIPs implements allocation.Metal.
+func (p crowdedPort) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error) {
+	if q.Network != "" {
+		return nil, nil
+	}
+	return p.Metal.FindIPs(ctx, q)
 }
 
 // carelessLedger writes whatever the version is.

@@ -29,6 +29,8 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "nothing of others is freed", "which was made by simulator"},
 		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "nothing is freed that nobody gave", "nobody had asked"},
 		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "nothing of others is freed", "was nobody's"},
+		"attempts without a pause":                 {breaks{metal: port(impatient)}, allocates(nothing), "addresses stay", "was taken away"},
+		"a network that is freed with addresses":   {breaks{metal: crowded}, plays(nothing), "no network is wrecked", "freed by halves"},
 		"a refusal that quotes user data":          {breaks{metal: port(quoting)}, plays(nothing), "no secret leaves", token},
 		"a ledger without compare-and-swap":        {breaks{ledger: careless}, overwrite, "what clients were told is true", "without example.org/"},
 		"a ledger that loses a record for a while": {breaks{ledger: hiding.over}, hideOnce(hiding), "what clients were told is true", "lacks c0"},
@@ -60,7 +62,9 @@ func plays(p point) func(w *world) {
 func allocates(p point) func(w *world) {
 	return func(w *world) {
 		w.settle(w.somebodyAnswers)
-		p.prepare(w)
+		if p.prepare != nil {
+			p.prepare(w)
+		}
 		for _, name := range []string{"c0", "m0-0"} {
 			w.settle(func() string { return w.present(name) })
 		}
