@@ -189,6 +189,31 @@ func TestUserDataIsInNoAuditAndNoRecord(t *testing.T) {
 	}
 }
 
+// A body that cannot be decoded may have user data in it all the same.
+func TestWhatIsWrongWithAnAllocationIsSaidWithoutItsUserData(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{Memory: true})
+	secret := base64.StdEncoding.EncodeToString([]byte("a-join-token-which-nobody-sees"))
+	for _, c := range []struct{ mediaType, body, says string }{
+		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `apiVersion: it has no version: "infrastructure.cluster.x-k8s.io/v1alpha4" is expected, or none`},
+		{"application/json", `{"userData":"` + secret, `unexpected end of JSON input`},
+		{"application/json", `{"userData":["` + secret + `"]}`, `cannot unmarshal`},
+		{"application/json", `{"userData":"` + secret + `!"}`, `illegal base64 data`},
+		{"application/json", `{"apiVersion":"v1","kind":"Secret","userData":"` + secret + `"}`, `no kind "Secret" is registered for version "v1"`},
+		{"application/json", `["` + secret + `"]`, `couldn't get version/kind`},
+		{"application/yaml", "userData: *" + secret, "the reason is withheld"},
+		{"application/yaml", "- " + secret, "couldn't get version/kind"},
+	} {
+		result := s.Client().InfrastructureV1alpha4().RESTClient().Post().Namespace(team).Resource("metalstackmachines").Name("node-1").SubResource("allocation").
+			SetHeader("Content-Type", c.mediaType).Body([]byte(c.body)).Do(timeout(t))
+		err := result.Error()
+		require.True(t, apierrors.IsBadRequest(err), "%s: %v", c.body, err)
+		assert.ErrorContains(t, err, "cannot be handled as a Allocation", c.body)
+		assert.ErrorContains(t, err, c.says, c.body)
+		assert.NotContains(t, err.Error(), secret[:12])
+	}
+}
+
 func TestStrangersAreToldAboutHealthOnly(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})

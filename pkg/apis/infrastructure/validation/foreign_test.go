@@ -57,16 +57,26 @@ func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	gvk := v1alpha4.SchemeGroupVersion.WithKind("Allocation")
+	served, decoders := scheme.Discreet(scheme.Codecs), []runtime.Decoder{}
+	for _, info := range served.SupportedMediaTypes() {
+		for _, serializer := range []runtime.Serializer{info.Serializer, info.StrictSerializer} {
+			decoders = append(decoders, served.DecoderToVersion(serializer, infrastructure.SchemeGroupVersion))
+		}
+	}
 	decoder := scheme.Codecs.UniversalDecoder(infrastructure.SchemeGroupVersion)
 	encoder := scheme.Codecs.LegacyCodec(v1alpha4.SchemeGroupVersion)
 	f.Fuzz(func(t *testing.T, body []byte) {
+		var raw struct{ UserData string }
+		if json.Unmarshal(body, &raw) == nil && len(raw.UserData) > 12 {
+			for _, d := range decoders {
+				if _, _, err := d.Decode(body, &gvk, &infrastructure.Allocation{}); err != nil {
+					assert.NotContains(t, err.Error(), raw.UserData)
+				}
+			}
+		}
 		obj, _, err := decoder.Decode(body, &gvk, &infrastructure.Allocation{})
 		a, isAllocation := obj.(*infrastructure.Allocation)
 		if err != nil || !isAllocation {
-			var raw struct{ UserData string }
-			if err != nil && json.Unmarshal(body, &raw) == nil && len(raw.UserData) > 12 {
-				assert.NotContains(t, err.Error(), raw.UserData)
-			}
 			return
 		}
 		if errs := ValidateAllocation(a, "node-1"); len(errs) > 0 && len(a.UserData) > 12 && !strings.Contains(a.Name, string(a.UserData)) {

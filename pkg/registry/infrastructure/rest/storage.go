@@ -84,7 +84,7 @@ func (r *Resources) Clusters() allocation.Records[*infrastructure.MetalStackClus
 // storage.
 func (r *Resources) APIGroup(p *allocation.Protocol) *server.APIGroupInfo {
 	group := server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
-	group.NegotiatedSerializer = scheme.WithoutProtobuf(group.NegotiatedSerializer)
+	group.NegotiatedSerializer = scheme.Discreet(scheme.WithoutProtobuf(group.NegotiatedSerializer))
 	for _, gv := range group.PrioritizedVersions {
 		storage := map[string]rest.Storage{}
 		for name, resource := range r.all {
