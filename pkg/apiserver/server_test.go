@@ -195,11 +195,11 @@ func TestWhatIsWrongWithAnAllocationIsSaidWithoutItsUserData(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	secret := base64.StdEncoding.EncodeToString([]byte("a-join-token-which-nobody-sees"))
 	for _, c := range []struct{ mediaType, body, says string }{
-		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `apiVersion: it has no version: "infrastructure.cluster.x-k8s.io/v1alpha4" is expected, or none`},
+		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `only "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation" are allowed`},
 		{"application/json", `{"userData":"` + secret, `unexpected end of JSON input`},
 		{"application/json", `{"userData":["` + secret + `"]}`, `cannot unmarshal`},
 		{"application/json", `{"userData":"` + secret + `!"}`, `illegal base64 data`},
-		{"application/json", `{"apiVersion":"v1","kind":"Secret","userData":"` + secret + `"}`, `no kind "Secret" is registered for version "v1"`},
+		{"application/json", `{"apiVersion":"v1","kind":"Secret","userData":"` + secret + `"}`, `only "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation" are allowed`},
 		{"application/json", `["` + secret + `"]`, `couldn't get version/kind`},
 		{"application/yaml", "userData: *" + secret, "the reason is withheld"},
 		{"application/yaml", "- " + secret, "couldn't get version/kind"},

@@ -34,8 +34,12 @@ func (d discreetDecoder) Decode(data []byte, defaults *schema.GroupVersionKind, 
 	if !secret || err == nil || obj != nil && runtime.IsStrictDecodingError(err) {
 		return obj, gvk, err
 	}
+	expected := StorageVersion.WithKind("Allocation")
+	if defaults != nil {
+		expected = *defaults
+	}
 	// With a kind, the generic server has no reason to quote what it was sent.
-	return nil, defaults, unquoted(err, data)
+	return nil, &expected, unquoted(err, data, expected)
 }
 
 const (
@@ -46,13 +50,11 @@ const (
 )
 
 // unquoted is the error, or one in its place if it quotes the body.
-func unquoted(err error, body []byte) error {
+func unquoted(err error, body []byte, expected schema.GroupVersionKind) error {
 	text := err.Error()
 	switch {
-	case runtime.IsMissingVersion(err):
-		return fmt.Errorf("apiVersion: it has no version: %q is expected, or none", StorageVersion)
-	case runtime.IsNotRegisteredError(err) && len(text) <= longest:
-		return err
+	case runtime.IsMissingVersion(err), runtime.IsNotRegisteredError(err):
+		return fmt.Errorf("apiVersion and kind: only %q and %q are allowed, or nothing", expected.GroupVersion(), expected.Kind)
 	case len(text) > longest:
 		return errUnreadable
 	}
