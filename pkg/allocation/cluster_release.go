@@ -58,12 +58,12 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 	if err := w.dependents(ctx); err != nil {
 		return nil, w.holdBack(ctx, err)
 	}
-	// An open call of an earlier release was about the address as long as one is
-	// recorded; a look that finds it gone is enough to go on with the network.
 	if err := w.releaseAddress(ctx, a, freeOpenUntil); err != nil {
 		return nil, w.holdBack(ctx, err)
 	}
-	if a.IPAddress != "" && !a.IPAdopted {
+	// An open call of an earlier release was about the address as long as one was
+	// recorded: a look that found it gone is enough to go on with the network.
+	if w.saw.start == nil {
 		freeOpenUntil = time.Time{}
 	}
 	if err := w.releaseNetwork(ctx, a, freeOpenUntil); err != nil {
@@ -168,14 +168,14 @@ func (w *clusterWork) releaseAddress(ctx context.Context, a *infrastructure.Clus
 		return err
 	}
 	w.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.IPAddress})
-	err := w.recordReleased(ctx)
+	err := w.recordAddressGone(ctx)
 	w.at("address/released")
 	return err
 }
 
-// recordReleased records that the address is gone, and that no call is open
+// recordAddressGone records that the address is gone, and that no call is open
 // until the network's, unless somebody else has begun one since.
-func (w *clusterWork) recordReleased(ctx context.Context) error {
+func (w *clusterWork) recordAddressGone(ctx context.Context) error {
 	saw := w.saw
 	_, err := w.swap(ctx, func(_ *infrastructure.MetalStackCluster, r *infrastructure.ClusterAllocation) error {
 		r.IPAddress = ""

@@ -19,8 +19,8 @@ func (w *world) allocateCluster(name string) (c *infrastructure.MetalStackCluste
 	return c, err
 }
 
-func (w *world) releaseCluster(name string) (c *infrastructure.MetalStackCluster, err error) {
-	w.whilePassing(func() { c, err = w.p.ReleaseCluster(w.context(), teamA, name, "") })
+func (w *world) releaseCluster(p *Protocol, name string) (c *infrastructure.MetalStackCluster, err error) {
+	w.whilePassing(func() { c, err = p.ReleaseCluster(w.context(), teamA, name, "") })
 	return c, err
 }
 
@@ -92,7 +92,7 @@ func TestNetworksAndAddressesThatASpecNamesAreKeptOnRelease(t *testing.T) {
 	_, err = w.allocateCluster("second")
 	require.ErrorContains(t, err, "belongs to another cluster")
 
-	_, err = w.releaseCluster("cluster")
+	_, err = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, err)
 	assert.Zero(t, w.sim.CallsOf("network-free"))
 	assert.Zero(t, w.sim.CallsOf("ip-free"))
@@ -124,7 +124,7 @@ func TestAHostThatIsNotMetalStacksIsAnEndpointOfSomebodyElse(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, c.Status.Allocation.IPAddress)
 		assert.Nil(t, c.Status.ControlPlaneIP)
-		_, err = w.releaseCluster("cluster")
+		_, err = w.releaseCluster(w.p, "cluster")
 		require.NoError(t, err)
 	}
 	assert.Zero(t, w.sim.CallsOf("ip-free"))
@@ -164,7 +164,7 @@ func TestAClusterOfAnotherProjectIsNotAllocated(t *testing.T) {
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 	require.ErrorContains(t, err, "spec.projectID")
 	assert.Zero(t, w.sim.CallsOf("network-allocate"))
-	_, err = w.releaseCluster("cluster")
+	_, err = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, err)
 }
 
@@ -201,7 +201,7 @@ func TestAMachineDoesNotJoinAClusterThatGoes(t *testing.T) {
 			assert.True(t, apierrors.IsConflict(err), "%v", err)
 		}
 	}
-	_, released = w.releaseCluster("cluster")
+	_, released = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, released)
 
 	w.p.hook = nil

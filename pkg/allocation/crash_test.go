@@ -169,7 +169,7 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 				w := newWorld(t)
 				w.allocatedCluster("cluster")
 				reached := w.crashAt(w.p, step, 1)
-				w.whilePassing(func() { _, _ = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+				_, _ = w.releaseCluster(w.p, "cluster")
 				require.True(t, reached())
 
 				next := w.server()
@@ -194,11 +194,11 @@ func TestAReleaseThatCrashedBeforeItsCallGoesOnAtOnce(t *testing.T) {
 			w := newWorld(t)
 			w.allocatedCluster("cluster")
 			reached := w.crashAt(w.p, step, 1)
-			_, err := w.releaseCluster("cluster")
+			_, err := w.releaseCluster(w.p, "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
 			next, crashed := w.server(), w.clock.Now()
-			w.whilePassing(func() { _, err = next.ReleaseCluster(w.context(), teamA, "cluster", "") })
+			_, err = w.releaseCluster(next, "cluster")
 			require.NoError(t, err)
 			assert.Less(t, w.clock.Since(crashed), next.timing.openFree()/4)
 			w.gone(next)
@@ -209,23 +209,22 @@ func TestAReleaseThatCrashedBeforeItsCallGoesOnAtOnce(t *testing.T) {
 // An attempt that a release overtakes is not forgotten when that crashes.
 func TestAReleaseThatCrashedRemembersTheAttemptThatItCameUpon(t *testing.T) {
 	t.Parallel()
-	for _, endpoint := range []string{"network-allocate", "ip-allocate"} {
-		t.Run(endpoint, func(t *testing.T) {
+	for _, what := range []string{"network", "address"} {
+		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			claim := w.cluster("cluster")
-			what := map[string]string{"network-allocate": "network", "ip-allocate": "address"}[endpoint]
 			reached := w.crashAt(w.p, what+"/begun", 1)
 			_, err := w.allocateCluster("cluster")
 			require.Error(t, err)
 			require.True(t, reached())
 			second := w.server()
 			reached = w.crashAt(second, "cluster/releasing", 1)
-			w.whilePassing(func() { _, err = second.ReleaseCluster(w.context(), teamA, "cluster", "") })
+			_, err = w.releaseCluster(second, "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
 			third, crashed := w.server(), w.clock.Now()
-			w.whilePassing(func() { _, err = third.ReleaseCluster(w.context(), teamA, "cluster", "") })
+			_, err = w.releaseCluster(third, "cluster")
 			require.NoError(t, err)
 			assert.GreaterOrEqual(t, w.clock.Since(crashed), third.timing.open()-time.Second)
 			assert.Equal(t, w.sim.Books().Allocations(uidTag(claim.UID)), w.sim.Books().Frees(uidTag(claim.UID)))

@@ -55,7 +55,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Equal(t, metal.RoleFirewall, w.holding(f.UID)[0].Role)
 	assert.Subset(t, w.holding(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
 
-	w.whilePassing(func() { _, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+	_, err = w.releaseCluster(w.p, "cluster")
 	require.ErrorContains(t, err, "2 of its machines and firewalls hold metal")
 
 	m, err = w.release(w.p, "node")
@@ -64,7 +64,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Equal(t, infrastructure.PhaseReleased, m.Status.Metal.Phase)
 	w.whilePassing(func() { _, err = w.p.ReleaseFirewall(w.context(), teamA, "firewall", f.UID) })
 	require.NoError(t, err)
-	w.whilePassing(func() { c, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+	c, err = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, c.Status.Allocation.Phase)
 	_, err = w.release(w.p, "node")

@@ -190,7 +190,7 @@ func TestANetworkIsFreedOnlyAfterItsAddressesAreGone(t *testing.T) {
 		Project: simulator.ProjectA, Network: network, Name: "service", Type: metal.TypeStatic, AddressFamily: "IPv6",
 	})
 	require.NoError(t, err)
-	w.whilePassing(func() { _, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "") })
+	_, err = w.releaseCluster(w.p, "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	require.ErrorContains(t, err, "1 addresses of the private network")
 	assert.Zero(t, w.sim.CallsOf("network-free"))
