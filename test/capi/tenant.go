@@ -199,7 +199,7 @@ func (c *Tenant) Delete(t testing.TB, limit time.Duration) {
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil
 		}
-		return fmt.Errorf("cluster %s is still there (%v): %s%s", c.Key, err, deleting(doomed.Status.Conditions), c.left(ctx))
+		return fmt.Errorf("cluster %s is still there (%v): %s%s", c.Key, err, standing(doomed.Status.Conditions), c.left(ctx))
 	})
 }
 
@@ -218,7 +218,7 @@ func (c *Tenant) left(ctx context.Context) string {
 			obj := item.(client.Object)
 			fmt.Fprintf(&text, "\n%T %s: deleted %v, finalizers %v", obj, obj.GetName(), obj.GetDeletionTimestamp(), obj.GetFinalizers())
 			if conditioned, ok := obj.(interface{ GetConditions() []metav1.Condition }); ok {
-				text.WriteString("; " + deleting(conditioned.GetConditions()))
+				text.WriteString("; " + standing(conditioned.GetConditions()))
 			}
 			return nil
 		})
@@ -226,8 +226,8 @@ func (c *Tenant) left(ctx context.Context) string {
 	return text.String()
 }
 
-// deleting is what an object says about its deletion, or of how it is.
-func deleting(conditions []metav1.Condition) string {
+// standing is what an object says about its deletion, or of how it is.
+func standing(conditions []metav1.Condition) string {
 	for _, of := range []string{clusterv1.DeletingCondition, clusterv1.ReadyCondition} {
 		if said := meta.FindStatusCondition(conditions, of); said != nil {
 			return fmt.Sprintf("%s, %s: %s", of, said.Reason, said.Message)
