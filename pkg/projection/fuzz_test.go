@@ -46,6 +46,7 @@ func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
 	}
 	f.Add([]byte(`{"id":"a"}`), string(infrastructure.AllocationReleasing))
 	f.Add([]byte(`{"id":"a","allocation":{"allocationuuid":"b","networks":[{"ips":["10.0.0.1","::1","x"]}]}}`), string(infrastructure.AllocationAllocating))
+	f.Add([]byte(`{"id":"a","allocation":{"allocationuuid":"b","networks":[{"ips":["10.0.0.2","10.0.0.10","10.0.0.1x","0::1","::1"]}]}}`), string(infrastructure.AllocationAllocated))
 	f.Add([]byte(`{"id":"a","allocation":{"created":"9999-12-31T23:59:59-23:59"}}`), string(infrastructure.AllocationAllocated))
 	api := &answer{}
 	client, err := metal.NewClient(metal.Options{URL: "http://metal-api.invalid", HMAC: "none", Transport: api})
@@ -75,6 +76,11 @@ func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
 			}
 			if len(ids) == len(a.Networks) {
 				slices.Reverse(a.Networks)
+			}
+			for i, n := range a.Networks {
+				a.Networks[i].IPs, a.Networks[i].Prefixes = slices.Clone(n.IPs), slices.Clone(n.Prefixes)
+				slices.Reverse(a.Networks[i].IPs)
+				slices.Reverse(a.Networks[i].Prefixes)
 			}
 			next.Allocation = &a
 		}

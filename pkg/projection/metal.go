@@ -124,13 +124,19 @@ func inOrder(networks []metal.MachineNetwork) []metal.MachineNetwork {
 	return ordered
 }
 
+// compareAddresses orders by number; what is no address comes last, by its text.
 func compareAddresses(a, b string) int {
 	x, errX := netip.ParseAddr(a)
 	y, errY := netip.ParseAddr(b)
-	if errX != nil || errY != nil {
-		return cmp.Compare(a, b)
+	switch {
+	case errX == nil && errY == nil:
+		return cmp.Or(x.Compare(y), cmp.Compare(a, b))
+	case errX == nil:
+		return -1
+	case errY == nil:
+		return 1
 	}
-	return x.Compare(y)
+	return cmp.Compare(a, b)
 }
 
 // seconds is t as it is after it was written to JSON and read again.
