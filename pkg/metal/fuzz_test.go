@@ -146,6 +146,86 @@ func FuzzAnAnswerOfAddressesIsReadWhollyOrNotAtAll(f *testing.F) {
 	})
 }
 
+func FuzzAnAnswerOfTheCatalogueIsReadWhollyOrNotAtAll(f *testing.F) {
+	seed(f, true, "/v1/size", "/v1/image", "/v1/partition", "/v1/project")
+	api := &answering{status: http.StatusOK}
+	c := api.client(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		api.body = body
+		sizes, err := c.ListSizes(t.Context())
+		wholly(t, sizes, err, func(s *Size) string { return s.ID })
+		images, err := c.ListImages(t.Context())
+		wholly(t, images, err, func(i *Image) string { return i.ID })
+		for _, i := range images {
+			assert.True(t, slices.IsSorted(i.Features))
+			for _, id := range []string{i.ID, i.Alias} {
+				newest := findImage(images, id, "")
+				require.NotNil(t, newest, "%q is found by %q", i.ID, id)
+				assert.Contains(t, []string{newest.ID, newest.Alias}, id)
+			}
+		}
+		partitions, err := c.ListPartitions(t.Context())
+		wholly(t, partitions, err, func(p *Partition) string { return p.ID })
+
+		var entries []json.RawMessage
+		if json.Unmarshal(body, &entries) == nil && len(entries) > 0 {
+			api.body = entries[0]
+		}
+		project, err := c.Project(t.Context(), "any")
+		if err != nil {
+			assert.Nil(t, project)
+			assert.Equal(t, Unavailable, KindOf(err))
+			return
+		}
+		assert.NotEmpty(t, project.ID)
+	})
+}
+
+// wholly is how a list is read: each entry with its id, or none of them.
+func wholly[T any](t *testing.T, found []*T, err error, id func(*T) string) {
+	t.Helper()
+	if err != nil {
+		assert.Nil(t, found)
+		assert.Equal(t, Unavailable, KindOf(err), "a read that was not understood says nothing")
+		return
+	}
+	for _, entry := range found {
+		assert.NotEmpty(t, id(entry))
+	}
+}
+
+// Whatever is not understood of what a write answers, it may have been done.
+func FuzzAnAnswerOfAWriteIsNeverMistakenForARefusal(f *testing.F) {
+	seed(f, false, "/v1/network/allocate", "/v1/network/free", "/v1/ip/allocate", "/v1/ip/free", "/v1/machine/")
+	api := &answering{status: http.StatusOK}
+	c := api.client(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		api.body = body
+		network, err := c.AllocateNetwork(t.Context(), NetworkRequest{})
+		assert.Equal(t, network == nil, err != nil)
+		done(t, err)
+		_, err = c.FreeNetwork(t.Context(), "any")
+		done(t, err)
+		for _, address := range []string{"", "10.0.0.1"} {
+			ip, err := c.AllocateIP(t.Context(), IPRequest{Address: address})
+			assert.Equal(t, ip == nil, err != nil)
+			done(t, err)
+		}
+		_, err = c.FreeIP(t.Context(), "any")
+		done(t, err)
+		_, err = c.FreeMachine(t.Context(), "any")
+		done(t, err)
+	})
+}
+
+// done is what becomes of a write that was answered with 200.
+func done(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		assert.Equal(t, Uncertain, KindOf(err), "%v", err)
+	}
+}
+
 func FuzzAnErrorIsTextForPeopleWithoutACredential(f *testing.F) {
 	f.Add(422, []byte(`"{\"message\":\"no machine available\",\"statuscode\":422}"`))
 	f.Add(401, []byte(`Authorization: Metal-Edit 0123456789abcdef0123456789abcdef`))
