@@ -93,7 +93,7 @@ func (everything) LookupNetwork(_ context.Context, id, project string) (*metal.N
 	return &metal.Network{ID: id, Project: project}, []string{id}, nil
 }
 
-func newWorld(t *testing.T, offers ...catalogue.Catalogue) *world {
+func newWorld(t testing.TB, offers ...catalogue.Catalogue) *world {
 	t.Helper()
 	offers = append(offers, everything{})
 	ctx, cancel := context.WithCancel(context.Background())
