@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,31 @@ func generous(b *brokenPort) {
 			_, _ = b.free(ctx, m.ID)
 		}
 		return m, err
+	}
+}
+
+// eager frees what was allocated by hand once it was seen: at once, or some time
+// later.
+func eager(after time.Duration) func(b *brokenPort) {
+	return func(b *brokenPort) {
+		find := b.find
+		var once sync.Once
+		b.find = func(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
+			found, err := find(ctx, q)
+			for _, m := range found {
+				if q.ID != "" && m.Allocation != nil && m.UID() == "" {
+					once.Do(func() {
+						free := func() { _, _ = b.free(context.WithoutCancel(ctx), m.ID) }
+						if after == 0 {
+							free()
+							return
+						}
+						time.AfterFunc(after, free)
+					})
+				}
+			}
+			return found, err
+		}
 	}
 }
 

@@ -76,9 +76,13 @@ func asClient(ctx context.Context) context.Context {
 func (s *server) main(resource string) *registry.REST { return s.storage[resource].(*registry.REST) }
 
 func (w *world) create(resource, name string) error {
+	return w.createObject(resource, name, newObject(resource, name))
+}
+
+func (w *world) createObject(resource, name string, obj runtime.Object) error {
 	q := w.journal.ask()
 	obj, err := call(w, "create "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
-		return s.main(resource).Create(ctx, newObject(resource, name), rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+		return s.main(resource).Create(ctx, obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	})
 	if err == nil {
 		w.journal.created(q, resource, obj.(metav1.Object))

@@ -63,7 +63,7 @@ var kinds = []struct {
 	weight int
 	kind   kindOfStep
 }{
-	{10, createSomething}, {5, patchSomething}, {5, deleteSomething}, {3, listSomething},
+	{10, createSomething}, {5, patchSomething}, {5, deleteSomething}, {3, listSomething}, {8, nameSomething}, {6, peopleHold},
 	{10, metalFails}, {4, ledgerFails}, {8, setTrap}, {2, killNow}, {2, stopNow}, {2, loseLease}, {2, clocksStep},
 	{3, peopleFree}, {2, peopleTag}, {1, peopleLock}, {3, peopleTake}, {1, peoplePose},
 }
@@ -94,6 +94,14 @@ func (d *dice) object() (resource, name string) {
 	return resource, pick(d, names[resource]...)
 }
 
+// existing is an object that may be there.
+func (d *dice) existing() (resource, name string) {
+	if d.IntN(6) == 0 {
+		return machines, pick(d, naming...)
+	}
+	return d.object()
+}
+
 // background does something for a client.
 func background(do func(w *world) error) func(w *world) {
 	return func(w *world) { w.clients.Go(func() { _ = do(w) }) }
@@ -109,13 +117,13 @@ func createSomething(d *dice) (string, func(w *world)) {
 }
 
 func patchSomething(d *dice) (string, func(w *world)) {
-	resource, name := d.object()
+	resource, name := d.existing()
 	mark := fmt.Sprintf("example.org/%d", d.Uint32())
 	return name + " is patched with " + mark, background(func(w *world) error { return w.patch(resource, name, mark) })
 }
 
 func deleteSomething(d *dice) (string, func(w *world)) {
-	resource, name := d.object()
+	resource, name := d.existing()
 	return name + " is deleted", background(func(w *world) error { return w.removeNamed(resource, name) })
 }
 

@@ -83,6 +83,7 @@ func nothingOfOthersIsFreedOrChanged(w *world) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s %s was changed", d.Kind, d.ID))
 		case was.by == "":
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed, and was nobody's", d.Kind, d.ID))
+		case w.journal.adoptedBefore(was.allocation, d) && was.allocation == d.AllocationUUID:
 		case was.by != us || was.allocation != d.AllocationUUID:
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed in the allocation %s, which was made by %s", d.Kind, d.ID, d.AllocationUUID, was.by))
 		}
@@ -94,15 +95,16 @@ func nothingOfOthersIsFreedOrChanged(w *world) (wrong []string) {
 // unless it is one too many.
 func nothingIsFreedThatNobodyGaveBack(w *world) (wrong []string) {
 	replay(w.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
-		if d.Verb != "free" || d.By != us || was.uid == "" || w.journal.mayGo(was.uid, d.Time) {
+		uid := w.journal.holderOf(was, d)
+		if d.Verb != "free" || d.By != us || uid == "" || w.journal.mayGo(uid, d.Time) {
 			return
 		}
 		for id, other := range held {
-			if id != d.ID && other.uid == was.uid {
+			if id != d.ID && other.uid == uid {
 				return
 			}
 		}
-		wrong = append(wrong, fmt.Sprintf("%s %s of %s was freed, and nobody had asked for it", d.Kind, d.ID, was.uid))
+		wrong = append(wrong, fmt.Sprintf("%s %s of %s was freed, and nobody had asked for it", d.Kind, d.ID, uid))
 	})
 	return wrong
 }

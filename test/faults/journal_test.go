@@ -36,6 +36,8 @@ type journal struct {
 	lives map[types.UID]*life
 	// asked are the objects of which somebody asked for the deletion, and when.
 	asked map[types.UID]time.Time
+	// adopted are the allocations that somebody else made, and a record names.
+	adopted map[string]adoption
 	// writes are the revisions of acknowledged writes.
 	writes map[uint64]string
 	// wrong are the contradictions.
@@ -43,7 +45,7 @@ type journal struct {
 }
 
 func newJournal() *journal {
-	return &journal{lives: map[types.UID]*life{}, asked: map[types.UID]time.Time{}, writes: map[uint64]string{}}
+	return &journal{lives: map[types.UID]*life{}, asked: map[types.UID]time.Time{}, adopted: map[string]adoption{}, writes: map[uint64]string{}}
 }
 
 // mayGo tells whether somebody had asked for the deletion of an object by then.

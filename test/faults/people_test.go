@@ -12,6 +12,8 @@ type people struct {
 	w *world
 	// network is a network of their project.
 	network string
+	// own is a network of our project, in which they allocate by hand.
+	own string
 	// tags are what they took off machines of ours, by allocation.
 	tags map[string][]string
 }

@@ -17,6 +17,10 @@ func TestEveryStepOfTheProtocolWithACrashALostLeaseAndAPause(t *testing.T) {
 	runPoints(t, stepPoints())
 }
 
+func TestEveryStepOfAnAdoptionWithACrashALostLeaseAndAPause(t *testing.T) {
+	runPoints(t, adoptionPoints())
+}
+
 func TestEveryCallToTheMetalAPIWithEveryOutcome(t *testing.T) { runPoints(t, callPoints()) }
 
 func TestEveryWriteToTheLedgerWithEveryOutcome(t *testing.T) { runPoints(t, writePoints()) }
@@ -88,7 +92,11 @@ func (w *world) present(name string) string {
 // everythingIsGivenBack deletes all that is there.
 func (w *world) everythingIsGivenBack() string {
 	for _, resource := range []string{machines, firewalls, clusters} {
-		for _, name := range names[resource] {
+		all := names[resource]
+		if resource == machines {
+			all = slices.Concat(all, naming)
+		}
+		for _, name := range all {
 			if err := w.removeNamed(resource, name); err != nil {
 				return err.Error()
 			}

@@ -116,6 +116,7 @@ func (w *world) everythingIsAllocated() string {
 		return err.Error()
 	}
 	w.completeClusters(all)
+	w.giveUpNaming(all)
 	for _, obj := range all {
 		m, state := obj.(metav1.Object), stateOf(obj)
 		if m.GetDeletionTimestamp() != nil || state.Phase != infrastructure.AllocationAllocated {
@@ -176,6 +177,15 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 			return fmt.Sprintf("%s is named by %d records", what, named[name])
 		}
 		delete(named, name)
+	}
+	for _, m := range w.sim.Books().Machines {
+		if m.Allocated && named[m.AllocationUUID] > 0 {
+			// Adopted: it does not carry our tags.
+			if named[m.AllocationUUID] > 1 || m.Project != simulator.ProjectA {
+				return fmt.Sprintf("machine %s of project %s is named by %d records", m.ID, m.Project, named[m.AllocationUUID])
+			}
+			delete(named, m.AllocationUUID)
+		}
 	}
 	freed := map[string]bool{}
 	for _, d := range w.sim.Books().History {

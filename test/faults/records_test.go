@@ -26,6 +26,8 @@ var errLedger = errors.New("the ledger does not answer")
 type records struct {
 	ledger.Ledger
 	secrets *secrets
+	// written is told what a write left.
+	written func(value []byte)
 
 	mu sync.Mutex
 	// faults are what goes wrong with the next writes, in order.
@@ -35,7 +37,9 @@ type records struct {
 	late sync.WaitGroup
 }
 
-func newRecords(s *secrets) *records { return &records{Ledger: memory.New(), secrets: s} }
+func newRecords(s *secrets, written func(value []byte)) *records {
+	return &records{Ledger: memory.New(), secrets: s, written: written}
+}
 
 // fail lets the next writes go wrong.
 func (r *records) fail(faults ...string) {
@@ -113,8 +117,15 @@ func (a *access) Delete(ctx context.Context, key, version string) error {
 	return err
 }
 
-func (a *access) write(key string, value []byte, do func() (string, error)) (string, error) {
+func (a *access) write(key string, value []byte, write func() (string, error)) (string, error) {
 	a.secrets.search("the record "+key, value)
+	do := func() (string, error) {
+		version, err := write()
+		if err == nil {
+			a.written(value)
+		}
+		return version, err
+	}
 	if a.life.Err() != nil || a.isAway() {
 		return "", errLedger
 	}

@@ -29,6 +29,8 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "nothing of others is freed", "which was made by simulator"},
 		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "nothing is freed that nobody gave", "nobody had asked"},
 		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "nothing of others is freed", "was nobody's"},
+		"a free of what was adopted":               {breaks{metal: port(eager(time.Minute))}, adopted, "nothing is freed that nobody gave", "nobody had asked"},
+		"a free of what is not adopted yet":        {breaks{metal: port(eager(0))}, adopted, "nothing of others is freed", "which was made by simulator"},
 		"attempts without a pause":                 {breaks{metal: port(impatient)}, allocates(nothing), "addresses stay", "was taken away"},
 		"a network that is freed with addresses":   {breaks{metal: crowded}, plays(nothing), "no network is wrecked", "freed by halves"},
 		"a refusal that quotes user data":          {breaks{metal: port(quoting)}, plays(nothing), "no secret leaves", token},
@@ -85,6 +87,15 @@ func giveToAnother(w *world) {
 	time.Sleep(2 * time.Minute)
 	w.people.take()
 	w.settle(w.everythingIsGivenBack)
+}
+
+// adopted plays an adoption, and waits for what comes of it.
+func adopted(w *world) {
+	w.settle(w.somebodyAnswers)
+	w.settle(func() string { return w.present("c0") })
+	w.settle(w.everythingIsAllocated)
+	w.adopts()
+	time.Sleep(3 * time.Minute)
 }
 
 // overwrite lets a patch arrive late, after another one was acknowledged.

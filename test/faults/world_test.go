@@ -30,6 +30,9 @@ const (
 	// sweepInterval and focusInterval keep histories cheap.
 	sweepInterval = 20 * time.Second
 	focusInterval = 3 * time.Second
+	// fleet is how many machines there are: of each four, three are small ones,
+	// enough for all names and for what people allocate by hand.
+	fleet = 16
 	// restartAfter is how long a process is away.
 	restartAfter = 3 * time.Second
 )
@@ -82,10 +85,10 @@ func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
 		lease: &lease{cut: map[string]time.Time{}}, clocks: map[string]*nodeClock{}, revisionClock: newClock(0), servers: map[string]*server{},
 	}
 	var err error
-	w.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}})
+	w.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(fleet)})
 	require.NoError(t, err)
 	w.api = &atWork{Handler: w.sim.Handler(), frees: map[string]int{}}
-	w.records = newRecords(w.secrets)
+	w.records = newRecords(w.secrets, w.journal.recorded)
 	if breaks.ledger != nil {
 		w.records.Ledger = breaks.ledger(w.records.Ledger)
 	}
@@ -93,7 +96,9 @@ func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
 	require.NoError(t, err)
 	network, err := w.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
 	require.NoError(t, err)
-	w.people = &people{w: w, network: network, tags: map[string][]string{}}
+	own, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
+	require.NoError(t, err)
+	w.people = &people{w: w, network: network, own: own, tags: map[string][]string{}}
 	for i := range servers {
 		name := fmt.Sprintf("server-%d", i)
 		w.clocks[name] = newClock(0)

@@ -1,0 +1,222 @@
+package faults_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// naming are objects that name a machine, which they get, adopt or are refused.
+var naming = []string{"a0-0", "a1-0"}
+
+// mostByHand is how many machines people allocate in our project.
+const mostByHand = 3
+
+// whoseMachine is which machines an object names.
+var whoseMachine = map[string]func(m simulator.MachineAccount) bool{
+	"nobody's": func(m simulator.MachineAccount) bool {
+		return m.Waiting && !m.Allocated && m.Size == simulator.SmallSize
+	},
+	"one allocated by hand":    byHand,
+	"one of ours":              func(m simulator.MachineAccount) bool { return m.Allocated && carries(m.Tags, managementTag) },
+	"one of another project's": func(m simulator.MachineAccount) bool { return m.Allocated && m.Project == simulator.ProjectB },
+}
+
+// byHand is whether people allocated a machine in our project.
+func byHand(m simulator.MachineAccount) bool {
+	return m.Allocated && m.Project == simulator.ProjectA && m.Name == "by-hand"
+}
+
+// nameSomething creates an object that names a machine.
+func nameSomething(d *dice) (string, func(w *world)) {
+	name, n := pick(d, naming...), d.IntN(100)
+	whose := pick(d, "nobody's", "one allocated by hand", "one allocated by hand", "one allocated by hand", "one of ours", "one of another project's")
+	return fmt.Sprintf("%s is created, and names a machine: %s", name, whose), background(func(w *world) error {
+		all := w.machinesThat(whoseMachine[whose])
+		if len(all) == 0 {
+			all = w.machinesThat(whoseMachine["nobody's"])
+		}
+		if len(all) == 0 {
+			return nil
+		}
+		return w.createNaming(name, all[n%len(all)])
+	})
+}
+
+func (w *world) machinesThat(so func(m simulator.MachineAccount) bool) (ids []string) {
+	for _, m := range w.sim.Books().Machines {
+		if so(m) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+func (w *world) createNaming(name, id string) error {
+	obj := newObject(machines, name).(*infrastructure.MetalStackMachine)
+	obj.Spec.ProviderID = providerid.New(simulator.DefaultPartition, id)
+	err := w.createObject(machines, name, obj)
+	w.note("%s names %s: %v", name, id, err)
+	return err
+}
+
+// peopleHold allocates a machine in our project, with metalctl.
+func peopleHold(*dice) (string, func(w *world)) {
+	return "somebody allocates a machine in our project", func(w *world) { w.people.hold() }
+}
+
+func (p *people) hold() {
+	if len(p.w.machinesThat(byHand)) >= mostByHand {
+		return
+	}
+	id, err := p.w.sim.AllocateFor(simulator.AllocateRequest{
+		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{p.own},
+	})
+	p.w.note("somebody allocates %s by hand: %v", id, err)
+}
+
+// adopts lets a machine be allocated by hand, and an object name it.
+func (w *world) adopts() {
+	w.people.hold()
+	w.settle(func() string {
+		if err := w.createNaming(naming[0], w.machinesThat(byHand)[0]); err != nil && !apierrors.IsAlreadyExists(err) {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+// adoptionPoints let a server die, lose its Lease or stand still after each step
+// of an adoption, and of the release of what was adopted.
+func adoptionPoints() (points []point) {
+	for _, step := range []string{
+		"machine/begun", "machine/learned", "machine/allocated",
+		"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released",
+	} {
+		for _, do := range []string{trapKill, trapCut, trapStop} {
+			points = append(points, point{name: do + " at " + step, when: between, prepare: func(w *world) func() bool {
+				if released(step) {
+					w.adopts()
+					w.settle(w.everythingIsAllocated)
+				}
+				w.traps.add(trap{step: step, do: do})
+				if released(step) {
+					w.settle(func() string {
+						if err := w.removeNamed(machines, naming[0]); err != nil {
+							return err.Error()
+						}
+						return ""
+					})
+				} else {
+					w.adopts()
+				}
+				return func() bool { return w.traps.has(step) }
+			}})
+		}
+	}
+	return points
+}
+
+// giveUpNaming deletes objects that wait for a machine that is somebody else's.
+func (w *world) giveUpNaming(all []runtime.Object) {
+	for _, obj := range all {
+		m, ok := obj.(*infrastructure.MetalStackMachine)
+		if !ok || m.DeletionTimestamp != nil || m.Spec.ProviderID == "" || stateOf(m).Phase == infrastructure.AllocationAllocated {
+			continue
+		}
+		id, err := providerid.Parse(m.Spec.ProviderID)
+		if err != nil {
+			continue
+		}
+		if account, ok := w.sim.Books().Machine(id.MachineID); ok && isSomebodyElses(account, all) {
+			_ = w.remove(machines, m.Name, m.UID)
+		}
+	}
+}
+
+// isSomebodyElses is whether a machine cannot be adopted: a record stands for
+// it, also for one whose allocation has ended.
+func isSomebodyElses(account simulator.MachineAccount, all []runtime.Object) bool {
+	if account.Allocated && (account.Project != simulator.ProjectA || account.Role != metal.RoleMachine) {
+		return true
+	}
+	return slices.ContainsFunc(all, func(obj runtime.Object) bool {
+		id, allocation := metalOf(obj)
+		return id == account.ID && (!account.Allocated || allocation == account.AllocationUUID)
+	})
+}
+
+// metalOf is the machine that a record names, and its allocation.
+func metalOf(obj runtime.Object) (id, allocation string) {
+	switch o := obj.(type) {
+	case *infrastructure.MetalStackMachine:
+		if a := o.Status.Allocation; a != nil {
+			return a.MachineID, a.AllocationUUID
+		}
+	case *infrastructure.MetalStackFirewall:
+		if a := o.Status.Allocation; a != nil {
+			return a.MachineID, a.AllocationUUID
+		}
+	}
+	return "", ""
+}
+
+// adoption is which object holds an allocation that it did not ask for.
+type adoption struct {
+	uid types.UID
+	at  time.Time
+}
+
+// tooLate is how long a free of one machine too many may be under way by the
+// time that an object adopts it.
+const tooLate = 5 * time.Minute
+
+// recorded takes in a record as it was written.
+func (j *journal) recorded(value []byte) {
+	var record struct {
+		Object struct {
+			Metadata struct{ UID types.UID }
+			Status   struct {
+				Allocation infrastructure.MachineAllocation
+			}
+		}
+	}
+	if json.Unmarshal(value, &record) != nil || !record.Object.Status.Allocation.Adopted {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	allocation := record.Object.Status.Allocation.AllocationUUID
+	if _, known := j.adopted[allocation]; !known {
+		j.adopted[allocation] = adoption{record.Object.Metadata.UID, time.Now()}
+	}
+}
+
+// adoptedBefore is whether an object had adopted an allocation by a deed.
+func (j *journal) adoptedBefore(allocation string, d simulator.Deed) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	a, adopted := j.adopted[allocation]
+	return adopted && a.at.Before(d.Time)
+}
+
+// holderOf is the object that metal is freed of: the one that adopted it, or
+// whose uid it carries.
+func (j *journal) holderOf(was ownership, d simulator.Deed) types.UID {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if a, adopted := j.adopted[was.allocation]; adopted && (was.uid == "" || a.at.Add(tooLate).Before(d.Time)) {
+		return a.uid
+	}
+	return was.uid
+}
