@@ -3,6 +3,7 @@ package validation
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +45,31 @@ func FuzzTagsThatAreAcceptedBecomeLabelsAndClaimNothing(f *testing.F) {
 	})
 }
 
-// Whatever is wrong with a body, no answer quotes the user data in it.
+// names are those of all fields in a body.
+func names(body []byte) (all []string) {
+	var walk func(value any)
+	walk = func(value any) {
+		switch v := value.(type) {
+		case map[string]any:
+			for name, field := range v {
+				all = append(all, name)
+				walk(field)
+			}
+		case []any:
+			for _, entry := range v {
+				walk(entry)
+			}
+		}
+	}
+	var value any
+	_ = json.Unmarshal(body, &value)
+	walk(value)
+	return all
+}
+
+// Whatever is wrong with a body, no answer quotes the user data in it. It says
+// what a field is called that nobody knows, even if that is called like user
+// data.
 func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
 	for _, seed := range []string{
 		`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"Allocation","metadata":{"name":"node-1","uid":"u"},"clusterRef":{"name":"c"},"userData":"dGhlLXNlY3JldC1qb2luLXRva2Vu"}`,
@@ -67,7 +92,8 @@ func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
 	encoder := scheme.Codecs.LegacyCodec(v1alpha4.SchemeGroupVersion)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var raw struct{ UserData string }
-		if json.Unmarshal(body, &raw) == nil && len(raw.UserData) > 12 {
+		isName := func(name string) bool { return strings.Contains(name, raw.UserData) }
+		if json.Unmarshal(body, &raw) == nil && len(raw.UserData) > 12 && !slices.ContainsFunc(names(body), isName) {
 			for _, d := range decoders {
 				if _, _, err := d.Decode(body, &gvk, &infrastructure.Allocation{}); err != nil {
 					assert.NotContains(t, err.Error(), raw.UserData)
@@ -79,7 +105,11 @@ func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
 		if err != nil || !isAllocation {
 			return
 		}
-		if errs := ValidateAllocation(a, "node-1"); len(errs) > 0 && len(a.UserData) > 12 && !strings.Contains(a.Name, string(a.UserData)) {
+		elsewhere := a.Name + "\n" + string(a.UID)
+		if a.ClusterRef != nil {
+			elsewhere += "\n" + a.ClusterRef.Name
+		}
+		if errs := ValidateAllocation(a, "node-1"); len(errs) > 0 && len(a.UserData) > 12 && !strings.Contains(elsewhere, string(a.UserData)) {
 			assert.NotContains(t, errs.ToAggregate().Error(), string(a.UserData))
 		}
 		data, err := runtime.Encode(encoder, a)
