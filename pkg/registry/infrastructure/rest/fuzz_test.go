@@ -21,6 +21,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
@@ -36,60 +41,159 @@ var bodies = []string{
 	`{}`,
 }
 
+// whole are objects with all that a client may set.
+var whole = map[string]string{
+	machine.Resource: `{"metadata":{"name":"a","labels":{"a":"b"},"finalizers":["a/b"],"ownerReferences":[{"apiVersion":"cluster.x-k8s.io/v1beta2","kind":"Machine","name":"a","uid":"u"}]},` +
+		`"spec":` + machineSpec + `,"providerID":"metal://fra-01/` + idleID + `"},` + someStatus + `}`,
+	firewall.Resource: `{"metadata":{"name":"a"},"spec":` + firewallSpec + `,` + someStatus + `}`,
+	machinetemplate.Resource: `{"metadata":{"name":"a"},"spec":{"template":{"metadata":{"labels":{"a":"b"},"annotations":{"a":"b"}},"spec":` + machineSpec + `}}},` +
+		`"status":{"capacity":{"cpu":"8","memory":"64Gi"},"nodeInfo":{"architecture":"amd64","operatingSystem":"linux"}}}`,
+	cluster.Resource:         `{"metadata":{"name":"a","annotations":{"cluster.x-k8s.io/managed-by":"a"}},"spec":` + clusterSpec + `,` + someStatus + `}`,
+	clustertemplate.Resource: `{"metadata":{"name":"a"},"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":` + clusterSpec + `}}}`,
+}
+
+const (
+	// machineSpec is without its end.
+	machineSpec = `{"image":"ubuntu-24.04","machineType":"v1-small-x86","partition":"fra-01",` +
+		`"sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGqxmFyTKR1YbGDJiFXqkTBTGdWvLkfTOyYYpCdo4Qpn test@example"],"tags":["a=b"],"networks":["internet"],"userData":{"name":"a"}`
+	firewallSpec = `{"image":"firewall-ubuntu-3.0","machineType":"v1-small-x86","partition":"fra-01","networks":["internet"],` +
+		`"rules":{"egress":[{"protocol":"tcp","ports":[443],"to":["0.0.0.0/0"],"comment":"a"}],"ingress":[{"protocol":"udp","ports":[53],"from":["10.0.0.0/8"],"to":["10.0.0.1/32"]}]}}`
+	clusterSpec = `{"partition":"fra-01","projectID":"` + project + `","publicNetworkID":"public","privateNetworkID":"private","controlPlaneEndpoint":{"host":"10.0.0.1","port":6443},"firewallSpec":` + firewallSpec + `}`
+	someStatus  = `"status":{"ready":true,"initialization":{"provisioned":true},"conditions":[{"type":"Allocated","status":"False","reason":"Waiting","message":"a","lastTransitionTime":"2026-11-22T12:00:00Z"}]}`
+)
+
 // Whatever a client sends, it is taken, shown and deleted, or refused with a
 // reason: a panic would be a 500 to the client and a stack trace to the operator.
 func FuzzABodyIsTakenOrRefused(f *testing.F) {
 	w := newWorld(f)
-	resources := slices.Sorted(maps.Keys(w.all))
-	versions := scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName)
-	for choice := range len(resources) * len(versions) {
+	for choice := range w.choices() {
 		for _, body := range bodies {
 			f.Add(byte(choice), []byte(body), []byte(bodies[choice%len(bodies)]))
 		}
 	}
-	f.Fuzz(func(t *testing.T, choice byte, body, next []byte) {
-		r := w.all[resources[int(choice)%len(resources)]]
-		version := versions[int(choice)/len(resources)%len(versions)]
-		decode := func(body []byte) registry.Object {
-			return decoded(t, r.main, scheme.Codecs.UniversalDecoder(infrastructure.SchemeGroupVersion), version, body)
+	f.Fuzz(func(t *testing.T, choice byte, body, next []byte) { w.submit(t, int(choice), body, next) })
+}
+
+// The same holds of whatever stands in the place of one field, or of a part with
+// all that is in it.
+func FuzzAFieldIsTakenOrRefused(f *testing.F) {
+	w := newWorld(f)
+	resources := slices.Sorted(maps.Keys(w.all))
+	for choice := range w.choices() {
+		for place := range 40 {
+			value := []string{"10.0.0.2", "-1", `["a"]`, "null"}[place%4]
+			f.Add(byte(choice), byte(place), []byte(value), byte(place+7), []byte("a"))
 		}
-		obj := decode(body)
-		if obj == nil {
+	}
+	f.Fuzz(func(t *testing.T, choice, place byte, value []byte, next byte, nextValue []byte) {
+		body := []byte(whole[resources[int(choice)%len(resources)]])
+		changed := put(t, body, int(place), value)
+		w.submit(t, int(choice), changed, put(t, changed, int(next), nextValue))
+		w.submit(t, int(choice), body, changed)
+	})
+}
+
+func TestWhatFieldsAreFuzzedInIsTakenWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for resource, body := range whole {
+		for _, version := range scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName) {
+			r := w.all[resource].main
+			obj := decoded(t, r, scheme.Codecs.UniversalDecoder(infrastructure.SchemeGroupVersion), version, []byte(body))
+			require.NotNil(t, obj, resource)
+			obj.SetNamespace("team-a")
+			_, err := r.Create(in("team-a"), obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+			require.NoError(t, err)
+			remove(t, r, "a")
+		}
+	}
+}
+
+// put puts a value, JSON or a string, in one place of a body.
+func put(t *testing.T, body []byte, place int, value []byte) []byte {
+	t.Helper()
+	var tree any
+	require.NoError(t, json.Unmarshal(body, &tree))
+	var in any = string(value)
+	if json.Valid(value) {
+		in = json.RawMessage(value)
+	}
+	places := 0
+	replace(tree, -1, in, &places)
+	n := 0
+	out, err := json.Marshal(replace(tree, place%places, in, &n))
+	require.NoError(t, err)
+	return out
+}
+
+// replace replaces the node with a number, and counts them all.
+func replace(node any, at int, in any, n *int) any {
+	if *n++; *n-1 == at {
+		return in
+	}
+	switch v := node.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			v[name] = replace(v[name], at, in, n)
+		}
+	case []any:
+		for i := range v {
+			v[i] = replace(v[i], at, in, n)
+		}
+	}
+	return node
+}
+
+// choices are the kinds in their versions.
+func (w *world) choices() int {
+	return len(w.all) * len(scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName))
+}
+
+// submit creates what a body says, and makes of it what the next one does.
+func (w *world) submit(t *testing.T, choice int, body, next []byte) {
+	t.Helper()
+	resources := slices.Sorted(maps.Keys(w.all))
+	versions := scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName)
+	r := w.all[resources[choice%len(resources)]]
+	decode := func(body []byte) registry.Object {
+		return decoded(t, r.main, scheme.Codecs.UniversalDecoder(infrastructure.SchemeGroupVersion), versions[choice/len(resources)%len(versions)], body)
+	}
+	obj := decode(body)
+	if obj == nil {
+		return
+	}
+	obj.SetNamespace("team-a")
+	created, err := r.main.Create(in("team-a"), obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	if err != nil {
+		isRefusal(t, err)
+		return
+	}
+	name := created.(registry.Object).GetName()
+	defer remove(t, r.main, name)
+	isShown(t, r.main, created)
+
+	updaters := []rest.Updater{r.main}
+	if r.status != nil {
+		updaters = append(updaters, r.status)
+	}
+	for _, updater := range updaters {
+		submitted := decode(next)
+		if submitted == nil {
 			return
 		}
-		obj.SetNamespace("team-a")
-		created, err := r.main.Create(in("team-a"), obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+		current, err := r.main.Get(in("team-a"), name, &metav1.GetOptions{})
+		require.NoError(t, err)
+		submitted.SetName(name)
+		submitted.SetNamespace("team-a")
+		submitted.SetUID("")
+		submitted.SetResourceVersion(current.(registry.Object).GetResourceVersion())
+		updated, _, err := updater.Update(in("team-a"), name, rest.DefaultUpdatedObjectInfo(submitted), rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
 		if err != nil {
 			isRefusal(t, err)
-			return
+			continue
 		}
-		name := created.(registry.Object).GetName()
-		defer remove(t, r.main, name)
-		isShown(t, r.main, created)
-
-		updaters := []rest.Updater{r.main}
-		if r.status != nil {
-			updaters = append(updaters, r.status)
-		}
-		for _, updater := range updaters {
-			submitted := decode(next)
-			if submitted == nil {
-				return
-			}
-			current, err := r.main.Get(in("team-a"), name, &metav1.GetOptions{})
-			require.NoError(t, err)
-			submitted.SetName(name)
-			submitted.SetNamespace("team-a")
-			submitted.SetUID("")
-			submitted.SetResourceVersion(current.(registry.Object).GetResourceVersion())
-			updated, _, err := updater.Update(in("team-a"), name, rest.DefaultUpdatedObjectInfo(submitted), rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
-			if err != nil {
-				isRefusal(t, err)
-				continue
-			}
-			isShown(t, r.main, updated)
-		}
-	})
+		isShown(t, r.main, updated)
+	}
 }
 
 // A record is what somebody, or an older version, put into the ledger: one that
