@@ -3,7 +3,7 @@
 # What a target finds is a file under testdata/fuzz of its package: it is
 # mended, and the file committed.
 #
-# usage: FUZZTIME=30s hack/fuzz.sh [NAME PATTERN]
+# usage: FUZZTIME=30s [FUZZPARALLEL=WORKERS] hack/fuzz.sh [NAME PATTERN]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -142,6 +142,10 @@ func (r *revisions) ensure(ctx context.Context) error {
 		if r.plenty() {
 			return nil
 		}
+		if r.ctx.Err() != nil {
+			// Whoever reserves gives up at once, and would be asked over and over.
+			return apierrors.NewServiceUnavailable("the server is shutting down, and reserves no revisions any more, so nothing can be written")
+		}
 		select {
 		case <-reserved:
 		case <-ctx.Done():
