@@ -105,21 +105,14 @@ func adoptionPoints() (points []point) {
 	} {
 		for _, do := range []string{trapKill, trapCut, trapStop} {
 			points = append(points, point{name: do + " at " + step, when: between, prepare: func(w *world) func() bool {
+				comesToIt := w.adopts
 				if released(step) {
 					w.adopts()
 					w.settle(w.everythingIsAllocated)
+					comesToIt = func() { w.settle(func() string { return w.removed(naming[0]) }) }
 				}
 				w.traps.add(trap{step: step, do: do})
-				if released(step) {
-					w.settle(func() string {
-						if err := w.removeNamed(machines, naming[0]); err != nil {
-							return err.Error()
-						}
-						return ""
-					})
-				} else {
-					w.adopts()
-				}
+				comesToIt()
 				return func() bool { return w.traps.has(step) }
 			}})
 		}

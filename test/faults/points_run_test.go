@@ -114,13 +114,16 @@ func (w *world) loseAnAttempt() {
 			time.Sleep(100 * time.Millisecond)
 		}
 		w.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 20})
-		w.settle(func() string {
-			if err := w.removeNamed(machines, "m0-0"); err != nil {
-				return err.Error()
-			}
-			return ""
-		})
+		w.settle(func() string { return w.removed("m0-0") })
 	}()
+}
+
+// removed deletes a machine unless it is deleted, or not there.
+func (w *world) removed(name string) string {
+	if err := w.removeNamed(machines, name); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // makeADuplicate is the late work of a server that stood still for too long: it

@@ -162,15 +162,13 @@ func (w *world) watchersAgree() string {
 func (w *world) belongsToOne(all []runtime.Object) string {
 	named := map[string]int{}
 	for _, obj := range all {
-		switch o := obj.(type) {
-		case *infrastructure.MetalStackMachine:
-			named[o.Status.Allocation.AllocationUUID]++
-		case *infrastructure.MetalStackFirewall:
-			named[o.Status.Allocation.AllocationUUID]++
-		case *infrastructure.MetalStackCluster:
-			named[o.Status.Allocation.NetworkID]++
-			named[o.Status.Allocation.IPAddress]++
+		if c, ok := obj.(*infrastructure.MetalStackCluster); ok {
+			named[c.Status.Allocation.NetworkID]++
+			named[c.Status.Allocation.IPAddress]++
+			continue
 		}
+		_, allocation := metalOf(obj)
+		named[allocation]++
 	}
 	for what, name := range w.held() {
 		if named[name] != 1 {

@@ -105,7 +105,7 @@ func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
 		if err != nil || !isAllocation {
 			return
 		}
-		elsewhere := a.Name + "\n" + string(a.UID)
+		elsewhere := a.Name
 		if a.ClusterRef != nil {
 			elsewhere += "\n" + a.ClusterRef.Name
 		}
