@@ -81,6 +81,9 @@ func (s *Simulator) serve(w http.ResponseWriter, r *http.Request) {
 	} else {
 		b = encode(c.truncate(answer))
 	}
+	if f, ok := c.has(FaultLateAnswer); ok {
+		s.sleep(f.Latency)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	if c.cut() {
 		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
@@ -106,7 +109,7 @@ func (c *call) run(rt *route) (status int, answer any, err error) {
 				status = http.StatusServiceUnavailable
 			}
 			return 0, nil, withStatus(status, errors.New(f.Message))
-		case FaultCommitThenLose:
+		case FaultCommitThenLose, FaultLateAnswer:
 			c.ctx = context.WithoutCancel(c.ctx)
 		case FaultCommitThenLate:
 			c.ctx = context.WithoutCancel(c.ctx)

@@ -32,6 +32,9 @@ const (
 	// FaultCommitThenLate does the call only Latency later, and does it even
 	// if the caller is gone by then.
 	FaultCommitThenLate FaultKind = "commit-then-late"
+	// FaultLateAnswer does the call at once, and answers Latency later what was
+	// so then; it does it even if the caller is gone.
+	FaultLateAnswer FaultKind = "late-answer"
 	// FaultClientGone behaves as if the caller went away in the phase Phase of
 	// an allocation (README, "Not transactional" 1 and 2).
 	FaultClientGone FaultKind = "client-gone"
@@ -43,7 +46,7 @@ const (
 
 var knownKinds = map[FaultKind]bool{
 	FaultLatency: true, FaultRefused: true, FaultHang: true, FaultStatus: true, FaultBackendDown: true, FaultCommitThenLose: true,
-	FaultCommitThenLate: true, FaultClientGone: true, FaultTruncatedList: true, FaultTruncatedBody: true,
+	FaultCommitThenLate: true, FaultLateAnswer: true, FaultClientGone: true, FaultTruncatedList: true, FaultTruncatedBody: true,
 }
 
 // Backends of the metal-api that can be down.

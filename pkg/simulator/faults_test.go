@@ -47,6 +47,23 @@ func TestALateCommitHappensAfterTheCallerGaveUp(t *testing.T) {
 	})
 }
 
+func TestALateAnswerTellsWhatWasSoWhenItWasAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, simulator.Config{})
+		nw := b.makeNetwork(simulator.ProjectA)
+		b.sim.Inject(simulator.Fault{Endpoint: "network-get", Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second, Times: 1})
+		late := make(chan reply)
+		go func() { late <- b.askFor(t.Context(), "GET", "/v1/network/"+nw, nil) }()
+		synctest.Wait()
+		require.Equal(t, http.StatusOK, b.askFor(t.Context(), "DELETE", "/v1/network/free/"+nw, nil).Status)
+		require.Equal(t, http.StatusNotFound, b.askFor(t.Context(), "GET", "/v1/network/"+nw, nil).Status)
+		answer := <-late
+		require.Equal(t, http.StatusOK, answer.Status)
+		require.GreaterOrEqual(t, answer.Took, 20*time.Second)
+	})
+}
+
 func TestARefusedCallDoesNothing(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
