@@ -78,26 +78,60 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	if err != nil {
 		return nil
 	}
+	ip, err := w.projectAddress(ctx, address)
+	switch {
+	case err != nil:
+		return err
+	case ip == nil:
+		return w.elsewhere(ctx, address)
+	}
+	if err := w.adopt(ctx, "address", func(ctx context.Context) error {
+		if err := w.addressUnclaimed(ctx, ip); err != nil {
+			return err
+		}
+		again, err := w.projectAddress(ctx, address)
+		if err == nil && (again == nil || again.AllocationUUID != ip.AllocationUUID) {
+			err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: the address %s was given back just now", host)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	w.opts.Observer.LearnIP(ip)
+	return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
+}
+
+// projectAddress looks at an address, which is nil if the project does not have it.
+func (w *clusterWork) projectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
 	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: w.project})
 	if err != nil {
-		return refusalOf(err)
+		return nil, refusalOf(err)
 	}
 	for _, ip := range found {
-		if ip.Address != address.String() || ip.Project != w.project {
-			continue
+		if ip.Address == address.String() && ip.Project == w.project {
+			return ip, nil
 		}
-		if holder, err := w.otherCluster(ctx, func(a *infrastructure.ClusterAllocation) bool { return a.IPAddress == ip.Address }); err != nil {
-			return err
-		} else if holder {
-			return unusable("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", host)
-		}
-		if err := w.begin(ctx); err != nil {
-			return err
-		}
-		w.opts.Observer.LearnIP(ip)
-		return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
 	}
-	return w.elsewhere(ctx, address)
+	return nil, nil
+}
+
+// addressUnclaimed refuses an address that is another cluster's.
+func (w *clusterWork) addressUnclaimed(ctx context.Context, ip *metal.IP) error {
+	claimed, err := w.claimed(ctx, ip.UID(),
+		func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).IPAddress == ip.Address },
+		func(c *infrastructure.MetalStackCluster) bool {
+			return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
+		})
+	if err == nil && claimed {
+		err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
+	}
+	return err
+}
+
+// isAddress tells whether a host is an address, in whatever notation.
+func isAddress(host, address string) bool {
+	parsed, err := netip.ParseAddr(host)
+	return err == nil && parsed.String() == address
 }
 
 // elsewhere refuses an address in a network that the project can use.

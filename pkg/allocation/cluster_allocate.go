@@ -199,15 +199,31 @@ func (w *clusterWork) uncertain(ctx context.Context, words string) {
 	}
 }
 
-// otherCluster tells whether another cluster's record holds something.
-func (w *clusterWork) otherCluster(ctx context.Context, holds func(*infrastructure.ClusterAllocation) bool) (bool, error) {
+// adopt begins to take what the spec names, unless it is another cluster's. The
+// others are asked after the attempt was recorded, so that of two clusters that
+// want the same at least one sees the other; and it is looked at again after
+// that, since another one may have given it back after we looked, and before we
+// asked whose it is.
+func (w *clusterWork) adopt(ctx context.Context, what string, ask func(ctx context.Context) error) error {
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	w.at(what + "/begun")
+	return ask(ctx)
+}
+
+// claimed tells whether another cluster's record stands for something: it names
+// it, or the identity that it carries, or an attempt to get it.
+func (w *clusterWork) claimed(ctx context.Context, uid string, names, wants func(*infrastructure.MetalStackCluster) bool) (bool, error) {
 	all, err := w.opts.Clusters.List(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, c := range all {
-		if (c.Namespace != w.subject.namespace || c.Name != w.subject.name) &&
-			c.Status.Allocation != nil && c.Status.Allocation.Phase != infrastructure.AllocationReleased && holds(c.Status.Allocation) {
+		a := clusterAllocation(c)
+		switch {
+		case c.Namespace == w.subject.namespace && c.Name == w.subject.name, a.Phase == infrastructure.AllocationReleased:
+		case names(c), uid != "" && uid == LabelValue(string(a.UID)), a.Phase == infrastructure.AllocationAllocating && wants(c):
 			return true, nil
 		}
 	}

@@ -71,27 +71,51 @@ func (w *clusterWork) findNetwork(ctx context.Context) (*metal.Network, bool, er
 // cluster allocated, here or where it was moved from, is its own again, with
 // the identity that it had then; any other is not freed on release.
 func (w *clusterWork) adoptNetwork(ctx context.Context, id string) error {
-	n, err := w.usableNetwork(ctx, id, w.project)
+	n, err := w.projectNetwork(ctx, id)
 	if err != nil {
 		return err
-	}
-	if n.Project != w.project {
-		return unusable("spec.privateNetworkID: the network %q is not a private network of project %s", id, w.project)
-	}
-	if holder, err := w.otherCluster(ctx, func(a *infrastructure.ClusterAllocation) bool { return a.NetworkID == id }); err != nil {
-		return err
-	} else if holder && !n.Shared {
-		return unusable("spec.privateNetworkID: the network %q belongs to another cluster", id)
 	}
 	own := n.UID() != "" && w.isOurs(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
 	if own {
 		w.setIdentity(types.UID(n.UID()))
 	}
-	if err := w.begin(ctx); err != nil {
+	if err := w.adopt(ctx, "network", func(ctx context.Context) error {
+		if err := w.networkUnclaimed(ctx, n); err != nil {
+			return err
+		}
+		_, err := w.projectNetwork(ctx, id)
+		return err
+	}); err != nil {
 		return err
 	}
 	w.opts.Observer.LearnNetwork(n)
 	return w.recordNetwork(ctx, id, !own)
+}
+
+// projectNetwork is a private network of the project.
+func (w *clusterWork) projectNetwork(ctx context.Context, id string) (*metal.Network, error) {
+	n, err := w.usableNetwork(ctx, id, w.project)
+	if err != nil {
+		return nil, err
+	}
+	if n.Project != w.project {
+		return nil, unusable("spec.privateNetworkID: the network %q is not a private network of project %s", id, w.project)
+	}
+	return n, nil
+}
+
+// networkUnclaimed refuses a network that is another cluster's.
+func (w *clusterWork) networkUnclaimed(ctx context.Context, n *metal.Network) error {
+	if n.Shared {
+		return nil
+	}
+	claimed, err := w.claimed(ctx, n.UID(),
+		func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).NetworkID == n.ID },
+		func(c *infrastructure.MetalStackCluster) bool { return c.Spec.PrivateNetworkID == n.ID })
+	if err == nil && claimed {
+		err = refuse(http.StatusConflict, "spec.privateNetworkID: the network %q belongs to another cluster", n.ID)
+	}
+	return err
 }
 
 // isOurs tells whether an identity is that of an object of our name.

@@ -99,8 +99,17 @@ func (w *serverWork) check(ctx context.Context) (*metal.Machine, bool, error) {
 		if m.Allocation.Role != w.k.role() {
 			return nil, false, unusable("spec.providerID: the machine %s is allocated as a %s", id, m.Allocation.Role)
 		}
+		// Another object may have given it back after we looked, and before we
+		// asked whose it is.
+		again, err := w.machine(ctx, id)
+		if err != nil {
+			return nil, false, err
+		}
+		if again == nil || again.AllocationUUID() != m.AllocationUUID() {
+			return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s was given back just now", id)
+		}
 		w.adopted = true
-		return m, true, nil
+		return again, true, nil
 	}
 	s, err := w.k.get(ctx, w.subject.namespace, w.subject.name)
 	if err != nil {
