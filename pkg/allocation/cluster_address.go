@@ -123,7 +123,7 @@ func (w *clusterWork) addressUnclaimed(ctx context.Context, ip *metal.IP) error 
 			return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 		})
 	if err == nil && claimed {
-		err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
+		err = unusable("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
 	}
 	return err
 }

@@ -76,7 +76,7 @@ func TestTwoClustersThatNameTheSame(t *testing.T) {
 			require.True(t, first != nil || second != nil, "both have it")
 			for _, err := range []error{first, second} {
 				if err != nil {
-					require.True(t, apierrors.IsConflict(err), "%v", err)
+					require.True(t, apierrors.IsInvalid(err), "%v", err)
 					require.ErrorContains(t, err, "belongs to another cluster")
 				}
 			}
@@ -119,7 +119,7 @@ func TestWhatAnotherClusterIsGettingIsNotAdopted(t *testing.T) {
 				require.NotEmpty(t, c.Spec.PrivateNetworkID+c.Spec.ControlPlaneEndpoint.Host)
 			})
 			_, err := w.allocateCluster("second")
-			require.True(t, apierrors.IsConflict(err), "%v", err)
+			require.True(t, apierrors.IsInvalid(err), "%v", err)
 			require.ErrorContains(t, err, "belongs to another cluster")
 			_, err = w.allocateCluster("first")
 			require.NoError(t, err)

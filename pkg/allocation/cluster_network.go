@@ -113,7 +113,7 @@ func (w *clusterWork) networkUnclaimed(ctx context.Context, n *metal.Network) er
 		func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).NetworkID == n.ID },
 		func(c *infrastructure.MetalStackCluster) bool { return c.Spec.PrivateNetworkID == n.ID })
 	if err == nil && claimed {
-		err = refuse(http.StatusConflict, "spec.privateNetworkID: the network %q belongs to another cluster", n.ID)
+		err = unusable("spec.privateNetworkID: the network %q belongs to another cluster", n.ID)
 	}
 	return err
 }
