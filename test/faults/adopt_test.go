@@ -27,9 +27,9 @@ var whoseMachine = map[string]func(m simulator.MachineAccount) bool{
 	"nobody's": func(m simulator.MachineAccount) bool {
 		return m.Waiting && !m.Allocated && m.Size == simulator.SmallSize
 	},
-	"one allocated by hand":    byHand,
-	"one of ours":              func(m simulator.MachineAccount) bool { return m.Allocated && carries(m.Tags, managementTag) },
-	"one of another project's": func(m simulator.MachineAccount) bool { return m.Allocated && m.Project == simulator.ProjectB },
+	allocatedByHand: byHand,
+	oneOfOurs:       func(m simulator.MachineAccount) bool { return m.Allocated && carries(m.Tags, managementTag) },
+	oneOfTheirs:     func(m simulator.MachineAccount) bool { return m.Allocated && m.Project == simulator.ProjectB },
 }
 
 // byHand is whether people allocated a machine in our project.
@@ -37,20 +37,23 @@ func byHand(m simulator.MachineAccount) bool {
 	return m.Allocated && m.Project == simulator.ProjectA && m.Name == "by-hand"
 }
 
-// nameSomething creates an object that names a machine.
+// nameSomething creates an object that names a machine, or two at once that
+// name the same.
 func nameSomething(d *dice) (string, func(w *world)) {
-	name, n := pick(d, naming...), d.IntN(100)
-	whose := pick(d, "nobody's", "one allocated by hand", "one allocated by hand", "one allocated by hand", "one of ours", "one of another project's")
-	return fmt.Sprintf("%s is created, and names a machine: %s", name, whose), background(func(w *world) error {
+	who, n := d.oneOrAll(naming), d.IntN(100)
+	whose := pick(d, "nobody's", allocatedByHand, allocatedByHand, allocatedByHand, oneOfOurs, oneOfTheirs)
+	return fmt.Sprintf("%v: a machine that names one of metal's: %s", who, whose), func(w *world) {
 		all := w.machinesThat(whoseMachine[whose])
 		if len(all) == 0 {
 			all = w.machinesThat(whoseMachine["nobody's"])
 		}
 		if len(all) == 0 {
-			return nil
+			return
 		}
-		return w.createNaming(name, all[n%len(all)])
-	})
+		for _, name := range who {
+			background(func(w *world) error { return w.createNaming(name, all[n%len(all)]) })(w)
+		}
+	}
 }
 
 func (w *world) machinesThat(so func(m simulator.MachineAccount) bool) (ids []string) {
@@ -98,18 +101,23 @@ func (w *world) adopts() {
 
 // adoptionPoints let a server die, lose its Lease or stand still after each step
 // of an adoption, and of the release of what was adopted.
-func adoptionPoints() (points []point) {
-	for _, step := range []string{
+func adoptionPoints() []point {
+	return pointsAt([]string{
 		"machine/begun", "machine/learned", "machine/allocated",
 		"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released",
-	} {
+	}, machines, naming[0], (*world).adopts)
+}
+
+// pointsAt are all traps at steps of an object's adoption and of its release.
+func pointsAt(steps []string, resource, name string, adopts func(w *world)) (points []point) {
+	for _, step := range steps {
 		for _, do := range []string{trapKill, trapCut, trapStop} {
 			points = append(points, point{name: do + " at " + step, when: between, prepare: func(w *world) func() bool {
-				comesToIt := w.adopts
+				comesToIt := func() { adopts(w) }
 				if released(step) {
-					w.adopts()
+					adopts(w)
 					w.settle(w.everythingIsAllocated)
-					comesToIt = func() { w.settle(func() string { return w.removed(naming[0]) }) }
+					comesToIt = func() { w.settle(func() string { return w.removed(resource, name) }) }
 				}
 				w.traps.add(trap{step: step, do: do})
 				comesToIt()
@@ -120,9 +128,15 @@ func adoptionPoints() (points []point) {
 	return points
 }
 
-// giveUpNaming deletes objects that wait for a machine that is somebody else's.
+// giveUpNaming deletes objects that wait for metal that is somebody else's.
 func (w *world) giveUpNaming(all []runtime.Object) {
 	for _, obj := range all {
+		if c, ok := obj.(*infrastructure.MetalStackCluster); ok {
+			if c.DeletionTimestamp == nil && stateOf(c).Phase != infrastructure.AllocationAllocated && w.cannotAdopt(c, all) {
+				_ = w.remove(clusters, c.Name, c.UID)
+			}
+			continue
+		}
 		m, ok := obj.(*infrastructure.MetalStackMachine)
 		if !ok || m.DeletionTimestamp != nil || m.Spec.ProviderID == "" || stateOf(m).Phase == infrastructure.AllocationAllocated {
 			continue

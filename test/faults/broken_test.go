@@ -114,6 +114,23 @@ func eager(after time.Duration) func(b *brokenPort) {
 	}
 }
 
+// greedyPort shows networks that were allocated by hand as the cluster's own.
+type greedyPort struct{ allocation.Metal }
+
+func greedy(whole allocation.Metal) allocation.Metal { return greedyPort{whole} }
+
+func (g greedyPort) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
+	found, err := g.Metal.FindNetworks(ctx, q)
+	for i, n := range found {
+		if n.Name == "by-hand" {
+			own := *n
+			own.Labels = map[string]string{metal.TagUID: "former", metal.TagNamespace: teamA, metal.TagName: namingClusters[0]}
+			found[i] = &own
+		}
+	}
+	return found, err
+}
+
 // twice frees everything twice.
 func twice(b *brokenPort) {
 	free := b.free

@@ -63,7 +63,7 @@ var kinds = []struct {
 	weight int
 	kind   kindOfStep
 }{
-	{10, createSomething}, {5, patchSomething}, {5, deleteSomething}, {3, listSomething}, {8, nameSomething}, {6, peopleHold},
+	{10, createSomething}, {5, patchSomething}, {5, deleteSomething}, {3, listSomething}, {8, nameSomething}, {6, peopleHold}, {4, nameForCluster}, {3, peopleHoldNetworks},
 	{10, metalFails}, {4, ledgerFails}, {8, setTrap}, {2, killNow}, {2, stopNow}, {2, loseLease}, {2, clocksStep},
 	{3, peopleFree}, {2, peopleTag}, {1, peopleLock}, {3, peopleTake}, {1, peoplePose},
 }
@@ -96,11 +96,15 @@ func (d *dice) object() (resource, name string) {
 
 // existing is an object that may be there.
 func (d *dice) existing() (resource, name string) {
-	if d.IntN(6) == 0 {
-		return machines, pick(d, naming...)
+	if d.IntN(5) == 0 {
+		resource = pick(d, machines, machines, clusters)
+		return resource, pick(d, namingOf[resource]...)
 	}
 	return d.object()
 }
+
+// namingOf are the objects that name metal.
+var namingOf = map[string][]string{machines: naming, clusters: namingClusters}
 
 // background does something for a client.
 func background(do func(w *world) error) func(w *world) {
@@ -209,11 +213,11 @@ func metalFails(d *dice) (string, func(w *world)) {
 func (d *dice) fault() simulator.Fault {
 	write := d.IntN(3) > 0
 	f := simulator.Fault{Endpoint: pick(d, metalReads...), Times: 1 + d.IntN(4), Skip: d.IntN(2)}
-	f.Kind = pick(d, simulator.FaultRefused, simulator.FaultHang, simulator.FaultStatus, simulator.FaultLatency, simulator.FaultTruncatedList, simulator.FaultTruncatedBody, simulator.FaultBackendDown)
+	f.Kind = pick(d, simulator.FaultRefused, simulator.FaultHang, simulator.FaultStatus, simulator.FaultLatency, simulator.FaultLateAnswer, simulator.FaultTruncatedList, simulator.FaultTruncatedBody, simulator.FaultBackendDown)
 	if write {
 		f.Endpoint, f.Times = pick(d, metalWrites...), 1+d.IntN(2)
 		f.Kind = pick(d, simulator.FaultRefused, simulator.FaultHang, simulator.FaultStatus, simulator.FaultStatus, simulator.FaultBackendDown, simulator.FaultLatency,
-			simulator.FaultCommitThenLose, simulator.FaultCommitThenLose, simulator.FaultCommitThenLate, simulator.FaultCommitThenLate, simulator.FaultClientGone, simulator.FaultTruncatedBody)
+			simulator.FaultCommitThenLose, simulator.FaultCommitThenLose, simulator.FaultCommitThenLate, simulator.FaultCommitThenLate, simulator.FaultLateAnswer, simulator.FaultClientGone, simulator.FaultTruncatedBody)
 	}
 	phases := simulator.Phases[f.Endpoint]
 	switch f.Kind {
@@ -230,6 +234,8 @@ func (d *dice) fault() simulator.Fault {
 		if len(phases) > 0 {
 			f.Phase = pick(d, phases...)
 		}
+	case simulator.FaultLateAnswer:
+		f.Latency = time.Duration(1+d.IntN(25)) * time.Second
 	case simulator.FaultCommitThenLate:
 		f.Latency = time.Duration(1+d.IntN(25)) * time.Second
 		if slices.Contains([]string{"machine-allocate", "firewall-allocate", "network-allocate", "ip-allocate"}, f.Endpoint) && d.IntN(2) == 0 {

@@ -21,6 +21,10 @@ func TestEveryStepOfAnAdoptionWithACrashALostLeaseAndAPause(t *testing.T) {
 	runPoints(t, adoptionPoints())
 }
 
+func TestEveryStepOfAClustersAdoptionWithACrashALostLeaseAndAPause(t *testing.T) {
+	runPoints(t, networkAdoptionPoints())
+}
+
 func TestEveryCallToTheMetalAPIWithEveryOutcome(t *testing.T) { runPoints(t, callPoints()) }
 
 func TestEveryWriteToTheLedgerWithEveryOutcome(t *testing.T) { runPoints(t, writePoints()) }
@@ -92,11 +96,7 @@ func (w *world) present(name string) string {
 // everythingIsGivenBack deletes all that is there.
 func (w *world) everythingIsGivenBack() string {
 	for _, resource := range []string{machines, firewalls, clusters} {
-		all := names[resource]
-		if resource == machines {
-			all = slices.Concat(all, naming)
-		}
-		for _, name := range all {
+		for _, name := range slices.Concat(names[resource], namingOf[resource]) {
 			if err := w.removeNamed(resource, name); err != nil {
 				return err.Error()
 			}
@@ -114,13 +114,13 @@ func (w *world) loseAnAttempt() {
 			time.Sleep(100 * time.Millisecond)
 		}
 		w.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 20})
-		w.settle(func() string { return w.removed("m0-0") })
+		w.settle(func() string { return w.removed(machines, "m0-0") })
 	}()
 }
 
-// removed deletes a machine unless it is deleted, or not there.
-func (w *world) removed(name string) string {
-	if err := w.removeNamed(machines, name); err != nil {
+// removed deletes an object unless it is deleted, or not there.
+func (w *world) removed(resource, name string) string {
+	if err := w.removeNamed(resource, name); err != nil {
 		return err.Error()
 	}
 	return ""

@@ -107,6 +107,8 @@ func callPoints() (points []point) {
 			"is done, and its answer cut":         {Kind: simulator.FaultTruncatedBody},
 			"is done late":                        {Kind: simulator.FaultCommitThenLate, Latency: 20 * time.Second},
 			"is done after its caller gave up":    late,
+			"is done, and answered late":          {Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second},
+			"is done, and its caller killed":      {Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second},
 			"is slow":                             {Kind: simulator.FaultLatency, Latency: 50 * time.Second},
 			"is late, and its caller killed":      {Kind: simulator.FaultCommitThenLate, Latency: 20 * time.Second},
 			"is slow, and its caller killed":      {Kind: simulator.FaultLatency, Latency: 20 * time.Second},

@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -164,7 +165,9 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 	for _, obj := range all {
 		if c, ok := obj.(*infrastructure.MetalStackCluster); ok {
 			named[c.Status.Allocation.NetworkID]++
-			named[c.Status.Allocation.IPAddress]++
+			if c.Status.Allocation.IPAddress != "" {
+				named[c.Status.Allocation.IPAddress]++
+			}
 			continue
 		}
 		_, allocation := metalOf(obj)
@@ -184,6 +187,12 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 			}
 			delete(named, m.AllocationUUID)
 		}
+	}
+	for _, id := range slices.Concat(w.nameable(aNetwork, allocatedByHand), w.nameable(anAddress, allocatedByHand)) {
+		if named[id] > 1 {
+			return fmt.Sprintf("the network or address %s, which somebody allocated by hand, is named by %d records", id, named[id])
+		}
+		delete(named, id)
 	}
 	freed := map[string]bool{}
 	for _, d := range w.sim.Books().History {

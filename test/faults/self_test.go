@@ -31,6 +31,7 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "nothing of others is freed", "was nobody's"},
 		"a free of what was adopted":               {breaks{metal: port(eager(time.Minute))}, adopted, "nothing is freed that nobody gave", "nobody had asked"},
 		"a free of what is not adopted yet":        {breaks{metal: port(eager(0))}, adopted, "nothing of others is freed", "which was made by simulator"},
+		"a network that is thought to be its own":  {breaks{metal: greedy}, adoptedNetworks, "nothing of others is freed", "which was made by simulator"},
 		"attempts without a pause":                 {breaks{metal: port(impatient)}, allocates(nothing), "addresses stay", "was taken away"},
 		"a network that is freed with addresses":   {breaks{metal: crowded}, plays(nothing), "no network is wrecked", "freed by halves"},
 		"a refusal that quotes user data":          {breaks{metal: port(quoting)}, plays(nothing), "no secret leaves", token},
@@ -95,6 +96,15 @@ func adopted(w *world) {
 	w.settle(func() string { return w.present("c0") })
 	w.settle(w.everythingIsAllocated)
 	w.adopts()
+	time.Sleep(3 * time.Minute)
+}
+
+// adoptedNetworks plays a cluster's adoption, and its release.
+func adoptedNetworks(w *world) {
+	w.settle(w.somebodyAnswers)
+	w.adoptsNetworks()
+	w.settle(w.everythingIsAllocated)
+	w.settle(func() string { return w.removed(clusters, namingClusters[0]) })
 	time.Sleep(3 * time.Minute)
 }
 

@@ -96,6 +96,8 @@ func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
 	require.NoError(t, err)
 	network, err := w.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
 	require.NoError(t, err)
+	_, err = w.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
+	require.NoError(t, err)
 	own, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
 	require.NoError(t, err)
 	w.people = &people{w: w, network: network, own: own, tags: map[string][]string{}}

@@ -1,0 +1,169 @@
+package faults_test
+
+import (
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// namingClusters are clusters that name a network or an address, which they
+// adopt or are refused.
+var namingClusters = []string{"c2", "c3"}
+
+// mostNetworksByHand is how many networks, and how many addresses, people have
+// in our project.
+const mostNetworksByHand = 3
+
+// What a cluster names.
+const (
+	aNetwork  = "a network"
+	anAddress = "an address"
+)
+
+// Whose it is.
+const (
+	allocatedByHand = "one allocated by hand"
+	oneOfOurs       = "one of ours"
+	oneOfTheirs     = "one of another project's"
+)
+
+// nameForCluster creates a cluster that names a network or an address, or two
+// at once that name the same.
+func nameForCluster(d *dice) (string, func(w *world)) {
+	who, what, n := d.oneOrAll(namingClusters), pick(d, aNetwork, anAddress), d.IntN(100)
+	whose := pick(d, allocatedByHand, allocatedByHand, allocatedByHand, allocatedByHand, oneOfOurs, oneOfTheirs)
+	return fmt.Sprintf("%v: a cluster that names %s: %s", who, what, whose), func(w *world) {
+		all := w.nameable(what, whose)
+		if len(all) == 0 {
+			return
+		}
+		id := all[n%len(all)]
+		for _, name := range who {
+			background(func(w *world) error {
+				return w.createCluster(name, func(c *infrastructure.MetalStackCluster) {
+					if what == aNetwork {
+						c.Spec.PrivateNetworkID = id
+					} else {
+						c.Spec.ControlPlaneEndpoint.Host = id
+					}
+				})
+			})(w)
+		}
+	}
+}
+
+// oneOrAll is one of some names, or now and then all of them.
+func (d *dice) oneOrAll(names []string) []string {
+	if d.IntN(3) == 0 {
+		return names
+	}
+	return []string{pick(d, names...)}
+}
+
+// nameable are the networks, or the addresses, that are so-and-so's.
+func (w *world) nameable(what, whose string) (all []string) {
+	owner := func(project string, managed bool) string {
+		switch {
+		case project != simulator.ProjectA:
+			return oneOfTheirs
+		case managed:
+			return oneOfOurs
+		}
+		return allocatedByHand
+	}
+	books := w.sim.Books()
+	for _, n := range books.Networks {
+		if what == aNetwork && n.Project != "" && owner(n.Project, n.Labels[metal.TagManagementCluster] != "") == whose {
+			all = append(all, n.ID)
+		}
+	}
+	for _, ip := range books.IPs {
+		if what == anAddress && ip.Type == metal.TypeStatic && owner(ip.Project, carries(ip.Tags, managementTag)) == whose {
+			all = append(all, ip.Address)
+		}
+	}
+	return all
+}
+
+func (w *world) createCluster(name string, spec func(c *infrastructure.MetalStackCluster)) error {
+	obj := newObject(clusters, name).(*infrastructure.MetalStackCluster)
+	spec(obj)
+	err := w.createObject(clusters, name, obj)
+	w.note("%s names %q and %q: %v", name, obj.Spec.PrivateNetworkID, obj.Spec.ControlPlaneEndpoint.Host, err)
+	return err
+}
+
+// peopleHoldNetworks allocates a network or an address in our project.
+func peopleHoldNetworks(d *dice) (string, func(w *world)) {
+	what := pick(d, aNetwork, anAddress)
+	return "somebody allocates " + what + " in our project", func(w *world) { w.people.holdNetworks(what) }
+}
+
+func (p *people) holdNetworks(what string) {
+	if len(p.w.nameable(what, allocatedByHand)) >= mostNetworksByHand {
+		return
+	}
+	var id string
+	var err error
+	if what == aNetwork {
+		id, err = p.w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
+	} else {
+		id, err = p.w.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "by-hand", nil)
+	}
+	p.w.note("somebody allocates the network or address %s by hand: %v", id, err)
+}
+
+// adoptsNetworks lets a network and an address be allocated by hand, and a
+// cluster name both.
+func (w *world) adoptsNetworks() {
+	w.people.holdNetworks(aNetwork)
+	w.people.holdNetworks(anAddress)
+	w.settle(func() string {
+		err := w.createCluster(namingClusters[0], func(c *infrastructure.MetalStackCluster) {
+			c.Spec.PrivateNetworkID = w.nameable(aNetwork, allocatedByHand)[0]
+			c.Spec.ControlPlaneEndpoint.Host = w.nameable(anAddress, allocatedByHand)[0]
+		})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+// networkAdoptionPoints let a server die, lose its Lease or stand still after
+// each step of a cluster that adopts, and of its release.
+func networkAdoptionPoints() []point {
+	return pointsAt([]string{
+		"network/begun", "network/recorded", "address/begun", "address/recorded", "cluster/allocated", "cluster/releasing", "cluster/released",
+	}, clusters, namingClusters[0], (*world).adoptsNetworks)
+}
+
+// cannotAdopt is whether a cluster waits for what is somebody else's.
+func (w *world) cannotAdopt(c *infrastructure.MetalStackCluster, all []runtime.Object) bool {
+	a := c.Status.Allocation
+	if a == nil {
+		a = &infrastructure.ClusterAllocation{}
+	}
+	othersHave := func(id string) bool {
+		return slices.ContainsFunc(all, func(obj runtime.Object) bool {
+			other, ok := obj.(*infrastructure.MetalStackCluster)
+			return ok && other.Name != c.Name && other.Status.Allocation != nil &&
+				(other.Status.Allocation.NetworkID == id || other.Status.Allocation.IPAddress == id)
+		})
+	}
+	for what, named := range map[string]string{aNetwork: c.Spec.PrivateNetworkID, anAddress: c.Spec.ControlPlaneEndpoint.Host} {
+		if named == "" || named == a.NetworkID || named == a.IPAddress {
+			continue
+		}
+		if !slices.Contains(w.nameable(what, allocatedByHand), named) || othersHave(named) {
+			return true
+		}
+	}
+	return false
+}
