@@ -96,14 +96,11 @@ func TestWhatAnotherClusterIsGettingIsNotAdopted(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.cluster("first")
-			dead := w.server()
-			reached := w.crashAt(dead, what+"/called", 1)
-			go func() { _, _ = dead.AllocateCluster(w.context(), teamA, "first", body("")) }()
-			w.whilePassing(func() {
-				for !reached() {
-					time.Sleep(time.Millisecond)
-				}
-			})
+			reached := w.crashAt(w.p, what+"/called", 1)
+			_, err := w.allocateCluster("first")
+			require.Error(t, err)
+			require.True(t, reached())
+			w.p = w.server()
 			w.cluster("second", func(c *infrastructure.MetalStackCluster) {
 				books := w.sim.Books()
 				for _, n := range books.Networks {
@@ -118,92 +115,11 @@ func TestWhatAnotherClusterIsGettingIsNotAdopted(t *testing.T) {
 				}
 				require.NotEmpty(t, c.Spec.PrivateNetworkID+c.Spec.ControlPlaneEndpoint.Host)
 			})
-			_, err := w.allocateCluster("second")
+			_, err = w.allocateCluster("second")
 			require.True(t, apierrors.IsInvalid(err), "%v", err)
 			require.ErrorContains(t, err, "belongs to another cluster")
 			_, err = w.allocateCluster("first")
 			require.NoError(t, err)
-			w.gone(w.p)
-		})
-	}
-}
-
-// outdated is a metal-api of which an answer arrives when it is not true any more.
-type outdated struct {
-	Metal
-	meanwhile func()
-}
-
-func (o *outdated) happens() {
-	if do := o.meanwhile; do != nil {
-		o.meanwhile = nil
-		do()
-	}
-}
-
-func (o *outdated) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
-	found, err := o.Metal.FindMachines(ctx, q)
-	if q.ID != "" {
-		o.happens()
-	}
-	return found, err
-}
-
-func (o *outdated) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
-	found, err := o.Metal.FindNetworks(ctx, q)
-	if q.ID != "" {
-		o.happens()
-	}
-	return found, err
-}
-
-func (o *outdated) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error) {
-	found, err := o.Metal.FindIPs(ctx, q)
-	if q.Address != "" {
-		o.happens()
-	}
-	return found, err
-}
-
-// TestWhatWasGivenBackWhileWeLookedIsNotAdopted: another object's metal that is
-// gone by the time that we ask whose it is, is nobody's by the records.
-func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
-	t.Parallel()
-	for what, ask := range map[string]func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error{
-		"network": func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
-			w.cluster("late", func(l *infrastructure.MetalStackCluster) { l.Spec.PrivateNetworkID = c.Status.Allocation.NetworkID })
-			w.whilePassing(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
-			return err
-		},
-		"address": func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
-			w.cluster("late", func(l *infrastructure.MetalStackCluster) {
-				l.Spec.ControlPlaneEndpoint.Host = c.Status.Allocation.IPAddress
-			})
-			w.whilePassing(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
-			return err
-		},
-		"machine": func(w *world, late *Protocol, _ *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error {
-			w.machine("late", named(m.Status.Allocation.MachineID))
-			_, err := w.allocate(late, "late", "")
-			return err
-		},
-	} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			c, m := w.allocatedCluster("cluster"), w.node("node")
-			other := &outdated{Metal: w.client}
-			late := w.serverWith(other)
-			other.meanwhile = func() {
-				_, err := w.p.ReleaseMachine(w.context(), teamA, "node", "")
-				assert.NoError(t, err)
-				_, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "")
-				assert.NoError(t, err)
-			}
-			err := ask(w, late, c, m)
-			require.Nil(t, other.meanwhile, "nobody looked")
-			require.ErrorContains(t, err, map[string]string{"network": "is not known in project", "address": "given back just now", "machine": "given back just now"}[what])
-			assert.Empty(t, w.adopters())
 			w.gone(w.p)
 		})
 	}

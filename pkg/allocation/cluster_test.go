@@ -76,20 +76,14 @@ func TestAMovedClusterHasItsOwnNetworkAndAddressAgain(t *testing.T) {
 func TestNetworksAndAddressesThatASpecNamesAreKeptOnRelease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "by-hand"})
-	require.NoError(t, err)
-	ip, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Name: "by-hand", Type: metal.TypeStatic})
-	require.NoError(t, err)
-	names := func(c *infrastructure.MetalStackCluster) {
-		c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = n.ID, ip.Address
-	}
-	c := w.allocatedCluster("cluster", names)
+	specs := w.adoptable()
+	c := w.allocatedCluster("cluster", specs["network"], specs["address"])
 	assert.True(t, c.Status.Allocation.NetworkAdopted)
 	assert.True(t, c.Status.Allocation.IPAdopted)
 	assert.True(t, c.Status.Ready)
 
-	w.cluster("second", names)
-	_, err = w.allocateCluster("second")
+	w.cluster("second", specs["network"], specs["address"])
+	_, err := w.allocateCluster("second")
 	require.ErrorContains(t, err, "belongs to another cluster")
 
 	_, err = w.releaseCluster(w.p, "cluster")
