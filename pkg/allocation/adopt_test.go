@@ -92,6 +92,7 @@ func TestAMachineThatIsNamedIsAskedForOnlyIfItIsToBeHad(t *testing.T) {
 			w.machine("node", specs...)
 			_, err := w.allocate(w.p, "node", "cluster")
 			require.ErrorContains(t, err, c.want)
+			require.True(t, apierrors.IsInvalid(err), "%v", err)
 			assert.Zero(t, w.sim.CallsOf(machineAllocate))
 			assert.Contains(t, condition(t, w.record("node")).Message, c.want)
 		})
@@ -143,6 +144,7 @@ func TestAnAllocatedMachineOfTheProjectIsAdopted(t *testing.T) {
 	w.machine("second", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
 	_, err = w.allocate(w.p, "second", "cluster")
 	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/node")
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
 
 	w.sweep()
 	keeper := NewKeeper(w.p)
@@ -211,6 +213,35 @@ func TestTwoObjectsThatNameOneMachine(t *testing.T) {
 			w.gone(first)
 		})
 	}
+}
+
+// TestWhatAnotherObjectIsGettingIsUnderWay: only what it has is refused as a
+// mistake of the spec, which people are told of.
+func TestWhatAnotherObjectIsGettingIsUnderWay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	id := w.waiting(simulator.SmallSize)
+	w.machine("first", named(id))
+	w.machine("second", named(id))
+	other := w.server()
+	var meanwhile error
+	w.p.hook = func(step string) {
+		if step == "machine/looked" {
+			_, meanwhile = other.AllocateMachine(w.context(), teamA, "second", body("cluster"))
+		}
+	}
+	_, err := w.allocate(w.p, "first", "cluster")
+	require.NoError(t, err)
+	require.True(t, apierrors.IsConflict(meanwhile), "%v", meanwhile)
+	require.ErrorContains(t, meanwhile, "is being allocated for, or given back by, metalstackmachines/team-a/first")
+
+	w.pass(w.p.timing.Backoff + time.Second)
+	_, err = w.allocate(other, "second", "cluster")
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/first")
+	w.addressesThere(id)
+	w.gone(w.p)
 }
 
 func TestTwoServersAllocateOneObjectOnce(t *testing.T) {

@@ -105,7 +105,7 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 			if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); cluster != LabelValue(p.opts.ManagementCluster) || m.Allocation.Role != k.role() {
 				return theirs, nil
 			}
-			if holder, err := p.serverWork(k, sub, s).holder(ctx, m); err != nil || holder == nil {
+			if holder, _, err := p.serverWork(k, sub, s).holder(ctx, m); err != nil || holder == nil {
 				return ours, err
 			}
 			return theirs, nil

@@ -15,12 +15,13 @@ import (
 //
 // Its errors are API statuses: 404 without the object; 403 in a namespace that
 // is not bound to a project, and for objects that have no record; 409 while
-// another operation on the object is under way, while the object is not, or no
-// longer, in a state for it, and during the pause after a refusal; 422 when the
-// spec asks for what it may not have, or the metal-api refuses, in its words;
-// 503 when the metal-api is busy, when it or the ledger cannot be reached, or
-// the server shuts down; 504 when the caller's context ends first: the operation
-// goes on. With 4xx, retryAfterSeconds says when to ask again if that is known.
+// another operation on the object, or on the machine that it names, is under
+// way, while the object is not, or no longer, in a state for it, and during the
+// pause after a refusal; 422 when the spec asks for what it may not have, or the
+// metal-api refuses, in its words; 503 when the metal-api is busy, when it or the
+// ledger cannot be reached, or the server shuts down; 504 when the caller's
+// context ends first: the operation goes on. With 4xx, retryAfterSeconds says
+// when to ask again if that is known.
 type Protocol struct {
 	opts      Options
 	timing    Timing

@@ -86,14 +86,18 @@ func (w *serverWork) check(ctx context.Context) (*metal.Machine, bool, error) {
 	if m == nil || (m.Allocation != nil && m.Project() != w.plan.project) {
 		return nil, false, unknown
 	}
-	holder, err := w.holder(ctx, m)
+	holder, phase, err := w.holder(ctx, m)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case holder != nil && holder.namespace != w.subject.namespace:
+	case holder == nil:
+	case holder.namespace != w.subject.namespace:
 		return nil, false, unknown
-	case holder != nil:
-		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s belongs to %s", id, holder)
+	case phase == infrastructure.AllocationAllocated:
+		return nil, false, unusable("spec.providerID: the machine %s belongs to %s", id, holder)
+	default:
+		// That may come to nothing, or end, soon.
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s is being allocated for, or given back by, %s", id, holder)
 	}
 	if m.Allocation != nil {
 		if m.Allocation.Role != w.k.role() {
@@ -118,7 +122,7 @@ func (w *serverWork) check(ctx context.Context) (*metal.Machine, bool, error) {
 	switch {
 	case !m.Allocatable():
 		// The metal-api itself would hand it out ("Failures", by uuid).
-		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s is not to be had: its last event is %q, its liveliness %q, its state %q",
+		return nil, false, unusable("spec.providerID: the machine %s is not to be had: its last event is %q, its liveliness %q, its state %q",
 			id, lastEvent(m), m.Liveliness, m.State)
 	case m.Size != s.machineType:
 		return nil, false, unusable("spec.providerID: the machine %s is of the size %q, not %q", id, m.Size, s.machineType)
@@ -136,21 +140,22 @@ func lastEvent(m *metal.Machine) string {
 }
 
 // holder returns another object whose record names the machine, or whose
-// attempt is about to: whoever sees the other steps back.
-func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, error) {
+// attempt is about to: whoever sees the other steps back. It also returns how
+// far that object is.
+func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, infrastructure.AllocationPhase, error) {
 	for _, k := range []servers{w.machines, w.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for _, s := range all {
 			other := subject{k.resource(), s.meta.Namespace, s.meta.Name}
 			if other != w.subject && claims(s, m) {
-				return &other, nil
+				return &other, s.allocation().Phase, nil
 			}
 		}
 	}
-	return nil, nil
+	return nil, "", nil
 }
 
 // claims tells whether a record stands for the machine as it is now, or for an
