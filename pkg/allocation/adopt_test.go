@@ -335,7 +335,8 @@ func (o *outdated) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, e
 }
 
 // TestWhatWasGivenBackWhileWeLookedIsNotAdopted: another object's metal that is
-// gone by the time that we ask whose it is, is nobody's by the records.
+// gone, and the object with it, by the time that we ask whose it is, is nobody's
+// by the records.
 func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	for what, ask := range map[string]func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error{
@@ -366,6 +367,7 @@ func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
 			other.meanwhile = func() {
 				_, err := w.p.ReleaseMachine(w.context(), teamA, "node", "")
 				assert.NoError(t, err)
+				w.machines.remove(m)
 				_, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "")
 				assert.NoError(t, err)
 			}

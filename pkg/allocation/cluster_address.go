@@ -117,8 +117,7 @@ func (w *clusterWork) projectAddress(ctx context.Context, address netip.Addr) (*
 
 // addressUnclaimed refuses an address that is another cluster's.
 func (w *clusterWork) addressUnclaimed(ctx context.Context, ip *metal.IP) error {
-	claimed, err := w.claimed(ctx, ip.UID(),
-		func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).IPAddress == ip.Address },
+	claimed, err := w.claimed(ctx, ip.UID(), holdsAddress(ip.Address),
 		func(c *infrastructure.MetalStackCluster) bool {
 			return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 		})

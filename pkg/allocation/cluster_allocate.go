@@ -77,18 +77,22 @@ func clusterAllocation(c *infrastructure.MetalStackCluster) *infrastructure.Clus
 	return c.Status.Allocation
 }
 
+// clusterIdentity is the uid that a cluster's metal carries.
+func clusterIdentity(c *infrastructure.MetalStackCluster) types.UID {
+	if uid := clusterAllocation(c).UID; uid != "" {
+		return uid
+	}
+	return c.UID
+}
+
 func (p *Protocol) clusterWork(sub subject, c *infrastructure.MetalStackCluster) (*clusterWork, error) {
 	project, err := p.project(sub.namespace)
 	if err != nil {
 		return nil, err
 	}
-	a := clusterAllocation(c)
-	w := &clusterWork{Protocol: p, subject: sub, object: c.UID, project: project, attempt: a.Attempt}
+	w := &clusterWork{Protocol: p, subject: sub, object: c.UID, project: project, attempt: clusterAllocation(c).Attempt}
 	c.Spec.DeepCopyInto(&w.spec)
-	w.setIdentity(a.UID)
-	if a.UID == "" {
-		w.setIdentity(c.UID)
-	}
+	w.setIdentity(clusterIdentity(c))
 	return w, nil
 }
 
@@ -212,9 +216,23 @@ func (w *clusterWork) adopt(ctx context.Context, what string, ask func(ctx conte
 	return ask(ctx)
 }
 
+// which tells some clusters from others.
+type which func(*infrastructure.MetalStackCluster) bool
+
+func nobody(*infrastructure.MetalStackCluster) bool { return false }
+
+func holdsNetwork(id string) which {
+	return func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).NetworkID == id }
+}
+
+func holdsAddress(address string) which {
+	return func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).IPAddress == address }
+}
+
 // claimed tells whether another cluster's record stands for something: it names
-// it, or the identity that it carries, or an attempt to get it.
-func (w *clusterWork) claimed(ctx context.Context, uid string, names, wants func(*infrastructure.MetalStackCluster) bool) (bool, error) {
+// it, or an attempt to get it; or has the identity that it carries, by which it
+// would be found, even by a record that a backup brought back from before.
+func (w *clusterWork) claimed(ctx context.Context, uid string, names, wants which) (bool, error) {
 	all, err := w.opts.Clusters.List(ctx)
 	if err != nil {
 		return false, err
@@ -223,7 +241,7 @@ func (w *clusterWork) claimed(ctx context.Context, uid string, names, wants func
 		a := clusterAllocation(c)
 		switch {
 		case c.Namespace == w.subject.namespace && c.Name == w.subject.name, a.Phase == infrastructure.AllocationReleased:
-		case names(c), uid != "" && uid == LabelValue(string(a.UID)), a.Phase == infrastructure.AllocationAllocating && wants(c):
+		case names(c), uid != "" && uid == LabelValue(string(clusterIdentity(c))), a.Phase == infrastructure.AllocationAllocating && wants(c):
 			return true, nil
 		}
 	}

@@ -109,8 +109,7 @@ func (w *clusterWork) networkUnclaimed(ctx context.Context, n *metal.Network) er
 	if n.Shared {
 		return nil
 	}
-	claimed, err := w.claimed(ctx, n.UID(),
-		func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).NetworkID == n.ID },
+	claimed, err := w.claimed(ctx, n.UID(), holdsNetwork(n.ID),
 		func(c *infrastructure.MetalStackCluster) bool { return c.Spec.PrivateNetworkID == n.ID })
 	if err == nil && claimed {
 		err = unusable("spec.privateNetworkID: the network %q belongs to another cluster", n.ID)

@@ -73,10 +73,11 @@ func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 	duplicate := w.tagged(simulator.ProjectA, network, uid, cluster)
 	foreign := w.tagged(simulator.ProjectB, theirs.ID, uid, cluster)
 	moved := w.tagged(simulator.ProjectA, network, uid, metal.Tag(metal.TagManagementCluster, "another"))
-	adopted := w.tagged(simulator.ProjectA, network, uid, cluster)
+	adopted := w.tagged(simulator.ProjectA, network)
 	w.machine("adopter", named(adopted))
 	_, err = w.allocate(w.p, "adopter", "cluster")
 	require.NoError(t, err)
+	require.NoError(t, w.sim.SetTags(adopted, []string{uid, cluster}), "somebody copies tags")
 
 	w.sweep()
 	w.keptFor(w.p.timing.open())

@@ -90,12 +90,8 @@ func (p *Protocol) allocateServer(ctx context.Context, k servers, sub subject, b
 }
 
 func (p *Protocol) serverWork(k servers, sub subject, s *server) *serverWork {
-	a := s.allocation()
-	w := &serverWork{Protocol: p, k: k, subject: sub, object: s.meta.UID, attempt: a.Attempt}
-	w.id = identity{uid: a.UID, namespace: sub.namespace, name: sub.name}
-	if w.id.uid == "" {
-		w.id.uid = s.meta.UID
-	}
+	w := &serverWork{Protocol: p, k: k, subject: sub, object: s.meta.UID, attempt: s.allocation().Attempt}
+	w.id = identity{uid: s.identity(), namespace: sub.namespace, name: sub.name}
 	return w
 }
 

@@ -161,6 +161,11 @@ func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, in
 // claims tells whether a record stands for the machine as it is now, or for an
 // attempt to get it.
 func claims(s *server, m *metal.Machine) bool {
+	// Its own attempts, and the Keeper, take what carries the identity for its
+	// own, whatever the record says: a backup may be older than the allocation.
+	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(s.identity())) {
+		return true
+	}
 	a := s.allocation()
 	switch a.Phase {
 	case infrastructure.AllocationAllocated, infrastructure.AllocationReleasing:
@@ -170,9 +175,6 @@ func claims(s *server, m *metal.Machine) bool {
 	case infrastructure.AllocationAllocating:
 	default:
 		return false
-	}
-	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(a.UID)) {
-		return true
 	}
 	id, err := providerid.Parse(*s.providerID)
 	return err == nil && id.MachineID == m.ID

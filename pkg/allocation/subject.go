@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -48,6 +49,14 @@ func (s *server) allocation() *infrastructure.MachineAllocation {
 		return &infrastructure.MachineAllocation{}
 	}
 	return s.status.Allocation
+}
+
+// identity is the uid that its metal carries.
+func (s *server) identity() types.UID {
+	if uid := s.allocation().UID; uid != "" {
+		return uid
+	}
+	return s.meta.UID
 }
 
 func machineServer(m *infrastructure.MetalStackMachine) *server {
