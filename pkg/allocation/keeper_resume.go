@@ -2,6 +2,7 @@ package allocation
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -72,6 +73,9 @@ func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
 	}
 }
 
+// errHeld: a suspect is no duplicate, another record names it.
+var errHeld = errors.New("another record names it")
+
 // releaseDuplicate frees a machine with every check of a release, and one
 // more: that no record stands for it.
 func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject, suspect *metal.Machine) error {
@@ -105,13 +109,17 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 			if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); cluster != LabelValue(p.opts.ManagementCluster) || m.Allocation.Role != k.role() {
 				return theirs, nil
 			}
-			if holder, _, err := p.serverWork(k, sub, s).holder(ctx, m); err != nil || holder == nil {
-				return ours, err
-			}
-			return theirs, nil
+			return ours, nil
 		},
-		// There is no record to be swapped: see duplicates.
-		begin: func(context.Context) error { return nil },
+		// There is no record to be swapped: see duplicates. But others are asked,
+		// before the look: what its holder gives back after that is seen to be gone.
+		begin: func(ctx context.Context) error {
+			holder, _, err := p.serverWork(k, sub, s).holder(ctx, suspect)
+			if err == nil && holder != nil {
+				err = errHeld
+			}
+			return err
+		},
 		call: func(ctx context.Context) error {
 			called = true
 			return p.freeMachine(ctx, suspect.ID)
@@ -119,6 +127,8 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 	})
 	logger := klog.FromContext(ctx).WithValues("machine", suspect.ID, "recorded", a.MachineID)
 	switch {
+	case errors.Is(err, errHeld) && !called:
+		return nil
 	case err != nil && called:
 		duplicates.WithLabelValues(duplicateHeld).Inc()
 		logger.Error(err, "A machine that was allocated twice could not be released: it is tried again")

@@ -133,3 +133,28 @@ func TestADuplicateThatAnotherClusterNamesIsNotFreed(t *testing.T) {
 	}
 	assert.Equal(t, 2, kept)
 }
+
+// TestADuplicateThatItsHolderGivesBackIsNotFreedAgain: whoever asks whether a
+// record names it does so before the last look.
+func TestADuplicateThatItsHolderGivesBackIsNotFreedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.node("node")
+	id := w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID)
+	w.machine("holder", named(id))
+	_, err := w.allocate(w.p, "holder", "cluster")
+	require.NoError(t, err)
+	require.NoError(t, w.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here)}), "somebody copies tags")
+	w.sweep()
+	held, err := w.machines.Get(w.context(), teamA, "holder")
+	require.NoError(t, err)
+	api := &outdated{Metal: w.client}
+	freed := func() { assert.NoError(t, w.sim.ForceFree(id)); w.machines.remove(held) }
+	api.meanwhile = freed
+	w.p = w.serverWith(api)
+	w.keptFor(w.p.timing.open())
+	if api.meanwhile != nil {
+		freed()
+	}
+	assert.Zero(t, w.sim.CallsOf(machineFree))
+}
