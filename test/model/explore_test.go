@@ -21,9 +21,20 @@ func (f found) String() string {
 	return f.wrong + ":\n" + strings.Join(f.trace, "\n")
 }
 
+// space is what is explored: where it starts, what can come after a state, which
+// promise a state breaks, and in which nobody has anything to do any more.
+type space[S comparable] struct {
+	start S
+	next  func(S) []step[S]
+	wrong func(*S) string
+	quiet func(*S) bool
+	// who are those who take steps.
+	who []string
+}
+
 // visit is a state that was reached, and how.
-type visit struct {
-	state state
+type visit[S comparable] struct {
+	state S
 	from  int32
 	who   uint8
 	what  string
@@ -33,8 +44,16 @@ type visit struct {
 // first, until a promise is broken.
 func explore(b bounds) found {
 	m := &model{bounds: b}
-	visits := []visit{{state: b.start(), from: -1}}
-	known := map[state]int32{visits[0].state: 0}
+	return space[state]{
+		start: b.start(), next: m.next, wrong: m.wrong,
+		quiet: func(s *state) bool { return s.quiet(&b) },
+		who:   []string{"server A", "server B", "metal-api", "world", "clock"},
+	}.explore()
+}
+
+func (m space[S]) explore() found {
+	visits := []visit[S]{{state: m.start, from: -1}}
+	known := map[S]int32{visits[0].state: 0}
 	// The ways on from a state: ahead[offsets[i]:offsets[i+1]].
 	var ahead []int32
 	offsets := []int32{0}
@@ -45,26 +64,26 @@ func explore(b bounds) found {
 			if !seen {
 				at = int32(len(visits))
 				known[next.to] = at
-				visits = append(visits, visit{next.to, int32(i), next.who, next.what})
+				visits = append(visits, visit[S]{next.to, int32(i), next.who, next.what})
 			}
 			if next.wrong == "" && !seen {
 				next.wrong = m.wrong(&next.to)
 			}
 			if next.wrong != "" {
-				way := append(trace(visits, int32(i)), line(next.who, next.what))
+				way := append(m.trace(visits, int32(i)), m.line(next.who, next.what))
 				return found{states: len(visits), wrong: next.wrong, trace: way}
 			}
 			ahead = append(ahead, at)
 		}
 		offsets = append(offsets, int32(len(ahead)))
-		if visits[i].state.quiet(&b) {
+		if m.quiet(&visits[i].state) {
 			quiet = append(quiet, int32(i))
 		}
 	}
 	if stuck := unreaching(offsets, ahead, quiet); stuck >= 0 {
 		return found{
 			states: len(visits), quiet: len(quiet), wrong: "it never becomes quiet from here",
-			trace: append(trace(visits, stuck), fmt.Sprintf("%+v", visits[stuck].state)),
+			trace: append(m.trace(visits, stuck), fmt.Sprintf("%+v", visits[stuck].state)),
 		}
 	}
 	return found{states: len(visits), quiet: len(quiet)}
@@ -133,15 +152,15 @@ func unreaching(offsets, ahead, quiet []int32) int32 {
 	return int32(slices.Index(reaches, false))
 }
 
-func trace(visits []visit, at int32) []string {
+func (m space[S]) trace(visits []visit[S], at int32) []string {
 	var way []string
 	for ; visits[at].from >= 0; at = visits[at].from {
-		way = append(way, line(visits[at].who, visits[at].what))
+		way = append(way, m.line(visits[at].who, visits[at].what))
 	}
 	slices.Reverse(way)
 	return way
 }
 
-func line(who uint8, what string) string {
-	return fmt.Sprintf("  %-10s %s", [...]string{"server A", "server B", "metal-api", "world", "clock"}[who], what)
+func (m space[S]) line(who uint8, what string) string {
+	return fmt.Sprintf("  %-10s %s", m.who[who], what)
 }

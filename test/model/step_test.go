@@ -8,10 +8,10 @@ const (
 )
 
 // step is one way on from a state.
-type step struct {
+type step[S comparable] struct {
 	who  uint8
 	what string
-	to   state
+	to   S
 	// wrong says which promise is broken by it.
 	wrong string
 }
@@ -19,7 +19,7 @@ type step struct {
 // model makes steps.
 type model struct {
 	bounds
-	steps []step
+	steps []step[state]
 }
 
 func (m *model) keeps(r rule) bool { return m.broken != r }
@@ -28,7 +28,7 @@ func (m *model) add(who uint8, what string, to state) {
 	for i := range to.servers {
 		to.servers[i].tidy()
 	}
-	m.steps = append(m.steps, step{who: who, what: what, to: to})
+	m.steps = append(m.steps, step[state]{who: who, what: what, to: to})
 }
 
 func (b *bounds) start() state {
@@ -39,7 +39,7 @@ func (b *bounds) start() state {
 }
 
 // next returns all that can come after s. The slice is used again.
-func (m *model) next(s state) []step {
+func (m *model) next(s state) []step[state] {
 	m.steps = m.steps[:0]
 	for i := range s.servers {
 		m.server(s, uint8(i))

@@ -1,0 +1,273 @@
+package model
+
+import "slices"
+
+// next returns all that can come after s.
+func (b adopting) next(s claims) []step[claims] {
+	var steps []step[claims]
+	for who := range uint8(len(s.workers)) {
+		if who == keeper {
+			steps = append(steps, b.sweep(s)...)
+		} else {
+			steps = append(steps, b.work(s, who)...)
+		}
+		steps = append(steps, b.metal(s, who)...)
+		if s.workers[who].at != idle && s.left.crashes > 0 {
+			t := s
+			t.left.crashes--
+			t.end(who)
+			steps = append(steps, step[claims]{who: who, what: "crashes", to: t})
+		}
+	}
+	return append(steps, b.people(s)...)
+}
+
+// end ends an operation. Its call, if one is at work, is nobody's from now on.
+func (s *claims) end(who uint8) {
+	s.workers[who] = worker{}
+	if s.calls[who].stage == atWork {
+		s.calls[who].stage = abandoned
+	} else if s.calls[who].stage == answered {
+		s.calls[who] = freeing{}
+	}
+}
+
+// on is a step that leads to a place.
+func (s claims) on(who uint8, what string, at uint8) []step[claims] {
+	if s.workers[who].at = at; at == idle {
+		s.end(who)
+	}
+	return []step[claims]{{who: who, what: what, to: s}}
+}
+
+// work makes the steps of an object's server: one way on from each place.
+func (b adopting) work(s claims, who uint8) []step[claims] {
+	on := func(what string, at uint8) []step[claims] { return s.on(who, what, at) }
+	v, r := &s.workers[who], &s.records[who]
+	switch v.at {
+	case idle:
+		switch {
+		case s.unwanted[who] && r.phase == releasing:
+			return on("takes up a release", giveSettle)
+		case s.unwanted[who] && r.phase != released && r.phase != forgotten:
+			return on("is asked to release", giveBegin)
+		case !s.unwanted[who] && (r.phase == claim || r.phase == allocating):
+			return on("is asked to allocate", adoptBegin)
+		}
+		return nil
+	case adoptBegin:
+		if b.keeps(recordsBeforeAsking) {
+			r.phase = allocating
+		}
+		return on("records an attempt", adoptFind)
+	case adoptFind:
+		switch v.seen = s.thing; {
+		case s.thing.owner == us && s.thing.of == who+1:
+			return on("finds what carries its identity", adoptFinish)
+		case b.names(who):
+			return on("finds nothing that carries its identity", adoptLook)
+		}
+		v.seen = thing{uuid: another}
+		return on("finds nothing, and allocates another one", adoptFinish)
+	case adoptLook:
+		if v.seen = s.thing; s.thing.owner != us {
+			return on("looks, and sees that it is not to be had", adoptGiveUp)
+		}
+		return on("looks at what it names", adoptAsk)
+	case adoptAsk:
+		if b.stands(s.records[1-who], 1-who, v.seen) {
+			return on("asks, and sees that it is the other's", adoptGiveUp)
+		}
+		return on("asks whose it is, and sees that it is nobody's", adoptLookAgain)
+	case adoptLookAgain:
+		if b.keeps(looksOnceMore) && (s.thing.owner != us || s.thing.uuid != v.seen.uuid) {
+			return on("looks again, and sees that it was given back", adoptGiveUp)
+		}
+		return on("looks again", adoptFinish)
+	case adoptFinish:
+		if r.phase == allocating || !b.keeps(recordsBeforeAsking) {
+			r.phase, r.uuid = allocated, v.seen.uuid
+		}
+		return on("records what it has", idle)
+	case adoptGiveUp:
+		if r.phase == allocating {
+			r.phase = claim
+		}
+		return on("gives up", idle)
+	}
+	return b.give(s, who)
+}
+
+// give makes the steps of a release.
+func (b adopting) give(s claims, who uint8) []step[claims] {
+	on := func(what string, at uint8) []step[claims] { return s.on(who, what, at) }
+	r := &s.records[who]
+	ours := s.thing.owner == us && s.thing.uuid == r.uuid
+	switch s.workers[who].at {
+	case giveBegin:
+		was := r.phase
+		r.phase = releasing
+		switch {
+		case r.uuid == another:
+			return on("records a release of another one", giveDone)
+		case was == claim:
+			return on("records a release of nothing", giveDone)
+		case r.uuid == 0:
+			return on("records a release", giveFind)
+		}
+		return on("records a release", giveLook)
+	case giveFind:
+		if s.thing.owner == us && s.thing.of == who+1 {
+			r.uuid = s.thing.uuid
+			return on("finds what an attempt left", giveLook)
+		}
+		return on("finds nothing", giveDone)
+	case giveSettle:
+		switch {
+		case s.calls[who].stage != noCall:
+			return nil // until nothing can be at work any more
+		case r.uuid == 0:
+			return on("knows that nothing is at work", giveFind)
+		}
+		return on("knows that nothing is at work", giveLook)
+	case giveLook:
+		if !ours {
+			return on("looks, and sees that it is not ours any more", giveDone)
+		}
+		return on("looks, and sees that it is ours", giveCall)
+	case giveCall:
+		s.calls[who] = freeing{atWork, r.uuid}
+		return on("calls to free it", giveWait)
+	case giveWait:
+		if s.calls[who].stage != answered {
+			return nil
+		}
+		s.calls[who] = freeing{}
+		return on("is told that it is free", giveDone)
+	case giveDone:
+		*r = wish{phase: released}
+		return on("records that it is released", idle)
+	}
+	panic("a place without a step")
+}
+
+// sweep makes the steps of the Keeper, which frees duplicates of the first's.
+func (b adopting) sweep(s claims) []step[claims] {
+	on := func(what string, at uint8) []step[claims] { return s.on(keeper, what, at) }
+	v := &s.workers[keeper]
+	order := []uint8{dupAsk, dupLook, dupCall}
+	if !b.keeps(asksBeforeLooking) {
+		order = []uint8{dupLook, dupAsk, dupCall}
+	}
+	after := func(at uint8) uint8 { return order[slices.Index(order, at)+1] }
+	switch v.at {
+	case idle:
+		// A predecessor's call is waited for.
+		if !b.suspects(&s) || s.calls[keeper].stage != noCall {
+			return nil
+		}
+		v.seen = s.thing
+		return on("suspects a duplicate", order[0])
+	case dupAsk:
+		if b.keeps(asksBeforeSweeping) && b.stands(s.records[second], second, v.seen) {
+			return on("asks, and sees that the other's record names it", idle)
+		}
+		return on("asks, and sees that no record names it", after(dupAsk))
+	case dupLook:
+		if !b.suspects(&s) || s.thing != v.seen {
+			return on("looks, and sees that it is none", idle)
+		}
+		return on("looks, and sees that it is one", after(dupLook))
+	case dupCall:
+		s.calls[keeper] = freeing{atWork, v.seen.uuid}
+		return on("calls to free it", dupWait)
+	}
+	if s.calls[keeper].stage != answered {
+		return nil
+	}
+	return on("is told that it is free", idle)
+}
+
+// metal works on a call that frees, and answers.
+func (b adopting) metal(s claims, who uint8) (steps []step[claims]) {
+	c := s.calls[who]
+	if c.stage != atWork && c.stage != abandoned {
+		return nil
+	}
+	t := s
+	if t.calls[who].stage = answered; c.stage == abandoned {
+		t.calls[who] = freeing{}
+	}
+	wrong := ""
+	switch {
+	case s.thing.owner == them:
+		wrong = "somebody else's was freed"
+	case s.thing.owner == us && s.thing.uuid != c.uuid:
+		wrong = "it was freed in another allocation"
+	case s.thing.owner == us:
+		for o, r := range s.records {
+			if uint8(o) != who && r.phase == allocated && r.uuid == c.uuid {
+				wrong = "it was freed, and the " + [...]string{"first", "second"}[o] + " object has it"
+			}
+		}
+	case b.strangers == 0:
+		wrong = "it was freed, and was nobody's"
+	}
+	if t.thing.owner != them {
+		t.thing.owner, t.thing.of = nobody, 0
+	}
+	steps = append(steps, step[claims]{who: who, what: "the metal-api frees it", to: t, wrong: wrong})
+	if c.stage == abandoned {
+		t = s
+		t.calls[who] = freeing{}
+		steps = append(steps, step[claims]{who: who, what: "the metal-api gives up what nobody waits for", to: t})
+	} else if s.left.losses > 0 {
+		t = s
+		t.left.losses--
+		t.calls[who].stage = abandoned
+		if t.workers[who].at = giveSettle; who == keeper {
+			t.workers[who] = worker{}
+		}
+		steps = append(steps, step[claims]{who: who, what: "the answer is lost", to: t})
+	}
+	return steps
+}
+
+// people is what nobody here decides about.
+func (b adopting) people(s claims) (steps []step[claims]) {
+	add := func(what string, to claims) { steps = append(steps, step[claims]{who: people, what: what, to: to}) }
+	for o := range s.records {
+		name := [...]string{"first", "second"}[o]
+		t := s
+		switch sweeping := s.workers[keeper].at != idle || s.calls[keeper].stage != noCall; {
+		case !s.unwanted[o]:
+			t.unwanted[o] = true
+			add("the "+name+" object is deleted", t)
+		case s.records[o].phase == released && (b.hasty || o != int(first) || !sweeping):
+			t.records[o] = wish{phase: forgotten}
+			add("the record of the "+name+" object is deleted", t)
+		}
+	}
+	if s.thing.owner == us && s.left.strangers > 0 {
+		t := s
+		t.left.strangers--
+		t.thing.owner, t.thing.of = nobody, 0
+		add("somebody frees it", t)
+	}
+	// The metal-api frees without a condition: it takes the time in which a freed
+	// machine is wiped.
+	for who, v := range s.workers {
+		if v.at == giveCall || v.at == dupCall || s.calls[who].stage == atWork || s.calls[who].stage == abandoned {
+			return steps
+		}
+	}
+	if s.thing.owner == nobody && s.left.gifts > 0 {
+		t := s
+		t.left.gifts--
+		t.thing = thing{owner: them, uuid: s.thing.uuid + 1}
+		add("it is allocated to another project", t)
+		t.thing.owner = us
+		add("somebody allocates it by hand in our project", t)
+	}
+	return steps
+}

@@ -1,0 +1,205 @@
+package model
+
+// The second model is of adoption: two objects, a Keeper, and one thing - a
+// machine, a network or an address - that somebody allocated before. The second
+// object names it; the first one has it, wants it as well, or would find it by
+// the identity that it carries. Each step of allocateServer, adopt and
+// releaseDuplicate is one here, and any of them may be the last of its server.
+
+// precaution is something that adoption keeps to, and that a test can break.
+type precaution int
+
+const (
+	_ precaution = iota // none
+	// An attempt is recorded before others are asked (begin, adopt).
+	recordsBeforeAsking
+	// Others' attempts that are about to get the thing count (claims, claimed).
+	countsAttempts
+	// Its identity counts in every phase of another's record (claims, claimed).
+	countsIdentities
+	// It is looked at once more after others were asked (check, adopt).
+	looksOnceMore
+	// The Keeper asks whether another record names a duplicate (releaseDuplicate),
+	asksBeforeSweeping
+	// and does so before it looks.
+	asksBeforeLooking
+)
+
+// beginning is what there is before anything happens.
+type beginning struct {
+	thing         thing
+	first, second wish
+	// names: the first object names the thing, too.
+	names bool
+}
+
+// The beginnings that are explored. The thing is in its first allocation.
+var (
+	byHand    = beginning{thing: thing{owner: us, uuid: 1}, names: true}
+	held      = beginning{thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocated, uuid: 1}}
+	restored  = beginning{thing: thing{owner: us, uuid: 1, of: 1}}
+	lostReply = beginning{thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocating}}
+	duplicate = beginning{thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocated, uuid: another}}
+	copied    = beginning{
+		thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocated, uuid: another}, second: wish{phase: allocated, uuid: 1},
+	}
+)
+
+// adopting are the bounds of an exploration of adoption.
+type adopting struct {
+	beginning
+	// crashes of servers, losses of answers.
+	crashes, losses uint8
+	// strangers free the thing; gifts make it another project's, or somebody's
+	// who allocates it by hand in ours.
+	strangers, gifts uint8
+	// hasty: a record is deleted while the Keeper frees a duplicate of it.
+	hasty  bool
+	broken precaution
+}
+
+// thing is what the second object names.
+type thing struct {
+	owner uint8
+	// uuid counts its allocations.
+	uuid uint8
+	// of is the number of the object whose identity it carries, from 1; 0: none.
+	of uint8
+}
+
+// another is what a record names that names another thing.
+const another = 9
+
+// wish is a record. uuid is the allocation of the thing that it names; 0: none.
+type wish struct{ phase, uuid uint8 }
+
+// Who works: one server for each object, and the Keeper for the first.
+const (
+	first uint8 = iota
+	second
+	keeper
+	people
+)
+
+// The places at which a worker can be stopped.
+const (
+	adoptBegin uint8 = iota + 1
+	adoptFind
+	adoptLook
+	adoptAsk
+	adoptLookAgain
+	adoptFinish
+	adoptGiveUp
+	giveBegin
+	giveFind
+	giveSettle
+	giveLook
+	giveCall
+	giveWait
+	giveDone
+	dupAsk
+	dupLook
+	dupCall
+	dupWait
+)
+
+// worker is an operation under way, and what it saw.
+type worker struct {
+	at   uint8
+	seen thing
+}
+
+// Stages of a call that frees, besides working, done and none.
+const (
+	noCall uint8 = iota
+	atWork
+	abandoned
+	answered
+)
+
+// freeing is a call that frees the thing, whatever allocation it is in by then.
+type freeing struct{ stage, uuid uint8 }
+
+// claims are all that there is. It is comparable.
+type claims struct {
+	thing    thing
+	records  [2]wish
+	unwanted [2]bool
+	workers  [3]worker
+	calls    [3]freeing
+	left     struct{ crashes, losses, strangers, gifts uint8 }
+}
+
+func (b adopting) explore() found {
+	s := claims{thing: b.thing, records: [2]wish{b.first, b.second}}
+	s.left.crashes, s.left.losses, s.left.strangers, s.left.gifts = b.crashes, b.losses, b.strangers, b.gifts
+	return space[claims]{
+		start: s, next: b.next, wrong: b.wrong, quiet: b.quiet,
+		who: []string{"first", "second", "Keeper", "people"},
+	}.explore()
+}
+
+func (b adopting) keeps(p precaution) bool { return b.broken != p }
+
+// names tells whether an object names the thing.
+func (b adopting) names(o uint8) bool { return o == second || b.beginning.names }
+
+// stands tells whether another object's record stands for the thing as it was
+// seen (claims, claimed).
+func (b adopting) stands(r wish, o uint8, seen thing) bool {
+	identity := seen.of == o+1
+	switch r.phase {
+	case forgotten:
+		return false
+	case allocating:
+		return identity || (b.names(o) && b.keeps(countsAttempts))
+	case allocated, releasing:
+		if r.uuid == seen.uuid {
+			return true
+		}
+	}
+	return identity && b.keeps(countsIdentities)
+}
+
+// wrong says which promise a state breaks.
+func (b adopting) wrong(s *claims) string {
+	holders := 0
+	for _, r := range s.records {
+		switch there := s.thing.owner == us && r.uuid == s.thing.uuid; {
+		case r.phase != allocated || r.uuid == another:
+		case there:
+			holders++
+		case b.strangers == 0 && b.quiet(s):
+			return "a record names what was given back"
+		}
+	}
+	if holders > 1 {
+		return "two objects have it"
+	}
+	return ""
+}
+
+// quiet: nobody does anything, or has anything to do but to ask once more for
+// what is another's.
+func (b adopting) quiet(s *claims) bool {
+	if s.workers != [3]worker{} || s.calls != [3]freeing{} || b.suspects(s) {
+		return false
+	}
+	for o, r := range s.records {
+		found := s.thing.owner == us && s.thing.of == uint8(o)+1
+		switch {
+		case s.unwanted[o] && r.phase != forgotten:
+			return false
+		case !s.unwanted[o] && r.phase != allocated && (r.phase != claim || found):
+			return false
+		}
+	}
+	return true
+}
+
+// suspects tells whether the thing is a duplicate of the first object's.
+func (b adopting) suspects(s *claims) bool {
+	r := s.records[first]
+	settled := r.phase == released || (r.phase == allocated && r.uuid != s.thing.uuid)
+	return settled && s.thing.owner == us && s.thing.of == first+1
+}
