@@ -54,6 +54,7 @@ func (w *clusterWork) recordAddress(ctx context.Context, address string, adopted
 	return err
 }
 
+// findAddress is findNetwork for the control plane address.
 func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) {
 	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{
 		Project: w.project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(string(w.id.uid)))},
@@ -62,8 +63,11 @@ func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) 
 		return nil, false, err
 	}
 	for _, ip := range found {
-		if ip.Project == w.project && ip.UID() == LabelValue(string(w.id.uid)) {
-			return ip, true, nil
+		if ip.Project != w.project || ip.UID() != LabelValue(string(w.id.uid)) {
+			continue
+		}
+		if held, err := w.claimed(ctx, "", holdsAddress(ip.Address), nobody); err != nil || !held {
+			return ip, err == nil, err
 		}
 	}
 	return nil, false, nil

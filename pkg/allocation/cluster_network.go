@@ -52,6 +52,8 @@ func (w *clusterWork) recordNetwork(ctx context.Context, id string, adopted bool
 	return err
 }
 
+// findNetwork looks for the network that carries our identity, and that no other
+// record names, whoever wrote the identity there.
 func (w *clusterWork) findNetwork(ctx context.Context) (*metal.Network, bool, error) {
 	found, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{
 		Project: w.project, Labels: map[string]string{metal.TagUID: LabelValue(string(w.id.uid))},
@@ -60,8 +62,11 @@ func (w *clusterWork) findNetwork(ctx context.Context) (*metal.Network, bool, er
 		return nil, false, err
 	}
 	for _, n := range found {
-		if n.Project == w.project && n.UID() == LabelValue(string(w.id.uid)) {
-			return n, true, nil
+		if n.Project != w.project || n.UID() != LabelValue(string(w.id.uid)) {
+			continue
+		}
+		if held, err := w.claimed(ctx, "", holdsNetwork(n.ID), nobody); err != nil || !held {
+			return n, err == nil, err
 		}
 	}
 	return nil, false, nil

@@ -77,9 +77,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 	return w.released(ctx)
 }
 
-// releaseDuplicates frees what carries our identity and no record ever named.
-// What another cluster's record names is that cluster's, whoever wrote the
-// identity there: it and what may come after it are left.
+// releaseDuplicates frees what carries our identity and the record never named.
 func (w *clusterWork) releaseDuplicates(ctx context.Context, openUntil time.Time) error {
 	for {
 		ip, found, err := w.findAddress(ctx)
@@ -89,11 +87,6 @@ func (w *clusterWork) releaseDuplicates(ctx context.Context, openUntil time.Time
 		if !found {
 			break
 		}
-		if named, err := w.claimed(ctx, "", holdsAddress(ip.Address), nobody); err != nil {
-			return err
-		} else if named {
-			break
-		}
 		if err := w.releaseAddress(ctx, &infrastructure.ClusterAllocation{IPAddress: ip.Address}, openUntil); err != nil {
 			return err
 		}
@@ -101,9 +94,6 @@ func (w *clusterWork) releaseDuplicates(ctx context.Context, openUntil time.Time
 	for {
 		n, found, err := w.findNetwork(ctx)
 		if err != nil || !found {
-			return err
-		}
-		if named, err := w.claimed(ctx, "", holdsNetwork(n.ID), nobody); err != nil || named {
 			return err
 		}
 		if err := w.releaseNetwork(ctx, &infrastructure.ClusterAllocation{NetworkID: n.ID}, openUntil); err != nil {

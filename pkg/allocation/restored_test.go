@@ -107,13 +107,7 @@ func TestADuplicateThatAnotherClusterNamesIsNotFreed(t *testing.T) {
 	require.NoError(t, err)
 	address, err := w.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "theirs", []string{metal.Tag(metal.TagUID, uid)})
 	require.NoError(t, err)
-	w.cluster("other", func(other *infrastructure.MetalStackCluster) {
-		other.Spec.PrivateNetworkID, other.Spec.ControlPlaneEndpoint.Host = network, address
-		other.Status.Allocation = &infrastructure.ClusterAllocation{
-			AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated, UID: other.UID},
-			NetworkID:       network, NetworkAdopted: true, IPAddress: address, IPAdopted: true,
-		}
-	})
+	w.clusters.put(t, holding(w.cluster("other"), network, address))
 	_, err = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, w.clusterRecord("cluster").Status.Allocation.Phase)
@@ -157,4 +151,46 @@ func TestADuplicateThatItsHolderGivesBackIsNotFreedAgain(t *testing.T) {
 		freed()
 	}
 	assert.Zero(t, w.sim.CallsOf(machineFree))
+}
+
+// TestWhatAnotherRecordNamesIsNotFound: an object that carries somebody else's
+// copied tags is not the one that they were copied from.
+func TestWhatAnotherRecordNamesIsNotFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c, backup := w.allocatedCluster("cluster"), w.machine("node")
+	id := w.tagged(simulator.ProjectA, c.Status.Allocation.NetworkID)
+	w.machine("holder", named(id))
+	held, err := w.allocate(w.p, "holder", "cluster")
+	require.NoError(t, err)
+	require.NoError(t, w.sim.SetTags(id, []string{uidTag(backup.UID), metal.Tag(metal.TagManagementCluster, here)}))
+	m, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, err)
+	assert.NotEqual(t, id, m.Status.Allocation.MachineID)
+	w.sweep()
+	w.keptFor(w.p.timing.open())
+	_, err = w.release(w.p, "node")
+	require.NoError(t, err)
+	assert.Equal(t, held.Status.Allocation.AllocationUUID, w.account(id).AllocationUUID, "it is as it was")
+
+	uid := LabelValue(string(w.cluster("new").UID))
+	network, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})
+	require.NoError(t, err)
+	address, err := w.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "theirs", []string{metal.Tag(metal.TagUID, uid)})
+	require.NoError(t, err)
+	w.clusters.put(t, holding(w.cluster("other"), network, address))
+	got, err := w.allocateCluster("new")
+	require.NoError(t, err)
+	assert.NotEqual(t, network, got.Status.Allocation.NetworkID)
+	assert.NotEqual(t, address, got.Status.Allocation.IPAddress)
+}
+
+// holding is a cluster that adopted a network and an address.
+func holding(c *infrastructure.MetalStackCluster, network, address string) *infrastructure.MetalStackCluster {
+	c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = network, address
+	c.Status.Allocation = &infrastructure.ClusterAllocation{
+		AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated, UID: c.UID},
+		NetworkID:       network, NetworkAdopted: true, IPAddress: address, IPAdopted: true,
+	}
+	return c
 }

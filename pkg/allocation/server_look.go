@@ -17,15 +17,29 @@ import (
 // want of one (279, 306, 241).
 var beforeChoice = regexp.MustCompile(`no machine available|quota|already allocated`)
 
-// find looks for the machine that carries our identity.
+// find looks for the machine that carries our identity, and that no other
+// record names, whoever wrote the identity there.
 func (w *serverWork) find(ctx context.Context) (*metal.Machine, bool, error) {
 	project, err := w.project(w.subject.namespace)
 	if err != nil {
 		return nil, false, err
 	}
-	found, err := w.carriers(ctx, string(w.id.uid), project, w.k.role())
-	if err != nil || len(found) == 0 {
+	carriers, err := w.carriers(ctx, string(w.id.uid), project, w.k.role())
+	if err != nil {
 		return nil, false, err
+	}
+	var found []*metal.Machine
+	for _, m := range carriers {
+		other, _, err := w.other(ctx, m, holds)
+		if err != nil {
+			return nil, false, err
+		}
+		if other == nil {
+			found = append(found, m)
+		}
+	}
+	if len(found) == 0 {
+		return nil, false, nil
 	}
 	if len(found) > 1 {
 		klog.FromContext(ctx).Info("More than one machine carries the identity: taking the oldest, the Keeper releases the others", "machines", len(found))
@@ -139,10 +153,15 @@ func lastEvent(m *metal.Machine) string {
 	return m.Events[0].Event
 }
 
-// holder returns another object whose record names the machine, or whose
-// attempt is about to: whoever sees the other steps back. It also returns how
-// far that object is.
+// holder returns another object whose record stands for the machine, or for an
+// attempt to get it: whoever sees the other steps back. It also returns how far
+// that object is.
 func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, infrastructure.AllocationPhase, error) {
+	return w.other(ctx, m, claims)
+}
+
+// other returns another object for whose record something is so.
+func (w *serverWork) other(ctx context.Context, m *metal.Machine, so func(*server, *metal.Machine) bool) (*subject, infrastructure.AllocationPhase, error) {
 	for _, k := range []servers{w.machines, w.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
@@ -150,7 +169,7 @@ func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, in
 		}
 		for _, s := range all {
 			other := subject{k.resource(), s.meta.Namespace, s.meta.Name}
-			if other != w.subject && claims(s, m) {
+			if other != w.subject && so(s, m) {
 				return &other, s.allocation().Phase, nil
 			}
 		}
@@ -166,11 +185,10 @@ func claims(s *server, m *metal.Machine) bool {
 	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(s.identity())) {
 		return true
 	}
-	a := s.allocation()
-	switch a.Phase {
+	switch a := s.allocation(); a.Phase {
 	case infrastructure.AllocationAllocated, infrastructure.AllocationReleasing:
 		if a.MachineID != "" {
-			return a.MachineID == m.ID && (m.Allocation == nil || a.AllocationUUID == m.AllocationUUID())
+			return holds(s, m)
 		}
 	case infrastructure.AllocationAllocating:
 	default:
@@ -178,4 +196,11 @@ func claims(s *server, m *metal.Machine) bool {
 	}
 	id, err := providerid.Parse(*s.providerID)
 	return err == nil && id.MachineID == m.ID
+}
+
+// holds tells whether a record names the machine, in its allocation if it is in one.
+func holds(s *server, m *metal.Machine) bool {
+	a := s.allocation()
+	held := a.Phase == infrastructure.AllocationAllocated || a.Phase == infrastructure.AllocationReleasing
+	return held && a.MachineID == m.ID && (m.Allocation == nil || a.AllocationUUID == m.AllocationUUID())
 }

@@ -14,6 +14,7 @@ var beginnings = map[string]beginning{
 	"the first one was not told that it got it":   lostReply,
 	"it is one too many, of the first one's":      duplicate,
 	"it got the first one's tags from somebody":   copied,
+	"it got the tags of a claim from somebody":    handed,
 }
 
 func TestAdoptionKeepsItsPromises(t *testing.T) {
@@ -45,6 +46,7 @@ func TestWithoutAPrecautionAPromiseIsBroken(t *testing.T) {
 		wrong  string
 	}{
 		{"asking before recording", recordsBeforeAsking, byHand, both},
+		{"finding what another one has", findsNothingOfOthers, handed, both},
 		{"not counting attempts", countsAttempts, byHand, both},
 		{"not counting identities, with a backup", countsIdentities, restored, both},
 		{"not counting identities, with a duplicate", countsIdentities, duplicate, swept},

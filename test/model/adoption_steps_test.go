@@ -62,7 +62,7 @@ func (b adopting) work(s claims, who uint8) []step[claims] {
 		return on("records an attempt", adoptFind)
 	case adoptFind:
 		switch v.seen = s.thing; {
-		case s.thing.owner == us && s.thing.of == who+1:
+		case b.finds(&s, who):
 			return on("finds what carries its identity", adoptFinish)
 		case b.names(who):
 			return on("finds nothing that carries its identity", adoptLook)
@@ -117,7 +117,7 @@ func (b adopting) give(s claims, who uint8) []step[claims] {
 		}
 		return on("records a release", giveLook)
 	case giveFind:
-		if s.thing.owner == us && s.thing.of == who+1 {
+		if b.finds(&s, who) {
 			r.uuid = s.thing.uuid
 			return on("finds what an attempt left", giveLook)
 		}

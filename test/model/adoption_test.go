@@ -13,6 +13,8 @@ const (
 	_ precaution = iota // none
 	// An attempt is recorded before others are asked (begin, adopt).
 	recordsBeforeAsking
+	// What another record names is not found (find, findNetwork, findAddress).
+	findsNothingOfOthers
 	// Others' attempts that are about to get the thing count (claims, claimed).
 	countsAttempts
 	// Its identity counts in every phase of another's record (claims, claimed).
@@ -40,6 +42,7 @@ var (
 	restored  = beginning{thing: thing{owner: us, uuid: 1, of: 1}}
 	lostReply = beginning{thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocating}}
 	duplicate = beginning{thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocated, uuid: another}}
+	handed    = beginning{thing: thing{owner: us, uuid: 1, of: 1}, second: wish{phase: allocated, uuid: 1}}
 	copied    = beginning{
 		thing: thing{owner: us, uuid: 1, of: 1}, first: wish{phase: allocated, uuid: another}, second: wish{phase: allocated, uuid: 1},
 	}
@@ -161,6 +164,13 @@ func (b adopting) stands(r wish, o uint8, seen thing) bool {
 	return identity && b.keeps(countsIdentities)
 }
 
+// finds tells whether an object finds the thing by its identity.
+func (b adopting) finds(s *claims, o uint8) bool {
+	other := s.records[1-o]
+	held := (other.phase == allocated || other.phase == releasing) && other.uuid == s.thing.uuid
+	return s.thing.owner == us && s.thing.of == o+1 && !(held && b.keeps(findsNothingOfOthers))
+}
+
 // wrong says which promise a state breaks.
 func (b adopting) wrong(s *claims) string {
 	holders := 0
@@ -186,11 +196,10 @@ func (b adopting) quiet(s *claims) bool {
 		return false
 	}
 	for o, r := range s.records {
-		found := s.thing.owner == us && s.thing.of == uint8(o)+1
 		switch {
 		case s.unwanted[o] && r.phase != forgotten:
 			return false
-		case !s.unwanted[o] && r.phase != allocated && (r.phase != claim || found):
+		case !s.unwanted[o] && r.phase != allocated && (r.phase != claim || b.finds(s, uint8(o))):
 			return false
 		}
 	}
