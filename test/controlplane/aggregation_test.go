@@ -65,7 +65,7 @@ func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
 	c := Start(t)
 	namespace := newNamespace(t, c)
 	version := schema.GroupVersion{Group: "echo.example.com", Version: "v1"}
-	_, err := c.Client().CoreV1().Services(namespace).Create(t.Context(), &corev1.Service{
+	service, err := c.Client().CoreV1().Services(namespace).Create(t.Context(), &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "echo"},
 		Spec: corev1.ServiceSpec{
 			Selector: map[string]string{"role": "active"},
@@ -83,7 +83,7 @@ func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
 		}, map[int32]string{8443: server.Listener.Addr().String()}), server
 	}
 	podA, serverA := run("a", map[string]string{"role": "active"})
-	podB, _ := run("b", nil)
+	podB, serverB := run("b", nil)
 	c.Aggregate(t, version, namespace, "echo", 443, c.CA())
 	c.WaitAvailable(t, version, true)
 
@@ -118,10 +118,22 @@ func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
 	c.WaitAvailable(t, version, false)
 	podB.SetReady(t, true)
 	c.WaitAvailable(t, version, true)
+
+	// The aggregator counts ready Pods only, and sends nothing to one that is
+	// going; others that dial the Service, such as webhooks' callers, reach it.
 	podB.Terminate(t)
-	eventually(t, answers("b for alice"))
-	podB.Delete(t)
 	c.WaitAvailable(t, version, false)
+	address := net.JoinHostPort(service.Spec.ClusterIP, "443")
+	real, err := c.network.resolve(t.Context(), address)
+	require.NoError(t, err)
+	require.Equal(t, serverB.Listener.Addr().String(), real)
+	podB.Delete(t)
+	eventually(t, func() error {
+		if real, err := c.network.resolve(t.Context(), address); err == nil {
+			return fmt.Errorf("the Service leads to %s, although no Pod is left", real)
+		}
+		return nil
+	})
 }
 
 func TestADeadAggregatedServerHarmsNoOtherGroup(t *testing.T) {
