@@ -55,9 +55,12 @@ check_gotest() {
   make -s bin/gotestsum controlplane capi || return 1
   rm -rf .cache/artifacts
   mkdir -p .cache/artifacts
-  # shellcheck disable=SC2086
-  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json -- \
-    $race -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $TEST_PACKAGES
+  # gotestsum takes an event that it does not know for the end of a test, and
+  # forgets what the test printed before, such as why it failed.
+  # shellcheck disable=SC2016,SC2086
+  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json --raw-command -- \
+    bash -o pipefail -c '"$0" test -json "$@" | grep --line-buffered -vF "\"Action\":\"artifacts\""' \
+    "$GO" $race -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $TEST_PACKAGES
   local result=$?
   passed=$((passed + $(grep -c '"Action":"pass".*"Test":' .cache/test.json)))
   failed=$((failed + $(grep -c '"Action":"fail".*"Test":' .cache/test.json)))
