@@ -184,10 +184,6 @@ type adoption struct {
 	at  time.Time
 }
 
-// tooLate is how long a free of one machine too many may be under way by the
-// time that an object adopts it.
-const tooLate = 5 * time.Minute
-
 // recorded takes in a record as it was written.
 func (j *journal) recorded(value []byte) {
 	var record struct {
@@ -222,7 +218,7 @@ func (j *journal) adoptedBefore(allocation string, d simulator.Deed) bool {
 func (j *journal) holderOf(was ownership, d simulator.Deed) types.UID {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if a, adopted := j.adopted[was.allocation]; adopted && (was.uid == "" || a.at.Add(tooLate).Before(d.Time)) {
+	if a, adopted := j.adopted[was.allocation]; adopted && (was.uid == "" || a.at.Before(d.Time)) {
 		return a.uid
 	}
 	return was.uid
