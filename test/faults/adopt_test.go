@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -78,14 +79,14 @@ func peopleHold(*dice) (string, func(w *world)) {
 	return "somebody allocates a machine in our project", func(w *world) { w.people.hold() }
 }
 
-func (p *people) hold() {
+func (p *people) hold(tags ...string) {
 	if len(p.w.machinesThat(byHand)) >= mostByHand {
 		return
 	}
 	id, err := p.w.sim.AllocateFor(simulator.AllocateRequest{
-		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{p.own},
+		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{p.own}, Tags: tags,
 	})
-	p.w.note("somebody allocates %s by hand: %v", id, err)
+	p.w.note("somebody allocates %s by hand, with the tags %v: %v", id, tags, err)
 }
 
 // adopts lets a machine be allocated by hand, and an object name it.
@@ -106,6 +107,45 @@ func adoptionPoints() []point {
 		"machine/begun", "machine/learned", "machine/allocated",
 		"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released",
 	}, machines, naming[0], (*world).adopts)
+}
+
+// duplicatePoints let an object name a machine that is one too many of another
+// object's, while the metal-api frees it.
+func duplicatePoints() (points []point) {
+	for words, fault := range map[string]simulator.Fault{
+		"for long":                         {Kind: simulator.FaultLatency, Latency: 40 * time.Second},
+		"after its caller gave up":         {Kind: simulator.FaultCommitThenLate, Latency: 2*time.Minute + 25*time.Second},
+		"and answers late":                 {Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second},
+		"for somebody who loses the Lease": {Kind: simulator.FaultLatency, Latency: 20 * time.Second},
+	} {
+		points = append(points, point{name: "a duplicate is named while it is freed " + words, when: between, prepare: func(w *world) func() bool {
+			w.people.twin(0)
+			twin := w.machinesThat(byHand)[0]
+			fault.Endpoint, fault.Times = "machine-free", 1
+			// It lasts longer than others' faults: the Keeper waits before it frees.
+			w.sim.Inject(fault)
+			w.settle(func() string {
+				if !w.api.freeing(twin) {
+					return "nobody frees the duplicate"
+				}
+				return ""
+			})
+			inTime := false
+			w.settle(func() string {
+				err := w.createNaming(naming[0], twin)
+				inTime = inTime || (err == nil && w.api.freeing(twin))
+				if err != nil && !apierrors.IsAlreadyExists(err) {
+					return err.Error()
+				}
+				return ""
+			})
+			if strings.Contains(words, "Lease") {
+				w.lease.cutOff(w.lease.heldBy(), 2*leaseDuration)
+			}
+			return func() bool { return inTime }
+		}})
+	}
+	return points
 }
 
 // pointsAt are all traps at steps of an object's adoption and of its release.

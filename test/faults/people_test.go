@@ -103,6 +103,21 @@ func (p *people) pose(n int) {
 	}
 }
 
+// twin allocates a machine in our project with the tags of an object of ours:
+// it is one too many, and ours to free.
+func (p *people) twin(n int) {
+	held := slices.DeleteFunc(p.w.ours(), func(m simulator.MachineAccount) bool { return m.Role != metal.RoleMachine })
+	if len(held) > 0 {
+		p.hold(withoutMachine(held[n%len(held)].Tags)...)
+	}
+}
+
+// isTwin is whether people gave a machine in our project the tags of an object
+// of ours.
+func isTwin(by, project string, tags []string) bool {
+	return by != us && project == simulator.ProjectA && carries(tags, managementTag)
+}
+
 // withoutMachine are a machine's tags but its own.
 func withoutMachine(tags []string) []string {
 	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {

@@ -25,6 +25,8 @@ func TestEveryStepOfAClustersAdoptionWithACrashALostLeaseAndAPause(t *testing.T)
 	runPoints(t, networkAdoptionPoints())
 }
 
+func TestADuplicateThatIsNamedWhileItIsFreed(t *testing.T) { runPoints(t, duplicatePoints()) }
+
 func TestEveryCallToTheMetalAPIWithEveryOutcome(t *testing.T) { runPoints(t, callPoints()) }
 
 func TestEveryWriteToTheLedgerWithEveryOutcome(t *testing.T) { runPoints(t, writePoints()) }

@@ -173,6 +173,13 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 		_, allocation := metalOf(obj)
 		named[allocation]++
 	}
+	for _, m := range w.machinesThat(byHand) {
+		account, _ := w.sim.Books().Machine(m)
+		uid := uidIn(account.Tags, nil)
+		if uid != "" && named[account.AllocationUUID] == 0 && slices.ContainsFunc(all, func(obj runtime.Object) bool { return stateOf(obj).UID == uid }) {
+			return fmt.Sprintf("machine %s carries the identity of an object that has another one, and was not freed", m)
+		}
+	}
 	for what, name := range w.held() {
 		if named[name] != 1 {
 			return fmt.Sprintf("%s is named by %d records", what, named[name])
@@ -213,7 +220,9 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 func (w *world) held() map[string]string {
 	held := map[string]string{}
 	for _, m := range w.ours() {
-		held["machine "+m.ID] = m.AllocationUUID
+		if !byHand(m) {
+			held["machine "+m.ID] = m.AllocationUUID
+		}
 	}
 	books := w.sim.Books()
 	for _, n := range books.Networks {

@@ -114,3 +114,8 @@ func peoplePose(d *dice) (string, func(w *world)) {
 	n := d.IntN(100)
 	return "another project takes a machine and copies our tags to it", func(w *world) { w.people.pose(n) }
 }
+
+func peopleTwin(d *dice) (string, func(w *world)) {
+	n := d.IntN(100)
+	return "somebody allocates a machine in our project and copies our tags to it", func(w *world) { w.people.twin(n) }
+}
