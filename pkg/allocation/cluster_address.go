@@ -66,7 +66,7 @@ func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) 
 		if ip.Project != w.project || ip.UID() != LabelValue(string(w.id.uid)) {
 			continue
 		}
-		if held, err := w.claimed(ctx, "", holdsAddress(ip.Address), nobody); err != nil || !held {
+		if held, err := w.another(ctx, holdsAddress(ip.Address)); err != nil || !held {
 			return ip, err == nil, err
 		}
 	}
@@ -121,14 +121,16 @@ func (w *clusterWork) projectAddress(ctx context.Context, address netip.Addr) (*
 
 // addressUnclaimed refuses an address that is another cluster's.
 func (w *clusterWork) addressUnclaimed(ctx context.Context, ip *metal.IP) error {
-	claimed, err := w.claimed(ctx, ip.UID(), holdsAddress(ip.Address),
-		func(c *infrastructure.MetalStackCluster) bool {
-			return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
-		})
-	if err == nil && claimed {
-		err = unusable("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
+	wants := func(c *infrastructure.MetalStackCluster) bool {
+		return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 	}
-	return err
+	switch found, err := w.another(ctx, claimed(ip.UID(), holdsAddress(ip.Address), wants)); {
+	case err != nil:
+		return refusalOf(err)
+	case found:
+		return unusable("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
+	}
+	return nil
 }
 
 // isAddress tells whether a host is an address, in whatever notation.

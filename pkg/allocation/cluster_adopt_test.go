@@ -124,3 +124,31 @@ func TestWhatAnotherClusterIsGettingIsNotAdopted(t *testing.T) {
 		})
 	}
 }
+
+// unlistable are records of which no list can be had.
+type unlistable struct {
+	*memRecords[*infrastructure.MetalStackCluster]
+}
+
+func (*unlistable) List(context.Context) ([]*infrastructure.MetalStackCluster, error) {
+	return nil, apierrors.NewServiceUnavailable("the ledger is away")
+}
+
+// TestNothingIsAdoptedWhileOthersCannotBeAsked: the cluster is a claim again, and
+// says that it was not the metal-api's fault.
+func TestNothingIsAdoptedWhileOthersCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"network", "address"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.cluster("cluster", w.adoptable()[what])
+			w.p.opts.Clusters = &unlistable{w.clusters}
+			_, err := w.allocateCluster("cluster")
+			require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+			require.ErrorContains(t, err, "the ledger is away")
+			require.NotContains(t, err.Error(), "metal-api")
+			require.Empty(t, w.clusterRecord("cluster").Status.Allocation.Phase)
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -219,8 +220,6 @@ func (w *clusterWork) adopt(ctx context.Context, what string, ask func(ctx conte
 // which tells some clusters from others.
 type which func(*infrastructure.MetalStackCluster) bool
 
-func nobody(*infrastructure.MetalStackCluster) bool { return false }
-
 func holdsNetwork(id string) which {
 	return func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).NetworkID == id }
 }
@@ -229,21 +228,25 @@ func holdsAddress(address string) which {
 	return func(c *infrastructure.MetalStackCluster) bool { return clusterAllocation(c).IPAddress == address }
 }
 
-// claimed tells whether another cluster's record stands for something: it names
-// it, or an attempt to get it; or has the identity that it carries, by which it
-// would be found, even by a record that a backup brought back from before.
-func (w *clusterWork) claimed(ctx context.Context, uid string, names, wants which) (bool, error) {
+// claimed are the clusters whose records stand for something: those that hold
+// it, or have an attempt to get what they want; or have the identity that it
+// carries, by which it would be found, even by a record that a backup brought
+// back from before.
+func claimed(uid string, holds, wants which) which {
+	return func(c *infrastructure.MetalStackCluster) bool {
+		attempt := clusterAllocation(c).Phase == infrastructure.AllocationAllocating
+		return holds(c) || attempt && wants(c) || uid != "" && uid == LabelValue(string(clusterIdentity(c)))
+	}
+}
+
+// another tells whether another cluster is one of them, that is not released.
+func (w *clusterWork) another(ctx context.Context, of which) (bool, error) {
 	all, err := w.opts.Clusters.List(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, c := range all {
-		a := clusterAllocation(c)
-		switch {
-		case c.Namespace == w.subject.namespace && c.Name == w.subject.name, a.Phase == infrastructure.AllocationReleased:
-		case names(c), uid != "" && uid == LabelValue(string(clusterIdentity(c))), a.Phase == infrastructure.AllocationAllocating && wants(c):
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(all, func(c *infrastructure.MetalStackCluster) bool {
+		self := c.Namespace == w.subject.namespace && c.Name == w.subject.name
+		return !self && clusterAllocation(c).Phase != infrastructure.AllocationReleased && of(c)
+	}), nil
 }

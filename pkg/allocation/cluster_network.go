@@ -65,7 +65,7 @@ func (w *clusterWork) findNetwork(ctx context.Context) (*metal.Network, bool, er
 		if n.Project != w.project || n.UID() != LabelValue(string(w.id.uid)) {
 			continue
 		}
-		if held, err := w.claimed(ctx, "", holdsNetwork(n.ID), nobody); err != nil || !held {
+		if held, err := w.another(ctx, holdsNetwork(n.ID)); err != nil || !held {
 			return n, err == nil, err
 		}
 	}
@@ -114,12 +114,14 @@ func (w *clusterWork) networkUnclaimed(ctx context.Context, n *metal.Network) er
 	if n.Shared {
 		return nil
 	}
-	claimed, err := w.claimed(ctx, n.UID(), holdsNetwork(n.ID),
-		func(c *infrastructure.MetalStackCluster) bool { return c.Spec.PrivateNetworkID == n.ID })
-	if err == nil && claimed {
-		err = unusable("spec.privateNetworkID: the network %q belongs to another cluster", n.ID)
+	wants := func(c *infrastructure.MetalStackCluster) bool { return c.Spec.PrivateNetworkID == n.ID }
+	switch found, err := w.another(ctx, claimed(n.UID(), holdsNetwork(n.ID), wants)); {
+	case err != nil:
+		return refusalOf(err)
+	case found:
+		return unusable("spec.privateNetworkID: the network %q belongs to another cluster", n.ID)
 	}
-	return err
+	return nil
 }
 
 // isOurs tells whether an identity is that of an object of our name.

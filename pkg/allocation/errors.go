@@ -44,11 +44,12 @@ func unusable(format string, args ...any) *refusal {
 	return refuse(http.StatusUnprocessableEntity, format, args...)
 }
 
-// refusalOf returns what a call's error that is not uncertain means.
+// refusalOf returns what an error that is not uncertain means: a call's, or of
+// records that cannot be read.
 func refusalOf(err error) *refusal {
 	var e *metal.Error
 	if !errors.As(err, &e) {
-		return &refusal{code: http.StatusServiceUnavailable, words: "the metal-api cannot be asked: " + capped(err.Error()), after: unreachable}
+		return &refusal{code: http.StatusServiceUnavailable, words: "cannot look: " + capped(err.Error()), after: unreachable}
 	}
 	words := capped(e.Message)
 	switch e.Kind {

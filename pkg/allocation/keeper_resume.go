@@ -114,7 +114,7 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 		// There is no record to be swapped: see duplicates. But others are asked,
 		// before the look: what its holder gives back after that is seen to be gone.
 		begin: func(ctx context.Context) error {
-			holder, _, err := p.serverWork(k, sub, s).holder(ctx, suspect)
+			holder, _, err := p.serverWork(k, sub, s).holder(ctx, suspect, claims)
 			if err == nil && holder != nil {
 				err = errHeld
 			}
@@ -127,7 +127,7 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 	})
 	logger := klog.FromContext(ctx).WithValues("machine", suspect.ID, "recorded", a.MachineID)
 	switch {
-	case errors.Is(err, errHeld) && !called:
+	case errors.Is(err, errHeld):
 		return nil
 	case err != nil && called:
 		duplicates.WithLabelValues(duplicateHeld).Inc()

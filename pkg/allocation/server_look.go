@@ -30,11 +30,11 @@ func (w *serverWork) find(ctx context.Context) (*metal.Machine, bool, error) {
 	}
 	var found []*metal.Machine
 	for _, m := range carriers {
-		other, _, err := w.other(ctx, m, holds)
+		holder, _, err := w.holder(ctx, m, holds)
 		if err != nil {
 			return nil, false, err
 		}
-		if other == nil {
+		if holder == nil {
 			found = append(found, m)
 		}
 	}
@@ -100,7 +100,7 @@ func (w *serverWork) check(ctx context.Context) (*metal.Machine, bool, error) {
 	if m == nil || (m.Allocation != nil && m.Project() != w.plan.project) {
 		return nil, false, unknown
 	}
-	holder, phase, err := w.holder(ctx, m)
+	holder, phase, err := w.holder(ctx, m, claims)
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -153,15 +153,9 @@ func lastEvent(m *metal.Machine) string {
 	return m.Events[0].Event
 }
 
-// holder returns another object whose record stands for the machine, or for an
-// attempt to get it: whoever sees the other steps back. It also returns how far
-// that object is.
-func (w *serverWork) holder(ctx context.Context, m *metal.Machine) (*subject, infrastructure.AllocationPhase, error) {
-	return w.other(ctx, m, claims)
-}
-
-// other returns another object for whose record something is so.
-func (w *serverWork) other(ctx context.Context, m *metal.Machine, so func(*server, *metal.Machine) bool) (*subject, infrastructure.AllocationPhase, error) {
+// holder returns another object whose record claims the machine, or holds it,
+// and how far that object is: whoever sees the other steps back.
+func (w *serverWork) holder(ctx context.Context, m *metal.Machine, by func(*server, *metal.Machine) bool) (*subject, infrastructure.AllocationPhase, error) {
 	for _, k := range []servers{w.machines, w.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
@@ -169,7 +163,7 @@ func (w *serverWork) other(ctx context.Context, m *metal.Machine, so func(*serve
 		}
 		for _, s := range all {
 			other := subject{k.resource(), s.meta.Namespace, s.meta.Name}
-			if other != w.subject && so(s, m) {
+			if other != w.subject && by(s, m) {
 				return &other, s.allocation().Phase, nil
 			}
 		}

@@ -173,11 +173,11 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 		_, allocation := metalOf(obj)
 		named[allocation]++
 	}
-	for _, m := range w.machinesThat(byHand) {
-		account, _ := w.sim.Books().Machine(m)
-		uid := uidIn(account.Tags, nil)
-		if uid != "" && named[account.AllocationUUID] == 0 && slices.ContainsFunc(all, func(obj runtime.Object) bool { return stateOf(obj).UID == uid }) {
-			return fmt.Sprintf("machine %s carries the identity of an object that has another one, and was not freed", m)
+	for _, m := range w.sim.Books().Machines {
+		uid := uidIn(m.Tags, nil)
+		is := func(obj runtime.Object) bool { return stateOf(obj).UID == uid }
+		if byHand(m) && uid != "" && named[m.AllocationUUID] == 0 && slices.ContainsFunc(all, is) {
+			return fmt.Sprintf("machine %s carries the identity of an object that has another one, and was not freed", m.ID)
 		}
 	}
 	for what, name := range w.held() {

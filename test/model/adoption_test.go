@@ -112,7 +112,7 @@ type worker struct {
 	seen thing
 }
 
-// Stages of a call that frees, besides working, done and none.
+// Stages of a call that frees. An abandoned one is at work, and nobody waits.
 const (
 	noCall uint8 = iota
 	atWork

@@ -4,7 +4,8 @@
 //
 // The model is one object, two machines, two servers over one record, and a
 // clock that ticks. What can go wrong has a budget, so that there is an end to
-// it: explore follows all that can happen within it.
+// it: explore follows all that can happen within it. A second model is of adoption
+// (adoption_test.go).
 package model
 
 // The times of allocation.Timing, in ticks. They are as short as they can be
