@@ -137,3 +137,23 @@ func TestNothingIsConcludedFromAbsence(t *testing.T) {
 }
 
 var errAway = errors.New("the API is away")
+
+func TestRelease_ClusterWhoseAllocationWasRefusedHalfWay(t *testing.T) {
+	for name, c := range map[string]struct {
+		held     v1alpha4.ClusterAllocation
+		released bool
+	}{
+		"network":         {v1alpha4.ClusterAllocation{NetworkID: "n"}, true},
+		"address":         {v1alpha4.ClusterAllocation{IPAddress: "203.0.113.1"}, true},
+		"adopted network": {v1alpha4.ClusterAllocation{NetworkID: "n", NetworkAdopted: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, clusters, true, object(clusters, "c", deleted, func(obj client.Object) {
+				obj.(*v1alpha4.MetalStackCluster).Status.Allocation = &c.held
+			}))
+			h.reconcile("c")
+			require.Equal(t, c.released, len(h.calls) == 1, "%v", h.calls)
+			require.False(t, h.exists(clusters, "c"))
+		})
+	}
+}

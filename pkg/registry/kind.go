@@ -35,6 +35,9 @@ type Kind[T Object, Spec, Status any] struct {
 
 	// Finalizer keeps an object until its metal was given back. Optional.
 	Finalizer string
+	// HoldsMetal is whether the record says that metal may be allocated for an
+	// object. Required with a Finalizer.
+	HoldsMetal func(T) bool
 	// Unheld is whether an object has no metal of its own, nor will have: it gets
 	// no Finalizer. Optional.
 	Unheld func(T) bool

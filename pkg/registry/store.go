@@ -34,6 +34,7 @@ type REST struct {
 	access         *tenancy.Access
 	shortNames     []string
 	finalizer      string
+	holdsMetal     func(runtime.Object) bool
 	deleteSelector fields.Selector
 }
 
@@ -68,6 +69,9 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 		return nil, nil, err
 	}
 	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, finalizer: kind.Finalizer, deleteSelector: kind.DeleteSelector}
+	if kind.Finalizer != "" {
+		main.holdsMetal = func(obj runtime.Object) bool { return kind.HoldsMetal(obj.(T)) }
+	}
 	if kind.AdmitStatus == nil {
 		return main, nil, nil
 	}
@@ -91,12 +95,13 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 	return r.Store.Create(ctx, obj, createValidation, options)
 }
 
-// Update lets validation know whether it is a dry run.
+// Update lets validation know whether it is a dry run, and keeps our finalizer
+// on what holds metal.
 func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	if dryrun.IsDryRun(options.DryRun) {
 		ctx = context.WithValue(ctx, dryRunKey{}, true)
 	}
-	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
+	return r.Store.Update(ctx, name, objInfo, createValidation, r.keepFinalizer(updateValidation), forceAllowCreate, options)
 }
 
 // Recorded selects the objects that have a record, which of most kinds are all.

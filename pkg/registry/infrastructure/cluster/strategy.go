@@ -31,13 +31,14 @@ func init() { registry.Selectable("MetalStackCluster", selectable(&object{})) }
 func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackcluster", ShortNames: []string{"msc"},
-		New:       func() *object { return &object{} },
-		NewList:   func() runtime.Object { return &infrastructure.MetalStackClusterList{} },
-		Spec:      func(c *object) *spec { return &c.Spec },
-		Status:    func(c *object) *status { return &c.Status },
-		Finalizer: infrastructure.ClusterFinalizer,
+		New:        func() *object { return &object{} },
+		NewList:    func() runtime.Object { return &infrastructure.MetalStackClusterList{} },
+		Spec:       func(c *object) *spec { return &c.Spec },
+		Status:     func(c *object) *status { return &c.Status },
+		Finalizer:  infrastructure.ClusterFinalizer,
+		HoldsMetal: func(c *object) bool { return c.Status.Allocation.HoldsMetal() },
 		Unheld: func(c *object) bool {
-			return infrastructure.ExternallyManaged(c) && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
+			return infrastructure.ExternallyManaged(c) && !c.Status.Allocation.HoldsMetal() && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
 		},
 		Prepare: func(_ context.Context, c, old *object) {
 			prepare(checks.Bindings, c, old)

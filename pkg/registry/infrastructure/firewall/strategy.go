@@ -31,12 +31,13 @@ func init() { registry.Selectable("MetalStackFirewall", selectable(&object{})) }
 func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackfirewall", ShortNames: []string{"msf"},
-		New:       func() *object { return &object{} },
-		NewList:   func() runtime.Object { return &infrastructure.MetalStackFirewallList{} },
-		Spec:      func(f *object) *spec { return &f.Spec },
-		Status:    func(f *object) *status { return &f.Status },
-		Finalizer: infrastructure.FirewallFinalizer,
-		Prepare:   prepare,
+		New:        func() *object { return &object{} },
+		NewList:    func() runtime.Object { return &infrastructure.MetalStackFirewallList{} },
+		Spec:       func(f *object) *spec { return &f.Spec },
+		Status:     func(f *object) *status { return &f.Status },
+		Finalizer:  infrastructure.FirewallFinalizer,
+		HoldsMetal: func(f *object) bool { return f.Status.Allocation.HoldsMetal() },
+		Prepare:    prepare,
 		Validate: func(ctx context.Context, f *object) field.ErrorList {
 			return append(validation.ValidateFirewall(f), check(ctx, checks, f, &object{})...)
 		},

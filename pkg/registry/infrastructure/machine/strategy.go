@@ -31,12 +31,13 @@ func init() { registry.Selectable("MetalStackMachine", selectable(&object{})) }
 func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackmachine", ShortNames: []string{"msm"},
-		New:       func() *object { return &object{} },
-		NewList:   func() runtime.Object { return &infrastructure.MetalStackMachineList{} },
-		Spec:      func(m *object) *spec { return &m.Spec },
-		Status:    func(m *object) *status { return &m.Status },
-		Finalizer: infrastructure.MachineFinalizer,
-		Prepare:   prepare,
+		New:        func() *object { return &object{} },
+		NewList:    func() runtime.Object { return &infrastructure.MetalStackMachineList{} },
+		Spec:       func(m *object) *spec { return &m.Spec },
+		Status:     func(m *object) *status { return &m.Status },
+		Finalizer:  infrastructure.MachineFinalizer,
+		HoldsMetal: func(m *object) bool { return m.Status.Allocation.HoldsMetal() },
+		Prepare:    prepare,
 		Validate: func(ctx context.Context, m *object) field.ErrorList {
 			return append(validation.ValidateMachine(m), check(ctx, checks, m, &object{})...)
 		},

@@ -1,0 +1,96 @@
+package tenancy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// aFinalizerKeepsWhatHoldsMetal: a tenant who pauses a cluster, deletes it and
+// takes the finalizer off would keep a network and an address each time.
+func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
+	const ns, name = "keeping", "quota"
+	w.Bind(t, ns, project("1"))
+	tenant, _ := w.tenant(t, "grace", ns, "status")
+	c := tenant.InfrastructureV1alpha4().MetalStackClusters(ns)
+	const manager = "grace"
+	applied := func(ctx context.Context, finalizers ...string) error {
+		body := newCluster(name)
+		body.TypeMeta = metav1.TypeMeta{APIVersion: api.SchemeGroupVersion.String(), Kind: "MetalStackCluster"}
+		body.Finalizers = finalizers
+		text, err := json.Marshal(body)
+		require.NoError(t, err)
+		_, err = c.Patch(ctx, name, types.ApplyPatchType, text, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(true)})
+		return err
+	}
+	require.NoError(t, applied(soon(t), api.ClusterFinalizer), "the manager owns the finalizer alone")
+	eventually(t, func() error {
+		got, err := c.Get(t.Context(), name, metav1.GetOptions{})
+		if err == nil && (got.Status.Allocation == nil || got.Status.Allocation.Phase != api.AllocationAllocated) {
+			err = fmt.Errorf("%s is not allocated", name)
+		}
+		return err
+	})
+	held := w.estate(project("1"))
+	_, err := c.Patch(soon(t), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"",%q:""}}}`, api.PausedAnnotation, api.DeleteForMoveAnnotation), metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.NoError(t, c.Delete(soon(t), name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}))
+
+	for form, strip := range map[string]func(ctx context.Context) error{
+		"update": func(ctx context.Context) error {
+			got, err := c.Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			got.Finalizers = nil
+			_, err = c.Update(ctx, got, metav1.UpdateOptions{})
+			return err
+		},
+		"dry run": func(ctx context.Context) error {
+			_, err := c.Patch(ctx, name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+			return err
+		},
+		"merge patch": func(ctx context.Context) error {
+			_, err := c.Patch(ctx, name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+			return err
+		},
+		"JSON patch": func(ctx context.Context) error {
+			_, err := c.Patch(ctx, name, types.JSONPatchType, []byte(`[{"op":"remove","path":"/metadata/finalizers"}]`), metav1.PatchOptions{})
+			return err
+		},
+		"apply": func(ctx context.Context) error { return applied(ctx) },
+	} {
+		err := strip(soon(t))
+		require.True(t, apierrors.IsForbidden(err), "%s: %v", form, err)
+		require.ErrorContains(t, err, `may not delete metalstackclusters/allocation in the namespace "keeping"`, form)
+	}
+	// These are not refused, and take nothing off.
+	got, err := c.Get(soon(t), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	got.Finalizers = nil
+	_, err = c.UpdateStatus(soon(t), got, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, c.Delete(soon(t), name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0), PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}))
+	require.NoError(t, c.DeleteCollection(soon(t), metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}, metav1.ListOptions{}))
+	got, err = c.Get(soon(t), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{api.ClusterFinalizer}, got.Finalizers)
+	assert.Equal(t, held, w.estate(project("1")))
+
+	// clusterctl move does this, by whom it is run.
+	_, err = w.admin(t).MetalStackClusters(ns).Patch(soon(t), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	_, err = c.Get(soon(t), name, metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	assert.Equal(t, held, w.estate(project("1")), "and the metal stays")
+}
