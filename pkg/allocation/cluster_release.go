@@ -39,6 +39,9 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 			return nil, err
 		}
 	} else {
+		if err := p.markedBefore(&c.ObjectMeta); err != nil {
+			return nil, err
+		}
 		// Looked at before, so that a release that comes too early changes
 		// nothing, and after, so that no machine joins unseen.
 		if err := w.dependents(ctx); err != nil {

@@ -60,6 +60,9 @@ type Options struct {
 	Metal     Metal
 	Observer  Observer
 	Bindings  tenancy.Bindings
+	// TakenOver returns when a Namespace took over the records of an earlier one
+	// of its name, zero if it did not; nil: none ever does.
+	TakenOver func(namespace string) time.Time
 	// ManagementCluster is the uid of the namespace kube-system, or, without
 	// Kubernetes around, an id that the server made for itself and kept.
 	ManagementCluster string

@@ -32,6 +32,11 @@ func (p *Protocol) releaseServer(ctx context.Context, k servers, sub subject, ui
 			return nil, err
 		}
 	}
+	if a.Phase != infrastructure.AllocationReleasing {
+		if err := p.markedBefore(s.meta); err != nil {
+			return nil, err
+		}
+	}
 	w := p.serverWork(k, sub, s)
 	w.saw = sightingOf(&a.AllocationState)
 	work := releasing{what: "machine", begin: w.beginFree}

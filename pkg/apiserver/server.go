@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/klog/v2"
@@ -83,13 +84,19 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var takenOver func(string) time.Time
+	if c.Extra.Namespaces != nil {
+		takenOver = c.Extra.Namespaces.TakenOver
+	}
 	s.protocol = allocation.New(allocation.Options{
-		Machines: resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
+		TakenOver: takenOver,
+		Machines:  resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Binding,
 		ManagementCluster: c.Extra.ManagementCluster, Timing: c.Extra.Timing,
 	})
 	s.keeper = allocation.NewKeeper(s.protocol)
 	allocation.RegisterMetrics()
+	tenancy.RegisterMetrics()
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {
 		return nil, fmt.Errorf("install the API: %w", err)
 	}
@@ -119,6 +126,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 func (s *Server) observe(ctx context.Context) error {
 	s.ledger = s.extra.Ledger
 	options := storage.Options{Ledger: s.ledger}
+	if s.extra.Namespaces != nil {
+		options.Hidden = s.extra.Namespaces.Hidden
+	}
 	if s.extra.Replica != nil {
 		options.Fence = s.extra.Replica.Fence()
 		s.extra.Metal.Fence = options.Fence.Check

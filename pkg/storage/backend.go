@@ -41,6 +41,10 @@ type Options struct {
 	// Fence tells whether this process may still answer and write; nil: it is
 	// the only one.
 	Fence Fence
+	// Hidden returns the namespaces whose records are shown to nobody, from
+	// memory; nil: none ever is. When it answers otherwise than before,
+	// Backend.HiddenChanged is to be called.
+	Hidden func() map[string]struct{}
 
 	reserveAhead time.Duration
 }
@@ -76,6 +80,7 @@ type Backend struct {
 	freshener        atomic.Pointer[Freshener]
 	doubts           doubts
 	advanced         broadcast // a revision was issued
+	hiddenNamespaces func() map[string]struct{}
 
 	// mu orders changes: whoever holds it is the only one who changes views
 	// and the fields below. It is never held while the ledger works, and taken
@@ -108,6 +113,7 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 		history:          opts.History,
 		bookmarkInterval: opts.BookmarkInterval,
 		index:            newIndex(),
+		hiddenNamespaces: opts.Hidden,
 	}
 	b.ctx, b.stop = context.WithCancel(ctx)
 	if b.clock == nil {

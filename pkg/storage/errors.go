@@ -40,6 +40,12 @@ func comeAgain(message string) error {
 	return err
 }
 
+// hiddenNow is the answer to a write that would make an object in a namespace
+// that is hidden. The registry admits none; the namespace was hidden since.
+func (s *Store) hiddenNow(key string) error {
+	return comeAgain(fmt.Sprintf("%s %q was not written: its namespace was replaced by another of its name just now", s.resource, s.name(key)))
+}
+
 // readOnly is the answer to writes of discovered objects.
 func (s *Store) readOnly(e *entry) error {
 	kind, providerID := s.adoption(e.obj)

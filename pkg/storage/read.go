@@ -35,7 +35,7 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 	if err != nil {
 		return err
 	}
-	if opts.ResourceVersion == "" {
+	if opts.ResourceVersion == "" && !s.hides(ctx, key) {
 		s.settleForRead(ctx, key)
 		s.confirm(ctx, key, false)
 	}
@@ -44,7 +44,7 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 	}
 	e := s.view.get(key)
 	switch {
-	case e != nil:
+	case e != nil && !s.hides(ctx, key):
 		return fill(out, e.obj)
 	case opts.IgnoreNotFound:
 		return runtime.SetZeroValue(out)

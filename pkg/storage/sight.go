@@ -1,9 +1,6 @@
 package storage
 
-import (
-	"context"
-	"strings"
-)
+import "context"
 
 type sightKey struct{}
 
@@ -26,17 +23,21 @@ type sight struct {
 
 func (s *Store) sight(ctx context.Context) sight {
 	sees, _ := ctx.Value(sightKey{}).(func(string) bool)
-	return sight{sees, s.prefix}
+	hidden := s.backend.hidden(ctx)
+	if len(hidden) == 0 {
+		return sight{sees, s.prefix}
+	}
+	return sight{func(namespace string) bool {
+		if _, hides := hidden[namespace]; hides {
+			return false
+		}
+		return sees == nil || sees(namespace)
+	}, s.prefix}
 }
 
 // shows tells whether what is at key is shown.
 func (s sight) shows(key string) bool {
-	return s.sees == nil || s.sees(s.namespace(key))
-}
-
-func (s sight) namespace(key string) string {
-	namespace, _, _ := strings.Cut(strings.TrimPrefix(key, s.prefix), "/")
-	return namespace
+	return s.sees == nil || s.sees(namespaceOf(s.prefix, key))
 }
 
 // steady asks once for each namespace. It is for those who go through the keys

@@ -43,6 +43,7 @@ type view struct {
 	bytes   int64 // the size of all records
 	snaps   snapshots
 	changed broadcast
+	era     uint64 // counts startAnew
 }
 
 // get returns the entry at key, or nil.

@@ -46,11 +46,15 @@ type watcher struct {
 	failed      error // why the watch ends before it began
 	revision    uint64
 	position    uint64 // in the ring
+	era         uint64 // of the view, when the watch began
 	progress    uint64 // the last request for progress that was answered
 }
 
 func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
+	// Before the sight: a change in between ends the watch.
+	era := s.view.currentEra()
 	w := &watcher{
+		era:       era,
 		store:     s,
 		key:       key,
 		recursive: opts.Recursive,
@@ -122,12 +126,17 @@ func (w *watcher) follow() {
 	for {
 		changed := v.changed.wait()
 		v.mu.RLock()
+		sameEra := v.era == w.era
 		n, ok := v.ring.read(w.position, batch[:])
 		if n == 0 && ok {
 			// All events up to here were sent, see view.
 			w.revision = w.store.backend.revisions.last.Load()
 		}
 		v.mu.RUnlock()
+		if !sameEra {
+			w.send(errorEvent(errOtherEra()))
+			return
+		}
 		if !ok {
 			watchersCutOff.WithLabelValues(w.store.resource.Resource).Inc()
 			w.send(errorEvent(apierrors.NewResourceExpired(fmt.Sprintf("the watch fell behind: events after resource version %d are forgotten", w.revision))))

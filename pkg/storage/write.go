@@ -28,6 +28,9 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err != nil {
 		return err
 	}
+	if s.hides(ctx, key) {
+		return s.hiddenNow(key)
+	}
 	for {
 		shown, err := s.swap(ctx, key, nil, next)
 		switch {
@@ -64,6 +67,9 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 		next, err := s.tryUpdate(key, cur, preconditions, tryUpdate)
 		if err != nil {
 			return err
+		}
+		if cur == nil && s.hides(ctx, key) {
+			return s.hiddenNow(key)
 		}
 		if cur != nil && !cur.rec.stale && next.sum == cur.rec.sum {
 			return fill(destination, cur.obj)
@@ -112,7 +118,10 @@ func (s *Store) current(ctx context.Context, key string) (*entry, error) {
 		return nil, err
 	}
 	cur := s.view.get(key)
-	if cur != nil && cur.rec == nil {
+	switch {
+	case s.hides(ctx, key):
+		return nil, nil // As if it were not there.
+	case cur != nil && cur.rec == nil:
 		return nil, s.readOnly(cur)
 	}
 	return cur, nil

@@ -53,7 +53,7 @@ func (n *Namespaces) enter(ctx context.Context, namespace string) (leave func())
 	defer n.mu.Unlock()
 	s := n.state.Load()
 	j := s.judged[namespace]
-	if _, bound := s.projects[namespace]; !bound || j.going || j.uid == "" {
+	if _, bound := s.bindings[namespace]; !bound || j.going || j.uid == "" {
 		return nil
 	}
 	if j.verdict == held {
@@ -131,6 +131,8 @@ func (j judgement) advice() string {
 	switch j.verdict {
 	case invalid:
 		return fmt.Sprintf("its label %s is %q, and %s; ask an administrator to correct it: kubectl label --overwrite namespace %s %s=<project id>", label, j.project, projectIDHelp, j.name, label)
+	case abandoned:
+		return fmt.Sprintf("objects of an earlier namespace of this name were left behind, and an administrator has to decide what becomes of them first. Ask one to follow the Events of this Namespace: kubectl -n default get events --field-selector involvedObject.kind=Namespace,involvedObject.name=%s", j.name)
 	case taken:
 		return fmt.Sprintf("the project %s, which its label names, belongs to another namespace of this cluster, and a project has one namespace; ask an administrator for a project of its own", j.project)
 	}

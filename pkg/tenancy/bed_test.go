@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type bed struct {
 	mu         sync.Mutex
 	namespaces map[string]namespace
 	holding    map[string]bool
+	ended      map[string]int // how many Namespaces of a name are gone
 	events     []string
 	changes    [][2][]string
 	version    int
@@ -40,7 +42,7 @@ type bed struct {
 func newBed(t *testing.T) *bed {
 	return &bed{
 		t: t, clock: clocktesting.NewFakeClock(time.Unix(1e9, 0)), ledger: memory.New(),
-		namespaces: map[string]namespace{}, holding: map[string]bool{},
+		namespaces: map[string]namespace{}, holding: map[string]bool{}, ended: map[string]int{},
 	}
 }
 
@@ -51,7 +53,8 @@ func (b *bed) label(name, project string) {
 	b.version++
 	ns, known := b.namespaces[name]
 	if !known {
-		ns = namespace{name: name, uid: types.UID("uid-of-" + name), created: time.Unix(int64(b.version), 0)}
+		// Another one of the same name has another uid.
+		ns = namespace{name: name, uid: types.UID("uid-of-" + name + strings.Repeat("-again", b.ended[name])), created: time.Unix(int64(b.version), 0)}
 	}
 	ns.version, ns.asks, ns.project = fmt.Sprint(b.version), project != "", project
 	b.namespaces[name] = ns
@@ -70,6 +73,7 @@ func (b *bed) gone(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.namespaces, name)
+	b.ended[name]++
 }
 
 func (b *bed) holds(name string, holds bool) {
@@ -94,7 +98,7 @@ func (b *bed) Eventf(regarding, _ runtime.Object, kind, reason, action, note str
 	defer b.mu.Unlock()
 	about := regarding.(*corev1.ObjectReference)
 	require.Equal(b.t, "Namespace", about.Kind)
-	require.Equal(b.t, "uid-of-"+about.Name, string(about.UID))
+	require.Contains(b.t, []string{"uid-of-" + about.Name, "uid-of-" + about.Name + "-again", string(unknownUID)}, string(about.UID))
 	require.NotEmpty(b.t, action)
 	b.events = append(b.events, fmt.Sprintf("%s %s %s: %s", about.Name, kind, reason, fmt.Sprintf(note, args...)))
 }
@@ -181,9 +185,13 @@ func runCluster(t *testing.T, b *bed, standBy bool, objects ...runtime.Object) *
 }
 
 func inAPI(name, version, project string) *metav1.PartialObjectMetadata {
+	return inAPIAs(name, version, project, "uid-of-"+name)
+}
+
+func inAPIAs(name, version, project, uid string) *metav1.PartialObjectMetadata {
 	m := &metav1.PartialObjectMetadata{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
-		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-of-" + name), ResourceVersion: version},
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(uid), ResourceVersion: version},
 	}
 	if project != "" {
 		m.Labels = map[string]string{infrastructure.ProjectLabel: project}

@@ -22,6 +22,25 @@ type namespace struct {
 	going bool
 }
 
+// binding is the project of a Namespace.
+type binding struct {
+	project string
+	// uid is the Namespace's: another one of its name is not bound by it. It is
+	// empty in a record that was written before bindings had uids.
+	uid types.UID
+	// takenOver is when the Namespace took over the records of an earlier one of
+	// its name; zero if it did not.
+	takenOver time.Time
+}
+
+func (b binding) equal(other binding) bool {
+	return b.project == other.project && b.uid == other.uid && b.takenOver.Equal(other.takenOver)
+}
+
+// unknownUID is the uid in a binding of which only the name is known, and of
+// which the Namespace is gone.
+const unknownUID types.UID = "unknown"
+
 // verdict is what becomes of what a namespace asks for.
 type verdict string
 
@@ -39,6 +58,9 @@ const (
 	taken verdict = "taken"
 	// late: it is being deleted, and nothing begins in it.
 	late verdict = "late"
+	// abandoned: there are records of a Namespace of this name that is gone. They
+	// are hidden, and the Namespace that has the name now, if any, is not bound.
+	abandoned verdict = "abandoned"
 )
 
 // judgement is what was decided about a namespace.
@@ -50,37 +72,57 @@ type judgement struct {
 	// holder is the namespace that has the project that it asks for, if it is
 	// taken.
 	holder string
+	// left is the binding of the records, if the verdict is abandoned, or if it is
+	// taken by such records.
+	left binding
+	// tookOver is true when the Namespace has just taken over the records of an
+	// earlier one.
+	tookOver bool
 }
 
 // decide returns which projects namespaces have, by namespace. What is in force
 // stays so, if it is asked for or the namespace holds records: thus the older
 // binding wins, whoever asks. Of new ones, the older Namespace's does.
-func decide(all []namespace, inForce map[string]string, holds func(string) bool) (next map[string]string, judged map[string]judgement) {
-	next, judged = map[string]string{}, map[string]judgement{}
+//
+// A binding is of one Namespace, by its uid. A later Namespace of the same name
+// takes records over only if it asks for the same project; otherwise their
+// binding is kept for them, and is in force for nobody.
+func decide(all []namespace, inForce map[string]binding, holds func(string) bool, now time.Time) (next map[string]binding, judged map[string]judgement) {
+	next, judged = map[string]binding{}, map[string]judgement{}
 	holder := map[string]string{}
-	rule := func(ns namespace, v verdict) {
-		if v == granted || v == held {
-			project := inForce[ns.name]
-			if v == granted {
-				project = ns.project
-			}
-			next[ns.name], holder[project] = project, ns.name
+	bind := func(j judgement, b binding) {
+		next[j.name], holder[b.project] = b, j.name
+		if j.verdict != abandoned {
+			j.bound = b.project
 		}
-		judged[ns.name] = judgement{namespace: ns, verdict: v, bound: next[ns.name]}
+		judged[j.name] = j
 	}
 	known := map[string]namespace{}
 	for _, ns := range all {
 		known[ns.name] = ns
 	}
 	for _, name := range slices.Sorted(maps.Keys(inForce)) {
+		b := inForce[name]
 		ns, found := known[name]
+		if found && b.uid == "" {
+			b.uid = ns.uid
+		}
+		same := found && ns.uid == b.uid
+		asks := found && ns.asks && ns.project == b.project
 		switch {
-		case found && ns.asks && ns.project == inForce[name]:
-			rule(ns, granted)
-		case holds(name):
-			// Also if there is no such Namespace any more: what it held is there.
+		case same && asks:
+			bind(judgement{namespace: ns, verdict: granted}, b)
+		case !holds(name):
+			// It ends.
+		case same:
+			bind(judgement{namespace: ns, verdict: held}, b)
+		case asks && !ns.going:
+			b.uid, b.takenOver = ns.uid, now.UTC().Truncate(time.Second)
+			bind(judgement{namespace: ns, verdict: granted, tookOver: true}, b)
+		default:
 			ns.name = name
-			rule(ns, held)
+			b.uid = cmp.Or(b.uid, unknownUID)
+			bind(judgement{namespace: ns, verdict: abandoned, left: b}, b)
 		}
 	}
 	all = slices.SortedFunc(slices.Values(all), func(a, b namespace) int {
@@ -91,15 +133,15 @@ func decide(all []namespace, inForce map[string]string, holds func(string) bool)
 		switch _, done := judged[ns.name]; {
 		case done:
 		case !ns.asks:
-			rule(ns, unasked)
+			judged[ns.name] = judgement{namespace: ns, verdict: unasked}
 		case !isProjectID(ns.project):
-			rule(ns, invalid)
+			judged[ns.name] = judgement{namespace: ns, verdict: invalid}
 		case other != "":
-			judged[ns.name] = judgement{namespace: ns, verdict: taken, holder: other}
+			judged[ns.name] = judgement{namespace: ns, verdict: taken, holder: other, left: judged[other].left}
 		case ns.going && !holds(ns.name):
-			rule(ns, late)
+			judged[ns.name] = judgement{namespace: ns, verdict: late}
 		default:
-			rule(ns, granted)
+			bind(judgement{namespace: ns, verdict: granted}, binding{project: ns.project, uid: ns.uid})
 		}
 	}
 	return next, judged

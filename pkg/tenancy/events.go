@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,6 +28,11 @@ const (
 	// ReasonStillBound: the label was changed or taken off, but the namespace
 	// still holds objects under the binding that was in force before.
 	ReasonStillBound = "ProjectStillBound"
+	// ReasonAbandoned: there are records of a Namespace of this name that is gone.
+	ReasonAbandoned = "RecordsAbandoned"
+	// ReasonTakenOver: the Namespace shows the records of an earlier one of its
+	// name, which was bound to the same project.
+	ReasonTakenOver = "RecordsTakenOver"
 )
 
 // action is what Events say was being done.
@@ -47,13 +53,18 @@ func (k *keeper) report(ctx context.Context, was, is *state) {
 	logger := klog.FromContext(ctx)
 	for _, name := range slices.Sorted(maps.Keys(is.judged)) {
 		j := is.judged[name]
-		if before := was.judged[name].bound; len(was.judged) > 0 && before != j.bound {
+		if before := was.judged[name].bound; len(was.judged) > 0 && before != j.bound && j.verdict != abandoned {
 			reason, note := ReasonBound, fmt.Sprintf("bound to the project %s, whose metal is shown here from now on", j.bound)
 			if j.bound == "" {
 				reason, note = ReasonUnbound, fmt.Sprintf("not bound to the project %s any more", before)
 			}
 			logger.Info("The binding of a namespace has changed", "namespace", name, "project", j.bound, "before", before)
 			k.say(j, corev1.EventTypeNormal, reason, note)
+		}
+		if j.tookOver {
+			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", j.bound)
+			k.say(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("the objects of %s that an earlier namespace of this name left behind belong to the project %s, and are shown here from now on; what was marked for deletion before keeps its metal until it has the annotation %s",
+				infrastructure.GroupName, j.bound, infrastructure.ReleaseAnnotation))
 		}
 		reason, note := j.complaint()
 		said := saying{reason, note, k.clock.Now()}
@@ -70,12 +81,14 @@ func (k *keeper) report(ctx context.Context, was, is *state) {
 	maps.DeleteFunc(k.said, func(name string, _ saying) bool { _, known := is.judged[name]; return !known })
 }
 
-// say records an Event, if there is a Namespace that it can be about.
+// say records an Event about a Namespace: the one that there is, or else the
+// one that is gone.
 func (k *keeper) say(j judgement, kind, reason, note string) {
-	if j.uid == "" {
+	uid := cmp.Or(j.uid, j.left.uid)
+	if uid == "" {
 		return
 	}
-	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: j.name, UID: j.uid}
+	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: j.name, UID: uid}
 	k.events.Eventf(about, nil, kind, reason, action, "%s", note)
 }
 
@@ -85,14 +98,30 @@ func (j judgement) complaint() (reason, note string) {
 	switch j.verdict {
 	case invalid:
 		return ReasonInvalid, fmt.Sprintf("the label %s is %q, and %s; nothing can be created here until it is corrected", label, j.project, projectIDHelp)
+	case abandoned:
+		return ReasonAbandoned, j.abandonment()
 	case taken:
+		if j.left.project != "" {
+			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which is gone; nothing can be created here until that is resolved (%s)", j.project, j.holder, abandonedHelp)
+		}
 		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.holder)
 	case held:
-		if j.uid == "" {
-			return ReasonStillBound, fmt.Sprintf("the Namespace is gone, and objects of %s with the project %s are still in it: delete them", infrastructure.GroupName, j.bound)
-		}
 		return ReasonStillBound, fmt.Sprintf("the project %s stays in force, although %s, because the namespace still holds objects of %s: put the label back (kubectl label --overwrite namespace %s %s=%s), or delete these objects, whereupon the binding changes by itself",
 			j.bound, j.asked(), infrastructure.GroupName, j.name, label, j.bound)
 	}
 	return "", ""
+}
+
+// abandonedHelp says where it is told what to do.
+const abandonedHelp = "docs/operations.md, MetalstackRecordsAbandoned"
+
+// abandonment says what was left behind, and what can be done.
+func (j judgement) abandonment() string {
+	what := fmt.Sprintf("objects of %s of a namespace of this name that is gone (uid %s) are left, with the project %s", infrastructure.GroupName, j.left.uid, j.left.project)
+	if j.uid == "" {
+		return fmt.Sprintf("%s; they are shown nowhere, and keep their metal: make the namespace again with the label %s=%s to have them back, or give their metal to another namespace (%s)",
+			what, infrastructure.ProjectLabel, j.left.project, abandonedHelp)
+	}
+	return fmt.Sprintf("%s; they are shown to nobody, and nothing can be created here while they are there: if this namespace belongs to the same tenant, label it %s=%s to have them back, otherwise give their metal to another namespace (%s)",
+		what, infrastructure.ProjectLabel, j.left.project, abandonedHelp)
 }

@@ -13,6 +13,7 @@ func FuzzBindingsThatCanBeReadAreOneToOne(f *testing.F) {
 	for _, seed := range []string{
 		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"}}`, `{"namespaces":{}}`, `{}`, `null`, ``,
 		`{"namespaces":{"a":"10000000-0000-4000-8000-00000000000a","b":"10000000-0000-4000-8000-00000000000A"}}`,
+		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"},"uids":{"team-a":"u"},"takenOver":{"team-a":"2026-11-28T12:00:00Z"}}`,
 		`{"namespaces":{"a":"x","a":"10000000-0000-4000-8000-00000000000a"}}`,
 	} {
 		f.Add([]byte(seed))
@@ -24,12 +25,12 @@ func FuzzBindingsThatCanBeReadAreOneToOne(f *testing.F) {
 			return
 		}
 		namespaces := map[string]string{}
-		for namespace, project := range bindings {
-			assert.True(t, isProjectID(project), "%q", project)
-			assert.Empty(t, namespaces[project])
-			namespaces[project] = namespace
+		for namespace, b := range bindings {
+			assert.True(t, isProjectID(b.project), "%q", b.project)
+			assert.Empty(t, namespaces[b.project])
+			namespaces[b.project] = namespace
 		}
-		written, err := json.Marshal(record{Namespaces: bindings})
+		written, err := json.Marshal(recordOf(bindings))
 		require.NoError(t, err)
 		again, err := parse(written)
 		require.NoError(t, err)

@@ -15,7 +15,9 @@ type keeper struct {
 	book book
 	// announced is what Changed knows of.
 	announced *state
-	said      map[string]saying
+	// hidden is what HiddenChanged knows of.
+	hidden map[string]struct{}
+	said   map[string]saying
 }
 
 // keep puts in force what the Namespaces ask for, as far as it may be. It
@@ -26,7 +28,7 @@ func (k *keeper) keep(ctx context.Context) (again time.Duration, err error) {
 		return 0, err
 	}
 	if !leads {
-		_, judged := decide(k.list(), k.book.inForce, k.Holds)
+		_, judged := decide(k.list(), k.book.inForce, k.Holds, k.clock.Now())
 		k.become(newState(k.book.inForce, judged))
 		k.book.read = false // somebody else writes it
 		return followInterval, nil
@@ -34,7 +36,7 @@ func (k *keeper) keep(ctx context.Context) (again time.Duration, err error) {
 	next, judged := k.close()
 	// Written first: what is created under a binding must find it in force
 	// after a crash.
-	if !maps.Equal(next, k.book.inForce) {
+	if !maps.EqualFunc(next, k.book.inForce, binding.equal) {
 		if err := k.book.write(ctx, next); err != nil {
 			return 0, err
 		}
@@ -44,12 +46,18 @@ func (k *keeper) keep(ctx context.Context) (again time.Duration, err error) {
 	k.led.Store(true)
 	k.tell()
 	k.report(ctx, was, is)
+	again = resync
+	gone := 0
 	for _, j := range judged {
-		if j.verdict == held {
-			return heldInterval, nil
+		if j.verdict == held || j.verdict == abandoned {
+			again = heldInterval
+		}
+		if j.verdict == abandoned {
+			gone++
 		}
 	}
-	return resync, nil
+	abandonedNamespaces.Set(float64(gone))
+	return again, nil
 }
 
 // become makes a state the one that is in force, and tells everybody.
@@ -57,12 +65,22 @@ func (k *keeper) become(is *state) {
 	k.mu.Lock()
 	k.state.Store(is)
 	k.mu.Unlock()
+	k.hide(is)
 	if namespaces, projects := differences(k.announced, is); len(namespaces)+len(projects) > 0 {
 		k.Changed(namespaces, projects)
 	}
 	k.announced = is
 	k.synced.Store(true)
 	k.tell()
+}
+
+// hide tells if other namespaces are hidden in is than before.
+func (k *keeper) hide(is *state) {
+	changed := !maps.Equal(k.hidden, is.hidden)
+	k.hidden = is.hidden
+	if changed && k.HiddenChanged != nil {
+		k.HiddenChanged()
+	}
 }
 
 // tell wakes those who wait for a change.
@@ -74,17 +92,27 @@ func (n *Namespaces) tell() {
 }
 
 // close decides, and ends the bindings that are not to be in force any more: no
-// object can be created under them from here on.
-func (k *keeper) close() (next map[string]string, judged map[string]judgement) {
+// object can be created under them from here on, and what is to be hidden is.
+func (k *keeper) close() (next map[string]binding, judged map[string]judgement) {
 	all := k.list()
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	next, judged = decide(all, k.book.inForce, func(name string) bool { return k.creating[name] > 0 || k.Holds(name) })
-	was := k.state.Load()
-	left := maps.Clone(was.projects)
-	maps.DeleteFunc(left, func(name, project string) bool { return next[name] != project })
-	if len(left) < len(was.projects) {
-		k.state.Store(newState(left, was.judged))
+	next, judged = decide(all, k.book.inForce, func(name string) bool { return k.creating[name] > 0 || k.Holds(name) }, k.clock.Now())
+	was, will := k.state.Load(), newState(next, judged)
+	left := maps.Clone(was.bindings)
+	maps.DeleteFunc(left, func(name string, b binding) bool {
+		n, stays := will.bindings[name]
+		return !stays || n.project != b.project || b.uid != "" && n.uid != b.uid
+	})
+	is := newState(left, was.judged)
+	maps.Copy(is.hidden, was.hidden)
+	maps.Copy(is.hidden, will.hidden)
+	ended := len(left) < len(was.bindings) || len(is.hidden) > len(was.hidden)
+	if ended {
+		k.state.Store(is)
+	}
+	k.mu.Unlock()
+	if ended {
+		k.hide(is)
 	}
 	return next, judged
 }
@@ -92,12 +120,12 @@ func (k *keeper) close() (next map[string]string, judged map[string]judgement) {
 // differences are the namespaces that have another project, and the projects
 // that are shown elsewhere.
 func differences(a, b *state) (namespaces, projects []string) {
-	return changedKeys(a.projects, b.projects), changedKeys(a.shown, b.shown)
+	return changedKeys(a.bindings, b.bindings), changedKeys(a.shown, b.shown)
 }
 
-func changedKeys(a, b map[string]string) []string {
+func changedKeys[V comparable](a, b map[string]V) []string {
 	keys := map[string]struct{}{}
-	for _, pair := range [][2]map[string]string{{a, b}, {b, a}} {
+	for _, pair := range [][2]map[string]V{{a, b}, {b, a}} {
 		for key, value := range pair[0] {
 			if other, found := pair[1][key]; !found || other != value {
 				keys[key] = struct{}{}

@@ -176,7 +176,8 @@ func TestANamespaceThatGoesKeepsItsProjectAndShowsNoMetal(t *testing.T) {
 	assert.Empty(t, bound(k, "team-b"))
 	b.gone("team-a")
 	b.kept(k)
-	assert.Equal(t, projectA, bound(k, "team-a"), "a record that outlives its Namespace is still released")
+	assert.Empty(t, bound(k, "team-a"), "a record that outlives its Namespace is nobody's")
+	assert.Empty(t, bound(k, "team-b"))
 	b.holds("team-a", false)
 	b.kept(k)
 	assert.Empty(t, bound(k, "team-a"))
@@ -214,13 +215,14 @@ func TestTwoServersGiveNoProjectTwice(t *testing.T) {
 	b.label("team-a", projectA)
 	b.kept(one)
 	// The other has heard of another Namespace only, and of nothing in the ledger.
+	unseen := b.namespaces["team-a"]
 	b.gone("team-a")
 	b.label("team-b", projectA)
 	_, err := other.keep(t.Context())
 	require.Error(t, err)
 	assert.Empty(t, bound(other, "team-b"))
 
-	b.label("team-a", projectA)
+	b.namespaces["team-a"] = unseen
 	b.kept(other)
 	assert.Equal(t, projectA, bound(other, "team-a"))
 	assert.Empty(t, bound(other, "team-b"))

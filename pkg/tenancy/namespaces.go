@@ -63,16 +63,26 @@ var _ Bindings = &Namespaces{}
 
 // state is what is in force. It is immutable.
 type state struct {
-	projects map[string]string // by namespace
-	shown    map[string]string // namespaces by project
-	judged   map[string]judgement
+	bindings map[string]binding // by namespace; those in force
+	shown    map[string]string  // namespaces by project
+	// hidden are the namespaces whose records are of a Namespace that is gone.
+	hidden map[string]struct{}
+	judged map[string]judgement
 }
 
-func newState(projects map[string]string, judged map[string]judgement) *state {
-	s := &state{projects: projects, shown: map[string]string{}, judged: judged}
-	for name, project := range projects {
-		if ns := judged[name]; !ns.going && ns.uid != "" {
-			s.shown[project] = name
+// newState returns the state in which all bindings are in force but those of
+// records that were abandoned.
+func newState(bindings map[string]binding, judged map[string]judgement) *state {
+	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, judged: judged}
+	for name, b := range bindings {
+		ns := judged[name]
+		if ns.verdict == abandoned {
+			s.hidden[name] = struct{}{}
+			continue
+		}
+		s.bindings[name] = b
+		if !ns.going && ns.uid != "" {
+			s.shown[b.project] = name
 		}
 	}
 	return s
@@ -91,8 +101,18 @@ func NewNamespaces(client metadata.Interface, recorder events.EventRecorder, c c
 
 // Project implements Bindings.
 func (n *Namespaces) Project(namespace string) (string, bool) {
-	project, bound := n.state.Load().projects[namespace]
-	return project, bound
+	b, bound := n.state.Load().bindings[namespace]
+	return b.project, bound
+}
+
+// Hidden returns the namespaces whose records are shown to nobody, because they
+// are of a Namespace that is gone. The caller does not change it.
+func (n *Namespaces) Hidden() map[string]struct{} { return n.state.Load().hidden }
+
+// TakenOver returns when the Namespace took over the records of an earlier one
+// of its name; zero if it did not.
+func (n *Namespaces) TakenOver(namespace string) time.Time {
+	return n.state.Load().bindings[namespace].takenOver
 }
 
 // Namespace implements Bindings.
@@ -114,6 +134,8 @@ type Keeping struct {
 	// Changed is told of which namespaces the project, and of which projects
 	// the namespace that shows their metal, is another one now.
 	Changed func(namespaces, projects []string)
+	// HiddenChanged is told when Hidden answers otherwise than before. Optional.
+	HiddenChanged func()
 	// StandBy leaves it to another server what is in force, until Lead is called.
 	StandBy bool
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
@@ -21,6 +23,11 @@ const recordLimit = 10 * time.Second
 type record struct {
 	// Namespaces are the projects by namespace.
 	Namespaces map[string]string `json:"namespaces"`
+	// UIDs are the uids of the Namespaces that are bound, by name.
+	UIDs map[string]types.UID `json:"uids,omitempty"`
+	// TakenOver is when Namespaces took over the records of earlier ones of their
+	// names, by name.
+	TakenOver map[string]time.Time `json:"takenOver,omitempty"`
 }
 
 // book is what is written down of the bindings.
@@ -28,7 +35,7 @@ type book struct {
 	ledger ledger.Ledger
 	// inForce is what the record says, as of version, which is "" if there is
 	// none; read is false if it is not known what it says.
-	inForce map[string]string
+	inForce map[string]binding
 	version string
 	read    bool
 }
@@ -44,7 +51,7 @@ func (b *book) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the bindings that are in force: %w", err)
 	}
-	b.inForce, b.version = map[string]string{}, ""
+	b.inForce, b.version = map[string]binding{}, ""
 	for _, r := range all {
 		if r.Key != recordKey {
 			continue
@@ -58,7 +65,7 @@ func (b *book) open(ctx context.Context) error {
 	return nil
 }
 
-func parse(value []byte) (map[string]string, error) {
+func parse(value []byte) (map[string]binding, error) {
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, err
@@ -66,7 +73,7 @@ func parse(value []byte) (map[string]string, error) {
 	if r.Namespaces == nil {
 		return nil, errors.New("it names no namespaces")
 	}
-	holder := map[string]string{}
+	bindings, holder := map[string]binding{}, map[string]string{}
 	for namespace, project := range r.Namespaces {
 		if !isProjectID(project) {
 			return nil, fmt.Errorf("namespace %q has %q, which is no project id", namespace, project)
@@ -75,14 +82,30 @@ func parse(value []byte) (map[string]string, error) {
 			return nil, fmt.Errorf("namespaces %q and %q have the same project", min(namespace, other), max(namespace, other))
 		}
 		holder[project] = namespace
+		bindings[namespace] = binding{project: project, uid: r.UIDs[namespace], takenOver: r.TakenOver[namespace]}
 	}
-	return r.Namespaces, nil
+	return bindings, nil
+}
+
+// recordOf is the record of bindings.
+func recordOf(bindings map[string]binding) record {
+	r := record{Namespaces: map[string]string{}, UIDs: map[string]types.UID{}, TakenOver: map[string]time.Time{}}
+	for namespace, b := range bindings {
+		r.Namespaces[namespace] = b.project
+		if b.uid != "" {
+			r.UIDs[namespace] = b.uid
+		}
+		if !b.takenOver.IsZero() {
+			r.TakenOver[namespace] = b.takenOver
+		}
+	}
+	return r
 }
 
 // write puts next in force. After an error it is read again before it is
 // relied on.
-func (b *book) write(ctx context.Context, next map[string]string) error {
-	value, err := json.Marshal(record{Namespaces: next})
+func (b *book) write(ctx context.Context, next map[string]binding) error {
+	value, err := json.Marshal(recordOf(next))
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ func TestTenancy(t *testing.T) {
 		t.Run("A label that cannot bind is refused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, w) })
 		t.Run("A namespace that goes gives its metal back", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, w) })
 		t.Run("A finalizer keeps what holds metal", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, w) })
+		t.Run("A namespace made anew inherits nothing", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, w) })
 	})
+	t.Run("Abandoned records are set aside", func(t *testing.T) { abandonedRecordsAreSetAside(t, w) })
 	t.Run("A binding stays in force while there are objects", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, w) })
 }

@@ -20,6 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	backend "metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
 // records are the objects of one store, past its strategies: what the protocol
@@ -27,13 +28,16 @@ import (
 type records[T registry.Object] struct {
 	store    *genericregistry.Store
 	recorded fields.Selector
+	// shown leaves out the records of hidden namespaces.
+	shown bool
 }
 
 var _ allocation.Records[*infrastructure.MetalStackMachine] = records[*infrastructure.MetalStackMachine]{}
 
-// RecordsOf returns the records of a resource.
+// RecordsOf returns the records of a resource, those of hidden namespaces too:
+// what nobody is shown still holds its metal.
 func RecordsOf[T registry.Object](r *registry.REST) allocation.Records[T] {
-	return records[T]{r.Store, r.Recorded()}
+	return records[T]{store: r.Store, recorded: r.Recorded()}
 }
 
 // Get implements allocation.Records. It answers from the view: whoever decides
@@ -91,5 +95,8 @@ func (r records[T]) scope(ctx context.Context, namespace string) context.Context
 		IsResourceRequest: true, Namespace: namespace,
 		APIGroup: r.store.DefaultQualifiedResource.Group, Resource: r.store.DefaultQualifiedResource.Resource,
 	})
+	if !r.shown {
+		ctx = backend.WithHidden(ctx)
+	}
 	return request.WithNamespace(ctx, namespace)
 }

@@ -54,7 +54,7 @@ var (
 // NewREST returns what serves the allocation of a resource; answer is an empty
 // object of the served version.
 func NewREST[T registry.Object](r *registry.REST, verbs Verbs[T], answer runtime.Object) *REST[T] {
-	return &REST[T]{resource: r.DefaultQualifiedResource, records: RecordsOf[T](r), verbs: verbs, answer: answer}
+	return &REST[T]{resource: r.DefaultQualifiedResource, records: records[T]{store: r.Store, recorded: r.Recorded(), shown: true}, verbs: verbs, answer: answer}
 }
 
 // New implements rest.Storage.
@@ -80,6 +80,10 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 	namespace := request.NamespaceValue(ctx)
 	if dryrun.IsDryRun(options.DryRun) {
 		return r.current(ctx, namespace, name, metav1.Preconditions{UID: uidOrNil(body.UID)})
+	}
+	// The protocol knows all records, and the user only those that are shown.
+	if _, err := r.records.Get(ctx, namespace, name); err != nil {
+		return nil, err
 	}
 	ctx, cancel := answerInTime(ctx)
 	defer cancel()

@@ -1,0 +1,55 @@
+package allocation
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+func TestRelease_HoldsWhatWasMarkedBeforeItsNamespaceTookItOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("c")
+	w.machine("m")
+	_, err := w.allocate(w.p, "m", "c")
+	require.NoError(t, err)
+	held := w.record("m").Status.Allocation.MachineID
+	takenOver := w.clock.Now()
+	w.p.opts.TakenOver = func(namespace string) time.Time {
+		assert.Equal(t, teamA, namespace)
+		return takenOver
+	}
+	mark := func(at time.Time, annotations map[string]string) {
+		marked := metav1.NewTime(at)
+		_, err := w.machines.Update(w.context(), teamA, "m", func(m *infrastructure.MetalStackMachine) error {
+			m.DeletionTimestamp, m.Annotations = &marked, annotations
+			return nil
+		})
+		require.NoError(t, err)
+		_, err = w.clusters.Update(w.context(), teamA, "c", func(c *infrastructure.MetalStackCluster) error {
+			c.DeletionTimestamp, c.Annotations = &marked, annotations
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	mark(takenOver.Add(-time.Hour), nil)
+	_, err = w.release(w.p, "m")
+	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ReleaseAnnotation)
+	_, err = w.releaseCluster(w.p, "c")
+	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ReleaseAnnotation)
+	assert.True(t, w.account(held).Allocated)
+	assert.Equal(t, infrastructure.AllocationAllocated, w.record("m").Status.Allocation.Phase)
+
+	mark(takenOver.Add(-time.Hour), map[string]string{infrastructure.ReleaseAnnotation: "true"})
+	_, err = w.release(w.p, "m")
+	require.NoError(t, err, "somebody insists")
+	mark(takenOver.Add(time.Hour), nil)
+	_, err = w.releaseCluster(w.p, "c")
+	require.NoError(t, err, "it was deleted in this namespace")
+	w.nothingLeft()
+}

@@ -1,0 +1,250 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+
+	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+)
+
+// leaveBehind gives a namespace a cluster and a machine, and then finalizes it by
+// force, as people do when its deletion does not end. Everything in it is paused,
+// so that it is marked and not released.
+func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStackCluster, m *api.MetalStackMachine) {
+	t.Helper()
+	w.Bind(t, ns, project)
+	admin := w.admin(t)
+	_, err := admin.MetalStackClusters(ns).Create(soon(t), newCluster("old"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	member := machine("old")
+	member.Labels = ofCluster("old")
+	_, err = admin.MetalStackMachines(ns).Create(soon(t), member, metav1.CreateOptions{})
+	require.NoError(t, err)
+	eventually(t, func() error {
+		if m, err = admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		if m.Status.Allocation == nil || m.Status.Allocation.Phase != api.AllocationAllocated {
+			return errors.New("the machine is not allocated")
+		}
+		return nil
+	})
+	paused := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:""}}}`, api.PausedAnnotation)
+	m, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, paused, metav1.PatchOptions{})
+	require.NoError(t, err)
+	c, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, paused, metav1.PatchOptions{})
+	require.NoError(t, err)
+
+	require.NoError(t, w.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
+	eventually(t, func() error {
+		m, err := admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
+		if err == nil && m.DeletionTimestamp == nil {
+			err = errors.New("the end of the namespace has not reached the machine")
+		}
+		return err
+	})
+	eventually(t, func() error {
+		live, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		live.Spec.Finalizers = nil
+		_, err = w.Client().CoreV1().Namespaces().Finalize(t.Context(), live, metav1.UpdateOptions{})
+		return err
+	})
+	eventually(t, func() error {
+		_, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("the namespace is still there: %v", err)
+	})
+	return c, m
+}
+
+func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
+	const ns = "anew"
+	c, m := w.leaveBehind(t, ns, project("2"))
+	assert.Contains(t, w.event(t, ns, tenancy.ReasonAbandoned), "with the project "+project("2"))
+	eventually(t, func() error { return w.abandoned(t) })
+	w.shows(t, ns)
+	held := w.estate(project("2"))
+
+	// Another tenant, who may even allocate and release.
+	w.Bind(t, ns, project("3"))
+	found, _ := w.byHand(t, project("3"))
+	tenant, _ := w.tenant(t, "heidi", ns, "allocation", "status")
+	heidi := tenant.InfrastructureV1alpha4()
+	resource := func(sub ...string) *rest.Request {
+		return heidi.RESTClient().Delete().Namespace(ns).Resource("metalstackmachines").Name("old").SubResource(sub...)
+	}
+	ctx := soon(t)
+	for name, try := range map[string]func() error{
+		"get": func() error { _, err := heidi.MetalStackMachines(ns).Get(ctx, "old", metav1.GetOptions{}); return err },
+		"get from the cache": func() error {
+			_, err := heidi.MetalStackMachines(ns).Get(ctx, "old", metav1.GetOptions{ResourceVersion: "0"})
+			return err
+		},
+		"get of the past": func() error {
+			_, err := heidi.MetalStackMachines(ns).Get(ctx, "old", metav1.GetOptions{ResourceVersion: m.ResourceVersion})
+			return err
+		},
+		"patch": func() error {
+			_, err := heidi.MetalStackMachines(ns).Patch(ctx, "old", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+			return err
+		},
+		"patch of the status": func() error {
+			_, err := heidi.MetalStackMachines(ns).Patch(ctx, "old", types.MergePatchType, []byte(`{"status":{"ready":true}}`), metav1.PatchOptions{}, "status")
+			return err
+		},
+		"update": func() error {
+			_, err := heidi.MetalStackMachines(ns).Update(ctx, m, metav1.UpdateOptions{})
+			return err
+		},
+		"delete":  func() error { return heidi.MetalStackMachines(ns).Delete(ctx, "old", metav1.DeleteOptions{}) },
+		"release": func() error { return resource("allocation").Do(ctx).Error() },
+		"allocate": func() error {
+			return heidi.RESTClient().Post().Namespace(ns).Resource("metalstackmachines").Name("old").SubResource("allocation").Body(&api.Allocation{}).Do(ctx).Error()
+		},
+		"delete the cluster": func() error { return heidi.MetalStackClusters(ns).Delete(ctx, "old", metav1.DeleteOptions{}) },
+	} {
+		err := try()
+		require.True(t, apierrors.IsNotFound(err), "%s: %v", name, err)
+		assert.NotContains(t, err.Error(), project("2"), name)
+	}
+	for name, try := range map[string]func() error{
+		"create": func() error {
+			_, err := heidi.MetalStackMachines(ns).Create(ctx, machine("old"), metav1.CreateOptions{})
+			return err
+		},
+		"apply": func() error {
+			_, err := heidi.MetalStackMachines(ns).Patch(ctx, "old", types.ApplyPatchType,
+				[]byte(`{"apiVersion":"`+api.SchemeGroupVersion.String()+`","kind":"MetalStackMachine","metadata":{"name":"old"}}`), metav1.PatchOptions{FieldManager: "heidi"})
+			return err
+		},
+	} {
+		err := try()
+		require.True(t, apierrors.IsForbidden(err), "%s: %v", name, err)
+		require.ErrorContains(t, err, "objects of an earlier namespace of this name were left behind", name)
+		assert.NotContains(t, err.Error(), project("2"), name)
+	}
+	require.NoError(t, heidi.MetalStackMachines(ns).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
+	for _, opts := range []metav1.ListOptions{{}, {ResourceVersion: "0"}, {Limit: 1}, {FieldSelector: "metadata.name=old"}} {
+		list, err := names(ctx, heidi, ns, opts)
+		require.NoError(t, err)
+		assert.Empty(t, list, "not even what was discovered: the namespace is not bound (%s)", found)
+	}
+	list, err := names(ctx, heidi, ns, metav1.ListOptions{ResourceVersion: m.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact})
+	if err == nil {
+		assert.Empty(t, list)
+	}
+	require.ErrorContains(t, replay(ctx, heidi.MetalStackMachines(ns).Watch, m.ResourceVersion), "Expired")
+	require.ErrorContains(t, replay(ctx, heidi.MetalStackClusters(ns).Watch, c.ResourceVersion), "Expired")
+	// The project is not bound elsewhere, where its metal would be nobody's.
+	w.Bind(t, "anew-elsewhere", project("2"))
+	assert.Contains(t, w.event(t, "anew-elsewhere", tenancy.ReasonTaken), `has objects of the namespace "anew", which is gone`)
+	w.shows(t, "anew-elsewhere")
+	assert.Equal(t, held, w.estate(project("2")))
+
+	// The same tenant has them back, and nothing that was marked goes by itself.
+	w.label(t, ns, project("2"))
+	w.shows(t, ns, "old")
+	w.event(t, ns, tenancy.ReasonTakenOver)
+	admin := w.admin(t)
+	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, api.PausedAnnotation), metav1.PatchOptions{})
+	require.NoError(t, err)
+	eventually(t, func() error {
+		m, err := admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		deleting := meta.FindStatusCondition(m.Status.Conditions, api.ConditionDeleting)
+		if deleting == nil || deleting.Reason != api.ReasonReleaseRefused || !strings.Contains(deleting.Message, "keeps its metal until it has the annotation "+api.ReleaseAnnotation) {
+			return fmt.Errorf("Deleting is %v", deleting)
+		}
+		return nil
+	})
+	assert.Equal(t, held, w.estate(project("2")))
+	insist := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null,%q:"true"}}}`, api.PausedAnnotation, api.ReleaseAnnotation)
+	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
+	require.NoError(t, err)
+	_, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
+	require.NoError(t, err)
+	eventually(t, func() error { return w.holds(project("2"), 0, 0) })
+}
+
+// replay watches from a revision, and returns the error by which the watch ends;
+// it is an error, too, if there is an event before.
+func replay(ctx context.Context, begin func(context.Context, metav1.ListOptions) (watch.Interface, error), revision string) error {
+	w, err := begin(ctx, metav1.ListOptions{ResourceVersion: revision})
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	select {
+	case e := <-w.ResultChan():
+		if status, ok := e.Object.(*metav1.Status); ok {
+			return errors.New(string(status.Reason))
+		}
+		return fmt.Errorf("an event: %v", e)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// abandoned tells whether the server counts that records were left behind.
+func (w *world) abandoned(t *testing.T) error {
+	config := rest.CopyConfig(w.Admin())
+	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData, config.TLSClientConfig.CAFile = true, nil, ""
+	client, err := rest.HTTPClientFor(config)
+	require.NoError(t, err)
+	answer, err := client.Get(w.Servers[0].URL + "/metrics")
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && !strings.Contains(string(text), "\nmetalstack_tenancy_abandoned_namespaces 1\n") {
+		err = fmt.Errorf("%s: it is not counted", answer.Status)
+	}
+	return err
+}
+
+// abandonedRecordsAreSetAside is what docs/operations.md says of records whose
+// name belongs to another tenant by now.
+func abandonedRecordsAreSetAside(t *testing.T, w *world) {
+	const ns = "aside"
+	_, m := w.leaveBehind(t, ns, project("4"))
+	w.event(t, ns, tenancy.ReasonAbandoned)
+	held := w.estate(project("4"))
+	w.Bind(t, ns, "")
+	w.Bind(t, "aside-elsewhere", project("4"))
+	w.Servers[0].Stop(t)
+	const label = "metal-stack.infrastructure.cluster.x-k8s.io/record"
+	_, stderr, err := w.Kubectl(t, w.Admin(), "-n", "metal-stack-system", "label", "configmaps", "-l", label+"-namespace="+ns, label+"-")
+	require.NoError(t, err, stderr)
+	w.Servers[0].Start(t)
+	w.Servers[0].AwaitReady(t)
+	w.AwaitAvailable(t)
+	w.shows(t, "aside-elsewhere", m.Status.Allocation.MachineID)
+	w.shows(t, ns)
+	assert.Equal(t, held, w.estate(project("4")), "their metal stays")
+	eventually(t, func() error {
+		_, err := w.admin(t).MetalStackClusters("aside-elsewhere").Create(t.Context(), newCluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	})
+}
