@@ -157,8 +157,6 @@ func (w *clusterWork) finish(ctx context.Context) (*infrastructure.MetalStackClu
 			return refuse(http.StatusConflict, "another operation was faster")
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, w.now(), nil
-		w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionTrue, infrastructure.ReasonAllocated,
-			"The private network is "+a.NetworkID+", the control plane is reached at "+c.Spec.ControlPlaneEndpoint.Host+".")
 		return nil
 	})
 	w.at("cluster/allocated")

@@ -254,18 +254,13 @@ func (w *serverWork) finish(ctx context.Context, m *metal.Machine) (*server, err
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, w.now(), nil
 		a.MachineID, a.AllocationUUID, a.Adopted = m.ID, m.AllocationUUID(), w.adopted
-		reason, message := infrastructure.ReasonAllocated, "Machine "+m.ID+" was allocated."
 		a.UID = w.id.uid
-		if w.adopted {
-			reason, message = infrastructure.ReasonAdopted, "Machine "+m.ID+" had been allocated before, and was adopted."
-			if uid := m.UID(); uid != "" {
-				a.UID = types.UID(uid)
-			}
+		if uid := m.UID(); w.adopted && uid != "" {
+			a.UID = types.UID(uid)
 		}
 		if *s.providerID == "" {
 			*s.providerID = providerid.New(m.Partition, m.ID)
 		}
-		w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionTrue, reason, message)
 		return nil
 	})
 	w.at("machine/allocated")

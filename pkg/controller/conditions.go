@@ -27,15 +27,22 @@ var ownedConditions = []string{
 func (s *scope) setConditions() {
 	s.set(s.pausedCondition())
 	deleting := s.obj.GetDeletionTimestamp() != nil
-	switch {
-	case s.wait.reason == "" || len(s.pauses) > 0:
+	switch said := conditions.Get(s.obj, v1alpha4.ConditionDeleting); {
+	case len(s.pauses) > 0:
+	case s.wait.reason == "" && deleting && said != nil:
+		// What was said of the deletion holds, whatever the spec is now.
+		s.set(*said)
+	case s.wait.reason == "":
 	case deleting:
 		s.set(metav1.Condition{Type: v1alpha4.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.why})
 	case allocationOf(s.obj).Phase == "":
 		s.set(metav1.Condition{Type: v1alpha4.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.why})
 	}
 	switch {
-	case s.kind.name != clusters.name || deleting || len(s.pauses) > 0:
+	case s.kind.name != clusters.name || len(s.pauses) > 0:
+	case deleting:
+		// The firewalls go, too, so that nobody looks after one any more.
+		conditions.Delete(s.obj, v1alpha4.ConditionFirewallReady)
 	case s.firewall != nil:
 		s.set(*s.firewall)
 	case s.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
@@ -65,6 +72,7 @@ var troubles = []string{
 	v1alpha4.ReasonReleaseRefused,
 	v1alpha4.ReasonBootstrapDataUnusable,
 	v1alpha4.ReasonFirewallRefused,
+	v1alpha4.ReasonFirewallNameTaken,
 	v1alpha4.ReasonFirewallNotReady,
 }
 

@@ -44,7 +44,7 @@ func (j *clusters) Strip(obj runtime.Object) {
 	c.Status.FailureDomains = nil
 	c.Status.Network = nil
 	c.Status.ControlPlaneIP = nil
-	c.Status.Conditions = withoutReady(c.Status.Conditions)
+	c.Status.Conditions = stripped(c.Status.Conditions, clusterState(c))
 }
 
 // Project implements storage.Joiner.
@@ -56,9 +56,9 @@ func (j *clusters) Project(record, previous runtime.Object) runtime.Object {
 	}
 	j.Strip(c)
 	shown, _ := previous.(*infrastructure.MetalStackCluster)
-	var before *metav1.Condition
+	var before []metav1.Condition
 	if shown != nil && shown.UID == c.UID {
-		before = meta.FindStatusCondition(shown.Status.Conditions, infrastructure.ConditionReady)
+		before = shown.Status.Conditions
 	} else {
 		shown = nil
 	}
@@ -67,10 +67,29 @@ func (j *clusters) Project(record, previous runtime.Object) runtime.Object {
 		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: c.Spec.Partition, ControlPlane: &controlPlane}}
 	}
 	j.fill(c, shown)
-	v := j.verdict(c, before)
-	c.Status.Ready = v.ready()
-	c.Status.Conditions = withReady(c.Status.Conditions, v.condition(&c.ObjectMeta, before, j.Clock.Now))
+	ready := j.verdict(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
+	c.Status.Ready = ready.ready()
+	c.Status.Conditions = shownConditions(&c.ObjectMeta, c.Status.Conditions, clusterState(c), ready, clusterHeld(c, ready), before, j.Clock.Now)
 	return c
+}
+
+// clusterState is how far the allocation is; nil if none has begun.
+func clusterState(c *infrastructure.MetalStackCluster) *infrastructure.AllocationState {
+	if c.Status.Allocation == nil {
+		return nil
+	}
+	return &c.Status.Allocation.AllocationState
+}
+
+// clusterHeld is the verdict about the allocation of a record that names its
+// network.
+func clusterHeld(c *infrastructure.MetalStackCluster, ready verdict) verdict {
+	a := c.Status.Allocation
+	if a == nil {
+		return verdict{}
+	}
+	return allocated(&a.AllocationState, ready, infrastructure.ReasonAllocated,
+		"The private network is "+a.NetworkID+", the control plane is reached at "+c.Spec.ControlPlaneEndpoint.Host+".")
 }
 
 // fill fills in what is seen of network and address; of what was not looked
@@ -133,7 +152,7 @@ func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.C
 		return v
 	case infrastructure.AllocationReleasing:
 		v.since = endedAt(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = infrastructure.ReasonReleasing, "Network and address are being given back to the metal-api."
+		v.reason, v.message = releasing(c.Status.Conditions, "Network and address are being given back to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		v.since = endedAt(a.AllocationState, c.Status.Conditions)

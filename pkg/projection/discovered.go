@@ -53,7 +53,7 @@ func (j *servers) discovered(m *metal.Machine, namespace string) runtime.Object 
 		Ready:         v.ready(),
 		Addresses:     Addresses(m),
 		FailureDomain: m.Partition,
-		Conditions:    []metav1.Condition{v.condition(&objectMeta, nil, j.Clock.Now)},
+		Conditions:    []metav1.Condition{v.condition(infrastructure.ConditionReady, &objectMeta, nil, j.Clock.Now)},
 		Metal:         Metal(m, false),
 	}
 	id := providerid.New(m.Partition, m.ID)

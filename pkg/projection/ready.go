@@ -30,9 +30,9 @@ func (v verdict) ready() bool { return v.status == metav1.ConditionTrue }
 
 // condition is the verdict as a condition of an object. While the status stays
 // the same, the time of its last transition does; it never goes back.
-func (v verdict) condition(object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
+func (v verdict) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
 	c := metav1.Condition{
-		Type: infrastructure.ConditionReady, Status: v.status, Reason: v.reason, Message: v.message,
+		Type: kind, Status: v.status, Reason: v.reason, Message: v.message,
 		ObservedGeneration: object.Generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
 	}
 	switch {
@@ -47,21 +47,6 @@ func (v verdict) condition(object *metav1.ObjectMeta, previous *metav1.Condition
 		c.LastTransitionTime = previous.LastTransitionTime
 	}
 	return c
-}
-
-// withReady puts the Ready condition first; the recorded ones keep their order.
-func withReady(conditions []metav1.Condition, ready metav1.Condition) []metav1.Condition {
-	return append([]metav1.Condition{ready}, withoutReady(conditions)...)
-}
-
-func withoutReady(conditions []metav1.Condition) []metav1.Condition {
-	kept := slices.DeleteFunc(slices.Clone(conditions), func(c metav1.Condition) bool {
-		return slices.Contains(OwnConditions, c.Type)
-	})
-	if len(kept) == 0 {
-		return nil
-	}
-	return kept
 }
 
 // endedAt is when a release began: the recorded condition Allocated is False

@@ -76,7 +76,7 @@ func (j *servers) Strip(obj runtime.Object) {
 	s.status.Addresses = nil
 	s.status.FailureDomain = ""
 	s.status.Metal = nil
-	s.status.Conditions = withoutReady(s.status.Conditions)
+	s.status.Conditions = stripped(s.status.Conditions, s.state())
 }
 
 // Project implements storage.Joiner.
@@ -91,14 +91,34 @@ func (j *servers) Project(record, previous runtime.Object) runtime.Object {
 	if shown != nil && shown.meta.UID != s.meta.UID {
 		shown = nil
 	}
-	v := j.fill(s, shown)
-	var before *metav1.Condition
+	var before []metav1.Condition
 	if shown != nil {
-		before = meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady)
+		before = shown.status.Conditions
 	}
-	s.status.Ready = v.ready()
-	s.status.Conditions = withReady(s.status.Conditions, v.condition(s.meta, before, j.Clock.Now))
+	ready := j.fill(s, shown)
+	s.status.Ready = ready.ready()
+	s.status.Conditions = shownConditions(s.meta, s.status.Conditions, s.state(), ready, s.held(ready), before, j.Clock.Now)
 	return obj
+}
+
+// state is how far the allocation is; nil if none has begun.
+func (s *server) state() *infrastructure.AllocationState {
+	if s.status.Allocation == nil {
+		return nil
+	}
+	return &s.status.Allocation.AllocationState
+}
+
+// held is the verdict about the allocation of a record that names its machine.
+func (s *server) held(ready verdict) verdict {
+	a := s.status.Allocation
+	switch {
+	case a == nil:
+		return verdict{}
+	case a.Adopted:
+		return allocated(&a.AllocationState, ready, infrastructure.ReasonAdopted, "Machine "+a.MachineID+" had been allocated before, and was adopted.")
+	}
+	return allocated(&a.AllocationState, ready, infrastructure.ReasonAllocated, "Machine "+a.MachineID+" was allocated.")
 }
 
 // fill fills in everything but Ready, about which it returns a verdict.
@@ -124,7 +144,7 @@ func (j *servers) fill(s, shown *server) verdict {
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
 		v.since = endedAt(a.AllocationState, s.status.Conditions)
-		v.reason, v.message = infrastructure.ReasonReleasing, "The machine is being given back to the metal-api."
+		v.reason, v.message = releasing(s.status.Conditions, "The machine is being given back to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		s.showPhase(a, infrastructure.PhaseReleased)

@@ -1,0 +1,92 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// outdatedCondition names a condition that says another generation than its
+// object has, which is what `kubectl wait` waits for; "" if there is none.
+func (w *capiWorld) outdatedCondition() string {
+	w.t.Helper()
+	found := ""
+	for _, k := range []kind{clusters, machines, firewalls} {
+		list := k.list()
+		require.NoError(w.t, w.api.List(w.t.Context(), list, client.InNamespace(team)))
+		require.NoError(w.t, meta.EachListItem(list, func(item runtime.Object) error {
+			obj := item.(holder)
+			for _, c := range obj.GetConditions() {
+				if c.ObservedGeneration != obj.GetGeneration() {
+					found = k.kind + " " + obj.GetName() + ": " + c.Type
+				}
+			}
+			return nil
+		}))
+	}
+	return found
+}
+
+func (w *capiWorld) conditionsAreOfTheirGeneration(when string) {
+	w.t.Helper()
+	last := ""
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("%s: %s", when, last)
+		}
+	}()
+	w.until("all conditions say the generation of their object: "+when, func() bool {
+		last = w.outdatedCondition()
+		return last == ""
+	})
+}
+
+func TestConditions_SayTheGenerationOfTheirObject(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(1)
+	// A claim that waits for its Machine, of which the spec is changed.
+	claim := &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "claim"}}
+	claim.Spec = *w.machine("m-0").Spec.DeepCopy()
+	create(t, w.api, claim)
+	w.until("the claim waits", func() bool {
+		return condition(w.machine("claim"), v1alpha4.ConditionAllocated).Reason == v1alpha4.ReasonWaitingForOwner
+	})
+	w.until("all is ready", w.allReady("m-0"))
+	w.conditionsAreOfTheirGeneration("all is ready")
+
+	changed := w.machine("claim")
+	before := changed.DeepCopy()
+	changed.Spec.Tags = []string{"changed"}
+	require.NoError(t, w.api.Patch(t.Context(), changed, client.MergeFrom(before)))
+	require.Greater(t, changed.Generation, before.Generation)
+	cluster := w.infra()
+	was := cluster.DeepCopy()
+	cluster.Spec.FirewallSpec.Rules = &v1alpha4.FirewallRules{Egress: []v1alpha4.FirewallEgressRule{{Ports: []int32{443}, To: []string{"0.0.0.0/0"}}}}
+	require.NoError(t, w.api.Patch(t.Context(), cluster, client.MergeFrom(was)))
+	require.Greater(t, cluster.Generation, was.Generation)
+	w.conditionsAreOfTheirGeneration("specs have changed")
+	require.Equal(t, metav1.ConditionTrue, condition(w.infra(), v1alpha4.ConditionAllocated).Status)
+
+	// A deletion is another generation, too.
+	id := w.machine("m-0").Status.Allocation.MachineID
+	require.NoError(t, w.server.Metal.Sim.Lock(id, "evidence"))
+	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c"}}))
+	require.NoError(t, w.api.Delete(t.Context(), w.infra()))
+	w.until("the release is refused", func() bool {
+		return condition(w.machine("m-0"), v1alpha4.ConditionDeleting).Reason == v1alpha4.ReasonReleaseRefused
+	})
+	w.until("the summary has the metal-api's words", func() bool {
+		ready := condition(w.machine("m-0"), v1alpha4.ConditionReady)
+		return ready.Reason == v1alpha4.ReasonReleaseRefused && strings.Contains(ready.Message, "locked")
+	})
+	w.conditionsAreOfTheirGeneration("all is being deleted")
+}

@@ -1,0 +1,90 @@
+package projection
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// allocated is the verdict of an object whose record names its metal: it holds
+// that, until Ready says that it is gone.
+func allocated(a *infrastructure.AllocationState, ready verdict, reason, message string) verdict {
+	switch ready.reason {
+	case infrastructure.ReasonAllocationGone, infrastructure.ReasonNetworkGone, infrastructure.ReasonAddressGone:
+		return ready
+	}
+	return verdict{status: metav1.ConditionTrue, reason: reason, message: message, since: timeOf(a.StartTime)}
+}
+
+// releasing is what there is to say of a release that has begun: why it does not
+// get on, or that it does.
+func releasing(conditions []metav1.Condition, underWay string) (reason, message string) {
+	c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated)
+	if c == nil || c.Reason == infrastructure.ReasonReleasing || c.Message == "" {
+		return infrastructure.ReasonReleasing, underWay
+	}
+	return c.Reason, c.Message
+}
+
+// origin is where the condition Allocated comes from.
+type origin int
+
+const (
+	// fromAttempt: a controller recorded what the first attempt waits for, or the
+	// server why an attempt was refused. That is true of the spec as it was then.
+	fromAttempt origin = iota
+	// fromCall: the server recorded how far a call has got. What a call depends
+	// on cannot be changed in a spec after it, so that is true of any generation.
+	fromCall
+	// fromMetal: the record names the metal, and the condition is computed.
+	fromMetal
+)
+
+func originOf(a *infrastructure.AllocationState) origin {
+	switch {
+	case a == nil || a.Phase == "":
+		return fromAttempt
+	case a.Phase == infrastructure.AllocationAllocating, a.Phase == infrastructure.AllocationReleasing, a.Phase == infrastructure.AllocationReleased:
+		return fromCall
+	}
+	return fromMetal
+}
+
+// stripped returns the conditions without what is computed.
+func stripped(conditions []metav1.Condition, a *infrastructure.AllocationState) []metav1.Condition {
+	origin := originOf(a)
+	var kept []metav1.Condition
+	for _, c := range conditions {
+		switch {
+		case c.Type == infrastructure.ConditionReady, c.Type == infrastructure.ConditionAllocated && origin == fromMetal:
+			continue
+		case c.Type == infrastructure.ConditionAllocated && origin == fromCall:
+			c.ObservedGeneration = 0
+		}
+		kept = append(kept, c)
+	}
+	return kept
+}
+
+// shownConditions returns the conditions of an object as they are shown: Ready,
+// then Allocated if it is computed, then the recorded ones, in their order.
+// shown are the conditions that were shown last.
+func shownConditions(object *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState,
+	ready, held verdict, shown []metav1.Condition, now func() time.Time) []metav1.Condition {
+	last := func(kind string) *metav1.Condition { return meta.FindStatusCondition(shown, kind) }
+	all := []metav1.Condition{ready.condition(infrastructure.ConditionReady, object, last(infrastructure.ConditionReady), now)}
+	origin := originOf(a)
+	if origin == fromMetal {
+		all = append(all, held.condition(infrastructure.ConditionAllocated, object, last(infrastructure.ConditionAllocated), now))
+	}
+	for _, c := range stripped(conditions, a) {
+		if c.Type == infrastructure.ConditionAllocated && origin == fromCall {
+			c.ObservedGeneration = object.Generation
+		}
+		all = append(all, c)
+	}
+	return all
+}
