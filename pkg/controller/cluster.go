@@ -26,9 +26,16 @@ func keepFirewall(ctx context.Context, s *scope) (wait, error) {
 	if allocationOf(cluster).Phase != v1alpha4.AllocationAllocated {
 		return wait{}, nil
 	}
-	owned, err := s.firewallsOf(ctx, cluster)
+	all, err := s.firewallsIn(ctx, cluster)
 	if err != nil {
 		return wait{}, err
+	}
+	owned := controlledBy(cluster, all)
+	for _, f := range adoptable(cluster, all) {
+		if err := s.adopt(ctx, cluster, f); err != nil {
+			return wait{}, err
+		}
+		owned = append(owned, f)
 	}
 	plan := planFirewalls(cluster, owned, s.clock.Now(), s.options.FirewallPatience)
 	s.firewall = plan.status
@@ -40,10 +47,10 @@ func keepFirewall(ctx context.Context, s *scope) (wait, error) {
 	if plan.create == nil {
 		return wait{why: "a firewall that does not run by then is replaced", again: plan.again}, nil
 	}
-	return s.createFirewall(ctx, plan)
+	return s.createFirewall(ctx, cluster, plan)
 }
 
-func (s *scope) createFirewall(ctx context.Context, plan rollout) (wait, error) {
+func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {
 	err := s.cached.Create(ctx, plan.create)
 	switch {
 	case err == nil:
@@ -51,8 +58,7 @@ func (s *scope) createFirewall(ctx context.Context, plan rollout) (wait, error) 
 		s.normal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.why))
 		return wait{}, nil
 	case apierrors.IsAlreadyExists(err):
-		// The cache lags behind, or one of this name is on its way out.
-		return wait{why: "the firewall is there already", again: underWay}, nil
+		return s.nameTaken(ctx, cluster, plan.create.Name)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
 		s.firewall = firewallNotReady(v1alpha4.ReasonFirewallRefused, "MetalStackFirewall %s cannot be made: %v", plan.create.Name, err)
 		return wait{why: "the firewall was refused", again: lost}, nil
@@ -71,19 +77,33 @@ func (s *scope) retire(ctx context.Context, r retirement) error {
 	return nil
 }
 
-// firewallsOf returns the firewalls that a cluster controls.
-func (s *scope) firewallsOf(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
+// firewallsIn returns the firewalls in the namespace of a cluster.
+func (s *scope) firewallsIn(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
 	list := &v1alpha4.MetalStackFirewallList{}
 	if err := s.cached.List(ctx, list, client.InNamespace(cluster.Namespace)); err != nil {
 		return nil, err
 	}
-	var owned []*v1alpha4.MetalStackFirewall
+	var all []*v1alpha4.MetalStackFirewall
 	for i := range list.Items {
-		if metav1.IsControlledBy(&list.Items[i], cluster) {
-			owned = append(owned, &list.Items[i])
+		all = append(all, &list.Items[i])
+	}
+	return all, nil
+}
+
+// firewallsOf returns the firewalls that a cluster controls.
+func (s *scope) firewallsOf(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
+	all, err := s.firewallsIn(ctx, cluster)
+	return controlledBy(cluster, all), err
+}
+
+func controlledBy(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+	var owned []*v1alpha4.MetalStackFirewall
+	for _, f := range all {
+		if metav1.IsControlledBy(f, cluster) {
+			owned = append(owned, f)
 		}
 	}
-	return owned, nil
+	return owned
 }
 
 // machinesGone waits for the machines of a cluster, which live in its network.
@@ -94,25 +114,39 @@ func machinesGone(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	}
 	return waitFor(membersAgain, v1alpha4.ReasonWaitingForMachines,
-		"%d machines of the cluster are still there, such as %s", len(there), there[0].GetName()), nil
+		"%d machines of the cluster are still there, such as %s, which %s", len(there), there[0].GetName(), controllerOf(there[0])), nil
 }
 
-// firewallsGone deletes the firewalls that the cluster owns, and waits for all
-// of them.
+// firewallsGone deletes the firewalls that the cluster owns, and those that
+// belong to it and that nothing controls, and waits for all of them.
 func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 	there, err := s.members(ctx, firewalls)
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
-	for _, f := range there {
-		if f.GetDeletionTimestamp() == nil && metav1.IsControlledBy(f, s.obj) {
-			if err := s.retire(ctx, retirement{f.(*v1alpha4.MetalStackFirewall), "its cluster is being deleted"}); err != nil {
+	cluster := s.obj.(*v1alpha4.MetalStackCluster)
+	example := there[0]
+	for _, obj := range there {
+		f := obj.(*v1alpha4.MetalStackFirewall)
+		ownerless := belongs(cluster, f) && !metav1.IsControlledBy(f, cluster)
+		switch {
+		case !ownerless && !metav1.IsControlledBy(f, cluster):
+			// It does not go by itself.
+			example = f
+			continue
+		case f.DeletionTimestamp != nil:
+			continue
+		case ownerless:
+			if err := s.adopt(ctx, cluster, f); err != nil {
 				return wait{}, err
 			}
 		}
+		if err := s.retire(ctx, retirement{f, "its cluster is being deleted"}); err != nil {
+			return wait{}, err
+		}
 	}
 	return waitFor(membersAgain, v1alpha4.ReasonWaitingForFirewalls,
-		"%d firewalls of the cluster are still there, such as %s", len(there), there[0].GetName()), nil
+		"%d firewalls of the cluster are still there, such as %s, which %s", len(there), example.GetName(), controllerOf(example)), nil
 }
 
 // members returns the objects of a kind that belong to the cluster: by label,

@@ -27,6 +27,9 @@ const (
 	EventReleaseInsisted = "ReleaseInsisted"
 	// EventFirewallCreated: a cluster got a firewall; the note says why.
 	EventFirewallCreated = "FirewallCreated"
+	// EventFirewallAdopted: a cluster took a firewall that belonged to it and had
+	// no controller.
+	EventFirewallAdopted = "FirewallAdopted"
 	// EventFirewallRetired: a firewall of a cluster goes; the note says why.
 	EventFirewallRetired = "FirewallRetired"
 	// EventUserDataSet: spec.userData names the bootstrap secret of the Machine now.

@@ -251,8 +251,17 @@ func firewallName(cluster string, spec *v1alpha4.MetalStackFirewallSpec, replace
 	// A spec can always be written as JSON.
 	written, _ := json.Marshal(spec)
 	sum := sha256.Sum256([]byte(cluster + "\n" + string(written) + "\n" + strings.Join(replaced, "\n")))
-	suffix := "-firewall-" + hex.EncodeToString(sum[:])[:8]
-	return strings.TrimRight(cluster[:min(len(cluster), validation.DNS1123LabelMaxLength-len(suffix))], "-") + suffix
+	return firewallNamePrefix(cluster) + hex.EncodeToString(sum[:])[:firewallNameDigits]
+}
+
+// firewallNameDigits is how many hexadecimal digits the name of a firewall ends with.
+const firewallNameDigits = 8
+
+// firewallNamePrefix is what the names of a cluster's firewalls begin with.
+func firewallNamePrefix(cluster string) string {
+	const infix = "-firewall-"
+	longest := validation.DNS1123LabelMaxLength - len(infix) - firewallNameDigits
+	return strings.TrimRight(cluster[:min(len(cluster), longest)], "-") + infix
 }
 
 // clusterNameOf returns the name under which a MetalStackCluster's members

@@ -58,10 +58,13 @@ var onlyDeletes = predicate.Funcs{
 	GenericFunc: func(event.GenericEvent) bool { return false },
 }
 
-// whenProvisioned is for the one event of a firewall that machines wait for.
+// whenProvisioned is for the events of a firewall that machines wait for: it has
+// phoned home for the first time, or one that had is the cluster's now.
 var whenProvisioned = predicate.Funcs{
-	CreateFunc:  func(event.CreateEvent) bool { return false },
-	UpdateFunc:  func(e event.UpdateEvent) bool { return !provisioned(e.ObjectOld) && provisioned(e.ObjectNew) },
+	CreateFunc: func(event.CreateEvent) bool { return false },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		return provisioned(e.ObjectNew) && (!provisioned(e.ObjectOld) || controllerUID(e.ObjectOld) != controllerUID(e.ObjectNew))
+	},
 	DeleteFunc:  func(event.DeleteEvent) bool { return false },
 	GenericFunc: func(event.GenericEvent) bool { return false },
 }

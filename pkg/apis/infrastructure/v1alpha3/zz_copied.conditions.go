@@ -57,8 +57,8 @@ const (
 	ReasonReleased = "Released"
 )
 
-// Reasons of Allocated. It is True with the first two only. Releasing, Released
-// and AllocationGone are shared with Ready.
+// Reasons of Allocated. It is True with the first two only. Releasing, Released,
+// AllocationGone, NetworkGone and AddressGone are shared with Ready.
 const (
 	// ReasonAllocated: the object holds metal that was allocated for it.
 	ReasonAllocated = "Allocated"
@@ -74,7 +74,7 @@ const (
 	// server makes sure that the lost one did not allocate after all.
 	ReasonAllocationUncertain = "AllocationUncertain"
 	// ReasonReleaseRefused: the metal-api would not take the metal back, in the
-	// words of the message: a locked machine, an address in use.
+	// words of the message: a locked machine, an address in use. Ready says it, too.
 	ReasonReleaseRefused = "ReleaseRefused"
 	// ReasonNotOurs: release was asked for, but the metal belongs to somebody
 	// else by now, and was not touched.
@@ -137,6 +137,9 @@ const (
 	ReasonFirewallNotReady = "NotReady"
 	// ReasonFirewallRefused: the firewall cannot be made as the spec says.
 	ReasonFirewallRefused = "Refused"
+	// ReasonFirewallNameTaken: a firewall that is not the cluster's has the name
+	// of the one that is to be made.
+	ReasonFirewallNameTaken = "NameTaken"
 )
 
 // Reasons of Paused.

@@ -1,0 +1,143 @@
+package controller
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// belongs returns whether a firewall is the cluster's to control: the cluster
+// controls it, or nothing does and it has the label of the cluster, or a cluster
+// controlled it that had the same name and was this one before a restore.
+func belongs(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+	controller := metav1.GetControllerOf(f)
+	if controller == nil {
+		return f.Labels[v1alpha4.ClusterNameLabel] == clusterNameOf(cluster)
+	}
+	group, _, _ := strings.Cut(controller.APIVersion, "/")
+	return group == v1alpha4.GroupName && controller.Kind == clusters.kind && controller.Name == cluster.Name
+}
+
+// adoptable returns the firewalls that a cluster shall adopt: those that belong
+// to it, that it does not control yet and that it made, which their names say.
+// If that leaves it without a firewall like its firewallSpec, one that is like it
+// and that somebody else made for it is adopted as well.
+func adoptable(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+	wanted := cluster.Spec.FirewallSpec
+	if wanted == nil {
+		// All that the cluster controls would be given back.
+		return nil
+	}
+	var adopted, others []*v1alpha4.MetalStackFirewall
+	served := false
+	for _, f := range all {
+		switch {
+		case f.DeletionTimestamp != nil || !belongs(cluster, f):
+			continue
+		case metav1.IsControlledBy(f, cluster):
+		case madeBy(cluster, f):
+			adopted = append(adopted, f)
+		default:
+			others = append(others, f)
+			continue
+		}
+		served = served || like(f, wanted)
+	}
+	if i := slices.IndexFunc(others, func(f *v1alpha4.MetalStackFirewall) bool { return like(f, wanted) }); !served && i >= 0 {
+		adopted = append(adopted, others[i])
+	}
+	return adopted
+}
+
+// madeBy returns whether a firewall has a name that newFirewall gives, or was
+// controlled by the cluster before a restore.
+func madeBy(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+	digits, named := strings.CutPrefix(f.Name, firewallNamePrefix(cluster.Name))
+	_, err := hex.DecodeString(digits)
+	return (named && err == nil && len(digits) == firewallNameDigits) || metav1.GetControllerOf(f) != nil
+}
+
+// adopt makes a cluster the controller of a firewall, unless that has changed
+// since it was judged.
+func (s *scope) adopt(ctx context.Context, cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) error {
+	before := f.DeepCopy()
+	if err := controllerutil.SetControllerReference(cluster, f, s.cached.Scheme()); err != nil {
+		return err
+	}
+	if err := s.cached.Patch(ctx, f, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("Adopted a firewall", "firewall", f.Name)
+	s.normal(EventFirewallAdopted, actionRoll, fmt.Sprintf("Adopted MetalStackFirewall %s, which belongs to the cluster and had no controller", f.Name))
+	return nil
+}
+
+// nameTaken is for a firewall that cannot be made because there is one of its
+// name. It asks the server, since the cache did not show that one.
+func (s *scope) nameTaken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string) (wait, error) {
+	there := &v1alpha4.MetalStackFirewall{}
+	err := s.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, there)
+	switch {
+	case apierrors.IsNotFound(err):
+		return wait{why: "the firewall that had the name is gone", again: underWay}, nil
+	case err != nil:
+		return wait{}, err
+	case there.DeletionTimestamp == nil && metav1.IsControlledBy(there, cluster):
+		return wait{why: "the cache does not show the firewall yet", again: underWay}, nil
+	case there.DeletionTimestamp == nil && belongs(cluster, there):
+		return wait{why: "the firewall was adopted", again: underWay}, s.adopt(ctx, cluster, there)
+	}
+	s.firewall = firewallNotReady(v1alpha4.ReasonFirewallNameTaken, "%s", inTheWay(cluster, there))
+	return wait{why: "the name of the firewall is taken", again: lost}, nil
+}
+
+// inTheWay says why a firewall that has the name of one to be made is not the
+// cluster's, and what to do about it.
+func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFirewall) string {
+	name := "MetalStackFirewall " + there.Name
+	of := there.Labels[v1alpha4.ClusterNameLabel]
+	switch {
+	case there.DeletionTimestamp != nil:
+		text := name + " is being deleted, and another one of this name is made when it is gone"
+		if c := meta.FindStatusCondition(there.Status.Conditions, v1alpha4.ConditionDeleting); c != nil && c.Message != "" {
+			text += ": " + c.Message
+		}
+		return text
+	case metav1.GetControllerOf(there) != nil:
+		return fmt.Sprintf("%s, which would be made, exists, and %s it: delete it, or remove that owner reference to have it adopted", name, controllerOf(there))
+	case of == "":
+		return fmt.Sprintf("%s, which would be made, exists without the label %s: delete it, or have it adopted: kubectl label metalstackfirewalls %s -n %s %s=%s",
+			name, v1alpha4.ClusterNameLabel, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
+	}
+	return fmt.Sprintf("%s, which would be made, exists, and belongs to cluster %s by its label %s: delete it, or have it adopted: kubectl label --overwrite metalstackfirewalls %s -n %s %s=%s",
+		name, of, v1alpha4.ClusterNameLabel, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
+}
+
+// controllerOf says what controls an object, to go on after its name.
+func controllerOf(obj client.Object) string {
+	if c := metav1.GetControllerOf(obj); c != nil {
+		return fmt.Sprintf("%s %s controls", c.Kind, c.Name)
+	}
+	return "nothing controls"
+}
+
+// controllerUID returns the uid of the object's controller; none if nothing
+// controls it.
+func controllerUID(obj client.Object) types.UID {
+	if c := metav1.GetControllerOf(obj); c != nil {
+		return c.UID
+	}
+	return ""
+}

@@ -1,0 +1,192 @@
+package controller
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+func unowned(f *v1alpha4.MetalStackFirewall) { f.OwnerReferences = nil }
+
+func unlabelled(f *v1alpha4.MetalStackFirewall) { f.Labels = nil }
+
+func ofAnotherCluster(f *v1alpha4.MetalStackFirewall) { f.Labels[v1alpha4.ClusterNameLabel] = "d" }
+
+// controlledAs makes a MetalStackCluster of a name and uid the controller.
+func controlledAs(name string, uid types.UID) func(*v1alpha4.MetalStackFirewall) {
+	return func(f *v1alpha4.MetalStackFirewall) { f.OwnerReferences[0].Name, f.OwnerReferences[0].UID = name, uid }
+}
+
+func (h *harness) allFirewalls() map[string]v1alpha4.MetalStackFirewall {
+	h.t.Helper()
+	list := &v1alpha4.MetalStackFirewallList{}
+	require.NoError(h.t, h.api.List(h.t.Context(), list))
+	byName := map[string]v1alpha4.MetalStackFirewall{}
+	for _, f := range list.Items {
+		byName[f.Name] = f
+	}
+	return byName
+}
+
+func TestFirewall_IsAdoptedIfItBelongsToTheCluster(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	made := newFirewall(cluster, nil).Name
+	older := firewallNamePrefix(cluster.Name) + "0123abcd"
+	type change = []func(*v1alpha4.MetalStackFirewall)
+	for name, c := range map[string]struct {
+		firewalls map[string]change
+		adopted   []string
+		// created: another one is made.
+		created bool
+	}{
+		"made for the cluster":                   {map[string]change{made: {home, unowned}}, []string{made}, false},
+		"made for it, before it has phoned home": {map[string]change{made: {installing, unowned}}, []string{made}, false},
+		"made in place of another one":           {map[string]change{older: {home, unowned}}, []string{older}, false},
+		"the old and the new of a roll":          {map[string]change{older: {home, outdated, unowned}, made: {installing, unowned}}, []string{older, made}, false},
+		"owned before the cluster was restored":  {map[string]change{made: {home, controlledAs("c-infra", "old")}}, []string{made}, false},
+		"like the spec, made by a person":        {map[string]change{"fw": {home, unowned}}, []string{"fw"}, false},
+		"one more like the spec":                 {map[string]change{made: {home}, "fw": {home, unowned}}, nil, false},
+		"unlike the spec, made by a person":      {map[string]change{"fw": {home, outdated, unowned}}, nil, true},
+		"another cluster's":                      {map[string]change{older: {home, unowned, ofAnotherCluster}}, nil, true},
+		"controlled by another cluster":          {map[string]change{older: {home, controlledAs("d-infra", "d")}}, nil, true},
+		"being deleted":                          {map[string]change{older: {home, unowned, going}}, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := []client.Object{cluster.DeepCopy(), capiCluster()}
+			for name, changes := range c.firewalls {
+				objects = append(objects, firewallOf(cluster, name, changes...))
+			}
+			h := newHarness(t, clusters, false, objects...)
+			h.clock.SetTime(rollTime)
+			h.reconcile("c-infra")
+			all := h.allFirewalls()
+			var adopted []string
+			for name := range c.firewalls {
+				was := firewallOf(cluster, name, c.firewalls[name]...)
+				if now := all[name]; metav1.IsControlledBy(&now, cluster) && !metav1.IsControlledBy(was, cluster) {
+					require.Len(t, now.OwnerReferences, 1)
+					require.Nil(t, now.DeletionTimestamp)
+					adopted = append(adopted, name)
+				}
+			}
+			require.ElementsMatch(t, c.adopted, adopted)
+			require.Equal(t, len(c.adopted), strings.Count(strings.Join(h.told(), "\n"), EventFirewallAdopted))
+			want := len(c.firewalls)
+			if c.created {
+				want++
+			}
+			require.Len(t, all, want)
+		})
+	}
+}
+
+func TestFirewall_IsLeftAloneByClusterWithoutFirewallSpec(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	f := firewallOf(cluster, newFirewall(cluster, nil).Name, home, unowned)
+	cluster.Spec.FirewallSpec = nil
+	h := newHarness(t, clusters, false, cluster, capiCluster(), f)
+	h.reconcile("c-infra")
+	now := h.allFirewalls()[f.Name]
+	require.Empty(t, now.OwnerReferences)
+	require.Nil(t, now.DeletionTimestamp)
+}
+
+func TestFirewall_ThatIsInTheWayIsNamedWithItsOwnerAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	made := newFirewall(cluster, nil).Name
+	for name, c := range map[string]struct {
+		there []func(*v1alpha4.MetalStackFirewall)
+		says  []string
+	}{
+		"controlled by another cluster": {[]func(*v1alpha4.MetalStackFirewall){home, controlledAs("d-infra", "d")},
+			[]string{"MetalStackCluster d-infra controls it", "delete it"}},
+		"of another cluster": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, ofAnotherCluster},
+			[]string{"belongs to cluster d", "kubectl label --overwrite metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
+		"without a label": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, unlabelled},
+			[]string{"without the label", "kubectl label metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
+		"being deleted": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, func(f *v1alpha4.MetalStackFirewall) {
+			f.Status.Conditions = append(f.Status.Conditions, metav1.Condition{Type: v1alpha4.ConditionDeleting, Status: "True", Message: "machine is locked"})
+		}}, []string{"is being deleted", "machine is locked"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, clusters, false, cluster.DeepCopy(), capiCluster(), firewallOf(cluster, made, c.there...))
+			require.Equal(t, lost, h.reconcile("c-infra").RequeueAfter)
+			ready := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady)
+			require.Equal(t, metav1.ConditionFalse, ready.Status)
+			require.Equal(t, v1alpha4.ReasonFirewallNameTaken, ready.Reason, ready.Message)
+			for _, words := range append(c.says, made) {
+				require.Contains(t, ready.Message, words)
+			}
+			require.Contains(t, strings.Join(h.told(), "\n"), "Warning "+v1alpha4.ReasonFirewallNameTaken)
+			require.Len(t, h.allFirewalls(), 1)
+		})
+	}
+}
+
+// withoutFirewalls is a cache that does not show firewalls yet.
+type withoutFirewalls struct{ client.Client }
+
+func (c withoutFirewalls) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if _, of := list.(*v1alpha4.MetalStackFirewallList); of {
+		return nil
+	}
+	return c.Client.List(ctx, list, opts...)
+}
+
+func TestFirewall_ThatTheCacheDoesNotShowIsLookedForAtTheServer(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	made := newFirewall(cluster, nil).Name
+	for name, changes := range map[string][]func(*v1alpha4.MetalStackFirewall){"owned": {home}, "unowned": {home, unowned}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, clusters, false, cluster.DeepCopy(), capiCluster(), firewallOf(cluster, made, changes...))
+			h.r.cached = withoutFirewalls{h.api}
+			require.Equal(t, underWay, h.reconcile("c-infra").RequeueAfter)
+			now := h.allFirewalls()[made]
+			require.True(t, metav1.IsControlledBy(&now, cluster))
+			require.Equal(t, v1alpha4.ReasonFirewallProvisioning, condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady).Reason)
+		})
+	}
+}
+
+func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-2"), deleted), capiCluster(),
+		firewallOf(cluster, "owned", home),
+		firewallOf(cluster, "unowned", home, unowned),
+		firewallOf(cluster, "restored", home, controlledAs("c-infra", "old")),
+		firewallOf(cluster, "theirs", home, controlledAs("d-infra", "d")),
+		firewallOf(cluster, "other", home, unowned, ofAnotherCluster))
+	h.reconcile("c-infra")
+	all := h.allFirewalls()
+	for name, goes := range map[string]bool{"owned": true, "unowned": true, "restored": true, "theirs": false, "other": false} {
+		f := all[name]
+		require.Equal(t, goes, f.DeletionTimestamp != nil, name)
+	}
+	deleting := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionDeleting)
+	require.Equal(t, v1alpha4.ReasonWaitingForFirewalls, deleting.Reason)
+	require.Contains(t, deleting.Message, "theirs, which MetalStackCluster d-infra controls", "what does not go by itself is named")
+}
+
+func TestMachines_AreWokenWhenTheirFirewallIsAdopted(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	was, now := firewallOf(cluster, "f", home, unowned), firewallOf(cluster, "f", home)
+	require.True(t, whenProvisioned.Update(event.UpdateEvent{ObjectOld: was, ObjectNew: now}))
+	require.False(t, whenProvisioned.Update(event.UpdateEvent{ObjectOld: now, ObjectNew: now}))
+}
