@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,13 +21,42 @@ func allocated(a *infrastructure.AllocationState, ready verdict, reason, message
 }
 
 // releasing is what there is to say of a release that has begun: why it does not
-// get on, or that it does.
-func releasing(conditions []metav1.Condition, underWay string) (reason, message string) {
+// get on, or that it does. While it is tried again, the controller tells why it
+// was refused.
+func releasing(object *metav1.ObjectMeta, conditions []metav1.Condition, underWay string) (reason, message string) {
 	c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated)
-	if c == nil || c.Reason == infrastructure.ReasonReleasing || c.Message == "" {
-		return infrastructure.ReasonReleasing, underWay
+	if c != nil && c.Reason != infrastructure.ReasonReleasing && c.Message != "" {
+		return c.Reason, c.Message
 	}
-	return c.Reason, c.Message
+	if c = deletionWaits(object, conditions); c != nil && c.Reason == infrastructure.ReasonReleaseRefused {
+		return c.Reason, c.Message
+	}
+	return infrastructure.ReasonReleasing, underWay
+}
+
+// deletionWaits returns the condition by which a controller tells what is in the
+// way of a deletion; nil if nothing is.
+func deletionWaits(object *metav1.ObjectMeta, conditions []metav1.Condition) *metav1.Condition {
+	c := meta.FindStatusCondition(conditions, infrastructure.ConditionDeleting)
+	if object.DeletionTimestamp == nil || c == nil || c.Status != metav1.ConditionTrue ||
+		c.Reason == infrastructure.ReasonGivingBack || c.Message == "" {
+		return nil
+	}
+	return c
+}
+
+// beforeDeletion stands in a message between how the metal is and what is in the
+// way of the deletion.
+const beforeDeletion = " The deletion waits: "
+
+// withDeletion adds to a verdict about metal that is held what is in the way of
+// the object's deletion. The verdict may be one that was shown before.
+func (v verdict) withDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) verdict {
+	v.message, _, _ = strings.Cut(v.message, beforeDeletion)
+	if c := deletionWaits(object, conditions); c != nil {
+		v.message += beforeDeletion + c.Message
+	}
+	return v
 }
 
 // origin is where the condition Allocated comes from.

@@ -172,3 +172,39 @@ func TestReady_SaysWhyAReleaseIsRefused(t *testing.T) {
 		assert.Equal(t, "machine is locked", ready.Message, kind)
 	}
 }
+
+func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	deletedAt := metav1.NewTime(created)
+	deleting := func(reason, message string) []metav1.Condition {
+		return []metav1.Condition{{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: reason, Message: message}}
+	}
+	readyOf := func(obj runtime.Object) metav1.Condition { return (*conditionsOf(t, obj))[0] }
+	for kind, h := range b.holders(infrastructure.AllocationAllocated) {
+		h.metal()
+		h.record.SetDeletionTimestamp(&deletedAt)
+		alive := readyOf(h.joiner.Project(h.record, nil))
+
+		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonOwnerNotFound, "Machine m cannot be found")
+		shown := h.joiner.Project(h.record, nil)
+		assert.Equal(t, metav1.ConditionTrue, readyOf(shown).Status, kind)
+		assert.Equal(t, alive.Message+beforeDeletion+"Machine m cannot be found", readyOf(shown).Message, kind)
+		assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, shown).Status, kind)
+
+		// What was shown is shown on, and said once.
+		clear(b.facts.machines)
+		clear(b.facts.networks)
+		assert.Equal(t, shown, h.joiner.Project(h.record, shown), kind)
+		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonGivingBack, "nothing is in the way")
+		assert.Equal(t, alive.Message, readyOf(h.joiner.Project(h.record, shown)).Message, kind)
+	}
+	for kind, h := range b.holders(infrastructure.AllocationReleasing) {
+		h.metal()
+		h.record.SetDeletionTimestamp(&deletedAt)
+		*conditionsOf(t, h.record) = append(deleting(infrastructure.ReasonReleaseRefused, "machine is locked"), metav1.Condition{
+			Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonReleasing, Message: "It is being given back.",
+		})
+		assert.Equal(t, "machine is locked", readyOf(h.joiner.Project(h.record, nil)).Message, "%s: the release is tried again", kind)
+	}
+}

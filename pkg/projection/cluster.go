@@ -135,7 +135,7 @@ func reported(c *infrastructure.MetalStackCluster) verdict {
 	}
 }
 
-// verdict is whether network and address are there.
+// verdict is whether the cluster has all that it holds.
 func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.Condition) verdict {
 	a := c.Status.Allocation
 	if a == nil || a.Phase == "" {
@@ -144,7 +144,7 @@ func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.C
 		}
 		return notAllocated(c.CreationTimestamp.Time, c.Status.Conditions)
 	}
-	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}
+	v := verdict{status: metav1.ConditionFalse}
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
 		v.since = c.CreationTimestamp.Time
@@ -152,13 +152,20 @@ func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.C
 		return v
 	case infrastructure.AllocationReleasing:
 		v.since = endedAt(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = releasing(c.Status.Conditions, "Network and address are being given back to the metal-api.")
+		v.reason, v.message = releasing(&c.ObjectMeta, c.Status.Conditions, "Network and address are being given back to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		v.since = endedAt(a.AllocationState, c.Status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were given back to the metal-api."
 		return v
 	}
+	return j.held(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)
+}
+
+// held is whether network and address are there.
+func (j *clusters) held(c *infrastructure.MetalStackCluster, before *metav1.Condition) verdict {
+	a := c.Status.Allocation
+	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}
 	network, address := metal.Present, metal.Present
 	if a.NetworkID != "" {
 		_, network = j.Facts.Network(a.NetworkID)

@@ -144,7 +144,7 @@ func (j *servers) fill(s, shown *server) verdict {
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
 		v.since = endedAt(a.AllocationState, s.status.Conditions)
-		v.reason, v.message = releasing(s.status.Conditions, "The machine is being given back to the metal-api.")
+		v.reason, v.message = releasing(s.meta, s.status.Conditions, "The machine is being given back to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		s.showPhase(a, infrastructure.PhaseReleased)
@@ -152,7 +152,7 @@ func (j *servers) fill(s, shown *server) verdict {
 		v.reason, v.message = infrastructure.ReasonReleased, "The machine was given back to the metal-api."
 		return v
 	default:
-		return j.fillAllocated(s, shown, a)
+		return j.fillAllocated(s, shown, a).withDeletion(s.meta, s.status.Conditions)
 	}
 }
 
