@@ -27,6 +27,7 @@ func TestClusterAPI(t *testing.T) {
 			"WorkersThatDieAreReplaced":         workersThatDieAreReplaced,
 			"ProvisioningGoesOnWhenMetalIsBack": provisioningGoesOnWhenMetalIsBack,
 			"ClassesMakeAndChangeClusters":      classesMakeAndChangeClusters,
+			"NamespacesComeBackFromABackup":     namespacesComeBackFromABackup,
 		} {
 			namespace, estate := w.team(t)
 			t.Run(name, func(t *testing.T) {
