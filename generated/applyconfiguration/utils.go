@@ -30,6 +30,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.ClusterIPApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("ClusterNetwork"):
 		return &infrastructurev1alpha3.ClusterNetworkApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("Deletion"):
+		return &infrastructurev1alpha3.DeletionApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("FailureDomain"):
 		return &infrastructurev1alpha3.FailureDomainApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("FirewallEgressRule"):
@@ -100,6 +102,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.ClusterIPApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("ClusterNetwork"):
 		return &infrastructurev1alpha4.ClusterNetworkApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("Deletion"):
+		return &infrastructurev1alpha4.DeletionApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("FailureDomain"):
 		return &infrastructurev1alpha4.FailureDomainApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("FirewallEgressRule"):

@@ -81,6 +81,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.ClusterAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref),
 		v1alpha3.ClusterIP{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_ClusterIP(ref),
 		v1alpha3.ClusterNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref),
+		v1alpha3.Deletion{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref),
 		v1alpha3.FailureDomain{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref),
 		v1alpha3.FirewallEgressRule{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref),
 		v1alpha3.FirewallIngressRule{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref),
@@ -122,6 +123,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.ClusterAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref),
 		v1alpha4.ClusterIP{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_ClusterIP(ref),
 		v1alpha4.ClusterNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref),
+		v1alpha4.Deletion{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref),
 		v1alpha4.FailureDomain{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref),
 		v1alpha4.FirewallEgressRule{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref),
 		v1alpha4.FirewallIngressRule{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref),
@@ -3194,6 +3196,33 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref common.Reference
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Deletion is the API server's record of the request that deleted an object.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"requestedBy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes, which found no\n    owner of the object. That may be a mistake, after a restore, so the metal\n    is kept until an owner or the Cluster is deleted.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"requestedBy"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -4156,11 +4185,17 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							Ref:         ref(v1alpha3.ClusterAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha3.ClusterAllocation{}.OpenAPIModelName(), v1alpha3.ClusterIP{}.OpenAPIModelName(), v1alpha3.ClusterNetwork{}.OpenAPIModelName(), v1alpha3.FailureDomain{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.ClusterAllocation{}.OpenAPIModelName(), v1alpha3.ClusterIP{}.OpenAPIModelName(), v1alpha3.ClusterNetwork{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.FailureDomain{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName()},
 	}
 }
 
@@ -4584,11 +4619,17 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -4885,11 +4926,17 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -5509,6 +5556,33 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref common.Reference
 						},
 					},
 				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Deletion is the API server's record of the request that deleted an object.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"requestedBy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes, which found no\n    owner of the object. That may be a mistake, after a restore, so the metal\n    is kept until an owner or the Cluster is deleted.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"requestedBy"},
 			},
 			VendorExtensible: spec.VendorExtensible{
 				Extensions: spec.Extensions{
@@ -6481,11 +6555,17 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							Ref:         ref(v1alpha4.ClusterAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha4.ClusterAllocation{}.OpenAPIModelName(), v1alpha4.ClusterIP{}.OpenAPIModelName(), v1alpha4.ClusterNetwork{}.OpenAPIModelName(), v1alpha4.FailureDomain{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.ClusterAllocation{}.OpenAPIModelName(), v1alpha4.ClusterIP{}.OpenAPIModelName(), v1alpha4.ClusterNetwork{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.FailureDomain{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName()},
 	}
 }
 
@@ -6909,11 +6989,17 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -7210,11 +7296,17 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
 	}
 }
 

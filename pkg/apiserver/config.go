@@ -55,6 +55,9 @@ type ExtraConfig struct {
 	Events events.EventRecorder
 	// Quotas refuses what quotas leave no room for; nil without a cluster.
 	Quotas admission.ValidationInterface
+	// Owners looks up owners of other groups, for requests of the garbage
+	// collector; nil without a cluster.
+	Owners registry.Owners
 	// Registrar keeps the registration with the cluster; nil if there is none.
 	Registrar *registration.Registrar
 	// Replica is this server among others of which one is active; nil if there

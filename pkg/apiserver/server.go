@@ -17,6 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
@@ -62,7 +63,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		return cutOffStalled(chain(s.gate.before(handler), generic), c.Extra.StallLimit)
+		return cutOffStalled(chain(registry.WithUserAgent(s.gate.before(handler)), generic), c.Extra.StallLimit)
 	}
 	if s.Generic, err = c.Generic.New("metalstack-apiserver", server.NewEmptyDelegate()); err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Sizes: s.catalogue, Clock: clock.RealClock{}}
 	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, s.backend.Advance, clock.RealClock{})
 	s.catalogue.OnSizes(func() { rest.SizesChanged(s.backend) })
-	resources, err := rest.New(rest.NewStores(s.backend, source), c.Extra.Binding, s.access, s.catalogue)
+	resources, err := rest.New(rest.NewStores(s.backend, source), c.Extra.Binding, s.access, s.catalogue, c.Extra.Owners)
 	if err != nil {
 		return nil, err
 	}

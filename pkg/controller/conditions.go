@@ -68,6 +68,7 @@ func (s *scope) set(c metav1.Condition) {
 // troubles are the reasons that somebody has to do something about.
 var troubles = []string{
 	v1alpha4.ReasonOwnerNotFound,
+	v1alpha4.ReasonGarbageCollected,
 	v1alpha4.ReasonOwnerUnreadable,
 	v1alpha4.ReasonReleaseRefused,
 	v1alpha4.ReasonBootstrapDataUnusable,

@@ -205,9 +205,30 @@ func owned(apiVersion, kind string) func(client.Object) {
 	}
 }
 
+// deleted is an object that a person or a controller deleted.
 func deleted(obj client.Object) {
 	now := metav1.Now()
 	obj.SetDeletionTimestamp(&now)
+	deletedBy(v1alpha4.DeletionByUser)(obj)
+}
+
+// deletedBy is what the server records of who deleted an object; nothing if it is
+// of a version that did not.
+func deletedBy(requester v1alpha4.DeletionRequester) func(client.Object) {
+	var deletion *v1alpha4.Deletion
+	if requester != "" {
+		deletion = &v1alpha4.Deletion{RequestedBy: requester}
+	}
+	return func(obj client.Object) {
+		switch o := obj.(type) {
+		case *v1alpha4.MetalStackCluster:
+			o.Status.Deletion = deletion
+		case *v1alpha4.MetalStackMachine:
+			o.Status.Deletion = deletion
+		case *v1alpha4.MetalStackFirewall:
+			o.Status.Deletion = deletion
+		}
+	}
 }
 
 func withoutOurFinalizer(obj client.Object) { obj.SetFinalizers([]string{"example.org/other"}) }

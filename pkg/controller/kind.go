@@ -62,6 +62,20 @@ func allocationOf(obj client.Object) v1alpha4.AllocationState {
 	return v1alpha4.AllocationState{}
 }
 
+// deletionOf returns the record of who asked for the object's deletion, if there
+// is one.
+func deletionOf(obj client.Object) *v1alpha4.Deletion {
+	switch o := obj.(type) {
+	case *v1alpha4.MetalStackCluster:
+		return o.Status.Deletion
+	case *v1alpha4.MetalStackMachine:
+		return o.Status.Deletion
+	case *v1alpha4.MetalStackFirewall:
+		return o.Status.Deletion
+	}
+	return nil
+}
+
 // provisioned returns whether the metal was there for the first time.
 func provisioned(obj client.Object) bool {
 	switch o := obj.(type) {

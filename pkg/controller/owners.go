@@ -3,13 +3,13 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/cluster-api/util"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -43,10 +43,13 @@ func resolveLive(ctx context.Context, s *scope) (wait, error) {
 	return wait{}, nil
 }
 
-// owners holds a release while an owner that the object names cannot be found:
-// an etcd that was restored from an old backup makes live machines look
-// ownerless, and the garbage collector deletes what looks so. It asks the
-// server for each owner, by uid.
+// owners holds a release while the deletion may be a mistake: while an owner
+// that the object names cannot be found, since an etcd that was restored from an
+// old backup makes live machines look ownerless; and if the garbage collector
+// asked for it, until an owner or the Cluster is being deleted. The garbage
+// collector takes an owner that was restored with a new uid for gone, so it does
+// not help that Cluster API has written the new uid since. It asks the server for
+// each owner, by uid.
 func owners(ctx context.Context, s *scope) (wait, error) {
 	if s.insisted() {
 		if s.memory.news(s.request, EventReleaseInsisted, "") {
@@ -57,26 +60,46 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 	if name := s.clusterName(); !s.options.Standalone && name != "" && s.cluster == nil {
 		return s.ownerless(fmt.Sprintf("Cluster %s cannot be found", name)), nil
 	}
+	deleted := s.cluster != nil && s.cluster.DeletionTimestamp != nil
 	for _, ref := range s.obj.GetOwnerReferences() {
-		uid, err := s.uidOf(ctx, ref)
+		owner, err := s.owner(ctx, ref)
 		what := ref.Kind + " " + ref.Name
 		switch {
 		case apierrors.IsNotFound(err):
 			return s.ownerless(fmt.Sprintf("the owner %s (uid %s) cannot be found", what, ref.UID)), nil
 		case err != nil:
 			return s.unreadable("the owner "+what, err), nil
-		case uid != ref.UID:
-			return s.ownerless(fmt.Sprintf("the owner %s cannot be found: it has the uid %s now, and the owner had %s", what, uid, ref.UID)), nil
+		case owner.UID != ref.UID:
+			return s.ownerless(fmt.Sprintf("the owner %s cannot be found: it has the uid %s now, and the owner had %s", what, owner.UID, ref.UID)), nil
 		}
+		deleted = deleted || owner.DeletionTimestamp != nil
+	}
+	if s.collected() && !deleted {
+		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector had the object deleted, and no owner is being deleted"), nil
 	}
 	return wait{}, nil
 }
 
-// uidOf asks the server for the uid of an owner.
-func (s *scope) uidOf(ctx context.Context, ref metav1.OwnerReference) (types.UID, error) {
+// collected returns whether the garbage collector had the object deleted. A
+// server before this one did not record who asked: then the object counts as
+// collected if it was held before, which its conditions tell.
+func (s *scope) collected() bool {
+	if d := deletionOf(s.obj); d != nil {
+		return d.RequestedBy == v1alpha4.DeletionByGarbageCollector
+	}
+	deleting := meta.FindStatusCondition(s.before, v1alpha4.ConditionDeleting)
+	return meta.IsStatusConditionTrue(s.before, v1alpha4.ConditionPaused) ||
+		deleting != nil && slices.Contains(ownerHolds, deleting.Reason)
+}
+
+// ownerHolds are the reasons of Deleting with which owners hold a release.
+var ownerHolds = []string{v1alpha4.ReasonOwnerNotFound, v1alpha4.ReasonGarbageCollected, v1alpha4.ReasonOwnerUnreadable}
+
+// owner asks the server for the metadata of an owner.
+func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	mapper := s.live.RESTMapper()
 	mapping, err := mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
@@ -85,7 +108,7 @@ func (s *scope) uidOf(ctx context.Context, ref metav1.OwnerReference) (types.UID
 		mapping, err = mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind})
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	owner := &metav1.PartialObjectMetadata{}
 	owner.SetGroupVersionKind(mapping.GroupVersionKind)
@@ -93,14 +116,15 @@ func (s *scope) uidOf(ctx context.Context, ref metav1.OwnerReference) (types.UID
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 		key.Namespace = s.obj.GetNamespace()
 	}
-	err = s.live.Get(ctx, key, owner)
-	return owner.GetUID(), err
+	return owner, s.live.Get(ctx, key, owner)
 }
 
 func (s *scope) insisted() bool { return has(s.obj.GetAnnotations(), v1alpha4.ReleaseAnnotation) }
 
-func (s *scope) ownerless(why string) wait {
-	return waitFor(heldAgain, v1alpha4.ReasonOwnerNotFound, "%s, so the deletion may be a mistake, and "+insist,
+func (s *scope) ownerless(why string) wait { return s.held(v1alpha4.ReasonOwnerNotFound, why) }
+
+func (s *scope) held(reason, why string) wait {
+	return waitFor(heldAgain, reason, "%s, so the deletion may be a mistake, and "+insist,
 		why, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }
 

@@ -25,6 +25,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -45,9 +46,13 @@ type capiWorld struct {
 
 const team = testserver.NamespaceA
 
-func newCAPIWorld(t *testing.T) *capiWorld {
+func newCAPIWorld(t *testing.T, configure ...func(*apiserver.Config)) *capiWorld {
 	t.Helper()
-	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}})
+	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}, Configure: func(config *apiserver.Config) {
+		for _, change := range configure {
+			change(config)
+		}
+	}})
 	scheme, err := NewScheme()
 	require.NoError(t, err)
 	memory := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&clusterv1.Cluster{}, &clusterv1.Machine{}).Build()

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
 // Object is an object of the group, in its internal form.
@@ -38,6 +40,9 @@ type Kind[T Object, Spec, Status any] struct {
 	// HoldsMetal is whether the record says that metal may be allocated for an
 	// object. Required with a Finalizer.
 	HoldsMetal func(T) bool
+	// Deletion points to the record of who asked for an object's deletion.
+	// Required with a Finalizer.
+	Deletion func(T) **infrastructure.Deletion
 	// Unheld is whether an object has no metal of its own, nor will have: it gets
 	// no Finalizer. Optional.
 	Unheld func(T) bool

@@ -35,6 +35,7 @@ type REST struct {
 	shortNames     []string
 	finalizer      string
 	holdsMetal     func(runtime.Object) bool
+	owners         Owners
 	deleteSelector fields.Selector
 }
 
@@ -45,9 +46,12 @@ var (
 )
 
 // NewREST returns what serves a kind, and what serves its status, which is nil
-// for a kind whose status nobody writes.
-func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, access *tenancy.Access, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
+// for a kind whose status nobody writes. owners is nil where no garbage
+// collector is.
+func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, access *tenancy.Access, owners Owners, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
 	s := newStrategy(kind)
+	s.collected = owners != nil
+	registerMetrics()
 	resource := infrastructure.Resource(kind.Plural)
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return kind.New() },
@@ -68,7 +72,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attributes(kind.Fields)}); err != nil {
 		return nil, nil, err
 	}
-	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, finalizer: kind.Finalizer, deleteSelector: kind.DeleteSelector}
+	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector}
 	if kind.Finalizer != "" {
 		main.holdsMetal = func(obj runtime.Object) bool { return kind.HoldsMetal(obj.(T)) }
 	}

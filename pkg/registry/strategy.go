@@ -19,10 +19,12 @@ type strategy[T Object, Spec, Status any] struct {
 	runtime.ObjectTyper
 	names.NameGenerator
 	kind *Kind[T, Spec, Status]
+	// collected is whether a garbage collector may send requests.
+	collected bool
 }
 
 func newStrategy[T Object, Spec, Status any](kind *Kind[T, Spec, Status]) strategy[T, Spec, Status] {
-	return strategy[T, Spec, Status]{scheme.Scheme, names.SimpleNameGenerator, kind}
+	return strategy[T, Spec, Status]{ObjectTyper: scheme.Scheme, NameGenerator: names.SimpleNameGenerator, kind: kind}
 }
 
 // NamespaceScoped implements rest.Scoper.

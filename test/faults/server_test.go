@@ -75,7 +75,7 @@ func (w *world) startServer(name string) *server {
 func (s *server) assemble(client *metal.Client) {
 	source := projection.Source{Facts: s.observer, Bindings: s.w.binding, Clock: s.w.clocks[s.name]}
 	access := tenancy.NewAccess(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.Advance, clock.RealClock{})
-	resources, err := infrarest.New(infrarest.NewStores(s.backend, source), s.w.binding, access, metal.NewCatalogue(client, clock.RealClock{}))
+	resources, err := infrarest.New(infrarest.NewStores(s.backend, source), s.w.binding, access, metal.NewCatalogue(client, clock.RealClock{}), nil)
 	require.NoError(s.w.t, err)
 	port := allocation.Metal(client)
 	if s.w.breaks.metal != nil {

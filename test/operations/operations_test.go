@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
@@ -70,6 +71,7 @@ func TestTheCommandsOfOperationsDoWhatThePageSays(t *testing.T) {
 		{"rotate certificates", w.rotateCertificates},
 		{"upgrade", w.upgrade},
 		{"look for what waits", w.lookAround},
+		{"keep the metal of what was deleted", w.keepMetal},
 		{"uninstall", w.uninstall},
 	} {
 		if !t.Run(step.name, step.do) {
@@ -217,6 +219,35 @@ func (w *world) lookAround(t *testing.T) {
 	w.run(t, "leases")
 	stdout, _ = w.run(t, "server-away")
 	assert.Contains(t, stdout, "v1alpha4.infrastructure.cluster.x-k8s.io")
+}
+
+// keepMetal has a deletion held, which cannot be taken back, and keeps the metal.
+func (w *world) keepMetal(t *testing.T) {
+	machines := w.machines(t).InfrastructureV1alpha4().MetalStackMachines(team)
+	patch := func(body string) {
+		t.Helper()
+		_, err := machines.Patch(t.Context(), "node-1", types.MergePatchType, []byte(body), metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	before, err := machines.Get(t.Context(), "node-1", metav1.GetOptions{})
+	require.NoError(t, err)
+	patch(`{"metadata":{"annotations":{"cluster.x-k8s.io/paused":""}}}`)
+	require.NoError(t, machines.Delete(t.Context(), "node-1", metav1.DeleteOptions{}))
+	marked, err := machines.Get(t.Context(), "node-1", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.NotNil(t, marked.DeletionTimestamp)
+	require.Equal(t, v1alpha4.DeletionByUser, marked.Status.Deletion.RequestedBy)
+
+	w.run(t, "keep-metal")
+	patch(`{"metadata":{"annotations":{"cluster.x-k8s.io/paused":null}}}`)
+	require.Eventually(t, func() bool {
+		after, err := machines.Get(t.Context(), "node-1", metav1.GetOptions{})
+		return err == nil && after.Status.Allocation != nil && after.Status.Allocation.Phase == v1alpha4.AllocationAllocated &&
+			after.Status.Allocation.AllocationUUID == before.Status.Allocation.AllocationUUID &&
+			after.UID != before.UID && after.DeletionTimestamp == nil && after.Status.Deletion == nil
+	}, patience, 100*time.Millisecond)
+	_, err = machines.Get(t.Context(), before.Status.Allocation.MachineID, metav1.GetOptions{})
+	assert.True(t, apierrors.IsNotFound(err), "it is shown once: %v", err)
 }
 
 func (w *world) uninstall(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -72,19 +74,14 @@ func TestMachinesThatARestoredBackupDoesNotKnowAreDiscoveredAndKept(t *testing.T
 		w.isDiscovered(m)
 	}
 
-	// Owners that vanish take along what the backup knows, if anything.
+	// An owner that vanishes does not take along what holds metal.
 	w.collects()
 	require.NoError(t, maps.Delete(ctx, "owner-before", metav1.DeleteOptions{}))
-	w.eventually(func(ctx context.Context) error {
-		m, err := w.machines.Get(ctx, "before", metav1.GetOptions{})
-		if err == nil && m.DeletionTimestamp == nil {
-			err = errors.New("is not being deleted")
-		}
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return err
-	})
+	w.collects()
+	w.refused("before")
+	known = w.get("before")
+	require.Nil(t, known.DeletionTimestamp)
+	require.Equal(t, before.Status.Allocation.AllocationUUID, w.allocation(before))
 	require.NoError(t, w.machines.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
 	w.collects()
 	for _, m := range []*v1alpha4.MetalStackMachine{after, unknown} {
@@ -198,6 +195,20 @@ func (w *world) allocation(m *v1alpha4.MetalStackMachine) string {
 		return ""
 	}
 	return *found.Payload.Allocation.Allocationuuid
+}
+
+// refused waits until the garbage collector was refused an object, as its log
+// says.
+func (w *world) refused(name string) {
+	w.t.Helper()
+	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" is forbidden: it holds metal`)
+	w.eventually(func(context.Context) error {
+		log, err := os.ReadFile(filepath.Join(w.Dir(), "kube-controller-manager.log"))
+		if err == nil && !refusal.Match(log) {
+			err = fmt.Errorf("the garbage collector was not refused %s", name)
+		}
+		return err
+	})
 }
 
 // collects waits until the garbage collector has done what it does to an object

@@ -53,6 +53,7 @@ type MetalStackClusterStatus struct {
 	Network        *ClusterNetwork
 	ControlPlaneIP *ClusterIP
 	Allocation     *ClusterAllocation
+	Deletion       *Deletion
 }
 
 // Initialization holds what never goes back once it is true.
@@ -130,6 +131,25 @@ type MachineAllocation struct {
 	Adopted bool
 }
 
+// Deletion is the record of the request that marked an object as deleted.
+type Deletion struct {
+	// RequestedBy is who sent the first request to delete the object.
+	RequestedBy DeletionRequester
+}
+
+// DeletionRequester is who asked for a deletion.
+type DeletionRequester string
+
+// Who asks for deletions. All but the first decide to delete the object; the
+// garbage collector concludes it from owners that it does not find.
+const (
+	DeletionByGarbageCollector    DeletionRequester = "GarbageCollector"
+	DeletionByNamespaceController DeletionRequester = "NamespaceController"
+	// DeletionByUser is by anybody else: a person, or a controller such as
+	// Cluster API's.
+	DeletionByUser DeletionRequester = "User"
+)
+
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // MetalStackMachine is one server that is, or shall be, a node.
@@ -178,6 +198,7 @@ type MetalStackMachineStatus struct {
 	Conditions     []metav1.Condition
 	Metal          *Metal
 	Allocation     *MachineAllocation
+	Deletion       *Deletion
 }
 
 // MachineAddress is one address of a machine.
@@ -303,6 +324,7 @@ type MetalStackFirewallStatus struct {
 	Conditions     []metav1.Condition
 	Metal          *Metal
 	Allocation     *MachineAllocation
+	Deletion       *Deletion
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

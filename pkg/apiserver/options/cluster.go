@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/owners"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/servingcert"
@@ -139,6 +140,9 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 		return err
 	}
 	if config.Extra.Quotas, err = quota.New(config.Generic.ClientConfig, config.Generic.SharedInformerFactory, config.Generic.DrainedNotify()); err != nil {
+		return err
+	}
+	if config.Extra.Owners, err = owners.New(config.Generic.ClientConfig); err != nil {
 		return err
 	}
 	namespaces, err := metadata.NewForConfig(config.Generic.ClientConfig)

@@ -40,6 +40,9 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// allocation is the API server's record of which metal this object holds. It
 	// is there from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
+	// deletion is the API server's record of the request that deleted this
+	// object. It is there while metadata.deletionTimestamp is.
+	Deletion *DeletionApplyConfiguration `json:"deletion,omitempty"`
 }
 
 // MetalStackFirewallStatusApplyConfiguration constructs a declarative configuration of the MetalStackFirewallStatus type for use with
@@ -111,5 +114,13 @@ func (b *MetalStackFirewallStatusApplyConfiguration) WithMetal(value *MetalApply
 // If called multiple times, the Allocation field is set to the value of the last call.
 func (b *MetalStackFirewallStatusApplyConfiguration) WithAllocation(value *MachineAllocationApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
 	b.Allocation = value
+	return b
+}
+
+// WithDeletion sets the Deletion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Deletion field is set to the value of the last call.
+func (b *MetalStackFirewallStatusApplyConfiguration) WithDeletion(value *DeletionApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
+	b.Deletion = value
 	return b
 }

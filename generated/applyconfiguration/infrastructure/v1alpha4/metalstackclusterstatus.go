@@ -41,6 +41,9 @@ type MetalStackClusterStatusApplyConfiguration struct {
 	// allocation is the API server's record of what this cluster holds in
 	// metal-stack. It is there from the first attempt on.
 	Allocation *ClusterAllocationApplyConfiguration `json:"allocation,omitempty"`
+	// deletion is the API server's record of the request that deleted this
+	// object. It is there while metadata.deletionTimestamp is.
+	Deletion *DeletionApplyConfiguration `json:"deletion,omitempty"`
 }
 
 // MetalStackClusterStatusApplyConfiguration constructs a declarative configuration of the MetalStackClusterStatus type for use with
@@ -112,5 +115,13 @@ func (b *MetalStackClusterStatusApplyConfiguration) WithControlPlaneIP(value *Cl
 // If called multiple times, the Allocation field is set to the value of the last call.
 func (b *MetalStackClusterStatusApplyConfiguration) WithAllocation(value *ClusterAllocationApplyConfiguration) *MetalStackClusterStatusApplyConfiguration {
 	b.Allocation = value
+	return b
+}
+
+// WithDeletion sets the Deletion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Deletion field is set to the value of the last call.
+func (b *MetalStackClusterStatusApplyConfiguration) WithDeletion(value *DeletionApplyConfiguration) *MetalStackClusterStatusApplyConfiguration {
+	b.Deletion = value
 	return b
 }

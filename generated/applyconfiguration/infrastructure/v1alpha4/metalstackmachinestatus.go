@@ -43,6 +43,9 @@ type MetalStackMachineStatusApplyConfiguration struct {
 	// allocation is the API server's record of which metal this object holds. It
 	// is there from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
+	// deletion is the API server's record of the request that deleted this
+	// object. It is there while metadata.deletionTimestamp is.
+	Deletion *DeletionApplyConfiguration `json:"deletion,omitempty"`
 }
 
 // MetalStackMachineStatusApplyConfiguration constructs a declarative configuration of the MetalStackMachineStatus type for use with
@@ -114,5 +117,13 @@ func (b *MetalStackMachineStatusApplyConfiguration) WithMetal(value *MetalApplyC
 // If called multiple times, the Allocation field is set to the value of the last call.
 func (b *MetalStackMachineStatusApplyConfiguration) WithAllocation(value *MachineAllocationApplyConfiguration) *MetalStackMachineStatusApplyConfiguration {
 	b.Allocation = value
+	return b
+}
+
+// WithDeletion sets the Deletion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Deletion field is set to the value of the last call.
+func (b *MetalStackMachineStatusApplyConfiguration) WithDeletion(value *DeletionApplyConfiguration) *MetalStackMachineStatusApplyConfiguration {
+	b.Deletion = value
 	return b
 }

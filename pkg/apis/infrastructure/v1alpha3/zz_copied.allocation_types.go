@@ -127,3 +127,26 @@ type ClusterAllocation struct {
 	// +optional
 	IPAdopted bool `json:"ipAdopted,omitempty"`
 }
+
+// Deletion is the API server's record of the request that deleted an object.
+// +structType=atomic
+type Deletion struct {
+	// requestedBy is who sent the first request to delete the object:
+	//   - GarbageCollector: the garbage collector of Kubernetes, which found no
+	//     owner of the object. That may be a mistake, after a restore, so the metal
+	//     is kept until an owner or the Cluster is deleted.
+	//   - NamespaceController: the namespace is being deleted.
+	//   - User: anybody else, a person or a controller such as Cluster API's.
+	// +required
+	RequestedBy DeletionRequester `json:"requestedBy"`
+}
+
+// DeletionRequester is who asked for a deletion.
+type DeletionRequester string
+
+// Who asks for deletions.
+const (
+	DeletionByGarbageCollector    DeletionRequester = "GarbageCollector"
+	DeletionByNamespaceController DeletionRequester = "NamespaceController"
+	DeletionByUser                DeletionRequester = "User"
+)

@@ -149,6 +149,11 @@ type MetalStackClusterStatus struct {
 	// metal-stack. It is there from the first attempt on.
 	// +optional
 	Allocation *ClusterAllocation `json:"allocation,omitempty"`
+
+	// deletion is the API server's record of the request that deleted this
+	// object. It is there while metadata.deletionTimestamp is.
+	// +optional
+	Deletion *Deletion `json:"deletion,omitempty"`
 }
 
 // Initialization holds what never goes back once it is true.

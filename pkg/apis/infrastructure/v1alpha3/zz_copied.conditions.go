@@ -106,6 +106,10 @@ const (
 	// names cannot be found, so the garbage collector may be wrong: the metal is
 	// kept until somebody insists with ReleaseAnnotation.
 	ReasonOwnerNotFound = "OwnerNotFound"
+	// ReasonGarbageCollected: the garbage collector had the object deleted, which
+	// it does when it finds no owner, and no owner is being deleted. The metal is
+	// kept until one is, or somebody insists with ReleaseAnnotation.
+	ReasonGarbageCollected = "GarbageCollected"
 	// ReasonOwnerUnreadable: whether an owner is there cannot be found out at the
 	// moment. The metal is kept, and it is tried again.
 	ReasonOwnerUnreadable = "OwnerUnreadable"

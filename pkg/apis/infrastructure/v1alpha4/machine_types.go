@@ -167,6 +167,11 @@ type MetalStackMachineStatus struct {
 	// is there from the first attempt on.
 	// +optional
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
+
+	// deletion is the API server's record of the request that deleted this
+	// object. It is there while metadata.deletionTimestamp is.
+	// +optional
+	Deletion *Deletion `json:"deletion,omitempty"`
 }
 
 // MachineAddress is one address or name of a server.

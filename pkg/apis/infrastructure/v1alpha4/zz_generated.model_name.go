@@ -38,6 +38,11 @@ func (in ClusterNetwork) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Deletion) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.Deletion"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in FailureDomain) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.FailureDomain"
 }

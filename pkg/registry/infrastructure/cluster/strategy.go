@@ -35,8 +35,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		NewList:    func() runtime.Object { return &infrastructure.MetalStackClusterList{} },
 		Spec:       func(c *object) *spec { return &c.Spec },
 		Status:     func(c *object) *status { return &c.Status },
-		Finalizer:  infrastructure.ClusterFinalizer,
 		HoldsMetal: func(c *object) bool { return c.Status.Allocation.HoldsMetal() },
+		Deletion:   func(c *object) **infrastructure.Deletion { return &c.Status.Deletion },
+		Finalizer:  infrastructure.ClusterFinalizer,
 		Unheld: func(c *object) bool {
 			return infrastructure.ExternallyManaged(c) && !c.Status.Allocation.HoldsMetal() && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
 		},
@@ -55,7 +56,7 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
-		StatusFields:         []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation"},
+		StatusFields:         []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
 		Fields:               selectable,
 		Columns:              columns(),
 	}

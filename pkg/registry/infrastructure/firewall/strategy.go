@@ -35,8 +35,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		NewList:    func() runtime.Object { return &infrastructure.MetalStackFirewallList{} },
 		Spec:       func(f *object) *spec { return &f.Spec },
 		Status:     func(f *object) *status { return &f.Status },
-		Finalizer:  infrastructure.FirewallFinalizer,
 		HoldsMetal: func(f *object) bool { return f.Status.Allocation.HoldsMetal() },
+		Deletion:   func(f *object) **infrastructure.Deletion { return &f.Status.Deletion },
+		Finalizer:  infrastructure.FirewallFinalizer,
 		Prepare:    prepare,
 		Validate: func(ctx context.Context, f *object) field.ErrorList {
 			return append(validation.ValidateFirewall(f), check(ctx, checks, f, &object{})...)
@@ -50,7 +51,7 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
-		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation"},
+		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
 		Fields:               selectable,
 		DeleteSelector:       registry.Managed,
 		Columns:              columns(),

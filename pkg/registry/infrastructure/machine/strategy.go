@@ -35,8 +35,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		NewList:    func() runtime.Object { return &infrastructure.MetalStackMachineList{} },
 		Spec:       func(m *object) *spec { return &m.Spec },
 		Status:     func(m *object) *status { return &m.Status },
-		Finalizer:  infrastructure.MachineFinalizer,
 		HoldsMetal: func(m *object) bool { return m.Status.Allocation.HoldsMetal() },
+		Deletion:   func(m *object) **infrastructure.Deletion { return &m.Status.Deletion },
+		Finalizer:  infrastructure.MachineFinalizer,
 		Prepare:    prepare,
 		Validate: func(ctx context.Context, m *object) field.ErrorList {
 			return append(validation.ValidateMachine(m), check(ctx, checks, m, &object{})...)
@@ -50,7 +51,7 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateMachineStatusUpdate,
-		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation"},
+		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
 		Fields:               selectable,
 		DeleteSelector:       registry.Managed,
 		Columns:              columns(),

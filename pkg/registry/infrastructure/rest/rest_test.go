@@ -24,9 +24,11 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
@@ -95,13 +97,19 @@ func (everything) LookupNetwork(_ context.Context, id, project string) (*metal.N
 
 func newWorld(t testing.TB, offers ...catalogue.Catalogue) *world {
 	t.Helper()
-	offers = append(offers, everything{})
+	return newWorldOf(t, memory.New(), nil, append(offers, everything{})[0])
+}
+
+// newWorldOf is over records that may be there already, in a cluster if there are
+// owners.
+func newWorldOf(t testing.TB, records ledger.Ledger, clusterOwners registry.Owners, offers catalogue.Catalogue) *world {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: memory.New()})
+	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: records})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers[0])
+	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(ctx))
 	return w

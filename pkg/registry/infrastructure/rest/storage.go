@@ -26,7 +26,8 @@ import (
 
 // Resources are the resources of the group.
 type Resources struct {
-	all map[string]resource
+	all    map[string]resource
+	owners registry.Owners
 }
 
 // resource is one resource with its status, which may be nil.
@@ -36,10 +37,14 @@ type resource struct {
 }
 
 // New builds the resources over the storage that getter decides on; access
-// decides who is shown what of them.
-func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *tenancy.Access, offers catalogue.Catalogue) (*Resources, error) {
+// decides who is shown what of them, and clusterOwners knows owners of other groups;
+// nil if there is no cluster, and so no garbage collector.
+func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *tenancy.Access, offers catalogue.Catalogue, clusterOwners registry.Owners) (*Resources, error) {
 	checks := &catalogue.Checks{Catalogue: offers, Bindings: binding}
 	r := &Resources{all: map[string]resource{}}
+	if clusterOwners != nil {
+		r.owners = owners{r, clusterOwners}
+	}
 	if err := add(r, cluster.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
@@ -60,7 +65,7 @@ func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *ten
 }
 
 func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, access *tenancy.Access, getter generic.RESTOptionsGetter) error {
-	main, status, err := registry.NewREST(kind, binding, access, getter)
+	main, status, err := registry.NewREST(kind, binding, access, r.owners, getter)
 	r.all[kind.Plural] = resource{main, status}
 	return err
 }

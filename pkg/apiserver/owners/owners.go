@@ -1,0 +1,119 @@
+// Package owners looks up the Machines and Clusters of Cluster API that own
+// objects of this server, as metadata. It decides nothing, and answers NotFound
+// only if the kube-apiserver said so.
+package owners
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+)
+
+const (
+	// group is Cluster API's.
+	group = "cluster.x-k8s.io"
+	// callLimit is how long one look may take.
+	callLimit = 3 * time.Second
+)
+
+var (
+	// resources are those of the kinds that own what holds metal. The server may
+	// get no others.
+	resources = map[string]string{"Machine": "machines", "Cluster": "clusters"}
+	// versions are tried in turn after that of the reference, which may not be
+	// served any more.
+	versions = []string{"v1beta2", "v1beta1"}
+
+	lookups = metrics.NewHistogramVec(&metrics.HistogramOpts{
+		Namespace: "metalstack", Subsystem: "apiserver", Name: "owner_lookup_duration_seconds",
+		Help:           "How long looks at owners took that Cluster API keeps, by outcome: found, not_found or error.",
+		Buckets:        []float64{.005, .01, .05, .1, .5, 1, 3},
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"outcome"})
+
+	registerOnce sync.Once
+)
+
+// Cluster looks up owners at the kube-apiserver.
+type Cluster struct {
+	client metadata.Interface
+}
+
+var _ registry.Owners = &Cluster{}
+
+// New returns what asks the cluster of config, with its rights.
+func New(config *rest.Config) (*Cluster, error) {
+	config = rest.CopyConfig(config)
+	config.Timeout = callLimit
+	client, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("owners: %w", err)
+	}
+	registerOnce.Do(func() { legacyregistry.MustRegister(lookups) })
+	return &Cluster{client}, nil
+}
+
+// Knows implements registry.Owners.
+func (c *Cluster) Knows(apiVersion, kind string) bool {
+	gv, err := schema.ParseGroupVersion(apiVersion)
+	return err == nil && gv.Group == group && resources[kind] != ""
+}
+
+// Owner implements registry.Owners.
+func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object, error) {
+	gv, err := schema.ParseGroupVersion(key.APIVersion)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	owner, err := c.get(ctx, gv.Version, key)
+	outcome := "found"
+	switch {
+	case apierrors.IsNotFound(err):
+		outcome = "not_found"
+	case err != nil:
+		outcome = "error"
+	}
+	lookups.WithLabelValues(outcome).Observe(time.Since(began).Seconds())
+	if err != nil {
+		return nil, err
+	}
+	return owner, nil
+}
+
+func (c *Cluster) get(ctx context.Context, version string, key registry.OwnerKey) (*metav1.PartialObjectMetadata, error) {
+	tried := []string{}
+	var last error
+	for _, version := range append([]string{version}, versions...) {
+		if slices.Contains(tried, version) {
+			continue
+		}
+		tried = append(tried, version)
+		resource := schema.GroupVersionResource{Group: group, Version: version, Resource: resources[key.Kind]}
+		owner, err := c.client.Resource(resource).Namespace(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+		if !versionMissing(err) {
+			return owner, err
+		}
+		last = err
+	}
+	// No version is served, which says nothing about the objects.
+	return nil, fmt.Errorf("the kube-apiserver serves no %s of %s in the versions %v: %s", resources[key.Kind], group, tried, last)
+}
+
+// versionMissing is whether the kube-apiserver does not serve the version, or
+// the kind: it then answers with a text instead of a Status that names the object.
+func versionMissing(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}

@@ -1,0 +1,227 @@
+package controller
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+)
+
+// restart has the companion forget what it did not write.
+func (h *harness) restart() { h.r.memory = newMemory(h.clock) }
+
+func (h *harness) requireHeld(name, reason string) {
+	h.t.Helper()
+	for range 3 {
+		require.Equal(h.t, heldAgain, h.reconcile(name).RequeueAfter)
+		h.clock.Step(time.Hour)
+		h.restart()
+	}
+	require.Empty(h.t, h.calls)
+	deleting := condition(h.the(machines, name), v1alpha4.ConditionDeleting)
+	require.Equal(h.t, reason, deleting.Reason)
+	require.Contains(h.t, deleting.Message, v1alpha4.ReleaseAnnotation+"=true")
+}
+
+func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*harness){
+		"Machine is deleted": func(h *harness) {
+			require.NoError(h.t, h.api.Delete(h.t.Context(), capiMachine()))
+		},
+		"Cluster is deleted": func(h *harness) {
+			require.NoError(h.t, h.api.Delete(h.t.Context(), capiCluster()))
+		},
+		"annotation insists": func(h *harness) {
+			obj := h.the(machines, "m-infra")
+			annotated(v1alpha4.ReleaseAnnotation)(obj)
+			h.put(obj)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := doomed(deletedBy(v1alpha4.DeletionByGarbageCollector))
+			// The Machine was restored with another uid, and the Cluster is paused.
+			objects["machine"].SetUID("uid-after-restore")
+			objects["cluster"].(*clusterv1.Cluster).Spec.Paused = ptr.To(true)
+			h := harnessOf(t, machines, objects)
+			h.reconcile("m-infra")
+			require.Empty(t, h.calls)
+
+			cluster := capiCluster()
+			require.NoError(t, h.api.Get(t.Context(), client.ObjectKeyFromObject(cluster), cluster))
+			cluster.Spec.Paused = nil
+			require.NoError(t, h.api.Update(t.Context(), cluster))
+			h.requireHeld("m-infra", v1alpha4.ReasonOwnerNotFound)
+
+			// Cluster API writes the new uid: now the owner is found.
+			obj := h.the(machines, "m-infra")
+			refs := obj.GetOwnerReferences()
+			refs[0].UID = "uid-after-restore"
+			obj.SetOwnerReferences(refs)
+			h.put(obj)
+			h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+
+			end(h)
+			h.reconcile("m-infra")
+			require.Equal(t, []string{"release m-infra"}, h.calls)
+			require.False(t, h.exists(machines, "m-infra"))
+		})
+	}
+}
+
+// A deletion by anybody but the garbage collector needs no owner that is being
+// deleted: MachineSets scale down by deleting Machines, and people delete what
+// they like.
+func TestRelease_GoesOnByWhoAskedForTheDeletion(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		by   v1alpha4.DeletionRequester
+		held bool
+	}{
+		"person or controller": {v1alpha4.DeletionByUser, false},
+		"namespace controller": {v1alpha4.DeletionByNamespaceController, false},
+		"garbage collector":    {v1alpha4.DeletionByGarbageCollector, true},
+	} {
+		for _, k := range []kind{clusters, machines, firewalls} {
+			t.Run(name+", "+k.name, func(t *testing.T) {
+				t.Parallel()
+				owner := ownedBy("Cluster", "c", "uid-of-cluster")
+				obj := object(k, "obj", of("c"), owner, with(v1alpha4.AllocationAllocated), deleted, deletedBy(c.by))
+				h := newHarness(t, k, false, obj, capiCluster())
+				h.reconcile("obj")
+				if c.held {
+					require.Empty(t, h.calls)
+					require.Equal(t, v1alpha4.ReasonGarbageCollected, condition(h.the(k, "obj"), v1alpha4.ConditionDeleting).Reason)
+					return
+				}
+				require.Equal(t, []string{"release obj"}, h.calls)
+			})
+		}
+	}
+}
+
+// Servers before this one did not record who asked.
+func TestRelease_RemembersHoldOfObjectWithoutRequester(t *testing.T) {
+	t.Parallel()
+	with := func(kind, reason string) func(client.Object) {
+		return func(obj client.Object) {
+			m := obj.(*v1alpha4.MetalStackMachine)
+			m.Status.Conditions = append(m.Status.Conditions, metav1.Condition{
+				Type: kind, Status: metav1.ConditionTrue, Reason: reason, LastTransitionTime: metav1.NewTime(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)),
+			})
+		}
+	}
+	for name, was := range map[string]func(client.Object){
+		"an owner was missing":       with(v1alpha4.ConditionDeleting, v1alpha4.ReasonOwnerNotFound),
+		"an owner could not be read": with(v1alpha4.ConditionDeleting, v1alpha4.ReasonOwnerUnreadable),
+		"it was paused":              with(v1alpha4.ConditionPaused, v1alpha4.ReasonPaused),
+		"it was held by this rule":   with(v1alpha4.ConditionDeleting, v1alpha4.ReasonGarbageCollected),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := harnessOf(t, machines, doomed(deletedBy(""), was))
+			h.r.live = unreadable{h.api, "m", errAway}
+			h.reconcile("m-infra")
+			h.r.live = h.api
+			h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+			require.NoError(t, h.api.Delete(t.Context(), capiMachine()))
+			h.reconcile("m-infra")
+			require.Equal(t, []string{"release m-infra"}, h.calls)
+		})
+	}
+	t.Run("nothing was held", func(t *testing.T) {
+		t.Parallel()
+		h := harnessOf(t, machines, doomed(deletedBy("")))
+		h.reconcile("m-infra")
+		require.Equal(t, []string{"release m-infra"}, h.calls)
+	})
+}
+
+// memoryOwners are Cluster API's objects of a world, for its server.
+type memoryOwners struct{ api func() client.Client }
+
+func (o memoryOwners) Knows(apiVersion, kind string) bool {
+	return isClusterAPI(apiVersion) && (kind == "Machine" || kind == "Cluster")
+}
+
+func (o memoryOwners) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object, error) {
+	var obj client.Object = &clusterv1.Machine{}
+	if key.Kind == "Cluster" {
+		obj = &clusterv1.Cluster{}
+	}
+	return obj, o.api().Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: key.Name}, obj)
+}
+
+// The whole server and the companion, through a restore that gives owners new
+// uids: the garbage collector is refused, Cluster API rewrites the owners, and
+// nothing was freed.
+func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
+	t.Parallel()
+	var w *capiWorld
+	w = newCAPIWorld(t, func(config *apiserver.Config) {
+		config.Extra.Owners = memoryOwners{func() client.Client { return w.api.memory }}
+	})
+	w.createCluster(1)
+	w.until("all is ready", w.allReady("m-0"))
+
+	// The Machine is made anew, with a new uid, while the Cluster is paused.
+	ctx := t.Context()
+	w.pauseCluster(true)
+	lost := &clusterv1.Machine{}
+	require.NoError(t, w.api.Get(ctx, client.ObjectKey{Namespace: team, Name: "m-0"}, lost))
+	restored := lost.DeepCopy()
+	lost.Finalizers = nil
+	require.NoError(t, w.api.memory.Update(ctx, lost))
+	require.NoError(t, w.api.memory.Delete(ctx, lost))
+	restored.ResourceVersion, restored.UID = "", "uid-after-restore"
+	require.NoError(t, w.api.memory.Create(ctx, restored))
+
+	collector := rest.CopyConfig(w.server.Config)
+	collector.UserAgent = "kube-controller-manager/v1.36.3 (linux/amd64) kubernetes/abc/generic-garbage-collector"
+	clients, err := versioned.NewForConfig(collector)
+	require.NoError(t, err)
+	ours := clients.InfrastructureV1alpha4()
+	for what, refused := range map[string]error{
+		"machine":  ours.MetalStackMachines(team).Delete(ctx, "m-0", metav1.DeleteOptions{}),
+		"cluster":  ours.MetalStackClusters(team).Delete(ctx, "c-infra", metav1.DeleteOptions{}),
+		"firewall": ours.MetalStackFirewalls(team).Delete(ctx, w.firewalls()[0].Name, metav1.DeleteOptions{}),
+	} {
+		require.True(t, apierrors.IsForbidden(refused), "%s: %v", what, refused)
+	}
+
+	w.pauseCluster(false)
+	w.until("Cluster API has written the new uid", func() bool {
+		return w.machine("m-0").OwnerReferences[0].UID == restored.UID
+	})
+	require.Zero(t, deeds(w.server, "free"))
+	require.Nil(t, w.machine("m-0").DeletionTimestamp)
+
+	// In the foreground, the garbage collector deletes what an owner has that is
+	// being deleted.
+	require.NoError(t, w.api.memory.Delete(ctx, restored))
+	require.NoError(t, ours.MetalStackMachines(team).Delete(ctx, "m-0", metav1.DeleteOptions{}))
+	require.Equal(t, v1alpha4.DeletionByGarbageCollector, w.machine("m-0").Status.Deletion.RequestedBy)
+	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+}
+
+func (w *capiWorld) pauseCluster(paused bool) {
+	w.t.Helper()
+	cluster := &clusterv1.Cluster{}
+	require.NoError(w.t, w.api.Get(w.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, cluster))
+	cluster.Spec.Paused = ptr.To(paused)
+	require.NoError(w.t, w.api.memory.Update(w.t.Context(), cluster))
+}

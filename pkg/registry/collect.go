@@ -1,0 +1,134 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+const (
+	// ownersLimit is how long looking up the owners of one object may take.
+	ownersLimit = 5 * time.Second
+	// maxOwners is how many owners of one object are looked up. Cluster API gives
+	// an object one or two.
+	maxOwners = 8
+)
+
+// An OwnerKey names an object that may own others of its namespace.
+type OwnerKey struct {
+	// APIVersion is the one that the owner was referred to by, which may not be
+	// served any more.
+	APIVersion      string
+	Kind, Namespace string
+	Name            string
+}
+
+// Owners looks up owners.
+type Owners interface {
+	// Owner returns the metadata of an owner; a NotFound error if there is none of
+	// that name.
+	Owner(ctx context.Context, key OwnerKey) (metav1.Object, error)
+	// Knows is whether owners of a kind can be looked up.
+	Knows(apiVersion, kind string) bool
+}
+
+// Delete refuses the garbage collector what holds metal, unless an owner is
+// being deleted, see collectable.
+func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	if r.owners != nil && r.holdsMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
+		err := r.collectable(ctx, name)
+		countCollection(err)
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return r.Store.Delete(ctx, name, validate, options)
+}
+
+// collectable returns why the garbage collector may not have an object deleted.
+// It deletes what has no owner. When owners were restored, they have other uids,
+// and Cluster API writes these into its objects only later; until then machines
+// that run look ownerless. So its word counts for metal only while an owner,
+// found by its uid, is being deleted, or the Cluster is, which is when it deletes
+// dependents in the foreground. Anybody else may delete the object.
+//
+// What becomes of the object after this look does no harm: the record says who
+// asked, and the companion asks for owners again.
+func (r *REST) collectable(ctx context.Context, name string) error {
+	obj, err := r.Store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil {
+		return err
+	}
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return err
+	}
+	if m.GetDeletionTimestamp() != nil || !r.holdsMetal(obj) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownersLimit)
+	defer cancel()
+	deleted, whyNot, err := r.ownerDeleted(ctx, m)
+	switch {
+	case deleted:
+		return nil
+	case err != nil:
+		return apierrors.NewServiceUnavailable(fmt.Sprintf(
+			"%s %q holds metal, and whether an owner is being deleted could not be found out (%v): the garbage collector shall try again", r.DefaultQualifiedResource, name, err))
+	}
+	return apierrors.NewForbidden(r.DefaultQualifiedResource, name, fmt.Errorf(
+		"it holds metal, and the garbage collector may delete it only while an owner that it names by uid, or its Cluster, is being deleted: %s. If it is not needed any more, delete it: kubectl delete %s %s -n %s",
+		strings.Join(whyNot, "; "), r.DefaultQualifiedResource, name, m.GetNamespace()))
+}
+
+// ownerDeleted returns whether an owner of an object or its Cluster is being
+// deleted, or else why not; an error if that could not be found out.
+func (r *REST) ownerDeleted(ctx context.Context, m metav1.Object) (deleted bool, whyNot []string, failed error) {
+	keys := []OwnerKey{}
+	uids := map[OwnerKey]types.UID{}
+	for _, ref := range m.GetOwnerReferences() {
+		if len(keys) == maxOwners || !r.owners.Knows(ref.APIVersion, ref.Kind) {
+			whyNot = append(whyNot, fmt.Sprintf("its owner %s %s is not looked up", ref.Kind, ref.Name))
+			continue
+		}
+		key := OwnerKey{ref.APIVersion, ref.Kind, m.GetNamespace(), ref.Name}
+		keys, uids[key] = append(keys, key), ref.UID
+	}
+	if cluster := m.GetLabels()[infrastructure.ClusterNameLabel]; cluster != "" {
+		keys = append(keys, OwnerKey{clusterAPIVersion, "Cluster", m.GetNamespace(), cluster})
+	}
+	for _, key := range keys {
+		what := key.Kind + " " + key.Name
+		owner, err := r.owners.Owner(ctx, key)
+		uid, byUID := uids[key]
+		switch {
+		case apierrors.IsNotFound(err):
+			whyNot = append(whyNot, what+" is not there")
+		case err != nil:
+			failed = fmt.Errorf("%s: %w", what, err)
+		case byUID && owner.GetUID() != uid:
+			whyNot = append(whyNot, fmt.Sprintf("%s has the uid %s, and the owner had %s", what, owner.GetUID(), uid))
+		case owner.GetDeletionTimestamp() != nil:
+			return true, nil, nil
+		default:
+			whyNot = append(whyNot, what+" is not being deleted")
+		}
+	}
+	if len(whyNot) == 0 {
+		whyNot = []string{"it names none"}
+	}
+	return false, whyNot, failed
+}
+
+// clusterAPIVersion is by which a Cluster is looked up that a label names.
+const clusterAPIVersion = "cluster.x-k8s.io/v1beta2"
