@@ -201,7 +201,7 @@ func (w *world) allocation(m *v1alpha4.MetalStackMachine) string {
 // says.
 func (w *world) refused(name string) {
 	w.t.Helper()
-	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" is forbidden: it holds metal`)
+	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" (is forbidden: it )?holds metal`)
 	w.eventually(func(context.Context) error {
 		log, err := os.ReadFile(filepath.Join(w.Dir(), "kube-controller-manager.log"))
 		if err == nil && !refusal.Match(log) {
