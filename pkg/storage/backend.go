@@ -81,6 +81,9 @@ type Backend struct {
 	doubts           doubts
 	advanced         broadcast // a revision was issued
 	hiddenNamespaces func() map[string]struct{}
+	// waiting are the reads and watches that wait for a revision, and confirming
+	// those that wait for a look at metal.
+	waiting, confirming atomic.Int64
 
 	// mu orders changes: whoever holds it is the only one who changes views
 	// and the fields below. It is never held while the ledger works, and taken
@@ -200,11 +203,17 @@ func (b *Backend) reached(ctx context.Context, revision uint64) error {
 	return b.serving()
 }
 
-// waitFor returns when revision has been issued. After some seconds it returns
-// the error that says that the revision is too large.
+// waitFor returns when revision has been issued. After some seconds, or at once
+// if many others wait, it returns the error that says that the revision is too
+// large.
 func (b *Backend) waitFor(ctx context.Context, revision uint64) error {
-	if b.revisions.last.Load() >= revision {
+	last := b.revisions.last.Load()
+	if last >= revision {
 		return nil
+	}
+	defer b.waiting.Add(-1)
+	if b.waiting.Add(1) > maxWaiting {
+		return apistorage.NewTooLargeResourceVersionError(revision, last, revisionRetrySeconds)
 	}
 	timer := b.clock.NewTimer(revisionPatience)
 	defer timer.Stop()

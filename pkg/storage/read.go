@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,7 +22,18 @@ const (
 	revisionPatience = 3 * time.Second
 	// revisionRetrySeconds is what its client is told after that.
 	revisionRetrySeconds = 1
+	// maxWaiting is how many reads and watches may wait for a revision at a time.
+	// Any client can ask for one that will not be issued, and each that waits
+	// takes one of the server's requests in flight (400 that read).
+	maxWaiting = 50
+	// maxConfirming is how many reads and watches may wait for a look at metal at
+	// a time, half of the requests in flight. Those beyond it are answered as
+	// they are when a look takes too long: with a warning.
+	maxConfirming = 200
 )
+
+// errTooManyConfirm is why a read is not confirmed.
+var errTooManyConfirm = errors.New("too many requests wait for the metal-api: try again")
 
 // Get implements storage.Interface. A resource version of "" is the most
 // recent state, "0" the view as it is, and N the view as soon as it has
@@ -67,7 +79,16 @@ func (s *Store) confirm(ctx context.Context, key string, recursive bool) {
 	if _, metalless := s.joiner.(Metalless); f == nil || s.joiner == nil || metalless {
 		return
 	}
-	since, cause := (*f).Confirm(ctx, s.scope(key, recursive))
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer s.backend.confirming.Add(-1)
+	if s.backend.confirming.Add(1) > maxConfirming {
+		cancel(errTooManyConfirm)
+	}
+	since, cause := (*f).Confirm(limited, s.scope(key, recursive))
+	if errors.Is(cause, context.Canceled) && ctx.Err() == nil {
+		cause = errTooManyConfirm
+	}
 	if cause == nil {
 		return
 	}
