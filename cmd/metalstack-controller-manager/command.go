@@ -115,6 +115,7 @@ func (o *options) run() error {
 	metrics := metricsserver.Options{BindAddress: o.metricsBind, SecureServing: o.metricsSecure}
 	if o.metricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
+		metrics.TLSOpts = append(metrics.TLSOpts, restrictTLS)
 	}
 	managed := ctrl.Options{
 		Scheme:                  scheme,

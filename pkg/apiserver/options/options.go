@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"time"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -15,6 +16,8 @@ import (
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
 // Options are what the command line decides.
@@ -51,8 +54,18 @@ func New() *Options {
 	// What it is depends on whether the server is alone; see Complete.
 	serving.BindAddress = nil
 	serving.ServerCert.CertDirectory = ""
-	// The client of an aggregated server is one proxy with one connection.
-	serving.HTTP2MaxStreamsPerConnection = 1000
+	// As the kube-apiserver's own default. A proxy that has more requests under
+	// way opens another connection; whoever else connects gets no more of them.
+	serving.HTTP2MaxStreamsPerConnection = 250
+
+	for _, suite := range pki.CipherSuites() {
+		serving.CipherSuites = append(serving.CipherSuites, suite.Name)
+	}
+
+	authorization := genericoptions.NewDelegatingAuthorizationOptions()
+	// Probes without credentials are answered before; whoever wants to see the
+	// checks needs the right to.
+	authorization.AlwaysAllowPaths = nil
 
 	features := genericoptions.NewFeatureOptions()
 	// It needs a cluster, and rights in it. The proxy in front has its own.
@@ -66,7 +79,7 @@ func New() *Options {
 		SecureServing:   serving.WithLoopback(),
 		CoreAPI:         genericoptions.NewCoreAPIOptions(),
 		Authentication:  genericoptions.NewDelegatingAuthenticationOptions(),
-		Authorization:   genericoptions.NewDelegatingAuthorizationOptions(),
+		Authorization:   authorization,
 		Audit:           genericoptions.NewAuditOptions(),
 		Features:        features,
 		Traces:          genericoptions.NewTracingOptions(),
@@ -87,6 +100,8 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 
 	serving := sets.FlagSet("serving")
 	o.SecureServing.AddFlags(serving)
+	suites := serving.Lookup("tls-cipher-suites")
+	suites.Usage = strings.Replace(suites.Usage, "If omitted, the default Go cipher suites will be used.", "They are for TLS 1.2: those of TLS 1.3 cannot be chosen.", 1)
 	serving.Lookup("bind-address").Usage = "IP address to listen on. It defaults to 127.0.0.1 with --standalone, and to all addresses without."
 	serving.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "Time to go on serving, not ready any more, after a signal to stop.")
 	serving.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "Longest time that allocations and releases which are under way get to end at a stop. Those that do not are gone on with by the next server.")
