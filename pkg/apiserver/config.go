@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -68,6 +69,9 @@ type ExtraConfig struct {
 	HandOverGrace time.Duration
 	// ShutdownTimeout is how long allocations that are under way get to end.
 	ShutdownTimeout time.Duration
+	// Limits bound the requests that do not come through the kube-apiserver;
+	// default inflight.DefaultLimits.
+	Limits inflight.Limits
 	// StallLimit is how long a client may take nothing of what is sent to it;
 	// default DefaultStallLimit.
 	StallLimit time.Duration
@@ -82,6 +86,7 @@ type Config struct {
 type completedConfig struct {
 	Generic server.CompletedConfig
 	Extra   *ExtraConfig
+	limiter *inflight.Limiter
 }
 
 // CompletedConfig is a configuration that a server can be made of. It is only
@@ -118,14 +123,15 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	generic.ShutdownWatchTerminationGracePeriod = watchGrace
 	// Nobody is a brake who does not read.
 	c.Extra.StallLimit = cmp.Or(c.Extra.StallLimit, DefaultStallLimit)
+	limiter := limitDirect(generic, cmp.Or(c.Extra.Limits, inflight.DefaultLimits))
 	if generic.SecureServing != nil {
-		generic.SecureServing.Listener = stallListener{generic.SecureServing.Listener, c.Extra.StallLimit}
+		generic.SecureServing.Listener = stallListener{limiter.Listener(generic.SecureServing.Listener), c.Extra.StallLimit}
 	}
 	registerStalled()
 	if generic.AuditPolicyRuleEvaluator != nil {
 		generic.AuditPolicyRuleEvaluator = withoutUserData{generic.AuditPolicyRuleEvaluator}
 	}
-	return CompletedConfig{&completedConfig{Generic: c.Generic.Complete(), Extra: &c.Extra}}, nil
+	return CompletedConfig{&completedConfig{Generic: c.Generic.Complete(), Extra: &c.Extra, limiter: limiter}}, nil
 }
 
 // Close ends what a configuration holds, if no server was made of it.

@@ -63,7 +63,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		return cutOffStalled(chain(registry.WithUserAgent(s.gate.before(handler)), generic), c.Extra.StallLimit)
+		inside := registry.WithUserAgent(s.gate.before(boundYAML(boundWarnings(handler))))
+		whole := chain(c.limiter.Inside(inside), generic)
+		return cutOffStalled(c.limiter.Before(whole, newProbes(handler)), c.Extra.StallLimit)
 	}
 	if s.Generic, err = c.Generic.New("metalstack-apiserver", server.NewEmptyDelegate()); err != nil {
 		return nil, err

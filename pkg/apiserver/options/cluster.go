@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 
@@ -33,6 +34,11 @@ const (
 	// clientQPS and clientBurst limit the server's own requests a second to the
 	// cluster. Records are written as fast as clients write.
 	clientQPS, clientBurst = 200, 400
+	// leaseQPS and leaseBurst limit the requests a second for the Lease and the
+	// label, which are a few; leaseDialLimit is how long a connection for them may
+	// take to be made, less than half of a renew deadline.
+	leaseQPS, leaseBurst = 20, 40
+	leaseDialLimit       = 3 * time.Second
 	// startLimit is how long each question may take that is asked of the cluster
 	// before the server can start.
 	startLimit = 30 * time.Second
@@ -87,9 +93,6 @@ func (o *Cluster) hosts(namespace string) []string {
 	return []string{service + ".svc", service, service + ".svc.cluster.local", "localhost", "127.0.0.1"}
 }
 
-// healthPaths may be read by everybody: probes hold no credentials.
-var healthPaths = []string{"/healthz", "/livez", "/readyz"}
-
 func (o *Options) addClusterFlags(fs *pflag.FlagSet) {
 	o.CoreAPI.AddFlags(fs)
 	o.Cluster.AddFlags(fs)
@@ -129,7 +132,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if err := o.Authentication.ApplyTo(&config.Generic.Authentication, config.Generic.SecureServing, nil); err != nil {
 		return err
 	}
-	config.Generic.Authentication.Authenticator = strangersAt(healthPaths, config.Generic.Authentication.Authenticator)
+	config.Generic.Authentication.Authenticator = withoutAnonymous(config.Generic.Authentication.Authenticator)
 	if err := o.Authorization.ApplyTo(&config.Generic.Authorization); err != nil {
 		return err
 	}
@@ -151,7 +154,11 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
 	config.Extra.Binding = config.Extra.Namespaces
-	if config.Extra.Replica, err = o.Replicas.replica(client, config.Extra.Events, o.Records.Namespace, o.Cluster.ServiceName); err != nil {
+	leases, err := kubernetes.NewForConfig(leaseConfig(config.Generic.ClientConfig))
+	if err != nil {
+		return err
+	}
+	if config.Extra.Replica, err = o.Replicas.replica(leases, config.Extra.Events, o.Records.Namespace, o.Cluster.ServiceName); err != nil {
 		return err
 	}
 	config.Extra.HandOverGrace = o.Replicas.HandOverGrace
@@ -192,6 +199,17 @@ func (o *Options) certify(ctx context.Context, client kubernetes.Interface) (reg
 	return keeper, nil
 }
 
+// leaseConfig returns the configuration of the clients by which the server keeps
+// its Lease and its Pod's label. Their requests wait neither for the rate limit
+// of others nor on the connection of others, however many reviews there are:
+// configurations with a dialer of their own share no transport.
+func leaseConfig(shared *rest.Config) *rest.Config {
+	own := rest.CopyConfig(shared)
+	own.QPS, own.Burst = leaseQPS, leaseBurst
+	own.Dial = (&net.Dialer{Timeout: leaseDialLimit, KeepAlive: 30 * time.Second}).DialContext
+	return own
+}
+
 // managementCluster is the id by which metal knows this cluster. A cluster has
 // no id of its own; this namespace is as old as the cluster.
 func managementCluster(ctx context.Context, client kubernetes.Interface) (string, error) {
@@ -214,13 +232,13 @@ func recordEvents(ctx context.Context, client kubernetes.Interface) (events.Even
 	return broadcaster.NewRecorder(clientscheme.Scheme, reporter), nil
 }
 
-// strangersAt tells those whom next does not know to identify themselves,
-// except at paths. The generic server calls them anonymous and has them
-// forbidden, which is no answer to a forged name.
-func strangersAt(paths []string, next authenticator.Request) authenticator.Request {
+// withoutAnonymous tells those whom next does not know to identify themselves.
+// The generic server calls them anonymous and has them forbidden, which is no
+// answer to a forged name.
+func withoutAnonymous(next authenticator.Request) authenticator.Request {
 	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
 		response, ok, err := next.AuthenticateRequest(req)
-		if ok && response.User.GetName() == user.Anonymous && !slices.Contains(paths, req.URL.Path) {
+		if ok && response.User.GetName() == user.Anonymous {
 			return nil, false, nil
 		}
 		return response, ok, err

@@ -131,7 +131,7 @@ func TestOnlyTheAdministratorIsKnown(t *testing.T) {
 		"another authority's":           {"/apis", stranger, false, authorizer.DecisionNoOpinion},
 		"nobody":                        {"/apis", nil, false, authorizer.DecisionNoOpinion},
 		"nobody at a path below health": {"/readyz/ping", nil, false, authorizer.DecisionNoOpinion},
-		"a probe":                       {"/readyz", nil, true, authorizer.DecisionAllow},
+		"nobody at a path of health":    {"/readyz", nil, false, authorizer.DecisionNoOpinion},
 	} {
 		req := httptest.NewRequest(http.MethodGet, c.path, nil)
 		if c.from != nil {

@@ -1,0 +1,128 @@
+package apiserver
+
+import (
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/warning"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+)
+
+const (
+	// maxYAML is how many bytes a body of YAML may have. Decoding YAML takes a
+	// hundred times as long as decoding JSON, some 2 s for 3 MiB, and is done
+	// twice to find duplicate fields.
+	maxYAML = 256 << 10
+	// maxWarnings is how many warnings a response has, maxWarning how many bytes
+	// each of them, and maxAllWarnings all together: each is a header, and all of
+	// them have to pass whatever proxies are between the server and its client.
+	// The generic server cuts off at 4 KiB, without telling.
+	maxWarnings    = 20
+	maxWarning     = 256
+	maxAllWarnings = 3 << 10
+	// furtherWarnings is the last warning of a response that would have more.
+	furtherWarnings = "there are further warnings, which are not shown"
+)
+
+// boundYAML refuses bodies of YAML that are expensive to decode.
+func boundYAML(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !isYAML(req.Header.Get("Content-Type")) || req.Body == nil {
+			next.ServeHTTP(w, req)
+			return
+		}
+		if req.ContentLength > maxYAML {
+			responsewriters.ErrorNegotiated(yamlTooLarge(), scheme.Codecs, scheme.StorageVersion, w, req)
+			return
+		}
+		bounded := *req
+		bounded.Body = &yamlBody{ReadCloser: req.Body, left: maxYAML}
+		next.ServeHTTP(w, &bounded)
+	})
+}
+
+// isYAML is whether a body of this type is decoded as YAML: application/yaml,
+// and a server-side apply.
+func isYAML(contentType string) bool {
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (strings.HasSuffix(mediaType, "/yaml") || strings.HasSuffix(mediaType, "+yaml"))
+}
+
+func yamlTooLarge() error {
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d for YAML; send JSON instead (application/json, or another kind of patch), of which the limit is 3 MiB", maxYAML))
+}
+
+// yamlBody is a body that fails when it is too large.
+type yamlBody struct {
+	io.ReadCloser
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *yamlBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, yamlTooLarge()
+	}
+	return n, err
+}
+
+// boundWarnings bounds the warnings of each response.
+func boundWarnings(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		recorder := &boundedWarnings{add: func(agent, text string) { warning.AddWarning(req.Context(), agent, text) }}
+		next.ServeHTTP(w, req.WithContext(warning.WithWarningRecorder(req.Context(), recorder)))
+	})
+}
+
+// boundedWarnings passes the first warnings on, each shortened.
+type boundedWarnings struct {
+	add func(agent, text string)
+
+	mu    sync.Mutex
+	seen  map[string]struct{}
+	bytes int
+	full  bool
+}
+
+// AddWarning implements warning.Recorder.
+func (b *boundedWarnings) AddWarning(agent, text string) {
+	text = shortened(text, maxWarning)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, found := b.seen[text]; found || text == "" || b.full {
+		return
+	}
+	if len(b.seen) == maxWarnings-1 || b.bytes+len(text) > maxAllWarnings {
+		b.full = true
+		b.add("", furtherWarnings)
+		return
+	}
+	if b.seen == nil {
+		b.seen = map[string]struct{}{}
+	}
+	b.seen[text] = struct{}{}
+	b.bytes += len(text)
+	b.add(agent, text)
+}
+
+// shortened returns at most so many bytes of a text, whole characters only.
+func shortened(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	const ellipsis = "…"
+	end := limit - len(ellipsis)
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + ellipsis
+}

@@ -1,0 +1,34 @@
+package apiserver
+
+import (
+	"net/http"
+
+	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
+)
+
+// limitDirect returns what bounds the requests that do not come through the
+// kube-apiserver, and puts it around the authenticator. Without a kube-apiserver
+// only requests without a verified certificate are bounded.
+func limitDirect(generic *server.Config, limits inflight.Limits) *inflight.Limiter {
+	verified := func(*http.Request) bool { return false }
+	if serving := generic.SecureServing; serving != nil && serving.ClientCA != nil {
+		verified = inflight.Certificates(serving.ClientCA.VerifyOptions, x509request.StaticStringSlice(nil), clock.RealClock{})
+	}
+	trusted := verified
+	if proxy := generic.Authentication.RequestHeaderConfig; proxy != nil {
+		trusted = inflight.Certificates(proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames, clock.RealClock{})
+	}
+	l := inflight.New(inflight.Options{
+		Limits: limits, Trusted: trusted, Verified: verified,
+		LongRunning: func(req *http.Request) bool {
+			info, err := generic.RequestInfoResolver.NewRequestInfo(req)
+			return err == nil && generic.LongRunningFunc(req, info)
+		},
+	})
+	generic.Authentication.Authenticator = l.Authenticator(generic.Authentication.Authenticator)
+	return l
+}

@@ -1,0 +1,61 @@
+package inflight
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+)
+
+// errGone is why nobody is authenticated whose request has ended.
+var errGone = errors.New("the client has gone away")
+
+// Authenticator returns next with the request's slot held until next has
+// answered. A TokenReview goes on when its request is cancelled, so next is not
+// told of that. Who is accepted by a token is a known client from then on.
+func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Request {
+	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
+		t, limited := req.Context().Value(ticketKey{}).(*ticket)
+		if !limited {
+			return next.AuthenticateRequest(req)
+		}
+		if !t.enter() {
+			return nil, false, errGone
+		}
+		defer t.leave()
+		token := bearer(req)
+		wasKnown := l.tokens.known(token)
+		// The copy shares the headers, from which authenticators remove credentials.
+		response, ok, err := next.AuthenticateRequest(req.WithContext(context.WithoutCancel(req.Context())))
+		switch {
+		case token == "":
+		case !ok:
+			l.tokens.forget(token)
+		case ok && !wasKnown && !l.Verified(req):
+			l.tokens.remember(token)
+			slots, _ := l.share(req)
+			t.move(slots)
+		}
+		return response, ok, err
+	})
+}
+
+// Inside returns next with the request's slot held until next has returned.
+func (l *Limiter) Inside(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		t, limited := req.Context().Value(ticketKey{}).(*ticket)
+		switch {
+		case !limited:
+		case !t.enter():
+			return
+		default:
+			defer t.leave()
+			if t.isRefused() {
+				refuse(w, "known")
+				return
+			}
+		}
+		next.ServeHTTP(w, req)
+	})
+}

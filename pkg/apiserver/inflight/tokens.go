@@ -1,0 +1,120 @@
+package inflight
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
+)
+
+const (
+	// maxKnown is how many tokens are remembered, and maxAddresses for how many
+	// client addresses it is known how many tokens they showed.
+	maxKnown, maxAddresses = 1000, 1000
+	// knownFor is how long a token is remembered that was accepted. It is asked
+	// about all the same, as often as ever.
+	knownFor = time.Hour
+	// protocolPrefix begins the WebSocket protocol that carries a token.
+	protocolPrefix = "base64url.bearer.authorization.k8s.io."
+)
+
+// tokens remembers which tokens were accepted, by their HMAC, and bounds how
+// many others are looked up.
+type tokens struct {
+	clock     clock.PassiveClock
+	key       []byte
+	accepted  *lru.Cache // from HMAC to when it is forgotten
+	all       *rate.Limiter
+	perSecond float64
+	addresses *lru.Cache // from address to its *rate.Limiter
+}
+
+func newTokens(c clock.PassiveClock, all, perAddress float64) *tokens {
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // it never fails
+	return &tokens{
+		clock: c, key: key, accepted: lru.New(maxKnown), all: limiter(all),
+		perSecond: perAddress, addresses: lru.New(maxAddresses),
+	}
+}
+
+func limiter(perSecond float64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
+}
+
+func (t *tokens) sum(token string) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, t.key)
+	mac.Write([]byte(token))
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+func (t *tokens) known(token string) bool {
+	if token == "" {
+		return false
+	}
+	until, found := t.accepted.Get(t.sum(token))
+	return found && t.clock.Now().Before(until.(time.Time))
+}
+
+func (t *tokens) remember(token string) { t.accepted.Add(t.sum(token), t.clock.Now().Add(knownFor)) }
+
+func (t *tokens) forget(token string) { t.accepted.Remove(t.sum(token)) }
+
+// allow is whether one more unknown token of an address is looked up now.
+func (t *tokens) allow(address string) bool {
+	now := t.clock.Now()
+	own, found := t.addresses.Get(address)
+	if !found {
+		own = limiter(t.perSecond)
+		t.addresses.Add(address, own)
+	}
+	return own.(*rate.Limiter).AllowN(now, 1) && t.all.AllowN(now, 1)
+}
+
+// bearer is the request's bearer token, or empty.
+func bearer(req *http.Request) string {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(req.Header.Get("Authorization")), " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// hasToken is whether the request shows anything that may have to be looked up.
+func hasToken(req *http.Request) bool {
+	if req.Header.Get("Authorization") != "" {
+		return true
+	}
+	for _, protocol := range req.Header.Values("Sec-Websocket-Protocol") {
+		if strings.Contains(protocol, protocolPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// addressOf is what stands for the client of a connection: its IPv4 address, or
+// the /64 network of its IPv6 address, of which a client has any number.
+func addressOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if address = address.Unmap().WithZone(""); address.Is4() {
+		return address.String()
+	}
+	prefix, _ := address.Prefix(64) // of IPv6 it never fails
+	return prefix.String()
+}

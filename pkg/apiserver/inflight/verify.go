@@ -1,0 +1,52 @@
+package inflight
+
+import (
+	"crypto/sha256"
+	"net/http"
+	"time"
+
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
+)
+
+const (
+	// maxVerdicts is how many certificates it is remembered of whether they are
+	// verified; verifiedFor and unverifiedFor are for how long.
+	maxVerdicts   = 1000
+	verifiedFor   = 10 * time.Second
+	unverifiedFor = time.Second
+)
+
+// Certificates tells whether a request's client certificate is verified by the
+// authorities that options return, and has one of the names, if there are any.
+// It follows changes of both within 10 s.
+func Certificates(options x509request.VerifyOptionFunc, names x509request.StringSliceProvider, c clock.PassiveClock) func(*http.Request) bool {
+	verifier := x509request.NewDynamicCAVerifier(options, authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
+		return nil, true, nil
+	}), names)
+	type verdict struct {
+		verified bool
+		until    time.Time
+	}
+	verdicts := lru.New(maxVerdicts)
+	return func(req *http.Request) bool {
+		if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
+			return false
+		}
+		// The handshake has shown that the client holds the key of this one.
+		sum := sha256.Sum256(req.TLS.PeerCertificates[0].Raw)
+		if found, ok := verdicts.Get(sum); ok && c.Now().Before(found.(verdict).until) {
+			return found.(verdict).verified
+		}
+		_, verified, err := verifier.AuthenticateRequest(req)
+		verified = verified && err == nil
+		until := c.Now().Add(unverifiedFor)
+		if verified {
+			until = c.Now().Add(verifiedFor)
+		}
+		verdicts.Add(sum, verdict{verified, until})
+		return verified
+	}
+}
