@@ -1,6 +1,7 @@
 package inflight
 
 import (
+	"math/rand/v2"
 	"net"
 	"sync"
 )
@@ -43,14 +44,15 @@ func (c *connection) Close() error {
 }
 
 // connections are the ones that nobody is known to be trusted on. A client
-// that opens many loses its own: of the address that has most of them the
-// oldest one is closed.
+// that opens many loses its own: one is closed of the address that has most of
+// them. Which one is left to chance: if a client shares its address with the
+// kube-apiserver, neither can count on it.
 type connections struct {
 	limit int
 
 	mu        sync.Mutex
 	byRemote  map[string]*connection
-	byAddress map[string][]*connection // in the order of their coming
+	byAddress map[string][]*connection
 }
 
 func newConnections(limit int) *connections {
@@ -73,7 +75,7 @@ func (c *connections) add(added *connection) (excess *connection) {
 			most = other
 		}
 	}
-	excess = c.byAddress[most][0]
+	excess = c.byAddress[most][rand.IntN(len(c.byAddress[most]))]
 	c.drop(excess)
 	return excess
 }

@@ -36,8 +36,9 @@ type Limits struct {
 	// connection.
 	ProbesPerConnection int
 	// Connections bounds the connections that have not carried a request of the
-	// kube-apiserver. Beyond it, the oldest one is closed of the client address
-	// that has most of them.
+	// kube-apiserver. Beyond it, one is closed of the client address that has
+	// most of them. A client that has more requests than streams on a connection
+	// opens many connections at once, so it must not be small.
 	Connections int
 }
 
@@ -47,7 +48,7 @@ var DefaultLimits = Limits{
 	TokensPerSecond: 50, TokensPerAddress: 25,
 	Known: 50, Watches: 200, Metrics: 5,
 	ProbesPerConnection: 2,
-	Connections:         250,
+	Connections:         1000,
 }
 
 // Options are what a Limiter is made of.

@@ -287,11 +287,16 @@ func TestListener_ClosesConnectionsOfWhoeverHasMost(t *testing.T) {
 		assert.False(t, closed(conn))
 	}
 	fifth := accept()
-	assert.True(t, closed(first), "its address has the most connections, and it is the oldest of them")
-	require.NoError(t, third.Close())
+	excess := 0
+	for _, conn := range []net.Conn{first, second, third} {
+		if closed(conn) {
+			excess++
+		}
+	}
+	assert.Equal(t, 1, excess, "their address has the most connections")
+	require.NoError(t, fourth.Close())
 	sixth := accept()
-	assert.False(t, closed(proxy))
-	for _, conn := range []net.Conn{second, fourth, fifth, sixth} {
+	for _, conn := range []net.Conn{proxy, fifth, sixth} {
 		assert.False(t, closed(conn))
 	}
 	assert.Len(t, c.connections.byRemote, small.Connections)

@@ -54,9 +54,10 @@ func New() *Options {
 	// What it is depends on whether the server is alone; see Complete.
 	serving.BindAddress = nil
 	serving.ServerCert.CertDirectory = ""
-	// As the kube-apiserver's own default. A proxy that has more requests under
-	// way opens another connection; whoever else connects gets no more of them.
-	serving.HTTP2MaxStreamsPerConnection = 250
+	// The client of an aggregated server is one proxy with one connection. With
+	// more requests than this it opens a connection for each of them. Whoever
+	// else connects gets as many streams, but few requests that are served.
+	serving.HTTP2MaxStreamsPerConnection = 1000
 
 	for _, suite := range pki.CipherSuites() {
 		serving.CipherSuites = append(serving.CipherSuites, suite.Name)
