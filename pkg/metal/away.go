@@ -17,13 +17,17 @@ type away struct {
 	cause error
 	tries int
 	next  time.Time
+	// back is when the metal-api last answered after it had not.
+	back time.Time
 }
 
 // reached notes an answer; it returns true if there was none before it.
 func (a *away) reached() (back bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	back = a.cause != nil
+	if back = a.cause != nil; back {
+		a.back = a.clock.Now()
+	}
 	a.cause, a.tries = nil, 0
 	return back
 }
@@ -69,9 +73,23 @@ func (a *away) wait() time.Duration {
 	return max(0, a.next.Sub(a.clock.Now()))
 }
 
+// why is why the metal-api is away; nil if it is not.
+func (a *away) why() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cause
+}
+
 // gone tells whether the metal-api is away.
 func (a *away) gone() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.cause != nil
+}
+
+// since tells whether the metal-api was away at any time after t.
+func (a *away) since(t time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cause != nil || a.back.After(t)
 }

@@ -1,37 +1,60 @@
 package metal
 
 import (
-	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/utils/clock"
 )
 
+// purse names an account that saves first and spends then.
+type purse int
+
+const (
+	// forReads pays for the looks that consistent reads wait for, and for
+	// nothing else.
+	forReads purse = iota
+	// forFocus pays for the looks at what is in transition.
+	forFocus
+	purses
+)
+
+// String is the value of the label account of MetricBudgetBalance.
+func (p purse) String() string { return [purses]string{"reads", "focus"}[p] }
+
+// savings are seconds of the metal-api's time.
+type savings struct {
+	balance, burst, floor time.Duration
+	// queue are the costs that looks wait for.
+	queue []time.Duration
+}
+
 // budget keeps the metal-api from being busy with our looks for more than a
 // part of the time. Busy is the sum of the durations of our calls, also of
 // those that run in parallel.
 //
-// There are two accounts, in seconds of busyness. Reads and focus save first
-// and spend then: live is between zero and burst, below only if a look took
-// longer than expected. Sweeps spend first, because they cannot be small: the
-// account sweep is zero or less, and the next sweep waits until it is zero.
+// Reads and focus have an account each, from floor to burst, below zero only if
+// a look took longer than expected. The floor bounds how long an overrun is paid
+// off. Sweeps spend first, because they cannot be small: their account is zero
+// or less, and the next sweep waits until it is zero.
 type budget struct {
 	clock clock.WithTicker
 
-	mu          sync.Mutex
-	rate        float64
-	burst       time.Duration
-	live, sweep time.Duration
-	at          time.Time
-	busy        time.Duration
-	// risen is closed, and replaced, when live rises by more than income.
+	mu    sync.Mutex
+	rate  float64
+	saved [purses]savings
+	sweep time.Duration
+	at    time.Time
+	busy  time.Duration
+	// risen is closed, and replaced, when an account rises by more than income.
 	risen chan struct{}
 }
 
 func newBudget(c clock.WithTicker, rate float64) *budget {
-	burst := scale(burstTime, rate)
-	return &budget{clock: c, rate: rate, burst: burst, live: burst, at: c.Now(), risen: make(chan struct{})}
+	b := &budget{clock: c, at: c.Now(), risen: make(chan struct{})}
+	b.setRate(rate)
+	return b
 }
 
 func scale(d time.Duration, f float64) time.Duration { return time.Duration(float64(d) * f) }
@@ -42,21 +65,32 @@ func (b *budget) setRate(rate float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	before := b.burst
-	b.rate, b.burst = rate, scale(burstTime, rate)
-	b.live = min(b.burst, b.live+max(0, b.burst-before))
+	b.rate = rate
+	for p, t := range [purses]struct{ burst, debt time.Duration }{{burstTime, readDebtTime}, {focusBurstTime, focusDebtTime}} {
+		a := &b.saved[p]
+		before := a.burst
+		a.burst, a.floor = scale(t.burst, rate), -scale(t.debt, rate)
+		a.balance = min(a.burst, a.balance+max(0, a.burst-before))
+	}
+	b.rise()
+}
+
+// rise wakes who waits for an account to rise.
+func (b *budget) rise() {
 	close(b.risen)
 	b.risen = make(chan struct{})
 }
 
-// most is how much of live can be saved.
-func (b *budget) most() time.Duration {
+// most is how much of a look's cost can be saved.
+func (b *budget) most(p purse) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.burst
+	return b.saved[p].burst
 }
 
-// refill books the income since the last time.
+// refill books the income since the last time: sweeps in debt and accounts that
+// are not full get the shares that they are sure of, reads and focus what is left
+// then, and sweeps the rest.
 func (b *budget) refill() {
 	now := b.clock.Now()
 	income := scale(now.Sub(b.at), b.rate)
@@ -64,67 +98,134 @@ func (b *budget) refill() {
 		return
 	}
 	b.at = now
-	forSweep := min(scale(income, sweepShare), -b.sweep)
-	forLive := min(income-forSweep, b.burst-b.live)
-	b.live += forLive
-	b.sweep = min(0, b.sweep+income-forLive)
-}
-
-// reserve takes cost from live if it is there, and keep remains of it.
-// Otherwise it returns how long that will take at least.
-func (b *budget) reserve(cost, keep time.Duration) (ok bool, wait time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.refill()
-	// A look that is dearer than all savings takes them all.
-	missing := min(cost+keep, b.burst) - b.live
-	if missing <= 0 {
-		b.live -= cost
-		return true, 0
+	left := income
+	give := func(most time.Duration, to *time.Duration, room time.Duration) {
+		part := max(0, min(most, room, left))
+		*to += part
+		left -= part
 	}
-	return false, max(scale(missing, 1/b.rate), time.Millisecond)
+	reads, focus := &b.saved[forReads], &b.saved[forFocus]
+	give(scale(income, sweepShare), &b.sweep, -b.sweep)
+	give(scale(income, focusShare), &focus.balance, focus.burst-focus.balance)
+	give(left, &reads.balance, reads.burst-reads.balance)
+	give(left, &focus.balance, focus.burst-focus.balance)
+	give(left, &b.sweep, -b.sweep)
 }
 
-// spare is how much of live is there above keep.
-func (b *budget) spare(keep time.Duration) time.Duration {
+// earning is the part of the time that an account gets at present.
+func (b *budget) earning(p purse) float64 {
+	part := 1.0
+	if b.sweep < 0 {
+		part -= sweepShare
+	}
+	reads, focus := b.saved[forReads], b.saved[forFocus]
+	switch {
+	case p == forReads && focus.balance < focus.burst:
+		part -= focusShare
+	case p == forFocus && reads.balance < reads.burst:
+		part = focusShare
+	}
+	return part * b.rate
+}
+
+// reserve takes cost from an account if it is there. Otherwise it returns how
+// long that takes with what the account earns at present.
+func (b *budget) reserve(p purse, cost time.Duration) (ok bool, wait time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	wait = b.take(p, cost, 0)
+	return wait == 0, wait
+}
+
+// take is reserve, leaving so much to others.
+func (b *budget) take(p purse, cost, ahead time.Duration) (wait time.Duration) {
+	b.refill()
+	a := &b.saved[p]
+	// A look that is dearer than all savings takes them all.
+	cost = min(cost, a.burst)
+	missing := cost + ahead - a.balance
+	if missing <= 0 {
+		a.balance -= cost
+		return 0
+	}
+	return max(scale(missing, 1/b.earning(p)), time.Millisecond)
+}
+
+// spare is what an account holds.
+func (b *budget) spare(p purse) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	return b.live - keep
+	return b.saved[p].balance
 }
 
-// await reserves cost, waiting until it is there or ctx ends.
-func (b *budget) await(ctx context.Context, cost time.Duration) error {
+// await reserves cost if it is there within limit, waiting for it. If it will
+// not be, it returns ErrOverBudget at once. Who needs less goes first.
+func (b *budget) await(p purse, cost, limit time.Duration) error {
+	until := b.clock.Now().Add(limit)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := &b.saved[p]
+	ahead := func() (sum time.Duration) {
+		for _, c := range a.queue {
+			if c <= cost {
+				sum += c
+			}
+		}
+		return sum
+	}
+	wait := b.take(p, cost, ahead())
+	if wait == 0 {
+		return nil
+	}
+	if wait > limit {
+		return ErrOverBudget
+	}
+	a.queue = append(a.queue, cost)
+	defer func() { a.queue = slices.Delete(a.queue, slices.Index(a.queue, cost), slices.Index(a.queue, cost)+1) }()
 	for {
-		b.mu.Lock()
-		risen := b.risen
-		b.mu.Unlock()
-		ok, wait := b.reserve(cost, 0)
-		if ok {
+		b.pause(min(wait, until.Sub(b.clock.Now())))
+		if wait = b.take(p, cost, 0); wait == 0 {
 			return nil
 		}
-		timer := b.clock.NewTimer(wait)
-		select {
-		case <-timer.C():
-		case <-risen:
-		case <-ctx.Done():
-			timer.Stop()
+		if wait > until.Sub(b.clock.Now()) {
 			return ErrOverBudget
 		}
-		timer.Stop()
 	}
 }
 
-// settle corrects a reservation by what the look really took.
-func (b *budget) settle(reserved, took time.Duration) {
+// pause waits, or until an account rises, without the lock.
+func (b *budget) pause(d time.Duration) {
+	risen := b.risen
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	timer := b.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+	case <-risen:
+	}
+}
+
+// within is how much an account will hold after a time.
+func (b *budget) within(p purse, d time.Duration) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	b.live = min(b.burst, b.live+reserved-took)
+	return b.saved[p].balance + scale(d, b.earning(p))
+}
+
+// settle corrects a reservation of cost by what the look really took.
+func (b *budget) settle(p purse, cost, took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	a := &b.saved[p]
+	cost = min(cost, a.burst)
+	a.balance = min(a.burst, max(a.floor, a.balance+cost-took))
 	b.busy += took
-	if took < reserved {
-		close(b.risen)
-		b.risen = make(chan struct{})
+	if took < cost {
+		b.rise()
 	}
 }
 
@@ -133,7 +234,7 @@ func (b *budget) swept(took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	b.sweep -= took
+	b.sweep = max(b.sweep-took, -scale(sweepDebtTime, b.rate))
 	b.busy += took
 }
 
@@ -148,10 +249,13 @@ func (b *budget) untilSweep() time.Duration {
 	return max(scale(-b.sweep, 1/b.rate), time.Millisecond)
 }
 
-// balances returns both accounts and the busyness so far.
-func (b *budget) balances() (live, sweep, busy time.Duration) {
+// balances returns the accounts and the busyness so far.
+func (b *budget) balances() (saved [purses]time.Duration, sweep, busy time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	return b.live, b.sweep, b.busy
+	for p, a := range b.saved {
+		saved[p] = a.balance
+	}
+	return saved, b.sweep, b.busy
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -24,28 +23,26 @@ type Want struct {
 
 // Confirm returns nil when everything that want covers was looked at by looks
 // that began after the call, and Changed was told of all that they saw.
-// Otherwise, at the latest after the read limit, it returns an *Unconfirmed;
-// looks that are under way then go on.
+// Otherwise it returns an *Unconfirmed: after the read limit, or at once if it
+// can be foreseen that a look will not be over within it, be it for want of
+// budget or because the metal-api takes longer. Looks that are under way then go
+// on.
 func (o *Observer) Confirm(ctx context.Context, want Want) error {
 	key := want.key()
 	if key == "" {
 		return nil
 	}
-	if err := o.away.pass(); err != nil {
+	if err := o.away.why(); err != nil {
+		o.probeAway()
 		return o.unconfirmed(want, err)
 	}
-	l := o.shared.join(key, want)
-	limit := o.opts.Clock.NewTimer(o.opts.ReadLimit)
-	defer limit.Stop()
-	var cause error
-	select {
-	case <-l.done:
-		cause = l.err
-	case <-limit.C():
-		cause = o.shared.leave(key, l)
-	case <-ctx.Done():
-		cause = ctx.Err()
-		o.shared.leave(key, l)
+	if o.late.blocked(key) {
+		return o.unconfirmed(want, ErrTooSlow)
+	}
+	until := o.opts.Clock.Now().Add(o.opts.ReadLimit)
+	l, cause := o.shared.join(key, want, until)
+	if cause == nil {
+		cause = o.shared.await(ctx, key, l, until)
 	}
 	if cause == nil {
 		return nil
@@ -54,7 +51,7 @@ func (o *Observer) Confirm(ctx context.Context, want Want) error {
 }
 
 func (o *Observer) unconfirmed(want Want, cause error) error {
-	o.metrics.unconfirmed.Inc()
+	o.metrics.unconfirmed.WithLabelValues(unconfirmedBy(cause)).Inc()
 	return &Unconfirmed{Since: o.since(want), Cause: cause}
 }
 
@@ -122,13 +119,31 @@ func (o *Observer) lookFor(ctx context.Context, a *account, want Want, p plan) e
 	)
 }
 
-// priceOf plans the look of a scope.
-func (o *Observer) priceOf(want Want) (Want, plan, time.Duration) {
+// priceOf plans the look of a scope; cost and takes of the plan include the
+// networks and addresses.
+func (o *Observer) priceOf(want Want, m means) (Want, plan) {
 	want = o.targets(want)
-	p := o.planFor(want)
-	return want, p, p.cost +
-		time.Duration(len(want.Networks))*o.costs.of(callNetworkGet, 1) +
-		time.Duration(len(want.IPs))*o.costs.of(callIPGet, 1)
+	var cost, takes time.Duration
+	parallel := max(1, o.narrow.limit())
+	for _, k := range []struct {
+		call call
+		n    int
+	}{{callNetworkGet, len(want.Networks)}, {callIPGet, len(want.IPs)}} {
+		if k.n > 0 {
+			cost += time.Duration(k.n) * o.costs.of(k.call, 1)
+			takes += time.Duration((k.n+parallel-1)/parallel) * o.costs.takes(k.call, 1)
+		}
+	}
+	if len(want.Machines) == 0 && want.Project == "" && !want.Fleet {
+		return want, plan{cost: cost, takes: takes}
+	}
+	if m != (means{}) {
+		m = means{max(0, m.within-takes), max(0, m.spare-cost)}
+	}
+	p := o.planFor(want, m)
+	p.cost += cost
+	p.takes += takes
+	return want, p
 }
 
 // key is the scope of a want: reads of one scope share looks.
@@ -161,6 +176,14 @@ func (w Want) with(v Want) Want {
 	return w
 }
 
+// distinct is the want without duplicates.
+func (w Want) distinct() Want {
+	for _, ids := range []*[]string{&w.Machines, &w.Networks, &w.IPs} {
+		*ids = slices.Compact(slices.Sorted(slices.Values(*ids)))
+	}
+	return w
+}
+
 func union(a, b []string) []string {
 	if len(b) == 0 || slices.Equal(a, b) {
 		return a
@@ -174,122 +197,4 @@ func union(a, b []string) []string {
 			}
 		}
 	}))
-}
-
-// sharedLook is a look that any number of reads wait for.
-type sharedLook struct {
-	want    Want
-	waiters int
-	began   bool
-	// saving: it waits for the budget.
-	saving bool
-	// abandon ends the wait for the budget when nobody waits any more.
-	abandon context.CancelFunc
-	left    context.Context
-	done    chan struct{}
-	err     error
-}
-
-// shared are the looks of reads: of each scope at most one is running, and one
-// waiting, which all reads join that arrive in the meantime.
-type shared struct {
-	o  *Observer
-	mu sync.Mutex
-	// waiting has the next look of each scope that has one; running tells the
-	// scopes that somebody drives.
-	waiting map[string]*sharedLook
-	running map[string]bool
-}
-
-func newShared(o *Observer) *shared {
-	return &shared{o: o, waiting: map[string]*sharedLook{}, running: map[string]bool{}}
-}
-
-// join returns a look of the scope that has not begun.
-func (s *shared) join(key string, want Want) *sharedLook {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.waiting[key]
-	if l == nil {
-		l = &sharedLook{want: want, done: make(chan struct{})}
-		l.left, l.abandon = context.WithCancel(context.Background())
-		s.waiting[key] = l
-	}
-	l.want = l.want.with(want)
-	l.waiters++
-	if !s.running[key] {
-		s.running[key] = true
-		go s.drive(key)
-	}
-	return l
-}
-
-// leave gives up waiting, and returns what for.
-func (s *shared) leave(key string, l *sharedLook) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.waiters--; l.waiters == 0 {
-		l.abandon()
-		if s.waiting[key] == l && !l.began {
-			delete(s.waiting, key)
-		}
-	}
-	if l.saving {
-		return ErrOverBudget
-	}
-	return ErrTooSlow
-}
-
-// drive makes the looks of a scope, one after the other, while there are any.
-func (s *shared) drive(key string) {
-	for {
-		s.mu.Lock()
-		l := s.waiting[key]
-		if l == nil {
-			delete(s.running, key)
-			s.mu.Unlock()
-			return
-		}
-		want := l.want
-		s.mu.Unlock()
-
-		l.err = s.look(key, l, want)
-		s.mu.Lock()
-		if s.waiting[key] == l {
-			delete(s.waiting, key)
-		}
-		s.mu.Unlock()
-		l.abandon()
-		close(l.done)
-	}
-}
-
-func (s *shared) look(key string, l *sharedLook, want Want) error {
-	o := s.o
-	_, _, cost := o.priceOf(want)
-	if cost > o.budget.most() {
-		// It could not be finished within any read's limit either.
-		return ErrOverBudget
-	}
-	s.mu.Lock()
-	l.saving = true
-	s.mu.Unlock()
-	if err := o.budget.await(l.left, cost); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	l.saving, l.began = false, true
-	if s.waiting[key] == l {
-		delete(s.waiting, key)
-	}
-	want = l.want
-	s.mu.Unlock()
-
-	// Who joined while it waited for the budget is looked for as well.
-	want, p, _ := o.priceOf(want)
-	a := &account{}
-	err := o.lookFor(context.Background(), a, want, p)
-	o.budget.settle(cost, a.took)
-	o.metrics.looked("read", a.took)
-	return err
 }

@@ -11,17 +11,31 @@ const (
 	DefaultParallel      = 100
 )
 
-// How looks share the budget. Reads and focus live on one account, sweeps on
-// the other; what one does not need goes to the other.
+// How looks share the budget. Reads, focus and sweeps have an account each; what
+// one does not need goes to the others.
 const (
-	// sweepShare is the part of the income that sweeps are sure of.
-	sweepShare = 0.5
+	// sweepShare is the part of the income that sweeps are sure of, focusShare
+	// that of focus, and the rest that of reads.
+	sweepShare = 0.4
+	focusShare = 0.3
 	// burstTime is for how long reads can save: 30 s of looks at 5 %, about a
-	// hundred reads of a namespace of a hundred machines.
-	burstTime = 10 * time.Minute
-	// focusReserve is what focus leaves of the savings to reads, at most a
-	// quarter of what can be saved.
-	focusReserve = 500 * time.Millisecond
+	// hundred reads of a namespace of a hundred machines. focusBurstTime is for
+	// how long focus can: 10 s, half a minute of a hundred machines in transition.
+	burstTime      = 10 * time.Minute
+	focusBurstTime = 200 * time.Second
+	// readDebtTime, focusDebtTime and sweepDebtTime limit what an account can owe
+	// after looks that took longer than expected, as the time in which the whole
+	// budget earns it. What is owed beyond that is let off.
+	readDebtTime  = 2 * time.Second
+	focusDebtTime = 10 * time.Second
+	sweepDebtTime = 10 * time.Minute
+	// roundCost is how much of the metal-api's time one round of focus may take.
+	roundCost = time.Second
+	// dear is the cost from which a find or list of focus is preceded by a get.
+	dear = 100 * time.Millisecond
+	// firstBatch is how many calls of a read begin side by side before the first
+	// of them has told how long they take now.
+	firstBatch = 16
 	// cheapFind is the cost up to which a read of a project is a find, which
 	// also discovers, although gets would cost less.
 	cheapFind = 25 * time.Millisecond
@@ -45,6 +59,32 @@ const (
 	focusDecay = 60
 	// forgetAfter is how long a machine is remembered that nobody holds or names.
 	forgetAfter = 5 * time.Minute
+)
+
+// How looks follow the time that answers take.
+const (
+	// slowness is how many times as long as without load a call takes that counts
+	// as slow, slack what it may take more in any case: calls side by side wait
+	// for our own processor, too.
+	slowness = 4
+	slack    = 10 * time.Millisecond
+	// leastParallel is how many calls may always run side by side.
+	leastParallel = 4
+	// probeInterval is how long after the last get one more is made, whatever it
+	// is expected to cost, to learn whether the metal-api is still slow.
+	probeInterval = 5 * time.Second
+	// leastMemory and mostMemory limit the time in which half of what was
+	// measured is forgotten.
+	leastMemory = 5 * time.Second
+	mostMemory  = time.Minute
+	// soloLooks is how many looks of reads at single objects may begin one by one
+	// within gatherTime. Those that arrive meanwhile become one look together.
+	soloLooks  = 4
+	gatherTime = 10 * time.Millisecond
+	// leastLate and mostLate limit for how long a read of what took longer than
+	// the read limit is answered without another look.
+	leastLate = 2 * time.Second
+	mostLate  = time.Minute
 )
 
 // How calls are repeated while the metal-api is away.

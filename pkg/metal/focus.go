@@ -19,7 +19,13 @@ func (o *Observer) focusLoop(ctx context.Context) {
 		}
 		o.beats()
 		o.refreshNamed()
-		if o.Swept() && !o.away.gone() {
+		switch {
+		case o.away.gone():
+			o.probeAway()
+		case o.costs.unanswered() > probeInterval:
+			// Is it away, or at work? Calls that are given up are booked by that.
+			o.probe(ctx)
+		case o.Swept():
 			o.focus(ctx)
 		}
 	}
@@ -31,61 +37,67 @@ func (o *Observer) beats() {
 	o.beat = o.opts.Clock.Now()
 }
 
-// focus looks at the machines that are due, as far as the budget goes beyond
-// what it leaves to reads; those that are left out come first in the next
-// round.
+// focus looks at the machines that are due, as far as its account and the limit
+// of a round go; those that are left out come first in the next round.
 func (o *Observer) focus(ctx context.Context) {
-	due, doubtful := o.due()
-	most := o.budget.most()
-	keep := min(focusReserve, most/4)
-	if len(due) > 0 {
-		o.focusOn(ctx, due, keep)
-	}
-	for _, id := range doubtful {
-		cost := o.costs.of(callGet, 1) + o.costs.of(callFind, 1)
-		if ok, _ := o.budget.reserve(min(cost, most-keep), keep); !ok {
-			return
-		}
-		a := &account{}
-		o.tries(id)
-		_ = o.settleDoubt(ctx, a, id)
-		o.budget.settle(min(cost, most-keep), a.took)
-		o.metrics.looked("focus", a.took)
+	moving, doubtful := o.due()
+	round := &round{o: o}
+	left := o.focusTogether(ctx, round, moving)
+	_ = o.inBatches(ctx, round, left, []call{callGet}, o.focusOn(o.lookAtMachine))
+	_ = o.inBatches(ctx, round, doubtful, []call{callGet, callFind}, o.focusOn(o.settleDoubt))
+	if round.spent == 0 && o.costs.probeDue() {
+		o.probe(ctx)
 	}
 }
 
-func (o *Observer) focusOn(ctx context.Context, due []string, keep time.Duration) {
-	p := o.planFor(Want{Machines: due})
-	if spare := o.budget.spare(keep); p.cost > spare {
-		get := max(o.costs.of(callGet, 1), time.Microsecond)
-		n := int(spare / get)
-		if n <= 0 {
-			return
-		}
-		due = due[:min(n, len(due))]
-		p = plan{gets: due, cost: time.Duration(len(due)) * get}
+// focusOn is a look at one machine that is not repeated at once if it took long.
+func (o *Observer) focusOn(look lookAt) lookAt {
+	return func(ctx context.Context, a *account, id string) error {
+		began := o.opts.Clock.Now()
+		o.tries(id)
+		err := look(ctx, a, id)
+		o.late.note(lateFocus+id, o.opts.Clock.Since(began) > o.opts.ReadLimit)
+		return err
 	}
-	if ok, _ := o.budget.reserve(p.cost, keep); !ok {
-		return
+}
+
+// focusTogether looks at the machines with finds or a list where that is
+// cheaper by what calls cost now, and returns those that are left.
+func (o *Observer) focusTogether(ctx context.Context, r *round, ids []string) (left []string) {
+	if len(ids) < 2 {
+		return ids
 	}
+	choose := func() plan { return o.planFor(Want{Machines: ids}, means{roundCost, o.budget.spare(forFocus)}) }
+	p := choose()
+	if p.cost > dear && len(p.gets) < len(ids) {
+		// What it costs now one get tells first.
+		_ = o.inBatches(ctx, r, ids[:1], []call{callGet}, o.focusOn(o.lookAtMachine))
+		ids = ids[1:]
+		p = choose()
+	}
+	if !p.list && len(p.finds) == 0 || !r.reserve(p.cost) {
+		return ids
+	}
+	o.tries(ids...)
 	a := &account{}
-	for _, id := range due {
-		o.tries(id)
-	}
 	_ = o.carryOut(ctx, a, p)
-	o.budget.settle(p.cost, a.took)
-	o.metrics.looked("focus", a.took)
+	r.settle(p.cost, a.close(o.costs))
+	return nil
 }
 
-// tries notes that a machine is looked at, whatever comes of it.
-func (o *Observer) tries(id string) {
+// tries notes that machines are looked at, whatever comes of it.
+func (o *Observer) tries(ids ...string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tried[id] = o.opts.Clock.Now()
+	for _, id := range ids {
+		o.tried[id] = o.opts.Clock.Now()
+	}
 }
 
-// due returns the machines that are to be looked at now, those first that were
-// not for longest; and those that are in doubt, likewise.
+// due returns the machines that are to be looked at now: those that are being
+// allocated or released before those that are newly silent, and of each those
+// first that were not looked at for longest; and those that are in doubt,
+// likewise.
 func (o *Observer) due() (moving, doubtful []string) {
 	now := o.opts.Clock.Now()
 	o.mu.Lock()
@@ -97,7 +109,7 @@ func (o *Observer) due() (moving, doubtful []string) {
 			delete(o.attended, id)
 		}
 	}
-	last := map[string]time.Time{}
+	last, urgent := map[string]time.Time{}, map[string]bool{}
 	for id, h := range o.facts.machines.held {
 		_, attended := o.attended[id]
 		if h.doubted == 0 && !attended && (h.ghost || !o.facts.machineGuarded(id, h.fact) || !h.moving()) {
@@ -115,6 +127,10 @@ func (o *Observer) due() (moving, doubtful []string) {
 		if now.Sub(last[id]) < interval-o.opts.FocusInterval/2 {
 			continue
 		}
+		if o.late.blocked(lateFocus + id) {
+			continue
+		}
+		urgent[id] = attended || h.presence == Unseen || h.inTransition()
 		if h.doubted != 0 {
 			doubtful = append(doubtful, id)
 		} else {
@@ -126,9 +142,17 @@ func (o *Observer) due() (moving, doubtful []string) {
 			delete(o.tried, id)
 		}
 	}
-	longest := func(a, b string) int { return cmp.Or(last[a].Compare(last[b]), cmp.Compare(a, b)) }
-	slices.SortFunc(moving, longest)
-	slices.SortFunc(doubtful, longest)
+	first := func(a, b string) int {
+		if urgent[a] != urgent[b] {
+			if urgent[a] {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(last[a].Compare(last[b]), cmp.Compare(a, b))
+	}
+	slices.SortFunc(moving, first)
+	slices.SortFunc(doubtful, first)
 	return moving, doubtful
 }
 
@@ -144,4 +168,10 @@ func (h *held[T]) moving() bool {
 	}
 	silence := h.looked.Sub(m.LastEventTime)
 	return m.InTransition() || m.Liveliness == LivelinessAlive && silence > silentAfter && silence < silentUntil
+}
+
+// inTransition tells whether a machine is allocated and has not phoned home yet.
+func (h *held[T]) inTransition() bool {
+	m, ok := any(h.fact).(*Machine)
+	return ok && m != nil && m.Allocation != nil && m.InTransition()
 }

@@ -98,7 +98,9 @@ func TestBeyondTheBudgetFocusIsSlowerInFairRotation(t *testing.T) {
 		ids := b.allocated(simulator.ProjectA, 80)
 		b.run()
 		time.Sleep(time.Minute)
-		b.obs.budget.reserve(b.obs.budget.spare(0), 0)
+		for p := range purses {
+			b.obs.budget.reserve(p, b.obs.budget.spare(p))
+		}
 		_, _, busy := b.obs.budget.balances()
 		began := time.Now()
 		time.Sleep(time.Minute)

@@ -8,7 +8,8 @@ import (
 )
 
 // The names of the port's metrics. The label operation is as in Error.Op,
-// outcome is OK or a Kind, look is focus, read or sweep.
+// outcome is OK or a Kind, look is focus, read or sweep, account is reads, focus
+// or sweep, cause is budget, slow or unanswered.
 const (
 	MetricCalls          = "metalstack_metal_calls_total"
 	MetricCallSeconds    = "metalstack_metal_call_duration_seconds"

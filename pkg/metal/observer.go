@@ -25,8 +25,8 @@ type ObserverOptions struct {
 	// between two looks at a machine in transition; ReadLimit is how long a
 	// read waits; defaults Default….
 	SweepInterval, FocusInterval, ReadLimit time.Duration
-	// Parallel is how many calls of looks are under way at a time; default
-	// DefaultParallel.
+	// Parallel is how many calls of looks are under way at a time at most; while
+	// answers are slow they are fewer. Default DefaultParallel.
 	Parallel int
 	// Named returns the metal that records name: machines, networks and IPs.
 	// It is called about once a second.
@@ -57,11 +57,16 @@ type Observer struct {
 	costs  *costs
 	away   *away
 	shared *shared
-	gate   chan struct{} // as many as calls may be under way
-	kick   chan struct{} // a sweep is wanted at once
-	made   time.Time
+	late   *lateness
+	// narrow bounds the calls of kinds that run side by side, wide the others.
+	narrow, wide *limiter
+	kick         chan struct{} // a sweep is wanted at once
+	made         time.Time
 
 	metrics *observerMetrics
+
+	// probing is held while a probe is under way.
+	probing sync.Mutex
 
 	mu sync.Mutex
 	// swept is when the last complete sweep began; zero: never.
@@ -98,9 +103,11 @@ func NewObserver(client *Client, opts ObserverOptions) *Observer {
 		opts:     opts,
 		facts:    newFacts(opts.Relevant, opts.Changed),
 		budget:   newBudget(opts.Clock, opts.Budget),
-		costs:    newCosts(),
+		costs:    newCosts(opts.Clock),
 		away:     &away{clock: opts.Clock},
-		gate:     make(chan struct{}, opts.Parallel),
+		narrow:   newLimiter(opts.Parallel),
+		wide:     newLimiter(opts.Parallel),
+		late:     newLateness(opts.Clock),
 		kick:     make(chan struct{}, 1),
 		made:     opts.Clock.Now(),
 		attended: map[string]time.Time{},
@@ -127,7 +134,8 @@ func (o *Observer) Run(ctx context.Context) {
 func (o *Observer) SetBudget(part float64) { o.budget.setRate(min(part, 1)) }
 
 // CatchUp looks at all machines, and at whatever else records name and was never
-// looked at. It answers as Confirm does.
+// looked at. It answers as Confirm does; what it could not look at in time a sweep
+// looks at as soon as the budget allows.
 func (o *Observer) CatchUp(ctx context.Context) error {
 	o.refreshNamed()
 	want := Want{Fleet: true}
@@ -145,7 +153,11 @@ func (o *Observer) CatchUp(ctx context.Context) error {
 		}
 	}
 	o.facts.mu.RUnlock()
-	return o.Confirm(ctx, want)
+	err := o.Confirm(ctx, want)
+	if err != nil && o.Swept() {
+		o.sweepNow()
+	}
+	return err
 }
 
 // Swept tells whether a first sweep was completed.

@@ -1,6 +1,7 @@
 package metal
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,7 +11,7 @@ import (
 type observerMetrics struct {
 	looks         *prometheus.CounterVec
 	busy          *prometheus.CounterVec
-	unconfirmed   prometheus.Counter
+	unconfirmed   *prometheus.CounterVec
 	sweepSeconds  prometheus.Gauge
 	sweepInterval prometheus.Gauge
 }
@@ -20,9 +21,18 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 		register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}
 	gauge(MetricStaleness, "How long ago the last complete sweep began.", func() float64 { return o.Staleness().Seconds() })
-	gauge(MetricBudgetBalance, "How much busyness of the metal-api reads and focus have saved.", func() float64 {
-		live, _, _ := o.budget.balances()
-		return live.Seconds()
+	balance := func(account string, f func() time.Duration) {
+		register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: MetricBudgetBalance, Help: "How much of the metal-api's time an account of the budget holds; below zero it is in debt.",
+			ConstLabels: prometheus.Labels{"account": account},
+		}, func() float64 { return f().Seconds() }))
+	}
+	for p := range purses {
+		balance(p.String(), func() time.Duration { return o.budget.spare(p) })
+	}
+	balance("sweep", func() time.Duration {
+		_, sweep, _ := o.budget.balances()
+		return sweep
 	})
 	gauge(MetricMachines, "Machines that are known: allocated, or named by a record.", func() float64 {
 		known, _ := o.facts.count()
@@ -32,16 +42,16 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 		_, doubtful := o.facts.count()
 		return float64(doubtful)
 	})
-	return &observerMetrics{
+	m := &observerMetrics{
 		looks: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricLooks, Help: "Looks at the metal-api by what for.",
 		}, []string{"look"})),
 		busy: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricBusySeconds, Help: "Durations of the calls of looks; the budget limits their rate.",
 		}, []string{"look"})),
-		unconfirmed: register(reg, prometheus.NewCounter(prometheus.CounterOpts{
-			Name: MetricUnconfirmed, Help: "Reads that were answered with a state that was not looked at again.",
-		})),
+		unconfirmed: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricUnconfirmed, Help: "Reads that were answered with a state that was not looked at again, by why: budget, slow, or unanswered.",
+		}, []string{"cause"})),
 		sweepSeconds: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricSweepSeconds, Help: "How long the last complete sweep took.",
 		})),
@@ -49,6 +59,21 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 			Name: MetricSweepInterval, Help: "Time between the beginnings of the last two complete sweeps.",
 		})),
 	}
+	for _, err := range []error{ErrOverBudget, ErrTooSlow, nil} {
+		m.unconfirmed.WithLabelValues(unconfirmedBy(err))
+	}
+	return m
+}
+
+// unconfirmedBy is the label of an Unconfirmed's cause.
+func unconfirmedBy(cause error) string {
+	switch {
+	case errors.Is(cause, ErrOverBudget):
+		return "budget"
+	case errors.Is(cause, ErrTooSlow):
+		return "slow"
+	}
+	return "unanswered"
 }
 
 func (m *observerMetrics) looked(what string, took time.Duration) {

@@ -3,6 +3,7 @@ package metal
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 )
@@ -59,8 +60,9 @@ func (o *Observer) sweep(ctx context.Context) error {
 	o.sweepsSince(start)
 	defer func() {
 		o.sweepsSince(time.Time{})
-		o.budget.swept(a.took)
-		o.metrics.looked("sweep", a.took)
+		took := a.close(o.costs)
+		o.budget.swept(took)
+		o.metrics.looked("sweep", took)
 	}()
 	doubtful, began, err := o.listMachines(ctx, a)
 	if err != nil {
@@ -92,37 +94,27 @@ func (o *Observer) refreshNamed() {
 
 // extras looks at networks and IPs by id, those first that were not looked at
 // for longest, as far as the allowance goes.
-func (o *Observer) extras(ctx context.Context, a *account, allowance time.Duration) {
-	type extra struct {
-		ref    Ref
-		looked time.Time
-		cost   time.Duration
-	}
-	var due []extra
+func (o *Observer) extras(ctx context.Context, a *account, most time.Duration) {
+	looked := map[string]time.Time{}
+	refs := map[string]Ref{}
 	o.facts.mu.RLock()
 	for ref := range o.facts.named {
+		key := string(ref.Kind) + " " + ref.ID
 		switch ref.Kind {
 		case KindNetwork:
-			due = append(due, extra{ref, lookedAt(&o.facts.networks, ref.ID), o.costs.of(callNetworkGet, 1)})
+			refs[key], looked[key] = ref, lookedAt(&o.facts.networks, ref.ID)
 		case KindIP:
-			due = append(due, extra{ref, lookedAt(&o.facts.ips, ref.ID), o.costs.of(callIPGet, 1)})
+			refs[key], looked[key] = ref, lookedAt(&o.facts.ips, ref.ID)
 		}
 	}
 	o.facts.mu.RUnlock()
-	slices.SortFunc(due, func(a, b extra) int {
-		return cmp.Or(a.looked.Compare(b.looked), cmp.Compare(a.ref.ID, b.ref.ID))
+	due := slices.SortedFunc(maps.Keys(refs), func(a, b string) int {
+		return cmp.Or(looked[a].Compare(looked[b]), cmp.Compare(a, b))
 	})
-	var networks, ips []string
-	for _, e := range due {
-		if allowance -= e.cost; allowance < 0 {
-			break
+	_ = o.inBatches(ctx, &allowance{most, a}, due, []call{callNetworkGet}, func(ctx context.Context, a *account, key string) error {
+		if ref := refs[key]; ref.Kind == KindNetwork {
+			return o.lookAtNetwork(ctx, a, ref.ID)
 		}
-		if e.ref.Kind == KindNetwork {
-			networks = append(networks, e.ref.ID)
-		} else {
-			ips = append(ips, e.ref.ID)
-		}
-	}
-	_ = each(ctx, networks, o.opts.Parallel, func(ctx context.Context, id string) error { return o.lookAtNetwork(ctx, a, id) })
-	_ = each(ctx, ips, o.opts.Parallel, func(ctx context.Context, id string) error { return o.lookAtIP(ctx, a, id) })
+		return o.lookAtIP(ctx, a, refs[key].ID)
+	})
 }

@@ -44,7 +44,7 @@ func newWire(base string, opts Options) (*wire, error) {
 		return nil, fmt.Errorf("metal-api URL %q: want http(s)://host[:port]/basepath", u.Redacted())
 	}
 	rt := httptransport.NewWithClient(u.Host, u.Path, []string{u.Scheme}, &http.Client{
-		Transport: opts.Transport,
+		Transport: measuring{opts.Transport, opts.Clock},
 		// A redirected POST would arrive as a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})

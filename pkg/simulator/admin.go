@@ -44,6 +44,7 @@ const adminHelp = `metal-api simulator: what people can do to the data centre
   curl -s HOST/books                                                who has what, and what was ever allocated and freed
   curl -s HOST/calls                                                calls and simulated busy time by endpoint; DELETE resets
   curl -X POST 'HOST/costs?on=true'                                 answers take as long as a real metal-api's, or not
+  curl -X POST 'HOST/costs?on=true&times=100'                       or a hundred times as long, as if it was busy
 `
 
 // AdminHandler serves faults, events and the books to people, as JSON. GET /
@@ -81,10 +82,15 @@ func (s *Simulator) AdminHandler() http.Handler {
 	})
 	mux.HandleFunc("POST /costs", func(w http.ResponseWriter, r *http.Request) {
 		on, err := strconv.ParseBool(r.URL.Query().Get("on"))
+		times := 1.0
+		if given := r.URL.Query().Get("times"); err == nil && given != "" {
+			times, err = strconv.ParseFloat(given, 64)
+		}
 		if err == nil {
 			s.SetCosts(on)
+			s.SetSlowdown(times)
 		}
-		reply(w, map[string]bool{"costs": on}, err)
+		reply(w, map[string]any{"costs": on, "times": times}, err)
 	})
 	return mux
 }

@@ -130,16 +130,18 @@ func (c *call) spend(d time.Duration) {
 	if c.inner {
 		return
 	}
+	costs, slowdown := c.s.withCosts()
+	d = time.Duration(float64(d) * slowdown)
 	c.busy += d
-	if c.s.withCosts() {
+	if costs {
 		c.s.sleep(d)
 	}
 }
 
-func (s *Simulator) withCosts() bool {
+func (s *Simulator) withCosts() (on bool, slowdown float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.costs
+	return s.costs, s.slowdown
 }
 
 // phase is a part of a call that faults can single out: it takes its time,

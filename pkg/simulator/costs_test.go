@@ -73,3 +73,17 @@ func TestCallsOtherThanAllocationsBySizeOverlap(t *testing.T) {
 		require.Equal(t, alone, time.Since(start))
 	})
 }
+
+func TestSetSlowdown_MultipliesAnswerTimesAndBusyTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, simulator.Config{Costs: true, DataCentre: simulator.DefaultDataCentre(100)})
+		b.sim.ResetCalls()
+		usual := b.ask("GET", "/v1/machine", nil).Took
+		b.sim.SetSlowdown(100)
+		require.Equal(t, 100*usual, b.ask("GET", "/v1/machine", nil).Took)
+		require.Equal(t, 101*usual, b.sim.BusyTime())
+		b.sim.SetSlowdown(1)
+		require.Equal(t, usual, b.ask("GET", "/v1/machine", nil).Took)
+	})
+}

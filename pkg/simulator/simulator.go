@@ -91,6 +91,7 @@ type Simulator struct {
 	// which first lets everything happen that is due.
 	mu       sync.Mutex
 	costs    bool
+	slowdown float64
 	rng      *rand.Rand
 	agenda   agenda
 	wake     chan struct{}
@@ -130,6 +131,7 @@ func New(cfg Config) (*Simulator, error) {
 		cfg:      cfg,
 		started:  cfg.Clock.Now(),
 		costs:    cfg.Costs,
+		slowdown: 1,
 		closed:   make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		rng:      rand.New(rand.NewPCG(cfg.Seed, 0x6d6574616c)),
@@ -208,6 +210,15 @@ func (s *Simulator) SetCosts(on bool) {
 	s.enter()
 	defer s.leave()
 	s.costs = on
+}
+
+// SetSlowdown makes answers take so many times as long as the cost table says,
+// as those of a metal-api do that is busy for somebody else; 1 is the beginning.
+// It needs costs.
+func (s *Simulator) SetSlowdown(times float64) {
+	s.enter()
+	defer s.leave()
+	s.slowdown = times
 }
 
 // Now is the simulator's time.

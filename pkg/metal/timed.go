@@ -1,0 +1,94 @@
+package metal
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// timed makes one call of a look: under the limit of parallel calls, at a
+// moment of its own, on an account. hits is for the estimates of costs.
+func timed[T any](ctx context.Context, o *Observer, a *account, k call, hits func(T) int, f func(context.Context) (T, error)) (T, moment, error) {
+	var none T
+	limit := o.wide
+	if k.sideBySide() {
+		limit = o.narrow
+	}
+	if err := limit.acquire(ctx); err != nil {
+		return none, moment{}, err
+	}
+	m := o.facts.next(o.opts.Clock.Now())
+	began := o.costs.begin(k)
+	measured, wait := withAnswerTime(ctx)
+	answer, err := f(measured)
+	took := wait.wait()
+	lost := noAnswer(err)
+	exception := o.costs.end(k, began, !lost)
+	limit.release(m.began, o.opts.Clock.Now(), k.sideBySide() && o.costs.slow(k, took))
+	switch {
+	case lost:
+		a.add(o.lost(k, m.began, took, exception, err))
+	case err != nil:
+		a.add(took)
+		o.answered()
+	default:
+		o.answered()
+		if k == callList {
+			o.costs.counted(hits(answer))
+		}
+		if k.sideBySide() {
+			a.addTogether(k, took, exception)
+			break
+		}
+		if !exception {
+			o.costs.learn(k, hits(answer), took)
+		}
+		a.add(took)
+	}
+	return answer, m, err
+}
+
+// lost takes in that a call got no answer, and returns what it is booked at. The
+// metal-api works on for who gave up waiting, so that costs what was waited, at
+// least; unless it answers nobody: then it is away, and works for nobody.
+func (o *Observer) lost(k call, began time.Time, took time.Duration, exception bool, err error) time.Duration {
+	gone := o.away.since(began)
+	timeout := errors.Is(err, context.DeadlineExceeded)
+	if !timeout || !o.costs.answeredSince(began) {
+		o.away.missed(err)
+	}
+	switch {
+	case neverArrived(err):
+		return 0
+	case gone:
+		return min(took, o.costs.of(k, 1))
+	case timeout && !exception:
+		o.costs.missed(k, 1, took)
+	}
+	return took
+}
+
+// noAnswer: nobody answered, or nobody who is the metal-api. An answer that is
+// an error, as of a network that was wrecked or of a backend that is down, is
+// one all the same: other looks can succeed.
+func noAnswer(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Status == 0 || e.Status > 500 || e.Kind == Busy)
+}
+
+// answered notes that the metal-api answers, and sweeps at once if it did not.
+func (o *Observer) answered() {
+	if o.away.reached() {
+		o.sweepNow()
+	}
+}
+
+func (o *Observer) sweepNow() {
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
+}
+
+func single[T any](T) int     { return 1 }
+func length[T any](s []T) int { return len(s) }
