@@ -156,6 +156,8 @@ func (o *Observer) CatchUp(ctx context.Context) error {
 	err := o.Confirm(ctx, want)
 	if err != nil && o.Swept() {
 		o.sweepNow()
+		want.Fleet = false
+		_ = o.Confirm(ctx, want)
 	}
 	return err
 }

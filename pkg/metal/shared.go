@@ -213,9 +213,12 @@ func (s *shared) wanted(batch []*sharedLook) (left []*sharedLook) {
 	for _, l := range batch {
 		if l.waiters > 0 {
 			left = append(left, l)
-		} else {
-			s.over(l, ErrOverBudget)
+			continue
 		}
+		if s.waiting[l.key] == l {
+			delete(s.waiting, l.key)
+		}
+		s.over(l, ErrOverBudget)
 	}
 	return left
 }

@@ -90,3 +90,23 @@ func TestCatchingUpLooksAtAllMachinesAndAtWhatWasNeverLookedAt(t *testing.T) {
 		require.Zero(t, b.sim.CallsOf("network-get"), "what is known is left to sweeps")
 	})
 }
+
+func TestCatchUp_WhenTheFleetIsTooDearHasASweepBeginAndLooksAtTheRest(t *testing.T) {
+	inBed(t, bedConfig{machines: 100, costs: true}, func(t *testing.T, b *bed) {
+		b.allocated(simulator.ProjectA, 40)
+		network := b.network(simulator.ProjectA)
+		b.swept()
+		successor := NewObserver(b.client, ObserverOptions{Named: func() []Ref { return []Ref{{KindNetwork, network}} }})
+		require.NoError(t, successor.sweep(t.Context()))
+		successor.facts.networks.held = map[string]*held[Network]{}
+		successor.costs.counted(10_000)
+		ok, _ := successor.budget.reserve(forReads, successor.budget.spare(forReads)-20*time.Millisecond)
+		require.True(t, ok)
+		began := time.Now()
+		require.ErrorIs(t, successor.CatchUp(t.Context()), ErrOverBudget)
+		require.Less(t, time.Since(began), 10*time.Millisecond)
+		_, presence := successor.Network(network)
+		require.Equal(t, Present, presence)
+		require.Len(t, successor.kick, 1)
+	})
+}
