@@ -41,12 +41,12 @@ func (b *bed) confirm(want Want) (time.Duration, error) {
 }
 
 func TestFocus_RoundIsBoundedWhateverAnswersTake(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.installed(simulator.ProjectA, 300)
+	inBed(t, bedConfig{machines: 400, costs: true}, func(t *testing.T, b *bed) {
+		ids := b.installed(simulator.ProjectA, 150)
 		b.swept()
 		b.silenced(ids)
 		moving, _ := b.obs.due()
-		require.Len(t, moving, 300)
+		require.Len(t, moving, 150)
 
 		b.sim.SetSlowdown(100)
 		b.sim.ResetCalls()
@@ -54,11 +54,11 @@ func TestFocus_RoundIsBoundedWhateverAnswersTake(t *testing.T) {
 		t.Logf("%v", b.sim.Calls())
 		require.Positive(t, b.sim.CallsOf("machine-get"))
 		require.Less(t, b.sim.BusyTime(), roundCost+time.Second)
-		for range 100 {
+		for range 30 {
 			time.Sleep(time.Second)
 			b.obs.focus(t.Context())
 		}
-		require.Less(t, b.sim.BusyTime(), 20*time.Second, "what focus has saved, and earns")
+		require.Less(t, b.sim.BusyTime(), 15*time.Second, "what focus has saved, and earns")
 		require.GreaterOrEqual(t, b.obs.budget.spare(forFocus), b.obs.budget.saved[forFocus].floor)
 		require.Equal(t, b.obs.budget.most(forReads), b.obs.budget.spare(forReads))
 
