@@ -67,6 +67,9 @@ func New() *Options {
 	// Probes without credentials are answered before; whoever wants to see the
 	// checks needs the right to.
 	authorization.AlwaysAllowPaths = nil
+	// Who loses a right loses it within 15 s (docs/tenancy.md): what a watch shows
+	// is asked again every 5 s for answers older than 5 s, up to 10 s in all.
+	authorization.AllowCacheTTL = 5 * time.Second
 
 	features := genericoptions.NewFeatureOptions()
 	// It needs a cluster, and rights in it. The proxy in front has its own.
