@@ -113,6 +113,9 @@ func (s *Server) work(ctx context.Context) {
 	if s.extra.Registrar != nil {
 		go s.extra.Registrar.Run(ctx)
 	}
+	if s.extra.BootstrapData != nil {
+		go s.extra.BootstrapData.Run(ctx)
+	}
 }
 
 // fail ends a server that must not go on: nothing is answered any more, and what

@@ -24,6 +24,9 @@ func (s *Server) keepBindings() error {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
 				s.observer.Reconsider(projects...)
+				if s.extra.BootstrapData != nil {
+					s.extra.BootstrapData.Enqueue()
+				}
 				if len(namespaces) > manyNamespaces {
 					s.backend.RejoinAll()
 					return

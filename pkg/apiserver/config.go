@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
@@ -61,6 +62,9 @@ type ExtraConfig struct {
 	Owners registry.Owners
 	// Registrar keeps the registration with the cluster; nil if there is none.
 	Registrar *registration.Registrar
+	// BootstrapData lets the companion read Secrets in bound namespaces; nil if
+	// nobody needs to be let.
+	BootstrapData *bootstrapdata.Keeper
 	// Replica is this server among others of which one is active; nil if there
 	// are no others.
 	Replica *replica.Replica

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -8,12 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -241,6 +245,34 @@ func TestFailureDomainOfTheMachineIsThePartition(t *testing.T) {
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
 	require.Equal(t, "fra-02", h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.Partition)
 	require.Contains(t, strings.Join(h.told(), "\n"), EventPartitionSet)
+}
+
+func TestMachine_WaitsWhileItsSecretMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	allowed := false
+	h.r.live = interceptor.NewClient(h.api.(client.WithWatch), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if _, isSecret := obj.(*corev1.Secret); isSecret && !allowed {
+				return apierrors.NewForbidden(corev1.Resource("secrets"), key.Name, errors.New("no RoleBinding"))
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+	})
+	result := h.reconcile("m-infra")
+	require.Empty(t, h.calls)
+	require.LessOrEqual(t, result.RequeueAfter, 10*time.Second)
+	require.NotZero(t, result.RequeueAfter)
+	allocated := condition(h.the(machines, "m-infra"), v1alpha4.ConditionAllocated)
+	require.Equal(t, metav1.ConditionFalse, allocated.Status)
+	require.Equal(t, v1alpha4.ReasonWaitingForBootstrapData, allocated.Reason)
+	require.Contains(t, allocated.Message, "Secret m-bootstrap cannot be read yet")
+	require.Contains(t, allocated.Message, "RoleBinding metalstack-bootstrap-data")
+
+	allowed = true
+	h.clock.Step(result.RequeueAfter)
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"allocate m-infra"}, h.calls)
 }
 
 func TestSecretOfAnotherNamespaceIsNeverRead(t *testing.T) {

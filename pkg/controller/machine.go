@@ -140,6 +140,10 @@ func (s *scope) read(ctx context.Context, name string) (wait, error) {
 	if apierrors.IsNotFound(err) {
 		return waitFor(underWay, v1alpha4.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
 	}
+	if apierrors.IsForbidden(err) {
+		return waitFor(underWay, v1alpha4.ReasonWaitingForBootstrapData,
+			"Secret %s cannot be read yet; the server of metal-stack's API keeps the RoleBinding metalstack-bootstrap-data, which allows it, in each namespace that is bound to a project: %v", name, err), nil
+	}
 	if err != nil {
 		return wait{}, err
 	}

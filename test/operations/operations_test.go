@@ -217,6 +217,8 @@ func (w *world) lookAround(t *testing.T) {
 	stdout, _ = w.run(t, "restored-namespace")
 	assert.Contains(t, stdout, "node-1")
 	w.run(t, "leases")
+	stdout, _ = w.run(t, "bootstrap-data")
+	assert.Contains(t, stdout, team+" ", "the RoleBinding of the bound namespace")
 	stdout, _ = w.run(t, "server-away")
 	assert.Contains(t, stdout, "v1alpha4.infrastructure.cluster.x-k8s.io")
 }

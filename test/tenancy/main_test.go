@@ -21,6 +21,7 @@ func TestTenancy(t *testing.T) {
 		t.Run("No tenant reaches another's metal", func(t *testing.T) { t.Parallel(); noTenantReachesAnothersMetal(t, w) })
 		t.Run("A label binds a namespace", func(t *testing.T) { t.Parallel(); aLabelBindsANamespace(t, w) })
 		t.Run("A label that cannot bind is refused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, w) })
+		t.Run("No account does more than its page says", func(t *testing.T) { t.Parallel(); noAccountDoesMoreThanItsPageSays(t, w) })
 		t.Run("A namespace that goes gives its metal back", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, w) })
 		t.Run("A finalizer keeps what holds metal", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, w) })
 		t.Run("A namespace made anew inherits nothing", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, w) })

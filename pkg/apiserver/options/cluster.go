@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/owners"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
@@ -46,18 +47,21 @@ const (
 	reporter = "metalstack-apiserver"
 )
 
-// Cluster says where the server is reached in its cluster, and whether it is
-// the server that tells the cluster so.
+// Cluster says where the server is reached in its cluster, whether it is the
+// server that tells the cluster so, and who its companion is.
 type Cluster struct {
 	Register     bool
 	ServiceName  string
 	ServicePort  int32
 	CABundleFile string
+	// CompanionAccount is the companion's ServiceAccount in the server's
+	// namespace; empty for none.
+	CompanionAccount string
 }
 
 // NewCluster returns the defaults, which are those of artifacts/deploy.
 func NewCluster() *Cluster {
-	return &Cluster{Register: true, ServiceName: "metalstack-apiserver", ServicePort: 443}
+	return &Cluster{Register: true, ServiceName: "metalstack-apiserver", ServicePort: 443, CompanionAccount: "metalstack-controller-manager"}
 }
 
 // AddFlags adds the flags.
@@ -65,6 +69,7 @@ func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.Register, "register", o.Register, "Register the served API with the cluster: keep its APIServices, and the CustomResourceDefinitions by which Cluster API finds its version.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Service in --namespace by which the kube-apiserver reaches this server.")
 	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of that Service.")
+	fs.StringVar(&o.CompanionAccount, "companion-service-account", o.CompanionAccount, "ServiceAccount in --namespace that may read Secrets, and so bootstrap data, in the namespaces that are bound to a project: the server keeps a RoleBinding to the ClusterRole "+bootstrapdata.Name+" in each of them. Empty: it keeps none.")
 	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "File with the certificate authorities, in PEM, that have signed --tls-cert-file. It is read again when it changes. "+
 		"Without --tls-cert-file, the server makes its certificate and the authority itself, and keeps both in the Secret "+servingcert.SecretName+" in --namespace.")
 }
@@ -77,6 +82,9 @@ func (o *Cluster) Validate(certFile string) []error {
 	}
 	if o.ServicePort < 1 || o.ServicePort > 65535 {
 		errs = append(errs, fmt.Errorf("--service-port must be from 1 to 65535, and is %d", o.ServicePort))
+	}
+	if problems := validation.IsDNS1123Subdomain(o.CompanionAccount); o.CompanionAccount != "" && len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--companion-service-account must be the name of a ServiceAccount, and is %q: %s", o.CompanionAccount, strings.Join(problems, "; ")))
 	}
 	switch {
 	case certFile == "" && o.CABundleFile != "":
@@ -154,6 +162,12 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
 	config.Extra.Binding = config.Extra.Namespaces
+	if o.Cluster.CompanionAccount != "" {
+		config.Extra.BootstrapData = bootstrapdata.New(bootstrapdata.Options{
+			Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.CompanionAccount,
+			Bound: config.Extra.Namespaces.Bound, Events: config.Extra.Events,
+		})
+	}
 	leases, err := kubernetes.NewForConfig(leaseConfig(config.Generic.ClientConfig))
 	if err != nil {
 		return err

@@ -1,0 +1,81 @@
+package bootstrapdata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	rbacapply "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"k8s.io/klog/v2"
+)
+
+// apply makes or corrects the RoleBinding of a namespace.
+func (k *Keeper) apply(ctx context.Context, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	companion := k.companion()
+	wanted := rbacapply.RoleBinding(Name, namespace).
+		WithLabels(map[string]string{ManagedByLabel: ManagedBy}).
+		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(roleRef.APIGroup).WithKind(roleRef.Kind).WithName(roleRef.Name)).
+		WithSubjects(rbacapply.Subject().WithKind(companion.Kind).WithName(companion.Name).WithNamespace(companion.Namespace))
+	_, err := k.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	count("apply", err)
+	switch {
+	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil // The namespace has gone meanwhile.
+	case err != nil:
+		return fmt.Errorf("let %s/%s read Secrets in the namespace %q: %w", companion.Namespace, companion.Name, namespace, err)
+	}
+	klog.FromContext(ctx).Info("The companion may read Secrets in a namespace", "namespace", namespace)
+	return nil
+}
+
+// revoke removes a RoleBinding of ours, unless it has been changed meanwhile.
+func (k *Keeper) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	err := k.Client.RbacV1().RoleBindings(b.Namespace).Delete(ctx, b.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &b.UID, ResourceVersion: &b.ResourceVersion},
+	})
+	count("delete", err)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove the RoleBinding %s/%s: %w", b.Namespace, b.Name, err)
+	}
+	klog.FromContext(ctx).Info("The companion may not read Secrets in a namespace any more", "namespace", b.Namespace)
+	return nil
+}
+
+// undecided tells whether an error says nothing about the namespace in question,
+// but about the way to the cluster.
+func undecided(err error) bool {
+	if err == nil || errors.Is(err, errTaken) || errors.Is(err, errReserved) {
+		return false
+	}
+	code := codeOf(err)
+	return code < http.StatusBadRequest || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
+}
+
+// codeOf is the HTTP code of an answer, and 0 if there was none.
+func codeOf(err error) int {
+	if err == nil {
+		return http.StatusOK
+	}
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return int(status.Status().Code)
+	}
+	return 0
+}
+
+func count(verb string, err error) {
+	calls.WithLabelValues(verb, strconv.Itoa(codeOf(err))).Inc()
+}

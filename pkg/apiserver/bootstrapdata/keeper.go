@@ -1,0 +1,237 @@
+// Package bootstrapdata lets the companion read Secrets in the namespaces that
+// are bound to a project, and in no other: it keeps a RoleBinding to one fixed
+// ClusterRole in each of them. It must never grant anything to another account,
+// by another role, in the server's own namespace or in kube-system; a
+// ValidatingAdmissionPolicy in artifacts/deploy holds the server's account to
+// the same.
+package bootstrapdata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	rbacinformers "k8s.io/client-go/informers/rbac/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// Name is that of the ClusterRole, and of the RoleBindings to it.
+	Name = "metalstack-bootstrap-data"
+	// ManagedByLabel on a RoleBinding is ManagedBy if this package made it.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "metalstack-apiserver"
+	// FieldManager owns the fields that this package applies.
+	FieldManager = "metalstack-apiserver-bootstrap-data"
+)
+
+const (
+	// callLimit is how long a request to the cluster may take.
+	callLimit = 10 * time.Second
+	// resync is how often all namespaces are looked at although no event says
+	// that anything has changed.
+	resync = 5 * time.Minute
+	// pace and burst limit rounds. A tenant may delete the RoleBinding of its
+	// namespace as often as it likes, and costs one request each time.
+	pace, burst = time.Second, 5
+	// maxErrors is how many namespaces one log line names.
+	maxErrors = 3
+)
+
+// retries is when what failed is tried again.
+var retries = wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 30 * time.Second}
+
+// Options say who may read where.
+type Options struct {
+	Client kubernetes.Interface
+	// Namespace is the server's own, and Account the companion's ServiceAccount
+	// in it.
+	Namespace, Account string
+	// Bound returns the namespaces whose Secrets the companion may read, with the
+	// uids of their Namespaces.
+	Bound  func() map[string]types.UID
+	Events events.EventRecorder
+	// Clock is the real one if nil.
+	Clock clock.PassiveClock
+}
+
+// Keeper keeps the RoleBindings.
+type Keeper struct {
+	Options
+	changed chan struct{}
+	// failures are the namespaces in which the companion cannot read, with what
+	// was told of them last.
+	failures map[string]failure
+}
+
+// New returns a keeper, which does nothing until it is run.
+func New(o Options) *Keeper {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	registerMetrics()
+	return &Keeper{Options: o, changed: make(chan struct{}, 1), failures: map[string]failure{}}
+}
+
+// Enqueue has the namespaces looked at: which ones are bound has changed.
+func (k *Keeper) Enqueue() {
+	select {
+	case k.changed <- struct{}{}:
+	default: // they will be looked at anyway
+	}
+}
+
+// Run keeps the RoleBindings until ctx ends. Only one server should.
+func (k *Keeper) Run(ctx context.Context) {
+	logger := klog.FromContext(ctx)
+	defer k.forget()
+	list, err := k.watch(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			logger.Error(err, "Cannot watch RoleBindings: the companion cannot read bootstrap data in namespaces that are bound from now on")
+		}
+		return
+	}
+	limiter := rate.NewLimiter(rate.Every(pace), burst)
+	backoff := retries
+	k.Enqueue()
+	again := time.NewTimer(resync)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.changed:
+		case <-again.C:
+		}
+		if limiter.Wait(ctx) != nil {
+			return
+		}
+		err := k.keep(ctx, list())
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			logger.Error(err, "Cannot let the companion read bootstrap data in every bound namespace; trying again")
+			again.Reset(backoff.Step())
+			continue
+		}
+		backoff = retries
+		again.Reset(resync)
+	}
+}
+
+// watch has Run woken when a RoleBinding of our name changes. It returns what
+// lists them by namespace.
+func (k *Keeper) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
+	informer := rbacinformers.NewFilteredRoleBindingInformer(k.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+		// RBAC knows a list of one name by this selector.
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, Name).String()
+	})
+	registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { k.Enqueue() }, UpdateFunc: func(_, _ any) { k.Enqueue() }, DeleteFunc: func(any) { k.Enqueue() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	go informer.RunWithContext(ctx)
+	if !cache.WaitForCacheSync(ctx.Done(), registered.HasSynced) {
+		return nil, fmt.Errorf("cannot list RoleBindings: %w", context.Cause(ctx))
+	}
+	return func() map[string]*rbacv1.RoleBinding {
+		found := map[string]*rbacv1.RoleBinding{}
+		for _, obj := range informer.GetStore().List() {
+			if b, ok := obj.(*rbacv1.RoleBinding); ok && b.Name == Name {
+				found[b.Namespace] = b
+			}
+		}
+		return found
+	}, nil
+}
+
+// keep makes and removes RoleBindings as the bindings of namespaces want it. It
+// returns an error if there is reason to try again.
+func (k *Keeper) keep(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
+	bound := k.Bound()
+	var errs []error
+	for _, namespace := range slices.Sorted(maps.Keys(bound)) {
+		err := k.grant(ctx, namespace, found[namespace])
+		k.report(ctx, namespace, bound[namespace], err)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if undecided(err) {
+			break // The next namespace would have to wait for as long.
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(found)) {
+		if _, wanted := bound[namespace]; wanted || !isOurs(found[namespace]) {
+			continue
+		}
+		err := k.revoke(ctx, found[namespace])
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if undecided(err) {
+			break
+		}
+	}
+	maps.DeleteFunc(k.failures, func(namespace string, _ failure) bool { _, is := bound[namespace]; return !is })
+	unreadable.Set(float64(len(k.failures)))
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d namespaces, among them: %w", len(errs), errors.Join(errs[:min(len(errs), maxErrors)]...))
+}
+
+// grant makes the RoleBinding of a namespace what it should be; is is what it
+// is, or nil.
+func (k *Keeper) grant(ctx context.Context, namespace string, is *rbacv1.RoleBinding) error {
+	switch {
+	case namespace == k.Namespace || namespace == metav1.NamespaceSystem:
+		return errReserved
+	case is != nil && k.isRight(is):
+		return nil
+	case is != nil && is.RoleRef != roleRef && !isOurs(is):
+		return errTaken
+	case is != nil && is.RoleRef != roleRef:
+		// A roleRef cannot be changed.
+		if err := k.revoke(ctx, is); err != nil {
+			return err
+		}
+	}
+	return k.apply(ctx, namespace)
+}
+
+// isRight tells whether a RoleBinding is what it should be.
+func (k *Keeper) isRight(b *rbacv1.RoleBinding) bool {
+	return isOurs(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{k.companion()})
+}
+
+func (k *Keeper) companion() rbacv1.Subject {
+	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: k.Account, Namespace: k.Namespace}
+}
+
+var roleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Name}
+
+// isOurs tells whether this package made a RoleBinding.
+func isOurs(b *rbacv1.RoleBinding) bool { return b.Labels[ManagedByLabel] == ManagedBy }
+
+// about is what Events about a namespace refer to.
+func about(namespace string, uid types.UID) *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace, UID: uid}
+}

@@ -1,0 +1,81 @@
+package bootstrapdata
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+)
+
+// ReasonUnreadable is that of Events on Namespaces: the companion cannot read
+// bootstrap data there, so that no machine of Cluster API is allocated.
+const ReasonUnreadable = "BootstrapDataUnreadable"
+
+// action is what Events say was being done.
+const action = "GrantAccess"
+
+// sayAgain is how often a failure is repeated; Events are kept for an hour.
+const sayAgain = 30 * time.Minute
+
+var (
+	errTaken    = errors.New("the RoleBinding " + Name + " in it refers to another role and was not made by this server: delete it")
+	errReserved = errors.New("Secrets of the server's own namespace and of kube-system are never read for machines: bind another namespace to the project")
+)
+
+// failure is what was told last of a namespace.
+type failure struct {
+	text string
+	at   time.Time
+}
+
+// report tells of a namespace in which the companion cannot read, once and then
+// every now and then.
+func (k *Keeper) report(ctx context.Context, namespace string, uid types.UID, err error) {
+	if err == nil {
+		delete(k.failures, namespace)
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	now := k.Clock.Now()
+	last, failing := k.failures[namespace]
+	if failing && last.text == err.Error() && now.Sub(last.at) < sayAgain {
+		return
+	}
+	k.failures[namespace] = failure{err.Error(), now}
+	klog.FromContext(ctx).Error(err, "The companion cannot read bootstrap data in a namespace", "namespace", namespace)
+	k.Events.Eventf(about(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
+		"the bootstrap data of machines in this namespace cannot be read: %v", err)
+}
+
+// forget is for a server that is not the active one any more.
+func (k *Keeper) forget() {
+	clear(k.failures)
+	unreadable.Set(0)
+}
+
+var (
+	unreadable = metrics.NewGauge(&metrics.GaugeOpts{
+		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "unreadable_namespaces",
+		Help:           "Bound namespaces in which the companion cannot be given the right to read Secrets, so that no machine of Cluster API is allocated there.",
+		StabilityLevel: metrics.ALPHA,
+	})
+	calls = metrics.NewCounterVec(&metrics.CounterOpts{
+		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "calls_total",
+		Help:           "Requests to the cluster that give the companion the right to read Secrets in a namespace (apply) or take it (delete), by the code of the answer, 0 for none.",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"verb", "code"})
+
+	registerOnce sync.Once
+)
+
+func registerMetrics() {
+	registerOnce.Do(func() { legacyregistry.MustRegister(unreadable, calls) })
+}
