@@ -8,6 +8,8 @@ BIN        := bin
 PROGRAMS   := metalstack-apiserver metalstack-controller-manager metal-api-simulator
 K8S        := v1.36.3
 CAPI       := v1.14.2
+# One way to build this module: with other flags, every package is compiled again.
+GO_BUILD    = CGO_ENABLED=0 $(GO) build -trimpath
 K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
 	-X $(package).gitVersion=$(K8S) -X $(package).gitMajor=1 -X $(package).gitMinor=36)
 REGISTRY   ?= ghcr.io/metal-stack
@@ -33,12 +35,14 @@ help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator, API server and companion, and build clusters to watch (Ctrl-C stops all)
-	@$(GO) build -o $(BIN)/run ./hack/run
+	@echo "building hack/run"
+	@$(GO_BUILD) -o $(BIN)/run ./hack/run
 	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)
 
-demo: controlplane capi ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
-	@$(GO) build -o $(BIN)/demo ./hack/demo
-	@exec $(BIN)/demo $(DEMO_FLAGS)
+demo: build controlplane capi ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
+	@echo "building hack/demo (with cold caches: a minute or two)"
+	@$(GO_BUILD) -o $(BIN)/demo ./hack/demo
+	@exec $(BIN)/demo --bin $(BIN) $(DEMO_FLAGS)
 
 test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
 	@hack/check.sh
@@ -54,7 +58,7 @@ lint: ## staticcheck
 
 build: ## The three programs, into bin/
 	@echo "building $(PROGRAMS) (with cold caches: some minutes)"
-	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+	@$(GO_BUILD) -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
 
 generate: ## Generated code: deep copies, conversions, OpenAPI, clients
 	hack/update-codegen.sh

@@ -10,13 +10,17 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"metal-stack.io/infrastructure-apiserver/test/cluster"
 )
 
 type options struct {
+	bin        string
 	kubeconfig string
 	speed      float64
 	machines   int
@@ -27,6 +31,7 @@ type options struct {
 func main() {
 	var o options
 	flags := pflag.NewFlagSet("demo", pflag.ContinueOnError)
+	flags.StringVar(&o.bin, "bin", "bin", "where `make build` has put the programs")
 	flags.StringVar(&o.kubeconfig, "kubeconfig-out", ".run/demo.kubeconfig", "where the management cluster's kubeconfig goes")
 	flags.Float64Var(&o.speed, "speed", 20, "how many times as fast as in life the simulated machines live")
 	flags.IntVar(&o.machines, "machines", 24, "how many machines the simulated data centre has")
@@ -40,6 +45,12 @@ func main() {
 		os.Exit(2)
 	}
 
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	cluster.UsePrograms(bin)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	s, err := newStage(ctx)
 	if err == nil {

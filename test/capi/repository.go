@@ -6,13 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
+
+	"metal-stack.io/infrastructure-apiserver/test/controlplane"
 )
 
 const (
@@ -46,10 +47,7 @@ var providers = []provider{
 		"capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager"},
 }
 
-func root() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..")
-}
+func root() string { return controlplane.Root() }
 
 // bin is a program that `make controlplane capi` builds.
 func bin(name ...string) string {

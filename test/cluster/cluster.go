@@ -9,7 +9,6 @@ package cluster
 import (
 	"context"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -131,10 +130,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 // Deploy is the directory of the installation.
 func Deploy() string { return filepath.Join(root(), "artifacts", "deploy") }
 
-func root() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..")
-}
+func root() string { return controlplane.Root() }
 
 // install applies the installation as its README.md tells.
 func (c *Cluster) install() {

@@ -188,6 +188,16 @@ var build struct {
 	sync.Mutex
 	dir   string
 	built map[string]error
+	// ready is a directory of programs that were built before; "" for none.
+	ready string
+}
+
+// UsePrograms has programs run from a directory that they were built into
+// before, instead of being built by this process.
+func UsePrograms(dir string) {
+	build.Lock()
+	defer build.Unlock()
+	build.ready = dir
 }
 
 // binary builds a program, once for the tests of a process, and returns its
@@ -196,6 +206,12 @@ func binary(t testing.TB, name string) string {
 	t.Helper()
 	build.Lock()
 	defer build.Unlock()
+	if build.ready != "" {
+		path := filepath.Join(build.ready, name)
+		_, err := os.Stat(path)
+		require.NoError(t, err)
+		return path
+	}
 	if build.dir == "" {
 		dir, err := os.MkdirTemp("", "metalstack-")
 		require.NoError(t, err)

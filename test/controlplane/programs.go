@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,10 +45,7 @@ type ports struct {
 }
 
 // binaries is where `make controlplane` puts programs: bin/ of this repository.
-func binaries() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..", "bin")
-}
+func binaries() string { return filepath.Join(Root(), "bin") }
 
 // programs returns the directory if all programs are there.
 func programs(bin string) (string, error) {
