@@ -6,18 +6,20 @@ package apiserver
 import (
 	"cmp"
 	"errors"
-	"net/http"
 	"time"
 
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/tools/events"
 
+	"metal-stack.io/infrastructure-apiserver/generated/openapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/standalone"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -48,13 +50,12 @@ type ExtraConfig struct {
 	Namespaces *tenancy.Namespaces
 	// ManagementCluster is the id by which metal knows this server.
 	ManagementCluster string
-	// Handlers answer at paths, or below those that end in a slash, besides the
-	// API.
-	Handlers map[string]http.Handler
 	// Timing is how long allocations may take; zero fields have defaults.
 	Timing allocation.Timing
 	// Events records Events in the cluster; nil without a cluster.
 	Events events.EventRecorder
+	// Standalone is what a kube-apiserver serves in a cluster, and nil in one.
+	Standalone *standalone.API
 	// Quotas refuses what quotas leave no room for; nil without a cluster.
 	Quotas admission.ValidationInterface
 	// Owners looks up owners of other groups, for requests of the garbage
@@ -113,14 +114,21 @@ func (c *Config) Complete() (CompletedConfig, error) {
 		return CompletedConfig{}, errors.New("no bindings")
 	}
 	generic := &c.Generic.Config
-	describe(generic)
+	if c.Extra.Standalone == nil {
+		describe(generic, openapi.GetOpenAPIDefinitions, scheme.Scheme)
+	} else {
+		describe(generic, standalone.Definitions(openapi.GetOpenAPIDefinitions), scheme.Scheme, standalone.NewScheme())
+	}
 	generic.EffectiveVersion = newServedVersion()
 	// Nothing is admitted or refused but by the registry and by quotas: webhooks
 	// and policies would be handed the user data of allocations, and need rights
 	// in a cluster that a server may not have.
 	generic.AdmissionControl = nil
-	if c.Extra.Quotas != nil {
+	switch {
+	case c.Extra.Quotas != nil:
 		generic.AdmissionControl = c.Extra.Quotas
+	case c.Extra.Standalone != nil:
+		generic.AdmissionControl = standalone.Deletions{}
 	}
 	// Answer requests that come during a stop, rather than refuse connections.
 	generic.ShutdownSendRetryAfter = true

@@ -1,20 +1,19 @@
 package apiserver
 
 import (
+	"k8s.io/apimachinery/pkg/runtime"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/server"
-
-	"metal-stack.io/infrastructure-apiserver/generated/openapi"
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"k8s.io/kube-openapi/pkg/common"
 )
 
 // describe sets up both versions of OpenAPI: kubectl explains by them, and
 // server-side apply merges by the third.
-func describe(c *server.Config) {
+func describe(c *server.Config, definitions common.GetOpenAPIDefinitions, schemes ...*runtime.Scheme) {
 	const title = "metal-stack infrastructure"
-	namer := openapinamer.NewDefinitionNamer(scheme.Scheme)
-	c.OpenAPIConfig = server.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
+	namer := openapinamer.NewDefinitionNamer(schemes...)
+	c.OpenAPIConfig = server.DefaultOpenAPIConfig(definitions, namer)
 	c.OpenAPIConfig.Info.Title = title
-	c.OpenAPIV3Config = server.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
+	c.OpenAPIV3Config = server.DefaultOpenAPIV3Config(definitions, namer)
 	c.OpenAPIV3Config.Info.Title = title
 }

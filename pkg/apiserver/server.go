@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -103,11 +102,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {
 		return nil, fmt.Errorf("install the API: %w", err)
 	}
-	for path, handler := range c.Extra.Handlers {
-		if strings.HasSuffix(path, "/") {
-			s.Generic.Handler.NonGoRestfulMux.HandlePrefix(path, handler)
-		} else {
-			s.Generic.Handler.NonGoRestfulMux.Handle(path, handler)
+	if c.Extra.Standalone != nil {
+		if err := c.Extra.Standalone.Install(s.Generic, c.Generic.Authorization.Authorizer); err != nil {
+			return nil, fmt.Errorf("install what kubectl asks of a cluster: %w", err)
 		}
 	}
 	if err := s.keepBindings(); err != nil {

@@ -2,6 +2,8 @@ package tenancy
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -61,6 +63,9 @@ func (s *Static) Namespace(project string) (string, bool) {
 	}
 	return project, true
 }
+
+// Names are the namespaces that were listed.
+func (s *Static) Names() []string { return slices.Sorted(maps.Keys(s.projects)) }
 
 // isProjectID: metal-stack's projects are UUIDs, in the one spelling that is
 // compared as a string.

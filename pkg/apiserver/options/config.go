@@ -3,7 +3,6 @@ package options
 import (
 	"context"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 
@@ -96,7 +95,7 @@ func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config)
 	if err := o.Features.ApplyTo(&config.Generic.Config, nil, nil); err != nil {
 		return err
 	}
-	config.Extra.Handlers = map[string]http.Handler{standalone.NamespacesPath: standalone.Namespaces(config.Extra.Binding)}
+	config.Extra.Standalone = &standalone.API{Namespaces: binding}
 	admin, err := authority.Admin()
 	if err != nil {
 		return err

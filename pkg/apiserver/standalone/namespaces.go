@@ -1,47 +1,100 @@
 package standalone
 
 import (
-	"net/http"
-	"strings"
+	"context"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
-	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
-	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/registry/rest"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// NamespacesPath is where Namespaces answers.
-const NamespacesPath = "/api/v1/namespaces/"
+// namespaces shows the bound namespaces; nobody makes or deletes them here. When
+// an object is not found, kubectl asks for its namespace, and takes a server
+// that knows of none for one that does not know the kind.
+type namespaces struct{ known Namespaces }
 
-// Namespaces answers a GET of one namespace, if it is bound. When an object is
-// not found, kubectl asks for its namespace, and takes a server that knows of
-// none for one that does not know the kind.
-func Namespaces(bindings tenancy.Bindings) http.Handler {
-	scheme := runtime.NewScheme()
-	utilruntime.Must(corev1.AddToScheme(scheme))
-	codecs := serializer.NewCodecFactory(scheme)
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		name := strings.TrimPrefix(req.URL.Path, NamespacesPath)
-		_, bound := bindings.Project(name)
-		switch {
-		case req.Method != http.MethodGet:
-			err := apierrors.NewMethodNotSupported(corev1.Resource("namespaces"), strings.ToLower(req.Method))
-			responsewriters.ErrorNegotiated(err, codecs, corev1.SchemeGroupVersion, w, req)
-		case !bound:
-			err := apierrors.NewNotFound(corev1.Resource("namespaces"), name)
-			responsewriters.ErrorNegotiated(err, codecs, corev1.SchemeGroupVersion, w, req)
-		default:
-			namespace := &corev1.Namespace{
-				ObjectMeta: metav1.ObjectMeta{Name: name},
-				Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
-			}
-			responsewriters.WriteObjectNegotiated(codecs, negotiation.DefaultEndpointRestrictions, corev1.SchemeGroupVersion, w, req, http.StatusOK, namespace, false)
+var (
+	_ rest.Getter               = namespaces{}
+	_ rest.Lister               = namespaces{}
+	_ rest.Scoper               = namespaces{}
+	_ rest.ShortNamesProvider   = namespaces{}
+	_ rest.SingularNameProvider = namespaces{}
+)
+
+func (namespaces) New() runtime.Object     { return &corev1.Namespace{} }
+func (namespaces) NewList() runtime.Object { return &corev1.NamespaceList{} }
+func (namespaces) Destroy()                {}
+func (namespaces) NamespaceScoped() bool   { return false }
+func (namespaces) GetSingularName() string { return "namespace" }
+func (namespaces) ShortNames() []string    { return []string{"ns"} }
+
+// Get implements rest.Getter.
+func (n namespaces) Get(_ context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
+	project, bound := n.known.Project(name)
+	if !bound {
+		return nil, apierrors.NewNotFound(corev1.Resource("namespaces"), name)
+	}
+	return newNamespace(name, project), nil
+}
+
+// List implements rest.Lister. Namespaces that are named after a project's id
+// are bound without being listed: this server knows of them when it is asked.
+func (n namespaces) List(_ context.Context, options *internalversion.ListOptions) (runtime.Object, error) {
+	list := &corev1.NamespaceList{}
+	for _, name := range n.known.Names() {
+		project, _ := n.known.Project(name)
+		namespace := newNamespace(name, project)
+		if matches(options, namespace) {
+			list.Items = append(list.Items, *namespace)
 		}
-	})
+	}
+	return list, nil
+}
+
+func matches(options *internalversion.ListOptions, namespace *corev1.Namespace) bool {
+	if options == nil {
+		return true
+	}
+	if options.LabelSelector != nil && !options.LabelSelector.Matches(labels.Set(namespace.Labels)) {
+		return false
+	}
+	return options.FieldSelector == nil || options.FieldSelector.Matches(fields.Set{metav1.ObjectNameField: namespace.Name})
+}
+
+func newNamespace(name, project string) *corev1.Namespace {
+	return &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+			corev1.LabelMetadataName: name, infrastructure.ProjectLabel: project,
+		}},
+		Status: corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
+	}
+}
+
+// ConvertToTable implements rest.TableConvertor.
+func (namespaces) ConvertToTable(_ context.Context, obj, _ runtime.Object) (*metav1.Table, error) {
+	table := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
+		{Name: "Name", Type: "string", Format: "name"}, {Name: "Status", Type: "string"}, {Name: "Project", Type: "string"},
+	}}
+	add := func(n *corev1.Namespace) {
+		table.Rows = append(table.Rows, metav1.TableRow{
+			Cells:  []any{n.Name, string(n.Status.Phase), n.Labels[infrastructure.ProjectLabel]},
+			Object: runtime.RawExtension{Object: n},
+		})
+	}
+	switch obj := obj.(type) {
+	case *corev1.Namespace:
+		add(obj)
+	case *corev1.NamespaceList:
+		for i := range obj.Items {
+			add(&obj.Items[i])
+		}
+	}
+	return table, nil
 }
