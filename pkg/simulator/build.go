@@ -114,7 +114,7 @@ func layout(l FilesystemLayout) *wire.FilesystemLayout {
 			},
 		},
 		Disks: []wire.Disk{{
-			Device: l.Device, WipeOnReinstall: true,
+			Device: l.Device, WipeOnReinstall: !l.Keep,
 			Partitions: []wire.DiskPartition{
 				{Number: 1, Label: "efi", Size: 500, GPTType: "ef00"},
 				{Number: 2, Label: "root", Size: 5000, GPTType: "8300"},
@@ -245,7 +245,7 @@ func (s *Simulator) equip(m *machine, d Machine) error {
 	}
 	m.hardware = hw
 	m.bios = wire.BIOS{Version: "2.1", Vendor: "American Megatrends", Date: "2023-01-01"}
-	m.state = wire.State{MetalHammerVersion: "v0.13.0"}
+	m.state.MetalHammerVersion = "v0.13.0" // what else it says stays (2/287)
 	m.ipmi = wire.IPMI{
 		Address: fmt.Sprintf("10.255.%d.%d:623", hi, lo), MAC: fmt.Sprintf("02:bb:%02x:%02x:%02x:09", d.Number>>16&0xff, hi, lo),
 		User: "metal", Password: "not-a-secret", Interface: "lanplus", BMCVersion: "1.2", PowerState: "ON",

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/blang/semver/v4"
@@ -93,25 +94,45 @@ func (s *Simulator) imageGet(c *call) (int, any, error) {
 }
 
 func (s *Simulator) imageList(c *call) (int, any, error) {
-	usage := c.query("show-usage") == "true"
+	usage, err := c.showsUsage()
+	if err != nil {
+		return 0, nil, err
+	}
 	return many(s, c, "images", func(k *catalogue) []*wire.Image {
 		l := byIDs(k.imageIDs, k.images)
-		if !usage {
-			return l
-		}
-		used := map[string][]string{}
-		for _, n := range s.order {
-			if n.m != nil && n.m.alloc != nil {
-				used[n.m.alloc.image] = append(used[n.m.alloc.image], n.m.id)
-			}
-		}
-		for i, img := range l {
-			copied := *img
-			copied.UsedBy = used[img.ID]
-			l[i] = &copied
+		if usage {
+			s.fillUsage(l)
 		}
 		return l
 	})
+}
+
+// showsUsage is whether images are to say which machines use them (2/192-197).
+func (c *call) showsUsage() (bool, error) {
+	said := c.query("show-usage")
+	if said == "" {
+		return false, nil
+	}
+	usage, err := strconv.ParseBool(said)
+	if err != nil {
+		return false, badRequest(err)
+	}
+	return usage, nil
+}
+
+// fillUsage puts copies of images that say which machines use them in their place.
+func (s *Simulator) fillUsage(images []*wire.Image) {
+	used := map[string][]string{}
+	for _, n := range s.order {
+		if n.m != nil && n.m.alloc != nil {
+			used[n.m.alloc.image] = append(used[n.m.alloc.image], n.m.id)
+		}
+	}
+	for i, img := range images {
+		copied := *img
+		copied.UsedBy = used[img.ID]
+		images[i] = &copied
+	}
 }
 
 func (s *Simulator) layoutList(c *call) (int, any, error) {
@@ -137,6 +158,10 @@ func (s *Simulator) imageFind(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	usage, err := c.showsUsage()
+	if err != nil {
+		return 0, nil, err
+	}
 	return many(s, c, "images", func(k *catalogue) []*wire.Image {
 		l := []*wire.Image{}
 		for _, i := range byIDs(k.imageIDs, k.images) {
@@ -152,6 +177,9 @@ func (s *Simulator) imageFind(c *call) (int, any, error) {
 			}
 			l = append(l, i)
 		}
+		if usage {
+			s.fillUsage(l)
+		}
 		return l
 	})
 }
@@ -164,6 +192,18 @@ func (s *Simulator) imageLatest(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, i, nil
+}
+
+// imageQuery lists all images that an id can mean; the newest of them is what
+// imageLatest answers.
+func (s *Simulator) imageQuery(c *call) (int, any, error) {
+	s.enter()
+	defer s.leave()
+	found, err := s.imagesFor(c, c.param(0))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, found, nil
 }
 
 func (s *Simulator) imageDelete(c *call) (int, any, error) {
@@ -202,15 +242,8 @@ func (s *Simulator) resolveImage(c *call, id string) (*wire.Image, error) {
 	}
 	var best *wire.Image
 	var newest semver.Version
-	for _, i := range s.cat.images {
-		o, v, err := osAndVersion(i.ID)
-		if err != nil || o != os || v.Major != want.Major || v.Minor != want.Minor {
-			continue
-		}
-		if want.Patch > 0 && v.Patch != want.Patch {
-			continue
-		}
-		if best == nil || v.GT(newest) {
+	for _, i := range s.cat.matching(os, want) {
+		if _, v, err := osAndVersion(i.ID); err == nil && (best == nil || v.GT(newest)) {
 			best, newest = i, v
 		}
 	}
@@ -218,6 +251,32 @@ func (s *Simulator) resolveImage(c *call, id string) (*wire.Image, error) {
 		return nil, notFound("no image for id:%s found:no image for os:%s version:%s found", id, os, want)
 	}
 	return best, nil
+}
+
+// imagesFor is all images that an id can mean (2/174-186).
+func (s *Simulator) imagesFor(c *call, id string) ([]*wire.Image, error) {
+	if c.down(backendRethinkDB) {
+		return nil, errors.New("cannot list images from database: " + rethinkdbDown)
+	}
+	os, want, err := osAndVersion(id)
+	if err != nil {
+		return nil, notFound("no images for id:%s found:%v", id, err)
+	}
+	return s.cat.matching(os, want), nil
+}
+
+// matching is the images of an operating system in a version, of which the patch
+// level may be missing.
+func (c *catalogue) matching(os string, want semver.Version) []*wire.Image {
+	found := []*wire.Image{}
+	for _, i := range byIDs(c.imageIDs, c.images) {
+		o, v, err := osAndVersion(i.ID)
+		if err != nil || o != os || v.Major != want.Major || v.Minor != want.Minor || want.Patch > 0 && v.Patch != want.Patch {
+			continue
+		}
+		found = append(found, i)
+	}
+	return found
 }
 
 // osAndVersion takes os-major.minor[.patch] apart.

@@ -64,8 +64,10 @@ type FilesystemLayout struct {
 	// Device is the disk that it needs, e.g. /dev/sda; Partition is what
 	// comes before a partition's number, e.g. /dev/nvme0n1p; empty: Device.
 	Device, Partition string
-	Sizes             []string
-	Images            map[string]string // os to version constraint, "*" for all
+	// Keep: its disk is not wiped by a reinstallation, which is then refused.
+	Keep   bool
+	Sizes  []string
+	Images map[string]string // os to version constraint, "*" for all
 }
 
 // Network is a network of the provider (a project super network, an external

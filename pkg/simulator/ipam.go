@@ -92,6 +92,9 @@ func (i *ipam) acquireChild(parent string, length int) (string, error) {
 	if !ok {
 		return "", &ipamError{ipamInvalid, fmt.Sprintf("no prefix found in %s with length:%d%s", parent, length, left(free))}
 	}
+	if !child.IsValid() { // longer than the family's addresses (2/544)
+		return "", &ipamError{ipamInvalid, fmt.Sprintf("acquired child prefix:%s is not valid", child)}
+	}
 	p.free = rest
 	p.children[child] = true
 	p.isParent = true

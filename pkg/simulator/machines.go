@@ -201,6 +201,8 @@ func (s *Simulator) machineState(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	switch req.Value {
+	case stateTainted:
+		req.Value = stateReserved
 	case "", stateLocked, stateReserved:
 	default:
 		return 0, nil, badRequest(fmt.Errorf("unknown MachineState:%s", req.Value))
@@ -270,7 +272,9 @@ func (s *Simulator) machinePower(c *call, cmd string) (int, any, error) {
 	return s.answerMachine(c, n, m)
 }
 
-// machineReinstall has an allocated machine installed again (268).
+// machineReinstall has an allocated machine installed again (268). The image is
+// an exact one, of any feature, expired or not; an alias is unknown. With nsqd
+// away the machine is marked all the same (2/089, 2/226, 2/246, 2/250).
 func (s *Simulator) machineReinstall(c *call) (int, any, error) {
 	req, err := decode[wire.MachineReinstallRequest](c)
 	if err != nil {
@@ -282,8 +286,18 @@ func (s *Simulator) machineReinstall(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, ok := s.cat.images[req.ImageID]; !ok || old.alloc == nil || old.state.Value == stateLocked {
-		return 0, nil, badRequest(errors.New("machine either locked, not allocated yet or invalid image ID specified"))
+	invalid := badRequest(errors.New("machine either locked, not allocated yet or invalid image ID specified"))
+	if old.alloc == nil || old.state.Value == stateLocked {
+		return 0, nil, invalid
+	}
+	if l := old.alloc.layout; l != nil && !slices.ContainsFunc(l.Disks, func(d wire.Disk) bool { return d.WipeOnReinstall }) {
+		return 0, nil, fmt.Errorf("filesystemlayout:%s is not reinstallable, abort reinstallation", l.ID)
+	}
+	if req.ImageID == "" {
+		return 0, nil, invalid
+	}
+	if _, ok := s.cat.images[req.ImageID]; !ok {
+		return 0, nil, fmt.Errorf("error finding image %q for machine %q: %w", req.ImageID, n.id, notFound("no image with id %q found", req.ImageID))
 	}
 	next, a := *old, *old.alloc
 	next.alloc = &a

@@ -99,7 +99,7 @@ func (s *Simulator) childSpec(c *call, partitionID string, req *wire.NetworkAllo
 	}
 	for _, p := range req.DestinationPrefixes {
 		if _, err := netip.ParsePrefix(p); err != nil {
-			return nil, nil, badRequest(fmt.Errorf("given prefix %v is not a valid ip with mask: %w", p, err))
+			return nil, nil, badRequest(fmt.Errorf("given prefix %v is not a valid ip with mask: given cidr %v is not a valid ip with mask: %w", p, p, err))
 		}
 	}
 	super := s.superOf(partitionID)

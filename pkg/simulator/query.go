@@ -13,7 +13,7 @@ func compare[T cmp.Ordered](a, b T) int { return cmp.Compare(a, b) }
 // (README, "Form": filters are ANDed; tags match as whole strings, all of them).
 func matchMachine(q *wire.MachineSearchQuery, m *machine) bool {
 	if !is(q.ID, m.id) || !is(q.PartitionID, m.partition) || !is(q.SizeID, m.size) || !is(q.RackID, m.rack) ||
-		!is(q.StateValue, m.state.Value) || !is(q.IpmiAddress, m.ipmi.Address) || !is(q.IpmiMacAddress, m.ipmi.MAC) || !is(q.Name, "") {
+		!is(q.StateValue, searchedState(m.state.Value)) || !is(q.IpmiAddress, m.ipmi.Address) || !is(q.IpmiMacAddress, m.ipmi.MAC) || !is(q.Name, "") {
 		return false
 	}
 	for _, t := range q.Tags {
@@ -66,4 +66,12 @@ func (s *Simulator) shuffled(ids []string) []string {
 	l := slices.Clone(ids)
 	s.rng.Shuffle(len(l), func(i, j int) { l[i], l[j] = l[j], l[i] })
 	return l
+}
+
+// searchedState is the state by which a machine is found (2/304, 2/664).
+func searchedState(shown string) string {
+	if shown == stateReserved {
+		return stateTainted
+	}
+	return shown
 }

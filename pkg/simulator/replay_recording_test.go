@@ -26,6 +26,9 @@ type recording struct {
 	ContentType string          `json:"response_content_type"`
 	Response    json.RawMessage `json:"response_body"`
 
+	// settle takes out of an answer what is not to be compared; may be nil.
+	settle func(any) any
+
 	// At is when an inferred exchange was made, if that matters.
 	At string `json:"at"`
 }

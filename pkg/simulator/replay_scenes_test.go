@@ -16,8 +16,10 @@ type scene struct {
 	name     string
 	from, to int // numbers of recordings
 	start    time.Time
-	config   func(t testing.TB) simulator.Config
-	setups   []setup
+	// awake: machines give signs of life, and report when they are installed.
+	awake  bool
+	config func(t testing.TB) simulator.Config
+	setups []setup
 }
 
 // setup brings the data centre where the recorded one was: it does what
@@ -41,6 +43,7 @@ func (s *scene) play(t *testing.T, recordings []*recording) {
 		}
 	}
 	r := newReplay(t, s.config(t), s.start)
+	r.awake = s.awake
 	r.machines = collectTimelines(t, mine)
 	for _, rec := range mine {
 		t.Run(rec.file, func(t *testing.T) {

@@ -66,8 +66,13 @@ var changes = map[string]func(*http.Request){
 	"auth-old-timestamp":    func(r *http.Request) { sign(r, "Metal-Admin", "metal-admin", time.Now().Add(-5*time.Minute)) },
 	"auth-future-timestamp": func(r *http.Request) { sign(r, "Metal-Admin", "metal-admin", time.Now().Add(5*time.Minute)) },
 	"auth-wrong-key":        func(r *http.Request) { sign(r, "Metal-Admin", "wrong", time.Now()) },
+	"reinstall-no-body":     withContentType,
+	"network-find-no-body":  withContentType,
 	"content-type-missing":  func(r *http.Request) { r.Header.Del("Content-Type") },
 }
+
+// withContentType says what the body would be, which is not there.
+func withContentType(r *http.Request) { r.Header.Set("Content-Type", "application/json") }
 
 // ownEvents are the events of exchanges whose own answer shows them.
 var ownEvents = map[string]string{"machine-power-off": "Planned Reboot"}
@@ -85,6 +90,9 @@ func settled(rec *recording, v any) any {
 		if e.recordings.MatchString(rec.file) {
 			v = e.settle(v)
 		}
+	}
+	if rec.settle != nil {
+		v = rec.settle(v)
 	}
 	return v
 }

@@ -55,6 +55,7 @@ type replay struct {
 	clock    *clocktesting.FakeClock
 	comparer *comparer
 	machines *timelines
+	awake    bool   // machines give signs of life, and report when they are installed
 	next     string // the machine that the next allocation by size takes, if it may
 }
 

@@ -127,8 +127,12 @@ func decode[T any](c *call) (T, error) {
 // searches are those of its datastore.
 func named(err error) error {
 	wrong := (*json.UnmarshalTypeError)(nil)
-	if !errors.As(err, &wrong) || wrong.Field != "" {
+	if !errors.As(err, &wrong) {
 		return err
+	}
+	if wrong.Field != "" {
+		said := strings.Replace(err.Error(), "of type wire.", "of type v1.", 1)
+		return errors.New(strings.Replace(said, "of type map[string]uint8", "of type metal.ChildPrefixLength", 1))
 	}
 	pkg := "v1."
 	if strings.HasSuffix(wrong.Type.Name(), "SearchQuery") {

@@ -183,7 +183,6 @@ func (s *Simulator) newRouter() *router {
 	r.add("ip-allocate", post, "ip/allocate", accessEdit, s.ipAllocate)
 	r.add("ip-allocate", post, "ip/allocate/{}", accessEdit, s.ipAllocate)
 	r.add("ip-free", del, "ip/free/{}", accessEdit, s.ipFree)
-	r.add("ip-free", post, "ip/free/{}", accessEdit, s.ipFree).anyType = true
 	r.add("ip-update", post, "ip", accessEdit, s.ipUpdate)
 
 	r.add("project-list", get, "project", accessView, s.projectFind)
@@ -211,6 +210,7 @@ func (s *Simulator) newRouter() *router {
 	r.add("image-list", get, "image", accessAny, s.imageList)
 	r.add("image-get", get, "image/{}", accessAny, s.imageGet)
 	r.add("image-latest", get, "image/{}/latest", accessAny, s.imageLatest)
+	r.add("image-query", get, "image/{}/query", accessAny, s.imageQuery)
 	r.add("image-find", post, "image/find", accessView, s.imageFind)
 	r.add("image-delete", del, "image/{}", accessAdmin, s.imageDelete)
 

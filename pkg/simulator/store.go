@@ -51,6 +51,9 @@ const (
 
 	stateLocked   = "LOCKED"
 	stateReserved = "RESERVED"
+	// stateTainted is what a reserved machine is searched by, and can be set with
+	// (2/304, 2/662).
+	stateTainted = "TAINTED"
 
 	typeEphemeral = "ephemeral"
 	typeStatic    = "static"

@@ -1,0 +1,114 @@
+package simulator_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// TestRecordedExchangesOfDayTwo replays what was recorded second: images,
+// reinstallation, states, addresses, networks and projects, and what is refused.
+// Only recordings are kept that the simulator can be held to: power, consoles,
+// ipmi, issues, capacity, reservations and constraints it does not serve, or not
+// as the metal-api does.
+func TestRecordedExchangesOfDayTwo(t *testing.T) {
+	t.Parallel()
+	recordings := slices.DeleteFunc(loadRecordings(t, "testdata/exchanges-2"), func(rec *recording) bool {
+		rec.settle = playedHardware
+		return notReplayed.MatchString(rec.file)
+	})
+	require.Greater(t, len(recordings), 290)
+	dayTwoScene().play(t, recordings)
+}
+
+// notReplayed are recordings that are kept for their messages, and need what the
+// simulator does not have: images that are created, size image constraints,
+// and machines that are allocated only after these.
+var notReplayed = regexp.MustCompile(`^(141|209|21[0-9]|647|675|678)-`)
+
+// dayTwoDataCentre is the one of the second recording: that of the first, with a
+// layout that keeps what is on the disk.
+func dayTwoDataCentre() *simulator.DataCentre {
+	dc := simulator.DefaultDataCentre(8)
+	dc.FilesystemLayouts = append(dc.FilesystemLayouts, simulator.FilesystemLayout{
+		ID: "manual-keep", Device: "/dev/sda", Keep: true, Sizes: []string{}, Images: map[string]string{},
+	})
+	dc.Machines = []simulator.Machine{}
+	return dc
+}
+
+func dayTwoScene() *scene {
+	var nsqdIsBack func()
+	return &scene{
+		name: "day two", from: 1, to: 690, awake: true,
+		start: time.Date(2026, 11, 28, 16, 50, 8, 321, time.UTC),
+		config: func(testing.TB) simulator.Config {
+			return simulator.Config{DataCentre: dayTwoDataCentre(), Lag: lag}
+		},
+		setups: []setup{
+			{before: 89, do: func(_ testing.TB, r *replay) {
+				nsqdIsBack = r.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: "nsq"})
+			}},
+			{before: 172, do: func(testing.TB, *replay) { nsqdIsBack() }},
+			// Reports of ipmi, which are not replayed, moved when they had changed.
+			{before: 227, at: "2026-11-28T16:53:14.717Z", do: call("POST", "/v1/machine", object{"id": server("1")})},
+			{before: 246, at: "2026-11-28T16:53:14.265Z", do: call("POST", "/v1/machine", object{"id": server("2")})},
+		},
+	}
+}
+
+// chassis is a tag that machines of the two recordings have different values of.
+var chassis = regexp.MustCompile(`^machine\.metal-stack\.io/chassis=`)
+
+// playedHardware takes out of answers what the machines of the second recording,
+// which were played, are made of, and what they say of themselves; and the order
+// of what has none.
+func playedHardware(v any) any {
+	everyObject(v, func(o object) {
+		if used, ok := o["usedby"].([]any); ok {
+			slices.SortFunc(used, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+		}
+		if _, isMachine := o["hardware"]; !isMachine {
+			return
+		}
+		for _, field := range []string{"bios", "hardware", "events", "ledstate"} {
+			delete(o, field)
+		}
+		if state, ok := o["state"].(object); ok {
+			delete(state, "metal_hammer_version")
+		}
+		if a, ok := o["allocation"].(object); ok {
+			delete(a, "boot_info")
+		}
+		if tags, ok := o["tags"].([]any); ok {
+			o["tags"] = slices.DeleteFunc(slices.Clone(tags), func(tag any) bool { return chassis.MatchString(tag.(string)) })
+		}
+	})
+	return v
+}
+
+// TestReinstall_LeavesTheMachineMarkedThoughNSQDIsAway: of what fails only when
+// the event cannot be published, a part is done.
+func TestReinstall_LeavesTheMachineMarkedThoughNSQDIsAway(t *testing.T) {
+	t.Parallel()
+	r := laboratory(t, simulator.Config{})
+	net := r.privateNetwork(t, nil)
+	id := r.must(t, "POST", "/v1/machine/allocate", byID(server("1"), net))["id"].(string)
+	r.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: "nsq"})
+	status, _, message := r.try(t, "POST", "/v1/machine/"+id+"/reinstall", object{"id": id, "imageid": "ubuntu-24.04.20250701"})
+	assert.Equal(t, 422, status)
+	assert.Contains(t, message, "cannot publish delete event")
+	allocation := r.must(t, "GET", "/v1/machine/"+id, nil)["allocation"].(object)
+	assert.Equal(t, true, allocation["reinstall"])
+	assert.Equal(t, "ubuntu-24.04.20250701", allocation["image"].(object)["id"])
+	status, _, _ = r.try(t, "DELETE", "/v1/machine/"+id+"/free", nil)
+	assert.Equal(t, 422, status)
+	assert.NotNil(t, r.must(t, "GET", "/v1/machine/"+id, nil)["allocation"], "a free has done nothing")
+}
