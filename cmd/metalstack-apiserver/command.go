@@ -18,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/options"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 const long = `metalstack-apiserver serves MetalStackCluster, MetalStackMachine and
@@ -57,6 +58,7 @@ func newCommand(ctx context.Context) *cobra.Command {
 			if err := logsapi.ValidateAndApply(o.Logs, utilfeature.DefaultFeatureGate); err != nil {
 				return err
 			}
+			klog.SetLogFilter(oneline.LogFilter{})
 			cliflag.PrintFlags(cmd.Flags())
 			return run(ctx, o)
 		},

@@ -17,6 +17,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/controller"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // leaseName is the name of the Lease of the replica that works.
@@ -50,6 +51,7 @@ func newCommand() *cobra.Command {
 			if err := logsapi.ValidateAndApply(o.logging, nil); err != nil {
 				return err
 			}
+			klog.SetLogFilter(oneline.LogFilter{})
 			return o.run()
 		},
 		SilenceUsage: true,

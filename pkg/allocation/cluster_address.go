@@ -15,10 +15,7 @@ func (w *clusterWork) address(ctx context.Context, openUntil time.Time) error {
 	if host := w.spec.ControlPlaneEndpoint.Host; host != "" {
 		return w.adoptAddress(ctx, host)
 	}
-	if w.spec.PublicNetworkID == "" {
-		return unusable("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
-	}
-	if _, err := w.usableNetwork(ctx, w.spec.PublicNetworkID, w.project); err != nil {
+	if err := w.publicNetwork(ctx); err != nil {
 		return err
 	}
 	ip, err := obtain(ctx, w.Protocol, allocating[*metal.IP]{
@@ -36,6 +33,15 @@ func (w *clusterWork) address(ctx context.Context, openUntil time.Time) error {
 	}
 	w.opts.Observer.LearnIP(ip)
 	return w.recordAddress(ctx, ip.Address, false)
+}
+
+// publicNetwork refuses a spec without a network for the address.
+func (w *clusterWork) publicNetwork(ctx context.Context) error {
+	if w.spec.PublicNetworkID == "" {
+		return unusable("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
+	}
+	_, err := w.usableNetwork(ctx, w.spec.PublicNetworkID, w.project)
+	return err
 }
 
 func (w *clusterWork) recordAddress(ctx context.Context, address string, adopted bool) error {

@@ -26,6 +26,8 @@ type clusterWork struct {
 	attempt int32
 	// saw is the record as a release saw it, or left it, last.
 	saw sighting
+	// dry: nothing is written.
+	dry bool
 }
 
 // allocateCluster takes a cluster from a claim to a network and an address,
@@ -52,8 +54,12 @@ func (p *Protocol) allocateCluster(ctx context.Context, sub subject, uid types.U
 	if err != nil {
 		return nil, err
 	}
+	w.dry = IsDryRun(ctx)
 	if id := w.spec.ProjectID; id != "" && id != w.project {
 		return nil, w.giveUp(ctx, unusable("spec.projectID is %s, but the namespace %q is bound to the project %s", id, sub.namespace, w.project))
+	}
+	if w.dry {
+		return c, w.tryAllocate(ctx, a)
 	}
 	// openUntil is that of the step that was not recorded.
 	openUntil := p.openUntil(&a.AllocationState)
@@ -120,7 +126,10 @@ func (w *clusterWork) swapOnce(ctx context.Context, change clusterChange) (*infr
 		if c.Status.Allocation == nil {
 			c.Status.Allocation = &infrastructure.ClusterAllocation{}
 		}
-		return change(c, c.Status.Allocation)
+		if err := change(c, c.Status.Allocation); err != nil || !w.dry {
+			return err
+		}
+		return errDryRun
 	})
 }
 
@@ -184,7 +193,7 @@ func (w *clusterWork) giveUp(ctx context.Context, err error) error {
 		return nil
 	})
 	w.at("cluster/swapped-back")
-	if err != nil && !apierrors.IsNotFound(err) {
+	if checked(err) != nil && !apierrors.IsNotFound(err) {
 		klog.FromContext(ctx).Error(err, "Cannot record that an attempt was refused: it is found out again later")
 	}
 	return r

@@ -11,13 +11,15 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
+func noPartition() error { return unusable("spec.partition is empty") }
+
 // network allocates the private network, or adopts the one that is named.
 func (w *clusterWork) network(ctx context.Context, openUntil time.Time) error {
 	if id := w.spec.PrivateNetworkID; id != "" {
 		return w.adoptNetwork(ctx, id)
 	}
 	if w.spec.Partition == "" {
-		return unusable("spec.partition is empty")
+		return noPartition()
 	}
 	n, err := obtain(ctx, w.Protocol, allocating[*metal.Network]{
 		what: "network", openUntil: openUntil, begin: w.begin, uncertain: w.uncertain, find: w.findNetwork,

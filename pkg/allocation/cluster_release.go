@@ -32,16 +32,19 @@ func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UI
 	if err != nil {
 		return nil, err
 	}
-	w.saw = sightingOf(&a.AllocationState)
+	w.saw, w.dry = sightingOf(&a.AllocationState), IsDryRun(ctx)
 	openUntil, freeOpenUntil := p.openUntil(&a.AllocationState), p.freeOpenUntil(&a.AllocationState)
 	if a.Phase == infrastructure.AllocationReleasing {
 		if err := p.notBefore(&a.AllocationState, c.Status.Conditions); err != nil {
 			return nil, err
 		}
-	} else {
-		if err := p.markedBefore(&c.ObjectMeta); err != nil {
-			return nil, err
-		}
+	} else if err := p.markedBefore(&c.ObjectMeta); err != nil {
+		return nil, err
+	}
+	switch {
+	case w.dry:
+		return c, w.tryRelease(ctx, a)
+	case a.Phase != infrastructure.AllocationReleasing:
 		// Looked at before, so that a release that comes too early changes
 		// nothing, and after, so that no machine joins unseen.
 		if err := w.dependents(ctx); err != nil {
@@ -161,7 +164,7 @@ func (w *clusterWork) releaseAddress(ctx context.Context, a *infrastructure.Clus
 		return nil
 	}
 	if _, err := dispose(ctx, w.Protocol, releasing{
-		what: "address", openUntil: openUntil, begin: w.beginFree,
+		what: "address", openUntil: openUntil, begin: w.beginFree, uncertain: w.releaseUncertain,
 		look: func(ctx context.Context) (standing, error) { return w.whoseAddress(ctx, a.IPAddress) },
 		call: func(ctx context.Context) error {
 			_, err := w.opts.Metal.FreeIP(ctx, a.IPAddress)
@@ -243,7 +246,7 @@ func (w *clusterWork) releaseNetwork(ctx context.Context, a *infrastructure.Clus
 	}
 	w.at("network/empty")
 	if _, err := dispose(ctx, w.Protocol, releasing{
-		what: "network", openUntil: openUntil, begin: w.beginFree, look: look,
+		what: "network", openUntil: openUntil, begin: w.beginFree, look: look, uncertain: w.releaseUncertain,
 		call: func(ctx context.Context) error {
 			_, err := w.opts.Metal.FreeNetwork(ctx, a.NetworkID)
 			return err
@@ -336,13 +339,26 @@ func (w *clusterWork) holdBack(ctx context.Context, err error) error {
 			return nil
 		}
 		w.heldBack(&a.AllocationState, r)
-		w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseRefused, r.words)
+		w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, releaseReasonOf(r), r.words)
 		return nil
 	}); err != nil {
 		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
 	}
 	w.at("cluster/held-back")
 	return r
+}
+
+// releaseUncertain says in the record why a release takes so long.
+func (w *clusterWork) releaseUncertain(ctx context.Context, words string) {
+	if _, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+		if a.Phase == infrastructure.AllocationReleasing && w.saw.still(&a.AllocationState) {
+			w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
+				"It is not known what was given back; the server looks at it before it asks again. "+words)
+		}
+		return nil
+	}); err != nil {
+		klog.FromContext(ctx).Info("Cannot record that an answer was lost", "reason", err.Error())
+	}
 }
 
 func (w *clusterWork) released(ctx context.Context) (*infrastructure.MetalStackCluster, error) {

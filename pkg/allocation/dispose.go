@@ -37,6 +37,9 @@ type releasing struct {
 	look func(ctx context.Context) (standing, error)
 	// begin records that a call is about to be made, by compare-and-swap.
 	begin func(ctx context.Context) error
+	// uncertain tells that an answer was lost, or that the outcome cannot be
+	// looked for. It is optional.
+	uncertain func(ctx context.Context, words string)
 	// call frees.
 	call func(ctx context.Context) error
 }
@@ -91,6 +94,9 @@ func dispose(ctx context.Context, p *Protocol, r releasing) (standing, error) {
 		case metal.Uncertain:
 			r.openUntil = p.clock.Now().Add(p.timing.Lost)
 			klog.FromContext(ctx).Info("The answer of a release was lost: looking for its outcome", "what", r.what, "until", r.openUntil)
+			if r.uncertain != nil {
+				r.uncertain(ctx, refusalOf(err).words)
+			}
 		default:
 			return ours, refusalOf(err)
 		}
@@ -125,7 +131,7 @@ func confirmed(p *Protocol, look func(context.Context) (standing, error)) func(c
 // settleFree looks until it is not ours any more, or until no earlier call can
 // be at work.
 func settleFree(ctx context.Context, p *Protocol, r releasing) (standing, error) {
-	pause := p.timing.Look
+	pause, told := p.timing.Look, false
 	for {
 		began := p.clock.Now()
 		whose, err := r.look(ctx)
@@ -136,6 +142,10 @@ func settleFree(ctx context.Context, p *Protocol, r releasing) (standing, error)
 			return ours, asRefusal(err)
 		case err != nil:
 			klog.FromContext(ctx).Info("Cannot look for the outcome of a release", "what", r.what, "reason", err.Error())
+			if r.uncertain != nil && !told {
+				r.uncertain(ctx, refusalOf(err).words)
+				told = true
+			}
 		case whose != ours || !began.Before(r.openUntil):
 			return whose, nil
 		}
@@ -148,6 +158,9 @@ func settleFree(ctx context.Context, p *Protocol, r releasing) (standing, error)
 }
 
 func asRefusal(err error) error {
+	if err == nil {
+		return nil
+	}
 	var r *refusal
 	if errors.As(err, &r) {
 		return r

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +11,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // errInterrupted: the server shuts down; the record says what is open.
@@ -26,6 +26,8 @@ type refusal struct {
 	words string
 	// reason is that of the condition; empty: what the code stands for.
 	reason string
+	// busy: the metal-api decided, though the code is 503.
+	busy bool
 	// after is the least pause before the next attempt; 0: the usual back-off.
 	after time.Duration
 }
@@ -55,11 +57,17 @@ func refusalOf(err error) *refusal {
 	switch e.Kind {
 	case metal.Busy:
 		return &refusal{
-			code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationRefused,
+			code: http.StatusServiceUnavailable, busy: true,
 			words: "the metal-api is busy: " + words,
 		}
 	case metal.Unavailable:
-		return &refusal{code: http.StatusServiceUnavailable, words: "the metal-api cannot be reached: " + words, after: unreachable}
+		// With a status it was reached, and one of its backends was not.
+		if e.Status != 0 {
+			words = "the metal-api cannot do it at the moment: " + words
+		} else {
+			words = "the metal-api cannot be reached: " + words
+		}
+		return &refusal{code: http.StatusServiceUnavailable, words: words, after: unreachable}
 	case metal.Conflict:
 		return refuse(http.StatusConflict, "the metal-api says: %s", words)
 	default:
@@ -71,13 +79,7 @@ func refusalOf(err error) *refusal {
 // is for people.
 const maxWords = 1024
 
-func capped(words string) string {
-	words = strings.ToValidUTF8(strings.TrimSpace(words), "")
-	if len(words) > maxWords {
-		words = strings.ToValidUTF8(words[:maxWords], "") + " …"
-	}
-	return words
-}
+func capped(words string) string { return oneline.Of(words, maxWords) }
 
 // status makes an answer of a refusal.
 func (s subject) status(r *refusal) *apierrors.StatusError {
@@ -89,6 +91,11 @@ func (s subject) status(r *refusal) *apierrors.StatusError {
 		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
 	}[r.code]
 	details := &metav1.StatusDetails{Group: s.resource.Group, Kind: s.resource.Resource, Name: s.name}
+	// Why an operation does not get on is the reason of a condition of whoever
+	// asked for it, too.
+	if reason := r.reasonOr(""); reason == infrastructure.ReasonMetalAPIUnavailable {
+		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.words}}
+	}
 	// Clients repeat a 5xx that says when by themselves, for minutes, instead of
 	// telling its words.
 	if r.after > 0 && r.code < http.StatusInternalServerError {

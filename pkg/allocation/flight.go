@@ -37,7 +37,7 @@ func (f *flights) begin(s subject, verb string) error {
 		return errInterrupted
 	}
 	if other, open := f.open[s]; open {
-		return refuse(http.StatusConflict, "another %s is under way", other)
+		return underWay(other)
 	}
 	f.open[s] = verb
 	f.wg.Add(1)
@@ -51,11 +51,13 @@ func (f *flights) done(s subject) {
 	f.wg.Done()
 }
 
-func (f *flights) under(s subject) bool {
+func (f *flights) under(s subject) bool { return f.of(s) != "" }
+
+// of is the verb of a subject's flight, if there is one.
+func (f *flights) of(s subject) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, open := f.open[s]
-	return open
+	return f.open[s]
 }
 
 // fly does work on s in a flight and waits for it, or for ctx: then the work

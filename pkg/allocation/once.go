@@ -24,7 +24,8 @@ type allocating[T any] struct {
 	enter func(ctx context.Context) error
 	// begin records that a call is about to be made, by compare-and-swap.
 	begin func(ctx context.Context) error
-	// uncertain tells that an answer was lost.
+	// uncertain tells that an answer was lost, or that the outcome cannot be
+	// looked for. It is optional.
 	uncertain func(ctx context.Context, words string)
 	// check is the last look before the call; it may find that there is
 	// nothing to allocate. It is optional.
@@ -110,7 +111,7 @@ const agreeing = 2
 // settle looks for the outcome of earlier calls until it is found, or until
 // looks that began after the last of them can have been at work found nothing.
 func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, ok bool, err error) {
-	pause, missed := p.timing.Look, 0
+	pause, missed, told := p.timing.Look, 0, false
 	for {
 		began := p.clock.Now()
 		found, ok, err = a.find(ctx)
@@ -127,6 +128,10 @@ func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, 
 		case err != nil:
 			missed = 0
 			klog.FromContext(ctx).Info("Cannot look for the outcome of an allocation", "what", a.what, "reason", err.Error())
+			if a.uncertain != nil && !told {
+				a.uncertain(ctx, refusalOf(err).words)
+				told = true
+			}
 		}
 		p.at(a.what + "/settling")
 		if err := p.pause(ctx, pause); err != nil {

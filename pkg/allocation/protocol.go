@@ -72,7 +72,7 @@ func (p *Protocol) AllocateFirewall(ctx context.Context, namespace, name string,
 // plane address, or adopts those that its spec names.
 func (p *Protocol) AllocateCluster(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackCluster, error) {
 	s := subject{clusterResource, namespace, name}
-	return fly(ctx, p, s, verbAllocate, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+	return do(ctx, p, s, verbAllocate, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
 		return p.allocateCluster(ctx, s, uidOf(body))
 	})
 }
@@ -94,21 +94,29 @@ func (p *Protocol) ReleaseFirewall(ctx context.Context, namespace, name string, 
 // they were adopted.
 func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackCluster, error) {
 	s := subject{clusterResource, namespace, name}
-	return fly(ctx, p, s, verbRelease, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+	return do(ctx, p, s, verbRelease, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
 		return p.releaseCluster(ctx, s, uid)
 	})
 }
 
+// do does work in a flight, or, in a dry run, at once.
+func do[T any](ctx context.Context, p *Protocol, s subject, verb string, work func(ctx context.Context) (T, error)) (T, error) {
+	if IsDryRun(ctx) {
+		return dryRun(ctx, p, s, work)
+	}
+	return fly(ctx, p, s, verb, work)
+}
+
 func (p *Protocol) allocate(ctx context.Context, k servers, namespace, name string, body *infrastructure.Allocation) (*server, error) {
 	s := subject{k.resource(), namespace, name}
-	return fly(ctx, p, s, verbAllocate, func(ctx context.Context) (*server, error) {
+	return do(ctx, p, s, verbAllocate, func(ctx context.Context) (*server, error) {
 		return p.allocateServer(ctx, k, s, body)
 	})
 }
 
 func (p *Protocol) release(ctx context.Context, k servers, namespace, name string, uid types.UID) (*server, error) {
 	s := subject{k.resource(), namespace, name}
-	return fly(ctx, p, s, verbRelease, func(ctx context.Context) (*server, error) {
+	return do(ctx, p, s, verbRelease, func(ctx context.Context) (*server, error) {
 		return p.releaseServer(ctx, k, s, uid)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // recordLimit is how long one write to the ledger may take.
@@ -53,7 +54,7 @@ func (p *Protocol) once(ctx context.Context, swap func(ctx context.Context) erro
 // definite is true for errors that say that nothing was recorded, nor will be.
 func definite(err error) bool {
 	var r *refusal
-	return errors.As(err, &r) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) ||
+	return errors.As(err, &r) || errors.Is(err, errDryRun) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) ||
 		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 }
 
@@ -88,6 +89,7 @@ func (p *Protocol) notBefore(a *infrastructure.AllocationState, conditions []met
 	r := refuse(http.StatusConflict, "it pauses after a refusal")
 	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status != metav1.ConditionTrue {
 		r.words += ": " + c.Message
+		r.reason = c.Reason
 	}
 	r.after = wait
 	return r
@@ -200,21 +202,23 @@ func (p *Protocol) refused(a *infrastructure.AllocationState, r *refusal) {
 // setAllocated sets the condition Allocated.
 func (p *Protocol) setAllocated(conditions *[]metav1.Condition, generation int64, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(conditions, metav1.Condition{
-		Type: infrastructure.ConditionAllocated, Status: status, Reason: reason, Message: message,
+		Type: infrastructure.ConditionAllocated, Status: status, Reason: reason, Message: oneline.Of(message, oneline.MaxMessage),
 		ObservedGeneration: generation, LastTransitionTime: *p.now(),
 	})
 }
 
 // reasonOf is the reason of Allocated for a refused allocation.
-func reasonOf(r *refusal) string {
+func reasonOf(r *refusal) string { return r.reasonOr(infrastructure.ReasonAllocationRefused) }
+
+// releaseReasonOf is the reason of Allocated for a release that is held back.
+func releaseReasonOf(r *refusal) string { return r.reasonOr(infrastructure.ReasonReleaseRefused) }
+
+func (r *refusal) reasonOr(refused string) string {
 	switch {
 	case r.reason != "":
 		return r.reason
-	case r.code == http.StatusServiceUnavailable:
-		return reasonUnavailable
+	case r.code == http.StatusServiceUnavailable && !r.busy:
+		return infrastructure.ReasonMetalAPIUnavailable
 	}
-	return infrastructure.ReasonAllocationRefused
+	return refused
 }
-
-// reasonUnavailable: the metal-api could not be asked, and nothing was changed.
-const reasonUnavailable = "MetalAPIUnavailable"

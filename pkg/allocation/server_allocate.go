@@ -32,6 +32,8 @@ type serverWork struct {
 	saw sighting
 	// adopted: what was found had been allocated before.
 	adopted bool
+	// dry: nothing is written.
+	dry bool
 }
 
 // allocateServer takes a machine or firewall from a claim to metal.
@@ -62,6 +64,7 @@ func (p *Protocol) allocateServer(ctx context.Context, k servers, sub subject, b
 		}
 	}
 	w := p.serverWork(k, sub, s)
+	w.dry = IsDryRun(ctx)
 	defer w.leaveGate()
 	if w.plan, err = p.plan(ctx, k, s, cluster); err != nil {
 		return nil, w.tell(ctx, err)
@@ -75,6 +78,9 @@ func (p *Protocol) allocateServer(ctx context.Context, k servers, sub subject, b
 		defer give()
 	} else if err := w.plan.complete(); err != nil {
 		return nil, w.tell(ctx, err)
+	}
+	if w.dry {
+		return s, w.tryAllocate(ctx)
 	}
 	work := allocating[*metal.Machine]{
 		what: "machine", find: w.find, enter: w.enter, begin: w.begin, uncertain: w.uncertain, check: w.check,
@@ -115,7 +121,10 @@ func (w *serverWork) swapOnce(ctx context.Context, change serverChange) (*server
 		if s.status.Allocation == nil {
 			s.status.Allocation = &infrastructure.MachineAllocation{}
 		}
-		return change(s, s.status.Allocation)
+		if err := change(s, s.status.Allocation); err != nil || !w.dry {
+			return err
+		}
+		return errDryRun
 	})
 }
 
@@ -220,7 +229,7 @@ func (w *serverWork) tell(ctx context.Context, err error) error {
 			w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, reasonOf(r), r.words)
 		}
 		return nil
-	}); err != nil {
+	}); checked(err) != nil {
 		return err
 	}
 	return r

@@ -39,7 +39,10 @@ func (p *Protocol) releaseServer(ctx context.Context, k servers, sub subject, ui
 	}
 	w := p.serverWork(k, sub, s)
 	w.saw = sightingOf(&a.AllocationState)
-	work := releasing{what: "machine", begin: w.beginFree}
+	if w.dry = IsDryRun(ctx); w.dry {
+		return s, w.tryRelease(ctx, a)
+	}
+	work := releasing{what: "machine", begin: w.beginFree, uncertain: w.releaseUncertain}
 	// Either an attempt to allocate whose answer may still come, or a release.
 	openUntil := p.openUntil(&a.AllocationState)
 	work.openUntil = p.freeOpenUntil(&a.AllocationState)
@@ -153,13 +156,26 @@ func (w *serverWork) holdBack(ctx context.Context, err error) error {
 			return nil
 		}
 		w.heldBack(&a.AllocationState, r)
-		w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseRefused, r.words)
+		w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, releaseReasonOf(r), r.words)
 		return nil
 	}); err != nil {
 		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
 	}
 	w.at("machine/held-back")
 	return r
+}
+
+// releaseUncertain says in the record why a release takes so long.
+func (w *serverWork) releaseUncertain(ctx context.Context, words string) {
+	if _, err := w.swap(ctx, func(s *server, a *infrastructure.MachineAllocation) error {
+		if a.Phase == infrastructure.AllocationReleasing && w.saw.still(&a.AllocationState) {
+			w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
+				"It is not known whether the machine was given back; the server looks at it before it asks again. "+words)
+		}
+		return nil
+	}); err != nil {
+		klog.FromContext(ctx).Info("Cannot record that an answer was lost", "reason", err.Error())
+	}
 }
 
 // released records that the object holds nothing any more.

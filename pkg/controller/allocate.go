@@ -8,6 +8,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -109,7 +110,11 @@ func (s *scope) refused(ctx context.Context, err error) (wait, error) {
 	again := s.memory.refused(s.request, suggested(err))
 	ctrl.LoggerFrom(ctx).Info("Allocation refused", "answer", err.Error(), "again", again.String())
 	if s.memory.news(s.request, EventAllocationRefused, err.Error()) {
-		s.warn(EventAllocationRefused, actionAllocate, s.words(err))
+		reason := EventAllocationRefused
+		if unavailable(err) {
+			reason = v1alpha4.ReasonMetalAPIUnavailable
+		}
+		s.warn(reason, actionAllocate, s.words(err))
 	}
 	w := wait{why: "the allocation was refused", again: again}
 	if !definite(err) {
@@ -126,6 +131,11 @@ func isUnderWay(err error) bool {
 // definite is true for an answer by which nothing goes on.
 func definite(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err)
+}
+
+// unavailable is true for an answer by which the metal-api could not be asked.
+func unavailable(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseType(v1alpha4.ReasonMetalAPIUnavailable))
 }
 
 // suggested is how long the server wants to be left in peace.

@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // ownedConditions are the conditions that are ours. Ready is the server's, and
@@ -62,6 +63,7 @@ func (s *scope) pausedCondition() metav1.Condition {
 
 func (s *scope) set(c metav1.Condition) {
 	c.LastTransitionTime = metav1.NewTime(s.clock.Now())
+	c.Message = oneline.Of(c.Message, oneline.MaxMessage)
 	conditions.Set(s.obj, c)
 }
 
@@ -71,6 +73,7 @@ var troubles = []string{
 	v1alpha4.ReasonGarbageCollected,
 	v1alpha4.ReasonOwnerUnreadable,
 	v1alpha4.ReasonReleaseRefused,
+	v1alpha4.ReasonMetalAPIUnavailable,
 	v1alpha4.ReasonBootstrapDataUnusable,
 	v1alpha4.ReasonFirewallRefused,
 	v1alpha4.ReasonFirewallNameTaken,

@@ -1,11 +1,11 @@
 package controller
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // Reasons of Events. What is waited for, and what holds a release up, is told
@@ -46,15 +46,9 @@ const (
 	actionPrepare  = "Prepare"
 )
 
-// maxNote is how long the note of an Event may be.
-const maxNote = 1000
-
 // tell makes an Event about the object. Nothing secret may be in a note.
 func (s *scope) tell(kind, reason, action, note string) {
-	if len(note) > maxNote {
-		note = strings.ToValidUTF8(note[:maxNote], "") + " …"
-	}
-	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", note)
+	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", oneline.Of(note, oneline.MaxNote))
 }
 
 func (s *scope) normal(reason, action, note string) {

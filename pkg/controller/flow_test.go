@@ -159,6 +159,24 @@ func TestLockedMachineIsGivenBackWhenItIsUnlocked(t *testing.T) {
 	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
 }
 
+func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
+	t.Parallel()
+	w := newCAPIWorld(t)
+	w.createCluster(1)
+	w.until("all is ready", w.allReady("m-0"))
+	repair := w.server.Metal.Sim.Inject(simulator.Fault{Endpoint: "machine-free", Kind: simulator.FaultBackendDown, Backend: "nsq"})
+	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Machine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "m-0"}}))
+	var deleting metav1.Condition
+	w.until("the release is held back", func() bool {
+		deleting = condition(w.machine("m-0"), v1alpha4.ConditionDeleting)
+		return deleting.Reason == v1alpha4.ReasonMetalAPIUnavailable
+	})
+	require.Contains(t, deleting.Message, "cannot publish delete event", "the metal-api's words")
+	require.Equal(t, v1alpha4.ReasonMetalAPIUnavailable, condition(w.machine("m-0"), v1alpha4.ConditionAllocated).Reason)
+	repair()
+	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+}
+
 func TestLackOfMachinesIsAConditionAndEnds(t *testing.T) {
 	t.Parallel()
 	w := newCAPIWorld(t)

@@ -64,7 +64,11 @@ func (s *scope) kept(ctx context.Context, err error) (wait, error) {
 	}
 	again := s.memory.refused(s.request, suggested(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
-	return wait{reason: v1alpha4.ReasonReleaseRefused, why: s.words(err), again: again}, nil
+	reason := v1alpha4.ReasonReleaseRefused
+	if unavailable(err) {
+		reason = v1alpha4.ReasonMetalAPIUnavailable
+	}
+	return wait{reason: reason, why: s.words(err), again: again}, nil
 }
 
 // released returns whether the object holds no metal, and no call is under

@@ -74,6 +74,9 @@ const (
 	// long is read so seldom that it takes 1 % of the time.
 	catalogueGap   = 5 * time.Second
 	catalogueQuiet = 100
+	// catalogueRetry is the least time between two reads while they fail. It is
+	// short, so that what is asked for when an outage is over is checked.
+	catalogueRetry = 250 * time.Millisecond
 	catalogueTTL   = 30 * time.Second
 	// catalogueMoment is how old an answer may be about what comes and goes.
 	catalogueMoment  = time.Second

@@ -104,7 +104,10 @@ func (b *byID[T]) read(id string, e *byIDEntry[T]) (done <-chan struct{}) {
 		return e.reading
 	}
 	age := b.gap
-	if e.found != nil && e.failed == nil {
+	switch {
+	case e.failed != nil:
+		age = min(age, catalogueRetry)
+	case e.found != nil:
 		age = b.ttl
 	}
 	if !e.tried.IsZero() && b.clock.Since(e.tried) < age {

@@ -30,6 +30,7 @@ type list[T any] struct {
 	failed  error
 	since   time.Time     // since when reads fail
 	reading chan struct{} // closed when the read under way has ended; nil: none
+	began   time.Time     // when that was begun
 }
 
 func newList[T any](c clock.WithTicker, entity string, load func(context.Context) ([]*T, error), id func(*T) string) *list[T] {
@@ -122,20 +123,35 @@ func (l *list[T]) keepFresh() {
 	}
 }
 
-// read begins a read, or joins the one under way; nil within the gap.
+// gap is the least time from the end of one read to the begin of the next.
+func (l *list[T]) gap() time.Duration {
+	if l.failed != nil {
+		return catalogueRetry
+	}
+	return max(catalogueGap, catalogueQuiet*l.took)
+}
+
+// read begins a read, or joins the one under way; nil within the gap. One that
+// hangs, as reads do that an outage has caught, is not joined for long.
 func (l *list[T]) read() (done <-chan struct{}) {
-	if l.reading != nil {
+	if l.reading != nil && l.clock.Since(l.began) < catalogueWait {
 		return l.reading
 	}
-	if gap := max(catalogueGap, catalogueQuiet*l.took); !l.tried.IsZero() && l.clock.Since(l.tried) < gap {
+	if l.reading == nil && !l.tried.IsZero() && l.clock.Since(l.tried) < l.gap() {
 		return nil
 	}
-	l.reading = make(chan struct{})
-	began := l.clock.Now()
+	reading, began := make(chan struct{}), l.clock.Now()
+	l.reading, l.began = reading, began
 	go func() {
 		// Who asked first may leave first.
 		entries, err := l.load(context.Background())
 		l.mu.Lock()
+		if err != nil && began.Before(l.loaded) {
+			// A later one has succeeded.
+			l.mu.Unlock()
+			close(reading)
+			return
+		}
 		if err == nil && l.changed != nil && !reflect.DeepEqual(entries, l.cached) {
 			defer l.changed()
 		}
@@ -149,8 +165,10 @@ func (l *list[T]) read() (done <-chan struct{}) {
 		if l.loads != nil {
 			l.loads.WithLabelValues(l.entity, outcomeOf(err)).Inc()
 		}
-		close(l.reading)
-		l.reading = nil
+		close(reading)
+		if l.reading == reading {
+			l.reading = nil
+		}
 	}()
-	return l.reading
+	return reading
 }

@@ -233,6 +233,58 @@ func TestAMissIsSharedAndTypingErrorsCostLittle(t *testing.T) {
 	})
 }
 
+// What is asked for when an outage is over is checked, not let through because
+// the metal-api was away seconds ago.
+func TestCatalogue_ChecksAgainAsSoonAsAnOutageIsOver(t *testing.T) {
+	for name, fault := range map[string]simulator.Fault{
+		"refused": {Kind: simulator.FaultRefused},
+		"backend": {Kind: simulator.FaultBackendDown, Backend: "rethinkdb"},
+		"hang":    {Kind: simulator.FaultHang, Times: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+				c := NewCatalogue(b.client, nil)
+				fault.Endpoint = "*"
+				remove := b.sim.Inject(fault)
+				_, _, err := c.LookupSize(t.Context(), "typo")
+				require.True(t, IsUnavailable(err), "%v", err)
+				_, err = c.LookupProject(t.Context(), nobody)
+				require.Equal(t, fault.Backend == "", IsUnavailable(err), "projects are masterdata's: %v", err)
+				_, _, err = c.LookupImage(t.Context(), "typo-1.0", FeatureMachine)
+				require.True(t, IsUnavailable(err), "%v", err)
+				if fault.Kind != simulator.FaultHang { // removed, the calls that hang would be answered
+					remove()
+				}
+
+				time.Sleep(catalogueRetry)
+				size, all, err := c.LookupSize(t.Context(), "typo")
+				require.NoError(t, err)
+				require.Nil(t, size)
+				require.Contains(t, all, simulator.SmallSize)
+				_, all, err = c.LookupImage(t.Context(), "typo-1.0", FeatureMachine)
+				require.NoError(t, err)
+				require.NotEmpty(t, all)
+				if fault.Kind != simulator.FaultHang {
+					_, err = c.LookupProject(t.Context(), nobody)
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
+}
+
+func TestCatalogue_AsksAMetalAPIThatIsAwaySeldom(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil)
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultStatus, Status: 503, Message: "no"})
+		for range 100 {
+			_, _, _ = c.LookupSize(t.Context(), "typo")
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.LessOrEqual(t, b.sim.CallsOf("size-list"), int(time.Second/catalogueRetry)+1)
+	})
+}
+
 func TestAnEntryThatIsNewIsKnownAfterAMiss(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		c := NewCatalogue(b.client, nil)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // Kind tells what a failed call means for metal: not the HTTP status, which
@@ -42,7 +44,9 @@ type Error struct {
 }
 
 // Error implements error.
-func (e *Error) Error() string { return "metal-api: " + e.Op + ": " + e.Message }
+func (e *Error) Error() string {
+	return oneline.Of("metal-api: "+e.Op+": "+e.Message, 2*limitMessage)
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
@@ -90,9 +94,9 @@ type Unconfirmed struct {
 // Error implements error.
 func (u *Unconfirmed) Error() string {
 	if u.Since.IsZero() {
-		return fmt.Sprintf("metal state was never confirmed: %v", u.Cause)
+		return oneline.Of(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*limitMessage)
 	}
-	return fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause)
+	return oneline.Of(fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*limitMessage)
 }
 
 // Unwrap returns the cause.

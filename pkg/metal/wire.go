@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +19,8 @@ import (
 	"github.com/go-openapi/strfmt"
 	"github.com/metal-stack/security"
 	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // wire is the runtime.ClientTransport under metal-go's generated clients: it
@@ -102,7 +103,7 @@ func (o operation) failed(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	e := &Error{Kind: Uncertain, Op: o.name, Message: redact(err.Error()), Err: err}
+	e := &Error{Kind: Uncertain, Op: o.name, Message: oneline.Of(redact(err.Error()), limitMessage), Err: err}
 	if o.class == classRead || neverArrived(err) {
 		e.Kind = Unavailable
 	}
@@ -167,11 +168,7 @@ func errorMessage(body io.Reader) string {
 	if json.Unmarshal([]byte(text), &answer) == nil && answer.Message != nil {
 		text = *answer.Message
 	}
-	text = redact(strings.TrimSpace(strings.ToValidUTF8(text, "")))
-	if len(text) > limitMessage {
-		text = strings.ToValidUTF8(text[:limitMessage], "") + "…"
-	}
-	return text
+	return oneline.Of(redact(text), limitMessage)
 }
 
 // mac is a request's authorization, as a proxy's error page may echo it.

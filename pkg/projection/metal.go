@@ -10,6 +10,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // eventAlive is a sign of life and no step.
@@ -46,7 +47,7 @@ func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
 	if events := eventsOfAllocation(m); len(events) > 0 {
 		live.LastEvent = &infrastructure.MetalEvent{
 			Event:   events[0].Event,
-			Message: events[0].Message,
+			Message: oneline.Of(events[0].Message, oneline.MaxMessage),
 			// Not the time of the last sign of life: that moves every minute
 			// of every machine, and would be an event to every watcher.
 			Time: seconds(events[0].Time),

@@ -10,6 +10,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // OwnConditions are the types of condition that are computed live: controllers
@@ -32,7 +33,7 @@ func (v verdict) ready() bool { return v.status == metav1.ConditionTrue }
 // the same, the time of its last transition does; it never goes back.
 func (v verdict) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
 	c := metav1.Condition{
-		Type: kind, Status: v.status, Reason: v.reason, Message: v.message,
+		Type: kind, Status: v.status, Reason: v.reason, Message: oneline.Of(v.message, oneline.MaxMessage),
 		ObservedGeneration: object.Generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
 	}
 	switch {

@@ -11,9 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	apistorage "k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/warning"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 const (
@@ -46,6 +46,9 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 	revision, err := s.parse(opts.ResourceVersion)
 	if err != nil {
 		return err
+	}
+	if opts.ResourceVersion == "" && insteadOfWrite(ctx) {
+		return s.getForWrite(ctx, key, opts, out)
 	}
 	if opts.ResourceVersion == "" && !s.hides(ctx, key) {
 		s.settleForRead(ctx, key)
@@ -94,10 +97,10 @@ func (s *Store) confirm(ctx context.Context, key string, recursive bool) {
 	}
 	unconfirmedReads.WithLabelValues(s.resource.Resource).Inc()
 	if since.IsZero() {
-		warning.AddWarning(ctx, "", fmt.Sprintf("%s: the state was never confirmed: %v", s.resource.Resource, cause))
+		oneline.Warn(ctx, "%s: the state was never confirmed: %v", s.resource.Resource, cause)
 		return
 	}
-	warning.AddWarning(ctx, "", fmt.Sprintf("%s: the state is unconfirmed since %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause))
+	oneline.Warn(ctx, "%s: the state is unconfirmed since %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause)
 }
 
 // scope is what a read of key is about to see.

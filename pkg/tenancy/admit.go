@@ -11,9 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
-	"k8s.io/apiserver/pkg/warning"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 const (
@@ -57,7 +57,7 @@ func (n *Namespaces) enter(ctx context.Context, namespace string) (leave func())
 		return nil
 	}
 	if j.verdict == held {
-		warning.AddWarning(ctx, "", j.staysBound())
+		oneline.Warn(ctx, "%s", j.staysBound())
 	}
 	n.creating[namespace]++
 	return sync.OnceFunc(func() {

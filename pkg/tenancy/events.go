@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // Reasons of Events on Namespaces. They are for administrators, in the
@@ -89,7 +90,7 @@ func (k *keeper) say(j judgement, kind, reason, note string) {
 		return
 	}
 	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: j.name, UID: uid}
-	k.events.Eventf(about, nil, kind, reason, action, "%s", note)
+	k.events.Eventf(about, nil, kind, reason, action, "%s", oneline.Of(note, oneline.MaxNote))
 }
 
 // complaint says what is wrong, to an administrator.

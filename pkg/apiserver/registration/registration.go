@@ -29,6 +29,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 const (
@@ -263,7 +264,7 @@ func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResou
 // on it.
 func (r *Registrar) complain(ctx context.Context, about *corev1.ObjectReference, reason, message string) {
 	klog.FromContext(ctx).Error(nil, message, "reason", reason, "kind", about.Kind, "name", about.Name)
-	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", message)
+	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", oneline.Of(message, oneline.MaxNote))
 }
 
 // isMarked is whether the label says that this server keeps an object.

@@ -73,6 +73,13 @@ const (
 	// ReasonAllocationUncertain: an answer was lost; before another attempt the
 	// server makes sure that the lost one did not allocate after all.
 	ReasonAllocationUncertain = "AllocationUncertain"
+	// ReasonMetalAPIUnavailable: the metal-api or one of its backends does not
+	// answer, in the words of the message; nothing was changed, and it is tried
+	// again. It stands for claims, releases and the condition Deleting alike.
+	ReasonMetalAPIUnavailable = "MetalAPIUnavailable"
+	// ReasonReleaseUncertain: the answer to a release was lost; before another
+	// attempt the server makes sure that the lost one cannot be at work any more.
+	ReasonReleaseUncertain = "ReleaseUncertain"
 	// ReasonReleaseRefused: the metal-api would not take the metal back, in the
 	// words of the message: a locked machine, an address in use. Ready says it, too.
 	ReasonReleaseRefused = "ReleaseRefused"

@@ -8,10 +8,10 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/apiserver/pkg/warning"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
@@ -181,7 +181,7 @@ func (c *Check) found(path *field.Path, value string, ok bool, all []string, err
 // refuse refuses what is not to be had.
 func (c *Check) refuse(err *field.Error) {
 	if c.moved {
-		warning.AddWarning(c.ctx, "", err.Error())
+		oneline.Warn(c.ctx, "%v", err)
 		return
 	}
 	c.errs = append(c.errs, err)
@@ -190,7 +190,7 @@ func (c *Check) refuse(err *field.Error) {
 // warn lets a value through that cannot be checked: the metal-api has the last
 // word anyway, and an outage of it must not be one of this server.
 func (c *Check) warn(path *field.Path, value string, err error) {
-	warning.AddWarning(c.ctx, "", fmt.Sprintf("%s: %q was not checked: %v", path, value, err))
+	oneline.Warn(c.ctx, "%s: %q was not checked: %v", path, value, err)
 }
 
 // maxListed is how many supported values an error lists.

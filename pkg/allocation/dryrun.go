@@ -1,0 +1,150 @@
+package allocation
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+type dryRunKey struct{}
+
+// WithDryRun makes what a Protocol is asked to do with the context a dry run: it
+// makes the checks that come before the first call that changes metal, writes
+// nothing, and answers with the object as it is. What only the metal-api can
+// say when it is asked, such as that it has no machine left, it does not say.
+func WithDryRun(ctx context.Context) context.Context {
+	return context.WithValue(ctx, dryRunKey{}, true)
+}
+
+// IsDryRun tells whether a context is one of a dry run.
+func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
+
+// errDryRun ends a write that could have been made.
+var errDryRun = errors.New("a dry run writes nothing")
+
+// dryRun does work on s, unless another operation is under way.
+func dryRun[T any](ctx context.Context, p *Protocol, s subject, work func(ctx context.Context) (T, error)) (T, error) {
+	if other := p.flights.of(s); other != "" {
+		var none T
+		return none, s.answer(underWay(other))
+	}
+	result, err := work(ctx)
+	return result, s.answer(err)
+}
+
+func underWay(verb string) error {
+	return refuse(http.StatusConflict, "another %s is under way", verb)
+}
+
+// checked is nil for a write that could have been made, and why not otherwise.
+func checked(err error) error {
+	if errors.Is(err, errDryRun) {
+		return nil
+	}
+	return err
+}
+
+// tryAllocate looks at what an allocation would.
+func (w *serverWork) tryAllocate(ctx context.Context) error {
+	if err := checked(w.begin(ctx)); err != nil {
+		var early *notBegun
+		if errors.As(err, &early) {
+			return early.error
+		}
+		return err
+	}
+	_, found, err := w.find(ctx)
+	if err == nil && !found {
+		_, _, err = w.check(ctx)
+	}
+	var r *refusal
+	if err == nil || errors.As(err, &r) {
+		return err
+	}
+	return refusalOf(err)
+}
+
+// tryRelease looks at what a release would.
+func (w *serverWork) tryRelease(ctx context.Context, a *infrastructure.MachineAllocation) error {
+	if err := checked(w.beginFree(ctx)); err != nil || a.MachineID == "" {
+		return err
+	}
+	_, err := w.whose(ctx, a)
+	return asRefusal(err)
+}
+
+// tryAllocate looks at what an allocation would.
+func (w *clusterWork) tryAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
+	if a.NetworkID == "" {
+		if err := w.tryNetwork(ctx); err != nil {
+			return err
+		}
+	}
+	if err := checked(w.begin(ctx)); err != nil {
+		var early *notBegun
+		if errors.As(err, &early) {
+			return early.error
+		}
+		return err
+	}
+	if a.IPAddress == "" {
+		return w.tryAddress(ctx)
+	}
+	return nil
+}
+
+func (w *clusterWork) tryNetwork(ctx context.Context) error {
+	if w.spec.PrivateNetworkID == "" {
+		if w.spec.Partition == "" {
+			return noPartition()
+		}
+		return nil
+	}
+	n, err := w.projectNetwork(ctx, w.spec.PrivateNetworkID)
+	if err != nil {
+		return err
+	}
+	return w.networkUnclaimed(ctx, n)
+}
+
+func (w *clusterWork) tryAddress(ctx context.Context) error {
+	host := w.spec.ControlPlaneEndpoint.Host
+	if host == "" {
+		return w.publicNetwork(ctx)
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return nil
+	}
+	ip, err := w.projectAddress(ctx, address)
+	switch {
+	case err != nil:
+		return err
+	case ip == nil:
+		return w.elsewhere(ctx, address)
+	}
+	return w.addressUnclaimed(ctx, ip)
+}
+
+// tryRelease looks at what a release would.
+func (w *clusterWork) tryRelease(ctx context.Context, a *infrastructure.ClusterAllocation) error {
+	if err := w.dependents(ctx); err != nil {
+		return err
+	}
+	if err := checked(w.beginFree(ctx)); err != nil {
+		return err
+	}
+	if a.IPAddress != "" && !a.IPAdopted {
+		if _, err := w.whoseAddress(ctx, a.IPAddress); err != nil {
+			return asRefusal(err)
+		}
+	}
+	if a.NetworkID != "" && !a.NetworkAdopted {
+		_, err := w.whoseNetwork(ctx, a.NetworkID)
+		return asRefusal(err)
+	}
+	return nil
+}

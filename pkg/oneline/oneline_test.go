@@ -1,0 +1,96 @@
+package oneline
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apiserver/pkg/endpoints/filters"
+)
+
+func TestOf_MakesOneLine(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                                 "",
+		" ":                                "",
+		"plain":                            "plain",
+		"two\nlines":                       "two lines",
+		"\r\n a \t b\v\x00\u0085c\u2028d ": "a b c d",
+		"a\x1b[31mred":                     "a [31mred",
+		"a\u202edesrever":                  "a desrever",
+		"bad\xffutf8":                      "bad utf8",
+		"größe „x“ …":                      "größe „x“ …",
+		"a  b":                             "a  b",
+	} {
+		assert.Equal(t, want, Of(in, 100), "%q", in)
+	}
+}
+
+func TestOf_IsBounded(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{strings.Repeat("x", 1<<20), strings.Repeat("ö", 1000), strings.Repeat("a\n", 1000), strings.Repeat("\n", 1000) + "end"} {
+		for _, limit := range []int{4, 5, 10, 255, 256, 1024} {
+			got := Of(in, limit)
+			assert.LessOrEqual(t, len(got), limit)
+			assert.True(t, utf8.ValidString(got))
+			assert.NotContains(t, got, "\n")
+		}
+	}
+	assert.Equal(t, "0123456789", Of("0123456789", 10))
+	assert.Equal(t, "012345 …", Of("0123456789a", 10))
+	assert.Equal(t, "012345678", Of("012345678\n\n\n", 10))
+}
+
+func FuzzOf(f *testing.F) {
+	f.Add("two\nlines", 20)
+	f.Add("\xff\x00", 4)
+	f.Fuzz(func(t *testing.T, text string, limit int) {
+		if limit < len(cut) || limit > 1<<20 {
+			return
+		}
+		got := Of(text, limit)
+		require.LessOrEqual(t, len(got), limit)
+		require.Equal(t, got, Of(got, limit), "it is stable")
+		_, err := net.NewWarningHeader(299, "", got)
+		require.NoError(t, err)
+	})
+}
+
+// The recorder of k8s.io/apiserver drops what cannot be a header.
+func TestWarn_ReachesTheHeaderWhateverTheTextHolds(t *testing.T) {
+	t.Parallel()
+	said := errors.Join(errors.New("rethinkdb: no primary\n\tat server 1"), errors.New("say \"no\" \\ \x00"))
+	recorder := httptest.NewRecorder()
+	filters.WithWarningRecorder(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		Warn(r.Context(), "machines: %v", said)
+	})).ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	headers, errs := net.ParseWarningHeaders(recorder.Header().Values("Warning"))
+	require.Empty(t, errs)
+	require.Len(t, headers, 1)
+	assert.Equal(t, `machines: rethinkdb: no primary at server 1 say "no" \`, headers[0].Text)
+}
+
+func TestLogFilter_MakesOneLineOfValues(t *testing.T) {
+	t.Parallel()
+	err := errors.Join(errors.New("a"), errors.New("b"))
+	var none *strange
+	given := []any{"reason", "a\nb", "err", err, "n", 7, "stacktrace", "goroutine 1\nmain", "none", none}
+	message, got := LogFilter{}.FilterS("hello\nworld", given)
+	assert.Equal(t, "hello world", message)
+	assert.Equal(t, []any{"reason", "a b", "err", "a b", "n", 7, "stacktrace", "goroutine 1\nmain", "none", none}, got)
+	assert.Equal(t, "a\nb", given[1], "the caller's values are left as they are")
+	assert.Equal(t, []any{"a b"}, LogFilter{}.Filter([]any{"a\nb"}))
+	_, args := LogFilter{}.FilterF("%s", []any{strings.Repeat("x", 1<<20)})
+	assert.LessOrEqual(t, len(args[0].(string)), MaxLogValue)
+}
+
+// strange is an error whose nil pointer cannot be asked.
+type strange struct{ text string }
+
+func (s *strange) Error() string { return s.text }

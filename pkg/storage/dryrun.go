@@ -1,0 +1,44 @@
+package storage
+
+import (
+	"context"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	apistorage "k8s.io/apiserver/pkg/storage"
+)
+
+type dryRunKey struct{}
+
+// dryRun counts the looks that come before the write of a dry run.
+type dryRun struct{ looks atomic.Int32 }
+
+// WithDryRun makes the context one of a dry run of an update or a deletion, in
+// which genericregistry.DryRunnableStorage reads instead of writing. A read of
+// the most recent state is then refused as the write would be, except for as
+// many looks as come before it.
+func WithDryRun(ctx context.Context, looks int32) context.Context {
+	d := &dryRun{}
+	d.looks.Store(looks)
+	return context.WithValue(ctx, dryRunKey{}, d)
+}
+
+// insteadOfWrite tells whether a read stands for a write.
+func insteadOfWrite(ctx context.Context) bool {
+	d, _ := ctx.Value(dryRunKey{}).(*dryRun)
+	return d != nil && d.looks.Add(-1) < 0
+}
+
+// getForWrite reads what a write would change, if it may.
+func (s *Store) getForWrite(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
+	cur, err := s.current(ctx, key)
+	switch {
+	case err != nil:
+		return err
+	case cur != nil:
+		return fill(out, cur.obj)
+	case opts.IgnoreNotFound:
+		return runtime.SetZeroValue(out)
+	}
+	return apistorage.NewKeyNotFoundError(key, 0)
+}
