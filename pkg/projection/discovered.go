@@ -8,6 +8,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -69,7 +70,9 @@ func (j *servers) discovered(m *metal.Machine, namespace string) runtime.Object 
 	return &infrastructure.MetalStackMachine{
 		ObjectMeta: objectMeta,
 		Spec: infrastructure.MetalStackMachineSpec{
-			Image: a.Image, MachineType: m.Size, Partition: m.Partition, ProviderID: id, Tags: status.Metal.Tags,
+			Image: a.Image, MachineType: m.Size, Partition: m.Partition, ProviderID: id,
+			// A spec may not have those that say whose a machine is.
+			Tags: validation.SpecTags(status.Metal.Tags),
 		},
 		Status: status,
 	}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
@@ -103,9 +104,18 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 // on what holds metal.
 func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	if dryrun.IsDryRun(options.DryRun) {
-		ctx = context.WithValue(ctx, dryRunKey{}, true)
+		ctx = storage.WithDryRun(context.WithValue(ctx, dryRunKey{}, true), 0)
 	}
 	return r.Store.Update(ctx, name, objInfo, createValidation, r.keepFinalizer(updateValidation), forceAllowCreate, options)
+}
+
+// Delete refuses in a dry run, too, what the storage refuses. The generic store
+// looks at the object before it deletes it.
+func (r *REST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	if options != nil && dryrun.IsDryRun(options.DryRun) {
+		ctx = storage.WithDryRun(ctx, 1)
+	}
+	return r.Store.Delete(ctx, name, deleteValidation, options)
 }
 
 // Recorded selects the objects that have a record, which of most kinds are all.
@@ -152,6 +162,9 @@ func (r *StatusREST) Get(ctx context.Context, name string, options *metav1.GetOp
 
 // Update implements rest.Updater. A status is never where an object begins.
 func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	if dryrun.IsDryRun(options.DryRun) {
+		ctx = storage.WithDryRun(ctx, 0)
+	}
 	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
 }
 

@@ -79,7 +79,7 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 	}
 	namespace := request.NamespaceValue(ctx)
 	if dryrun.IsDryRun(options.DryRun) {
-		return r.current(ctx, namespace, name, metav1.Preconditions{UID: uidOrNil(body.UID)})
+		ctx = allocation.WithDryRun(ctx)
 	}
 	// The protocol knows all records, and the user only those that are shown.
 	if _, err := r.records.Get(ctx, namespace, name); err != nil {
@@ -107,7 +107,7 @@ func (r *REST[T]) Delete(ctx context.Context, name string, validate rest.Validat
 		}
 	}
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
-		return obj, true, nil
+		ctx = allocation.WithDryRun(ctx)
 	}
 	ctx, cancel := answerInTime(ctx)
 	defer cancel()
@@ -159,13 +159,6 @@ func object[T registry.Object](obj T, err error) (runtime.Object, error) {
 		return nil, err
 	}
 	return obj, nil
-}
-
-func uidOrNil(uid types.UID) *types.UID {
-	if uid == "" {
-		return nil
-	}
-	return &uid
 }
 
 func answerInTime(ctx context.Context) (context.Context, context.CancelFunc) {
