@@ -146,8 +146,8 @@ func (l *list[T]) read() (done <-chan struct{}) {
 		// Who asked first may leave first.
 		entries, err := l.load(context.Background())
 		l.mu.Lock()
-		if err != nil && began.Before(l.loaded) {
-			// A later one has succeeded.
+		if began.Before(l.loaded) {
+			// A later one has succeeded meanwhile.
 			l.mu.Unlock()
 			close(reading)
 			return
