@@ -79,7 +79,8 @@ func (r recording) foreign() bool {
 	return strings.HasPrefix(r.Path, "/v1/project") && r.Method != "GET" ||
 		strings.HasPrefix(r.Path, "/v1/image") && r.Method == "DELETE" ||
 		r.Method == "POST" && slices.Contains([]string{"/v1/machine", "/v1/network", "/v1/ip"}, r.Path) ||
-		strings.HasSuffix(r.Path, "/state") || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
+		strings.HasPrefix(r.Path, "/v1/tenant") ||
+		strings.HasSuffix(r.Path, "/state") || strings.HasSuffix(r.Path, "/reinstall") || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
 		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/network/") && !strings.HasPrefix(r.Path, "/v1/network/free/") ||
 		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/machine/") && !strings.HasSuffix(r.Path, "/free")
 }
