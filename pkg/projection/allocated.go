@@ -28,8 +28,11 @@ func releasing(object *metav1.ObjectMeta, conditions []metav1.Condition, underWa
 	if c != nil && c.Reason != infrastructure.ReasonReleasing && c.Message != "" {
 		return c.Reason, c.Message
 	}
-	if c = deletionWaits(object, conditions); c != nil && c.Reason == infrastructure.ReasonReleaseRefused {
-		return c.Reason, c.Message
+	if c = deletionWaits(object, conditions); c != nil {
+		switch c.Reason {
+		case infrastructure.ReasonReleaseRefused, infrastructure.ReasonMetalAPIUnavailable:
+			return c.Reason, c.Message
+		}
 	}
 	return infrastructure.ReasonReleasing, underWay
 }
