@@ -12,8 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
 const (
@@ -51,6 +53,11 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 		if err != nil {
 			return nil, false, err
 		}
+	}
+	if options != nil && dryrun.IsDryRun(options.DryRun) {
+		// The storage refuses a dry run, too. The generic store looks at the object
+		// before it deletes it.
+		ctx = storage.WithDryRun(ctx, 1)
 	}
 	return r.Store.Delete(ctx, name, validate, options)
 }

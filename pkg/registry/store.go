@@ -109,15 +109,6 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	return r.Store.Update(ctx, name, objInfo, createValidation, r.keepFinalizer(updateValidation), forceAllowCreate, options)
 }
 
-// Delete refuses in a dry run, too, what the storage refuses. The generic store
-// looks at the object before it deletes it.
-func (r *REST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
-	if options != nil && dryrun.IsDryRun(options.DryRun) {
-		ctx = storage.WithDryRun(ctx, 1)
-	}
-	return r.Store.Delete(ctx, name, deleteValidation, options)
-}
-
 // Recorded selects the objects that have a record, which of most kinds are all.
 func (r *REST) Recorded() fields.Selector {
 	if r.deleteSelector == nil {
