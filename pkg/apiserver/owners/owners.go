@@ -26,6 +26,10 @@ const (
 	group = "cluster.x-k8s.io"
 	// callLimit is how long one look may take.
 	callLimit = 3 * time.Second
+
+	outcomeFound    = "found"
+	outcomeNotFound = "not_found"
+	outcomeError    = "error"
 )
 
 var (
@@ -61,7 +65,12 @@ func New(config *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("owners: %w", err)
 	}
-	registerOnce.Do(func() { legacyregistry.MustRegister(lookups) })
+	registerOnce.Do(func() {
+		legacyregistry.MustRegister(lookups)
+		for _, outcome := range []string{outcomeFound, outcomeNotFound, outcomeError} {
+			lookups.WithLabelValues(outcome)
+		}
+	})
 	return &Cluster{client}, nil
 }
 
@@ -79,12 +88,12 @@ func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Obje
 	}
 	began := time.Now()
 	owner, err := c.get(ctx, gv.Version, key)
-	outcome := "found"
+	outcome := outcomeFound
 	switch {
 	case apierrors.IsNotFound(err):
-		outcome = "not_found"
+		outcome = outcomeNotFound
 	case err != nil:
-		outcome = "error"
+		outcome = outcomeError
 	}
 	lookups.WithLabelValues(outcome).Observe(time.Since(began).Seconds())
 	if err != nil {
