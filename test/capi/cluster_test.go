@@ -28,6 +28,7 @@ func TestClusterAPI(t *testing.T) {
 			"ProvisioningGoesOnWhenMetalIsBack": provisioningGoesOnWhenMetalIsBack,
 			"ClassesMakeAndChangeClusters":      classesMakeAndChangeClusters,
 			"NamespacesComeBackFromABackup":     namespacesComeBackFromABackup,
+			"OwnersGetNewUIDs":                  ownersGetNewUIDs,
 		} {
 			namespace, estate := w.team(t)
 			t.Run(name, func(t *testing.T) {
