@@ -256,7 +256,7 @@ func TestCatalogue_ChecksAgainAsSoonAsAnOutageIsOver(t *testing.T) {
 					remove()
 				}
 
-				time.Sleep(catalogueRetry)
+				time.Sleep(time.Second)
 				size, all, err := c.LookupSize(t.Context(), "typo")
 				require.NoError(t, err)
 				require.Nil(t, size)
