@@ -36,7 +36,8 @@ func (a *account) addTogether(k call, took time.Duration, exception bool) {
 
 // close returns what was booked. Calls that ran side by side waited for each
 // other, and for our own processor: what the metal-api does for each shows in
-// the quickest quarter of them. Slow ones are booked as they are.
+// the quickest tenth of them. If that is slow, all are booked as they are, and in
+// any case those that took so long that they waited for something else.
 func (a *account) close(c *costs) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -46,10 +47,11 @@ func (a *account) close(c *costs) time.Duration {
 		}
 		k := call(i)
 		slices.Sort(took)
-		typical := took[len(took)/4]
-		a.slow = a.slow || c.slow(k, typical)
+		typical := took[len(took)/10]
+		slow := c.slow(k, typical)
+		a.slow = a.slow || slow
 		for _, t := range took {
-			if !c.slow(k, t) {
+			if !slow && t < longCall {
 				t = min(t, typical)
 			}
 			a.took += t

@@ -67,7 +67,9 @@ const (
 	// as slow, slack what it may take more in any case: calls side by side wait
 	// for our own processor, too.
 	slowness = 4
-	slack    = 10 * time.Millisecond
+	slack    = 25 * time.Millisecond
+	// longCall is what no call waits for others that run side by side with it.
+	longCall = time.Second
 	// leastParallel is how many calls may always run side by side.
 	leastParallel = 4
 	// probeInterval is how long after the last get one more is made, whatever it
