@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -95,6 +97,9 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	case ip == nil:
 		return w.elsewhere(ctx, address)
 	}
+	if err := w.knowAddress(ctx, ip); err != nil {
+		return err
+	}
 	if err := w.adopt(ctx, "address", func(ctx context.Context) error {
 		if err := w.addressUnclaimed(ctx, ip); err != nil {
 			return err
@@ -109,6 +114,33 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	}
 	w.opts.Observer.LearnIP(ip)
 	return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
+}
+
+// knowAddress takes the identity of an address that a cluster of this name
+// allocated, unless the network of this cluster already has one: the address is
+// then its own again, and not adopted. It is how an address is given back that no
+// record names any more.
+func (w *clusterWork) knowAddress(ctx context.Context, ip *metal.IP) error {
+	namespace, _ := metal.TagValue(ip.Tags, metal.TagNamespace)
+	name, _ := metal.TagValue(ip.Tags, metal.TagName)
+	if ip.UID() == "" || !w.isOurs(namespace, name) {
+		return nil
+	}
+	never := func(*infrastructure.MetalStackCluster) bool { return false }
+	switch held, err := w.another(ctx, claimed(ip.UID(), holdsAddress(ip.Address), never)); {
+	case err != nil:
+		return refusalOf(err)
+	case held:
+		return nil // The adoption is refused.
+	}
+	c, err := w.opts.Clusters.Get(ctx, w.subject.namespace, w.subject.name)
+	if err != nil {
+		return err
+	}
+	if a := clusterAllocation(c); a.NetworkID == "" || a.NetworkAdopted {
+		w.setIdentity(types.UID(ip.UID()))
+	}
+	return nil
 }
 
 // projectAddress looks at an address, which is nil if the project does not have it.

@@ -28,6 +28,9 @@ type Keeper struct {
 	looks map[string]*schedule
 	// since is when the first pass began.
 	since time.Time
+	// unrecorded is what was counted last as such, and counted is when.
+	unrecorded []unrecorded
+	counted    time.Time
 }
 
 // schedule is when something is looked at next.
@@ -55,6 +58,7 @@ func NewKeeper(p *Protocol) *Keeper {
 // Run keeps until ctx ends. Only the active server runs it.
 func (k *Keeper) Run(ctx context.Context) {
 	defer noneWaits()
+	defer noneUnrecorded()
 	defer k.wg.Wait()
 	for {
 		k.Pass(ctx)
@@ -87,12 +91,16 @@ func (k *Keeper) Pass(ctx context.Context) {
 	for _, s := range k.looks {
 		s.seen = false
 	}
+	var everyServer []*server
+	complete := true
 	for _, records := range []servers{k.p.machines, k.p.firewalls} {
 		all, err := records.list(ctx)
 		if err != nil {
 			logger.Error(err, "Cannot list records", "resource", records.resource().Resource)
+			complete = false
 			continue
 		}
+		everyServer = append(everyServer, all...)
 		w := waiting{}
 		for _, s := range all {
 			w.add(k.p, s.meta, s.status.Conditions, &s.allocation().AllocationState)
@@ -105,6 +113,7 @@ func (k *Keeper) Pass(ctx context.Context) {
 	clusters, err := k.p.opts.Clusters.List(ctx)
 	if err != nil {
 		logger.Error(err, "Cannot list records", "resource", clusterResource.Resource)
+		complete = false
 	}
 	w := waiting{}
 	for _, c := range clusters {
@@ -114,6 +123,9 @@ func (k *Keeper) Pass(ctx context.Context) {
 		}
 	}
 	w.show(clusterResource.Resource)
+	if complete {
+		k.countUnrecorded(ctx, everyServer, clusters)
+	}
 	for key, s := range k.looks {
 		if !s.seen {
 			delete(k.looks, key)

@@ -43,6 +43,11 @@ var (
 		Help:           "For how long the record that waits longest has waited, by resource and what for, as in metalstack_allocation_held.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
+	unrecordedMetal = metrics.NewGaugeVec(&metrics.GaugeOpts{
+		Namespace: "metalstack", Subsystem: "allocation", Name: "unrecorded",
+		Help:           "Metal that carries an identity of this management cluster and that no record names, by kind: machine, firewall, network or address.",
+		StabilityLevel: metrics.ALPHA,
+	}, []string{"kind"})
 
 	registerOnce sync.Once
 )
@@ -50,13 +55,14 @@ var (
 // RegisterMetrics adds this package's metrics to those that the server shows.
 func RegisterMetrics() {
 	registerOnce.Do(func() {
-		legacyregistry.MustRegister(inFlight, outcomes, durations, duplicates, held, longestWait)
+		legacyregistry.MustRegister(inFlight, outcomes, durations, duplicates, held, longestWait, unrecordedMetal)
 		// A counter that appears with its first event hides that event from
 		// whoever asks for its increase.
 		for _, outcome := range []string{duplicateReleased, duplicateHeld} {
 			duplicates.WithLabelValues(outcome)
 		}
 		noneWaits()
+		noneUnrecorded()
 		for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
 			for _, verb := range []string{verbAllocate, verbRelease} {
 				inFlight.WithLabelValues(resource.Resource, verb)
@@ -94,3 +100,10 @@ const (
 	duplicateReleased = "released"
 	duplicateHeld     = "held"
 )
+
+// noneUnrecorded is what a server shows that does not count: another one does.
+func noneUnrecorded() {
+	for _, kind := range metalKinds {
+		unrecordedMetal.WithLabelValues(kind).Set(0)
+	}
+}

@@ -46,6 +46,9 @@ type Metal interface {
 type Observer interface {
 	// MachinesByUID returns the allocated machines that carry the identity.
 	MachinesByUID(uid string) []*metal.Machine
+	// Identified returns the metal that carries the identity of this management
+	// cluster, as it was last looked at.
+	Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP)
 	LearnMachine(m *metal.Machine)
 	LearnNetwork(n *metal.Network)
 	LearnIP(i *metal.IP)

@@ -146,6 +146,7 @@ func (s *Server) observe(ctx context.Context) error {
 		opts.Budget *= standbyShare
 	}
 	opts.Named = s.backend.Named
+	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
 	opts.Changed = s.backend.MetalChanged
 	opts.Relevant = func(project string) bool {
 		_, bound := s.extra.Binding.Namespace(project)

@@ -38,6 +38,9 @@ type ObserverOptions struct {
 	// call at a time. It may ask the Observer for facts; it must not call
 	// Confirm, Learn… or Reconsider, nor write through the Client.
 	Changed func(refs []Ref)
+	// ManagementCluster is the value of TagManagementCluster of the metal that
+	// Identified returns; empty: it returns none.
+	ManagementCluster string
 	// Registerer gets the metrics; nil: none does.
 	Registerer prometheus.Registerer
 }
@@ -64,6 +67,8 @@ type Observer struct {
 	made         time.Time
 
 	metrics *observerMetrics
+	// identified has a lock of its own.
+	identified identifiedMetal
 
 	// probing is held while a probe is under way.
 	probing sync.Mutex
@@ -274,6 +279,9 @@ func (o *Observer) LearnIP(i *IP) { o.learn(i) }
 func (o *Observer) LearnFreed(ref Ref) { o.learn(ref) }
 
 func (o *Observer) learn(answer any) {
+	if freed, ok := answer.(Ref); ok {
+		o.identified.forget(freed)
+	}
 	m := o.facts.next(o.opts.Clock.Now())
 	o.facts.update(func() {
 		switch a := answer.(type) {

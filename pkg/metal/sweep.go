@@ -72,6 +72,7 @@ func (o *Observer) sweep(ctx context.Context) error {
 	// What could not be settled stays in doubt; the sweep is complete without.
 	_ = o.settleDoubts(ctx, a, doubtful)
 	o.extras(ctx, a, max(list, leastExtras))
+	o.lookAtIdentified(ctx, a)
 	o.facts.forget(o.opts.Clock.Now())
 
 	o.mu.Lock()

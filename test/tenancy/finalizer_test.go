@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -93,4 +96,42 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	_, err = c.Get(soon(t), name, metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 	assert.Equal(t, held, w.estate(project("1")), "and the metal stays")
+
+	// An operator sees it, and gives it back as docs/operations.md says.
+	network, address := got.Status.Allocation.NetworkID, got.Status.Allocation.IPAddress
+	// The server looks for it once a minute.
+	eventuallyWithin(t, 4*limit, func() error {
+		log := w.Servers[0].Log(t)
+		for _, id := range []string{network, address} {
+			if !strings.Contains(log, fmt.Sprintf(`"id":%q,"project":%q,"namespace":%q,"name":%q`, id, project("1"), ns, name)) {
+				return fmt.Errorf("the log does not name %s", id)
+			}
+		}
+		for _, kind := range []string{"network", "address"} {
+			if err := w.counted(t, fmt.Sprintf("metalstack_allocation_unrecorded{kind=%q} 1", kind)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	again := newCluster(name)
+	again.Spec.PublicNetworkID, again.Spec.PrivateNetworkID, again.Spec.ControlPlaneEndpoint = "", network, api.APIEndpoint{Host: address, Port: 6443}
+	_, err = w.admin(t).MetalStackClusters(ns).Create(soon(t), again, metav1.CreateOptions{})
+	require.NoError(t, err)
+	body := filepath.Join(t.TempDir(), "allocation.json")
+	require.NoError(t, os.WriteFile(body, fmt.Appendf(nil, `{"apiVersion":%q,"kind":"Allocation"}`, api.SchemeGroupVersion.String()), 0o600))
+	eventually(t, func() error {
+		_, stderr, err := w.Kubectl(t, w.Admin(), "create", "--raw", "/apis/"+api.SchemeGroupVersion.String()+"/namespaces/"+ns+"/metalstackclusters/"+name+"/allocation", "-f", body)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, stderr) // The companion may be faster, and under way.
+		}
+		return nil
+	})
+	_, stderr, err := w.Kubectl(t, w.Admin(), "-n", ns, "delete", "metalstackcluster", name)
+	require.NoError(t, err, stderr)
+	require.NoError(t, w.holds(project("1"), 0, 0))
+	for _, ip := range w.sim.Books().IPs {
+		assert.NotEqual(t, address, ip.Address, "it is given back")
+	}
+	eventuallyWithin(t, 2*limit, func() error { return w.counted(t, `metalstack_allocation_unrecorded{kind="address"} 0`) })
 }

@@ -80,7 +80,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	const ns = "anew"
 	c, m := w.leaveBehind(t, ns, project("2"))
 	assert.Contains(t, w.event(t, ns, tenancy.ReasonAbandoned), "with the project "+project("2"))
-	eventually(t, func() error { return w.abandoned(t) })
+	eventually(t, func() error { return w.counted(t, "metalstack_tenancy_abandoned_namespaces 1") })
 	w.shows(t, ns)
 	held := w.estate(project("2"))
 
@@ -206,8 +206,8 @@ func replay(ctx context.Context, begin func(context.Context, metav1.ListOptions)
 	}
 }
 
-// abandoned tells whether the server counts that records were left behind.
-func (w *world) abandoned(t *testing.T) error {
+// counted tells whether the server shows a metric with its value.
+func (w *world) counted(t *testing.T, metric string) error {
 	config := rest.CopyConfig(w.Admin())
 	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData, config.TLSClientConfig.CAFile = true, nil, ""
 	client, err := rest.HTTPClientFor(config)
@@ -218,8 +218,8 @@ func (w *world) abandoned(t *testing.T) error {
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
-	if err == nil && !strings.Contains(string(text), "\nmetalstack_tenancy_abandoned_namespaces 1\n") {
-		err = fmt.Errorf("%s: it is not counted", answer.Status)
+	if err == nil && !strings.Contains(string(text), "\n"+metric+"\n") {
+		err = fmt.Errorf("%s: no %s", answer.Status, metric)
 	}
 	return err
 }

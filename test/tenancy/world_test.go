@@ -58,6 +58,11 @@ func soon(t *testing.T) context.Context {
 // eventually waits until ask returns no error.
 func eventually(t *testing.T, ask func() error) {
 	t.Helper()
+	eventuallyWithin(t, limit, ask)
+}
+
+func eventuallyWithin(t *testing.T, limit time.Duration, ask func() error) {
+	t.Helper()
 	var err error
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
 		if err = ask(); err == nil {
