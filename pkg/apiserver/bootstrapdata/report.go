@@ -25,7 +25,7 @@ const sayAgain = 30 * time.Minute
 
 var (
 	errTaken    = errors.New("the RoleBinding " + Name + " in it refers to another role and was not made by this server: delete it")
-	errReserved = errors.New("Secrets of the server's own namespace and of kube-system are never read for machines: bind another namespace to the project")
+	errReserved = errors.New("the Secrets of the server's own namespace and of kube-system are never read for machines: bind another namespace to the project")
 )
 
 // failure is what was told last of a namespace.
