@@ -318,7 +318,7 @@ func TestConfirm_WithoutBudgetReadsAreAnsweredAtOnce(t *testing.T) {
 		}
 		wg.Wait()
 		require.Positive(t, confirmed, "a second earns some gets")
-		require.LessOrEqual(t, waits, 2)
+		require.LessOrEqual(t, waits, 15, "only looks that others, which need less, went ahead of")
 		took, err := b.confirm(Want{Project: simulator.ProjectA})
 		require.ErrorIs(t, err, ErrOverBudget)
 		require.Zero(t, took)
