@@ -241,7 +241,7 @@ func TestABodyThatIsCutOrNoJSONIsAnError(t *testing.T) {
 func TestAnAnswerCanBeTooLarge(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		b.wire.answer(respond(200, "application/json", `{"id":"x","rackid":"`+strings.Repeat("x", limitOne)+`"}`))
-		_, err := b.client.Machine(t.Context(), "x")
+		_, err := b.client.Machine(t.Context(), nobody)
 		require.True(t, IsUnavailable(err))
 		require.ErrorIs(t, err, errTooLarge)
 	})

@@ -211,9 +211,9 @@ func FuzzAnAnswerOfAWriteIsNeverMistakenForARefusal(f *testing.F) {
 			assert.Equal(t, ip == nil, err != nil)
 			done(t, err)
 		}
-		_, err = c.FreeIP(t.Context(), "any")
+		_, err = c.FreeIP(t.Context(), "10.0.0.1")
 		done(t, err)
-		_, err = c.FreeMachine(t.Context(), "any")
+		_, err = c.FreeMachine(t.Context(), nobody)
 		done(t, err)
 	})
 }

@@ -86,6 +86,7 @@ func (w *wire) Submit(op *runtime.ClientOperation) (any, error) {
 	defer cancel()
 	op.Context = ctx
 	op.AuthInfo = w
+	op.Params = checkedParams{op.Params, op.ID, known}
 	op.Reader = &reader{next: op.Reader, op: known}
 
 	done := w.metrics.begin(known.name)
