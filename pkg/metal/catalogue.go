@@ -128,6 +128,8 @@ func NewCatalogue(client *Client, c clock.WithTicker) *Catalogue {
 	}
 	catalogue.machine.ttl, catalogue.machine.gap = catalogueMoment, catalogueMoment
 	catalogue.address.ttl, catalogue.address.gap = catalogueMoment, catalogueMoment
+	limits := newLookupLimits(c)
+	catalogue.network.limits, catalogue.project.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits, limits
 	return catalogue
 }
 
@@ -141,9 +143,10 @@ func (c *Catalogue) WithSightings(o *Observer) *Catalogue {
 // WithMetrics registers the catalogue's metrics.
 func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
 	loads := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by what became of them.",
+		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by what became of them; limited: not begun, because too many are asked for.",
 	}, []string{"entity", "outcome"}))
 	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
+	c.network.loads, c.project.loads, c.machine.loads, c.address.loads = loads, loads, loads, loads
 	return c
 }
 

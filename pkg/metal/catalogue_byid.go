@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 )
 
@@ -17,6 +18,8 @@ type byID[T any] struct {
 	// ttl and gap are how old an answer may be: that it is there, and that it
 	// is not.
 	ttl, gap time.Duration
+	limits   *lookupLimits
+	loads    *prometheus.CounterVec
 
 	mu      sync.Mutex
 	entries map[string]*byIDEntry[T]
@@ -29,6 +32,10 @@ type byIDEntry[T any] struct {
 	tried   time.Time
 	failed  error
 	reading chan struct{}
+	// waiting is how many lookups wait for the get under way, which is cancelled
+	// when none does any more.
+	waiting int
+	cancel  context.CancelFunc
 }
 
 func newByID[T any](c clock.WithTicker, entity string, get func(context.Context, string) (*T, error)) *byID[T] {
@@ -47,22 +54,29 @@ func (b *byID[T]) lookup(ctx context.Context, id string) (*T, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.entry(id)
-	reading := b.read(id, e)
+	reading, err := b.read(ctx, id, e)
 	if reading == nil {
-		return b.answer(id, e, nil)
+		return b.answer(id, e, err)
 	}
+	e.waiting++
 	b.mu.Unlock()
 	late := b.clock.NewTimer(catalogueWait)
 	defer late.Stop()
-	var err error
 	select {
 	case <-reading:
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-late.C():
+		// The next one to ask will have the answer.
 		err = ErrTooSlow
 	}
 	b.mu.Lock()
+	if e.reading == reading && ctx.Err() != nil {
+		if e.waiting--; e.waiting == 0 {
+			e.cancel()
+			e.reading = nil
+		}
+	}
 	return b.answer(id, e, err)
 }
 
@@ -98,10 +112,11 @@ func (b *byID[T]) forget() {
 }
 
 // read begins a get, or joins the one under way; nil if there is an answer
-// that is new enough.
-func (b *byID[T]) read(id string, e *byIDEntry[T]) (done <-chan struct{}) {
+// that is new enough, or none may begin, which the error then says. The get
+// goes on while anybody waits for it, and at most for as long as gets may take.
+func (b *byID[T]) read(ctx context.Context, id string, e *byIDEntry[T]) (done chan struct{}, err error) {
 	if e.reading != nil {
-		return e.reading
+		return e.reading, nil
 	}
 	age := b.gap
 	switch {
@@ -111,14 +126,30 @@ func (b *byID[T]) read(id string, e *byIDEntry[T]) (done <-chan struct{}) {
 		age = b.ttl
 	}
 	if !e.tried.IsZero() && b.clock.Since(e.tried) < age {
-		return nil
+		return nil, nil
 	}
-	e.reading = make(chan struct{})
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := b.limits.take(ctx); err != nil {
+		b.count("limited")
+		return nil, err
+	}
+	done = make(chan struct{})
+	getting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.reading, e.waiting, e.cancel = done, 0, cancel
 	began := b.clock.Now()
 	go func() {
-		found, err := b.get(context.Background(), id)
+		defer cancel()
+		found, err := b.get(getting, id)
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		defer close(done)
+		if e.reading != done {
+			return // It was cancelled, which says nothing of the metal-api.
+		}
+		e.reading = nil
+		b.count(outcomeOf(err))
 		e.tried = b.clock.Now()
 		if IsNotFound(err) {
 			found, err = nil, nil
@@ -128,8 +159,12 @@ func (b *byID[T]) read(id string, e *byIDEntry[T]) (done <-chan struct{}) {
 		} else if b.since.IsZero() {
 			b.since = began
 		}
-		close(e.reading)
-		e.reading = nil
 	}()
-	return e.reading
+	return done, nil
+}
+
+func (b *byID[T]) count(outcome string) {
+	if b.loads != nil {
+		b.loads.WithLabelValues(b.entity, outcome).Inc()
+	}
 }

@@ -31,19 +31,25 @@ func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (netw
 	case err != nil:
 		return nil, nil, err
 	}
-	for _, n := range c.usable(ctx, id, project) {
-		all = append(all, n.ID)
+	// That the list cannot be had makes no id less unknown.
+	known, _ := c.knownNetworks(ctx, id)
+	for _, n := range known {
+		if n.UsableBy(project) {
+			all = append(all, n.ID)
+		}
 	}
 	slices.Sort(all)
 	return network, all, nil
 }
 
-// usable are the networks that a project can use. That the list cannot be had
-// makes no id less unknown.
-func (c *Catalogue) usable(ctx context.Context, wanted, project string) []*Network {
+// knownNetworks are all networks, as of the last time that they were listed.
+func (c *Catalogue) knownNetworks(ctx context.Context, wanted string) ([]*Network, error) {
 	c.networks.keepFresh()
-	entries, _ := c.networks.entries(ctx, wanted, func(entries []*Network) bool { return entries != nil })
-	return slices.DeleteFunc(slices.Clone(entries), func(n *Network) bool { return !n.UsableBy(project) })
+	entries, err := c.networks.entries(ctx, wanted, func(entries []*Network) bool { return entries != nil })
+	if entries != nil {
+		err = nil
+	}
+	return entries, err
 }
 
 // LookupProject looks up a project.
@@ -69,21 +75,31 @@ func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*Mac
 }
 
 // LookupAddress looks up an address of a project. If the project has none such,
-// it returns the network, of those that the project can use, that the address
-// would have to be allocated in; none if the address is not metal-stack's, as
-// far as the project can know.
-func (c *Catalogue) LookupAddress(ctx context.Context, address netip.Addr, project string) (*IP, *Network, error) {
-	ip, err := c.address.lookup(ctx, address.String())
+// it returns the network that the address would have to be allocated in: one
+// that the project can use, if there is such a one, or else any. A private
+// network of somebody's lies in the range that its partition sets aside for
+// all of them, so that it does not matter whether there is one. No network means
+// that the address is not metal-stack's.
+func (c *Catalogue) LookupAddress(ctx context.Context, address netip.Addr, project string) (ip *IP, in *Network, err error) {
+	ip, err = c.address.lookup(ctx, address.String())
 	if ip != nil && ip.Project == project {
 		return ip, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, n := range c.usable(ctx, address.String(), project) {
-		if n.Contains(address) {
+	networks, err := c.knownNetworks(ctx, address.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range networks {
+		switch {
+		case !n.Contains(address):
+		case n.UsableBy(project):
 			return nil, n, nil
+		case in == nil:
+			in = n
 		}
 	}
-	return nil, nil, nil
+	return nil, in, nil
 }

@@ -143,17 +143,21 @@ func TestAddressesAreLookedUpForAProject(t *testing.T) {
 		require.NoError(t, err)
 		foreign, err := b.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "foreign", nil)
 		require.NoError(t, err)
-		b.network(simulator.ProjectB)
+		private := b.network(simulator.ProjectB)
 		for address, where := range map[string]string{
 			own: "", foreign: simulator.InternetNetwork, "203.0.113.250": simulator.InternetNetwork,
-			"192.0.2.1": "", "10.0.0.1": "", "10.1.0.1": "",
+			"192.0.2.1": "", "10.0.0.1": simulator.SuperNetwork, "10.0.255.1": simulator.SuperNetwork, "10.1.0.1": simulator.UnderlayNetwork,
 		} {
 			ip, network, err := c.LookupAddress(t.Context(), netip.MustParseAddr(address), simulator.ProjectA)
 			require.NoError(t, err)
 			require.Equal(t, address == own, ip != nil, address)
-			if where == "" {
+			switch where {
+			case "":
 				require.Nil(t, network, address)
-			} else {
+			case simulator.SuperNetwork:
+				require.Contains(t, []string{simulator.SuperNetwork, private}, network.ID, address)
+				require.False(t, network.UsableBy(simulator.ProjectA), "whether anybody has it makes no difference")
+			default:
 				require.Equal(t, where, network.ID, address)
 			}
 		}

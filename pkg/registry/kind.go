@@ -53,6 +53,10 @@ type Kind[T Object, Spec, Status any] struct {
 	Validate func(ctx context.Context, obj T) field.ErrorList
 	// ValidateUpdate looks at a changed object.
 	ValidateUpdate func(ctx context.Context, obj, old T) field.ErrorList
+	// Check looks up what a spec names; old is an empty object on create. It is
+	// called only if Validate or ValidateUpdate found nothing: what cannot be the
+	// name of anything is not asked for. Optional.
+	Check func(ctx context.Context, obj, old T) field.ErrorList
 	// AdmitStatus changes status, which starts as a copy of the old one, to what
 	// a controller may make of it with submitted. Optional: without it, there is
 	// no status subresource.

@@ -97,7 +97,9 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 	if m, ok := obj.(metav1.Object); ok && r.finalizer != "" && slices.Contains(m.GetFinalizers(), r.finalizer) {
 		ctx = context.WithValue(ctx, movedKey{}, true)
 	}
-	return r.Store.Create(ctx, obj, createValidation, options)
+	ctx, refusal := withRefusal(ctx)
+	created, err := r.Store.Create(ctx, obj, createValidation, options)
+	return created, refusal.orElse(err)
 }
 
 // Update lets validation know whether it is a dry run, and keeps our finalizer
@@ -106,7 +108,9 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	if dryrun.IsDryRun(options.DryRun) {
 		ctx = storage.WithDryRun(context.WithValue(ctx, dryRunKey{}, true), 0)
 	}
-	return r.Store.Update(ctx, name, objInfo, createValidation, r.keepFinalizer(updateValidation), forceAllowCreate, options)
+	ctx, refusal := withRefusal(ctx)
+	updated, created, err := r.Store.Update(ctx, name, objInfo, createValidation, r.keepFinalizer(updateValidation), forceAllowCreate, options)
+	return updated, created, refusal.orElse(err)
 }
 
 // Recorded selects the objects that have a record, which of most kinds are all.

@@ -73,12 +73,23 @@ func (s strategy[T, Spec, Status]) PrepareForUpdate(ctx context.Context, o, oldO
 
 // Validate implements rest.RESTCreateStrategy.
 func (s strategy[T, Spec, Status]) Validate(ctx context.Context, o runtime.Object) field.ErrorList {
-	return s.kind.Validate(ctx, o.(T))
+	obj := o.(T)
+	return s.checked(ctx, s.kind.Validate(ctx, obj), obj, s.kind.New())
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (s strategy[T, Spec, Status]) ValidateUpdate(ctx context.Context, o, old runtime.Object) field.ErrorList {
-	return s.kind.ValidateUpdate(ctx, o.(T), old.(T))
+	obj, before := o.(T), old.(T)
+	return s.checked(ctx, s.kind.ValidateUpdate(ctx, obj, before), obj, before)
+}
+
+// checked returns what is wrong, of what is right by itself also what is not to
+// be had.
+func (s strategy[T, Spec, Status]) checked(ctx context.Context, errs field.ErrorList, obj, old T) field.ErrorList {
+	if len(errs) == 0 && s.kind.Check != nil {
+		errs = s.kind.Check(ctx, obj, old)
+	}
+	return Bounded(errs)
 }
 
 // WarningsOnCreate returns nothing: what validation could not find out, it
@@ -135,7 +146,7 @@ func (s statusStrategy[T, Spec, Status]) PrepareForUpdate(_ context.Context, o, 
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (s statusStrategy[T, Spec, Status]) ValidateUpdate(_ context.Context, o, old runtime.Object) field.ErrorList {
-	return s.kind.ValidateStatusUpdate(o.(T), old.(T))
+	return Bounded(s.kind.ValidateStatusUpdate(o.(T), old.(T)))
 }
 
 // GetResetFields implements rest.ResetFieldsStrategy.

@@ -70,7 +70,7 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is a %T, and must be an Allocation", obj))
 	}
 	if errs := validation.ValidateAllocation(body, name); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(infrastructure.Kind("Allocation"), name, errs)
+		return nil, apierrors.NewInvalid(infrastructure.Kind("Allocation"), name, registry.Bounded(errs))
 	}
 	if validate != nil {
 		if err := validate(ctx, obj); err != nil {

@@ -3,10 +3,12 @@ package catalogue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
@@ -26,12 +28,15 @@ type Check struct {
 	namespace string
 	project   string
 	moved     bool
+	ended     bool
 	errs      field.ErrorList
 }
 
-// Begin begins the validation of an object in a namespace.
+// Begin begins the validation of an object in a namespace, whose syntax is right.
+// What it looks up counts against what the request and the namespace may.
 func (c *Checks) Begin(ctx context.Context, namespace string) *Check {
 	project, _ := c.Bindings.Project(namespace)
+	ctx = metal.WithAllowance(ctx, namespace)
 	return &Check{ctx: ctx, checks: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
 }
 
@@ -49,7 +54,7 @@ func (c *Check) Project(path *field.Path, value, old string) {
 
 // Size checks that there is such a size.
 func (c *Check) Size(path *field.Path, value, old string) {
-	if value == "" || value == old {
+	if value == "" || value == old || c.over() {
 		return
 	}
 	size, all, err := c.checks.Catalogue.LookupSize(c.ctx, value)
@@ -58,7 +63,7 @@ func (c *Check) Size(path *field.Path, value, old string) {
 
 // Image checks that there is such an image, and that it has the feature.
 func (c *Check) Image(path *field.Path, value, old, feature string) {
-	if value == "" || value == old {
+	if value == "" || value == old || c.over() {
 		return
 	}
 	image, all, err := c.checks.Catalogue.LookupImage(c.ctx, value, feature)
@@ -75,7 +80,7 @@ func (c *Check) Image(path *field.Path, value, old, feature string) {
 
 // Partition checks that there is such a partition.
 func (c *Check) Partition(path *field.Path, value, old string) {
-	if value == "" || value == old {
+	if value == "" || value == old || c.over() {
 		return
 	}
 	partition, all, err := c.checks.Catalogue.LookupPartition(c.ctx, value)
@@ -85,7 +90,7 @@ func (c *Check) Partition(path *field.Path, value, old string) {
 // Network checks that the project may use the network. It answers the same
 // about a network that does not exist and about one of another project.
 func (c *Check) Network(path *field.Path, value, old string) {
-	if value == "" || value == old {
+	if value == "" || value == old || c.over() {
 		return
 	}
 	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
@@ -94,8 +99,9 @@ func (c *Check) Network(path *field.Path, value, old string) {
 
 // Networks checks a list of networks.
 func (c *Check) Networks(path *field.Path, values, old []string) {
+	known := sets.New(old...)
 	for i, value := range values {
-		if !slices.Contains(old, value) {
+		if !known.Has(value) {
 			c.Network(path.Index(i), value, "")
 		}
 	}
@@ -103,7 +109,7 @@ func (c *Check) Networks(path *field.Path, values, old []string) {
 
 // PrivateNetwork checks that the network is one of the project's own.
 func (c *Check) PrivateNetwork(path *field.Path, value, old string) {
-	if value == "" || value == old {
+	if value == "" || value == old || c.over() {
 		return
 	}
 	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
@@ -118,19 +124,23 @@ func (c *Check) PrivateNetwork(path *field.Path, value, old string) {
 // mayUse is false for no network.
 func (c *Check) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(c.project) }
 
-// Host checks that an address of metal-stack is one that the project has
-// allocated. It answers the same about one that nobody has and about another
-// project's. What is not metal-stack's is an endpoint that somebody else looks
-// after.
+// Host checks that an address in a range of metal-stack is one that the project
+// has allocated. It answers the same about one that nobody has and about another
+// project's. An address in no range of metal-stack, and a name, is an endpoint
+// that somebody else looks after.
 func (c *Check) Host(path *field.Path, value, old string) {
 	address, err := netip.ParseAddr(value)
-	if value == old || err != nil {
+	if value == old || err != nil || c.over() {
 		return
 	}
 	_, network, err := c.checks.Catalogue.LookupAddress(c.ctx, address, c.project)
 	switch {
 	case err != nil:
 		c.warn(path, value, err)
+	case network != nil && !c.mayUse(network):
+		c.refuse(field.Invalid(path, value, fmt.Sprintf(
+			"is in a range that metal-stack hands out to projects, and is no address of the project %q: leave the field out to have one allocated, or name an address that the project has allocated, an address outside of metal-stack, or a DNS name",
+			c.project)))
 	case network != nil:
 		c.refuse(field.Invalid(path, value, fmt.Sprintf(
 			"is in the range of the network %q, and is no address of the project %q: leave the field out to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
@@ -143,7 +153,7 @@ func (c *Check) Host(path *field.Path, value, old string) {
 // does not exist and about one of another project. Syntax is not checked here.
 func (c *Check) ProviderID(path *field.Path, value, old string, asking Holder) {
 	id, err := providerid.Parse(value)
-	if value == "" || value == old || err != nil {
+	if value == "" || value == old || err != nil || c.over() {
 		return
 	}
 	machine, err := c.checks.Catalogue.LookupMachine(c.ctx, id.MachineID, c.project)
@@ -188,9 +198,31 @@ func (c *Check) refuse(err *field.Error) {
 }
 
 // warn lets a value through that cannot be checked: the metal-api has the last
-// word anyway, and an outage of it must not be one of this server.
+// word anyway, and an outage of it must not be one of this server. A namespace
+// that looks up too much is another matter: its request is refused, and can be
+// made again in a moment.
 func (c *Check) warn(path *field.Path, value string, err error) {
+	if tooMany, ok := errors.AsType[*metal.LookupsError](err); ok && !c.moved {
+		registry.RefuseAsTooMany(c.ctx, tooMany.Error(), tooMany.RetryAfter)
+		c.stop(field.InternalError(path, tooMany))
+		return
+	}
 	oneline.Warn(c.ctx, "%s: %q was not checked: %v", path, value, err)
+}
+
+// over tells whether nothing is to be looked up any more: the request has ended,
+// or was refused for what it looks up.
+func (c *Check) over() bool {
+	if err := c.ctx.Err(); err != nil {
+		c.stop(field.InternalError(nil, fmt.Errorf("the request ended before it was checked: %w", err)))
+	}
+	return c.ended
+}
+
+func (c *Check) stop(err *field.Error) {
+	if !c.ended {
+		c.ended, c.errs = true, append(c.errs, err)
+	}
 }
 
 // maxListed is how many supported values an error lists.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -83,7 +84,8 @@ func (o offers) LookupMachine(_ context.Context, id, project string) (*metal.Mac
 	return nil, nil
 }
 
-// LookupAddress knows 203.0.113.0/24, of which 203.0.113.1 is the project's.
+// LookupAddress knows 203.0.113.0/24, of which 203.0.113.1 is the project's, and
+// the range of private networks.
 func (o offers) LookupAddress(_ context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error) {
 	switch {
 	case o.away:
@@ -92,6 +94,8 @@ func (o offers) LookupAddress(_ context.Context, address netip.Addr, project str
 		return &metal.IP{Address: address.String(), Project: project}, nil, nil
 	case netip.MustParsePrefix("203.0.113.0/24").Contains(address):
 		return nil, &metal.Network{ID: "internet"}, nil
+	case netip.MustParsePrefix("10.0.0.0/16").Contains(address):
+		return nil, &metal.Network{ID: "super", PrivateSuper: true}, nil
 	}
 	return nil, nil, nil
 }
@@ -218,6 +222,53 @@ func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 	c.Host(path, "203.0.113.2", "")
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `is in the range of the network "internet", and is no address of the project "`+project+`"`)
+}
+
+func TestHost_AddressOfAPrivateNetworkOfOthersIsRefusedWithoutNamingIt(t *testing.T) {
+	t.Parallel()
+	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c.Host(path, "10.0.0.7", "")
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), `is in a range that metal-stack hands out to projects, and is no address of the project "`+project+`"`)
+	assert.NotContains(t, c.Errors()[0].Error(), "super")
+}
+
+// busy is a catalogue of which too much is asked.
+type busy struct {
+	offers
+	asked *int
+}
+
+func (b busy) LookupNetwork(_ context.Context, id, _ string) (*metal.Network, []string, error) {
+	*b.asked++
+	return nil, nil, &metal.Error{Kind: metal.Unavailable, Op: "network lookup", Err: &metal.LookupsError{Namespace: "team-a", RetryAfter: time.Second}}
+}
+
+func TestCheck_NamespaceThatLooksUpTooMuchIsRefusedAtTheFirst(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	o := checks(offers{})
+	o.Catalogue = busy{asked: &asked}
+	c := o.Begin(context.Background(), "team-a")
+	c.Networks(path, []string{"a", "b", "c"}, nil)
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), "too many different networks, machines and addresses")
+	assert.Equal(t, 1, asked)
+}
+
+func TestCheck_LooksNothingUpForARequestThatHasEnded(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	o := checks(offers{})
+	o.Catalogue = busy{asked: &asked}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c := o.Begin(ctx, "team-a")
+	c.Networks(path, []string{"a", "b", "c"}, nil)
+	c.Size(path, "v1", "")
+	require.Len(t, c.Errors(), 1)
+	assert.Contains(t, c.Errors()[0].Error(), "the request ended before it was checked")
+	assert.Zero(t, asked)
 }
 
 // recorder keeps warnings.

@@ -44,11 +44,14 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		Prepare: func(_ context.Context, c, old *object) {
 			prepare(checks.Bindings, c, old)
 		},
-		Validate: func(ctx context.Context, c *object) field.ErrorList {
-			return append(validation.ValidateCluster(c), check(ctx, checks, c, &object{})...)
+		Validate: func(_ context.Context, c *object) field.ErrorList {
+			return validation.ValidateCluster(c)
 		},
-		ValidateUpdate: func(ctx context.Context, c, old *object) field.ErrorList {
-			return append(validation.ValidateClusterUpdate(c, old), check(ctx, checks, c, old)...)
+		ValidateUpdate: func(_ context.Context, c, old *object) field.ErrorList {
+			return validation.ValidateClusterUpdate(c, old)
+		},
+		Check: func(ctx context.Context, c, old *object) field.ErrorList {
+			return check(ctx, checks, c, old)
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)

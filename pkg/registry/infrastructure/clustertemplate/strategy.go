@@ -35,11 +35,14 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		NewList: func() runtime.Object { return &infrastructure.MetalStackClusterTemplateList{} },
 		Spec:    func(t *object) *spec { return &t.Spec },
 		Status:  func(*object) *status { return &status{} },
-		Validate: func(ctx context.Context, t *object) field.ErrorList {
-			return append(validation.ValidateClusterTemplate(t), check(ctx, checks, t, &object{})...)
+		Validate: func(_ context.Context, t *object) field.ErrorList {
+			return validation.ValidateClusterTemplate(t)
 		},
 		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
-			return append(validation.ValidateClusterTemplateUpdate(t, old, registry.IsDryRun(ctx)), check(ctx, checks, t, old)...)
+			return validation.ValidateClusterTemplateUpdate(t, old, registry.IsDryRun(ctx))
+		},
+		Check: func(ctx context.Context, t, old *object) field.ErrorList {
+			return check(ctx, checks, t, old)
 		},
 		Columns: []registry.Column[*object]{
 			{Name: "Partition", Help: "The partition that the clusters are built in.", Cell: func(t *object) any {

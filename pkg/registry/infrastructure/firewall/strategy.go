@@ -39,11 +39,14 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		Deletion:   func(f *object) **infrastructure.Deletion { return &f.Status.Deletion },
 		Finalizer:  infrastructure.FirewallFinalizer,
 		Prepare:    prepare,
-		Validate: func(ctx context.Context, f *object) field.ErrorList {
-			return append(validation.ValidateFirewall(f), check(ctx, checks, f, &object{})...)
+		Validate: func(_ context.Context, f *object) field.ErrorList {
+			return validation.ValidateFirewall(f)
 		},
-		ValidateUpdate: func(ctx context.Context, f, old *object) field.ErrorList {
-			return append(validation.ValidateFirewallUpdate(f, old), check(ctx, checks, f, old)...)
+		ValidateUpdate: func(_ context.Context, f, old *object) field.ErrorList {
+			return validation.ValidateFirewallUpdate(f, old)
+		},
+		Check: func(ctx context.Context, f, old *object) field.ErrorList {
+			return check(ctx, checks, f, old)
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)

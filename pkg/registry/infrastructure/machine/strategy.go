@@ -39,11 +39,14 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		Deletion:   func(m *object) **infrastructure.Deletion { return &m.Status.Deletion },
 		Finalizer:  infrastructure.MachineFinalizer,
 		Prepare:    prepare,
-		Validate: func(ctx context.Context, m *object) field.ErrorList {
-			return append(validation.ValidateMachine(m), check(ctx, checks, m, &object{})...)
+		Validate: func(_ context.Context, m *object) field.ErrorList {
+			return validation.ValidateMachine(m)
 		},
-		ValidateUpdate: func(ctx context.Context, m, old *object) field.ErrorList {
-			return append(validation.ValidateMachineUpdate(m, old), check(ctx, checks, m, old)...)
+		ValidateUpdate: func(_ context.Context, m, old *object) field.ErrorList {
+			return validation.ValidateMachineUpdate(m, old)
+		},
+		Check: func(ctx context.Context, m, old *object) field.ErrorList {
+			return check(ctx, checks, m, old)
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)

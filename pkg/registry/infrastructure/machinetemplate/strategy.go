@@ -33,11 +33,14 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		NewList: func() runtime.Object { return &infrastructure.MetalStackMachineTemplateList{} },
 		Spec:    func(t *object) *spec { return &t.Spec },
 		Status:  func(t *object) *status { return &t.Status },
-		Validate: func(ctx context.Context, t *object) field.ErrorList {
-			return append(validation.ValidateMachineTemplate(t), check(ctx, checks, t, &object{})...)
+		Validate: func(_ context.Context, t *object) field.ErrorList {
+			return validation.ValidateMachineTemplate(t)
 		},
 		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
-			return append(validation.ValidateMachineTemplateUpdate(t, old, registry.IsDryRun(ctx)), check(ctx, checks, t, old)...)
+			return validation.ValidateMachineTemplateUpdate(t, old, registry.IsDryRun(ctx))
+		},
+		Check: func(ctx context.Context, t, old *object) field.ErrorList {
+			return check(ctx, checks, t, old)
 		},
 		// All of it follows from the size.
 		AdmitStatus:          func(*status, status) {},

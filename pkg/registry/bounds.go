@@ -1,0 +1,95 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// What an answer repeats at most of what is wrong with a request. The generic
+// server joins errors in a time that grows with the square of their number.
+const (
+	maxErrors     = 20
+	maxErrorValue = 256
+	maxErrorText  = 1024
+)
+
+// Bounded returns the first errors, each of bounded length; the last one says
+// how many there are besides.
+func Bounded(errs field.ErrorList) field.ErrorList {
+	more := len(errs) - maxErrors
+	bounded := make(field.ErrorList, 0, min(len(errs), maxErrors))
+	for _, err := range errs[:min(len(errs), maxErrors)] {
+		e := *err
+		e.Field, e.Detail = shortened(e.Field, maxErrorText), shortened(e.Detail, maxErrorText)
+		e.BadValue = boundedValue(e.BadValue)
+		bounded = append(bounded, &e)
+	}
+	if more > 0 {
+		last := bounded[maxErrors-1]
+		last.Detail = strings.TrimPrefix(fmt.Sprintf("%s (and %d more errors)", last.Detail, more), " ")
+	}
+	return bounded
+}
+
+// boundedValue is the value, or the beginning of its text if that is long.
+func boundedValue(value any) any {
+	v := reflect.ValueOf(value)
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if v.Len() > maxErrorValue {
+			return shortened(v.String(), maxErrorValue)
+		}
+	case reflect.Slice, reflect.Map, reflect.Struct:
+		if text := fmt.Sprintf("%v", v.Interface()); len(text) > maxErrorText {
+			return shortened(text, maxErrorText)
+		}
+	}
+	return value
+}
+
+func shortened(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "…"
+}
+
+type refusalKey struct{}
+
+// refusal is an answer that validation wants in place of its errors.
+type refusal struct{ err *apierrors.StatusError }
+
+func withRefusal(ctx context.Context) (context.Context, *refusal) {
+	r := &refusal{}
+	return context.WithValue(ctx, refusalKey{}, r), r
+}
+
+// orElse returns the answer that validation wanted, if the request failed.
+func (r *refusal) orElse(err error) error {
+	if err != nil && r.err != nil {
+		return r.err
+	}
+	return err
+}
+
+// RefuseAsTooMany has a request that is being validated, and for which validation
+// then returns an error, answered with 429 and when to come again.
+func RefuseAsTooMany(ctx context.Context, message string, retryAfter time.Duration) {
+	if r, ok := ctx.Value(refusalKey{}).(*refusal); ok {
+		r.err = apierrors.NewTooManyRequests(message, max(1, int(math.Ceil(retryAfter.Seconds()))))
+	}
+}

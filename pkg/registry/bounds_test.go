@@ -1,0 +1,31 @@
+package registry
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func TestBounded_ErrorsAreFewAndShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ä", 100_000)
+	path := field.NewPath("spec")
+	some := field.ErrorList{field.Invalid(path.Key(long), long, long), field.Duplicate(path, &long), field.Invalid(path, []string{long}, "immutable"), field.Required(path, "")}
+	errs := slices.Repeat(some, 25_000)
+	bounded := Bounded(errs)
+	require.Len(t, bounded, maxErrors)
+	assert.Less(t, len(bounded.ToAggregate().Error()), maxErrors*4*maxErrorText)
+	assert.Contains(t, bounded[maxErrors-1].Error(), "(and 99980 more errors)")
+	assert.Len(t, errs[0].Detail, len(long), "what was given stays as it was")
+}
+
+func TestBounded_LeavesShortErrorsAsTheyAre(t *testing.T) {
+	t.Parallel()
+	errs := field.ErrorList{field.Invalid(field.NewPath("spec"), "x", "y"), field.NotSupported(field.NewPath("spec"), "x", []string{"a"}), field.TooMany(field.NewPath("spec"), 3, 2)}
+	assert.Equal(t, errs, Bounded(errs))
+	assert.Empty(t, Bounded(nil))
+}
