@@ -14,6 +14,7 @@ import (
 	version "k8s.io/apimachinery/pkg/version"
 	common "k8s.io/kube-openapi/pkg/common"
 	spec "k8s.io/kube-openapi/pkg/validation/spec"
+	ptr "k8s.io/utils/ptr"
 	v1alpha3 "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha3"
 	v1alpha4 "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -2874,7 +2875,8 @@ func schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref common.ReferenceCal
 				Properties: map[string]spec.Schema{
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. Empty means that an address is to be allocated.",
+							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. Empty means that an address is to be allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address in a range that metal-stack hands out, unless it is one that the project has allocated.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -2933,7 +2935,8 @@ func schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref common.ReferenceCall
 					},
 					"userData": {
 						SchemaProps: spec.SchemaProps{
-							Description: "userData is what the server runs at its first boot: cloud-init or ignition, base64 encoded as all bytes are in JSON. It is handed to the metal-api and kept nowhere: it is in no object, no log and no audit trail.",
+							Description: "userData is what the server runs at its first boot: cloud-init or ignition, base64 encoded as all bytes are in JSON. It is handed to the metal-api and kept nowhere: it is in no object, no log and no audit trail. It has at most 1 MiB, which are 1,398,104 characters in base64.",
+							MaxLength:   ptr.To[int64](1398104),
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
@@ -3278,6 +3281,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
 							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3289,7 +3293,8 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`.",
+							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3309,8 +3314,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 do not mix in one rule.",
-							Type:        []string{"array"},
+							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 do not mix in one rule. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -3325,6 +3344,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 					"comment": {
 						SchemaProps: spec.SchemaProps{
 							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3346,6 +3366,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
 							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3357,7 +3378,8 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`.",
+							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3377,8 +3399,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations inside, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 do not mix in one rule, neither here nor with from.",
-							Type:        []string{"array"},
+							Description: "to are the destinations inside, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 do not mix in one rule, neither here nor with from. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -3397,8 +3433,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "from are the sources, as prefixes: `[\"203.0.113.0/24\"]`.",
-							Type:        []string{"array"},
+							Description: "from are the sources, as prefixes: `[\"203.0.113.0/24\"]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -3413,6 +3463,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 					"comment": {
 						SchemaProps: spec.SchemaProps{
 							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3438,7 +3489,8 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "egress rules allow connections out of the private network.",
+							Description: "egress rules allow connections out of the private network. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3457,7 +3509,8 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ingress rules allow connections into the private network.",
+							Description: "ingress rules allow connections into the private network. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3518,6 +3571,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_LocalReference(ref common.Reference
 						SchemaProps: spec.SchemaProps{
 							Description: "name of the object.",
 							Default:     "",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3966,7 +4020,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits and dashes, because it becomes a label in metal-stack. The namespace decides the metal-stack project that everything is allocated in.",
+							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack. The namespace decides the metal-stack project that everything is allocated in.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -4061,6 +4115,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					"projectID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "projectID is the metal-stack project that owns everything of this cluster, a UUID. It defaults to the project that the namespace is bound to, and no other one is accepted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](36),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4068,6 +4123,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition, which is one location with its own switches and machines, that the cluster is built in: `fra-equ01`, say. `metalctl partition list` shows those there are. It cannot be changed.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4075,6 +4131,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					"publicNetworkID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "publicNetworkID is the external network that the cluster reaches the world through: the firewall is connected to it, and the control plane's address is taken from it if none is given. Example: `internet-fra-equ01`. It cannot be changed once something has been allocated for the cluster.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4082,6 +4139,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					"privateNetworkID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "privateNetworkID is the private network of the cluster's machines. Leave it out to have one allocated, and given back when the cluster is deleted; its id is then written here. Or name one of your project, which is then kept when the cluster is deleted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4156,6 +4214,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 						},
 						SchemaProps: spec.SchemaProps{
 							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or\n    Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -4369,7 +4428,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref common.Refer
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits and dashes.",
+							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -4457,6 +4516,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install, one that metal-stack knows as a firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest. `metalctl image list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4464,6 +4524,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `n1-medium-x86`. `metalctl size list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4471,6 +4532,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the firewall's cluster, and can hardly be another.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4478,6 +4540,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "providerID names the server. You set it only to ask for a certain server; left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4489,8 +4552,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the firewall: `ssh-ed25519 AAAA… you@example.org`.",
-							Type:        []string{"array"},
+							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the firewall: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
+							MaxItems:    ptr.To[int64](32),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](16384),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -4509,8 +4586,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the ids of further external networks that the firewall connects the cluster to, besides the cluster's private network and its publicNetworkID.",
-							Type:        []string{"array"},
+							Description: "networks are the ids of further external networks that the firewall connects the cluster to, besides the cluster's private network and its publicNetworkID. There are at most 12.",
+							MaxItems:    ptr.To[int64](12),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -4596,6 +4687,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 						},
 						SchemaProps: spec.SchemaProps{
 							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -4656,7 +4748,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits and dashes. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
+							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -4744,6 +4836,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest; status.metal.image says which that was. `metalctl image list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4751,6 +4844,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4758,6 +4852,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the machine's cluster.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4765,6 +4860,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "providerID names the server. You set it only to ask for a certain server: an idle one is then allocated for you, and one that is allocated in your project already, and that nobody else has, is adopted as it is. Left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`, as it is in spec.providerID of the Node, since that is how Cluster API finds the Node of a Machine. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4776,8 +4872,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the server: `ssh-ed25519 AAAA… you@example.org`.",
-							Type:        []string{"array"},
+							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the server: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
+							MaxItems:    ptr.To[int64](32),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](16384),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -4796,8 +4906,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "tags are put on the server in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so its value must be a valid label value. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.",
-							Type:        []string{"array"},
+							Description: "tags are put on the server in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so its value must be a valid label value. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved. There are at most 64, each of at most 317 bytes.",
+							MaxItems:    ptr.To[int64](64),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](317),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -4822,8 +4946,22 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the ids of further networks that the server joins, with an address in each, besides the private network of its cluster.",
-							Type:        []string{"array"},
+							Description: "networks are the ids of further networks that the server joins, with an address in each, besides the private network of its cluster. There are at most 12.",
+							MaxItems:    ptr.To[int64](12),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -4903,6 +5041,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 						},
 						SchemaProps: spec.SchemaProps{
 							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -5167,6 +5306,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref common.Referenc
 						SchemaProps: spec.SchemaProps{
 							Description: "name of the Secret.",
 							Default:     "",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5174,6 +5314,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref common.Referenc
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
 							Description: "namespace of the Secret. It can only be the object's own, and defaults to it.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5199,8 +5340,9 @@ func schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref common.ReferenceCa
 				Properties: map[string]spec.Schema{
 					"labels": {
 						SchemaProps: spec.SchemaProps{
-							Description: "labels are given to the object.",
-							Type:        []string{"object"},
+							Description:   "labels are given to the object. There are at most 256.",
+							MaxProperties: ptr.To[int64](256),
+							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
 								Schema: &spec.Schema{
@@ -5215,8 +5357,9 @@ func schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref common.ReferenceCa
 					},
 					"annotations": {
 						SchemaProps: spec.SchemaProps{
-							Description: "annotations are given to the object.",
-							Type:        []string{"object"},
+							Description:   "annotations are given to the object. There are at most 256, of 256 KiB together.",
+							MaxProperties: ptr.To[int64](256),
+							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
 								Schema: &spec.Schema{
@@ -5244,7 +5387,8 @@ func schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref common.ReferenceCal
 				Properties: map[string]spec.Schema{
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. Empty means that an address is to be allocated.",
+							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. Empty means that an address is to be allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address in a range that metal-stack hands out, unless it is one that the project has allocated.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5303,7 +5447,8 @@ func schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref common.ReferenceCall
 					},
 					"userData": {
 						SchemaProps: spec.SchemaProps{
-							Description: "userData is what the server runs at its first boot: cloud-init or ignition, base64 encoded as all bytes are in JSON. It is handed to the metal-api and kept nowhere: it is in no object, no log and no audit trail.",
+							Description: "userData is what the server runs at its first boot: cloud-init or ignition, base64 encoded as all bytes are in JSON. It is handed to the metal-api and kept nowhere: it is in no object, no log and no audit trail. It has at most 1 MiB, which are 1,398,104 characters in base64.",
+							MaxLength:   ptr.To[int64](1398104),
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
@@ -5648,6 +5793,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
 							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5659,7 +5805,8 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`.",
+							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -5679,8 +5826,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 do not mix in one rule.",
-							Type:        []string{"array"},
+							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 do not mix in one rule. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -5695,6 +5856,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 					"comment": {
 						SchemaProps: spec.SchemaProps{
 							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5716,6 +5878,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
 							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5727,7 +5890,8 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`.",
+							Description: "ports are the destination ports, from 0 to 65535: `[443, 8443]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -5747,8 +5911,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations inside, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 do not mix in one rule, neither here nor with from.",
-							Type:        []string{"array"},
+							Description: "to are the destinations inside, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 do not mix in one rule, neither here nor with from. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -5767,8 +5945,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "from are the sources, as prefixes: `[\"203.0.113.0/24\"]`.",
-							Type:        []string{"array"},
+							Description: "from are the sources, as prefixes: `[\"203.0.113.0/24\"]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -5783,6 +5975,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 					"comment": {
 						SchemaProps: spec.SchemaProps{
 							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5808,7 +6001,8 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "egress rules allow connections out of the private network.",
+							Description: "egress rules allow connections out of the private network. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -5827,7 +6021,8 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ingress rules allow connections into the private network.",
+							Description: "ingress rules allow connections into the private network. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -5888,6 +6083,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_LocalReference(ref common.Reference
 						SchemaProps: spec.SchemaProps{
 							Description: "name of the object.",
 							Default:     "",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6336,7 +6532,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits and dashes, because it becomes a label in metal-stack. The namespace decides the metal-stack project that everything is allocated in.",
+							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack. The namespace decides the metal-stack project that everything is allocated in.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -6431,6 +6627,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					"projectID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "projectID is the metal-stack project that owns everything of this cluster, a UUID. It defaults to the project that the namespace is bound to, and no other one is accepted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](36),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6438,6 +6635,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition, which is one location with its own switches and machines, that the cluster is built in: `fra-equ01`, say. `metalctl partition list` shows those there are. It cannot be changed.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6445,6 +6643,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					"publicNetworkID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "publicNetworkID is the external network that the cluster reaches the world through: the firewall is connected to it, and the control plane's address is taken from it if none is given. Example: `internet-fra-equ01`. It cannot be changed once something has been allocated for the cluster.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6452,6 +6651,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					"privateNetworkID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "privateNetworkID is the private network of the cluster's machines. Leave it out to have one allocated, and given back when the cluster is deleted; its id is then written here. Or name one of your project, which is then kept when the cluster is deleted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6526,6 +6726,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 						},
 						SchemaProps: spec.SchemaProps{
 							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or\n    Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6739,7 +6940,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref common.Refer
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits and dashes.",
+							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -6827,6 +7028,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install, one that metal-stack knows as a firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest. `metalctl image list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6834,6 +7036,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `n1-medium-x86`. `metalctl size list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6841,6 +7044,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the firewall's cluster, and can hardly be another.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6848,6 +7052,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "providerID names the server. You set it only to ask for a certain server; left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6859,8 +7064,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the firewall: `ssh-ed25519 AAAA… you@example.org`.",
-							Type:        []string{"array"},
+							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the firewall: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
+							MaxItems:    ptr.To[int64](32),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](16384),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -6879,8 +7098,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the ids of further external networks that the firewall connects the cluster to, besides the cluster's private network and its publicNetworkID.",
-							Type:        []string{"array"},
+							Description: "networks are the ids of further external networks that the firewall connects the cluster to, besides the cluster's private network and its publicNetworkID. There are at most 12.",
+							MaxItems:    ptr.To[int64](12),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -6966,6 +7199,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 						},
 						SchemaProps: spec.SchemaProps{
 							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -7026,7 +7260,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits and dashes. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
+							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -7114,6 +7348,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					"image": {
 						SchemaProps: spec.SchemaProps{
 							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest; status.metal.image says which that was. `metalctl image list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7121,6 +7356,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
 							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size list` shows those there are.",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7128,6 +7364,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					"partition": {
 						SchemaProps: spec.SchemaProps{
 							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the machine's cluster.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7135,6 +7372,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "providerID names the server. You set it only to ask for a certain server: an idle one is then allocated for you, and one that is allocated in your project already, and that nobody else has, is adopted as it is. Left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`, as it is in spec.providerID of the Node, since that is how Cluster API finds the Node of a Machine. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7146,8 +7384,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the server: `ssh-ed25519 AAAA… you@example.org`.",
-							Type:        []string{"array"},
+							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the server: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
+							MaxItems:    ptr.To[int64](32),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](16384),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -7166,8 +7418,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "tags are put on the server in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so its value must be a valid label value. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.",
-							Type:        []string{"array"},
+							Description: "tags are put on the server in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so its value must be a valid label value. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved. There are at most 64, each of at most 317 bytes.",
+							MaxItems:    ptr.To[int64](64),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](317),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -7192,8 +7458,22 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the ids of further networks that the server joins, with an address in each, besides the private network of its cluster.",
-							Type:        []string{"array"},
+							Description: "networks are the ids of further networks that the server joins, with an address in each, besides the private network of its cluster. There are at most 12.",
+							MaxItems:    ptr.To[int64](12),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -7273,6 +7553,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 						},
 						SchemaProps: spec.SchemaProps{
 							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -7537,6 +7818,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref common.Referenc
 						SchemaProps: spec.SchemaProps{
 							Description: "name of the Secret.",
 							Default:     "",
+							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7544,6 +7826,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref common.Referenc
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
 							Description: "namespace of the Secret. It can only be the object's own, and defaults to it.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7569,8 +7852,9 @@ func schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref common.ReferenceCa
 				Properties: map[string]spec.Schema{
 					"labels": {
 						SchemaProps: spec.SchemaProps{
-							Description: "labels are given to the object.",
-							Type:        []string{"object"},
+							Description:   "labels are given to the object. There are at most 256.",
+							MaxProperties: ptr.To[int64](256),
+							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
 								Schema: &spec.Schema{
@@ -7585,8 +7869,9 @@ func schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref common.ReferenceCa
 					},
 					"annotations": {
 						SchemaProps: spec.SchemaProps{
-							Description: "annotations are given to the object.",
-							Type:        []string{"object"},
+							Description:   "annotations are given to the object. There are at most 256, of 256 KiB together.",
+							MaxProperties: ptr.To[int64](256),
+							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
 								Schema: &spec.Schema{

@@ -83,8 +83,8 @@ func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) 
 
 // adoptAddress takes the address that the spec names, if the project has it.
 // Any other host is an endpoint that somebody else looks after, unless it is an
-// address that the project would have to allocate: another project's is no
-// different from one that nobody has.
+// address in a range of metal-stack: another project's is no different from one
+// that nobody has.
 func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	address, err := netip.ParseAddr(host)
 	if err != nil {
@@ -177,7 +177,8 @@ func isAddress(host, address string) bool {
 	return err == nil && parsed.String() == address
 }
 
-// elsewhere refuses an address in a network that the project can use.
+// elsewhere refuses an address in the range of a network. Of a network that the
+// project cannot use it does not say which that is.
 func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
 	networks, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{})
 	if err != nil {
@@ -188,10 +189,16 @@ func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
 		}
 		return nil
 	}
+	taken := false
 	for _, n := range networks {
-		if n.UsableBy(w.project) && n.Contains(address) {
+		contains := n.Contains(address)
+		if contains && n.UsableBy(w.project) {
 			return unusable("spec.controlPlaneEndpoint.host: %s is in the range of the network %q, and is no address of project %s", address, n.ID, w.project)
 		}
+		taken = taken || contains
+	}
+	if taken {
+		return unusable("spec.controlPlaneEndpoint.host: %s is in a range that metal-stack hands out to projects, and is no address of project %s", address, w.project)
 	}
 	return nil
 }

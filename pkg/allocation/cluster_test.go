@@ -2,6 +2,7 @@ package allocation
 
 import (
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -130,7 +131,10 @@ func TestAnotherProjectsAddressIsAsUnknownAsNone(t *testing.T) {
 	theirs, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectB, Network: simulator.InternetNetwork, Name: "theirs", Type: metal.TypeStatic})
 	require.NoError(t, err)
 	var texts []string
-	for _, host := range []string{theirs.Address, "203.0.113.250"} {
+	private, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
+	require.NoError(t, err)
+	inside := netip.MustParsePrefix(private.Prefixes[0]).Addr().Next().String()
+	for _, host := range []string{theirs.Address, "203.0.113.250", inside, "10.0.255.1", "10.1.0.1"} {
 		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })
 		_, err := w.allocateCluster("cluster")
 		require.True(t, apierrors.IsInvalid(err), "%v", err)
@@ -138,6 +142,7 @@ func TestAnotherProjectsAddressIsAsUnknownAsNone(t *testing.T) {
 		texts = append(texts, replaced(err.Error(), host, "X"))
 	}
 	assert.Equal(t, texts[0], texts[1])
+	assert.Equal(t, texts[2], texts[3], "whether the range is anybody's is not said")
 }
 
 func TestAPrivateNetworkIsTheProjectsOwn(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -75,4 +76,30 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	w.noSecrets()
 	_, err = w.allocate(w.p, "node", "cluster")
 	require.ErrorContains(t, err, "allocated once")
+}
+
+// Cluster API names what belongs to a cluster after it, and a Cluster's name may
+// have dots.
+func TestAllocation_NamesWithDotsBecomeHostnamesWithoutThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.allocatedCluster("prod.example")
+	require.Equal(t, infrastructure.AllocationAllocated, c.Status.Allocation.Phase)
+	names := map[string]bool{}
+	for _, name := range []string{"prod.example-cp-x7k2p", "prod-example-cp-x7k2p"} {
+		claim := w.machine(name)
+		_, err := w.allocate(w.p, name, "prod.example")
+		require.NoError(t, err)
+		held := w.holding(claim.UID)
+		require.Len(t, held, 1)
+		assert.Empty(t, validation.IsDNS1123Label(held[0].Hostname), held[0].Hostname)
+		assert.Contains(t, held[0].Tags, metal.Tag(metal.TagName, name))
+		names[held[0].Hostname] = true
+		_, err = w.release(w.p, name)
+		require.NoError(t, err)
+	}
+	assert.Len(t, names, 2)
+	_, err := w.releaseCluster(w.p, "prod.example")
+	require.NoError(t, err)
+	w.nothingLeft()
 }

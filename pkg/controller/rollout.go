@@ -246,7 +246,8 @@ func newFirewall(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalSt
 	}
 }
 
-// firewallName is at most as long as a hostname may be.
+// firewallName is at most as long as a hostname may be, and a DNS name: neither
+// a dash nor a dot stands before the suffix.
 func firewallName(cluster string, spec *v1alpha4.MetalStackFirewallSpec, replaced []string) string {
 	// A spec can always be written as JSON.
 	written, _ := json.Marshal(spec)
@@ -261,7 +262,7 @@ const firewallNameDigits = 8
 func firewallNamePrefix(cluster string) string {
 	const infix = "-firewall-"
 	longest := validation.DNS1123LabelMaxLength - len(infix) - firewallNameDigits
-	return strings.TrimRight(cluster[:min(len(cluster), longest)], "-") + infix
+	return strings.TrimRight(cluster[:min(len(cluster), longest)], "-.") + infix
 }
 
 // clusterNameOf returns the name under which a MetalStackCluster's members

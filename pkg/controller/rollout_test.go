@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -193,4 +194,13 @@ func TestFirewallIsNamedAfterWhatItIs(t *testing.T) {
 	moved := cluster.DeepCopy()
 	moved.UID = "another"
 	require.Equal(t, first.Name, newFirewall(moved, nil).Name, "a move changes no name")
+}
+
+func TestFirewallName_OfAClusterWithDotsIsADNSName(t *testing.T) {
+	t.Parallel()
+	for _, cluster := range []string{"prod.example", strings.Repeat("a.", 31) + "a", strings.Repeat("a", 44) + ".-b"} {
+		name := firewallName(cluster, &v1alpha4.MetalStackFirewallSpec{}, nil)
+		require.Empty(t, validation.IsDNS1123Subdomain(name), name)
+		require.LessOrEqual(t, len(name), validation.DNS1123LabelMaxLength)
+	}
 }

@@ -12,9 +12,11 @@ type FirewallEgressRuleApplyConfiguration struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	Protocol *string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
+	// There are at most 100.
 	Ports []int32 `json:"ports,omitempty"`
 	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6 do
 	// not mix in one rule.
+	// There are at most 100.
 	To []string `json:"to,omitempty"`
 	// comment says what the rule is for, in at most 100 letters, spaces, dashes
 	// and underscores; it is written into the firewall's configuration.

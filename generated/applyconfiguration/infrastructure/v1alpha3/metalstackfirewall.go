@@ -22,7 +22,8 @@ type MetalStackFirewallApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
 	// metadata is the standard object's metadata. The name becomes the server's
 	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits and dashes.
+	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
+	// them, and a hash of the name at its end.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is what you want of the firewall. All of it but the provider ID,
 	// which can be set once, is fixed as soon as the server has been allocated:

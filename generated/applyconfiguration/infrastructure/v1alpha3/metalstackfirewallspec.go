@@ -30,10 +30,13 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	ProviderID *string `json:"providerID,omitempty"`
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
 	// the firewall: `ssh-ed25519 AAAA… you@example.org`.
+	// There are at most 32, each one line of at most 16 KiB, with a comment of at
+	// most 1 KiB.
 	SSHKeys []string `json:"sshKeys,omitempty"`
 	// networks are the ids of further external networks that the firewall
 	// connects the cluster to, besides the cluster's private network and its
 	// publicNetworkID.
+	// There are at most 12.
 	Networks []string `json:"networks,omitempty"`
 	// rules say what the firewall lets through from its first boot on. Without
 	// them metal-stack's defaults apply.

@@ -33,11 +33,14 @@ type MetalStackMachineSpecApplyConfiguration struct {
 	ProviderID *string `json:"providerID,omitempty"`
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
 	// the server: `ssh-ed25519 AAAA… you@example.org`.
+	// There are at most 32, each one line of at most 16 KiB, with a comment of at
+	// most 1 KiB.
 	SSHKeys []string `json:"sshKeys,omitempty"`
 	// tags are put on the server in metal-stack when it is allocated. A tag of
 	// the form `key=value` also becomes a label of the Node, so its value must
 	// be a valid label value. `infrastructure.cluster.x-k8s.io/…`,
 	// `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.
+	// There are at most 64, each of at most 317 bytes.
 	Tags []string `json:"tags,omitempty"`
 	// userData names the Secret that holds, under the key `value`, what the
 	// server runs at its first boot: cloud-init or ignition. With Cluster API
@@ -46,6 +49,7 @@ type MetalStackMachineSpecApplyConfiguration struct {
 	UserData *SecretReferenceApplyConfiguration `json:"userData,omitempty"`
 	// networks are the ids of further networks that the server joins, with an
 	// address in each, besides the private network of its cluster.
+	// There are at most 12.
 	Networks []string `json:"networks,omitempty"`
 }
 

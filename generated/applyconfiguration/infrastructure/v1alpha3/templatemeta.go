@@ -10,8 +10,10 @@ package v1alpha3
 // TemplateMeta has the parts of metadata that can be given on.
 type TemplateMetaApplyConfiguration struct {
 	// labels are given to the object.
+	// There are at most 256.
 	Labels map[string]string `json:"labels,omitempty"`
 	// annotations are given to the object.
+	// There are at most 256, of 256 KiB together.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

@@ -11,6 +11,9 @@ package v1alpha4
 type APIEndpointApplyConfiguration struct {
 	// host is an IP address or a DNS name, without a port: `203.0.113.7`, or
 	// `api.example.org`. Empty means that an address is to be allocated.
+	// Loopback, link-local, multicast and unspecified addresses and `localhost` are
+	// refused, and so is an address in a range that metal-stack hands out, unless it
+	// is one that the project has allocated.
 	Host *string `json:"host,omitempty"`
 	// port is a TCP port from 1 to 65535; 6443 if it is left out.
 	Port *int32 `json:"port,omitempty"`

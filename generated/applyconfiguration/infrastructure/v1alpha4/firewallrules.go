@@ -10,8 +10,10 @@ package v1alpha4
 // FirewallRules hold for all machines behind the firewall.
 type FirewallRulesApplyConfiguration struct {
 	// egress rules allow connections out of the private network.
+	// There are at most 100.
 	Egress []FirewallEgressRuleApplyConfiguration `json:"egress,omitempty"`
 	// ingress rules allow connections into the private network.
+	// There are at most 100.
 	Ingress []FirewallIngressRuleApplyConfiguration `json:"ingress,omitempty"`
 }
 

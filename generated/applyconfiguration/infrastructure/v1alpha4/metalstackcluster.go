@@ -21,7 +21,7 @@ import (
 type MetalStackClusterApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
 	// metadata is the standard object's metadata. The name is at most 63
-	// lower-case letters, digits and dashes, because it becomes a label in
+	// lower-case letters, digits, dashes and dots, because it becomes a label in
 	// metal-stack. The namespace decides the metal-stack project that
 	// everything is allocated in.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`

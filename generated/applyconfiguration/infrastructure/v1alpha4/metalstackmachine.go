@@ -24,7 +24,8 @@ type MetalStackMachineApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
 	// metadata is the standard object's metadata. The name becomes the server's
 	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits and dashes. The label `cluster.x-k8s.io/cluster-name` says
+	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
+	// them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says
 	// which cluster the machine belongs to.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is what you want of the server. All of it but the provider ID, which

@@ -18,7 +18,7 @@ import (
 type MetalStackCluster struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object's metadata. The name is at most 63
-	// lower-case letters, digits and dashes, because it becomes a label in
+	// lower-case letters, digits, dashes and dots, because it becomes a label in
 	// metal-stack. The namespace decides the metal-stack project that
 	// everything is allocated in.
 	// +optional
@@ -60,12 +60,14 @@ type MetalStackClusterSpec struct {
 	// a UUID. It defaults to the project that the namespace is bound to, and no
 	// other one is accepted. It cannot be changed once it is set.
 	// +optional
+	// +k8s:validation:maxLength=36
 	ProjectID string `json:"projectID,omitempty"`
 
 	// partition is the metal-stack partition, which is one location with its own
 	// switches and machines, that the cluster is built in: `fra-equ01`, say.
 	// `metalctl partition list` shows those there are. It cannot be changed.
 	// +required
+	// +k8s:validation:maxLength=63
 	Partition string `json:"partition,omitempty"`
 
 	// publicNetworkID is the external network that the cluster reaches the
@@ -73,6 +75,7 @@ type MetalStackClusterSpec struct {
 	// address is taken from it if none is given. Example: `internet-fra-equ01`.
 	// It cannot be changed once something has been allocated for the cluster.
 	// +optional
+	// +k8s:validation:maxLength=253
 	PublicNetworkID string `json:"publicNetworkID,omitempty"`
 
 	// privateNetworkID is the private network of the cluster's machines. Leave
@@ -80,6 +83,7 @@ type MetalStackClusterSpec struct {
 	// its id is then written here. Or name one of your project, which is then
 	// kept when the cluster is deleted. It cannot be changed once it is set.
 	// +optional
+	// +k8s:validation:maxLength=253
 	PrivateNetworkID string `json:"privateNetworkID,omitempty"`
 
 	// firewallSpec is the firewall between the private network and the others.
@@ -95,7 +99,11 @@ type MetalStackClusterSpec struct {
 type APIEndpoint struct {
 	// host is an IP address or a DNS name, without a port: `203.0.113.7`, or
 	// `api.example.org`. Empty means that an address is to be allocated.
+	// Loopback, link-local, multicast and unspecified addresses and `localhost` are
+	// refused, and so is an address in a range that metal-stack hands out, unless it
+	// is one that the project has allocated.
 	// +optional
+	// +k8s:validation:maxLength=253
 	Host string `json:"host,omitempty"`
 	// port is a TCP port from 1 to 65535; 6443 if it is left out.
 	// +optional
@@ -134,6 +142,7 @@ type MetalStackClusterStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +k8s:validation:maxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// network is the cluster's private network as the metal-api shows it now.

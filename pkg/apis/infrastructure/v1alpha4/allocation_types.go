@@ -29,7 +29,9 @@ type Allocation struct {
 	// userData is what the server runs at its first boot: cloud-init or
 	// ignition, base64 encoded as all bytes are in JSON. It is handed to the
 	// metal-api and kept nowhere: it is in no object, no log and no audit trail.
+	// It has at most 1 MiB, which are 1,398,104 characters in base64.
 	// +optional
+	// +k8s:validation:maxLength=1398104
 	UserData []byte `json:"userData,omitempty"`
 }
 
@@ -38,6 +40,7 @@ type Allocation struct {
 type LocalReference struct {
 	// name of the object.
 	// +required
+	// +k8s:validation:maxLength=63
 	Name string `json:"name"`
 }
 

@@ -17,7 +17,8 @@ type MetalStackFirewall struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object's metadata. The name becomes the server's
 	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits and dashes.
+	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
+	// them, and a hash of the name at its end.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
@@ -53,17 +54,20 @@ type MetalStackFirewallSpec struct {
 	// alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the
 	// newest. `metalctl image list` shows those there are.
 	// +required
+	// +k8s:validation:maxLength=253
 	Image string `json:"image,omitempty"`
 
 	// machineType is the size of the server in metal-stack's words: cores,
 	// memory and disks under one name, such as `n1-medium-x86`. `metalctl size
 	// list` shows those there are.
 	// +required
+	// +k8s:validation:maxLength=253
 	MachineType string `json:"machineType,omitempty"`
 
 	// partition is the metal-stack partition that the server is taken from. It
 	// defaults to that of the firewall's cluster, and can hardly be another.
 	// +optional
+	// +k8s:validation:maxLength=63
 	Partition string `json:"partition,omitempty"`
 
 	// providerID names the server. You set it only to ask for a certain server;
@@ -72,19 +76,27 @@ type MetalStackFirewallSpec struct {
 	// `metal:///<id>` are accepted too, and kept as you wrote them. The id is a
 	// UUID. It cannot be changed once it is set.
 	// +optional
+	// +k8s:validation:maxLength=128
 	ProviderID string `json:"providerID,omitempty"`
 
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
 	// the firewall: `ssh-ed25519 AAAA… you@example.org`.
+	// There are at most 32, each one line of at most 16 KiB, with a comment of at
+	// most 1 KiB.
 	// +optional
 	// +listType=atomic
+	// +k8s:validation:maxItems=32
+	// +k8s:validation:items:maxLength=16384
 	SSHKeys []string `json:"sshKeys,omitempty"`
 
 	// networks are the ids of further external networks that the firewall
 	// connects the cluster to, besides the cluster's private network and its
 	// publicNetworkID.
+	// There are at most 12.
 	// +optional
 	// +listType=set
+	// +k8s:validation:maxItems=12
+	// +k8s:validation:items:maxLength=253
 	Networks []string `json:"networks,omitempty"`
 
 	// rules say what the firewall lets through from its first boot on. Without
@@ -97,12 +109,16 @@ type MetalStackFirewallSpec struct {
 // +structType=granular
 type FirewallRules struct {
 	// egress rules allow connections out of the private network.
+	// There are at most 100.
 	// +optional
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
 	Egress []FirewallEgressRule `json:"egress,omitempty"`
 	// ingress rules allow connections into the private network.
+	// There are at most 100.
 	// +optional
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
 	Ingress []FirewallIngressRule `json:"ingress,omitempty"`
 }
 
@@ -110,19 +126,26 @@ type FirewallRules struct {
 type FirewallEgressRule struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	// +optional
+	// +k8s:validation:maxLength=3
 	Protocol string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
+	// There are at most 100.
 	// +required
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
 	Ports []int32 `json:"ports,omitempty"`
 	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6 do
 	// not mix in one rule.
+	// There are at most 100.
 	// +required
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
+	// +k8s:validation:items:maxLength=64
 	To []string `json:"to,omitempty"`
 	// comment says what the rule is for, in at most 100 letters, spaces, dashes
 	// and underscores; it is written into the firewall's configuration.
 	// +optional
+	// +k8s:validation:maxLength=100
 	Comment string `json:"comment,omitempty"`
 }
 
@@ -130,23 +153,33 @@ type FirewallEgressRule struct {
 type FirewallIngressRule struct {
 	// protocol is `tcp` or `udp`; `tcp` if it is left out.
 	// +optional
+	// +k8s:validation:maxLength=3
 	Protocol string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
+	// There are at most 100.
 	// +required
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
 	Ports []int32 `json:"ports,omitempty"`
 	// to are the destinations inside, as prefixes: `["10.0.12.0/22"]`. IPv4 and
 	// IPv6 do not mix in one rule, neither here nor with from.
+	// There are at most 100.
 	// +optional
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
+	// +k8s:validation:items:maxLength=64
 	To []string `json:"to,omitempty"`
 	// from are the sources, as prefixes: `["203.0.113.0/24"]`.
+	// There are at most 100.
 	// +required
 	// +listType=atomic
+	// +k8s:validation:maxItems=100
+	// +k8s:validation:items:maxLength=64
 	From []string `json:"from,omitempty"`
 	// comment says what the rule is for, in at most 100 letters, spaces, dashes
 	// and underscores; it is written into the firewall's configuration.
 	// +optional
+	// +k8s:validation:maxLength=100
 	Comment string `json:"comment,omitempty"`
 }
 
@@ -183,6 +216,7 @@ type MetalStackFirewallStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +k8s:validation:maxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// metal is the server itself, as the metal-api shows it now. It is never

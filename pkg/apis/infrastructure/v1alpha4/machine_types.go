@@ -19,7 +19,8 @@ type MetalStackMachine struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object's metadata. The name becomes the server's
 	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits and dashes. The label `cluster.x-k8s.io/cluster-name` says
+	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
+	// them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says
 	// which cluster the machine belongs to.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -56,17 +57,20 @@ type MetalStackMachineSpec struct {
 	// metal-api takes the newest; status.metal.image says which that was.
 	// `metalctl image list` shows those there are.
 	// +required
+	// +k8s:validation:maxLength=253
 	Image string `json:"image,omitempty"`
 
 	// machineType is the size of the server in metal-stack's words: cores,
 	// memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size
 	// list` shows those there are.
 	// +required
+	// +k8s:validation:maxLength=253
 	MachineType string `json:"machineType,omitempty"`
 
 	// partition is the metal-stack partition that the server is taken from. It
 	// defaults to that of the machine's cluster.
 	// +optional
+	// +k8s:validation:maxLength=63
 	Partition string `json:"partition,omitempty"`
 
 	// providerID names the server. You set it only to ask for a certain server:
@@ -78,20 +82,28 @@ type MetalStackMachineSpec struct {
 	// `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you
 	// wrote them. The id is a UUID. It cannot be changed once it is set.
 	// +optional
+	// +k8s:validation:maxLength=128
 	ProviderID string `json:"providerID,omitempty"`
 
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
 	// the server: `ssh-ed25519 AAAA… you@example.org`.
+	// There are at most 32, each one line of at most 16 KiB, with a comment of at
+	// most 1 KiB.
 	// +optional
 	// +listType=atomic
+	// +k8s:validation:maxItems=32
+	// +k8s:validation:items:maxLength=16384
 	SSHKeys []string `json:"sshKeys,omitempty"`
 
 	// tags are put on the server in metal-stack when it is allocated. A tag of
 	// the form `key=value` also becomes a label of the Node, so its value must
 	// be a valid label value. `infrastructure.cluster.x-k8s.io/…`,
 	// `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.
+	// There are at most 64, each of at most 317 bytes.
 	// +optional
 	// +listType=set
+	// +k8s:validation:maxItems=64
+	// +k8s:validation:items:maxLength=317
 	Tags []string `json:"tags,omitempty"`
 
 	// userData names the Secret that holds, under the key `value`, what the
@@ -103,8 +115,11 @@ type MetalStackMachineSpec struct {
 
 	// networks are the ids of further networks that the server joins, with an
 	// address in each, besides the private network of its cluster.
+	// There are at most 12.
 	// +optional
 	// +listType=set
+	// +k8s:validation:maxItems=12
+	// +k8s:validation:items:maxLength=253
 	Networks []string `json:"networks,omitempty"`
 }
 
@@ -113,9 +128,11 @@ type MetalStackMachineSpec struct {
 type SecretReference struct {
 	// name of the Secret.
 	// +required
+	// +k8s:validation:maxLength=253
 	Name string `json:"name"`
 	// namespace of the Secret. It can only be the object's own, and defaults to it.
 	// +optional
+	// +k8s:validation:maxLength=63
 	Namespace string `json:"namespace,omitempty"`
 }
 
@@ -155,6 +172,7 @@ type MetalStackMachineStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +k8s:validation:maxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// metal is the server itself, as the metal-api shows it now. It is never

@@ -61,10 +61,14 @@ type MetalStackMachineTemplateResource struct {
 // TemplateMeta has the parts of metadata that can be given on.
 type TemplateMeta struct {
 	// labels are given to the object.
+	// There are at most 256.
 	// +optional
+	// +k8s:validation:maxProperties=256
 	Labels map[string]string `json:"labels,omitempty"`
 	// annotations are given to the object.
+	// There are at most 256, of 256 KiB together.
 	// +optional
+	// +k8s:validation:maxProperties=256
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

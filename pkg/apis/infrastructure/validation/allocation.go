@@ -3,7 +3,6 @@ package validation
 import (
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -25,7 +24,7 @@ func ValidateAllocation(allocation *infrastructure.Allocation, name string) fiel
 		if ref.Name == "" {
 			errs = append(errs, field.Required(path, "must be the name of a MetalStackCluster of the same namespace"))
 		} else {
-			for _, msg := range validation.IsDNS1123Label(ref.Name) {
+			for _, msg := range nameIsLabelValue(ref.Name, false) {
 				errs = append(errs, field.Invalid(path, ref.Name, msg))
 			}
 		}

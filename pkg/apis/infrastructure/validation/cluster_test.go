@@ -60,6 +60,10 @@ func TestCluster(t *testing.T) {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "::ffff:203.0.113.7" },
 			want: []string{"must be an address that clients can reach"},
 		},
+		"host is no name for whoever asks": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "localhost" },
+			want: []string{`spec.controlPlaneEndpoint.host: Invalid value: "localhost": is another host for everybody; it must be an IP address`},
+		},
 		"port is one": {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Port = 65536 },
 			want: []string{"spec.controlPlaneEndpoint.port: Invalid value: 65536: must be between 1 and 65535"},
@@ -152,4 +156,18 @@ func TestClusterStatusUpdate(t *testing.T) {
 		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: "a"}, {Name: "a"}, {}}
 	}), cluster()),
 		`status.failureDomains[1].name: Duplicate value: "a"`, "status.failureDomains[2].name: Required value")
+}
+
+func TestClusterEndpoint_IsReachedByOthers(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{
+		"127.0.0.1", "127.1.2.3", "::1", "169.254.169.254", "fe80::1", "fe80::1%eth0", "0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1",
+		"255.255.255.255", "::ffff:169.254.169.254", "localhost", "api.localhost", "127.1", "2130706433", "0x7f000001", "LOCALHOST",
+	} {
+		says(t, ValidateCluster(cluster(func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })),
+			"spec.controlPlaneEndpoint.host: Invalid value: \""+host+"\"")
+	}
+	for _, host := range []string{"10.0.0.7", "192.168.1.7", "fd00::7", "203.0.113.7", "api.example.org", "localhost.example.org"} {
+		says(t, ValidateCluster(cluster(func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })))
+	}
 }

@@ -22,8 +22,8 @@ const idHelp = "must be an id as metal-stack has them: at most 253 letters, digi
 
 // validateID looks at an id that may be left out.
 func validateID(id string, path *field.Path) field.ErrorList {
-	if id == "" || idSyntax.MatchString(id) {
-		return nil
+	if errs := tooLong(id, maxIDLength, path); errs != nil || id == "" || idSyntax.MatchString(id) {
+		return errs
 	}
 	return field.ErrorList{field.Invalid(path, id, idHelp)}
 }
@@ -38,15 +38,16 @@ func requireID(id string, path *field.Path, help string) field.ErrorList {
 
 // validatePartition looks at a partition's id, which becomes a label of Nodes.
 func validatePartition(partition string, path *field.Path) field.ErrorList {
-	if len(partition) > validation.LabelValueMaxLength {
-		return field.ErrorList{field.TooLong(path, partition, validation.LabelValueMaxLength)}
+	if errs := tooLong(partition, validation.LabelValueMaxLength, path); errs != nil {
+		return errs
 	}
 	return validateID(partition, path)
 }
 
 func validateProjectID(project string, path *field.Path) field.ErrorList {
-	if project == "" {
-		return nil
+	const uuidLength = 36
+	if errs := tooLong(project, uuidLength, path); errs != nil || project == "" {
+		return errs
 	}
 	if parsed, err := uuid.Parse(project); err != nil || parsed.String() != project {
 		return field.ErrorList{field.Invalid(path, project, "must be the id of a metal-stack project, which is a UUID in lower case; leave it out to have the namespace's project filled in")}
@@ -57,8 +58,8 @@ func validateProjectID(project string, path *field.Path) field.ErrorList {
 // validateProviderID looks at a provider ID that may be left out, and at
 // whether it names another partition than the spec.
 func validateProviderID(providerID, partition string, path *field.Path) field.ErrorList {
-	if providerID == "" {
-		return nil
+	if errs := tooLong(providerID, maxProviderIDLength, path); errs != nil || providerID == "" {
+		return errs
 	}
 	id, err := providerid.Parse(providerID)
 	switch {
@@ -72,26 +73,38 @@ func validateProviderID(providerID, partition string, path *field.Path) field.Er
 
 // validateHost looks at the host of an endpoint, which may be left out.
 func validateHost(host string, path *field.Path) field.ErrorList {
-	if host == "" {
-		return nil
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || addr.Is4In6() {
-			return field.ErrorList{field.Invalid(path, host, "must be an address that clients can reach")}
-		}
-		return nil
+	if errs := tooLong(host, validation.DNS1123SubdomainMaxLength, path); errs != nil || host == "" {
+		return errs
 	}
 	const help = "must be an IP address (203.0.113.7, 2001:db8::7) or a DNS name (api.example.org), without scheme and port"
-	if len(validation.IsDNS1123Subdomain(host)) > 0 || endsInDigits(host) {
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && !reachable(addr):
+		return field.ErrorList{field.Invalid(path, host, "must be an address that clients can reach: no loopback, link-local, multicast or unspecified address, and no IPv4 address in the notation of IPv6")}
+	case err == nil:
+	case host == "localhost" || strings.HasSuffix(host, ".localhost"):
+		return field.ErrorList{field.Invalid(path, host, "is another host for everybody; it "+help)}
+	case len(validation.IsDNS1123Subdomain(host)) > 0 || endsInDigits(host):
 		return field.ErrorList{field.Invalid(path, host, help)}
 	}
 	return nil
 }
 
-// endsInDigits tells an address with a slip, like 203.0.113.777, from a name:
-// no top-level domain is a number.
+// reachable tells whether an address can be another host's, in the form that
+// everybody writes it in.
+func reachable(addr netip.Addr) bool {
+	thisNetwork := netip.PrefixFrom(netip.IPv4Unspecified(), 8) // RFC 1122, 3.2.1.3
+	return addr.IsGlobalUnicast() && addr.Zone() == "" && !addr.Is4In6() && !thisNetwork.Contains(addr)
+}
+
+// endsInDigits tells an address with a slip, like 203.0.113.777, or in a form
+// that only some programs read, like 0x7f000001, from a name: no top-level
+// domain is a number.
 func endsInDigits(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
+	if digits, isHex := strings.CutPrefix(last, "0x"); isHex {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
 	return strings.Trim(last, "0123456789") == ""
 }
 
@@ -109,15 +122,28 @@ func validatePort(port int32, path *field.Path) field.ErrorList {
 // validateSSHKeys never quotes a key as a whole: somebody will put a private
 // one there, and errors go into logs.
 func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
+	if errs := tooMany(len(keys), maxSSHKeys, path); errs != nil {
+		return errs
+	}
 	var errs field.ErrorList
 	for i, key := range keys {
 		path := path.Index(i)
+		if long := tooLong(key, maxSSHKeyLength, path); long != nil {
+			errs = append(errs, long...)
+			continue
+		}
 		if strings.Contains(key, "PRIVATE KEY") {
 			errs = append(errs, field.Forbidden(path, "this is a private key, which nobody else should ever see: replace the pair, and put the public key here"))
 			continue
 		}
-		_, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(key))
-		if err != nil || len(rest) > 0 || strings.Contains(strings.TrimSpace(key), "\n") {
+		line := strings.Trim(key, " \t\r\n")
+		_, comment, _, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+		switch {
+		case strings.ContainsFunc(line, unprintable):
+			errs = append(errs, field.Invalid(path, shortened(line), "must be one public key on one line, without control characters"))
+		case len(comment) > maxSSHCommentLength:
+			errs = append(errs, field.Invalid(path, shortened(line), fmt.Sprintf("the comment behind the key may not be more than %d bytes", maxSSHCommentLength)))
+		case err != nil || len(rest) > 0:
 			errs = append(errs, field.Invalid(path, shortened(key), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
 		}
 	}
@@ -135,6 +161,9 @@ func shortened(s string) string {
 // validateNetworks looks at further networks; seen are those that the object
 // is part of anyway.
 func validateNetworks(networks []string, path *field.Path, seen ...string) field.ErrorList {
+	if errs := tooMany(len(networks), maxNetworks, path); errs != nil {
+		return errs
+	}
 	var errs field.ErrorList
 	known := map[string]bool{}
 	for _, network := range seen {
@@ -159,12 +188,16 @@ func validateSecretReference(ref *infrastructure.SecretReference, namespace stri
 	var errs field.ErrorList
 	if ref.Name == "" {
 		errs = append(errs, field.Required(path.Child("name"), "must be the name of a Secret"))
+	} else if long := tooLong(ref.Name, validation.DNS1123SubdomainMaxLength, path.Child("name")); long != nil {
+		errs = append(errs, long...)
 	} else {
 		for _, msg := range validation.IsDNS1123Subdomain(ref.Name) {
 			errs = append(errs, field.Invalid(path.Child("name"), ref.Name, msg))
 		}
 	}
-	if ref.Namespace != "" && ref.Namespace != namespace {
+	if long := tooLong(ref.Namespace, validation.DNS1123LabelMaxLength, path.Child("namespace")); long != nil {
+		errs = append(errs, long...)
+	} else if ref.Namespace != "" && ref.Namespace != namespace {
 		errs = append(errs, field.Invalid(path.Child("namespace"), ref.Namespace, fmt.Sprintf("must be the object's own namespace, which is %q, or left out", namespace)))
 	}
 	return errs

@@ -49,9 +49,35 @@ func TestMachine(t *testing.T) {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = strings.Repeat("x", 64) },
 			want: []string{"spec.partition: Too long: may not be more than 63 bytes"},
 		},
-		"name becomes a hostname": {
+		"name may have dots": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Name = "node.example.org" },
-			want: []string{"metadata.name: Invalid value: \"node.example.org\": must not contain dots"},
+		},
+		"name is a DNS name": {
+			edit: func(m *infrastructure.MetalStackMachine) { m.Name = "node..Example" },
+			want: []string{"metadata.name: Invalid value: \"node..Example\": a lowercase RFC 1123 subdomain"},
+		},
+		"ids are no paths": {
+			edit: func(m *infrastructure.MetalStackMachine) {
+				m.Spec.Networks = []string{"../machine/" + machineID, "..", "a/b", "a%2fb"}
+			},
+			want: []string{
+				`spec.networks[0]: Invalid value: "../machine/` + machineID + `": must be an id`,
+				"spec.networks[1]: Invalid value", "spec.networks[2]: Invalid value", "spec.networks[3]: Invalid value",
+			},
+		},
+		"ssh key is one line of text": {
+			edit: func(m *infrastructure.MetalStackMachine) {
+				m.Spec.SSHKeys = []string{
+					sshKey + "\x1b[2J", sshKey + "\u2028", sshKey + "\x00", sshKey + "\r\n" + sshKey,
+					sshKey + strings.Repeat("x", 1<<10), sshKey + strings.Repeat("x", 16<<10), "a=\"" + strings.Repeat("x", 16<<10) + "\" " + sshKey,
+				}
+			},
+			want: []string{
+				`spec.sshKeys[0]: Invalid value: "ssh-ed25519 AAAAC3Nz…": must be one public key on one line, without control characters`,
+				"without control characters", "without control characters", "without control characters",
+				"the comment behind the key may not be more than 1024 bytes",
+				"spec.sshKeys[5]: Too long: may not be more than 16384 bytes", "spec.sshKeys[6]: Too long",
+			},
 		},
 		"name becomes the value of a tag": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Name = strings.Repeat("x", 64) },
@@ -71,7 +97,7 @@ func TestMachine(t *testing.T) {
 			},
 			want: []string{
 				`spec.sshKeys[0]: Invalid value: "garbage": must be one public key`,
-				`spec.sshKeys[1]: Invalid value: "ssh-ed25519 AAAAC3Nz…": must be one public key`,
+				`spec.sshKeys[1]: Invalid value: "ssh-ed25519 AAAAC3Nz…": must be one public key on one line`,
 				`spec.sshKeys[2]: Invalid value: `,
 			},
 		},

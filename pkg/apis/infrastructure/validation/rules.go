@@ -22,7 +22,11 @@ func validateRules(rules *infrastructure.FirewallRules, path *field.Path) field.
 	if rules == nil {
 		return nil
 	}
-	var errs field.ErrorList
+	errs := tooMany(len(rules.Egress), maxRules, path.Child("egress"))
+	errs = append(errs, tooMany(len(rules.Ingress), maxRules, path.Child("ingress"))...)
+	if errs != nil {
+		return errs
+	}
 	for i, rule := range rules.Egress {
 		path := path.Child("egress").Index(i)
 		errs = append(errs, validateRule(rule.Protocol, rule.Ports, rule.Comment, path)...)
@@ -51,16 +55,18 @@ func validateRule(protocol string, ports []int32, comment string, path *field.Pa
 	if len(ports) == 0 {
 		errs = append(errs, field.Required(path.Child("ports"), "a rule names the destination ports that it opens"))
 	}
+	if many := tooMany(len(ports), maxPorts, path.Child("ports")); many != nil {
+		errs, ports = append(errs, many...), nil
+	}
 	for i, port := range ports {
 		if port < 0 || port > 65535 {
 			errs = append(errs, field.Invalid(path.Child("ports").Index(i), port, validation.InclusiveRangeError(0, 65535)))
 		}
 	}
-	if strings.Trim(strings.ToLower(comment), commentCharacters) != "" {
+	if long := tooLong(comment, maxCommentLength, path.Child("comment")); long != nil {
+		errs = append(errs, long...)
+	} else if strings.Trim(strings.ToLower(comment), commentCharacters) != "" {
 		errs = append(errs, field.Invalid(path.Child("comment"), comment, "must consist of letters, spaces, '-' and '_'"))
-	}
-	if len(comment) > maxCommentLength {
-		errs = append(errs, field.TooLong(path.Child("comment"), comment, maxCommentLength))
 	}
 	return errs
 }
@@ -77,8 +83,15 @@ func (f *addressFamily) requirePrefixes(prefixes []string, path *field.Path) fie
 }
 
 func (f *addressFamily) validatePrefixes(prefixes []string, path *field.Path) field.ErrorList {
+	if errs := tooMany(len(prefixes), maxPrefixes, path); errs != nil {
+		return errs
+	}
 	var errs field.ErrorList
 	for i, s := range prefixes {
+		if long := tooLong(s, maxPrefixLength, path.Index(i)); long != nil {
+			errs = append(errs, long...)
+			continue
+		}
 		prefix, err := netip.ParsePrefix(s)
 		if err != nil {
 			errs = append(errs, field.Invalid(path.Index(i), s, "must be a prefix, such as 10.0.0.0/8 or 2001:db8::/32; a single address is 203.0.113.7/32"))

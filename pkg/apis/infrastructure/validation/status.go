@@ -16,6 +16,9 @@ var addressTypes = []infrastructure.MachineAddressType{
 }
 
 func validateConditions(conditions []metav1.Condition) field.ErrorList {
+	if errs := tooMany(len(conditions), maxConditions, statusPath.Child("conditions")); errs != nil {
+		return errs
+	}
 	return metav1validation.ValidateConditions(conditions, statusPath.Child("conditions"))
 }
 

@@ -26,10 +26,17 @@ const maxTagLength = 317 // A label's: prefix 253, slash, name 63.
 // every `key=value`, and one that cannot be a label keeps the Node from getting
 // any.
 func validateTags(tags []string, path *field.Path) field.ErrorList {
+	if errs := tooMany(len(tags), maxTags, path); errs != nil {
+		return errs
+	}
 	var errs field.ErrorList
 	seen := map[string]string{}
 	for i, tag := range tags {
 		path := path.Index(i)
+		if long := tooLong(tag, maxTagLength, path); long != nil {
+			errs = append(errs, long...)
+			continue
+		}
 		key, value, isPair := strings.Cut(tag, "=")
 		switch other, found := seen[key]; {
 		case found && other == tag:
@@ -58,14 +65,13 @@ func validateTags(tags []string, path *field.Path) field.ErrorList {
 }
 
 func validatePlainTag(tag string, path *field.Path) field.ErrorList {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	switch {
 	case strings.TrimSpace(tag) == "":
 		return field.ErrorList{field.Invalid(path, tag, "must not be empty")}
-	case len(tag) > maxTagLength:
-		return field.ErrorList{field.TooLong(path, tag, maxTagLength)}
 	case strings.ContainsFunc(tag, unprintable):
 		return field.ErrorList{field.Invalid(path, tag, "must not contain control characters")}
 	}
 	return nil
 }
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -1,0 +1,44 @@
+package validation
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// The most entries that a list or map of a spec or status can have. The OpenAPI
+// of the types says the same.
+const (
+	maxSSHKeys          = 32
+	maxTags             = 64
+	maxNetworks         = 12
+	maxRules            = 100
+	maxPorts            = 100
+	maxPrefixes         = 100
+	maxTemplateMetadata = 256
+	maxConditions       = 32
+)
+
+// The most bytes that a string of a spec can have, where its syntax does not say.
+const (
+	maxIDLength         = 253
+	maxProviderIDLength = 128
+	maxSSHKeyLength     = 16 << 10
+	maxSSHCommentLength = 1 << 10
+	maxPrefixLength     = 64
+)
+
+// tooMany refuses a list or map with more than most entries. What it returns is
+// all that is to be said about the list: its entries are not looked at.
+func tooMany(entries, most int, path *field.Path) field.ErrorList {
+	if entries <= most {
+		return nil
+	}
+	return field.ErrorList{field.TooMany(path, entries, most)}
+}
+
+// tooLong refuses a string of more than most bytes, in the same way.
+func tooLong(value string, most int, path *field.Path) field.ErrorList {
+	if len(value) <= most {
+		return nil
+	}
+	return field.ErrorList{field.TooLong(path, "", most)}
+}
