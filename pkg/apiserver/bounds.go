@@ -57,7 +57,7 @@ func isYAML(contentType string) bool {
 }
 
 func yamlTooLarge() error {
-	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d for YAML; send JSON instead (application/json, or another kind of patch), of which the limit is 3 MiB", maxYAML))
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d for YAML; send JSON instead (application/json, or another kind of patch), of which the limit is 1.5 MiB", maxYAML))
 }
 
 // yamlBody is a body that fails when it is too large.

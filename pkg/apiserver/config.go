@@ -130,6 +130,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	case c.Extra.Standalone != nil:
 		generic.AdmissionControl = standalone.Deletions{}
 	}
+	generic.MaxRequestBodyBytes, generic.JSONPatchMaxCopyBytes = maxBody, maxBody
 	// Answer requests that come during a stop, rather than refuse connections.
 	generic.ShutdownSendRetryAfter = true
 	generic.ShutdownWatchTerminationGracePeriod = watchGrace

@@ -62,7 +62,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		inside := registry.WithUserAgent(s.gate.before(boundYAML(boundWarnings(handler))))
+		inside := registry.WithUserAgent(s.gate.before(boundYAML(boundSizes(boundWarnings(handler)))))
 		whole := chain(c.limiter.Inside(inside), generic)
 		return cutOffStalled(c.limiter.Before(whole, newProbes(handler)), c.Extra.StallLimit)
 	}

@@ -1,0 +1,224 @@
+package apiserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+)
+
+// How large the parts of a request's body can be. The body itself is bounded in
+// bytes, but what is made of it is not in proportion to them: an entry of a list
+// can be three bytes, and takes several hundred in managed fields, conversions
+// and errors. These limits are above all that validation lets through; it has
+// the exact ones, field by field.
+const (
+	// maxBody has room for an allocation with 1 MiB of user data in base64, and
+	// for an object with a record of 1 MiB.
+	maxBody = 3 << 19
+	// maxEntries are those of one list or map, and maxValues those of all.
+	maxEntries = 1024
+	maxValues  = 100_000
+	maxDepth   = 32
+	// maxKey is the most bytes in the name of a field or the key of a map, and in
+	// a string of metadata; upstream, annotations have 256 KiB together.
+	maxKey    = 1 << 10
+	maxString = 256 << 10
+	// maxYAMLEntries is how many lines and separators there can be in what is no
+	// JSON.
+	maxYAMLEntries = 25_000
+)
+
+// boundSizes refuses bodies of which too much would be made, before anything is.
+func boundSizes(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		info, ok := request.RequestInfoFrom(req.Context())
+		if !ok || !info.IsResourceRequest || info.APIGroup != infrastructure.GroupName || req.Body == nil || !writeVerbs.Has(info.Verb) {
+			next.ServeHTTP(w, req)
+			return
+		}
+		body, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
+		if err == nil {
+			if invalid := checkSizes(body, info.Subresource == "allocation"); invalid != nil {
+				err := apierrors.NewInvalid(infrastructure.Kind(kindOf[info.Resource]), info.Name, field.ErrorList{invalid})
+				responsewriters.ErrorNegotiated(err, scheme.Codecs, scheme.StorageVersion, w, req)
+				return
+			}
+		}
+		// What is too long, or could not be read, is for the generic server to say.
+		rest := io.MultiReader(bytes.NewReader(body), &failing{err}, req.Body)
+		req.Body = readCloser{rest, req.Body}
+		next.ServeHTTP(w, req)
+	})
+}
+
+var kindOf = map[string]string{
+	"metalstackclusters": "MetalStackCluster", "metalstackmachines": "MetalStackMachine", "metalstackfirewalls": "MetalStackFirewall",
+	"metalstackclustertemplates": "MetalStackClusterTemplate", "metalstackmachinetemplates": "MetalStackMachineTemplate",
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// failing is a reader that fails, or is empty.
+type failing struct{ err error }
+
+// Read implements io.Reader.
+func (f *failing) Read([]byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return 0, io.EOF
+}
+
+// checkSizes returns which part of a body is too large, nil if none is.
+func checkSizes(body []byte, userData bool) *field.Error {
+	if len(body) > maxBody {
+		return nil
+	}
+	s := sizes{decoder: json.NewDecoder(bytes.NewReader(body)), userData: userData}
+	s.decoder.UseNumber()
+	invalid, err := s.walk()
+	if err == nil {
+		return invalid
+	}
+	// It is YAML or nothing.
+	entries := 0
+	for _, separator := range yamlSeparators {
+		entries += bytes.Count(body, separator)
+	}
+	if entries > maxYAMLEntries {
+		invalid := field.TooMany(field.NewPath("body"), entries, maxYAMLEntries)
+		invalid.Detail += " (lines, entries and fields) if it is no JSON"
+		return invalid
+	}
+	return nil
+}
+
+// yamlSeparators stand between or before all that a map or list of YAML has.
+var yamlSeparators = [][]byte{[]byte("\n"), []byte("\r"), []byte("\u0085"), []byte("\u2028"), []byte("\u2029"), []byte(","), []byte("["), []byte("{")}
+
+// sizes looks at a JSON document token by token; it holds no more of it than
+// the way to where it is.
+type sizes struct {
+	decoder  *json.Decoder
+	userData bool
+	way      []container
+	values   int
+}
+
+// container is a list or a map that is open.
+type container struct {
+	list    bool
+	entries int
+	// key is of the map's entry at hand; value is true if its value is next.
+	key   string
+	value bool
+}
+
+// walk returns an error if it is no JSON.
+func (s *sizes) walk() (*field.Error, error) {
+	for {
+		token, err := s.decoder.Token()
+		switch {
+		case errors.Is(err, io.EOF) && len(s.way) == 0:
+			return nil, nil
+		case err != nil:
+			return nil, err
+		}
+		if delim, is := token.(json.Delim); is && (delim == ']' || delim == '}') {
+			s.way = s.way[:len(s.way)-1]
+			continue
+		}
+		if invalid := s.take(token); invalid != nil {
+			return invalid, nil
+		}
+	}
+}
+
+func (s *sizes) take(token json.Token) *field.Error {
+	if n := len(s.way); n > 0 {
+		in := &s.way[n-1]
+		if !in.list && !in.value {
+			in.key, in.value = token.(string), true
+			if len(in.key) > maxKey {
+				s.way = s.way[:n-1] // The key would be all there is to see.
+				return field.Invalid(s.path(), field.OmitValueType{}, fmt.Sprintf("must not have a key of more than %d bytes", maxKey))
+			}
+			return s.enter(in)
+		}
+		in.value = false
+		if in.list {
+			if invalid := s.enter(in); invalid != nil {
+				return invalid
+			}
+		}
+	}
+	switch value := token.(type) {
+	case json.Delim:
+		if len(s.way) == maxDepth {
+			return field.Invalid(s.path(), field.OmitValueType{}, fmt.Sprintf("must not be nested more than %d levels deep", maxDepth))
+		}
+		s.way = append(s.way, container{list: value == '['})
+	case string:
+		if most := s.longest(); len(value) > most {
+			return field.TooLong(s.path(), "", most)
+		}
+	}
+	return nil
+}
+
+// enter counts an entry of the container at hand.
+func (s *sizes) enter(in *container) *field.Error {
+	in.entries++
+	s.values++
+	switch {
+	case in.entries > maxEntries:
+		s.way = s.way[:len(s.way)-1] // The container itself is what is wrong.
+		return field.TooMany(s.path(), -1, maxEntries)
+	case s.values > maxValues:
+		invalid := field.TooMany(field.NewPath("body"), -1, maxValues)
+		invalid.Detail += " in all of its lists and maps"
+		return invalid
+	}
+	return nil
+}
+
+// longest is how long a string may be that stands here.
+func (s *sizes) longest() int {
+	switch {
+	case s.userData && len(s.way) == 1 && s.way[0].key == "userData":
+		return maxBody
+	case len(s.way) > 1 && s.way[0].key == "metadata" && s.way[1].key != "annotations" && s.way[1].key != "managedFields":
+		return maxKey
+	}
+	return maxString
+}
+
+// path is where the value at hand is.
+func (s *sizes) path() *field.Path {
+	path := (*field.Path)(nil)
+	for _, c := range s.way {
+		if c.list {
+			path = path.Index(c.entries - 1)
+		} else {
+			path = path.Child(c.key)
+		}
+	}
+	if path == nil {
+		return field.NewPath("body")
+	}
+	return path
+}

@@ -1,0 +1,48 @@
+package apiserver
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestCheckSizes_NamesWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	many := func(n int) string { return `[` + strings.Repeat(`"",`, n-1) + `""]` }
+	long := func(n int) string { return `"` + strings.Repeat("a", n) + `"` }
+	for body, want := range map[string]string{
+		``:                                     "",
+		`{}`:                                   "",
+		`{"spec":{"tags":` + many(1024) + `}}`: "",
+		`{"spec":{"tags":` + many(1025) + `}}`: "spec.tags: Too many: must have at most 1024 items",
+		`{"spec":{"a":[{"b":` + many(1025) + `}]}}`:                     "spec.a[0].b: Too many",
+		`[{"op":"add","path":"/spec/tags","value":` + many(1025) + `}]`: "[0].value: Too many",
+		many(1025):                                                           "body: Too many",
+		`{"spec":{"x":` + long(maxString) + `}}`:                             "",
+		`{"spec":{"x":` + long(maxString+1) + `}}`:                           "spec.x: Too long",
+		`{"spec":{"x":["",` + long(maxString+1) + `]}}`:                      "spec.x[1]: Too long",
+		`{"metadata":{"name":` + long(1025) + `}}`:                           "metadata.name: Too long",
+		`{"metadata":{"labels":{"a":` + long(1025) + `}}}`:                   "metadata.labels.a: Too long",
+		`{"metadata":{"annotations":{"a":` + long(100_000) + `}}}`:           "",
+		`{"spec":{` + long(1025) + `:1}}`:                                    "spec: Invalid value: must not have a key of more than 1024 bytes",
+		`{"spec":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`: "must not be nested more than 32 levels deep",
+		`{"a":[` + strings.Repeat(many(1000)+",", 101) + `1]}`:               "body: Too many: must have at most 100000 items in all of its lists and maps",
+		`{"userData":` + long(1_398_104) + `}`:                               "userData: Too long",
+		"spec:\n  tags:\n" + strings.Repeat("  - x\n", 1000):                 "",
+		"spec:\n  tags:\n" + strings.Repeat("  - x\n", 30_000):               "body: Too many: 30002: must have at most 25000 items (lines, entries and fields) if it is no JSON",
+		"{a: [" + strings.Repeat("x,", 30_000) + "]}":                        "body: Too many",
+		`{"a":1}` + strings.Repeat("\n- x", 30_000):                          "body: Too many",
+		strings.Repeat("a: &a [*a]\n", 20_000):                               "body: Too many",
+		`{"a":` + many(600_000) + `}`:                                        "", // Longer than a body can be.
+	} {
+		got := checkSizes([]byte(body), false)
+		short := body[:min(len(body), 60)]
+		if want == "" {
+			assert.Nil(t, got, short)
+		} else if assert.NotNil(t, got, short) {
+			assert.Contains(t, strings.ReplaceAll(got.Error(), "<nil>", ""), want, short)
+		}
+	}
+	assert.Nil(t, checkSizes([]byte(`{"userData":`+long(1_398_104)+`}`), true))
+}
