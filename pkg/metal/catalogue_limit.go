@@ -48,20 +48,20 @@ var errLookupsPerRequest = fmt.Errorf("one request looks up at most %d networks,
 // errLookupsOfAll is the cause where all namespaces together ask for too much.
 var errLookupsOfAll = errors.New("too much is looked up at the moment")
 
-// allowance is what one request may still look up.
-type allowance struct {
+// lookupAllowance is what one request may still look up.
+type lookupAllowance struct {
 	namespace string
 
 	mu   sync.Mutex
 	left int
 }
 
-type allowanceKey struct{}
+type lookupAllowanceKey struct{}
 
 // WithAllowance returns a context for one request of a namespace, whose lookups
 // count. Those of a context without an allowance are not limited.
 func WithAllowance(ctx context.Context, namespace string) context.Context {
-	return context.WithValue(ctx, allowanceKey{}, &allowance{namespace: namespace, left: lookupsPerRequest})
+	return context.WithValue(ctx, lookupAllowanceKey{}, &lookupAllowance{namespace: namespace, left: lookupsPerRequest})
 }
 
 // lookupLimits are the token buckets.
@@ -81,7 +81,7 @@ func newLookupLimits(c clock.PassiveClock) *lookupLimits {
 // is a *LookupsError: its requests are refused. Where all together have none
 // left, it is not: somebody else's requests must not be refused for that.
 func (l *lookupLimits) take(ctx context.Context) error {
-	a, limited := ctx.Value(allowanceKey{}).(*allowance)
+	a, limited := ctx.Value(lookupAllowanceKey{}).(*lookupAllowance)
 	if l == nil || !limited {
 		return nil
 	}
