@@ -225,3 +225,80 @@ func (w *capiWorld) pauseCluster(paused bool) {
 	cluster.Spec.Paused = ptr.To(paused)
 	require.NoError(w.t, w.api.memory.Update(w.t.Context(), cluster))
 }
+
+// machineSet owns the Machine of everything, with the uid that the Machine's
+// owner reference has, or another one.
+func machineSet(objects map[string]client.Object, uid types.UID) *clusterv1.MachineSet {
+	machine := objects["machine"]
+	deleted(machine)
+	machine.SetOwnerReferences([]metav1.OwnerReference{{
+		APIVersion: clusterv1.GroupVersion.String(), Kind: "MachineSet", Name: "ms", UID: "uid-of-ms", Controller: ptr.To(true),
+	}})
+	ms := &clusterv1.MachineSet{ObjectMeta: metav1.ObjectMeta{Namespace: machine.GetNamespace(), Name: "ms", UID: uid, Finalizers: []string{"example.org/keeps"}}}
+	objects["machineset"] = ms
+	return ms
+}
+
+// The garbage collector deletes a Machine whose MachineSet was restored with a
+// new uid, and Cluster API then deletes what the Machine has.
+func TestRelease_HoldsMachineWhoseOwnerWasGarbageCollected(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(objects map[string]client.Object)
+		held   bool
+	}{
+		"MachineSet scales down":      {func(o map[string]client.Object) { machineSet(o, "uid-of-ms") }, false},
+		"MachineSet is being deleted": {func(o map[string]client.Object) { deleted(machineSet(o, "uid-of-ms")) }, false},
+		"MachineSet has another uid":  {func(o map[string]client.Object) { machineSet(o, "uid-after-restore") }, true},
+		"MachineSet is not there":     {func(o map[string]client.Object) { machineSet(o, "uid-of-ms"); delete(o, "machineset") }, true},
+		"MachineDeployment is not there": {func(o map[string]client.Object) {
+			owner := machineSet(o, "uid-of-ms")
+			deleted(owner)
+			ownedBy("MachineDeployment", "md", "uid-of-md")(owner)
+		}, true},
+		"MachineSet keeps its Machines": {func(o map[string]client.Object) {
+			ownedBy("MachineDeployment", "md", "uid-of-md")(machineSet(o, "uid-of-ms"))
+		}, false},
+		"Cluster is being deleted": {func(o map[string]client.Object) { machineSet(o, "uid-after-restore"); deleted(o["cluster"]) }, false},
+		"annotation insists": {func(o map[string]client.Object) {
+			machineSet(o, "uid-after-restore")
+			annotated(v1alpha4.ReleaseAnnotation)(o["obj"])
+		}, false},
+		"control plane of another provider": {func(o map[string]client.Object) {
+			machineSet(o, "uid-of-ms")
+			ownedBy("OtherControlPlane", "cp", "uid-of-cp")(o["machine"])
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := doomed(deletedBy(v1alpha4.DeletionByUser))
+			c.change(objects)
+			h := harnessOf(t, machines, objects)
+			if c.held {
+				h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+				return
+			}
+			h.reconcile("m-infra")
+			require.Equal(t, []string{"release m-infra"}, h.calls)
+		})
+	}
+}
+
+// What was held stays held when the owner reference of the Machine is corrected.
+func TestRelease_RemembersThatTheOwnerWasGarbageCollected(t *testing.T) {
+	t.Parallel()
+	objects := doomed(deletedBy(v1alpha4.DeletionByUser))
+	ms := machineSet(objects, "uid-after-restore")
+	h := harnessOf(t, machines, objects)
+	h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+
+	machine := &clusterv1.Machine{}
+	require.NoError(t, h.api.Get(t.Context(), client.ObjectKeyFromObject(objects["machine"]), machine))
+	machine.OwnerReferences[0].UID = "uid-after-restore"
+	require.NoError(t, h.api.Update(t.Context(), machine))
+	h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+
+	require.NoError(t, h.api.Delete(t.Context(), ms))
+	h.reconcile("m-infra")
+	require.Equal(t, []string{"release m-infra"}, h.calls)
+}

@@ -48,8 +48,9 @@ func resolveLive(ctx context.Context, s *scope) (wait, error) {
 // old backup makes live machines look ownerless; and if the garbage collector
 // asked for it, until an owner or the Cluster is being deleted. The garbage
 // collector takes an owner that was restored with a new uid for gone, so it does
-// not help that Cluster API has written the new uid since. It asks the server for
-// each owner, by uid.
+// not help that Cluster API has written the new uid since. The same holds for an
+// owner that the garbage collector had deleted, such as a Machine whose
+// MachineSet was restored. It asks the server for each owner, by uid.
 func owners(ctx context.Context, s *scope) (wait, error) {
 	if s.insisted() {
 		if s.memory.news(s.request, EventReleaseInsisted, "") {
@@ -60,7 +61,8 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 	if name := s.clusterName(); !s.options.Standalone && name != "" && s.cluster == nil {
 		return s.ownerless(fmt.Sprintf("Cluster %s cannot be found", name)), nil
 	}
-	deleted := s.cluster != nil && s.cluster.DeletionTimestamp != nil
+	clusterDeleted := s.cluster != nil && s.cluster.DeletionTimestamp != nil
+	ownerDeleted, aboveDeleted := false, false
 	for _, ref := range s.obj.GetOwnerReferences() {
 		owner, err := s.owner(ctx, ref)
 		what := ref.Kind + " " + ref.Name
@@ -72,12 +74,70 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 		case owner.UID != ref.UID:
 			return s.ownerless(fmt.Sprintf("the owner %s cannot be found: it has the uid %s now, and the owner had %s", what, owner.UID, ref.UID)), nil
 		}
-		deleted = deleted || owner.DeletionTimestamp != nil
+		if owner.DeletionTimestamp == nil || clusterDeleted {
+			continue
+		}
+		ownerDeleted = true
+		above, missing, err := s.ownersOf(ctx, owner, maxGenerations)
+		switch {
+		case err != nil:
+			return s.unreadable("an owner of "+what, err), nil
+		case missing != "":
+			return s.held(v1alpha4.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, which the garbage collector does when it finds no owner: %s", what, missing)), nil
+		}
+		aboveDeleted = aboveDeleted || above
 	}
-	if s.collected() && !deleted {
+	switch {
+	case clusterDeleted:
+	case s.collected() && !ownerDeleted:
 		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector had the object deleted, and no owner is being deleted"), nil
+	case !s.collected() && s.wasCollected() && !aboveDeleted:
+		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector had its owner deleted, and neither the Cluster nor what owns the owner is being deleted"), nil
 	}
 	return wait{}, nil
+}
+
+// maxGenerations is how far up owners of owners are looked at: MachineSet or
+// control plane, MachineDeployment, Cluster.
+const maxGenerations = 3
+
+// ownersOf looks at the owners of an owner that is being deleted, as far as they
+// are being deleted, too: the garbage collector deletes a Machine whose
+// MachineSet was restored with a new uid, and Cluster API then deletes what the
+// Machine has. It returns whether one of them is being deleted, and which one
+// cannot be found by its uid. Kinds that the companion may not read, such as
+// other providers' control planes, are passed over.
+func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadata, generations int) (deleted bool, missing string, err error) {
+	if generations == 0 {
+		return false, "", nil
+	}
+	for _, ref := range owner.OwnerReferences {
+		above, err := s.owner(ctx, ref)
+		what := fmt.Sprintf("its owner %s %s", ref.Kind, ref.Name)
+		switch {
+		case apierrors.IsNotFound(err):
+			return false, fmt.Sprintf("%s (uid %s) cannot be found", what, ref.UID), nil
+		case apierrors.IsForbidden(err), meta.IsNoMatchError(err):
+			continue
+		case err != nil:
+			return false, "", fmt.Errorf("%s: %w", what, err)
+		case above.UID != ref.UID:
+			return false, fmt.Sprintf("%s has the uid %s now, and the owner had %s", what, above.UID, ref.UID), nil
+		case above.DeletionTimestamp != nil:
+			if _, missing, err := s.ownersOf(ctx, above, generations-1); err != nil || missing != "" {
+				return false, missing, err
+			}
+			deleted = true
+		}
+	}
+	return deleted, "", nil
+}
+
+// wasCollected returns whether the release was held before because of the garbage
+// collector.
+func (s *scope) wasCollected() bool {
+	deleting := meta.FindStatusCondition(s.before, v1alpha4.ConditionDeleting)
+	return deleting != nil && deleting.Reason == v1alpha4.ReasonGarbageCollected
 }
 
 // collected returns whether the garbage collector had the object deleted. A
