@@ -184,7 +184,8 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	require.NoError(t, err)
 	_, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
-	eventually(t, func() error { return w.holds(project("2"), 0, 0) })
+	// The companion asks again after pauses that grow while the machine is held.
+	eventuallyWithin(t, 3*limit, func() error { return w.holds(project("2"), 0, 0) })
 }
 
 // replay watches from a revision, and returns the error by which the watch ends;
