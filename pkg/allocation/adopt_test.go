@@ -297,6 +297,25 @@ func TestAnObjectThatWasMadeAnewIsAnother(t *testing.T) {
 	assert.Contains(t, claims, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
 }
 
+func TestAllocate_DryRunDoesNotKeepOthersFromTheMachine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.allocatedCluster("cluster")
+	id := w.waiting(simulator.SmallSize)
+	w.machine("dry", named(id))
+	w.machine("wet", named(id))
+	api := &outdated{Metal: w.client}
+	p := w.serverWith(api)
+	var meanwhile error
+	api.meanwhile = func() { _, meanwhile = p.AllocateMachine(w.context(), teamA, "wet", body("cluster")) }
+	w.whilePassing(func() { _, _ = p.AllocateMachine(WithDryRun(w.context()), teamA, "dry", body("cluster")) })
+	require.Nil(t, api.meanwhile, "nobody looked")
+	require.NoError(t, meanwhile)
+	require.NotEmpty(t, w.record("wet").Status.Allocation.MachineID)
+	require.Nil(t, w.record("dry").Status.Allocation)
+	w.gone(p)
+}
+
 // outdated is a metal-api of which an answer arrives when it is not true any more.
 type outdated struct {
 	Metal

@@ -70,14 +70,17 @@ func (p *Protocol) allocateServer(ctx context.Context, k servers, sub subject, b
 		return nil, w.tell(ctx, err)
 	}
 	w.id.cluster = w.plan.clusterUID
-	if id := w.plan.machineID; id != "" {
+	switch id := w.plan.machineID; {
+	case id == "":
+		if err := w.plan.complete(); err != nil {
+			return nil, w.tell(ctx, err)
+		}
+	case !w.dry:
 		give, taken := p.named.take(id, sub)
 		if !taken {
 			return nil, refuse(http.StatusConflict, "the machine %s is being asked for already", id)
 		}
 		defer give()
-	} else if err := w.plan.complete(); err != nil {
-		return nil, w.tell(ctx, err)
 	}
 	if w.dry {
 		return s, w.tryAllocate(ctx)
