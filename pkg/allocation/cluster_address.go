@@ -97,10 +97,11 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	case ip == nil:
 		return w.elsewhere(ctx, address)
 	}
-	if err := w.knowAddress(ctx, ip); err != nil {
+	uid, err := w.addressIdentity(ctx, ip)
+	if err != nil {
 		return err
 	}
-	if err := w.adopt(ctx, "address", func(ctx context.Context) error {
+	if err := w.adopt(ctx, "address", uid, func(ctx context.Context) error {
 		if err := w.addressUnclaimed(ctx, ip); err != nil {
 			return err
 		}
@@ -116,31 +117,32 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
 }
 
-// knowAddress takes the identity of an address that a cluster of this name
-// allocated, unless the network of this cluster already has one: the address is
-// then its own again, and not adopted. It is how an address is given back that no
-// record names any more.
-func (w *clusterWork) knowAddress(ctx context.Context, ip *metal.IP) error {
-	namespace, _ := metal.TagValue(ip.Tags, metal.TagNamespace)
-	name, _ := metal.TagValue(ip.Tags, metal.TagName)
-	if ip.UID() == "" || !w.isOurs(namespace, name) {
-		return nil
+// addressIdentity is the identity under which an address is adopted: that of the
+// address, if a cluster of this name in this management cluster allocated it and
+// the network has no identity already. The address is then the cluster's own
+// again. It is how an address is given back that no record names any more. In
+// another management cluster a cluster of the same name may still use it.
+func (w *clusterWork) addressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
+	tag := func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value }
+	if ip.UID() == "" || tag(metal.TagManagementCluster) != LabelValue(w.opts.ManagementCluster) ||
+		!w.isOurs(tag(metal.TagNamespace), tag(metal.TagName)) {
+		return w.id.uid, nil
 	}
 	never := func(*infrastructure.MetalStackCluster) bool { return false }
 	switch held, err := w.another(ctx, claimed(ip.UID(), holdsAddress(ip.Address), never)); {
 	case err != nil:
-		return refusalOf(err)
+		return "", refusalOf(err)
 	case held:
-		return nil // The adoption is refused.
+		return w.id.uid, nil // The adoption is refused.
 	}
 	c, err := w.opts.Clusters.Get(ctx, w.subject.namespace, w.subject.name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if a := clusterAllocation(c); a.NetworkID == "" || a.NetworkAdopted {
-		w.setIdentity(types.UID(ip.UID()))
+		return types.UID(ip.UID()), nil
 	}
-	return nil
+	return w.id.uid, nil
 }
 
 // projectAddress looks at an address, which is nil if the project does not have it.

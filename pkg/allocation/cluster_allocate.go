@@ -186,6 +186,7 @@ func (w *clusterWork) giveUp(ctx context.Context, err error) error {
 		switch {
 		case a.Phase == infrastructure.AllocationAllocating && a.Attempt == w.attempt:
 			w.refused(&a.AllocationState, r)
+			a.UID = w.id.uid
 		case a.Phase != "":
 			return nil
 		}
@@ -211,17 +212,24 @@ func (w *clusterWork) uncertain(ctx context.Context, words string) {
 	}
 }
 
-// adopt begins to take what the spec names, unless it is another cluster's. The
+// adopt begins to take what the spec names, under the identity uid, unless it is
+// another cluster's; then the cluster keeps the identity that it had. The
 // others are asked after the attempt was recorded, so that of two clusters that
 // want the same at least one sees the other; and it is looked at again after
 // that, since another one may have given it back after we looked, and before we
 // asked whose it is.
-func (w *clusterWork) adopt(ctx context.Context, what string, ask func(ctx context.Context) error) error {
+func (w *clusterWork) adopt(ctx context.Context, what string, uid types.UID, ask func(ctx context.Context) error) error {
+	before := w.id.uid
+	w.setIdentity(uid)
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
 	w.at(what + "/begun")
-	return ask(ctx)
+	err := ask(ctx)
+	if err != nil {
+		w.setIdentity(before)
+	}
+	return err
 }
 
 // which tells some clusters from others.

@@ -82,11 +82,12 @@ func (w *clusterWork) adoptNetwork(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	uid := w.id.uid
 	own := n.UID() != "" && w.isOurs(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
 	if own {
-		w.setIdentity(types.UID(n.UID()))
+		uid = types.UID(n.UID())
 	}
-	if err := w.adopt(ctx, "network", func(ctx context.Context) error {
+	if err := w.adopt(ctx, "network", uid, func(ctx context.Context) error {
 		if err := w.networkUnclaimed(ctx, n); err != nil {
 			return err
 		}

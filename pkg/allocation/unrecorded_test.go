@@ -100,6 +100,40 @@ func TestUnrecorded_DoesNotCountWhatAnAttemptCouldOwn(t *testing.T) {
 	assert.Empty(t, w.unrecordedKinds(k), "%v", c.UID)
 }
 
+// Two management clusters may bind a namespace of the same name to one project.
+func TestAdopt_AddressOfAnotherManagementClusterIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	specs := w.adoptable()
+	w.p.opts.ManagementCluster = "another"
+	theirs := w.allocatedCluster("c", specs["network"])
+	require.False(t, theirs.Status.Allocation.IPAdopted)
+	w.clusters.remove(theirs) // Its record is in the other management cluster.
+	w.p = w.server()
+	ours := w.allocatedCluster("c", specs["network"], func(c *infrastructure.MetalStackCluster) {
+		c.Spec.ControlPlaneEndpoint.Host = theirs.Status.Allocation.IPAddress
+	})
+	assert.True(t, ours.Status.Allocation.IPAdopted)
+	assert.Equal(t, ours.UID, ours.Status.Allocation.UID)
+	_, err := w.releaseCluster(w.p, "c")
+	require.NoError(t, err)
+	assert.Zero(t, w.sim.CallsOf("ip-free"))
+}
+
+func TestAdopt_RefusedNetworkLeavesTheIdentityAsItWas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	old := w.allocatedCluster("c")
+	w.clusters.remove(old)
+	w.cluster("holder", func(c *infrastructure.MetalStackCluster) { c.UID = old.UID })
+	again := w.cluster("c", func(c *infrastructure.MetalStackCluster) {
+		c.Spec.PrivateNetworkID = old.Status.Allocation.NetworkID
+	})
+	_, err := w.allocateCluster("c")
+	require.ErrorContains(t, err, "belongs to another cluster")
+	assert.Equal(t, again.UID, w.clusterRecord("c").Status.Allocation.UID)
+}
+
 // An address whose cluster used a network that it had adopted has an identity of
 // its own.
 func TestAdopt_AddressOfAFormerClusterOfTheSameNameIsItsOwnAgain(t *testing.T) {
