@@ -302,3 +302,79 @@ func TestRelease_RemembersThatTheOwnerWasGarbageCollected(t *testing.T) {
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"release m-infra"}, h.calls)
 }
+
+// A hold is kept when its sign changes on the way: the Machine is made again, is
+// not to be found or cannot be read for a moment, and its owner is there at last.
+func TestRelease_RemembersHoldWhenItsReasonChanges(t *testing.T) {
+	t.Parallel()
+	t.Run("garbage collector", func(t *testing.T) {
+		t.Parallel()
+		objects := doomed(deletedBy(v1alpha4.DeletionByUser))
+		machineSet(objects, "uid-after-restore")
+		h := harnessOf(t, machines, objects)
+		h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+
+		machine := &clusterv1.Machine{}
+		key := client.ObjectKeyFromObject(objects["machine"])
+		require.NoError(t, h.api.Get(t.Context(), key, machine))
+		machine.Finalizers = nil
+		require.NoError(t, h.api.Update(t.Context(), machine))
+		h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+		h.r.live = unreadable{h.api, "m", errAway}
+		h.reconcile("m-infra")
+		h.r.live = h.api
+
+		again := capiMachine()
+		again.SetUID("uid-of-the-next")
+		require.NoError(t, h.api.Create(t.Context(), again))
+		obj := h.the(machines, "m-infra")
+		refs := obj.GetOwnerReferences()
+		refs[0].UID = again.GetUID()
+		obj.SetOwnerReferences(refs)
+		h.put(obj)
+		h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+	})
+	t.Run("owner is back", func(t *testing.T) {
+		t.Parallel()
+		objects := doomed(deletedBy(v1alpha4.DeletionByUser))
+		machine := objects["machine"]
+		delete(objects, "machine")
+		h := harnessOf(t, machines, objects)
+		h.requireHeld("m-infra", v1alpha4.ReasonOwnerNotFound)
+		require.NoError(t, h.api.Create(t.Context(), machine))
+		h.requireHeld("m-infra", v1alpha4.ReasonOwnerNotFound)
+		require.NoError(t, h.api.Delete(t.Context(), machine))
+		h.reconcile("m-infra")
+		require.Equal(t, []string{"release m-infra"}, h.calls, "its owner is being deleted")
+	})
+}
+
+// A tenant's object may name a thousand owners.
+func TestRelease_LooksUpFewOwners(t *testing.T) {
+	t.Parallel()
+	objects := doomed(deletedBy(v1alpha4.DeletionByUser), func(obj client.Object) {
+		refs := obj.GetOwnerReferences()
+		for range 100 {
+			refs = append(refs, refs[0])
+		}
+		obj.SetOwnerReferences(refs)
+	})
+	h := harnessOf(t, machines, objects)
+	live := &counting{Client: h.api}
+	h.r.live = live
+	h.reconcile("m-infra")
+	require.Empty(t, h.calls)
+	require.LessOrEqual(t, live.gets, maxOwners+2, "the owners, the object and its Cluster")
+	require.Contains(t, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Message, "more than 8 owners")
+}
+
+// counting counts gets.
+type counting struct {
+	client.Client
+	gets int
+}
+
+func (c *counting) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	c.gets++
+	return c.Client.Get(ctx, key, obj, opts...)
+}

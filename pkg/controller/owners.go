@@ -23,6 +23,14 @@ const heldAgain = time.Minute
 // unreadAgain is how soon to look again for an owner that could not be read.
 const unreadAgain = 15 * time.Second
 
+const (
+	// maxOwners is how many owners of an object, and of their owners together, are
+	// looked up in one reconcile. Cluster API gives an object one or two.
+	maxOwners = 8
+	// ownersLimit is how long looking them up may take.
+	ownersLimit = 10 * time.Second
+)
+
 // insist tells how somebody who knows better has the metal given back.
 var insist = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + v1alpha4.ReleaseAnnotation + "=true"
 
@@ -61,6 +69,9 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 	if name := s.clusterName(); !s.options.Standalone && name != "" && s.cluster == nil {
 		return s.ownerless(fmt.Sprintf("Cluster %s cannot be found", name)), nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, ownersLimit)
+	defer cancel()
+	s.lookups = maxOwners
 	clusterDeleted := s.cluster != nil && s.cluster.DeletionTimestamp != nil
 	ownerDeleted, aboveDeleted := false, false
 	for _, ref := range s.obj.GetOwnerReferences() {
@@ -72,7 +83,7 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 		case err != nil:
 			return s.unreadable("the owner "+what, err), nil
 		case owner.UID != ref.UID:
-			return s.ownerless(fmt.Sprintf("the owner %s cannot be found: it has the uid %s now, and the owner had %s", what, owner.UID, ref.UID)), nil
+			return s.ownerless(fmt.Sprintf("the owner %s has the uid %s, and the ownerReference has %s: it was replaced or restored", what, owner.UID, ref.UID)), nil
 		}
 		if owner.DeletionTimestamp == nil || clusterDeleted {
 			continue
@@ -83,16 +94,20 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 		case err != nil:
 			return s.unreadable("an owner of "+what, err), nil
 		case missing != "":
-			return s.held(v1alpha4.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, which the garbage collector does when it finds no owner: %s", what, missing)), nil
+			return s.held(v1alpha4.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
 		}
 		aboveDeleted = aboveDeleted || above
 	}
+	held := s.heldBefore()
 	switch {
 	case clusterDeleted:
 	case s.collected() && !ownerDeleted:
-		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector had the object deleted, and no owner is being deleted"), nil
-	case !s.collected() && s.wasCollected() && !aboveDeleted:
-		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector had its owner deleted, and neither the Cluster nor what owns the owner is being deleted"), nil
+		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
+	case s.collected():
+	case held == v1alpha4.ReasonGarbageCollected && !aboveDeleted:
+		return s.held(held, "the garbage collector deleted the owner, and neither the Cluster nor an owner of the owner is being deleted"), nil
+	case held == v1alpha4.ReasonOwnerNotFound && !ownerDeleted:
+		return s.held(held, "an owner could not be found before, and no owner is being deleted"), nil
 	}
 	return wait{}, nil
 }
@@ -122,7 +137,7 @@ func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadat
 		case err != nil:
 			return false, "", fmt.Errorf("%s: %w", what, err)
 		case above.UID != ref.UID:
-			return false, fmt.Sprintf("%s has the uid %s now, and the owner had %s", what, above.UID, ref.UID), nil
+			return false, fmt.Sprintf("%s has the uid %s, and the ownerReference has %s", what, above.UID, ref.UID), nil
 		case above.DeletionTimestamp != nil:
 			if _, missing, err := s.ownersOf(ctx, above, generations-1); err != nil || missing != "" {
 				return false, missing, err
@@ -133,11 +148,15 @@ func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadat
 	return deleted, "", nil
 }
 
-// wasCollected returns whether the release was held before because of the garbage
-// collector.
-func (s *scope) wasCollected() bool {
+// heldBefore returns for which reason the release was held before because of its
+// owners, which the condition Deleting remembers; "" if it was not. That an owner
+// could not be read is no reason: it is judged when it can be.
+func (s *scope) heldBefore() string {
 	deleting := meta.FindStatusCondition(s.before, v1alpha4.ConditionDeleting)
-	return deleting != nil && deleting.Reason == v1alpha4.ReasonGarbageCollected
+	if deleting == nil || deleting.Reason != v1alpha4.ReasonGarbageCollected && deleting.Reason != v1alpha4.ReasonOwnerNotFound {
+		return ""
+	}
+	return deleting.Reason
 }
 
 // collected returns whether the garbage collector had the object deleted. A
@@ -170,6 +189,9 @@ func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.P
 	if err != nil {
 		return nil, err
 	}
+	if s.lookups--; s.lookups < 0 {
+		return nil, fmt.Errorf("more than %d owners", maxOwners)
+	}
 	owner := &metav1.PartialObjectMetadata{}
 	owner.SetGroupVersionKind(mapping.GroupVersionKind)
 	key := client.ObjectKey{Name: ref.Name}
@@ -183,12 +205,21 @@ func (s *scope) insisted() bool { return has(s.obj.GetAnnotations(), v1alpha4.Re
 
 func (s *scope) ownerless(why string) wait { return s.held(v1alpha4.ReasonOwnerNotFound, why) }
 
+// held keeps a reason for which the release was held before: what is not to be
+// found now, or cannot be read, must not make it forgotten.
 func (s *scope) held(reason, why string) wait {
+	if s.heldBefore() == v1alpha4.ReasonGarbageCollected {
+		reason = v1alpha4.ReasonGarbageCollected
+	}
 	return waitFor(heldAgain, reason, "%s, so the deletion may be a mistake, and "+insist,
 		why, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }
 
 func (s *scope) unreadable(what string, err error) wait {
-	return waitFor(unreadAgain, v1alpha4.ReasonOwnerUnreadable, "Whether %s is there cannot be found out (%v), so "+insist,
+	reason := v1alpha4.ReasonOwnerUnreadable
+	if held := s.heldBefore(); held != "" {
+		reason = held
+	}
+	return waitFor(unreadAgain, reason, "Whether %s is there cannot be found out (%v), so "+insist,
 		what, err, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }

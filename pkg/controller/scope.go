@@ -35,6 +35,8 @@ type scope struct {
 
 	// What the phases found, of which conditions are made.
 	wait wait
+	// lookups are how many owners may still be looked up.
+	lookups int
 	// pauses say why the object is paused.
 	pauses []string
 	// firewall is what there is to say about a cluster's firewall.

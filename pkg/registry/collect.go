@@ -91,7 +91,7 @@ func (r *REST) collectable(ctx context.Context, name string) error {
 		return nil
 	case err != nil:
 		return apierrors.NewServiceUnavailable(fmt.Sprintf(
-			"%s %q holds metal, and whether an owner is being deleted could not be found out (%v): the garbage collector shall try again", r.DefaultQualifiedResource, name, err))
+			"%s %q holds metal, and its owners cannot be looked up: %v; try again later", r.DefaultQualifiedResource, name, err))
 	}
 	return apierrors.NewForbidden(r.DefaultQualifiedResource, name, fmt.Errorf(
 		"it holds metal, and the garbage collector may delete it only while an owner that it names by uid, or its Cluster, is being deleted: %s. If it is not needed any more, delete it: kubectl delete %s %s -n %s",
@@ -101,30 +101,37 @@ func (r *REST) collectable(ctx context.Context, name string) error {
 // ownerDeleted returns whether an owner of an object or its Cluster is being
 // deleted, or else why not; an error if that could not be found out.
 func (r *REST) ownerDeleted(ctx context.Context, m metav1.Object) (deleted bool, whyNot []string, failed error) {
-	keys := []OwnerKey{}
-	uids := map[OwnerKey]types.UID{}
-	for _, ref := range m.GetOwnerReferences() {
-		if len(keys) == maxOwners || !r.owners.Knows(ref.APIVersion, ref.Kind) {
-			whyNot = append(whyNot, fmt.Sprintf("its owner %s %s is not looked up", ref.Kind, ref.Name))
+	// An owner that is named by its uid has to have that uid; the Cluster of the
+	// label is found by its name.
+	type named struct {
+		OwnerKey
+		uid types.UID
+	}
+	var all []named
+	for i, ref := range m.GetOwnerReferences() {
+		if i == maxOwners {
+			whyNot = append(whyNot, fmt.Sprintf("it has more than %d owners", maxOwners))
+			break
+		}
+		if !r.owners.Knows(ref.APIVersion, ref.Kind) {
+			whyNot = append(whyNot, fmt.Sprintf("owner %s %s is of a kind that is not looked up", ref.Kind, ref.Name))
 			continue
 		}
-		key := OwnerKey{ref.APIVersion, ref.Kind, m.GetNamespace(), ref.Name}
-		keys, uids[key] = append(keys, key), ref.UID
+		all = append(all, named{OwnerKey{ref.APIVersion, ref.Kind, m.GetNamespace(), ref.Name}, ref.UID})
 	}
 	if cluster := m.GetLabels()[infrastructure.ClusterNameLabel]; cluster != "" {
-		keys = append(keys, OwnerKey{clusterAPIVersion, "Cluster", m.GetNamespace(), cluster})
+		all = append(all, named{OwnerKey: OwnerKey{clusterAPIVersion, "Cluster", m.GetNamespace(), cluster}})
 	}
-	for _, key := range keys {
+	for _, key := range all {
 		what := key.Kind + " " + key.Name
-		owner, err := r.owners.Owner(ctx, key)
-		uid, byUID := uids[key]
+		owner, err := r.owners.Owner(ctx, key.OwnerKey)
 		switch {
 		case apierrors.IsNotFound(err):
-			whyNot = append(whyNot, what+" is not there")
+			whyNot = append(whyNot, what+" not found")
 		case err != nil:
 			failed = fmt.Errorf("%s: %w", what, err)
-		case byUID && owner.GetUID() != uid:
-			whyNot = append(whyNot, fmt.Sprintf("%s has the uid %s, and the owner had %s", what, owner.GetUID(), uid))
+		case key.uid != "" && owner.GetUID() != key.uid:
+			whyNot = append(whyNot, fmt.Sprintf("%s has uid %s, the ownerReference has %s", what, owner.GetUID(), key.uid))
 		case owner.GetDeletionTimestamp() != nil:
 			return true, nil, nil
 		default:
@@ -132,7 +139,7 @@ func (r *REST) ownerDeleted(ctx context.Context, m metav1.Object) (deleted bool,
 		}
 	}
 	if len(whyNot) == 0 {
-		whyNot = []string{"it names none"}
+		whyNot = []string{"it has no ownerReference and no label " + infrastructure.ClusterNameLabel}
 	}
 	return false, whyNot, failed
 }
