@@ -50,13 +50,14 @@ func (o *Observer) focus(ctx context.Context) {
 	}
 }
 
-// focusOn is a look at one machine that is not repeated at once if it took long.
+// focusOn is a look at one machine that is not repeated at once if it took long,
+// not counting for how long it waited for other looks.
 func (o *Observer) focusOn(look lookAt) lookAt {
 	return func(ctx context.Context, a *account, id string) error {
-		began := o.opts.Clock.Now()
 		o.tries(id)
+		ctx, answered := withAnswerTime(ctx)
 		err := look(ctx, a, id)
-		o.late.note(lateFocus+id, o.opts.Clock.Since(began) > o.opts.ReadLimit)
+		o.late.note(lateFocus+id, answered.wait() > o.opts.ReadLimit)
 		return err
 	}
 }

@@ -67,8 +67,9 @@ type Observer struct {
 	made         time.Time
 
 	metrics *observerMetrics
-	// identified has a lock of its own.
+	// identified and extras have locks of their own.
 	identified identifiedMetal
+	extras     extras
 
 	// probing is held while a probe is under way.
 	probing sync.Mutex
@@ -115,6 +116,7 @@ func NewObserver(client *Client, opts ObserverOptions) *Observer {
 		late:     newLateness(opts.Clock),
 		kick:     make(chan struct{}, 1),
 		made:     opts.Clock.Now(),
+		extras:   extras{tried: map[string]time.Time{}, late: map[string]bool{}},
 		attended: map[string]time.Time{},
 		tried:    map[string]time.Time{},
 		beat:     opts.Clock.Now(),

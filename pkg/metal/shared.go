@@ -296,7 +296,7 @@ func (s *shared) begin(batch []*sharedLook, cost time.Duration, until time.Time)
 // over ends a look.
 func (s *shared) over(l *sharedLook, err error) {
 	l.err = err
-	if l.want.single() && !l.since.IsZero() {
+	if !l.since.IsZero() {
 		s.o.late.note(l.key, s.o.opts.Clock.Since(l.since) > s.o.opts.ReadLimit)
 	}
 	close(l.looked)

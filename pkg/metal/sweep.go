@@ -1,10 +1,7 @@
 package metal
 
 import (
-	"cmp"
 	"context"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -71,7 +68,7 @@ func (o *Observer) sweep(ctx context.Context) error {
 	list := a.took
 	// What could not be settled stays in doubt; the sweep is complete without.
 	_ = o.settleDoubts(ctx, a, doubtful)
-	o.extras(ctx, a, max(list, leastExtras))
+	o.lookAtExtras(ctx, a, max(list, leastExtras))
 	o.lookAtIdentified(ctx, a)
 	o.facts.forget(o.opts.Clock.Now())
 
@@ -91,31 +88,4 @@ func (o *Observer) sweepsSince(t time.Time) {
 
 func (o *Observer) refreshNamed() {
 	o.facts.setNamed(o.opts.Named(), o.opts.Clock.Now())
-}
-
-// extras looks at networks and IPs by id, those first that were not looked at
-// for longest, as far as the allowance goes.
-func (o *Observer) extras(ctx context.Context, a *account, most time.Duration) {
-	looked := map[string]time.Time{}
-	refs := map[string]Ref{}
-	o.facts.mu.RLock()
-	for ref := range o.facts.named {
-		key := string(ref.Kind) + " " + ref.ID
-		switch ref.Kind {
-		case KindNetwork:
-			refs[key], looked[key] = ref, lookedAt(&o.facts.networks, ref.ID)
-		case KindIP:
-			refs[key], looked[key] = ref, lookedAt(&o.facts.ips, ref.ID)
-		}
-	}
-	o.facts.mu.RUnlock()
-	due := slices.SortedFunc(maps.Keys(refs), func(a, b string) int {
-		return cmp.Or(looked[a].Compare(looked[b]), cmp.Compare(a, b))
-	})
-	_ = o.inBatches(ctx, &allowance{most, a}, due, []call{callNetworkGet}, func(ctx context.Context, a *account, key string) error {
-		if ref := refs[key]; ref.Kind == KindNetwork {
-			return o.lookAtNetwork(ctx, a, ref.ID)
-		}
-		return o.lookAtIP(ctx, a, refs[key].ID)
-	})
 }
