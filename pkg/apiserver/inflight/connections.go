@@ -35,6 +35,11 @@ type connection struct {
 	net.Conn
 	remote string
 	all    *connections
+
+	// address, index and counted are of connections, and say where it is there.
+	address string
+	index   int
+	counted bool
 }
 
 // Close implements net.Conn.
@@ -47,29 +52,36 @@ func (c *connection) Close() error {
 // that opens many loses its own: one is closed of the address that has most of
 // them. Which one is left to chance: if a client shares its address with the
 // kube-apiserver, neither can count on it.
+//
+// A client that resets a connection can open another one from the same port
+// before the first has been closed here. So each connection counts by itself,
+// and only trust goes by the remote address: that of the latest one.
 type connections struct {
 	limit int
 
 	mu        sync.Mutex
-	byRemote  map[string]*connection
+	n         int
 	byAddress map[string][]*connection
+	latest    map[string]*connection // by remote address and port
 }
 
 func newConnections(limit int) *connections {
-	return &connections{limit: limit, byRemote: map[string]*connection{}, byAddress: map[string][]*connection{}}
+	return &connections{limit: limit, byAddress: map[string][]*connection{}, latest: map[string]*connection{}}
 }
 
 // add returns the connection that is to be closed for the new one, or nil.
 func (c *connections) add(added *connection) (excess *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	address := addressOf(added.remote)
-	c.byRemote[added.remote] = added
-	c.byAddress[address] = append(c.byAddress[address], added)
-	if len(c.byRemote) <= c.limit {
+	added.address = addressOf(added.remote)
+	of := c.byAddress[added.address]
+	added.counted, added.index = true, len(of)
+	c.byAddress[added.address] = append(of, added)
+	c.latest[added.remote] = added
+	if c.n++; c.n <= c.limit {
 		return nil
 	}
-	most := address
+	most := added.address
 	for other, of := range c.byAddress {
 		if len(of) > len(c.byAddress[most]) {
 			most = other
@@ -84,7 +96,7 @@ func (c *connections) add(added *connection) (excess *connection) {
 func (c *connections) trust(remote string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if found := c.byRemote[remote]; found != nil {
+	if found := c.latest[remote]; found != nil {
 		c.drop(found)
 	}
 }
@@ -92,23 +104,23 @@ func (c *connections) trust(remote string) {
 func (c *connections) remove(gone *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.byRemote[gone.remote] == gone {
+	if gone.counted {
 		c.drop(gone)
 	}
 }
 
-// drop forgets a connection that is there. The caller holds mu.
+// drop forgets a connection that is counted. The caller holds mu.
 func (c *connections) drop(gone *connection) {
-	delete(c.byRemote, gone.remote)
-	address := addressOf(gone.remote)
-	of := c.byAddress[address]
-	for i, other := range of {
-		if other == gone {
-			of = append(of[:i:i], of[i+1:]...)
-			break
-		}
+	of := c.byAddress[gone.address]
+	last := len(of) - 1
+	of[gone.index], of[last].index = of[last], gone.index
+	of[last] = nil
+	if c.byAddress[gone.address] = of[:last]; last == 0 {
+		delete(c.byAddress, gone.address)
 	}
-	if c.byAddress[address] = of; len(of) == 0 {
-		delete(c.byAddress, address)
+	gone.counted = false
+	c.n--
+	if c.latest[gone.remote] == gone {
+		delete(c.latest, gone.remote)
 	}
 }

@@ -3,8 +3,12 @@ package inflight
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 )
 
@@ -13,7 +17,8 @@ var errGone = errors.New("the client has gone away")
 
 // Authenticator returns next with the request's slot held until next has
 // answered. A TokenReview goes on when its request is cancelled, so next is not
-// told of that. Who is accepted by a token is a known client from then on.
+// told of that. Who is accepted by a token is a known client from then on, also
+// while no tokens can be reviewed.
 func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Request {
 	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
 		t, limited := req.Context().Value(ticketKey{}).(*ticket)
@@ -30,15 +35,28 @@ func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Reques
 		response, ok, err := next.AuthenticateRequest(req.WithContext(context.WithoutCancel(req.Context())))
 		switch {
 		case token == "":
-		case !ok:
+		case !ok && !undecided(err):
 			l.tokens.forget(token)
-		case ok && !wasKnown && !l.Verified(req):
+		case ok && !l.Verified(req):
 			l.tokens.remember(token)
-			slots, _ := l.share(req)
-			t.move(slots)
+			if !wasKnown {
+				t.move(func() func() { give, _ := l.take(req, token); return give })
+			}
 		}
 		return response, ok, err
 	})
+}
+
+// undecided tells whether an error says nothing of the token, but that it could
+// not be reviewed.
+func undecided(err error) bool {
+	var all utilerrors.Aggregate // It has no Unwrap.
+	if errors.As(err, &all) {
+		return slices.ContainsFunc(all.Errors(), undecided)
+	}
+	var status apierrors.APIStatus
+	var network net.Error // also a context's deadline
+	return errors.As(err, &status) || errors.As(err, &network) || errors.Is(err, context.Canceled)
 }
 
 // Inside returns next with the request's slot held until next has returned.

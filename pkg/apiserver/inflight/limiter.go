@@ -30,8 +30,8 @@ type Limits struct {
 	// Known bounds requests with a verified certificate, or a token that was
 	// accepted before. Watches bounds their long-running requests, which do not
 	// count for Known, and Metrics their requests for /metrics, which do not
-	// either.
-	Known, Watches, Metrics int
+	// either, and MetricsPerClient those of one token or certificate.
+	Known, Watches, Metrics, MetricsPerClient int
 	// ProbesPerConnection bounds health probes without credentials on one
 	// connection.
 	ProbesPerConnection int
@@ -46,7 +46,7 @@ type Limits struct {
 var DefaultLimits = Limits{
 	Unknown: 20, UnknownPerAddress: 5,
 	TokensPerSecond: 50, TokensPerAddress: 25,
-	Known: 50, Watches: 200, Metrics: 5,
+	Known: 50, Watches: 200, Metrics: 5, MetricsPerClient: 2,
 	ProbesPerConnection: 2,
 	Connections:         1000,
 }
@@ -73,6 +73,7 @@ type Limiter struct {
 	connections *connections
 	addresses   counts
 	probes      counts
+	scrapes     counts
 
 	unknown, known, watches, metrics slots
 }
@@ -87,6 +88,7 @@ func New(o Options) *Limiter {
 		Options: o,
 		tokens:  newTokens(o.Clock, o.Limits.TokensPerSecond, o.Limits.TokensPerAddress), connections: newConnections(o.Limits.Connections),
 		addresses: counts{limit: o.Limits.UnknownPerAddress}, probes: counts{limit: o.Limits.ProbesPerConnection},
+		scrapes: counts{limit: o.Limits.MetricsPerClient},
 		unknown: make(slots, o.Limits.Unknown), known: make(slots, o.Limits.Known),
 		watches: make(slots, o.Limits.Watches), metrics: make(slots, o.Limits.Metrics),
 	}
@@ -126,12 +128,12 @@ func (l *Limiter) Before(next, health http.Handler) http.Handler {
 
 // admit takes a slot for a request, or tells which share has none.
 func (l *Limiter) admit(req *http.Request, verified bool) (t *ticket, why string) {
-	if verified || l.tokens.known(bearer(req)) {
-		slots, share := l.share(req)
-		if !slots.take() {
+	if token := bearer(req); verified || l.tokens.known(token) {
+		give, share := l.take(req, token)
+		if give == nil {
 			return nil, share
 		}
-		return newTicket(slots.give), ""
+		return newTicket(give), ""
 	}
 	address := addressOf(req.RemoteAddr)
 	if !l.addresses.enter(address) {
@@ -152,15 +154,35 @@ func (l *Limiter) admit(req *http.Request, verified bool) (t *ticket, why string
 	return newTicket(give), ""
 }
 
-// share is where the slots of a known client's request come from.
-func (l *Limiter) share(req *http.Request) (slots, string) {
+// take takes a slot for a known client's request with a token, or none. It
+// returns what gives the slot back, nil if there is none, and the share.
+func (l *Limiter) take(req *http.Request, token string) (give func(), share string) {
+	slots, share := l.known, "known"
 	switch {
 	case req.URL.Path == metricsPath:
-		return l.metrics, "metrics"
+		return l.takeMetrics(req, token), "metrics"
 	case l.LongRunning(req):
-		return l.watches, "watches"
+		slots, share = l.watches, "watches"
 	}
-	return l.known, "known"
+	if !slots.take() {
+		return nil, share
+	}
+	return slots.give, share
+}
+
+func (l *Limiter) takeMetrics(req *http.Request, token string) (give func()) {
+	client := l.tokens.credential(req, token)
+	if !l.scrapes.enter(client) {
+		return nil
+	}
+	if !l.metrics.take() {
+		l.scrapes.leave(client)
+		return nil
+	}
+	return func() {
+		l.metrics.give()
+		l.scrapes.leave(client)
+	}
 }
 
 // metricsPath is where Prometheus reads.

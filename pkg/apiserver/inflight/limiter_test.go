@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"sync"
 	"testing"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 )
@@ -21,7 +24,7 @@ import (
 // small limits are used up by a few requests.
 var small = Limits{
 	Unknown: 4, UnknownPerAddress: 2, TokensPerSecond: 5, TokensPerAddress: 5,
-	Known: 2, Watches: 1, Metrics: 1, ProbesPerConnection: 2, Connections: 4,
+	Known: 2, Watches: 1, Metrics: 1, MetricsPerClient: 1, ProbesPerConnection: 2, Connections: 4,
 }
 
 // chain is a Limiter with handlers around it as in a server: the handler in the
@@ -195,6 +198,77 @@ func TestLimiter_ServesTheOthersWhileUnknownClientsAreRefused(t *testing.T) {
 	})
 }
 
+func TestLimiter_KnowsAClientForAnHourAfterItWasAcceptedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChain(small)
+		prometheus := func() *http.Request { return request("/metrics", "10.0.0.9:1", "Authorization", "Bearer good") }
+		require.Equal(t, http.StatusOK, c.ask(prometheus()))
+		time.Sleep(59 * time.Minute)
+		require.Equal(t, http.StatusOK, c.ask(prometheus()))
+		time.Sleep(2 * time.Minute)
+		for range small.Unknown { // the share of unknown clients is used up
+			require.True(t, c.unknown.take())
+		}
+		assert.Equal(t, http.StatusOK, c.ask(prometheus()), "61 minutes after the first time")
+		time.Sleep(knownFor)
+		assert.Equal(t, http.StatusTooManyRequests, c.ask(prometheus()), "not accepted for an hour")
+	})
+}
+
+func TestLimiter_KnowsClientsWhoseTokensCannotBeReviewed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err   error
+		known bool
+	}{
+		"deadline":          {&url.Error{Op: "Post", Err: context.DeadlineExceeded}, true},
+		"context":           {context.DeadlineExceeded, true},
+		"aggregate":         {utilerrors.NewAggregate([]error{&url.Error{Op: "Post", Err: errors.New("refused")}}), true},
+		"answer":            {apierrors.NewInternalError(errors.New("etcd")), true},
+		"rejected":          {errors.New("invalid bearer token"), false},
+		"rejected of two":   {utilerrors.NewAggregate([]error{errors.New("invalid bearer token"), errors.New("no certificate")}), false},
+		"nobody's, no word": {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newChain(small)
+			require.Equal(t, http.StatusOK, c.ask(withToken("10.0.0.9:1", "good")))
+			next := authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) { return nil, false, test.err })
+			before := c.Before(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+				_, _, _ = c.Authenticator(next).AuthenticateRequest(req)
+			}), http.NotFoundHandler())
+			before.ServeHTTP(httptest.NewRecorder(), withToken("10.0.0.9:1", "good"))
+			assert.Equal(t, test.known, c.tokens.known("good"))
+		})
+	}
+}
+
+func TestLimiter_GivesNoClientAllOfMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := small
+		limits.Metrics, limits.MetricsPerClient = 3, 2
+		c := newChain(limits)
+		c.serving = make(chan struct{})
+		scrape := func(token string) *http.Request {
+			return request("/metrics", "10.0.0.1:1", "Authorization", "Bearer "+token)
+		}
+		c.tokens.remember("good")
+		c.tokens.remember("another")
+		go c.ask(scrape("good"))
+		go c.ask(scrape("good"))
+		synctest.Wait()
+		assert.Equal(t, http.StatusTooManyRequests, c.ask(scrape("good")))
+		assert.Len(t, c.metrics, 2)
+		assert.Equal(t, http.StatusUnauthorized, c.ask(scrape("another")), "it has a slot, and is not accepted")
+		c.tokens.forget("good")
+		assert.Equal(t, http.StatusTooManyRequests, c.ask(scrape("good")), "nor more by the share of unknown clients")
+		close(c.serving)
+		synctest.Wait()
+		assert.Empty(t, c.metrics)
+		assert.Empty(t, c.scrapes.n)
+	})
+}
+
 func TestLimiter_KeepsTheSharesOfKnownClientsApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
@@ -299,7 +373,35 @@ func TestListener_ClosesConnectionsOfWhoeverHasMost(t *testing.T) {
 	for _, conn := range []net.Conn{proxy, fifth, sixth} {
 		assert.False(t, closed(conn))
 	}
-	assert.Len(t, c.connections.byRemote, small.Connections)
+	assert.Equal(t, small.Connections, c.connections.n)
+}
+
+func TestListener_CountsAConnectionFromAPortThatIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	limits := small
+	limits.Connections = 2
+	c := newChain(limits)
+	l := c.Listener(&pipes{from: []string{"10.0.0.1:1", "10.0.0.1:1", "10.0.0.1:1", "10.0.0.2:1"}})
+	accept := func() net.Conn {
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		return conn
+	}
+	reset, live := accept(), accept()
+	require.NoError(t, reset.Close())
+	assert.Equal(t, 1, c.connections.n)
+	assert.Equal(t, []*connection{live.(*connection)}, c.connections.byAddress["10.0.0.1"])
+	assert.Equal(t, http.StatusOK, c.ask(request("/apis", "10.0.0.1:1", "Certificate", "front-proxy")))
+	assert.Zero(t, c.connections.n, "the live one is trusted")
+	third, other := accept(), accept()
+	require.NoError(t, live.Close())
+	assert.Equal(t, 2, c.connections.n)
+	require.NoError(t, third.Close())
+	require.NoError(t, third.Close())
+	require.NoError(t, other.Close())
+	assert.Zero(t, c.connections.n)
+	assert.Empty(t, c.connections.byAddress)
+	assert.Empty(t, c.connections.latest)
 }
 
 func TestAddressOf_TakesANetworkOfIPv6ForOneClient(t *testing.T) {

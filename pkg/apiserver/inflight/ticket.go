@@ -77,17 +77,19 @@ func (t *ticket) leave() {
 	}
 }
 
-// move exchanges the slot for one of another share. If that has none, the
-// request keeps its slot and is to be refused.
-func (t *ticket) move(to slots) {
+// move exchanges the slot for one of another share, which take takes; it returns
+// what gives it back, or nil if there is none. Then the request keeps its slot
+// and is to be refused.
+func (t *ticket) move(take func() (give func())) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !to.take() {
+	give := take()
+	if give == nil {
 		t.refused = true
 		return
 	}
 	t.give()
-	t.give = to.give
+	t.give = give
 }
 
 func (t *ticket) isRefused() bool {

@@ -19,8 +19,8 @@ const (
 	// maxKnown is how many tokens are remembered, and maxAddresses for how many
 	// client addresses it is known how many tokens they showed.
 	maxKnown, maxAddresses = 1000, 1000
-	// knownFor is how long a token is remembered that was accepted. It is asked
-	// about all the same, as often as ever.
+	// knownFor is how long a token is remembered after it was accepted last. It
+	// is asked about all the same, as often as ever.
 	knownFor = time.Hour
 	// protocolPrefix begins the WebSocket protocol that carries a token.
 	protocolPrefix = "base64url.bearer.authorization.k8s.io."
@@ -54,6 +54,15 @@ func (t *tokens) sum(token string) [sha256.Size]byte {
 	mac := hmac.New(sha256.New, t.key)
 	mac.Write([]byte(token))
 	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// credential stands for a request's token, or else for its client certificate.
+func (t *tokens) credential(req *http.Request, token string) string {
+	if token == "" && req.TLS != nil && len(req.TLS.PeerCertificates) > 0 {
+		token = string(req.TLS.PeerCertificates[0].Raw)
+	}
+	sum := t.sum(token)
+	return string(sum[:])
 }
 
 func (t *tokens) known(token string) bool {
