@@ -76,6 +76,10 @@ type Keeper struct {
 	// failures are the namespaces in which the companion cannot read, with what
 	// was told of them last.
 	failures map[string]failure
+	// refusals are the namespaces in which the RoleBinding is forbidden.
+	refusals map[string]refusal
+	// granting and revoking remember where the last round over namespaces ended.
+	granting, revoking round
 }
 
 // New returns a keeper, which does nothing until it is run.
@@ -84,7 +88,7 @@ func New(o Options) *Keeper {
 		o.Clock = clock.RealClock{}
 	}
 	registerMetrics()
-	return &Keeper{Options: o, changed: make(chan struct{}, 1), failures: map[string]failure{}}
+	return &Keeper{Options: o, changed: make(chan struct{}, 1), failures: map[string]failure{}, refusals: map[string]refusal{}}
 }
 
 // Enqueue has the namespaces looked at: which ones are bound has changed.
@@ -167,32 +171,32 @@ func (k *Keeper) watch(ctx context.Context) (list func() map[string]*rbacv1.Role
 // returns an error if there is reason to try again.
 func (k *Keeper) keep(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
 	bound := k.Bound()
-	var errs []error
-	for _, namespace := range slices.Sorted(maps.Keys(bound)) {
+	gone := func(namespace string) bool { _, is := bound[namespace]; return !is }
+	maps.DeleteFunc(k.failures, func(namespace string, _ failure) bool { return gone(namespace) })
+	maps.DeleteFunc(k.refusals, func(namespace string, _ refusal) bool { return gone(namespace) })
+	errs, unreached := k.granting.over(slices.Collect(maps.Keys(bound)), func(namespace string) error {
 		err := k.grant(ctx, namespace, found[namespace])
 		k.report(ctx, namespace, bound[namespace], err)
-		if err != nil {
-			errs = append(errs, err)
+		if k.settled(namespace, err) {
+			return nil
 		}
-		if undecided(err) {
-			break // The next namespace would have to wait for as long.
-		}
-	}
-	for _, namespace := range slices.Sorted(maps.Keys(found)) {
-		if _, wanted := bound[namespace]; wanted || !isOurs(found[namespace]) {
-			continue
-		}
-		err := k.revoke(ctx, found[namespace])
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if undecided(err) {
-			break
+		return err
+	})
+	cannot := len(k.failures)
+	for _, namespace := range unreached {
+		if _, counted := k.failures[namespace]; !counted && (found[namespace] == nil || !k.isRight(found[namespace])) {
+			cannot++
 		}
 	}
-	maps.DeleteFunc(k.failures, func(namespace string, _ failure) bool { _, is := bound[namespace]; return !is })
-	unreadable.Set(float64(len(k.failures)))
-	if len(errs) == 0 {
+	unreadable.Set(float64(cannot))
+	var unwanted []string
+	for namespace, b := range found {
+		if gone(namespace) && isOurs(b) {
+			unwanted = append(unwanted, namespace)
+		}
+	}
+	failed, _ := k.revoking.over(unwanted, func(namespace string) error { return k.revoke(ctx, found[namespace]) })
+	if errs = append(errs, failed...); len(errs) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%d namespaces, among them: %w", len(errs), errors.Join(errs[:min(len(errs), maxErrors)]...))
@@ -214,7 +218,7 @@ func (k *Keeper) grant(ctx context.Context, namespace string, is *rbacv1.RoleBin
 			return err
 		}
 	}
-	return k.apply(ctx, namespace)
+	return k.applyUnlessRefused(ctx, namespace)
 }
 
 // isRight tells whether a RoleBinding is what it should be.

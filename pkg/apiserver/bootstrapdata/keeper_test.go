@@ -1,7 +1,10 @@
 package bootstrapdata
 
 import (
+	"context"
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,7 +87,7 @@ func TestKeep_GrantsInBoundNamespacesAndNowhereElse(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", own: "3", "kube-system": "4"}
-	require.ErrorIs(t, f.round(t), errReserved)
+	require.NoError(t, f.round(t), "there is no reason to try again")
 	found := f.found(t)
 	require.Len(t, found, 2)
 	for _, namespace := range []string{"team-a", "team-b"} {
@@ -95,10 +98,11 @@ func TestKeep_GrantsInBoundNamespacesAndNowhereElse(t *testing.T) {
 		assert.Equal(t, []rbacv1.Subject{{Kind: "ServiceAccount", Name: "metalstack-controller-manager", Namespace: own}}, b.Subjects)
 	}
 	assert.Len(t, f.told(), 2, "an Event for each namespace in which nothing can be read")
-	assert.Error(t, f.round(t))
+	assert.Len(t, f.failures, 2)
+	assert.NoError(t, f.round(t))
 	assert.Empty(t, f.told(), "once")
 	f.clock.SetTime(f.clock.Now().Add(sayAgain))
-	assert.Error(t, f.round(t))
+	assert.NoError(t, f.round(t))
 	assert.Len(t, f.told(), 2, "and again before Events expire")
 }
 
@@ -146,7 +150,7 @@ func TestKeep_LeavesARoleBindingOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	f := newFixture(binding("team-a", "admin", "somebody", nil))
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2"}
-	require.ErrorIs(t, f.round(t), errTaken)
+	require.NoError(t, f.round(t), "that it is deleted comes as an event")
 	assert.Equal(t, "admin", f.found(t)["team-a"].RoleRef.Name)
 	assert.True(t, f.isRight(f.found(t)["team-b"]), "other namespaces do not wait for it")
 	told := f.told()
@@ -154,28 +158,86 @@ func TestKeep_LeavesARoleBindingOfSomebodyElse(t *testing.T) {
 	assert.Contains(t, told[0], "delete it")
 }
 
+// failIn has writes in a namespace, or in all of them, fail.
+func (f *fixture) failIn(namespace, verb string, err error) {
+	f.client.PrependReactor(verb, "rolebindings", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		return namespace == "" || a.GetNamespace() == namespace, nil, err
+	})
+}
+
+// writes are the namespaces in which something was written, in their order.
+func (f *fixture) writes() (namespaces []string) {
+	for _, action := range f.client.Actions() {
+		if action.GetVerb() != "list" {
+			namespaces = append(namespaces, action.GetNamespace())
+		}
+	}
+	f.client.ClearActions()
+	return namespaces
+}
+
 func TestKeep_EndsTheRoundWhenTheClusterIsAway(t *testing.T) {
 	t.Parallel()
-	for name, err := range map[string]error{
-		"no answer":       errors.New("connection refused"),
-		"internal error":  apierrors.NewInternalError(errors.New("etcd")),
-		"too many at one": apierrors.NewTooManyRequests("later", 1),
+	for name, test := range map[string]struct {
+		err           error
+		first, second []string
+	}{
+		"no answer":       {errors.New("connection refused"), []string{"team-a"}, []string{"team-b"}},
+		"internal error":  {apierrors.NewInternalError(errors.New("etcd")), []string{"team-a", "team-b", "team-c"}, []string{"team-d", "team-a", "team-b"}},
+		"too many at one": {apierrors.NewTooManyRequests("later", 1), []string{"team-a"}, []string{"team-b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture()
-			f.client.PrependReactor("patch", "rolebindings", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
-			f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", "team-c": "3"}
-			require.ErrorIs(t, f.round(t), err)
-			patches := 0
-			for _, action := range f.client.Actions() {
-				if action.GetVerb() == "patch" {
-					patches++
-				}
-			}
-			assert.Equal(t, 1, patches)
+			f.failIn("", "patch", test.err)
+			f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", "team-c": "3", "team-d": "4"}
+			require.ErrorIs(t, f.round(t), test.err)
+			assert.Equal(t, test.first, f.writes())
+			require.ErrorIs(t, f.round(t), test.err)
+			assert.Equal(t, test.second, f.writes(), "the next round begins after the one that failed")
 		})
 	}
+}
+
+func TestKeep_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"its webhook fails": apierrors.NewInternalError(errors.New("failed calling webhook")),
+		"its webhook hangs": context.DeadlineExceeded,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(binding("old-a", Name, "metalstack-controller-manager", ours), binding("old-b", Name, "metalstack-controller-manager", ours))
+			f.failIn("team-a", "patch", err)
+			f.failIn("old-a", "delete", err)
+			f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", "team-c": "3"}
+			require.ErrorIs(t, f.round(t), err)
+			require.ErrorIs(t, f.round(t), err)
+			assert.ElementsMatch(t, []string{"old-a", "team-b", "team-c"}, slices.Collect(maps.Keys(f.found(t))))
+		})
+	}
+}
+
+func TestKeep_TriesARefusedNamespaceSeldomAfterAWhile(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.failIn("team-a", "patch", apierrors.NewForbidden(rbacv1.Resource("rolebindings"), Name, errors.New("the namespace has no label")))
+	f.bound = map[string]types.UID{"team-a": "1"}
+	require.ErrorContains(t, f.round(t), "no label")
+	f.clock.SetTime(f.clock.Now().Add(patience - time.Second))
+	require.ErrorContains(t, f.round(t), "no label", "the kube-apiserver may not have seen the label yet")
+	assert.Len(t, f.writes(), 2)
+	f.clock.SetTime(f.clock.Now().Add(time.Second))
+	require.NoError(t, f.round(t), "tried again with all others only")
+	assert.Empty(t, f.writes(), "a tenant's change costs no request")
+	assert.Len(t, f.told(), 1)
+	assert.Len(t, f.failures, 1)
+	f.client.ReactionChain = f.client.ReactionChain[1:]
+	f.clock.SetTime(f.clock.Now().Add(resync))
+	require.NoError(t, f.round(t))
+	assert.True(t, f.isRight(f.found(t)["team-a"]))
+	assert.Empty(t, f.failures)
+	assert.Empty(t, f.refusals)
 }
 
 func TestKeep_GoesOnAfterARefusalInOneNamespace(t *testing.T) {

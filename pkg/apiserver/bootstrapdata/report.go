@@ -58,13 +58,14 @@ func (k *Keeper) report(ctx context.Context, namespace string, uid types.UID, er
 // forget is for a server that is not the active one any more.
 func (k *Keeper) forget() {
 	clear(k.failures)
+	clear(k.refusals)
 	unreadable.Set(0)
 }
 
 var (
 	unreadable = metrics.NewGauge(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "unreadable_namespaces",
-		Help:           "Bound namespaces in which the companion cannot be given the right to read Secrets, so that no machine of Cluster API is allocated there.",
+		Help:           "Bound namespaces in which the companion cannot be given the right to read Secrets, or has not been yet, so that no machine of Cluster API is allocated there.",
 		StabilityLevel: metrics.ALPHA,
 	})
 	calls = metrics.NewCounterVec(&metrics.CounterOpts{
