@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
@@ -47,6 +50,18 @@ func shown(t *testing.T, url string) *x509.Certificate {
 	require.NoError(t, err)
 	defer connection.Close()
 	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0]
+}
+
+func TestCertManager_LeavesTheServerNoRightToSecrets(t *testing.T) {
+	t.Parallel()
+	plane := controlplane.StartShared(t)
+	for variant, writes := range map[string]bool{"base": true, "cert-manager": false, "both": false} {
+		role := &rbacv1.Role{}
+		require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(find(t, render(t, plane, variant), "Role", cluster.APIServer).Object, role, true))
+		has := slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "secrets") })
+		assert.Equal(t, writes, has, variant)
+		assert.Equal(t, []string{"configmaps"}, role.Rules[0].Resources, variant)
+	}
 }
 
 func TestACertificateOfCertManagerIsServedAndFollowedThroughANewAuthority(t *testing.T) {

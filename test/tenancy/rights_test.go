@@ -25,6 +25,7 @@ import (
 
 const (
 	bootstrapRole = "metalstack-bootstrap-data"
+	servingSecret = "metalstack-apiserver-serving"
 	activeLabel   = "metal-stack." + infrastructure.GroupName + "/active"
 )
 
@@ -54,6 +55,26 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
 	})
 	t.Run("server", func(t *testing.T) {
 		attemptAll(t, w.Servers[0].Account, serverUses(w.Servers[0].Name, bound, unbound))
+	})
+	t.Run("the server makes no token of its Secret", func(t *testing.T) {
+		account, err := kubernetes.NewForConfig(w.Servers[0].Account)
+		require.NoError(t, err)
+		var last error
+		// The type of a Secret that is there cannot be changed, and the server
+		// writes it again.
+		eventually(t, func() error {
+			err := w.Client().CoreV1().Secrets(cluster.Namespace).Delete(t.Context(), servingSecret, metav1.DeleteOptions{})
+			if err != nil && !apierrors.IsNotFound(err) {
+				return err
+			}
+			_, last = account.CoreV1().Secrets(cluster.Namespace).Apply(t.Context(), corev1apply.Secret(servingSecret, cluster.Namespace).
+				WithType(corev1.SecretTypeServiceAccountToken).WithAnnotations(map[string]string{corev1.ServiceAccountNameKey: cluster.Manager}), dryApply)
+			if !apierrors.IsForbidden(last) {
+				return fmt.Errorf("a Secret that Kubernetes writes the companion's token into: %v", last)
+			}
+			return nil
+		})
+		assert.ErrorContains(t, last, "of the type Opaque")
 	})
 	t.Run("the RoleBinding follows the label", func(t *testing.T) {
 		account, err := kubernetes.NewForConfig(w.Companion.Account)
@@ -130,7 +151,7 @@ func secretUses(bound, unbound string) []use {
 func companionUses(bound, unbound string) []use {
 	return append(secretUses(bound, unbound), []use{
 		{"read a Secret of a bound namespace", true, getSecret(bound, "a-bootstrap")},
-		{"read the server's serving certificate", false, getSecret(cluster.Namespace, "metalstack-apiserver-serving")},
+		{"read the server's serving certificate", false, getSecret(cluster.Namespace, servingSecret)},
 		{"read records", false, func(ctx context.Context, c kubernetes.Interface) error {
 			_, err := c.CoreV1().ConfigMaps(cluster.Namespace).List(ctx, metav1.ListOptions{})
 			return err
@@ -164,8 +185,10 @@ func serverUses(pod, bound, unbound string) []use {
 		return roleBinding(bootstrapRole, bootstrapRole, manager, cluster.Namespace)
 	}
 	return append(secretUses(bound, unbound), []use{
-		{"read its serving certificate", true, getSecret(cluster.Namespace, "metalstack-apiserver-serving")},
+		{"read its serving certificate", true, getSecret(cluster.Namespace, servingSecret)},
 		{"read a Secret of a bound namespace", false, getSecret(bound, "a-bootstrap")},
+		{"have its Secret filled with a token", false, patchSecret(`{"metadata":{"annotations":{"kubernetes.io/service-account.name":"` + manager + `"}}}`)},
+		{"write its serving certificate", true, patchSecret(`{"data":{"x":"eA=="}}`)},
 
 		{"label a Pod", true, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"`+activeLabel+`":"true"}}}`)},
 		{"take the label off", true, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"`+activeLabel+`":null}}}`)},
@@ -251,6 +274,13 @@ func roleBinding(name, role, account, namespace string) *rbacapply.RoleBindingAp
 func bind(namespace string, b *rbacapply.RoleBindingApplyConfiguration) func(context.Context, kubernetes.Interface) error {
 	return func(ctx context.Context, c kubernetes.Interface) error {
 		_, err := c.RbacV1().RoleBindings(namespace).Apply(ctx, b.WithNamespace(namespace), dryApply)
+		return err
+	}
+}
+
+func patchSecret(patch string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Secrets(cluster.Namespace).Patch(ctx, servingSecret, types.MergePatchType, []byte(patch), dryPatch)
 		return err
 	}
 }
