@@ -71,8 +71,10 @@ func (b *byID[T]) lookup(ctx context.Context, id string) (*T, error) {
 		err = ErrTooSlow
 	}
 	b.mu.Lock()
-	if e.reading == reading && ctx.Err() != nil {
-		if e.waiting--; e.waiting == 0 {
+	if e.reading == reading {
+		// It goes on for a while without anybody: the next one to ask has the
+		// answer. It ends when everybody's requests have ended.
+		if e.waiting--; e.waiting == 0 && ctx.Err() != nil {
 			e.cancel()
 			e.reading = nil
 		}
@@ -90,16 +92,21 @@ func (b *byID[T]) answer(id string, e *byIDEntry[T], err error) (*T, error) {
 	return e.found, unreachable(b.entity, id, b.since, err)
 }
 
+// entry returns what is cached of an id, or a new entry, which is not cached yet:
+// ids whose get is refused must not take room from others.
 func (b *byID[T]) entry(id string) *byIDEntry[T] {
-	e := b.entries[id]
-	if e == nil {
-		if len(b.entries) >= catalogueMostIDs {
-			b.forget()
-		}
-		e = &byIDEntry[T]{}
-		b.entries[id] = e
+	if e := b.entries[id]; e != nil {
+		return e
 	}
-	return e
+	return &byIDEntry[T]{}
+}
+
+// keep caches an entry.
+func (b *byID[T]) keep(id string, e *byIDEntry[T]) {
+	if b.entries[id] == nil && len(b.entries) >= catalogueMostIDs {
+		b.forget()
+	}
+	b.entries[id] = e
 }
 
 // forget makes room, from what is oldest in effect: whatever is past its time.
@@ -135,6 +142,7 @@ func (b *byID[T]) read(ctx context.Context, id string, e *byIDEntry[T]) (done ch
 		b.count("limited")
 		return nil, err
 	}
+	b.keep(id, e)
 	done = make(chan struct{})
 	getting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.reading, e.waiting, e.cancel = done, 0, cancel

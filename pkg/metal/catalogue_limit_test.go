@@ -118,3 +118,43 @@ func TestLookup_EndsWhenNobodyWaitsForIt(t *testing.T) {
 		require.Equal(t, 1, b.sim.CallsOf("network-get"), "a request that has ended asks for nothing")
 	})
 }
+
+// What somebody else left before its answer came still ends.
+func TestLookup_EndsAfterAnotherRequestHadNoPatience(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil)
+		ended := make(chan time.Duration, 1)
+		began := time.Now()
+		b.wire.answer(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			ended <- time.Since(began)
+			return nil, r.Context().Err()
+		})
+		_, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.ErrorIs(t, err, ErrTooSlow)
+		require.Empty(t, ended, "the next one to ask may have the answer")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, err = c.LookupNetwork(ctx, simulator.InternetNetwork, simulator.ProjectA)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, catalogueWait+time.Second, <-ended)
+	})
+}
+
+func TestLookup_OfRefusedIDsTakesNoRoomFromOthers(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := NewCatalogue(b.client, nil)
+		_, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.NoError(t, err)
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		time.Sleep(time.Hour)
+		ctx := WithAllowance(t.Context(), "team-a")
+		for i := range catalogueMostIDs + lookupsPerRequest {
+			_, _, err := c.LookupNetwork(ctx, fmt.Sprintf("random-%d", i), simulator.ProjectA)
+			require.Error(t, err)
+		}
+		n, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.NoError(t, err)
+		require.NotNil(t, n)
+	})
+}

@@ -423,8 +423,10 @@ func TestManyIDsDoNotFillTheCache(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		c := NewCatalogue(b.client, nil)
 		for i := range 3 * catalogueMostIDs {
-			e := c.project.entry(strings.Repeat("x", i%7) + time.Duration(i).String())
+			id := strings.Repeat("x", i%7) + time.Duration(i).String()
+			e := c.project.entry(id)
 			e.tried = time.Now()
+			c.project.keep(id, e)
 			if i%100 == 0 {
 				time.Sleep(time.Second)
 			}
