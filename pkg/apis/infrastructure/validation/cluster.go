@@ -23,7 +23,7 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 	if !changed(spec, before) {
 		return errs
 	}
-	errs = append(errs, validateWholeClusterSpec(spec, specPath)...)
+	errs = append(errs, unlessListsUnchanged(validateWholeClusterSpec(spec, specPath), spec.FirewallSpec, before.FirewallSpec, specPath.Child("firewallSpec"))...)
 	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "a cluster in another partition is another cluster")...)
 	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project of the namespace")...)
 	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), builtHelp)...)

@@ -21,7 +21,7 @@ func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) fi
 	if !changed(spec, before) {
 		return errs
 	}
-	errs = append(errs, validateFirewallSpec(spec, spec.Partition, specPath)...)
+	errs = append(errs, unlessListsUnchanged(validateFirewallSpec(spec, spec.Partition, specPath), spec, before, specPath)...)
 	errs = append(errs, setOnce(spec.ProviderID, before.ProviderID, specPath.Child("providerID"), providerIDHelp)...)
 	if machineBegun(old.Status.Allocation) {
 		errs = append(errs, immutable(spec.Image, before.Image, specPath.Child("image"), replaceHelp)...)
@@ -53,4 +53,19 @@ func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, partition
 	errs = append(errs, validateSSHKeys(spec.SSHKeys, path.Child("sshKeys"))...)
 	errs = append(errs, validateNetworks(spec.Networks, path.Child("networks"), seen...)...)
 	return append(errs, validateRules(spec.Rules, path.Child("rules"))...)
+}
+
+// unlessListsUnchanged leaves out what errs say of the size of lists of a
+// firewall's spec that are as they were.
+func unlessListsUnchanged(errs field.ErrorList, spec, old *infrastructure.MetalStackFirewallSpec, path *field.Path) field.ErrorList {
+	if spec == nil || old == nil {
+		return errs
+	}
+	errs = unlessUnchanged(errs, spec.SSHKeys, old.SSHKeys, path.Child("sshKeys"))
+	errs = unlessUnchanged(errs, spec.Networks, old.Networks, path.Child("networks"))
+	if spec.Rules != nil && old.Rules != nil {
+		errs = unlessUnchanged(errs, spec.Rules.Egress, old.Rules.Egress, path.Child("rules", "egress"))
+		errs = unlessUnchanged(errs, spec.Rules.Ingress, old.Rules.Ingress, path.Child("rules", "ingress"))
+	}
+	return errs
 }

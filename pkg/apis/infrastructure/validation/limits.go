@@ -1,6 +1,10 @@
 package validation
 
 import (
+	"slices"
+	"strings"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -13,6 +17,7 @@ const (
 	maxRules            = 100
 	maxPorts            = 100
 	maxPrefixes         = 100
+	maxRuleEntries      = 2000 // ports and prefixes of all rules of one direction
 	maxTemplateMetadata = 256
 	maxConditions       = 32
 )
@@ -41,4 +46,16 @@ func tooLong(value string, most int, path *field.Path) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.TooLong(path, "", most)}
+}
+
+// unlessUnchanged leaves out what errs say of the size of a field that is as it
+// was: an object from before a limit can be changed elsewhere.
+func unlessUnchanged(errs field.ErrorList, value, old any, path *field.Path) field.ErrorList {
+	if !apiequality.Semantic.DeepEqual(value, old) {
+		return errs
+	}
+	return slices.DeleteFunc(errs, func(err *field.Error) bool {
+		rest, within := strings.CutPrefix(err.Field, path.String())
+		return within && (rest == "" || rest[0] == '.' || rest[0] == '[') && (err.Type == field.ErrorTypeTooMany || err.Type == field.ErrorTypeTooLong)
+	})
 }

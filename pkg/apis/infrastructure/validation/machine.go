@@ -27,7 +27,10 @@ func ValidateMachineUpdate(machine, old *infrastructure.MetalStackMachine) field
 	if !changed(spec, before) {
 		return errs
 	}
-	errs = append(errs, validateMachineSpec(spec, machine.Namespace, specPath)...)
+	invalid := validateMachineSpec(spec, machine.Namespace, specPath)
+	invalid = unlessUnchanged(invalid, spec.SSHKeys, before.SSHKeys, specPath.Child("sshKeys"))
+	invalid = unlessUnchanged(invalid, spec.Tags, before.Tags, specPath.Child("tags"))
+	errs = append(errs, unlessUnchanged(invalid, spec.Networks, before.Networks, specPath.Child("networks"))...)
 	errs = append(errs, setOnce(spec.ProviderID, before.ProviderID, specPath.Child("providerID"), providerIDHelp)...)
 	if machineBegun(old.Status.Allocation) {
 		errs = append(errs, immutable(spec.Image, before.Image, specPath.Child("image"), replaceHelp)...)

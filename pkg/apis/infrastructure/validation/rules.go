@@ -27,6 +27,17 @@ func validateRules(rules *infrastructure.FirewallRules, path *field.Path) field.
 	if errs != nil {
 		return errs
 	}
+	egress, ingress := 0, 0
+	for _, rule := range rules.Egress {
+		egress += len(rule.Ports) + len(rule.To)
+	}
+	for _, rule := range rules.Ingress {
+		ingress += len(rule.Ports) + len(rule.From) + len(rule.To)
+	}
+	errs = append(tooManyInRules(egress, path.Child("egress")), tooManyInRules(ingress, path.Child("ingress"))...)
+	if errs != nil {
+		return errs
+	}
 	for i, rule := range rules.Egress {
 		path := path.Child("egress").Index(i)
 		errs = append(errs, validateRule(rule.Protocol, rule.Ports, rule.Comment, path)...)
@@ -39,6 +50,16 @@ func validateRules(rules *infrastructure.FirewallRules, path *field.Path) field.
 		var family addressFamily
 		errs = append(errs, family.requirePrefixes(rule.From, path.Child("from"))...)
 		errs = append(errs, family.validatePrefixes(rule.To, path.Child("to"))...)
+	}
+	return errs
+}
+
+// tooManyInRules refuses rules with more ports and prefixes than a server-side
+// apply, whose size is limited, has room for.
+func tooManyInRules(entries int, path *field.Path) field.ErrorList {
+	errs := tooMany(entries, maxRuleEntries, path)
+	for _, err := range errs {
+		err.Detail += ", counting the ports and prefixes of all rules"
 	}
 	return errs
 }
