@@ -92,6 +92,14 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	resource := func(sub ...string) *rest.Request {
 		return heidi.RESTClient().Delete().Namespace(ns).Resource("metalstackmachines").Name("old").SubResource(sub...)
 	}
+	// The kube-apiserver learns of the role by a watch.
+	eventually(t, func() error {
+		_, err := heidi.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
+		if apierrors.IsForbidden(err) {
+			return err
+		}
+		return nil
+	})
 	ctx := soon(t)
 	for name, try := range map[string]func() error{
 		"get": func() error { _, err := heidi.MetalStackMachines(ns).Get(ctx, "old", metav1.GetOptions{}); return err },
