@@ -18,7 +18,7 @@ func (s *Server) keepBindings() error {
 	}
 	return s.Generic.AddPostStartHook("keep-bindings", func(hook server.PostStartHookContext) error {
 		go s.extra.Namespaces.Run(hook, tenancy.Keeping{
-			Ledger: s.ledger, Holds: s.backend.Holds, StandBy: s.extra.Replica != nil,
+			Ledger: s.ledger, Holds: s.backend.Holds, Oldest: s.backend.Oldest, StandBy: s.extra.Replica != nil,
 			HiddenChanged: s.backend.HiddenChanged,
 			Changed: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:

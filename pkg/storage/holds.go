@@ -1,6 +1,11 @@
 package storage
 
-import "strings"
+import (
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+)
 
 // Holds tells whether a namespace has an object with a record, of whatever
 // resource, or may have one, because it is not known what became of a write.
@@ -23,4 +28,25 @@ func (b *Backend) Holds(namespace string) bool {
 		}
 	}
 	return false
+}
+
+// Oldest returns the creationTimestamp of the oldest object of a namespace that
+// has a record; zero if there is none.
+func (b *Backend) Oldest(namespace string) (oldest time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.stores {
+		ascend(s.view.tree, s.prefix+namespace+"/", "", func(e *entry) bool {
+			if e.rec == nil {
+				return true
+			}
+			if m, err := meta.Accessor(e.rec.obj); err == nil {
+				if created := m.GetCreationTimestamp().Time; oldest.IsZero() || created.Before(oldest) {
+					oldest = created
+				}
+			}
+			return true
+		})
+	}
+	return oldest
 }

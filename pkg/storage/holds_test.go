@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
@@ -44,5 +47,25 @@ func TestANamespaceHoldsWhatMayHaveBeenWritten(t *testing.T) {
 	}
 	if get(t, w.pods, "node-1") != nil || !w.Holds("team-a") {
 		t.Error("the record may be there")
+	}
+}
+
+func TestOldest_IsOfRecordsAndNotOfWhatIsDiscovered(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.observe("m1", installing)
+	if got := w.Oldest("team-a"); !got.IsZero() {
+		t.Errorf("discovered metal is no record: %s", got)
+	}
+	first := time.Unix(1e9, 0)
+	for name, after := range map[string]time.Duration{"a": time.Hour, "b": 0, "c": time.Minute} {
+		obj := managed(name, "", "")
+		obj.CreationTimestamp = metav1.NewTime(first.Add(after))
+		create(t, w.walls, obj)
+	}
+	if got := w.Oldest("team-a"); !got.Equal(first) {
+		t.Errorf("the oldest is of %s, not %s", first, got)
+	}
+	if got := w.Oldest("team"); !got.IsZero() {
+		t.Errorf("team has no record: %s", got)
 	}
 }

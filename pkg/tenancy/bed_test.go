@@ -33,7 +33,8 @@ type bed struct {
 	mu         sync.Mutex
 	namespaces map[string]namespace
 	holding    map[string]bool
-	ended      map[string]int // how many Namespaces of a name are gone
+	oldest     map[string]time.Time // of the records of a namespace
+	ended      map[string]int       // how many Namespaces of a name are gone
 	events     []string
 	changes    [][2][]string
 	version    int
@@ -42,7 +43,7 @@ type bed struct {
 func newBed(t *testing.T) *bed {
 	return &bed{
 		t: t, clock: clocktesting.NewFakeClock(time.Unix(1e9, 0)), ledger: memory.New(),
-		namespaces: map[string]namespace{}, holding: map[string]bool{}, ended: map[string]int{},
+		namespaces: map[string]namespace{}, holding: map[string]bool{}, oldest: map[string]time.Time{}, ended: map[string]int{},
 	}
 }
 
@@ -129,6 +130,11 @@ func (b *bed) keeping() Keeping {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.holding[name]
+		},
+		Oldest: func(name string) time.Time {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.oldest[name]
 		},
 		Changed: func(namespaces, projects []string) {
 			b.mu.Lock()

@@ -86,8 +86,10 @@ type judgement struct {
 //
 // A binding is of one Namespace, by its uid. A later Namespace of the same name
 // takes records over only if it asks for the same project; otherwise their
-// binding is kept for them, and is in force for nobody.
-func decide(all []namespace, inForce map[string]binding, holds func(string) bool, now time.Time) (next map[string]binding, judged map[string]judgement) {
+// binding is kept for them, and is in force for nobody. A binding without a uid
+// is of the Namespace that there is, unless that is younger than a record: then it
+// is of an earlier one.
+func decide(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, now time.Time) (next map[string]binding, judged map[string]judgement) {
 	next, judged = map[string]binding{}, map[string]judgement{}
 	holder := map[string]string{}
 	bind := func(j judgement, b binding) {
@@ -105,7 +107,10 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 		b := inForce[name]
 		ns, found := known[name]
 		if found && b.uid == "" {
-			b.uid = ns.uid
+			b.uid = unknownUID
+			if first := oldest(name); first.IsZero() || !ns.created.After(first) {
+				b.uid = ns.uid
+			}
 		}
 		same := found && ns.uid == b.uid
 		asks := found && ns.asks && ns.project == b.project

@@ -28,7 +28,7 @@ func (k *keeper) keep(ctx context.Context) (again time.Duration, err error) {
 		return 0, err
 	}
 	if !leads {
-		_, judged := decide(k.list(), k.book.inForce, k.Holds, k.clock.Now())
+		_, judged := decide(k.list(), k.book.inForce, k.Holds, k.Oldest, k.clock.Now())
 		k.become(newState(k.book.inForce, judged))
 		k.book.read = false // somebody else writes it
 		return followInterval, nil
@@ -96,7 +96,7 @@ func (n *Namespaces) tell() {
 func (k *keeper) close() (next map[string]binding, judged map[string]judgement) {
 	all := k.list()
 	k.mu.Lock()
-	next, judged = decide(all, k.book.inForce, func(name string) bool { return k.creating[name] > 0 || k.Holds(name) }, k.clock.Now())
+	next, judged = decide(all, k.book.inForce, func(name string) bool { return k.creating[name] > 0 || k.Holds(name) }, k.Oldest, k.clock.Now())
 	was, will := k.state.Load(), newState(next, judged)
 	left := maps.Clone(was.bindings)
 	maps.DeleteFunc(left, func(name string, b binding) bool {

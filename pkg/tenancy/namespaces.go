@@ -131,6 +131,9 @@ type Keeping struct {
 	Ledger ledger.Ledger
 	// Holds tells whether a namespace has records.
 	Holds func(namespace string) bool
+	// Oldest returns when the oldest object of a namespace that has a record was
+	// created; zero if there is none.
+	Oldest func(namespace string) time.Time
 	// Changed is told of which namespaces the project, and of which projects
 	// the namespace that shows their metal, is another one now.
 	Changed func(namespaces, projects []string)

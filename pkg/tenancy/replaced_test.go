@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -153,6 +154,41 @@ func TestBinding_RecordWithoutUIDsIsCompleted(t *testing.T) {
 	k = b.kept(k)
 	assert.Contains(t, k.Hidden(), "team-a", "and whoever comes next is another")
 	assert.Empty(t, bound(k, "team-a"))
+}
+
+func TestBinding_RecordWithoutUIDsIsOfNoNamespaceYoungerThanItsObjects(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		project  string
+		older    bool // The Namespace is not younger than the objects.
+		bound    string
+		takeover bool
+	}{
+		"younger, another project":   {project: projectB},
+		"younger, no project":        {project: ""},
+		"younger, the same project":  {project: projectA, bound: projectA, takeover: true},
+		"older, whose label changed": {project: projectB, older: true, bound: projectA},
+		"older, the same project":    {project: projectA, older: true, bound: projectA},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			_, err := b.ledger.Create(t.Context(), recordKey, []byte(`{"namespaces":{"team-a":"`+projectA+`"}}`))
+			require.NoError(t, err)
+			b.label("team-a", c.project)
+			b.holds("team-a", true)
+			b.oldest["team-a"] = b.namespaces["team-a"].created
+			if !c.older {
+				b.oldest["team-a"] = b.oldest["team-a"].Add(-time.Second)
+			}
+			for range 2 {
+				k := b.kept(b.server())
+				assert.Equal(t, c.bound, bound(k, "team-a"))
+				assert.Equal(t, c.bound == "", len(k.Hidden()) == 1)
+				assert.Equal(t, c.takeover, !k.TakenOver("team-a").IsZero())
+			}
+		})
+	}
 }
 
 func TestBinding_TakeoverIsInForceOnceItIsWritten(t *testing.T) {
