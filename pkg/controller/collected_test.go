@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -164,6 +165,11 @@ func (o memoryOwners) Owner(ctx context.Context, key registry.OwnerKey) (metav1.
 		obj = &clusterv1.Cluster{}
 	}
 	return obj, o.api().Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: key.Name}, obj)
+}
+
+func (o memoryOwners) Namespace(ctx context.Context, name string) (metav1.Object, error) {
+	ns := &corev1.Namespace{}
+	return ns, o.api().Get(ctx, types.NamespacedName{Name: name}, ns)
 }
 
 // The whole server and the companion, through a restore that gives owners new

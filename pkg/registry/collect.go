@@ -42,10 +42,14 @@ type Owners interface {
 	Owner(ctx context.Context, key OwnerKey) (metav1.Object, error)
 	// Knows is whether owners of a kind can be looked up.
 	Knows(apiVersion, kind string) bool
+	// Namespace returns the metadata of a Namespace as it is now; a NotFound error
+	// if there is none of that name.
+	Namespace(ctx context.Context, name string) (metav1.Object, error)
 }
 
 // Delete refuses the garbage collector what holds metal, unless an owner is
-// being deleted, see collectable.
+// being deleted, see collectable, and the namespace controller what it may not
+// delete, see namespaceEnds.
 func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
 	if r.owners != nil && r.holdsMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
 		err := r.collectable(ctx, name)
@@ -53,6 +57,9 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 		if err != nil {
 			return nil, false, err
 		}
+	}
+	if err := r.namespaceEnds(ctx, name); err != nil {
+		return nil, false, err
 	}
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
 		// The storage refuses a dry run, too. The generic store looks at the object

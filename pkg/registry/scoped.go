@@ -27,8 +27,11 @@ func (r *REST) List(ctx context.Context, options *metainternalversion.ListOption
 }
 
 // DeleteCollection deletes of what the user may see what the kind's selector
-// leaves.
+// leaves. It refuses the namespace controller as Delete does.
 func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
+	if err := r.namespaceEnds(ctx, ""); err != nil {
+		return nil, err
+	}
 	if r.deleteSelector != nil {
 		if listOptions == nil {
 			listOptions = &metainternalversion.ListOptions{}

@@ -1,5 +1,5 @@
 // Package owners looks up the Machines and Clusters of Cluster API that own
-// objects of this server, as metadata. It decides nothing, and answers NotFound
+// objects of this server, and Namespaces, as metadata. It decides nothing, and answers NotFound
 // only if the kube-apiserver said so.
 package owners
 
@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,7 +43,7 @@ var (
 
 	lookups = metrics.NewHistogramVec(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "apiserver", Name: "owner_lookup_duration_seconds",
-		Help:           "How long looks at owners took that Cluster API keeps, by outcome: found, not_found or error.",
+		Help:           "How long looks at owners that Cluster API keeps, and at Namespaces that are being deleted, took, by outcome: found, not_found or error.",
 		Buckets:        []float64{.005, .01, .05, .1, .5, 1, 3},
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"outcome"})
@@ -86,8 +87,20 @@ func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Obje
 	if err != nil {
 		return nil, err
 	}
+	return observed(func() (*metav1.PartialObjectMetadata, error) { return c.get(ctx, gv.Version, key) })
+}
+
+// Namespace implements registry.Owners.
+func (c *Cluster) Namespace(ctx context.Context, name string) (metav1.Object, error) {
+	return observed(func() (*metav1.PartialObjectMetadata, error) {
+		return c.client.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")).Get(ctx, name, metav1.GetOptions{})
+	})
+}
+
+// observed makes a look and measures it.
+func observed(look func() (*metav1.PartialObjectMetadata, error)) (metav1.Object, error) {
 	began := time.Now()
-	owner, err := c.get(ctx, gv.Version, key)
+	found, err := look()
 	outcome := outcomeFound
 	switch {
 	case apierrors.IsNotFound(err):
@@ -99,7 +112,7 @@ func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Obje
 	if err != nil {
 		return nil, err
 	}
-	return owner, nil
+	return found, nil
 }
 
 func (c *Cluster) get(ctx context.Context, version string, key registry.OwnerKey) (*metav1.PartialObjectMetadata, error) {

@@ -93,3 +93,26 @@ func TestKnows_MachinesAndClustersOfClusterAPI(t *testing.T) {
 	require.False(t, c.Knows("example.org/v1", "Machine"))
 	require.False(t, c.Knows("v1", "ConfigMap"))
 }
+
+func TestNamespace_IsNotFoundOnlyIfTheKubeAPIServerSaysSo(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer          answer
+		found, notFound bool
+	}{
+		"there":                        {answer{code: http.StatusOK}, true, false},
+		"not there":                    {answer{http.StatusNotFound, metav1.StatusReasonNotFound}, false, true},
+		"no right to get it":           {answer{http.StatusForbidden, metav1.StatusReasonForbidden}, false, false},
+		"kube-apiserver has no answer": {answer{http.StatusInternalServerError, metav1.StatusReasonInternalError}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns, err := serve(t, map[string]answer{"/api/v1/namespaces/team-a": c.answer}).Namespace(t.Context(), "team-a")
+			require.Equal(t, c.notFound, apierrors.IsNotFound(err), "%v", err)
+			require.Equal(t, c.found, err == nil, "%v", err)
+			if c.found {
+				require.EqualValues(t, "uid-of-m", ns.GetUID())
+			}
+		})
+	}
+}

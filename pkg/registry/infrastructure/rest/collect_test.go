@@ -26,6 +26,7 @@ import (
 )
 
 const (
+	namespaceUser = "system:serviceaccount:kube-system:namespace-controller"
 	collectorUser = "system:serviceaccount:kube-system:generic-garbage-collector"
 	capiVersion   = "cluster.x-k8s.io/v1beta2"
 )
@@ -49,6 +50,15 @@ func (c clusterAPI) Owner(_ context.Context, key registry.OwnerKey) (metav1.Obje
 		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: key.Kind}, key.Name)
 	}
 	return owner, nil
+}
+
+func (c clusterAPI) Namespace(ctx context.Context, name string) (metav1.Object, error) {
+	return c.Owner(ctx, registry.OwnerKey{Kind: "Namespace", Name: name})
+}
+
+// ending is a cluster in which team-a is being deleted.
+func ending() clusterAPI {
+	return clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": beingDeleted("uid-of-team-a")}}
 }
 
 func there(uid types.UID) *metav1.ObjectMeta { return &metav1.ObjectMeta{UID: uid} }
@@ -194,7 +204,7 @@ func TestDelete_RecordsWhoAskedFirst(t *testing.T) {
 	}{
 		"garbage collector":                              {as(collectorUser, "team-a"), infrastructure.DeletionByGarbageCollector},
 		"garbage collector without a service account":    {withAgent(as("system:kube-controller-manager", "team-a"), "kube-controller-manager/v1.36.3 (linux/amd64) kubernetes/abc/generic-garbage-collector"), infrastructure.DeletionByGarbageCollector},
-		"namespace controller":                           {as("system:serviceaccount:kube-system:namespace-controller", "team-a"), infrastructure.DeletionByNamespaceController},
+		"namespace controller":                           {as(namespaceUser, "team-a"), infrastructure.DeletionByNamespaceController},
 		"namespace controller without a service account": {withAgent(as("admin", "team-a"), "kube-controller-manager/v1.36.3 (linux/amd64) kubernetes/abc/namespace-controller"), infrastructure.DeletionByNamespaceController},
 		"Cluster API":                                    {as("system:serviceaccount:capi-system:capi-manager", "team-a"), infrastructure.DeletionByUser},
 		"another namespace's service account":            {as("system:serviceaccount:team-a:generic-garbage-collector", "team-a"), infrastructure.DeletionByUser},
@@ -203,7 +213,7 @@ func TestDelete_RecordsWhoAskedFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			records := memory.New()
-			w := newWorldOf(t, records, clusterAPI{}, everything{})
+			w := newWorldOf(t, records, ending(), everything{})
 			w.allocatedMachine(t, "")
 			_, _, err := w.all[machine.Resource].main.Delete(c.ctx, "node-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
 			require.NoError(t, err)
@@ -225,11 +235,45 @@ func TestDelete_RecordsWhoAskedFirst(t *testing.T) {
 	}
 }
 
+// The namespace controller deletes by the name of a Namespace, which another one
+// may have by then, with the objects of the first.
+func TestDelete_RefusesNamespaceControllerUnlessTheNamespaceIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cluster clusterAPI
+		refused func(error) bool
+		says    string
+	}{
+		"made again": {clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": there("new")}}, apierrors.IsForbidden, `the namespace "team-a" is not being deleted`},
+		"gone":       {clusterAPI{}, apierrors.IsForbidden, `the namespace "team-a" is not found`},
+		"unreadable": {clusterAPI{away: errors.New("connection refused")}, apierrors.IsServiceUnavailable, "connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, memory.New(), c.cluster, everything{})
+			w.allocatedMachine(t, infrastructure.AllocationAllocated)
+			before := w.machine(t)
+			err := w.delete(as(namespaceUser, "team-a"), machine.Resource, "node-1")
+			require.True(t, c.refused(err), "%v", err)
+			require.ErrorContains(t, err, c.says)
+			_, err = w.all[machine.Resource].main.DeleteCollection(as(namespaceUser, "team-a"),
+				rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, &metainternalversion.ListOptions{})
+			require.True(t, c.refused(err), "%v", err)
+			require.ErrorContains(t, err, c.says)
+			require.Equal(t, before, w.machine(t))
+			_, err = w.all[machine.Resource].main.DeleteCollection(as("alice", "team-a"),
+				rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, &metainternalversion.ListOptions{})
+			require.NoError(t, err, "a person may")
+			require.NotNil(t, w.machine(t).DeletionTimestamp)
+		})
+	}
+}
+
 func TestDeleteCollection_RecordsWhoAsked(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, memory.New(), clusterAPI{}, everything{})
+	w := newWorldOf(t, memory.New(), ending(), everything{})
 	w.allocatedMachine(t, infrastructure.AllocationAllocated)
-	_, err := w.all[machine.Resource].main.DeleteCollection(as("system:serviceaccount:kube-system:namespace-controller", "team-a"),
+	_, err := w.all[machine.Resource].main.DeleteCollection(as(namespaceUser, "team-a"),
 		rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, &metainternalversion.ListOptions{})
 	require.NoError(t, err)
 	require.Equal(t, infrastructure.DeletionByNamespaceController, w.machine(t).Status.Deletion.RequestedBy)

@@ -46,6 +46,11 @@ func (o owners) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object
 	return owner, nil
 }
 
+// Namespace implements registry.Owners.
+func (o owners) Namespace(ctx context.Context, name string) (metav1.Object, error) {
+	return o.cluster.Namespace(ctx, name)
+}
+
 // own returns the resource of a kind of this group, in whatever version; nil for
 // another group's.
 func (o owners) own(apiVersion, kind string) *registry.REST {
