@@ -18,10 +18,10 @@ var rules = []rule{
 	{classAny, []int{429}, m(``), Busy, "(proxies)", notThisCall},
 	{classAny, []int{400}, m(`^json: |^(unexpected )?EOF$`), Refused, "017-019 198 2/438 2/550 2/553 2/586", "the body cannot be decoded"},
 
-	// Outages of which the message tells that nothing was changed: the call ends
-	// at a step that comes before its first write, or its last.
+	// Outages of which the message tells that nothing was allocated, and that no
+	// allocation was taken away: the call ends before that step.
 	{classFree, []int{422}, m(`^cannot publish delete event: `), Unavailable, "399 2/093",
-		"the machine's allocation is taken away after this step, which failed, so it is still there. Its switch ports may be reset already: that the call is made again mends it"},
+		"the machine's allocation is taken away after this step, which failed, so it is still there, and the call can be made again. Its switch ports are reset by then, and if the acknowledgement was lost, the event may have been delivered"},
 	{classFree, []int{422}, m(`^cannot delete vrf switches: `), Unavailable, "async-actor.go",
 		"comes before the delete event and before the allocation is taken away"},
 	{classFree, []int{422}, m(`^cannot find (machine|network|ip) with id ".*" in database: `), Unavailable, "machine-service.go network-service.go ip-service.go", backendBefore},

@@ -72,7 +72,8 @@ const (
 	// server makes sure that the lost one did not allocate after all.
 	ReasonAllocationUncertain = "AllocationUncertain"
 	// ReasonMetalAPIUnavailable: the metal-api or one of its backends does not
-	// answer, in the words of the message; nothing was changed, and it is tried
+	// answer, in the words of the message; nothing was allocated, and no allocation
+	// was taken away, though a release may have begun at the metal. It is tried
 	// again. It stands for claims, releases and the condition Deleting alike.
 	ReasonMetalAPIUnavailable = "MetalAPIUnavailable"
 	// ReasonReleaseUncertain: the answer to a release was lost; before another
