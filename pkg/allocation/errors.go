@@ -91,9 +91,9 @@ func (s subject) status(r *refusal) *apierrors.StatusError {
 		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
 	}[r.code]
 	details := &metav1.StatusDetails{Group: s.resource.Group, Kind: s.resource.Resource, Name: s.name}
-	// Why an operation does not get on is the reason of a condition of whoever
-	// asked for it, too.
-	if reason := r.reasonOr(""); reason == infrastructure.ReasonMetalAPIUnavailable {
+	// The controller that asked for the operation sets a condition with the reason.
+	switch reason := r.reasonOr(""); reason {
+	case infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover:
 		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.words}}
 	}
 	// Clients repeat a 5xx that says when by themselves, for minutes, instead of

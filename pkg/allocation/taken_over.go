@@ -25,5 +25,6 @@ func (p *Protocol) markedBefore(m *metav1.ObjectMeta) error {
 		"it was marked for deletion with an earlier namespace %q, whose records this one took over at %s, and keeps its metal until it has the annotation %s",
 		m.Namespace, at.UTC().Format("2006-01-02T15:04:05Z"), infrastructure.ReleaseAnnotation)
 	r.after = p.timing.Backoff
+	r.reason = infrastructure.ReasonMarkedBeforeTakeover
 	return r
 }

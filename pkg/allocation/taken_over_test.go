@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -40,8 +41,10 @@ func TestRelease_HoldsWhatWasMarkedBeforeItsNamespaceTookItOver(t *testing.T) {
 	mark(takenOver.Add(-time.Hour), nil)
 	_, err = w.release(w.p, "m")
 	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ReleaseAnnotation)
+	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
 	_, err = w.releaseCluster(w.p, "c")
 	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ReleaseAnnotation)
+	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
 	assert.True(t, w.account(held).Allocated)
 	assert.Equal(t, infrastructure.AllocationAllocated, w.record("m").Status.Allocation.Phase)
 

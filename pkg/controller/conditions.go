@@ -73,6 +73,7 @@ var troubles = []string{
 	v1alpha4.ReasonGarbageCollected,
 	v1alpha4.ReasonOwnerUnreadable,
 	v1alpha4.ReasonReleaseRefused,
+	v1alpha4.ReasonMarkedBeforeTakeover,
 	v1alpha4.ReasonMetalAPIUnavailable,
 	v1alpha4.ReasonBootstrapDataUnusable,
 	v1alpha4.ReasonFirewallRefused,

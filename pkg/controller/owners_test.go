@@ -183,6 +183,19 @@ func TestLockedMachineIsKeptWithTheMetalAPIsWords(t *testing.T) {
 	require.False(t, h.exists(machines, "m-infra"))
 }
 
+func TestRelease_SaysThatTheObjectWasMarkedBeforeTheTakeover(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, doomed())
+	var refusal *apierrors.StatusError
+	require.ErrorAs(t, refusalOf("m-infra", "its metal is kept"), &refusal)
+	refusal.ErrStatus.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: v1alpha4.ReasonMarkedBeforeTakeover}}}
+	h.refuse = refusal
+	h.reconcile("m-infra")
+	require.True(t, h.exists(machines, "m-infra"))
+	require.Equal(t, v1alpha4.ReasonMarkedBeforeTakeover, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Reason)
+	require.Contains(t, strings.Join(h.told(), "\n"), "Warning MarkedBeforeTakeover its metal is kept")
+}
+
 func TestClusterTellsWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(deleted, withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)

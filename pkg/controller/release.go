@@ -5,6 +5,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -65,8 +66,10 @@ func (s *scope) kept(ctx context.Context, err error) (wait, error) {
 	again := s.memory.refused(s.request, suggested(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
 	reason := v1alpha4.ReasonReleaseRefused
-	if unavailable(err) {
-		reason = v1alpha4.ReasonMetalAPIUnavailable
+	for _, cause := range []string{v1alpha4.ReasonMetalAPIUnavailable, v1alpha4.ReasonMarkedBeforeTakeover} {
+		if apierrors.HasStatusCause(err, metav1.CauseType(cause)) {
+			reason = cause
+		}
 	}
 	return wait{reason: reason, why: s.words(err), again: again}, nil
 }

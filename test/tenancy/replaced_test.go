@@ -181,7 +181,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 			return err
 		}
 		deleting := meta.FindStatusCondition(m.Status.Conditions, api.ConditionDeleting)
-		if deleting == nil || deleting.Reason != api.ReasonReleaseRefused || !strings.Contains(deleting.Message, "keeps its metal until it has the annotation "+api.ReleaseAnnotation) {
+		if deleting == nil || deleting.Reason != api.ReasonMarkedBeforeTakeover || !strings.Contains(deleting.Message, "keeps its metal until it has the annotation "+api.ReleaseAnnotation) {
 			return fmt.Errorf("Deleting is %v", deleting)
 		}
 		return nil

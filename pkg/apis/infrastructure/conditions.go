@@ -19,6 +19,8 @@ const (
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
+// Before an allocation, the reason may be that of Allocated; while a release does
+// not go on, it is ReleaseRefused, ReleaseUncertain or MetalAPIUnavailable.
 const (
 	// ReasonPhonedHome: the machine or firewall runs and reports.
 	ReasonPhonedHome = "PhonedHome"
@@ -79,8 +81,9 @@ const (
 	// ReasonReleaseUncertain: the answer to a release was lost; before another
 	// attempt the server makes sure that the lost one cannot be at work any more.
 	ReasonReleaseUncertain = "ReleaseUncertain"
-	// ReasonReleaseRefused: the metal-api would not take the metal back, in the
-	// words of the message: a locked machine, an address in use. Ready says it, too.
+	// ReasonReleaseRefused: the metal is not released, and the message says why:
+	// the metal-api refused (a locked machine, an address in use). Shared with
+	// Ready and Deleting.
 	ReasonReleaseRefused = "ReleaseRefused"
 	// ReasonNotOurs: release was asked for, but the metal belongs to somebody
 	// else by now, and was not touched.
@@ -98,24 +101,29 @@ const (
 	// ReasonWaitingForFirewall: no firewall of the cluster has ever phoned home,
 	// so that a machine would not reach anything at its first boot.
 	ReasonWaitingForFirewall = "WaitingForFirewall"
-	// ReasonWaitingForBootstrapData: the bootstrap provider has not written the
-	// Secret with the user data yet.
+	// ReasonWaitingForBootstrapData: the Secret with the user data does not exist
+	// yet, or the companion may not read it yet.
 	ReasonWaitingForBootstrapData = "WaitingForBootstrapData"
 	// ReasonBootstrapDataUnusable: the Secret is there, but does not hold what a
 	// machine can boot with.
 	ReasonBootstrapDataUnusable = "BootstrapDataUnusable"
 )
 
-// Reasons of Deleting. ReleaseRefused and NotOurs are shared with Allocated.
+// Reasons of Deleting. ReleaseRefused and MetalAPIUnavailable are shared with
+// Ready and Allocated.
 const (
 	// ReasonOwnerNotFound: the object is being deleted, but an owner that it
 	// names cannot be found, so the garbage collector may be wrong: the metal is
 	// kept until somebody insists with ReleaseAnnotation.
 	ReasonOwnerNotFound = "OwnerNotFound"
-	// ReasonGarbageCollected: the garbage collector had the object deleted, which
-	// it does when it finds no owner, and no owner is being deleted. The metal is
-	// kept until one is, or somebody insists with ReleaseAnnotation.
+	// ReasonGarbageCollected: the garbage collector deleted the object or one of
+	// its owners, and no owner or Cluster is being deleted that would explain it.
+	// The metal is kept until one is, or until the object has ReleaseAnnotation.
 	ReasonGarbageCollected = "GarbageCollected"
+	// ReasonMarkedBeforeTakeover: the object was marked for deletion before its
+	// namespace took over the records of an earlier one of its name. The metal is
+	// kept until the object has ReleaseAnnotation.
+	ReasonMarkedBeforeTakeover = "MarkedBeforeTakeover"
 	// ReasonOwnerUnreadable: whether an owner is there cannot be found out at the
 	// moment. The metal is kept, and it is tried again.
 	ReasonOwnerUnreadable = "OwnerUnreadable"
