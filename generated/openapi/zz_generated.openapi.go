@@ -3208,7 +3208,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref common.ReferenceCallba
 				Properties: map[string]spec.Schema{
 					"requestedBy": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes, which found no\n    owner of the object. That may be a mistake, after a restore, so the metal\n    is kept until an owner or the Cluster is deleted.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
+							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes. The metal is kept\n    until an owner or the Cluster is being deleted, or the object has the\n    annotation metal-stack.infrastructure.cluster.x-k8s.io/release.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -4213,7 +4213,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or\n    Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    Unseen, Releasing or Released, or the reason of Allocated for which an\n    allocation or a release does not go on. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. NetworkGone and\n    AddressGone: the metal is not there any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken\n    if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4246,7 +4246,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
 							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
 						},
 					},
@@ -4686,7 +4686,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. NotOurs: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not there yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; GivingBack if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4713,7 +4713,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
 							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
 						},
 					},
@@ -5040,7 +5040,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. NotOurs: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataUnusable: what the controller waits for before it asks for\n    metal.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -5067,7 +5067,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
 							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
 						},
 					},
@@ -5720,7 +5720,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref common.ReferenceCallba
 				Properties: map[string]spec.Schema{
 					"requestedBy": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes, which found no\n    owner of the object. That may be a mistake, after a restore, so the metal\n    is kept until an owner or the Cluster is deleted.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
+							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes. The metal is kept\n    until an owner or the Cluster is being deleted, or the object has the\n    annotation metal-stack.infrastructure.cluster.x-k8s.io/release.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -6725,7 +6725,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or\n    Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    Unseen, Releasing or Released, or the reason of Allocated for which an\n    allocation or a release does not go on. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. NetworkGone and\n    AddressGone: the metal is not there any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken\n    if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -6758,7 +6758,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
 							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
 						},
 					},
@@ -7198,7 +7198,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. NotOurs: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not there yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; GivingBack if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7225,7 +7225,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
 							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
 						},
 					},
@@ -7552,7 +7552,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,\n    AllocationGone, Releasing or Released.\n  - Allocated is about the allocation. If the metal-api refused, the reason\n    is AllocationRefused or ReleaseRefused, and the message has its words.\n  - Paused says whether the controller keeps its hands off.",
+							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. NotOurs: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataUnusable: what the controller waits for before it asks for\n    metal.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7579,7 +7579,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "deletion is the API server's record of the request that deleted this object. It is there while metadata.deletionTimestamp is.",
+							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
 							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
 						},
 					},

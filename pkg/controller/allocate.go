@@ -112,7 +112,7 @@ func (s *scope) refused(ctx context.Context, err error) (wait, error) {
 	if s.memory.news(s.request, EventAllocationRefused, err.Error()) {
 		reason := EventAllocationRefused
 		if unavailable(err) {
-			reason = v1alpha4.ReasonMetalAPIUnavailable
+			reason = EventMetalAPIUnavailable
 		}
 		s.warn(reason, actionAllocate, s.words(err))
 	}

@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
@@ -18,6 +19,9 @@ const (
 	EventAllocated = "Allocated"
 	// EventAllocationRefused: there is none, in the metal-api's words.
 	EventAllocationRefused = "AllocationRefused"
+	// EventMetalAPIUnavailable: there is none, because the metal-api or one of its
+	// backends does not answer.
+	EventMetalAPIUnavailable = v1alpha4.ReasonMetalAPIUnavailable
 	// EventReleasing: the API server was asked to give the metal back.
 	EventReleasing = "Releasing"
 	// EventReleased: the metal was given back.

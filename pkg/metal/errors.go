@@ -25,8 +25,9 @@ const (
 	// Uncertain: it may have been done.
 	Uncertain Kind = "Uncertain"
 	// Unavailable: the metal-api or one of its backends does not answer, or it
-	// does not accept this server's credential, and the call changed nothing
-	// because it was a read or never arrived.
+	// does not accept this server's credential, and the call changed nothing: it
+	// was a read, never arrived, or ended before its first write
+	// (classify_rules.go).
 	Unavailable Kind = "Unavailable"
 )
 

@@ -140,8 +140,8 @@ type Deletion struct {
 // DeletionRequester is who asked for a deletion.
 type DeletionRequester string
 
-// Who asks for deletions. All but the first decide to delete the object; the
-// garbage collector concludes it from owners that it does not find.
+// Who asks for deletions. What the garbage collector deleted keeps its metal
+// until an owner or the Cluster is being deleted, or it has ReleaseAnnotation.
 const (
 	DeletionByGarbageCollector    DeletionRequester = "GarbageCollector"
 	DeletionByNamespaceController DeletionRequester = "NamespaceController"

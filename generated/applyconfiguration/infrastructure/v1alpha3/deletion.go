@@ -14,9 +14,9 @@ import (
 // Deletion is the API server's record of the request that deleted an object.
 type DeletionApplyConfiguration struct {
 	// requestedBy is who sent the first request to delete the object:
-	// - GarbageCollector: the garbage collector of Kubernetes, which found no
-	// owner of the object. That may be a mistake, after a restore, so the metal
-	// is kept until an owner or the Cluster is deleted.
+	// - GarbageCollector: the garbage collector of Kubernetes. The metal is kept
+	// until an owner or the Cluster is being deleted, or the object has the
+	// annotation metal-stack.infrastructure.cluster.x-k8s.io/release.
 	// - NamespaceController: the namespace is being deleted.
 	// - User: anybody else, a person or a controller such as Cluster API's.
 	RequestedBy *infrastructurev1alpha3.DeletionRequester `json:"requestedBy,omitempty"`

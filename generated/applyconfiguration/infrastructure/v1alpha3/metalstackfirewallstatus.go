@@ -27,11 +27,20 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	FailureDomain *string `json:"failureDomain,omitempty"`
 	// conditions say what has been reached and what is in the way:
 	// - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
-	// NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,
-	// AllocationGone, Releasing or Released.
-	// - Allocated is about the allocation. If the metal-api refused, the reason
-	// is AllocationRefused or ReleaseRefused, and the message has its words.
-	// - Paused says whether the controller keeps its hands off.
+	// NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
+	// FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason
+	// of Allocated for which an allocation or a release does not go on.
+	// - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
+	// the message says why. MetalAPIUnavailable: the metal-api or one of its
+	// backends does not answer. AllocationUncertain and ReleaseUncertain: an
+	// answer was lost, and the outcome is looked for. AllocationGone: the
+	// allocation ended without a release by this server. NotOurs: at the release
+	// the machine had another allocation, and was not touched.
+	// WaitingForClusterInfrastructure: the cluster's network is not there yet.
+	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,
+	// GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
+	// MetalAPIUnavailable; GivingBack if for nothing.
+	// - Paused is True while the controller does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// metal is the server itself, as the metal-api shows it now. It is never
 	// stored, so it is never out of date by more than the last look; an answer
@@ -41,7 +50,8 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// is there from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
 	// deletion is the API server's record of the request that deleted this
-	// object. It is there while metadata.deletionTimestamp is.
+	// object. It is set together with metadata.deletionTimestamp; objects that were
+	// marked by an earlier version do not have it.
 	Deletion *DeletionApplyConfiguration `json:"deletion,omitempty"`
 }
 

@@ -134,11 +134,23 @@ type MetalStackClusterStatus struct {
 
 	// conditions say what has been reached and what is in the way:
 	//   - Ready sums up. Its reason is Available while network and address are
-	//     there; otherwise NotAllocated, NetworkGone, AddressGone, Releasing or
-	//     Released.
-	//   - Allocated is about the allocation. If the metal-api refused, the reason
-	//     is AllocationRefused or ReleaseRefused, and the message has its words.
-	//   - Paused says whether the controller keeps its hands off.
+	//     there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,
+	//     Unseen, Releasing or Released, or the reason of Allocated for which an
+	//     allocation or a release does not go on. It is ExternallyManaged if another
+	//     controller manages the cluster.
+	//   - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
+	//     the message says why. MetalAPIUnavailable: the metal-api or one of its
+	//     backends does not answer. AllocationUncertain and ReleaseUncertain: an
+	//     answer was lost, and the outcome is looked for. NetworkGone and
+	//     AddressGone: the metal is not there any more. WaitingForOwner: Cluster API
+	//     has not set the owner reference yet.
+	//   - FirewallReady is about the cluster's firewall: PhonedHome while it runs;
+	//     otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken
+	//     if another firewall has the name.
+	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,
+	//     GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
+	//     MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.
+	//   - Paused is True while the controller does not reconcile the object.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -160,7 +172,8 @@ type MetalStackClusterStatus struct {
 	Allocation *ClusterAllocation `json:"allocation,omitempty"`
 
 	// deletion is the API server's record of the request that deleted this
-	// object. It is there while metadata.deletionTimestamp is.
+	// object. It is set together with metadata.deletionTimestamp; objects that were
+	// marked by an earlier version do not have it.
 	// +optional
 	Deletion *Deletion `json:"deletion,omitempty"`
 }

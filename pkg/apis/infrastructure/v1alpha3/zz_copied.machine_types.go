@@ -166,11 +166,22 @@ type MetalStackMachineStatus struct {
 
 	// conditions say what has been reached and what is in the way:
 	//   - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
-	//     NotAllocated, Provisioning, Unreachable, CrashLoop, FailedReclaim,
-	//     AllocationGone, Releasing or Released.
-	//   - Allocated is about the allocation. If the metal-api refused, the reason
-	//     is AllocationRefused or ReleaseRefused, and the message has its words.
-	//   - Paused says whether the controller keeps its hands off.
+	//     NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
+	//     FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason
+	//     of Allocated for which an allocation or a release does not go on.
+	//   - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
+	//     the message says why. MetalAPIUnavailable: the metal-api or one of its
+	//     backends does not answer. AllocationUncertain and ReleaseUncertain: an
+	//     answer was lost, and the outcome is looked for. AllocationGone: the
+	//     allocation ended without a release by this server. NotOurs: at the release
+	//     the machine had another allocation, and was not touched. WaitingForOwner,
+	//     WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData
+	//     and BootstrapDataUnusable: what the controller waits for before it asks for
+	//     metal.
+	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,
+	//     GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,
+	//     MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.
+	//   - Paused is True while the controller does not reconcile the object.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -189,7 +200,8 @@ type MetalStackMachineStatus struct {
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
 
 	// deletion is the API server's record of the request that deleted this
-	// object. It is there while metadata.deletionTimestamp is.
+	// object. It is set together with metadata.deletionTimestamp; objects that were
+	// marked by an earlier version do not have it.
 	// +optional
 	Deletion *Deletion `json:"deletion,omitempty"`
 }
