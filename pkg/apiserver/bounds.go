@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/warning"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 const (
@@ -21,12 +21,12 @@ const (
 	// hundred times as long as decoding JSON, some 2 s for 3 MiB, and is done
 	// twice to find duplicate fields.
 	maxYAML = 256 << 10
-	// maxWarnings is how many warnings a response has, maxWarning how many bytes
-	// each of them, and maxAllWarnings all together: each is a header, and all of
-	// them have to pass whatever proxies are between the server and its client.
-	// The generic server cuts off at 4 KiB, without telling.
+	// maxWarnings is how many warnings a response has, each of oneline.MaxWarning
+	// bytes, and maxAllWarnings how many bytes all together: each is a header, and
+	// all of them have to pass whatever proxies are between the server and its
+	// client. Beyond 4096 characters the generic server cuts and drops warnings
+	// without a warning about it.
 	maxWarnings    = 20
-	maxWarning     = 256
 	maxAllWarnings = 3 << 10
 	// furtherWarnings is the last warning of a response that would have more.
 	furtherWarnings = "there are further warnings, which are not shown"
@@ -95,7 +95,7 @@ type boundedWarnings struct {
 
 // AddWarning implements warning.Recorder.
 func (b *boundedWarnings) AddWarning(agent, text string) {
-	text = shortened(text, maxWarning)
+	text = oneline.Of(text, oneline.MaxWarning)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, found := b.seen[text]; found || text == "" || b.full {
@@ -112,17 +112,4 @@ func (b *boundedWarnings) AddWarning(agent, text string) {
 	b.seen[text] = struct{}{}
 	b.bytes += len(text)
 	b.add(agent, text)
-}
-
-// shortened returns at most so many bytes of a text, whole characters only.
-func shortened(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	const ellipsis = "…"
-	end := limit - len(ellipsis)
-	for end > 0 && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + ellipsis
 }

@@ -18,9 +18,10 @@ import (
 
 // The longest texts, in bytes.
 const (
-	// MaxWarning is that of a Warning header. k8s.io/apiserver cuts all warnings
-	// of an answer to 256 characters if they have more than 4096 together.
-	MaxWarning = 1024
+	// MaxWarning is the longest Warning header that the server sends. If all
+	// warnings of a response have more than 4096 characters, k8s.io/apiserver cuts
+	// each to 256 and drops those that exceed 4096 then.
+	MaxWarning = 256
 	// MaxMessage is that of a condition's message, which may have 32768, but is
 	// for people.
 	MaxMessage = 2048

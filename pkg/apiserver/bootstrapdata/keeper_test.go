@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,8 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 const own = "metal-stack-system"
@@ -273,4 +276,16 @@ func TestRun_RestoresARoleBindingThatIsDeleted(t *testing.T) {
 		synctest.Wait()
 		require.Contains(t, f.found(t), "team-a")
 	})
+}
+
+func TestReport_WritesOneLineOfBoundedLength(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.report(t.Context(), "team-a", "1", errors.New("refused:\n"+strings.Repeat("x", 2*oneline.MaxNote)))
+	told := f.told()
+	require.Len(t, told, 1)
+	_, note, found := strings.Cut(told[0], ReasonUnreadable+" ")
+	require.True(t, found, told[0])
+	assert.LessOrEqual(t, len(note), oneline.MaxNote)
+	assert.NotContains(t, note, "\n")
 }
