@@ -99,7 +99,10 @@ func dashboard(t *testing.T, objects []*unstructured.Unstructured) board {
 	return board{}
 }
 
-var headingForm = regexp.MustCompile(`(?m)^#+ (.+)$`)
+var (
+	headingForm = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	runbookForm = regexp.MustCompile(`(?m)^### (.+)$`)
+)
 
 // anchors are those that GitHub makes of a page's headings.
 func anchors(t *testing.T) []string {
@@ -121,7 +124,7 @@ func TestEveryAlertHasARunbookAndEveryRunbookAnAlert(t *testing.T) {
 	require.True(t, found)
 	require.NotContains(t, section, "\n## ", "alerts are the last section")
 	var explained []string
-	for _, match := range headingForm.FindAllStringSubmatch(section, -1) {
+	for _, match := range runbookForm.FindAllStringSubmatch(section, -1) {
 		explained = append(explained, match[1])
 	}
 	var names []string
