@@ -195,12 +195,12 @@ func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
 	for _, n := range networks {
 		contains := n.Contains(address)
 		if contains && n.UsableBy(w.project) {
-			return unusable("spec.controlPlaneEndpoint.host: %s is in the range of the network %q, and is no address of project %s", address, n.ID, w.project)
+			return unusable("spec.controlPlaneEndpoint.host: %s lies in network %q and is not allocated to project %s", address, n.ID, w.project)
 		}
 		taken = taken || contains
 	}
 	if taken {
-		return unusable("spec.controlPlaneEndpoint.host: %s is in a range that metal-stack hands out to projects, and is no address of project %s", address, w.project)
+		return unusable("spec.controlPlaneEndpoint.host: %s lies in a metal-stack network and is not allocated to project %s", address, w.project)
 	}
 	return nil
 }

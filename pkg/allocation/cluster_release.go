@@ -353,7 +353,7 @@ func (w *clusterWork) releaseUncertain(ctx context.Context, words string) {
 	if _, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
 		if a.Phase == infrastructure.AllocationReleasing && w.saw.still(&a.AllocationState) {
 			w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
-				"It is not known what was given back; the server looks at it before it asks again. "+words)
+				"The outcome of the release is unknown; the server checks it before it tries again: "+words)
 		}
 		return nil
 	}); err != nil {

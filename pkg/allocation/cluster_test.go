@@ -138,7 +138,7 @@ func TestAnotherProjectsAddressIsAsUnknownAsNone(t *testing.T) {
 		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })
 		_, err := w.allocateCluster("cluster")
 		require.True(t, apierrors.IsInvalid(err), "%v", err)
-		require.ErrorContains(t, err, "is no address of project")
+		require.ErrorContains(t, err, "is not allocated to project")
 		texts = append(texts, replaced(err.Error(), host, "X"))
 	}
 	assert.Equal(t, texts[0], texts[1])

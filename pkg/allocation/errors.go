@@ -63,7 +63,7 @@ func refusalOf(err error) *refusal {
 	case metal.Unavailable:
 		// With a status it was reached, and one of its backends was not.
 		if e.Status != 0 {
-			words = "the metal-api cannot do it at the moment: " + words
+			words = "a backend of the metal-api is unavailable: " + words
 		} else {
 			words = "the metal-api cannot be reached: " + words
 		}

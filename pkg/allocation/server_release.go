@@ -170,7 +170,7 @@ func (w *serverWork) releaseUncertain(ctx context.Context, words string) {
 	if _, err := w.swap(ctx, func(s *server, a *infrastructure.MachineAllocation) error {
 		if a.Phase == infrastructure.AllocationReleasing && w.saw.still(&a.AllocationState) {
 			w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
-				"It is not known whether the machine was given back; the server looks at it before it asks again. "+words)
+				"The outcome of the release is unknown; the server checks it before it tries again: "+words)
 		}
 		return nil
 	}); err != nil {

@@ -29,7 +29,7 @@ const (
 	maxWarnings    = 20
 	maxAllWarnings = 3 << 10
 	// furtherWarnings is the last warning of a response that would have more.
-	furtherWarnings = "there are further warnings, which are not shown"
+	furtherWarnings = "further warnings were omitted"
 )
 
 // boundYAML refuses bodies of YAML that are expensive to decode.
@@ -57,7 +57,7 @@ func isYAML(contentType string) bool {
 }
 
 func yamlTooLarge() error {
-	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d for YAML; send JSON instead (application/json, or another kind of patch), of which the limit is 1.5 MiB", maxYAML))
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the limit for YAML is %d KiB; send JSON (limit 1.5 MiB). A server-side apply counts as YAML", maxYAML>>10))
 }
 
 // yamlBody is a body that fails when it is too large.

@@ -73,7 +73,7 @@ func TestBodies_OfYAMLAreBounded(t *testing.T) {
 	}
 	err := create(merges(100_000))
 	require.True(t, apierrors.IsRequestEntityTooLargeError(err), "%v", err)
-	require.ErrorContains(t, err, "send JSON instead")
+	require.ErrorContains(t, err, "send JSON")
 	apply := client.InfrastructureV1alpha4().RESTClient().Patch("application/apply-patch+yaml").Namespace(team).Resource("metalstackmachines").Name("node-1").
 		Param("fieldManager", "test").Body(merges(100_000)).Do(timeout(t)).Error()
 	require.True(t, apierrors.IsRequestEntityTooLargeError(apply), "%v", apply)

@@ -104,7 +104,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}
 	if c.Extra.Standalone != nil {
 		if err := c.Extra.Standalone.Install(s.Generic, c.Generic.Authorization.Authorizer); err != nil {
-			return nil, fmt.Errorf("install what kubectl asks of a cluster: %w", err)
+			return nil, fmt.Errorf("install the standalone API: %w", err)
 		}
 	}
 	if err := s.keepBindings(); err != nil {

@@ -101,7 +101,7 @@ func checkSizes(body []byte, userData bool) *field.Error {
 	}
 	if entries > maxYAMLEntries {
 		invalid := field.TooMany(field.NewPath("body"), entries, maxYAMLEntries)
-		invalid.Detail += " (lines, entries and fields) if it is no JSON"
+		invalid.Detail += " (lines and entries in a body that is not JSON)"
 		return invalid
 	}
 	return nil

@@ -30,7 +30,7 @@ func TestCheckSizes_NamesWhatIsTooLarge(t *testing.T) {
 		`{"a":[` + strings.Repeat(many(1000)+",", 101) + `1]}`:               "body: Too many: must have at most 100000 items in all of its lists and maps",
 		`{"userData":` + long(1_398_104) + `}`:                               "userData: Too long",
 		"spec:\n  tags:\n" + strings.Repeat("  - x\n", 1000):                 "",
-		"spec:\n  tags:\n" + strings.Repeat("  - x\n", 30_000):               "body: Too many: 30002: must have at most 25000 items (lines, entries and fields) if it is no JSON",
+		"spec:\n  tags:\n" + strings.Repeat("  - x\n", 30_000):               "body: Too many: 30002: must have at most 25000 items (lines and entries in a body that is not JSON)",
 		"{a: [" + strings.Repeat("x,", 30_000) + "]}":                        "body: Too many",
 		`{"a":1}` + strings.Repeat("\n- x", 30_000):                          "body: Too many",
 		strings.Repeat("a: &a [*a]\n", 20_000):                               "body: Too many",

@@ -91,7 +91,7 @@ func (s *scope) nameTaken(ctx context.Context, cluster *v1alpha4.MetalStackClust
 	err := s.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, there)
 	switch {
 	case apierrors.IsNotFound(err):
-		return wait{why: "the firewall that had the name is gone", again: underWay}, nil
+		return wait{why: "the conflicting firewall is gone", again: underWay}, nil
 	case err != nil:
 		return wait{}, err
 	case there.DeletionTimestamp == nil && metav1.IsControlledBy(there, cluster):
@@ -116,21 +116,21 @@ func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFir
 		}
 		return text
 	case metav1.GetControllerOf(there) != nil:
-		return fmt.Sprintf("%s, which would be made, exists, and %s it: delete it, or remove that owner reference to have it adopted", name, controllerOf(there))
+		return fmt.Sprintf("%s already exists and is %s: delete it, or remove that owner reference to have it adopted", name, controllerOf(there))
 	case of == "":
-		return fmt.Sprintf("%s, which would be made, exists without the label %s: delete it, or have it adopted: kubectl label metalstackfirewalls %s -n %s %s=%s",
+		return fmt.Sprintf("%s already exists without the label %s: delete it, or have it adopted: kubectl label metalstackfirewalls %s -n %s %s=%s",
 			name, v1alpha4.ClusterNameLabel, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
 	}
-	return fmt.Sprintf("%s, which would be made, exists, and belongs to cluster %s by its label %s: delete it, or have it adopted: kubectl label --overwrite metalstackfirewalls %s -n %s %s=%s",
-		name, of, v1alpha4.ClusterNameLabel, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
+	return fmt.Sprintf("%s already exists and has the label %s=%s: delete it, or have it adopted: kubectl label --overwrite metalstackfirewalls %s -n %s %s=%s",
+		name, v1alpha4.ClusterNameLabel, of, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
 }
 
-// controllerOf says what controls an object, to go on after its name.
+// controllerOf says what controls an object, for messages.
 func controllerOf(obj client.Object) string {
 	if c := metav1.GetControllerOf(obj); c != nil {
-		return fmt.Sprintf("%s %s controls", c.Kind, c.Name)
+		return fmt.Sprintf("controlled by %s %s", c.Kind, c.Name)
 	}
-	return "nothing controls"
+	return "no controller"
 }
 
 // controllerUID returns the uid of the object's controller; none if nothing

@@ -111,9 +111,9 @@ func TestFirewall_ThatIsInTheWayIsNamedWithItsOwnerAndWhatToDo(t *testing.T) {
 		says  []string
 	}{
 		"controlled by another cluster": {[]func(*v1alpha4.MetalStackFirewall){home, controlledAs("d-infra", "d")},
-			[]string{"MetalStackCluster d-infra controls it", "delete it"}},
+			[]string{"is controlled by MetalStackCluster d-infra", "delete it"}},
 		"of another cluster": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, ofAnotherCluster},
-			[]string{"belongs to cluster d", "kubectl label --overwrite metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
+			[]string{"already exists and has the label cluster.x-k8s.io/cluster-name=d", "kubectl label --overwrite metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
 		"without a label": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, unlabelled},
 			[]string{"without the label", "kubectl label metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
 		"being deleted": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, func(f *v1alpha4.MetalStackFirewall) {
@@ -180,7 +180,7 @@ func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
 	}
 	deleting := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionDeleting)
 	require.Equal(t, v1alpha4.ReasonWaitingForFirewalls, deleting.Reason)
-	require.Contains(t, deleting.Message, "theirs, which MetalStackCluster d-infra controls", "what does not go by itself is named")
+	require.Contains(t, deleting.Message, "theirs (controlled by MetalStackCluster d-infra)", "what does not go by itself is named")
 }
 
 func TestMachines_AreWokenWhenTheirFirewallIsAdopted(t *testing.T) {

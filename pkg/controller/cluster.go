@@ -114,7 +114,7 @@ func machinesGone(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	}
 	return waitFor(membersAgain, v1alpha4.ReasonWaitingForMachines,
-		"%d machines of the cluster are still there, such as %s, which %s", len(there), there[0].GetName(), controllerOf(there[0])), nil
+		"%d machines of the cluster still exist, for example %s (%s)", len(there), there[0].GetName(), controllerOf(there[0])), nil
 }
 
 // firewallsGone deletes the firewalls that the cluster owns, and those that
@@ -146,7 +146,7 @@ func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 		}
 	}
 	return waitFor(membersAgain, v1alpha4.ReasonWaitingForFirewalls,
-		"%d firewalls of the cluster are still there, such as %s, which %s", len(there), example.GetName(), controllerOf(example)), nil
+		"%d firewalls of the cluster still exist, for example %s (%s)", len(there), example.GetName(), controllerOf(example)), nil
 }
 
 // members returns the objects of a kind that belong to the cluster: by label,

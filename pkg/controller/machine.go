@@ -142,7 +142,7 @@ func (s *scope) read(ctx context.Context, name string) (wait, error) {
 	}
 	if apierrors.IsForbidden(err) {
 		return waitFor(underWay, v1alpha4.ReasonWaitingForBootstrapData,
-			"Secret %s cannot be read yet; the server of metal-stack's API keeps the RoleBinding metalstack-bootstrap-data, which allows it, in each namespace that is bound to a project: %v", name, err), nil
+			"Secret %s cannot be read yet: metalstack-apiserver has not created the RoleBinding metalstack-bootstrap-data in this namespace: %v", name, err), nil
 	}
 	if err != nil {
 		return wait{}, err

@@ -143,7 +143,7 @@ func (c *Catalogue) WithSightings(o *Observer) *Catalogue {
 // WithMetrics registers the catalogue's metrics.
 func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
 	loads := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by what became of them; limited: not begun, because too many are asked for.",
+		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by outcome; limited: not started because of a lookup limit.",
 	}, []string{"entity", "outcome"}))
 	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
 	c.network.loads, c.project.loads, c.machine.loads, c.address.loads = loads, loads, loads, loads

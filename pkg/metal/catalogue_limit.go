@@ -39,14 +39,14 @@ type LookupsError struct {
 
 // Error implements error.
 func (e *LookupsError) Error() string {
-	return fmt.Sprintf("too many different networks, machines and addresses are looked up for the namespace %q: at most %d a second on average, and %d at once", e.Namespace, lookupRate, lookupBurst)
+	return fmt.Sprintf("too many lookups of networks, machines and addresses in namespace %q: the limit is %d per second, with a burst of %d", e.Namespace, lookupRate, lookupBurst)
 }
 
 // errLookupsPerRequest is the cause where one request asks for too much.
-var errLookupsPerRequest = fmt.Errorf("one request looks up at most %d networks, machines and addresses", lookupsPerRequest)
+var errLookupsPerRequest = fmt.Errorf("a request may look up at most %d networks, machines and addresses", lookupsPerRequest)
 
 // errLookupsOfAll is the cause where all namespaces together ask for too much.
-var errLookupsOfAll = errors.New("too much is looked up at the moment")
+var errLookupsOfAll = errors.New("the server-wide limit of lookups is reached")
 
 // lookupAllowance is what one request may still look up.
 type lookupAllowance struct {

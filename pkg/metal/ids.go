@@ -57,7 +57,7 @@ type checkedRequest struct {
 // SetPathParam implements runtime.ClientRequest.
 func (r checkedRequest) SetPathParam(name, value string) error {
 	if valid := pathIDs[r.params.id]; valid == nil || !valid(value) {
-		return &Error{Kind: Refused, Op: r.params.op.name, Message: fmt.Sprintf("not begun: %s cannot be an id", quoted(value))}
+		return &Error{Kind: Refused, Op: r.params.op.name, Message: fmt.Sprintf("invalid id %s; no request was sent", quoted(value))}
 	}
 	return r.ClientRequest.SetPathParam(name, value)
 }

@@ -23,7 +23,7 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 	gauge(MetricStaleness, "How long ago the last complete sweep began.", func() float64 { return o.Staleness().Seconds() })
 	balance := func(account string, f func() time.Duration) {
 		register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: MetricBudgetBalance, Help: "How much of the metal-api's time an account of the budget holds; below zero it is in debt.",
+			Name: MetricBudgetBalance, Help: "Balance of a budget account in seconds of metal-api time; negative while it is overdrawn.",
 			ConstLabels: prometheus.Labels{"account": account},
 		}, func() float64 { return f().Seconds() }))
 	}
@@ -50,7 +50,7 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 			Name: MetricBusySeconds, Help: "Durations of the calls of looks; the budget limits their rate.",
 		}, []string{"look"})),
 		unconfirmed: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricUnconfirmed, Help: "Reads that were answered with a state that was not looked at again, by why: budget, slow, or unanswered.",
+			Name: MetricUnconfirmed, Help: "Reads answered without a fresh look at the metal-api, by cause: budget, slow or unanswered.",
 		}, []string{"cause"})),
 		sweepSeconds: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricSweepSeconds, Help: "How long the last complete sweep took.",

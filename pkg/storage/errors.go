@@ -43,7 +43,7 @@ func comeAgain(message string) error {
 // hiddenNow is the answer to a write that would make an object in a namespace
 // that is hidden. The registry admits none; the namespace was hidden since.
 func (s *Store) hiddenNow(key string) error {
-	return comeAgain(fmt.Sprintf("%s %q was not written: its namespace was replaced by another of its name just now", s.resource, s.name(key)))
+	return comeAgain(fmt.Sprintf("%s %q was not written: its namespace was deleted and created again", s.resource, s.name(key)))
 }
 
 // readOnly is the answer to writes of discovered objects.

@@ -76,5 +76,5 @@ func (v *view) currentEra() uint64 {
 
 // errOtherEra tells a client why its watch ends.
 func errOtherEra() error {
-	return apierrors.NewResourceExpired("which namespaces are shown has changed: list again")
+	return apierrors.NewResourceExpired("the set of visible namespaces has changed; list again")
 }

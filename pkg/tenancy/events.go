@@ -64,8 +64,8 @@ func (k *keeper) report(ctx context.Context, was, is *state) {
 		}
 		if j.tookOver {
 			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", j.bound)
-			k.say(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("the objects of %s that an earlier namespace of this name left behind belong to the project %s, and are shown here from now on; what was marked for deletion before keeps its metal until it has the annotation %s",
-				infrastructure.GroupName, j.bound, infrastructure.ReleaseAnnotation))
+			k.say(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("took over the objects of an earlier namespace of this name (project %s); objects that were marked for deletion before keep their metal until they have the annotation %s",
+				j.bound, infrastructure.ReleaseAnnotation))
 		}
 		reason, note := j.complaint()
 		said := saying{reason, note, k.clock.Now()}
@@ -113,16 +113,16 @@ func (j judgement) complaint() (reason, note string) {
 	return "", ""
 }
 
-// abandonedHelp says where it is told what to do.
-const abandonedHelp = "docs/operations.md, MetalstackRecordsAbandoned"
+// abandonedHelp is the runbook of the alert MetalstackRecordsAbandoned.
+const abandonedHelp = "https://github.com/metal-stack/metalstack-apiserver/blob/main/docs/operations.md#metalstackrecordsabandoned"
 
 // abandonment says what was left behind, and what can be done.
 func (j judgement) abandonment() string {
-	what := fmt.Sprintf("objects of %s of a namespace of this name that is gone (uid %s) are left, with the project %s", infrastructure.GroupName, j.left.uid, j.left.project)
+	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", j.name, j.left.uid, j.left.project, infrastructure.GroupName)
 	if j.uid == "" {
-		return fmt.Sprintf("%s; they are shown nowhere, and keep their metal: make the namespace again with the label %s=%s to have them back, or give their metal to another namespace (%s)",
+		return fmt.Sprintf("%s; they are hidden and keep their metal: create the namespace again with the label %s=%s to have them back, or give their metal to another namespace (%s)",
 			what, infrastructure.ProjectLabel, j.left.project, abandonedHelp)
 	}
-	return fmt.Sprintf("%s; they are shown to nobody, and nothing can be created here while they are there: if this namespace belongs to the same tenant, label it %s=%s to have them back, otherwise give their metal to another namespace (%s)",
+	return fmt.Sprintf("%s; they are hidden and keep their metal, and nothing can be created here while they exist: if this namespace belongs to the same tenant, label it %s=%s to have them back, otherwise give their metal to another namespace (%s)",
 		what, infrastructure.ProjectLabel, j.left.project, abandonedHelp)
 }

@@ -9,7 +9,7 @@ import (
 
 var abandonedNamespaces = metrics.NewGauge(&metrics.GaugeOpts{
 	Namespace: "metalstack", Subsystem: "tenancy", Name: "abandoned_namespaces",
-	Help:           "Names of Namespaces that are gone and have left records behind, which are shown to nobody.",
+	Help:           "Deleted Namespaces whose records are still stored; their objects are hidden.",
 	StabilityLevel: metrics.ALPHA,
 })
 

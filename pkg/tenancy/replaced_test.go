@@ -39,7 +39,7 @@ func TestBinding_RecordsOfANamespaceThatIsGoneAreHidden(t *testing.T) {
 		said := b.said()
 		require.Len(t, said, 2)
 		assert.Contains(t, said[0], "team-a Warning RecordsAbandoned: ")
-		assert.Contains(t, said[0], "with the project "+projectA)
+		assert.Contains(t, said[0], "project "+projectA)
 		assert.Contains(t, said[1], "team-b Warning ProjectTaken: ")
 		assert.Contains(t, said[1], `has objects of the namespace "team-a", which is gone`)
 		k = b.server() // also over a restart

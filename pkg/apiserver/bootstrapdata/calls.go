@@ -30,7 +30,7 @@ func (k *Keeper) apply(ctx context.Context, namespace string) error {
 	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // The namespace has gone meanwhile.
 	case err != nil:
-		return fmt.Errorf("let %s/%s read Secrets in the namespace %q: %w", companion.Namespace, companion.Name, namespace, err)
+		return fmt.Errorf("grant %s/%s access to Secrets in namespace %q: %w", companion.Namespace, companion.Name, namespace, err)
 	}
 	klog.FromContext(ctx).Info("The companion may read Secrets in a namespace", "namespace", namespace)
 	return nil

@@ -130,7 +130,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			logger.Error(err, "Cannot let the companion read bootstrap data in every bound namespace; trying again")
+			logger.Error(err, "Failed to reconcile RoleBindings; retrying")
 			again.Reset(backoff.Step())
 			continue
 		}

@@ -26,7 +26,7 @@ const action = "GrantAccess"
 const sayAgain = 30 * time.Minute
 
 var (
-	errTaken    = errors.New("the RoleBinding " + Name + " in it refers to another role and was not made by this server: delete it")
+	errTaken    = errors.New("the RoleBinding " + Name + " refers to another role and is not managed by this server: delete it")
 	errReserved = errors.New("the Secrets of the server's own namespace and of kube-system are never read for machines: bind another namespace to the project")
 )
 

@@ -69,7 +69,7 @@ func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.Register, "register", o.Register, "Register the served API with the cluster: keep its APIServices, and the CustomResourceDefinitions by which Cluster API finds its version.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Service in --namespace by which the kube-apiserver reaches this server.")
 	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of that Service.")
-	fs.StringVar(&o.CompanionAccount, "companion-service-account", o.CompanionAccount, "ServiceAccount in --namespace that may read Secrets, and so bootstrap data, in the namespaces that are bound to a project: the server keeps a RoleBinding to the ClusterRole "+bootstrapdata.Name+" in each of them. Empty: it keeps none.")
+	fs.StringVar(&o.CompanionAccount, "companion-service-account", o.CompanionAccount, "ServiceAccount (in --namespace) of the controller manager. The server creates a RoleBinding to the ClusterRole "+bootstrapdata.Name+" for it in every namespace that is bound to a project, so that it can read bootstrap data. Empty: no RoleBindings.")
 	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "File with the certificate authorities, in PEM, that have signed --tls-cert-file. It is read again when it changes. "+
 		"Without --tls-cert-file, the server makes its certificate and the authority itself, and keeps both in the Secret "+servingcert.SecretName+" in --namespace.")
 }

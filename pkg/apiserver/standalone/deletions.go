@@ -26,7 +26,7 @@ func (Deletions) Validate(_ context.Context, a admission.Attributes, _ admission
 	if !ok || options == nil {
 		return nil
 	}
-	const why = "there is no garbage collector without Kubernetes, which alone could end such a deletion; leave it out, or ask for Background (kubectl delete --cascade=background), and delete what the object owns yourself"
+	const why = "requires a garbage collector, which a standalone server does not have; use Background (kubectl delete --cascade=background) and delete dependents yourself"
 	var problems field.ErrorList
 	if policy := options.PropagationPolicy; policy != nil && *policy != metav1.DeletePropagationBackground {
 		problems = append(problems, field.Invalid(field.NewPath("propagationPolicy"), *policy, why))

@@ -410,7 +410,7 @@ func TestLookups_BeyondTheLimitOfANamespaceAreAnsweredWith429(t *testing.T) {
 		case http.StatusTooManyRequests:
 			refused++
 			assert.Contains(t, answer, `"retryAfterSeconds":1`)
-			assert.Contains(t, answer, "too many different networks, machines and addresses")
+			assert.Contains(t, answer, "too many lookups of networks, machines and addresses")
 		default:
 			assert.Equal(t, http.StatusUnprocessableEntity, status, answer)
 		}

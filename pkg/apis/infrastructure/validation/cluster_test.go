@@ -60,9 +60,9 @@ func TestCluster(t *testing.T) {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "::ffff:203.0.113.7" },
 			want: []string{"must be an address that clients can reach"},
 		},
-		"host is no name for whoever asks": {
+		"host localhost": {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = "localhost" },
-			want: []string{`spec.controlPlaneEndpoint.host: Invalid value: "localhost": is another host for everybody; it must be an IP address`},
+			want: []string{`spec.controlPlaneEndpoint.host: Invalid value: "localhost": must not be a loopback name; must be an IP address`},
 		},
 		"port is one": {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Port = 65536 },

@@ -83,7 +83,7 @@ func validateHost(host string, path *field.Path) field.ErrorList {
 		return field.ErrorList{field.Invalid(path, host, "must be an address that clients can reach: no loopback, link-local, multicast or unspecified address, and no IPv4 address in the notation of IPv6")}
 	case err == nil:
 	case host == "localhost" || strings.HasSuffix(host, ".localhost"):
-		return field.ErrorList{field.Invalid(path, host, "is another host for everybody; it "+help)}
+		return field.ErrorList{field.Invalid(path, host, "must not be a loopback name; "+help)}
 	case len(validation.IsDNS1123Subdomain(host)) > 0 || endsInDigits(host):
 		return field.ErrorList{field.Invalid(path, host, help)}
 	}
@@ -142,7 +142,7 @@ func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
 		case strings.ContainsFunc(line, unprintable):
 			errs = append(errs, field.Invalid(path, shortened(line), "must be one public key on one line, without control characters"))
 		case len(comment) > maxSSHCommentLength:
-			errs = append(errs, field.Invalid(path, shortened(line), fmt.Sprintf("the comment behind the key may not be more than %d bytes", maxSSHCommentLength)))
+			errs = append(errs, field.Invalid(path, shortened(line), fmt.Sprintf("comment must not be more than %d bytes", maxSSHCommentLength)))
 		case err != nil || len(rest) > 0:
 			errs = append(errs, field.Invalid(path, shortened(key), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
 		}

@@ -75,7 +75,7 @@ func TestMachine(t *testing.T) {
 			want: []string{
 				`spec.sshKeys[0]: Invalid value: "ssh-ed25519 AAAAC3Nz…": must be one public key on one line, without control characters`,
 				"without control characters", "without control characters", "without control characters",
-				"the comment behind the key may not be more than 1024 bytes",
+				"comment must not be more than 1024 bytes",
 				"spec.sshKeys[5]: Too long: may not be more than 16384 bytes", "spec.sshKeys[6]: Too long",
 			},
 		},

@@ -139,11 +139,11 @@ func (c *Check) Host(path *field.Path, value, old string) {
 		c.warn(path, value, err)
 	case network != nil && !c.mayUse(network):
 		c.refuse(field.Invalid(path, value, fmt.Sprintf(
-			"is in a range that metal-stack hands out to projects, and is no address of the project %q: leave the field out to have one allocated, or name an address that the project has allocated, an address outside of metal-stack, or a DNS name",
+			"lies in a metal-stack network and is not allocated to project %q: leave the field out to have one allocated, or name an address that the project has allocated, an address outside of metal-stack, or a DNS name",
 			c.project)))
 	case network != nil:
 		c.refuse(field.Invalid(path, value, fmt.Sprintf(
-			"is in the range of the network %q, and is no address of the project %q: leave the field out to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
+			"lies in network %q and is not allocated to project %q: leave the field out to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
 			network.ID, c.project, address, network.ID, c.project)))
 	}
 }

@@ -221,7 +221,7 @@ func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 	assert.Empty(t, c.Errors())
 	c.Host(path, "203.0.113.2", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), `is in the range of the network "internet", and is no address of the project "`+project+`"`)
+	assert.Contains(t, c.Errors()[0].Error(), `lies in network "internet" and is not allocated to project "`+project+`"`)
 }
 
 func TestHost_AddressOfAPrivateNetworkOfOthersIsRefusedWithoutNamingIt(t *testing.T) {
@@ -229,7 +229,7 @@ func TestHost_AddressOfAPrivateNetworkOfOthersIsRefusedWithoutNamingIt(t *testin
 	c := checks(offers{}).Begin(context.Background(), "team-a")
 	c.Host(path, "10.0.0.7", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), `is in a range that metal-stack hands out to projects, and is no address of the project "`+project+`"`)
+	assert.Contains(t, c.Errors()[0].Error(), `lies in a metal-stack network and is not allocated to project "`+project+`"`)
 	assert.NotContains(t, c.Errors()[0].Error(), "super")
 }
 
@@ -252,7 +252,7 @@ func TestCheck_NamespaceThatLooksUpTooMuchIsRefusedAtTheFirst(t *testing.T) {
 	c := o.Begin(context.Background(), "team-a")
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), "too many different networks, machines and addresses")
+	assert.Contains(t, c.Errors()[0].Error(), "too many lookups of networks, machines and addresses")
 	assert.Equal(t, 1, asked)
 }
 
