@@ -17,7 +17,7 @@ import (
 
 // A backend that is away has the same reason for whoever asks, and is not
 // waited for as for a lost answer if nothing was done.
-func TestBackendDown_HasOneReasonForClaimsAndReleases(t *testing.T) {
+func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 	t.Parallel()
 	for backend, words := range map[string]struct{ allocate, release string }{
 		"masterdata": {allocate: "code = Unavailable"},
@@ -75,7 +75,7 @@ func TestClusterRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 
 // The words of an answer that leaves it open what was done are in the condition
 // before it is waited for.
-func TestUncertainAnswer_IsInTheConditionBeforeTheWait(t *testing.T) {
+func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.node("node")
@@ -111,7 +111,7 @@ func TestUncertainAnswer_IsInTheConditionBeforeTheWait(t *testing.T) {
 }
 
 // Nor does whoever looks for an outcome keep to itself why it cannot.
-func TestUncertainAnswer_SaysWhyItCannotBeLookedFor(t *testing.T) {
+func TestRelease_UncertainAnswerSaysWhyOutcomeIsUnknown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.node("node")

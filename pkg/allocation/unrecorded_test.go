@@ -136,7 +136,7 @@ func TestAdopt_RefusedNetworkLeavesTheIdentityAsItWas(t *testing.T) {
 
 // An address whose cluster used a network that it had adopted has an identity of
 // its own.
-func TestAdopt_AddressOfAFormerClusterOfTheSameNameIsItsOwnAgain(t *testing.T) {
+func TestAllocateCluster_ReclaimsAddressOfFormerCluster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	specs := w.adoptable()

@@ -61,7 +61,7 @@ func TestLookups_OfOneNamespaceAreBoundedAndDoNotKeepOthersFromTheirs(t *testing
 	})
 }
 
-func TestLookups_OfAllNamespacesAreBoundedAndNobodyIsRefusedForOthers(t *testing.T) {
+func TestLookups_GlobalLimitSkipsTheCheck(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		c := NewCatalogue(b.client, nil)
 		for i := range 3000 {
@@ -76,7 +76,7 @@ func TestLookups_OfAllNamespacesAreBoundedAndNobodyIsRefusedForOthers(t *testing
 }
 
 // A lookup ends with the last of the requests that wait for it.
-func TestLookup_EndsWhenNobodyWaitsForIt(t *testing.T) {
+func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
 	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
 		c := NewCatalogue(b.client, nil)
 		var (

@@ -157,7 +157,7 @@ func TestAnOutageInsideARefusalIsAnOutage(t *testing.T) {
 
 // The words of RethinkDB's outage stand in the answers of every step of a call:
 // those before the first write are decided, those after it are not.
-func TestAnOutage_IsDecidedBeforeTheFirstWriteOnly(t *testing.T) {
+func TestClassify_OutageBeforeFirstWriteIsUnavailable(t *testing.T) {
 	t.Parallel()
 	const down = "rethinkdb: dial tcp 127.0.0.1:38015: connect: connection refused"
 	for _, c := range []struct {

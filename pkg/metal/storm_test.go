@@ -325,7 +325,7 @@ func TestConfirm_WithoutBudgetReadsAreAnsweredAtOnce(t *testing.T) {
 	})
 }
 
-func TestMeasuring_LeavesDecodingOut(t *testing.T) {
+func TestAnswerTime_ExcludesDecoding(t *testing.T) {
 	inBed(t, bedConfig{costs: true}, func(t *testing.T, b *bed) {
 		ctx, answered := withAnswerTime(context.Background())
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://metal-api.test/", nil)

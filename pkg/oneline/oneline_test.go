@@ -14,7 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/filters"
 )
 
-func TestOf_MakesOneLine(t *testing.T) {
+func TestOneline_MakesOneLine(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"":                                 "",
@@ -32,7 +32,7 @@ func TestOf_MakesOneLine(t *testing.T) {
 	}
 }
 
-func TestOf_IsBounded(t *testing.T) {
+func TestOneline_IsBounded(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{strings.Repeat("x", 1<<20), strings.Repeat("ö", 1000), strings.Repeat("a\n", 1000), strings.Repeat("\n", 1000) + "end"} {
 		for _, limit := range []int{4, 5, 10, 255, 256, 1024} {

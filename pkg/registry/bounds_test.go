@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-func TestBounded_ErrorsAreFewAndShort(t *testing.T) {
+func TestBoundedErrors_AreFewAndShort(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä", 100_000)
 	path := field.NewPath("spec")
@@ -23,7 +23,7 @@ func TestBounded_ErrorsAreFewAndShort(t *testing.T) {
 	assert.Len(t, errs[0].Detail, len(long), "what was given stays as it was")
 }
 
-func TestBounded_LeavesShortErrorsAsTheyAre(t *testing.T) {
+func TestBoundedErrors_KeepShortErrors(t *testing.T) {
 	t.Parallel()
 	errs := field.ErrorList{field.Invalid(field.NewPath("spec"), "x", "y"), field.NotSupported(field.NewPath("spec"), "x", []string{"a"}), field.TooMany(field.NewPath("spec"), 3, 2)}
 	assert.Equal(t, errs, Bounded(errs))

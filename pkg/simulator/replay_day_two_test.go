@@ -13,12 +13,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestRecordedExchangesOfDayTwo replays what was recorded second: images,
+// TestReplay_Exchanges2 replays what was recorded second: images,
 // reinstallation, states, addresses, networks and projects, and what is refused.
 // Only recordings are kept that the simulator can be held to: power, consoles,
 // ipmi, issues, capacity, reservations and constraints it does not serve, or not
 // as the metal-api does.
-func TestRecordedExchangesOfDayTwo(t *testing.T) {
+func TestReplay_Exchanges2(t *testing.T) {
 	t.Parallel()
 	recordings := slices.DeleteFunc(loadRecordings(t, "testdata/exchanges-2"), func(rec *recording) bool {
 		rec.settle = playedHardware

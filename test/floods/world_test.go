@@ -48,9 +48,9 @@ type world struct {
 func TestFloods(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	t.Run("reset streams", func(t *testing.T) { w.resetStreams(t) })
-	t.Run("resource versions of the future", func(t *testing.T) { w.futureRevisions(t) })
-	t.Run("a credential of the cluster", func(t *testing.T) { w.knownClients(t) })
+	t.Run("ResetStreams", func(t *testing.T) { w.resetStreams(t) })
+	t.Run("FutureResourceVersions", func(t *testing.T) { w.futureRevisions(t) })
+	t.Run("KnownClients", func(t *testing.T) { w.knownClients(t) })
 }
 
 func start(t *testing.T) *world {

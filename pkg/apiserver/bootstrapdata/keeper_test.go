@@ -86,7 +86,7 @@ func binding(namespace, role, subject string, labels map[string]string) *rbacv1.
 
 var ours = map[string]string{ManagedByLabel: ManagedBy}
 
-func TestKeep_GrantsInBoundNamespacesAndNowhereElse(t *testing.T) {
+func TestReconcile_GrantsInBoundNamespacesOnly(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", own: "3", "kube-system": "4"}
@@ -109,7 +109,7 @@ func TestKeep_GrantsInBoundNamespacesAndNowhereElse(t *testing.T) {
 	assert.Len(t, f.told(), 2, "and again before Events expire")
 }
 
-func TestKeep_WritesNothingWhenAllIsRight(t *testing.T) {
+func TestReconcile_WritesNothingWithoutDifference(t *testing.T) {
 	t.Parallel()
 	f := newFixture(binding("team-a", Name, "metalstack-controller-manager", ours))
 	f.bound = map[string]types.UID{"team-a": "1"}
@@ -119,7 +119,7 @@ func TestKeep_WritesNothingWhenAllIsRight(t *testing.T) {
 	}
 }
 
-func TestKeep_RevokesWhenABindingEnds(t *testing.T) {
+func TestReconcile_RevokesWhenBindingEnds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(
 		binding("team-a", Name, "metalstack-controller-manager", ours),
@@ -131,7 +131,7 @@ func TestKeep_RevokesWhenABindingEnds(t *testing.T) {
 	assert.Contains(t, found, "team-b")
 }
 
-func TestKeep_CorrectsWhatWasChanged(t *testing.T) {
+func TestReconcile_CorrectsChangedRoleBinding(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]*rbacv1.RoleBinding{
 		"another subject":              binding("team-a", Name, "thief", ours),
@@ -149,7 +149,7 @@ func TestKeep_CorrectsWhatWasChanged(t *testing.T) {
 	}
 }
 
-func TestKeep_LeavesARoleBindingOfSomebodyElse(t *testing.T) {
+func TestReconcile_LeavesForeignRoleBinding(t *testing.T) {
 	t.Parallel()
 	f := newFixture(binding("team-a", "admin", "somebody", nil))
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2"}
@@ -179,7 +179,7 @@ func (f *fixture) writes() (namespaces []string) {
 	return namespaces
 }
 
-func TestKeep_EndsTheRoundWhenTheClusterIsAway(t *testing.T) {
+func TestReconcile_StopsWhenClusterIsUnreachable(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err           error
@@ -202,7 +202,7 @@ func TestKeep_EndsTheRoundWhenTheClusterIsAway(t *testing.T) {
 	}
 }
 
-func TestKeep_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
+func TestReconcile_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
 		"its webhook fails": apierrors.NewInternalError(errors.New("failed calling webhook")),
@@ -221,7 +221,7 @@ func TestKeep_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
 	}
 }
 
-func TestKeep_TriesARefusedNamespaceSeldomAfterAWhile(t *testing.T) {
+func TestReconcile_TriesARefusedNamespaceSeldomAfterAWhile(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.failIn("team-a", "patch", apierrors.NewForbidden(rbacv1.Resource("rolebindings"), Name, errors.New("the namespace has no label")))
@@ -243,7 +243,7 @@ func TestKeep_TriesARefusedNamespaceSeldomAfterAWhile(t *testing.T) {
 	assert.Empty(t, f.refusals)
 }
 
-func TestKeep_GoesOnAfterARefusalInOneNamespace(t *testing.T) {
+func TestReconcile_ContinuesAfterRefusalInOneNamespace(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.client.PrependReactor("patch", "rolebindings", func(a clienttesting.Action) (bool, runtime.Object, error) {
@@ -261,7 +261,7 @@ func TestKeep_GoesOnAfterARefusalInOneNamespace(t *testing.T) {
 	assert.Empty(t, f.failures, "it is not bound any more")
 }
 
-func TestRun_RestoresARoleBindingThatIsDeleted(t *testing.T) {
+func TestReconcile_RestoresDeletedRoleBinding(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()

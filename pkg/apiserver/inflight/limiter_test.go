@@ -344,7 +344,7 @@ func (p *pipes) Accept() (net.Conn, error) {
 	return pipe{near, address}, err
 }
 
-func TestListener_ClosesConnectionsOfWhoeverHasMost(t *testing.T) {
+func TestListener_ClosesConnectionOfBusiestAddress(t *testing.T) {
 	t.Parallel()
 	c := newChain(small)
 	l := c.Listener(&pipes{from: []string{"10.0.0.1:1", "10.0.0.2:1", "10.0.0.2:2", "10.0.0.2:3", "10.0.0.3:1", "[2001:db8::1]:1", "[2001:db8::2]:1"}})

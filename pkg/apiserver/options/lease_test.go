@@ -27,7 +27,7 @@ func TestLeaseClient_SharesNoConnectionAndNoRateLimit(t *testing.T) {
 	assert.Nil(t, shared.Dial, "the shared one is left alone")
 }
 
-func TestAuthorization_ForgetsWhoMayInTimeForWhatThePageSays(t *testing.T) {
+func TestAuthorization_CacheTTLsMatchTenancyDocs(t *testing.T) {
 	t.Parallel()
 	// 10 s is how old an answer of pkg/tenancy gets: 5 s, and 5 s until it is asked.
 	assert.LessOrEqual(t, New().Authorization.AllowCacheTTL+10*time.Second, 15*time.Second)

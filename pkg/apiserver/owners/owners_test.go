@@ -51,7 +51,7 @@ func serve(t *testing.T, answers map[string]answer) *Cluster {
 	return c
 }
 
-func TestOwner_IsFoundInWhateverVersionIsServed(t *testing.T) {
+func TestOwners_AreFoundInEveryServedVersion(t *testing.T) {
 	t.Parallel()
 	const path = "/namespaces/team-a/machines/m"
 	missing := answer{http.StatusNotFound, metav1.StatusReasonNotFound}
@@ -84,7 +84,7 @@ func TestOwner_IsFoundInWhateverVersionIsServed(t *testing.T) {
 	}
 }
 
-func TestKnows_MachinesAndClustersOfClusterAPI(t *testing.T) {
+func TestOwners_KnowMachinesAndClustersOfClusterAPI(t *testing.T) {
 	t.Parallel()
 	c := &Cluster{}
 	require.True(t, c.Knows("cluster.x-k8s.io/v1beta1", "Machine"))

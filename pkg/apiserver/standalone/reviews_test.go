@@ -18,7 +18,7 @@ var (
 	stranger      = &user.DefaultInfo{Name: "stranger", Extra: map[string][]string{"a": {"b"}}}
 )
 
-func TestReviews_AnswerByTheAuthorizer(t *testing.T) {
+func TestSelfSubjectReviews_AnswerByTheAuthorizer(t *testing.T) {
 	t.Parallel()
 	var info server.AuthorizationInfo
 	require.NoError(t, Authorize(&info))

@@ -370,7 +370,7 @@ func TestAllocationBody_IsBounded(t *testing.T) {
 }
 
 // What cannot be the name of anything never leaves the server.
-func TestSpec_IsLookedUpOnlyIfItsSyntaxIsRight(t *testing.T) {
+func TestLookups_SkippedForInvalidSpec(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{})
 	send := newSender(t, s)

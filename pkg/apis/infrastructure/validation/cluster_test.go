@@ -158,7 +158,7 @@ func TestClusterStatusUpdate(t *testing.T) {
 		`status.failureDomains[1].name: Duplicate value: "a"`, "status.failureDomains[2].name: Required value")
 }
 
-func TestClusterEndpoint_IsReachedByOthers(t *testing.T) {
+func TestClusterEndpoint_RefusesUnreachableHosts(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{
 		"127.0.0.1", "127.1.2.3", "::1", "169.254.169.254", "fe80::1", "fe80::1%eth0", "0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1",

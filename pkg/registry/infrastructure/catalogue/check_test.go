@@ -224,7 +224,7 @@ func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 	assert.Contains(t, c.Errors()[0].Error(), `lies in network "internet" and is not allocated to project "`+project+`"`)
 }
 
-func TestHost_AddressOfAPrivateNetworkOfOthersIsRefusedWithoutNamingIt(t *testing.T) {
+func TestCheckHost_RefusesAddressOfForeignPrivateNetworkWithoutNamingIt(t *testing.T) {
 	t.Parallel()
 	c := checks(offers{}).Begin(context.Background(), "team-a")
 	c.Host(path, "10.0.0.7", "")
