@@ -96,10 +96,15 @@ func (s *scope) nameTaken(ctx context.Context, cluster *v1alpha4.MetalStackClust
 		return wait{}, err
 	case there.DeletionTimestamp == nil && metav1.IsControlledBy(there, cluster):
 		return wait{why: "the cache does not show the firewall yet", again: underWay}, nil
-	case there.DeletionTimestamp == nil && belongs(cluster, there):
+	case there.DeletionTimestamp == nil && belongs(cluster, there) && !s.ofAnother(cluster, there):
 		return wait{why: "the firewall was adopted", again: underWay}, s.adopt(ctx, cluster, there)
 	}
-	s.firewall = firewallNotReady(v1alpha4.ReasonFirewallNameTaken, "%s", inTheWay(cluster, there))
+	text := inTheWay(cluster, there)
+	if there.DeletionTimestamp == nil && belongs(cluster, there) {
+		text = fmt.Sprintf("MetalStackFirewall %s, which would be made, exists, and belongs to MetalStackCluster %s, which Cluster %s names: delete MetalStackCluster %s if it is not needed",
+			name, s.cluster.Spec.InfrastructureRef.Name, s.cluster.Name, cluster.Name)
+	}
+	s.firewall = firewallNotReady(v1alpha4.ReasonFirewallNameTaken, "%s", text)
 	return wait{why: "the name of the firewall is taken", again: lost}, nil
 }
 

@@ -183,6 +183,46 @@ func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
 	require.Contains(t, deleting.Message, "theirs (controlled by MetalStackCluster d-infra)", "what does not go by itself is named")
 }
 
+// leftBehind is a MetalStackCluster with the label of Cluster c, which names another.
+func leftBehind(changes ...func(client.Object)) *v1alpha4.MetalStackCluster {
+	return object(clusters, "stale", append([]func(client.Object){of("c"), with(v1alpha4.AllocationAllocated), withFirewallSpec("firewall-2")}, changes...)...).(*v1alpha4.MetalStackCluster)
+}
+
+func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	f := firewallOf(cluster, "theirs", home, unowned)
+	machine := object(machines, "m", of("c"), with(v1alpha4.AllocationAllocated))
+	t.Run("adopts none", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t, clusters, false, cluster.DeepCopy(), leftBehind(), capiCluster(), f.DeepCopy())
+		h.reconcile("stale")
+		require.Empty(t, h.the(firewalls, "theirs").GetOwnerReferences())
+		h.reconcile("c-infra")
+		require.True(t, metav1.IsControlledBy(h.the(firewalls, "theirs"), cluster))
+	})
+	t.Run("adopts none of a name that it wants", func(t *testing.T) {
+		t.Parallel()
+		named := f.DeepCopy()
+		named.Name = newFirewall(leftBehind(), nil).Name
+		h := newHarness(t, clusters, false, leftBehind(), capiCluster(), named)
+		h.reconcile("stale")
+		require.Empty(t, h.the(firewalls, named.Name).GetOwnerReferences())
+		ready := condition(h.the(clusters, "stale"), v1alpha4.ConditionFirewallReady)
+		require.Equal(t, v1alpha4.ReasonFirewallNameTaken, ready.Reason)
+		require.Contains(t, ready.Message, "belongs to MetalStackCluster c-infra, which Cluster c names")
+	})
+	t.Run("deletes none", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t, clusters, false, cluster.DeepCopy(), leftBehind(deleted), capiCluster(), f.DeepCopy(), machine.DeepCopyObject().(client.Object))
+		h.reconcile("stale")
+		left := h.the(firewalls, "theirs")
+		require.Nil(t, left.GetDeletionTimestamp())
+		require.Empty(t, left.GetOwnerReferences())
+		require.Equal(t, []string{"release stale"}, h.calls, "it does not wait for members of the other")
+	})
+}
+
 func TestMachines_AreWokenWhenTheirFirewallIsAdopted(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,6 +31,7 @@ func keepFirewall(ctx context.Context, s *scope) (wait, error) {
 	if err != nil {
 		return wait{}, err
 	}
+	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return s.ofAnother(cluster, f) })
 	owned := controlledBy(cluster, all)
 	for _, f := range adoptable(cluster, all) {
 		if err := s.adopt(ctx, cluster, f); err != nil {
@@ -66,9 +68,12 @@ func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStack
 	return wait{}, err
 }
 
-// retire deletes a firewall, which its own reconciler then gives back.
+// retire deletes a firewall, which its own reconciler then gives back, unless it
+// has changed since it was judged.
 func (s *scope) retire(ctx context.Context, r retirement) error {
-	err := s.cached.Delete(ctx, r.firewall, client.Preconditions{UID: ptr.To(r.firewall.UID)})
+	err := s.cached.Delete(ctx, r.firewall, client.Preconditions{
+		UID: ptr.To(r.firewall.UID), ResourceVersion: ptr.To(r.firewall.ResourceVersion),
+	})
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
@@ -128,7 +133,7 @@ func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 	example := there[0]
 	for _, obj := range there {
 		f := obj.(*v1alpha4.MetalStackFirewall)
-		ownerless := belongs(cluster, f) && !metav1.IsControlledBy(f, cluster)
+		ownerless := belongs(cluster, f) && !s.ofAnother(cluster, f) && !metav1.IsControlledBy(f, cluster)
 		switch {
 		case !ownerless && !metav1.IsControlledBy(f, cluster):
 			// It does not go by itself.
@@ -149,6 +154,23 @@ func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 		"%d firewalls of the cluster still exist, for example %s (%s)", len(there), example.GetName(), controllerOf(example)), nil
 }
 
+// leads returns whether the members that have the label of the Cluster belong to the
+// MetalStackCluster of a name: the one that spec.infrastructureRef names, if there
+// is one.
+func (s *scope) leads(infra string) bool {
+	if s.cluster == nil || !s.cluster.Spec.InfrastructureRef.IsDefined() {
+		return true
+	}
+	ref := s.cluster.Spec.InfrastructureRef
+	return ref.APIGroup == v1alpha4.GroupName && ref.Kind == clusters.kind && ref.Name == infra
+}
+
+// ofAnother returns whether a firewall that nothing controls belongs to another
+// MetalStackCluster of the same Cluster.
+func (s *scope) ofAnother(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+	return metav1.GetControllerOf(f) == nil && !s.leads(cluster.Name)
+}
+
 // members returns the objects of a kind that belong to the cluster: by label,
 // by owner, or because their metal was allocated for it.
 func (s *scope) members(ctx context.Context, k kind) ([]client.Object, error) {
@@ -160,7 +182,7 @@ func (s *scope) members(ctx context.Context, k kind) ([]client.Object, error) {
 	var there []client.Object
 	err := meta.EachListItem(list, func(item runtime.Object) error {
 		obj := item.(client.Object)
-		if obj.GetLabels()[v1alpha4.ClusterNameLabel] == name || metav1.IsControlledBy(obj, s.obj) ||
+		if (obj.GetLabels()[v1alpha4.ClusterNameLabel] == name && s.leads(s.obj.GetName())) || metav1.IsControlledBy(obj, s.obj) ||
 			(allocationOf(obj).ClusterName == s.obj.GetName() && !released(obj)) {
 			there = append(there, obj)
 		}

@@ -42,7 +42,8 @@ type retirement struct {
 // planFirewalls decides about the firewalls that a cluster owns. A firewall
 // that is like the spec and works is kept; if there is none, one is made; and
 // everything else goes as soon as that one has phoned home, or at once if it
-// never served.
+// never served. While it is unknown of one whether it serves, none is made, and
+// none goes for never having served.
 func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) rollout {
 	var r rollout
 	wanted := cluster.Spec.FirewallSpec
@@ -74,6 +75,14 @@ func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalS
 	}
 	slices.SortFunc(candidates, better)
 
+	undecided := slices.IndexFunc(owned, unknown)
+	if undecided >= 0 && (r.again == 0 || lost < r.again) {
+		r.again = lost
+	}
+	if len(candidates) == 0 && undecided >= 0 {
+		r.status = undecidedStatus(owned[undecided])
+		return r
+	}
 	if len(candidates) == 0 {
 		r.begin(cluster, others, reasons)
 		return r
@@ -87,7 +96,7 @@ func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalS
 		switch {
 		case chosen.Status.Ready:
 			r.remove(f, reasons[f]+", and "+chosen.Name+" has phoned home")
-		case !phonedHome(f):
+		case undecided < 0 && !phonedHome(f):
 			r.remove(f, reasons[f]+", and it has never served")
 		}
 	}
@@ -123,7 +132,7 @@ func (r *rollout) begin(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.
 }
 
 func (r *rollout) remove(f *v1alpha4.MetalStackFirewall, why string) {
-	if f.DeletionTimestamp == nil {
+	if f.DeletionTimestamp == nil && !unknown(f) {
 		r.retire = append(r.retire, retirement{f, why})
 	}
 }
@@ -209,8 +218,41 @@ func like(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpe
 }
 
 // phonedHome returns whether a firewall has ever phoned home. That it has now is
-// seen a moment before it is written down.
-func phonedHome(f *v1alpha4.MetalStackFirewall) bool { return f.Status.Ready || provisioned(f) }
+// seen a moment before it is written down. One that is unreachable, and of which it
+// is unknown whether it is ready, had phoned home last.
+func phonedHome(f *v1alpha4.MetalStackFirewall) bool {
+	ready := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionReady)
+	silent := ready != nil && ready.Status == metav1.ConditionUnknown && ready.Reason == v1alpha4.ReasonUnreachable
+	return f.Status.Ready || provisioned(f) || silent
+}
+
+// unknown returns whether it cannot be said yet if a firewall serves: it names its
+// machine, as after a restore or a move, and the server has neither allocated nor
+// refused that machine, or has not looked at it yet.
+func unknown(f *v1alpha4.MetalStackFirewall) bool {
+	if f.DeletionTimestamp != nil || f.Spec.ProviderID == "" || phonedHome(f) {
+		return false
+	}
+	switch allocationOf(f).Phase {
+	case "":
+		allocated := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionAllocated)
+		return allocated == nil || allocated.Reason != v1alpha4.ReasonAllocationRefused
+	case v1alpha4.AllocationAllocating:
+		return true
+	case v1alpha4.AllocationAllocated:
+		ready := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionReady)
+		return ready == nil || ready.Reason == v1alpha4.ReasonUnseen
+	}
+	return false
+}
+
+func undecidedStatus(f *v1alpha4.MetalStackFirewall) *metav1.Condition {
+	text := "Whether MetalStackFirewall " + f.Name + " serves is unknown until the server has looked at its machine (spec.providerID)"
+	if c := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionAllocated); c != nil && c.Message != "" {
+		text += ": " + c.Message
+	}
+	return firewallNotReady(v1alpha4.ReasonFirewallProvisioning, "%s", text)
+}
 
 func sameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
 	a, errA := providerid.Parse(f.Spec.ProviderID)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,37 @@ func crashing(f *v1alpha4.MetalStackFirewall) {
 	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonCrashLoop, rollTime.Add(-16*time.Minute))
 }
 
+// restored is a firewall that names its machine and has lost its status.
+func restored(f *v1alpha4.MetalStackFirewall) {
+	home(f)
+	f.Status = v1alpha4.MetalStackFirewallStatus{}
+}
+
+// unseen is a restored firewall whose machine the server has not looked at yet.
+func unseen(f *v1alpha4.MetalStackFirewall) {
+	restored(f)
+	readyCondition(f, metav1.ConditionUnknown, v1alpha4.ReasonUnseen, rollTime)
+}
+
+// refused is a restored firewall whose machine the server refused.
+func refused(f *v1alpha4.MetalStackFirewall) {
+	restored(f)
+	f.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha4.ConditionAllocated, Status: metav1.ConditionFalse, Reason: v1alpha4.ReasonAllocationRefused, Message: "no such machine",
+	}}
+}
+
+// adoptedSilent is a restored firewall that was adopted, and is silent.
+func adoptedSilent(f *v1alpha4.MetalStackFirewall) {
+	silent(f)
+	f.Status.Initialization.Provisioned = nil
+}
+
+func allocating(f *v1alpha4.MetalStackFirewall) {
+	restored(f)
+	f.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: v1alpha4.AllocationState{Phase: v1alpha4.AllocationAllocating}}
+}
+
 func outdated(f *v1alpha4.MetalStackFirewall) { f.Spec.Image = "firewall-1" }
 
 func younger(f *v1alpha4.MetalStackFirewall) { f.CreationTimestamp = metav1.NewTime(rollTime) }
@@ -110,6 +142,16 @@ func TestFirewallRolls(t *testing.T) {
 		"changed again before it phoned home":   {map[string]change{"a": {home, outdated}, "b": {installing, outdated}, "c": {installing}}, false, []string{"b"}, "False", "Rolling"},
 		"changed back":                          {map[string]change{"a": {home}, "b": {installing, outdated}}, false, []string{"b"}, "True", "PhonedHome"},
 		"old one is silent while new installs":  {map[string]change{"a": {silent, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"restored in a roll":                    {map[string]change{"a": {restored, outdated}, "b": {restored, younger}}, false, nil, "False", "Rolling"},
+		"restored in a roll, new one known":     {map[string]change{"a": {restored, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"restored in a roll, new one is home":   {map[string]change{"a": {restored, outdated}, "b": {home}}, false, nil, "True", "PhonedHome"},
+		"restored in a roll, not looked at yet": {map[string]change{"a": {unseen, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"restored in a roll, being adopted":     {map[string]change{"a": {allocating, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"restored in a roll, old one silent":    {map[string]change{"a": {adoptedSilent, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"restored in a roll, old one refused":   {map[string]change{"a": {refused, outdated}, "b": {installing}}, false, []string{"a"}, "False", "Rolling"},
+		"restored, unlike the spec":             {map[string]change{"a": {restored, outdated}}, false, nil, "False", "Provisioning"},
+		"restored, unlike the spec, refused":    {map[string]change{"a": {refused, outdated}}, true, nil, "False", "Rolling"},
+		"restored, one more like the spec":      {map[string]change{"a": {installing}, "b": {restored, younger}}, false, nil, "False", "Rolling"},
 		"gone":                                  {map[string]change{"a": {gone}}, true, nil, "False", "Replacing"},
 		"gone, and another phoned home":         {map[string]change{"a": {gone}, "b": {home}}, false, []string{"a"}, "True", "PhonedHome"},
 		"silent for a while":                    {map[string]change{"a": {silent}}, false, nil, "False", "NotReady"},
@@ -158,6 +200,52 @@ func TestSilentFirewallIsLookedAtAgainWhenPatienceEnds(t *testing.T) {
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", silent)}, rollTime, 15*time.Minute)
 	require.Equal(t, 14*time.Minute, plan.again)
+}
+
+func TestFirewall_ThatIsUnknownIsKept(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	old := firewallOf(cluster, "a", restored, outdated)
+	old.Status.Conditions = []metav1.Condition{{Type: v1alpha4.ConditionAllocated, Reason: v1alpha4.ReasonMetalAPIUnavailable, Message: "the metal-api cannot be reached"}}
+	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	require.Contains(t, plan.status.Message, "MetalStackFirewall a")
+	require.Contains(t, plan.status.Message, "the metal-api cannot be reached", "it says why that is unknown")
+	require.Equal(t, lost, plan.again)
+
+	cluster.Spec.FirewallSpec.ProviderID = old.Spec.ProviderID
+	require.Empty(t, planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).retire, "its machine is the one that the spec names")
+	cluster.Spec.FirewallSpec = nil
+	require.Empty(t, planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).retire, "the cluster has no firewallSpec")
+}
+
+// outdatedCache shows firewalls as they were before the last write.
+type outdatedCache struct {
+	client.Client
+	shown []v1alpha4.MetalStackFirewall
+}
+
+func (c outdatedCache) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if firewalls, of := list.(*v1alpha4.MetalStackFirewallList); of {
+		firewalls.Items = c.shown
+		return nil
+	}
+	return c.Client.List(ctx, list, opts...)
+}
+
+func TestFirewall_ThatHasChangedSinceItWasJudgedIsNotRetired(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	old := firewallOf(cluster, "a", installing, outdated)
+	h := newHarness(t, clusters, false, cluster, capiCluster(), old, firewallOf(cluster, "b", installing))
+	list := &v1alpha4.MetalStackFirewallList{}
+	require.NoError(t, h.api.List(t.Context(), list))
+	now := h.the(firewalls, "a").(*v1alpha4.MetalStackFirewall)
+	home(now)
+	h.put(now)
+	h.r.cached = outdatedCache{h.api, list.Items}
+	_, err := h.r.Reconcile(t.Context(), requestOf("c-infra"))
+	require.ErrorContains(t, err, "cannot be fulfilled")
+	require.Nil(t, h.the(firewalls, "a").GetDeletionTimestamp(), "it has phoned home meanwhile")
 }
 
 func TestFirewallOnANamedMachineIsReplacedInPlace(t *testing.T) {
