@@ -61,6 +61,19 @@ func adoptable(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFi
 	return adopted
 }
 
+// marked returns the firewalls that belong to a cluster and are being deleted, and
+// that it does not control. They are not adopted, and may serve for as long as their
+// release is held.
+func marked(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+	var marked []*v1alpha4.MetalStackFirewall
+	for _, f := range all {
+		if f.DeletionTimestamp != nil && belongs(cluster, f) && !metav1.IsControlledBy(f, cluster) {
+			marked = append(marked, f)
+		}
+	}
+	return marked
+}
+
 // madeBy returns whether a firewall has a name that newFirewall gives, or was
 // controlled by the cluster before a restore.
 func madeBy(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
@@ -119,7 +132,7 @@ func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFir
 		if c := meta.FindStatusCondition(there.Status.Conditions, v1alpha4.ConditionDeleting); c != nil && c.Message != "" {
 			text += ": " + c.Message
 		}
-		return text
+		return text + ". To keep its metal, make the object anew (docs/operations.md, MetalstackReleaseHeld)"
 	case metav1.GetControllerOf(there) != nil:
 		return fmt.Sprintf("%s already exists and is %s: delete it, or remove that owner reference to have it adopted", name, controllerOf(there))
 	case of == "":

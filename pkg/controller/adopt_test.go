@@ -116,9 +116,9 @@ func TestFirewall_ThatIsInTheWayIsNamedWithItsOwnerAndWhatToDo(t *testing.T) {
 			[]string{"already exists and has the label cluster.x-k8s.io/cluster-name=d", "kubectl label --overwrite metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
 		"without a label": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, unlabelled},
 			[]string{"without the label", "kubectl label metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
-		"being deleted": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, func(f *v1alpha4.MetalStackFirewall) {
+		"being deleted": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, ofAnotherCluster, going, func(f *v1alpha4.MetalStackFirewall) {
 			f.Status.Conditions = append(f.Status.Conditions, metav1.Condition{Type: v1alpha4.ConditionDeleting, Status: "True", Message: "machine is locked"})
-		}}, []string{"is being deleted", "machine is locked"}},
+		}}, []string{"is being deleted", "machine is locked", "To keep its metal"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -186,6 +186,50 @@ func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
 // leftBehind is a MetalStackCluster with the label of Cluster c, which names another.
 func leftBehind(changes ...func(client.Object)) *v1alpha4.MetalStackCluster {
 	return object(clusters, "stale", append([]func(client.Object){of("c"), with(v1alpha4.AllocationAllocated), withFirewallSpec("firewall-2")}, changes...)...).(*v1alpha4.MetalStackCluster)
+}
+
+func TestFirewall_ThatIsBeingDeletedIsReplacedUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	held := firewallOf(cluster, newFirewall(cluster, nil).Name, home, unowned, going)
+	h := newHarness(t, clusters, false, cluster.DeepCopy(), capiCluster(), held)
+	for range 2 {
+		h.reconcile("c-infra")
+		require.Len(t, h.allFirewalls(), 2, "it stays as it is, and there is one more")
+	}
+	require.Empty(t, h.the(firewalls, held.Name).GetOwnerReferences())
+	for name, f := range h.allFirewalls() {
+		require.True(t, name == held.Name || metav1.IsControlledBy(&f, cluster), name)
+	}
+}
+
+func TestMachine_WaitsForNoOtherFirewallWhileOneThatIsBeingDeletedServes(t *testing.T) {
+	t.Parallel()
+	freed := func(f *v1alpha4.MetalStackFirewall) { f.Status.Allocation.Phase = v1alpha4.AllocationReleased }
+	for name, c := range map[string]struct {
+		changes []func(*v1alpha4.MetalStackFirewall)
+		serves  bool
+	}{
+		"holds its metal":       {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going}, true},
+		"has given it back":     {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, freed}, false},
+		"has never phoned home": {[]func(*v1alpha4.MetalStackFirewall){installing, unowned, going}, false},
+		"another cluster's":     {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, ofAnotherCluster}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := everything()
+			infra := objects["infra"].(*v1alpha4.MetalStackCluster)
+			withFirewallSpec("firewall-2")(infra)
+			objects["firewall"] = firewallOf(infra, "f", c.changes...)
+			h := harnessOf(t, machines, objects)
+			h.reconcile("m-infra")
+			if c.serves {
+				require.Equal(t, []string{"allocate m-infra"}, h.calls)
+				return
+			}
+			require.Empty(t, h.calls)
+		})
+	}
 }
 
 func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {

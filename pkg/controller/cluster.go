@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -39,6 +40,8 @@ func keepFirewall(ctx context.Context, s *scope) (wait, error) {
 		}
 		owned = append(owned, f)
 	}
+	// They cannot be adopted, and the next one needs another name.
+	owned = append(owned, marked(cluster, all)...)
 	plan := planFirewalls(cluster, owned, s.clock.Now(), s.options.FirewallPatience)
 	s.firewall = plan.status
 	for _, r := range plan.retire {
@@ -95,12 +98,6 @@ func (s *scope) firewallsIn(ctx context.Context, cluster *v1alpha4.MetalStackClu
 	return all, nil
 }
 
-// firewallsOf returns the firewalls that a cluster controls.
-func (s *scope) firewallsOf(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
-	all, err := s.firewallsIn(ctx, cluster)
-	return controlledBy(cluster, all), err
-}
-
 func controlledBy(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
 	var owned []*v1alpha4.MetalStackFirewall
 	for _, f := range all {
@@ -120,6 +117,39 @@ func machinesGone(ctx context.Context, s *scope) (wait, error) {
 	}
 	return waitFor(membersAgain, v1alpha4.ReasonWaitingForMachines,
 		"%d machines of the cluster still exist, for example %s (%s)", len(there), there[0].GetName(), controllerOf(there[0])), nil
+}
+
+// machinesFreed waits, with a firewall whose cluster is being deleted, for the
+// machines of the cluster that hold metal: they are drained through it. The
+// garbage collector and the namespace controller delete both at the same time. A
+// firewall that is replaced, or that a person deletes, waits for none.
+func machinesFreed(ctx context.Context, s *scope) (wait, error) {
+	infra, _ := s.infraName()
+	infra = cmp.Or(infra, allocationOf(s.obj).ClusterName)
+	if deleted, err := s.clusterDeleted(ctx, infra); err != nil || !deleted {
+		return wait{}, err
+	}
+	there, err := s.membersOfCluster(ctx, machines, s.clusterName(), infra)
+	there = slices.DeleteFunc(there, func(m client.Object) bool { return released(m) })
+	if err != nil || len(there) == 0 {
+		return wait{}, err
+	}
+	return waitFor(membersAgain, v1alpha4.ReasonWaitingForMachines,
+		"The cluster is being deleted, and %d machines of it still hold metal, such as %s", len(there), there[0].GetName()), nil
+}
+
+// clusterDeleted returns whether the Cluster of a firewall, or its
+// MetalStackCluster, is being deleted.
+func (s *scope) clusterDeleted(ctx context.Context, infra string) (bool, error) {
+	if s.cluster != nil && s.cluster.DeletionTimestamp != nil {
+		return true, nil
+	}
+	if infra == "" {
+		return false, nil
+	}
+	cluster := &v1alpha4.MetalStackCluster{}
+	err := s.live.Get(ctx, client.ObjectKey{Namespace: s.obj.GetNamespace(), Name: infra}, cluster)
+	return cluster.DeletionTimestamp != nil, client.IgnoreNotFound(err)
 }
 
 // firewallsGone deletes the firewalls that the cluster owns, and those that
@@ -171,19 +201,26 @@ func (s *scope) ofAnother(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.Metal
 	return metav1.GetControllerOf(f) == nil && !s.leads(cluster.Name)
 }
 
-// members returns the objects of a kind that belong to the cluster: by label,
-// by owner, or because their metal was allocated for it.
+// members returns the objects of a kind that belong to the MetalStackCluster of
+// the scope.
 func (s *scope) members(ctx context.Context, k kind) ([]client.Object, error) {
+	return s.membersOfCluster(ctx, k, clusterNameOf(s.obj.(*v1alpha4.MetalStackCluster)), s.obj.GetName())
+}
+
+// membersOfCluster returns the objects of a kind that belong to a
+// MetalStackCluster, whose name is infra: by the label of the cluster, by owner,
+// or because their metal was allocated for it.
+func (s *scope) membersOfCluster(ctx context.Context, k kind, name, infra string) ([]client.Object, error) {
 	list := k.list()
 	if err := s.live.List(ctx, list, client.InNamespace(s.obj.GetNamespace())); err != nil {
 		return nil, err
 	}
-	name := clusterNameOf(s.obj.(*v1alpha4.MetalStackCluster))
+	byLabel := name != "" && s.leads(infra)
 	var there []client.Object
 	err := meta.EachListItem(list, func(item runtime.Object) error {
 		obj := item.(client.Object)
-		if (obj.GetLabels()[v1alpha4.ClusterNameLabel] == name && s.leads(s.obj.GetName())) || metav1.IsControlledBy(obj, s.obj) ||
-			(allocationOf(obj).ClusterName == s.obj.GetName() && !released(obj)) {
+		if (byLabel && obj.GetLabels()[v1alpha4.ClusterNameLabel] == name) || metav1.IsControlledBy(obj, s.obj) ||
+			(infra != "" && allocationOf(obj).ClusterName == infra && !released(obj)) {
 			there = append(there, obj)
 		}
 		return nil

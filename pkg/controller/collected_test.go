@@ -115,6 +115,74 @@ func TestRelease_GoesOnByWhoAskedForTheDeletion(t *testing.T) {
 	}
 }
 
+// The garbage collector deletes the firewall together with the machines, if a
+// Cluster is deleted in the foreground, and so does the namespace controller.
+func TestRelease_OfFirewallWaitsForMachinesOfDeletedCluster(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change     func(objects map[string]client.Object)
+		standalone bool
+		waits      bool
+	}{
+		"Cluster is being deleted":           {func(o map[string]client.Object) { deleted(o["cluster"]) }, false, true},
+		"MetalStackCluster is being deleted": {func(o map[string]client.Object) { deleted(o["infra"]) }, false, true},
+		"standalone":                         {func(o map[string]client.Object) { deleted(o["infra"]) }, true, true},
+		"standalone, without an owner": {func(o map[string]client.Object) {
+			deleted(o["infra"])
+			o["infra"].SetName("c")
+			o["firewall"].SetOwnerReferences(nil)
+		}, true, true},
+		"machine without a label": {func(o map[string]client.Object) {
+			deleted(o["cluster"])
+			o["obj"].SetLabels(nil)
+			o["obj"].(*v1alpha4.MetalStackMachine).Status.Allocation.ClusterName = "c-infra"
+		}, false, true},
+		"machine holds nothing": {func(o map[string]client.Object) {
+			deleted(o["cluster"])
+			with(v1alpha4.AllocationReleased)(o["obj"])
+		}, false, false},
+		"machine of another cluster":       {func(o map[string]client.Object) { deleted(o["cluster"]); of("d")(o["obj"]) }, false, false},
+		"firewall of a cluster that stays": {func(map[string]client.Object) {}, false, false},
+		"MetalStackCluster is left behind": {func(o map[string]client.Object) {
+			deleted(o["infra"])
+			o["cluster"].(*clusterv1.Cluster).Spec.InfrastructureRef.Name = "another"
+		}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := everything()
+			infra := objects["infra"].(*v1alpha4.MetalStackCluster)
+			infra.Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "i"}
+			firewall := firewallOf(infra, "f", home)
+			deleted(firewall)
+			objects["firewall"] = firewall
+			with(v1alpha4.AllocationAllocated)(objects["obj"])
+			c.change(objects)
+			if c.standalone {
+				objects["infra"].SetOwnerReferences(nil)
+			}
+			h := harnessOf(t, firewalls, objects)
+			options := NewOptions()
+			options.Standalone = c.standalone
+			h.use(firewalls, options)
+			result := h.reconcile("f")
+			if !c.waits {
+				require.Equal(t, []string{"release f"}, h.calls)
+				return
+			}
+			require.Empty(t, h.calls)
+			require.Equal(t, membersAgain, result.RequeueAfter)
+			deleting := condition(h.the(firewalls, "f"), v1alpha4.ConditionDeleting)
+			require.Equal(t, v1alpha4.ReasonWaitingForMachines, deleting.Reason)
+			require.Contains(t, deleting.Message, "m-infra")
+
+			require.NoError(t, h.drop(machines, "m-infra"))
+			h.reconcile("f")
+			require.Equal(t, []string{"release f"}, h.calls)
+		})
+	}
+}
+
 // Servers before this one did not record who asked.
 func TestRelease_RemembersHoldOfObjectWithoutRequester(t *testing.T) {
 	t.Parallel()

@@ -61,17 +61,23 @@ func infrastructureReady(_ context.Context, s *scope) (wait, error) {
 
 // firewallSeen waits until a firewall of the cluster has phoned home for the
 // first time: without one, a machine reaches nothing at its first boot, which
-// is when it joins its cluster.
+// is when it joins its cluster. One that is being deleted serves while it holds
+// its metal.
 func firewallSeen(ctx context.Context, s *scope) (wait, error) {
 	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || v1alpha4.ExternallyManaged(s.infra) {
 		return wait{}, nil
 	}
-	owned, err := s.firewallsOf(ctx, s.infra)
+	all, err := s.firewallsIn(ctx, s.infra)
 	if err != nil {
 		return wait{}, err
 	}
-	for _, f := range owned {
+	for _, f := range controlledBy(s.infra, all) {
 		if phonedHome(f) {
+			return wait{}, nil
+		}
+	}
+	for _, f := range marked(s.infra, all) {
+		if allocationOf(f).Phase == v1alpha4.AllocationAllocated && phonedHome(f) && !s.ofAnother(s.infra, f) {
 			return wait{}, nil
 		}
 	}

@@ -119,6 +119,7 @@ func newReconciler(k kind, options Options) *reconciler {
 		r.mayGo = []phase{loadBalancersNoticed}
 	case firewalls.name:
 		r.due = []phase{network}
+		r.mayGo = []phase{machinesFreed}
 	}
 	return r
 }

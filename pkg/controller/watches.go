@@ -37,6 +37,9 @@ func (r *reconciler) watches(mgr ctrl.Manager, b *builder.Builder) error {
 	b.Watches(clusters.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf))
 	if r.kind.name == machines.name {
 		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf), builder.WithPredicates(whenProvisioned))
+	} else {
+		// A firewall that goes with its cluster waits for the machines.
+		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf), builder.WithPredicates(onlyDeletes))
 	}
 	if r.options.Standalone {
 		return nil
@@ -88,7 +91,7 @@ func (r *reconciler) clusterOf(ctx context.Context, obj client.Object) []reconci
 }
 
 // membersOf names the objects of the reconciler's kind that belong to the same
-// cluster as obj, which is the MetalStackCluster or a firewall.
+// cluster as obj, which is the MetalStackCluster, a firewall or a machine.
 func (r *reconciler) membersOf(ctx context.Context, obj client.Object) []reconcile.Request {
 	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
 	if cluster, ok := obj.(*v1alpha4.MetalStackCluster); ok {
