@@ -14,7 +14,8 @@ type account struct {
 	together [calls][]time.Duration
 	// exceptional: one of them is an exception, as costs.end says.
 	exceptional [calls]bool
-	// slow: the calls that ran side by side were slow.
+	// slow: the calls that ran side by side were slow, or another one was, or got
+	// no answer.
 	slow bool
 }
 
@@ -36,7 +37,7 @@ func (a *account) addTogether(k call, took time.Duration, exception bool) {
 
 // close returns what was booked. Calls that ran side by side waited for each
 // other, and for our own processor: what the metal-api does for each shows in
-// the quickest tenth of them. If that is slow, all are booked as they are, and in
+// the quickest tenth of them, and of a few in their median. If that is slow, all are booked as they are, and in
 // any case those that took so long that they waited for something else.
 func (a *account) close(c *costs) time.Duration {
 	a.mu.Lock()
@@ -48,7 +49,11 @@ func (a *account) close(c *costs) time.Duration {
 		k := call(i)
 		slices.Sort(took)
 		typical := took[len(took)/10]
-		slow := c.slow(k, typical)
+		if len(took) < 10 {
+			// Of so few a tenth would be the quickest one.
+			typical = took[len(took)/2]
+		}
+		slow := c.slow(k, 1, typical)
 		a.slow = a.slow || slow
 		for _, t := range took {
 			if !slow && t < longCall {
@@ -64,7 +69,14 @@ func (a *account) close(c *costs) time.Duration {
 	return a.took
 }
 
-// wasSlow tells whether calls that ran side by side were slow.
+// slowed notes a call that was slow.
+func (a *account) slowed() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.slow = true
+}
+
+// wasSlow tells whether calls were slow.
 func (a *account) wasSlow() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -246,7 +246,7 @@ func TestCosts_FollowMeasurements(t *testing.T) {
 		}
 		require.InDelta(t, .35, c.of(callGet, 1).Seconds(), .02, "a few measurements are enough")
 		require.InDelta(t, 500, c.of(callList, 0).Seconds(), 30, "who is busy is so for every call")
-		require.True(t, c.slow(callGet, 350*time.Millisecond))
+		require.True(t, c.slow(callGet, 1, 350*time.Millisecond))
 		c.learn(callGet, 1, 4*time.Millisecond)
 		require.Less(t, c.of(callGet, 1), 5*time.Millisecond, "one that is fast, too")
 		require.InDelta(t, 5, c.of(callList, 0).Seconds(), 1)
@@ -305,7 +305,7 @@ func TestAccount_BooksCallsSideBySideByTheQuickestAndSlowOnesInFull(t *testing.T
 
 func TestLimiter_FollowsAnswerTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(100)
+		l := newLimiter(100, 100)
 		for range 100 {
 			require.NoError(t, l.acquire(t.Context()))
 		}

@@ -137,9 +137,7 @@ func (o *Observer) priceOf(want Want, m means) (Want, plan) {
 	if len(want.Machines) == 0 && want.Project == "" && !want.Fleet {
 		return want, plan{cost: cost, takes: takes}
 	}
-	if m != (means{}) {
-		m = means{max(0, m.within-takes), max(0, m.spare-cost)}
-	}
+	m.within, m.spare = m.within-takes, m.spare-cost
 	p := o.planFor(want, m)
 	p.cost += cost
 	p.takes += takes

@@ -72,6 +72,10 @@ const (
 	longCall = time.Second
 	// leastParallel is how many calls may always run side by side.
 	leastParallel = 4
+	// mostWide is how many calls that read the whole fleet may run side by side,
+	// firstWide how many before any was answered.
+	mostWide  = 16
+	firstWide = 8
 	// probeInterval is how long after the last get one more is made, whatever it
 	// is expected to cost, to learn whether the metal-api is still slow.
 	probeInterval = 5 * time.Second

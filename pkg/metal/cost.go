@@ -220,10 +220,10 @@ func (c *costs) missed(k call, hits int, waited time.Duration) {
 }
 
 // slow tells whether a call of the kind that took so long was slow.
-func (c *costs) slow(k call, took time.Duration) bool {
+func (c *costs) slow(k call, hits int, took time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return took > scale(law(k, c.fleet, 1), slowness*c.kinds[k].base)+slack
+	return took > scale(law(k, c.fleet, hits), slowness*c.kinds[k].base)+slack
 }
 
 // probeDue tells whether gets were slow when one was last measured, which is

@@ -68,7 +68,7 @@ func (o *Observer) focusTogether(ctx context.Context, r *round, ids []string) (l
 	if len(ids) < 2 {
 		return ids
 	}
-	choose := func() plan { return o.planFor(Want{Machines: ids}, means{roundCost, o.budget.spare(forFocus)}) }
+	choose := func() plan { return o.planFor(Want{Machines: ids}, limitedTo(roundCost, o.budget.spare(forFocus))) }
 	p := choose()
 	if p.cost > dear && len(p.gets) < len(ids) {
 		// What it costs now one get tells first.

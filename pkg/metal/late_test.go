@@ -1,13 +1,17 @@
 package metal
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -115,5 +119,114 @@ func TestFocus_WaitForOtherCallsIsNotLate(t *testing.T) {
 		b.sim.Inject(simulator.Fault{Endpoint: "machine-get", Kind: simulator.FaultLatency, Latency: 2 * DefaultReadLimit})
 		require.NoError(t, b.obs.focusOn(b.obs.lookAtMachine)(t.Context(), &account{}, id))
 		require.True(t, b.obs.late.blocked(lateFocus+id))
+	})
+}
+
+func TestLimiter_FindsSideBySideFollowAnswerTimes(t *testing.T) {
+	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
+		most, under := 0, 0
+		var mu sync.Mutex
+		counted := func(n int) func(*http.Request) {
+			return func(r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.URL.Path == "/v1/machine/find" {
+					under += n
+					most = max(most, under)
+				}
+			}
+		}
+		b.wire.set(counted(1), counted(-1))
+		finds := func(n int) (confirmed int) {
+			b.sim.ResetCalls()
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					if _, err := b.confirm(Want{Project: fmt.Sprintf("project-%d", i)}); err == nil {
+						mu.Lock()
+						defer mu.Unlock()
+						confirmed++
+					}
+				})
+			}
+			wg.Wait()
+			return confirmed
+		}
+		require.Equal(t, 80, finds(80), "a fast metal-api answers all within the limit of a read")
+		require.LessOrEqual(t, most, mostWide)
+		require.Equal(t, mostWide, b.obs.wide.limit())
+
+		b.obs.wide.bound = firstWide
+		b.sim.SetSlowdown(100) // a find takes 9.3 s
+		time.Sleep(time.Minute)
+		most = 0
+		require.Zero(t, finds(80))
+		time.Sleep(2 * time.Minute)
+		require.LessOrEqual(t, most, firstWide)
+		require.LessOrEqual(t, b.sim.CallsOf("machine-find"), firstWide, "what nothing waits for any more does not begin")
+		require.Equal(t, leastParallel, b.obs.wide.limit())
+	})
+}
+
+func TestAccount_BooksAFewCallsSideBySideByTheirMedian(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &account{}
+		a.addTogether(callGet, 3500*time.Microsecond, false)
+		for range 8 {
+			a.addTogether(callGet, 900*time.Millisecond, false)
+		}
+		require.InDelta(t, 7.2, a.close(newCosts(clock.RealClock{})).Seconds(), .01)
+		require.True(t, a.wasSlow())
+	})
+}
+
+// sizes pays for all batches, and records how many looks each was.
+type sizes struct {
+	o     *Observer
+	calls []call
+	of    []int
+}
+
+func (s *sizes) reserve(cost time.Duration) bool {
+	s.of = append(s.of, int(cost/s.o.price(s.calls)))
+	return true
+}
+
+func (s *sizes) settle(time.Duration, time.Duration) {}
+
+func TestBatches_OfCallsThatGetNoAnswerAreHalved(t *testing.T) {
+	for endpoint, k := range map[string]call{"machine-get": callGet, "machine-find": callFind} {
+		t.Run(endpoint, func(t *testing.T) {
+			inBed(t, bedConfig{machines: 100, costs: true}, func(t *testing.T, b *bed) {
+				ids := b.installed(simulator.ProjectA, 32)
+				b.swept()
+				b.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultHang, Skip: 7})
+				// Networks are answered meanwhile: the metal-api is not away.
+				network := b.network(simulator.ProjectA)
+				for i := range 200 {
+					time.AfterFunc(time.Duration(i)*time.Second, func() { _ = b.obs.lookAtNetwork(context.Background(), &account{}, network) })
+				}
+				look := b.obs.getMachine
+				if k == callFind {
+					look = b.obs.findMachine
+				}
+				payer := &sizes{o: b.obs, calls: []call{k}}
+				_ = b.obs.inBatches(t.Context(), payer, ids, payer.calls, look)
+				require.Equal(t, []int{1, 2, 4, 8, 4, 2, 1}, payer.of[:7])
+			})
+		})
+	}
+}
+
+func TestPlan_HasNothingLeftAfterNetworksTookAll(t *testing.T) {
+	inBed(t, bedConfig{machines: 20, costs: true}, func(t *testing.T, b *bed) {
+		b.installed(simulator.ProjectA, 1)
+		b.swept()
+		want := Want{Fleet: true, Networks: []string{"network"}}
+		_, p := b.obs.priceOf(want, limitedTo(time.Second, time.Second))
+		require.True(t, p.list)
+		_, p = b.obs.priceOf(want, limitedTo(b.obs.costs.takes(callNetworkGet, 1), b.obs.costs.of(callNetworkGet, 1)))
+		require.False(t, p.list)
+		require.Len(t, p.gets, 1, "the cheapest")
 	})
 }

@@ -24,7 +24,10 @@ type limiter struct {
 // limitRise is by how much a fast answer raises the bound.
 const limitRise = 0.25
 
-func newLimiter(most int) *limiter { return &limiter{most: most, bound: float64(most)} }
+// newLimiter returns a limiter that begins with a bound, of most at most.
+func newLimiter(most, bound int) *limiter {
+	return &limiter{most: most, bound: float64(min(most, bound))}
+}
 
 // limit is how many calls may run side by side at present.
 func (l *limiter) limit() int {

@@ -25,8 +25,9 @@ type ObserverOptions struct {
 	// between two looks at a machine in transition; ReadLimit is how long a
 	// read waits; defaults Default….
 	SweepInterval, FocusInterval, ReadLimit time.Duration
-	// Parallel is how many calls of looks are under way at a time at most; while
-	// answers are slow they are fewer. Default DefaultParallel.
+	// Parallel is how many gets of looks are under way at a time at most, and, up to
+	// 16, how many finds and lists; while answers are slow they are fewer. Default
+	// DefaultParallel.
 	Parallel int
 	// Named returns the metal that records name: machines, networks and IPs.
 	// It is called about once a second.
@@ -111,8 +112,8 @@ func NewObserver(client *Client, opts ObserverOptions) *Observer {
 		budget:   newBudget(opts.Clock, opts.Budget),
 		costs:    newCosts(opts.Clock),
 		away:     &away{clock: opts.Clock},
-		narrow:   newLimiter(opts.Parallel),
-		wide:     newLimiter(opts.Parallel),
+		narrow:   newLimiter(opts.Parallel, opts.Parallel),
+		wide:     newLimiter(min(opts.Parallel, mostWide), firstWide),
 		late:     newLateness(opts.Clock),
 		kick:     make(chan struct{}, 1),
 		made:     opts.Clock.Now(),

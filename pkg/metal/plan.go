@@ -22,10 +22,16 @@ type plan struct {
 
 // means are what a plan has to do with: it is over within a time, and costs no
 // more than there is. The zero value is no limit.
-type means struct{ within, spare time.Duration }
+type means struct {
+	limited       bool
+	within, spare time.Duration
+}
+
+// limitedTo are means that are limited, be it to nothing.
+func limitedTo(within, spare time.Duration) means { return means{true, within, spare} }
 
 func (m means) suffice(p plan) bool {
-	return m == means{} || p.takes <= m.within && p.cost <= m.spare
+	return !m.limited || p.takes <= m.within && p.cost <= m.spare
 }
 
 // planFor chooses between a get of each machine, a find of each project with

@@ -183,7 +183,7 @@ func (s *shared) look(batch []*sharedLook) {
 	}
 	want, until := s.union(batch)
 	within := until.Sub(o.opts.Clock.Now())
-	_, p := o.priceOf(want, means{within, o.budget.within(forReads, within)})
+	_, p := o.priceOf(want, limitedTo(within, o.budget.within(forReads, within)))
 	err := ErrTooSlow
 	if p.takes <= within {
 		err = ErrOverBudget
@@ -247,7 +247,7 @@ func (s *shared) begin(batch []*sharedLook, cost time.Duration, until time.Time)
 	// Who joined while it waited for the budget is looked for as well.
 	want, _ := s.union(batch)
 	now := o.opts.Clock.Now()
-	want, p := o.priceOf(want, means{until.Sub(now), cost})
+	want, p := o.priceOf(want, limitedTo(until.Sub(now), cost))
 	p.until = until
 	s.mu.Lock()
 	for _, l := range batch {
@@ -260,7 +260,7 @@ func (s *shared) begin(batch []*sharedLook, cost time.Duration, until time.Time)
 	}
 	s.mu.Unlock()
 
-	ctx, a := context.Background(), &account{}
+	ctx, a := startingBy(context.Background(), until), &account{}
 	book := func() {
 		took := a.close(o.costs)
 		o.budget.settle(forReads, cost, took)

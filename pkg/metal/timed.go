@@ -14,7 +14,7 @@ func timed[T any](ctx context.Context, o *Observer, a *account, k call, hits fun
 	if k.sideBySide() {
 		limit = o.narrow
 	}
-	if err := limit.acquire(ctx); err != nil {
+	if err := acquire(ctx, limit); err != nil {
 		return none, moment{}, err
 	}
 	m := o.facts.next(o.opts.Clock.Now())
@@ -24,7 +24,15 @@ func timed[T any](ctx context.Context, o *Observer, a *account, k call, hits fun
 	took := wait.wait()
 	lost := noAnswer(err)
 	exception := o.costs.end(k, began, !lost)
-	limit.release(m.began, o.opts.Clock.Now(), k.sideBySide() && o.costs.slow(k, took))
+	n := 1
+	if err == nil {
+		n = hits(answer)
+	}
+	slow := o.costs.slow(k, n, took)
+	limit.release(m.began, o.opts.Clock.Now(), slow)
+	if slow && !exception && (lost || !k.sideBySide()) {
+		a.slowed()
+	}
 	switch {
 	case lost:
 		a.add(o.lost(k, m.began, took, exception, err))
@@ -34,18 +42,40 @@ func timed[T any](ctx context.Context, o *Observer, a *account, k call, hits fun
 	default:
 		o.answered()
 		if k == callList {
-			o.costs.counted(hits(answer))
+			o.costs.counted(n)
 		}
 		if k.sideBySide() {
 			a.addTogether(k, took, exception)
 			break
 		}
 		if !exception {
-			o.costs.learn(k, hits(answer), took)
+			o.costs.learn(k, n, took)
 		}
 		a.add(took)
 	}
 	return answer, m, err
+}
+
+type startKey struct{}
+
+// startingBy returns a context under which a call does not begin if it would have
+// to wait for others until after t. Calls that have begun go on.
+func startingBy(ctx context.Context, t time.Time) context.Context {
+	return context.WithValue(ctx, startKey{}, t)
+}
+
+func acquire(ctx context.Context, l *limiter) error {
+	by, limited := ctx.Value(startKey{}).(time.Time)
+	if !limited {
+		return l.acquire(ctx)
+	}
+	waiting, cancel := context.WithDeadline(ctx, by)
+	defer cancel()
+	err := l.acquire(waiting)
+	if err != nil && ctx.Err() == nil {
+		return ErrTooSlow
+	}
+	return err
 }
 
 // lost takes in that a call got no answer, and returns what it is booked at. The
