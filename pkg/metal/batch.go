@@ -61,11 +61,14 @@ func (o *Observer) price(calls []call) (cost time.Duration) {
 	return max(cost, time.Microsecond)
 }
 
-// round pays for one round of focus: roundCost and one batch at most, whatever
-// answers take, out of the account of focus.
+// round pays for one round of focus, at what moves or at what is in doubt:
+// roundCost and one batch at most, whatever answers take, out of the account of
+// focus.
 type round struct {
 	o     *Observer
 	spent time.Duration
+	// short: the account did not hold what was last asked of it.
+	short bool
 }
 
 // reserve implements payer. What a round begins with may cost more than a round.
@@ -74,6 +77,7 @@ func (r *round) reserve(cost time.Duration) bool {
 		return false
 	}
 	ok, _ := r.o.budget.reserve(forFocus, cost)
+	r.short = !ok
 	return ok
 }
 

@@ -32,6 +32,9 @@ func (o *Observer) Confirm(ctx context.Context, want Want) error {
 	if key == "" {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return o.unconfirmed(want, err)
+	}
 	if err := o.away.why(); err != nil {
 		o.probeAway()
 		return o.unconfirmed(want, err)

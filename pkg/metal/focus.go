@@ -37,17 +37,25 @@ func (o *Observer) beats() {
 	o.beat = o.opts.Clock.Now()
 }
 
-// focus looks at the machines that are due, as far as its account and the limit
-// of a round go; those that are left out come first in the next round.
+// focus looks at the machines that are due, as far as its account and the limits
+// of a round go; those that are left out come first in the next round. What comes
+// behind a look that cannot be paid waits until that is saved.
 func (o *Observer) focus(ctx context.Context) {
-	moving, doubtful := o.due()
-	round := &round{o: o}
-	left := o.focusTogether(ctx, round, moving)
-	_ = o.inBatches(ctx, round, left, []call{callGet}, o.focusOn(o.lookAtMachine))
-	_ = o.inBatches(ctx, round, doubtful, []call{callGet, callFind}, o.focusOn(o.settleDoubt))
-	if round.spent == 0 && o.costs.probeDue() {
+	moving, doubtful, ahead := o.due()
+	moves, doubts := &round{o: o}, &round{o: o}
+	o.focusOnMoving(ctx, moves, moving[:ahead])
+	_ = o.inBatches(ctx, doubts, doubtful, []call{callGet, callFind}, o.focusOn(o.settleDoubt))
+	if !doubts.short {
+		o.focusOnMoving(ctx, moves, moving[ahead:])
+	}
+	if moves.spent+doubts.spent == 0 && o.costs.probeDue() {
 		o.probe(ctx)
 	}
+}
+
+func (o *Observer) focusOnMoving(ctx context.Context, r *round, ids []string) {
+	left := o.focusTogether(ctx, r, ids)
+	_ = o.inBatches(ctx, r, left, []call{callGet}, o.focusOn(o.lookAtMachine))
 }
 
 // focusOn is a look at one machine that is not repeated at once if it took long,
@@ -98,8 +106,9 @@ func (o *Observer) tries(ids ...string) {
 // due returns the machines that are to be looked at now: those that are being
 // allocated or released before those that are newly silent, and of each those
 // first that were not looked at for longest; and those that are in doubt,
-// likewise.
-func (o *Observer) due() (moving, doubtful []string) {
+// likewise. So many of moving come before those in doubt: the ones that are being
+// allocated or released, and what has waited for longer than any that is in doubt.
+func (o *Observer) due() (moving, doubtful []string, ahead int) {
 	now := o.opts.Clock.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -154,7 +163,10 @@ func (o *Observer) due() (moving, doubtful []string) {
 	}
 	slices.SortFunc(moving, first)
 	slices.SortFunc(doubtful, first)
-	return moving, doubtful
+	for ahead < len(moving) && (len(doubtful) == 0 || urgent[moving[ahead]] || first(moving[ahead], doubtful[0]) < 0) {
+		ahead++
+	}
+	return moving, doubtful, ahead
 }
 
 // moving tells whether a machine is in transition: named and never seen,

@@ -230,3 +230,53 @@ func TestPlan_HasNothingLeftAfterNetworksTookAll(t *testing.T) {
 		require.Len(t, p.gets, 1, "the cheapest")
 	})
 }
+
+func TestFocus_MachineInDoubtIsNotHeldUpByThoseThatMove(t *testing.T) {
+	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
+		silent := b.installed(simulator.ProjectA, 60)
+		gone := b.installed(simulator.ProjectA, 1)[0]
+		b.swept()
+		b.silenced(silent)
+		require.NoError(t, b.sim.ForceFree(gone))
+		remove := b.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 500, Message: "x"})
+		installing := b.allocated(simulator.ProjectA, 1)[0]
+		b.swept()
+		remove()
+		time.Sleep(DefaultSweepInterval)
+		moving, doubtful, _ := b.obs.due()
+		require.Len(t, moving, 61)
+		require.Equal(t, []string{gone}, doubtful)
+
+		b.obs.budget.settle(forFocus, 0, b.obs.budget.spare(forFocus))
+		b.obs.Attend(time.Minute, installing)
+		began := time.Now()
+		for b.machine(gone).Allocation != nil {
+			time.Sleep(DefaultFocusInterval)
+			b.obs.focus(t.Context())
+			require.Less(t, time.Since(began), 30*time.Second)
+			require.Less(t, time.Since(lookedAt(&b.obs.facts.machines, installing)), 2*DefaultFocusInterval, "what is being allocated comes first")
+		}
+		time.Sleep(time.Minute)
+		b.obs.focus(t.Context())
+		moved := 0
+		for _, id := range silent {
+			if lookedAt(&b.obs.facts.machines, id).After(began) {
+				moved++
+			}
+		}
+		require.Positive(t, moved, "and the others have their turn again")
+	})
+}
+
+func TestConfirm_OfAReadThatHasEndedMakesNoLook(t *testing.T) {
+	inBed(t, bedConfig{machines: 100, costs: true}, func(t *testing.T, b *bed) {
+		ids := b.installed(simulator.ProjectA, 2)
+		b.swept()
+		b.sim.ResetCalls()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, b.obs.Confirm(ctx, Want{Machines: ids[:1]}), context.Canceled)
+		time.Sleep(time.Minute)
+		require.Zero(t, b.sim.CallsOf("machine-get"))
+	})
+}

@@ -45,7 +45,7 @@ func TestFocus_RoundIsBoundedWhateverAnswersTake(t *testing.T) {
 		ids := b.installed(simulator.ProjectA, 150)
 		b.swept()
 		b.silenced(ids)
-		moving, _ := b.obs.due()
+		moving, _, _ := b.obs.due()
 		require.Len(t, moving, 150)
 
 		b.sim.SetSlowdown(100)
@@ -104,13 +104,13 @@ func TestFocus_AllocatingComesBeforeNewlySilent(t *testing.T) {
 		b.swept()
 		time.Sleep(silentAfter)
 		b.obs.Attend(time.Minute, attended)
-		moving, _ := b.obs.due()
+		moving, _, _ := b.obs.due()
 		require.Len(t, moving, 23)
 		require.ElementsMatch(t, append(installing, attended), moving[:3])
 		// Of the silent ones those first that were not looked at for longest.
 		b.obs.tries(silent[0])
 		time.Sleep(time.Minute)
-		moving, _ = b.obs.due()
+		moving, _, _ = b.obs.due()
 		require.Equal(t, silent[0], moving[len(moving)-1])
 	})
 }
