@@ -150,6 +150,7 @@ func TestLimiter_FindsSideBySideFollowAnswerTimes(t *testing.T) {
 				})
 			}
 			wg.Wait()
+			synctest.Wait()
 			return confirmed
 		}
 		require.Equal(t, 80, finds(80), "a fast metal-api answers all within the limit of a read")
@@ -162,6 +163,7 @@ func TestLimiter_FindsSideBySideFollowAnswerTimes(t *testing.T) {
 		most = 0
 		require.Zero(t, finds(80))
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		require.LessOrEqual(t, most, firstWide)
 		require.LessOrEqual(t, b.sim.CallsOf("machine-find"), firstWide, "what nothing waits for any more does not begin")
 		require.Equal(t, leastParallel, b.obs.wide.limit())
