@@ -233,6 +233,18 @@ func TestPlan_HasNothingLeftAfterNetworksTookAll(t *testing.T) {
 	})
 }
 
+// A read of a fleet in which no machine is known must not be taken for confirmed
+// without a call, be the list ever so dear.
+func TestPlan_OfFleetWithoutMachinesAsksTheMetalAPI(t *testing.T) {
+	inBed(t, bedConfig{machines: 20, costs: true}, func(t *testing.T, b *bed) {
+		b.swept()
+		for _, want := range []Want{{Fleet: true}, {Project: simulator.ProjectA}} {
+			_, p := b.obs.priceOf(want, limitedTo(0, 0))
+			require.True(t, p.list || len(p.finds) > 0, "%+v", want)
+		}
+	})
+}
+
 func TestFocus_MachineInDoubtIsNotHeldUpByThoseThatMove(t *testing.T) {
 	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
 		silent := b.installed(simulator.ProjectA, 60)

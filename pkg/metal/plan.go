@@ -78,6 +78,10 @@ func (o *Observer) planFor(want Want, m means) plan {
 	case discover != "" && (finds.cost <= cheapFind || !o.Swept()) && m.suffice(finds):
 		return finds
 	}
+	if want.Fleet || discover != "" {
+		// A plan without a call would confirm that there is nothing.
+		plans = slices.DeleteFunc(plans, func(p plan) bool { return !p.list && len(p.gets)+len(p.finds) == 0 })
+	}
 	if possible := slices.DeleteFunc(slices.Clone(plans), func(p plan) bool { return !m.suffice(p) }); len(possible) > 0 {
 		plans = possible
 	}
