@@ -136,7 +136,7 @@ func TestAdmissionPolicies_KnowNoNamespace(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []string{"Deny"}, actions)
 	}
-	assert.Equal(t, 3, policies)
+	assert.Equal(t, 4, policies)
 }
 
 func TestEveryVariantIsAcceptedUnderStrictValidation(t *testing.T) {
