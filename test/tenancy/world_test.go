@@ -87,17 +87,23 @@ func (w *world) tenant(t *testing.T, name, namespace string, subresources ...str
 			resources = append(resources, kind+"/"+sub)
 		}
 	}
-	role := &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{api.GroupName}, Resources: resources, Verbs: []string{"*"}}},
+	meta := metav1.ObjectMeta{Name: name}
+	rules := []rbacv1.PolicyRule{{APIGroups: []string{api.GroupName}, Resources: resources, Verbs: []string{"*"}}}
+	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}}
+	var err error
+	if namespace == metav1.NamespaceAll {
+		_, err = w.Client().RbacV1().ClusterRoles().Create(soon(t), &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		_, err = w.Client().RbacV1().ClusterRoleBindings().Create(soon(t), &rbacv1.ClusterRoleBinding{
+			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name}, Subjects: subjects,
+		}, metav1.CreateOptions{})
+	} else {
+		_, err = w.Client().RbacV1().Roles(namespace).Create(soon(t), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		_, err = w.Client().RbacV1().RoleBindings(namespace).Create(soon(t), &rbacv1.RoleBinding{
+			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name}, Subjects: subjects,
+		}, metav1.CreateOptions{})
 	}
-	_, err := w.Client().RbacV1().Roles(namespace).Create(soon(t), role, metav1.CreateOptions{})
-	require.NoError(t, err)
-	_, err = w.Client().RbacV1().RoleBindings(namespace).Create(soon(t), &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
-	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	config := w.User(name)
 	client := w.Metalstack(t, config)
