@@ -85,7 +85,7 @@ func TestStandalone_RefusesDeletionsThatNeedAGarbageCollector(t *testing.T) {
 		refused := a.run("", append([]string{"delete", "msm", "node-1", "-n", "team-a", "--wait=false"}, args...)...)
 		assert.NotZero(t, refused.code, "%q", args)
 		assert.Contains(t, refused.stderr, "propagationPolicy: Invalid value", "%q", args)
-		assert.Contains(t, refused.stderr, "there is no garbage collector", "%q", args)
+		assert.Contains(t, refused.stderr, "requires a garbage collector", "%q", args)
 		all := a.run("", append([]string{"delete", "msm", "--all", "-n", "team-a", "--wait=false"}, args...)...)
 		assert.NotZero(t, all.code, "%q --all", args)
 	}
