@@ -25,8 +25,8 @@ const (
 	// Uncertain: it may have been done.
 	Uncertain Kind = "Uncertain"
 	// Unavailable: the metal-api or one of its backends does not answer, or it
-	// does not accept this server's credential, and the call changed nothing: it
-	// was a read, never arrived, or ended before its first write
+	// does not accept this server's credential, and the call allocated or freed
+	// nothing: it was a read, never arrived, or ended before that step
 	// (classify_rules.go).
 	Unavailable Kind = "Unavailable"
 )
@@ -79,7 +79,7 @@ func IsBusy(err error) bool { return KindOf(err) == Busy }
 // IsUncertain: it may have been done.
 func IsUncertain(err error) bool { return KindOf(err) == Uncertain }
 
-// IsUnavailable: not reached; nothing was changed.
+// IsUnavailable: not reached, or ended before it allocated or freed anything.
 func IsUnavailable(err error) bool { return KindOf(err) == Unavailable }
 
 // Unconfirmed is what Observer.Confirm returns when the scope could not be
