@@ -184,7 +184,7 @@ func isAddress(host, address string) bool {
 func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
 	networks, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{})
 	if err != nil {
-		// One network that was freed halfway spoils every list (515), and nothing
+		// One network that was freed halfway spoils every list (docs/metal-api.md, Q50), and nothing
 		// of an address that is not recorded is ever touched.
 		if r := refusalOf(err); r.code == http.StatusServiceUnavailable {
 			return r

@@ -236,7 +236,7 @@ func (w *clusterWork) releaseNetwork(ctx context.Context, a *infrastructure.Clus
 		}
 		// An address is gone from the list a moment before it is back in its
 		// prefix, and a dual-stack network that is freed in between is wrecked
-		// for good ("Not transactional" 8).
+		// for good (docs/metal-api.md, Q50).
 		if pauseErr := w.pause(ctx, w.timing.Settle); pauseErr != nil {
 			return pauseErr
 		}

@@ -86,7 +86,7 @@ func dispose(ctx context.Context, p *Protocol, r releasing) (standing, error) {
 			r.openUntil = p.clock.Now()
 		case metal.Conflict:
 			// Somebody else was changing it, which the metal-api itself does for
-			// a moment after an allocation (272).
+			// a moment after an allocation (docs/metal-api.md, Q47).
 			r.openUntil = p.clock.Now()
 			if err := p.pause(ctx, p.timing.Look); err != nil {
 				return ours, err

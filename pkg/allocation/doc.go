@@ -1,5 +1,5 @@
 // Package allocation turns claims into metal and metal into nothing, exactly
-// once (DESIGN.md, section 6). It is the only caller of the metal-api's
+// once (docs/allocation.md). It is the only caller of the metal-api's
 // dangerous verbs: allocate and free.
 //
 // Every dangerous call lies between two compare-and-swaps of the record, so

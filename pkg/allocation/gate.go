@@ -12,7 +12,7 @@ import (
 
 // maxParallel is how many allocations by size are under way in a partition at
 // a time. The metal-api serialises them, 0.2 to 1 s each, behind a lock that it
-// waits for 10 s ("Not transactional" 10). Whoever waits may get it next, so of
+// waits for 10 s (docs/metal-api.md, Q42). Whoever waits may get it next, so of
 // several that wait one is overtaken until it is sent away: of six, one in
 // twelve was. One that holds the lock and one that looks, and then waits, keep
 // it busy.
@@ -26,8 +26,8 @@ type gates struct {
 	gate map[string]*gate
 }
 
-// A gate stays open for the first failures in a row: three did no harm, six
-// did (501). Then it shuts for shut, doubled with each further one up to
+// A gate stays open for the first failures in a row: three did no harm, six did
+// (docs/metal-api.md, Q36). Then it shuts for shut, doubled with each further one up to
 // maxShut: one tenant's mistakes must not stop the others for long.
 const (
 	harmless = 2
@@ -83,7 +83,7 @@ func (g *gates) enter(ctx context.Context, partition string, named bool) (leave 
 }
 
 // failed counts a failure from behind the choice of a machine. Late clean-ups of a burst of failures take the addresses of a success that
-// follows ("Not transactional" 4), whichever objects they were for.
+// follows (docs/metal-api.md, Q36), whichever objects they were for.
 func (g *gates) failed(partition string) {
 	one := g.of(partition)
 	g.mu.Lock()

@@ -3,8 +3,7 @@ package allocation
 import "sync"
 
 // names are the machines that are being asked for by their ids: two parallel
-// allocations of one machine cost the winner its addresses ("Not
-// transactional" 3).
+// allocations of one machine cost the winner its addresses (docs/metal-api.md, Q35).
 type names struct {
 	mu    sync.Mutex
 	asked map[string]subject

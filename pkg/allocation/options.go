@@ -105,13 +105,13 @@ var DefaultTiming = Timing{
 	Call:  metal.DefaultTimeouts.Allocate,
 	Free:  metal.DefaultTimeouts.Free,
 	// A cancelled allocate was seen at work for up to 40 s, behind a lock that
-	// is waited for 10 s (metal-api/README.md, "Not transactional" 1); twice that.
+	// is waited for 10 s (docs/metal-api.md, Q44); twice that.
 	Lost: 100 * time.Second,
 	Look: 2 * time.Second,
 	// One failure is harmless, six in a row took the addresses of the next
-	// success (501); at this pace a clean-up is over before the next attempt.
+	// success (docs/metal-api.md, Q36); at this pace a clean-up is over before the next attempt.
 	Backoff: 10 * time.Second, MaxBackoff: 5 * time.Minute,
-	// The metal-api returns a freed machine's addresses within 0.4 s (541).
+	// The metal-api returns a freed machine's addresses within 0.4 s (docs/metal-api.md, Q49).
 	Settle: 2 * time.Second,
 }
 

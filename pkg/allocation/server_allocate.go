@@ -290,6 +290,6 @@ func behindChoice(err error) bool {
 	if !errors.As(err, &e) || (e.Kind != metal.Refused && e.Kind != metal.NotFound) {
 		return false
 	}
-	// Unknown images, sizes and partitions are 400 (170-181).
+	// Unknown images, sizes and partitions are 400.
 	return e.Status != http.StatusBadRequest && !beforeChoice.MatchString(e.Message)
 }

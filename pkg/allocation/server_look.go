@@ -14,7 +14,7 @@ import (
 )
 
 // beforeChoice are the refusals that come before a machine is chosen, or for
-// want of one (279, 306, 241).
+// want of one.
 var beforeChoice = regexp.MustCompile(`no machine available|quota|already allocated`)
 
 // find looks for the machine that carries our identity, and that no other
@@ -64,7 +64,7 @@ func (p *Protocol) carriers(ctx context.Context, uid, project, role string) ([]*
 }
 
 // machine looks at one machine, which is nil if the metal-api does not know it.
-// A get would answer NotFound for a machine without an event container (327).
+// A get would answer NotFound for a machine without an event container (docs/metal-api.md, Q24).
 func (p *Protocol) machine(ctx context.Context, id string) (*metal.Machine, error) {
 	found, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{ID: id})
 	if err != nil {

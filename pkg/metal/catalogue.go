@@ -134,7 +134,7 @@ func NewCatalogue(client *Client, c clock.WithTicker) *Catalogue {
 }
 
 // WithSightings has the catalogue take machines for known that were seen,
-// although a GET does not show them: those without an event container (327).
+// although a GET does not show them: those without an event container (docs/metal-api.md, Q24).
 func (c *Catalogue) WithSightings(o *Observer) *Catalogue {
 	c.seen = o.Machine
 	return c

@@ -10,7 +10,7 @@ import (
 // rule says what an answer means. The first that fits decides.
 //
 // The metal-api's status does not tell a refusal from an outage, only its
-// message does (README, "Failures"), and a message can quote what a user
+// message does (docs/metal-api.md, Q15), and a message can quote what a user
 // wrote. So outages are looked for anywhere in a message, and before refusals;
 // refusals are anchored at its beginning, and so are outages of which it is
 // certain that nothing was changed. What no rule knows is Unavailable for reads
@@ -20,8 +20,9 @@ type rule struct {
 	status  []int // none: any
 	message *regexp.Regexp
 	kind    Kind
-	// from are the recordings that the rule was taken from, "2/" for those of
-	// exchanges-2; a name is a file of the metal-api's source, v0.44.1.
+	// from are the recordings in pkg/simulator/testdata that the rule was taken
+	// from, "2/" for those of exchanges-2; a name is a file of the metal-api's
+	// source, v0.44.1.
 	from string
 	// why is what makes the kind certain, or keeps it from being certain.
 	why string

@@ -39,7 +39,7 @@ var rules = []rule{
 	// All other outages. Among them are some after which nothing is allocated,
 	// but something is still cleaned up (`unable to make networks:`, 389): these
 	// wait, too, since the clean-up takes the addresses of the next allocation of
-	// the same machine (README, "Not transactional" 4).
+	// the same machine (docs/metal-api.md, Q36).
 	{classRead, nil, outage, Unavailable, "377 384 385 401-405", "nothing is changed by a read"},
 	{classWrite, nil, outage, Uncertain, "387-389", backendAny},
 	{classRead, nil, m(`^prefix usage for cidr:`), Unavailable, "514-516 520", "a network that was freed halfway: every look at it fails, for good"},

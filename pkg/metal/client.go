@@ -53,7 +53,7 @@ type Timeouts struct {
 }
 
 // DefaultTimeouts leave room for a metal-api that is ten times as slow as the
-// measured one (README, "What calls cost"). An allocation that waits for a
+// measured one (docs/metal-api.md, Q63). An allocation that waits for a
 // partition's lock takes up to 40 s before the metal-api answers.
 var DefaultTimeouts = Timeouts{
 	Get:      5 * time.Second,
@@ -67,7 +67,7 @@ var DefaultTimeouts = Timeouts{
 // else. Reads end with their context. Writes do not: a caller whose context
 // ends gets an Uncertain error at once, while the call goes on to its own
 // deadline, because the metal-api does half of what it was asked when its
-// client goes away (README, "Not transactional" 1 and 2).
+// client goes away (docs/metal-api.md, Q33 and Q34).
 type Client struct {
 	wire  *wire
 	api   *metalapi.MetalAPI

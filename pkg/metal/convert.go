@@ -129,7 +129,7 @@ func instant(t strfmt.DateTime) time.Time {
 }
 
 // rounded rounds to what the metal-api stores: the answer of a write carries
-// nanoseconds, later reads milliseconds (README, "Form").
+// nanoseconds, later reads milliseconds (docs/metal-api.md, Q10).
 //
 // A time that cannot be written as one again, because in UTC its year has more
 // than four digits, or none, is none.

@@ -22,8 +22,8 @@ const (
 	calls
 )
 
-// costs estimates what calls cost the metal-api: the laws of the README ("What
-// calls cost"), times what this metal-api was measured to take of them.
+// costs estimates what calls cost the metal-api: the laws of
+// docs/metal-api.md, Q63, times what this metal-api was measured to take of them.
 type costs struct {
 	clock clock.WithTicker
 

@@ -56,8 +56,8 @@ const EventWaiting = "Waiting"
 const LivelinessAlive = "Alive"
 
 // InTransition tells whether the machine is allocated and has not phoned home
-// since: the log keeps the events of earlier allocations (README, "A
-// machine's life").
+// since: the log keeps the events of earlier allocations
+// (docs/metal-api.md, Q26).
 func (m *Machine) InTransition() bool {
 	if m.Allocation == nil {
 		return false
@@ -69,7 +69,7 @@ func (m *Machine) InTransition() bool {
 
 // Allocatable tells whether the machine may be asked for by its id:
 // unallocated, waiting, alive, neither reserved nor locked. The metal-api
-// itself would hand out any that is unallocated (261, 266, 281, 535).
+// itself would hand out any that is unallocated (docs/metal-api.md, Q37).
 func (m *Machine) Allocatable() bool {
 	return m.Allocation == nil && m.State == "" && m.Liveliness == LivelinessAlive &&
 		len(m.Events) > 0 && m.Events[0].Event == EventWaiting

@@ -13,7 +13,7 @@ import (
 )
 
 // Machine gets a machine by id. NotFound proves nothing: a machine without an
-// event container answers it too (327).
+// event container answers it too (docs/metal-api.md, Q24).
 func (c *Client) Machine(ctx context.Context, id string) (*Machine, error) {
 	var found lean
 	_, err := c.api.Machine.FindMachine(machine.NewFindMachineParamsWithContext(ctx).WithID(id), nil, found.one(&machine.FindMachineOK{}))
@@ -106,7 +106,7 @@ func (c *Client) AllocateFirewall(ctx context.Context, r FirewallRequest) (*Mach
 }
 
 // FreeMachine ends the allocation of a machine or firewall. It succeeds on one
-// that is not allocated, and takes that out of the pool (200): look first. It
+// that is not allocated, and takes that out of the pool (docs/metal-api.md, Q45): look first. It
 // never ends with ctx.
 func (c *Client) FreeMachine(ctx context.Context, id string) (*Machine, error) {
 	return detached(ctx, c, "machine free", func(ctx context.Context) (*Machine, error) {

@@ -17,7 +17,7 @@ func (c *Client) Network(ctx context.Context, id string) (*Network, error) {
 }
 
 // FindNetworks returns the networks that match: 1.6 ms each. One network that
-// was freed halfway makes every find fail that would hit it (515).
+// was freed halfway makes every find fail that would hit it (docs/metal-api.md, Q50).
 func (c *Client) FindNetworks(ctx context.Context, q NetworkQuery) ([]*Network, error) {
 	body := &models.V1NetworkFindRequest{
 		ID:              q.ID,
@@ -69,7 +69,7 @@ func (c *Client) AllocateNetwork(ctx context.Context, r NetworkRequest) (*Networ
 
 // FreeNetwork frees a private network. Make sure that it has no addresses
 // left: a dual-stack network that is freed too early is wrecked for good, and
-// with it every list that would show it (513-520). It never ends with ctx.
+// with it every list that would show it (docs/metal-api.md, Q50). It never ends with ctx.
 func (c *Client) FreeNetwork(ctx context.Context, id string) (*Network, error) {
 	return detached(ctx, c, "network free", func(ctx context.Context) (*Network, error) {
 		answer, err := c.api.Network.FreeNetwork(network.NewFreeNetworkParamsWithContext(ctx).WithID(id), nil)

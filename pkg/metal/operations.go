@@ -28,7 +28,7 @@ type operation struct {
 	limit int64
 }
 
-// Limits of answers: a machine is 8 kB, a firewall 9.6 (README, "Form"); a
+// Limits of answers: a machine is 8 kB, a firewall 9.6 (docs/metal-api.md, Q14); a
 // list of 50,000 machines is 400 MB.
 const (
 	limitOne  = 4 << 20

@@ -39,7 +39,7 @@ type held[T any] struct {
 	doubted uint64
 	// doubt is how that look looked.
 	doubt how
-	// ghost: a GET answers 404, a find shows it (327, 328).
+	// ghost: a GET answers 404, a find shows it (docs/metal-api.md, Q24).
 	ghost bool
 	// learned is the answer of a write that is already known.
 	learned *T

@@ -157,7 +157,7 @@ func (r *reader) ReadResponse(response runtime.ClientResponse, consumer runtime.
 }
 
 // errorMessage reads an error's body: a JSON string that holds JSON, or a
-// plain JSON string (004), or whatever a proxy puts there.
+// plain JSON string (docs/metal-api.md, Q2), or whatever a proxy puts there.
 func errorMessage(body io.Reader) string {
 	raw, _ := io.ReadAll(io.LimitReader(body, limitError))
 	text := string(raw)

@@ -50,8 +50,7 @@ func (s *Simulator) firewallAllocate(c *call) (int, any, error) {
 // allocate goes through the phases of an allocation. Nothing makes them one
 // transaction: the lock, the candidate, the addresses and the machine are
 // taken one after the other, a caller who goes away is noticed in some phases
-// only, and the clean-up of what failed comes later (README, "Not
-// transactional" 1, 3 and 4).
+// only, and the clean-up of what failed comes later (docs/metal-api.md, Q33, Q35 and Q36).
 func (s *Simulator) allocate(c *call, req wire.MachineAllocateRequest, role string, rules *wire.FirewallRules) (int, any, error) {
 	c.phase("spec", costAllocateSpec)
 	s.enter()

@@ -77,7 +77,7 @@ type bareError struct{ msg string }
 
 func (e *bareError) Error() string { return e.msg }
 
-// authenticate checks the HMAC (README, "Auth"; 004-012). Nobody is the user
+// authenticate checks the HMAC (docs/metal-api.md, Q1 and Q2; 004-012). Nobody is the user
 // of no tenant, and only health, liveliness and version serve them.
 func (s *Simulator) authenticate(r *http.Request) (user, error) {
 	nobody := withStatus(http.StatusForbidden, &bareError{"tenant  not allowed"})

@@ -14,7 +14,7 @@ const (
 	// lockExpiry is how long a partition's lock is valid.
 	lockExpiry = 10 * time.Second
 	// lockSweep is how often expired locks are removed; with lockExpiry this
-	// makes the 10 to 40 s of README, "Not transactional" 1.
+	// makes the 10 to 40 s of docs/metal-api.md, Q33.
 	lockSweep = 30 * time.Second
 	// lockPatience is how long an allocation waits for the lock.
 	lockPatience = 10 * time.Second

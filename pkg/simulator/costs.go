@@ -2,7 +2,7 @@ package simulator
 
 import "time"
 
-// The cost table of the README, "What calls cost". N is the number of
+// The cost table of docs/metal-api.md, Q63. N is the number of
 // machines in the fleet.
 const (
 	costMachineGet     = 3500 * time.Microsecond

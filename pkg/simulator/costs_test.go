@@ -14,7 +14,7 @@ func TestAnswersTakeTheTimeOfTheCostTable(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		machines   int
-		find, list time.Duration // README, "What calls cost"
+		find, list time.Duration // docs/metal-api.md, Q63
 	}{
 		{8, 9 * time.Millisecond, 12 * time.Millisecond},
 		{1000, 100 * time.Millisecond, 520 * time.Millisecond},

@@ -126,7 +126,7 @@ const (
 	// MachineRegistered has sent its last event, Registering, but waits not yet (159).
 	MachineRegistered MachineStart = "Registered"
 	// MachineBooting has sent PXE Booting only: partition and size are
-	// unknown (README, "A machine's life").
+	// unknown (docs/metal-api.md, Q32).
 	MachineBooting MachineStart = "Booting"
 	// MachineGhost has no event container: GET answers 404, find shows it (326-328).
 	MachineGhost MachineStart = "Ghost"

@@ -4,6 +4,7 @@
 // in-memory data centre.
 //
 // Numbers in parentheses such as (205) in the comments of this package are
-// the recordings of a real metal-api that a rule was taken from; "README"
-// is the page beside them.
+// the recordings of a real metal-api that a rule was taken from, those of
+// testdata/exchanges, and (2/226) one of testdata/exchanges-2. Not all of them
+// are kept there. docs/metal-api.md says what they teach.
 package simulator

@@ -7,7 +7,7 @@ import (
 )
 
 // kind is what the metal-api knows about an error. All it does not know is
-// 422, the catch-all (README, "Failures").
+// 422, the catch-all (docs/metal-api.md, Q15).
 type kind int
 
 const (

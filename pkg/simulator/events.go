@@ -9,7 +9,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/internal/wire"
 )
 
-// Provisioning events (README, "A machine's life").
+// Provisioning events, in the order in which a machine goes through them.
 const (
 	eventAlive            = "Alive"
 	eventCrashed          = "Crashed"
@@ -264,7 +264,7 @@ func (s *Simulator) setLog(n *node, e *eventLog) {
 }
 
 // event lets a machine's event arrive. A machine that nobody knows gets an
-// event container and becomes an empty machine (README, "A machine's life").
+// event container and becomes an empty machine (docs/metal-api.md, Q32).
 func (s *Simulator) event(id, event, message string, t time.Time) error {
 	if _, known := transitions[event]; !known {
 		return errors.New("unknown provisioning event: " + event)

@@ -36,7 +36,7 @@ const (
 	// so then; it does it even if the caller is gone.
 	FaultLateAnswer FaultKind = "late-answer"
 	// FaultClientGone behaves as if the caller went away in the phase Phase of
-	// an allocation (README, "Not transactional" 1 and 2).
+	// an allocation (docs/metal-api.md, Q33 and Q34).
 	FaultClientGone FaultKind = "client-gone"
 	// FaultTruncatedList answers a valid list with Fraction of its entries.
 	FaultTruncatedList FaultKind = "truncated-list"

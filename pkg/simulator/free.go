@@ -11,8 +11,7 @@ import (
 
 // machineFree takes the allocation away, or, of a machine that has none, the
 // machine out of the pool (200). The addresses are on their way out before the
-// machine is written: a conflict there comes too late for them (README, "Not
-// transactional" 5).
+// machine is written: a conflict there comes too late for them (docs/metal-api.md, Q47).
 func (s *Simulator) machineFree(c *call) (int, any, error) {
 	c.phase("read", 2*time.Millisecond)
 	s.enter()
@@ -72,7 +71,7 @@ type cleanupQueue struct {
 
 // cleanUp has the addresses of a machine cleaned up later. When its turn
 // comes, it takes every address that then carries the machine's id, whoever
-// put it there (README, "Not transactional" 3 and 4).
+// put it there (docs/metal-api.md, Q35 and Q36).
 func (s *Simulator) cleanUp(machineID string, networks []wire.MachineNetwork) {
 	start := s.clock.Now()
 	if s.cleanups.busyUntil.After(start) {

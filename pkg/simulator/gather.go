@@ -101,7 +101,7 @@ func (s *Simulator) gatherNetworks(c *call, sp *spec) ([]*attachment, error) {
 		}
 		byID[u.network.id] = u
 	}
-	// networks of an allocation come in random order (README, "Form")
+	// networks of an allocation come in random order (docs/metal-api.md, Q9)
 	ids := make([]string, 0, len(byID))
 	for id := range byID {
 		ids = append(ids, id)

@@ -183,8 +183,7 @@ func natType(nat bool) string {
 	return "none"
 }
 
-// networkFree frees prefix by prefix, each for good (README, "Not
-// transactional" 8).
+// networkFree frees prefix by prefix, each for good (docs/metal-api.md, Q50).
 func (s *Simulator) networkFree(c *call) (int, any, error) {
 	c.phase("read", time.Millisecond)
 	s.enter()

@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// postBackTheProject posts what GET answered, as README, "Not transactional" 7.
+// postBackTheProject posts what GET answered, as docs/metal-api.md, Q60.
 func postBackTheProject(t testing.TB, s *lab) {
 	t.Helper()
 	b := &bubble{t, s.Sim}

@@ -77,7 +77,7 @@ func (s *Simulator) projectGet(c *call) (int, any, error) {
 	return http.StatusOK, &w, nil
 }
 
-// projectFind answers null, not [], when nothing is found (README, "Form").
+// projectFind answers null, not [], when nothing is found (docs/metal-api.md, Q8).
 func (s *Simulator) projectFind(c *call) (int, any, error) {
 	var q wire.ProjectFindRequest
 	if c.name == "project-find" {
@@ -159,8 +159,7 @@ func storedQuotas(q *wire.Quotas) *wire.Quotas {
 
 // projectUpdate is masterdata's update: it replaces everything, refuses lower
 // versions and takes equal and higher ones. It is no compare-and-swap: between
-// the test of the version and the write another update gets through (README,
-// "Not transactional" 6).
+// the test of the version and the write another update gets through (docs/metal-api.md, Q59).
 func (s *Simulator) projectUpdate(c *call) (int, any, error) {
 	req, err := decode[wire.Project](c)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 func compare[T cmp.Ordered](a, b T) int { return cmp.Compare(a, b) }
 
 // matchMachine says whether a machine passes all of a query's filters
-// (README, "Form": filters are ANDed; tags match as whole strings, all of them).
+// (docs/metal-api.md, Q13).
 func matchMachine(q *wire.MachineSearchQuery, m *machine) bool {
 	if !is(q.ID, m.id) || !is(q.PartitionID, m.partition) || !is(q.SizeID, m.size) || !is(q.RackID, m.rack) ||
 		!is(q.StateValue, searchedState(m.state.Value)) || !is(q.IpmiAddress, m.ipmi.Address) || !is(q.IpmiMacAddress, m.ipmi.MAC) || !is(q.Name, "") {
@@ -61,7 +61,7 @@ func allIn[T comparable](wanted []T, networks []wire.MachineNetwork, of func(wir
 	return true
 }
 
-// shuffled is a list in no order (README, "Form": order is arbitrary).
+// shuffled is a list in no order (docs/metal-api.md, Q9).
 func (s *Simulator) shuffled(ids []string) []string {
 	l := slices.Clone(ids)
 	s.rng.Shuffle(len(l), func(i, j int) { l[i], l[j] = l[j], l[i] })

@@ -33,7 +33,7 @@ func merge(recordings, more []*recording) []*recording {
 }
 
 // loadInferred reads what the missing numbers must have been, after their
-// neighbours, the README and the real server's rules: same form, one file.
+// neighbours and the real server's rules: same form, one file.
 func loadInferred(t testing.TB) []*recording {
 	t.Helper()
 	var named []struct {

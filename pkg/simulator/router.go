@@ -177,7 +177,7 @@ func (l rawList) encode() []byte {
 	return append(b, "\n]"...)
 }
 
-// encodeError is the body of an error: a JSON string that holds JSON (README, "Form").
+// encodeError is the body of an error: a JSON string that holds JSON (docs/metal-api.md, Q7).
 func encodeError(status int, err error) []byte {
 	var bare *bareError
 	if errors.As(err, &bare) {

@@ -36,8 +36,8 @@ type Config struct {
 	// HMAC are the keys of the three technical users; empty ones get
 	// DefaultHMAC's.
 	HMAC HMACKeys
-	// Costs makes answers take as long as a real metal-api's (README,
-	// "What calls cost"), waited for on Clock. See SetCosts.
+	// Costs makes answers take as long as a real metal-api's
+	// (docs/metal-api.md, Q63), waited for on Clock. See SetCosts.
 	Costs bool
 	// Lag is how long the work behind an answer takes: clean-up of the
 	// addresses of one freed machine or failed allocation, and the machine's
@@ -49,8 +49,8 @@ type Config struct {
 	// the root. Requests outside of it get the router's 404.
 	BasePath string
 	// Version is the metal-api's; empty is v0.44.1. Up to v0.43.3 a machine
-	// quota that was stored empty is a quota of none (README, "Not
-	// transactional" 7; 303-325 of both versions).
+	// quota that was stored empty is a quota of none
+	// (docs/metal-api.md, Q60; 303-325 of both versions).
 	Version string
 	// Pick chooses where the real one takes any: among the machines that are
 	// equally good for an allocation by size, and which address family's

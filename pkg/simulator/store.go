@@ -12,7 +12,7 @@ import (
 
 // Entities in the store are never changed, only replaced. An update names
 // the entity that it began with, and fails with 409 if that is no longer the
-// stored one (README, "Not transactional" 9).
+// stored one (docs/metal-api.md, Q61).
 
 // machine is a server as the database has it.
 type machine struct {
@@ -87,7 +87,7 @@ type ip struct {
 }
 
 // stored is a time as RethinkDB keeps it: rounded to milliseconds, so that
-// what a write answers never equals what later reads answer (README, "Form").
+// what a write answers never equals what later reads answer (docs/metal-api.md, Q10).
 func stored(t time.Time) time.Time { return t.Round(time.Millisecond).UTC() }
 
 // instant is the time now as the server's process has it, with nanoseconds.

@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// README, "Not transactional" 1 to 5 and 8, in its order.
+// docs/metal-api.md, Q33 to Q36, Q47 and Q50.
 
 func TestACallerWhoLeavesAnAllocateLeavesNothingOrALockOrAMachine(t *testing.T) {
 	t.Parallel()

@@ -96,7 +96,7 @@ type ClusterAllocation struct {
 // AllocationPhase is a step of the allocation protocol.
 type AllocationPhase string
 
-// The steps of the allocation protocol (DESIGN.md section 6). An object
+// The steps of the allocation protocol (docs/allocation.md). An object
 // without an allocation in its status has not begun it.
 const (
 	AllocationAllocating AllocationPhase = "Allocating"
