@@ -54,19 +54,19 @@ func command(out io.Writer) *cobra.Command {
 		SilenceErrors: false,
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the metal-api; port 0 picks one")
-	f.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:0", "address for people (faults, events, books), without authentication; empty: none")
-	f.StringVar(&o.basePath, "base-path", "/metal", "path before /v1; the real one is served under /metal")
-	f.IntVar(&o.machines, "machines", 32, "number of machines in the data centre, up to 30000")
-	f.Uint64Var(&o.seed, "seed", 1, "where everything random comes from")
-	f.Float64Var(&o.speed, "speed", 1, "how fast machines move: 1 as in life, 60 sixty times as fast, 0 not by themselves")
-	f.BoolVar(&o.costs, "costs", false, "let answers take as long as a real metal-api's with a fleet of this size")
-	f.StringVar(&o.version, "metal-api-version", "", "version to be, v0.43.1 for example; empty: v0.44.1")
-	f.StringVar(&o.hmac.Admin, "hmac-admin", simulator.DefaultHMAC.Admin, "HMAC key of Metal-Admin")
-	f.StringVar(&o.hmac.Edit, "hmac-edit", simulator.DefaultHMAC.Edit, "HMAC key of Metal-Edit")
-	f.StringVar(&o.hmac.View, "hmac-view", simulator.DefaultHMAC.View, "HMAC key of Metal-View")
-	f.BoolVar(&o.logJSON, "log-json", false, "log as JSON")
-	f.BoolVar(&o.logCalls, "log-calls", false, "log every call's method, path, status and duration")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "Address that the metal-api is served at. With port 0, a free port is chosen.")
+	f.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:0", "Address of the admin endpoint (faults, events, books), which has no authentication. If empty, it is not served.")
+	f.StringVar(&o.basePath, "base-path", "/metal", "Path before /v1. That of a real metal-api is /metal.")
+	f.IntVar(&o.machines, "machines", 32, "Number of machines in the data centre, up to 30000.")
+	f.Uint64Var(&o.seed, "seed", 1, "Seed of the random number generator.")
+	f.Float64Var(&o.speed, "speed", 1, "Factor by which provisioning is faster than that of real machines. With 0, machines do not proceed by themselves.")
+	f.BoolVar(&o.costs, "costs", false, "Delay responses by the time that a real metal-api takes with a fleet of this size.")
+	f.StringVar(&o.version, "metal-api-version", "", "Version of the metal-api to simulate, for example v0.43.1. If empty, v0.44.1.")
+	f.StringVar(&o.hmac.Admin, "hmac-admin", simulator.DefaultHMAC.Admin, "HMAC key of Metal-Admin.")
+	f.StringVar(&o.hmac.Edit, "hmac-edit", simulator.DefaultHMAC.Edit, "HMAC key of Metal-Edit.")
+	f.StringVar(&o.hmac.View, "hmac-view", simulator.DefaultHMAC.View, "HMAC key of Metal-View.")
+	f.BoolVar(&o.logJSON, "log-json", false, "Log in JSON format.")
+	f.BoolVar(&o.logCalls, "log-calls", false, "Log the method, path, status and duration of every call.")
 	return cmd
 }
 
@@ -76,7 +76,7 @@ func (o *options) run(ctx context.Context, out io.Writer) error {
 		log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	}
 	if o.machines < 0 || o.machines > 30000 {
-		return fmt.Errorf("--machines: %d is not between 0 and 30000", o.machines)
+		return fmt.Errorf("--machines must be between 0 and 30000, inclusive, got %d", o.machines)
 	}
 	base := strings.TrimRight("/"+strings.Trim(o.basePath, "/"), "/")
 	sim, err := simulator.New(simulator.Config{

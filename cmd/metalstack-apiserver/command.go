@@ -22,22 +22,22 @@ import (
 )
 
 const long = `metalstack-apiserver serves MetalStackCluster, MetalStackMachine and
-MetalStackFirewall under infrastructure.cluster.x-k8s.io. What it answers is the
-state of the metal-api, read when it is asked for; what the metal-api has no word
-for, it keeps as records of its own.
+MetalStackFirewall in the API group infrastructure.cluster.x-k8s.io. The status of
+these objects is read from the metal-api when a client requests it; the state that
+exists in Kubernetes only is stored in records.
 
 To try it without a cluster, with a metal-api (or the metal-api-simulator) at
 http://127.0.0.1:8080:
 
   METAL_API_HMAC=<key> metalstack-apiserver --standalone --data-dir=data \
-    --metal-api-url=http://127.0.0.1:8080 --bind=team-a=<project id>
+    --metal-api-url=http://127.0.0.1:8080 --project-binding=team-a=<project id>
   kubectl --kubeconfig=data/kubeconfig get metalstackmachines
 
-In a cluster, it is an aggregated API server: the cluster's kube-apiserver passes
-requests on, and decides who somebody is and what they may do.
+In a cluster, it is an aggregated API server: the cluster's kube-apiserver proxies
+requests to it, and authenticates and authorizes users.
 
-/livez says whether the process looks at metal, whether or not the metal-api
-answers; /readyz, whether it has looked at all of it once.`
+/livez fails if the metal-api is not polled any more, whether or not it answers;
+/readyz fails until the initial sync with the metal-api is complete.`
 
 // The gates of logging are set along with all others.
 func init() {

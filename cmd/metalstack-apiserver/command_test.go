@@ -16,7 +16,7 @@ func TestHelpTeachesByTopic(t *testing.T) {
 	cmd.SetArgs([]string{"--help"})
 	require.NoError(t, cmd.Execute())
 	for _, text := range []string{
-		"To try it without a cluster", "Metal-api flags:", "Records flags:", "Standalone flags:", "Authentication in a cluster flags:", "--bind stringArray",
+		"To try it without a cluster", "Metal-api flags:", "Records flags:", "Standalone flags:", "Authentication in a cluster flags:", "--project-binding stringArray",
 	} {
 		assert.Contains(t, out.String(), text)
 	}

@@ -57,27 +57,27 @@ func newCommand() *cobra.Command {
 		SilenceUsage: true,
 	}
 	flags := command.Flags()
-	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API; empty: from within the cluster")
-	flags.StringSliceVar(&o.namespaces, "namespace", nil, "namespaces to look after; empty: all")
-	flags.StringVar(&o.controller.WatchFilter, "watch-filter", "", "look only after objects with the label cluster.x-k8s.io/watch-filter of this value; empty: all")
-	flags.StringVar(&o.metricsBind, "metrics-bind-address", "0", "address of /metrics; 0: none")
-	flags.BoolVar(&o.metricsSecure, "metrics-secure", false, "serve /metrics over TLS, to those whom the cluster lets read it")
-	flags.StringVar(&o.healthBind, "health-probe-bind-address", "0", "address of /healthz and /readyz; 0: none")
-	flags.BoolVar(&o.elect, "leader-elect", false, "work only while holding the Lease "+leaseName+", of which all replicas but one wait for their turn")
-	flags.StringVar(&o.electNamespace, "leader-elect-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease; empty: this Pod's")
-	flags.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "for how long the Lease is respected after it was last renewed")
-	flags.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "how long to try to renew the Lease before giving up, and ending")
-	flags.DurationVar(&o.retryPeriod, "leader-elect-retry-period", 2*time.Second, "how often to try to get or renew the Lease")
-	flags.BoolVar(&o.controller.Standalone, "standalone", false, "there is no Cluster API: allocate machines that no Machine owns")
-	flags.IntVar(&o.controller.Clusters, "cluster-concurrency", o.controller.Clusters, "how many MetalStackClusters are worked on at a time")
-	flags.IntVar(&o.controller.Machines, "machine-concurrency", o.controller.Machines, "how many MetalStackMachines are worked on at a time; each may be an allocation under way, which takes seconds")
-	flags.IntVar(&o.controller.Firewalls, "firewall-concurrency", o.controller.Firewalls, "how many MetalStackFirewalls are worked on at a time")
-	flags.DurationVar(&o.controller.LoadBalancerGrace, "load-balancer-grace", o.controller.LoadBalancerGrace, "how long a control plane machine that was deleted keeps its metal, so that load balancers notice")
-	flags.DurationVar(&o.controller.FirewallPatience, "firewall-patience", o.controller.FirewallPatience, "for how long a cluster's firewall may crash or be silent before another one takes its place; one that is gone is replaced at once")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "Path to a kubeconfig file. If empty, the in-cluster configuration is used.")
+	flags.StringSliceVar(&o.namespaces, "namespace", nil, "Namespaces whose objects are reconciled, separated by commas. If empty, all namespaces.")
+	flags.StringVar(&o.controller.WatchFilter, "watch-filter", "", "Value of the label cluster.x-k8s.io/watch-filter of the objects that are reconciled. If empty, all objects.")
+	flags.StringVar(&o.metricsBind, "metrics-bind-address", "0", "Address that /metrics is served at. If 0, it is not served.")
+	flags.BoolVar(&o.metricsSecure, "metrics-secure", false, "Serve /metrics over TLS, with authentication and authorization by the cluster.")
+	flags.StringVar(&o.healthBind, "health-probe-bind-address", "0", "Address that /healthz and /readyz are served at. If 0, they are not served.")
+	flags.BoolVar(&o.elect, "leader-elect", false, "Reconcile only while holding the Lease "+leaseName+".")
+	flags.StringVar(&o.electNamespace, "leader-elect-namespace", os.Getenv("POD_NAMESPACE"), "Namespace of the Lease. If empty, the namespace of the Pod.")
+	flags.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "Duration that a standby replica waits after the last renewal of the Lease before it acquires the Lease.")
+	flags.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "Duration for which the active replica retries to renew the Lease before it exits.")
+	flags.DurationVar(&o.retryPeriod, "leader-elect-retry-period", 2*time.Second, "Interval between attempts to acquire or renew the Lease.")
+	flags.BoolVar(&o.controller.Standalone, "standalone", false, "Run without Cluster API: machines that no Machine owns are allocated.")
+	flags.IntVar(&o.controller.Clusters, "cluster-concurrency", o.controller.Clusters, "Number of MetalStackClusters that are reconciled concurrently.")
+	flags.IntVar(&o.controller.Machines, "machine-concurrency", o.controller.Machines, "Number of MetalStackMachines that are reconciled concurrently. An allocation, which takes seconds, occupies one of them.")
+	flags.IntVar(&o.controller.Firewalls, "firewall-concurrency", o.controller.Firewalls, "Number of MetalStackFirewalls that are reconciled concurrently.")
+	flags.DurationVar(&o.controller.LoadBalancerGracePeriod, "load-balancer-grace-period", o.controller.LoadBalancerGracePeriod, "Duration for which a deleted control plane machine keeps running before its metal is released, so that load balancers can remove it.")
+	flags.DurationVar(&o.controller.FirewallUnhealthyTimeout, "firewall-unhealthy-timeout", o.controller.FirewallUnhealthyTimeout, "Duration for which a cluster's firewall may crash or send no lifesign before it is replaced. A firewall whose metal is gone is replaced immediately.")
 	// The server shares its capacity out fairly; what client-go allows by
 	// default holds the building of one large cluster up.
-	flags.Float32Var(&o.qps, "kube-api-qps", 100, "how many requests a second to make at most, on average")
-	flags.IntVar(&o.burst, "kube-api-burst", 200, "how many requests to make at once at most")
+	flags.Float32Var(&o.qps, "kube-api-qps", 100, "Maximum average rate, in requests per second, of requests to the API.")
+	flags.IntVar(&o.burst, "kube-api-burst", 200, "Maximum burst of requests to the API.")
 	logsapi.AddFlags(o.logging, flags)
 	return command
 }
@@ -87,14 +87,14 @@ func (o *options) validate() error {
 		"cluster-concurrency": o.controller.Clusters, "machine-concurrency": o.controller.Machines, "firewall-concurrency": o.controller.Firewalls,
 	} {
 		if value < 1 {
-			return fmt.Errorf("--%s is %d, and must be at least 1", flag, value)
+			return fmt.Errorf("--%s must be at least 1, got %d", flag, value)
 		}
 	}
 	for flag, value := range map[string]time.Duration{
-		"load-balancer-grace": o.controller.LoadBalancerGrace, "firewall-patience": o.controller.FirewallPatience,
+		"load-balancer-grace-period": o.controller.LoadBalancerGracePeriod, "firewall-unhealthy-timeout": o.controller.FirewallUnhealthyTimeout,
 	} {
 		if value < 0 {
-			return fmt.Errorf("--%s is %s, and must not be negative", flag, value)
+			return fmt.Errorf("--%s must not be negative, got %s", flag, value)
 		}
 	}
 	return nil

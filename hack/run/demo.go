@@ -88,7 +88,7 @@ func (d *demo) start(ctx context.Context) error {
 		"--metal-api-url=" + d.metalAPIURL(),
 	}
 	for _, binding := range d.examples.bindings {
-		args = append(args, "--bind", binding)
+		args = append(args, "--project-binding", binding)
 	}
 	began := time.Now()
 	if err := d.launch("metalstack-apiserver", args, "METAL_API_HMAC="+simulator.DefaultHMAC.Edit); err != nil {

@@ -133,7 +133,7 @@ func (s *Server) shut() {
 
 // leave is what a server does between the signal to stop and its end.
 func (s *Server) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), s.extra.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.extra.AllocationDrainTimeout)
 	defer cancel()
 	s.stopWork()
 	if err := s.protocol.Shutdown(ctx); err != nil {
@@ -173,6 +173,6 @@ func (s *Server) handOver() {
 	logger.Info("Handed over", "toAnother", followed, "requestsWaited", time.Since(began))
 	if followed {
 		// Connections may be led here until the whole cluster knows.
-		time.Sleep(s.extra.HandOverGrace)
+		time.Sleep(s.extra.HandoverGracePeriod)
 	}
 }

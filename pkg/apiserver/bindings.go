@@ -16,7 +16,7 @@ func (s *Server) keepBindings() error {
 	if s.extra.Namespaces == nil {
 		return nil
 	}
-	return s.Generic.AddPostStartHook("keep-bindings", func(hook server.PostStartHookContext) error {
+	return s.Generic.AddPostStartHook("start-namespace-bindings", func(hook server.PostStartHookContext) error {
 		go s.extra.Namespaces.Run(hook, tenancy.Keeping{
 			Ledger: s.ledger, Holds: s.backend.Holds, Oldest: s.backend.Oldest, StandBy: s.extra.Replica != nil,
 			HiddenChanged: s.backend.HiddenChanged,

@@ -69,11 +69,11 @@ type ExtraConfig struct {
 	// Replica is this server among others of which one is active; nil if there
 	// are no others.
 	Replica *replica.Replica
-	// HandOverGrace is how long requests are still sent elsewhere after another
+	// HandoverGracePeriod is how long requests are still sent elsewhere after another
 	// server has become the active one.
-	HandOverGrace time.Duration
-	// ShutdownTimeout is how long allocations that are under way get to end.
-	ShutdownTimeout time.Duration
+	HandoverGracePeriod time.Duration
+	// AllocationDrainTimeout is how long allocations that are under way get to end.
+	AllocationDrainTimeout time.Duration
 	// Limits bound the requests that do not come through the kube-apiserver;
 	// default inflight.DefaultLimits.
 	Limits inflight.Limits

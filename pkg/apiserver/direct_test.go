@@ -43,7 +43,7 @@ func TestProbes_TellStrangersNothingAboutTheChecks(t *testing.T) {
 				assert.Equal(t, http.StatusOK, code, path)
 				assert.Empty(t, body, path)
 			}
-			for _, more := range []string{"?verbose", "?exclude=ping", "?verbose=1&exclude=x", "/ping", "/looks-at-metal"} {
+			for _, more := range []string{"?verbose", "?exclude=ping", "?verbose=1&exclude=x", "/ping", "/metal-observer"} {
 				code, body := ask(http.MethodGet, path+more, header)
 				assert.Equal(t, http.StatusUnauthorized, code, path+more)
 				assert.NotContains(t, body, "ping", path+more)

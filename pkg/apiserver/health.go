@@ -62,7 +62,7 @@ func (r *readiness) reason() string {
 
 // check is a check of /readyz.
 func (r *readiness) check() healthz.HealthChecker {
-	return healthz.NamedCheck("first-look-at-metal", func(*http.Request) error {
+	return healthz.NamedCheck("metal-initial-sync", func(*http.Request) error {
 		if r.ready() {
 			return nil
 		}
@@ -73,7 +73,7 @@ func (r *readiness) check() healthz.HealthChecker {
 // activity is a check of /readyz: a server is ready that answers, or that stands
 // by while another one does.
 func (s *Server) activity() healthz.HealthChecker {
-	return healthz.NamedCheck("active-or-standby", func(*http.Request) error {
+	return healthz.NamedCheck("replica-role", func(*http.Request) error {
 		if s.gate.isOpen() || s.standsBy() {
 			return nil
 		}
@@ -101,7 +101,7 @@ func (s *Server) standsBy() bool { return s.extra.Replica != nil && s.extra.Repl
 // heartbeat is the check of /livez: a new process does not help against a
 // metal-api that is away, but against a loop that has stopped.
 func heartbeat(b beater) healthz.HealthChecker {
-	return healthz.NamedCheck("looks-at-metal", func(*http.Request) error {
+	return healthz.NamedCheck("metal-observer", func(*http.Request) error {
 		if silent := b.Heartbeat(); silent > heartbeatLimit {
 			return fmt.Errorf("the loop that looks at metal has been silent for %s", silent.Truncate(time.Second))
 		}

@@ -169,7 +169,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 			return err
 		}
 	}
-	err := s.Generic.AddPostStartHook("look-at-metal", func(hook server.PostStartHookContext) error {
+	err := s.Generic.AddPostStartHook("start-metal-observer", func(hook server.PostStartHookContext) error {
 		go s.observer.Run(hook)
 		go s.catalogue.Run(hook)
 		if s.extra.HMAC != nil {
@@ -180,14 +180,14 @@ func (s *Server) addHooks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.Generic.AddPostStartHook("become-active", func(server.PostStartHookContext) error {
+	err = s.Generic.AddPostStartHook("start-leader-election", func(server.PostStartHookContext) error {
 		go s.live(ctx)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	err = s.Generic.AddPostStartHook("ask-what-users-see", func(hook server.PostStartHookContext) error {
+	err = s.Generic.AddPostStartHook("start-visibility-refresher", func(hook server.PostStartHookContext) error {
 		go s.access.Run(hook)
 		return nil
 	})
@@ -195,7 +195,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 		return err
 	}
 	s.Generic.RegisterDestroyFunc(s.close)
-	return s.Generic.AddPreShutdownHook("hand-over", func() error {
+	return s.Generic.AddPreShutdownHook("hand-over-leadership", func() error {
 		s.leave()
 		return nil
 	})

@@ -135,7 +135,7 @@ func TestBeforeTheFirstLookNobodyIsToldWhatThereIs(t *testing.T) {
 
 func TestReadsGoOnWithAWarningWhileTheMetalAPIIsAway(t *testing.T) {
 	t.Parallel()
-	s := testserver.Start(t, testserver.Options{ReadLimit: 200 * time.Millisecond})
+	s := testserver.Start(t, testserver.Options{ConsistentReadTimeout: 200 * time.Millisecond})
 	ctx := timeout(t)
 	client, warned := warnedClient(t, s)
 	machines := client.InfrastructureV1alpha4().MetalStackMachines(team)

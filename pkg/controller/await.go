@@ -50,7 +50,7 @@ func AddWhenServed(mgr ctrl.Manager, options Options) error {
 	s := &starter{mgr: mgr, options: options}
 	starting := errors.New("starting")
 	s.lacks.Store(&starting)
-	if err := mgr.AddReadyzCheck("apis", s.ready); err != nil {
+	if err := mgr.AddReadyzCheck("served-apis", s.ready); err != nil {
 		return err
 	}
 	return mgr.Add(s)
@@ -58,7 +58,7 @@ func AddWhenServed(mgr ctrl.Manager, options Options) error {
 
 // Start implements manager.Runnable.
 func (s *starter) Start(ctx context.Context) error {
-	log := ctrl.LoggerFrom(ctx).WithName("apis")
+	log := ctrl.LoggerFrom(ctx).WithName("served-apis")
 	var told time.Time
 	err := utilwait.PollUntilContextCancel(ctx, awaitInterval, true, func(context.Context) (bool, error) {
 		err := served(s.mgr.GetRESTMapper(), s.options)

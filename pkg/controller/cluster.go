@@ -42,7 +42,7 @@ func keepFirewall(ctx context.Context, s *scope) (wait, error) {
 	}
 	// They cannot be adopted, and the next one needs another name.
 	owned = append(owned, marked(cluster, all)...)
-	plan := planFirewalls(cluster, owned, s.clock.Now(), s.options.FirewallPatience)
+	plan := planFirewalls(cluster, owned, s.clock.Now(), s.options.FirewallUnhealthyTimeout)
 	s.firewall = plan.status
 	for _, r := range plan.retire {
 		if err := s.retire(ctx, r); err != nil {

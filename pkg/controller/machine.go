@@ -171,12 +171,12 @@ func loadBalancersNoticed(_ context.Context, s *scope) (wait, error) {
 	if !isControlPlane(s.obj) {
 		return wait{}, nil
 	}
-	left := s.obj.GetDeletionTimestamp().Add(s.options.LoadBalancerGrace).Sub(s.clock.Now())
+	left := s.obj.GetDeletionTimestamp().Add(s.options.LoadBalancerGracePeriod).Sub(s.clock.Now())
 	if left <= 0 {
 		return wait{}, nil
 	}
 	return waitFor(left, v1alpha4.ReasonWaitingForLoadBalancers,
-		"The machine is of a control plane, and keeps running for %s so that load balancers notice", s.options.LoadBalancerGrace), nil
+		"The machine is of a control plane, and keeps running for %s so that load balancers notice", s.options.LoadBalancerGracePeriod), nil
 }
 
 func isControlPlane(obj client.Object) bool { return has(obj.GetLabels(), v1alpha4.ControlPlaneLabel) }

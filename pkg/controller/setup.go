@@ -27,20 +27,20 @@ type Options struct {
 	// Clusters, Machines and Firewalls are how many objects of a kind are worked
 	// on at a time. An allocation takes the metal-api seconds.
 	Clusters, Machines, Firewalls int
-	// LoadBalancerGrace is how long a control plane machine keeps its metal
+	// LoadBalancerGracePeriod is how long a control plane machine keeps its metal
 	// after it was deleted, so that load balancers notice.
-	LoadBalancerGrace time.Duration
-	// FirewallPatience is for how long a firewall may crash or be silent before
+	LoadBalancerGracePeriod time.Duration
+	// FirewallUnhealthyTimeout is for how long a firewall may crash or be silent before
 	// it is replaced.
-	FirewallPatience time.Duration
+	FirewallUnhealthyTimeout time.Duration
 }
 
 // NewOptions returns what holds unless it is said otherwise.
 func NewOptions() Options {
 	return Options{
 		Clusters: 8, Machines: 8, Firewalls: 8,
-		LoadBalancerGrace: 30 * time.Second,
-		FirewallPatience:  15 * time.Minute,
+		LoadBalancerGracePeriod:  30 * time.Second,
+		FirewallUnhealthyTimeout: 15 * time.Minute,
 	}
 }
 

@@ -57,7 +57,7 @@ func newCAPIWorld(t *testing.T, configure ...func(*apiserver.Config)) *capiWorld
 	require.NoError(t, err)
 	memory := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&clusterv1.Cluster{}, &clusterv1.Machine{}).Build()
 	w := &capiWorld{t: t, server: s, api: split{apiOf(t, s), memory, mapperOf(scheme)}, options: NewOptions()}
-	w.options.LoadBalancerGrace = time.Millisecond
+	w.options.LoadBalancerGracePeriod = time.Millisecond
 	w.restart()
 	return w
 }

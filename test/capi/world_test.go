@@ -37,7 +37,7 @@ func newWorld(t *testing.T) *world {
 // hasty is a companion that waits for nobody: it is killed in some tests, and
 // there are no load balancers.
 var hasty = []string{
-	"--load-balancer-grace=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
+	"--load-balancer-grace-period=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
 }
 
 // team is a namespace of a test's own, and the estate of its project.

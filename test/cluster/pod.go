@@ -27,7 +27,7 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 				"--kubeconfig=" + c.Kubeconfig(p.Account),
 				"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", p.Ports["https"]),
 				// A test sees in moments what takes a real data centre minutes.
-				"--metal-budget=1", "--sweep-interval=200ms",
+				"--metal-api-polling-budget=1", "--sweep-interval=200ms",
 			}, c.opts.Flags...)
 		},
 	})

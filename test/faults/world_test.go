@@ -92,7 +92,7 @@ func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
 	if breaks.ledger != nil {
 		w.records.Ledger = breaks.ledger(w.records.Ledger)
 	}
-	w.binding, err = (&options.Records{Bind: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
+	w.binding, err = (&options.Records{ProjectBindings: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
 	require.NoError(t, err)
 	network, err := w.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
 	require.NoError(t, err)

@@ -44,7 +44,7 @@ func start(t *testing.T) *world {
 	opts := cluster.Options{
 		Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(64), Speed: speed},
 		// On a busy machine, too, reads are confirmed, and so come without warnings.
-		Flags:     []string{"--read-limit=30s"},
+		Flags:     []string{"--consistent-read-timeout=30s"},
 		Companion: true,
 	}
 	w := &world{teams: make(chan cluster.Team, spaces)}

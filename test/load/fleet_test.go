@@ -69,7 +69,7 @@ func newFleet(t testing.TB, machines int) *fleet {
 	return f
 }
 
-// bindings are those of the namespaces, as the flag --bind has them.
+// bindings are those of the namespaces, as the flag --project-binding has them.
 func (f *fleet) bindings() (bind []string) {
 	for i, project := range f.projects {
 		bind = append(bind, namespace(i)+"="+project)

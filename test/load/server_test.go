@@ -74,7 +74,7 @@ func startServer(t testing.TB, metalAPI string, bind []string) *server {
 	args := []string{"--standalone", "--data-dir", s.dir, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
 		"--kubeconfig-out", kubeconfig, "--metal-api-url", metalAPI, "--metal-api-hmac-type", "Metal-Edit"}
 	for _, b := range bind {
-		args = append(args, "--bind", b)
+		args = append(args, "--project-binding", b)
 	}
 	s.cmd = exec.Command(path, args...)
 	s.cmd.Env = append(os.Environ(), "METAL_API_HMAC="+simulator.DefaultHMAC.Edit)

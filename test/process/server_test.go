@@ -68,7 +68,7 @@ func (s *server) start(t *testing.T) {
 	s.cmd = exec.Command(path, "--standalone", "--data-dir", s.dir,
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", s.port),
 		"--kubeconfig-out", filepath.Join(s.dir, "kubeconfig"),
-		"--bind", "team-a="+simulator.ProjectA,
+		"--project-binding", "team-a="+simulator.ProjectA,
 		"--metal-api-url", s.url, "--metal-api-hmac-type", "Metal-Edit")
 	s.cmd.Env = append(os.Environ(), "METAL_API_HMAC="+simulator.DefaultHMAC.Edit)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)

@@ -55,7 +55,7 @@ func newWorld(t testing.TB) *world {
 		"--leader-elect-lease-duration=" + leaseDuration.String(),
 		"--leader-elect-renew-deadline=6s",
 		"--leader-elect-retry-period=500ms",
-		"--hand-over-grace=1s",
+		"--handover-grace-period=1s",
 	}})}
 	w.Bind(t, team, simulator.ProjectA)
 	clusters := w.as(w.Admin()).MetalStackClusters(team)

@@ -50,7 +50,7 @@ const (
 // Cluster says where the server is reached in its cluster, whether it is the
 // server that tells the cluster so, and who its companion is.
 type Cluster struct {
-	Register     bool
+	RegisterAPI  bool
 	ServiceName  string
 	ServicePort  int32
 	CABundleFile string
@@ -61,36 +61,36 @@ type Cluster struct {
 
 // NewCluster returns the defaults, which are those of artifacts/deploy.
 func NewCluster() *Cluster {
-	return &Cluster{Register: true, ServiceName: "metalstack-apiserver", ServicePort: 443, CompanionAccount: "metalstack-controller-manager"}
+	return &Cluster{RegisterAPI: true, ServiceName: "metalstack-apiserver", ServicePort: 443, CompanionAccount: "metalstack-controller-manager"}
 }
 
 // AddFlags adds the flags.
 func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
-	fs.BoolVar(&o.Register, "register", o.Register, "Register the served API with the cluster: keep its APIServices, and the CustomResourceDefinitions by which Cluster API finds its version.")
-	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Service in --namespace by which the kube-apiserver reaches this server.")
-	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of that Service.")
-	fs.StringVar(&o.CompanionAccount, "companion-service-account", o.CompanionAccount, "ServiceAccount (in --namespace) of the controller manager. The server creates a RoleBinding to the ClusterRole "+bootstrapdata.Name+" for it in every namespace that is bound to a project, so that it can read bootstrap data. Empty: no RoleBindings.")
-	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "File with the certificate authorities, in PEM, that have signed --tls-cert-file. It is read again when it changes. "+
-		"Without --tls-cert-file, the server makes its certificate and the authority itself, and keeps both in the Secret "+servingcert.SecretName+" in --namespace.")
+	fs.BoolVar(&o.RegisterAPI, "register-api", o.RegisterAPI, "Register the served API in the cluster: create and update its APIServices, and the marker CustomResourceDefinitions from which Cluster API reads the version to use.")
+	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service in --namespace through which the kube-apiserver reaches this server.")
+	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of the Service that --service-name names.")
+	fs.StringVar(&o.CompanionAccount, "companion-service-account", o.CompanionAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates a RoleBinding of it to the ClusterRole "+bootstrapdata.Name+", which allows reading bootstrap data. If empty, no RoleBindings are created.")
+	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "Path to a file with the PEM-encoded CA certificates that --tls-cert-file is signed by. It is reloaded when it changes. "+
+		"If --tls-cert-file is not set, the server generates its serving certificate and CA, and stores both in the Secret "+servingcert.SecretName+" in --namespace.")
 }
 
 // Validate returns what is wrong.
 func (o *Cluster) Validate(certFile string) []error {
 	var errs []error
 	if problems := validation.IsDNS1035Label(o.ServiceName); len(problems) > 0 {
-		errs = append(errs, fmt.Errorf("--service-name must be the name of a Service, and is %q: %s", o.ServiceName, strings.Join(problems, "; ")))
+		errs = append(errs, fmt.Errorf("--service-name must be a valid Service name, got %q: %s", o.ServiceName, strings.Join(problems, "; ")))
 	}
 	if o.ServicePort < 1 || o.ServicePort > 65535 {
-		errs = append(errs, fmt.Errorf("--service-port must be from 1 to 65535, and is %d", o.ServicePort))
+		errs = append(errs, fmt.Errorf("--service-port must be between 1 and 65535, inclusive, got %d", o.ServicePort))
 	}
 	if problems := validation.IsDNS1123Subdomain(o.CompanionAccount); o.CompanionAccount != "" && len(problems) > 0 {
-		errs = append(errs, fmt.Errorf("--companion-service-account must be the name of a ServiceAccount, and is %q: %s", o.CompanionAccount, strings.Join(problems, "; ")))
+		errs = append(errs, fmt.Errorf("--companion-service-account must be a valid ServiceAccount name, got %q: %s", o.CompanionAccount, strings.Join(problems, "; ")))
 	}
 	switch {
 	case certFile == "" && o.CABundleFile != "":
-		errs = append(errs, errors.New("--ca-bundle-file goes with --tls-cert-file: the server's own certificate has an authority of its own"))
-	case certFile != "" && o.CABundleFile == "" && o.Register:
-		errs = append(errs, errors.New("--tls-cert-file needs --ca-bundle-file, by which the kube-apiserver verifies it; or --register=false, if somebody else registers the server"))
+		errs = append(errs, errors.New("--ca-bundle-file requires --tls-cert-file: the generated serving certificate is signed by a generated CA"))
+	case certFile != "" && o.CABundleFile == "" && o.RegisterAPI:
+		errs = append(errs, errors.New("--tls-cert-file requires --ca-bundle-file, with which the kube-apiserver verifies it, unless --register-api=false is set"))
 	}
 	return errs
 }
@@ -105,8 +105,8 @@ func (o *Options) addClusterFlags(fs *pflag.FlagSet) {
 	o.CoreAPI.AddFlags(fs)
 	o.Cluster.AddFlags(fs)
 	o.Replicas.AddFlags(fs)
-	fs.Lookup("kubeconfig").Usage = "File that says how the cluster is reached. It is not needed within the cluster. " +
-		"--authentication-kubeconfig and --authorization-kubeconfig default to it."
+	fs.Lookup("kubeconfig").Usage = "Path to a kubeconfig file for the cluster. If empty, the in-cluster configuration is used. " +
+		"It is also the default of --authentication-kubeconfig and --authorization-kubeconfig."
 }
 
 // completeCluster lets one kubeconfig do for all that is asked of the cluster.
@@ -175,8 +175,8 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if config.Extra.Replica, err = o.Replicas.replica(leases, config.Extra.Events, o.Records.Namespace, o.Cluster.ServiceName); err != nil {
 		return err
 	}
-	config.Extra.HandOverGrace = o.Replicas.HandOverGrace
-	if o.Cluster.Register {
+	config.Extra.HandoverGracePeriod = o.Replicas.HandoverGracePeriod
+	if o.Cluster.RegisterAPI {
 		config.Extra.Registrar, err = registration.New(registration.Options{
 			Config:    config.Generic.ClientConfig,
 			Namespace: o.Records.Namespace, Service: o.Cluster.ServiceName, Port: o.Cluster.ServicePort,

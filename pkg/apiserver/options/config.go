@@ -20,8 +20,8 @@ import (
 // ledger, and with --standalone writes certificates and a kubeconfig.
 func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
 	config := &apiserver.Config{Generic: server.NewRecommendedConfig(scheme.Codecs)}
-	config.Generic.ShutdownDelayDuration = o.ShutdownDelay
-	config.Extra.ShutdownTimeout = o.ShutdownTimeout
+	config.Generic.ShutdownDelayDuration = o.ShutdownDelayDuration
+	config.Extra.AllocationDrainTimeout = o.AllocationDrainTimeout
 
 	if err := o.applyMetal(config); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 		config.Extra.HMAC = o.Metal.HMAC
 	}
 	config.Extra.Observer = metal.ObserverOptions{
-		Budget: o.Metal.Budget, SweepInterval: o.Metal.SweepInterval, ReadLimit: o.Metal.ReadLimit,
+		Budget: o.Metal.PollingBudget, SweepInterval: o.Metal.SweepInterval, ReadLimit: o.Metal.ConsistentReadTimeout,
 		Registerer: legacyregistry.Registerer(),
 	}
 	return nil

@@ -22,54 +22,54 @@ type Metal struct {
 	HMACFile string
 	HMACType string
 
-	Budget        float64
-	SweepInterval time.Duration
-	ReadLimit     time.Duration
+	PollingBudget         float64
+	SweepInterval         time.Duration
+	ConsistentReadTimeout time.Duration
 }
 
 // NewMetal returns the defaults.
 func NewMetal() *Metal {
 	return &Metal{
-		HMACType:      metal.AuthEdit,
-		Budget:        metal.DefaultBudget,
-		SweepInterval: metal.DefaultSweepInterval,
-		ReadLimit:     metal.DefaultReadLimit,
+		HMACType:              metal.AuthEdit,
+		PollingBudget:         metal.DefaultBudget,
+		SweepInterval:         metal.DefaultSweepInterval,
+		ConsistentReadTimeout: metal.DefaultReadLimit,
 	}
 }
 
 // AddFlags adds the flags. There is none for the credential itself: a command
 // line can be read by everybody on the machine.
 func (o *Metal) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.URL, "metal-api-url", o.URL, "URL of the metal-api with its base path, without /v1: https://api.example.org/metal, say.")
-	fs.StringVar(&o.HMACFile, "metal-api-hmac-file", o.HMACFile, "File that holds the metal-api's HMAC key. It is read again when it changes. "+
-		"Without it, the environment variable "+HMACVariable+" holds the key.")
-	fs.StringVar(&o.HMACType, "metal-api-hmac-type", o.HMACType, "Technical user that the key belongs to: "+metal.AuthEdit+", which is enough, or "+metal.AuthAdmin+".")
-	fs.Float64Var(&o.Budget, "metal-budget", o.Budget, "Part of the time, from 0.001 to 1, in which the metal-api may be busy answering this server's looks. "+
-		"A greater one makes changes show sooner in a large installation. It is that of all replicas together: a fifth of it goes to the one that stands by.")
-	fs.DurationVar(&o.SweepInterval, "sweep-interval", o.SweepInterval, "Least time between two looks at all machines. Within the budget it may take longer.")
-	fs.DurationVar(&o.ReadLimit, "read-limit", o.ReadLimit, "Longest time that a get or list waits for the metal-api. After that it answers what is known, with a warning.")
+	fs.StringVar(&o.URL, "metal-api-url", o.URL, "URL of the metal-api with its base path, without /v1, for example https://api.example.org/metal.")
+	fs.StringVar(&o.HMACFile, "metal-api-hmac-file", o.HMACFile, "Path to the file that contains the HMAC key for the metal-api. It is reloaded when it changes. "+
+		"If empty, the key is read from the environment variable "+HMACVariable+".")
+	fs.StringVar(&o.HMACType, "metal-api-hmac-type", o.HMACType, "Type of the HMAC key: "+metal.AuthEdit+", which is sufficient, or "+metal.AuthAdmin+".")
+	fs.Float64Var(&o.PollingBudget, "metal-api-polling-budget", o.PollingBudget, "Fraction of the metal-api's time, between 0.001 and 1, that may be spent on polling by all replicas together; a standby replica uses a fifth of it. "+
+		"With a higher value, changes in a large installation are observed earlier.")
+	fs.DurationVar(&o.SweepInterval, "sweep-interval", o.SweepInterval, "Minimum duration between two sweeps, which are observations of all machines. The polling budget can make it longer.")
+	fs.DurationVar(&o.ConsistentReadTimeout, "consistent-read-timeout", o.ConsistentReadTimeout, "Maximum duration that a consistent read (a get, or a list without resourceVersion) waits for the metal-api. After it, the read is answered from the last observation, with a warning.")
 }
 
 // Validate returns what is wrong.
 func (o *Metal) Validate() []error {
 	var errs []error
 	if u, err := url.Parse(o.URL); o.URL == "" || err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		errs = append(errs, fmt.Errorf("--metal-api-url must be the URL of the metal-api, such as https://api.example.org/metal, and is %q", o.URL))
+		errs = append(errs, fmt.Errorf("--metal-api-url must be an http or https URL, for example https://api.example.org/metal, got %q", o.URL))
 	}
 	if o.HMACType != metal.AuthEdit && o.HMACType != metal.AuthAdmin {
-		errs = append(errs, fmt.Errorf("--metal-api-hmac-type must be %s or %s, and is %q", metal.AuthEdit, metal.AuthAdmin, o.HMACType))
+		errs = append(errs, fmt.Errorf("--metal-api-hmac-type must be %s or %s, got %q", metal.AuthEdit, metal.AuthAdmin, o.HMACType))
 	}
-	if o.Budget < 0.001 || o.Budget > 1 {
-		errs = append(errs, fmt.Errorf("--metal-budget must be from 0.001 to 1, and is %g", o.Budget))
+	if o.PollingBudget < 0.001 || o.PollingBudget > 1 {
+		errs = append(errs, fmt.Errorf("--metal-api-polling-budget must be between 0.001 and 1, inclusive, got %g", o.PollingBudget))
 	}
 	if o.SweepInterval <= 0 {
-		errs = append(errs, fmt.Errorf("--sweep-interval must be positive, and is %s", o.SweepInterval))
+		errs = append(errs, fmt.Errorf("--sweep-interval must be greater than zero, got %s", o.SweepInterval))
 	}
-	if o.ReadLimit <= 0 {
-		errs = append(errs, fmt.Errorf("--read-limit must be positive, and is %s", o.ReadLimit))
+	if o.ConsistentReadTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("--consistent-read-timeout must be greater than zero, got %s", o.ConsistentReadTimeout))
 	}
 	if o.HMACFile == "" && os.Getenv(HMACVariable) == "" {
-		errs = append(errs, fmt.Errorf("the metal-api's key is missing: name a file that holds it with --metal-api-hmac-file, or set %s", HMACVariable))
+		errs = append(errs, fmt.Errorf("the HMAC key for the metal-api must be specified, with --metal-api-hmac-file or the environment variable %s", HMACVariable))
 	}
 	return errs
 }
@@ -85,7 +85,7 @@ func (o *Metal) HMAC() (string, error) {
 	}
 	key := strings.TrimSpace(string(content))
 	if key == "" {
-		return "", errors.New("--metal-api-hmac-file: the file is empty")
+		return "", errors.New("--metal-api-hmac-file: file is empty")
 	}
 	return key, nil
 }

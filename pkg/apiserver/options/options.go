@@ -4,7 +4,6 @@ package options
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -40,11 +39,11 @@ type Options struct {
 	Traces         *genericoptions.TracingOptions
 	Logs           *logs.Options
 
-	// ShutdownDelay is how long the server goes on serving, not ready any
+	// ShutdownDelayDuration is how long the server goes on serving, not ready any
 	// more, after it was told to stop; ShutdownTimeout how long calls of the
 	// metal-api that change metal may then take to come to their end.
-	ShutdownDelay   time.Duration
-	ShutdownTimeout time.Duration
+	ShutdownDelayDuration  time.Duration
+	AllocationDrainTimeout time.Duration
 }
 
 // New returns the defaults.
@@ -76,19 +75,19 @@ func New() *Options {
 	features.EnablePriorityAndFairness = false
 
 	return &Options{
-		Metal:           NewMetal(),
-		Records:         NewRecords(),
-		Cluster:         NewCluster(),
-		Replicas:        NewReplicas(),
-		SecureServing:   serving.WithLoopback(),
-		CoreAPI:         genericoptions.NewCoreAPIOptions(),
-		Authentication:  genericoptions.NewDelegatingAuthenticationOptions(),
-		Authorization:   authorization,
-		Audit:           genericoptions.NewAuditOptions(),
-		Features:        features,
-		Traces:          genericoptions.NewTracingOptions(),
-		Logs:            logs.NewOptions(),
-		ShutdownTimeout: 30 * time.Second,
+		Metal:                  NewMetal(),
+		Records:                NewRecords(),
+		Cluster:                NewCluster(),
+		Replicas:               NewReplicas(),
+		SecureServing:          serving.WithLoopback(),
+		CoreAPI:                genericoptions.NewCoreAPIOptions(),
+		Authentication:         genericoptions.NewDelegatingAuthenticationOptions(),
+		Authorization:          authorization,
+		Audit:                  genericoptions.NewAuditOptions(),
+		Features:               features,
+		Traces:                 genericoptions.NewTracingOptions(),
+		Logs:                   logs.NewOptions(),
+		AllocationDrainTimeout: 30 * time.Second,
 	}
 }
 
@@ -98,17 +97,17 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	o.Records.AddFlags(sets.FlagSet("records"))
 
 	standalone := sets.FlagSet("standalone")
-	standalone.BoolVar(&o.Standalone, "standalone", o.Standalone, "Serve without Kubernetes around: with an own certificate authority in --data-dir, "+
-		"and one administrator, whose certificate is in the file --kubeconfig-out.")
-	standalone.StringVar(&o.KubeconfigOut, "kubeconfig-out", o.KubeconfigOut, "File to write the administrator's kubeconfig to; kubeconfig in --data-dir if it is not set.")
+	standalone.BoolVar(&o.Standalone, "standalone", o.Standalone, "Serve without a Kubernetes cluster: with a generated CA in --data-dir, "+
+		"and one administrator, whose client certificate is written to --kubeconfig-out.")
+	standalone.StringVar(&o.KubeconfigOut, "kubeconfig-out", o.KubeconfigOut, "Path of the file that the administrator's kubeconfig is written to. If empty, it is kubeconfig in --data-dir.")
 
 	serving := sets.FlagSet("serving")
 	o.SecureServing.AddFlags(serving)
 	suites := serving.Lookup("tls-cipher-suites")
-	suites.Usage = strings.Replace(suites.Usage, "If omitted, the default Go cipher suites will be used.", "They are for TLS 1.2: those of TLS 1.3 cannot be chosen.", 1)
-	serving.Lookup("bind-address").Usage = "IP address to listen on. It defaults to 127.0.0.1 with --standalone, and to all addresses without."
-	serving.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "Time to go on serving, not ready any more, after a signal to stop.")
-	serving.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", o.ShutdownTimeout, "Longest time that allocations and releases which are under way get to end at a stop. Those that do not are gone on with by the next server.")
+	suites.Usage = strings.Replace(suites.Usage, "If omitted, the default Go cipher suites will be used.", "They apply to TLS 1.2; the suites of TLS 1.3 are not configurable.", 1)
+	serving.Lookup("bind-address").Usage = "IP address to listen on. If unset, it is 127.0.0.1 with --standalone, and all addresses otherwise."
+	serving.DurationVar(&o.ShutdownDelayDuration, "shutdown-delay-duration", o.ShutdownDelayDuration, "Duration for which the server, no longer ready, goes on serving after a termination signal.")
+	serving.DurationVar(&o.AllocationDrainTimeout, "allocation-drain-timeout", o.AllocationDrainTimeout, "Maximum duration to wait, after a termination signal, for in-flight allocations and releases to complete. Those that do not complete are resumed by the next active server.")
 
 	o.addClusterFlags(sets.FlagSet("cluster"))
 	o.Authentication.AddFlags(sets.FlagSet("authentication in a cluster"))
@@ -147,7 +146,7 @@ func (o *Options) Validate() error {
 	errs = append(errs, o.Traces.Validate()...)
 	if o.Standalone {
 		if o.Features.EnablePriorityAndFairness {
-			errs = append(errs, errors.New("--enable-priority-and-fairness needs a cluster, and there is none with --standalone"))
+			errs = append(errs, errors.New("--enable-priority-and-fairness requires a cluster: it cannot be combined with --standalone"))
 		}
 	} else {
 		errs = append(errs, o.CoreAPI.Validate()...)
@@ -156,11 +155,11 @@ func (o *Options) Validate() error {
 		errs = append(errs, o.Authentication.Validate()...)
 		errs = append(errs, o.Authorization.Validate()...)
 		if o.KubeconfigOut != "" {
-			errs = append(errs, errors.New("--kubeconfig-out goes with --standalone only: a cluster has its own kubeconfig"))
+			errs = append(errs, errors.New("--kubeconfig-out requires --standalone"))
 		}
 	}
-	if o.ShutdownDelay < 0 || o.ShutdownTimeout < 0 {
-		errs = append(errs, fmt.Errorf("--shutdown-delay and --shutdown-timeout must not be negative"))
+	if o.ShutdownDelayDuration < 0 || o.AllocationDrainTimeout < 0 {
+		errs = append(errs, errors.New("--shutdown-delay-duration and --allocation-drain-timeout must not be negative"))
 	}
 	return utilerrors.NewAggregate(errs)
 }

@@ -37,10 +37,10 @@ func TestWhatIsWrongIsSaidAllAtOnce(t *testing.T) {
 	require.NoError(t, o.Validate())
 
 	t.Setenv(HMACVariable, "")
-	o.Metal.URL, o.Metal.HMACFile, o.Metal.HMACType, o.Metal.Budget = "api.example.org", "", "Metal-View", 2
-	o.Records.Ledger, o.Records.Bind = "etcd", []string{"team-a"}
+	o.Metal.URL, o.Metal.HMACFile, o.Metal.HMACType, o.Metal.PollingBudget = "api.example.org", "", "Metal-View", 2
+	o.Records.Ledger, o.Records.ProjectBindings = "etcd", []string{"team-a"}
 	err := o.Validate()
-	for _, flag := range []string{"--metal-api-url", "--metal-api-hmac-file", "--metal-api-hmac-type", "--metal-budget", "--ledger", "--bind"} {
+	for _, flag := range []string{"--metal-api-url", "--metal-api-hmac-file", "--metal-api-hmac-type", "--metal-api-polling-budget", "--ledger", "--project-binding"} {
 		assert.ErrorContains(t, err, flag)
 	}
 }
@@ -50,13 +50,13 @@ func TestInAClusterRecordsAreKeptInTheServersNamespace(t *testing.T) {
 	o := standaloneOptions(t)
 	o.Records.Ledger = LedgerKubernetes
 	require.NoError(t, o.Complete())
-	assert.ErrorContains(t, o.Validate(), "needs a cluster")
+	assert.ErrorContains(t, o.Validate(), "requires a cluster")
 
 	o = standaloneOptions(t)
 	o.Standalone = false
 	require.NoError(t, o.Complete())
 	assert.Equal(t, LedgerKubernetes, o.Records.Ledger)
-	assert.ErrorContains(t, o.Validate(), "--namespace must name")
+	assert.ErrorContains(t, o.Validate(), "--namespace must be")
 	t.Setenv(NamespaceVariable, "of-the-pod")
 	require.NoError(t, o.Complete())
 	assert.Empty(t, o.Records.Validate(false))
@@ -66,7 +66,7 @@ func TestInAClusterRecordsAreKeptInTheServersNamespace(t *testing.T) {
 	assert.Equal(t, "of-the-flag", o.Records.Namespace)
 	assert.Equal(t, net.IPv4zero, o.SecureServing.BindAddress)
 
-	o.Records.Bind = []string{"team-a=" + project}
+	o.Records.ProjectBindings = []string{"team-a=" + project}
 	assert.ErrorContains(t, errors.Join(o.Records.Validate(false)...), "label")
 }
 
@@ -117,7 +117,7 @@ func TestAloneTheAdministratorMayDoEverythingAndNobodyElseAnything(t *testing.T)
 	require.NoError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	o.SecureServing.Listener = listener
-	o.Records.Bind = []string{"team-a=" + project}
+	o.Records.ProjectBindings = []string{"team-a=" + project}
 	require.NoError(t, o.Complete())
 	config, err := o.Config(t.Context())
 	require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestAloneTheAdministratorMayDoEverythingAndNobodyElseAnything(t *testing.T)
 	assert.True(t, ok)
 	assert.Equal(t, project, bound)
 	_, err = config.Extra.Binding.Admit(t.Context(), schema.GroupResource{Resource: "metalstackmachines"}, "team-b", "node-1")
-	assert.ErrorContains(t, err, "--bind=team-b=")
+	assert.ErrorContains(t, err, "--project-binding=team-b=")
 	assert.FileExists(t, o.KubeconfigOut)
 }
 
@@ -156,7 +156,7 @@ func TestAnActiveServerMustHaveEndedBeforeAnotherBegins(t *testing.T) {
 		"a deadline of one try":          {func(o *Replicas) { o.RetryPeriod = o.RenewDeadline }, "--leader-elect-renew-deadline must be more than"},
 		"a Lease that cannot be written": {func(o *Replicas) { o.LeaseDuration += 500 * time.Millisecond }, "whole number of seconds"},
 		"no period":                      {func(o *Replicas) { o.RetryPeriod = 0 }, "--leader-elect-retry-period"},
-		"a negative grace":               {func(o *Replicas) { o.HandOverGrace = -1 }, "--hand-over-grace"},
+		"a negative grace":               {func(o *Replicas) { o.HandoverGracePeriod = -1 }, "--handover-grace-period"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -39,9 +39,9 @@ const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 type Records struct {
 	Ledger string
 	// Namespace is the server's own in its cluster.
-	Namespace string
-	DataDir   string
-	Bind      []string
+	Namespace       string
+	DataDir         string
+	ProjectBindings []string
 }
 
 // NewRecords returns the defaults.
@@ -51,14 +51,13 @@ func NewRecords() *Records {
 
 // AddFlags adds the flags.
 func (o *Records) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.Ledger, "ledger", o.Ledger, "Where records, which are what the metal-api has no word for, are kept: "+
+	fs.StringVar(&o.Ledger, "ledger", o.Ledger, "Storage of records, which hold the Kubernetes-only state of objects: "+
 		LedgerKubernetes+" (ConfigMaps in --namespace; the default in a cluster), "+LedgerBolt+" (a file in --data-dir; the default with --standalone), "+
-		"or "+LedgerMemory+" (nowhere: for a trial).")
-	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "The server's own namespace in its cluster, where records are kept. It defaults to that of the pod, from "+NamespaceVariable+" or the service account.")
-	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Directory for the file of records and for generated certificates. Keep it, and keep it private.")
-	fs.StringArrayVar(&o.Bind, "bind", o.Bind, "With --standalone, binds a namespace to a metal-stack project: team-a=<project id>. Can be given more than once. "+
-		"A namespace named after a project's id is bound to it without. In a cluster, the label "+infrastructure.ProjectLabel+" on a Namespace does that, and nothing else: "+
-		"a flag beside it would be a second opinion, which replicas might not share, and which nobody sees who looks at the Namespace.")
+		"or "+LedgerMemory+" (not persistent; for trials).")
+	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace that the server runs in, and stores records in. If empty, it is read from the environment variable "+NamespaceVariable+" or from the mounted service account.")
+	fs.StringVar(&o.DataDir, "data-dir", o.DataDir, "Directory for the records file and for generated certificates and keys. It must be persistent, and readable by the server only.")
+	fs.StringArrayVar(&o.ProjectBindings, "project-binding", o.ProjectBindings, "Binding of a namespace to a metal-stack project, in the form NAMESPACE=PROJECT. Can be repeated. Requires --standalone. "+
+		"A namespace whose name is a project's ID is bound to that project by default. In a cluster, namespaces are bound by the label "+infrastructure.ProjectLabel+" of the Namespace.")
 }
 
 // Complete fills in the ledger and the namespace.
@@ -94,22 +93,22 @@ func (o *Records) Validate(standalone bool) []error {
 	case LedgerBolt, LedgerMemory:
 	case LedgerKubernetes:
 		if standalone {
-			errs = append(errs, fmt.Errorf("--ledger=%s needs a cluster, and there is none with --standalone", LedgerKubernetes))
+			errs = append(errs, fmt.Errorf("--ledger=%s requires a cluster: it cannot be combined with --standalone", LedgerKubernetes))
 		}
 	default:
-		errs = append(errs, fmt.Errorf("--ledger must be %s, %s or %s, and is %q", LedgerKubernetes, LedgerBolt, LedgerMemory, o.Ledger))
+		errs = append(errs, fmt.Errorf("--ledger must be %s, %s or %s, got %q", LedgerKubernetes, LedgerBolt, LedgerMemory, o.Ledger))
 	}
 	if problems := validation.IsDNS1123Label(o.Namespace); !standalone && len(problems) > 0 {
-		errs = append(errs, fmt.Errorf("--namespace must name the server's own namespace, and is %q: %s", o.Namespace, strings.Join(problems, "; ")))
+		errs = append(errs, fmt.Errorf("--namespace must be the name of the namespace that the server runs in, got %q: %s", o.Namespace, strings.Join(problems, "; ")))
 	}
 	if o.DataDir == "" && (standalone || o.Ledger == LedgerBolt) {
-		errs = append(errs, errors.New("--data-dir must name a directory"))
+		errs = append(errs, errors.New("--data-dir must be specified"))
 	}
-	if _, err := tenancy.NewStatic(o.Bind); err != nil {
-		errs = append(errs, fmt.Errorf("--bind: %w", err))
+	if _, err := tenancy.NewStatic(o.ProjectBindings); err != nil {
+		errs = append(errs, fmt.Errorf("--project-binding: %w", err))
 	}
-	if !standalone && len(o.Bind) > 0 {
-		errs = append(errs, fmt.Errorf("--bind goes with --standalone only: in a cluster, a namespace is bound by the label %s", infrastructure.ProjectLabel))
+	if !standalone && len(o.ProjectBindings) > 0 {
+		errs = append(errs, fmt.Errorf("--project-binding requires --standalone: in a cluster, a namespace is bound by its label %s", infrastructure.ProjectLabel))
 	}
 	return errs
 }
@@ -140,7 +139,7 @@ type Binding struct {
 
 // Binding returns the bindings that the flags list.
 func (o *Records) Binding() (Binding, error) {
-	static, err := tenancy.NewStatic(o.Bind)
+	static, err := tenancy.NewStatic(o.ProjectBindings)
 	return Binding{static}, err
 }
 
@@ -148,16 +147,16 @@ func (o *Records) Binding() (Binding, error) {
 func (b Binding) Admit(_ context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
 	if _, bound := b.Project(namespace); !bound {
 		return nil, tenancy.NotBound(resource, namespace, name,
-			fmt.Sprintf("start the server with --bind=%s=<project id>, or use a namespace named after the project's id", namespace))
+			fmt.Sprintf("start the server with --project-binding=%s=<project id>, or use a namespace named after the project's id", namespace))
 	}
 	return func() {}, nil
 }
 
 // firstNamespace is that of the first binding, or "".
 func (o *Records) firstNamespace() string {
-	if len(o.Bind) == 0 {
+	if len(o.ProjectBindings) == 0 {
 		return ""
 	}
-	namespace, _, _ := strings.Cut(o.Bind[0], "=")
+	namespace, _, _ := strings.Cut(o.ProjectBindings[0], "=")
 	return namespace
 }

@@ -54,9 +54,9 @@ type Options struct {
 	// Timing is how long allocations may take; zero fields get values that
 	// suit a test.
 	Timing allocation.Timing
-	// SweepInterval and ReadLimit are the server's; default 200 ms and 1 s.
+	// SweepInterval and ConsistentReadTimeout are the server's; default 200 ms and 1 s.
 	// The budget is 1, so that looks are not put off.
-	SweepInterval, ReadLimit time.Duration
+	SweepInterval, ConsistentReadTimeout time.Duration
 	// Flags and Configure change the rest: what the command line would, and what
 	// it could not. They are called at each start.
 	Flags     func(*options.Options)
@@ -195,15 +195,15 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	o.Standalone = true
 	o.Metal.URL = s.Metal.URL
 	o.Metal.HMACFile = s.keyFile()
-	o.Metal.Budget = 1
+	o.Metal.PollingBudget = 1
 	o.Metal.SweepInterval = cmp.Or(s.opts.SweepInterval, 200*time.Millisecond)
-	o.Metal.ReadLimit = cmp.Or(s.opts.ReadLimit, time.Second)
+	o.Metal.ConsistentReadTimeout = cmp.Or(s.opts.ConsistentReadTimeout, time.Second)
 	o.Records.DataDir = s.DataDir
-	o.Records.Bind = s.opts.Bind
+	o.Records.ProjectBindings = s.opts.Bind
 	if s.memory != nil {
 		o.Records.Ledger = options.LedgerMemory
 	}
-	o.ShutdownTimeout = 10 * time.Second
+	o.AllocationDrainTimeout = 10 * time.Second
 	var err error
 	if r.listener, err = r.fuse.listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))); err != nil {
 		return nil, err
