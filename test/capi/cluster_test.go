@@ -52,16 +52,19 @@ func TestClusterAPI(t *testing.T) {
 	})
 }
 
+// clustersComeUpScaleRollAndGo has a name with a dot, which Cluster API accepts
+// and the names of hosts, services and labels do not all allow.
 func clustersComeUpScaleRollAndGo(t *testing.T, w *world, namespace string, estate Estate) {
+	const name = "web.prod"
 	before, start := estate.Inventory(), estate.Mark()
-	c := w.Order(t, Order{Namespace: namespace, Name: "rose", ControlPlane: 3, Workers: 3})
+	c := w.Order(t, Order{Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3})
 	c.AwaitMachines(t, slow, 3, 3)
 	assert.Equal(t, Account{Allocated: 6, Most: 6}, estate.Since(start, "machine"), "three of each, each once")
 	assert.Equal(t, Account{Allocated: 1, Most: 1}, estate.Since(start, "firewall"))
 	hardwareIsDescribed(t, c)
-	description := w.Clusterctl(t, "describe", "cluster", "rose", "-n", namespace, "--echo", "--grouping=false")
-	assert.Contains(t, description, "MetalStackCluster "+namespace+"/rose")
-	assert.Contains(t, description, "MetalStackMachine "+namespace+"/rose-md-0-")
+	description := w.Clusterctl(t, "describe", "cluster", name, "-n", namespace, "--echo", "--grouping=false")
+	assert.Contains(t, description, "MetalStackCluster "+namespace+"/"+name)
+	assert.Contains(t, description, "MetalStackMachine "+namespace+"/"+name+"-md-0-")
 
 	scaled := estate.Mark()
 	c.Scale(t, 10)
