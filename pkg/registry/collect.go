@@ -11,8 +11,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
+	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
@@ -54,6 +56,10 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 	if r.owners != nil && r.holdsMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
 		err := r.collectable(ctx, name)
 		countCollection(err)
+		if apierrors.IsForbidden(err) {
+			klog.FromContext(ctx).Info("Refused to delete an object for the garbage collector", "resource", r.DefaultQualifiedResource.Resource,
+				"object", klog.KRef(request.NamespaceValue(ctx), name), "reason", err.Error())
+		}
 		if err != nil {
 			return nil, false, err
 		}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -127,9 +129,14 @@ func TestDelete_RefusesGarbageCollectorWhileNoOwnerIsBeingDeleted(t *testing.T) 
 				w := newWorldOf(t, memory.New(), clusterAPI{objects: c.objects}, everything{})
 				w.allocatedMachine(t, phase, c.owner)
 				before := w.machine(t)
-				err := w.delete(as(collectorUser, "team-a"), machine.Resource, "node-1")
+				var logged string
+				ctx := logr.NewContext(as(collectorUser, "team-a"), funcr.New(func(_, args string) { logged += args }, funcr.Options{}))
+				err := w.delete(ctx, machine.Resource, "node-1")
 				require.True(t, apierrors.IsForbidden(err), "%v", err)
 				require.ErrorContains(t, err, c.says)
+				require.Contains(t, logged, "Refused to delete an object for the garbage collector")
+				require.Contains(t, logged, `"namespace"="team-a"`)
+				require.Contains(t, logged, c.says)
 				require.ErrorContains(t, err, "kubectl delete metalstackmachines.infrastructure.cluster.x-k8s.io node-1 -n team-a")
 				require.Equal(t, before, w.machine(t))
 
