@@ -116,6 +116,9 @@ func (s *Server) work(ctx context.Context) {
 	if s.extra.BootstrapData != nil {
 		go s.extra.BootstrapData.Run(ctx)
 	}
+	if s.extra.AdmissionPolicies != nil {
+		go s.extra.AdmissionPolicies.Run(ctx)
+	}
 }
 
 // fail ends a server that must not go on: nothing is answered any more, and what

@@ -15,6 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/generated/openapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admissionpolicies"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
@@ -66,6 +67,9 @@ type ExtraConfig struct {
 	// BootstrapData lets the companion read Secrets in bound namespaces; nil if
 	// nobody needs to be let.
 	BootstrapData *bootstrapdata.Keeper
+	// AdmissionPolicies checks whether the policies that restrict the server's
+	// service account are enforced; nil without a cluster.
+	AdmissionPolicies *admissionpolicies.Checker
 	// Replica is this server among others of which one is active; nil if there
 	// are no others.
 	Replica *replica.Replica

@@ -240,6 +240,22 @@ func serverUses(pod, bound, unbound string) []use {
 		{"delete another RoleBinding", false, func(ctx context.Context, c kubernetes.Interface) error {
 			return c.RbacV1().RoleBindings(cluster.Namespace).Delete(ctx, cluster.APIServer, dryDelete)
 		}},
+		{"read the policy", true, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(ctx, "metalstack-apiserver-rolebindings", metav1.GetOptions{})
+			return err
+		}},
+		{"read the policy's binding", true, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Get(ctx, "metalstack-apiserver-rolebindings", metav1.GetOptions{})
+			return err
+		}},
+		{"read all policies", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"change the policy", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Patch(ctx, "metalstack-apiserver-rolebindings", types.MergePatchType, []byte(`{"spec":{"failurePolicy":"Ignore"}}`), dryPatch)
+			return err
+		}},
 		{"take the policy away", false, func(ctx context.Context, c kubernetes.Interface) error {
 			return c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, "metalstack-apiserver-rolebindings", dryDelete)
 		}},

@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admissionpolicies"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/owners"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
@@ -175,6 +176,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if config.Extra.Replica, err = o.Replicas.replica(leases, config.Extra.Events, o.Records.Namespace, o.Cluster.ServiceName); err != nil {
 		return err
 	}
+	config.Extra.AdmissionPolicies = admissionpolicies.New(client, clock.RealClock{})
 	config.Extra.HandoverGracePeriod = o.Replicas.HandoverGracePeriod
 	if o.Cluster.RegisterAPI {
 		config.Extra.Registrar, err = registration.New(registration.Options{
