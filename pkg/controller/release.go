@@ -75,27 +75,17 @@ func (s *scope) kept(ctx context.Context, err error) (wait, error) {
 }
 
 // released returns whether the object holds no metal, and no call is under
-// way that may still bring it some. A cluster whose allocation was refused half
-// way holds what was recorded before.
+// way that may still bring it some.
 func released(obj client.Object) bool {
-	switch allocationOf(obj).Phase {
-	case "":
-		return !holdsPart(obj)
-	case v1alpha4.AllocationReleased:
-		return true
+	switch o := obj.(type) {
+	case *v1alpha4.MetalStackCluster:
+		return !o.Status.Allocation.HoldsMetal()
+	case *v1alpha4.MetalStackMachine:
+		return !o.Status.Allocation.HoldsMetal()
+	case *v1alpha4.MetalStackFirewall:
+		return !o.Status.Allocation.HoldsMetal()
 	}
-	return false
-}
-
-// holdsPart returns whether the object is a cluster with a network or an address
-// of its own.
-func holdsPart(obj client.Object) bool {
-	c, ok := obj.(*v1alpha4.MetalStackCluster)
-	if !ok || c.Status.Allocation == nil {
-		return false
-	}
-	a := c.Status.Allocation
-	return a.NetworkID != "" && !a.NetworkAdopted || a.IPAddress != "" && !a.IPAdopted
+	return true
 }
 
 // letGo takes our finalizer off the very state of the object that was judged:

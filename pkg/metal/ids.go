@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 
 	"github.com/go-openapi/runtime"
 	"github.com/go-openapi/strfmt"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 var (
@@ -62,11 +65,8 @@ func (r checkedRequest) SetPathParam(name, value string) error {
 	return r.ClientRequest.SetPathParam(name, value)
 }
 
-// quoted quotes the beginning of what somebody wrote.
+// quoted quotes the beginning of what a client wrote.
 func quoted(s string) string {
-	const enough = 64
-	if len(s) > enough {
-		return fmt.Sprintf("%q…", s[:enough])
-	}
-	return fmt.Sprintf("%q", s)
+	const limit = 66
+	return oneline.Of(strconv.Quote(s), limit)
 }

@@ -7,10 +7,11 @@ import (
 	"reflect"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // What an answer repeats at most of what is wrong with a request. The generic
@@ -28,7 +29,7 @@ func Bounded(errs field.ErrorList) field.ErrorList {
 	bounded := make(field.ErrorList, 0, min(len(errs), maxErrors))
 	for _, err := range errs[:min(len(errs), maxErrors)] {
 		e := *err
-		e.Field, e.Detail = shortened(e.Field, maxErrorText), shortened(e.Detail, maxErrorText)
+		e.Field, e.Detail = oneline.Of(e.Field, maxErrorText), oneline.Of(e.Detail, maxErrorText)
 		e.BadValue = boundedValue(e.BadValue)
 		bounded = append(bounded, &e)
 	}
@@ -48,24 +49,14 @@ func boundedValue(value any) any {
 	switch v.Kind() {
 	case reflect.String:
 		if v.Len() > maxErrorValue {
-			return shortened(v.String(), maxErrorValue)
+			return oneline.Of(v.String(), maxErrorValue)
 		}
 	case reflect.Slice, reflect.Map, reflect.Struct:
 		if text := fmt.Sprintf("%v", v.Interface()); len(text) > maxErrorText {
-			return shortened(text, maxErrorText)
+			return oneline.Of(text, maxErrorText)
 		}
 	}
 	return value
-}
-
-func shortened(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most] + "…"
 }
 
 type refusalKey struct{}

@@ -23,6 +23,15 @@ func TestBoundedErrors_AreFewAndShort(t *testing.T) {
 	assert.Len(t, errs[0].Detail, len(long), "what was given stays as it was")
 }
 
+func TestBoundedErrors_AreOneLineEach(t *testing.T) {
+	t.Parallel()
+	path := field.NewPath("metadata").Key("a\nb")
+	for _, err := range Bounded(field.ErrorList{field.Invalid(path, strings.Repeat("x\ny", 1000), "must not\nhave line breaks")}) {
+		assert.NotContains(t, err.Error(), "\n")
+		assert.NotContains(t, err.Error(), `\n`)
+	}
+}
+
 func TestBoundedErrors_KeepShortErrors(t *testing.T) {
 	t.Parallel()
 	errs := field.ErrorList{field.Invalid(field.NewPath("spec"), "x", "y"), field.NotSupported(field.NewPath("spec"), "x", []string{"a"}), field.TooMany(field.NewPath("spec"), 3, 2)}

@@ -13,6 +13,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // idSyntax is that of metal-stack's own ids of images, sizes and networks.
@@ -119,6 +120,9 @@ func validatePort(port int32, path *field.Path) field.ErrorList {
 	return errs
 }
 
+// maxSSHKeyShown is how many bytes of a wrong key an error repeats.
+const maxSSHKeyShown = 24
+
 // validateSSHKeys never quotes a key as a whole: somebody will put a private
 // one there, and errors go into logs.
 func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
@@ -140,22 +144,14 @@ func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
 		_, comment, _, rest, err := ssh.ParseAuthorizedKey([]byte(line))
 		switch {
 		case strings.ContainsFunc(line, unprintable):
-			errs = append(errs, field.Invalid(path, shortened(line), "must be one public key on one line, without control characters"))
+			errs = append(errs, field.Invalid(path, oneline.Of(line, maxSSHKeyShown), "must be one public key on one line, without control characters"))
 		case len(comment) > maxSSHCommentLength:
-			errs = append(errs, field.Invalid(path, shortened(line), fmt.Sprintf("comment must not be more than %d bytes", maxSSHCommentLength)))
+			errs = append(errs, field.Invalid(path, oneline.Of(line, maxSSHKeyShown), fmt.Sprintf("comment must not be more than %d bytes", maxSSHCommentLength)))
 		case err != nil || len(rest) > 0:
-			errs = append(errs, field.Invalid(path, shortened(key), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
+			errs = append(errs, field.Invalid(path, oneline.Of(key, maxSSHKeyShown), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
 		}
 	}
 	return errs
-}
-
-func shortened(s string) string {
-	const enough = 20
-	if r := []rune(s); len(r) > enough {
-		return string(r[:enough]) + "…"
-	}
-	return s
 }
 
 // validateNetworks looks at further networks; seen are those that the object

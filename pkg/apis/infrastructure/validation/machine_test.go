@@ -73,7 +73,7 @@ func TestMachine(t *testing.T) {
 				}
 			},
 			want: []string{
-				`spec.sshKeys[0]: Invalid value: "ssh-ed25519 AAAAC3Nz…": must be one public key on one line, without control characters`,
+				`spec.sshKeys[0]: Invalid value: "ssh-ed25519 AAAAC3Nz …": must be one public key on one line, without control characters`,
 				"without control characters", "without control characters", "without control characters",
 				"comment must not be more than 1024 bytes",
 				"spec.sshKeys[5]: Too long: may not be more than 16384 bytes", "spec.sshKeys[6]: Too long",
@@ -97,7 +97,7 @@ func TestMachine(t *testing.T) {
 			},
 			want: []string{
 				`spec.sshKeys[0]: Invalid value: "garbage": must be one public key`,
-				`spec.sshKeys[1]: Invalid value: "ssh-ed25519 AAAAC3Nz…": must be one public key on one line`,
+				`spec.sshKeys[1]: Invalid value: "ssh-ed25519 AAAAC3Nz …": must be one public key on one line`,
 				`spec.sshKeys[2]: Invalid value: `,
 			},
 		},

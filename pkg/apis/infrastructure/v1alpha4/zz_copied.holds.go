@@ -1,0 +1,29 @@
+// Code generated from ../holds.go by hack/update-codegen.sh. DO NOT EDIT.
+
+package v1alpha4
+
+// HoldsMetal is whether metal may be allocated for an object whose allocation is
+// a: a machine that is allocated, or that a call may still allocate. It is false
+// for nil.
+func (a *MachineAllocation) HoldsMetal() bool {
+	return a != nil && a.begun()
+}
+
+// HoldsMetal is whether metal may be allocated for a cluster whose allocation is
+// a. A network or an address that an attempt recorded before a later step was
+// refused counts too; adopted ones do not, because a release keeps them. It is
+// false for nil.
+func (a *ClusterAllocation) HoldsMetal() bool {
+	switch {
+	case a == nil, a.Phase == AllocationReleased:
+		return false
+	case a.NetworkID != "" && !a.NetworkAdopted, a.IPAddress != "" && !a.IPAdopted:
+		return true
+	}
+	return a.begun()
+}
+
+// begun is whether an allocation has begun and its metal was not released since.
+func (a *AllocationState) begun() bool {
+	return a.Phase != "" && a.Phase != AllocationReleased
+}
