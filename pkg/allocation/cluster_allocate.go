@@ -204,7 +204,7 @@ func (w *clusterWork) uncertain(ctx context.Context, words string) {
 	if _, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
 		if a.Phase == infrastructure.AllocationAllocating && a.Attempt == w.attempt {
 			w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonAllocationUncertain,
-				"It is not known what was allocated; the server looks for it before it asks again. "+words)
+				"The outcome of the allocation is unknown; the server checks it before it tries again: "+words)
 		}
 		return nil
 	}); err != nil {

@@ -243,7 +243,7 @@ func (w *serverWork) uncertain(ctx context.Context, words string) {
 	if _, err := w.swap(ctx, func(s *server, a *infrastructure.MachineAllocation) error {
 		if a.Phase == infrastructure.AllocationAllocating && a.Attempt == w.attempt {
 			w.setAllocated(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, infrastructure.ReasonAllocationUncertain,
-				"It is not known whether a machine was allocated; the server looks for it before it asks again. "+words)
+				"The outcome of the allocation is unknown; the server checks it before it tries again: "+words)
 		}
 		return nil
 	}); err != nil {
