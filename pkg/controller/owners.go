@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/ownerref"
 )
 
 // heldAgain is how soon to look again for an owner that could not be found: it
@@ -77,15 +78,13 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 	for _, ref := range s.obj.GetOwnerReferences() {
 		owner, err := s.owner(ctx, ref)
 		what := ref.Kind + " " + ref.Name
+		state, words := ownerref.Judge(ref, owner, err)
 		switch {
-		case apierrors.IsNotFound(err):
-			return s.ownerless(fmt.Sprintf("the owner %s (uid %s) cannot be found", what, ref.UID)), nil
-		case err != nil:
+		case state == ownerref.Missing:
+			return s.ownerless("the owner " + words), nil
+		case state == ownerref.Unknown:
 			return s.unreadable("the owner "+what, err), nil
-		case owner.UID != ref.UID:
-			return s.ownerless(fmt.Sprintf("the owner %s has the uid %s, and the ownerReference has %s: it was replaced or restored", what, owner.UID, ref.UID)), nil
-		}
-		if owner.DeletionTimestamp == nil || clusterDeleted {
+		case state == ownerref.Present || clusterDeleted:
 			continue
 		}
 		ownerDeleted = true
@@ -128,17 +127,14 @@ func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadat
 	}
 	for _, ref := range owner.OwnerReferences {
 		above, err := s.owner(ctx, ref)
-		what := fmt.Sprintf("its owner %s %s", ref.Kind, ref.Name)
-		switch {
-		case apierrors.IsNotFound(err):
-			return false, fmt.Sprintf("%s (uid %s) cannot be found", what, ref.UID), nil
+		switch state, words := ownerref.Judge(ref, above, err); {
 		case apierrors.IsForbidden(err), meta.IsNoMatchError(err):
 			continue
-		case err != nil:
-			return false, "", fmt.Errorf("%s: %w", what, err)
-		case above.UID != ref.UID:
-			return false, fmt.Sprintf("%s has the uid %s, and the ownerReference has %s", what, above.UID, ref.UID), nil
-		case above.DeletionTimestamp != nil:
+		case state == ownerref.Missing:
+			return false, "its owner " + words, nil
+		case state == ownerref.Unknown:
+			return false, "", fmt.Errorf("its owner %s %s: %w", ref.Kind, ref.Name, err)
+		case state == ownerref.Deleting:
 			if _, missing, err := s.ownersOf(ctx, above, generations-1); err != nil || missing != "" {
 				return false, missing, err
 			}

@@ -10,13 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/ownerref"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
@@ -114,13 +114,7 @@ func (r *REST) collectable(ctx context.Context, name string) error {
 // ownerDeleted returns whether an owner of an object or its Cluster is being
 // deleted, or else why not; an error if that could not be found out.
 func (r *REST) ownerDeleted(ctx context.Context, m metav1.Object) (deleted bool, whyNot []string, failed error) {
-	// An owner that is named by its uid has to have that uid; the Cluster of the
-	// label is found by its name.
-	type named struct {
-		OwnerKey
-		uid types.UID
-	}
-	var all []named
+	var all []metav1.OwnerReference
 	for i, ref := range m.GetOwnerReferences() {
 		if i == maxOwners {
 			whyNot = append(whyNot, fmt.Sprintf("it has more than %d owners", maxOwners))
@@ -130,25 +124,21 @@ func (r *REST) ownerDeleted(ctx context.Context, m metav1.Object) (deleted bool,
 			whyNot = append(whyNot, fmt.Sprintf("owner %s %s is of a kind that is not looked up", ref.Kind, ref.Name))
 			continue
 		}
-		all = append(all, named{OwnerKey{ref.APIVersion, ref.Kind, m.GetNamespace(), ref.Name}, ref.UID})
+		all = append(all, ref)
 	}
+	// The Cluster of the label is found by its name.
 	if cluster := m.GetLabels()[infrastructure.ClusterNameLabel]; cluster != "" {
-		all = append(all, named{OwnerKey: OwnerKey{clusterAPIVersion, "Cluster", m.GetNamespace(), cluster}})
+		all = append(all, metav1.OwnerReference{APIVersion: clusterAPIVersion, Kind: "Cluster", Name: cluster})
 	}
-	for _, key := range all {
-		what := key.Kind + " " + key.Name
-		owner, err := r.owners.Owner(ctx, key.OwnerKey)
-		switch {
-		case apierrors.IsNotFound(err):
-			whyNot = append(whyNot, what+" not found")
-		case err != nil:
-			failed = fmt.Errorf("%s: %w", what, err)
-		case key.uid != "" && owner.GetUID() != key.uid:
-			whyNot = append(whyNot, fmt.Sprintf("%s has uid %s, the ownerReference has %s", what, owner.GetUID(), key.uid))
-		case owner.GetDeletionTimestamp() != nil:
+	for _, ref := range all {
+		owner, err := r.owners.Owner(ctx, OwnerKey{ref.APIVersion, ref.Kind, m.GetNamespace(), ref.Name})
+		switch state, words := ownerref.Judge(ref, owner, err); state {
+		case ownerref.Deleting:
 			return true, nil, nil
+		case ownerref.Unknown:
+			failed = fmt.Errorf("%s %s: %w", ref.Kind, ref.Name, err)
 		default:
-			whyNot = append(whyNot, what+" is not being deleted")
+			whyNot = append(whyNot, words)
 		}
 	}
 	if len(whyNot) == 0 {

@@ -117,11 +117,11 @@ func TestDelete_RefusesGarbageCollectorWhileNoOwnerIsBeingDeleted(t *testing.T) 
 	}{
 		"owner has a new uid":                      {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": there("new"), "Cluster/c": there("c")}, "Machine m has uid new, the ownerReference has uid-of-m"},
 		"owner with a new uid is being deleted":    {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": beingDeleted("new"), "Cluster/c": there("c")}, "Machine m has uid new"},
-		"owner is not there":                       {byMachine, map[string]*metav1.ObjectMeta{"Cluster/c": there("c")}, "Machine m not found"},
+		"owner is not there":                       {byMachine, map[string]*metav1.ObjectMeta{"Cluster/c": there("c")}, "Machine m (uid uid-of-m) not found"},
 		"owner and Cluster are not there":          {byMachine, nil, "Cluster c not found"},
 		"owner is there":                           {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": there("uid-of-m")}, "Machine m is not being deleted"},
 		"owner is of a kind that is not looked up": {ownedBy("v1", "ConfigMap", "x", "uid-of-x"), nil, "owner ConfigMap x is of a kind that is not looked up"},
-		"owner of our own is not there":            {ownedBy("infrastructure.cluster.x-k8s.io/v1alpha4", "MetalStackCluster", "x", "uid-of-x"), nil, "MetalStackCluster x not found"},
+		"owner of our own is not there":            {ownedBy("infrastructure.cluster.x-k8s.io/v1alpha4", "MetalStackCluster", "x", "uid-of-x"), nil, "MetalStackCluster x (uid uid-of-x) not found"},
 	} {
 		for _, phase := range []infrastructure.AllocationPhase{infrastructure.AllocationAllocating, infrastructure.AllocationAllocated, infrastructure.AllocationReleasing} {
 			t.Run(name+", "+string(phase), func(t *testing.T) {

@@ -1,0 +1,47 @@
+// Package ownerref judges what a lookup of an owner has found. Both programs do so
+// before metal is given back: the server when the garbage collector asks, the
+// companion in each reconcile. How an owner is looked up is theirs to decide, and
+// so is what follows from the finding.
+package ownerref
+
+import (
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// State is how an owner is.
+type State int
+
+const (
+	// Unknown: the lookup failed, so that nothing can be said of the owner.
+	Unknown State = iota
+	// Missing: there is no object of that name, or it has another uid than the
+	// reference, because it was replaced or restored.
+	Missing
+	// Present: the owner is there, and is not being deleted.
+	Present
+	// Deleting: the owner is there, and is being deleted.
+	Deleting
+)
+
+// Judge returns how the owner is that ref names, given what the lookup of that
+// kind and name returned, and says so in words. A reference without a uid is
+// satisfied by any object of its name.
+func Judge(ref metav1.OwnerReference, found metav1.Object, err error) (State, string) {
+	what := ref.Kind + " " + ref.Name
+	switch {
+	case apierrors.IsNotFound(err) && ref.UID != "":
+		return Missing, fmt.Sprintf("%s (uid %s) not found", what, ref.UID)
+	case apierrors.IsNotFound(err):
+		return Missing, what + " not found"
+	case err != nil:
+		return Unknown, fmt.Sprintf("%s: %v", what, err)
+	case ref.UID != "" && found.GetUID() != ref.UID:
+		return Missing, fmt.Sprintf("%s has uid %s, the ownerReference has %s", what, found.GetUID(), ref.UID)
+	case found.GetDeletionTimestamp() != nil:
+		return Deleting, what + " is being deleted"
+	}
+	return Present, what + " is not being deleted"
+}
