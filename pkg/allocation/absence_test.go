@@ -10,13 +10,13 @@ import (
 )
 
 // cutShort lets one find answer a list that looks whole, and has nothing in it.
-func (w *world) cutShort(find string) {
+func (w *environment) cutShort(find string) {
 	w.sim.Inject(simulator.Fault{Endpoint: find, Kind: simulator.FaultTruncatedList, Fraction: 0, Times: 1})
 }
 
 func TestAMachineThatOneLookDoesNotShowIsReleasedAllTheSame(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	w.cutShort("machine-find")
 	_, err := w.release(w.p, "node")
@@ -27,15 +27,15 @@ func TestAMachineThatOneLookDoesNotShowIsReleasedAllTheSame(t *testing.T) {
 
 func TestWhatALostCallLeftIsReleasedAlthoughOneLookDoesNotShowIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.crashAt(w.p, "machine/called", 1)
 	_, err := w.allocate(w.p, "node", "cluster")
 	require.Error(t, err)
-	w.pass(2 * w.p.timing.open())
+	w.advance(2 * w.p.timing.allocateInFlight())
 
-	next := w.server()
+	next := w.newProtocol()
 	w.cutShort("machine-find")
 	_, err = w.release(next, "node")
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func TestAnAddressAndANetworkThatOneLookDoesNotShowAreReleasedAllTheSame(t *test
 	for _, find := range []string{"ip-find", "network-find"} {
 		t.Run(find, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			w.cutShort(find)
 			w.gone(w.p)

@@ -21,7 +21,7 @@ func named(id string) func(*infrastructure.MetalStackMachine) {
 }
 
 // waiting returns a machine that can be had.
-func (w *world) waiting(size string) string {
+func (w *environment) waiting(size string) string {
 	w.t.Helper()
 	for _, m := range w.sim.Books().Machines {
 		if !m.Allocated && m.Size == size && m.Waiting {
@@ -34,7 +34,7 @@ func (w *world) waiting(size string) string {
 
 func TestAMachineThatIsNamedIsAllocated(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	id := w.waiting(simulator.SmallSize)
 	claim := w.machine("node", named(id), func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "" })
@@ -51,28 +51,28 @@ func TestAMachineThatIsNamedIsAskedForOnlyIfItIsToBeHad(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		make func(w *world, id string)
+		make func(w *environment, id string)
 		spec func(*infrastructure.MetalStackMachine)
 		want string
 	}{
-		{"locked", func(w *world, id string) { require.NoError(t, w.sim.Lock(id, "x")) }, nil, "LOCKED"},
-		{"reserved", func(w *world, id string) { require.NoError(t, w.sim.Reserve(id, "x")) }, nil, "RESERVED"},
-		{"dead", func(w *world, id string) {
+		{"locked", func(w *environment, id string) { require.NoError(t, w.sim.Lock(id, "x")) }, nil, "LOCKED"},
+		{"reserved", func(w *environment, id string) { require.NoError(t, w.sim.Reserve(id, "x")) }, nil, "RESERVED"},
+		{"dead", func(w *environment, id string) {
 			require.NoError(t, w.sim.Silence(id))
 			w.clock.Step(10 * time.Minute)
 		}, nil, "Dead"},
-		{"not waiting", func(w *world, id string) { require.NoError(t, w.sim.SendEvent(id, "PXE Booting", "")) }, nil, "PXE Booting"},
+		{"not waiting", func(w *environment, id string) { require.NoError(t, w.sim.SendEvent(id, "PXE Booting", "")) }, nil, "PXE Booting"},
 		{"of another size", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize }, "is of the size"},
 		{"elsewhere", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "fra-99" }, "is in the partition"},
 		{"with the server's own tags", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{uidTag("victim")} }, "only the server writes"},
-		{"with another project's network", func(w *world, _ string) {
+		{"with another project's network", func(w *environment, _ string) {
 			_, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 			require.NoError(t, err)
 		}, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"theirs"} }, "is not known in project"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			id := w.waiting(simulator.SmallSize)
 			if c.make != nil {
@@ -101,7 +101,7 @@ func TestAMachineThatIsNamedIsAskedForOnlyIfItIsToBeHad(t *testing.T) {
 
 func TestAnotherProjectsMachineIsAsUnknownAsNone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	theirs := w.waiting(simulator.SmallSize)
 	w.foreign(theirs)
@@ -125,7 +125,7 @@ func TestAnotherProjectsMachineIsAsUnknownAsNone(t *testing.T) {
 
 func TestAnAllocatedMachineOfTheProjectIsAdopted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	old := w.node("node")
 	// As after clusterctl move: spec and metadata, and another uid.
 	w.machines.remove(old)
@@ -147,15 +147,15 @@ func TestAnAllocatedMachineOfTheProjectIsAdopted(t *testing.T) {
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 
 	w.sweep()
-	keeper := NewKeeper(w.p)
-	w.whilePassing(func() { keeper.Pass(w.context()); keeper.wg.Wait() })
-	assert.Len(t, w.holding(old.UID), 1)
+	keeper := NewRecoverer(w.p)
+	w.whileClockAdvances(func() { keeper.ReconcileAll(w.context()); keeper.wg.Wait() })
+	assert.Len(t, w.machinesWithIdentity(old.UID), 1)
 	w.gone(w.p)
 }
 
 func TestMetalWithoutAnIdentityIsAdoptedAndReleased(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	c := w.allocatedCluster("cluster")
 	id, err := w.sim.AllocateFor(simulator.AllocateRequest{
 		Project: simulator.ProjectA, Name: "by-hand", Hostname: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition,
@@ -165,7 +165,7 @@ func TestMetalWithoutAnIdentityIsAdoptedAndReleased(t *testing.T) {
 	f := w.firewall("as-a-firewall")
 	f.Spec.ProviderID = providerid.New(simulator.DefaultPartition, id)
 	w.firewalls.put(t, f)
-	w.whilePassing(func() { _, err = w.p.AllocateFirewall(w.context(), teamA, "as-a-firewall", body("cluster")) })
+	w.whileClockAdvances(func() { _, err = w.p.AllocateFirewall(w.context(), teamA, "as-a-firewall", body("cluster")) })
 	require.ErrorContains(t, err, "is allocated as a machine")
 
 	claim := w.machine("node", named(id))
@@ -181,16 +181,16 @@ func TestTwoObjectsThatNameOneMachine(t *testing.T) {
 	for _, servers := range []string{"one server", "two servers"} {
 		t.Run(servers, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			id := w.waiting(simulator.SmallSize)
 			a, b := w.machine("a", named(id)), w.machine("b", named(id))
 			first, second := w.p, w.p
 			if servers == "two servers" {
-				second = w.server()
+				second = w.newProtocol()
 			}
 			errs := make(chan error, 2)
-			w.whilePassing(func() {
+			w.whileClockAdvances(func() {
 				go func() { _, err := first.AllocateMachine(w.context(), teamA, "a", body("cluster")); errs <- err }()
 				go func() { _, err := second.AllocateMachine(w.context(), teamA, "b", body("cluster")); errs <- err }()
 				x, y := <-errs, <-errs
@@ -205,10 +205,10 @@ func TestTwoObjectsThatNameOneMachine(t *testing.T) {
 			}
 			assert.Positive(t, refused)
 			// If each saw the other, both stepped back, and one gets it later.
-			w.pass(w.p.timing.Backoff + time.Second)
+			w.advance(w.p.timing.Backoff + time.Second)
 			_, _ = w.allocate(first, "a", "cluster")
-			require.Len(t, append(w.holding(a.UID), w.holding(b.UID)...), 1)
-			w.pass(time.Minute)
+			require.Len(t, append(w.machinesWithIdentity(a.UID), w.machinesWithIdentity(b.UID)...), 1)
+			w.advance(time.Minute)
 			w.addressesThere(id)
 			w.gone(first)
 		})
@@ -219,14 +219,14 @@ func TestTwoObjectsThatNameOneMachine(t *testing.T) {
 // mistake of the spec, which people are told of.
 func TestWhatAnotherObjectIsGettingIsUnderWay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	id := w.waiting(simulator.SmallSize)
 	w.machine("first", named(id))
 	w.machine("second", named(id))
-	other := w.server()
+	other := w.newProtocol()
 	var meanwhile error
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/looked" {
 			_, meanwhile = other.AllocateMachine(w.context(), teamA, "second", body("cluster"))
 		}
@@ -236,7 +236,7 @@ func TestWhatAnotherObjectIsGettingIsUnderWay(t *testing.T) {
 	require.True(t, apierrors.IsConflict(meanwhile), "%v", meanwhile)
 	require.ErrorContains(t, meanwhile, "is being allocated for, or given back by, metalstackmachines/team-a/first")
 
-	w.pass(w.p.timing.Backoff + time.Second)
+	w.advance(w.p.timing.Backoff + time.Second)
 	_, err = w.allocate(other, "second", "cluster")
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/first")
@@ -246,12 +246,12 @@ func TestWhatAnotherObjectIsGettingIsUnderWay(t *testing.T) {
 
 func TestTwoServersAllocateOneObjectOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
-	other := w.server()
+	other := w.newProtocol()
 	errs := make(chan error, 2)
-	w.whilePassing(func() {
+	w.whileClockAdvances(func() {
 		for _, p := range []*Protocol{w.p, other} {
 			go func() { _, err := p.AllocateMachine(w.context(), teamA, "node", body("cluster")); errs <- err }()
 		}
@@ -272,17 +272,17 @@ func TestTwoServersAllocateOneObjectOnce(t *testing.T) {
 
 func TestAnObjectThatWasMadeAnewIsAnother(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	b := body("cluster")
 	b.UID = types.UID("of-the-old-one")
 	var err error
-	w.whilePassing(func() { _, err = w.p.AllocateMachine(w.context(), teamA, "node", b) })
+	w.whileClockAdvances(func() { _, err = w.p.AllocateMachine(w.context(), teamA, "node", b) })
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 
 	// In the middle: what no record names is kept, and shown as discovered.
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/called" {
 			w.machines.remove(claim)
 			w.machine("node")
@@ -291,24 +291,24 @@ func TestAnObjectThatWasMadeAnewIsAnother(t *testing.T) {
 	_, err = w.allocate(w.p, "node", "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	assert.Nil(t, w.record("node").Status.Allocation)
-	require.Len(t, w.holding(claim.UID), 1)
-	obj, claims := w.machines.joiner.Discovered(metal.Ref{Kind: metal.KindMachine, ID: w.holding(claim.UID)[0].ID})
+	require.Len(t, w.machinesWithIdentity(claim.UID), 1)
+	obj, claims := w.machines.joiner.Discovered(metal.Ref{Kind: metal.KindMachine, ID: w.machinesWithIdentity(claim.UID)[0].ID})
 	require.NotNil(t, obj)
 	assert.Contains(t, claims, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
 }
 
 func TestAllocate_DryRunDoesNotKeepOthersFromTheMachine(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	id := w.waiting(simulator.SmallSize)
 	w.machine("dry", named(id))
 	w.machine("wet", named(id))
 	api := &outdated{Metal: w.client}
-	p := w.serverWith(api)
+	p := w.newProtocolWith(api)
 	var meanwhile error
 	api.meanwhile = func() { _, meanwhile = p.AllocateMachine(w.context(), teamA, "wet", body("cluster")) }
-	w.whilePassing(func() { _, _ = p.AllocateMachine(WithDryRun(w.context()), teamA, "dry", body("cluster")) })
+	w.whileClockAdvances(func() { _, _ = p.AllocateMachine(WithDryRun(w.context()), teamA, "dry", body("cluster")) })
 	require.Nil(t, api.meanwhile, "nobody looked")
 	require.NoError(t, meanwhile)
 	require.NotEmpty(t, w.record("wet").Status.Allocation.MachineID)
@@ -358,20 +358,20 @@ func (o *outdated) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, e
 // by the records.
 func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
 	t.Parallel()
-	for what, ask := range map[string]func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error{
-		"network": func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
+	for what, ask := range map[string]func(w *environment, late *Protocol, c *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error{
+		"network": func(w *environment, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
 			w.cluster("late", func(l *infrastructure.MetalStackCluster) { l.Spec.PrivateNetworkID = c.Status.Allocation.NetworkID })
-			w.whilePassing(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
+			w.whileClockAdvances(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
 			return err
 		},
-		"address": func(w *world, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
+		"address": func(w *environment, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
 			w.cluster("late", func(l *infrastructure.MetalStackCluster) {
 				l.Spec.ControlPlaneEndpoint.Host = c.Status.Allocation.IPAddress
 			})
-			w.whilePassing(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
+			w.whileClockAdvances(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
 			return err
 		},
-		"machine": func(w *world, late *Protocol, _ *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error {
+		"machine": func(w *environment, late *Protocol, _ *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error {
 			w.machine("late", named(m.Status.Allocation.MachineID))
 			_, err := w.allocate(late, "late", "")
 			return err
@@ -379,10 +379,10 @@ func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			c, m := w.allocatedCluster("cluster"), w.node("node")
 			other := &outdated{Metal: w.client}
-			late := w.serverWith(other)
+			late := w.newProtocolWith(other)
 			other.meanwhile = func() {
 				_, err := w.p.ReleaseMachine(w.context(), teamA, "node", "")
 				assert.NoError(t, err)

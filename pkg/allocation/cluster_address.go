@@ -12,21 +12,21 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// address allocates the control plane address, or adopts the one that is named.
-func (w *clusterWork) address(ctx context.Context, openUntil time.Time) error {
+// ensureAddress allocates the control plane address, or adopts the one that is named.
+func (w *clusterOperation) ensureAddress(ctx context.Context, openUntil time.Time) error {
 	if host := w.spec.ControlPlaneEndpoint.Host; host != "" {
 		return w.adoptAddress(ctx, host)
 	}
-	if err := w.publicNetwork(ctx); err != nil {
+	if err := w.checkPublicNetwork(ctx); err != nil {
 		return err
 	}
-	ip, err := obtain(ctx, w.Protocol, allocating[*metal.IP]{
-		what: "address", openUntil: openUntil, begin: w.begin, uncertain: w.uncertain, find: w.findAddress,
+	ip, err := ensureAllocated(ctx, w.Protocol, allocating[*metal.IP]{
+		what: "address", inFlightUntil: openUntil, begin: w.begin, uncertain: w.recordUncertain, find: w.findAddress,
 		call: func(ctx context.Context) (*metal.IP, error) {
 			return w.opts.Metal.AllocateIP(ctx, metal.IPRequest{
-				Project: w.project, Network: w.spec.PublicNetworkID, Type: metal.TypeStatic, Name: w.subject.name,
-				Description: "control plane of MetalStackCluster " + w.subject.namespace + "/" + w.subject.name,
-				Tags:        w.tags(w.id),
+				Project: w.project, Network: w.spec.PublicNetworkID, Type: metal.TypeStatic, Name: w.ref.name,
+				Description: "control plane of MetalStackCluster " + w.ref.namespace + "/" + w.ref.name,
+				Tags:        w.identityTags(w.id),
 			})
 		},
 	})
@@ -37,33 +37,33 @@ func (w *clusterWork) address(ctx context.Context, openUntil time.Time) error {
 	return w.recordAddress(ctx, ip.Address, false)
 }
 
-// publicNetwork refuses a spec without a network for the address.
-func (w *clusterWork) publicNetwork(ctx context.Context) error {
+// checkPublicNetwork refuses a spec without a network for the address.
+func (w *clusterOperation) checkPublicNetwork(ctx context.Context) error {
 	if w.spec.PublicNetworkID == "" {
-		return unusable("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
+		return refuseSpec("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
 	}
-	_, err := w.usableNetwork(ctx, w.spec.PublicNetworkID, w.project)
+	_, err := w.findUsableNetwork(ctx, w.spec.PublicNetworkID, w.project)
 	return err
 }
 
-func (w *clusterWork) recordAddress(ctx context.Context, address string, adopted bool) error {
-	_, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+func (w *clusterOperation) recordAddress(ctx context.Context, address string, adopted bool) error {
+	_, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
 		if a.IPAddress != "" && a.IPAddress != address {
 			return refuse(http.StatusConflict, "another operation was faster")
 		}
 		a.IPAddress, a.IPAdopted = address, adopted
-		noneOpen(&a.AllocationState)
+		clearInFlight(&a.AllocationState)
 		if c.Spec.ControlPlaneEndpoint.Host == "" {
 			c.Spec.ControlPlaneEndpoint.Host = address
 		}
 		return nil
 	})
-	w.at("address/recorded")
+	w.crashPoint("address/recorded")
 	return err
 }
 
 // findAddress is findNetwork for the control plane address.
-func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) {
+func (w *clusterOperation) findAddress(ctx context.Context) (*metal.IP, bool, error) {
 	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{
 		Project: w.project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(string(w.id.uid)))},
 	})
@@ -74,7 +74,7 @@ func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) 
 		if ip.Project != w.project || ip.UID() != LabelValue(string(w.id.uid)) {
 			continue
 		}
-		if held, err := w.another(ctx, holdsAddress(ip.Address)); err != nil || !held {
+		if held, err := w.anyOtherCluster(ctx, holdsAddress(ip.Address)); err != nil || !held {
 			return ip, err == nil, err
 		}
 	}
@@ -85,27 +85,27 @@ func (w *clusterWork) findAddress(ctx context.Context) (*metal.IP, bool, error) 
 // Any other host is an endpoint that somebody else looks after, unless it is an
 // address in a range of metal-stack: another project's is no different from one
 // that nobody has.
-func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
+func (w *clusterOperation) adoptAddress(ctx context.Context, host string) error {
 	address, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil
 	}
-	ip, err := w.projectAddress(ctx, address)
+	ip, err := w.findProjectAddress(ctx, address)
 	switch {
 	case err != nil:
 		return err
 	case ip == nil:
-		return w.elsewhere(ctx, address)
+		return w.checkExternalAddress(ctx, address)
 	}
-	uid, err := w.addressIdentity(ctx, ip)
+	uid, err := w.adoptedAddressIdentity(ctx, ip)
 	if err != nil {
 		return err
 	}
 	if err := w.adopt(ctx, "address", uid, func(ctx context.Context) error {
-		if err := w.addressUnclaimed(ctx, ip); err != nil {
+		if err := w.checkAddressUnclaimed(ctx, ip); err != nil {
 			return err
 		}
-		again, err := w.projectAddress(ctx, address)
+		again, err := w.findProjectAddress(ctx, address)
 		if err == nil && (again == nil || again.AllocationUUID != ip.AllocationUUID) {
 			err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: the address %s was given back just now", host)
 		}
@@ -117,25 +117,25 @@ func (w *clusterWork) adoptAddress(ctx context.Context, host string) error {
 	return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
 }
 
-// addressIdentity is the identity under which an address is adopted: that of the
+// adoptedAddressIdentity is the identity under which an address is adopted: that of the
 // address, if a cluster of this name in this management cluster allocated it and
 // the network has no identity already. The address is then the cluster's own
 // again. It is how an address is given back that no record names any more. In
 // another management cluster a cluster of the same name may still use it.
-func (w *clusterWork) addressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
+func (w *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
 	tag := func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value }
 	if ip.UID() == "" || tag(metal.TagManagementCluster) != LabelValue(w.opts.ManagementCluster) ||
-		!w.isOurs(tag(metal.TagNamespace), tag(metal.TagName)) {
+		!w.isOwnName(tag(metal.TagNamespace), tag(metal.TagName)) {
 		return w.id.uid, nil
 	}
 	never := func(*infrastructure.MetalStackCluster) bool { return false }
-	switch held, err := w.another(ctx, claimed(ip.UID(), holdsAddress(ip.Address), never)); {
+	switch held, err := w.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), never)); {
 	case err != nil:
 		return "", refusalOf(err)
 	case held:
 		return w.id.uid, nil // The adoption is refused.
 	}
-	c, err := w.opts.Clusters.Get(ctx, w.subject.namespace, w.subject.name)
+	c, err := w.opts.Clusters.Get(ctx, w.ref.namespace, w.ref.name)
 	if err != nil {
 		return "", err
 	}
@@ -145,8 +145,8 @@ func (w *clusterWork) addressIdentity(ctx context.Context, ip *metal.IP) (types.
 	return w.id.uid, nil
 }
 
-// projectAddress looks at an address, which is nil if the project does not have it.
-func (w *clusterWork) projectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
+// findProjectAddress looks at an address, which is nil if the project does not have it.
+func (w *clusterOperation) findProjectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
 	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: w.project})
 	if err != nil {
 		return nil, refusalOf(err)
@@ -159,16 +159,16 @@ func (w *clusterWork) projectAddress(ctx context.Context, address netip.Addr) (*
 	return nil, nil
 }
 
-// addressUnclaimed refuses an address that is another cluster's.
-func (w *clusterWork) addressUnclaimed(ctx context.Context, ip *metal.IP) error {
+// checkAddressUnclaimed refuses an address that is another cluster's.
+func (w *clusterOperation) checkAddressUnclaimed(ctx context.Context, ip *metal.IP) error {
 	wants := func(c *infrastructure.MetalStackCluster) bool {
 		return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 	}
-	switch found, err := w.another(ctx, claimed(ip.UID(), holdsAddress(ip.Address), wants)); {
+	switch found, err := w.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), wants)); {
 	case err != nil:
 		return refusalOf(err)
 	case found:
-		return unusable("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
+		return refuseSpec("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
 	}
 	return nil
 }
@@ -179,9 +179,9 @@ func isAddress(host, address string) bool {
 	return err == nil && parsed.String() == address
 }
 
-// elsewhere refuses an address in the range of a network. Of a network that the
+// checkExternalAddress refuses an address in the range of a network. Of a network that the
 // project cannot use it does not say which that is.
-func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
+func (w *clusterOperation) checkExternalAddress(ctx context.Context, address netip.Addr) error {
 	networks, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{})
 	if err != nil {
 		// One network that was freed halfway spoils every list (docs/metal-api.md, Q50), and nothing
@@ -195,12 +195,12 @@ func (w *clusterWork) elsewhere(ctx context.Context, address netip.Addr) error {
 	for _, n := range networks {
 		contains := n.Contains(address)
 		if contains && n.UsableBy(w.project) {
-			return unusable("spec.controlPlaneEndpoint.host: %s lies in network %q and is not allocated to project %s", address, n.ID, w.project)
+			return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in network %q and is not allocated to project %s", address, n.ID, w.project)
 		}
 		taken = taken || contains
 	}
 	if taken {
-		return unusable("spec.controlPlaneEndpoint.host: %s lies in a metal-stack network and is not allocated to project %s", address, w.project)
+		return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in a metal-stack network and is not allocated to project %s", address, w.project)
 	}
 	return nil
 }

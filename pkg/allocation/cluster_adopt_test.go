@@ -16,7 +16,7 @@ import (
 
 // adoptable are a network and an address that people allocated in our project,
 // as specs that name one of them.
-func (w *world) adoptable() map[string]func(*infrastructure.MetalStackCluster) {
+func (w *environment) adoptable() map[string]func(*infrastructure.MetalStackCluster) {
 	w.t.Helper()
 	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "by-hand"})
 	require.NoError(w.t, err)
@@ -29,7 +29,7 @@ func (w *world) adoptable() map[string]func(*infrastructure.MetalStackCluster) {
 }
 
 // adopters are the clusters that hold what was adopted.
-func (w *world) adopters() (names []string) {
+func (w *environment) adopters() (names []string) {
 	all, err := w.clusters.List(w.context())
 	require.NoError(w.t, err)
 	for _, c := range all {
@@ -62,13 +62,13 @@ func TestTwoClustersThatNameTheSame(t *testing.T) {
 	for _, what := range []string{"network", "address"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			spec := w.adoptable()[what]
 			w.cluster("first", spec)
 			w.cluster("second", spec)
 			var second error
 			look := &overtaking{memRecords: w.clusters, then: func() {
-				_, second = w.server().AllocateCluster(w.context(), teamA, "second", body(""))
+				_, second = w.newProtocol().AllocateCluster(w.context(), teamA, "second", body(""))
 			}}
 			w.p.opts.Clusters = look
 			_, first := w.allocateCluster("first")
@@ -80,7 +80,7 @@ func TestTwoClustersThatNameTheSame(t *testing.T) {
 					require.ErrorContains(t, err, "belongs to another cluster")
 				}
 			}
-			w.pass(w.p.timing.Backoff + time.Second)
+			w.advance(w.p.timing.Backoff + time.Second)
 			_, _ = w.allocateCluster("first")
 			assert.Equal(t, []string{"first"}, w.adopters())
 		})
@@ -94,13 +94,13 @@ func TestWhatAnotherClusterIsGettingIsNotAdopted(t *testing.T) {
 	for _, what := range []string{"network", "address"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.cluster("first")
 			reached := w.crashAt(w.p, what+"/called", 1)
 			_, err := w.allocateCluster("first")
 			require.Error(t, err)
 			require.True(t, reached())
-			w.p = w.server()
+			w.p = w.newProtocol()
 			w.cluster("second", func(c *infrastructure.MetalStackCluster) {
 				books := w.sim.Books()
 				for _, n := range books.Networks {
@@ -141,7 +141,7 @@ func TestNothingIsAdoptedWhileOthersCannotBeAsked(t *testing.T) {
 	for _, what := range []string{"network", "address"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.cluster("cluster", w.adoptable()[what])
 			w.p.opts.Clusters = &unlistable{w.clusters}
 			_, err := w.allocateCluster("cluster")

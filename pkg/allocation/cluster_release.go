@@ -16,75 +16,75 @@ import (
 
 // releaseCluster frees the address and then the network of a cluster that has
 // no machines any more; what was adopted is kept.
-func (p *Protocol) releaseCluster(ctx context.Context, sub subject, uid types.UID) (*infrastructure.MetalStackCluster, error) {
+func (p *Protocol) releaseCluster(ctx context.Context, sub objectRef, uid types.UID) (*infrastructure.MetalStackCluster, error) {
 	c, err := p.opts.Clusters.Get(ctx, sub.namespace, sub.name)
 	if err != nil {
 		return nil, err
 	}
 	a := clusterAllocation(c).DeepCopy()
-	if err := sameObject(&c.ObjectMeta, uid); err != nil {
+	if err := checkUID(&c.ObjectMeta, uid); err != nil {
 		return nil, err
 	}
 	if a.Phase == infrastructure.AllocationReleased {
 		return c, nil
 	}
-	w, err := p.clusterWork(sub, c)
+	w, err := p.newClusterOperation(sub, c)
 	if err != nil {
 		return nil, err
 	}
-	w.saw, w.dry = sightingOf(&a.AllocationState), IsDryRun(ctx)
-	openUntil, freeOpenUntil := p.openUntil(&a.AllocationState), p.freeOpenUntil(&a.AllocationState)
+	w.observed, w.dryRun = observedStateOf(&a.AllocationState), IsDryRun(ctx)
+	openUntil, freeOpenUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
 	if a.Phase == infrastructure.AllocationReleasing {
-		if err := p.notBefore(&a.AllocationState, c.Status.Conditions); err != nil {
+		if err := p.checkBackoff(&a.AllocationState, c.Status.Conditions); err != nil {
 			return nil, err
 		}
-	} else if err := p.markedBefore(&c.ObjectMeta); err != nil {
+	} else if err := p.checkMarkedBeforeTakeover(&c.ObjectMeta); err != nil {
 		return nil, err
 	}
 	switch {
-	case w.dry:
-		return c, w.tryRelease(ctx, a)
+	case w.dryRun:
+		return c, w.dryRunRelease(ctx, a)
 	case a.Phase != infrastructure.AllocationReleasing:
 		// Looked at before, so that a release that comes too early changes
 		// nothing, and after, so that no machine joins unseen.
-		if err := w.dependents(ctx); err != nil {
+		if err := w.checkNoDependents(ctx); err != nil {
 			return nil, err
 		}
 		if err := w.beginRelease(ctx, openUntil); err != nil {
 			return nil, err
 		}
-		p.at("cluster/releasing")
+		p.crashPoint("cluster/releasing")
 	}
 	// First, since who is held back below says that nothing is open.
 	if a.Attempt > 0 {
-		if err := w.findLost(ctx, a, openUntil); err != nil {
-			return nil, w.holdBack(ctx, asRefusal(err))
+		if err := w.findUnrecorded(ctx, a, openUntil); err != nil {
+			return nil, w.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}
-	if err := w.dependents(ctx); err != nil {
-		return nil, w.holdBack(ctx, err)
+	if err := w.checkNoDependents(ctx); err != nil {
+		return nil, w.recordReleaseRefusal(ctx, err)
 	}
 	if err := w.releaseAddress(ctx, a, freeOpenUntil); err != nil {
-		return nil, w.holdBack(ctx, err)
+		return nil, w.recordReleaseRefusal(ctx, err)
 	}
 	// An open call of an earlier release was about the address as long as one was
 	// recorded: a look that found it gone is enough to go on with the network.
-	if w.saw.start == nil {
+	if w.observed.start == nil {
 		freeOpenUntil = time.Time{}
 	}
 	if err := w.releaseNetwork(ctx, a, freeOpenUntil); err != nil {
-		return nil, w.holdBack(ctx, err)
+		return nil, w.recordReleaseRefusal(ctx, err)
 	}
 	if a.Attempt > 0 {
 		if err := w.releaseDuplicates(ctx, freeOpenUntil); err != nil {
-			return nil, w.holdBack(ctx, asRefusal(err))
+			return nil, w.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}
-	return w.released(ctx)
+	return w.recordReleased(ctx)
 }
 
 // releaseDuplicates frees what carries our identity and the record never named.
-func (w *clusterWork) releaseDuplicates(ctx context.Context, openUntil time.Time) error {
+func (w *clusterOperation) releaseDuplicates(ctx context.Context, openUntil time.Time) error {
 	for {
 		ip, found, err := w.findAddress(ctx)
 		if err != nil {
@@ -108,18 +108,18 @@ func (w *clusterWork) releaseDuplicates(ctx context.Context, openUntil time.Time
 	}
 }
 
-// dependents refuses to release a cluster whose machines hold metal, or are
+// checkNoDependents refuses to release a cluster whose machines hold metal, or are
 // getting it.
-func (w *clusterWork) dependents(ctx context.Context) error {
+func (w *clusterOperation) checkNoDependents(ctx context.Context) error {
 	n := 0
-	for _, k := range []servers{w.machines, w.firewalls} {
+	for _, k := range []machineLikeRecords{w.machines, w.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
 			return err
 		}
 		for _, s := range all {
 			a := s.allocation()
-			if s.meta.Namespace == w.subject.namespace && a.ClusterName == w.subject.name &&
+			if s.meta.Namespace == w.ref.namespace && a.ClusterName == w.ref.name &&
 				a.Phase != "" && a.Phase != infrastructure.AllocationReleased {
 				n++
 			}
@@ -131,10 +131,10 @@ func (w *clusterWork) dependents(ctx context.Context) error {
 	return nil
 }
 
-// findLost finds what an attempt that was not finished may have allocated.
-func (w *clusterWork) findLost(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
+// findUnrecorded finds what an attempt that was not finished may have allocated.
+func (w *clusterOperation) findUnrecorded(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
 	if a.NetworkID == "" && w.spec.PrivateNetworkID == "" {
-		n, found, err := settle(ctx, w.Protocol, allocating[*metal.Network]{what: "network", openUntil: openUntil, find: w.findNetwork})
+		n, found, err := awaitOutcome(ctx, w.Protocol, allocating[*metal.Network]{what: "network", inFlightUntil: openUntil, find: w.findNetwork})
 		if err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (w *clusterWork) findLost(ctx context.Context, a *infrastructure.ClusterAll
 		}
 	}
 	if a.IPAddress == "" && w.spec.ControlPlaneEndpoint.Host == "" {
-		ip, found, err := settle(ctx, w.Protocol, allocating[*metal.IP]{what: "address", openUntil: openUntil, find: w.findAddress})
+		ip, found, err := awaitOutcome(ctx, w.Protocol, allocating[*metal.IP]{what: "address", inFlightUntil: openUntil, find: w.findAddress})
 		if err != nil {
 			return err
 		}
@@ -159,13 +159,13 @@ func (w *clusterWork) findLost(ctx context.Context, a *infrastructure.ClusterAll
 }
 
 // releaseAddress frees the control plane address, and records that.
-func (w *clusterWork) releaseAddress(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
+func (w *clusterOperation) releaseAddress(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
 	if a.IPAddress == "" || a.IPAdopted {
 		return nil
 	}
-	if _, err := dispose(ctx, w.Protocol, releasing{
-		what: "address", openUntil: openUntil, begin: w.beginFree, uncertain: w.releaseUncertain,
-		look: func(ctx context.Context) (standing, error) { return w.whoseAddress(ctx, a.IPAddress) },
+	if _, err := ensureFreed(ctx, w.Protocol, releasing{
+		what: "address", inFlightUntil: openUntil, begin: w.beginFree, uncertain: w.recordReleaseUncertain,
+		look: func(ctx context.Context) (ownership, error) { return w.addressOwnership(ctx, a.IPAddress) },
 		call: func(ctx context.Context) error {
 			_, err := w.opts.Metal.FreeIP(ctx, a.IPAddress)
 			return err
@@ -174,79 +174,79 @@ func (w *clusterWork) releaseAddress(ctx context.Context, a *infrastructure.Clus
 		return err
 	}
 	w.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.IPAddress})
-	err := w.recordAddressGone(ctx)
-	w.at("address/released")
+	err := w.recordAddressFreed(ctx)
+	w.crashPoint("address/released")
 	return err
 }
 
-// recordAddressGone records that the address is gone, and that no call is open
+// recordAddressFreed records that the address is gone, and that no call is open
 // until the network's, unless somebody else has begun one since.
-func (w *clusterWork) recordAddressGone(ctx context.Context) error {
-	saw := w.saw
-	_, err := w.swap(ctx, func(_ *infrastructure.MetalStackCluster, r *infrastructure.ClusterAllocation) error {
+func (w *clusterOperation) recordAddressFreed(ctx context.Context) error {
+	saw := w.observed
+	_, err := w.update(ctx, func(_ *infrastructure.MetalStackCluster, r *infrastructure.ClusterAllocation) error {
 		r.IPAddress = ""
-		if w.saw.still(&r.AllocationState) {
+		if w.observed.matches(&r.AllocationState) {
 			r.StartTime = nil
 		}
-		saw = sightingOf(&r.AllocationState)
+		saw = observedStateOf(&r.AllocationState)
 		return nil
 	})
 	if err == nil && saw.start == nil {
-		w.saw = saw
+		w.observed = saw
 	}
 	return err
 }
 
-func (w *clusterWork) whoseAddress(ctx context.Context, address string) (standing, error) {
+func (w *clusterOperation) addressOwnership(ctx context.Context, address string) (ownership, error) {
 	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address})
 	if err != nil {
-		return ours, err
+		return owned, err
 	}
 	for _, ip := range found {
 		switch {
 		case ip.Address != address:
 			continue
 		case ip.Project != w.project || ip.UID() != LabelValue(string(w.id.uid)):
-			return theirs, nil
+			return foreign, nil
 		case ip.Holder() != "":
-			return ours, refuse(http.StatusConflict, "the control plane address %s is held by machine %s", address, ip.Holder())
+			return owned, refuse(http.StatusConflict, "the control plane address %s is held by machine %s", address, ip.Holder())
 		}
-		return ours, nil
+		return owned, nil
 	}
 	return absent, nil
 }
 
-// emptyLooks is how often a network is looked at until its last addresses are
+// maxEmptyChecks is how often a network is looked at until its last addresses are
 // gone, which the metal-api takes away a moment after their machines.
-const emptyLooks = 5
+const maxEmptyChecks = 5
 
 // releaseNetwork frees the private network once nothing is in it.
-func (w *clusterWork) releaseNetwork(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
+func (w *clusterOperation) releaseNetwork(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
 	if a.NetworkID == "" || a.NetworkAdopted {
 		return nil
 	}
-	look := func(ctx context.Context) (standing, error) { return w.whoseNetwork(ctx, a.NetworkID) }
+	look := func(ctx context.Context) (ownership, error) { return w.networkOwnership(ctx, a.NetworkID) }
 	for looked := 1; ; looked++ {
 		whose, err := look(ctx)
-		if err == nil && whose != ours {
+		if err == nil && whose != owned {
 			break
 		}
-		if err != nil && looked == emptyLooks {
+		if err != nil && looked == maxEmptyChecks {
 			return asRefusal(err)
 		}
 		// An address is gone from the list a moment before it is back in its
 		// prefix, and a dual-stack network that is freed in between is wrecked
 		// for good (docs/metal-api.md, Q50).
-		if pauseErr := w.pause(ctx, w.timing.Settle); pauseErr != nil {
+		if pauseErr := w.pause(ctx, w.timing.NetworkFreeDelay); pauseErr != nil {
 			return pauseErr
 		}
 		if err == nil {
 			break
 		}
 	}
-	w.at("network/empty")
-	if _, err := dispose(ctx, w.Protocol, releasing{
-		what: "network", openUntil: openUntil, begin: w.beginFree, look: look, uncertain: w.releaseUncertain,
+	w.crashPoint("network/empty")
+	if _, err := ensureFreed(ctx, w.Protocol, releasing{
+		what: "network", inFlightUntil: openUntil, begin: w.beginFree, look: look, uncertain: w.recordReleaseUncertain,
 		call: func(ctx context.Context) error {
 			_, err := w.opts.Metal.FreeNetwork(ctx, a.NetworkID)
 			return err
@@ -258,12 +258,12 @@ func (w *clusterWork) releaseNetwork(ctx context.Context, a *infrastructure.Clus
 	return nil
 }
 
-// whoseNetwork also refuses a network that still has machines or addresses, of
+// networkOwnership also refuses a network that still has machines or addresses, of
 // whatever family.
-func (w *clusterWork) whoseNetwork(ctx context.Context, id string) (standing, error) {
+func (w *clusterOperation) networkOwnership(ctx context.Context, id string) (ownership, error) {
 	found, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
-		return ours, err
+		return owned, err
 	}
 	var n *metal.Network
 	for _, f := range found {
@@ -275,84 +275,86 @@ func (w *clusterWork) whoseNetwork(ctx context.Context, id string) (standing, er
 	case n == nil:
 		return absent, nil
 	case n.Project != w.project || n.UID() != LabelValue(string(w.id.uid)):
-		return theirs, nil
+		return foreign, nil
 	}
 	machines, err := w.opts.Metal.FindMachines(ctx, metal.MachineQuery{Networks: []string{id}})
 	if err != nil {
-		return ours, err
+		return owned, err
 	}
 	if len(machines) > 0 {
-		return ours, refuse(http.StatusConflict, "%d machines are in the private network %s", len(machines), id)
+		return owned, refuse(http.StatusConflict, "%d machines are in the private network %s", len(machines), id)
 	}
 	addresses, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
 	if err != nil {
-		return ours, err
+		return owned, err
 	}
 	if len(addresses) > 0 {
-		return ours, refuse(http.StatusConflict, "%d addresses of the private network %s are allocated, the first is %s", len(addresses), id, addresses[0].Address)
+		return owned, refuse(http.StatusConflict, "%d addresses of the private network %s are allocated, the first is %s", len(addresses), id, addresses[0].Address)
 	}
-	return ours, nil
+	return owned, nil
 }
 
 // beginRelease records that nothing is allocated for the cluster any more. No
 // call that frees is open yet; but an attempt's may be, of which whoever comes
 // after a crash has to know.
-func (w *clusterWork) beginRelease(ctx context.Context, openUntil time.Time) error {
+func (w *clusterOperation) beginRelease(ctx context.Context, openUntil time.Time) error {
 	if openUntil.IsZero() {
 		return w.beginAt(ctx, nil)
 	}
 	return w.beginFree(ctx)
 }
 
-func (w *clusterWork) beginFree(ctx context.Context) error { return w.beginAt(ctx, w.now()) }
+func (w *clusterOperation) beginFree(ctx context.Context) error {
+	return w.beginAt(ctx, w.recordTime())
+}
 
-func (w *clusterWork) beginAt(ctx context.Context, start *metav1.Time) error {
-	err := w.once(ctx, func(ctx context.Context) error {
-		_, err := w.swapOnce(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-			if err := w.Protocol.beginFree(&a.AllocationState, w.saw, start); err != nil {
+func (w *clusterOperation) beginAt(ctx context.Context, start *metav1.Time) error {
+	err := w.updateOnce(ctx, func(ctx context.Context) error {
+		_, err := w.updateRecord(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+			if err := w.Protocol.beginFree(&a.AllocationState, w.observed, start); err != nil {
 				return err
 			}
 			if a.UID == "" {
 				a.UID = w.id.uid
 			}
-			w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleasing,
+			w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleasing,
 				"Network and address are being given back to the metal-api.")
 			return nil
 		})
 		return err
 	})
 	if err == nil {
-		w.saw.phase, w.saw.start = infrastructure.AllocationReleasing, start
+		w.observed.phase, w.observed.start = infrastructure.AllocationReleasing, start
 	}
 	return err
 }
 
-// holdBack records why a release does not get on; it is tried again. One that
+// recordReleaseRefusal records why a release does not get on; it is tried again. One that
 // somebody else has begun since is theirs to hold back: its call may be open.
-func (w *clusterWork) holdBack(ctx context.Context, err error) error {
+func (w *clusterOperation) recordReleaseRefusal(ctx context.Context, err error) error {
 	var r *refusal
 	if !errors.As(err, &r) {
 		return err
 	}
-	if _, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-		if a.Phase != infrastructure.AllocationReleasing || !w.saw.still(&a.AllocationState) {
+	if _, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+		if a.Phase != infrastructure.AllocationReleasing || !w.observed.matches(&a.AllocationState) {
 			return nil
 		}
-		w.heldBack(&a.AllocationState, r)
-		w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, releaseReasonOf(r), r.words)
+		w.backOffRelease(&a.AllocationState, r)
+		w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, releaseReason(r), r.message)
 		return nil
 	}); err != nil {
 		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
 	}
-	w.at("cluster/held-back")
+	w.crashPoint("cluster/held-back")
 	return r
 }
 
-// releaseUncertain says in the record why a release takes so long.
-func (w *clusterWork) releaseUncertain(ctx context.Context, words string) {
-	if _, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-		if a.Phase == infrastructure.AllocationReleasing && w.saw.still(&a.AllocationState) {
-			w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
+// recordReleaseUncertain says in the record why a release takes so long.
+func (w *clusterOperation) recordReleaseUncertain(ctx context.Context, words string) {
+	if _, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+		if a.Phase == infrastructure.AllocationReleasing && w.observed.matches(&a.AllocationState) {
+			w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
 				"The outcome of the release is unknown; the server checks it before it tries again: "+words)
 		}
 		return nil
@@ -361,16 +363,16 @@ func (w *clusterWork) releaseUncertain(ctx context.Context, words string) {
 	}
 }
 
-func (w *clusterWork) released(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
-	c, err := w.swap(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+func (w *clusterOperation) recordReleased(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+	c, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
 		if a.Phase == infrastructure.AllocationReleased {
 			return nil
 		}
-		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleased, w.now(), nil
-		w.setAllocated(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleased,
+		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleased, w.recordTime(), nil
+		w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleased,
 			"Network and address were given back; what was adopted was kept.")
 		return nil
 	})
-	w.at("cluster/released")
+	w.crashPoint("cluster/released")
 	return c, err
 }

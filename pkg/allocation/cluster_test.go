@@ -15,13 +15,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func (w *world) allocateCluster(name string) (c *infrastructure.MetalStackCluster, err error) {
-	w.whilePassing(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
+func (w *environment) allocateCluster(name string) (c *infrastructure.MetalStackCluster, err error) {
+	w.whileClockAdvances(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
 	return c, err
 }
 
-func (w *world) releaseCluster(p *Protocol, name string) (c *infrastructure.MetalStackCluster, err error) {
-	w.whilePassing(func() { c, err = p.ReleaseCluster(w.context(), teamA, name, "") })
+func (w *environment) releaseCluster(p *Protocol, name string) (c *infrastructure.MetalStackCluster, err error) {
+	w.whileClockAdvances(func() { c, err = p.ReleaseCluster(w.context(), teamA, name, "") })
 	return c, err
 }
 
@@ -30,7 +30,7 @@ func TestLostAnswersOfAClusterAllocateOnce(t *testing.T) {
 	for _, endpoint := range []string{"network-allocate", "ip-allocate"} {
 		t.Run(endpoint, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			claim := w.cluster("cluster")
 			w.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultCommitThenLose, Times: 1})
 			_, err := w.allocateCluster("cluster")
@@ -42,7 +42,7 @@ func TestLostAnswersOfAClusterAllocateOnce(t *testing.T) {
 	for _, endpoint := range []string{"network-free", "ip-free"} {
 		t.Run(endpoint, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			w.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultCommitThenLose, Times: 1})
 			w.gone(w.p)
@@ -52,7 +52,7 @@ func TestLostAnswersOfAClusterAllocateOnce(t *testing.T) {
 
 func TestAMovedClusterHasItsOwnNetworkAndAddressAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	old := w.allocatedCluster("cluster")
 	node := w.node("node")
 	w.clusters.remove(old)
@@ -76,7 +76,7 @@ func TestAMovedClusterHasItsOwnNetworkAndAddressAgain(t *testing.T) {
 
 func TestNetworksAndAddressesThatASpecNamesAreKeptOnRelease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	specs := w.adoptable()
 	c := w.allocatedCluster("cluster", specs["network"], specs["address"])
 	assert.True(t, c.Status.Allocation.NetworkAdopted)
@@ -95,7 +95,7 @@ func TestNetworksAndAddressesThatASpecNamesAreKeptOnRelease(t *testing.T) {
 
 func TestAnotherProjectsNetworkIsAsUnknownAsNone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 	require.NoError(t, err)
 	var texts []string
@@ -112,7 +112,7 @@ func TestAnotherProjectsNetworkIsAsUnknownAsNone(t *testing.T) {
 
 func TestAHostThatIsNotMetalStacksIsAnEndpointOfSomebodyElse(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	for _, host := range []string{"api.example.org", "192.0.2.1", "2001:db8:ffff::1"} {
 		w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = host })
 		c, err := w.allocateCluster("cluster")
@@ -127,7 +127,7 @@ func TestAHostThatIsNotMetalStacksIsAnEndpointOfSomebodyElse(t *testing.T) {
 
 func TestAnotherProjectsAddressIsAsUnknownAsNone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	theirs, err := w.client.AllocateIP(w.context(), metal.IPRequest{Project: simulator.ProjectB, Network: simulator.InternetNetwork, Name: "theirs", Type: metal.TypeStatic})
 	require.NoError(t, err)
 	var texts []string
@@ -147,7 +147,7 @@ func TestAnotherProjectsAddressIsAsUnknownAsNone(t *testing.T) {
 
 func TestAPrivateNetworkIsTheProjectsOwn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.PrivateNetworkID = simulator.InternetNetwork })
 	_, err := w.allocateCluster("cluster")
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
@@ -157,7 +157,7 @@ func TestAPrivateNetworkIsTheProjectsOwn(t *testing.T) {
 
 func TestAClusterOfAnotherProjectIsNotAllocated(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.cluster("cluster", func(c *infrastructure.MetalStackCluster) { c.Spec.ProjectID = simulator.ProjectB })
 	_, err := w.allocateCluster("cluster")
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
@@ -169,7 +169,7 @@ func TestAClusterOfAnotherProjectIsNotAllocated(t *testing.T) {
 
 func TestAClusterKeepsWhatItGotWhenTheNextStepIsRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.cluster("cluster")
 	repair := w.sim.Inject(simulator.Fault{Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "project quota for machines reached max:1"})
 	_, err := w.allocateCluster("cluster")
@@ -179,7 +179,7 @@ func TestAClusterKeepsWhatItGotWhenTheNextStepIsRefused(t *testing.T) {
 	assert.Empty(t, c.Status.Allocation.Phase)
 	assert.NotEmpty(t, c.Status.Allocation.NetworkID)
 	repair()
-	w.pass(time.Minute)
+	w.advance(time.Minute)
 	_, err = w.allocateCluster("cluster")
 	require.NoError(t, err)
 	assert.Equal(t, 1, w.sim.CallsOf("network-allocate"))
@@ -188,11 +188,11 @@ func TestAClusterKeepsWhatItGotWhenTheNextStepIsRefused(t *testing.T) {
 
 func TestAMachineDoesNotJoinAClusterThatGoes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	w.machine("node")
 	var released error
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		switch step {
 		case "cluster/releasing":
 			// The cluster has said that it goes, and looks for machines.
@@ -203,10 +203,10 @@ func TestAMachineDoesNotJoinAClusterThatGoes(t *testing.T) {
 	_, released = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, released)
 
-	w.p.hook = nil
+	w.p.onCrashPoint = nil
 	w.allocatedCluster("other")
 	w.machine("late")
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/begun" {
 			// The machine has said that it comes; the cluster sees it.
 			_, err := w.p.ReleaseCluster(w.context(), teamA, "other", "")
@@ -215,13 +215,13 @@ func TestAMachineDoesNotJoinAClusterThatGoes(t *testing.T) {
 	}
 	_, err := w.allocate(w.p, "late", "other")
 	require.NoError(t, err)
-	w.p.hook = nil
+	w.p.onCrashPoint = nil
 	w.gone(w.p)
 }
 
 func TestMachinesOfAnExternallyManagedClusterJoinTheNetworkThatItNames(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	network := func(project string) string {
 		n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: project, Partition: simulator.DefaultPartition, Name: "external"})
 		require.NoError(t, err)

@@ -31,7 +31,7 @@ func TestACrashInAllocationIsResumedByTheNextRequest(t *testing.T) {
 	for _, step := range stepsOfAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			claim := w.machine("node")
 			reached := w.crashAt(w.p, step, 1)
@@ -39,7 +39,7 @@ func TestACrashInAllocationIsResumedByTheNextRequest(t *testing.T) {
 			require.Error(t, err)
 			require.True(t, reached())
 
-			next := w.server()
+			next := w.newProtocol()
 			m, err := w.allocate(next, "node", "cluster")
 			require.NoError(t, err)
 			w.heldOnce(claim, m)
@@ -53,16 +53,16 @@ func TestACrashInAllocationIsResumedByTheKeeper(t *testing.T) {
 	for _, step := range stepsOfAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			claim := w.machine("node")
 			w.crashAt(w.p, step, 1)
 			_, err := w.allocate(w.p, "node", "cluster")
 			require.Error(t, err)
 
-			next := w.server()
-			keeper := NewKeeper(next)
-			called := len(w.holding(claim.UID)) == 1
+			next := w.newProtocol()
+			keeper := NewRecoverer(next)
+			called := len(w.machinesWithIdentity(claim.UID)) == 1
 			w.keepUntil(keeper, func() bool { return w.record("node").Status.Allocation.Phase != infrastructure.AllocationAllocating })
 			m := w.record("node")
 			if called {
@@ -71,7 +71,7 @@ func TestACrashInAllocationIsResumedByTheKeeper(t *testing.T) {
 				// A new attempt needs a request, for its user data.
 				require.Empty(t, m.Status.Allocation.Phase)
 				assert.EqualValues(t, 1, m.Status.Allocation.Attempt)
-				w.pass(2 * next.timing.Look)
+				w.advance(2 * next.timing.PollInterval)
 				m, err = w.allocate(next, "node", "cluster")
 				require.NoError(t, err)
 			}
@@ -87,7 +87,7 @@ func TestACrashInReleaseIsResumed(t *testing.T) {
 		for _, by := range []string{"request", "keeper"} {
 			t.Run(step+" by "+by, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
+				w := newEnvironment(t)
 				w.allocatedCluster("cluster")
 				claim := w.machine("node")
 				_, err := w.allocate(w.p, "node", "cluster")
@@ -97,9 +97,9 @@ func TestACrashInReleaseIsResumed(t *testing.T) {
 				require.Error(t, err)
 				require.True(t, reached())
 
-				next := w.server()
+				next := w.newProtocol()
 				if by == "keeper" {
-					w.keepUntil(NewKeeper(next), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
+					w.keepUntil(NewRecoverer(next), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
 				} else {
 					_, err = w.release(next, "node")
 					require.NoError(t, err)
@@ -117,14 +117,14 @@ func TestACrashInAllocationIsUndoneByARelease(t *testing.T) {
 	for _, step := range stepsOfAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			w.machine("node")
 			w.crashAt(w.p, step, 1)
 			_, err := w.allocate(w.p, "node", "cluster")
 			require.Error(t, err)
 
-			next := w.server()
+			next := w.newProtocol()
 			_, err = w.release(next, "node")
 			require.NoError(t, err)
 			w.gone(next)
@@ -138,20 +138,20 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 		for _, by := range []string{"request", "keeper"} {
 			t.Run(step+" by "+by, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
+				w := newEnvironment(t)
 				claim := w.cluster("cluster")
 				reached := w.crashAt(w.p, step, 1)
-				w.whilePassing(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+				w.whileClockAdvances(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
 				require.True(t, reached())
 
-				next := w.server()
+				next := w.newProtocol()
 				if by == "keeper" {
-					w.keepUntil(NewKeeper(next), func() bool {
+					w.keepUntil(NewRecoverer(next), func() bool {
 						return clusterAllocation(w.clusterRecord("cluster")).Phase == infrastructure.AllocationAllocated
 					})
 				} else {
 					var err error
-					w.whilePassing(func() { _, err = next.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+					w.whileClockAdvances(func() { _, err = next.AllocateCluster(w.context(), teamA, "cluster", body("")) })
 					require.NoError(t, err)
 				}
 				c := w.clusterRecord("cluster")
@@ -166,15 +166,15 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 		for _, by := range []string{"request", "keeper"} {
 			t.Run(step+" by "+by, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
+				w := newEnvironment(t)
 				w.allocatedCluster("cluster")
 				reached := w.crashAt(w.p, step, 1)
 				_, _ = w.releaseCluster(w.p, "cluster")
 				require.True(t, reached())
 
-				next := w.server()
+				next := w.newProtocol()
 				if by == "keeper" {
-					w.keepUntil(NewKeeper(next), func() bool {
+					w.keepUntil(NewRecoverer(next), func() bool {
 						return clusterAllocation(w.clusterRecord("cluster")).Phase == infrastructure.AllocationReleased
 					})
 				}
@@ -191,16 +191,16 @@ func TestAReleaseThatCrashedBeforeItsCallGoesOnAtOnce(t *testing.T) {
 	for _, step := range []string{"cluster/releasing", "address/released", "network/empty"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			reached := w.crashAt(w.p, step, 1)
 			_, err := w.releaseCluster(w.p, "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
-			next, crashed := w.server(), w.clock.Now()
+			next, crashed := w.newProtocol(), w.clock.Now()
 			_, err = w.releaseCluster(next, "cluster")
 			require.NoError(t, err)
-			assert.Less(t, w.clock.Since(crashed), next.timing.openFree()/4)
+			assert.Less(t, w.clock.Since(crashed), next.timing.freeInFlight()/4)
 			w.gone(next)
 		})
 	}
@@ -212,21 +212,21 @@ func TestAReleaseThatCrashedRemembersTheAttemptThatItCameUpon(t *testing.T) {
 	for _, what := range []string{"network", "address"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			claim := w.cluster("cluster")
 			reached := w.crashAt(w.p, what+"/begun", 1)
 			_, err := w.allocateCluster("cluster")
 			require.Error(t, err)
 			require.True(t, reached())
-			second := w.server()
+			second := w.newProtocol()
 			reached = w.crashAt(second, "cluster/releasing", 1)
 			_, err = w.releaseCluster(second, "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
-			third, crashed := w.server(), w.clock.Now()
+			third, crashed := w.newProtocol(), w.clock.Now()
 			_, err = w.releaseCluster(third, "cluster")
 			require.NoError(t, err)
-			assert.GreaterOrEqual(t, w.clock.Since(crashed), third.timing.open()-time.Second)
+			assert.GreaterOrEqual(t, w.clock.Since(crashed), third.timing.allocateInFlight()-time.Second)
 			assert.Equal(t, w.sim.Books().Allocations(uidTag(claim.UID)), w.sim.Books().Frees(uidTag(claim.UID)))
 			w.gone(third)
 		})
@@ -238,20 +238,20 @@ func TestACrashInTheMiddleOfAClusterIsUndoneByARelease(t *testing.T) {
 	for _, step := range stepsOfClusterAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.cluster("cluster")
 			w.crashAt(w.p, step, 1)
-			w.whilePassing(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
-			w.gone(w.server())
+			w.whileClockAdvances(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+			w.gone(w.newProtocol())
 		})
 	}
 }
 
 // heldOnce fails unless an object's metal was allocated exactly once, and the
 // record names it.
-func (w *world) heldOnce(claim, m *infrastructure.MetalStackMachine) {
+func (w *environment) heldOnce(claim, m *infrastructure.MetalStackMachine) {
 	w.t.Helper()
-	held := w.holding(claim.UID)
+	held := w.machinesWithIdentity(claim.UID)
 	require.Len(w.t, held, 1)
 	require.Equal(w.t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
 	require.Equal(w.t, held[0].ID, m.Status.Allocation.MachineID)
@@ -261,7 +261,7 @@ func (w *world) heldOnce(claim, m *infrastructure.MetalStackMachine) {
 
 // gone releases everything that there is a record of, and fails if anything is
 // left.
-func (w *world) gone(p *Protocol) {
+func (w *environment) gone(p *Protocol) {
 	w.t.Helper()
 	machines, err := w.machines.List(w.context())
 	require.NoError(w.t, err)
@@ -272,28 +272,28 @@ func (w *world) gone(p *Protocol) {
 	clusters, err := w.clusters.List(w.context())
 	require.NoError(w.t, err)
 	for _, c := range clusters {
-		w.whilePassing(func() { _, err = p.ReleaseCluster(w.context(), c.Namespace, c.Name, c.UID) })
+		w.whileClockAdvances(func() { _, err = p.ReleaseCluster(w.context(), c.Namespace, c.Name, c.UID) })
 		require.NoError(w.t, err)
 	}
-	w.nothingLeft()
-	w.noSecrets()
+	w.requireNothingAllocated()
+	w.requireNoSecrets()
 }
 
-// keepUntil lets a Keeper make passes until something is so.
-func (w *world) keepUntil(k *Keeper, so func() bool) {
+// keepUntil lets a Recoverer make passes until something is so.
+func (w *environment) keepUntil(k *Recoverer, so func() bool) {
 	w.t.Helper()
 	for range 2000 {
 		if so() {
-			w.whilePassing(k.wg.Wait)
+			w.whileClockAdvances(k.wg.Wait)
 			return
 		}
-		w.whilePassing(func() { k.Pass(w.context()) })
-		w.pass(keepInterval)
+		w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
+		w.advance(reconcileInterval)
 	}
-	w.t.Fatal("the Keeper did not do it")
+	w.t.Fatal("the Recoverer did not do it")
 }
 
-func (w *world) clusterRecord(name string) *infrastructure.MetalStackCluster {
+func (w *environment) clusterRecord(name string) *infrastructure.MetalStackCluster {
 	c, err := w.clusters.Get(w.context(), teamA, name)
 	require.NoError(w.t, err)
 	return c

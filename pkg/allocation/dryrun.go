@@ -26,30 +26,30 @@ func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 var errDryRun = errors.New("a dry run writes nothing")
 
 // dryRun does work on s, unless another operation is under way.
-func dryRun[T any](ctx context.Context, p *Protocol, s subject, work func(ctx context.Context) (T, error)) (T, error) {
-	if other := p.flights.of(s); other != "" {
+func dryRun[T any](ctx context.Context, p *Protocol, s objectRef, work func(ctx context.Context) (T, error)) (T, error) {
+	if other := p.operations.runningVerb(s); other != "" {
 		var none T
-		return none, s.answer(underWay(other))
+		return none, s.apiError(errInProgress(other))
 	}
 	result, err := work(ctx)
-	return result, s.answer(err)
+	return result, s.apiError(err)
 }
 
-func underWay(verb string) error {
+func errInProgress(verb string) error {
 	return refuse(http.StatusConflict, "another %s is under way", verb)
 }
 
-// checked is nil for a write that could have been made, and why not otherwise.
-func checked(err error) error {
+// ignoreDryRun is nil for a write that could have been made, and why not otherwise.
+func ignoreDryRun(err error) error {
 	if errors.Is(err, errDryRun) {
 		return nil
 	}
 	return err
 }
 
-// tryAllocate looks at what an allocation would.
-func (w *serverWork) tryAllocate(ctx context.Context) error {
-	if err := checked(w.begin(ctx)); err != nil {
+// dryRunAllocate looks at what an allocation would.
+func (w *machineOperation) dryRunAllocate(ctx context.Context) error {
+	if err := ignoreDryRun(w.begin(ctx)); err != nil {
 		var early *notBegun
 		if errors.As(err, &early) {
 			return early.error
@@ -67,23 +67,23 @@ func (w *serverWork) tryAllocate(ctx context.Context) error {
 	return refusalOf(err)
 }
 
-// tryRelease looks at what a release would.
-func (w *serverWork) tryRelease(ctx context.Context, a *infrastructure.MachineAllocation) error {
-	if err := checked(w.beginFree(ctx)); err != nil || a.MachineID == "" {
+// dryRunRelease looks at what a release would.
+func (w *machineOperation) dryRunRelease(ctx context.Context, a *infrastructure.MachineAllocation) error {
+	if err := ignoreDryRun(w.beginFree(ctx)); err != nil || a.MachineID == "" {
 		return err
 	}
-	_, err := w.whose(ctx, a)
+	_, err := w.machineOwnership(ctx, a)
 	return asRefusal(err)
 }
 
-// tryAllocate looks at what an allocation would.
-func (w *clusterWork) tryAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
+// dryRunAllocate looks at what an allocation would.
+func (w *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
 	if a.NetworkID == "" {
-		if err := w.tryNetwork(ctx); err != nil {
+		if err := w.dryRunNetwork(ctx); err != nil {
 			return err
 		}
 	}
-	if err := checked(w.begin(ctx)); err != nil {
+	if err := ignoreDryRun(w.begin(ctx)); err != nil {
 		var early *notBegun
 		if errors.As(err, &early) {
 			return early.error
@@ -91,59 +91,59 @@ func (w *clusterWork) tryAllocate(ctx context.Context, a *infrastructure.Cluster
 		return err
 	}
 	if a.IPAddress == "" {
-		return w.tryAddress(ctx)
+		return w.dryRunAddress(ctx)
 	}
 	return nil
 }
 
-func (w *clusterWork) tryNetwork(ctx context.Context) error {
+func (w *clusterOperation) dryRunNetwork(ctx context.Context) error {
 	if w.spec.PrivateNetworkID == "" {
 		if w.spec.Partition == "" {
-			return noPartition()
+			return errNoPartition()
 		}
 		return nil
 	}
-	n, err := w.projectNetwork(ctx, w.spec.PrivateNetworkID)
+	n, err := w.findProjectNetwork(ctx, w.spec.PrivateNetworkID)
 	if err != nil {
 		return err
 	}
-	return w.networkUnclaimed(ctx, n)
+	return w.checkNetworkUnclaimed(ctx, n)
 }
 
-func (w *clusterWork) tryAddress(ctx context.Context) error {
+func (w *clusterOperation) dryRunAddress(ctx context.Context) error {
 	host := w.spec.ControlPlaneEndpoint.Host
 	if host == "" {
-		return w.publicNetwork(ctx)
+		return w.checkPublicNetwork(ctx)
 	}
 	address, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil
 	}
-	ip, err := w.projectAddress(ctx, address)
+	ip, err := w.findProjectAddress(ctx, address)
 	switch {
 	case err != nil:
 		return err
 	case ip == nil:
-		return w.elsewhere(ctx, address)
+		return w.checkExternalAddress(ctx, address)
 	}
-	return w.addressUnclaimed(ctx, ip)
+	return w.checkAddressUnclaimed(ctx, ip)
 }
 
-// tryRelease looks at what a release would.
-func (w *clusterWork) tryRelease(ctx context.Context, a *infrastructure.ClusterAllocation) error {
-	if err := w.dependents(ctx); err != nil {
+// dryRunRelease looks at what a release would.
+func (w *clusterOperation) dryRunRelease(ctx context.Context, a *infrastructure.ClusterAllocation) error {
+	if err := w.checkNoDependents(ctx); err != nil {
 		return err
 	}
-	if err := checked(w.beginFree(ctx)); err != nil {
+	if err := ignoreDryRun(w.beginFree(ctx)); err != nil {
 		return err
 	}
 	if a.IPAddress != "" && !a.IPAdopted {
-		if _, err := w.whoseAddress(ctx, a.IPAddress); err != nil {
+		if _, err := w.addressOwnership(ctx, a.IPAddress); err != nil {
 			return asRefusal(err)
 		}
 	}
 	if a.NetworkID != "" && !a.NetworkAdopted {
-		_, err := w.whoseNetwork(ctx, a.NetworkID)
+		_, err := w.networkOwnership(ctx, a.NetworkID)
 		return asRefusal(err)
 	}
 	return nil

@@ -22,27 +22,27 @@ var errInterrupted = errors.New("the server is shutting down; what is under way 
 type refusal struct {
 	// code is the HTTP status of the answer.
 	code int
-	// words are the metal-api's, or our own.
-	words string
+	// message are the metal-api's, or our own.
+	message string
 	// reason is that of the condition; empty: what the code stands for.
 	reason string
 	// busy: the metal-api decided, though the code is 503.
 	busy bool
-	// after is the least pause before the next attempt; 0: the usual back-off.
-	after time.Duration
+	// retryAfter is the least pause before the next attempt; 0: the usual back-off.
+	retryAfter time.Duration
 }
 
-func (r *refusal) Error() string { return r.words }
+func (r *refusal) Error() string { return r.message }
 
 func refuse(code int, format string, args ...any) *refusal {
-	return &refusal{code: code, words: fmt.Sprintf(format, args...)}
+	return &refusal{code: code, message: fmt.Sprintf(format, args...)}
 }
 
-// unreachable is the pause after the metal-api could not be asked.
-const unreachable = 5 * time.Second
+// unavailableRetryAfter is the pause after the metal-api could not be asked.
+const unavailableRetryAfter = 5 * time.Second
 
-// unusable refuses what the spec asks for.
-func unusable(format string, args ...any) *refusal {
+// refuseSpec refuses what the spec asks for.
+func refuseSpec(format string, args ...any) *refusal {
 	return refuse(http.StatusUnprocessableEntity, format, args...)
 }
 
@@ -51,14 +51,14 @@ func unusable(format string, args ...any) *refusal {
 func refusalOf(err error) *refusal {
 	var e *metal.Error
 	if !errors.As(err, &e) {
-		return &refusal{code: http.StatusServiceUnavailable, words: "cannot look: " + capped(err.Error()), after: unreachable}
+		return &refusal{code: http.StatusServiceUnavailable, message: "cannot look: " + shortened(err.Error()), retryAfter: unavailableRetryAfter}
 	}
-	words := capped(e.Message)
+	words := shortened(e.Message)
 	switch e.Kind {
 	case metal.Busy:
 		return &refusal{
 			code: http.StatusServiceUnavailable, busy: true,
-			words: "the metal-api is busy: " + words,
+			message: "the metal-api is busy: " + words,
 		}
 	case metal.Unavailable:
 		// With a status it was reached, and one of its backends was not.
@@ -67,7 +67,7 @@ func refusalOf(err error) *refusal {
 		} else {
 			words = "the metal-api cannot be reached: " + words
 		}
-		return &refusal{code: http.StatusServiceUnavailable, words: words, after: unreachable}
+		return &refusal{code: http.StatusServiceUnavailable, message: words, retryAfter: unavailableRetryAfter}
 	case metal.Conflict:
 		return refuse(http.StatusConflict, "the metal-api says: %s", words)
 	default:
@@ -75,14 +75,14 @@ func refusalOf(err error) *refusal {
 	}
 }
 
-// maxWords is the length of an answer that is passed on: a condition's message
+// maxMessage is the length of an answer that is passed on: a condition's message
 // is for people.
-const maxWords = 1024
+const maxMessage = 1024
 
-func capped(words string) string { return oneline.Of(words, maxWords) }
+func shortened(words string) string { return oneline.Of(words, maxMessage) }
 
-// status makes an answer of a refusal.
-func (s subject) status(r *refusal) *apierrors.StatusError {
+// statusError makes an answer of a refusal.
+func (s objectRef) statusError(r *refusal) *apierrors.StatusError {
 	reason := map[int]metav1.StatusReason{
 		http.StatusConflict:            metav1.StatusReasonConflict,
 		http.StatusForbidden:           metav1.StatusReasonForbidden,
@@ -92,34 +92,34 @@ func (s subject) status(r *refusal) *apierrors.StatusError {
 	}[r.code]
 	details := &metav1.StatusDetails{Group: s.resource.Group, Kind: s.resource.Resource, Name: s.name}
 	// The controller that asked for the operation sets a condition with the reason.
-	switch reason := r.reasonOr(""); reason {
+	switch reason := r.reasonOrDefault(""); reason {
 	case infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover:
-		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.words}}
+		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.message}}
 	}
 	// Clients repeat a 5xx that says when by themselves, for minutes, instead of
 	// telling its words.
-	if r.after > 0 && r.code < http.StatusInternalServerError {
-		details.RetryAfterSeconds = int32(min((r.after+time.Second-1)/time.Second, 3600))
+	if r.retryAfter > 0 && r.code < http.StatusInternalServerError {
+		details.RetryAfterSeconds = int32(min((r.retryAfter+time.Second-1)/time.Second, 3600))
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: int32(r.code), Reason: reason, Details: details,
-		Message: fmt.Sprintf("%s %q: %s", s.resource.String(), s.name, r.words),
+		Message: fmt.Sprintf("%s %q: %s", s.resource.String(), s.name, r.message),
 	}}
 }
 
-// answer makes an answer of what ended an operation.
-func (s subject) answer(err error) error {
+// apiError makes an answer of what ended an operation.
+func (s objectRef) apiError(err error) error {
 	var r *refusal
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &r):
-		return s.status(r)
+		return s.statusError(r)
 	case errors.As(err, &status):
 		return err
 	case errors.Is(err, errInterrupted):
-		interrupted := s.status(&refusal{code: http.StatusServiceUnavailable, words: err.Error()})
+		interrupted := s.statusError(&refusal{code: http.StatusServiceUnavailable, message: err.Error()})
 		// By then another server answers, and clients repeat this by themselves.
 		interrupted.ErrStatus.Details.RetryAfterSeconds = 1
 		return interrupted

@@ -23,7 +23,7 @@ const (
 
 func TestALostReplyAllocatesOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultCommitThenLose, Times: 1})
@@ -36,14 +36,14 @@ func TestALostReplyAllocatesOnce(t *testing.T) {
 
 func TestALostRequestIsMadeAgainOnlyWhenItCannotBeAtWorkAnyMore(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	began := w.clock.Now()
 	m, err := w.allocate(w.p, "node", "cluster")
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, w.clock.Since(began), w.p.timing.Lost)
+	assert.GreaterOrEqual(t, w.clock.Since(began), w.p.timing.UncertainDuration)
 	w.heldOnce(claim, m)
 	assert.EqualValues(t, 2, m.Status.Allocation.Attempt)
 	w.gone(w.p)
@@ -51,14 +51,14 @@ func TestALostRequestIsMadeAgainOnlyWhenItCannotBeAtWorkAnyMore(t *testing.T) {
 
 func TestALateCommitIsFound(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	impatient, err := metal.NewClient(metal.Options{
 		URL: w.srv.URL, HMAC: w.srv.Key("Metal-Edit"), Timeouts: metal.Timeouts{Allocate: 5 * time.Millisecond},
 	})
 	require.NoError(t, err)
-	p := w.serverWith(impatient)
+	p := w.newProtocolWith(impatient)
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultCommitThenLate, Latency: 60 * time.Second, Times: 1})
 	m, err := w.allocate(p, "node", "cluster")
 	require.NoError(t, err)
@@ -68,13 +68,13 @@ func TestALateCommitIsFound(t *testing.T) {
 
 func TestALockedPartitionIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultClientGone, Phase: "candidate", Times: 1})
 	m, err := w.allocate(w.p, "node", "cluster")
 	for apierrors.IsConflict(err) {
-		w.pass(time.Minute)
+		w.advance(time.Minute)
 		m, err = w.allocate(w.p, "node", "cluster")
 	}
 	require.NoError(t, err)
@@ -84,13 +84,13 @@ func TestALockedPartitionIsWaitedFor(t *testing.T) {
 
 func TestACancelledCallerChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
 	ctx, cancel := context.WithCancel(w.context())
 	var second error
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/looked" {
 			cancel()
 		}
@@ -101,18 +101,18 @@ func TestACancelledCallerChangesNothing(t *testing.T) {
 	require.True(t, apierrors.IsConflict(second), "%v", second)
 	_, second = w.p.ReleaseMachine(w.context(), teamA, "node", "")
 	require.True(t, apierrors.IsConflict(second), "%v", second)
-	w.whilePassing(w.p.flights.wg.Wait)
-	w.p.hook = nil
+	w.whileClockAdvances(w.p.operations.wg.Wait)
+	w.p.onCrashPoint = nil
 	m, err := w.allocate(w.p, "node", "cluster")
 	require.NoError(t, err)
 	w.heldOnce(claim, m)
 	w.gone(w.p)
-	w.noSecrets(err, second)
+	w.requireNoSecrets(err, second)
 }
 
 func TestABusyPartitionIsTriedAgainLater(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{
@@ -129,7 +129,7 @@ func TestABusyPartitionIsTriedAgainLater(t *testing.T) {
 	seconds, ok := apierrors.SuggestsClientDelay(err)
 	assert.True(t, ok)
 	assert.Positive(t, seconds)
-	w.pass(time.Duration(seconds) * time.Second)
+	w.advance(time.Duration(seconds) * time.Second)
 	m, err := w.allocate(w.p, "node", "cluster")
 	require.NoError(t, err)
 	w.heldOnce(claim, m)
@@ -138,7 +138,7 @@ func TestABusyPartitionIsTriedAgainLater(t *testing.T) {
 
 func TestARefusalBecomesAConditionAndAPauseThatGrows(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	w.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize })
 	for _, m := range w.sim.Books().Machines {
@@ -162,7 +162,7 @@ func TestARefusalBecomesAConditionAndAPauseThatGrows(t *testing.T) {
 		assert.Contains(t, ready.Message, "no machine available")
 		_, err = w.allocate(w.p, "node", "cluster")
 		require.True(t, apierrors.IsConflict(err), "%v", err)
-		w.pass(pause + time.Second)
+		w.advance(pause + time.Second)
 		pause *= 2
 	}
 	// A machine of another size is not held up by it.
@@ -175,7 +175,7 @@ func TestARefusalBecomesAConditionAndAPauseThatGrows(t *testing.T) {
 
 func TestAMetalAPIThatIsAwayChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	w.machine("node")
 	repair := w.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: http.StatusServiceUnavailable, Message: "no"})
@@ -183,20 +183,20 @@ func TestAMetalAPIThatIsAwayChangesNothing(t *testing.T) {
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	require.Empty(t, w.record("node").Status.Allocation.Phase)
 	repair()
-	w.pass(unreachable + time.Second)
+	w.advance(unavailableRetryAfter + time.Second)
 	_, err = w.allocate(w.p, "node", "cluster")
 	require.NoError(t, err)
 	repair = w.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultTruncatedBody})
 	_, err = w.release(w.p, "node")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	repair()
-	w.pass(w.p.timing.Backoff + time.Second)
+	w.advance(w.p.timing.Backoff + time.Second)
 	w.gone(w.p)
 }
 
 func TestABurstOfFailuresDoesNotCostTheNextOneItsAddresses(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	w.allocatedCluster("other")
 	bad := []string{"bad-1", "bad-2", "bad-3", "bad-4", "bad-5", "bad-6", "bad-7", "bad-8"}
@@ -213,19 +213,19 @@ func TestABurstOfFailuresDoesNotCostTheNextOneItsAddresses(t *testing.T) {
 	}
 	m, err := w.allocate(w.p, "good", "cluster")
 	for apierrors.IsConflict(err) {
-		w.pass(time.Second)
+		w.advance(time.Second)
 		m, err = w.allocate(w.p, "good", "cluster")
 	}
 	require.NoError(t, err)
 	w.heldOnce(good, m)
-	w.pass(time.Minute)
+	w.advance(time.Minute)
 	w.addressesThere(m.Status.Allocation.MachineID)
 	w.gone(w.p)
 }
 
 func TestWhatTheMetalAPIQuotesOfUserDataIsWithheld(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	w.machine("node")
 	w.sim.Inject(simulator.Fault{
@@ -234,11 +234,11 @@ func TestWhatTheMetalAPIQuotesOfUserDataIsWithheld(t *testing.T) {
 	})
 	_, err := w.allocate(w.p, "node", "cluster")
 	assert.Contains(t, string(w.machines.everything()), "cannot parse")
-	w.noSecrets(err)
+	w.requireNoSecrets(err)
 }
 
 // addressesThere fails unless the addresses of a machine are still its own.
-func (w *world) addressesThere(id string) {
+func (w *environment) addressesThere(id string) {
 	w.t.Helper()
 	b := w.sim.Books()
 	for _, m := range b.Machines {

@@ -17,7 +17,7 @@ func FuzzIdentitiesAreValidLabels(f *testing.F) {
 	for _, s := range []string{"", "node-1", "a.b", "UPPER_lower.9", "spaces and ümläute", "-", "---", "x-", strings.Repeat("a-very-long-name.", 15)} {
 		f.Add(s, "other")
 	}
-	p := &Protocol{opts: Options{ManagementCluster: here}}
+	p := &Protocol{opts: Options{ManagementCluster: managementCluster}}
 	f.Fuzz(func(t *testing.T, s, other string) {
 		value := LabelValue(s)
 		assert.Empty(t, validation.IsValidLabelValue(value), "%q of %q", value, s)
@@ -31,12 +31,12 @@ func FuzzIdentitiesAreValidLabels(f *testing.F) {
 			assert.NotEqual(t, value, LabelValue(other), "%q and %q", s, other)
 		}
 		id := identity{uid: types.UID(s), namespace: other, name: s, cluster: types.UID(other)}
-		tags := p.tags(id)
+		tags := p.identityTags(id)
 		uid, found := metal.TagValue(tags, metal.TagUID)
 		assert.True(t, found)
 		assert.Equal(t, value, uid, "it is found by what it was tagged with")
 		for _, tag := range tags {
-			assert.True(t, reserved(tag), "%q can be written by nobody else", tag)
+			assert.True(t, isReservedTag(tag), "%q can be written by nobody else", tag)
 		}
 	})
 }

@@ -20,8 +20,8 @@ type identity struct {
 	cluster types.UID
 }
 
-// labels returns the identity as labels of a network.
-func (p *Protocol) labels(id identity) map[string]string {
+// identityLabels returns the identity as labels of a network.
+func (p *Protocol) identityLabels(id identity) map[string]string {
 	labels := map[string]string{
 		metal.TagUID:               LabelValue(string(id.uid)),
 		metal.TagNamespace:         LabelValue(id.namespace),
@@ -34,9 +34,9 @@ func (p *Protocol) labels(id identity) map[string]string {
 	return labels
 }
 
-// tags returns the identity as tags of a machine or an address.
-func (p *Protocol) tags(id identity) []string {
-	labels := p.labels(id)
+// identityTags returns the identity as tags of a machine or an address.
+func (p *Protocol) identityTags(id identity) []string {
+	labels := p.identityLabels(id)
 	tags := make([]string, 0, len(labels))
 	for _, key := range []string{metal.TagUID, metal.TagNamespace, metal.TagName, metal.TagManagementCluster, metal.TagCluster} {
 		if value, ok := labels[key]; ok {
@@ -46,9 +46,9 @@ func (p *Protocol) tags(id identity) []string {
 	return tags
 }
 
-// reserved tells whether a tag is one that only the server writes: who could
+// isReservedTag tells whether a tag is one that only the server writes: who could
 // write it could make one object's metal pass for another's.
-func reserved(tag string) bool {
+func isReservedTag(tag string) bool {
 	key, _, _ := strings.Cut(tag, "=")
 	return strings.HasPrefix(key, "infrastructure.cluster.x-k8s.io/") || key == metal.TagCluster || key == metal.TagMachine
 }
@@ -58,8 +58,8 @@ func reserved(tag string) bool {
 const hashLength = 10
 
 var (
-	notInLabels    = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
-	notInHostnames = regexp.MustCompile(`[^a-z0-9-]+`)
+	invalidInLabels    = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
+	invalidInHostnames = regexp.MustCompile(`[^a-z0-9-]+`)
 )
 
 // LabelValue returns s if it is a valid value of a Kubernetes label. Otherwise
@@ -71,7 +71,7 @@ func LabelValue(s string) string {
 	if len(validation.IsValidLabelValue(s)) == 0 {
 		return s
 	}
-	return hashed(notInLabels.ReplaceAllString(s, "-"), s)
+	return withHash(invalidInLabels.ReplaceAllString(s, "-"), s)
 }
 
 // Hostname returns name if it is a valid host name, which has no dots and at
@@ -81,10 +81,10 @@ func Hostname(name string) string {
 	if len(validation.IsDNS1123Label(name)) == 0 {
 		return name
 	}
-	return hashed(notInHostnames.ReplaceAllString(strings.ToLower(name), "-"), name)
+	return withHash(invalidInHostnames.ReplaceAllString(strings.ToLower(name), "-"), name)
 }
 
-func hashed(readable, full string) string {
+func withHash(readable, full string) string {
 	sum := sha256.Sum256([]byte(full))
 	hash := hex.EncodeToString(sum[:])[:hashLength]
 	readable = readable[:min(len(readable), validation.LabelValueMaxLength-hashLength-1)]

@@ -20,7 +20,7 @@ func TestWhatARestoredClaimWillFindIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	t.Run("machine", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t)
+		w := newEnvironment(t)
 		w.allocatedCluster("cluster")
 		backup := w.machine("node")
 		m, err := w.allocate(w.p, "node", "cluster")
@@ -45,7 +45,7 @@ func TestWhatARestoredClaimWillFindIsNotAdopted(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			backup := w.cluster("cluster")
 			c, err := w.allocateCluster("cluster")
 			require.NoError(t, err)
@@ -65,26 +65,26 @@ func TestWhatARestoredClaimWillFindIsNotAdopted(t *testing.T) {
 	}
 }
 
-// TestADuplicateIsNotAdopted: the Keeper frees what carries the identity of an
+// TestADuplicateIsNotAdopted: the Recoverer frees what carries the identity of an
 // object that has another machine, and may be about to.
 func TestADuplicateIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []infrastructure.AllocationPhase{infrastructure.AllocationAllocated, infrastructure.AllocationReleased} {
 		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			_, id := w.twin()
-			k := NewKeeper(w.p)
-			w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+			k := NewRecoverer(w.p)
+			w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
 			if phase == infrastructure.AllocationReleased {
 				_, err := w.release(w.p, "node")
 				require.NoError(t, err)
 			}
-			w.pass(w.p.timing.open() + time.Second)
+			w.advance(w.p.timing.allocateInFlight() + time.Second)
 			w.machine("thief", named(id))
 			var stolen error
-			freed := w.server()
-			w.p.hook = func(step string) {
+			freed := w.newProtocol()
+			w.p.onCrashPoint = func(step string) {
 				if step == "duplicate/free-looked" {
 					_, stolen = freed.AllocateMachine(w.context(), teamA, "thief", body("cluster"))
 				}
@@ -100,7 +100,7 @@ func TestADuplicateIsNotAdopted(t *testing.T) {
 // TestADuplicateThatAnotherClusterNamesIsNotFreed: whoever wrote the identity there.
 func TestADuplicateThatAnotherClusterNamesIsNotFreed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	c := w.allocatedCluster("cluster")
 	uid := LabelValue(string(c.UID))
 	network, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})
@@ -132,21 +132,21 @@ func TestADuplicateThatAnotherClusterNamesIsNotFreed(t *testing.T) {
 // record names it does so before the last look.
 func TestADuplicateThatItsHolderGivesBackIsNotFreedAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	id := w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID)
 	w.machine("holder", named(id))
 	_, err := w.allocate(w.p, "holder", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, w.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here)}), "somebody copies tags")
+	require.NoError(t, w.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}), "somebody copies tags")
 	w.sweep()
 	held, err := w.machines.Get(w.context(), teamA, "holder")
 	require.NoError(t, err)
 	api := &outdated{Metal: w.client}
 	freed := func() { assert.NoError(t, w.sim.ForceFree(id)); w.machines.remove(held) }
 	api.meanwhile = freed
-	w.p = w.serverWith(api)
-	w.keptFor(w.p.timing.open())
+	w.p = w.newProtocolWith(api)
+	w.keptFor(w.p.timing.allocateInFlight())
 	if api.meanwhile != nil {
 		freed()
 	}
@@ -157,18 +157,18 @@ func TestADuplicateThatItsHolderGivesBackIsNotFreedAgain(t *testing.T) {
 // copied tags is not the one that they were copied from.
 func TestWhatAnotherRecordNamesIsNotFound(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	c, backup := w.allocatedCluster("cluster"), w.machine("node")
 	id := w.tagged(simulator.ProjectA, c.Status.Allocation.NetworkID)
 	w.machine("holder", named(id))
 	held, err := w.allocate(w.p, "holder", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, w.sim.SetTags(id, []string{uidTag(backup.UID), metal.Tag(metal.TagManagementCluster, here)}))
+	require.NoError(t, w.sim.SetTags(id, []string{uidTag(backup.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}))
 	m, err := w.allocate(w.p, "node", "cluster")
 	require.NoError(t, err)
 	assert.NotEqual(t, id, m.Status.Allocation.MachineID)
 	w.sweep()
-	w.keptFor(w.p.timing.open())
+	w.keptFor(w.p.timing.allocateInFlight())
 	_, err = w.release(w.p, "node")
 	require.NoError(t, err)
 	assert.Equal(t, held.Status.Allocation.AllocationUUID, w.account(id).AllocationUUID, "it is as it was")

@@ -12,38 +12,38 @@ import (
 )
 
 var (
-	inFlight = metrics.NewGaugeVec(&metrics.GaugeOpts{
+	inFlightGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "in_flight",
 		Help:           "Operations under way, by resource and verb.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "verb"})
-	outcomes = metrics.NewCounterVec(&metrics.CounterOpts{
+	outcomesCounter = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "operations_total",
 		Help:           "Operations that ended, by resource, verb and outcome: done, interrupted, error, or the HTTP status of the refusal.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "verb", "outcome"})
-	durations = metrics.NewHistogramVec(&metrics.HistogramOpts{
+	durationsHistogram = metrics.NewHistogramVec(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "duration_seconds",
 		Help:           "How long operations took, looks for lost answers included, by resource and verb.",
 		Buckets:        []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600},
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "verb"})
-	duplicates = metrics.NewCounterVec(&metrics.CounterOpts{
+	duplicatesCounter = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "duplicates_total",
 		Help:           "Machines that carried the identity of an object whose record names another, by what became of them: released or held.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"outcome"})
-	held = metrics.NewGaugeVec(&metrics.GaugeOpts{
+	waitingGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "held",
 		Help:           "Records that wait, by resource and what for: Allocating, Releasing, Refused (and not asked for again yet), Deleted (deleted, and nobody has asked for the release yet).",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
-	longestWait = metrics.NewGaugeVec(&metrics.GaugeOpts{
+	longestWaitGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "longest_wait_seconds",
 		Help:           "For how long the record that waits longest has waited, by resource and what for, as in metalstack_allocation_held.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
-	unrecordedMetal = metrics.NewGaugeVec(&metrics.GaugeOpts{
+	unrecordedGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "unrecorded",
 		Help:           "Metal that carries an identity of this management cluster and that no record names, by kind: machine, firewall, network or address.",
 		StabilityLevel: metrics.ALPHA,
@@ -55,30 +55,30 @@ var (
 // RegisterMetrics adds this package's metrics to those that the server shows.
 func RegisterMetrics() {
 	registerOnce.Do(func() {
-		legacyregistry.MustRegister(inFlight, outcomes, durations, duplicates, held, longestWait, unrecordedMetal)
+		legacyregistry.MustRegister(inFlightGauge, outcomesCounter, durationsHistogram, duplicatesCounter, waitingGauge, longestWaitGauge, unrecordedGauge)
 		// A counter that appears with its first event hides that event from
 		// whoever asks for its increase.
 		for _, outcome := range []string{duplicateReleased, duplicateHeld} {
-			duplicates.WithLabelValues(outcome)
+			duplicatesCounter.WithLabelValues(outcome)
 		}
-		noneWaits()
-		noneUnrecorded()
+		clearWaitingMetrics()
+		clearUnrecordedMetrics()
 		for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
 			for _, verb := range []string{verbAllocate, verbRelease} {
-				inFlight.WithLabelValues(resource.Resource, verb)
+				inFlightGauge.WithLabelValues(resource.Resource, verb)
 			}
 		}
 	})
 }
 
-// observeFlight counts an operation that begins; what it returns counts its end.
-func observeFlight(s subject, verb string, clock clock.PassiveClock) func(error) {
+// observeOperation counts an operation that begins; what it returns counts its end.
+func observeOperation(s objectRef, verb string, clock clock.PassiveClock) func(error) {
 	began := clock.Now()
-	inFlight.WithLabelValues(s.resource.Resource, verb).Inc()
+	inFlightGauge.WithLabelValues(s.resource.Resource, verb).Inc()
 	return func(err error) {
-		inFlight.WithLabelValues(s.resource.Resource, verb).Dec()
-		outcomes.WithLabelValues(s.resource.Resource, verb, outcomeOf(err)).Inc()
-		durations.WithLabelValues(s.resource.Resource, verb).Observe(clock.Since(began).Seconds())
+		inFlightGauge.WithLabelValues(s.resource.Resource, verb).Dec()
+		outcomesCounter.WithLabelValues(s.resource.Resource, verb, outcomeOf(err)).Inc()
+		durationsHistogram.WithLabelValues(s.resource.Resource, verb).Observe(clock.Since(began).Seconds())
 	}
 }
 
@@ -101,9 +101,9 @@ const (
 	duplicateHeld     = "held"
 )
 
-// noneUnrecorded is what a server shows that does not count: another one does.
-func noneUnrecorded() {
+// clearUnrecordedMetrics is what a server shows that does not count: another one does.
+func clearUnrecordedMetrics() {
 	for _, kind := range metalKinds {
-		unrecordedMetal.WithLabelValues(kind).Set(0)
+		unrecordedGauge.WithLabelValues(kind).Set(0)
 	}
 }

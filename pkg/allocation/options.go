@@ -73,58 +73,58 @@ type Options struct {
 	Clock clock.WithTicker
 	// Timing is how long things may take; zero fields get DefaultTiming's.
 	Timing Timing
-	// Step, if it is set, is told each step that a crash could follow on, as
+	// CrashPoint, if it is set, is told each step that a crash could follow on, as
 	// docs/allocation.md names them; for tests.
-	Step func(step string)
+	CrashPoint func(step string)
 }
 
 // Timing is how long things may take.
 type Timing struct {
-	// Begin is the longest time between recording an attempt and making its
+	// BeginTimeout is the longest time between recording an attempt and making its
 	// call: a process that was stopped in between for longer starts over.
-	Begin time.Duration
-	// Call is the longest that a client waits for the answer of an allocation,
-	// Free of a free.
-	Call, Free time.Duration
-	// Lost is the longest that the metal-api works on a call after its client
+	BeginTimeout time.Duration
+	// AllocateTimeout is the longest that a client waits for the answer of an allocation,
+	// FreeTimeout of a free.
+	AllocateTimeout, FreeTimeout time.Duration
+	// UncertainDuration is the longest that the metal-api works on a call after its client
 	// went away.
-	Lost time.Duration
-	// Look is the pause between looks for the outcome of a call.
-	Look time.Duration
+	UncertainDuration time.Duration
+	// PollInterval is the pause between looks for the outcome of a call.
+	PollInterval time.Duration
 	// Backoff is the pause after the first refusal; it doubles up to
 	// MaxBackoff.
 	Backoff, MaxBackoff time.Duration
-	// Settle is the pause between seeing a network's last address gone and
+	// NetworkFreeDelay is the pause between seeing a network's last address gone and
 	// freeing the network.
-	Settle time.Duration
+	NetworkFreeDelay time.Duration
 }
 
 // DefaultTiming is for a real metal-api.
 var DefaultTiming = Timing{
-	Begin: 30 * time.Second,
-	Call:  metal.DefaultTimeouts.Allocate,
-	Free:  metal.DefaultTimeouts.Free,
+	BeginTimeout:    30 * time.Second,
+	AllocateTimeout: metal.DefaultTimeouts.Allocate,
+	FreeTimeout:     metal.DefaultTimeouts.Free,
 	// A cancelled allocate was seen at work for up to 40 s, behind a lock that
 	// is waited for 10 s (docs/metal-api.md, Q44); twice that.
-	Lost: 100 * time.Second,
-	Look: 2 * time.Second,
+	UncertainDuration: 100 * time.Second,
+	PollInterval:      2 * time.Second,
 	// One failure is harmless, six in a row took the addresses of the next
 	// success (docs/metal-api.md, Q36); at this pace a clean-up is over before the next attempt.
 	Backoff: 10 * time.Second, MaxBackoff: 5 * time.Minute,
 	// The metal-api returns a freed machine's addresses within 0.4 s (docs/metal-api.md, Q49).
-	Settle: 2 * time.Second,
+	NetworkFreeDelay: 2 * time.Second,
 }
 
 func (t Timing) withDefaults() Timing {
 	for _, f := range []struct{ set, def *time.Duration }{
-		{&t.Begin, &DefaultTiming.Begin},
-		{&t.Call, &DefaultTiming.Call},
-		{&t.Free, &DefaultTiming.Free},
-		{&t.Lost, &DefaultTiming.Lost},
-		{&t.Look, &DefaultTiming.Look},
+		{&t.BeginTimeout, &DefaultTiming.BeginTimeout},
+		{&t.AllocateTimeout, &DefaultTiming.AllocateTimeout},
+		{&t.FreeTimeout, &DefaultTiming.FreeTimeout},
+		{&t.UncertainDuration, &DefaultTiming.UncertainDuration},
+		{&t.PollInterval, &DefaultTiming.PollInterval},
 		{&t.Backoff, &DefaultTiming.Backoff},
 		{&t.MaxBackoff, &DefaultTiming.MaxBackoff},
-		{&t.Settle, &DefaultTiming.Settle},
+		{&t.NetworkFreeDelay, &DefaultTiming.NetworkFreeDelay},
 	} {
 		if *f.set == 0 {
 			*f.set = *f.def
@@ -133,9 +133,13 @@ func (t Timing) withDefaults() Timing {
 	return t
 }
 
-// open is for how long after it was recorded an attempt of another process may
+// allocateInFlight is for how long after it was recorded an attempt of another process may
 // be at work: until it calls, until its call ends, and what a lost call leaves.
-func (t Timing) open() time.Duration { return t.Begin + t.Call + t.Lost }
+func (t Timing) allocateInFlight() time.Duration {
+	return t.BeginTimeout + t.AllocateTimeout + t.UncertainDuration
+}
 
-// openFree is the same for a free.
-func (t Timing) openFree() time.Duration { return t.Begin + t.Free + t.Lost }
+// freeInFlight is the same for a free.
+func (t Timing) freeInFlight() time.Duration {
+	return t.BeginTimeout + t.FreeTimeout + t.UncertainDuration
+}

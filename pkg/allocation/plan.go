@@ -22,8 +22,8 @@ type plan struct {
 	machineID string
 }
 
-// project returns the project that a namespace is bound to.
-func (p *Protocol) project(namespace string) (string, error) {
+// projectOf returns the project that a namespace is bound to.
+func (p *Protocol) projectOf(namespace string) (string, error) {
 	project, bound := p.opts.Bindings.Project(namespace)
 	if !bound {
 		return "", refuse(http.StatusForbidden, "the namespace %q is not bound to a project", namespace)
@@ -31,24 +31,24 @@ func (p *Protocol) project(namespace string) (string, error) {
 	return project, nil
 }
 
-// plan finds project, partition and networks of a server, and checks that the
+// newPlan finds project, partition and networks of a server, and checks that the
 // spec asks for nothing that it may not have. cluster may be empty.
-func (p *Protocol) plan(ctx context.Context, k servers, s *server, cluster string) (*plan, error) {
-	project, err := p.project(s.meta.Namespace)
+func (p *Protocol) newPlan(ctx context.Context, k machineLikeRecords, s *machineLike, cluster string) (*plan, error) {
+	project, err := p.projectOf(s.meta.Namespace)
 	if err != nil {
 		return nil, err
 	}
 	pl := &plan{project: project, partition: s.partition, clusterName: cluster}
 	named := s.networks
 	if cluster != "" {
-		c, err := p.clusterOf(ctx, s.meta.Namespace, cluster)
+		c, err := p.joinableCluster(ctx, s.meta.Namespace, cluster)
 		if err != nil {
 			return nil, err
 		}
 		if pl.partition == "" {
 			pl.partition = c.Spec.Partition
 		}
-		if externallyManaged(c) {
+		if isExternallyManaged(c) {
 			pl.clusterUID = c.UID
 			named = append([]string{c.Spec.PrivateNetworkID}, named...)
 		} else {
@@ -62,10 +62,10 @@ func (p *Protocol) plan(ctx context.Context, k servers, s *server, cluster strin
 	if *s.providerID != "" {
 		id, err := providerid.Parse(*s.providerID)
 		if err != nil {
-			return nil, unusable("spec.providerID %v", err)
+			return nil, refuseSpec("spec.providerID %v", err)
 		}
 		if id.Partition != "" && pl.partition != "" && id.Partition != pl.partition {
-			return nil, unusable("spec.providerID names the partition %q, but the partition asked for is %q", id.Partition, pl.partition)
+			return nil, refuseSpec("spec.providerID names the partition %q, but the partition asked for is %q", id.Partition, pl.partition)
 		}
 		pl.machineID = id.MachineID
 		if pl.partition == "" {
@@ -75,15 +75,15 @@ func (p *Protocol) plan(ctx context.Context, k servers, s *server, cluster strin
 		}
 	}
 	for _, tag := range s.tags {
-		if reserved(tag) {
-			return nil, unusable("spec.tags: %q is a tag that only the server writes", tag)
+		if isReservedTag(tag) {
+			return nil, refuseSpec("spec.tags: %q is a tag that only the server writes", tag)
 		}
 	}
 	for _, id := range named {
 		if slices.Contains(pl.networks, id) {
 			continue
 		}
-		if _, err := p.usableNetwork(ctx, id, project); err != nil {
+		if _, err := p.findUsableNetwork(ctx, id, project); err != nil {
 			return nil, err
 		}
 		pl.networks = append(pl.networks, id)
@@ -97,7 +97,7 @@ func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, e
 	if id.Partition != "" {
 		return id.Partition, nil
 	}
-	m, err := p.machine(ctx, id.MachineID)
+	m, err := p.findMachine(ctx, id.MachineID)
 	switch {
 	case err != nil:
 		return "", refusalOf(err)
@@ -107,38 +107,38 @@ func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, e
 	return m.Partition, nil
 }
 
-// complete refuses a plan that lacks what an allocation needs, and an adoption
+// checkComplete refuses a plan that lacks what an allocation needs, and an adoption
 // does not.
-func (pl *plan) complete() error {
+func (pl *plan) checkComplete() error {
 	switch {
 	case pl.partition == "":
-		return unusable("spec.partition is empty, and there is no cluster whose partition could be meant")
+		return refuseSpec("spec.partition is empty, and there is no cluster whose partition could be meant")
 	case len(pl.networks) == 0:
-		return unusable("spec.networks is empty, and there is no cluster whose private network could be meant")
+		return refuseSpec("spec.networks is empty, and there is no cluster whose private network could be meant")
 	}
 	return nil
 }
 
-// externallyManaged is whether somebody else looks after a cluster, which
+// isExternallyManaged is whether somebody else looks after a cluster, which
 // therefore holds nothing and says in its spec what its machines join. (Cluster
 // API's contract for InfraClusters, "Externally managed infrastructure")
-func externallyManaged(c *infrastructure.MetalStackCluster) bool {
+func isExternallyManaged(c *infrastructure.MetalStackCluster) bool {
 	if a := c.Status.Allocation; c.DeletionTimestamp != nil || (a != nil && a.Phase != "") {
 		return false
 	}
 	return infrastructure.ExternallyManaged(c)
 }
 
-// clusterOf returns a cluster that holds its network, or names it if somebody
+// joinableCluster returns a cluster that holds its network, or names it if somebody
 // else looks after it.
-func (p *Protocol) clusterOf(ctx context.Context, namespace, name string) (*infrastructure.MetalStackCluster, error) {
+func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) (*infrastructure.MetalStackCluster, error) {
 	c, err := p.opts.Clusters.Get(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
-	if externallyManaged(c) {
+	if isExternallyManaged(c) {
 		if c.Spec.PrivateNetworkID == "" {
-			return nil, unusable("the cluster %q is managed externally, and its spec.privateNetworkID is empty", name)
+			return nil, refuseSpec("the cluster %q is managed externally, and its spec.privateNetworkID is empty", name)
 		}
 		return c, nil
 	}
@@ -149,9 +149,9 @@ func (p *Protocol) clusterOf(ctx context.Context, namespace, name string) (*infr
 	return c, nil
 }
 
-// usableNetwork returns a network that the project may use: its own, a shared
+// findUsableNetwork returns a network that the project may use: its own, a shared
 // or a public one. Another project's is as unknown as one that is not there.
-func (p *Protocol) usableNetwork(ctx context.Context, id, project string) (*metal.Network, error) {
+func (p *Protocol) findUsableNetwork(ctx context.Context, id, project string) (*metal.Network, error) {
 	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
 		return nil, refusalOf(err)
@@ -161,11 +161,11 @@ func (p *Protocol) usableNetwork(ctx context.Context, id, project string) (*meta
 			return n, nil
 		}
 	}
-	return nil, unusable("the network %q is not known in project %s", id, project)
+	return nil, refuseSpec("the network %q is not known in project %s", id, project)
 }
 
-// request is the plan as a request to the metal-api.
-func (p *Protocol) request(s *server, kind string, pl *plan, id identity, userData []byte) metal.MachineRequest {
+// machineRequest is the plan as a request to the metal-api.
+func (p *Protocol) machineRequest(s *machineLike, kind string, pl *plan, id identity, userData []byte) metal.MachineRequest {
 	r := metal.MachineRequest{
 		ID:          pl.machineID,
 		Project:     pl.project,
@@ -176,7 +176,7 @@ func (p *Protocol) request(s *server, kind string, pl *plan, id identity, userDa
 		Hostname:    Hostname(s.meta.Name),
 		Description: kind + " " + s.meta.Namespace + "/" + s.meta.Name,
 		SSHKeys:     s.sshKeys,
-		Tags:        append(p.tags(id), s.tags...),
+		Tags:        append(p.identityTags(id), s.tags...),
 		Networks:    pl.networks,
 		UserData:    userData,
 	}
@@ -187,8 +187,8 @@ func (p *Protocol) request(s *server, kind string, pl *plan, id identity, userDa
 	return r
 }
 
-// rules are firewall rules in the metal-api's terms.
-func rules(r *infrastructure.FirewallRules) *metal.FirewallRules {
+// firewallRules are firewall rules in the metal-api's terms.
+func firewallRules(r *infrastructure.FirewallRules) *metal.FirewallRules {
 	if r == nil {
 		return nil
 	}

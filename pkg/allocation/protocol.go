@@ -23,16 +23,16 @@ import (
 // context ends first: the operation goes on. With 4xx, retryAfterSeconds says
 // when to ask again if that is known.
 type Protocol struct {
-	opts      Options
-	timing    Timing
-	clock     clock.WithTicker
-	machines  servers
-	firewalls servers
-	flights   *flights
-	gates     *gates
-	named     *names
-	// hook is Options.Step.
-	hook func(step string)
+	opts         Options
+	timing       Timing
+	clock        clock.WithTicker
+	machines     machineLikeRecords
+	firewalls    machineLikeRecords
+	operations   *exclusiveOperations
+	limiter      *partitionLimiter
+	reservations *machineReservations
+	// onCrashPoint is Options.Step.
+	onCrashPoint func(step string)
 }
 
 // New returns a Protocol that does nothing until it is asked.
@@ -40,18 +40,18 @@ func New(opts Options) *Protocol {
 	p := &Protocol{
 		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
 		machines: machineRecords(opts.Machines), firewalls: firewallRecords(opts.Firewalls),
-		flights: newFlights(), named: newNames(), hook: opts.Step,
+		operations: newExclusiveOperations(), reservations: newMachineReservations(), onCrashPoint: opts.CrashPoint,
 	}
 	if p.clock == nil {
 		p.clock = clock.RealClock{}
 	}
-	p.gates = newGates(p.clock)
+	p.limiter = newPartitionLimiter(p.clock)
 	return p
 }
 
-func (p *Protocol) at(step string) {
-	if p.hook != nil {
-		p.hook(step)
+func (p *Protocol) crashPoint(step string) {
+	if p.onCrashPoint != nil {
+		p.onCrashPoint(step)
 	}
 }
 
@@ -71,8 +71,8 @@ func (p *Protocol) AllocateFirewall(ctx context.Context, namespace, name string,
 // AllocateCluster allocates a MetalStackCluster's private network and control
 // plane address, or adopts those that its spec names.
 func (p *Protocol) AllocateCluster(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackCluster, error) {
-	s := subject{clusterResource, namespace, name}
-	return do(ctx, p, s, verbAllocate, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+	s := objectRef{clusterResource, namespace, name}
+	return run(ctx, p, s, verbAllocate, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
 		return p.allocateCluster(ctx, s, uidOf(body))
 	})
 }
@@ -93,31 +93,31 @@ func (p *Protocol) ReleaseFirewall(ctx context.Context, namespace, name string, 
 // ReleaseCluster gives a MetalStackCluster's network and address back, unless
 // they were adopted.
 func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackCluster, error) {
-	s := subject{clusterResource, namespace, name}
-	return do(ctx, p, s, verbRelease, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
+	s := objectRef{clusterResource, namespace, name}
+	return run(ctx, p, s, verbRelease, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
 		return p.releaseCluster(ctx, s, uid)
 	})
 }
 
-// do does work in a flight, or, in a dry run, at once.
-func do[T any](ctx context.Context, p *Protocol, s subject, verb string, work func(ctx context.Context) (T, error)) (T, error) {
+// run does work in a flight, or, in a dry run, at once.
+func run[T any](ctx context.Context, p *Protocol, s objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
 	if IsDryRun(ctx) {
 		return dryRun(ctx, p, s, work)
 	}
-	return fly(ctx, p, s, verb, work)
+	return runExclusive(ctx, p, s, verb, work)
 }
 
-func (p *Protocol) allocate(ctx context.Context, k servers, namespace, name string, body *infrastructure.Allocation) (*server, error) {
-	s := subject{k.resource(), namespace, name}
-	return do(ctx, p, s, verbAllocate, func(ctx context.Context) (*server, error) {
-		return p.allocateServer(ctx, k, s, body)
+func (p *Protocol) allocate(ctx context.Context, k machineLikeRecords, namespace, name string, body *infrastructure.Allocation) (*machineLike, error) {
+	s := objectRef{k.resource(), namespace, name}
+	return run(ctx, p, s, verbAllocate, func(ctx context.Context) (*machineLike, error) {
+		return p.allocateMachineLike(ctx, k, s, body)
 	})
 }
 
-func (p *Protocol) release(ctx context.Context, k servers, namespace, name string, uid types.UID) (*server, error) {
-	s := subject{k.resource(), namespace, name}
-	return do(ctx, p, s, verbRelease, func(ctx context.Context) (*server, error) {
-		return p.releaseServer(ctx, k, s, uid)
+func (p *Protocol) release(ctx context.Context, k machineLikeRecords, namespace, name string, uid types.UID) (*machineLike, error) {
+	s := objectRef{k.resource(), namespace, name}
+	return run(ctx, p, s, verbRelease, func(ctx context.Context) (*machineLike, error) {
+		return p.releaseMachineLike(ctx, k, s, uid)
 	})
 }
 
@@ -125,10 +125,10 @@ func (p *Protocol) release(ctx context.Context, k servers, namespace, name strin
 const (
 	verbAllocate = "allocation"
 	verbRelease  = "release"
-	verbKeep     = "look after a crash"
+	verbRecover  = "recovery"
 )
 
-func objectOf[T runtime.Object](s *server) T {
+func objectOf[T runtime.Object](s *machineLike) T {
 	var none T
 	if s == nil {
 		return none

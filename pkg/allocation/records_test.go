@@ -145,4 +145,4 @@ func (r *memRecords[T]) everything() []byte {
 	return bytes.Join(r.every, []byte("\n"))
 }
 
-var _ fmt.Stringer = subject{}
+var _ fmt.Stringer = objectRef{}

@@ -17,7 +17,7 @@ import (
 )
 
 // node is an allocated machine.
-func (w *world) node(name string) *infrastructure.MetalStackMachine {
+func (w *environment) node(name string) *infrastructure.MetalStackMachine {
 	w.t.Helper()
 	if _, err := w.clusters.load(teamA, "cluster"); err != nil {
 		w.allocatedCluster("cluster")
@@ -40,7 +40,7 @@ func TestALockedMachineIsNotFreedUntilItIsUnlocked(t *testing.T) {
 	for _, by := range []string{"request", "keeper"} {
 		t.Run(by, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			m := w.node("node")
 			require.NoError(t, w.sim.Lock(m.Status.Allocation.MachineID, "evidence"))
 			_, err := w.release(w.p, "node")
@@ -53,11 +53,11 @@ func TestALockedMachineIsNotFreedUntilItIsUnlocked(t *testing.T) {
 
 			require.NoError(t, w.sim.Unlock(m.Status.Allocation.MachineID))
 			if by == "keeper" {
-				w.keepUntil(NewKeeper(w.p), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
+				w.keepUntil(NewRecoverer(w.p), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
 			} else {
 				_, err = w.release(w.p, "node")
 				require.True(t, apierrors.IsConflict(err), "%v", err)
-				w.pass(w.p.timing.Backoff + time.Second)
+				w.advance(w.p.timing.Backoff + time.Second)
 			}
 			w.gone(w.p)
 		})
@@ -69,7 +69,7 @@ func TestMetalThatWasGivenToSomebodyElseIsNeverTouched(t *testing.T) {
 	for _, step := range []string{"before", "machine/releasing", "machine/free-begun"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			m := w.node("node")
 			id := m.Status.Allocation.MachineID
 			steal := func() {
@@ -77,7 +77,7 @@ func TestMetalThatWasGivenToSomebodyElseIsNeverTouched(t *testing.T) {
 				require.NoError(t, w.sim.Recycle(id))
 				w.foreign(id)
 			}
-			w.p.hook = func(s string) {
+			w.p.onCrashPoint = func(s string) {
 				if s == step {
 					steal()
 				}
@@ -99,7 +99,7 @@ func TestMetalThatWasGivenToSomebodyElseIsNeverTouched(t *testing.T) {
 
 func TestWhatIsNotAllocatedIsNotFreed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	require.NoError(t, w.sim.ForceFree(m.Status.Allocation.MachineID))
 	require.NoError(t, w.sim.Recycle(m.Status.Allocation.MachineID))
@@ -112,7 +112,7 @@ func TestWhatIsNotAllocatedIsNotFreed(t *testing.T) {
 
 func TestALostIdentityIsHeldAndAnotherIdentityIsNotOurs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	id := m.Status.Allocation.MachineID
 	require.NoError(t, w.sim.SetTags(id, []string{"somebody=tidied-up"}))
@@ -122,7 +122,7 @@ func TestALostIdentityIsHeldAndAnotherIdentityIsNotOurs(t *testing.T) {
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 
 	require.NoError(t, w.sim.SetTags(id, []string{metal.Tag(metal.TagUID, "another-object")}))
-	w.pass(w.p.timing.Backoff + time.Second)
+	w.advance(w.p.timing.Backoff + time.Second)
 	m, err = w.release(w.p, "node")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.ReasonNotOurs, condition(t, m).Reason)
@@ -132,7 +132,7 @@ func TestALostIdentityIsHeldAndAnotherIdentityIsNotOurs(t *testing.T) {
 
 func TestALostReplyOfAFree(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultCommitThenLose, Times: 1})
 	_, err := w.release(w.p, "node")
@@ -144,20 +144,20 @@ func TestALostReplyOfAFree(t *testing.T) {
 
 func TestALostRequestOfAFreeIsMadeAgainOnlyWhenItCannotBeAtWorkAnyMore(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	began := w.clock.Now()
 	_, err := w.release(w.p, "node")
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, w.clock.Since(began), w.p.timing.Lost)
+	assert.GreaterOrEqual(t, w.clock.Since(began), w.p.timing.UncertainDuration)
 	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(m.UID)))
 	w.gone(w.p)
 }
 
 func TestAConflictRightAfterAllocateIsTriedAgainAfterALook(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.node("node")
 	w.sim.Inject(simulator.Fault{
 		Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusConflict, Times: 1,
@@ -170,7 +170,7 @@ func TestAConflictRightAfterAllocateIsTriedAgainAfterALook(t *testing.T) {
 
 func TestAClaimIsReleasedWithoutACall(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.machine("node")
 	m, err := w.release(w.p, "node")
 	require.NoError(t, err)
@@ -182,7 +182,7 @@ func TestAClaimIsReleasedWithoutACall(t *testing.T) {
 
 func TestANetworkIsFreedOnlyAfterItsAddressesAreGone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	c := w.allocatedCluster("cluster")
 	network := c.Status.Allocation.NetworkID
 	// Somebody's address, of the second family.
@@ -197,18 +197,18 @@ func TestANetworkIsFreedOnlyAfterItsAddressesAreGone(t *testing.T) {
 
 	_, err = w.client.FreeIP(w.context(), ip.Address)
 	require.NoError(t, err)
-	w.pass(w.p.timing.Backoff + time.Second)
+	w.advance(w.p.timing.Backoff + time.Second)
 	w.gone(w.p)
 }
 
 func TestADualStackNetworkIsNotWreckedRightAfterItsMachines(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	for _, name := range []string{"a", "b", "c", "d"} {
 		w.node(name)
 	}
 	errs := make(chan error, 4)
-	w.whilePassing(func() {
+	w.whileClockAdvances(func() {
 		for _, name := range []string{"a", "b", "c", "d"} {
 			go func() {
 				_, err := w.p.ReleaseMachine(w.context(), teamA, name, "")
@@ -222,11 +222,11 @@ func TestADualStackNetworkIsNotWreckedRightAfterItsMachines(t *testing.T) {
 		errs <- err
 	})
 	require.NoError(t, <-errs)
-	w.nothingLeft()
+	w.requireNothingAllocated()
 }
 
 // foreign allocates a machine for another project.
-func (w *world) foreign(id string) {
+func (w *environment) foreign(id string) {
 	w.t.Helper()
 	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 	require.NoError(w.t, err)
@@ -237,7 +237,7 @@ func (w *world) foreign(id string) {
 	require.NoError(w.t, err)
 }
 
-func (w *world) account(id string) simulator.MachineAccount {
+func (w *environment) account(id string) simulator.MachineAccount {
 	w.t.Helper()
 	for _, m := range w.sim.Books().Machines {
 		if m.ID == id {

@@ -35,19 +35,19 @@ type unrecorded struct {
 	namespace, name string
 }
 
-// recorded is what records name, and the identities by which they could own
+// recordedMetal is what records name, and the identities by which they could own
 // more: an attempt that is under way may have allocated it.
-type recorded struct {
+type recordedMetal struct {
 	identities, allocations, networks, addresses map[string]struct{}
 }
 
 // countUnrecorded counts, every now and then, what no record names.
-func (k *Keeper) countUnrecorded(ctx context.Context, servers []*server, clusters []*infrastructure.MetalStackCluster) {
+func (k *Recoverer) countUnrecorded(ctx context.Context, servers []*machineLike, clusters []*infrastructure.MetalStackCluster) {
 	now := k.p.clock.Now()
-	if now.Sub(k.counted) < unrecordedInterval {
+	if now.Sub(k.unrecordedTime) < unrecordedInterval {
 		return
 	}
-	k.counted = now
+	k.unrecordedTime = now
 	found := k.p.unrecorded(servers, clusters)
 	for _, kind := range metalKinds {
 		n := 0
@@ -56,7 +56,7 @@ func (k *Keeper) countUnrecorded(ctx context.Context, servers []*server, cluster
 				n++
 			}
 		}
-		unrecordedMetal.WithLabelValues(kind).Set(float64(n))
+		unrecordedGauge.WithLabelValues(kind).Set(float64(n))
 	}
 	for _, u := range found {
 		if !slices.Contains(k.unrecorded, u) {
@@ -67,8 +67,8 @@ func (k *Keeper) countUnrecorded(ctx context.Context, servers []*server, cluster
 	k.unrecorded = found
 }
 
-func (p *Protocol) unrecorded(servers []*server, clusters []*infrastructure.MetalStackCluster) (found []unrecorded) {
-	r := recordedOf(servers, clusters)
+func (p *Protocol) unrecorded(servers []*machineLike, clusters []*infrastructure.MetalStackCluster) (found []unrecorded) {
+	r := recordedMetalOf(servers, clusters)
 	machines, networks, ips := p.opts.Observer.Identified()
 	add := func(kind, id, project string, tag func(key string) string) {
 		found = append(found, unrecorded{kind: kind, id: id, project: project, namespace: tag(metal.TagNamespace), name: tag(metal.TagName)})
@@ -77,7 +77,7 @@ func (p *Protocol) unrecorded(servers []*server, clusters []*infrastructure.Meta
 		return func(key string) string { value, _ := metal.TagValue(tags, key); return value }
 	}
 	for _, m := range machines {
-		if in(r.identities, m.UID()) || in(r.allocations, m.AllocationUUID()) {
+		if contains(r.identities, m.UID()) || contains(r.allocations, m.AllocationUUID()) {
 			continue
 		}
 		kind := kindMachine
@@ -87,23 +87,23 @@ func (p *Protocol) unrecorded(servers []*server, clusters []*infrastructure.Meta
 		add(kind, m.ID, m.Project(), inTags(m.Tags))
 	}
 	for _, n := range networks {
-		if !in(r.identities, n.UID()) && !in(r.networks, n.ID) {
+		if !contains(r.identities, n.UID()) && !contains(r.networks, n.ID) {
 			add(kindNetwork, n.ID, n.Project, func(key string) string { return n.Labels[key] })
 		}
 	}
 	for _, ip := range ips {
-		if !in(r.identities, ip.UID()) && !in(r.addresses, ip.Address) {
+		if !contains(r.identities, ip.UID()) && !contains(r.addresses, ip.Address) {
 			add(kindAddress, ip.Address, ip.Project, inTags(ip.Tags))
 		}
 	}
 	return found
 }
 
-func recordedOf(servers []*server, clusters []*infrastructure.MetalStackCluster) recorded {
-	r := recorded{identities: map[string]struct{}{}, allocations: map[string]struct{}{}, networks: map[string]struct{}{}, addresses: map[string]struct{}{}}
+func recordedMetalOf(servers []*machineLike, clusters []*infrastructure.MetalStackCluster) recordedMetal {
+	r := recordedMetal{identities: map[string]struct{}{}, allocations: map[string]struct{}{}, networks: map[string]struct{}{}, addresses: map[string]struct{}{}}
 	for _, s := range servers {
 		if a := s.allocation(); a.Phase != infrastructure.AllocationReleased {
-			r.identities[LabelValue(string(s.identity()))] = struct{}{}
+			r.identities[LabelValue(string(s.identityUID()))] = struct{}{}
 			r.allocations[a.AllocationUUID] = struct{}{}
 		}
 	}
@@ -112,7 +112,7 @@ func recordedOf(servers []*server, clusters []*infrastructure.MetalStackCluster)
 		if a.Phase == infrastructure.AllocationReleased {
 			continue
 		}
-		r.identities[LabelValue(string(clusterIdentity(c)))] = struct{}{}
+		r.identities[LabelValue(string(clusterIdentityUID(c)))] = struct{}{}
 		for _, id := range []string{a.NetworkID, c.Spec.PrivateNetworkID} {
 			r.networks[id] = struct{}{}
 		}
@@ -123,7 +123,7 @@ func recordedOf(servers []*server, clusters []*infrastructure.MetalStackCluster)
 	return r
 }
 
-func in(set map[string]struct{}, key string) bool {
+func contains(set map[string]struct{}, key string) bool {
 	_, found := set[key]
 	return found
 }

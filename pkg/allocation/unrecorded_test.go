@@ -15,11 +15,11 @@ import (
 )
 
 // Identified implements Observer: all that was seen and carries the identity.
-func (s *sightings) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
+func (s *fakeObserver) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := range maps.Values(s.machines) {
-		if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); m.Allocation != nil && cluster == here {
+		if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); m.Allocation != nil && cluster == managementCluster {
 			machines = append(machines, m)
 		}
 	}
@@ -27,10 +27,10 @@ func (s *sightings) Identified() (machines []*metal.Machine, networks []*metal.N
 }
 
 // unrecordedKinds are the kinds of what no record names, counted.
-func (w *world) unrecordedKinds(k *Keeper) map[string]int {
+func (w *environment) unrecordedKinds(k *Recoverer) map[string]int {
 	w.sweep()
 	w.clock.Step(unrecordedInterval)
-	w.whilePassing(func() { k.Pass(w.context()) })
+	w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
 	kinds := map[string]int{}
 	for _, u := range k.unrecorded {
 		kinds[u.kind]++
@@ -40,8 +40,8 @@ func (w *world) unrecordedKinds(k *Keeper) map[string]int {
 
 func TestUnrecorded_IsWhatCarriesAnIdentityAndNoRecordNames(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	k := NewKeeper(w.p)
+	w := newEnvironment(t)
+	k := NewRecoverer(w.p)
 	c := w.allocatedCluster("c")
 	w.machine("m")
 	_, err := w.allocate(w.p, "m", "c")
@@ -76,21 +76,21 @@ func TestUnrecorded_IsWhatCarriesAnIdentityAndNoRecordNames(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.releaseCluster(w.p, "c")
 	require.NoError(t, err)
-	w.nothingLeft()
+	w.requireNothingAllocated()
 	assert.Empty(t, w.unrecordedKinds(k))
 }
 
 func TestUnrecorded_DoesNotCountWhatAnAttemptCouldOwn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	k := NewKeeper(w.p)
+	w := newEnvironment(t)
+	k := NewRecoverer(w.p)
 	c := w.allocatedCluster("c")
 	_, err := w.clusters.Update(w.context(), teamA, "c", func(c *infrastructure.MetalStackCluster) error {
 		// As it is between the answer of the metal-api and the record of it.
 		a := c.Status.Allocation
 		a.Phase, a.NetworkID, a.IPAddress = infrastructure.AllocationAllocating, "", ""
-		a.StartTime = w.p.now()
-		later := *w.p.now()
+		a.StartTime = w.p.recordTime()
+		later := *w.p.recordTime()
 		later.Time = later.Add(time.Hour)
 		a.NotBefore = &later
 		c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = "", ""
@@ -103,13 +103,13 @@ func TestUnrecorded_DoesNotCountWhatAnAttemptCouldOwn(t *testing.T) {
 // Two management clusters may bind a namespace of the same name to one project.
 func TestAdopt_AddressOfAnotherManagementClusterIsKept(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	specs := w.adoptable()
 	w.p.opts.ManagementCluster = "another"
 	theirs := w.allocatedCluster("c", specs["network"])
 	require.False(t, theirs.Status.Allocation.IPAdopted)
 	w.clusters.remove(theirs) // Its record is in the other management cluster.
-	w.p = w.server()
+	w.p = w.newProtocol()
 	ours := w.allocatedCluster("c", specs["network"], func(c *infrastructure.MetalStackCluster) {
 		c.Spec.ControlPlaneEndpoint.Host = theirs.Status.Allocation.IPAddress
 	})
@@ -122,7 +122,7 @@ func TestAdopt_AddressOfAnotherManagementClusterIsKept(t *testing.T) {
 
 func TestAdopt_RefusedNetworkLeavesTheIdentityAsItWas(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	old := w.allocatedCluster("c")
 	w.clusters.remove(old)
 	w.cluster("holder", func(c *infrastructure.MetalStackCluster) { c.UID = old.UID })
@@ -138,7 +138,7 @@ func TestAdopt_RefusedNetworkLeavesTheIdentityAsItWas(t *testing.T) {
 // its own.
 func TestAllocateCluster_ReclaimsAddressOfFormerCluster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	specs := w.adoptable()
 	old := w.allocatedCluster("c", specs["network"])
 	require.False(t, old.Status.Allocation.IPAdopted)

@@ -109,7 +109,7 @@ func (s *Server) lookAgain(ctx context.Context) {
 func (s *Server) work(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(s.working, cancel)
-	go s.keeper.Run(ctx)
+	go s.recoverer.Run(ctx)
 	if s.extra.Registrar != nil {
 		go s.extra.Registrar.Run(ctx)
 	}

@@ -32,7 +32,7 @@ type Server struct {
 	observer  *metal.Observer
 	catalogue *metal.Catalogue
 	protocol  *allocation.Protocol
-	keeper    *allocation.Keeper
+	recoverer *allocation.Recoverer
 	access    *tenancy.Access
 	ready     *readiness
 	gate      *gate
@@ -96,7 +96,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Binding,
 		ManagementCluster: c.Extra.ManagementCluster, Timing: c.Extra.Timing,
 	})
-	s.keeper = allocation.NewKeeper(s.protocol)
+	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()
 	tenancy.RegisterMetrics()
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {

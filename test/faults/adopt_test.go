@@ -122,7 +122,7 @@ func duplicatePoints() (points []point) {
 			w.people.twin(0)
 			twin := w.machinesThat(byHand)[0]
 			fault.Endpoint, fault.Times = "machine-free", 1
-			// It lasts longer than others' faults: the Keeper waits before it frees.
+			// It lasts longer than others' faults: the Recoverer waits before it frees.
 			w.sim.Inject(fault)
 			w.settle(func() string {
 				if !w.api.freeing(twin) {

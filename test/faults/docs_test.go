@@ -13,24 +13,24 @@ import (
 // protocolRows are the rows of the tables in docs/allocation.md, by how they
 // begin, and the steps that a crash "here" means.
 var protocolRows = map[string][]string{
-	"read the record | `allocateServer`":                                       nil, // nothing was done yet
-	"if a call is open, look for metal that carries the uid":                   {"machine/settling", "network/settling", "address/settling"},
-	"swap to `Allocating`, with the next attempt and the time":                 {"machine/begun", "network/begun", "address/begun"},
-	"look once more, and at what the spec names":                               {"machine/looked", "network/looked", "address/looked"},
-	"late? Then start over. Does the fence still stand? Then call | `obtain`":  {"machine/called", "network/called", "address/called"},
-	"the answer is a refusal: swap back":                                       {"machine/swapped-back", "cluster/swapped-back"},
-	"the answer is lost: look again":                                           {"machine/settling", "network/settling", "address/settling"},
-	"the answer is a machine: swap to `Allocated`":                             {"machine/learned", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
-	"read the record | `releaseServer`":                                        nil,
-	"swap to `Releasing`, with the time":                                       {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
-	"no machine is recorded, but there was an attempt":                         {"machine/settling", "machine/found"},
-	"look whose the machine is":                                                {"machine/free-looked", "address/free-looked", "network/free-looked", "network/empty"},
-	"late? Then start over. Does the fence still stand? Then call | `dispose`": {"machine/freed", "address/freed", "network/freed"},
-	"look until it is not ours any more, or the call is over":                  {"machine/free-settling", "address/free-settling", "network/free-settling"},
-	"the metal-api refuses, or cannot be looked at":                            {"machine/held-back", "cluster/held-back"},
-	"swap to `Released`":                                                       {"machine/released", "address/released", "cluster/released"},
-	"an attempt that nobody works on":                                          {"machine/allocated", "machine/swapped-back"},
-	"a machine carries the uid of a record that names another one":             {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
+	"read the record | `allocateMachineLike`":                                          nil, // nothing was done yet
+	"if a call is open, look for metal that carries the uid":                           {"machine/settling", "network/settling", "address/settling"},
+	"swap to `Allocating`, with the next attempt and the time":                         {"machine/begun", "network/begun", "address/begun"},
+	"look once more, and at what the spec names":                                       {"machine/looked", "network/looked", "address/looked"},
+	"late? Then start over. Does the fence still stand? Then call | `ensureAllocated`": {"machine/called", "network/called", "address/called"},
+	"the answer is a refusal: swap back":                                               {"machine/swapped-back", "cluster/swapped-back"},
+	"the answer is lost: look again":                                                   {"machine/settling", "network/settling", "address/settling"},
+	"the answer is a machine: swap to `Allocated`":                                     {"machine/learned", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
+	"read the record | `releaseMachineLike`":                                           nil,
+	"swap to `Releasing`, with the time":                                               {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
+	"no machine is recorded, but there was an attempt":                                 {"machine/settling", "machine/found"},
+	"look whose the machine is":                                                        {"machine/free-looked", "address/free-looked", "network/free-looked", "network/empty"},
+	"late? Then start over. Does the fence still stand? Then call | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed"},
+	"look until it is not ours any more, or the call is over":                          {"machine/free-settling", "address/free-settling", "network/free-settling"},
+	"the metal-api refuses, or cannot be looked at":                                    {"machine/held-back", "cluster/held-back"},
+	"swap to `Released`":                                                               {"machine/released", "address/released", "cluster/released"},
+	"an attempt that nobody works on":                                                  {"machine/allocated", "machine/swapped-back"},
+	"a machine carries the uid of a record that names another one":                     {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
 }
 
 func TestEveryRowOfTheProtocolIsTried(t *testing.T) {
@@ -61,8 +61,8 @@ func TestEveryRowOfTheProtocolIsTried(t *testing.T) {
 }
 
 var (
-	stepNames   = regexp.MustCompile(`\bat\("([a-z-]+/[a-z-]+)"\)`)
-	stepEndings = regexp.MustCompile(`\bat\(\w\.what \+ "(/[a-z-]+)"\)`)
+	stepNames   = regexp.MustCompile(`\bcrashPoint\("([a-z-]+/[a-z-]+)"\)`)
+	stepEndings = regexp.MustCompile(`\bcrashPoint\(\w\.what \+ "(/[a-z-]+)"\)`)
 	subjects    = regexp.MustCompile(`what: +"([a-z]+)"`)
 )
 

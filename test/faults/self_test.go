@@ -25,7 +25,7 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		objects, words string
 	}{
 		"finds that do not find":                   {breaks{metal: port(blind)}, plays(lostAnswer), "no two for one uid", "was allocated for"},
-		"no wait for what a lost call may do":      {breaks{timing: allocation.Timing{Lost: time.Second}}, allocates(lateAnswer), "no two for one uid", "was allocated for"},
+		"no wait for what a lost call may do":      {breaks{timing: allocation.Timing{UncertainDuration: time.Second}}, allocates(lateAnswer), "no two for one uid", "was allocated for"},
 		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "nothing of others is freed", "which was made by simulator"},
 		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "nothing is freed that nobody gave", "nobody had asked"},
 		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "nothing of others is freed", "was nobody's"},

@@ -35,12 +35,12 @@ type server struct {
 	life context.Context
 	die  context.CancelFunc
 
-	fence    *fence
-	observer *metal.Observer
-	backend  *storage.Backend
-	protocol *allocation.Protocol
-	keeper   *allocation.Keeper
-	storage  map[string]rest.Storage
+	fence     *fence
+	observer  *metal.Observer
+	backend   *storage.Backend
+	protocol  *allocation.Protocol
+	recoverer *allocation.Recoverer
+	storage   map[string]rest.Storage
 	// open: it answers requests.
 	open atomic.Bool
 }
@@ -84,9 +84,9 @@ func (s *server) assemble(client *metal.Client) {
 	s.protocol = allocation.New(allocation.Options{
 		Machines: resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
 		Metal: port, Observer: s.observer, Bindings: s.w.binding, ManagementCluster: managementCluster,
-		Clock: s.w.clocks[s.name], Timing: s.w.breaks.timing, Step: s.at,
+		Clock: s.w.clocks[s.name], Timing: s.w.breaks.timing, CrashPoint: s.at,
 	})
-	s.keeper = allocation.NewKeeper(s.protocol)
+	s.recoverer = allocation.NewRecoverer(s.protocol)
 	s.storage = resources.APIGroup(s.protocol).VersionedResourcesStorageMap["v1alpha4"]
 }
 
@@ -135,7 +135,7 @@ func (s *server) takeOver(ctx context.Context) {
 	_ = s.observer.CatchUp(ctx)
 	s.open.Store(true)
 	s.w.note("%s took over", s.name)
-	go s.keeper.Run(ctx)
+	go s.recoverer.Run(ctx)
 	if s.sleep(lookAgainAfter) {
 		for s.backend.LookAgain(ctx) != nil && s.sleep(surveyInterval) {
 		}

@@ -64,7 +64,7 @@ func TestWithoutAPrecautionAPromiseIsBroken(t *testing.T) {
 }
 
 // TestWhatAdoptionCannotKeepFromHappening: nothing tells of a call of the
-// Keeper's once the record is deleted whose duplicate it frees.
+// Recoverer's once the record is deleted whose duplicate it frees.
 func TestWhatAdoptionCannotKeepFromHappening(t *testing.T) {
 	t.Parallel()
 	f := adopting{beginning: duplicate, hasty: true}.explore()

@@ -6,7 +6,7 @@ import "slices"
 func (b adopting) next(s claims) []step[claims] {
 	var steps []step[claims]
 	for who := range uint8(len(s.workers)) {
-		if who == keeper {
+		if who == recoverer {
 			steps = append(steps, b.sweep(s)...)
 		} else {
 			steps = append(steps, b.work(s, who)...)
@@ -151,10 +151,10 @@ func (b adopting) give(s claims, who uint8) []step[claims] {
 	panic("a place without a step")
 }
 
-// sweep makes the steps of the Keeper, which frees duplicates of the first's.
+// sweep makes the steps of the Recoverer, which frees duplicates of the first's.
 func (b adopting) sweep(s claims) []step[claims] {
-	on := func(what string, at uint8) []step[claims] { return s.on(keeper, what, at) }
-	v := &s.workers[keeper]
+	on := func(what string, at uint8) []step[claims] { return s.on(recoverer, what, at) }
+	v := &s.workers[recoverer]
 	order := []uint8{dupAsk, dupLook, dupCall}
 	if !b.keeps(asksBeforeLooking) {
 		order = []uint8{dupLook, dupAsk, dupCall}
@@ -163,7 +163,7 @@ func (b adopting) sweep(s claims) []step[claims] {
 	switch v.at {
 	case idle:
 		// A predecessor's call is waited for.
-		if !b.suspects(&s) || s.calls[keeper].stage != noCall {
+		if !b.suspects(&s) || s.calls[recoverer].stage != noCall {
 			return nil
 		}
 		v.seen = s.thing
@@ -179,10 +179,10 @@ func (b adopting) sweep(s claims) []step[claims] {
 		}
 		return on("looks, and sees that it is one", after(dupLook))
 	case dupCall:
-		s.calls[keeper] = freeing{atWork, v.seen.uuid}
+		s.calls[recoverer] = freeing{atWork, v.seen.uuid}
 		return on("calls to free it", dupWait)
 	}
-	if s.calls[keeper].stage != answered {
+	if s.calls[recoverer].stage != answered {
 		return nil
 	}
 	return on("is told that it is free", idle)
@@ -225,7 +225,7 @@ func (b adopting) metal(s claims, who uint8) (steps []step[claims]) {
 		t = s
 		t.left.losses--
 		t.calls[who].stage = abandoned
-		if t.workers[who].at = giveSettle; who == keeper {
+		if t.workers[who].at = giveSettle; who == recoverer {
 			t.workers[who] = worker{}
 		}
 		steps = append(steps, step[claims]{who: who, what: "the answer is lost", to: t})
@@ -239,7 +239,7 @@ func (b adopting) people(s claims) (steps []step[claims]) {
 	for o := range s.records {
 		name := [...]string{"first", "second"}[o]
 		t := s
-		switch sweeping := s.workers[keeper].at != idle || s.calls[keeper].stage != noCall; {
+		switch sweeping := s.workers[recoverer].at != idle || s.calls[recoverer].stage != noCall; {
 		case !s.unwanted[o]:
 			t.unwanted[o] = true
 			add("the "+name+" object is deleted", t)

@@ -1,6 +1,6 @@
 package model
 
-// The second model is of adoption: two objects, a Keeper, and one thing - a
+// The second model is of adoption: two objects, a Recoverer, and one thing - a
 // machine, a network or an address - that somebody allocated before. The second
 // object names it; the first one has it, wants it as well, or would find it by
 // the identity that it carries. Each step of allocateServer, adopt and
@@ -15,13 +15,13 @@ const (
 	recordsBeforeAsking
 	// What another record names is not found (find, findNetwork, findAddress).
 	findsNothingOfOthers
-	// Others' attempts that are about to get the thing count (claims, claimed).
+	// Others' attempts that are about to get the thing count (claimsMachine, claims).
 	countsAttempts
-	// Its identity counts in every phase of another's record (claims, claimed).
+	// Its identity counts in every phase of another's record (claimsMachine, claims).
 	countsIdentities
 	// It is looked at once more after others were asked (check, adopt).
 	looksOnceMore
-	// The Keeper asks whether another record names a duplicate (releaseDuplicate),
+	// The Recoverer asks whether another record names a duplicate (releaseDuplicate),
 	asksBeforeSweeping
 	// and does so before it looks.
 	asksBeforeLooking
@@ -56,7 +56,7 @@ type adopting struct {
 	// strangers free the thing; gifts make it another project's, or somebody's
 	// who allocates it by hand in ours.
 	strangers, gifts uint8
-	// hasty: a record is deleted while the Keeper frees a duplicate of it.
+	// hasty: a record is deleted while the Recoverer frees a duplicate of it.
 	hasty  bool
 	broken precaution
 }
@@ -76,11 +76,11 @@ const another = 9
 // wish is a record. uuid is the allocation of the thing that it names; 0: none.
 type wish struct{ phase, uuid uint8 }
 
-// Who works: one server for each object, and the Keeper for the first.
+// Who works: one server for each object, and the Recoverer for the first.
 const (
 	first uint8 = iota
 	second
-	keeper
+	recoverer
 	people
 )
 
@@ -138,7 +138,7 @@ func (b adopting) explore() found {
 	s.left.crashes, s.left.losses, s.left.strangers, s.left.gifts = b.crashes, b.losses, b.strangers, b.gifts
 	return space[claims]{
 		start: s, next: b.next, wrong: b.wrong, quiet: b.quiet,
-		who: []string{"first", "second", "Keeper", "people"},
+		who: []string{"first", "second", "Recoverer", "people"},
 	}.explore()
 }
 
@@ -148,7 +148,7 @@ func (b adopting) keeps(p precaution) bool { return b.broken != p }
 func (b adopting) names(o uint8) bool { return o == second || b.beginning.names }
 
 // stands tells whether another object's record stands for the thing as it was
-// seen (claims, claimed).
+// seen (claimsMachine, claims).
 func (b adopting) stands(r wish, o uint8, seen thing) bool {
 	identity := seen.of == o+1
 	switch r.phase {

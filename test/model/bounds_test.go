@@ -22,9 +22,9 @@ type rule int
 
 const (
 	_ rule = iota // none
-	// A call comes after a look for what carries the identity (obtain).
+	// A call comes after a look for what carries the identity (ensureAllocated).
 	looksBeforeCalling
-	// An open call is waited for before another is made (settle).
+	// An open call is waited for before another is made (awaitOutcome).
 	waitsForOpenCalls
 	// ... for as long as the metal-api can be working on it.
 	waitsLongEnough
@@ -32,25 +32,25 @@ const (
 	takesLossForLoss
 	// An attempt is begun only in the place of the one that was seen (begin).
 	beginsByCompareAndSwap
-	// An attempt is given up only by who began it (giveUp).
+	// An attempt is given up only by who began it (recordRefusal).
 	givesUpItsOwnAttempt
-	// What was allocated is recorded only over the attempt that was begun, or seen (finish).
+	// What was allocated is recorded only over the attempt that was begun, or seen (recordAllocated).
 	recordsOverItsOwnAttempt
-	// Who was stopped between recording and calling starts over (obtain, dispose).
+	// Who was stopped between recording and calling starts over (ensureAllocated, ensureFreed).
 	startsOverWhenLate
-	// Only what project, allocation and identity say is ours is freed (judge).
+	// Only what project, allocation and identity say is ours is freed (ownershipOf).
 	checksIdentity
-	// An open call that frees is waited for before another is made (settleFree).
+	// An open call that frees is waited for before another is made (awaitFreeOutcome).
 	waitsForOpenFrees
 	// A release is begun anew only in the place of the one that was seen (beginFree).
 	beginsFreeByCompareAndSwap
-	// A release is of the record that was read (releaseServer).
+	// A release is of the record that was read (releaseMachineLike).
 	releasesWhatItRead
-	// A release is held back only by who began it (holdBack).
+	// A release is held back only by who began it (recordReleaseRefusal).
 	holdsBackItsOwn
-	// A release looks for what an attempt may have left (releaseServer).
+	// A release looks for what an attempt may have left (releaseMachineLike).
 	looksForWhatWasLost
-	// A keeper frees no duplicate that a predecessor may be freeing (duplicates).
+	// A Recoverer frees no duplicate that a predecessor may be freeing (releaseDuplicates).
 	waitsBeforeSweeping
 	// ... and waits for the outcome of its own frees (releaseDuplicate).
 	settlesSweeps

@@ -26,7 +26,7 @@ func (m *model) swap(s state, i uint8, what string, change func(r *record, v *se
 func (m *model) active(s *state, i uint8) bool { return !m.lease || s.active == i }
 
 // openFor is how long a call that the record tells of can still be at work
-// (openUntil).
+// (inFlightUntil).
 func (m *model) openFor(r record) int8 {
 	if !r.open || (r.phase != allocating && r.phase != releasing) {
 		return certain
@@ -53,7 +53,7 @@ func (m *model) server(s state, i uint8) {
 	}
 }
 
-// begin starts an operation: a request's, or the Keeper's.
+// begin starts an operation: a request's, or the Recoverer's.
 func (m *model) begin(s state, i uint8) {
 	r := s.record
 	t := s

@@ -95,8 +95,8 @@ type run struct {
 
 // quickTiming lets a test see the end of what takes minutes in life.
 var quickTiming = allocation.Timing{
-	Begin: 2 * time.Second, Call: 5 * time.Second, Free: 5 * time.Second, Lost: 500 * time.Millisecond, Look: 50 * time.Millisecond,
-	Backoff: 100 * time.Millisecond, MaxBackoff: time.Second, Settle: 10 * time.Millisecond,
+	BeginTimeout: 2 * time.Second, AllocateTimeout: 5 * time.Second, FreeTimeout: 5 * time.Second, UncertainDuration: 500 * time.Millisecond, PollInterval: 50 * time.Millisecond,
+	Backoff: 100 * time.Millisecond, MaxBackoff: time.Second, NetworkFreeDelay: 10 * time.Millisecond,
 }
 
 // Start starts a server, and a simulator if there is none, until the test ends.
@@ -287,8 +287,8 @@ func (s *Server) AwaitReady() {
 
 func quick(t allocation.Timing) allocation.Timing {
 	return allocation.Timing{
-		Begin: cmp.Or(t.Begin, quickTiming.Begin), Call: cmp.Or(t.Call, quickTiming.Call), Free: cmp.Or(t.Free, quickTiming.Free), Lost: cmp.Or(t.Lost, quickTiming.Lost),
-		Look: cmp.Or(t.Look, quickTiming.Look), Backoff: cmp.Or(t.Backoff, quickTiming.Backoff),
-		MaxBackoff: cmp.Or(t.MaxBackoff, quickTiming.MaxBackoff), Settle: cmp.Or(t.Settle, quickTiming.Settle),
+		BeginTimeout: cmp.Or(t.BeginTimeout, quickTiming.BeginTimeout), AllocateTimeout: cmp.Or(t.AllocateTimeout, quickTiming.AllocateTimeout), FreeTimeout: cmp.Or(t.FreeTimeout, quickTiming.FreeTimeout), UncertainDuration: cmp.Or(t.UncertainDuration, quickTiming.UncertainDuration),
+		PollInterval: cmp.Or(t.PollInterval, quickTiming.PollInterval), Backoff: cmp.Or(t.Backoff, quickTiming.Backoff),
+		MaxBackoff: cmp.Or(t.MaxBackoff, quickTiming.MaxBackoff), NetworkFreeDelay: cmp.Or(t.NetworkFreeDelay, quickTiming.NetworkFreeDelay),
 	}
 }

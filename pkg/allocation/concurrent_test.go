@@ -22,7 +22,7 @@ import (
 func stopAt(p *Protocol, step string) (reached, goOn chan struct{}) {
 	reached, goOn = make(chan struct{}), make(chan struct{})
 	stopped := false
-	p.hook = func(s string) {
+	p.onCrashPoint = func(s string) {
 		if s == step && !stopped {
 			stopped = true
 			close(reached)
@@ -34,10 +34,10 @@ func stopAt(p *Protocol, step string) (reached, goOn chan struct{}) {
 
 func TestAReleaseDoesNotOverlookAnAttemptThatBeganMeanwhile(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
-	other := w.server()
+	other := w.newProtocol()
 	looked, goOn := stopAt(other, "machine/looked")
 	allocated := make(chan error, 1)
 	w.machines.fail = func(string) error {
@@ -59,15 +59,15 @@ func TestAReleaseDoesNotOverlookAnAttemptThatBeganMeanwhile(t *testing.T) {
 
 func TestAReleaseIsHeldBackOnlyByWhoBeganIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	require.NoError(t, w.sim.Lock(m.Status.Allocation.MachineID, "evidence"))
-	other := w.server()
+	other := w.newProtocol()
 	begun, goOn := stopAt(other, "machine/free-begun")
 	released := make(chan error, 1)
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/freed" {
-			w.pass(w.p.timing.open())
+			w.advance(w.p.timing.allocateInFlight())
 			go func() {
 				_, err := other.ReleaseMachine(w.context(), teamA, "node", "")
 				released <- err
@@ -83,7 +83,7 @@ func TestAReleaseIsHeldBackOnlyByWhoBeganIt(t *testing.T) {
 
 	require.NoError(t, w.sim.Unlock(m.Status.Allocation.MachineID))
 	close(goOn)
-	w.whilePassing(func() { err = <-released })
+	w.whileClockAdvances(func() { err = <-released })
 	require.NoError(t, err)
 	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(m.UID)))
 	w.gone(other)
@@ -91,21 +91,21 @@ func TestAReleaseIsHeldBackOnlyByWhoBeganIt(t *testing.T) {
 
 func TestAnEarlierAttemptIsNotRecordedOverALaterOne(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.crashAt(w.p, "machine/called", 1)
 	_, err := w.allocate(w.p, "node", "cluster")
 	require.Error(t, err)
 
-	finder, other := w.server(), w.server()
+	finder, other := w.newProtocol(), w.newProtocol()
 	looked, goOn := stopAt(other, "machine/looked")
 	allocated := make(chan error, 1)
-	finder.hook = func(step string) {
+	finder.onCrashPoint = func(step string) {
 		if step == "machine/learned" {
 			// Somebody frees what was found, and another attempt is begun.
-			require.NoError(t, w.sim.ForceFree(w.holding(claim.UID)[0].ID))
-			w.pass(w.p.timing.open())
+			require.NoError(t, w.sim.ForceFree(w.machinesWithIdentity(claim.UID)[0].ID))
+			w.advance(w.p.timing.allocateInFlight())
 			go func() {
 				_, err := other.AllocateMachine(w.context(), teamA, "node", body("cluster"))
 				allocated <- err
@@ -116,32 +116,32 @@ func TestAnEarlierAttemptIsNotRecordedOverALaterOne(t *testing.T) {
 	_, err = w.allocate(finder, "node", "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	close(goOn)
-	w.whilePassing(func() { err = <-allocated })
+	w.whileClockAdvances(func() { err = <-allocated })
 	require.NoError(t, err)
-	held := w.holding(claim.UID)
+	held := w.machinesWithIdentity(claim.UID)
 	require.Len(t, held, 1)
 	assert.Equal(t, held[0].AllocationUUID, w.record("node").Status.Allocation.AllocationUUID)
 	w.gone(other)
 }
 
 // twin is a second machine of an object that has one.
-func (w *world) twin() (of *infrastructure.MetalStackMachine, id string) {
+func (w *environment) twin() (of *infrastructure.MetalStackMachine, id string) {
 	m := w.node("node")
 	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
-	id = w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
+	id = w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
 	w.sweep()
 	return m, id
 }
 
 func TestADuplicateIsNotFreedWhileAPredecessorMayBeFreeingIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	_, id := w.twin()
-	k := NewKeeper(w.p)
-	for passed := time.Duration(0); passed < w.p.timing.open(); passed += 10 * time.Second {
-		w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+	k := NewRecoverer(w.p)
+	for passed := time.Duration(0); passed < w.p.timing.allocateInFlight(); passed += 10 * time.Second {
+		w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
 		require.Zero(t, w.sim.CallsOf(machineFree), "after %s", passed)
-		w.pass(10 * time.Second)
+		w.advance(10 * time.Second)
 	}
 	w.keepUntil(k, func() bool { return !w.account(id).Allocated })
 	w.gone(w.p)
@@ -149,15 +149,15 @@ func TestADuplicateIsNotFreedWhileAPredecessorMayBeFreeingIt(t *testing.T) {
 
 func TestADuplicateIsNotFreedAgainBeforeALostFreeIsOver(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	_, id := w.twin()
-	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
-	w.pass(w.p.timing.open())
+	k := NewRecoverer(w.p)
+	w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
+	w.advance(w.p.timing.allocateInFlight())
 	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	var first, second time.Time
 	busy, passed := make(chan struct{}), make(chan struct{})
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		switch {
 		case step != "duplicate/free-looked":
 		case first.IsZero():
@@ -177,15 +177,15 @@ func TestADuplicateIsNotFreedAgainBeforeALostFreeIsOver(t *testing.T) {
 		}
 	}
 	for !working() {
-		w.whilePassing(func() { k.Pass(w.context()) })
-		w.pass(keepInterval)
+		w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
+		w.advance(reconcileInterval)
 	}
 	// A pass that finds the object being worked on forgets nothing.
-	w.whilePassing(func() { k.Pass(w.context()) })
+	w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
 	close(passed)
 	w.keepUntil(k, func() bool { return !w.account(id).Allocated })
-	assert.GreaterOrEqual(t, second.Sub(first), w.p.timing.Lost)
+	assert.GreaterOrEqual(t, second.Sub(first), w.p.timing.UncertainDuration)
 	assert.Equal(t, 2, w.sim.CallsOf(machineFree))
-	w.p.hook = nil
+	w.p.onCrashPoint = nil
 	w.gone(w.p)
 }

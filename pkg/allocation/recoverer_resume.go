@@ -12,10 +12,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// resume looks once for the outcome of an attempt that nobody works on: what
+// resumeAttempt looks once for the outcome of an attempt that nobody works on: what
 // was allocated is recorded; a claim is made again of a record of which it is
 // certain that nothing was. A new attempt needs a request, for its user data.
-func (p *Protocol) resume(ctx context.Context, k servers, sub subject) error {
+func (p *Protocol) resumeAttempt(ctx context.Context, k machineLikeRecords, sub objectRef) error {
 	s, err := k.get(ctx, sub.namespace, sub.name)
 	if err != nil {
 		return err
@@ -24,66 +24,66 @@ func (p *Protocol) resume(ctx context.Context, k servers, sub subject) error {
 	if a.Phase != infrastructure.AllocationAllocating {
 		return nil
 	}
-	w := p.serverWork(k, sub, s)
-	openUntil := p.openUntil(&a.AllocationState)
+	w := p.newMachineOperation(k, sub, s)
+	openUntil := p.inFlightUntil(&a.AllocationState)
 	began := p.clock.Now()
 	m, found, err := w.find(ctx)
 	switch {
 	case err != nil:
 		return asRefusal(err)
 	case found:
-		_, err := w.finish(ctx, m)
+		_, err := w.recordAllocated(ctx, m)
 		return err
 	case began.Before(openUntil):
 		return nil
 	}
-	w.giveUp(ctx, &refusal{
-		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationUncertain, after: time.Second,
-		words: "The server stopped in the middle of an attempt, by which nothing was allocated; it is made again.",
+	w.recordRefusal(ctx, &refusal{
+		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationUncertain, retryAfter: time.Second,
+		message: "The server stopped in the middle of an attempt, by which nothing was allocated; it is made again.",
 	})
 	return nil
 }
 
-// duplicates releases machines that carry the identity of an object whose
+// releaseDuplicates releases machines that carry the identity of an object whose
 // record names another, or none any more. The observation only raises the
 // suspicion. No record tells of a call that frees a duplicate, so that of a
 // server that was here before is waited for: once the machine is somebody
 // else's, it would free that.
-func (k *Keeper) duplicates(ctx context.Context, records servers, s *server) {
+func (k *Recoverer) releaseDuplicates(ctx context.Context, records machineLikeRecords, s *machineLike) {
 	a := s.allocation()
-	if a.UID == "" || k.p.clock.Since(k.since) < k.p.timing.open() {
+	if a.UID == "" || k.p.clock.Since(k.startTime) < k.p.timing.allocateInFlight() {
 		return
 	}
-	sub := subject{records.resource(), s.meta.Namespace, s.meta.Name}
+	sub := objectRef{records.resource(), s.meta.Namespace, s.meta.Name}
 	for _, suspect := range k.p.opts.Observer.MachinesByUID(LabelValue(string(a.UID))) {
 		if a.Phase == infrastructure.AllocationAllocated && suspect.AllocationUUID() == a.AllocationUUID {
 			continue
 		}
 		key := "duplicate/" + suspect.AllocationUUID()
-		k.watch(key, k.p.timing.Lost)
-		k.background(ctx, nil, key, func(ctx context.Context) error {
+		k.keepSchedule(key, k.p.timing.UncertainDuration)
+		k.startInBackground(ctx, nil, key, func(ctx context.Context) error {
 			select {
-			case k.duplicate <- struct{}{}:
-				defer func() { <-k.duplicate }()
+			case k.duplicateSlot <- struct{}{}:
+				defer func() { <-k.duplicateSlot }()
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			return k.keep(ctx, sub, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, records, sub, suspect) })
+			return k.runExclusively(ctx, sub, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, records, sub, suspect) })
 		})
 	}
 }
 
-// errHeld: a suspect is no duplicate, another record names it.
-var errHeld = errors.New("another record names it")
+// errMachineHeld: a suspect is no duplicate, another record names it.
+var errMachineHeld = errors.New("another record names it")
 
 // releaseDuplicate frees a machine with every check of a release, and one
 // more: that no record stands for it.
-func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject, suspect *metal.Machine) error {
+func (p *Protocol) releaseDuplicate(ctx context.Context, k machineLikeRecords, sub objectRef, suspect *metal.Machine) error {
 	s, err := k.get(ctx, sub.namespace, sub.name)
 	if err != nil {
 		return err
 	}
-	project, err := p.project(sub.namespace)
+	project, err := p.projectOf(sub.namespace)
 	if err != nil {
 		return err
 	}
@@ -95,28 +95,28 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 	duplicate := &infrastructure.MachineAllocation{MachineID: suspect.ID, AllocationUUID: suspect.AllocationUUID()}
 	duplicate.UID = a.UID
 	called := false
-	_, err = dispose(ctx, p, releasing{
+	_, err = ensureFreed(ctx, p, releasing{
 		what: "duplicate",
-		look: func(ctx context.Context) (standing, error) {
-			m, err := p.machine(ctx, suspect.ID)
+		look: func(ctx context.Context) (ownership, error) {
+			m, err := p.findMachine(ctx, suspect.ID)
 			if err != nil {
-				return ours, err
+				return owned, err
 			}
-			if whose, err := p.judge(m, duplicate, project); err != nil || whose != ours {
+			if whose, err := p.ownershipOf(m, duplicate, project); err != nil || whose != owned {
 				return whose, err
 			}
 			// After a move, what carries the uid may be another management cluster's.
 			if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); cluster != LabelValue(p.opts.ManagementCluster) || m.Allocation.Role != k.role() {
-				return theirs, nil
+				return foreign, nil
 			}
-			return ours, nil
+			return owned, nil
 		},
 		// There is no record to be swapped: see duplicates. But others are asked,
 		// before the look: what its holder gives back after that is seen to be gone.
 		begin: func(ctx context.Context) error {
-			holder, _, err := p.serverWork(k, sub, s).holder(ctx, suspect, claims)
+			holder, _, err := p.newMachineOperation(k, sub, s).findHolder(ctx, suspect, claimsMachine)
 			if err == nil && holder != nil {
-				err = errHeld
+				err = errMachineHeld
 			}
 			return err
 		},
@@ -127,13 +127,13 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, k servers, sub subject,
 	})
 	logger := klog.FromContext(ctx).WithValues("machine", suspect.ID, "recorded", a.MachineID)
 	switch {
-	case errors.Is(err, errHeld):
+	case errors.Is(err, errMachineHeld):
 		return nil
 	case err != nil && called:
-		duplicates.WithLabelValues(duplicateHeld).Inc()
+		duplicatesCounter.WithLabelValues(duplicateHeld).Inc()
 		logger.Error(err, "A machine that was allocated twice could not be released: it is tried again")
 	case called:
-		duplicates.WithLabelValues(duplicateReleased).Inc()
+		duplicatesCounter.WithLabelValues(duplicateReleased).Inc()
 		logger.Info("Released a machine that was allocated twice for one object")
 	}
 	return err

@@ -26,7 +26,7 @@ func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 	} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.node("node")
 			w.machine("claim")
 			repair := w.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: backend})
@@ -39,7 +39,7 @@ func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 				c := condition(t, w.record(name))
 				assert.Equal(t, infrastructure.ReasonMetalAPIUnavailable, c.Reason)
 				assert.Contains(t, c.Message, words)
-				assert.Less(t, w.clock.Since(began), w.p.timing.Lost, "it was waited for like a lost answer")
+				assert.Less(t, w.clock.Since(began), w.p.timing.UncertainDuration, "it was waited for like a lost answer")
 			}
 			if words.allocate != "" {
 				_, err := w.allocate(w.p, "claim", "cluster")
@@ -53,7 +53,7 @@ func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 				assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMetalAPIUnavailable)), "the pause has the reason of what it pauses after")
 			}
 			repair()
-			w.pass(w.p.timing.Backoff + unreachable)
+			w.advance(w.p.timing.Backoff + unavailableRetryAfter)
 			w.gone(w.p)
 		})
 	}
@@ -61,7 +61,7 @@ func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 
 func TestClusterRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	repair := w.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: "rethinkdb"})
 	_, err := w.releaseCluster(w.p, "cluster")
@@ -69,7 +69,7 @@ func TestClusterRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 	c := w.clusterRecord("cluster")
 	assert.Equal(t, infrastructure.ReasonMetalAPIUnavailable, meta.FindStatusCondition(c.Status.Conditions, infrastructure.ConditionAllocated).Reason)
 	repair()
-	w.pass(w.p.timing.Backoff + unreachable)
+	w.advance(w.p.timing.Backoff + unavailableRetryAfter)
 	w.gone(w.p)
 }
 
@@ -77,7 +77,7 @@ func TestClusterRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 // before it is waited for.
 func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.node("node")
 	w.machine("claim")
 	lost := func(endpoint string) {
@@ -85,7 +85,7 @@ func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 	}
 	said := map[string]metav1.Condition{}
 	note := func(step, name string) {
-		w.p.hook = func(s string) {
+		w.p.onCrashPoint = func(s string) {
 			if _, noted := said[step]; s == step && !noted {
 				said[step] = *meta.FindStatusCondition(w.record(name).Status.Conditions, infrastructure.ConditionAllocated)
 			}
@@ -99,7 +99,7 @@ func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 	note("machine/free-settling", "node")
 	_, err = w.release(w.p, "node")
 	require.NoError(t, err)
-	w.p.hook = nil
+	w.p.onCrashPoint = nil
 	for step, reason := range map[string]string{
 		"machine/settling":      infrastructure.ReasonAllocationUncertain,
 		"machine/free-settling": infrastructure.ReasonReleaseUncertain,
@@ -113,12 +113,12 @@ func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 // Nor does whoever looks for an outcome keep to itself why it cannot.
 func TestRelease_UncertainAnswerSaysWhyOutcomeIsUnknown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.node("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	// The look before the call passes, the one after it does not.
 	freed := false
-	w.p.hook = func(s string) {
+	w.p.onCrashPoint = func(s string) {
 		if s == "machine/freed" && !freed {
 			freed = true
 			w.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "rethinkdb: no primary", Times: 1})
@@ -127,6 +127,6 @@ func TestRelease_UncertainAnswerSaysWhyOutcomeIsUnknown(t *testing.T) {
 	_, err := w.release(w.p, "node")
 	require.NoError(t, err)
 	assert.Contains(t, string(bytes.Join(w.machines.every, nil)), "rethinkdb: no primary")
-	w.p.hook = nil
+	w.p.onCrashPoint = nil
 	w.gone(w.p)
 }

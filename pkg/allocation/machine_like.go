@@ -19,17 +19,17 @@ var (
 	clusterResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackclusters").GroupResource()
 )
 
-// subject is an object whose metal is worked on.
-type subject struct {
+// objectRef is an object whose metal is worked on.
+type objectRef struct {
 	resource        schema.GroupResource
 	namespace, name string
 }
 
-func (s subject) String() string { return s.resource.Resource + "/" + s.namespace + "/" + s.name }
+func (s objectRef) String() string { return s.resource.Resource + "/" + s.namespace + "/" + s.name }
 
-// server is what machines and firewalls have in common. Pointers point into
+// machineLike is what machines and firewalls have in common. Pointers point into
 // the object.
-type server struct {
+type machineLike struct {
 	object      runtime.Object
 	meta        *metav1.ObjectMeta
 	providerID  *string
@@ -44,23 +44,23 @@ type server struct {
 }
 
 // allocation is never nil.
-func (s *server) allocation() *infrastructure.MachineAllocation {
+func (s *machineLike) allocation() *infrastructure.MachineAllocation {
 	if s.status.Allocation == nil {
 		return &infrastructure.MachineAllocation{}
 	}
 	return s.status.Allocation
 }
 
-// identity is the uid that its metal carries.
-func (s *server) identity() types.UID {
+// identityUID is the uid that its metal carries.
+func (s *machineLike) identityUID() types.UID {
 	if uid := s.allocation().UID; uid != "" {
 		return uid
 	}
 	return s.meta.UID
 }
 
-func machineServer(m *infrastructure.MetalStackMachine) *server {
-	return &server{
+func machineLikeOfMachine(m *infrastructure.MetalStackMachine) *machineLike {
+	return &machineLike{
 		object: m, meta: &m.ObjectMeta, providerID: &m.Spec.ProviderID,
 		image: m.Spec.Image, machineType: m.Spec.MachineType, partition: m.Spec.Partition,
 		sshKeys: m.Spec.SSHKeys, tags: m.Spec.Tags, networks: m.Spec.Networks,
@@ -68,8 +68,8 @@ func machineServer(m *infrastructure.MetalStackMachine) *server {
 	}
 }
 
-func firewallServer(f *infrastructure.MetalStackFirewall) *server {
-	return &server{
+func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
+	return &machineLike{
 		object: f, meta: &f.ObjectMeta, providerID: &f.Spec.ProviderID,
 		image: f.Spec.Image, machineType: f.Spec.MachineType, partition: f.Spec.Partition,
 		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks, rules: f.Spec.Rules,
@@ -77,38 +77,38 @@ func firewallServer(f *infrastructure.MetalStackFirewall) *server {
 	}
 }
 
-// servers are the records of machines or of firewalls.
-type servers interface {
+// machineLikeRecords are the records of machines or of firewalls.
+type machineLikeRecords interface {
 	resource() schema.GroupResource
 	kind() string
 	role() string
-	get(ctx context.Context, namespace, name string) (*server, error)
-	update(ctx context.Context, namespace, name string, change func(*server) error) (*server, error)
-	list(ctx context.Context) ([]*server, error)
+	get(ctx context.Context, namespace, name string) (*machineLike, error)
+	update(ctx context.Context, namespace, name string, change func(*machineLike) error) (*machineLike, error)
+	list(ctx context.Context) ([]*machineLike, error)
 }
 
-// serverRecords makes servers of Records.
-type serverRecords[T runtime.Object] struct {
+// machineLikeAdapter makes servers of Records.
+type machineLikeAdapter[T runtime.Object] struct {
 	records  Records[T]
-	view     func(T) *server
+	view     func(T) *machineLike
 	of       schema.GroupResource
 	kindName string
 	roleName string
 }
 
-func machineRecords(r Records[*infrastructure.MetalStackMachine]) servers {
-	return serverRecords[*infrastructure.MetalStackMachine]{r, machineServer, machineResource, "MetalStackMachine", metal.RoleMachine}
+func machineRecords(r Records[*infrastructure.MetalStackMachine]) machineLikeRecords {
+	return machineLikeAdapter[*infrastructure.MetalStackMachine]{r, machineLikeOfMachine, machineResource, "MetalStackMachine", metal.RoleMachine}
 }
 
-func firewallRecords(r Records[*infrastructure.MetalStackFirewall]) servers {
-	return serverRecords[*infrastructure.MetalStackFirewall]{r, firewallServer, firewallResource, "MetalStackFirewall", metal.RoleFirewall}
+func firewallRecords(r Records[*infrastructure.MetalStackFirewall]) machineLikeRecords {
+	return machineLikeAdapter[*infrastructure.MetalStackFirewall]{r, machineLikeOfFirewall, firewallResource, "MetalStackFirewall", metal.RoleFirewall}
 }
 
-func (r serverRecords[T]) resource() schema.GroupResource { return r.of }
-func (r serverRecords[T]) kind() string                   { return r.kindName }
-func (r serverRecords[T]) role() string                   { return r.roleName }
+func (r machineLikeAdapter[T]) resource() schema.GroupResource { return r.of }
+func (r machineLikeAdapter[T]) kind() string                   { return r.kindName }
+func (r machineLikeAdapter[T]) role() string                   { return r.roleName }
 
-func (r serverRecords[T]) get(ctx context.Context, namespace, name string) (*server, error) {
+func (r machineLikeAdapter[T]) get(ctx context.Context, namespace, name string) (*machineLike, error) {
 	obj, err := r.records.Get(ctx, namespace, name)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (r serverRecords[T]) get(ctx context.Context, namespace, name string) (*ser
 	return r.view(obj), nil
 }
 
-func (r serverRecords[T]) update(ctx context.Context, namespace, name string, change func(*server) error) (*server, error) {
+func (r machineLikeAdapter[T]) update(ctx context.Context, namespace, name string, change func(*machineLike) error) (*machineLike, error) {
 	obj, err := r.records.Update(ctx, namespace, name, func(obj T) error { return change(r.view(obj)) })
 	if err != nil {
 		return nil, err
@@ -124,12 +124,12 @@ func (r serverRecords[T]) update(ctx context.Context, namespace, name string, ch
 	return r.view(obj), nil
 }
 
-func (r serverRecords[T]) list(ctx context.Context) ([]*server, error) {
+func (r machineLikeAdapter[T]) list(ctx context.Context) ([]*machineLike, error) {
 	objs, err := r.records.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*server, 0, len(objs))
+	all := make([]*machineLike, 0, len(objs))
 	for _, obj := range objs {
 		all = append(all, r.view(obj))
 	}

@@ -8,12 +8,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// markedBefore refuses to release the metal of an object that was marked for
+// checkMarkedBeforeTakeover refuses to release the metal of an object that was marked for
 // deletion before its Namespace took its record over from an earlier one. The end
 // of that Namespace marked it, and whoever made the Namespace again may have done
 // so to keep what it held; a mark cannot be taken back. ReleaseAnnotation lifts
 // the hold.
-func (p *Protocol) markedBefore(m *metav1.ObjectMeta) error {
+func (p *Protocol) checkMarkedBeforeTakeover(m *metav1.ObjectMeta) error {
 	if p.opts.TakenOver == nil || m.DeletionTimestamp == nil {
 		return nil
 	}
@@ -24,7 +24,7 @@ func (p *Protocol) markedBefore(m *metav1.ObjectMeta) error {
 	r := refuse(http.StatusUnprocessableEntity,
 		"it was marked for deletion with an earlier namespace %q, whose records this one took over at %s, and keeps its metal until it has the annotation %s",
 		m.Namespace, at.UTC().Format("2006-01-02T15:04:05Z"), infrastructure.ReleaseAnnotation)
-	r.after = p.timing.Backoff
+	r.retryAfter = p.timing.Backoff
 	r.reason = infrastructure.ReasonMarkedBeforeTakeover
 	return r
 }

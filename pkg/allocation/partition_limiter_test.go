@@ -58,14 +58,14 @@ func TestManyAllocationsInAPartitionKeepItsLockBusyAndNoneWaitsForItInVain(t *te
 	synctest.Test(t, func(t *testing.T) {
 		// As in a fleet of 10,000 ("What calls cost").
 		const allocations, look, hold = 1000, 910 * time.Millisecond, 976 * time.Millisecond
-		gates, lock := newGates(clock.RealClock{}), &unfairLock{random: rand.New(rand.NewPCG(1, 0))}
+		gates, lock := newPartitionLimiter(clock.RealClock{}), &unfairLock{random: rand.New(rand.NewPCG(1, 0))}
 		began := time.Now()
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		inVain := 0
 		for range allocations {
 			wg.Go(func() {
-				leave, err := gates.enter(t.Context(), "fra-01", false)
+				leave, err := gates.acquire(t.Context(), "fra-01", false)
 				if err != nil {
 					t.Error(err)
 					return
@@ -90,13 +90,13 @@ func TestManyAllocationsInAPartitionKeepItsLockBusyAndNoneWaitsForItInVain(t *te
 
 func TestAClaimThatWaitedLongForItsTurnAsksTheMetalAPIWhenItComes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
-	leave, err := w.p.gates.enter(t.Context(), simulator.DefaultPartition, true)
+	leave, err := w.p.limiter.acquire(t.Context(), simulator.DefaultPartition, true)
 	require.NoError(t, err)
 	looked, begun := w.sim.CallsOf("machine-find"), 0
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/begun" {
 			begun++
 		}
@@ -108,12 +108,12 @@ func TestAClaimThatWaitedLongForItsTurnAsksTheMetalAPIWhenItComes(t *testing.T) 
 		m, err = w.p.AllocateMachine(w.context(), teamA, "node", body("cluster"))
 	}()
 	for range 1000 {
-		w.pass(w.p.timing.Begin / 100)
+		w.advance(w.p.timing.BeginTimeout / 100)
 		runtime.Gosched()
 		time.Sleep(20 * time.Microsecond)
 	}
 	leave()
-	w.whilePassing(func() { <-answered })
+	w.whileClockAdvances(func() { <-answered })
 	require.NoError(t, err)
 	w.heldOnce(claim, m)
 	assert.Equal(t, 1, begun, "attempts")

@@ -12,25 +12,25 @@ import (
 
 // What records wait for, besides the phases Allocating and Releasing.
 const (
-	// waitsRefused: the metal-api said no, and was not asked again yet.
-	waitsRefused = "Refused"
-	// waitsDeleted: the object was deleted, and nobody has asked for the release
+	// waitingRefused: the metal-api said no, and was not asked again yet.
+	waitingRefused = "Refused"
+	// waitingDeleted: the object was deleted, and nobody has asked for the release
 	// yet: the companion waits for something, or is away.
-	waitsDeleted = "Deleted"
+	waitingDeleted = "Deleted"
 )
 
-var waits = []string{string(infrastructure.AllocationAllocating), string(infrastructure.AllocationReleasing), waitsRefused, waitsDeleted}
+var waitingFor = []string{string(infrastructure.AllocationAllocating), string(infrastructure.AllocationReleasing), waitingRefused, waitingDeleted}
 
-// waiting are the records of a resource that wait, by what for.
-type waiting map[string]wait
+// waitingRecords are the records of a resource that wait, by what for.
+type waitingRecords map[string]waitingSum
 
-type wait struct {
+type waitingSum struct {
 	records int
 	longest time.Duration
 }
 
 // add counts a record, if it waits.
-func (w waiting) add(p *Protocol, m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) {
+func (w waitingRecords) add(p *Protocol, m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) {
 	what, since := p.waitsFor(m, conditions, a)
 	if what == "" {
 		return
@@ -41,18 +41,18 @@ func (w waiting) add(p *Protocol, m *metav1.ObjectMeta, conditions []metav1.Cond
 	w[what] = sum
 }
 
-// show sets the metrics.
-func (w waiting) show(resource string) {
-	for _, what := range waits {
-		held.WithLabelValues(resource, what).Set(float64(w[what].records))
-		longestWait.WithLabelValues(resource, what).Set(w[what].longest.Seconds())
+// setMetrics sets the metrics.
+func (w waitingRecords) setMetrics(resource string) {
+	for _, what := range waitingFor {
+		waitingGauge.WithLabelValues(resource, what).Set(float64(w[what].records))
+		longestWaitGauge.WithLabelValues(resource, what).Set(w[what].longest.Seconds())
 	}
 }
 
-// noneWaits is what a server shows that does not keep.
-func noneWaits() {
+// clearWaitingMetrics is what a server shows that does not keep.
+func clearWaitingMetrics() {
 	for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
-		waiting{}.show(resource.Resource)
+		waitingRecords{}.setMetrics(resource.Resource)
 	}
 }
 
@@ -61,13 +61,13 @@ func noneWaits() {
 func (p *Protocol) waitsFor(m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) (what string, since time.Time) {
 	switch {
 	case m.DeletionTimestamp != nil && a.Phase == infrastructure.AllocationAllocated:
-		return waitsDeleted, m.DeletionTimestamp.Time
+		return waitingDeleted, m.DeletionTimestamp.Time
 	case a.Phase == infrastructure.AllocationReleasing && m.DeletionTimestamp != nil:
 		return string(a.Phase), m.DeletionTimestamp.Time
 	case a.Phase == infrastructure.AllocationAllocating, a.Phase == infrastructure.AllocationReleasing:
 		what = string(a.Phase)
 	case a.Phase == "" && a.NotBefore != nil:
-		what = waitsRefused
+		what = waitingRefused
 	default:
 		return "", time.Time{}
 	}

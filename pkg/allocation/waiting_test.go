@@ -14,12 +14,12 @@ import (
 
 // waiting is what the machines' records wait for, as a server sees it that has
 // just started.
-func (w *world) waits(names ...string) waiting {
+func (w *environment) waits(names ...string) waitingRecords {
 	w.t.Helper()
-	sum, p := waiting{}, w.server()
+	sum, p := waitingRecords{}, w.newProtocol()
 	for _, name := range names {
 		m := w.record(name)
-		s := machineServer(m)
+		s := machineLikeOfMachine(m)
 		sum.add(p, &m.ObjectMeta, m.Status.Conditions, &s.allocation().AllocationState)
 	}
 	return sum
@@ -27,7 +27,7 @@ func (w *world) waits(names ...string) waiting {
 
 func TestHowLongARefusedMachineWaitsIsKnownAfterARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	for _, m := range w.sim.Books().Machines {
 		if m.Size == simulator.LargeSize {
@@ -43,17 +43,17 @@ func TestHowLongARefusedMachineWaitsIsKnownAfterARestart(t *testing.T) {
 	for _, name := range []string{"first", "second", "first"} {
 		_, err := w.allocate(w.p, name, "cluster")
 		require.Error(t, err)
-		w.pass(30 * time.Second)
+		w.advance(30 * time.Second)
 	}
 	sum := w.waits("first", "second")
 	require.Len(t, sum, 1)
-	assert.Equal(t, 2, sum[waitsRefused].records, "whether or not the next attempt is due")
-	assert.InDelta(t, w.clock.Since(began).Seconds(), sum[waitsRefused].longest.Seconds(), 1, "since the first refusal")
+	assert.Equal(t, 2, sum[waitingRefused].records, "whether or not the next attempt is due")
+	assert.InDelta(t, w.clock.Since(began).Seconds(), sum[waitingRefused].longest.Seconds(), 1, "since the first refusal")
 }
 
 func TestAReleaseThatNobodyAsksForWaitsSinceTheDeletion(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.node("node")
 	assert.Empty(t, w.waits("node"))
 	deleted := metav1.NewTime(w.clock.Now())
@@ -62,11 +62,11 @@ func TestAReleaseThatNobodyAsksForWaitsSinceTheDeletion(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
-	w.pass(40 * time.Minute)
-	assert.Equal(t, waiting{waitsDeleted: {1, 40 * time.Minute}}, w.waits("node"))
+	w.advance(40 * time.Minute)
+	assert.Equal(t, waitingRecords{waitingDeleted: {1, 40 * time.Minute}}, w.waits("node"))
 
 	require.NoError(t, w.sim.Lock(w.record("node").Status.Allocation.MachineID, "not yet"))
 	_, err = w.release(w.p, "node")
 	require.ErrorContains(t, err, "locked")
-	assert.Equal(t, waiting{string(infrastructure.AllocationReleasing): {1, 40 * time.Minute}}, w.waits("node"), "refused, and still since the deletion")
+	assert.Equal(t, waitingRecords{string(infrastructure.AllocationReleasing): {1, 40 * time.Minute}}, w.waits("node"), "refused, and still since the deletion")
 }

@@ -14,7 +14,7 @@ import (
 
 func TestFromClaimToMetalToNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 
 	c := w.allocatedCluster("cluster")
 	require.Equal(t, infrastructure.AllocationAllocated, c.Status.Allocation.Phase)
@@ -31,7 +31,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Equal(t, "metal://"+simulator.DefaultPartition+"/"+a.MachineID, m.Spec.ProviderID)
 	assert.Equal(t, "cluster", a.ClusterName)
 	assert.EqualValues(t, 1, a.Attempt)
-	held := w.holding(claim.UID)
+	held := w.machinesWithIdentity(claim.UID)
 	require.Len(t, held, 1)
 	assert.Equal(t, a.MachineID, held[0].ID)
 	assert.Equal(t, a.AllocationUUID, held[0].AllocationUUID)
@@ -39,7 +39,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Contains(t, held[0].Networks, c.Status.Allocation.NetworkID)
 	for _, tag := range []string{
 		metal.Tag(metal.TagNamespace, teamA), metal.Tag(metal.TagName, "node"),
-		metal.Tag(metal.TagManagementCluster, here), metal.Tag(metal.TagCluster, string(c.UID)),
+		metal.Tag(metal.TagManagementCluster, managementCluster), metal.Tag(metal.TagCluster, string(c.UID)),
 	} {
 		assert.Contains(t, held[0].Tags, tag)
 	}
@@ -51,10 +51,10 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Equal(t, 1, w.sim.Books().Allocations(uidTag(claim.UID)))
 
 	f := w.firewall("firewall")
-	w.whilePassing(func() { f, err = w.p.AllocateFirewall(w.context(), teamA, "firewall", body("cluster")) })
+	w.whileClockAdvances(func() { f, err = w.p.AllocateFirewall(w.context(), teamA, "firewall", body("cluster")) })
 	require.NoError(t, err)
-	assert.Equal(t, metal.RoleFirewall, w.holding(f.UID)[0].Role)
-	assert.Subset(t, w.holding(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
+	assert.Equal(t, metal.RoleFirewall, w.machinesWithIdentity(f.UID)[0].Role)
+	assert.Subset(t, w.machinesWithIdentity(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
 
 	_, err = w.releaseCluster(w.p, "cluster")
 	require.ErrorContains(t, err, "2 of its machines and firewalls hold metal")
@@ -63,7 +63,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
 	assert.Equal(t, infrastructure.PhaseReleased, m.Status.Metal.Phase)
-	w.whilePassing(func() { _, err = w.p.ReleaseFirewall(w.context(), teamA, "firewall", f.UID) })
+	w.whileClockAdvances(func() { _, err = w.p.ReleaseFirewall(w.context(), teamA, "firewall", f.UID) })
 	require.NoError(t, err)
 	c, err = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, err)
@@ -71,9 +71,9 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	_, err = w.release(w.p, "node")
 	require.NoError(t, err)
 
-	w.nothingLeft()
+	w.requireNothingAllocated()
 	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
-	w.noSecrets()
+	w.requireNoSecrets()
 	_, err = w.allocate(w.p, "node", "cluster")
 	require.ErrorContains(t, err, "allocated once")
 }
@@ -82,7 +82,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 // have dots.
 func TestAllocation_NamesWithDotsBecomeHostnamesWithoutThem(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	c := w.allocatedCluster("prod.example")
 	require.Equal(t, infrastructure.AllocationAllocated, c.Status.Allocation.Phase)
 	names := map[string]bool{}
@@ -90,7 +90,7 @@ func TestAllocation_NamesWithDotsBecomeHostnamesWithoutThem(t *testing.T) {
 		claim := w.machine(name)
 		_, err := w.allocate(w.p, name, "prod.example")
 		require.NoError(t, err)
-		held := w.holding(claim.UID)
+		held := w.machinesWithIdentity(claim.UID)
 		require.Len(t, held, 1)
 		assert.Empty(t, validation.IsDNS1123Label(held[0].Hostname), held[0].Hostname)
 		assert.Contains(t, held[0].Tags, metal.Tag(metal.TagName, name))
@@ -101,5 +101,5 @@ func TestAllocation_NamesWithDotsBecomeHostnamesWithoutThem(t *testing.T) {
 	assert.Len(t, names, 2)
 	_, err := w.releaseCluster(w.p, "prod.example")
 	require.NoError(t, err)
-	w.nothingLeft()
+	w.requireNothingAllocated()
 }

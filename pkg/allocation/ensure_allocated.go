@@ -15,9 +15,9 @@ import (
 type allocating[T any] struct {
 	// what names it: machine, network, address.
 	what string
-	// openUntil is when an earlier call, of this process or another, can no
+	// inFlightUntil is when an earlier call, of this process or another, can no
 	// longer be at work; zero if there was none.
-	openUntil time.Time
+	inFlightUntil time.Time
 	// find looks for what carries our identity.
 	find func(ctx context.Context) (found T, ok bool, err error)
 	// enter waits for its turn, for however long that takes. It is optional.
@@ -38,15 +38,15 @@ type allocating[T any] struct {
 // lost; the next request makes more.
 const maxCalls = 3
 
-// obtain allocates what carries our identity, or finds it: it calls only
+// ensureAllocated allocates what carries our identity, or finds it: it calls only
 // between a compare-and-swap and a look, and calls again only once it is
 // certain that no earlier call is at work any more. A *refusal means that
 // nothing was allocated; after any other error the record is left as it is.
-func obtain[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error) {
+func ensureAllocated[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error) {
 	var none T
 	for range maxCalls {
-		if !a.openUntil.IsZero() {
-			found, ok, err := settle(ctx, p, a)
+		if !a.inFlightUntil.IsZero() {
+			found, ok, err := awaitOutcome(ctx, p, a)
 			if err != nil || ok {
 				return found, err
 			}
@@ -60,7 +60,7 @@ func obtain[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error)
 		if err := a.begin(ctx); err != nil {
 			return none, err
 		}
-		p.at(a.what + "/begun")
+		p.crashPoint(a.what + "/begun")
 		// Every way on from here that does not make the call swaps back.
 		look := func() (T, bool, error) {
 			found, ok, err := a.find(ctx)
@@ -75,43 +75,43 @@ func obtain[T any](ctx context.Context, p *Protocol, a allocating[T]) (T, error)
 		case errors.As(err, &r):
 			return none, r
 		case ctx.Err() != nil && !ok:
-			return none, &refusal{code: http.StatusServiceUnavailable, words: errInterrupted.Error(), after: time.Second}
+			return none, &refusal{code: http.StatusServiceUnavailable, message: errInterrupted.Error(), retryAfter: time.Second}
 		case err != nil:
 			return none, refusalOf(err)
 		case ok:
 			return found, nil
-		case p.clock.Since(began) > p.timing.Begin:
+		case p.clock.Since(began) > p.timing.BeginTimeout:
 			// Whoever came after us counts on our having called by now.
-			a.openUntil = p.clock.Now()
+			a.inFlightUntil = p.clock.Now()
 			continue
 		}
-		p.at(a.what + "/looked")
+		p.crashPoint(a.what + "/looked")
 		found, err = a.call(context.WithoutCancel(ctx))
-		p.at(a.what + "/called")
+		p.crashPoint(a.what + "/called")
 		if err == nil {
 			return found, nil
 		}
 		if kind := metal.KindOf(err); kind != metal.Uncertain && kind != metal.Conflict {
 			return none, refusalOf(err)
 		}
-		a.openUntil = p.clock.Now().Add(p.timing.Lost)
-		klog.FromContext(ctx).Info("The answer of an allocation was lost: looking for its outcome", "what", a.what, "until", a.openUntil)
-		a.uncertain(ctx, refusalOf(err).words)
+		a.inFlightUntil = p.clock.Now().Add(p.timing.UncertainDuration)
+		klog.FromContext(ctx).Info("The answer of an allocation was lost: looking for its outcome", "what", a.what, "until", a.inFlightUntil)
+		a.uncertain(ctx, refusalOf(err).message)
 	}
-	if found, ok, err := settle(ctx, p, a); err != nil || ok {
+	if found, ok, err := awaitOutcome(ctx, p, a); err != nil || ok {
 		return found, err
 	}
 	return none, refuse(http.StatusServiceUnavailable, "the metal-api was asked %d times without an answer that arrived; nothing was allocated", maxCalls)
 }
 
-// agreeing is how many looks have to agree, one after the other, that something
+// agreeingReads is how many looks have to agree, one after the other, that something
 // is not there: an answer can be cut short and look whole.
-const agreeing = 2
+const agreeingReads = 2
 
-// settle looks for the outcome of earlier calls until it is found, or until
+// awaitOutcome looks for the outcome of earlier calls until it is found, or until
 // looks that began after the last of them can have been at work found nothing.
-func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, ok bool, err error) {
-	pause, missed, told := p.timing.Look, 0, false
+func awaitOutcome[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, ok bool, err error) {
+	pause, missed, told := p.timing.PollInterval, 0, false
 	for {
 		began := p.clock.Now()
 		found, ok, err = a.find(ctx)
@@ -120,24 +120,24 @@ func settle[T any](ctx context.Context, p *Protocol, a allocating[T]) (found T, 
 			return found, false, errInterrupted
 		case err == nil && ok:
 			return found, true, nil
-		case err == nil && !began.Before(a.openUntil):
-			if missed++; missed == agreeing {
+		case err == nil && !began.Before(a.inFlightUntil):
+			if missed++; missed == agreeingReads {
 				return found, false, nil
 			}
-			pause = p.timing.Look
+			pause = p.timing.PollInterval
 		case err != nil:
 			missed = 0
 			klog.FromContext(ctx).Info("Cannot look for the outcome of an allocation", "what", a.what, "reason", err.Error())
 			if a.uncertain != nil && !told {
-				a.uncertain(ctx, refusalOf(err).words)
+				a.uncertain(ctx, refusalOf(err).message)
 				told = true
 			}
 		}
-		p.at(a.what + "/settling")
+		p.crashPoint(a.what + "/settling")
 		if err := p.pause(ctx, pause); err != nil {
 			return found, false, err
 		}
 		// A find costs the metal-api the more the larger the fleet is.
-		pause = min(2*pause, 8*p.timing.Look)
+		pause = min(2*pause, 8*p.timing.PollInterval)
 	}
 }

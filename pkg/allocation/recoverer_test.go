@@ -21,30 +21,30 @@ import (
 
 func TestProvisionedIsLatchedAndNeverGoesBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
-	k := NewKeeper(w.p)
-	k.Pass(w.context())
-	assert.True(t, provisioned(w.clusterRecord("cluster").Status.Initialization))
-	assert.False(t, provisioned(w.record("node").Status.Initialization))
+	k := NewRecoverer(w.p)
+	k.ReconcileAll(w.context())
+	assert.True(t, isProvisioned(w.clusterRecord("cluster").Status.Initialization))
+	assert.False(t, isProvisioned(w.record("node").Status.Initialization))
 
 	require.NoError(t, w.sim.PhoneHome(m.Status.Allocation.MachineID))
 	w.sweep()
 	require.True(t, w.record("node").Status.Ready)
-	k.Pass(w.context())
-	assert.True(t, provisioned(w.record("node").Status.Initialization))
+	k.ReconcileAll(w.context())
+	assert.True(t, isProvisioned(w.record("node").Status.Initialization))
 
 	require.NoError(t, w.sim.ForceFree(m.Status.Allocation.MachineID))
 	w.sweep()
-	k.Pass(w.context())
+	k.ReconcileAll(w.context())
 	m = w.record("node")
 	assert.False(t, m.Status.Ready)
 	assert.Equal(t, infrastructure.PhaseGone, m.Status.Metal.Phase)
-	assert.True(t, provisioned(m.Status.Initialization))
+	assert.True(t, isProvisioned(m.Status.Initialization))
 }
 
 // tagged is a machine that carries tags like those of an object.
-func (w *world) tagged(project, network string, tags ...string) string {
+func (w *environment) tagged(project, network string, tags ...string) string {
 	w.t.Helper()
 	id, err := w.sim.AllocateFor(simulator.AllocateRequest{
 		Project: project, Name: "twin", Hostname: "twin", Size: simulator.SmallSize, Partition: simulator.DefaultPartition,
@@ -54,22 +54,22 @@ func (w *world) tagged(project, network string, tags ...string) string {
 	return id
 }
 
-// keptFor lets a new Keeper pass now, and again after some time.
-func (w *world) keptFor(d time.Duration) {
-	k := NewKeeper(w.p)
-	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
-	w.pass(d)
-	w.whilePassing(func() { k.Pass(w.context()); k.wg.Wait() })
+// keptFor lets a new Recoverer pass now, and again after some time.
+func (w *environment) keptFor(d time.Duration) {
+	k := NewRecoverer(w.p)
+	w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
+	w.advance(d)
+	w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
 }
 
 func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
 	theirs, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 	require.NoError(t, err)
-	uid, cluster := uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here)
+	uid, cluster := uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)
 	duplicate := w.tagged(simulator.ProjectA, network, uid, cluster)
 	foreign := w.tagged(simulator.ProjectB, theirs.ID, uid, cluster)
 	moved := w.tagged(simulator.ProjectA, network, uid, metal.Tag(metal.TagManagementCluster, "another"))
@@ -80,7 +80,7 @@ func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 	require.NoError(t, w.sim.SetTags(adopted, []string{uid, cluster}), "somebody copies tags")
 
 	w.sweep()
-	w.keptFor(w.p.timing.open())
+	w.keptFor(w.p.timing.allocateInFlight())
 	assert.False(t, w.account(duplicate).Allocated, "the duplicate")
 	for what, id := range map[string]string{
 		"the recorded one": m.Status.Allocation.MachineID, "another project's": foreign,
@@ -93,30 +93,30 @@ func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
 
 func TestAStaleSightingOfADuplicateIsConfirmedFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
-	id := w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
+	id := w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
 	w.sweep()
 	require.NoError(t, w.sim.ForceFree(id))
 	require.NoError(t, w.sim.Recycle(id))
 	w.tagged(simulator.ProjectA, network)
-	w.keptFor(w.p.timing.open())
+	w.keptFor(w.p.timing.allocateInFlight())
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 }
 
 func TestADuplicateThatWaitsForAnotherOneEndsWithTheKeeper(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
-	w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
+	w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
 	w.sweep()
-	k := NewKeeper(w.p)
-	k.since = w.clock.Now().Add(-w.p.timing.open())
-	k.duplicate <- struct{}{}
+	k := NewRecoverer(w.p)
+	k.startTime = w.clock.Now().Add(-w.p.timing.allocateInFlight())
+	k.duplicateSlot <- struct{}{}
 	ctx, cancel := context.WithCancel(w.context())
-	k.Pass(ctx)
-	require.Len(t, k.limit, 1, "it waits")
+	k.ReconcileAll(ctx)
+	require.Len(t, k.slots, 1, "it waits")
 	cancel()
 	k.wg.Wait()
 	assert.Zero(t, w.sim.CallsOf(machineFree))
@@ -124,15 +124,15 @@ func TestADuplicateThatWaitsForAnotherOneEndsWithTheKeeper(t *testing.T) {
 
 func TestWhatComesAfterARelease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := w.node("node")
 	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
 	_, err := w.release(w.p, "node")
 	require.NoError(t, err)
 	// A commit so late that nobody could wait for it.
-	w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, here))
+	w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
 	w.sweep()
-	w.keptFor(w.p.timing.open())
+	w.keptFor(w.p.timing.allocateInFlight())
 	w.gone(w.p)
 }
 
@@ -149,7 +149,7 @@ func TestARecordThatCannotBeWritten(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEnvironment(t)
 			w.allocatedCluster("cluster")
 			claim := w.machine("node")
 			n := 0
@@ -175,13 +175,13 @@ func TestARecordThatCannotBeWritten(t *testing.T) {
 
 func TestShutdownWaitsForCallsAndBeginsNoneAnyMore(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.machine("late")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
 	down := make(chan error, 1)
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/looked" {
 			go func() { down <- w.p.Shutdown(context.Background()) }()
 		}
@@ -192,7 +192,7 @@ func TestShutdownWaitsForCallsAndBeginsNoneAnyMore(t *testing.T) {
 	w.heldOnce(claim, m)
 	_, err = w.allocate(w.p, "late", "cluster")
 	requireComeAgain(t, err)
-	w.gone(w.server())
+	w.gone(w.newProtocol())
 }
 
 // requireComeAgain requires an answer after which clients repeat the call by
@@ -207,19 +207,19 @@ func requireComeAgain(t *testing.T, err error) {
 
 func TestShutdownBetweenTheRecordAndTheCallMakesAClaimAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/begun" {
-			w.p.flights.end()
+			w.p.operations.cancel()
 		}
 	}
 	_, err := w.allocate(w.p, "node", "cluster")
 	requireComeAgain(t, err)
 	assert.Empty(t, w.record("node").Status.Allocation.Phase)
 	w.clock.Step(time.Second)
-	next := w.server()
+	next := w.newProtocol()
 	m, err := w.allocate(next, "node", "cluster")
 	require.NoError(t, err)
 	w.heldOnce(claim, m)
@@ -228,21 +228,21 @@ func TestShutdownBetweenTheRecordAndTheCallMakesAClaimAgain(t *testing.T) {
 
 func TestShutdownDoesNotWaitForLooks(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
 	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultRefused, Times: 1})
 	began := w.clock.Now()
-	w.p.hook = func(step string) {
+	w.p.onCrashPoint = func(step string) {
 		if step == "machine/settling" {
-			w.p.flights.end()
+			w.p.operations.cancel()
 		}
 	}
 	_, err := w.allocate(w.p, "node", "cluster")
 	requireComeAgain(t, err)
-	assert.Less(t, w.clock.Since(began), w.p.timing.Lost)
+	assert.Less(t, w.clock.Since(began), w.p.timing.UncertainDuration)
 	assert.Equal(t, infrastructure.AllocationAllocating, w.record("node").Status.Allocation.Phase)
-	next := w.server()
+	next := w.newProtocol()
 	m, err := w.allocate(next, "node", "cluster")
 	require.NoError(t, err)
 	w.heldOnce(claim, m)
@@ -251,7 +251,7 @@ func TestShutdownDoesNotWaitForLooks(t *testing.T) {
 
 func TestRefusalsBeforeAnythingIsAsked(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	now := metav1.NewTime(w.clock.Now())
 	w.machine("deleted", func(m *infrastructure.MetalStackMachine) {
@@ -279,12 +279,12 @@ func TestRefusalsBeforeAnythingIsAsked(t *testing.T) {
 		require.ErrorContains(t, err, c.want)
 	}
 	assert.Zero(t, w.sim.CallsOf(machineAllocate))
-	w.noSecrets()
+	w.requireNoSecrets()
 }
 
 func TestIdentitiesAreValidLabelValues(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	long := strings.Repeat("a-very-long-name.", 12) + "end"
 	for _, s := range []string{"", "node-1", long, long + "2", "UPPER_lower.9", "spaces and ümläute", "-", "---", "x-"} {
 		value := LabelValue(s)
@@ -298,7 +298,7 @@ func TestIdentitiesAreValidLabelValues(t *testing.T) {
 	}
 	assert.NotEqual(t, LabelValue(long), LabelValue(long+"2"))
 	assert.NotEqual(t, Hostname("a.b"), Hostname("a-b"))
-	for _, tag := range w.p.tags(identity{uid: types.UID(long), namespace: teamA, name: long, cluster: "c"}) {
+	for _, tag := range w.p.identityTags(identity{uid: types.UID(long), namespace: teamA, name: long, cluster: "c"}) {
 		key, value, _ := strings.Cut(tag, "=")
 		assert.Empty(t, validation.IsQualifiedName(key))
 		assert.Empty(t, validation.IsValidLabelValue(value))

@@ -30,18 +30,18 @@ import (
 const (
 	teamA = "team-a"
 	teamB = "team-b"
-	// here is the management cluster.
-	here = "0a000000-0000-4000-8000-00000000c1de"
+	// managementCluster is the management cluster.
+	managementCluster = "0a000000-0000-4000-8000-00000000c1de"
 )
 
-// world is a metal-api, a ledger, and servers that come and go over them.
-type world struct {
+// environment is a metal-api, a ledger, and servers that come and go over them.
+type environment struct {
 	t         testing.TB
 	sim       *simulator.Simulator
 	srv       *simtest.Server
 	clock     *clocktesting.FakeClock
 	client    *metal.Client
-	seen      *sightings
+	observer  *fakeObserver
 	machines  *memRecords[*infrastructure.MetalStackMachine]
 	firewalls *memRecords[*infrastructure.MetalStackFirewall]
 	clusters  *memRecords[*infrastructure.MetalStackCluster]
@@ -50,31 +50,31 @@ type world struct {
 	p         *Protocol
 }
 
-func newWorld(t testing.TB) *world {
+func newEnvironment(t testing.TB) *environment {
 	t.Helper()
 	clock := clocktesting.NewFakeClock(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
 	srv := simtest.Start(t, simulator.Config{Clock: clock, Seed: 7})
 	bindings, err := tenancy.NewStatic([]string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB})
 	require.NoError(t, err)
-	w := &world{t: t, sim: srv.Sim, srv: srv, clock: clock, bindings: bindings, logs: &logBuffer{}}
+	w := &environment{t: t, sim: srv.Sim, srv: srv, clock: clock, bindings: bindings, logs: &logBuffer{}}
 	w.client, err = metal.NewClient(metal.Options{URL: srv.URL, HMAC: srv.Key("Metal-Edit"), AuthType: metal.AuthEdit})
 	require.NoError(t, err)
-	w.seen = &sightings{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
-	source := projection.Source{Facts: w.seen, Bindings: bindings, Clock: clock}
+	w.observer = &fakeObserver{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
+	source := projection.Source{Facts: w.observer, Bindings: bindings, Clock: clock}
 	w.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.Machines(source))
 	w.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.Firewalls(source))
 	w.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.Clusters(source))
-	w.p = w.server()
+	w.p = w.newProtocol()
 	return w
 }
 
-// server is another server over the same ledger and metal-api.
-func (w *world) server() *Protocol { return w.serverWith(w.client) }
+// newProtocol is another server over the same ledger and metal-api.
+func (w *environment) newProtocol() *Protocol { return w.newProtocolWith(w.client) }
 
-func (w *world) serverWith(api Metal) *Protocol {
+func (w *environment) newProtocolWith(api Metal) *Protocol {
 	p := New(Options{
 		Machines: w.machines, Firewalls: w.firewalls, Clusters: w.clusters,
-		Metal: api, Observer: w.seen, Bindings: w.bindings, ManagementCluster: here, Clock: w.clock,
+		Metal: api, Observer: w.observer, Bindings: w.bindings, ManagementCluster: managementCluster, Clock: w.clock,
 	})
 	w.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -86,13 +86,13 @@ func (w *world) serverWith(api Metal) *Protocol {
 	return p
 }
 
-func (w *world) context() context.Context {
+func (w *environment) context() context.Context {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w.logs), textlogger.Verbosity(9)))
 	return klog.NewContext(context.Background(), logger)
 }
 
-// whilePassing runs something and lets time pass whenever somebody waits for it.
-func (w *world) whilePassing(do func()) {
+// whileClockAdvances runs something and lets time pass whenever somebody waits for it.
+func (w *environment) whileClockAdvances(do func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -105,40 +105,40 @@ func (w *world) whilePassing(do func()) {
 		default:
 		}
 		if w.clock.HasWaiters() {
-			w.pass(500 * time.Millisecond)
+			w.advance(500 * time.Millisecond)
 		}
 		runtime.Gosched()
 		time.Sleep(20 * time.Microsecond)
 	}
 }
 
-// pass lets time pass, in which all machines give signs of life.
-func (w *world) pass(d time.Duration) {
+// advance lets time pass, in which all machines give signs of life.
+func (w *environment) advance(d time.Duration) {
 	const breath = time.Minute
 	for ; d > breath; d -= breath {
 		w.clock.Step(breath)
-		w.breathe()
+		w.sendAliveEvents()
 	}
 	before := w.clock.Now()
 	w.clock.Step(d)
 	if before.Truncate(breath) != w.clock.Now().Truncate(breath) {
-		w.breathe()
+		w.sendAliveEvents()
 	}
 }
 
-func (w *world) breathe() {
+func (w *environment) sendAliveEvents() {
 	for _, m := range w.sim.Books().Machines {
 		_ = w.sim.SendEvent(m.ID, "Alive", "")
 	}
 }
 
-var errKilled = errors.New("killed")
+var errCrashed = errors.New("killed")
 
 // crashAt makes a server die at the nth time that it comes to a step.
-func (w *world) crashAt(p *Protocol, step string, nth int) (reached func() bool) {
+func (w *environment) crashAt(p *Protocol, step string, nth int) (reached func() bool) {
 	var mu sync.Mutex
 	times := 0
-	p.hook = func(s string) {
+	p.onCrashPoint = func(s string) {
 		mu.Lock()
 		if s == step {
 			times++
@@ -157,7 +157,7 @@ func (w *world) crashAt(p *Protocol, step string, nth int) (reached func() bool)
 	}
 }
 
-func (w *world) cluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
+func (w *environment) cluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
 	c := &infrastructure.MetalStackCluster{
 		ObjectMeta: w.meta(teamA, name),
 		Spec: infrastructure.MetalStackClusterSpec{
@@ -171,7 +171,7 @@ func (w *world) cluster(name string, spec ...func(*infrastructure.MetalStackClus
 	return w.clusters.put(w.t, c)
 }
 
-func (w *world) machine(name string, spec ...func(*infrastructure.MetalStackMachine)) *infrastructure.MetalStackMachine {
+func (w *environment) machine(name string, spec ...func(*infrastructure.MetalStackMachine)) *infrastructure.MetalStackMachine {
 	m := &infrastructure.MetalStackMachine{
 		ObjectMeta: w.meta(teamA, name),
 		Spec: infrastructure.MetalStackMachineSpec{
@@ -184,7 +184,7 @@ func (w *world) machine(name string, spec ...func(*infrastructure.MetalStackMach
 	return w.machines.put(w.t, m)
 }
 
-func (w *world) firewall(name string) *infrastructure.MetalStackFirewall {
+func (w *environment) firewall(name string) *infrastructure.MetalStackFirewall {
 	return w.firewalls.put(w.t, &infrastructure.MetalStackFirewall{
 		ObjectMeta: w.meta(teamA, name),
 		Spec: infrastructure.MetalStackFirewallSpec{
@@ -196,7 +196,7 @@ func (w *world) firewall(name string) *infrastructure.MetalStackFirewall {
 	})
 }
 
-func (w *world) meta(namespace, name string) metav1.ObjectMeta {
+func (w *environment) meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: namespace, Name: name, UID: types.UID(uuid.NewString()), Generation: 1,
 		CreationTimestamp: metav1.NewTime(w.clock.Now().Truncate(time.Second)),
@@ -214,29 +214,29 @@ func body(cluster string) *infrastructure.Allocation {
 }
 
 // allocatedCluster is a cluster with network and address.
-func (w *world) allocatedCluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
+func (w *environment) allocatedCluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
 	w.t.Helper()
 	w.cluster(name, spec...)
 	var c *infrastructure.MetalStackCluster
 	var err error
-	w.whilePassing(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
+	w.whileClockAdvances(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
 	require.NoError(w.t, err)
 	return c
 }
 
-func (w *world) allocate(p *Protocol, name, cluster string) (m *infrastructure.MetalStackMachine, err error) {
-	err = errKilled
-	w.whilePassing(func() { m, err = p.AllocateMachine(w.context(), teamA, name, body(cluster)) })
+func (w *environment) allocate(p *Protocol, name, cluster string) (m *infrastructure.MetalStackMachine, err error) {
+	err = errCrashed
+	w.whileClockAdvances(func() { m, err = p.AllocateMachine(w.context(), teamA, name, body(cluster)) })
 	return m, err
 }
 
-func (w *world) release(p *Protocol, name string) (m *infrastructure.MetalStackMachine, err error) {
-	err = errKilled
-	w.whilePassing(func() { m, err = p.ReleaseMachine(w.context(), teamA, name, "") })
+func (w *environment) release(p *Protocol, name string) (m *infrastructure.MetalStackMachine, err error) {
+	err = errCrashed
+	w.whileClockAdvances(func() { m, err = p.ReleaseMachine(w.context(), teamA, name, "") })
 	return m, err
 }
 
-func (w *world) record(name string) *infrastructure.MetalStackMachine {
+func (w *environment) record(name string) *infrastructure.MetalStackMachine {
 	m, err := w.machines.Get(context.Background(), teamA, name)
 	require.NoError(w.t, err)
 	return m
@@ -244,24 +244,24 @@ func (w *world) record(name string) *infrastructure.MetalStackMachine {
 
 func uidTag(uid types.UID) string { return metal.Tag(metal.TagUID, string(uid)) }
 
-// holding are the machines that carry an object's identity now.
-func (w *world) holding(uid types.UID) []simulator.MachineAccount {
+// machinesWithIdentity are the machines that carry an object's identity now.
+func (w *environment) machinesWithIdentity(uid types.UID) []simulator.MachineAccount {
 	return w.sim.Books().Holding(uidTag(uid))
 }
 
 // sweep lets the observation see everything.
-func (w *world) sweep() {
+func (w *environment) sweep() {
 	all, err := w.client.ListMachines(context.Background())
 	require.NoError(w.t, err)
-	w.seen.mu.Lock()
-	defer w.seen.mu.Unlock()
+	w.observer.mu.Lock()
+	defer w.observer.mu.Unlock()
 	for _, m := range all {
-		w.seen.machines[m.ID] = m
+		w.observer.machines[m.ID] = m
 	}
 }
 
-// noSecrets fails if user data got anywhere but to the metal-api.
-func (w *world) noSecrets(errs ...error) {
+// requireNoSecrets fails if user data got anywhere but to the metal-api.
+func (w *environment) requireNoSecrets(errs ...error) {
 	w.t.Helper()
 	for _, secret := range []string{"the-secret-join-token", "dGhlLXNlY3JldC1qb2lu", "I2Nsb3VkLWNvbmZpZwoj"} {
 		require.NotContains(w.t, string(w.machines.everything()), secret)
@@ -274,15 +274,15 @@ func (w *world) noSecrets(errs ...error) {
 	}
 }
 
-// sightings are an observation that a test conducts.
-type sightings struct {
+// fakeObserver are an observation that a test conducts.
+type fakeObserver struct {
 	mu       sync.Mutex
 	machines map[string]*metal.Machine
 	networks map[string]*metal.Network
 	ips      map[string]*metal.IP
 }
 
-func seenOf[T any](s *sightings, facts map[string]*T, id string) (*T, metal.Presence) {
+func factOf[T any](s *fakeObserver, facts map[string]*T, id string) (*T, metal.Presence) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f, ok := facts[id]; ok {
@@ -291,15 +291,17 @@ func seenOf[T any](s *sightings, facts map[string]*T, id string) (*T, metal.Pres
 	return nil, metal.Unseen
 }
 
-func (s *sightings) Machine(id string) (*metal.Machine, metal.Presence) {
-	return seenOf(s, s.machines, id)
+func (s *fakeObserver) Machine(id string) (*metal.Machine, metal.Presence) {
+	return factOf(s, s.machines, id)
 }
-func (s *sightings) Network(id string) (*metal.Network, metal.Presence) {
-	return seenOf(s, s.networks, id)
+func (s *fakeObserver) Network(id string) (*metal.Network, metal.Presence) {
+	return factOf(s, s.networks, id)
 }
-func (s *sightings) IP(address string) (*metal.IP, metal.Presence) { return seenOf(s, s.ips, address) }
+func (s *fakeObserver) IP(address string) (*metal.IP, metal.Presence) {
+	return factOf(s, s.ips, address)
+}
 
-func (s *sightings) MachinesByUID(uid string) []*metal.Machine {
+func (s *fakeObserver) MachinesByUID(uid string) []*metal.Machine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []*metal.Machine
@@ -312,25 +314,25 @@ func (s *sightings) MachinesByUID(uid string) []*metal.Machine {
 	return found
 }
 
-func (s *sightings) LearnMachine(m *metal.Machine) {
+func (s *fakeObserver) LearnMachine(m *metal.Machine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.machines[m.ID] = m
 }
 
-func (s *sightings) LearnNetwork(n *metal.Network) {
+func (s *fakeObserver) LearnNetwork(n *metal.Network) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.networks[n.ID] = n
 }
 
-func (s *sightings) LearnIP(i *metal.IP) {
+func (s *fakeObserver) LearnIP(i *metal.IP) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ips[i.Address] = i
 }
 
-func (s *sightings) LearnFreed(ref metal.Ref) {
+func (s *fakeObserver) LearnFreed(ref metal.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.networks, ref.ID)
@@ -355,8 +357,8 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// nothingLeft fails if a project holds anything.
-func (w *world) nothingLeft() {
+// requireNothingAllocated fails if a project holds anything.
+func (w *environment) requireNothingAllocated() {
 	w.t.Helper()
 	b := w.sim.Books()
 	for _, m := range b.Machines {

@@ -14,7 +14,7 @@ import (
 
 func TestRelease_HoldsWhatWasMarkedBeforeItsNamespaceTookItOver(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedCluster("c")
 	w.machine("m")
 	_, err := w.allocate(w.p, "m", "c")
@@ -54,5 +54,5 @@ func TestRelease_HoldsWhatWasMarkedBeforeItsNamespaceTookItOver(t *testing.T) {
 	mark(takenOver.Add(time.Hour), nil)
 	_, err = w.releaseCluster(w.p, "c")
 	require.NoError(t, err, "it was deleted in this namespace")
-	w.nothingLeft()
+	w.requireNothingAllocated()
 }

@@ -1,0 +1,277 @@
+package allocation
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// Recoverer looks after records in the background: it latches what never goes
+// back once it was true, takes up what a crash left open, and releases what
+// was allocated twice.
+type Recoverer struct {
+	p     *Protocol
+	nudge chan struct{}
+	// slots is how many things are taken up at a time.
+	slots chan struct{}
+	wg    sync.WaitGroup
+	// duplicateSlot is taken while one is looked at: an object may have several, and
+	// has one flight at a time.
+	duplicateSlot chan struct{}
+
+	// schedules are when each open attempt, and each duplicate, is next looked at.
+	schedules map[string]*schedule
+	// startTime is when the first pass began.
+	startTime time.Time
+	// unrecorded is what was counted last as such, and counted is when.
+	unrecorded     []unrecorded
+	unrecordedTime time.Time
+}
+
+// schedule is when something is looked at next.
+type schedule struct {
+	next     time.Time
+	interval time.Duration
+	seen     bool
+}
+
+const (
+	// reconcileInterval is the pause between two passes over the records, all of
+	// which are in memory.
+	reconcileInterval = 2 * time.Second
+	// maxParallelRecoveries keeps a restart from asking everything of the metal-api at once.
+	maxParallelRecoveries = 4
+)
+
+// NewRecoverer returns a Recoverer that does nothing until it runs.
+func NewRecoverer(p *Protocol) *Recoverer {
+	return &Recoverer{
+		p: p, nudge: make(chan struct{}, 1), slots: make(chan struct{}, maxParallelRecoveries), duplicateSlot: make(chan struct{}, 1), schedules: map[string]*schedule{},
+	}
+}
+
+// Run keeps until ctx ends. Only the active server runs it.
+func (k *Recoverer) Run(ctx context.Context) {
+	defer clearWaitingMetrics()
+	defer clearUnrecordedMetrics()
+	defer k.wg.Wait()
+	for {
+		k.ReconcileAll(ctx)
+		timer := k.p.clock.NewTimer(reconcileInterval)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		case <-k.nudge:
+			timer.Stop()
+		}
+	}
+}
+
+// Nudge makes the Recoverer look soon, e.g. because an object has changed.
+func (k *Recoverer) Nudge() {
+	select {
+	case k.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// ReconcileAll looks at every record once. What takes long goes on in the background.
+func (k *Recoverer) ReconcileAll(ctx context.Context) {
+	logger := klog.FromContext(ctx)
+	if k.startTime.IsZero() {
+		k.startTime = k.p.clock.Now()
+	}
+	for _, s := range k.schedules {
+		s.seen = false
+	}
+	var everyServer []*machineLike
+	complete := true
+	for _, records := range []machineLikeRecords{k.p.machines, k.p.firewalls} {
+		all, err := records.list(ctx)
+		if err != nil {
+			logger.Error(err, "Cannot list records", "resource", records.resource().Resource)
+			complete = false
+			continue
+		}
+		everyServer = append(everyServer, all...)
+		w := waitingRecords{}
+		for _, s := range all {
+			w.add(k.p, s.meta, s.status.Conditions, &s.allocation().AllocationState)
+			if err := k.reconcileMachineLike(ctx, records, s); err != nil {
+				logger.Info("Cannot look after a record", "resource", records.resource().Resource, "namespace", s.meta.Namespace, "name", s.meta.Name, "reason", err.Error())
+			}
+		}
+		w.setMetrics(records.resource().Resource)
+	}
+	clusters, err := k.p.opts.Clusters.List(ctx)
+	if err != nil {
+		logger.Error(err, "Cannot list records", "resource", clusterResource.Resource)
+		complete = false
+	}
+	w := waitingRecords{}
+	for _, c := range clusters {
+		w.add(k.p, &c.ObjectMeta, c.Status.Conditions, &clusterAllocation(c).AllocationState)
+		if err := k.reconcileCluster(ctx, c); err != nil {
+			logger.Info("Cannot look after a record", "resource", clusterResource.Resource, "namespace", c.Namespace, "name", c.Name, "reason", err.Error())
+		}
+	}
+	w.setMetrics(clusterResource.Resource)
+	if complete {
+		k.countUnrecorded(ctx, everyServer, clusters)
+	}
+	for key, s := range k.schedules {
+		if !s.seen {
+			delete(k.schedules, key)
+		}
+	}
+}
+
+func (k *Recoverer) reconcileMachineLike(ctx context.Context, records machineLikeRecords, s *machineLike) error {
+	sub := objectRef{records.resource(), s.meta.Namespace, s.meta.Name}
+	if k.p.operations.isRunning(sub) {
+		return nil
+	}
+	switch a := s.allocation(); a.Phase {
+	case infrastructure.AllocationAllocating:
+		k.startInBackground(ctx, nil, "open/"+string(s.meta.UID), func(ctx context.Context) error {
+			return k.runExclusively(ctx, sub, func(ctx context.Context) error { return k.p.resumeAttempt(ctx, records, sub) })
+		})
+		return nil
+	case infrastructure.AllocationReleasing:
+		k.startInBackground(ctx, a.NotBefore, "release/"+string(s.meta.UID), func(ctx context.Context) error {
+			_, err := k.p.release(ctx, records, s.meta.Namespace, s.meta.Name, s.meta.UID)
+			return err
+		})
+		return nil
+	case infrastructure.AllocationAllocated:
+		if err := k.latchMachineLike(ctx, records, s); err != nil {
+			return err
+		}
+	case infrastructure.AllocationReleased:
+	default:
+		return nil
+	}
+	k.releaseDuplicates(ctx, records, s)
+	return nil
+}
+
+// runExclusively does work on a subject in a flight of its own.
+func (k *Recoverer) runExclusively(ctx context.Context, sub objectRef, work func(ctx context.Context) error) error {
+	_, err := runExclusive(ctx, k.p, sub, verbRecover, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
+	return err
+}
+
+func (k *Recoverer) reconcileCluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
+	sub := objectRef{clusterResource, c.Namespace, c.Name}
+	if k.p.operations.isRunning(sub) {
+		return nil
+	}
+	switch a := clusterAllocation(c); a.Phase {
+	case infrastructure.AllocationAllocating:
+		// A cluster needs nothing that only a request brings, so that the
+		// attempt is simply finished.
+		k.startInBackground(ctx, a.NotBefore, "open/"+string(c.UID), func(ctx context.Context) error {
+			_, err := k.p.AllocateCluster(ctx, c.Namespace, c.Name, &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{UID: c.UID}})
+			return err
+		})
+	case infrastructure.AllocationReleasing:
+		k.startInBackground(ctx, a.NotBefore, "release/"+string(c.UID), func(ctx context.Context) error {
+			_, err := k.p.ReleaseCluster(ctx, c.Namespace, c.Name, c.UID)
+			return err
+		})
+	case infrastructure.AllocationAllocated:
+		return k.latchCluster(ctx, c)
+	}
+	return nil
+}
+
+// startInBackground does something beside the pass, unless it pauses, is not due, or
+// as much as may be is under way.
+func (k *Recoverer) startInBackground(ctx context.Context, notBefore *metav1.Time, key string, do func(ctx context.Context) error) {
+	k.keepSchedule(key, k.p.timing.PollInterval)
+	if notBefore != nil && notBefore.After(k.p.clock.Now()) {
+		return
+	}
+	select {
+	case k.slots <- struct{}{}:
+	default:
+		return
+	}
+	if !k.isDue(key) {
+		<-k.slots
+		return
+	}
+	k.wg.Go(func() {
+		defer func() { <-k.slots }()
+		if err := do(ctx); err != nil {
+			klog.FromContext(ctx).V(2).Info("Not done; it is tried again", "what", key, "reason", err.Error())
+		}
+	})
+}
+
+// isDue tells whether something is to be looked at in this pass; the pause grows
+// from time to time, up to a minute.
+func (k *Recoverer) isDue(key string) bool {
+	now := k.p.clock.Now()
+	s := k.schedules[key]
+	if now.Before(s.next) {
+		return false
+	}
+	s.next = now.Add(s.interval)
+	s.interval = min(2*s.interval, time.Minute)
+	return true
+}
+
+// keepSchedule keeps the schedule of something for as long as passes see it; the
+// first pause is first.
+func (k *Recoverer) keepSchedule(key string, first time.Duration) {
+	if k.schedules[key] == nil {
+		k.schedules[key] = &schedule{interval: first}
+	}
+	k.schedules[key].seen = true
+}
+
+// latchMachineLike records that the metal was ready once, which never goes back.
+func (k *Recoverer) latchMachineLike(ctx context.Context, records machineLikeRecords, s *machineLike) error {
+	if !s.status.Ready || isProvisioned(s.status.Initialization) {
+		return nil
+	}
+	_, err := records.update(ctx, s.meta.Namespace, s.meta.Name, func(now *machineLike) error {
+		if err := checkUID(now.meta, s.meta.UID); err != nil {
+			return err
+		}
+		setProvisioned(&now.status.Initialization)
+		return nil
+	})
+	return err
+}
+
+func (k *Recoverer) latchCluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
+	if !c.Status.Ready || isProvisioned(c.Status.Initialization) {
+		return nil
+	}
+	_, err := k.p.opts.Clusters.Update(ctx, c.Namespace, c.Name, func(now *infrastructure.MetalStackCluster) error {
+		if err := checkUID(&now.ObjectMeta, c.UID); err != nil {
+			return err
+		}
+		setProvisioned(&now.Status.Initialization)
+		return nil
+	})
+	return err
+}
+
+func isProvisioned(i infrastructure.Initialization) bool {
+	return i.Provisioned != nil && *i.Provisioned
+}
+
+func setProvisioned(i *infrastructure.Initialization) {
+	yes := true
+	i.Provisioned = &yes
+}
