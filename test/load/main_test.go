@@ -12,6 +12,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"metal-stack.io/infrastructure-apiserver/test/standalone"
 )
 
 // The defaults are for CI; `make load` asks for the whole.
@@ -29,7 +31,5 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code := m.Run()
-	removeProgram()
-	os.Exit(code)
+	os.Exit(standalone.Main(m, raceFlags...))
 }

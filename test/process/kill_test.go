@@ -18,6 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+	"metal-stack.io/infrastructure-apiserver/test/standalone"
 )
 
 // acknowledged is what clients were told, so that it must be there.
@@ -41,11 +42,11 @@ func TestWhatWasAcknowledgedSurvivesKillAtAnyMoment(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	sim := simtest.Start(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(4)})
-	s := newServer(t, sim.URL)
+	s := standalone.Start(t, standalone.Options{MetalAPI: sim.URL, Bindings: []string{"team-a=" + simulator.ProjectA}})
 	told := &acknowledged{rounds: map[string]string{}}
 	const rounds, writers = 4, 4
 	for round := range rounds {
-		client := s.client(t)
+		client := clientOf(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		writes := make(chan struct{}, 10_000)
@@ -55,12 +56,12 @@ func TestWhatWasAcknowledgedSurvivesKillAtAnyMoment(t *testing.T) {
 		for range 20 + random.IntN(60) {
 			<-writes
 		}
-		s.kill()
+		s.Kill()
 		cancel()
 		wg.Wait()
-		s.start(t)
+		s.Start()
 
-		list, err := s.client(t).InfrastructureV1alpha4().MetalStackMachines("team-a").List(t.Context(), metav1.ListOptions{})
+		list, err := clientOf(t, s).InfrastructureV1alpha4().MetalStackMachines("team-a").List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		there := map[string]v1alpha4.MetalStackMachine{}
 		for _, m := range list.Items {
@@ -76,7 +77,7 @@ func TestWhatWasAcknowledgedSurvivesKillAtAnyMoment(t *testing.T) {
 		require.NoError(t, err)
 		require.Greater(t, rv, told.revision, "revisions go on upwards")
 
-		events, err := s.client(t).InfrastructureV1alpha4().MetalStackMachines("team-a").
+		events, err := clientOf(t, s).InfrastructureV1alpha4().MetalStackMachines("team-a").
 			Watch(t.Context(), metav1.ListOptions{ResourceVersion: strconv.FormatUint(told.revision, 10)})
 		if err == nil {
 			e := <-events.ResultChan()
