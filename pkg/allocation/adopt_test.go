@@ -292,7 +292,7 @@ func TestAnObjectThatWasMadeAnewIsAnother(t *testing.T) {
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	assert.Nil(t, w.record("node").Status.Allocation)
 	require.Len(t, w.machinesWithIdentity(claim.UID), 1)
-	obj, claims := w.machines.joiner.Discovered(metal.Ref{Kind: metal.KindMachine, ID: w.machinesWithIdentity(claim.UID)[0].ID})
+	obj, claims := w.machines.projector.Discovered(metal.Ref{Kind: metal.KindMachine, ID: w.machinesWithIdentity(claim.UID)[0].ID})
 	require.NotNil(t, obj)
 	assert.Contains(t, claims, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
 }

@@ -61,9 +61,9 @@ func newEnvironment(t testing.TB) *environment {
 	require.NoError(t, err)
 	w.observer = &fakeObserver{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
 	source := projection.Source{Facts: w.observer, Bindings: bindings, Clock: clock}
-	w.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.Machines(source))
-	w.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.Firewalls(source))
-	w.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.Clusters(source))
+	w.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.NewMachineProjector(source))
+	w.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.NewFirewallProjector(source))
+	w.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.NewClusterProjector(source))
 	w.p = w.newProtocol()
 	return w
 }

@@ -79,7 +79,7 @@ func refusalOf(err error) *refusal {
 // is for people.
 const maxMessage = 1024
 
-func shortened(words string) string { return oneline.Of(words, maxMessage) }
+func shortened(words string) string { return oneline.Sanitize(words, maxMessage) }
 
 // statusError makes an answer of a refusal.
 func (s objectRef) statusError(r *refusal) *apierrors.StatusError {

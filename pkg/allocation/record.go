@@ -202,7 +202,7 @@ func (p *Protocol) backOffAllocation(a *infrastructure.AllocationState, r *refus
 // setAllocatedCondition sets the condition Allocated.
 func (p *Protocol) setAllocatedCondition(conditions *[]metav1.Condition, generation int64, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(conditions, metav1.Condition{
-		Type: infrastructure.ConditionAllocated, Status: status, Reason: reason, Message: oneline.Of(message, oneline.MaxMessage),
+		Type: infrastructure.ConditionAllocated, Status: status, Reason: reason, Message: oneline.Sanitize(message, oneline.MaxMessage),
 		ObservedGeneration: generation, LastTransitionTime: *p.recordTime(),
 	})
 }

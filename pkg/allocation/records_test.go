@@ -23,8 +23,8 @@ import (
 // memRecords are Records in memory, as bytes, with compare-and-swap. What is
 // read is joined with metal.
 type memRecords[T runtime.Object] struct {
-	resource schema.GroupResource
-	joiner   storage.Joiner
+	resource  schema.GroupResource
+	projector storage.Projector
 
 	mu      sync.Mutex
 	records map[string][]byte
@@ -34,8 +34,8 @@ type memRecords[T runtime.Object] struct {
 	fail func(when string) error
 }
 
-func newMemRecords[T runtime.Object](resource schema.GroupResource, joiner storage.Joiner) *memRecords[T] {
-	return &memRecords[T]{resource: resource, joiner: joiner, records: map[string][]byte{}}
+func newMemRecords[T runtime.Object](resource schema.GroupResource, projector storage.Projector) *memRecords[T] {
+	return &memRecords[T]{resource: resource, projector: projector, records: map[string][]byte{}}
 }
 
 func (r *memRecords[T]) decode(data []byte) T {
@@ -47,7 +47,7 @@ func (r *memRecords[T]) decode(data []byte) T {
 }
 
 func (r *memRecords[T]) encode(obj T) []byte {
-	r.joiner.Strip(obj)
+	r.projector.Strip(obj)
 	data, err := runtime.Encode(scheme.StorageCodec, obj)
 	if err != nil {
 		panic(err)
@@ -71,7 +71,7 @@ func (r *memRecords[T]) Get(_ context.Context, namespace, name string) (T, error
 	if err != nil {
 		return none, err
 	}
-	return r.joiner.Project(r.decode(data), nil).(T), nil
+	return r.projector.Project(r.decode(data), nil).(T), nil
 }
 
 func (r *memRecords[T]) Update(ctx context.Context, namespace, name string, change func(T) error) (T, error) {
@@ -117,7 +117,7 @@ func (r *memRecords[T]) List(ctx context.Context) ([]T, error) {
 	r.mu.Unlock()
 	var list []T
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		list = append(list, r.joiner.Project(r.decode(all[key]), nil).(T))
+		list = append(list, r.projector.Project(r.decode(all[key]), nil).(T))
 	}
 	return list, nil
 }

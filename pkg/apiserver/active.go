@@ -55,7 +55,7 @@ func (s *Server) live(ctx context.Context) {
 
 // survey reads the ledger for a server that stands by.
 func (s *Server) survey(ctx context.Context) {
-	if err := s.backend.Survey(ctx); err != nil && ctx.Err() == nil {
+	if err := s.backend.Preload(ctx); err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "Cannot read the records; this server stands by, and could not become the active one now")
 	}
 }
@@ -96,7 +96,7 @@ func (s *Server) lookAgain(ctx context.Context) {
 	case <-timer.C:
 	}
 	_ = wait.PollUntilContextCancel(ctx, surveyInterval, true, func(ctx context.Context) (bool, error) {
-		err := s.backend.LookAgain(ctx)
+		err := s.backend.Resync(ctx)
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Cannot read the records a second time; trying again")
 		}

@@ -18,8 +18,8 @@ func (s *Server) keepBindings() error {
 	}
 	return s.Generic.AddPostStartHook("start-namespace-bindings", func(hook server.PostStartHookContext) error {
 		go s.extra.Namespaces.Run(hook, tenancy.Keeping{
-			Ledger: s.ledger, Holds: s.backend.Holds, Oldest: s.backend.Oldest, StandBy: s.extra.Replica != nil,
-			HiddenChanged: s.backend.HiddenChanged,
+			Ledger: s.ledger, Holds: s.backend.MayHaveRecords, Oldest: s.backend.OldestCreationTime, StandBy: s.extra.Replica != nil,
+			HiddenChanged: s.backend.HiddenNamespacesChanged,
 			Changed: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
@@ -28,11 +28,11 @@ func (s *Server) keepBindings() error {
 					s.extra.BootstrapData.Enqueue()
 				}
 				if len(namespaces) > manyNamespaces {
-					s.backend.RejoinAll()
+					s.backend.ReprojectAll()
 					return
 				}
 				for _, namespace := range namespaces {
-					s.backend.RejoinNamespace(namespace)
+					s.backend.ReprojectNamespace(namespace)
 				}
 			},
 		})

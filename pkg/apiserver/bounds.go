@@ -95,7 +95,7 @@ type boundedWarnings struct {
 
 // AddWarning implements warning.Recorder.
 func (b *boundedWarnings) AddWarning(agent, text string) {
-	text = oneline.Of(text, oneline.MaxWarning)
+	text = oneline.Sanitize(text, oneline.MaxWarning)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, found := b.seen[text]; found || text == "" || b.full {

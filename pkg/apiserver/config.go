@@ -61,7 +61,7 @@ type ExtraConfig struct {
 	Quotas admission.ValidationInterface
 	// Owners looks up owners of other groups, for requests of the garbage
 	// collector; nil without a cluster.
-	Owners registry.Owners
+	Owners registry.OwnerLookup
 	// Registrar keeps the registration with the cluster; nil if there is none.
 	Registrar *registration.Registrar
 	// BootstrapData lets the companion read Secrets in bound namespaces; nil if

@@ -10,20 +10,20 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// NewFreshener returns what has metal looked at for reads: for a namespace, its
+// NewRefresher returns what has metal looked at for reads: for a namespace, its
 // project.
-func NewFreshener(observer *metal.Observer, bindings tenancy.Bindings) storage.Freshener {
-	return freshener{observer, bindings}
+func NewRefresher(observer *metal.Observer, bindings tenancy.Bindings) storage.Refresher {
+	return refresher{observer, bindings}
 }
 
-type freshener struct {
+type refresher struct {
 	observer *metal.Observer
 	bindings tenancy.Bindings
 }
 
-// Confirm implements storage.Freshener.
-func (f freshener) Confirm(ctx context.Context, scope storage.Scope) (time.Time, error) {
-	want := metal.Want{Fleet: scope.Fleet}
+// Refresh implements storage.Refresher.
+func (f refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
+	want := metal.Want{Fleet: scope.AllNamespaces}
 	if scope.Namespace != "" {
 		want.Project, _ = f.bindings.Project(scope.Namespace)
 	}

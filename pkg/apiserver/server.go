@@ -80,9 +80,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		s.ready.bindings = c.Extra.Namespaces
 	}
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Sizes: s.catalogue, Clock: clock.RealClock{}}
-	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, s.backend.Advance, clock.RealClock{})
-	s.catalogue.OnSizes(func() { rest.SizesChanged(s.backend) })
-	resources, err := rest.New(rest.NewStores(s.backend, source), c.Extra.Binding, s.access, s.catalogue, c.Extra.Owners)
+	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
+	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
+	resources, err := rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Binding, s.access, s.catalogue, c.Extra.Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	// One of several starts when it is its turn.
 	read := s.backend.Start
 	if c.Extra.Replica != nil {
-		read = s.backend.Survey
+		read = s.backend.Preload
 	}
 	if err := read(ctx); err != nil {
 		return nil, err
@@ -127,12 +127,12 @@ func (s *Server) observe(ctx context.Context) error {
 	s.ledger = s.extra.Ledger
 	options := storage.Options{Ledger: s.ledger}
 	if s.extra.Namespaces != nil {
-		options.Hidden = s.extra.Namespaces.Hidden
+		options.HiddenNamespaces = s.extra.Namespaces.Hidden
 	}
 	if s.extra.Replica != nil {
 		options.Fence = s.extra.Replica.Fence()
 		s.extra.Metal.Fence = options.Fence.Check
-		s.ledger = ledger.Fenced(s.ledger, options.Fence.Check)
+		s.ledger = ledger.WithFence(s.ledger, options.Fence.Check)
 	}
 	var err error
 	if s.metal, err = metal.NewClient(s.extra.Metal); err != nil {
@@ -145,7 +145,7 @@ func (s *Server) observe(ctx context.Context) error {
 	if s.extra.Replica != nil {
 		opts.Budget *= standbyShare
 	}
-	opts.Named = s.backend.Named
+	opts.Named = s.backend.RecordedRefs
 	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
 	opts.Changed = s.backend.MetalChanged
 	opts.Relevant = func(project string) bool {
@@ -154,7 +154,7 @@ func (s *Server) observe(ctx context.Context) error {
 	}
 	s.observer = metal.NewObserver(s.metal, opts)
 	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithSightings(s.observer)
-	s.backend.SetFreshener(NewFreshener(s.observer, s.extra.Binding))
+	s.backend.SetRefresher(NewRefresher(s.observer, s.extra.Binding))
 	return nil
 }
 

@@ -223,7 +223,7 @@ func TestRelease_RemembersHoldOfObjectWithoutRequester(t *testing.T) {
 // memoryOwners are Cluster API's objects of a world, for its server.
 type memoryOwners struct{ api func() client.Client }
 
-func (o memoryOwners) Knows(apiVersion, kind string) bool {
+func (o memoryOwners) Supports(apiVersion, kind string) bool {
 	return isClusterAPI(apiVersion) && (kind == "Machine" || kind == "Cluster")
 }
 

@@ -63,7 +63,7 @@ func (s *scope) pausedCondition() metav1.Condition {
 
 func (s *scope) set(c metav1.Condition) {
 	c.LastTransitionTime = metav1.NewTime(s.clock.Now())
-	c.Message = oneline.Of(c.Message, oneline.MaxMessage)
+	c.Message = oneline.Sanitize(c.Message, oneline.MaxMessage)
 	conditions.Set(s.obj, c)
 }
 

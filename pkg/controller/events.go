@@ -52,7 +52,7 @@ const (
 
 // tell makes an Event about the object. Nothing secret may be in a note.
 func (s *scope) tell(kind, reason, action, note string) {
-	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", oneline.Of(note, oneline.MaxNote))
+	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
 }
 
 func (s *scope) normal(reason, action, note string) {

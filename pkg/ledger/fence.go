@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Fenced returns a ledger that asks check before each write, and does not begin
+// WithFence returns a ledger that asks check before each write, and does not begin
 // it if check returns an error.
-func Fenced(l Ledger, check func() error) Ledger { return &fenced{l, check} }
+func WithFence(l Ledger, check func() error) Ledger { return &fenced{l, check} }
 
 type fenced struct {
 	Ledger

@@ -82,7 +82,7 @@ func outcome(err error) string {
 		return "not_found"
 	case errors.Is(err, ErrTooLarge):
 		return "too_large"
-	case errors.Is(err, ErrNotDone):
+	case errors.Is(err, ErrNotWritten):
 		return "not_done"
 	}
 	return "error"

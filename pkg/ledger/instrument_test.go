@@ -34,7 +34,7 @@ func (l *failing) Close() error {
 func TestEveryOutcomeIsCounted(t *testing.T) {
 	f := &failing{Ledger: memory.New()}
 	l := ledger.Instrument(f, "counted")
-	for _, f.err = range []error{nil, ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotDone, ledger.ErrTooLarge, errors.New("lost")} {
+	for _, f.err = range []error{nil, ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotWritten, ledger.ErrTooLarge, errors.New("lost")} {
 		if f.err != nil {
 			f.err = fmt.Errorf("wrapped: %w", f.err)
 		}

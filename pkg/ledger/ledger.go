@@ -33,15 +33,15 @@ var (
 	// ErrConflict: the record is not at the version that was named.
 	ErrConflict = errors.New("record was changed by somebody else")
 
-	// ErrNotDone: the write was not done and will not be, for a reason that
+	// ErrNotWritten: the write was not done and will not be, for a reason that
 	// has nothing to do with the record that is there; the text gives it.
-	ErrNotDone = errors.New("nothing was written")
-	// ErrFenced is the ErrNotDone of a process that may not write any more,
+	ErrNotWritten = errors.New("nothing was written")
+	// ErrFenced is the ErrNotWritten of a process that may not write any more,
 	// because another one does.
-	ErrFenced = fmt.Errorf("this process may not write, %w", ErrNotDone)
-	// ErrTooLarge is the ErrNotDone of a value that is larger than the ledger
+	ErrFenced = fmt.Errorf("this process may not write, %w", ErrNotWritten)
+	// ErrTooLarge is the ErrNotWritten of a value that is larger than the ledger
 	// takes.
-	ErrTooLarge = fmt.Errorf("too large, %w", ErrNotDone)
+	ErrTooLarge = fmt.Errorf("too large, %w", ErrNotWritten)
 )
 
 // Ledger is the store of records. What it acknowledged survives a crash. Any

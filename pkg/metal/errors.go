@@ -46,7 +46,7 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
-	return oneline.Of("metal-api: "+e.Op+": "+e.Message, 2*limitMessage)
+	return oneline.Sanitize("metal-api: "+e.Op+": "+e.Message, 2*limitMessage)
 }
 
 // Unwrap returns the cause.
@@ -95,9 +95,9 @@ type Unconfirmed struct {
 // Error implements error.
 func (u *Unconfirmed) Error() string {
 	if u.Since.IsZero() {
-		return oneline.Of(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*limitMessage)
+		return oneline.Sanitize(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*limitMessage)
 	}
-	return oneline.Of(fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*limitMessage)
+	return oneline.Sanitize(fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*limitMessage)
 }
 
 // Unwrap returns the cause.

@@ -68,5 +68,5 @@ func (r checkedRequest) SetPathParam(name, value string) error {
 // quoted quotes the beginning of what a client wrote.
 func quoted(s string) string {
 	const limit = 66
-	return oneline.Of(strconv.Quote(s), limit)
+	return oneline.Sanitize(strconv.Quote(s), limit)
 }

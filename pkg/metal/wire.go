@@ -104,7 +104,7 @@ func (o operation) failed(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	e := &Error{Kind: Uncertain, Op: o.name, Message: oneline.Of(redact(err.Error()), limitMessage), Err: err}
+	e := &Error{Kind: Uncertain, Op: o.name, Message: oneline.Sanitize(redact(err.Error()), limitMessage), Err: err}
 	if o.class == classRead || neverArrived(err) {
 		e.Kind = Unavailable
 	}
@@ -169,7 +169,7 @@ func errorMessage(body io.Reader) string {
 	if json.Unmarshal([]byte(text), &answer) == nil && answer.Message != nil {
 		text = *answer.Message
 	}
-	return oneline.Of(redact(text), limitMessage)
+	return oneline.Sanitize(redact(text), limitMessage)
 }
 
 // mac is a request's authorization, as a proxy's error page may echo it.

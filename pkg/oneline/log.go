@@ -23,7 +23,7 @@ func (LogFilter) FilterF(format string, args []any) (string, []any) {
 
 // FilterS implements klog.LogFilter.
 func (LogFilter) FilterS(message string, keysAndValues []any) (string, []any) {
-	return Of(message, MaxLogValue), values(keysAndValues, 1, 2)
+	return Sanitize(message, MaxLogValue), values(keysAndValues, 1, 2)
 }
 
 // values returns args with every step-th value from first on as one line. The
@@ -35,7 +35,7 @@ func values(args []any, first, step int) []any {
 		if !isText || step == 2 && isStack(args[i-1]) {
 			continue
 		}
-		line := Of(text, MaxLogValue)
+		line := Sanitize(text, MaxLogValue)
 		if line == text {
 			continue
 		}

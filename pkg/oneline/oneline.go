@@ -33,11 +33,11 @@ const (
 
 const cut = " …"
 
-// Of returns text as one line of at most limit bytes: whatever cannot be
+// Sanitize returns text as one line of at most limit bytes: whatever cannot be
 // printed, line breaks among it, becomes a space, together with the spaces
 // around it, and what is too long ends with an ellipsis.
-func Of(text string, limit int) string {
-	if short(text, limit) {
+func Sanitize(text string, limit int) string {
+	if isClean(text, limit) {
 		return text
 	}
 	var b strings.Builder
@@ -73,8 +73,8 @@ func Of(text string, limit int) string {
 	return strings.TrimRight(line[:end], " ") + cut
 }
 
-// short tells whether a text is fit as it is, which most are.
-func short(text string, limit int) bool {
+// isClean tells whether a text is fit as it is, which most are.
+func isClean(text string, limit int) bool {
 	if len(text) > limit {
 		return false
 	}
@@ -88,5 +88,5 @@ func short(text string, limit int) bool {
 
 // Warn adds a warning to the answer of a request.
 func Warn(ctx context.Context, format string, args ...any) {
-	warning.AddWarning(ctx, "", Of(fmt.Sprintf(format, args...), MaxWarning))
+	warning.AddWarning(ctx, "", Sanitize(fmt.Sprintf(format, args...), MaxWarning))
 }

@@ -28,7 +28,7 @@ func TestOneline_MakesOneLine(t *testing.T) {
 		"größe „x“ …":                      "größe „x“ …",
 		"a  b":                             "a  b",
 	} {
-		assert.Equal(t, want, Of(in, 100), "%q", in)
+		assert.Equal(t, want, Sanitize(in, 100), "%q", in)
 	}
 }
 
@@ -36,15 +36,15 @@ func TestOneline_IsBounded(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{strings.Repeat("x", 1<<20), strings.Repeat("ö", 1000), strings.Repeat("a\n", 1000), strings.Repeat("\n", 1000) + "end"} {
 		for _, limit := range []int{4, 5, 10, 255, 256, 1024} {
-			got := Of(in, limit)
+			got := Sanitize(in, limit)
 			assert.LessOrEqual(t, len(got), limit)
 			assert.True(t, utf8.ValidString(got))
 			assert.NotContains(t, got, "\n")
 		}
 	}
-	assert.Equal(t, "0123456789", Of("0123456789", 10))
-	assert.Equal(t, "012345 …", Of("0123456789a", 10))
-	assert.Equal(t, "012345678", Of("012345678\n\n\n", 10))
+	assert.Equal(t, "0123456789", Sanitize("0123456789", 10))
+	assert.Equal(t, "012345 …", Sanitize("0123456789a", 10))
+	assert.Equal(t, "012345678", Sanitize("012345678\n\n\n", 10))
 }
 
 func FuzzOf(f *testing.F) {
@@ -54,9 +54,9 @@ func FuzzOf(f *testing.F) {
 		if limit < len(cut) || limit > 1<<20 {
 			return
 		}
-		got := Of(text, limit)
+		got := Sanitize(text, limit)
 		require.LessOrEqual(t, len(got), limit)
-		require.Equal(t, got, Of(got, limit), "it is stable")
+		require.Equal(t, got, Sanitize(got, limit), "it is stable")
 		_, err := net.NewWarningHeader(299, "", got)
 		require.NoError(t, err)
 	})

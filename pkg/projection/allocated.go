@@ -10,25 +10,25 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// allocated is the verdict of an object whose record names its metal: it holds
+// allocatedState is the verdict of an object whose record names its metal: it holds
 // that, until Ready says that it is gone.
-func allocated(a *infrastructure.AllocationState, ready verdict, reason, message string) verdict {
+func allocatedState(a *infrastructure.AllocationState, ready conditionState, reason, message string) conditionState {
 	switch ready.reason {
 	case infrastructure.ReasonAllocationGone, infrastructure.ReasonNetworkGone, infrastructure.ReasonAddressGone:
 		return ready
 	}
-	return verdict{status: metav1.ConditionTrue, reason: reason, message: message, since: timeOf(a.StartTime)}
+	return conditionState{status: metav1.ConditionTrue, reason: reason, message: message, since: timeOrZero(a.StartTime)}
 }
 
-// releasing is what there is to say of a release that has begun: why it does not
+// releasingReason is what there is to say of a release that has begun: why it does not
 // get on, or that it does. While it is tried again, the controller tells why it
 // was refused.
-func releasing(object *metav1.ObjectMeta, conditions []metav1.Condition, underWay string) (reason, message string) {
+func releasingReason(object *metav1.ObjectMeta, conditions []metav1.Condition, underWay string) (reason, message string) {
 	c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated)
 	if c != nil && c.Reason != infrastructure.ReasonReleasing && c.Message != "" {
 		return c.Reason, c.Message
 	}
-	if c = deletionWaits(object, conditions); c != nil {
+	if c = blockedDeletion(object, conditions); c != nil {
 		switch c.Reason {
 		case infrastructure.ReasonReleaseRefused, infrastructure.ReasonMetalAPIUnavailable:
 			return c.Reason, c.Message
@@ -37,9 +37,9 @@ func releasing(object *metav1.ObjectMeta, conditions []metav1.Condition, underWa
 	return infrastructure.ReasonReleasing, underWay
 }
 
-// deletionWaits returns the condition by which a controller tells what is in the
+// blockedDeletion returns the condition by which a controller tells what is in the
 // way of a deletion; nil if nothing is.
-func deletionWaits(object *metav1.ObjectMeta, conditions []metav1.Condition) *metav1.Condition {
+func blockedDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) *metav1.Condition {
 	c := meta.FindStatusCondition(conditions, infrastructure.ConditionDeleting)
 	if object.DeletionTimestamp == nil || c == nil || c.Status != metav1.ConditionTrue ||
 		c.Reason == infrastructure.ReasonGivingBack || c.Message == "" {
@@ -48,16 +48,16 @@ func deletionWaits(object *metav1.ObjectMeta, conditions []metav1.Condition) *me
 	return c
 }
 
-// beforeDeletion stands in a message between how the metal is and what is in the
+// deletionSeparator stands in a message between how the metal is and what is in the
 // way of the deletion.
-const beforeDeletion = " The deletion waits: "
+const deletionSeparator = " The deletion waits: "
 
 // withDeletion adds to a verdict about metal that is held what is in the way of
 // the object's deletion. The verdict may be one that was shown before.
-func (v verdict) withDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) verdict {
-	v.message, _, _ = strings.Cut(v.message, beforeDeletion)
-	if c := deletionWaits(object, conditions); c != nil {
-		v.message += beforeDeletion + c.Message
+func (v conditionState) withDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) conditionState {
+	v.message, _, _ = strings.Cut(v.message, deletionSeparator)
+	if c := blockedDeletion(object, conditions); c != nil {
+		v.message += deletionSeparator + c.Message
 	}
 	return v
 }
@@ -86,8 +86,8 @@ func originOf(a *infrastructure.AllocationState) origin {
 	return fromMetal
 }
 
-// stripped returns the conditions without what is computed.
-func stripped(conditions []metav1.Condition, a *infrastructure.AllocationState) []metav1.Condition {
+// recordedConditions returns the conditions without what is computed.
+func recordedConditions(conditions []metav1.Condition, a *infrastructure.AllocationState) []metav1.Condition {
 	origin := originOf(a)
 	var kept []metav1.Condition
 	for _, c := range conditions {
@@ -102,18 +102,18 @@ func stripped(conditions []metav1.Condition, a *infrastructure.AllocationState) 
 	return kept
 }
 
-// shownConditions returns the conditions of an object as they are shown: Ready,
+// projectedConditions returns the conditions of an object as they are shown: Ready,
 // then Allocated if it is computed, then the recorded ones, in their order.
 // shown are the conditions that were shown last.
-func shownConditions(object *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState,
-	ready, held verdict, shown []metav1.Condition, now func() time.Time) []metav1.Condition {
+func projectedConditions(object *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState,
+	ready, held conditionState, shown []metav1.Condition, now func() time.Time) []metav1.Condition {
 	last := func(kind string) *metav1.Condition { return meta.FindStatusCondition(shown, kind) }
 	all := []metav1.Condition{ready.condition(infrastructure.ConditionReady, object, last(infrastructure.ConditionReady), now)}
 	origin := originOf(a)
 	if origin == fromMetal {
 		all = append(all, held.condition(infrastructure.ConditionAllocated, object, last(infrastructure.ConditionAllocated), now))
 	}
-	for _, c := range stripped(conditions, a) {
+	for _, c := range recordedConditions(conditions, a) {
 		if c.Type == infrastructure.ConditionAllocated && origin == fromCall {
 			c.ObservedGeneration = object.Generation
 		}

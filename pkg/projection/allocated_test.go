@@ -37,8 +37,8 @@ func conditionsOf(t *testing.T, obj runtime.Object) *[]metav1.Condition {
 
 // holder is a record of a kind that holds metal, and how it is shown.
 type holder struct {
-	joiner storage.Joiner
-	record conditioned
+	projector storage.Projector
+	record    conditioned
 	// metal makes all metal that the record names present.
 	metal func()
 	// lose takes metal away, by the reason of the condition that tells so.
@@ -63,9 +63,9 @@ func (b *bed) holders(phase infrastructure.AllocationPhase) map[string]holder {
 	server := func() { b.facts.machines[machineID] = phonedHome() }
 	ended := map[string]func(){infrastructure.ReasonAllocationGone: func() { b.facts.machines[machineID].Allocation = nil }}
 	return map[string]holder{
-		"machine":  {Machines(b.source), machine, server, ended},
-		"firewall": {Firewalls(b.source), firewall, server, ended},
-		"cluster": {Clusters(b.source), cluster, func() {
+		"machine":  {NewMachineProjector(b.source), machine, server, ended},
+		"firewall": {NewFirewallProjector(b.source), firewall, server, ended},
+		"cluster": {NewClusterProjector(b.source), cluster, func() {
 			b.facts.networks[networkID] = &metal.Network{ID: networkID}
 			b.facts.ips[address] = &metal.IP{Address: address}
 			clear(b.facts.gone)
@@ -92,21 +92,21 @@ func TestAllocated_FollowsMetalThatIsGone(t *testing.T) {
 			h := b.holders(infrastructure.AllocationAllocated)[kind]
 			for reason, lose := range h.lose {
 				h.metal()
-				shown := h.joiner.Project(h.record, nil)
+				shown := h.projector.Project(h.record, nil)
 				assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, shown).Status)
 				began := allocatedOf(t, shown).LastTransitionTime
 
 				lose()
-				gone := h.joiner.Project(h.record, shown)
+				gone := h.projector.Project(h.record, shown)
 				assert.Equal(t, metav1.ConditionFalse, allocatedOf(t, gone).Status)
 				assert.Equal(t, reason, allocatedOf(t, gone).Reason)
 				assert.Equal(t, (*conditionsOf(t, gone))[0].Message, allocatedOf(t, gone).Message, "Ready says the same")
 				assert.False(t, allocatedOf(t, gone).LastTransitionTime.Time.Before(began.Time))
-				assert.Equal(t, gone, h.joiner.Project(h.record, gone), "nothing has changed")
+				assert.Equal(t, gone, h.projector.Project(h.record, gone), "nothing has changed")
 
 				bare := h.record.DeepCopyObject()
-				h.joiner.Strip(gone)
-				h.joiner.Strip(bare)
+				h.projector.Strip(gone)
+				h.projector.Strip(bare)
 				assert.Equal(t, bare, gone, "what is seen of metal is not recorded")
 			}
 		})
@@ -117,7 +117,7 @@ func TestAllocated_StaysTrueWhileMetalIsNotLookedAt(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	for kind, h := range b.holders(infrastructure.AllocationAllocated) {
-		assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, h.joiner.Project(h.record, nil)).Status, kind)
+		assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, h.projector.Project(h.record, nil)).Status, kind)
 	}
 }
 
@@ -138,13 +138,13 @@ func TestConditions_SayTheGenerationThatTheyAreTrueOf(t *testing.T) {
 				Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: "Recorded", ObservedGeneration: 1,
 			}}
 			h.record.SetGeneration(7)
-			shown := h.joiner.Project(h.record, nil)
+			shown := h.projector.Project(h.record, nil)
 			assert.EqualValues(t, 7, (*conditionsOf(t, shown))[0].ObservedGeneration, "Ready of a %s in phase %q", kind, phase)
 			assert.Equal(t, follows, allocatedOf(t, shown).ObservedGeneration == 7, "Allocated of a %s in phase %q", kind, phase)
 
 			bare := h.record.DeepCopyObject()
-			h.joiner.Strip(shown)
-			h.joiner.Strip(bare)
+			h.projector.Strip(shown)
+			h.projector.Strip(bare)
 			assert.Equal(t, bare, shown, "%s in phase %q", kind, phase)
 		}
 	}
@@ -162,11 +162,11 @@ func TestReady_SaysWhyAReleaseIsRefused(t *testing.T) {
 			}}
 		}
 		record(infrastructure.ReasonReleasing, "It is being given back.")
-		ready := (*conditionsOf(t, h.joiner.Project(h.record, nil)))[0]
+		ready := (*conditionsOf(t, h.projector.Project(h.record, nil)))[0]
 		assert.Equal(t, infrastructure.ReasonReleasing, ready.Reason, kind)
 
 		record(infrastructure.ReasonReleaseRefused, "machine is locked")
-		ready = (*conditionsOf(t, h.joiner.Project(h.record, nil)))[0]
+		ready = (*conditionsOf(t, h.projector.Project(h.record, nil)))[0]
 		assert.Equal(t, metav1.ConditionFalse, ready.Status, kind)
 		assert.Equal(t, infrastructure.ReasonReleaseRefused, ready.Reason, kind)
 		assert.Equal(t, "machine is locked", ready.Message, kind)
@@ -184,20 +184,20 @@ func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
 	for kind, h := range b.holders(infrastructure.AllocationAllocated) {
 		h.metal()
 		h.record.SetDeletionTimestamp(&deletedAt)
-		alive := readyOf(h.joiner.Project(h.record, nil))
+		alive := readyOf(h.projector.Project(h.record, nil))
 
 		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonOwnerNotFound, "Machine m cannot be found")
-		shown := h.joiner.Project(h.record, nil)
+		shown := h.projector.Project(h.record, nil)
 		assert.Equal(t, metav1.ConditionTrue, readyOf(shown).Status, kind)
-		assert.Equal(t, alive.Message+beforeDeletion+"Machine m cannot be found", readyOf(shown).Message, kind)
+		assert.Equal(t, alive.Message+deletionSeparator+"Machine m cannot be found", readyOf(shown).Message, kind)
 		assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, shown).Status, kind)
 
 		// What was shown is shown on, and said once.
 		clear(b.facts.machines)
 		clear(b.facts.networks)
-		assert.Equal(t, shown, h.joiner.Project(h.record, shown), kind)
+		assert.Equal(t, shown, h.projector.Project(h.record, shown), kind)
 		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonGivingBack, "nothing is in the way")
-		assert.Equal(t, alive.Message, readyOf(h.joiner.Project(h.record, shown)).Message, kind)
+		assert.Equal(t, alive.Message, readyOf(h.projector.Project(h.record, shown)).Message, kind)
 	}
 	for kind, h := range b.holders(infrastructure.AllocationReleasing) {
 		h.metal()
@@ -205,6 +205,6 @@ func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
 		*conditionsOf(t, h.record) = append(deleting(infrastructure.ReasonReleaseRefused, "machine is locked"), metav1.Condition{
 			Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonReleasing, Message: "It is being given back.",
 		})
-		assert.Equal(t, "machine is locked", readyOf(h.joiner.Project(h.record, nil)).Message, "%s: the release is tried again", kind)
+		assert.Equal(t, "machine is locked", readyOf(h.projector.Project(h.record, nil)).Message, "%s: the release is tried again", kind)
 	}
 }

@@ -99,9 +99,9 @@ func (b *bed) project(record, previous *infrastructure.MetalStackMachine) *infra
 	before := record.DeepCopy()
 	var shown *infrastructure.MetalStackMachine
 	if previous == nil {
-		shown = Machines(b.source).Project(record, nil).(*infrastructure.MetalStackMachine)
+		shown = NewMachineProjector(b.source).Project(record, nil).(*infrastructure.MetalStackMachine)
 	} else {
-		shown = Machines(b.source).Project(record, previous).(*infrastructure.MetalStackMachine)
+		shown = NewMachineProjector(b.source).Project(record, previous).(*infrastructure.MetalStackMachine)
 	}
 	require.Equal(b.t, before, record, "Project must not modify the record")
 	return shown

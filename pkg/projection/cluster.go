@@ -12,11 +12,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// clusters joins clusters with their private network and their address.
-type clusters struct{ Source }
+// clusterProjector joins clusters with their private network and their address.
+type clusterProjector struct{ Source }
 
-// Refs implements storage.Joiner.
-func (j *clusters) Refs(record runtime.Object) []metal.Ref {
+// Refs implements storage.Projector.
+func (j *clusterProjector) Refs(record runtime.Object) []metal.Ref {
 	c, ok := record.(*infrastructure.MetalStackCluster)
 	if !ok || c.Status.Allocation == nil {
 		return nil
@@ -31,11 +31,11 @@ func (j *clusters) Refs(record runtime.Object) []metal.Ref {
 	return refs
 }
 
-// Discovered implements storage.Joiner: a network alone is no cluster.
-func (j *clusters) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+// Discovered implements storage.Projector: a network alone is no cluster.
+func (j *clusterProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 
-// Strip implements storage.Joiner.
-func (j *clusters) Strip(obj runtime.Object) {
+// Strip implements storage.Projector.
+func (j *clusterProjector) Strip(obj runtime.Object) {
 	c, ok := obj.(*infrastructure.MetalStackCluster)
 	if !ok {
 		return
@@ -44,11 +44,11 @@ func (j *clusters) Strip(obj runtime.Object) {
 	c.Status.FailureDomains = nil
 	c.Status.Network = nil
 	c.Status.ControlPlaneIP = nil
-	c.Status.Conditions = stripped(c.Status.Conditions, clusterState(c))
+	c.Status.Conditions = recordedConditions(c.Status.Conditions, clusterAllocation(c))
 }
 
-// Project implements storage.Joiner.
-func (j *clusters) Project(record, previous runtime.Object) runtime.Object {
+// Project implements storage.Projector.
+func (j *clusterProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	c, ok := obj.(*infrastructure.MetalStackCluster)
 	if !ok {
@@ -67,34 +67,34 @@ func (j *clusters) Project(record, previous runtime.Object) runtime.Object {
 		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: c.Spec.Partition, ControlPlane: &controlPlane}}
 	}
 	j.fill(c, shown)
-	ready := j.verdict(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
-	c.Status.Ready = ready.ready()
-	c.Status.Conditions = shownConditions(&c.ObjectMeta, c.Status.Conditions, clusterState(c), ready, clusterHeld(c, ready), before, j.Clock.Now)
+	ready := j.readyState(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
+	c.Status.Ready = ready.isTrue()
+	c.Status.Conditions = projectedConditions(&c.ObjectMeta, c.Status.Conditions, clusterAllocation(c), ready, clusterAllocatedState(c, ready), before, j.Clock.Now)
 	return c
 }
 
-// clusterState is how far the allocation is; nil if none has begun.
-func clusterState(c *infrastructure.MetalStackCluster) *infrastructure.AllocationState {
+// clusterAllocation is how far the allocation is; nil if none has begun.
+func clusterAllocation(c *infrastructure.MetalStackCluster) *infrastructure.AllocationState {
 	if c.Status.Allocation == nil {
 		return nil
 	}
 	return &c.Status.Allocation.AllocationState
 }
 
-// clusterHeld is the verdict about the allocation of a record that names its
+// clusterAllocatedState is the verdict about the allocation of a record that names its
 // network.
-func clusterHeld(c *infrastructure.MetalStackCluster, ready verdict) verdict {
+func clusterAllocatedState(c *infrastructure.MetalStackCluster, ready conditionState) conditionState {
 	a := c.Status.Allocation
 	if a == nil {
-		return verdict{}
+		return conditionState{}
 	}
-	return allocated(&a.AllocationState, ready, infrastructure.ReasonAllocated,
+	return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAllocated,
 		"The private network is "+a.NetworkID+", the control plane is reached at "+c.Spec.ControlPlaneEndpoint.Host+".")
 }
 
 // fill fills in what is seen of network and address; of what was not looked
 // at, what was shown.
-func (j *clusters) fill(c, shown *infrastructure.MetalStackCluster) {
+func (j *clusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 	a := c.Status.Allocation
 	if a == nil {
 		return
@@ -120,52 +120,52 @@ func (j *clusters) fill(c, shown *infrastructure.MetalStackCluster) {
 	}
 }
 
-// reported is the verdict of whoever else manages a cluster. (Cluster API's
+// externallyManagedState is the verdict of whoever else manages a cluster. (Cluster API's
 // contract for InfraClusters, "Externally managed infrastructure")
-func reported(c *infrastructure.MetalStackCluster) verdict {
+func externallyManagedState(c *infrastructure.MetalStackCluster) conditionState {
 	if provisioned := c.Status.Initialization.Provisioned; provisioned != nil && *provisioned {
-		return verdict{
+		return conditionState{
 			status: metav1.ConditionTrue, reason: infrastructure.ReasonExternallyManaged,
 			message: "Whoever manages the cluster has reported its infrastructure as provisioned.",
 		}
 	}
-	return verdict{
+	return conditionState{
 		status: metav1.ConditionFalse, reason: infrastructure.ReasonExternallyManaged, since: c.CreationTimestamp.Time,
 		message: "Whoever manages the cluster has not reported its infrastructure as provisioned: status.initialization.provisioned is not true.",
 	}
 }
 
-// verdict is whether the cluster has all that it holds.
-func (j *clusters) verdict(c *infrastructure.MetalStackCluster, before *metav1.Condition) verdict {
+// readyState is whether the cluster has all that it holds.
+func (j *clusterProjector) readyState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
 	a := c.Status.Allocation
 	if a == nil || a.Phase == "" {
 		if infrastructure.ExternallyManaged(c) {
-			return reported(c)
+			return externallyManagedState(c)
 		}
-		return notAllocated(c.CreationTimestamp.Time, c.Status.Conditions)
+		return notAllocatedState(c.CreationTimestamp.Time, c.Status.Conditions)
 	}
-	v := verdict{status: metav1.ConditionFalse}
+	v := conditionState{status: metav1.ConditionFalse}
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
 		v.since = c.CreationTimestamp.Time
 		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for the private network and the control plane address."
 		return v
 	case infrastructure.AllocationReleasing:
-		v.since = endedAt(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = releasing(&c.ObjectMeta, c.Status.Conditions, "Network and address are being given back to the metal-api.")
+		v.since = releaseTime(a.AllocationState, c.Status.Conditions)
+		v.reason, v.message = releasingReason(&c.ObjectMeta, c.Status.Conditions, "Network and address are being given back to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
-		v.since = endedAt(a.AllocationState, c.Status.Conditions)
+		v.since = releaseTime(a.AllocationState, c.Status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were given back to the metal-api."
 		return v
 	}
-	return j.held(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)
+	return j.metalState(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)
 }
 
-// held is whether network and address are there.
-func (j *clusters) held(c *infrastructure.MetalStackCluster, before *metav1.Condition) verdict {
+// metalState is whether network and address are there.
+func (j *clusterProjector) metalState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
 	a := c.Status.Allocation
-	v := verdict{status: metav1.ConditionFalse, since: timeOf(a.StartTime)}
+	v := conditionState{status: metav1.ConditionFalse, since: timeOrZero(a.StartTime)}
 	network, address := metal.Present, metal.Present
 	if a.NetworkID != "" {
 		_, network = j.Facts.Network(a.NetworkID)
@@ -175,19 +175,19 @@ func (j *clusters) held(c *infrastructure.MetalStackCluster, before *metav1.Cond
 	}
 	switch {
 	case network == metal.Gone:
-		return verdict{
+		return conditionState{
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonNetworkGone,
 			message: fmt.Sprintf("The metal-api does not know the private network %s any more.", a.NetworkID),
 		}
 	case address == metal.Gone:
-		return verdict{
+		return conditionState{
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonAddressGone,
 			message: fmt.Sprintf("The metal-api does not know the control plane address %s any more.", a.IPAddress),
 		}
 	case network == metal.Unseen || address == metal.Unseen:
 		// Not having looked proves nothing.
 		if before != nil {
-			return verdict{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}
+			return conditionState{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}
 		}
 		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonUnseen, "The server has not looked at network and address yet."
 		return v

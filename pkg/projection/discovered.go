@@ -12,14 +12,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// discoveredSpace is the name space of the uids of discovered objects.
-var discoveredSpace = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c11")
+// discoveredNamespaceUUID is the name space of the uids of discovered objects.
+var discoveredNamespaceUUID = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c11")
 
-// Discovered implements storage.Joiner. What claims a machine is a record of
+// Discovered implements storage.Projector. What claims a machine is a record of
 // its very allocation, or one whose own allocation is under way and whose
 // identity the machine carries; not a record that names the machine's id: that
 // machine may have been given to somebody else since.
-func (j *servers) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
+func (j *machineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	if ref.Kind != metal.KindMachine {
 		return nil, nil
 	}
@@ -38,20 +38,20 @@ func (j *servers) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	return j.discovered(m, namespace), claims
 }
 
-func (j *servers) discovered(m *metal.Machine, namespace string) runtime.Object {
+func (j *machineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {
 	a := m.Allocation
-	created := seconds(a.Created)
+	created := toSeconds(a.Created)
 	if created == nil {
 		created = &metav1.Time{}
 	}
 	objectMeta := metav1.ObjectMeta{
 		Name: m.ID, Namespace: namespace, CreationTimestamp: *created, Generation: 1,
 		// Another allocation of the same machine is another object.
-		UID: types.UID(uuid.NewSHA1(discoveredSpace, []byte(j.role+"/"+m.ID+"/"+a.UUID)).String()),
+		UID: types.UID(uuid.NewSHA1(discoveredNamespaceUUID, []byte(j.role+"/"+m.ID+"/"+a.UUID)).String()),
 	}
-	v := liveVerdict(m, created.Time)
+	v := liveState(m, created.Time)
 	status := infrastructure.MetalStackMachineStatus{
-		Ready:         v.ready(),
+		Ready:         v.isTrue(),
 		Addresses:     Addresses(m),
 		FailureDomain: m.Partition,
 		Conditions:    []metav1.Condition{v.condition(infrastructure.ConditionReady, &objectMeta, nil, j.Clock.Now)},

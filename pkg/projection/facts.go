@@ -35,21 +35,27 @@ type Source struct {
 	Clock clock.PassiveClock
 }
 
-// Joiners by what they join.
+// Projectors, by what they project.
 var (
-	_ storage.Joiner    = &servers{}
-	_ storage.Joiner    = &clusters{}
-	_ storage.Metalless = &machineTemplates{}
+	_ storage.Projector = &machineLikeProjector{}
+	_ storage.Projector = &clusterProjector{}
+	_ storage.Static    = &machineTemplateProjector{}
 )
 
-// Machines returns the joiner of MetalStackMachine.
-func Machines(s Source) storage.Joiner { return &servers{Source: s, role: metal.RoleMachine} }
+// NewMachineProjector returns the projector of MetalStackMachine.
+func NewMachineProjector(s Source) storage.Projector {
+	return &machineLikeProjector{Source: s, role: metal.RoleMachine}
+}
 
-// Firewalls returns the joiner of MetalStackFirewall.
-func Firewalls(s Source) storage.Joiner { return &servers{Source: s, role: metal.RoleFirewall} }
+// NewFirewallProjector returns the projector of MetalStackFirewall.
+func NewFirewallProjector(s Source) storage.Projector {
+	return &machineLikeProjector{Source: s, role: metal.RoleFirewall}
+}
 
-// Clusters returns the joiner of MetalStackCluster.
-func Clusters(s Source) storage.Joiner { return &clusters{Source: s} }
+// NewClusterProjector returns the projector of MetalStackCluster.
+func NewClusterProjector(s Source) storage.Projector { return &clusterProjector{Source: s} }
 
-// MachineTemplates returns the joiner of MetalStackMachineTemplate.
-func MachineTemplates(s Source) storage.Joiner { return &machineTemplates{s.Sizes} }
+// NewMachineTemplateProjector returns the projector of MetalStackMachineTemplate.
+func NewMachineTemplateProjector(s Source) storage.Projector {
+	return &machineTemplateProjector{s.Sizes}
+}

@@ -96,8 +96,8 @@ func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
 		assert.Equal(t, string(encoded), string(again))
 
 		stripped, bare := shown.DeepCopy(), record.DeepCopy()
-		Machines(b.source).Strip(stripped)
-		Machines(b.source).Strip(bare)
+		NewMachineProjector(b.source).Strip(stripped)
+		NewMachineProjector(b.source).Strip(bare)
 		assert.Equal(t, bare, stripped)
 	})
 }

@@ -37,20 +37,20 @@ func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
 		live.Project = a.Project
 		live.Image = a.Image
 		live.Hostname = a.Hostname
-		live.AllocationTime = seconds(a.Created)
-		for _, n := range inOrder(a.Networks) {
+		live.AllocationTime = toSeconds(a.Created)
+		for _, n := range sortedNetworks(a.Networks) {
 			live.Networks = append(live.Networks, infrastructure.MetalNetwork{
 				ID: n.NetworkID, IPs: n.IPs, Prefixes: n.Prefixes, ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private,
 			})
 		}
 	}
-	if events := eventsOfAllocation(m); len(events) > 0 {
+	if events := allocationEvents(m); len(events) > 0 {
 		live.LastEvent = &infrastructure.MetalEvent{
 			Event:   events[0].Event,
-			Message: oneline.Of(events[0].Message, oneline.MaxMessage),
+			Message: oneline.Sanitize(events[0].Message, oneline.MaxMessage),
 			// Not the time of the last sign of life: that moves every minute
 			// of every machine, and would be an event to every watcher.
-			Time: seconds(events[0].Time),
+			Time: toSeconds(events[0].Time),
 		}
 	}
 	return live
@@ -58,16 +58,16 @@ func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
 
 // Phase is how far the machine has got in the allocation that it is in now.
 func Phase(m *metal.Machine) string {
-	if events := eventsOfAllocation(m); len(events) > 0 {
+	if events := allocationEvents(m); len(events) > 0 {
 		return events[0].Event
 	}
 	return infrastructure.PhaseAllocating
 }
 
-// eventsOfAllocation returns the steps that the machine took since it was
+// allocationEvents returns the steps that the machine took since it was
 // allocated, newest first. The log of the metal-api keeps those of earlier
 // allocations: an old `Phoned Home` lies below the last `Waiting`.
-func eventsOfAllocation(m *metal.Machine) []metal.Event {
+func allocationEvents(m *metal.Machine) []metal.Event {
 	if m.Allocation == nil {
 		return nil
 	}
@@ -99,7 +99,7 @@ func Addresses(m *metal.Machine) []infrastructure.MachineAddress {
 			infrastructure.MachineAddress{Type: infrastructure.MachineInternalDNS, Address: a.Hostname})
 	}
 	for _, kind := range []infrastructure.MachineAddressType{infrastructure.MachineInternalIP, infrastructure.MachineExternalIP} {
-		for _, n := range inOrder(a.Networks) {
+		for _, n := range sortedNetworks(a.Networks) {
 			if n.Underlay || n.Private != (kind == infrastructure.MachineInternalIP) {
 				continue
 			}
@@ -111,9 +111,9 @@ func Addresses(m *metal.Machine) []infrastructure.MachineAddress {
 	return addresses
 }
 
-// inOrder returns networks by id and their addresses IPv4 first: the metal-api
+// sortedNetworks returns networks by id and their addresses IPv4 first: the metal-api
 // gives both in random order, and each order would be an event to every watcher.
-func inOrder(networks []metal.MachineNetwork) []metal.MachineNetwork {
+func sortedNetworks(networks []metal.MachineNetwork) []metal.MachineNetwork {
 	ordered := slices.Clone(networks)
 	slices.SortFunc(ordered, func(a, b metal.MachineNetwork) int { return cmp.Compare(a.NetworkID, b.NetworkID) })
 	for i := range ordered {
@@ -140,8 +140,8 @@ func compareAddresses(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-// seconds is t as it is after it was written to JSON and read again.
-func seconds(t time.Time) *metav1.Time {
+// toSeconds is t as it is after it was written to JSON and read again.
+func toSeconds(t time.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil
 	}

@@ -185,7 +185,7 @@ func TestMetalThatIsNotLookedAtStaysAsItWasShown(t *testing.T) {
 func TestRefsAndClaims(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	j := Machines(b.source)
+	j := NewMachineProjector(b.source)
 	m := phonedHome()
 	m.Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
 	b.facts.machines[m.ID] = m
@@ -239,7 +239,7 @@ func TestRefsAndClaims(t *testing.T) {
 func TestACluster(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	j := Clusters(b.source)
+	j := NewClusterProjector(b.source)
 	began := metav1.NewTime(created.Truncate(time.Second))
 	record := &infrastructure.MetalStackCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceA, Name: "cluster", UID: "c"},
@@ -279,7 +279,7 @@ func TestACluster(t *testing.T) {
 
 func TestAClusterThatIsManagedExternallyIsReadyAsItsManagerReports(t *testing.T) {
 	t.Parallel()
-	j := Clusters(newBed(t).source)
+	j := NewClusterProjector(newBed(t).source)
 	record := &infrastructure.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespaceA, Name: "cluster", UID: "c", Annotations: map[string]string{infrastructure.ManagedByAnnotation: ""},
 	}}
@@ -325,24 +325,24 @@ func TestProjectAfterStripChangesNothing(t *testing.T) {
 	)
 	for range 500 {
 		for _, c := range []struct {
-			joiner storage.Joiner
-			obj    runtime.Object
+			projector storage.Projector
+			obj       runtime.Object
 		}{
-			{Machines(b.source), &infrastructure.MetalStackMachine{}},
-			{Firewalls(b.source), &infrastructure.MetalStackFirewall{}},
-			{Clusters(b.source), &infrastructure.MetalStackCluster{}},
+			{NewMachineProjector(b.source), &infrastructure.MetalStackMachine{}},
+			{NewFirewallProjector(b.source), &infrastructure.MetalStackFirewall{}},
+			{NewClusterProjector(b.source), &infrastructure.MetalStackCluster{}},
 		} {
 			fill.Fill(c.obj)
-			shown := c.joiner.Project(c.obj, nil)
+			shown := c.projector.Project(c.obj, nil)
 			recorded := shown.DeepCopyObject()
-			c.joiner.Strip(recorded)
-			require.Equal(t, shown, c.joiner.Project(recorded, nil))
-			require.Equal(t, shown, c.joiner.Project(recorded, shown))
-			require.Equal(t, shown, c.joiner.Project(shown, shown))
+			c.projector.Strip(recorded)
+			require.Equal(t, shown, c.projector.Project(recorded, nil))
+			require.Equal(t, shown, c.projector.Project(recorded, shown))
+			require.Equal(t, shown, c.projector.Project(shown, shown))
 			again := recorded.DeepCopyObject()
-			c.joiner.Strip(again)
+			c.projector.Strip(again)
 			require.Equal(t, recorded, again)
-			require.Equal(t, c.joiner.Refs(shown), c.joiner.Refs(recorded))
+			require.Equal(t, c.projector.Refs(shown), c.projector.Refs(recorded))
 		}
 	}
 }

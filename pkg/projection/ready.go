@@ -13,12 +13,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// OwnConditions are the types of condition that are computed live: controllers
+// ComputedConditions are the types of condition that are computed live: controllers
 // cannot set them, and they are not recorded.
-var OwnConditions = []string{infrastructure.ConditionReady}
+var ComputedConditions = []string{infrastructure.ConditionReady}
 
-// verdict is whether an object is ready, and why.
-type verdict struct {
+// conditionState is whether an object is ready, and why.
+type conditionState struct {
 	status  metav1.ConditionStatus
 	reason  string
 	message string
@@ -27,13 +27,13 @@ type verdict struct {
 	since time.Time
 }
 
-func (v verdict) ready() bool { return v.status == metav1.ConditionTrue }
+func (v conditionState) isTrue() bool { return v.status == metav1.ConditionTrue }
 
 // condition is the verdict as a condition of an object. While the status stays
 // the same, the time of its last transition does; it never goes back.
-func (v verdict) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
+func (v conditionState) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
 	c := metav1.Condition{
-		Type: kind, Status: v.status, Reason: v.reason, Message: oneline.Of(v.message, oneline.MaxMessage),
+		Type: kind, Status: v.status, Reason: v.reason, Message: oneline.Sanitize(v.message, oneline.MaxMessage),
 		ObservedGeneration: object.Generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
 	}
 	switch {
@@ -50,19 +50,19 @@ func (v verdict) condition(kind string, object *metav1.ObjectMeta, previous *met
 	return c
 }
 
-// endedAt is when a release began: the recorded condition Allocated is False
+// releaseTime is when a release began: the recorded condition Allocated is False
 // since then.
-func endedAt(a infrastructure.AllocationState, conditions []metav1.Condition) time.Time {
+func releaseTime(a infrastructure.AllocationState, conditions []metav1.Condition) time.Time {
 	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status == metav1.ConditionFalse {
 		return c.LastTransitionTime.Time
 	}
-	return timeOf(a.StartTime)
+	return timeOrZero(a.StartTime)
 }
 
-// notAllocated is the verdict about a claim; a refusal is told here too,
+// notAllocatedState is the verdict about a claim; a refusal is told here too,
 // because this is the condition that Cluster API shows.
-func notAllocated(created time.Time, conditions []metav1.Condition) verdict {
-	v := verdict{
+func notAllocatedState(created time.Time, conditions []metav1.Condition) conditionState {
+	v := conditionState{
 		status: metav1.ConditionFalse, reason: infrastructure.ReasonNotAllocated, since: created,
 		message: "Nothing has been allocated yet: the controller asks for it once everything that it needs is there; see the condition Allocated.",
 	}
@@ -72,11 +72,11 @@ func notAllocated(created time.Time, conditions []metav1.Condition) verdict {
 	return v
 }
 
-// liveVerdict is the verdict about a machine that is allocated to its object.
-func liveVerdict(m *metal.Machine, created time.Time) verdict {
-	events := eventsOfAllocation(m)
+// liveState is the verdict about a machine that is allocated to its object.
+func liveState(m *metal.Machine, created time.Time) conditionState {
+	events := allocationEvents(m)
 	home := slices.IndexFunc(events, func(e metal.Event) bool { return e.Event == metal.EventPhonedHome })
-	v := verdict{status: metav1.ConditionFalse, since: created}
+	v := conditionState{status: metav1.ConditionFalse, since: created}
 	// Not ready since the first step after the last `Phoned Home`.
 	if home > 0 {
 		v.since = events[home-1].Time
@@ -103,7 +103,7 @@ func liveVerdict(m *metal.Machine, created time.Time) verdict {
 		v.reason = infrastructure.ReasonProvisioning
 		v.message = fmt.Sprintf("The machine had phoned home, is at %q now and has not phoned home again yet.", Phase(m))
 	default:
-		v = verdict{
+		v = conditionState{
 			status: metav1.ConditionTrue, reason: infrastructure.ReasonPhonedHome, since: events[0].Time,
 			message: "The machine has phoned home and is alive.",
 		}

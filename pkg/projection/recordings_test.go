@@ -127,7 +127,7 @@ func TestARecordedFirewallHasItsAddressesInOrder(t *testing.T) {
 	assert.Equal(t, addresses, Addresses(&shuffled))
 	assert.Equal(t, Metal(m, true), Metal(&shuffled, true))
 
-	obj, claims := Firewalls(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
+	obj, claims := NewFirewallProjector(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
 	f, ok := obj.(*infrastructure.MetalStackFirewall)
 	require.True(t, ok)
 	assert.Equal(t, m.ID, f.Name)
@@ -136,6 +136,6 @@ func TestARecordedFirewallHasItsAddressesInOrder(t *testing.T) {
 	assert.Empty(t, f.OwnerReferences)
 	assert.Empty(t, f.Finalizers)
 	assert.Equal(t, []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}, claims)
-	none, _ := Machines(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
+	none, _ := NewMachineProjector(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
 	assert.Nil(t, none, "a firewall is not shown as a machine")
 }

@@ -9,28 +9,28 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// machineTemplates joins machine templates with the size that they name, which
+// machineTemplateProjector joins machine templates with the size that they name, which
 // tells an autoscaler what a node would offer before there is one.
-type machineTemplates struct{ sizes Sizes }
+type machineTemplateProjector struct{ sizes Sizes }
 
-// Metalless implements storage.Metalless.
-func (*machineTemplates) Metalless() {}
+// Static implements storage.Static.
+func (*machineTemplateProjector) Static() {}
 
-// Refs implements storage.Joiner.
-func (*machineTemplates) Refs(runtime.Object) []metal.Ref { return nil }
+// Refs implements storage.Projector.
+func (*machineTemplateProjector) Refs(runtime.Object) []metal.Ref { return nil }
 
-// Discovered implements storage.Joiner.
-func (*machineTemplates) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+// Discovered implements storage.Projector.
+func (*machineTemplateProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 
-// Strip implements storage.Joiner.
-func (*machineTemplates) Strip(obj runtime.Object) {
+// Strip implements storage.Projector.
+func (*machineTemplateProjector) Strip(obj runtime.Object) {
 	if t, ok := obj.(*infrastructure.MetalStackMachineTemplate); ok {
 		t.Status = infrastructure.MetalStackMachineTemplateStatus{}
 	}
 }
 
-// Project implements storage.Joiner.
-func (j *machineTemplates) Project(record, previous runtime.Object) runtime.Object {
+// Project implements storage.Projector.
+func (j *machineTemplateProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	t, ok := obj.(*infrastructure.MetalStackMachineTemplate)
 	if !ok {
@@ -44,7 +44,7 @@ func (j *machineTemplates) Project(record, previous runtime.Object) runtime.Obje
 	shown, _ := previous.(*infrastructure.MetalStackMachineTemplate)
 	switch {
 	case size != nil:
-		t.Status = offers(size)
+		t.Status = templateStatus(size)
 	case shown != nil && shown.Spec.Template.Spec.MachineType == t.Spec.Template.Spec.MachineType:
 		// Not knowing it now proves nothing.
 		shown.Status.DeepCopyInto(&t.Status)
@@ -52,10 +52,10 @@ func (j *machineTemplates) Project(record, previous runtime.Object) runtime.Obje
 	return t
 }
 
-// offers is what a node on a machine of a size has at least: machines of one
+// templateStatus is what a node on a machine of a size has at least: machines of one
 // size may differ, and a promise that is not kept would make an autoscaler
 // scale up for nothing. All of metal-stack's machines are amd64.
-func offers(size *metal.Size) infrastructure.MetalStackMachineTemplateStatus {
+func templateStatus(size *metal.Size) infrastructure.MetalStackMachineTemplateStatus {
 	capacity := corev1.ResourceList{}
 	for _, c := range size.Constraints {
 		switch {

@@ -26,9 +26,9 @@ func template(size string) *infrastructure.MetalStackMachineTemplate {
 func TestTemplateTellsWhatANodeOfItsSizeOffersAtLeast(t *testing.T) {
 	t.Parallel()
 	known := sizes{}
-	joiner := MachineTemplates(Source{Sizes: known})
+	projector := NewMachineTemplateProjector(Source{Sizes: known})
 	project := func(record, previous runtime.Object) infrastructure.MetalStackMachineTemplateStatus {
-		return joiner.Project(record, previous).(*infrastructure.MetalStackMachineTemplate).Status
+		return projector.Project(record, previous).(*infrastructure.MetalStackMachineTemplate).Status
 	}
 	record := template("c1-large-x86")
 	require.Empty(t, project(record, nil), "the size is not known yet")
@@ -43,7 +43,7 @@ func TestTemplateTellsWhatANodeOfItsSizeOffersAtLeast(t *testing.T) {
 	require.Equal(t, &infrastructure.NodeInfo{Architecture: "amd64", OperatingSystem: "linux"}, status.NodeInfo)
 	require.Empty(t, record.Status, "the record is not modified")
 
-	shown := joiner.Project(record, nil)
+	shown := projector.Project(record, nil)
 	delete(known, "c1-large-x86")
 	require.Equal(t, status, project(record, shown), "not knowing it now proves nothing")
 	require.Empty(t, project(template("other"), shown))
@@ -53,13 +53,13 @@ func TestWhatATemplateOffersIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	record := template("s")
 	record.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
-	MachineTemplates(Source{}).Strip(record)
+	NewMachineTemplateProjector(Source{}).Strip(record)
 	require.Empty(t, record.Status)
-	require.Nil(t, MachineTemplates(Source{}).Refs(record))
+	require.Nil(t, NewMachineTemplateProjector(Source{}).Refs(record))
 }
 
 func TestSizeWithoutCoresAndMemoryOffersNothing(t *testing.T) {
 	t.Parallel()
-	joiner := MachineTemplates(Source{Sizes: sizes{"s": {ID: "s"}}})
-	require.Empty(t, joiner.Project(template("s"), nil).(*infrastructure.MetalStackMachineTemplate).Status)
+	projector := NewMachineTemplateProjector(Source{Sizes: sizes{"s": {ID: "s"}}})
+	require.Empty(t, projector.Project(template("s"), nil).(*infrastructure.MetalStackMachineTemplate).Status)
 }

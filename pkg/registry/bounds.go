@@ -22,15 +22,15 @@ const (
 	maxErrorText  = 1024
 )
 
-// Bounded returns the first errors, each of bounded length; the last one says
+// LimitErrors returns the first errors, each of bounded length; the last one says
 // how many there are besides.
-func Bounded(errs field.ErrorList) field.ErrorList {
+func LimitErrors(errs field.ErrorList) field.ErrorList {
 	more := len(errs) - maxErrors
 	bounded := make(field.ErrorList, 0, min(len(errs), maxErrors))
 	for _, err := range errs[:min(len(errs), maxErrors)] {
 		e := *err
-		e.Field, e.Detail = oneline.Of(e.Field, maxErrorText), oneline.Of(e.Detail, maxErrorText)
-		e.BadValue = boundedValue(e.BadValue)
+		e.Field, e.Detail = oneline.Sanitize(e.Field, maxErrorText), oneline.Sanitize(e.Detail, maxErrorText)
+		e.BadValue = limitValue(e.BadValue)
 		bounded = append(bounded, &e)
 	}
 	if more > 0 {
@@ -40,8 +40,8 @@ func Bounded(errs field.ErrorList) field.ErrorList {
 	return bounded
 }
 
-// boundedValue is the value, or the beginning of its text if that is long.
-func boundedValue(value any) any {
+// limitValue is the value, or the beginning of its text if that is long.
+func limitValue(value any) any {
 	v := reflect.ValueOf(value)
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
@@ -49,38 +49,38 @@ func boundedValue(value any) any {
 	switch v.Kind() {
 	case reflect.String:
 		if v.Len() > maxErrorValue {
-			return oneline.Of(v.String(), maxErrorValue)
+			return oneline.Sanitize(v.String(), maxErrorValue)
 		}
 	case reflect.Slice, reflect.Map, reflect.Struct:
 		if text := fmt.Sprintf("%v", v.Interface()); len(text) > maxErrorText {
-			return oneline.Of(text, maxErrorText)
+			return oneline.Sanitize(text, maxErrorText)
 		}
 	}
 	return value
 }
 
-type refusalKey struct{}
+type responseOverrideKey struct{}
 
-// refusal is an answer that validation wants in place of its errors.
-type refusal struct{ err *apierrors.StatusError }
+// responseOverride is an answer that validation wants in place of its errors.
+type responseOverride struct{ err *apierrors.StatusError }
 
-func withRefusal(ctx context.Context) (context.Context, *refusal) {
-	r := &refusal{}
-	return context.WithValue(ctx, refusalKey{}, r), r
+func withResponseOverride(ctx context.Context) (context.Context, *responseOverride) {
+	r := &responseOverride{}
+	return context.WithValue(ctx, responseOverrideKey{}, r), r
 }
 
 // orElse returns the answer that validation wanted, if the request failed.
-func (r *refusal) orElse(err error) error {
+func (r *responseOverride) orElse(err error) error {
 	if err != nil && r.err != nil {
 		return r.err
 	}
 	return err
 }
 
-// RefuseAsTooMany has a request that is being validated, and for which validation
+// RejectTooManyRequests has a request that is being validated, and for which validation
 // then returns an error, answered with 429 and when to come again.
-func RefuseAsTooMany(ctx context.Context, message string, retryAfter time.Duration) {
-	if r, ok := ctx.Value(refusalKey{}).(*refusal); ok {
+func RejectTooManyRequests(ctx context.Context, message string, retryAfter time.Duration) {
+	if r, ok := ctx.Value(responseOverrideKey{}).(*responseOverride); ok {
 		r.err = apierrors.NewTooManyRequests(message, max(1, int(math.Ceil(retryAfter.Seconds()))))
 	}
 }

@@ -16,7 +16,7 @@ func TestBoundedErrors_AreFewAndShort(t *testing.T) {
 	path := field.NewPath("spec")
 	some := field.ErrorList{field.Invalid(path.Key(long), long, long), field.Duplicate(path, &long), field.Invalid(path, []string{long}, "immutable"), field.Required(path, "")}
 	errs := slices.Repeat(some, 25_000)
-	bounded := Bounded(errs)
+	bounded := LimitErrors(errs)
 	require.Len(t, bounded, maxErrors)
 	assert.Less(t, len(bounded.ToAggregate().Error()), maxErrors*4*maxErrorText)
 	assert.Contains(t, bounded[maxErrors-1].Error(), "(and 99980 more errors)")
@@ -26,7 +26,7 @@ func TestBoundedErrors_AreFewAndShort(t *testing.T) {
 func TestBoundedErrors_AreOneLineEach(t *testing.T) {
 	t.Parallel()
 	path := field.NewPath("metadata").Key("a\nb")
-	for _, err := range Bounded(field.ErrorList{field.Invalid(path, strings.Repeat("x\ny", 1000), "must not\nhave line breaks")}) {
+	for _, err := range LimitErrors(field.ErrorList{field.Invalid(path, strings.Repeat("x\ny", 1000), "must not\nhave line breaks")}) {
 		assert.NotContains(t, err.Error(), "\n")
 		assert.NotContains(t, err.Error(), `\n`)
 	}
@@ -35,6 +35,6 @@ func TestBoundedErrors_AreOneLineEach(t *testing.T) {
 func TestBoundedErrors_KeepShortErrors(t *testing.T) {
 	t.Parallel()
 	errs := field.ErrorList{field.Invalid(field.NewPath("spec"), "x", "y"), field.NotSupported(field.NewPath("spec"), "x", []string{"a"}), field.TooMany(field.NewPath("spec"), 3, 2)}
-	assert.Equal(t, errs, Bounded(errs))
-	assert.Empty(t, Bounded(nil))
+	assert.Equal(t, errs, LimitErrors(errs))
+	assert.Empty(t, LimitErrors(nil))
 }

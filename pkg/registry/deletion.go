@@ -63,7 +63,7 @@ func (s strategy[T, Spec, Status]) CheckGracefulDelete(ctx context.Context, o ru
 		return false
 	}
 	by := infrastructure.DeletionByUser
-	if s.collected {
+	if s.hasGarbageCollector {
 		by = requester(ctx)
 	}
 	*s.kind.Deletion(o.(T)) = &infrastructure.Deletion{RequestedBy: by}

@@ -27,18 +27,18 @@ func Selectable(kind string, set fields.Set) {
 		}
 		return label, value, nil
 	}
-	for _, gv := range versions() {
+	for _, gv := range servedVersions() {
 		utilruntime.Must(scheme.Scheme.AddFieldLabelConversionFunc(gv.WithKind(kind), convert))
 	}
 }
 
-// versions are the served ones.
-func versions() []schema.GroupVersion {
+// servedVersions are the served ones.
+func servedVersions() []schema.GroupVersion {
 	return scheme.Scheme.PrioritizedVersionsForGroup(scheme.StorageVersion.Group)
 }
 
-// attributes returns what selectors see of an object.
-func attributes[T Object](fieldsOf func(T) fields.Set) storage.AttrFunc {
+// attrFunc returns what selectors see of an object.
+func attrFunc[T Object](fieldsOf func(T) fields.Set) storage.AttrFunc {
 	return func(o runtime.Object) (labels.Set, fields.Set, error) {
 		obj, ok := o.(T)
 		if !ok {

@@ -13,22 +13,22 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// keepFinalizer adds to a validation that our finalizer is taken off an object
+// guardFinalizer adds to a validation that our finalizer is taken off an object
 // that holds metal only by a user who may also release the metal. Otherwise a
 // tenant could leave metal behind that no object shows and no quota counts.
 //
 // The generic registry calls the validation for every form of an update, with
 // the object as it would be written and as it is. Updates of the status do not
 // change finalizers. The authorizer is asked once for one request at most.
-func (r *REST) keepFinalizer(validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
+func (r *REST) guardFinalizer(validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
 	if r.holdsMetal == nil {
 		return validate
 	}
 	var once sync.Once
 	var refusal error
 	return func(ctx context.Context, obj, old runtime.Object) error {
-		if r.finalizerTaken(obj, old) && r.holdsMetal(old) {
-			once.Do(func() { refusal = r.mayForgetMetal(ctx, old.(metav1.Object)) })
+		if r.removesFinalizer(obj, old) && r.holdsMetal(old) {
+			once.Do(func() { refusal = r.authorizeFinalizerRemoval(ctx, old.(metav1.Object)) })
 			if refusal != nil {
 				return refusal
 			}
@@ -40,11 +40,11 @@ func (r *REST) keepFinalizer(validate rest.ValidateObjectUpdateFunc) rest.Valida
 	}
 }
 
-func (r *REST) finalizerTaken(obj, old runtime.Object) bool {
+func (r *REST) removesFinalizer(obj, old runtime.Object) bool {
 	return slices.Contains(old.(metav1.Object).GetFinalizers(), r.finalizer) && !slices.Contains(obj.(metav1.Object).GetFinalizers(), r.finalizer)
 }
 
-func (r *REST) mayForgetMetal(ctx context.Context, old metav1.Object) error {
+func (r *REST) authorizeFinalizerRemoval(ctx context.Context, old metav1.Object) error {
 	u, known := request.UserFrom(ctx)
 	if !known {
 		return apierrors.NewInternalError(errors.New("the request has no user"))

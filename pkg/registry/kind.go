@@ -43,9 +43,9 @@ type Kind[T Object, Spec, Status any] struct {
 	// Deletion points to the record of who asked for an object's deletion.
 	// Required with a Finalizer.
 	Deletion func(T) **infrastructure.Deletion
-	// Unheld is whether an object has no metal of its own, nor will have: it gets
+	// SkipFinalizer is whether an object has no metal of its own, nor will have: it gets
 	// no Finalizer. Optional.
-	Unheld func(T) bool
+	SkipFinalizer func(T) bool
 	// Prepare fills in what the user may leave out, and what may never be
 	// emptied again; old is the zero value on create. Optional.
 	Prepare func(ctx context.Context, obj, old T)
@@ -53,22 +53,22 @@ type Kind[T Object, Spec, Status any] struct {
 	Validate func(ctx context.Context, obj T) field.ErrorList
 	// ValidateUpdate looks at a changed object.
 	ValidateUpdate func(ctx context.Context, obj, old T) field.ErrorList
-	// Check looks up what a spec names; old is an empty object on create. It is
+	// ValidateReferences looks up what a spec names; old is an empty object on create. It is
 	// called only if Validate or ValidateUpdate found nothing: what cannot be the
 	// name of anything is not asked for. Optional.
-	Check func(ctx context.Context, obj, old T) field.ErrorList
+	ValidateReferences func(ctx context.Context, obj, old T) field.ErrorList
 	// AdmitStatus changes status, which starts as a copy of the old one, to what
 	// a controller may make of it with submitted. Optional: without it, there is
 	// no status subresource.
 	AdmitStatus func(status *Status, submitted Status)
 	// ValidateStatusUpdate looks at what AdmitStatus admitted. Required with it.
 	ValidateStatusUpdate func(obj, old T) field.ErrorList
-	// StatusFields are the paths under status that AdmitStatus ignores.
-	StatusFields []string
+	// ReadOnlyStatusFields are the paths under status that AdmitStatus ignores.
+	ReadOnlyStatusFields []string
 
-	// Fields are the selectable fields besides name and namespace, the same
+	// SelectableFields are the selectable fields besides name and namespace, the same
 	// ones for every object. Optional.
-	Fields func(T) fields.Set
+	SelectableFields func(T) fields.Set
 	// DeleteSelector narrows what a delete of a collection deletes. Optional.
 	DeleteSelector fields.Selector
 	// Columns follow NAME in a table.

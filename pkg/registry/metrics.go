@@ -10,13 +10,13 @@ import (
 
 // What becomes of the garbage collector's requests.
 const (
-	collectionAdmitted  = "admitted"
-	collectionRefused   = "refused"
-	collectionUndecided = "undecided"
+	outcomeAdmitted  = "admitted"
+	outcomeRefused   = "refused"
+	outcomeUndecided = "undecided"
 )
 
 var (
-	collections = metrics.NewCounterVec(&metrics.CounterOpts{
+	garbageCollectorDeletes = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "registry", Name: "garbage_collector_deletes_total",
 		Help:           "Requests of the garbage collector to delete objects of a kind that holds metal, by outcome: admitted, refused, or undecided if owners could not be looked up.",
 		StabilityLevel: metrics.ALPHA,
@@ -27,22 +27,22 @@ var (
 
 func registerMetrics() {
 	registerOnce.Do(func() {
-		legacyregistry.MustRegister(collections)
-		for _, outcome := range []string{collectionAdmitted, collectionRefused, collectionUndecided} {
-			collections.WithLabelValues(outcome)
+		legacyregistry.MustRegister(garbageCollectorDeletes)
+		for _, outcome := range []string{outcomeAdmitted, outcomeRefused, outcomeUndecided} {
+			garbageCollectorDeletes.WithLabelValues(outcome)
 		}
 	})
 }
 
-func countCollection(err error) {
-	outcome := collectionAdmitted
+func recordGarbageCollectorDelete(err error) {
+	outcome := outcomeAdmitted
 	switch {
 	case apierrors.IsForbidden(err):
-		outcome = collectionRefused
+		outcome = outcomeRefused
 	case apierrors.IsNotFound(err):
 		return
 	case err != nil:
-		outcome = collectionUndecided
+		outcome = outcomeUndecided
 	}
-	collections.WithLabelValues(outcome).Inc()
+	garbageCollectorDeletes.WithLabelValues(outcome).Inc()
 }

@@ -11,19 +11,19 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// namespaceLimit is how long looking at a Namespace may take.
-const namespaceLimit = 5 * time.Second
+// namespaceLookupTimeout is how long looking at a Namespace may take.
+const namespaceLookupTimeout = 5 * time.Second
 
-// namespaceEnds refuses a request of the namespace controller to delete objects
+// checkNamespaceController refuses a request of the namespace controller to delete objects
 // of a kind that holds metal unless the Namespace is being deleted: 403, or 503
 // if that cannot be found out. The controller deletes by the Namespace's name. If
 // the Namespace is finalized by force and made again meanwhile, the new one may
 // have taken the objects over, and the controller's request is late.
-func (r *REST) namespaceEnds(ctx context.Context, name string) error {
+func (r *REST) checkNamespaceController(ctx context.Context, name string) error {
 	if r.owners == nil || r.holdsMetal == nil || requester(ctx) != infrastructure.DeletionByNamespaceController {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, namespaceLimit)
+	ctx, cancel := context.WithTimeout(ctx, namespaceLookupTimeout)
 	defer cancel()
 	namespace := request.NamespaceValue(ctx)
 	ns, err := r.owners.Namespace(ctx, namespace)

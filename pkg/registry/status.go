@@ -22,12 +22,12 @@ func AdmitConditions(old, submitted []metav1.Condition, begun bool) []metav1.Con
 	waits := slices.ContainsFunc(submitted, mayWait)
 	var admitted []metav1.Condition
 	for _, c := range old {
-		if slices.Contains(projection.OwnConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && !waits) {
+		if slices.Contains(projection.ComputedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && !waits) {
 			admitted = append(admitted, c)
 		}
 	}
 	for _, c := range submitted {
-		if mayWait(c) || (c.Type != infrastructure.ConditionAllocated && !slices.Contains(projection.OwnConditions, c.Type)) {
+		if mayWait(c) || (c.Type != infrastructure.ConditionAllocated && !slices.Contains(projection.ComputedConditions, c.Type)) {
 			admitted = append(admitted, c)
 		}
 	}
@@ -61,10 +61,10 @@ func OrNone(value string) string {
 	return value
 }
 
-// serverConditions are the paths of the conditions that the server computes.
-func serverConditions() []fieldpath.Path {
+// computedConditionPaths are the paths of the conditions that the server computes.
+func computedConditionPaths() []fieldpath.Path {
 	var paths []fieldpath.Path
-	for _, t := range projection.OwnConditions {
+	for _, t := range projection.ComputedConditions {
 		paths = append(paths, fieldpath.MakePathOrDie("status", "conditions", fieldpath.KeyByFields("type", t)))
 	}
 	return paths

@@ -36,7 +36,7 @@ type REST struct {
 	shortNames     []string
 	finalizer      string
 	holdsMetal     func(runtime.Object) bool
-	owners         Owners
+	owners         OwnerLookup
 	deleteSelector fields.Selector
 }
 
@@ -49,9 +49,9 @@ var (
 // NewREST returns what serves a kind, and what serves its status, which is nil
 // for a kind whose status nobody writes. owners is nil where no garbage
 // collector is.
-func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, access *tenancy.Access, owners Owners, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
+func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, access *tenancy.Access, owners OwnerLookup, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
 	s := newStrategy(kind)
-	s.collected = owners != nil
+	s.hasGarbageCollector = owners != nil
 	registerMetrics()
 	resource := infrastructure.Resource(kind.Plural)
 	store := &genericregistry.Store{
@@ -70,7 +70,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 		ResetFieldsStrategy: s,
 		TableConvertor:      table[T]{kind.Columns},
 	}
-	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attributes(kind.Fields)}); err != nil {
+	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attrFunc(kind.SelectableFields)}); err != nil {
 		return nil, nil, err
 	}
 	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector}
@@ -97,7 +97,7 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 	if m, ok := obj.(metav1.Object); ok && r.finalizer != "" && slices.Contains(m.GetFinalizers(), r.finalizer) {
 		ctx = context.WithValue(ctx, movedKey{}, true)
 	}
-	ctx, refusal := withRefusal(ctx)
+	ctx, refusal := withResponseOverride(ctx)
 	created, err := r.Store.Create(ctx, obj, createValidation, options)
 	return created, refusal.orElse(err)
 }
@@ -108,13 +108,13 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	if dryrun.IsDryRun(options.DryRun) {
 		ctx = storage.WithDryRun(context.WithValue(ctx, dryRunKey{}, true), 0)
 	}
-	ctx, refusal := withRefusal(ctx)
-	updated, created, err := r.Store.Update(ctx, name, objInfo, createValidation, r.keepFinalizer(updateValidation), forceAllowCreate, options)
+	ctx, refusal := withResponseOverride(ctx)
+	updated, created, err := r.Store.Update(ctx, name, objInfo, createValidation, r.guardFinalizer(updateValidation), forceAllowCreate, options)
 	return updated, created, refusal.orElse(err)
 }
 
-// Recorded selects the objects that have a record, which of most kinds are all.
-func (r *REST) Recorded() fields.Selector {
+// RecordSelector selects the objects that have a record, which of most kinds are all.
+func (r *REST) RecordSelector() fields.Selector {
 	if r.deleteSelector == nil {
 		return fields.Everything()
 	}

@@ -19,8 +19,8 @@ type strategy[T Object, Spec, Status any] struct {
 	runtime.ObjectTyper
 	names.NameGenerator
 	kind *Kind[T, Spec, Status]
-	// collected is whether a garbage collector may send requests.
-	collected bool
+	// hasGarbageCollector is whether a garbage collector may send requests.
+	hasGarbageCollector bool
 }
 
 func newStrategy[T Object, Spec, Status any](kind *Kind[T, Spec, Status]) strategy[T, Spec, Status] {
@@ -38,15 +38,15 @@ func (s strategy[T, Spec, Status]) PrepareForCreate(ctx context.Context, o runti
 	*s.kind.Status(obj) = *new(Status)
 	obj.SetResourceVersion("")
 	obj.SetGeneration(1)
-	s.hold(obj)
+	s.addFinalizer(obj)
 	if s.kind.Prepare != nil {
 		s.kind.Prepare(ctx, obj, *new(T))
 	}
 }
 
-// hold puts our finalizer on what may come to hold metal.
-func (s strategy[T, Spec, Status]) hold(obj T) {
-	if s.kind.Unheld != nil && s.kind.Unheld(obj) {
+// addFinalizer puts our finalizer on what may come to hold metal.
+func (s strategy[T, Spec, Status]) addFinalizer(obj T) {
+	if s.kind.SkipFinalizer != nil && s.kind.SkipFinalizer(obj) {
 		return
 	}
 	if f := s.kind.Finalizer; f != "" && !slices.Contains(obj.GetFinalizers(), f) {
@@ -61,7 +61,7 @@ func (s strategy[T, Spec, Status]) PrepareForUpdate(ctx context.Context, o, oldO
 	obj, old := o.(T), oldObj.(T)
 	*s.kind.Status(obj) = *s.kind.Status(old)
 	if old.GetDeletionTimestamp() == nil {
-		s.hold(obj)
+		s.addFinalizer(obj)
 	}
 	if s.kind.Prepare != nil {
 		s.kind.Prepare(ctx, obj, old)
@@ -74,22 +74,22 @@ func (s strategy[T, Spec, Status]) PrepareForUpdate(ctx context.Context, o, oldO
 // Validate implements rest.RESTCreateStrategy.
 func (s strategy[T, Spec, Status]) Validate(ctx context.Context, o runtime.Object) field.ErrorList {
 	obj := o.(T)
-	return s.checked(ctx, s.kind.Validate(ctx, obj), obj, s.kind.New())
+	return s.validateReferences(ctx, s.kind.Validate(ctx, obj), obj, s.kind.New())
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (s strategy[T, Spec, Status]) ValidateUpdate(ctx context.Context, o, old runtime.Object) field.ErrorList {
 	obj, before := o.(T), old.(T)
-	return s.checked(ctx, s.kind.ValidateUpdate(ctx, obj, before), obj, before)
+	return s.validateReferences(ctx, s.kind.ValidateUpdate(ctx, obj, before), obj, before)
 }
 
-// checked returns what is wrong, of what is right by itself also what is not to
+// validateReferences returns what is wrong, of what is right by itself also what is not to
 // be had.
-func (s strategy[T, Spec, Status]) checked(ctx context.Context, errs field.ErrorList, obj, old T) field.ErrorList {
-	if len(errs) == 0 && s.kind.Check != nil {
-		errs = s.kind.Check(ctx, obj, old)
+func (s strategy[T, Spec, Status]) validateReferences(ctx context.Context, errs field.ErrorList, obj, old T) field.ErrorList {
+	if len(errs) == 0 && s.kind.ValidateReferences != nil {
+		errs = s.kind.ValidateReferences(ctx, obj, old)
 	}
-	return Bounded(errs)
+	return LimitErrors(errs)
 }
 
 // WarningsOnCreate returns nothing: what validation could not find out, it
@@ -146,13 +146,13 @@ func (s statusStrategy[T, Spec, Status]) PrepareForUpdate(_ context.Context, o, 
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (s statusStrategy[T, Spec, Status]) ValidateUpdate(_ context.Context, o, old runtime.Object) field.ErrorList {
-	return Bounded(s.kind.ValidateStatusUpdate(o.(T), old.(T)))
+	return LimitErrors(s.kind.ValidateStatusUpdate(o.(T), old.(T)))
 }
 
 // GetResetFields implements rest.ResetFieldsStrategy.
 func (s statusStrategy[T, Spec, Status]) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	paths := append(serverConditions(), fieldpath.MakePathOrDie("spec"))
-	for _, name := range s.kind.StatusFields {
+	paths := append(computedConditionPaths(), fieldpath.MakePathOrDie("spec"))
+	for _, name := range s.kind.ReadOnlyStatusFields {
 		paths = append(paths, fieldpath.MakePathOrDie("status", name))
 	}
 	return resetFields(paths...)
@@ -160,7 +160,7 @@ func (s statusStrategy[T, Spec, Status]) GetResetFields() map[fieldpath.APIVersi
 
 func resetFields(paths ...fieldpath.Path) map[fieldpath.APIVersion]*fieldpath.Set {
 	sets := map[fieldpath.APIVersion]*fieldpath.Set{}
-	for _, gv := range versions() {
+	for _, gv := range servedVersions() {
 		sets[fieldpath.APIVersion(gv.String())] = fieldpath.NewSet(paths...)
 	}
 	return sets

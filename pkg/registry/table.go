@@ -17,8 +17,8 @@ type Column[T Object] struct {
 	Name string
 	// Type is an OpenAPI type; empty: string.
 	Type string
-	// Help says what the column shows.
-	Help string
+	// Description says what the column shows.
+	Description string
 	// Wide columns are shown with -o wide only.
 	Wide bool
 	// Cell returns what the column shows of an object.
@@ -28,7 +28,7 @@ type Column[T Object] struct {
 // Age is the column that goes last.
 func Age[T Object]() Column[T] {
 	return Column[T]{
-		Name: "Age", Help: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+		Name: "Age", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
 		Cell: func(obj T) any { return metatable.ConvertToHumanReadableDateType(obj.GetCreationTimestamp()) },
 	}
 }
@@ -67,7 +67,7 @@ func (t table[T]) definitions() []metav1.TableColumnDefinition {
 		Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"],
 	}}
 	for _, c := range t.columns {
-		d := metav1.TableColumnDefinition{Name: c.Name, Type: c.Type, Description: c.Help}
+		d := metav1.TableColumnDefinition{Name: c.Name, Type: c.Type, Description: c.Description}
 		if d.Type == "" {
 			d.Type = "string"
 		}

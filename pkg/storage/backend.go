@@ -30,9 +30,9 @@ type Options struct {
 	Ledger ledger.Ledger
 	// Clock defaults to the real one.
 	Clock clock.Clock
-	// Freshener makes reads most recent; it can be set later by SetFreshener.
+	// Refresher makes reads most recent; it can be set later by SetRefresher.
 	// Without one every read is taken for fresh.
-	Freshener Freshener
+	Refresher Refresher
 	// History is how many events are kept per resource however old they are;
 	// younger ones than 75 s are kept beyond that. DefaultHistory if zero.
 	History int
@@ -41,10 +41,10 @@ type Options struct {
 	// Fence tells whether this process may still answer and write; nil: it is
 	// the only one.
 	Fence Fence
-	// Hidden returns the namespaces whose records are shown to nobody, from
+	// HiddenNamespaces returns the namespaces whose records are shown to nobody, from
 	// memory; nil: none ever is. When it answers otherwise than before,
-	// Backend.HiddenChanged is to be called.
-	Hidden func() map[string]struct{}
+	// Backend.HiddenNamespacesChanged is to be called.
+	HiddenNamespaces func() map[string]struct{}
 
 	reserveAhead time.Duration
 }
@@ -54,16 +54,16 @@ type Options struct {
 type Fence interface {
 	// Check returns an error if nothing may begin any more.
 	Check() error
-	// Sure returns an error if somebody else may have begun: then they may not
+	// CheckExclusive returns an error if somebody else may have begun: then they may not
 	// see what was written by now.
-	Sure() error
+	CheckExclusive() error
 }
 
-// alone is the fence of the only process.
-type alone struct{}
+// noFence is the fence of the only process.
+type noFence struct{}
 
-func (alone) Check() error { return nil }
-func (alone) Sure() error  { return nil }
+func (noFence) Check() error          { return nil }
+func (noFence) CheckExclusive() error { return nil }
 
 // Backend is what the resources of one server share: the ledger, the scale of
 // revisions, the index of claimed metal, and the order of changes.
@@ -77,13 +77,13 @@ type Backend struct {
 	revisions        revisions
 	history          int
 	bookmarkInterval time.Duration
-	freshener        atomic.Pointer[Freshener]
-	doubts           doubts
+	refresher        atomic.Pointer[Refresher]
+	uncertain        uncertainWrites
 	advanced         broadcast // a revision was issued
 	hiddenNamespaces func() map[string]struct{}
 	// waiting are the reads and watches that wait for a revision, and confirming
 	// those that wait for a look at metal.
-	waiting, confirming atomic.Int64
+	waiting, refreshing atomic.Int64
 
 	// mu orders changes: whoever holds it is the only one who changes views
 	// and the fields below. It is never held while the ledger works, and taken
@@ -106,9 +106,9 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 		return nil, errors.New("storage: no ledger")
 	}
 	if opts.Fence == nil {
-		opts.Fence = alone{}
+		opts.Fence = noFence{}
 	}
-	opts.Ledger = ledger.Fenced(opts.Ledger, opts.Fence.Check)
+	opts.Ledger = ledger.WithFence(opts.Ledger, opts.Fence.Check)
 	b := &Backend{
 		clock:            opts.Clock,
 		ledger:           opts.Ledger,
@@ -116,7 +116,7 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 		history:          opts.History,
 		bookmarkInterval: opts.BookmarkInterval,
 		index:            newIndex(),
-		hiddenNamespaces: opts.Hidden,
+		hiddenNamespaces: opts.HiddenNamespaces,
 	}
 	b.ctx, b.stop = context.WithCancel(ctx)
 	if b.clock == nil {
@@ -131,15 +131,15 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	if opts.reserveAhead == 0 {
 		opts.reserveAhead = reserveAhead
 	}
-	if opts.Freshener != nil {
-		b.SetFreshener(opts.Freshener)
+	if opts.Refresher != nil {
+		b.SetRefresher(opts.Refresher)
 	}
 	b.looks.ledger = opts.Ledger
-	b.doubts.init()
+	b.uncertain.init()
 	b.revisions.ctx, b.revisions.clock, b.revisions.ledger = b.ctx, b.clock, opts.Ledger
 	b.revisions.step = uint64(opts.reserveAhead.Microseconds())
 	registerMetrics(b)
-	go b.repair()
+	go b.resolveUncertainWrites()
 	return b, nil
 }
 
@@ -152,8 +152,8 @@ type ResourceConfig struct {
 	Codec       runtime.Codec
 	NewFunc     func() runtime.Object
 	NewListFunc func() runtime.Object
-	// Joiner joins the halves; nil: a record is the whole object.
-	Joiner Joiner
+	// Projector joins the halves; nil: a record is the whole object.
+	Projector Projector
 }
 
 // Open opens the store of a resource, and is called once for each, before the
@@ -174,7 +174,7 @@ func (b *Backend) Open(cfg ResourceConfig) (*Store, error) {
 		}
 	}
 	b.stores = append(b.stores, s)
-	countFrom0(s.resource.Resource)
+	initCounters(s.resource.Resource)
 	return s, nil
 }
 
@@ -190,23 +190,23 @@ func (b *Backend) Store(resource schema.GroupResource) *Store {
 	return nil
 }
 
-// SetFreshener sets who makes reads most recent.
-func (b *Backend) SetFreshener(f Freshener) { b.freshener.Store(&f) }
+// SetRefresher sets who makes reads most recent.
+func (b *Backend) SetRefresher(f Refresher) { b.refresher.Store(&f) }
 
-// reached is the last question of a read before it looks at a view: it returns
+// awaitRevision is the last question of a read before it looks at a view: it returns
 // when revision has been issued, and an error if that takes seconds, or if this
 // process is not the one that answers any more.
-func (b *Backend) reached(ctx context.Context, revision uint64) error {
-	if err := b.waitFor(ctx, revision); err != nil {
+func (b *Backend) awaitRevision(ctx context.Context, revision uint64) error {
+	if err := b.awaitIssued(ctx, revision); err != nil {
 		return err
 	}
-	return b.serving()
+	return b.checkServing()
 }
 
-// waitFor returns when revision has been issued. After some seconds, or at once
+// awaitIssued returns when revision has been issued. After some seconds, or at once
 // if many others wait, it returns the error that says that the revision is too
 // large.
-func (b *Backend) waitFor(ctx context.Context, revision uint64) error {
+func (b *Backend) awaitIssued(ctx context.Context, revision uint64) error {
 	last := b.revisions.last.Load()
 	if last >= revision {
 		return nil
@@ -215,7 +215,7 @@ func (b *Backend) waitFor(ctx context.Context, revision uint64) error {
 	if b.waiting.Add(1) > maxWaiting {
 		return apistorage.NewTooLargeResourceVersionError(revision, last, revisionRetrySeconds)
 	}
-	timer := b.clock.NewTimer(revisionPatience)
+	timer := b.clock.NewTimer(revisionTimeout)
 	defer timer.Stop()
 	for {
 		advanced := b.advanced.wait()
@@ -233,17 +233,17 @@ func (b *Backend) waitFor(ctx context.Context, revision uint64) error {
 	}
 }
 
-// Advance issues a revision without a change: lists before it have a lower one.
-func (b *Backend) Advance(ctx context.Context) (uint64, error) {
-	if err := b.serving(); err != nil {
+// AdvanceRevision issues a revision without a change: lists before it have a lower one.
+func (b *Backend) AdvanceRevision(ctx context.Context) (uint64, error) {
+	if err := b.checkServing(); err != nil {
 		return 0, err
 	}
-	if err := b.revisions.ensure(ctx); err != nil {
+	if err := b.revisions.ensureReserved(ctx); err != nil {
 		return 0, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	revision := b.revisions.take()
+	revision := b.revisions.next()
 	b.advanced.wake()
 	return revision, nil
 }

@@ -18,9 +18,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// fat is an object as controllers leave it: managed fields, conditions in
+// largePod is an object as controllers leave it: managed fields, conditions in
 // annotations, an owner.
-func fat(i int) *example.Pod {
+func largePod(i int) *example.Pod {
 	p := managed(fmt.Sprintf("node-%05d", i), fmt.Sprintf("m%d", i), fmt.Sprintf("a%d", i))
 	p.Labels = map[string]string{"cluster.x-k8s.io/cluster-name": "orchid", "cluster.x-k8s.io/set-name": "orchid-md-0"}
 	p.Annotations = map[string]string{"notes": strings.Repeat("n", 500)}
@@ -33,11 +33,11 @@ func fat(i int) *example.Pod {
 	return p
 }
 
-func fleet(b *testing.B, n int) *world {
-	w := newWorld(b, Options{})
+func newFleet(b *testing.B, n int) *fixture {
+	w := newFixture(b, Options{})
 	for i := range n {
 		w.metal.set(fmt.Sprintf("m%d", i), fact{namespace: "team-a", role: "pods", phase: "Phoned Home", allocation: fmt.Sprintf("a%d", i)})
-		create(b, w.pods, fat(i))
+		create(b, w.pods, largePod(i))
 	}
 	return w
 }
@@ -55,11 +55,11 @@ func heap() uint64 {
 func BenchmarkMemoryPerObject(b *testing.B) {
 	const n = 10000
 	for b.Loop() {
-		w := fleet(b, n)
+		w := newFleet(b, n)
 		l := w.ledger
 		before := heap()
 		again := newBackend(b, Options{Ledger: l})
-		s := openPods(b, again, "pods", joiner{w.metal, "pods"})
+		s := openPods(b, again, "pods", fakeProjector{w.metal, "pods"})
 		start(b, again)
 		b.ReportMetric(float64(heap()-before)/n, "B/object")
 		runtime.KeepAlive(s)
@@ -68,7 +68,7 @@ func BenchmarkMemoryPerObject(b *testing.B) {
 }
 
 func BenchmarkList10000(b *testing.B) {
-	w := fleet(b, 10000)
+	w := newFleet(b, 10000)
 	run := func(name, key string, opts apistorage.ListOptions) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -93,7 +93,7 @@ func BenchmarkList10000(b *testing.B) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	w := fleet(b, 10000)
+	w := newFleet(b, 10000)
 	out := &example.Pod{}
 	for b.Loop() {
 		if err := w.pods.Get(context.Background(), "/pods/team-a/node-05000", apistorage.GetOptions{}, out); err != nil {
@@ -103,7 +103,7 @@ func BenchmarkGet(b *testing.B) {
 }
 
 func BenchmarkUpdate(b *testing.B) {
-	w := fleet(b, 10000)
+	w := newFleet(b, 10000)
 	for i := 0; b.Loop(); i++ {
 		update(b, w.pods, "node-05000", func(p *example.Pod) { p.Generation = int64(i + 1) })
 	}
@@ -111,7 +111,7 @@ func BenchmarkUpdate(b *testing.B) {
 
 // BenchmarkObserve10000 is a sweep: nothing of it is new, or everything.
 func BenchmarkObserve10000(b *testing.B) {
-	w := fleet(b, 10000)
+	w := newFleet(b, 10000)
 	refs := make([]metal.Ref, 10000)
 	for i := range refs {
 		refs[i] = machineRef(fmt.Sprintf("m%d", i))
@@ -134,7 +134,7 @@ func BenchmarkObserve10000(b *testing.B) {
 func BenchmarkCommitToDelivery(b *testing.B) {
 	for _, watchers := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("watchers=%d", watchers), func(b *testing.B) {
-			w := fleet(b, 100)
+			w := newFleet(b, 100)
 			var seen sync.WaitGroup
 			start := list(b, w.pods, everything()).ResourceVersion
 			for range watchers {

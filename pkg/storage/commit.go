@@ -8,10 +8,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// commitment is a set of changes that become visible together, in each store
+// changeSet is a set of changes that become visible together, in each store
 // at once. It is the only way into a view, for writes and for observations
 // alike. It is made and published under the backend's mu.
-type commitment struct {
+type changeSet struct {
 	b       *Backend
 	changes []change
 	// affected are refs of which the claims changed and which are not looked
@@ -26,10 +26,10 @@ type change struct {
 	published  *event
 }
 
-func (b *Backend) begin() *commitment { return &commitment{b: b} }
+func (b *Backend) newChangeSet() *changeSet { return &changeSet{b: b} }
 
 // find is what will be at key.
-func (c *commitment) find(s *Store, key string) *entry {
+func (c *changeSet) find(s *Store, key string) *entry {
 	for i := len(c.changes) - 1; i >= 0; i-- {
 		switch ch := c.changes[i]; {
 		case ch.store != s:
@@ -44,7 +44,7 @@ func (c *commitment) find(s *Store, key string) *entry {
 
 // put replaces what is at next.key. An object of the same name that is another
 // one, by its uid, takes its predecessor's place only after that is seen to go.
-func (c *commitment) put(s *Store, next *entry) {
+func (c *changeSet) put(s *Store, next *entry) {
 	prev := c.find(s, next.key)
 	if prev != nil && !sameUID(prev.obj, next.obj) {
 		c.changes = append(c.changes, change{store: s, prev: prev})
@@ -53,12 +53,12 @@ func (c *commitment) put(s *Store, next *entry) {
 	c.changes = append(c.changes, change{store: s, prev: prev, next: next})
 }
 
-func (c *commitment) remove(s *Store, prev *entry) {
+func (c *changeSet) remove(s *Store, prev *entry) {
 	c.changes = append(c.changes, change{store: s, prev: prev})
 }
 
 // record puts rec, which may be nil, in the place of the record at key.
-func (c *commitment) record(s *Store, key string, rec *record) {
+func (c *changeSet) record(s *Store, key string, rec *record) {
 	prev := c.find(s, key)
 	var was, is []metal.Ref
 	var previous runtime.Object
@@ -70,7 +70,7 @@ func (c *commitment) record(s *Store, key string, rec *record) {
 		rec.refs = is
 	}
 	// The claims come first: so what is projected below sees them.
-	changed := c.b.index.rename(place{s, key}, was, is)
+	changed := c.b.index.setRefs(storeKey{s, key}, was, is)
 	switch {
 	case rec != nil:
 		if prev != nil && prev.rec == nil {
@@ -80,16 +80,16 @@ func (c *commitment) record(s *Store, key string, rec *record) {
 		c.put(s, &entry{key: key, rec: rec, obj: s.project(rec.obj, previous)})
 	case prev != nil && prev.rec != nil:
 		c.remove(s, prev)
-		c.freed(s, key)
+		c.unshadow(s, key)
 	}
 	for _, ref := range changed {
-		c.affect(ref)
+		c.markAffected(ref)
 	}
 }
 
 // reproject joins the record at a place again, and changes nothing if nothing
 // is seen to change.
-func (c *commitment) reproject(p place) {
+func (c *changeSet) reproject(p storeKey) {
 	prev := c.find(p.store, p.key)
 	if prev == nil || prev.rec == nil {
 		return
@@ -108,8 +108,8 @@ func same(shown, next runtime.Object) bool {
 }
 
 // publish issues the revisions, changes the views, and wakes who waits.
-func (c *commitment) publish() {
-	c.settle()
+func (c *changeSet) publish() {
+	c.propagate()
 	for i := range c.changes {
 		if c.changes[i].published == nil {
 			c.publishStore(c.changes[i].store)
@@ -120,7 +120,7 @@ func (c *commitment) publish() {
 	}
 }
 
-func (c *commitment) publishStore(s *Store) {
+func (c *changeSet) publishStore(s *Store) {
 	now := c.b.clock.Now()
 	s.view.mu.Lock()
 	for i := range c.changes {
@@ -128,7 +128,7 @@ func (c *commitment) publishStore(s *Store) {
 		if ch.store != s {
 			continue
 		}
-		e := &event{revision: c.b.revisions.take(), at: now, prev: ch.prev, next: ch.next}
+		e := &event{revision: c.b.revisions.next(), at: now, prev: ch.prev, next: ch.next}
 		switch {
 		case ch.next == nil:
 			e.typ, e.key, e.obj = watch.Deleted, ch.prev.key, s.versioned(ch.prev.obj, e.revision)
@@ -153,7 +153,7 @@ func (c *commitment) publishStore(s *Store) {
 func (b *Backend) commitRecord(s *Store, key string, rec *record) runtime.Object {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.begin()
+	c := b.newChangeSet()
 	c.record(s, key, rec)
 	c.publish()
 	for _, ch := range c.changes {

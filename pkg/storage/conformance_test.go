@@ -29,13 +29,13 @@ const decodedOnce = "it breaks the decoding of what is stored while it is read o
 
 // suite is how a suite is run, or why it is not.
 type suite struct {
-	run    func(t *testing.T, f *fixture)
+	run    func(t *testing.T, f *conformanceFixture)
 	excuse string
 }
 
 // suites are all suites of k8s.io/apiserver/pkg/storage/testing.
 var suites = map[string]suite{
-	"RunTestCreate": {run: func(t *testing.T, f *fixture) {
+	"RunTestCreate": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestCreate(f.ctx, t, f.store, f.checkStored)
 	}},
 	"RunTestCreateWithTTL":                                    plain(storagetesting.RunTestCreateWithTTL),
@@ -76,30 +76,30 @@ var suites = map[string]suite{
 	"RunTestListContinuation":                                 uncounted(storagetesting.RunTestListContinuation),
 	"RunTestListPaginationRareObject":                         uncounted(storagetesting.RunTestListPaginationRareObject),
 	"RunTestListContinuationWithFilter":                       uncounted(storagetesting.RunTestListContinuationWithFilter),
-	"RunTestList": {run: func(t *testing.T, f *fixture) {
+	"RunTestList": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestList(f.ctx, t, f.store, f.compact, false, nil)
 	}},
-	"RunTestConsistentList": {run: func(t *testing.T, f *fixture) {
+	"RunTestConsistentList": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestConsistentList(f.ctx, t, f.store, f.increase, false, true, false)
 	}},
-	"RunTestGetListNonRecursive": {run: func(t *testing.T, f *fixture) {
+	"RunTestGetListNonRecursive": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestGetListNonRecursive(f.ctx, t, f.increase, f.store)
 	}},
-	"RunTestListInconsistentContinuation": {run: func(t *testing.T, f *fixture) {
+	"RunTestListInconsistentContinuation": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestListInconsistentContinuation(f.ctx, t, f.store, f.compact)
 	}},
-	"RunTestListResourceVersionMatch": {run: func(t *testing.T, f *fixture) {
+	"RunTestListResourceVersionMatch": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestListResourceVersionMatch(f.ctx, t, f)
 	}},
-	"RunTestGuaranteedUpdate": {run: func(t *testing.T, f *fixture) {
+	"RunTestGuaranteedUpdate": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestGuaranteedUpdate(f.ctx, t, f, f.checkStored)
 	}},
-	"RunTestGuaranteedUpdateChecksStoredData": {run: func(t *testing.T, f *fixture) {
+	"RunTestGuaranteedUpdateChecksStoredData": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestGuaranteedUpdateChecksStoredData(f.ctx, t, f)
 	}},
-	"RunTestStats": {run: func(t *testing.T, f *fixture) {
+	"RunTestStats": {run: func(t *testing.T, f *conformanceFixture) {
 		t.Run("WithoutSizes", func(t *testing.T) {
-			f := newFixture(t, Options{})
+			f := newConformanceFixture(t, Options{})
 			storagetesting.RunTestStats(f.ctx, t, f.store, codec, identity.NewEncryptCheckTransformer(), false)
 		})
 		t.Run("WithSizes", func(t *testing.T) {
@@ -109,17 +109,17 @@ var suites = map[string]suite{
 			storagetesting.RunTestStats(f.ctx, t, f.store, codec, identity.NewEncryptCheckTransformer(), true)
 		})
 	}},
-	"RunTestCompactRevision": {run: func(t *testing.T, f *fixture) {
+	"RunTestCompactRevision": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestCompactRevision(f.ctx, t, f.store, f.increase, f.compact)
 	}},
-	"RunTestWatchFromZero": {run: func(t *testing.T, f *fixture) {
+	"RunTestWatchFromZero": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestWatchFromZero(f.ctx, t, f.store, f.compact)
 	}},
-	"RunTestWatchDispatchBookmarkEvents": {run: func(t *testing.T, f *fixture) {
+	"RunTestWatchDispatchBookmarkEvents": {run: func(t *testing.T, f *conformanceFixture) {
 		storagetesting.RunTestWatchDispatchBookmarkEvents(f.ctx, t, f.store, true)
 	}},
-	"RunOptionalTestProgressNotify": {run: func(t *testing.T, _ *fixture) {
-		f := newFixture(t, Options{BookmarkInterval: 100 * time.Millisecond})
+	"RunOptionalTestProgressNotify": {run: func(t *testing.T, _ *conformanceFixture) {
+		f := newConformanceFixture(t, Options{BookmarkInterval: 100 * time.Millisecond})
 		storagetesting.RunOptionalTestProgressNotify(f.ctx, t, f.store, f.increase)
 	}},
 	"RunTestTransformationFailure":         {excuse: decodedOnce},
@@ -132,7 +132,7 @@ var suites = map[string]suite{
 }
 
 func plain(run func(context.Context, *testing.T, apistorage.Interface)) suite {
-	return suite{run: func(t *testing.T, f *fixture) { run(f.ctx, t, f.store) }}
+	return suite{run: func(t *testing.T, f *conformanceFixture) { run(f.ctx, t, f.store) }}
 }
 
 // uncounted runs a suite without its check of how often etcd was called.
@@ -146,7 +146,7 @@ func TestConformance(t *testing.T) {
 			if suite.excuse != "" {
 				t.Skip(suite.excuse)
 			}
-			suite.run(t, newFixture(t, Options{}))
+			suite.run(t, newConformanceFixture(t, Options{}))
 		})
 	}
 }
@@ -191,23 +191,23 @@ func TestNoSuiteIsForgotten(t *testing.T) {
 	}
 }
 
-// fixture is a store of Pods, with the hooks that the suites ask for.
-type fixture struct {
+// conformanceFixture is a store of Pods, with the hooks that the suites ask for.
+type conformanceFixture struct {
 	*Store
 	ctx    context.Context
 	store  *Store
 	ledger *transforming
 }
 
-func newFixture(t *testing.T, opts Options) *fixture {
+func newConformanceFixture(t *testing.T, opts Options) *conformanceFixture {
 	l := &transforming{Ledger: memory.New(), transformer: storagetesting.NewPrefixTransformer([]byte("prefix "), false)}
-	opts.Ledger, opts.Clock = l, epoch
+	opts.Ledger, opts.Clock = l, clockAtZero
 	s := startPods(t, opts)
-	return &fixture{Store: s, ctx: context.Background(), store: s, ledger: l}
+	return &conformanceFixture{Store: s, ctx: context.Background(), store: s, ledger: l}
 }
 
 // checkStored is a KeyValidation: what is stored has neither revision nor link.
-func (f *fixture) checkStored(_ context.Context, t *testing.T, key string) {
+func (f *conformanceFixture) checkStored(_ context.Context, t *testing.T, key string) {
 	r := recordOf(t, f.ledger, f.store.ledgerKey(key))
 	if r == nil {
 		t.Fatalf("%s is not in the ledger", key)
@@ -227,17 +227,17 @@ func (f *fixture) checkStored(_ context.Context, t *testing.T, key string) {
 }
 
 // increase issues a revision without a change.
-func (f *fixture) increase(context.Context, *testing.T) int64 {
+func (f *conformanceFixture) increase(context.Context, *testing.T) int64 {
 	b := f.store.backend
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f.store.view.mu.Lock()
 	defer f.store.view.mu.Unlock()
-	return int64(b.revisions.take())
+	return int64(b.revisions.next())
 }
 
 // compact forgets what was before a revision, which in etcd takes a revision.
-func (f *fixture) compact(ctx context.Context, t *testing.T, resourceVersion string) {
+func (f *conformanceFixture) compact(ctx context.Context, t *testing.T, resourceVersion string) {
 	revision, err := f.store.versioner.ParseResourceVersion(resourceVersion)
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func (f *fixture) compact(ctx context.Context, t *testing.T, resourceVersion str
 
 // UpdatePrefixTransformer implements InterfaceWithPrefixTransformer: the
 // ledger keeps other bytes from now on, and has them read again.
-func (f *fixture) UpdatePrefixTransformer(modify storagetesting.PrefixTransformerModifier) func() {
+func (f *conformanceFixture) UpdatePrefixTransformer(modify storagetesting.PrefixTransformerModifier) func() {
 	before := f.ledger.get().(*storagetesting.PrefixTransformer)
 	modified := storagetesting.NewPrefixTransformer([]byte("prefix "), false)
 	f.ledger.set(modify(modified))
@@ -264,7 +264,7 @@ func (f *fixture) UpdatePrefixTransformer(modify storagetesting.PrefixTransforme
 
 // reread takes the records' bytes over from the ledger, as a restart would,
 // without a change of what is shown.
-func (f *fixture) reread() {
+func (f *conformanceFixture) reread() {
 	list, err := f.ledger.List(f.ctx)
 	if err != nil {
 		panic(err)

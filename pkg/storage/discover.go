@@ -9,66 +9,66 @@ import (
 
 // discover shows ref in s if it is to be shown there and no record, of any
 // resource, claims it; otherwise it hides it.
-func (c *commitment) discover(s *Store, ref metal.Ref) {
-	if s.joiner == nil {
+func (c *changeSet) discover(s *Store, ref metal.Ref) {
+	if s.projector == nil {
 		return
 	}
 	x := &c.b.index
-	m := shown{s, ref}
-	obj, claims := s.joiner.Discovered(ref)
-	x.depend(m, claims)
+	m := discoveredKey{s, ref}
+	obj, claims := s.projector.Discovered(ref)
+	x.setClaims(m, claims)
 	key, visible := "", obj != nil && !x.claimed(claims)
 	if visible {
 		key, visible = s.keyOf(obj)
 	}
-	if at, found := x.at[m]; found && (!visible || at != key) {
+	if at, found := x.discoveredAt[m]; found && (!visible || at != key) {
 		c.hide(s, c.find(s, at))
-		c.freed(s, at)
+		c.unshadow(s, at)
 	}
 	if visible {
 		c.show(m, key, obj)
 	}
 }
 
-func (c *commitment) show(m shown, key string, obj runtime.Object) {
+func (c *changeSet) show(m discoveredKey, key string, obj runtime.Object) {
 	x := &c.b.index
 	prev := c.find(m.store, key)
 	if prev != nil && (prev.rec != nil || prev.ref != m.ref) {
-		p := place{m.store, key}
-		without(x.shadowed, p, m.ref)
+		p := storeKey{m.store, key}
+		removeValue(x.shadowed, p, m.ref)
 		x.shadowed[p] = append(x.shadowed[p], m.ref)
 		return
 	}
 	if prev != nil && same(prev.obj, obj) {
 		return
 	}
-	x.at[m] = key
+	x.discoveredAt[m] = key
 	c.put(m.store, &entry{key: key, ref: m.ref, obj: obj})
 }
 
 // hide removes a discovered object.
-func (c *commitment) hide(s *Store, e *entry) {
-	delete(c.b.index.at, shown{s, e.ref})
+func (c *changeSet) hide(s *Store, e *entry) {
+	delete(c.b.index.discoveredAt, discoveredKey{s, e.ref})
 	c.remove(s, e)
 }
 
-// freed lets metal be shown whose key was taken.
-func (c *commitment) freed(s *Store, key string) {
-	p := place{s, key}
+// unshadow lets metal be shown whose key was taken.
+func (c *changeSet) unshadow(s *Store, key string) {
+	p := storeKey{s, key}
 	c.affected = append(c.affected, c.b.index.shadowed[p]...)
 	delete(c.b.index.shadowed, p)
 }
 
-// affect notes that the claims of ref changed.
-func (c *commitment) affect(ref metal.Ref) {
+// markAffected notes that the claims of ref changed.
+func (c *changeSet) markAffected(ref metal.Ref) {
 	c.affected = append(c.affected, ref)
 	for _, m := range c.b.index.dependents[ref] {
 		c.affected = append(c.affected, m.ref)
 	}
 }
 
-// settle looks at everything that was affected, and at what that affects.
-func (c *commitment) settle() {
+// propagate looks at everything that was affected, and at what that affects.
+func (c *changeSet) propagate() {
 	for len(c.affected) > 0 {
 		ref := c.affected[0]
 		c.affected = c.affected[1:]

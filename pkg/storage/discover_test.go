@@ -16,10 +16,10 @@ var installing = fact{namespace: "team-a", role: "pods", phase: "Installing", al
 
 func TestMetalThatNoRecordNamesShowsUpAsDiscovered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
 		w.observe("m1", installing)
-		next(t, events, "ADDED m1 Installing")
+		expectEvents(t, events, "ADDED m1 Installing")
 		if got := names(list(t, w.pods, everything())); got != "m1" {
 			t.Errorf("pods: %s", got)
 		}
@@ -29,15 +29,15 @@ func TestMetalThatNoRecordNamesShowsUpAsDiscovered(t *testing.T) {
 		phoned := installing
 		phoned.phase = "Phoned Home"
 		w.observe("m1", phoned)
-		next(t, events, "MODIFIED m1 Phoned Home")
+		expectEvents(t, events, "MODIFIED m1 Phoned Home")
 		w.metal.gone("m1")
 		w.MetalChanged([]metal.Ref{machineRef("m1")})
-		next(t, events, "DELETED m1 Phoned Home")
+		expectEvents(t, events, "DELETED m1 Phoned Home")
 	})
 }
 
 func TestADiscoveredObjectIsReadOnly(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	before := get(t, w.pods, "m1").ResourceVersion
 	errs := map[string]error{
@@ -71,19 +71,19 @@ func TestWhatARecordClaimsIsNotDiscovered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, Options{})
+				w := newFixture(t, Options{})
 				w.observe("m1", installing)
 				events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
 				create(t, w.pods, managed("node-1", "", ""))
-				next(t, events, "ADDED node-1 Pending")
+				expectEvents(t, events, "ADDED node-1 Pending")
 				claimed := update(t, w.pods, "node-1", claim)
-				next(t, events, say2("MODIFIED", claimed), "DELETED m1 Installing")
+				expectEvents(t, events, say2("MODIFIED", claimed), "DELETED m1 Installing")
 				if got := names(list(t, w.pods, everything())); got != "node-1" {
 					t.Errorf("shown: %s", got)
 				}
 				remove(t, w.pods, "node-1")
-				next(t, events, say2("DELETED", claimed), "ADDED m1 Installing")
-				nothing(t, events)
+				expectEvents(t, events, say2("DELETED", claimed), "ADDED m1 Installing")
+				expectNoEvent(t, events)
 			})
 		})
 	}
@@ -95,20 +95,20 @@ func say2(verb string, p *example.Pod) string {
 
 func TestARecordOfOneResourceHidesDiscoveredMetalOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		wall := installing
 		wall.role = "walls"
 		w.observe("m1", wall)
 		walls := watchFrom(t, w.walls, list(t, w.walls, everything()).ResourceVersion)
 		create(t, w.pods, managed("node-1", "m1", "a1"))
-		next(t, walls, "DELETED m1 Installing")
+		expectEvents(t, walls, "DELETED m1 Installing")
 		remove(t, w.pods, "node-1")
-		next(t, walls, "ADDED m1 Installing")
+		expectEvents(t, walls, "ADDED m1 Installing")
 	})
 }
 
 func TestMetalGivenToSomebodyElseShowsUpAlthoughARecordNamesItsMachine(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	if get(t, w.pods, "m1") != nil {
@@ -126,7 +126,7 @@ func TestMetalGivenToSomebodyElseShowsUpAlthoughARecordNamesItsMachine(t *testin
 }
 
 func TestADeletedRecordAndItsDiscoveredMetalChangePlacesAtOnce(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	stop := make(chan struct{})
@@ -155,7 +155,7 @@ func TestADeletedRecordAndItsDiscoveredMetalChangePlacesAtOnce(t *testing.T) {
 
 func TestARecordNamedAsTheMachineIsFollowedByTheDiscoveredMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		create(t, w.pods, managed("m1", "", ""))
 		w.observe("m1", installing)
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
@@ -163,16 +163,16 @@ func TestARecordNamedAsTheMachineIsFollowedByTheDiscoveredMachine(t *testing.T) 
 			t.Error("the record is hidden")
 		}
 		deleted := remove(t, w.pods, "m1")
-		next(t, events, "DELETED m1 Pending", "ADDED m1 Installing")
+		expectEvents(t, events, "DELETED m1 Pending", "ADDED m1 Installing")
 		if deleted.Status.Phase != "Pending" {
 			t.Errorf("the deleted object is %v", deleted)
 		}
-		nothing(t, events)
+		expectNoEvent(t, events)
 	})
 }
 
 func TestANamespaceThatIsBoundShowsItsMetal(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	unbound := installing
 	unbound.namespace = ""
 	w.observe("m1", unbound)
@@ -180,23 +180,23 @@ func TestANamespaceThatIsBoundShowsItsMetal(t *testing.T) {
 		t.Fatal("metal of a project that is not bound is shown")
 	}
 	w.metal.set("m1", installing)
-	w.RejoinNamespace("team-a")
+	w.ReprojectNamespace("team-a")
 	if get(t, w.pods, "m1") == nil {
 		t.Fatal("the metal is not shown")
 	}
 	w.metal.set("m1", unbound)
-	w.RejoinAll()
+	w.ReprojectAll()
 	if get(t, w.pods, "m1") != nil {
 		t.Fatal("the metal is still shown")
 	}
 }
 
 func TestRejoinLooksAtRecordsAgain(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	for phase, rejoin := range map[string]func(){
-		"Phoned Home": func() { w.RejoinNamespace("team-a") },
-		"Waiting":     w.RejoinAll,
+		"Phoned Home": func() { w.ReprojectNamespace("team-a") },
+		"Waiting":     w.ReprojectAll,
 	} {
 		f := installing
 		f.phase = phase
@@ -209,12 +209,12 @@ func TestRejoinLooksAtRecordsAgain(t *testing.T) {
 }
 
 func TestMetalThatIsKnownBeforeTheStartIsShownUnlessARecordClaimsIt(t *testing.T) {
-	l := newWorld(t, Options{})
+	l := newFixture(t, Options{})
 	l.observe("m1", installing)
 	l.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
 	create(t, l.walls, managed("wall-1", "m1", "a1"))
 
-	w := openWorld(t, l.metal, Options{Ledger: l.ledger})
+	w := openFixture(t, l.metal, Options{Ledger: l.ledger})
 	w.MetalChanged([]metal.Ref{machineRef("m1"), machineRef("m2")})
 	start(t, w.Backend)
 	if get(t, w.pods, "m1") != nil {
@@ -226,19 +226,19 @@ func TestMetalThatIsKnownBeforeTheStartIsShownUnlessARecordClaimsIt(t *testing.T
 }
 
 func TestNamedIsAllMetalOfRecords(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	create(t, w.walls, managed("wall-1", "m1", "a1"))
 	w.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
-	if got := w.Named(); len(got) != 2 {
+	if got := w.RecordedRefs(); len(got) != 2 {
 		t.Errorf("named: %v", got)
 	}
 	remove(t, w.pods, "node-1")
-	if got := w.Named(); len(got) != 2 {
+	if got := w.RecordedRefs(); len(got) != 2 {
 		t.Errorf("named by the other one: %v", got)
 	}
 	remove(t, w.walls, "wall-1")
-	if got := w.Named(); len(got) != 0 {
+	if got := w.RecordedRefs(); len(got) != 0 {
 		t.Errorf("named by nobody: %v", got)
 	}
 }

@@ -11,7 +11,7 @@ import (
 type dryRunKey struct{}
 
 // dryRun counts the looks that come before the write of a dry run.
-type dryRun struct{ looks atomic.Int32 }
+type dryRun struct{ reads atomic.Int32 }
 
 // WithDryRun makes the context one of a dry run of an update or a deletion, in
 // which genericregistry.DryRunnableStorage reads instead of writing. A read of
@@ -19,14 +19,14 @@ type dryRun struct{ looks atomic.Int32 }
 // many looks as come before it.
 func WithDryRun(ctx context.Context, looks int32) context.Context {
 	d := &dryRun{}
-	d.looks.Store(looks)
+	d.reads.Store(looks)
 	return context.WithValue(ctx, dryRunKey{}, d)
 }
 
-// insteadOfWrite tells whether a read stands for a write.
-func insteadOfWrite(ctx context.Context) bool {
+// isDryRunWrite tells whether a read stands for a write.
+func isDryRunWrite(ctx context.Context) bool {
 	d, _ := ctx.Value(dryRunKey{}).(*dryRun)
-	return d != nil && d.looks.Add(-1) < 0
+	return d != nil && d.reads.Add(-1) < 0
 }
 
 // getForWrite reads what a write would change, if it may.
@@ -36,7 +36,7 @@ func (s *Store) getForWrite(ctx context.Context, key string, opts apistorage.Get
 	case err != nil:
 		return err
 	case cur != nil:
-		return fill(out, cur.obj)
+		return copyInto(out, cur.obj)
 	case opts.IgnoreNotFound:
 		return runtime.SetZeroValue(out)
 	}

@@ -12,43 +12,43 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
-// newTimeout is the error of a write of which the outcome is open: clients
+// timeoutError is the error of a write of which the outcome is open: clients
 // take a timeout for exactly that.
-func newTimeout(message string) error { return apierrors.NewTimeoutError(message, 0) }
+func timeoutError(message string) error { return apierrors.NewTimeoutError(message, 0) }
 
-func unknownOutcome(s *Store, key string, cause error) error {
-	return newTimeout(fmt.Sprintf("whether %s %q was written is not known: %v; read it again before you repeat this", s.resource, s.name(key), cause))
+func unknownOutcomeError(s *Store, key string, cause error) error {
+	return timeoutError(fmt.Sprintf("whether %s %q was written is not known: %v; read it again before you repeat this", s.resource, s.name(key), cause))
 }
 
-// notWritten is the answer to a write that the ledger certainly has not done.
-func notWritten(s *Store, key string, cause error) error {
+// notWrittenError is the answer to a write that the ledger certainly has not done.
+func notWrittenError(s *Store, key string, cause error) error {
 	message := fmt.Sprintf("%s %q was not written: %v", s.resource, s.name(key), cause)
 	if errors.Is(cause, ledger.ErrTooLarge) {
 		return apierrors.NewRequestEntityTooLargeError(message)
 	}
 	if errors.Is(cause, ledger.ErrFenced) {
-		return comeAgain(message)
+		return retryLaterError(message)
 	}
 	return apierrors.NewServiceUnavailable(message)
 }
 
-// comeAgain is the answer to whatever certainly was not begun, because another
+// retryLaterError is the answer to whatever certainly was not begun, because another
 // process answers, or soon will. Clients come again by themselves.
-func comeAgain(message string) error {
+func retryLaterError(message string) error {
 	err := apierrors.NewServiceUnavailable(message)
 	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
 	return err
 }
 
-// hiddenNow is the answer to a write that would make an object in a namespace
+// hiddenError is the answer to a write that would make an object in a namespace
 // that is hidden. The registry admits none; the namespace was hidden since.
-func (s *Store) hiddenNow(key string) error {
-	return comeAgain(fmt.Sprintf("%s %q was not written: its namespace was deleted and created again", s.resource, s.name(key)))
+func (s *Store) hiddenError(key string) error {
+	return retryLaterError(fmt.Sprintf("%s %q was not written: its namespace was deleted and created again", s.resource, s.name(key)))
 }
 
-// readOnly is the answer to writes of discovered objects.
-func (s *Store) readOnly(e *entry) error {
-	kind, providerID := s.adoption(e.obj)
+// readOnlyError is the answer to writes of discovered objects.
+func (s *Store) readOnlyError(e *entry) error {
+	kind, providerID := s.adoptionHint(e.obj)
 	if providerID == "" {
 		providerID = "metal://<partition>/" + e.ref.ID
 	}
@@ -57,8 +57,8 @@ func (s *Store) readOnly(e *entry) error {
 		kind, providerID))
 }
 
-// adoption reads from a discovered object how a record would name its metal.
-func (s *Store) adoption(obj runtime.Object) (kind, providerID string) {
+// adoptionHint reads from a discovered object how a record would name its metal.
+func (s *Store) adoptionHint(obj runtime.Object) (kind, providerID string) {
 	var said struct {
 		Kind string
 		Spec struct{ ProviderID string }

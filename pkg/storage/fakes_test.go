@@ -56,15 +56,15 @@ func (m *fakeMetal) get(id string) (fact, bool) {
 
 func machineRef(id string) metal.Ref { return metal.Ref{Kind: metal.KindMachine, ID: id} }
 
-// joiner joins one resource.
-type joiner struct {
+// fakeProjector joins one resource.
+type fakeProjector struct {
 	metal *fakeMetal
 	role  string
 }
 
 const uidAnnotation = "uid"
 
-func (joiner) Refs(record runtime.Object) []metal.Ref {
+func (fakeProjector) Refs(record runtime.Object) []metal.Ref {
 	p := record.(*example.Pod)
 	var refs []metal.Ref
 	if id, allocation, found := strings.Cut(p.Spec.NodeName, "/"); found {
@@ -76,7 +76,7 @@ func (joiner) Refs(record runtime.Object) []metal.Ref {
 	return refs
 }
 
-func (j joiner) Project(record, _ runtime.Object) runtime.Object {
+func (j fakeProjector) Project(record, _ runtime.Object) runtime.Object {
 	p := record.(*example.Pod).DeepCopy()
 	p.Status.Phase = "Pending"
 	if id, allocation, found := strings.Cut(p.Spec.NodeName, "/"); found {
@@ -88,9 +88,9 @@ func (j joiner) Project(record, _ runtime.Object) runtime.Object {
 	return p
 }
 
-func (joiner) Strip(obj runtime.Object) { obj.(*example.Pod).Status.Phase = "" }
+func (fakeProjector) Strip(obj runtime.Object) { obj.(*example.Pod).Status.Phase = "" }
 
-func (j joiner) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
+func (j fakeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	f, found := j.metal.get(ref.ID)
 	if ref.Kind != metal.KindMachine || !found || f.role != j.role || f.namespace == "" || f.allocation == "" {
 		return nil, nil
@@ -102,33 +102,33 @@ func (j joiner) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	return p, []metal.Ref{{Kind: "allocation", ID: f.allocation}, {Kind: metal.KindUID, ID: f.uid}}
 }
 
-// world is a backend over fake metal, with two resources that show it, and one
+// fixture is a backend over fake metal, with two resources that show it, and one
 // that does not.
-type world struct {
+type fixture struct {
 	*Backend
 	metal              *fakeMetal
 	pods, walls, plain *Store
 }
 
-func newWorld(t testing.TB, opts Options) *world {
+func newFixture(t testing.TB, opts Options) *fixture {
 	t.Helper()
-	w := openWorld(t, newFakeMetal(), opts)
+	w := openFixture(t, newFakeMetal(), opts)
 	start(t, w.Backend)
 	return w
 }
 
-// openWorld returns a world that has not started.
-func openWorld(t testing.TB, metal *fakeMetal, opts Options) *world {
+// openFixture returns a world that has not started.
+func openFixture(t testing.TB, metal *fakeMetal, opts Options) *fixture {
 	t.Helper()
-	w := &world{metal: metal, Backend: newBackend(t, opts)}
-	w.pods = openPods(t, w.Backend, "pods", joiner{w.metal, "pods"})
-	w.walls = openPods(t, w.Backend, "walls", joiner{w.metal, "walls"})
+	w := &fixture{metal: metal, Backend: newBackend(t, opts)}
+	w.pods = openPods(t, w.Backend, "pods", fakeProjector{w.metal, "pods"})
+	w.walls = openPods(t, w.Backend, "walls", fakeProjector{w.metal, "walls"})
 	w.plain = openPods(t, w.Backend, "plain", nil)
 	return w
 }
 
 // observe changes a fact and reports it.
-func (w *world) observe(id string, f fact) {
+func (w *fixture) observe(id string, f fact) {
 	w.metal.set(id, f)
 	w.MetalChanged([]metal.Ref{machineRef(id)})
 }
@@ -208,8 +208,8 @@ func (l *faulty) Delete(ctx context.Context, key, version string) error {
 	return l.around("delete", key, func() error { return l.Ledger.Delete(ctx, key, version) })
 }
 
-// freshener answers what it is told, and notes what it was asked.
-type freshener struct {
+// fakeRefresher answers what it is told, and notes what it was asked.
+type fakeRefresher struct {
 	mu     sync.Mutex
 	scopes []Scope
 	since  time.Time
@@ -217,7 +217,7 @@ type freshener struct {
 	during func()
 }
 
-func (f *freshener) Confirm(_ context.Context, scope Scope) (time.Time, error) {
+func (f *fakeRefresher) Refresh(_ context.Context, scope Scope) (time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scopes = append(f.scopes, scope)
@@ -227,7 +227,7 @@ func (f *freshener) Confirm(_ context.Context, scope Scope) (time.Time, error) {
 	return f.since, f.cause
 }
 
-func (f *freshener) asked() []Scope {
+func (f *fakeRefresher) takeScopes() []Scope {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	scopes := f.scopes
@@ -235,13 +235,13 @@ func (f *freshener) asked() []Scope {
 	return scopes
 }
 
-// countingJoiner counts projections.
-type countingJoiner struct {
-	Joiner
+// countingProjector counts projections.
+type countingProjector struct {
+	Projector
 	calls *int
 }
 
-func (j countingJoiner) Project(record, previous runtime.Object) runtime.Object {
+func (j countingProjector) Project(record, previous runtime.Object) runtime.Object {
 	*j.calls++
-	return j.Joiner.Project(record, previous)
+	return j.Projector.Project(record, previous)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func TestWhichReadsAreConfirmed(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	claims := []metal.Ref{machineRef("m1"), {Kind: "allocation", ID: "a1"}}
 	now := list(t, w.pods, everything()).ResourceVersion
@@ -25,8 +25,8 @@ func TestWhichReadsAreConfirmed(t *testing.T) {
 	paged.Predicate.Limit = 1
 	create(t, w.pods, managed("node-2", "", ""))
 	token := list(t, w.pods, paged).Continue
-	f := &freshener{}
-	w.SetFreshener(f)
+	f := &fakeRefresher{}
+	w.SetRefresher(f)
 
 	get := func(name, revision string) func() {
 		return func() {
@@ -58,7 +58,7 @@ func TestWhichReadsAreConfirmed(t *testing.T) {
 		return opts
 	}
 	initial := func(opts *apistorage.ListOptions) { opts.SendInitialEvents = ptr.To(true) }
-	fleet := []Scope{{Fleet: true}}
+	fleet := []Scope{{AllNamespaces: true}}
 
 	for name, tc := range map[string]struct {
 		read func()
@@ -88,7 +88,7 @@ func TestWhichReadsAreConfirmed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.read()
-			if diff := cmp.Diff(tc.want, f.asked()); diff != "" {
+			if diff := cmp.Diff(tc.want, f.takeScopes()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -96,8 +96,8 @@ func TestWhichReadsAreConfirmed(t *testing.T) {
 }
 
 func TestAReadSeesWhatItsLookFound(t *testing.T) {
-	w := newWorld(t, Options{})
-	w.SetFreshener(&freshener{during: func() { w.observe("m1", installing) }})
+	w := newFixture(t, Options{})
+	w.SetRefresher(&fakeRefresher{during: func() { w.observe("m1", installing) }})
 	out := &example.Pod{}
 	if err := w.pods.Get(t.Context(), w.pods.testKey("m1"), apistorage.GetOptions{}, out); err != nil {
 		t.Fatal(err)
@@ -113,11 +113,11 @@ type warnings struct{ said []string }
 func (w *warnings) AddWarning(_, text string) { w.said = append(w.said, text) }
 
 func TestUnconfirmedReadsAnswerWithAWarningOnce(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	since := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	f := &freshener{since: since, cause: errors.New("the metal-api did not answer in 1s")}
-	w.SetFreshener(f)
+	f := &fakeRefresher{since: since, cause: errors.New("the metal-api did not answer in 1s")}
+	w.SetRefresher(f)
 	read := func(ctx context.Context) {
 		l := &example.PodList{}
 		if err := w.pods.GetList(ctx, "/pods", everything(), l); err != nil || len(l.Items) != 1 {

@@ -40,7 +40,7 @@ func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s is written as %s, which cannot be read: %v", value, written.value, err)
 		}
-		if again.stale {
+		if again.needsRewrite {
 			t.Errorf("%s is not what would be written today", written.value)
 		}
 		if again.sum != written.sum || !again.expires.Equal(read.expires) {

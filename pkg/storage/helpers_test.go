@@ -45,7 +45,7 @@ func (c stoppedClock) Now() time.Time { return c.at }
 
 func (c stoppedClock) Since(t time.Time) time.Duration { return c.at.Sub(t) }
 
-var epoch = stoppedClock{at: time.UnixMicro(1)}
+var clockAtZero = stoppedClock{at: time.UnixMicro(1)}
 
 func newBackend(t testing.TB, opts Options) *Backend {
 	t.Helper()
@@ -61,20 +61,20 @@ func newBackend(t testing.TB, opts Options) *Backend {
 	return b
 }
 
-func podConfig(resource string, joiner Joiner) ResourceConfig {
+func podConfig(resource string, projector Projector) ResourceConfig {
 	return ResourceConfig{
 		Resource:    schema.GroupResource{Group: "example.apiserver.k8s.io", Resource: resource},
 		Prefix:      "/" + resource + "/",
 		Codec:       codec,
 		NewFunc:     func() runtime.Object { return &example.Pod{} },
 		NewListFunc: func() runtime.Object { return &example.PodList{} },
-		Joiner:      joiner,
+		Projector:   projector,
 	}
 }
 
-func openPods(t testing.TB, b *Backend, resource string, joiner Joiner) *Store {
+func openPods(t testing.TB, b *Backend, resource string, projector Projector) *Store {
 	t.Helper()
-	s, err := b.Open(podConfig(resource, joiner))
+	s, err := b.Open(podConfig(resource, projector))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,8 +202,8 @@ func watchFrom(t testing.TB, s *Store, revision string) watch.Interface {
 	return startWatch(t, s, opts)
 }
 
-// say puts an event in words: "ADDED m1 Installing".
-func say(e watch.Event) string {
+// describeEvent puts an event in words: "ADDED m1 Installing".
+func describeEvent(e watch.Event) string {
 	switch obj := e.Object.(type) {
 	case *example.Pod:
 		return strings.TrimSpace(fmt.Sprintf("%s %s %s", e.Type, obj.Name, obj.Status.Phase))
@@ -213,8 +213,8 @@ func say(e watch.Event) string {
 	return fmt.Sprintf("%s %T", e.Type, e.Object)
 }
 
-// next waits for events and compares them with their words.
-func next(t testing.TB, w watch.Interface, want ...string) {
+// expectEvents waits for events and compares them with their words.
+func expectEvents(t testing.TB, w watch.Interface, want ...string) {
 	t.Helper()
 	for _, words := range want {
 		select {
@@ -222,7 +222,7 @@ func next(t testing.TB, w watch.Interface, want ...string) {
 			if !open {
 				t.Fatalf("the watch ended, instead of %q", words)
 			}
-			if said := say(e); said != words {
+			if said := describeEvent(e); said != words {
 				t.Fatalf("the event is %q, not %q", said, words)
 			}
 		case <-time.After(30 * time.Second):
@@ -231,12 +231,12 @@ func next(t testing.TB, w watch.Interface, want ...string) {
 	}
 }
 
-// nothing checks that no event is there; call it when all are settled.
-func nothing(t testing.TB, w watch.Interface) {
+// expectNoEvent checks that no event is there; call it when all are settled.
+func expectNoEvent(t testing.TB, w watch.Interface) {
 	t.Helper()
 	select {
 	case e, open := <-w.ResultChan():
-		t.Fatalf("there is an event (%v): %q", open, say(e))
+		t.Fatalf("there is an event (%v): %q", open, describeEvent(e))
 	default:
 	}
 }

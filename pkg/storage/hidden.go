@@ -7,26 +7,26 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-type withHiddenKey struct{}
+type hiddenNamespacesKey struct{}
 
-// WithHidden makes reads and writes reach the records of hidden namespaces, too.
+// WithHiddenNamespaces makes reads and writes reach the records of hidden namespaces, too.
 // It is for the allocation protocol, which has to know every record, and not for
 // what answers a request.
-func WithHidden(ctx context.Context) context.Context {
-	return context.WithValue(ctx, withHiddenKey{}, true)
+func WithHiddenNamespaces(ctx context.Context) context.Context {
+	return context.WithValue(ctx, hiddenNamespacesKey{}, true)
 }
 
-// hidden are the namespaces of which nothing is shown in ctx.
-func (b *Backend) hidden(ctx context.Context) map[string]struct{} {
-	if b.hiddenNamespaces == nil || ctx.Value(withHiddenKey{}) != nil {
+// hiddenFrom are the namespaces of which nothing is shown in ctx.
+func (b *Backend) hiddenFrom(ctx context.Context) map[string]struct{} {
+	if b.hiddenNamespaces == nil || ctx.Value(hiddenNamespacesKey{}) != nil {
 		return nil
 	}
 	return b.hiddenNamespaces()
 }
 
-// hides tells whether what is at key is in a hidden namespace.
-func (s *Store) hides(ctx context.Context, key string) bool {
-	hidden := s.backend.hidden(ctx)
+// isHidden tells whether what is at key is in a hidden namespace.
+func (s *Store) isHidden(ctx context.Context, key string) bool {
+	hidden := s.backend.hiddenFrom(ctx)
 	if len(hidden) == 0 {
 		return false
 	}
@@ -40,41 +40,41 @@ func namespaceOf(prefix, key string) string {
 	return namespace
 }
 
-// HiddenChanged makes clients list again, because Options.Hidden answers
+// HiddenNamespacesChanged makes clients list again, because Options.Hidden answers
 // otherwise than before: watches end, and none goes on from a revision up to
 // here, whose events tell of objects that are hidden now, or tell nothing of
 // those that are shown now.
-func (b *Backend) HiddenChanged() {
-	if !b.started.Load() || !b.awaitRevisions() {
+func (b *Backend) HiddenNamespacesChanged() {
+	if !b.started.Load() || !b.awaitReserved() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	revision := b.revisions.take()
+	revision := b.revisions.next()
 	for _, s := range b.stores {
-		s.view.startAnew(revision)
+		s.view.beginEpoch(revision)
 	}
 	b.advanced.wake()
 }
 
-// startAnew forgets all events up to revision, and ends the watches that began
+// beginEpoch forgets all events up to revision, and ends the watches that began
 // before.
-func (v *view) startAnew(revision uint64) {
+func (v *view) beginEpoch(revision uint64) {
 	v.mu.Lock()
 	v.ring.compact(revision)
-	v.era++
+	v.epoch++
 	v.mu.Unlock()
 	v.changed.wake()
 }
 
-// currentEra is which of the times between calls of startAnew it is.
-func (v *view) currentEra() uint64 {
+// currentEpoch is which of the times between calls of startAnew it is.
+func (v *view) currentEpoch() uint64 {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.era
+	return v.epoch
 }
 
-// errOtherEra tells a client why its watch ends.
-func errOtherEra() error {
+// epochEndedError tells a client why its watch ends.
+func epochEndedError() error {
 	return apierrors.NewResourceExpired("the set of visible namespaces has changed; list again")
 }

@@ -11,12 +11,12 @@ import (
 	apistorage "k8s.io/apiserver/pkg/storage"
 )
 
-// veil is Options.Hidden of a test.
-type veil struct {
+// hiddenSet is Options.Hidden of a test.
+type hiddenSet struct {
 	hidden atomic.Pointer[map[string]struct{}]
 }
 
-func (v *veil) get() map[string]struct{} {
+func (v *hiddenSet) get() map[string]struct{} {
 	if hidden := v.hidden.Load(); hidden != nil {
 		return *hidden
 	}
@@ -24,20 +24,20 @@ func (v *veil) get() map[string]struct{} {
 }
 
 // hide hides these namespaces, and no others, from now on.
-func (v *veil) hide(b *Backend, namespaces ...string) {
+func (v *hiddenSet) hide(b *Backend, namespaces ...string) {
 	hidden := map[string]struct{}{}
 	for _, namespace := range namespaces {
 		hidden[namespace] = struct{}{}
 	}
 	v.hidden.Store(&hidden)
-	b.HiddenChanged()
+	b.HiddenNamespacesChanged()
 }
 
-// startVeiled has team-a/old and team-b/other, and hides team-a.
-func startVeiled(t *testing.T) (*veil, *Store) {
+// startWithHidden has team-a/old and team-b/other, and hides team-a.
+func startWithHidden(t *testing.T) (*hiddenSet, *Store) {
 	t.Helper()
-	v := &veil{}
-	s := startPods(t, Options{Hidden: v.get})
+	v := &hiddenSet{}
+	s := startPods(t, Options{HiddenNamespaces: v.get})
 	create(t, s, pod("team-a", "old"))
 	create(t, s, pod("team-b", "other"))
 	v.hide(s.backend, "team-a")
@@ -46,8 +46,8 @@ func startVeiled(t *testing.T) (*veil, *Store) {
 
 func TestHidden_ReadsShowNothing(t *testing.T) {
 	t.Parallel()
-	v := &veil{}
-	s := startPods(t, Options{Hidden: v.get})
+	v := &hiddenSet{}
+	s := startPods(t, Options{HiddenNamespaces: v.get})
 	before := create(t, s, pod("team-a", "old")).ResourceVersion
 	create(t, s, pod("team-b", "other"))
 	v.hide(s.backend, "team-a")
@@ -82,7 +82,7 @@ func TestHidden_ReadsShowNothing(t *testing.T) {
 
 func TestHidden_WritesFindNothing(t *testing.T) {
 	t.Parallel()
-	_, s := startVeiled(t)
+	_, s := startWithHidden(t)
 	if err := tryUpdatePod(s, "old", &example.Pod{}, func(*example.Pod) { t.Error("asked") }); !apistorage.IsNotFound(err) {
 		t.Errorf("update: %v", err)
 	}
@@ -101,8 +101,8 @@ func TestHidden_WritesFindNothing(t *testing.T) {
 
 func TestHidden_AllocationProtocolReachesEverything(t *testing.T) {
 	t.Parallel()
-	_, s := startVeiled(t)
-	ctx := WithHidden(t.Context())
+	_, s := startWithHidden(t)
+	ctx := WithHiddenNamespaces(t.Context())
 	if got := names(listAs(ctx, t, s, everything())); got != "old other" {
 		t.Errorf("list: %q", got)
 	}
@@ -113,27 +113,27 @@ func TestHidden_AllocationProtocolReachesEverything(t *testing.T) {
 	if err := s.GuaranteedUpdate(ctx, s.testKey("old"), &example.Pod{}, false, nil, label, nil); err != nil {
 		t.Errorf("update: %v", err)
 	}
-	if !s.backend.Holds("team-a") {
+	if !s.backend.MayHaveRecords("team-a") {
 		t.Error("the namespace holds no record")
 	}
 }
 
 func TestHidden_WatchesEndAndBeginAnew(t *testing.T) {
 	t.Parallel()
-	v := &veil{}
-	s := startPods(t, Options{Hidden: v.get})
+	v := &hiddenSet{}
+	s := startPods(t, Options{HiddenNamespaces: v.get})
 	before := create(t, s, pod("team-a", "old")).ResourceVersion
 	opts := everything()
 	opts.ResourceVersion = "0"
 	w := startWatch(t, s, opts)
-	next(t, w, "ADDED old")
+	expectEvents(t, w, "ADDED old")
 	v.hide(s.backend, "team-a")
-	next(t, w, "ERROR Expired")
+	expectEvents(t, w, "ERROR Expired")
 
-	next(t, watchFrom(t, s, before), "ERROR Expired")
+	expectEvents(t, watchFrom(t, s, before), "ERROR Expired")
 	since := list(t, s, everything()).ResourceVersion
 	w = watchFrom(t, s, since)
-	ctx := WithHidden(context.Background())
+	ctx := WithHiddenNamespaces(context.Background())
 	touch := apistorage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
 		obj.(*example.Pod).Labels = map[string]string{"a": "b"}
 		return obj, nil
@@ -142,10 +142,10 @@ func TestHidden_WatchesEndAndBeginAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, s, pod("team-b", "other"))
-	next(t, w, "ADDED other")
+	expectEvents(t, w, "ADDED other")
 
 	v.hide(s.backend)
-	next(t, w, "ERROR Expired")
+	expectEvents(t, w, "ERROR Expired")
 	if got := names(list(t, s, everything())); got != "old other" {
 		t.Errorf("shown again: %q", got)
 	}

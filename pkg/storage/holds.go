@@ -7,10 +7,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 )
 
-// Holds tells whether a namespace has an object with a record, of whatever
+// MayHaveRecords tells whether a namespace has an object with a record, of whatever
 // resource, or may have one, because it is not known what became of a write.
-func (b *Backend) Holds(namespace string) bool {
-	for _, p := range b.doubts.places() {
+func (b *Backend) MayHaveRecords(namespace string) bool {
+	for _, p := range b.uncertain.keys() {
 		if strings.HasPrefix(p.key, p.store.prefix+namespace+"/") {
 			return true
 		}
@@ -30,9 +30,9 @@ func (b *Backend) Holds(namespace string) bool {
 	return false
 }
 
-// Oldest returns the creationTimestamp of the oldest object of a namespace that
+// OldestCreationTime returns the creationTimestamp of the oldest object of a namespace that
 // has a record; zero if there is none.
-func (b *Backend) Oldest(namespace string) (oldest time.Time) {
+func (b *Backend) OldestCreationTime(namespace string) (oldest time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.stores {

@@ -12,29 +12,29 @@ import (
 )
 
 func TestANamespaceHoldsWhatHasARecordAndNotWhatIsDiscovered(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
-	if get(t, w.pods, "m1") == nil || w.Holds("team-a") {
+	if get(t, w.pods, "m1") == nil || w.MayHaveRecords("team-a") {
 		t.Error("discovered metal is no record")
 	}
 	create(t, w.walls, managed("zz", "", ""))
-	if !w.Holds("team-a") {
+	if !w.MayHaveRecords("team-a") {
 		t.Error("there is a record")
 	}
 	for _, other := range []string{"team", "team-b", "team-a-2"} {
-		if w.Holds(other) {
+		if w.MayHaveRecords(other) {
 			t.Errorf("%s has no record", other)
 		}
 	}
 	remove(t, w.walls, "zz")
-	if w.Holds("team-a") {
+	if w.MayHaveRecords("team-a") {
 		t.Error("the record is gone")
 	}
 }
 
 func TestANamespaceHoldsWhatMayHaveBeenWritten(t *testing.T) {
 	l := &faulty{Ledger: memory.New()}
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	lost := errors.New("lost")
 	l.inject(func(verb, _ string) error {
 		if verb == "create" || verb == "list" {
@@ -45,15 +45,15 @@ func TestANamespaceHoldsWhatMayHaveBeenWritten(t *testing.T) {
 	if err := w.pods.Create(context.Background(), w.pods.testKey("node-1"), managed("node-1", "", ""), nil, 0); err == nil {
 		t.Fatal("created")
 	}
-	if get(t, w.pods, "node-1") != nil || !w.Holds("team-a") {
+	if get(t, w.pods, "node-1") != nil || !w.MayHaveRecords("team-a") {
 		t.Error("the record may be there")
 	}
 }
 
 func TestOldest_IsOfRecordsAndNotOfWhatIsDiscovered(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
-	if got := w.Oldest("team-a"); !got.IsZero() {
+	if got := w.OldestCreationTime("team-a"); !got.IsZero() {
 		t.Errorf("discovered metal is no record: %s", got)
 	}
 	first := time.Unix(1e9, 0)
@@ -62,10 +62,10 @@ func TestOldest_IsOfRecordsAndNotOfWhatIsDiscovered(t *testing.T) {
 		obj.CreationTimestamp = metav1.NewTime(first.Add(after))
 		create(t, w.walls, obj)
 	}
-	if got := w.Oldest("team-a"); !got.Equal(first) {
+	if got := w.OldestCreationTime("team-a"); !got.Equal(first) {
 		t.Errorf("the oldest is of %s, not %s", first, got)
 	}
-	if got := w.Oldest("team"); !got.IsZero() {
+	if got := w.OldestCreationTime("team"); !got.IsZero() {
 		t.Errorf("team has no record: %s", got)
 	}
 }

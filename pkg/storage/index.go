@@ -6,14 +6,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// place is where an object is, or would be: a key in a store.
-type place struct {
+// storeKey is where an object is, or would be: a key in a store.
+type storeKey struct {
 	store *Store
 	key   string
 }
 
-// shown is metal in a store that shows it as long as nobody claims it.
-type shown struct {
+// discoveredKey is metal in a store that shows it as long as nobody claims it.
+type discoveredKey struct {
 	store *Store
 	ref   metal.Ref
 }
@@ -21,70 +21,70 @@ type shown struct {
 // index knows which record names which metal, over all resources. It is
 // guarded by the backend's mu.
 type index struct {
-	// named are the records that name a ref: they are projected again when it
+	// recordsByRef are the records that name a ref: they are projected again when it
 	// changes, and metal of which a claim is named is not discovered.
-	named map[metal.Ref][]place
-	// seen is all metal that was ever reported changed, for when it begins to
+	recordsByRef map[metal.Ref][]storeKey
+	// observed is all metal that was ever reported changed, for when it begins to
 	// be shown for another reason than a change.
-	seen map[metal.Ref]struct{}
-	// at is where unclaimed metal is shown.
-	at map[shown]string
+	observed map[metal.Ref]struct{}
+	// discoveredAt is where unclaimed metal is shown.
+	discoveredAt map[discoveredKey]string
 	// claims are the refs by which metal that would be shown is claimed, and
 	// dependents is their inverse.
-	claims     map[shown][]metal.Ref
-	dependents map[metal.Ref][]shown
+	claims     map[discoveredKey][]metal.Ref
+	dependents map[metal.Ref][]discoveredKey
 	// shadowed is metal that is not shown because its key is taken.
-	shadowed map[place][]metal.Ref
+	shadowed map[storeKey][]metal.Ref
 }
 
 func newIndex() index {
 	return index{
-		named:      map[metal.Ref][]place{},
-		seen:       map[metal.Ref]struct{}{},
-		at:         map[shown]string{},
-		claims:     map[shown][]metal.Ref{},
-		dependents: map[metal.Ref][]shown{},
-		shadowed:   map[place][]metal.Ref{},
+		recordsByRef: map[metal.Ref][]storeKey{},
+		observed:     map[metal.Ref]struct{}{},
+		discoveredAt: map[discoveredKey]string{},
+		claims:       map[discoveredKey][]metal.Ref{},
+		dependents:   map[metal.Ref][]discoveredKey{},
+		shadowed:     map[storeKey][]metal.Ref{},
 	}
 }
 
 // claimed reports whether a record names one of claims.
 func (x *index) claimed(claims []metal.Ref) bool {
 	for _, claim := range claims {
-		if len(x.named[claim]) > 0 {
+		if len(x.recordsByRef[claim]) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// rename replaces the refs that the record at p names, and returns those that
+// setRefs replaces the refs that the record at p names, and returns those that
 // it names no more or names now.
-func (x *index) rename(p place, from, to []metal.Ref) []metal.Ref {
+func (x *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 	var changed []metal.Ref
 	for _, ref := range from {
 		if !slices.Contains(to, ref) {
-			without(x.named, ref, p)
+			removeValue(x.recordsByRef, ref, p)
 			changed = append(changed, ref)
 		}
 	}
 	for _, ref := range to {
-		if !slices.Contains(from, ref) && !slices.Contains(x.named[ref], p) {
-			x.named[ref] = append(x.named[ref], p)
+		if !slices.Contains(from, ref) && !slices.Contains(x.recordsByRef[ref], p) {
+			x.recordsByRef[ref] = append(x.recordsByRef[ref], p)
 			changed = append(changed, ref)
 		}
 	}
 	return changed
 }
 
-// depend replaces the claims of shown metal.
-func (x *index) depend(m shown, claims []metal.Ref) {
+// setClaims replaces the claims of shown metal.
+func (x *index) setClaims(m discoveredKey, claims []metal.Ref) {
 	old := x.claims[m]
 	if slices.Equal(old, claims) {
 		return
 	}
 	for _, claim := range old {
-		without(x.dependents, claim, m)
+		removeValue(x.dependents, claim, m)
 	}
 	if len(claims) == 0 {
 		delete(x.claims, m)
@@ -98,7 +98,7 @@ func (x *index) depend(m shown, claims []metal.Ref) {
 	}
 }
 
-func without[K, V comparable](m map[K][]V, key K, value V) {
+func removeValue[K, V comparable](m map[K][]V, key K, value V) {
 	if i := slices.Index(m[key], value); i >= 0 {
 		m[key] = slices.Delete(m[key], i, i+1)
 	}

@@ -31,7 +31,7 @@ const (
 // GetList implements storage.Interface. Pages are exact: a continue token
 // reads the snapshot that it began with, or gets 410.
 func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOptions, out runtime.Object) error {
-	key, err := s.enter(key, opts.Recursive)
+	key, err := s.prepareRequest(key, opts.Recursive)
 	if err != nil {
 		return err
 	}
@@ -43,12 +43,12 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	t, revision, err := s.listed(ctx, key, uint64(max(exact, 0)), continueKey, opts)
+	t, revision, err := s.snapshot(ctx, key, uint64(max(exact, 0)), continueKey, opts)
 	if err != nil {
 		return err
 	}
-	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, sight: s.sight(ctx).steady()}
-	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.sight.sees == nil {
+	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, visibility: s.visibility(ctx).memoized()}
+	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.visibility.visible == nil {
 		items.slice.Grow(t.Len())
 	}
 	if opts.Recursive {
@@ -72,26 +72,26 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	return nil
 }
 
-// listed returns what is listed, and its revision.
-func (s *Store) listed(ctx context.Context, key string, exact uint64, continueKey string, opts apistorage.ListOptions) (*tree, uint64, error) {
+// snapshot returns what is listed, and its revision.
+func (s *Store) snapshot(ctx context.Context, key string, exact uint64, continueKey string, opts apistorage.ListOptions) (*tree, uint64, error) {
 	if exact == 0 {
 		if opts.ResourceVersion == "" {
-			s.confirm(ctx, key, opts.Recursive)
+			s.refresh(ctx, key, opts.Recursive)
 		}
 		atLeast, err := s.parse(opts.ResourceVersion)
 		if err != nil {
 			return nil, 0, err
 		}
-		if err := s.backend.reached(ctx, atLeast); err != nil {
+		if err := s.backend.awaitRevision(ctx, atLeast); err != nil {
 			return nil, 0, err
 		}
-		t, revision, _ := s.view.now(&s.backend.revisions)
+		t, revision, _ := s.view.current(&s.backend.revisions)
 		return t, revision, nil
 	}
-	if err := s.backend.reached(ctx, exact); err != nil {
+	if err := s.backend.awaitRevision(ctx, exact); err != nil {
 		return nil, 0, err
 	}
-	t, ok := s.view.at(exact)
+	t, ok := s.view.atRevision(exact)
 	switch {
 	case ok:
 		return t, exact, nil
@@ -121,13 +121,13 @@ func (s *Store) continuation(t *tree, revision uint64, p *page, opts apistorage.
 	var count int64
 	if opts.Predicate.Empty() {
 		ascend(t, p.prefix, p.start, func(e *entry) bool {
-			if p.sight.shows(e.key) {
+			if p.visibility.shows(e.key) {
 				count++
 			}
 			return true
 		})
 	}
-	s.view.keep(revision, t, s.backend.clock.Now())
+	s.view.keepSnapshot(revision, t, s.backend.clock.Now())
 	return apistorage.PrepareContinueToken(p.last, p.prefix, int64(revision), count, true, opts)
 }
 
@@ -136,25 +136,25 @@ type page struct {
 	prefix, start string
 	limit         int64
 	items         *items
-	sight         sight
+	visibility    visibility
 
 	last string // the last key that was looked at
 	more bool   // there are keys after it that are shown
 }
 
-// contextEvery is how many objects are looked at before asking whether the
+// contextCheckInterval is how many objects are looked at before asking whether the
 // client still waits.
-const contextEvery = 1024
+const contextCheckInterval = 1024
 
 func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPredicate) (err error) {
 	looked := 0
 	ascend(t, p.prefix, p.start, func(e *entry) bool {
-		if looked++; looked%contextEvery == 0 && ctx.Err() != nil {
+		if looked++; looked%contextCheckInterval == 0 && ctx.Err() != nil {
 			err = apistorage.NewTimeoutError(p.prefix, "request did not complete within requested timeout")
 			return false
 		}
 		if p.limit > 0 && int64(p.items.len()) >= p.limit {
-			p.more = p.sight.shows(e.key)
+			p.more = p.visibility.shows(e.key)
 			return !p.more
 		}
 		var ok bool
@@ -166,7 +166,7 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 
 func (p *page) add(e *entry, pred *apistorage.SelectionPredicate) (bool, error) {
 	p.last = e.key
-	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.sight.shows(e.key) {
+	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.visibility.shows(e.key) {
 		return true, nil
 	}
 	return true, p.items.append(e.obj)

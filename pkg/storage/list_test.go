@@ -20,7 +20,7 @@ func paged(limit int64, token string) apistorage.ListOptions {
 
 func TestPaginationIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{History: 10})
+		w := newFixture(t, Options{History: 10})
 		for i := range 9 {
 			create(t, w.pods, managed(fmt.Sprintf("node-%d", i), "m1", "a1"))
 		}
@@ -55,7 +55,7 @@ func TestPaginationIsExact(t *testing.T) {
 
 func TestAContinueTokenThatIsTooOldGets410(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{History: 5})
+		w := newFixture(t, Options{History: 5})
 		for i := range 3 {
 			create(t, w.pods, managed(fmt.Sprintf("node-%d", i), "", ""))
 		}
@@ -96,7 +96,7 @@ func TestSnapshotsAreFewAndDoNotGetOld(t *testing.T) {
 }
 
 func TestAnExactListIsTheViewAsItWas(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	history := []*example.PodList{list(t, w.pods, everything())}
 	note := func() { history = append(history, list(t, w.pods, everything())) }
 	create(t, w.pods, managed("node-1", "m1", "a1"))
@@ -120,7 +120,7 @@ func TestAnExactListIsTheViewAsItWas(t *testing.T) {
 }
 
 func TestAnExactListOfAForgottenRevisionGets410(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	for _, revision := range []string{"1", "12345"} {
 		opts := everything()
 		opts.ResourceVersion, opts.ResourceVersionMatch = revision, metav1.ResourceVersionMatchExact

@@ -15,48 +15,48 @@ func counter(name, help string, labels ...string) *metrics.CounterVec {
 }
 
 var (
-	commits          = counter("commits_total", "Changes of views, by resource and type of event.", "resource", "type")
-	ledgerConflicts  = counter("ledger_conflicts_total", "Writes that the ledger refused because another server wrote.", "resource")
-	ledgerUncertain  = counter("ledger_uncertain_total", "Writes that the ledger neither acknowledged nor refused.", "resource")
-	watchersCutOff   = counter("watchers_cut_off_total", "Watches that ended because they fell behind the events that are kept.", "resource")
-	unconfirmedReads = counter("unconfirmed_reads_total", "Reads that were answered with a warning because the metal could not be looked at in time.", "resource")
+	commits         = counter("commits_total", "Changes of views, by resource and type of event.", "resource", "type")
+	ledgerConflicts = counter("ledger_conflicts_total", "Writes that the ledger refused because another server wrote.", "resource")
+	ledgerUncertain = counter("ledger_uncertain_total", "Writes that the ledger neither acknowledged nor refused.", "resource")
+	watchersCutOff  = counter("watchers_cut_off_total", "Watches that ended because they fell behind the events that are kept.", "resource")
+	staleReads      = counter("unconfirmed_reads_total", "Reads that were answered with a warning because the metal could not be looked at in time.", "resource")
 
-	objectsDesc    = gauge("objects", "Objects in the view, by resource and whether a record manages them.", "resource", "managed")
-	watchesDesc    = gauge("watches", "Open watches.", "resource")
-	historyDesc    = gauge("history_events", "Events that watches can resume from.", "resource")
-	historyAgeDesc = gauge("history_age_seconds", "Age of the oldest event that watches can resume from.", "resource")
-	doubtsDesc     = gauge("ledger_doubts", "Keys of which it is not known what the ledger has.", "resource")
+	objectsDesc       = gauge("objects", "Objects in the view, by resource and whether a record manages them.", "resource", "managed")
+	watchesDesc       = gauge("watches", "Open watches.", "resource")
+	historyDesc       = gauge("history_events", "Events that watches can resume from.", "resource")
+	historyAgeDesc    = gauge("history_age_seconds", "Age of the oldest event that watches can resume from.", "resource")
+	uncertainKeysDesc = gauge("ledger_doubts", "Keys of which it is not known what the ledger has.", "resource")
 )
 
 func gauge(name, help string, labels ...string) *metrics.Desc {
 	return metrics.NewDesc(metrics.BuildFQName("", metricsSubsystem, name), help, labels, nil, metrics.ALPHA, "")
 }
 
-// live are the backends of this process: one in a server, many in tests.
-var live = &collector{backends: map[*Backend]struct{}{}}
+// collectors are the backends of this process: one in a server, many in tests.
+var collectors = &collector{backends: map[*Backend]struct{}{}}
 
 var registerOnce sync.Once
 
 // registerMetrics shows the backend's figures until its context ends.
 func registerMetrics(b *Backend) {
 	registerOnce.Do(func() {
-		legacyregistry.MustRegister(commits, ledgerConflicts, ledgerUncertain, watchersCutOff, unconfirmedReads)
-		legacyregistry.CustomMustRegister(live)
+		legacyregistry.MustRegister(commits, ledgerConflicts, ledgerUncertain, watchersCutOff, staleReads)
+		legacyregistry.CustomMustRegister(collectors)
 	})
-	live.mu.Lock()
-	defer live.mu.Unlock()
-	live.backends[b] = struct{}{}
+	collectors.mu.Lock()
+	defer collectors.mu.Unlock()
+	collectors.backends[b] = struct{}{}
 	context.AfterFunc(b.ctx, func() {
-		live.mu.Lock()
-		defer live.mu.Unlock()
-		delete(live.backends, b)
+		collectors.mu.Lock()
+		defer collectors.mu.Unlock()
+		delete(collectors.backends, b)
 	})
 }
 
-// countFrom0 begins a resource's counters: one that appears with its first
+// initCounters begins a resource's counters: one that appears with its first
 // event hides that event from whoever asks for its increase.
-func countFrom0(resource string) {
-	for _, c := range []*metrics.CounterVec{ledgerConflicts, ledgerUncertain, watchersCutOff, unconfirmedReads} {
+func initCounters(resource string) {
+	for _, c := range []*metrics.CounterVec{ledgerConflicts, ledgerUncertain, watchersCutOff, staleReads} {
 		c.WithLabelValues(resource)
 	}
 }
@@ -71,13 +71,13 @@ type collector struct {
 
 // DescribeWithStability implements metrics.StableCollector.
 func (*collector) DescribeWithStability(ch chan<- *metrics.Desc) {
-	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, doubtsDesc} {
+	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, uncertainKeysDesc} {
 		ch <- d
 	}
 }
 
-type figures struct {
-	managed, discovered, watches, events, doubts, age float64
+type stats struct {
+	managed, discovered, watches, events, uncertain, age float64
 }
 
 // CollectWithStability implements metrics.StableCollector.
@@ -91,33 +91,33 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 		send(watchesDesc, f.watches)
 		send(historyDesc, f.events)
 		send(historyAgeDesc, f.age)
-		send(doubtsDesc, f.doubts)
+		send(uncertainKeysDesc, f.uncertain)
 	}
 }
 
-func (c *collector) collect() map[string]figures {
+func (c *collector) collect() map[string]stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sum := map[string]figures{}
+	sum := map[string]stats{}
 	for b := range c.backends {
 		b.mu.Lock()
 		stores := b.stores
 		b.mu.Unlock()
 		for _, s := range stores {
 			f := sum[s.resource.Resource]
-			s.figures(&f)
+			s.addStats(&f)
 			sum[s.resource.Resource] = f
 		}
-		for _, p := range b.doubts.places() {
+		for _, p := range b.uncertain.keys() {
 			f := sum[p.store.resource.Resource]
-			f.doubts++
+			f.uncertain++
 			sum[p.store.resource.Resource] = f
 		}
 	}
 	return sum
 }
 
-func (s *Store) figures(f *figures) {
+func (s *Store) addStats(f *stats) {
 	v := &s.view
 	v.mu.RLock()
 	defer v.mu.RUnlock()

@@ -13,7 +13,7 @@ func TestMetricsShowWhatThereIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		others := &collector{backends: map[*Backend]struct{}{w.Backend: {}}}
 		create(t, w.pods, managed("node-1", "m1", "a1"))
 		create(t, w.pods, managed("node-2", "", ""))
@@ -21,9 +21,9 @@ func TestMetricsShowWhatThereIs(t *testing.T) {
 		if _, err := w.pods.Watch(ctx, "/pods", everything()); err != nil {
 			t.Fatal(err)
 		}
-		w.pods.doubt(w.pods.testKey("node-1"), nil)
+		w.pods.markUncertain(w.pods.testKey("node-1"), nil)
 		got := others.collect()["pods"]
-		want := figures{managed: 2, discovered: 1, watches: 1, events: 3, doubts: 1}
+		want := stats{managed: 2, discovered: 1, watches: 1, events: 3, uncertain: 1}
 		if got != want {
 			t.Errorf("%+v, not %+v", got, want)
 		}

@@ -11,13 +11,13 @@ import (
 
 // MetalChanged takes over what is newly known about refs. When it returns,
 // every view shows it. Objects that are not seen to change get no event and no
-// revision. The caller must hold no lock that a Joiner takes.
+// revision. The caller must hold no lock that a Projector takes.
 //
 // While no revision can be reserved in the ledger it waits, until the backend
 // stops. Before the start it only remembers that there is such metal.
 func (b *Backend) MetalChanged(refs []metal.Ref) {
 	for _, ref := range refs {
-		if !b.awaitRevisions() {
+		if !b.awaitReserved() {
 			return
 		}
 		b.metalChanged(ref)
@@ -28,61 +28,61 @@ func (b *Backend) metalChanged(ref metal.Ref) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if ref.Kind != metal.KindUID && ref.Kind != metal.KindAllocation {
-		b.index.seen[ref] = struct{}{} // an identity alone is never shown
+		b.index.observed[ref] = struct{}{} // an identity alone is never shown
 	}
 	if !b.started.Load() {
 		return
 	}
-	c := b.begin()
-	c.refresh(ref)
+	c := b.newChangeSet()
+	c.refreshMetal(ref)
 	// Metal that carries an identity changes what is known of that, too.
 	for _, s := range b.stores {
-		for _, claim := range b.index.claims[shown{s, ref}] {
+		for _, claim := range b.index.claims[discoveredKey{s, ref}] {
 			c.refreshRecords(claim)
 		}
 	}
 	c.publish()
 }
 
-func (c *commitment) refresh(ref metal.Ref) {
+func (c *changeSet) refreshMetal(ref metal.Ref) {
 	c.refreshRecords(ref)
 	for _, s := range c.b.stores {
 		c.discover(s, ref)
 	}
 }
 
-func (c *commitment) refreshRecords(ref metal.Ref) {
-	for _, p := range c.b.index.named[ref] {
+func (c *changeSet) refreshRecords(ref metal.Ref) {
+	for _, p := range c.b.index.recordsByRef[ref] {
 		c.reproject(p)
 	}
 }
 
-// RejoinNamespace joins everything in a namespace again, and looks again at
+// ReprojectNamespace joins everything in a namespace again, and looks again at
 // what is to be discovered, because the namespace's binding changed.
-func (b *Backend) RejoinNamespace(namespace string) { b.rejoin(namespace + "/") }
+func (b *Backend) ReprojectNamespace(namespace string) { b.reproject(namespace + "/") }
 
-// RejoinAll is RejoinNamespace for all namespaces.
-func (b *Backend) RejoinAll() { b.rejoin("") }
+// ReprojectAll is ReprojectNamespace for all namespaces.
+func (b *Backend) ReprojectAll() { b.reproject("") }
 
-func (b *Backend) rejoin(namespace string) {
-	if b.serving() != nil {
+func (b *Backend) reproject(namespace string) {
+	if b.checkServing() != nil {
 		return
 	}
-	var places []place
+	var places []storeKey
 	var refs []metal.Ref
 	func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, s := range b.stores {
-			if s.joiner == nil {
+			if s.projector == nil {
 				continue
 			}
 			ascend(s.view.tree, s.prefix+namespace, "", func(e *entry) bool {
-				places = append(places, place{s, e.key})
+				places = append(places, storeKey{s, e.key})
 				return true
 			})
 		}
-		for ref := range b.index.seen {
+		for ref := range b.index.observed {
 			refs = append(refs, ref)
 		}
 	}()
@@ -91,12 +91,12 @@ func (b *Backend) rejoin(namespace string) {
 	})
 	// One at a time: writers do not wait for the whole fleet.
 	for _, p := range places {
-		if !b.commitOne(func(c *commitment) { c.reproject(p) }) {
+		if !b.commitOne(func(c *changeSet) { c.reproject(p) }) {
 			return
 		}
 	}
 	for _, ref := range refs {
-		ok := b.commitOne(func(c *commitment) {
+		ok := b.commitOne(func(c *changeSet) {
 			for _, s := range b.stores {
 				c.discover(s, ref)
 			}
@@ -107,26 +107,26 @@ func (b *Backend) rejoin(namespace string) {
 	}
 }
 
-func (b *Backend) commitOne(change func(*commitment)) bool {
-	if !b.awaitRevisions() {
+func (b *Backend) commitOne(change func(*changeSet)) bool {
+	if !b.awaitReserved() {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.begin()
+	c := b.newChangeSet()
 	change(c)
 	c.publish()
 	return true
 }
 
-// awaitRevisions waits until revisions are left; it is false when nothing is to
+// awaitReserved waits until revisions are left; it is false when nothing is to
 // be shown any more.
-func (b *Backend) awaitRevisions() bool {
+func (b *Backend) awaitReserved() bool {
 	if !b.started.Load() {
 		return true // none is needed
 	}
-	for b.serving() == nil {
-		err := b.revisions.ensure(b.ctx)
+	for b.checkServing() == nil {
+		err := b.revisions.ensureReserved(b.ctx)
 		if err == nil {
 			return true
 		}

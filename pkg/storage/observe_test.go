@@ -10,7 +10,7 @@ import (
 )
 
 func TestWhenMetalChangedReturnsEveryViewShowsIt(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	create(t, w.walls, managed("wall-1", "m1", "a1"))
 	for _, phase := range []string{"Installing", "Booting New Kernel", "Phoned Home"} {
@@ -25,14 +25,14 @@ func TestWhenMetalChangedReturnsEveryViewShowsIt(t *testing.T) {
 
 func TestAnObjectThatIsNotSeenToChangeGetsNoEventAndNoRevision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		create(t, w.pods, managed("node-1", "m1", "a1"))
 		w.observe("m1", installing)
 		w.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
 		before := list(t, w.pods, everything())
 		events := watchFrom(t, w.pods, before.ResourceVersion)
 		w.MetalChanged([]metal.Ref{machineRef("m1"), machineRef("m2"), machineRef("m3")})
-		w.RejoinAll()
+		w.ReprojectAll()
 		unseen := installing
 		unseen.uid = "another" // nobody shows it
 		w.observe("m1", unseen)
@@ -41,18 +41,18 @@ func TestAnObjectThatIsNotSeenToChangeGetsNoEventAndNoRevision(t *testing.T) {
 			t.Errorf("the revision went from %s to %s", before.ResourceVersion, after.ResourceVersion)
 		}
 		synctest.Wait()
-		nothing(t, events)
+		expectNoEvent(t, events)
 	})
 }
 
 func TestMetalThatCarriesAnIdentityChangesTheRecordOfThatIdentity(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	p := managed("node-1", "", "")
 	p.Annotations = map[string]string{uidAnnotation: "u1"}
 	create(t, w.pods, p)
 	calls := 0
-	w.pods.joiner = countingJoiner{w.pods.joiner, &calls}
+	w.pods.projector = countingProjector{w.pods.projector, &calls}
 	w.MetalChanged([]metal.Ref{machineRef("m1")})
 	if calls != 1 {
 		t.Errorf("the record was projected %d times", calls)
@@ -60,7 +60,7 @@ func TestMetalThatCarriesAnIdentityChangesTheRecordOfThatIdentity(t *testing.T) 
 }
 
 func TestWhatControllersWriteOfTheMetalHalfIsNotKept(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	before := get(t, w.pods, "node-1")

@@ -24,8 +24,8 @@ type record struct {
 	sum     [sha256.Size]byte
 	size    int
 	expires time.Time // zero: never
-	// stale: the ledger has other bytes than would be written today.
-	stale bool
+	// needsRewrite: the ledger has other bytes than would be written today.
+	needsRewrite bool
 }
 
 // envelope is the value of a record in the ledger.
@@ -44,9 +44,9 @@ type draft struct {
 
 // encode makes a draft of obj, which it may modify.
 func (s *Store) encode(obj runtime.Object, expires time.Time) (*draft, error) {
-	if s.joiner != nil {
+	if s.projector != nil {
 		obj = obj.DeepCopyObject()
-		s.joiner.Strip(obj)
+		s.projector.Strip(obj)
 	}
 	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
 		return nil, fmt.Errorf("prepare for the ledger: %w", err)
@@ -63,15 +63,15 @@ func (s *Store) encode(obj runtime.Object, expires time.Time) (*draft, error) {
 	d := &draft{record: record{obj: decoded, size: len(data), expires: expires}}
 	data = bytes.TrimSpace(data)
 	d.sum = sha256.Sum256(data)
-	if d.value, err = seal(data, expires); err != nil {
+	if d.value, err = encodeEnvelope(data, expires); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// seal writes the envelope by hand: a json.Marshal would rewrite the object's
+// encodeEnvelope writes the envelope by hand: a json.Marshal would rewrite the object's
 // bytes.
-func seal(data []byte, expires time.Time) ([]byte, error) {
+func encodeEnvelope(data []byte, expires time.Time) ([]byte, error) {
 	if !json.Valid(data) {
 		return nil, errors.New("the storage codec must encode to JSON: records are read by people, too")
 	}
@@ -101,8 +101,8 @@ func (s *Store) decode(r ledger.Record) (*record, error) {
 	if e.Expires != nil {
 		rec.expires = *e.Expires
 	}
-	canonical, err := seal(e.Object, rec.expires)
-	rec.stale = err != nil || !bytes.Equal(canonical, r.Value)
+	canonical, err := encodeEnvelope(e.Object, rec.expires)
+	rec.needsRewrite = err != nil || !bytes.Equal(canonical, r.Value)
 	return rec, nil
 }
 

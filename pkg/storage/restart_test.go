@@ -17,7 +17,7 @@ import (
 
 func TestRecordsAreThereAfterARestart(t *testing.T) {
 	l := memory.New()
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	p := managed("node-1", "m1", "a1")
 	p.Labels = map[string]string{"a": "b"}
 	p.Finalizers = []string{"keep/it"}
@@ -27,7 +27,7 @@ func TestRecordsAreThereAfterARestart(t *testing.T) {
 	remove(t, w.pods, "node-2")
 	before := list(t, w.pods, everything())
 
-	w = newWorld(t, Options{Ledger: l})
+	w = newFixture(t, Options{Ledger: l})
 	after := list(t, w.pods, everything())
 	start := after.ResourceVersion
 	for i := range after.Items {
@@ -42,15 +42,15 @@ func TestRecordsAreThereAfterARestart(t *testing.T) {
 	if got := names(list(t, w.walls, everything())); got != "wall-1" {
 		t.Errorf("walls: %s", got)
 	}
-	if len(w.Named()) != 2 {
-		t.Errorf("named: %v", w.Named())
+	if len(w.RecordedRefs()) != 2 {
+		t.Errorf("named: %v", w.RecordedRefs())
 	}
 	update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels["a"] = "c" })
 }
 
 func TestARecordIsReadableByAPerson(t *testing.T) {
 	l := memory.New()
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	value := string(recordOf(t, l, "pods/team-a/node-1").Value)
@@ -69,35 +69,35 @@ func TestARecordIsReadableByAPerson(t *testing.T) {
 func TestAWatchFromBeforeARestartGets410(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
-		w := newWorld(t, Options{Ledger: l})
+		w := newFixture(t, Options{Ledger: l})
 		old := create(t, w.pods, managed("node-1", "", "")).ResourceVersion
 		time.Sleep(time.Second)
 
-		w = newWorld(t, Options{Ledger: l})
+		w = newFixture(t, Options{Ledger: l})
 		start := list(t, w.pods, everything()).ResourceVersion
 		tooOld := watchFrom(t, w.pods, old)
-		next(t, tooOld, "ERROR Expired")
+		expectEvents(t, tooOld, "ERROR Expired")
 		if _, open := <-tooOld.ResultChan(); open {
 			t.Error("the watch goes on")
 		}
 		never := watchFrom(t, w.pods, "12345")
-		next(t, never, "ERROR Expired")
+		expectEvents(t, never, "ERROR Expired")
 		atStart := watchFrom(t, w.pods, start)
 		create(t, w.pods, managed("node-2", "", ""))
-		next(t, atStart, "ADDED node-2 Pending")
+		expectEvents(t, atStart, "ADDED node-2 Pending")
 	})
 }
 
 func TestAContinueTokenOfAnEarlierProcessGets410(t *testing.T) {
 	l := memory.New()
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	create(t, w.pods, managed("node-1", "", ""))
 	create(t, w.pods, managed("node-2", "", ""))
 	opts := everything()
 	opts.Predicate.Limit = 1
 	opts.Predicate.Continue = list(t, w.pods, opts).Continue
 
-	w = newWorld(t, Options{Ledger: l})
+	w = newFixture(t, Options{Ledger: l})
 	err := w.pods.GetList(t.Context(), "/pods", opts, &example.PodList{})
 	if !apierrors.IsResourceExpired(err) {
 		t.Fatalf("answered %v", err)
@@ -112,11 +112,11 @@ func TestAContinueTokenOfAnEarlierProcessGets410(t *testing.T) {
 func TestAnObjectThatExpiresDoesSoAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
-		w := newWorld(t, Options{Ledger: l})
+		w := newFixture(t, Options{Ledger: l})
 		if err := w.pods.Create(t.Context(), w.pods.testKey("node-1"), managed("node-1", "", ""), nil, 10); err != nil {
 			t.Fatal(err)
 		}
-		w = newWorld(t, Options{Ledger: l})
+		w = newFixture(t, Options{Ledger: l})
 		time.Sleep(5 * time.Second)
 		if get(t, w.pods, "node-1") == nil {
 			t.Error("it expired early")
@@ -142,7 +142,7 @@ func TestARecordThatCannotBeReadStopsTheStart(t *testing.T) {
 			}
 			b := newBackend(t, Options{Ledger: l})
 			s := openPods(t, b, "pods", nil)
-			for verb, read := range map[string]func(context.Context) error{"Survey": b.Survey, "Start": b.Start} {
+			for verb, read := range map[string]func(context.Context) error{"Survey": b.Preload, "Start": b.Start} {
 				if err := read(t.Context()); err == nil || !strings.Contains(err.Error(), "pods/team-a/broken") || !strings.Contains(err.Error(), "repair the record") {
 					t.Errorf("%s answered %v", verb, err)
 				}

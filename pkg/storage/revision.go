@@ -29,8 +29,8 @@ const (
 	// beginAttempts is how often it is tried to go on with the revisions, if
 	// others do so, too.
 	beginAttempts = 5
-	// reservePatience is how long a write waits for revisions.
-	reservePatience = 5 * time.Second
+	// reserveTimeout is how long a write waits for revisions.
+	reserveTimeout = 5 * time.Second
 )
 
 // mark is the value of the record at markKey.
@@ -55,7 +55,7 @@ type revisions struct {
 	floor     uint64 // what a server that wrote the mark in between may have issued
 	version   string // of the mark; "" if it is not known
 	reserving bool
-	cause     error // why the last reservation failed
+	lastError error // why the last reservation failed
 	reserved  broadcast
 }
 
@@ -112,9 +112,9 @@ func (r *revisions) now() uint64 {
 	return 0
 }
 
-// take issues the next revision. Whoever commits calls ensure first, when no
+// next issues the next revision. Whoever commits calls ensure first, when no
 // lock is held, so that one is always left.
-func (r *revisions) take() uint64 {
+func (r *revisions) next() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -129,17 +129,17 @@ func (r *revisions) take() uint64 {
 	return next
 }
 
-// ensure returns when plenty of revisions are left, and starts to reserve more
+// ensureReserved returns when plenty of revisions are left, and starts to reserve more
 // in time. It returns an error if none can be had.
-func (r *revisions) ensure(ctx context.Context) error {
-	if r.plenty() {
+func (r *revisions) ensureReserved(ctx context.Context) error {
+	if r.hasEnough() {
 		return nil
 	}
-	timer := r.clock.NewTimer(reservePatience)
+	timer := r.clock.NewTimer(reserveTimeout)
 	defer timer.Stop()
 	for {
 		reserved := r.reserved.wait()
-		if r.plenty() {
+		if r.hasEnough() {
 			return nil
 		}
 		if r.ctx.Err() != nil {
@@ -153,12 +153,12 @@ func (r *revisions) ensure(ctx context.Context) error {
 		case <-timer.C():
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return apierrors.NewServiceUnavailable(fmt.Sprintf("no revision can be reserved in the ledger, so nothing can be written: %v", r.cause))
+			return apierrors.NewServiceUnavailable(fmt.Sprintf("no revision can be reserved in the ledger, so nothing can be written: %v", r.lastError))
 		}
 	}
 }
 
-func (r *revisions) plenty() bool {
+func (r *revisions) hasEnough() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := r.last.Load()
@@ -188,7 +188,7 @@ func (r *revisions) reserve(version string) {
 		}
 	}
 	r.mu.Lock()
-	r.reserving, r.version, r.cause = false, version, err
+	r.reserving, r.version, r.lastError = false, version, err
 	if err == nil {
 		r.ceiling, r.floor = ceiling, max(floor, r.floor)
 	}

@@ -30,7 +30,7 @@ func revision(t testing.TB, obj interface{ GetResourceVersion() string }) uint64
 
 func TestRevisionsAreMicrosecondsAndFitIntoJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		for i := range 3 {
 			time.Sleep(time.Millisecond)
 			got := revision(t, create(t, w.pods, managed("node-"+strconv.Itoa(i), "", "")))
@@ -45,7 +45,7 @@ func TestRevisionsAreMicrosecondsAndFitIntoJSON(t *testing.T) {
 }
 
 func TestRevisionsIncreaseStrictlyAcrossAllResources(t *testing.T) {
-	w := newWorld(t, Options{Clock: epoch})
+	w := newFixture(t, Options{Clock: clockAtZero})
 	last := revision(t, list(t, w.pods, everything()))
 	for i := range 20 {
 		s := []*Store{w.pods, w.walls}[i%2]
@@ -59,7 +59,7 @@ func TestRevisionsIncreaseStrictlyAcrossAllResources(t *testing.T) {
 
 func TestRevisionsDoNotGoBackWithTheClock(t *testing.T) {
 	fake := clocktesting.NewFakeClock(time.Now())
-	w := newWorld(t, Options{Clock: fake})
+	w := newFixture(t, Options{Clock: fake})
 	before := revision(t, create(t, w.pods, managed("node-1", "", "")))
 	fake.SetTime(time.Now().Add(-24 * time.Hour))
 	after := revision(t, create(t, w.pods, managed("node-2", "", "")))
@@ -83,7 +83,7 @@ func TestRevisionsDoNotGoBackOverARestart(t *testing.T) {
 			}
 			last = m.Reserved
 		}
-		w := newWorld(t, Options{Ledger: l, Clock: clocktesting.NewFakeClock(time.Now().Add(time.Duration(hours) * time.Hour))})
+		w := newFixture(t, Options{Ledger: l, Clock: clocktesting.NewFakeClock(time.Now().Add(time.Duration(hours) * time.Hour))})
 		start := revision(t, list(t, w.pods, everything()))
 		if start <= last {
 			t.Errorf("a process starts at %d, although its predecessor may have issued %d", start, last)
@@ -93,7 +93,7 @@ func TestRevisionsDoNotGoBackOverARestart(t *testing.T) {
 
 func TestNoRevisionIsUsedBeforeTheLedgerHasTheMark(t *testing.T) {
 	l := memory.New()
-	w := newWorld(t, Options{Ledger: l, Clock: epoch, reserveAhead: 40 * time.Microsecond})
+	w := newFixture(t, Options{Ledger: l, Clock: clockAtZero, reserveAhead: 40 * time.Microsecond})
 	for i := range 200 {
 		got := revision(t, create(t, w.pods, managed("node-"+strconv.Itoa(i), "", "")))
 		m, _, err := readMark(map[string]ledger.Record{markKey: *recordOf(t, l, markKey)})
@@ -109,7 +109,7 @@ func TestNoRevisionIsUsedBeforeTheLedgerHasTheMark(t *testing.T) {
 func TestAnIdleServerDoesNotWriteTheMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
-		w := newWorld(t, Options{Ledger: l})
+		w := newFixture(t, Options{Ledger: l})
 		synctest.Wait()
 		before := recordOf(t, l, markKey).Version
 		time.Sleep(24 * time.Hour)
@@ -133,7 +133,7 @@ func TestAMarkThatIsNotKnownToBeWrittenIsNotReliedOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := &faulty{Ledger: memory.New()}
-				w := newWorld(t, Options{Ledger: l, Clock: stoppedClock{at: time.UnixMicro(1)}, reserveAhead: 40 * time.Microsecond})
+				w := newFixture(t, Options{Ledger: l, Clock: stoppedClock{at: time.UnixMicro(1)}, reserveAhead: 40 * time.Microsecond})
 				first := recordOf(t, l, markKey)
 				fail := func(verb, key string) error {
 					if key == markKey {
@@ -175,9 +175,9 @@ func TestAMarkThatIsNotKnownToBeWrittenIsNotReliedOn(t *testing.T) {
 
 func TestTwoServersAtATimeNeverIssueOneRevision(t *testing.T) {
 	l := memory.New()
-	worlds := []*world{}
+	worlds := []*fixture{}
 	for range 2 {
-		worlds = append(worlds, newWorld(t, Options{Ledger: l, Clock: epoch, reserveAhead: 40 * time.Microsecond}))
+		worlds = append(worlds, newFixture(t, Options{Ledger: l, Clock: clockAtZero, reserveAhead: 40 * time.Microsecond}))
 	}
 	issued := map[uint64]int{}
 	for i := range 200 {
@@ -254,7 +254,7 @@ func TestAWriteThatWaitsForRevisionsEndsWithItsServer(t *testing.T) {
 		life, end := context.WithCancel(t.Context())
 		end()
 		r := &revisions{ctx: life, ledger: ending{}, clock: clock.RealClock{}, step: 1000}
-		if err := r.ensure(t.Context()); !apierrors.IsServiceUnavailable(err) {
+		if err := r.ensureReserved(t.Context()); !apierrors.IsServiceUnavailable(err) {
 			t.Errorf("%v", err)
 		}
 		synctest.Wait()

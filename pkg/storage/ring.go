@@ -30,17 +30,17 @@ type event struct {
 	// obj is what a watcher gets that sees all objects.
 	obj runtime.Object
 
-	leftOnce sync.Once
-	left     runtime.Object
+	deletedOnce sync.Once
+	deleted     runtime.Object
 }
 
-// departure is the object as those saw it last for whom it is out of sight now.
-func (e *event) departure(versioned func(runtime.Object, uint64) runtime.Object) runtime.Object {
+// asDeleted is the object as those saw it last for whom it is out of sight now.
+func (e *event) asDeleted(versioned func(runtime.Object, uint64) runtime.Object) runtime.Object {
 	if e.typ == watch.Deleted {
 		return e.obj
 	}
-	e.leftOnce.Do(func() { e.left = versioned(e.prev.obj, e.revision) })
-	return e.left
+	e.deletedOnce.Do(func() { e.deleted = versioned(e.prev.obj, e.revision) })
+	return e.deleted
 }
 
 // ring keeps the recent events of one resource, in the order of revisions.

@@ -13,10 +13,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// Survey reads the ledger and shows nothing of it. A process that waits for its
+// Preload reads the ledger and shows nothing of it. A process that waits for its
 // turn to start does so now and then: so it knows which metal records name, and
 // its start has less to read. It is called after the last Open.
-func (b *Backend) Survey(ctx context.Context) error {
+func (b *Backend) Preload(ctx context.Context) error {
 	_, known, err := b.read(ctx)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func (b *Backend) Start(ctx context.Context) error {
 		err = b.revisions.begin(ctx, list)
 		switch {
 		case err == nil:
-			b.fill(known)
+			b.fillViews(known)
 			return nil
 		case !isRefusal(err) || attempt == beginAttempts:
 			return fmt.Errorf("storage: %w", err)
@@ -53,16 +53,16 @@ func (b *Backend) Start(ctx context.Context) error {
 // answered any more.
 func (b *Backend) Stop() { b.stop() }
 
-// serving returns an error unless this process is the one that answers.
-func (b *Backend) serving() error {
+// checkServing returns an error unless this process is the one that answers.
+func (b *Backend) checkServing() error {
 	switch {
 	case !b.started.Load():
-		return comeAgain("the records have not been read yet")
+		return retryLaterError("the records have not been read yet")
 	case b.ctx.Err() != nil:
-		return comeAgain("the server has stopped answering")
+		return retryLaterError("the server has stopped answering")
 	}
 	if err := b.fence.Check(); err != nil {
-		return comeAgain(err.Error())
+		return retryLaterError(err.Error())
 	}
 	return nil
 }
@@ -96,16 +96,16 @@ func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, know
 	return list, known, nil
 }
 
-// fill fills the views with what is known, and with the metal that was seen and
+// fillViews fills the views with what is known, and with the metal that was seen and
 // that nothing of it claims.
-func (b *Backend) fill(known map[string]*record) {
+func (b *Backend) fillViews(known map[string]*record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	keys := slices.Sorted(maps.Keys(known))
 	for _, s := range b.stores {
 		for _, key := range keys {
 			if strings.HasPrefix(key, s.ledgerPrefix) {
-				b.index.rename(place{s, s.key(key)}, nil, known[key].refs)
+				b.index.setRefs(storeKey{s, s.key(key)}, nil, known[key].refs)
 			}
 		}
 	}
@@ -113,8 +113,8 @@ func (b *Backend) fill(known map[string]*record) {
 	for _, s := range b.stores {
 		s.load(known, start)
 	}
-	t := b.begin()
-	for ref := range b.index.seen {
+	t := b.newChangeSet()
+	for ref := range b.index.observed {
 		for _, s := range b.stores {
 			t.discover(s, ref)
 		}
@@ -124,15 +124,15 @@ func (b *Backend) fill(known map[string]*record) {
 	b.started.Store(true)
 }
 
-// LookAgain makes the views agree with the ledger once more. Of two processes
+// Resync makes the views agree with the ledger once more. Of two processes
 // that follow each other, the former may have begun a write while it still
 // could, that arrived after the latter had read the ledger.
-func (b *Backend) LookAgain(ctx context.Context) error {
+func (b *Backend) Resync(ctx context.Context) error {
 	records, err := b.looks.look(ctx)
 	if err != nil {
 		return fmt.Errorf("storage: read the ledger: %w", err)
 	}
-	different := b.different(records)
+	different := b.divergent(records)
 	if len(different) == 0 {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (b *Backend) LookAgain(ctx context.Context) error {
 		return fmt.Errorf("storage: read the ledger: %w", err)
 	}
 	for _, p := range different {
-		if err := b.revisions.ensure(ctx); err != nil {
+		if err := b.revisions.ensureReserved(ctx); err != nil {
 			return err
 		}
 		var found *ledger.Record
@@ -159,26 +159,26 @@ func (b *Backend) LookAgain(ctx context.Context) error {
 		if p.differs(found) {
 			klog.FromContext(ctx).Info("A record was written after it had been read; showing what was written", "key", p.key)
 		}
-		if err := p.store.takeOver(p.key, found); err != nil {
+		if err := p.store.showRecord(p.key, found); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// different are the places of which records says something else than the view.
-func (b *Backend) different(records map[string]ledger.Record) []place {
-	var places []place
+// divergent are the places of which records says something else than the view.
+func (b *Backend) divergent(records map[string]ledger.Record) []storeKey {
+	var places []storeKey
 	for _, s := range b.stores {
-		t, _, _ := s.view.now(&b.revisions)
+		t, _, _ := s.view.current(&b.revisions)
 		ascend(t, s.prefix, "", func(e *entry) bool {
 			if _, found := records[s.ledgerKey(e.key)]; e.rec != nil && !found {
-				places = append(places, place{s, e.key})
+				places = append(places, storeKey{s, e.key})
 			}
 			return true
 		})
 		for key, r := range records {
-			if p := (place{s, s.key(key)}); strings.HasPrefix(key, s.ledgerPrefix) && p.differs(&r) {
+			if p := (storeKey{s, s.key(key)}); strings.HasPrefix(key, s.ledgerPrefix) && p.differs(&r) {
 				places = append(places, p)
 			}
 		}
@@ -187,7 +187,7 @@ func (b *Backend) different(records map[string]ledger.Record) []place {
 }
 
 // differs is whether found, which may be nil, is not the record in the view.
-func (p place) differs(found *ledger.Record) bool {
+func (p storeKey) differs(found *ledger.Record) bool {
 	e := p.store.view.get(p.key)
 	if e == nil || e.rec == nil || found == nil {
 		return (e != nil && e.rec != nil) != (found != nil)
@@ -195,13 +195,13 @@ func (p place) differs(found *ledger.Record) bool {
 	return e.rec.version != found.Version
 }
 
-// Named returns all metal that records name: it is to be confirmed even if it
+// RecordedRefs returns all metal that records name: it is to be confirmed even if it
 // has gone from every listing.
-func (b *Backend) Named() []metal.Ref {
+func (b *Backend) RecordedRefs() []metal.Ref {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.started.Load() {
-		return slices.Collect(maps.Keys(b.index.named))
+		return slices.Collect(maps.Keys(b.index.recordsByRef))
 	}
 	named := map[metal.Ref]struct{}{}
 	for _, rec := range b.known {

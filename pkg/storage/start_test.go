@@ -41,7 +41,7 @@ func (f *fence) Check() error {
 	return nil
 }
 
-func (f *fence) Sure() error {
+func (f *fence) CheckExclusive() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.late {
@@ -122,13 +122,13 @@ func requireRefused(t *testing.T, err error, text string) {
 }
 
 func TestNothingIsAnsweredAndNothingWrittenBeforeTheStart(t *testing.T) {
-	before := newWorld(t, Options{})
+	before := newFixture(t, Options{})
 	create(t, before.pods, managed("node-1", "m1", "a1"))
 	l := &counted{Ledger: before.ledger}
-	w := openWorld(t, before.metal, Options{Ledger: l})
+	w := openFixture(t, before.metal, Options{Ledger: l})
 	w.observe("m1", installing)
-	w.RejoinAll()
-	if err := w.Survey(t.Context()); err != nil {
+	w.ReprojectAll()
+	if err := w.Preload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for name, request := range requests(t, w.pods) {
@@ -140,15 +140,15 @@ func TestNothingIsAnsweredAndNothingWrittenBeforeTheStart(t *testing.T) {
 }
 
 func TestASurveyTellsWhichMetalRecordsName(t *testing.T) {
-	other := newWorld(t, Options{})
+	other := newFixture(t, Options{})
 	create(t, other.pods, managed("node-1", "m1", "a1"))
-	w := openWorld(t, other.metal, Options{Ledger: other.ledger})
+	w := openFixture(t, other.metal, Options{Ledger: other.ledger})
 	survey := func(want int) {
 		t.Helper()
-		if err := w.Survey(t.Context()); err != nil {
+		if err := w.Preload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.Named(); len(got) != want {
+		if got := w.RecordedRefs(); len(got) != want {
 			t.Errorf("named: %v", got)
 		}
 	}
@@ -158,18 +158,18 @@ func TestASurveyTellsWhichMetalRecordsName(t *testing.T) {
 	remove(t, other.pods, "node-1")
 	survey(2)
 	start(t, w.Backend)
-	if got := w.Named(); len(got) != 2 {
+	if got := w.RecordedRefs(); len(got) != 2 {
 		t.Errorf("named after the start: %v", got)
 	}
 }
 
 func TestAStartShowsWhatTheLedgerHasThenAndNotAtTheSurvey(t *testing.T) {
-	other := newWorld(t, Options{})
+	other := newFixture(t, Options{})
 	other.observe("m1", installing)
 	create(t, other.pods, managed("node-1", "m1", "a1"))
 	create(t, other.pods, managed("node-2", "", ""))
-	w := openWorld(t, other.metal, Options{Ledger: other.ledger})
-	if err := w.Survey(t.Context()); err != nil {
+	w := openFixture(t, other.metal, Options{Ledger: other.ledger})
+	if err := w.Preload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	update(t, other.pods, "node-1", func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} })
@@ -195,7 +195,7 @@ func TestAStartShowsWhatTheLedgerHasThenAndNotAtTheSurvey(t *testing.T) {
 func TestBehindAShutFenceNothingIsAnsweredAndNothingWritten(t *testing.T) {
 	l := &counted{Ledger: memory.New()}
 	f := &fence{}
-	w := newWorld(t, Options{Ledger: l, Fence: f})
+	w := newFixture(t, Options{Ledger: l, Fence: f})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	shown := list(t, w.pods, everything()).ResourceVersion
 	before := l.written()
@@ -216,7 +216,7 @@ func TestBehindAShutFenceNothingIsAnsweredAndNothingWritten(t *testing.T) {
 func TestAFenceThatShutsDuringARequestIsBeforeTheWrite(t *testing.T) {
 	l := &counted{Ledger: memory.New()}
 	f := &fence{}
-	w := newWorld(t, Options{Ledger: l, Fence: f})
+	w := newFixture(t, Options{Ledger: l, Fence: f})
 	create(t, w.pods, managed("node-1", "", ""))
 	before := l.written()
 	err := tryUpdatePod(w.pods, "node-1", &example.Pod{}, func(p *example.Pod) {
@@ -231,7 +231,7 @@ func TestAFenceThatShutsDuringARequestIsBeforeTheWrite(t *testing.T) {
 
 func TestAWriteThatMayHaveComeTooLateIsNotAcknowledged(t *testing.T) {
 	f := &fence{}
-	w := newWorld(t, Options{Fence: f})
+	w := newFixture(t, Options{Fence: f})
 	for name, write := range map[string]func() error{
 		"create": func() error {
 			return w.pods.Create(t.Context(), w.pods.testKey("node-2"), managed("node-2", "", ""), nil, 0)
@@ -258,23 +258,23 @@ func TestAWriteThatMayHaveComeTooLateIsNotAcknowledged(t *testing.T) {
 }
 
 func TestAWriteThatArrivedAfterTheStartIsShownByTheSecondLook(t *testing.T) {
-	late := newWorld(t, Options{})
+	late := newFixture(t, Options{})
 	create(t, late.pods, managed("changed", "", ""))
 	create(t, late.pods, managed("deleted", "", ""))
 	create(t, late.pods, managed("same", "", ""))
-	w := openWorld(t, late.metal, Options{Ledger: late.ledger})
+	w := openFixture(t, late.metal, Options{Ledger: late.ledger})
 	start(t, w.Backend)
 	update(t, late.pods, "changed", func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} })
 	remove(t, late.pods, "deleted")
 	create(t, late.pods, managed("new", "", ""))
 	watch := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
 
-	if err := w.LookAgain(t.Context()); err != nil {
+	if err := w.Resync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]bool{}
 	for range 3 {
-		got[say(<-watch.ResultChan())] = true
+		got[describeEvent(<-watch.ResultChan())] = true
 	}
 	for _, want := range []string{"MODIFIED changed Pending", "DELETED deleted Pending", "ADDED new Pending"} {
 		if !got[want] {
@@ -284,23 +284,23 @@ func TestAWriteThatArrivedAfterTheStartIsShownByTheSecondLook(t *testing.T) {
 	if shown := names(list(t, w.pods, everything())); shown != "changed new same" {
 		t.Errorf("shown: %s", shown)
 	}
-	if err := w.LookAgain(t.Context()); err != nil {
+	if err := w.Resync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	nothing(t, watch)
+	expectNoEvent(t, watch)
 }
 
 // BenchmarkStart5000 is what a takeover costs besides reading the ledger: with
 // the records known from a survey, and without.
 func BenchmarkStart5000(b *testing.B) {
-	w := fleet(b, 5000)
+	w := newFleet(b, 5000)
 	for name, surveyed := range map[string]bool{"cold": false, "surveyed": true} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
-				next := openWorld(b, w.metal, Options{Ledger: w.ledger})
+				next := openFixture(b, w.metal, Options{Ledger: w.ledger})
 				if surveyed {
-					if err := next.Survey(b.Context()); err != nil {
+					if err := next.Preload(b.Context()); err != nil {
 						b.Fatal(err)
 					}
 				}

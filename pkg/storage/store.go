@@ -28,7 +28,7 @@ type Store struct {
 	codec        runtime.Codec
 	newFunc      func() runtime.Object
 	newListFunc  func() runtime.Object
-	joiner       Joiner
+	projector    Projector
 	versioner    apistorage.APIObjectVersioner
 
 	view     view
@@ -52,7 +52,7 @@ func newStore(b *Backend, cfg ResourceConfig) (*Store, error) {
 		codec:        cfg.Codec,
 		newFunc:      cfg.NewFunc,
 		newListFunc:  cfg.NewListFunc,
-		joiner:       cfg.Joiner,
+		projector:    cfg.Projector,
 	}
 	if s.prefix == "//" {
 		return nil, fmt.Errorf("storage: %s: no prefix", cfg.Resource)
@@ -78,7 +78,7 @@ func (s *Store) load(records map[string]*record, start uint64) {
 		s.view.tree.ReplaceOrInsert(e)
 		s.view.records++
 		s.view.bytes += int64(rec.size)
-		s.expireLater(e.key, rec)
+		s.scheduleExpiry(e.key, rec)
 	}
 }
 
@@ -92,10 +92,10 @@ func (s *Store) ledgerKey(key string) string {
 	return s.ledgerPrefix + strings.TrimPrefix(key, s.prefix)
 }
 
-// enter is how every request begins: it returns the whole key, or an error if
+// prepareRequest is how every request begins: it returns the whole key, or an error if
 // this process is not the one that answers.
-func (s *Store) enter(key string, recursive bool) (string, error) {
-	if err := s.backend.serving(); err != nil {
+func (s *Store) prepareRequest(key string, recursive bool) (string, error) {
+	if err := s.backend.checkServing(); err != nil {
 		return "", err
 	}
 	return apistorage.PrepareKey(s.prefix, key, recursive)
@@ -107,18 +107,18 @@ func (s *Store) name(key string) string {
 }
 
 func (s *Store) refs(record runtime.Object) []metal.Ref {
-	if s.joiner == nil {
+	if s.projector == nil {
 		return nil
 	}
-	return s.joiner.Refs(record)
+	return s.projector.Refs(record)
 }
 
 // project returns the object as it is to be shown, for the view to keep.
 func (s *Store) project(record, previous runtime.Object) runtime.Object {
-	if s.joiner == nil {
+	if s.projector == nil {
 		return record
 	}
-	obj := s.joiner.Project(record, previous)
+	obj := s.projector.Project(record, previous)
 	if obj == record {
 		obj = record.DeepCopyObject()
 	}
@@ -158,8 +158,8 @@ func setRevision(obj runtime.Object, revision string) {
 	}
 }
 
-// fill copies obj into out, which the caller may modify.
-func fill(out, obj runtime.Object) error {
+// copyInto copies obj into out, which the caller may modify.
+func copyInto(out, obj runtime.Object) error {
 	to, from := reflect.ValueOf(out), reflect.ValueOf(obj.DeepCopyObject())
 	if to.Kind() != reflect.Pointer || to.IsNil() || to.Type() != from.Type() {
 		return fmt.Errorf("storage: cannot return a %T in a %T", obj, out)
@@ -174,7 +174,7 @@ func (s *Store) Versioner() apistorage.Versioner { return s.versioner }
 // ReadinessCheck implements storage.Interface. A store is ready from the start
 // until the backend stops, or must.
 func (s *Store) ReadinessCheck() error {
-	if s.backend.serving() != nil {
+	if s.backend.checkServing() != nil {
 		return apistorage.ErrStorageNotReady
 	}
 	return nil

@@ -55,7 +55,7 @@ func (f *follower) until(end func() uint64) {
 	for e := range w.ResultChan() {
 		p, ok := e.Object.(*example.Pod)
 		if !ok {
-			f.t.Errorf("the watch ended: %s", say(e))
+			f.t.Errorf("the watch ended: %s", describeEvent(e))
 			return
 		}
 		if !f.apply(e, p) || f.last >= end() {
@@ -96,7 +96,7 @@ func (f *follower) apply(e watch.Event, p *example.Pod) bool {
 // TestWhatWatchersKnowIsWhatListsShow lets writers and observations run
 // against each other, over two resources that claim each other's metal.
 func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
-	w := newWorld(t, Options{BookmarkInterval: 5 * time.Millisecond, History: 1 << 16})
+	w := newFixture(t, Options{BookmarkInterval: 5 * time.Millisecond, History: 1 << 16})
 	start := list(t, w.pods, everything())
 	startWalls := list(t, w.walls, everything())
 
@@ -126,7 +126,7 @@ func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
 	}
 	work.Go(func() {
 		for range 5 {
-			w.RejoinAll()
+			w.ReprojectAll()
 		}
 	})
 	go func() {
@@ -177,7 +177,7 @@ func checkResumed(t *testing.T, s *Store, start *example.PodList, end uint64) {
 }
 
 // checkClaims: metal is shown as discovered if and only if nobody claims it.
-func checkClaims(t *testing.T, w *world) {
+func checkClaims(t *testing.T, w *fixture) {
 	t.Helper()
 	claimed := map[string]bool{}
 	discovered := map[string]bool{}
@@ -229,7 +229,7 @@ func writeAtRandom(t *testing.T, stores []*Store, writer, rounds int, writes *at
 	}
 }
 
-func observeAtRandom(w *world, rounds int) {
+func observeAtRandom(w *fixture, rounds int) {
 	for i := range rounds {
 		id := fmt.Sprintf("m%d", rand.IntN(stressMachines))
 		w.metal.set(id, fact{

@@ -15,16 +15,16 @@ func (s *Store) timeToLive(expires time.Time) int64 {
 	return max(1, int64(expires.Sub(s.backend.clock.Now()).Seconds()))
 }
 
-func (s *Store) expiry(ttl uint64) time.Time {
+func (s *Store) expiryTime(ttl uint64) time.Time {
 	if ttl == 0 {
 		return time.Time{}
 	}
 	return s.backend.clock.Now().Add(time.Duration(ttl) * time.Second)
 }
 
-// expireLater removes the record when its time has come, if it is the same one
+// scheduleExpiry removes the record when its time has come, if it is the same one
 // then. No kind of this server has a time to live; the interface does.
-func (s *Store) expireLater(key string, rec *record) {
+func (s *Store) scheduleExpiry(key string, rec *record) {
 	if rec.expires.IsZero() {
 		return
 	}
@@ -37,7 +37,7 @@ func (s *Store) expireLater(key string, rec *record) {
 			return
 		}
 		if e := s.view.get(key); e != nil && e.rec == rec {
-			if _, err := s.swap(s.backend.ctx, key, e, nil); err != nil && !errors.Is(err, errAgain) {
+			if _, err := s.swap(s.backend.ctx, key, e, nil); err != nil && !errors.Is(err, errRecordChanged) {
 				klog.FromContext(s.backend.ctx).Error(err, "An object whose time has come could not be removed", "key", key)
 			}
 		}

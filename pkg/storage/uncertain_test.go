@@ -29,14 +29,14 @@ func on(verb string) func(string, string) error {
 	}
 }
 
-func uncertainWorld(t *testing.T) (*world, *faulty) {
+func newUncertainFixture(t *testing.T) (*fixture, *faulty) {
 	l := &faulty{Ledger: memory.New()}
-	return newWorld(t, Options{Ledger: l}), l
+	return newFixture(t, Options{Ledger: l}), l
 }
 
 func TestAWriteThatWasDoneAlthoughItsReplyWasLostIsAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := uncertainWorld(t)
+		w, l := newUncertainFixture(t)
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
 		l.inject(nil, on("create"))
 		create(t, w.pods, managed("node-1", "", ""))
@@ -47,8 +47,8 @@ func TestAWriteThatWasDoneAlthoughItsReplyWasLostIsAcknowledged(t *testing.T) {
 		}
 		l.inject(nil, on("delete"))
 		remove(t, w.pods, "node-1")
-		next(t, events, "ADDED node-1 Pending", "MODIFIED node-1 Pending", "DELETED node-1 Pending")
-		if w.doubts.count.Load() != 0 {
+		expectEvents(t, events, "ADDED node-1 Pending", "MODIFIED node-1 Pending", "DELETED node-1 Pending")
+		if w.uncertain.count.Load() != 0 {
 			t.Error("doubts are left")
 		}
 	})
@@ -56,7 +56,7 @@ func TestAWriteThatWasDoneAlthoughItsReplyWasLostIsAcknowledged(t *testing.T) {
 
 func TestAWriteOfWhichTheOutcomeIsOpenIsAnsweredWithATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := uncertainWorld(t)
+		w, l := newUncertainFixture(t)
 		create(t, w.pods, managed("node-1", "", ""))
 		before := get(t, w.pods, "node-1")
 		l.inject(on("create"), nil)
@@ -86,11 +86,11 @@ func TestAWriteOfWhichTheOutcomeIsOpenIsAnsweredWithATimeout(t *testing.T) {
 
 func TestAWriteThatWasCertainlyNotDoneIsNotDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := uncertainWorld(t)
+		w, l := newUncertainFixture(t)
 		create(t, w.pods, managed("node-1", "", ""))
 		for cause, is := range map[error]func(error) bool{
-			ledger.ErrNotDone:  apierrors.IsServiceUnavailable,
-			ledger.ErrTooLarge: apierrors.IsRequestEntityTooLargeError,
+			ledger.ErrNotWritten: apierrors.IsServiceUnavailable,
+			ledger.ErrTooLarge:   apierrors.IsRequestEntityTooLargeError,
 		} {
 			l.inject(func(verb, _ string) error {
 				if verb == "list" {
@@ -108,7 +108,7 @@ func TestAWriteThatWasCertainlyNotDoneIsNotDoubted(t *testing.T) {
 				}
 			}
 		}
-		if w.doubts.count.Load() != 0 {
+		if w.uncertain.count.Load() != 0 {
 			t.Error("there are doubts")
 		}
 	})
@@ -116,7 +116,7 @@ func TestAWriteThatWasCertainlyNotDoneIsNotDoubted(t *testing.T) {
 
 func TestAWriteThatArrivesLateIsShownSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := uncertainWorld(t)
+		w, l := newUncertainFixture(t)
 		create(t, w.pods, managed("node-1", "", ""))
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
 		l.inject(on("update"), nil)
@@ -126,15 +126,15 @@ func TestAWriteThatArrivesLateIsShownSoon(t *testing.T) {
 		}
 		l.inject(nil, nil)
 		time.Sleep(20 * time.Second)
-		nothing(t, events)
+		expectNoEvent(t, events)
 		r := recordOf(t, l, "pods/team-a/node-1")
 		late := strings.Replace(string(r.Value), `"uid":`, `"labels":{"a":"late"},"uid":`, 1)
 		if _, err := l.Update(t.Context(), r.Key, r.Version, []byte(late)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(doubtPauseMax)
-		next(t, events, "MODIFIED node-1 Pending")
-		if w.doubts.count.Load() != 0 {
+		time.Sleep(resolveBackoffMax)
+		expectEvents(t, events, "MODIFIED node-1 Pending")
+		if w.uncertain.count.Load() != 0 {
 			t.Error("doubts are left")
 		}
 	})
@@ -142,41 +142,41 @@ func TestAWriteThatArrivesLateIsShownSoon(t *testing.T) {
 
 func TestADoubtEndsWhenTheWriteCanNotArriveAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := uncertainWorld(t)
+		w, l := newUncertainFixture(t)
 		l.inject(on("create"), nil)
 		if err := w.pods.Create(t.Context(), w.pods.testKey("node-1"), managed("node-1", "", ""), nil, 0); !apierrors.IsTimeout(err) {
 			t.Fatal(err)
 		}
 		l.inject(nil, nil)
-		time.Sleep(doubtLife + 2*doubtPauseMax)
-		if w.doubts.count.Load() != 0 {
+		time.Sleep(uncertainFor + 2*resolveBackoffMax)
+		if w.uncertain.count.Load() != 0 {
 			t.Error("doubts are left")
 		}
 	})
 }
 
 func TestWhatIsInDoubtIsReadFromTheLedgerBeforeItIsUsed(t *testing.T) {
-	for name, use := range map[string]func(*testing.T, *world){
-		"get": func(t *testing.T, w *world) {
+	for name, use := range map[string]func(*testing.T, *fixture){
+		"get": func(t *testing.T, w *fixture) {
 			out := &example.Pod{}
 			if err := w.pods.Get(t.Context(), w.pods.testKey("node-1"), apistorage.GetOptions{}, out); err != nil || out.Labels["a"] != "b" {
 				t.Errorf("got %v, %v", out.Labels, err)
 			}
 		},
-		"update": func(t *testing.T, w *world) {
+		"update": func(t *testing.T, w *fixture) {
 			update(t, w.pods, "node-1", func(p *example.Pod) {
 				if p.Labels["a"] != "b" {
 					t.Errorf("an update begins with %v", p.Labels)
 				}
 			})
 		},
-		"delete": func(t *testing.T, w *world) {
+		"delete": func(t *testing.T, w *fixture) {
 			if out := remove(t, w.pods, "node-1"); out.Labels["a"] != "b" {
 				t.Errorf("deleted: %v", out.Labels)
 			}
 		},
-		"nothing": func(t *testing.T, w *world) {
-			time.Sleep(2 * doubtPause)
+		"nothing": func(t *testing.T, w *fixture) {
+			time.Sleep(2 * resolveBackoff)
 			if got := get(t, w.pods, "node-1"); got.Labels["a"] != "b" {
 				t.Errorf("shown: %v", got.Labels)
 			}
@@ -184,7 +184,7 @@ func TestWhatIsInDoubtIsReadFromTheLedgerBeforeItIsUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, l := uncertainWorld(t)
+				w, l := newUncertainFixture(t)
 				create(t, w.pods, managed("node-1", "", ""))
 				// The write is done, and neither its reply nor the ledger can be read.
 				l.inject(on("list"), on("update"))
@@ -209,9 +209,9 @@ func TestWhatIsInDoubtIsReadFromTheLedgerBeforeItIsUsed(t *testing.T) {
 func TestAnotherServersWriteIsTakenOverAndTheUpdateTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
-		one := newWorld(t, Options{Ledger: l})
+		one := newFixture(t, Options{Ledger: l})
 		create(t, one.pods, managed("node-1", "", ""))
-		two := newWorld(t, Options{Ledger: l})
+		two := newFixture(t, Options{Ledger: l})
 		update(t, two.pods, "node-1", func(p *example.Pod) { p.Labels = map[string]string{"two": "was here"} })
 
 		events := watchFrom(t, one.pods, list(t, one.pods, everything()).ResourceVersion)
@@ -226,7 +226,7 @@ func TestAnotherServersWriteIsTakenOverAndTheUpdateTriedAgain(t *testing.T) {
 		if calls != 2 || got.Labels["two"] == "" || got.Labels["one"] == "" {
 			t.Errorf("after %d calls: %v", calls, got.Labels)
 		}
-		next(t, events, "MODIFIED node-1 Pending", "MODIFIED node-1 Pending")
+		expectEvents(t, events, "MODIFIED node-1 Pending", "MODIFIED node-1 Pending")
 
 		remove(t, one.pods, "node-1")
 		if err := tryRemove(two.pods, "node-1", &example.Pod{}); !apistorage.IsNotFound(err) {
@@ -247,16 +247,16 @@ func TestAnotherServersWriteIsTakenOverAndTheUpdateTriedAgain(t *testing.T) {
 func TestAnObjectThatAnotherServerReplacedIsSeenToGoAndToCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
-		one := newWorld(t, Options{Ledger: l})
+		one := newFixture(t, Options{Ledger: l})
 		create(t, one.pods, managed("node-1", "", ""))
-		two := newWorld(t, Options{Ledger: l})
+		two := newFixture(t, Options{Ledger: l})
 		remove(t, two.pods, "node-1")
 		other := managed("node-1", "", "")
 		other.UID = "another"
 		create(t, two.pods, other)
 		events := watchFrom(t, one.pods, list(t, one.pods, everything()).ResourceVersion)
 		update(t, one.pods, "node-1", func(p *example.Pod) { p.Labels = map[string]string{"a": string(p.UID)} })
-		next(t, events, "DELETED node-1 Pending", "ADDED node-1 Pending", "MODIFIED node-1 Pending")
+		expectEvents(t, events, "DELETED node-1 Pending", "ADDED node-1 Pending", "MODIFIED node-1 Pending")
 		if got := get(t, one.pods, "node-1"); got.Labels["a"] != "another" {
 			t.Errorf("the update was made to %s", got.Labels["a"])
 		}
@@ -265,7 +265,7 @@ func TestAnObjectThatAnotherServerReplacedIsSeenToGoAndToCome(t *testing.T) {
 
 func TestARecordOfAnotherServerThatCannotBeReadIsNotTakenOver(t *testing.T) {
 	l := memory.New()
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	create(t, w.pods, managed("node-1", "", ""))
 	r := recordOf(t, l, "pods/team-a/node-1")
 	if _, err := l.Update(t.Context(), r.Key, r.Version, []byte("?")); err != nil {
@@ -282,7 +282,7 @@ func TestARecordOfAnotherServerThatCannotBeReadIsNotTakenOver(t *testing.T) {
 
 func TestManyWritesOfUncertainOutcomeCostTheLedgerTwoLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := uncertainWorld(t)
+		w, l := newUncertainFixture(t)
 		lists := 0
 		l.inject(func(verb, _ string) error {
 			if verb == "list" {

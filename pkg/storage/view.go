@@ -43,7 +43,7 @@ type view struct {
 	bytes   int64 // the size of all records
 	snaps   snapshots
 	changed broadcast
-	era     uint64 // counts startAnew
+	epoch   uint64 // counts startAnew
 }
 
 // get returns the entry at key, or nil.
@@ -59,9 +59,9 @@ func (v *view) find(key string) *entry {
 	return e
 }
 
-// now returns the view as it is, to be kept, with the revision that it is
+// current returns the view as it is, to be kept, with the revision that it is
 // consistent at and the position of the next event.
-func (v *view) now(revs *revisions) (t *tree, revision, position uint64) {
+func (v *view) current(revs *revisions) (t *tree, revision, position uint64) {
 	v.mu.RLock()
 	if v.shared != nil {
 		defer v.mu.RUnlock()
@@ -80,9 +80,9 @@ func (v *view) clone() *tree {
 	return v.shared
 }
 
-// at returns the view as it was at revision, which has been issued. It is
+// atRevision returns the view as it was at revision, which has been issued. It is
 // false if that is not known any more.
-func (v *view) at(revision uint64) (*tree, bool) {
+func (v *view) atRevision(revision uint64) (*tree, bool) {
 	v.mu.Lock()
 	if snap := v.snaps.get(revision); snap != nil {
 		v.mu.Unlock()
@@ -110,8 +110,8 @@ func (v *view) at(revision uint64) (*tree, bool) {
 	return t, true
 }
 
-// keep retains t, the view at revision, for those who page through it.
-func (v *view) keep(revision uint64, t *tree, now time.Time) {
+// keepSnapshot retains t, the view at revision, for those who page through it.
+func (v *view) keepSnapshot(revision uint64, t *tree, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.snaps.add(revision, t, now)

@@ -16,7 +16,7 @@ import (
 
 func TestReads_BeyondTheWaitersForARevisionAreAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		opts := everything()
 		opts.ResourceVersion = fmt.Sprint(time.Now().Add(time.Hour).UnixMicro())
 		ctx, cancel := context.WithCancel(t.Context())
@@ -30,7 +30,7 @@ func TestReads_BeyondTheWaitersForARevisionAreAnsweredAtOnce(t *testing.T) {
 		if !apistorage.IsTooLargeResourceVersion(err) {
 			t.Errorf("answered %v", err)
 		}
-		next(t, startWatch(t, w.pods, opts), "ERROR Timeout")
+		expectEvents(t, startWatch(t, w.pods, opts), "ERROR Timeout")
 		if took := time.Since(began); took != 0 {
 			t.Errorf("a list and a watch took %s", took)
 		}
@@ -39,28 +39,28 @@ func TestReads_BeyondTheWaitersForARevisionAreAnsweredAtOnce(t *testing.T) {
 		if err := w.pods.GetList(t.Context(), "/pods", opts, &example.PodList{}); !apistorage.IsTooLargeResourceVersion(err) {
 			t.Errorf("answered %v", err)
 		}
-		if took := time.Since(began); took != revisionPatience {
+		if took := time.Since(began); took != revisionTimeout {
 			t.Errorf("with nobody else waiting the list took %s", took)
 		}
 	})
 }
 
-// slowFreshener confirms nothing before its caller gives up.
-type slowFreshener struct{}
+// slowRefresher confirms nothing before its caller gives up.
+type slowRefresher struct{}
 
-func (slowFreshener) Confirm(ctx context.Context, _ Scope) (time.Time, error) {
+func (slowRefresher) Refresh(ctx context.Context, _ Scope) (time.Time, error) {
 	<-ctx.Done()
 	return time.Time{}, ctx.Err()
 }
 
 func TestReads_BeyondTheWaitersForMetalAreAnsweredAtOnceWithAWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		create(t, w.pods, managed("node-1", "m1", "a1"))
-		w.SetFreshener(slowFreshener{})
+		w.SetRefresher(slowRefresher{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var waiters sync.WaitGroup
-		for range maxConfirming {
+		for range maxRefreshing {
 			waiters.Go(func() { _ = w.pods.GetList(ctx, "/pods", everything(), &example.PodList{}) })
 		}
 		synctest.Wait()
@@ -69,7 +69,7 @@ func TestReads_BeyondTheWaitersForMetalAreAnsweredAtOnceWithAWarning(t *testing.
 		if err := w.pods.GetList(warning.WithWarningRecorder(t.Context(), said), "/pods", everything(), l); err != nil || len(l.Items) != 1 {
 			t.Errorf("the list has %d objects: %v", len(l.Items), err)
 		}
-		if len(said.said) != 1 || !strings.Contains(said.said[0], errTooManyConfirm.Error()) {
+		if len(said.said) != 1 || !strings.Contains(said.said[0], errTooManyRefreshes.Error()) {
 			t.Errorf("warned: %q", said.said)
 		}
 		cancel()

@@ -20,7 +20,7 @@ import (
 //	false              "" or "0"        the events after now
 //	true               any              what is there, as soon as the view has reached N, and a bookmark
 func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptions) (watch.Interface, error) {
-	key, err := s.enter(key, opts.Recursive)
+	key, err := s.prepareRequest(key, opts.Recursive)
 	if err != nil {
 		return nil, err
 	}
@@ -44,13 +44,13 @@ func (w *watcher) start(revision uint64, opts apistorage.ListOptions) error {
 	refused := opts.SendInitialEvents != nil && !*opts.SendInitialEvents
 	fromNow := revision == 0 || wanted
 	if fromNow && opts.ResourceVersion == "" {
-		s.confirm(w.ctx, w.key, w.recursive)
+		s.refresh(w.ctx, w.key, w.recursive)
 	}
-	if err := s.backend.reached(w.ctx, revision); err != nil {
+	if err := s.backend.awaitRevision(w.ctx, revision); err != nil {
 		return err
 	}
 	if fromNow {
-		w.initial, w.revision, w.position = s.view.now(&s.backend.revisions)
+		w.initial, w.revision, w.position = s.view.current(&s.backend.revisions)
 		if refused {
 			w.initial = nil
 		}

@@ -28,23 +28,23 @@ func label(p *example.Pod) {
 
 func TestAWatchThatIsResumedMissesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		start := list(t, w.pods, everything()).ResourceVersion
 		first := watchFrom(t, w.pods, start)
 		create(t, w.pods, managed("node-1", "m1", "a1"))
-		next(t, first, "ADDED node-1 Gone")
+		expectEvents(t, first, "ADDED node-1 Gone")
 		first.Stop()
 		at := get(t, w.pods, "node-1").ResourceVersion
 		w.observe("m1", installing)
 		remove(t, w.pods, "node-1")
-		next(t, watchFrom(t, w.pods, at), "MODIFIED node-1 Installing", "DELETED node-1 Installing", "ADDED m1 Installing")
-		next(t, watchFrom(t, w.pods, start), "ADDED node-1 Gone", "MODIFIED node-1 Installing", "DELETED node-1 Installing", "ADDED m1 Installing")
+		expectEvents(t, watchFrom(t, w.pods, at), "MODIFIED node-1 Installing", "DELETED node-1 Installing", "ADDED m1 Installing")
+		expectEvents(t, watchFrom(t, w.pods, start), "ADDED node-1 Gone", "MODIFIED node-1 Installing", "DELETED node-1 Installing", "ADDED m1 Installing")
 	})
 }
 
 func TestTheDeletedEventCarriesTheRevisionOfTheDeletion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		created := create(t, w.pods, managed("node-1", "", ""))
 		events := watchFrom(t, w.pods, created.ResourceVersion)
 		deleted := remove(t, w.pods, "node-1")
@@ -57,7 +57,7 @@ func TestTheDeletedEventCarriesTheRevisionOfTheDeletion(t *testing.T) {
 
 func TestBookmarksComeEveryMinuteOrSoAndBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		opts := withBookmarks(everything())
@@ -72,7 +72,7 @@ func TestBookmarksComeEveryMinuteOrSoAndBeforeTheEnd(t *testing.T) {
 		now := opts.ResourceVersion
 		for e := range events.ResultChan() {
 			if e.Type != watch.Bookmark {
-				t.Fatalf("event %s", say(e))
+				t.Fatalf("event %s", describeEvent(e))
 			}
 			at = append(at, time.Since(began).Round(time.Second))
 			if got := e.Object.(*example.Pod).ResourceVersion; got != now {
@@ -90,12 +90,12 @@ func TestBookmarksComeEveryMinuteOrSoAndBeforeTheEnd(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		nothing(t, plain)
+		expectNoEvent(t, plain)
 	})
 }
 
 func TestABookmarkIsNeverAheadOfItsEvents(t *testing.T) {
-	w := newWorld(t, Options{BookmarkInterval: time.Microsecond})
+	w := newFixture(t, Options{BookmarkInterval: time.Microsecond})
 	create(t, w.pods, managed("node-1", "", ""))
 	opts := withBookmarks(everything())
 	opts.ResourceVersion = list(t, w.pods, everything()).ResourceVersion
@@ -130,7 +130,7 @@ func TestABookmarkIsNeverAheadOfItsEvents(t *testing.T) {
 
 func TestInitialEventsEndWithABookmark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		w.observe("m1", installing)
 		create(t, w.pods, managed("node-1", "", ""))
 		now := create(t, w.walls, managed("wall-1", "", "")).ResourceVersion
@@ -138,26 +138,26 @@ func TestInitialEventsEndWithABookmark(t *testing.T) {
 		opts.SendInitialEvents = ptr.To(true)
 		opts.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 		events := startWatch(t, w.pods, opts)
-		next(t, events, "ADDED m1 Installing", "ADDED node-1 Pending")
+		expectEvents(t, events, "ADDED m1 Installing", "ADDED node-1 Pending")
 		end := <-events.ResultChan()
 		p := end.Object.(*example.Pod)
 		if end.Type != watch.Bookmark || p.Annotations[metav1.InitialEventsAnnotationKey] != "true" || p.ResourceVersion != now {
 			t.Errorf("the end is %s of %v at %s, now is %s", end.Type, p.Annotations, p.ResourceVersion, now)
 		}
 		create(t, w.pods, managed("node-2", "", ""))
-		next(t, events, "ADDED node-2 Pending")
+		expectEvents(t, events, "ADDED node-2 Pending")
 
 		opts.Predicate.AllowWatchBookmarks = false
 		without := startWatch(t, w.pods, opts)
-		next(t, without, "ADDED m1 Installing", "ADDED node-1 Pending", "ADDED node-2 Pending")
+		expectEvents(t, without, "ADDED m1 Installing", "ADDED node-1 Pending", "ADDED node-2 Pending")
 		synctest.Wait()
-		nothing(t, without)
+		expectNoEvent(t, without)
 	})
 }
 
 func TestARevisionThatIsNotIssuedYetIsWaitedForAndThenTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		at := func(revision uint64) apistorage.ListOptions {
 			opts := everything()
 			opts.ResourceVersion = fmt.Sprint(revision)
@@ -189,13 +189,13 @@ func TestARevisionThatIsNotIssuedYetIsWaitedForAndThenTooLarge(t *testing.T) {
 			if !apistorage.IsTooLargeResourceVersion(err) || err.Error() != fmt.Sprintf("Timeout: Too large resource version: %d, current: %d", far, w.revisions.last.Load()) {
 				t.Errorf("%s answered %v", name, err)
 			}
-			if took := time.Since(began); took != revisionPatience {
+			if took := time.Since(began); took != revisionTimeout {
 				t.Errorf("%s took %s", name, took)
 			}
 		}
 		for _, opts := range []apistorage.ListOptions{at(far), initial} {
 			events := startWatch(t, w.pods, opts)
-			next(t, events, "ERROR Timeout")
+			expectEvents(t, events, "ERROR Timeout")
 			if _, open := <-events.ResultChan(); open {
 				t.Error("the watch goes on")
 			}
@@ -205,7 +205,7 @@ func TestARevisionThatIsNotIssuedYetIsWaitedForAndThenTooLarge(t *testing.T) {
 
 func TestASlowWatcherIsCutOffAndNeverABrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{History: 50})
+		w := newFixture(t, Options{History: 50})
 		create(t, w.pods, managed("node-1", "", ""))
 		start := get(t, w.pods, "node-1").ResourceVersion
 		slow := watchFrom(t, w.pods, start)
@@ -224,16 +224,16 @@ func TestASlowWatcherIsCutOffAndNeverABrake(t *testing.T) {
 			got++
 			last = e
 		}
-		if say(last) != "ERROR Expired" || got < watchBuffer {
-			t.Errorf("after %d events the last one is %s", got, say(last))
+		if describeEvent(last) != "ERROR Expired" || got < watchBuffer {
+			t.Errorf("after %d events the last one is %s", got, describeEvent(last))
 		}
-		next(t, watchFrom(t, w.pods, start), "ERROR Expired")
+		expectEvents(t, watchFrom(t, w.pods, start), "ERROR Expired")
 	})
 }
 
 func TestEventsAreKeptByCountAndByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{History: 10})
+		w := newFixture(t, Options{History: 10})
 		create(t, w.pods, managed("node-1", "", ""))
 		change := func(n int) {
 			for range n {
@@ -264,7 +264,7 @@ func TestEventsAreKeptByCountAndByAge(t *testing.T) {
 
 func TestAWatchOfWhatIsSelectedSeesObjectsComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		opts := everything()
 		opts.Predicate.Label = labels.SelectorFromSet(labels.Set{"on": "yes"})
 		opts.Predicate.Field = fields.Everything()
@@ -276,7 +276,7 @@ func TestAWatchOfWhatIsSelectedSeesObjectsComeAndGo(t *testing.T) {
 		w.observe("m1", installing)
 		off := update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels = nil })
 		w.observe("m1", fact{phase: "Phoned Home", allocation: "a1"})
-		next(t, events, "ADDED node-1 Gone", "MODIFIED node-1 Installing")
+		expectEvents(t, events, "ADDED node-1 Gone", "MODIFIED node-1 Installing")
 		gone := <-events.ResultChan()
 		if p := gone.Object.(*example.Pod); gone.Type != watch.Deleted || p.Labels["on"] != "yes" || p.ResourceVersion != off.ResourceVersion {
 			t.Errorf("it left as %s, with %v at %s", gone.Type, p.Labels, p.ResourceVersion)
@@ -285,13 +285,13 @@ func TestAWatchOfWhatIsSelectedSeesObjectsComeAndGo(t *testing.T) {
 			t.Error("two updates have one revision")
 		}
 		synctest.Wait()
-		nothing(t, events)
+		expectNoEvent(t, events)
 	})
 }
 
 func TestWatchProgressIsReportedWhenAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		opts := everything()
 		opts.ProgressNotify = true
 		opts.ResourceVersion = list(t, w.pods, everything()).ResourceVersion
@@ -306,14 +306,14 @@ func TestWatchProgressIsReportedWhenAskedFor(t *testing.T) {
 			t.Errorf("%s at %s, now is %s", e.Type, got, now)
 		}
 		synctest.Wait()
-		nothing(t, plain)
-		nothing(t, asking)
+		expectNoEvent(t, plain)
+		expectNoEvent(t, asking)
 	})
 }
 
 func TestStoppedWatchesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		for range 10 {
 			watchFrom(t, w.pods, "0").Stop()
 		}
@@ -327,7 +327,7 @@ func TestStoppedWatchesAreForgotten(t *testing.T) {
 // The encoder of a response writes the kind into an object while it encodes it.
 func TestWhoGetsAnEventMayWriteIntoItsHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Options{})
+		w := newFixture(t, Options{})
 		start := list(t, w.pods, everything()).ResourceVersion
 		create(t, w.pods, managed("node-1", "", ""))
 		update(t, w.pods, "node-1", label)

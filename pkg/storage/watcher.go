@@ -30,40 +30,40 @@ const (
 // watcher is one watch. It reads the ring with a cursor of its own: nobody
 // waits for it, and it holds no events back but the few in its channel.
 type watcher struct {
-	ctx       context.Context
-	cancel    context.CancelFunc
-	store     *Store
-	key       string
-	recursive bool
-	pred      apistorage.SelectionPredicate
-	all       bool // pred selects everything
-	sight     sight
-	bookmarks bool
-	results   chan watch.Event
+	ctx        context.Context
+	cancel     context.CancelFunc
+	store      *Store
+	key        string
+	recursive  bool
+	pred       apistorage.SelectionPredicate
+	all        bool // pred selects everything
+	visibility visibility
+	bookmarks  bool
+	results    chan watch.Event
 
 	initial     *tree // what is there; nil if it is not to be sent
 	endBookmark bool  // after it
 	failed      error // why the watch ends before it began
 	revision    uint64
 	position    uint64 // in the ring
-	era         uint64 // of the view, when the watch began
+	epoch       uint64 // of the view, when the watch began
 	progress    uint64 // the last request for progress that was answered
 }
 
 func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
-	// Before the sight: a change in between ends the watch.
-	era := s.view.currentEra()
+	// Before the visibility: a change in between ends the watch.
+	era := s.view.currentEpoch()
 	w := &watcher{
-		era:       era,
-		store:     s,
-		key:       key,
-		recursive: opts.Recursive,
-		pred:      opts.Predicate,
-		sight:     s.sight(ctx),
-		all:       opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
-		bookmarks: opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
-		results:   make(chan watch.Event, watchBuffer),
-		progress:  s.progress.requested.Load(),
+		epoch:      era,
+		store:      s,
+		key:        key,
+		recursive:  opts.Recursive,
+		pred:       opts.Predicate,
+		visibility: s.visibility(ctx),
+		all:        opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
+		bookmarks:  opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
+		results:    make(chan watch.Event, watchBuffer),
+		progress:   s.progress.requested.Load(),
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	return w
@@ -96,8 +96,8 @@ func (w *watcher) sendInitial() bool {
 	if w.initial != nil {
 		sent := true
 		visit := func(e *entry) bool {
-			if w.selects(e.obj) && w.sight.shows(e.key) {
-				sent = w.send(watch.Event{Type: watch.Added, Object: ownHead(e.obj)})
+			if w.selects(e.obj) && w.visibility.shows(e.key) {
+				sent = w.send(watch.Event{Type: watch.Added, Object: shallowCopy(e.obj)})
 			}
 			return sent
 		}
@@ -126,7 +126,7 @@ func (w *watcher) follow() {
 	for {
 		changed := v.changed.wait()
 		v.mu.RLock()
-		sameEra := v.era == w.era
+		sameEra := v.epoch == w.epoch
 		n, ok := v.ring.read(w.position, batch[:])
 		if n == 0 && ok {
 			// All events up to here were sent, see view.
@@ -134,7 +134,7 @@ func (w *watcher) follow() {
 		}
 		v.mu.RUnlock()
 		if !sameEra {
-			w.send(errorEvent(errOtherEra()))
+			w.send(errorEvent(epochEndedError()))
 			return
 		}
 		if !ok {
@@ -182,14 +182,14 @@ func (w *watcher) deliver(e *event) bool {
 	was := e.prev != nil && w.selects(e.prev.obj)
 	is := e.next != nil && w.selects(e.next.obj)
 	switch {
-	case !was && !is || !w.sight.shows(e.key):
+	case !was && !is || !w.visibility.shows(e.key):
 		return true
 	case was && is:
-		return w.send(watch.Event{Type: watch.Modified, Object: ownHead(e.obj)})
+		return w.send(watch.Event{Type: watch.Modified, Object: shallowCopy(e.obj)})
 	case is:
-		return w.send(watch.Event{Type: watch.Added, Object: ownHead(e.obj)})
+		return w.send(watch.Event{Type: watch.Added, Object: shallowCopy(e.obj)})
 	}
-	return w.send(watch.Event{Type: watch.Deleted, Object: ownHead(e.departure(w.store.versioned))})
+	return w.send(watch.Event{Type: watch.Deleted, Object: shallowCopy(e.asDeleted(w.store.versioned))})
 }
 
 func (w *watcher) selects(obj runtime.Object) bool {
@@ -200,10 +200,10 @@ func (w *watcher) selects(obj runtime.Object) bool {
 	return err == nil && matched
 }
 
-// ownHead returns a copy of an object that shares everything but its outermost
+// shallowCopy returns a copy of an object that shares everything but its outermost
 // fields: the encoder of a response writes the kind into what it encodes, for
 // as long as that takes, and the object is everybody's.
-func ownHead(obj runtime.Object) runtime.Object {
+func shallowCopy(obj runtime.Object) runtime.Object {
 	shared := reflect.ValueOf(obj).Elem()
 	head := reflect.New(shared.Type())
 	head.Elem().Set(shared)

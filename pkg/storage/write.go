@@ -12,29 +12,29 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
-// errAgain says that the record is another one by now: look again.
-var errAgain = errors.New("the record was changed in the meantime")
+// errRecordChanged says that the record is another one by now: look again.
+var errRecordChanged = errors.New("the record was changed in the meantime")
 
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
-	key, err := s.enter(key, false)
+	key, err := s.prepareRequest(key, false)
 	if err != nil {
 		return err
 	}
 	if revision, err := s.versioner.ObjectResourceVersion(obj); err == nil && revision != 0 {
 		return apistorage.ErrResourceVersionSetOnCreate
 	}
-	next, err := s.encode(obj, s.expiry(ttl))
+	next, err := s.encode(obj, s.expiryTime(ttl))
 	if err != nil {
 		return err
 	}
-	if s.hides(ctx, key) {
-		return s.hiddenNow(key)
+	if s.isHidden(ctx, key) {
+		return s.hiddenError(key)
 	}
 	for {
 		shown, err := s.swap(ctx, key, nil, next)
 		switch {
-		case errors.Is(err, errAgain):
+		case errors.Is(err, errRecordChanged):
 			if s.view.get(key) != nil {
 				return apistorage.NewKeyExistsError(key, 0)
 			}
@@ -43,7 +43,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 		case out == nil:
 			return nil
 		default:
-			return fill(out, shown)
+			return copyInto(out, shown)
 		}
 	}
 }
@@ -52,7 +52,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 // needed: the current one is at hand, and the ledger tells if it is not
 // current after all.
 func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool, preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc, _ runtime.Object) error {
-	key, err := s.enter(key, false)
+	key, err := s.prepareRequest(key, false)
 	if err != nil {
 		return err
 	}
@@ -68,20 +68,20 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 		if err != nil {
 			return err
 		}
-		if cur == nil && s.hides(ctx, key) {
-			return s.hiddenNow(key)
+		if cur == nil && s.isHidden(ctx, key) {
+			return s.hiddenError(key)
 		}
-		if cur != nil && !cur.rec.stale && next.sum == cur.rec.sum {
-			return fill(destination, cur.obj)
+		if cur != nil && !cur.rec.needsRewrite && next.sum == cur.rec.sum {
+			return copyInto(destination, cur.obj)
 		}
 		shown, err := s.swap(ctx, key, cur, next)
-		if errors.Is(err, errAgain) {
+		if errors.Is(err, errRecordChanged) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		return fill(destination, shown)
+		return copyInto(destination, shown)
 	}
 }
 
@@ -103,7 +103,7 @@ func (s *Store) tryUpdate(key string, cur *entry, preconditions *apistorage.Prec
 		return nil, err
 	}
 	if ttl != nil {
-		expires = s.expiry(*ttl)
+		expires = s.expiryTime(*ttl)
 	}
 	return s.encode(output, expires)
 }
@@ -114,22 +114,22 @@ func (s *Store) current(ctx context.Context, key string) (*entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := s.settleDoubt(ctx, key); err != nil {
+	if err := s.resolveUncertain(ctx, key); err != nil {
 		return nil, err
 	}
 	cur := s.view.get(key)
 	switch {
-	case s.hides(ctx, key):
+	case s.isHidden(ctx, key):
 		return nil, nil // As if it were not there.
 	case cur != nil && cur.rec == nil:
-		return nil, s.readOnly(cur)
+		return nil, s.readOnlyError(cur)
 	}
 	return cur, nil
 }
 
 // Delete implements storage.Interface.
 func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, preconditions *apistorage.Preconditions, validateDeletion apistorage.ValidateObjectFunc, _ runtime.Object, _ apistorage.DeleteOptions) error {
-	key, err := s.enter(key, false)
+	key, err := s.prepareRequest(key, false)
 	if err != nil {
 		return err
 	}
@@ -148,13 +148,13 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 			return err
 		}
 		deleted, err := s.swap(ctx, key, cur, nil)
-		if errors.Is(err, errAgain) {
+		if errors.Is(err, errRecordChanged) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		return fill(out, deleted)
+		return copyInto(out, deleted)
 	}
 }
 
@@ -162,7 +162,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 // returns the object as it is shown, or as it was deleted. Either may be nil,
 // for none. It returns errAgain if cur is not what is there.
 func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (runtime.Object, error) {
-	if err := s.backend.revisions.ensure(ctx); err != nil {
+	if err := s.backend.revisions.ensureReserved(ctx); err != nil {
 		return nil, err
 	}
 	unlock, err := s.keys.lock(ctx, key)
@@ -170,27 +170,27 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 		return nil, err
 	}
 	defer unlock()
-	if err := s.settleDoubtLocked(ctx, key); err != nil {
+	if err := s.resolveUncertainLocked(ctx, key); err != nil {
 		return nil, err
 	}
 	// Only the record counts: the metal half may have moved on, and does not
 	// touch what is written.
 	if found := s.view.get(key); !sameRecord(cur, found) {
-		return nil, errAgain
+		return nil, errRecordChanged
 	}
 	// A client that goes away must not leave the outcome open.
 	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
 	defer cancel()
 	version, err := s.write(detached, key, cur, next)
 	if err != nil {
-		version, err = s.refused(detached, key, cur, next, err)
+		version, err = s.resolveOutcome(detached, key, cur, next, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.backend.fence.Sure(); err != nil {
+	if err := s.backend.fence.CheckExclusive(); err != nil {
 		// It was done, but whoever answers by now may have looked before.
-		return nil, unknownOutcome(s, key, err)
+		return nil, unknownOutcomeError(s, key, err)
 	}
 	if next == nil {
 		return s.backend.commitRecord(s, key, nil), nil
@@ -198,7 +198,7 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 	rec := next.record
 	rec.version = version
 	shown := s.backend.commitRecord(s, key, &rec)
-	s.expireLater(key, &rec)
+	s.scheduleExpiry(key, &rec)
 	return shown, nil
 }
 
@@ -221,51 +221,51 @@ func (s *Store) write(ctx context.Context, key string, cur *entry, next *draft) 
 	}
 }
 
-// refused finds out what became of a write that the ledger did not
+// resolveOutcome finds out what became of a write that the ledger did not
 // acknowledge. It returns the version if the write was done after all, and
 // errAgain if somebody else's was.
-func (s *Store) refused(ctx context.Context, key string, cur *entry, next *draft, cause error) (version string, err error) {
-	if errors.Is(cause, ledger.ErrNotDone) {
-		return "", notWritten(s, key, cause)
+func (s *Store) resolveOutcome(ctx context.Context, key string, cur *entry, next *draft, cause error) (version string, err error) {
+	if errors.Is(cause, ledger.ErrNotWritten) {
+		return "", notWrittenError(s, key, cause)
 	}
 	if isRefusal(cause) {
 		ledgerConflicts.WithLabelValues(s.resource.Resource).Inc()
 	} else {
 		ledgerUncertain.WithLabelValues(s.resource.Resource).Inc()
 	}
-	found, err := s.look(ctx, key)
+	found, err := s.readRecord(ctx, key)
 	if err != nil {
-		s.doubt(key, cur)
-		return "", unknownOutcome(s, key, errors.Join(cause, err))
+		s.markUncertain(key, cur)
+		return "", unknownOutcomeError(s, key, errors.Join(cause, err))
 	}
 	switch {
-	case wasDone(found, next) && (!isRefusal(cause) || identified(next)):
+	case wasWritten(found, next) && (!isRefusal(cause) || hasUID(next)):
 		if found == nil {
 			return "", nil
 		}
 		return found.Version, nil
 	case !isRefusal(cause) && unchanged(found, cur):
 		// The write may still be on its way.
-		s.doubt(key, cur)
-		return "", unknownOutcome(s, key, cause)
+		s.markUncertain(key, cur)
+		return "", unknownOutcomeError(s, key, cause)
 	}
-	if err := s.takeOver(key, found); err != nil {
+	if err := s.showRecord(key, found); err != nil {
 		return "", err
 	}
-	return "", errAgain
+	return "", errRecordChanged
 }
 
-// wasDone reports whether the ledger has what next wanted.
-func wasDone(found *ledger.Record, next *draft) bool {
+// wasWritten reports whether the ledger has what next wanted.
+func wasWritten(found *ledger.Record, next *draft) bool {
 	if found == nil || next == nil {
 		return found == nil && next == nil
 	}
 	return string(found.Value) == string(next.value)
 }
 
-// identified reports whether nobody else can have meant next: a ledger that
+// hasUID reports whether nobody else can have meant next: a ledger that
 // tries again after a lost reply is refused because of its own success.
-func identified(next *draft) bool {
+func hasUID(next *draft) bool {
 	if next == nil {
 		return false
 	}

@@ -21,7 +21,7 @@ import (
 func TestAWriteHoldsUpNoWriteOfAnotherKeyAndNoRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &faulty{Ledger: memory.New()}
-		w := newWorld(t, Options{Ledger: l})
+		w := newFixture(t, Options{Ledger: l})
 		create(t, w.pods, managed("node-0", "m1", "a1"))
 		l.inject(func(verb, key string) error {
 			if key != markKey {
@@ -49,7 +49,7 @@ func TestAWriteHoldsUpNoWriteOfAnotherKeyAndNoRead(t *testing.T) {
 
 func TestWritesOfOneKeyAreSerialised(t *testing.T) {
 	l := &faulty{Ledger: memory.New()}
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	create(t, w.pods, managed("counter", "", ""))
 	var busy, conflicts atomic.Int64
 	l.inject(func(verb, key string) error {
@@ -83,7 +83,7 @@ func TestWritesOfOneKeyAreSerialised(t *testing.T) {
 
 func TestAClientThatGoesAwayDoesNotLeaveTheOutcomeOpen(t *testing.T) {
 	l := &faulty{Ledger: memory.New()}
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	ctx, cancel := context.WithCancel(t.Context())
 	l.inject(func(verb, key string) error { cancel(); return nil }, nil)
 	if err := w.pods.Create(ctx, w.pods.testKey("node-1"), managed("node-1", "", ""), nil, 0); err != nil {
@@ -99,7 +99,7 @@ func TestAClientThatGoesAwayDoesNotLeaveTheOutcomeOpen(t *testing.T) {
 
 func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	l := memory.New()
-	w := newWorld(t, Options{Ledger: l})
+	w := newFixture(t, Options{Ledger: l})
 	before := create(t, w.pods, managed("node-1", "", ""))
 	version := recordOf(t, l, "pods/team-a/node-1").Version
 	after := update(t, w.pods, "node-1", func(p *example.Pod) { p.SetSelfLink("x") })
@@ -109,7 +109,7 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 }
 
 func TestWhatCallersGetTheyMayModify(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	in := managed("node-1", "", "")
 	in.Labels = map[string]string{"a": "b"}
 	out := create(t, w.pods, in)
@@ -126,7 +126,7 @@ func TestWhatCallersGetTheyMayModify(t *testing.T) {
 }
 
 func TestAnotherTypeIsRefused(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "", ""))
 	key := w.pods.testKey("node-1")
 	if err := w.pods.Get(t.Context(), key, apistorage.GetOptions{}, &example.ReplicaSet{}); err == nil {
@@ -141,7 +141,7 @@ func TestAnotherTypeIsRefused(t *testing.T) {
 }
 
 func TestAnErrorOfTheUpdateIsReturnedAsItIs(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "", ""))
 	mine := errors.New("mine")
 	err := w.pods.GuaranteedUpdate(t.Context(), w.pods.testKey("node-1"), &example.Pod{}, false, nil,
@@ -152,7 +152,7 @@ func TestAnErrorOfTheUpdateIsReturnedAsItIs(t *testing.T) {
 }
 
 func TestKeyLocksAreForgotten(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newFixture(t, Options{})
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {

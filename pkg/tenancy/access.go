@@ -67,7 +67,7 @@ func NewAccess(a authorizer.Authorizer, revision func(context.Context) (uint64, 
 }
 
 // List returns what a list shows. The caller closes it.
-func (a *Access) List(ctx context.Context, r Request) (*Sight, error) {
+func (a *Access) List(ctx context.Context, r Request) (*Visibility, error) {
 	if r.Namespace == "" {
 		return a.look(ctx, r, false)
 	}
@@ -78,33 +78,33 @@ func (a *Access) List(ctx context.Context, r Request) (*Sight, error) {
 	case !whole:
 		return nil, forbidden(r)
 	}
-	return &Sight{all: true}, nil
+	return &Visibility{all: true}, nil
 }
 
 // Watch returns what a watch shows, until that changes. The caller closes it.
-func (a *Access) Watch(ctx context.Context, r Request) (*Sight, error) {
+func (a *Access) Watch(ctx context.Context, r Request) (*Visibility, error) {
 	return a.look(ctx, r, true)
 }
 
-func (a *Access) look(ctx context.Context, r Request, watching bool) (*Sight, error) {
+func (a *Access) look(ctx context.Context, r Request, watching bool) (*Visibility, error) {
 	s := a.open(r)
-	sight := &Sight{ctx: ctx, scope: s, watching: watching, over: make(chan struct{})}
+	visibility := &Visibility{ctx: ctx, scope: s, watching: watching, over: make(chan struct{})}
 	if watching {
-		sight.slack = slack
+		visibility.slack = slack
 	}
 	// First: what is answered after the revision was issued, no list of that
 	// revision can have shown otherwise.
 	s.vouch(ctx)
 	if _, err := s.answer(ctx, everywhere, 0); err != nil {
-		sight.Close()
+		visibility.Close()
 		return nil, undecided(ctx, r, err)
 	}
-	s.join(sight)
-	if r.Namespace != "" && !sight.all {
-		sight.Close()
+	s.join(visibility)
+	if r.Namespace != "" && !visibility.all {
+		visibility.Close()
 		return nil, forbidden(r)
 	}
-	return sight, nil
+	return visibility, nil
 }
 
 // whole asks whether a request may be answered with all that there is.

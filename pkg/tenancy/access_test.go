@@ -103,50 +103,50 @@ func in(who, namespace string) Request {
 // list returns which of the namespaces a list shows.
 func (w *world) list(t *testing.T, r Request, namespaces ...string) []string {
 	t.Helper()
-	sight, err := w.List(t.Context(), r)
+	visibility, err := w.List(t.Context(), r)
 	require.NoError(t, err)
-	defer sight.Close()
-	seen := seenOf(sight, namespaces...)
-	require.NoError(t, sight.Err())
+	defer visibility.Close()
+	seen := seenOf(visibility, namespaces...)
+	require.NoError(t, visibility.Err())
 	return seen
 }
 
-func seenOf(sight *Sight, namespaces ...string) []string {
+func seenOf(visibility *Visibility, namespaces ...string) []string {
 	seen := []string{}
 	for _, namespace := range namespaces {
-		if sight.Sees(namespace) {
+		if visibility.Includes(namespace) {
 			seen = append(seen, namespace)
 		}
 	}
 	return seen
 }
 
-func (w *world) watch(t *testing.T, r Request) *Sight {
+func (w *world) watch(t *testing.T, r Request) *Visibility {
 	t.Helper()
-	sight, err := w.Watch(t.Context(), r)
+	visibility, err := w.Watch(t.Context(), r)
 	require.NoError(t, err)
-	t.Cleanup(sight.Close)
-	return sight
+	t.Cleanup(visibility.Close)
+	return visibility
 }
 
-// endsWithin fails unless the sight ends in time, and tells its watchers to
+// endsWithin fails unless the visibility ends in time, and tells its watchers to
 // list again.
-func endsWithin(t *testing.T, sight *Sight, limit time.Duration) {
+func endsWithin(t *testing.T, visibility *Visibility, limit time.Duration) {
 	t.Helper()
 	select {
-	case <-sight.Over():
-		require.Error(t, sight.Err())
-		assert.True(t, apierrors.IsResourceExpired(sight.Err()), "%v", sight.Err())
+	case <-visibility.Done():
+		require.Error(t, visibility.Err())
+		assert.True(t, apierrors.IsResourceExpired(visibility.Err()), "%v", visibility.Err())
 	case <-time.After(limit):
 		t.Fatalf("it goes on after %s", limit)
 	}
 }
 
-func goesOnFor(t *testing.T, sight *Sight, period time.Duration) {
+func goesOnFor(t *testing.T, visibility *Visibility, period time.Duration) {
 	t.Helper()
 	select {
-	case <-sight.Over():
-		t.Fatal(sight.Err())
+	case <-visibility.Done():
+		t.Fatal(visibility.Err())
 	case <-time.After(period):
 	}
 }
@@ -201,7 +201,7 @@ func TestANamespaceInWhichTheUserMayNotGetIsForbidden(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "alice", "a")
 		assert.Equal(t, []string{"a"}, w.list(t, in("alice", "a"), "a"))
-		for _, ask := range []func(context.Context, Request) (*Sight, error){w.List, w.Watch} {
+		for _, ask := range []func(context.Context, Request) (*Visibility, error){w.List, w.Watch} {
 			_, err := ask(t.Context(), in("alice", "b"))
 			require.True(t, apierrors.IsForbidden(err), "%v", err)
 			assert.ErrorContains(t, err, `the user "alice" may not get metalstackmachines in the namespace "b"`)
@@ -231,10 +231,10 @@ func TestAWatchEndsWhenTheUserLosesANamespace(t *testing.T) {
 func TestAWatchEndsWhenTheUserGainsANamespace(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "alice", "a")
-		sight := w.watch(t, across("alice"))
-		assert.Equal(t, []string{"a"}, seenOf(sight, "a", "b"))
+		visibility := w.watch(t, across("alice"))
+		assert.Equal(t, []string{"a"}, seenOf(visibility, "a", "b"))
 		w.set(true, "alice", "b")
-		endsWithin(t, sight, 2*againInterval)
+		endsWithin(t, visibility, 2*againInterval)
 		assert.Equal(t, []string{"a", "b"}, w.list(t, across("alice"), "a", "b"))
 	})
 }
@@ -242,14 +242,14 @@ func TestAWatchEndsWhenTheUserGainsANamespace(t *testing.T) {
 func TestAWatchEndsWhenTheUserGainsOrLosesEverything(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		for range 2 {
-			sight := w.watch(t, across("alice"))
-			assert.Empty(t, seenOf(sight, "a", "b"))
+			visibility := w.watch(t, across("alice"))
+			assert.Empty(t, seenOf(visibility, "a", "b"))
 			w.set(true, "alice", "*")
-			endsWithin(t, sight, 2*againInterval)
-			sight = w.watch(t, across("alice"))
-			assert.True(t, sight.All())
+			endsWithin(t, visibility, 2*againInterval)
+			visibility = w.watch(t, across("alice"))
+			assert.True(t, visibility.All())
 			w.set(false, "alice", "*")
-			endsWithin(t, sight, 2*againInterval)
+			endsWithin(t, visibility, 2*againInterval)
 		}
 	})
 }
@@ -259,12 +259,12 @@ func TestAWatchEndsWhenTheUserGainsOrLosesEverything(t *testing.T) {
 func TestANamespaceThatNobodyAskedForYetEndsNoWatch(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "alice", "a")
-		sight := w.watch(t, across("alice"))
-		assert.Equal(t, []string{"a"}, seenOf(sight, "a"))
+		visibility := w.watch(t, across("alice"))
+		assert.Equal(t, []string{"a"}, seenOf(visibility, "a"))
 		w.set(true, "alice", "new")
-		goesOnFor(t, sight, time.Minute)
-		assert.Equal(t, []string{"new"}, seenOf(sight, "new", "newer"))
-		goesOnFor(t, sight, time.Minute)
+		goesOnFor(t, visibility, time.Minute)
+		assert.Equal(t, []string{"new"}, seenOf(visibility, "new", "newer"))
+		goesOnFor(t, visibility, time.Minute)
 	})
 }
 
@@ -274,11 +274,11 @@ func TestAWatchGoesOnFromAListThatHasShownTheSame(t *testing.T) {
 		w.list(t, across("alice"), "a", "b")
 		listed := w.last.Load()
 		time.Sleep(10 * time.Minute)
-		sight := w.watch(t, across("alice"))
-		require.NoError(t, sight.Resume(listed))
-		require.NoError(t, sight.Resume(listed+5))
-		assert.Error(t, sight.Resume(listed-1), "a revision of which nothing is known")
-		goesOnFor(t, sight, time.Minute)
+		visibility := w.watch(t, across("alice"))
+		require.NoError(t, visibility.Resume(listed))
+		require.NoError(t, visibility.Resume(listed+5))
+		assert.Error(t, visibility.Resume(listed-1), "a revision of which nothing is known")
+		goesOnFor(t, visibility, time.Minute)
 	})
 }
 
@@ -295,15 +295,15 @@ func TestAWatchDoesNotGoOnFromAListThatHasShownSomethingElse(t *testing.T) {
 				listed := w.last.Load()
 				change(w)
 				time.Sleep(10 * time.Minute)
-				sight := w.watch(t, across("alice"))
-				if err := sight.Resume(listed); err != nil {
+				visibility := w.watch(t, across("alice"))
+				if err := visibility.Resume(listed); err != nil {
 					assert.True(t, apierrors.IsResourceExpired(err), "%v", err)
 					return
 				}
 				// It was not asked for yet: then it soon is.
-				endsWithin(t, sight, 2*againInterval)
-				sight = w.watch(t, across("alice"))
-				assert.True(t, apierrors.IsResourceExpired(sight.Resume(listed)), "%v", sight.Resume(listed))
+				endsWithin(t, visibility, 2*againInterval)
+				visibility = w.watch(t, across("alice"))
+				assert.True(t, apierrors.IsResourceExpired(visibility.Resume(listed)), "%v", visibility.Resume(listed))
 				w.list(t, across("alice"), "a", "b")
 				assert.NoError(t, w.watch(t, across("alice")).Resume(w.last.Load()), "a list after it")
 			})
@@ -315,9 +315,9 @@ func TestAServerThatKnowsNothingOfAListDoesNotGoOnFromIt(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "admin", "*")
 		listed := w.last.Load()
-		sight := w.watch(t, across("admin"))
-		assert.True(t, apierrors.IsResourceExpired(sight.Resume(listed)))
-		assert.NoError(t, sight.Resume(w.last.Load()))
+		visibility := w.watch(t, across("admin"))
+		assert.True(t, apierrors.IsResourceExpired(visibility.Resume(listed)))
+		assert.NoError(t, visibility.Resume(w.last.Load()))
 		w.set(true, "alice", "a")
 		assert.NoError(t, w.watch(t, in("alice", "a")).Resume(listed), "all of a namespace is the same always")
 	})
@@ -346,9 +346,9 @@ func TestWithoutARevisionListsGoOnAndWatchesBeginWithAList(t *testing.T) {
 func TestWhoIsRevokedWhileNobodyWatchesSeesNothingWhenWatchingAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "alice", "a")
-		sight := w.watch(t, across("alice"))
-		assert.Equal(t, []string{"a"}, seenOf(sight, "a"))
-		sight.Close()
+		visibility := w.watch(t, across("alice"))
+		assert.Equal(t, []string{"a"}, seenOf(visibility, "a"))
+		visibility.Close()
 		w.set(false, "alice", "a")
 		time.Sleep(time.Minute)
 		assert.Empty(t, seenOf(w.watch(t, across("alice")), "a"))

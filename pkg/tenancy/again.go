@@ -81,7 +81,7 @@ func (q question) urgent() bool { return q.yes || q.namespace == everywhere }
 func (s *scope) appendDue(questions []question) []question {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if len(s.sights) == 0 {
+	if len(s.visibilities) == 0 {
 		return questions
 	}
 	for namespace, a := range s.answers {
@@ -100,7 +100,7 @@ func (s *scope) again(ctx context.Context, namespace string) {
 	defer s.end()
 	s.mu.RLock()
 	a, known := s.answers[namespace]
-	due := known && len(s.sights) > 0 && s.due(namespace, a, 0)
+	due := known && len(s.visibilities) > 0 && s.due(namespace, a, 0)
 	s.mu.RUnlock()
 	if !due {
 		return
@@ -109,7 +109,7 @@ func (s *scope) again(ctx context.Context, namespace string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.access.clock.Since(s.failing) >= patience {
-			s.endSights(undecided(ctx, s.request, err))
+			s.endVisibilities(undecided(ctx, s.request, err))
 		}
 	}
 }

@@ -71,12 +71,12 @@ func TestManyNamespacesAreAskedForLessOften(t *testing.T) {
 			namespaces[i] = fmt.Sprintf("n%03d", i)
 		}
 		w.set(true, "alice", namespaces[500])
-		sight := w.watch(t, across("alice"))
-		seenOf(sight, namespaces...)
+		visibility := w.watch(t, across("alice"))
+		seenOf(visibility, namespaces...)
 		w.questions()
 
 		const period = 200 * time.Second
-		goesOnFor(t, sight, period)
+		goesOnFor(t, visibility, period)
 		asked := w.questions()
 		assert.LessOrEqual(t, len(asked), int(period/time.Second)*(askRate+1))
 		own := 0
@@ -91,10 +91,10 @@ func TestManyNamespacesAreAskedForLessOften(t *testing.T) {
 		}
 
 		w.set(true, "alice", namespaces[7])
-		endsWithin(t, sight, count/askRate*time.Second+2*againInterval)
-		sight = w.watch(t, across("alice"))
+		endsWithin(t, visibility, count/askRate*time.Second+2*againInterval)
+		visibility = w.watch(t, across("alice"))
 		w.set(false, "alice", namespaces[500])
-		endsWithin(t, sight, 2*againInterval)
+		endsWithin(t, visibility, 2*againInterval)
 	})
 }
 
@@ -146,16 +146,16 @@ func TestOnlySoManyUsersAreRemembered(t *testing.T) {
 func TestAListIsNotAnsweredWithoutTheAuthorizer(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "alice", "a")
-		sight, err := w.List(t.Context(), across("alice"))
+		visibility, err := w.List(t.Context(), across("alice"))
 		require.NoError(t, err)
-		defer sight.Close()
-		assert.True(t, sight.Sees("a"))
+		defer visibility.Close()
+		assert.True(t, visibility.Includes("a"))
 		w.fail(errors.New("dial tcp 10.96.0.1:443: connection refused"))
-		assert.False(t, sight.Sees("b"))
-		require.True(t, apierrors.IsServiceUnavailable(sight.Err()), "%v", sight.Err())
-		assert.NotContains(t, sight.Err().Error(), "10.96.0.1")
+		assert.False(t, visibility.Includes("b"))
+		require.True(t, apierrors.IsServiceUnavailable(visibility.Err()), "%v", visibility.Err())
+		assert.NotContains(t, visibility.Err().Error(), "10.96.0.1")
 		w.questions()
-		assert.False(t, sight.Sees("c"))
+		assert.False(t, visibility.Includes("c"))
 		assert.Empty(t, w.questions(), "it is not asked again for an answer that cannot be given")
 
 		time.Sleep(time.Minute)
@@ -171,16 +171,16 @@ func TestAListIsNotAnsweredWithoutTheAuthorizer(t *testing.T) {
 func TestAWatchGoesOnForAMinuteWithoutTheAuthorizer(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.set(true, "alice", "a")
-		sight := w.watch(t, across("alice"))
-		assert.Equal(t, []string{"a"}, seenOf(sight, "a", "b"))
+		visibility := w.watch(t, across("alice"))
+		assert.Equal(t, []string{"a"}, seenOf(visibility, "a", "b"))
 		w.fail(errors.New("away"))
-		goesOnFor(t, sight, patience-againInterval)
+		goesOnFor(t, visibility, patience-againInterval)
 		w.fail(nil)
-		goesOnFor(t, sight, 2*patience)
+		goesOnFor(t, visibility, 2*patience)
 		w.fail(errors.New("away"))
 		select {
-		case <-sight.Over():
-			assert.True(t, apierrors.IsServiceUnavailable(sight.Err()), "%v", sight.Err())
+		case <-visibility.Done():
+			assert.True(t, apierrors.IsServiceUnavailable(visibility.Err()), "%v", visibility.Err())
 		case <-time.After(patience + 3*againInterval):
 			t.Fatal("it goes on")
 		}
@@ -189,10 +189,10 @@ func TestAWatchGoesOnForAMinuteWithoutTheAuthorizer(t *testing.T) {
 
 func TestAnEventOfWhichNobodyKnowsWhoMaySeeItEndsTheWatch(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		sight := w.watch(t, across("alice"))
+		visibility := w.watch(t, across("alice"))
 		w.fail(errors.New("away"))
-		assert.False(t, sight.Sees("new"))
-		assert.True(t, apierrors.IsServiceUnavailable(sight.Err()), "%v", sight.Err())
+		assert.False(t, visibility.Includes("new"))
+		assert.True(t, apierrors.IsServiceUnavailable(visibility.Err()), "%v", visibility.Err())
 	})
 }
 

@@ -90,7 +90,7 @@ func (k *keeper) say(j judgement, kind, reason, note string) {
 		return
 	}
 	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: j.name, UID: uid}
-	k.events.Eventf(about, nil, kind, reason, action, "%s", oneline.Of(note, oneline.MaxNote))
+	k.events.Eventf(about, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
 }
 
 // complaint says what is wrong, to an administrator.

@@ -49,9 +49,9 @@ type scope struct {
 	// one question at a time, and those who wait share its answer.
 	asking chan struct{}
 
-	mu      sync.RWMutex
-	answers map[string]answer // by namespace
-	sights  map[*Sight]struct{}
+	mu           sync.RWMutex
+	answers      map[string]answer // by namespace
+	visibilities map[*Visibility]struct{}
 	// since is the revision since which no answer has changed; 0 if there is no
 	// such revision.
 	since uint64
@@ -65,7 +65,7 @@ func newScope(a *Access, key string, r Request) *scope {
 	return &scope{
 		access: a, key: key, request: r,
 		asking:  make(chan struct{}, 1),
-		answers: map[string]answer{}, sights: map[*Sight]struct{}{},
+		answers: map[string]answer{}, visibilities: map[*Visibility]struct{}{},
 	}
 }
 
@@ -182,7 +182,7 @@ func (s *scope) ask(ctx context.Context, namespace string) (bool, error) {
 	old, known := s.answers[namespace]
 	if known && old.yes != yes {
 		s.since = 0
-		s.endSights(changed(r))
+		s.endVisibilities(changed(r))
 		if namespace == everywhere {
 			clear(s.answers)
 		}
@@ -195,26 +195,26 @@ func (s *scope) ask(ctx context.Context, namespace string) (bool, error) {
 	return yes, nil
 }
 
-// join lets the sight know what is known, and when that changes.
-func (s *scope) join(sight *Sight) {
+// join lets the visibility know what is known, and when that changes.
+func (s *scope) join(visibility *Visibility) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sight.all, sight.since = s.answers[everywhere].yes, s.since
-	if sight.watching {
-		s.sights[sight] = struct{}{}
+	visibility.all, visibility.since = s.answers[everywhere].yes, s.since
+	if visibility.watching {
+		s.visibilities[visibility] = struct{}{}
 	}
 }
 
-func (s *scope) leave(sight *Sight) {
+func (s *scope) leave(visibility *Visibility) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sights, sight)
+	delete(s.visibilities, visibility)
 }
 
-// endSights ends all watches. The caller holds mu.
-func (s *scope) endSights(cause error) {
-	for sight := range s.sights {
-		sight.end(cause)
+// endVisibilities ends all watches. The caller holds mu.
+func (s *scope) endVisibilities(cause error) {
+	for visibility := range s.visibilities {
+		visibility.end(cause)
 	}
-	clear(s.sights)
+	clear(s.visibilities)
 }

@@ -90,7 +90,7 @@ func (f *fence) within(d time.Duration) error {
 func (f *fence) Check() error { return f.within(renewDeadline) }
 
 // Sure implements storage.Fence.
-func (f *fence) Sure() error { return f.within(leaseDuration) }
+func (f *fence) CheckExclusive() error { return f.within(leaseDuration) }
 
 // renew opens the fence for as long as the Lease is held. One that has lapsed
 // stays shut.

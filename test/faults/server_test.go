@@ -58,13 +58,13 @@ func (w *world) startServer(name string) *server {
 	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
 	require.NoError(w.t, err)
 	s.observer = metal.NewObserver(client, metal.ObserverOptions{
-		SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.Named, Changed: s.backend.MetalChanged,
+		SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
 		Relevant: func(project string) bool {
 			_, bound := w.binding.Namespace(project)
 			return bound
 		},
 	})
-	s.backend.SetFreshener(apiserver.NewFreshener(s.observer, w.binding))
+	s.backend.SetRefresher(apiserver.NewRefresher(s.observer, w.binding))
 	s.assemble(client)
 	go s.observer.Run(s.life)
 	go s.live()
@@ -74,8 +74,8 @@ func (w *world) startServer(name string) *server {
 // assemble builds the registry and the protocol.
 func (s *server) assemble(client *metal.Client) {
 	source := projection.Source{Facts: s.observer, Bindings: s.w.binding, Clock: s.w.clocks[s.name]}
-	access := tenancy.NewAccess(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.Advance, clock.RealClock{})
-	resources, err := infrarest.New(infrarest.NewStores(s.backend, source), s.w.binding, access, metal.NewCatalogue(client, clock.RealClock{}), nil)
+	access := tenancy.NewAccess(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.AdvanceRevision, clock.RealClock{})
+	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.w.binding, access, metal.NewCatalogue(client, clock.RealClock{}), nil)
 	require.NoError(s.w.t, err)
 	port := allocation.Metal(client)
 	if s.w.breaks.metal != nil {
@@ -103,7 +103,7 @@ func (s *server) live() {
 			break
 		}
 		if tries%int(surveyInterval/retryPeriod) == 0 {
-			_ = s.backend.Survey(s.life)
+			_ = s.backend.Preload(s.life)
 		}
 		if !s.sleep(retryPeriod) {
 			return
@@ -137,7 +137,7 @@ func (s *server) takeOver(ctx context.Context) {
 	s.w.note("%s took over", s.name)
 	go s.recoverer.Run(ctx)
 	if s.sleep(lookAgainAfter) {
-		for s.backend.LookAgain(ctx) != nil && s.sleep(surveyInterval) {
+		for s.backend.Resync(ctx) != nil && s.sleep(surveyInterval) {
 		}
 	}
 }

@@ -46,7 +46,7 @@ func TestAValueThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
 	version := w.create(w.ledger(nil), key, large)
 	_, err := w.ledger(nil).Update(t.Context(), key, version, []byte(large+"x"))
 	require.ErrorIs(t, err, ledger.ErrTooLarge)
-	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	w.expect(key, large, version)
 }
 

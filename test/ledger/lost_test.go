@@ -186,7 +186,7 @@ func TestAWriteOfWhichNothingIsKnownIsNeitherAcknowledgedNorRefused(t *testing.T
 func isOpen(t *testing.T, err error) {
 	t.Helper()
 	require.Error(t, err)
-	for _, definite := range []error{ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotDone} {
+	for _, definite := range []error{ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotWritten} {
 		require.NotErrorIs(t, err, definite)
 	}
 }
@@ -247,7 +247,7 @@ func TestAnAPIServerThatIsBusyIsAskedAgainAndNothingIsInDoubt(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, err := do(ctx)
-		require.ErrorIs(t, err, ledger.ErrNotDone)
+		require.ErrorIs(t, err, ledger.ErrNotWritten)
 
 		wire.on(method, once(func(pass) (*http.Response, error) { return notNow(http.StatusTooManyRequests), nil }))
 		version, err := do(t.Context())
@@ -268,7 +268,7 @@ func TestWithoutAnAPIServerNothingIsInDoubt(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		_, err := write.do(ctx, l, "u/1")
 		cancel()
-		require.ErrorIs(t, err, ledger.ErrNotDone, verb)
+		require.ErrorIs(t, err, ledger.ErrNotWritten, verb)
 	}
 }
 
@@ -280,13 +280,13 @@ func TestWhatTheAPIServerForbidsIsNotDone(t *testing.T) {
 	require.NoError(t, err)
 	for verb, write := range writes {
 		_, err := write.do(t.Context(), l, version)
-		require.ErrorIs(t, err, ledger.ErrNotDone, verb)
+		require.ErrorIs(t, err, ledger.ErrNotWritten, verb)
 		require.ErrorContains(t, err, "nobody")
 	}
 	l, err = kubernetes.New(w.plane.Admin(), "no-such-namespace")
 	require.NoError(t, err)
 	_, err = l.Create(t.Context(), key, nil)
-	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	require.ErrorContains(t, err, `namespaces "no-such-namespace" not found`)
 	w.expect(key, "old", version)
 }

@@ -102,7 +102,7 @@ func TestADamagedRecordIsNeverMissing(t *testing.T) {
 	w.kubectl(strings.Fields(command)...)
 	require.Len(t, w.list(l), 1)
 	_, err = l.Create(t.Context(), key, []byte(value))
-	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	require.ErrorContains(t, err, "is in the way")
 	w.kubectl("label", "configmap", name, kubernetes.RecordLabel+"=metalstackmachines")
 	w.kubectl("annotate", "configmap", name, kubernetes.KeyAnnotation+"="+key)
@@ -135,6 +135,6 @@ func TestARecordThatWasMadeImmutableIsNotWritten(t *testing.T) {
 	w.create(l, key, value)
 	w.patch(w.configMapOf(key).Name, `{"immutable":true}`)
 	_, err := l.Update(t.Context(), key, w.recordOf(key).Version, []byte("new"))
-	require.ErrorIs(t, err, ledger.ErrNotDone)
+	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	require.ErrorContains(t, err, "immutable")
 }

@@ -54,7 +54,7 @@ func (k *Keeper) report(ctx context.Context, namespace string, uid types.UID, er
 	k.failures[namespace] = failure{err.Error(), now}
 	klog.FromContext(ctx).Error(err, "The companion cannot read bootstrap data in a namespace", "namespace", namespace)
 	k.Events.Eventf(about(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
-		"%s", oneline.Of("the bootstrap data of machines in this namespace cannot be read: "+err.Error(), oneline.MaxNote))
+		"%s", oneline.Sanitize("the bootstrap data of machines in this namespace cannot be read: "+err.Error(), oneline.MaxNote))
 }
 
 // forget is for a server that is not the active one any more.

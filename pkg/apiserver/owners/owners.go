@@ -56,7 +56,7 @@ type Cluster struct {
 	client metadata.Interface
 }
 
-var _ registry.Owners = &Cluster{}
+var _ registry.OwnerLookup = &Cluster{}
 
 // New returns what asks the cluster of config, with its rights.
 func New(config *rest.Config) (*Cluster, error) {
@@ -75,13 +75,13 @@ func New(config *rest.Config) (*Cluster, error) {
 	return &Cluster{client}, nil
 }
 
-// Knows implements registry.Owners.
-func (c *Cluster) Knows(apiVersion, kind string) bool {
+// Supports implements registry.OwnerLookup.
+func (c *Cluster) Supports(apiVersion, kind string) bool {
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	return err == nil && gv.Group == group && resources[kind] != ""
 }
 
-// Owner implements registry.Owners.
+// Owner implements registry.OwnerLookup.
 func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object, error) {
 	gv, err := schema.ParseGroupVersion(key.APIVersion)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Obje
 	return observed(func() (*metav1.PartialObjectMetadata, error) { return c.get(ctx, gv.Version, key) })
 }
 
-// Namespace implements registry.Owners.
+// Namespace implements registry.OwnerLookup.
 func (c *Cluster) Namespace(ctx context.Context, name string) (metav1.Object, error) {
 	return observed(func() (*metav1.PartialObjectMetadata, error) {
 		return c.client.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")).Get(ctx, name, metav1.GetOptions{})

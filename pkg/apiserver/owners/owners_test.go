@@ -87,11 +87,11 @@ func TestOwners_AreFoundInEveryServedVersion(t *testing.T) {
 func TestOwners_KnowMachinesAndClustersOfClusterAPI(t *testing.T) {
 	t.Parallel()
 	c := &Cluster{}
-	require.True(t, c.Knows("cluster.x-k8s.io/v1beta1", "Machine"))
-	require.True(t, c.Knows("cluster.x-k8s.io/v1beta2", "Cluster"))
-	require.False(t, c.Knows("cluster.x-k8s.io/v1beta2", "MachineSet"), "the server may not get it")
-	require.False(t, c.Knows("example.org/v1", "Machine"))
-	require.False(t, c.Knows("v1", "ConfigMap"))
+	require.True(t, c.Supports("cluster.x-k8s.io/v1beta1", "Machine"))
+	require.True(t, c.Supports("cluster.x-k8s.io/v1beta2", "Cluster"))
+	require.False(t, c.Supports("cluster.x-k8s.io/v1beta2", "MachineSet"), "the server may not get it")
+	require.False(t, c.Supports("example.org/v1", "Machine"))
+	require.False(t, c.Supports("v1", "ConfigMap"))
 }
 
 func TestNamespace_IsNotFoundOnlyIfTheKubeAPIServerSaysSo(t *testing.T) {

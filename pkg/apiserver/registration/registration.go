@@ -264,7 +264,7 @@ func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResou
 // on it.
 func (r *Registrar) complain(ctx context.Context, about *corev1.ObjectReference, reason, message string) {
 	klog.FromContext(ctx).Error(nil, message, "reason", reason, "kind", about.Kind, "name", about.Name)
-	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", oneline.Of(message, oneline.MaxNote))
+	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", oneline.Sanitize(message, oneline.MaxNote))
 }
 
 // isMarked is whether the label says that this server keeps an object.

@@ -55,8 +55,8 @@ func (f *Fence) Check() error {
 	return nil
 }
 
-// Sure implements storage.Fence. Once the Lease is given back, nothing is sure.
-func (f *Fence) Sure() error {
+// CheckExclusive implements storage.Fence. Once the Lease is given back, nothing is sure.
+func (f *Fence) CheckExclusive() error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.shut || f.renewed.IsZero() || f.clock.Since(f.renewed) >= f.sure {

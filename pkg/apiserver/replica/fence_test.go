@@ -18,7 +18,7 @@ func TestAFenceIsShutUntilTheLeaseIsHeld(t *testing.T) {
 	f, _ := newFence()
 	assert.ErrorIs(t, f.Check(), errNeverHeld)
 	assert.ErrorContains(t, f.Check(), "the-other is")
-	assert.Error(t, f.Sure())
+	assert.Error(t, f.CheckExclusive())
 	assert.False(t, f.holds())
 }
 
@@ -34,12 +34,12 @@ func TestNothingBeginsAfterTheRenewDeadlineAndNothingIsSureAfterTheLease(t *test
 	assert.EqualValues(t, 1, f.left())
 	clock.Step(1)
 	assert.ErrorIs(t, f.Check(), errShut, "counted from when the renewal began")
-	assert.NoError(t, f.Sure(), "what had begun can end")
+	assert.NoError(t, f.CheckExclusive(), "what had begun can end")
 	clock.Step(5*time.Second - 1)
-	assert.NoError(t, f.Sure())
+	assert.NoError(t, f.CheckExclusive())
 	assert.True(t, f.holds())
 	clock.Step(1)
-	assert.ErrorIs(t, f.Sure(), errShut)
+	assert.ErrorIs(t, f.CheckExclusive(), errShut)
 	assert.False(t, f.holds())
 }
 
@@ -80,7 +80,7 @@ func TestAFenceThatWasShutIsNotSureOfAnything(t *testing.T) {
 	assert.True(t, f.renew(clock.Now()))
 	f.Shut()
 	assert.ErrorIs(t, f.Check(), errShut)
-	assert.ErrorIs(t, f.Sure(), errShut)
+	assert.ErrorIs(t, f.CheckExclusive(), errShut)
 	assert.True(t, f.holds(), "the Lease is there to be given back")
 	assert.False(t, f.renew(clock.Now()))
 }

@@ -83,10 +83,10 @@ func nameOf(key string) string {
 // checkKey returns an error if key cannot be kept in an annotation.
 func checkKey(key string) error {
 	if err := ledger.CheckKey(key); err != nil {
-		return fmt.Errorf("%w: %w", err, ledger.ErrNotDone)
+		return fmt.Errorf("%w: %w", err, ledger.ErrNotWritten)
 	}
 	if !utf8.ValidString(key) {
-		return fmt.Errorf("the key of a record must be UTF-8 text, and %.60q is not: %w", key, ledger.ErrNotDone)
+		return fmt.Errorf("the key of a record must be UTF-8 text, and %.60q is not: %w", key, ledger.ErrNotWritten)
 	}
 	return nil
 }

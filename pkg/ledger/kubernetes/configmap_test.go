@@ -62,7 +62,7 @@ func TestEveryKeyHasANameOfItsOwn(t *testing.T) {
 
 func TestAKeyThatIsNoTextIsRefused(t *testing.T) {
 	t.Parallel()
-	if err := checkKey("a/\xff"); !errors.Is(err, ledger.ErrNotDone) {
+	if err := checkKey("a/\xff"); !errors.Is(err, ledger.ErrNotWritten) {
 		t.Errorf("answered %v", err)
 	}
 }
@@ -163,7 +163,7 @@ func TestAValueOfTheLargestSizeFitsAndNoLarger(t *testing.T) {
 		t.Errorf("stored: %.60s", got)
 	}
 	_, err := configMap("system", "a/b", []byte(largest+" "), "w")
-	if !errors.Is(err, ledger.ErrTooLarge) || !errors.Is(err, ledger.ErrNotDone) || !strings.Contains(err.Error(), "1048577 bytes") || !strings.Contains(err.Error(), "at most 1048576") {
+	if !errors.Is(err, ledger.ErrTooLarge) || !errors.Is(err, ledger.ErrNotWritten) || !strings.Contains(err.Error(), "1048577 bytes") || !strings.Contains(err.Error(), "at most 1048576") {
 		t.Errorf("answered %v", err)
 	}
 }

@@ -26,12 +26,12 @@ const (
 	writeTimeout = 10 * time.Second
 	// getTimeout is how long it may take to find out who a refusal is due to.
 	getTimeout = 5 * time.Second
-	// leastAttempt is the shortest time that is worth an attempt.
-	leastAttempt = 250 * time.Millisecond
-	// firstPause is the pause after the first attempt; pauses double up to
+	// minAttemptTimeout is the shortest time that is worth an attempt.
+	minAttemptTimeout = 250 * time.Millisecond
+	// minBackoff is the pause after the first attempt; pauses double up to
 	// maxPause, or are as long as the API server asks for.
-	firstPause = 50 * time.Millisecond
-	maxPause   = time.Second
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = time.Second
 )
 
 // The verbs of writes, in metrics and errors.
@@ -41,30 +41,30 @@ const (
 	verbDelete = "delete"
 )
 
-// verdict is what an answer of the API server says about a write.
-type verdict int
+// outcome is what an answer of the API server says about a write.
+type outcome int
 
 const (
 	// done: the write was done.
-	done verdict = iota
+	done outcome = iota
 	// refused: the ConfigMap exists already, does not exist, or is another.
 	// That can be due to this very write, if it was sent before.
 	refused
-	// notBegun: certainly without effect, and the next attempt may succeed.
-	notBegun
-	// notTaken: certainly without effect, and so would be the next attempt.
-	notTaken
-	// open: it may have been done, or may still be.
-	open
+	// retriable: certainly without effect, and the next attempt may succeed.
+	retriable
+	// rejected: certainly without effect, and so would be the next attempt.
+	rejected
+	// uncertain: it may have been done, or may still be.
+	uncertain
 )
 
-// answer is what became of a write after all attempts.
-type answer struct {
-	verdict verdict
+// result is what became of a write after all attempts.
+type result struct {
+	outcome outcome
 	cm      *corev1.ConfigMap // what the write made; nil for a delete
 	err     error             // of the last attempt
-	// wasOpen: an attempt before the last may have been done.
-	wasOpen bool
+	// wasUncertain: an attempt before the last may have been done.
+	wasUncertain bool
 }
 
 // send sends a write until its outcome is known, or three quarters of the time
@@ -74,30 +74,30 @@ type answer struct {
 //
 // Whatever became of a request, sending it again does no harm: a create meets
 // the name, an update and a delete the version that they have changed.
-func (l *Ledger) send(ctx context.Context, verb string, request func() *rest.Request) answer {
+func (l *Ledger) send(ctx context.Context, verb string, request func() *rest.Request) result {
 	deadline, _ := ctx.Deadline()
 	until := time.Now().Add(time.Until(deadline) * 3 / 4)
-	a := answer{}
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+	a := result{}
+	for pause := minBackoff; ; pause = min(2*pause, maxBackoff) {
 		a.cm, a.err = attempt(ctx, until, request)
-		a.verdict = judge(verb, a.err)
-		if a.verdict != notBegun && a.verdict != open {
+		a.outcome = classify(verb, a.err)
+		if a.outcome != retriable && a.outcome != uncertain {
 			return a
 		}
 		if seconds, asked := apierrors.SuggestsClientDelay(a.err); asked {
 			pause = max(pause, time.Duration(seconds)*time.Second)
 		}
-		a.wasOpen = a.wasOpen || a.verdict == open
-		if time.Until(until) < pause+leastAttempt || !sleep(ctx, pause) {
+		a.wasUncertain = a.wasUncertain || a.outcome == uncertain
+		if time.Until(until) < pause+minAttemptTimeout || !sleep(ctx, pause) {
 			return a
 		}
-		repeats.WithLabelValues(verb, strconv.FormatBool(a.verdict == notBegun)).Inc()
+		repeats.WithLabelValues(verb, strconv.FormatBool(a.outcome == retriable)).Inc()
 	}
 }
 
 // attempt sends one request, with half of the time that is left.
 func attempt(ctx context.Context, until time.Time, request func() *rest.Request) (*corev1.ConfigMap, error) {
-	limit := max(time.Until(until)/2, leastAttempt)
+	limit := max(time.Until(until)/2, minAttemptTimeout)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// The API server gives up a little earlier: then it answers, and does not
@@ -121,33 +121,33 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// judge tells what an error says about the write. Only errors that are known
+// classify tells what an error says about the write. Only errors that are known
 // to come before the API server stores anything count as certain.
-func judge(verb string, err error) verdict {
+func classify(verb string, err error) outcome {
 	var network *net.OpError
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
 		return done
 	case errors.As(err, &network) && network.Op == "dial":
-		return notBegun // no connection, no request
+		return retriable // no connection, no request
 	case !errors.As(err, &status):
-		return open
+		return uncertain
 	}
 	switch code := status.Status().Code; {
 	case verb == verbCreate && apierrors.IsConflict(err):
-		return notBegun // a quota, which somebody else changed
+		return retriable // a quota, which somebody else changed
 	case verb == verbCreate && apierrors.IsNotFound(err):
-		return notTaken // there is no such namespace
+		return rejected // there is no such namespace
 	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return refused
 	case code == http.StatusTooManyRequests:
-		return notBegun
+		return retriable
 	case code == http.StatusBadRequest, code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusMethodNotAllowed,
 		code == http.StatusNotAcceptable, code == http.StatusUnsupportedMediaType, code == http.StatusUnprocessableEntity, tooLarge(err):
-		return notTaken
+		return rejected
 	}
-	return open
+	return uncertain
 }
 
 // tooLarge is how an API server says it for itself, and how for its etcd.
@@ -156,14 +156,14 @@ func tooLarge(err error) bool {
 }
 
 // failure is the error of a write that was neither done nor refused.
-func (a answer) failure() error {
+func (a result) failure() error {
 	switch {
-	case a.wasOpen || a.verdict == open:
+	case a.wasUncertain || a.outcome == uncertain:
 		return a.err
 	case tooLarge(a.err):
 		return fmt.Errorf("%w: %w", ledger.ErrTooLarge, a.err)
 	}
-	return fmt.Errorf("%w: %w", ledger.ErrNotDone, a.err)
+	return fmt.Errorf("%w: %w", ledger.ErrNotWritten, a.err)
 }
 
 func (l *Ledger) post(cm *corev1.ConfigMap) *rest.Request {

@@ -38,16 +38,16 @@ func (l *Ledger) create(ctx context.Context, key string, value []byte) (string, 
 	}
 	a := l.send(ctx, verbCreate, func() *rest.Request { return l.post(cm) })
 	switch {
-	case a.verdict == done:
+	case a.outcome == done:
 		return versionOf(a.cm), nil
-	case a.verdict == refused:
-		return l.taken(ctx, key, cm)
+	case a.outcome == refused:
+		return l.resolveExisting(ctx, key, cm)
 	}
 	return "", a.failure()
 }
 
-// taken finds out who has the name.
-func (l *Ledger) taken(ctx context.Context, key string, mine *corev1.ConfigMap) (string, error) {
+// resolveExisting finds out who has the name.
+func (l *Ledger) resolveExisting(ctx context.Context, key string, mine *corev1.ConfigMap) (string, error) {
 	found, err := l.get(ctx, mine.Name)
 	switch {
 	case err != nil:
@@ -65,7 +65,7 @@ func (l *Ledger) taken(ctx context.Context, key string, mine *corev1.ConfigMap) 
 	}
 	return "", fmt.Errorf("the ConfigMap %s/%s is in the way: it has the name of this record, and is not listed as it. "+
 		"Give it the label %s and the annotation %s=%s to have it taken for the record, or delete it: %w",
-		l.namespace, found.Name, RecordLabel, KeyAnnotation, key, ledger.ErrNotDone)
+		l.namespace, found.Name, RecordLabel, KeyAnnotation, key, ledger.ErrNotWritten)
 }
 
 // Update implements ledger.Ledger. Labels, annotations and everything else that
@@ -91,12 +91,12 @@ func (l *Ledger) update(ctx context.Context, key, version string, value []byte) 
 	cm.UID, cm.ResourceVersion = split(version)
 	a := l.send(ctx, verbUpdate, func() *rest.Request { return l.put(cm) })
 	switch {
-	case a.verdict == done && a.cm.DeletionTimestamp != nil:
+	case a.outcome == done && a.cm.DeletionTimestamp != nil:
 		return "", ledger.ErrNotFound // it went with the finalizer that held it
-	case a.verdict == done:
+	case a.outcome == done:
 		return versionOf(a.cm), nil
-	case a.verdict == refused:
-		found, err := l.changed(ctx, cm.Name, version, a)
+	case a.outcome == refused:
+		found, err := l.resolveConflict(ctx, cm.Name, version, a)
 		if found != nil && sameWrite(found, cm) {
 			recovered.WithLabelValues(verbUpdate).Inc()
 			return versionOf(found), nil
@@ -106,10 +106,10 @@ func (l *Ledger) update(ctx context.Context, key, version string, value []byte) 
 	return "", a.failure()
 }
 
-// changed finds out why a write was refused: the API server answers with a
+// resolveConflict finds out why a write was refused: the API server answers with a
 // conflict also if there is nothing to change, and of what is in between
 // anything can say "not found". It returns what is there, and an error.
-func (l *Ledger) changed(ctx context.Context, name, version string, a answer) (*corev1.ConfigMap, error) {
+func (l *Ledger) resolveConflict(ctx context.Context, name, version string, a result) (*corev1.ConfigMap, error) {
 	found, err := l.get(ctx, name)
 	switch {
 	case err != nil:
@@ -119,7 +119,7 @@ func (l *Ledger) changed(ctx context.Context, name, version string, a answer) (*
 	case versionOf(found) != version:
 		return found, ledger.ErrConflict
 	}
-	a.verdict = notBegun // it was refused for another reason than the version
+	a.outcome = retriable // it was refused for another reason than the version
 	return found, a.failure()
 }
 
@@ -144,13 +144,13 @@ func (l *Ledger) delete(ctx context.Context, key, version string) error {
 	}
 	a := l.send(ctx, verbDelete, func() *rest.Request { return l.remove(nameOf(key), opts) })
 	switch {
-	case a.verdict == done && a.cm != nil && a.cm.DeletionTimestamp != nil:
+	case a.outcome == done && a.cm != nil && a.cm.DeletionTimestamp != nil:
 		return errBeingDeleted
-	case a.verdict == done:
+	case a.outcome == done:
 		return nil
-	case a.verdict == refused:
-		_, err := l.changed(ctx, nameOf(key), version, a)
-		if a.wasOpen && errors.Is(err, ledger.ErrNotFound) {
+	case a.outcome == refused:
+		_, err := l.resolveConflict(ctx, nameOf(key), version, a)
+		if a.wasUncertain && errors.Is(err, ledger.ErrNotFound) {
 			// It went, by this write or by another's: that makes no difference.
 			recovered.WithLabelValues(verbDelete).Inc()
 			return nil
@@ -165,14 +165,14 @@ func sameWrite(found, mine *corev1.ConfigMap) bool {
 	return found.Annotations[WriteAnnotation] == mine.Annotations[WriteAnnotation]
 }
 
-// noUID stands for that of a version which is none of this ledger's: no object
+// impossibleUID stands for that of a version which is none of this ledger's: no object
 // has it, while an empty one would be no condition at all.
-const noUID = "none"
+const impossibleUID = "none"
 
 func split(version string) (types.UID, string) {
 	uid, resourceVersion, _ := strings.Cut(version, "/")
 	if n, err := strconv.ParseUint(resourceVersion, 10, 64); uid == "" || err != nil || n == 0 {
-		return noUID, "1"
+		return impossibleUID, "1"
 	}
 	return types.UID(uid), resourceVersion
 }
@@ -187,7 +187,7 @@ func wrap(ctx context.Context, verb, key string, err error) error {
 }
 
 func isDefinite(err error) bool {
-	for _, definite := range []error{ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotDone} {
+	for _, definite := range []error{ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotWritten} {
 		if errors.Is(err, definite) {
 			return true
 		}

@@ -144,11 +144,11 @@ func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
 		_, comment, _, rest, err := ssh.ParseAuthorizedKey([]byte(line))
 		switch {
 		case strings.ContainsFunc(line, unprintable):
-			errs = append(errs, field.Invalid(path, oneline.Of(line, maxSSHKeyShown), "must be one public key on one line, without control characters"))
+			errs = append(errs, field.Invalid(path, oneline.Sanitize(line, maxSSHKeyShown), "must be one public key on one line, without control characters"))
 		case len(comment) > maxSSHCommentLength:
-			errs = append(errs, field.Invalid(path, oneline.Of(line, maxSSHKeyShown), fmt.Sprintf("comment must not be more than %d bytes", maxSSHCommentLength)))
+			errs = append(errs, field.Invalid(path, oneline.Sanitize(line, maxSSHKeyShown), fmt.Sprintf("comment must not be more than %d bytes", maxSSHCommentLength)))
 		case err != nil || len(rest) > 0:
-			errs = append(errs, field.Invalid(path, oneline.Of(key, maxSSHKeyShown), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
+			errs = append(errs, field.Invalid(path, oneline.Sanitize(key, maxSSHKeyShown), "must be one public key, as in ~/.ssh/authorized_keys: 'ssh-ed25519 AAAA… you@example.org'"))
 		}
 	}
 	return errs

@@ -27,23 +27,23 @@ import (
 // writes is for no client to write.
 type records[T registry.Object] struct {
 	store    *genericregistry.Store
-	recorded fields.Selector
-	// shown leaves out the records of hidden namespaces.
-	shown bool
+	selector fields.Selector
+	// visibleOnly leaves out the records of hidden namespaces.
+	visibleOnly bool
 }
 
 var _ allocation.Records[*infrastructure.MetalStackMachine] = records[*infrastructure.MetalStackMachine]{}
 
-// RecordsOf returns the records of a resource, those of hidden namespaces too:
+// NewRecords returns the records of a resource, those of hidden namespaces too:
 // what nobody is shown still holds its metal.
-func RecordsOf[T registry.Object](r *registry.REST) allocation.Records[T] {
-	return records[T]{store: r.Store, recorded: r.Recorded()}
+func NewRecords[T registry.Object](r *registry.REST) allocation.Records[T] {
+	return records[T]{store: r.Store, selector: r.RecordSelector()}
 }
 
 // Get implements allocation.Records. It answers from the view: whoever decides
 // about metal looks at metal.
 func (r records[T]) Get(ctx context.Context, namespace, name string) (T, error) {
-	obj, err := r.store.Get(r.scope(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
+	obj, err := r.store.Get(r.requestContext(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
 		return *new(T), err
 	}
@@ -52,7 +52,7 @@ func (r records[T]) Get(ctx context.Context, namespace, name string) (T, error) 
 
 // Update implements allocation.Records.
 func (r records[T]) Update(ctx context.Context, namespace, name string, change func(T) error) (T, error) {
-	ctx = r.scope(ctx, namespace)
+	ctx = r.requestContext(ctx, namespace)
 	key, err := r.store.KeyFunc(ctx, name)
 	if err != nil {
 		return *new(T), err
@@ -75,8 +75,8 @@ func (r records[T]) Update(ctx context.Context, namespace, name string, change f
 
 // List implements allocation.Records.
 func (r records[T]) List(ctx context.Context) ([]T, error) {
-	predicate := r.store.PredicateFunc(labels.Everything(), r.recorded)
-	list, err := r.store.ListPredicate(r.scope(ctx, ""), predicate, &metainternalversion.ListOptions{ResourceVersion: "0"})
+	predicate := r.store.PredicateFunc(labels.Everything(), r.selector)
+	list, err := r.store.ListPredicate(r.requestContext(ctx, ""), predicate, &metainternalversion.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		return nil, err
 	}
@@ -88,15 +88,15 @@ func (r records[T]) List(ctx context.Context) ([]T, error) {
 	return objs, err
 }
 
-// scope makes the context one of a request for this resource: the store names
+// requestContext makes the context one of a request for this resource: the store names
 // the resource in errors after it, and the request may be for another one.
-func (r records[T]) scope(ctx context.Context, namespace string) context.Context {
+func (r records[T]) requestContext(ctx context.Context, namespace string) context.Context {
 	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{
 		IsResourceRequest: true, Namespace: namespace,
 		APIGroup: r.store.DefaultQualifiedResource.Group, Resource: r.store.DefaultQualifiedResource.Resource,
 	})
-	if !r.shown {
-		ctx = backend.WithHidden(ctx)
+	if !r.visibleOnly {
+		ctx = backend.WithHiddenNamespaces(ctx)
 	}
 	return request.WithNamespace(ctx, namespace)
 }

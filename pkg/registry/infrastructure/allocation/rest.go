@@ -20,12 +20,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
-// answerBefore is how long before the request's deadline an answer is given:
+// deadlineMargin is how long before the request's deadline an answer is given:
 // the generic server would say no more than that time is up.
-const answerBefore = time.Second
+const deadlineMargin = time.Second
 
-// Verbs are what the protocol does for one kind.
-type Verbs[T registry.Object] struct {
+// Operations are what the protocol does for one kind.
+type Operations[T registry.Object] struct {
 	// Allocate turns the object into metal. It goes on when ctx ends.
 	Allocate func(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (T, error)
 	// Release gives the metal back; uid may be empty.
@@ -35,11 +35,11 @@ type Verbs[T registry.Object] struct {
 // REST serves the allocation of one kind: a create allocates, a delete
 // releases, and both answer with the object.
 type REST[T registry.Object] struct {
-	resource schema.GroupResource
-	records  allocation.Records[T]
-	verbs    Verbs[T]
-	// answer is an object of the served version, for the documentation.
-	answer runtime.Object
+	resource   schema.GroupResource
+	records    allocation.Records[T]
+	operations Operations[T]
+	// returned is an object of the served version, for the documentation.
+	returned runtime.Object
 }
 
 var (
@@ -53,8 +53,8 @@ var (
 
 // NewREST returns what serves the allocation of a resource; answer is an empty
 // object of the served version.
-func NewREST[T registry.Object](r *registry.REST, verbs Verbs[T], answer runtime.Object) *REST[T] {
-	return &REST[T]{resource: r.DefaultQualifiedResource, records: records[T]{store: r.Store, recorded: r.Recorded(), shown: true}, verbs: verbs, answer: answer}
+func NewREST[T registry.Object](r *registry.REST, verbs Operations[T], answer runtime.Object) *REST[T] {
+	return &REST[T]{resource: r.DefaultQualifiedResource, records: records[T]{store: r.Store, selector: r.RecordSelector(), visibleOnly: true}, operations: verbs, returned: answer}
 }
 
 // New implements rest.Storage.
@@ -70,7 +70,7 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is a %T, and must be an Allocation", obj))
 	}
 	if errs := validation.ValidateAllocation(body, name); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(infrastructure.Kind("Allocation"), name, registry.Bounded(errs))
+		return nil, apierrors.NewInvalid(infrastructure.Kind("Allocation"), name, registry.LimitErrors(errs))
 	}
 	if validate != nil {
 		if err := validate(ctx, obj); err != nil {
@@ -85,9 +85,9 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 	if _, err := r.records.Get(ctx, namespace, name); err != nil {
 		return nil, err
 	}
-	ctx, cancel := answerInTime(ctx)
+	ctx, cancel := withDeadlineMargin(ctx)
 	defer cancel()
-	return object(r.verbs.Allocate(ctx, namespace, name, body))
+	return object(r.operations.Allocate(ctx, namespace, name, body))
 }
 
 // Delete releases.
@@ -109,13 +109,13 @@ func (r *REST[T]) Delete(ctx context.Context, name string, validate rest.Validat
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
 		ctx = allocation.WithDryRun(ctx)
 	}
-	ctx, cancel := answerInTime(ctx)
+	ctx, cancel := withDeadlineMargin(ctx)
 	defer cancel()
 	var uid types.UID
 	if preconditions.UID != nil {
 		uid = *preconditions.UID
 	}
-	obj, err = object(r.verbs.Release(ctx, namespace, name, uid))
+	obj, err = object(r.operations.Release(ctx, namespace, name, uid))
 	return obj, err == nil, err
 }
 
@@ -151,7 +151,7 @@ func (r *REST[T]) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() boo
 func (r *REST[T]) ProducesMIMETypes(string) []string { return nil }
 
 // ProducesObject implements rest.StorageMetadata.
-func (r *REST[T]) ProducesObject(string) any { return r.answer }
+func (r *REST[T]) ProducesObject(string) any { return r.returned }
 
 // object turns a nil pointer into a nil interface.
 func object[T registry.Object](obj T, err error) (runtime.Object, error) {
@@ -161,9 +161,9 @@ func object[T registry.Object](obj T, err error) (runtime.Object, error) {
 	return obj, nil
 }
 
-func answerInTime(ctx context.Context) (context.Context, context.CancelFunc) {
+func withDeadlineMargin(ctx context.Context) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(ctx, deadline.Add(-answerBefore))
+		return context.WithDeadline(ctx, deadline.Add(-deadlineMargin))
 	}
 	return context.WithCancel(ctx)
 }

@@ -26,16 +26,16 @@ type oneRecord struct {
 
 func (r oneRecord) Get(context.Context, string, string) (node, error) { return r.obj, nil }
 
-func subresource(verbs Verbs[node]) *REST[node] {
+func subresource(verbs Operations[node]) *REST[node] {
 	return &REST[node]{
-		resource: infrastructure.Resource("metalstackmachines"), verbs: verbs,
+		resource: infrastructure.Resource("metalstackmachines"), operations: verbs,
 		records: oneRecord{obj: &infrastructure.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "u", ResourceVersion: "7"}}},
 	}
 }
 
 // never fails the test if it is called.
-func never(t *testing.T) Verbs[node] {
-	return Verbs[node]{
+func never(t *testing.T) Operations[node] {
+	return Operations[node]{
 		Allocate: func(context.Context, string, string, *infrastructure.Allocation) (node, error) {
 			t.Error("allocated")
 			return nil, nil
@@ -52,14 +52,14 @@ var dryRun = []string{metav1.DryRunAll}
 func TestADryRunChangesNoMetal(t *testing.T) {
 	t.Parallel()
 	// The verbs make their checks, and know that it is one.
-	r := subresource(Verbs[node]{
+	r := subresource(Operations[node]{
 		Allocate: func(ctx context.Context, namespace, name string, _ *infrastructure.Allocation) (node, error) {
 			assert.True(t, allocation.IsDryRun(ctx))
-			return subresource(Verbs[node]{}).records.Get(ctx, namespace, name)
+			return subresource(Operations[node]{}).records.Get(ctx, namespace, name)
 		},
 		Release: func(ctx context.Context, namespace, name string, _ types.UID) (node, error) {
 			assert.True(t, allocation.IsDryRun(ctx))
-			return subresource(Verbs[node]{}).records.Get(ctx, namespace, name)
+			return subresource(Operations[node]{}).records.Get(ctx, namespace, name)
 		},
 	})
 	ctx := request.WithNamespace(context.Background(), "team-a")
@@ -89,11 +89,11 @@ func TestTheBodyNamesTheObjectOrNone(t *testing.T) {
 
 func TestAnAnswerComesBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
-	r := subresource(Verbs[node]{Allocate: func(ctx context.Context, _, _ string, _ *infrastructure.Allocation) (node, error) {
+	r := subresource(Operations[node]{Allocate: func(ctx context.Context, _, _ string, _ *infrastructure.Allocation) (node, error) {
 		<-ctx.Done()
 		return nil, apierrors.NewTimeoutError("goes on in the background", 1)
 	}})
-	ctx, cancel := context.WithTimeout(request.WithNamespace(context.Background(), "team-a"), answerBefore+50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(request.WithNamespace(context.Background(), "team-a"), deadlineMargin+50*time.Millisecond)
 	defer cancel()
 	_, err := r.Create(ctx, "node-1", &infrastructure.Allocation{}, nil, &metav1.CreateOptions{})
 	assert.True(t, apierrors.IsTimeout(err), "%v", err)

@@ -45,8 +45,8 @@ type Bindings interface {
 	Project(namespace string) (project string, bound bool)
 }
 
-// Checks is what checks are made with.
-type Checks struct {
+// Validator is what checks are made with.
+type Validator struct {
 	Catalogue Catalogue
 	Bindings  Bindings
 	// Holders may be nil while the server is put together.

@@ -17,34 +17,34 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
-// Check is one validation. Each of its methods looks at one field, and only if
+// Validation is one validation. Each of its methods looks at one field, and only if
 // its value is a new one: what was accepted once, and may have gone out of the
 // catalogue since, must not keep an object from being updated or released. Nor
 // may it keep an object from being moved to this cluster, which is then warned
 // of: what the object may not have, it is not given when it is allocated.
-type Check struct {
+type Validation struct {
 	ctx       context.Context
-	checks    *Checks
+	validator *Validator
 	namespace string
 	project   string
 	moved     bool
-	ended     bool
+	stopped   bool
 	errs      field.ErrorList
 }
 
-// Begin begins the validation of an object in a namespace, whose syntax is right.
+// New begins the validation of an object in a namespace, whose syntax is right.
 // What it looks up counts against what the request and the namespace may.
-func (c *Checks) Begin(ctx context.Context, namespace string) *Check {
+func (c *Validator) New(ctx context.Context, namespace string) *Validation {
 	project, _ := c.Bindings.Project(namespace)
 	ctx = metal.WithAllowance(ctx, namespace)
-	return &Check{ctx: ctx, checks: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
+	return &Validation{ctx: ctx, validator: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
 }
 
 // Errors returns what was found.
-func (c *Check) Errors() field.ErrorList { return c.errs }
+func (c *Validation) Errors() field.ErrorList { return c.errs }
 
 // Project checks that value is the project that the namespace is bound to.
-func (c *Check) Project(path *field.Path, value, old string) {
+func (c *Validation) Project(path *field.Path, value, old string) {
 	if value == "" || value == old || value == c.project {
 		return
 	}
@@ -53,52 +53,52 @@ func (c *Check) Project(path *field.Path, value, old string) {
 }
 
 // Size checks that there is such a size.
-func (c *Check) Size(path *field.Path, value, old string) {
-	if value == "" || value == old || c.over() {
+func (c *Validation) Size(path *field.Path, value, old string) {
+	if value == "" || value == old || c.done() {
 		return
 	}
-	size, all, err := c.checks.Catalogue.LookupSize(c.ctx, value)
-	c.found(path, value, size != nil, all, err)
+	size, all, err := c.validator.Catalogue.LookupSize(c.ctx, value)
+	c.report(path, value, size != nil, all, err)
 }
 
 // Image checks that there is such an image, and that it has the feature.
-func (c *Check) Image(path *field.Path, value, old, feature string) {
-	if value == "" || value == old || c.over() {
+func (c *Validation) Image(path *field.Path, value, old, feature string) {
+	if value == "" || value == old || c.done() {
 		return
 	}
-	image, all, err := c.checks.Catalogue.LookupImage(c.ctx, value, feature)
+	image, all, err := c.validator.Catalogue.LookupImage(c.ctx, value, feature)
 	if err == nil && image == nil {
-		if other, _, err := c.checks.Catalogue.LookupImage(c.ctx, value, ""); err == nil && other != nil {
+		if other, _, err := c.validator.Catalogue.LookupImage(c.ctx, value, ""); err == nil && other != nil {
 			invalid := unsupported(path, value, all)
 			invalid.Detail = fmt.Sprintf("the image cannot be used for a %s; %s", feature, invalid.Detail)
-			c.refuse(invalid)
+			c.reject(invalid)
 			return
 		}
 	}
-	c.found(path, value, image != nil, all, err)
+	c.report(path, value, image != nil, all, err)
 }
 
 // Partition checks that there is such a partition.
-func (c *Check) Partition(path *field.Path, value, old string) {
-	if value == "" || value == old || c.over() {
+func (c *Validation) Partition(path *field.Path, value, old string) {
+	if value == "" || value == old || c.done() {
 		return
 	}
-	partition, all, err := c.checks.Catalogue.LookupPartition(c.ctx, value)
-	c.found(path, value, partition != nil, all, err)
+	partition, all, err := c.validator.Catalogue.LookupPartition(c.ctx, value)
+	c.report(path, value, partition != nil, all, err)
 }
 
 // Network checks that the project may use the network. It answers the same
 // about a network that does not exist and about one of another project.
-func (c *Check) Network(path *field.Path, value, old string) {
-	if value == "" || value == old || c.over() {
+func (c *Validation) Network(path *field.Path, value, old string) {
+	if value == "" || value == old || c.done() {
 		return
 	}
-	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
-	c.found(path, value, c.mayUse(network), all, err)
+	network, all, err := c.validator.Catalogue.LookupNetwork(c.ctx, value, c.project)
+	c.report(path, value, c.mayUse(network), all, err)
 }
 
 // Networks checks a list of networks.
-func (c *Check) Networks(path *field.Path, values, old []string) {
+func (c *Validation) Networks(path *field.Path, values, old []string) {
 	known := sets.New(old...)
 	for i, value := range values {
 		if !known.Has(value) {
@@ -108,41 +108,41 @@ func (c *Check) Networks(path *field.Path, values, old []string) {
 }
 
 // PrivateNetwork checks that the network is one of the project's own.
-func (c *Check) PrivateNetwork(path *field.Path, value, old string) {
-	if value == "" || value == old || c.over() {
+func (c *Validation) PrivateNetwork(path *field.Path, value, old string) {
+	if value == "" || value == old || c.done() {
 		return
 	}
-	network, all, err := c.checks.Catalogue.LookupNetwork(c.ctx, value, c.project)
+	network, all, err := c.validator.Catalogue.LookupNetwork(c.ctx, value, c.project)
 	if err == nil && c.mayUse(network) && network.Project != c.project {
-		c.refuse(field.Invalid(path, value,
+		c.reject(field.Invalid(path, value,
 			fmt.Sprintf("is not a private network of the project %q: leave the field out to have one allocated", c.project)))
 		return
 	}
-	c.found(path, value, c.mayUse(network), all, err)
+	c.report(path, value, c.mayUse(network), all, err)
 }
 
 // mayUse is false for no network.
-func (c *Check) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(c.project) }
+func (c *Validation) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(c.project) }
 
 // Host checks that an address in a range of metal-stack is one that the project
 // has allocated. It answers the same about one that nobody has and about another
 // project's. An address in no range of metal-stack, and a name, is an endpoint
 // that somebody else looks after.
-func (c *Check) Host(path *field.Path, value, old string) {
+func (c *Validation) Host(path *field.Path, value, old string) {
 	address, err := netip.ParseAddr(value)
-	if value == old || err != nil || c.over() {
+	if value == old || err != nil || c.done() {
 		return
 	}
-	_, network, err := c.checks.Catalogue.LookupAddress(c.ctx, address, c.project)
+	_, network, err := c.validator.Catalogue.LookupAddress(c.ctx, address, c.project)
 	switch {
 	case err != nil:
 		c.warn(path, value, err)
 	case network != nil && !c.mayUse(network):
-		c.refuse(field.Invalid(path, value, fmt.Sprintf(
+		c.reject(field.Invalid(path, value, fmt.Sprintf(
 			"lies in a metal-stack network and is not allocated to project %q: leave the field out to have one allocated, or name an address that the project has allocated, an address outside of metal-stack, or a DNS name",
 			c.project)))
 	case network != nil:
-		c.refuse(field.Invalid(path, value, fmt.Sprintf(
+		c.reject(field.Invalid(path, value, fmt.Sprintf(
 			"lies in network %q and is not allocated to project %q: leave the field out to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
 			network.ID, c.project, address, network.ID, c.project)))
 	}
@@ -151,24 +151,24 @@ func (c *Check) Host(path *field.Path, value, old string) {
 // ProviderID checks that the machine is one that the project can have, and that
 // no other object of the namespace has. It answers the same about a machine that
 // does not exist and about one of another project. Syntax is not checked here.
-func (c *Check) ProviderID(path *field.Path, value, old string, asking Holder) {
+func (c *Validation) ProviderID(path *field.Path, value, old string, asking Holder) {
 	id, err := providerid.Parse(value)
-	if value == "" || value == old || err != nil || c.over() {
+	if value == "" || value == old || err != nil || c.done() {
 		return
 	}
-	machine, err := c.checks.Catalogue.LookupMachine(c.ctx, id.MachineID, c.project)
+	machine, err := c.validator.Catalogue.LookupMachine(c.ctx, id.MachineID, c.project)
 	switch {
 	case err != nil:
 		c.warn(path, value, err)
 	case machine == nil:
-		c.refuse(field.Invalid(path, value, fmt.Sprintf(
+		c.reject(field.Invalid(path, value, fmt.Sprintf(
 			"there is no machine %s that the project %q can have: leave the field out to have any, or name one that is idle, or that is allocated in the project", id.MachineID, c.project)))
 		return
 	}
-	if c.checks.Holders == nil || asking == (Holder{}) {
+	if c.validator.Holders == nil || asking == (Holder{}) {
 		return
 	}
-	holder, held, err := c.checks.Holders.Holder(c.ctx, c.namespace, id.MachineID, asking)
+	holder, held, err := c.validator.Holders.Holder(c.ctx, c.namespace, id.MachineID, asking)
 	if err != nil {
 		c.warn(path, value, err)
 		return
@@ -179,17 +179,17 @@ func (c *Check) ProviderID(path *field.Path, value, old string, asking Holder) {
 	}
 }
 
-func (c *Check) found(path *field.Path, value string, ok bool, all []string, err error) {
+func (c *Validation) report(path *field.Path, value string, ok bool, all []string, err error) {
 	switch {
 	case err != nil:
 		c.warn(path, value, err)
 	case !ok:
-		c.refuse(unsupported(path, value, all))
+		c.reject(unsupported(path, value, all))
 	}
 }
 
-// refuse refuses what is not to be had.
-func (c *Check) refuse(err *field.Error) {
+// reject refuses what is not to be had.
+func (c *Validation) reject(err *field.Error) {
 	if c.moved {
 		oneline.Warn(c.ctx, "%v", err)
 		return
@@ -201,27 +201,27 @@ func (c *Check) refuse(err *field.Error) {
 // word anyway, and an outage of it must not be one of this server. A namespace
 // that looks up too much is another matter: its request is refused, and can be
 // made again in a moment.
-func (c *Check) warn(path *field.Path, value string, err error) {
+func (c *Validation) warn(path *field.Path, value string, err error) {
 	if tooMany, ok := errors.AsType[*metal.LookupsError](err); ok && !c.moved {
-		registry.RefuseAsTooMany(c.ctx, tooMany.Error(), tooMany.RetryAfter)
+		registry.RejectTooManyRequests(c.ctx, tooMany.Error(), tooMany.RetryAfter)
 		c.stop(field.InternalError(path, tooMany))
 		return
 	}
 	oneline.Warn(c.ctx, "%s: %q was not checked: %v", path, value, err)
 }
 
-// over tells whether nothing is to be looked up any more: the request has ended,
+// done tells whether nothing is to be looked up any more: the request has ended,
 // or was refused for what it looks up.
-func (c *Check) over() bool {
+func (c *Validation) done() bool {
 	if err := c.ctx.Err(); err != nil {
 		c.stop(field.InternalError(nil, fmt.Errorf("the request ended before it was checked: %w", err)))
 	}
-	return c.ended
+	return c.stopped
 }
 
-func (c *Check) stop(err *field.Error) {
-	if !c.ended {
-		c.ended, c.errs = true, append(c.errs, err)
+func (c *Validation) stop(err *field.Error) {
+	if !c.stopped {
+		c.stopped, c.errs = true, append(c.errs, err)
 	}
 }
 
@@ -235,14 +235,14 @@ func unsupported(path *field.Path, value string, all []string) *field.Error {
 	if len(all) <= maxListed {
 		return field.NotSupported(path, value, all)
 	}
-	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(common(b, value), common(a, value)) })
+	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(commonPrefixLength(b, value), commonPrefixLength(a, value)) })
 	err := field.NotSupported(path, value, slices.Sorted(slices.Values(all[:maxListed])))
 	err.Detail += fmt.Sprintf(" and %d more", len(all)-maxListed)
 	return err
 }
 
-// common is how many bytes two strings begin with in common.
-func common(a, b string) int {
+// commonPrefixLength is how many bytes two strings begin with in common.
+func commonPrefixLength(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++

@@ -110,15 +110,15 @@ func (h oneHolder) Holder(_ context.Context, _, id string, asking Holder) (Holde
 	return Holder(h), id == machineID && asking != Holder(h), nil
 }
 
-func checks(o offers) *Checks {
-	return &Checks{Catalogue: o, Bindings: bindings{"team-a": project}, Holders: oneHolder{"metalstackmachines", "node-1"}}
+func checks(o offers) *Validator {
+	return &Validator{Catalogue: o, Bindings: bindings{"team-a": project}, Holders: oneHolder{"metalstackmachines", "node-1"}}
 }
 
 var path = field.NewPath("spec", "x")
 
 func TestWhatTheMetalAPIDoesNotOfferIsRefusedWithWhatItOffers(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{sizes: []string{"v1-small-x86", "c1-large-x86"}}).Begin(context.Background(), "team-a")
+	c := checks(offers{sizes: []string{"v1-small-x86", "c1-large-x86"}}).New(context.Background(), "team-a")
 	c.Size(path, "v1-smal-x86", "")
 	c.Image(path, "ubuntu-99.04", "", Machine)
 	c.Image(path, "firewall-ubuntu-3.0", "", Machine)
@@ -137,7 +137,7 @@ func TestOfManySupportedValuesTheNearestAreListed(t *testing.T) {
 		sizes = append(sizes, fmt.Sprintf("a%02d", i))
 	}
 	sizes = append(sizes, "v1-small-x86")
-	c := checks(offers{sizes: sizes}).Begin(context.Background(), "team-a")
+	c := checks(offers{sizes: sizes}).New(context.Background(), "team-a")
 	c.Size(path, "v1-smal", "")
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `"v1-small-x86"`)
@@ -146,7 +146,7 @@ func TestOfManySupportedValuesTheNearestAreListed(t *testing.T) {
 
 func TestWhatWasAcceptedOnceIsNotCheckedAgain(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c := checks(offers{}).New(context.Background(), "team-a")
 	c.Size(path, "gone", "gone")
 	c.Image(path, "gone", "gone", Machine)
 	c.Partition(path, "gone", "gone")
@@ -159,7 +159,7 @@ func TestWhatWasAcceptedOnceIsNotCheckedAgain(t *testing.T) {
 func TestNetworksOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 	t.Parallel()
 	o := offers{networks: map[string]string{"mine": project, "internet": "", "theirs": "other"}}
-	c := checks(o).Begin(context.Background(), "team-a")
+	c := checks(o).New(context.Background(), "team-a")
 	c.Networks(path, []string{"mine", "internet"}, nil)
 	c.PrivateNetwork(path, "mine", "")
 	assert.Empty(t, c.Errors())
@@ -177,7 +177,7 @@ func TestNetworksOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 
 func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c := checks(offers{}).New(context.Background(), "team-a")
 	c.Project(path, project, "")
 	assert.Empty(t, c.Errors())
 	c.Project(path, "10000000-0000-4000-8000-00000000000b", "")
@@ -187,7 +187,7 @@ func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
 
 func TestAMachineIsOneObjects(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{machines: map[string]string{machineID: ""}}).Begin(context.Background(), "team-a")
+	c := checks(offers{machines: map[string]string{machineID: ""}}).New(context.Background(), "team-a")
 	c.ProviderID(path, "metalstack://"+machineID, "", Holder{"metalstackmachines", "node-1"})
 	assert.Empty(t, c.Errors(), "its own")
 	c.ProviderID(path, "metal://fra-01/"+machineID, "", Holder{"metalstackmachines", "node-2"})
@@ -198,7 +198,7 @@ func TestAMachineIsOneObjects(t *testing.T) {
 func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 	t.Parallel()
 	const theirs, unknown, idle, mine = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004"
-	c := checks(offers{machines: map[string]string{theirs: "other", idle: "", mine: project}}).Begin(context.Background(), "team-a")
+	c := checks(offers{machines: map[string]string{theirs: "other", idle: "", mine: project}}).New(context.Background(), "team-a")
 	asking := Holder{"metalstackmachines", "node-2"}
 	c.ProviderID(path, "metal:///"+idle, "", asking)
 	c.ProviderID(path, "metal:///"+mine, "", asking)
@@ -213,7 +213,7 @@ func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 
 func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c := checks(offers{}).New(context.Background(), "team-a")
 	for _, host := range []string{"", "api.example.org", "192.0.2.1", "203.0.113.1"} {
 		c.Host(path, host, "")
 	}
@@ -226,7 +226,7 @@ func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 
 func TestCheckHost_RefusesAddressOfForeignPrivateNetworkWithoutNamingIt(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).Begin(context.Background(), "team-a")
+	c := checks(offers{}).New(context.Background(), "team-a")
 	c.Host(path, "10.0.0.7", "")
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `lies in a metal-stack network and is not allocated to project "`+project+`"`)
@@ -249,7 +249,7 @@ func TestCheck_NamespaceThatLooksUpTooMuchIsRefusedAtTheFirst(t *testing.T) {
 	asked := 0
 	o := checks(offers{})
 	o.Catalogue = busy{asked: &asked}
-	c := o.Begin(context.Background(), "team-a")
+	c := o.New(context.Background(), "team-a")
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), "too many lookups of networks, machines and addresses")
@@ -263,7 +263,7 @@ func TestCheck_LooksNothingUpForARequestThatHasEnded(t *testing.T) {
 	o.Catalogue = busy{asked: &asked}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	c := o.Begin(ctx, "team-a")
+	c := o.New(ctx, "team-a")
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	c.Size(path, "v1", "")
 	require.Len(t, c.Errors(), 1)
@@ -280,7 +280,7 @@ func TestWhileTheMetalAPIIsAwayUnknownEntriesAreLetThroughWithAWarning(t *testin
 	t.Parallel()
 	var warnings recorder
 	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
-	c := checks(offers{away: true}).Begin(ctx, "team-a")
+	c := checks(offers{away: true}).New(ctx, "team-a")
 	c.Size(field.NewPath("spec", "machineType"), "v9", "")
 	c.ProviderID(path, "metal:///"+machineID, "", Holder{"metalstackmachines", "node-1"})
 	c.Host(path, "203.0.113.2", "")

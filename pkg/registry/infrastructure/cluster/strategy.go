@@ -28,7 +28,7 @@ type (
 func init() { registry.Selectable("MetalStackCluster", selectable(&object{})) }
 
 // Kind returns what clusters do differently from other kinds.
-func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackcluster", ShortNames: []string{"msc"},
 		New:        func() *object { return &object{} },
@@ -38,7 +38,7 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		HoldsMetal: func(c *object) bool { return c.Status.Allocation.HoldsMetal() },
 		Deletion:   func(c *object) **infrastructure.Deletion { return &c.Status.Deletion },
 		Finalizer:  infrastructure.ClusterFinalizer,
-		Unheld: func(c *object) bool {
+		SkipFinalizer: func(c *object) bool {
 			return infrastructure.ExternallyManaged(c) && !c.Status.Allocation.HoldsMetal() && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
 		},
 		Prepare: func(_ context.Context, c, old *object) {
@@ -50,8 +50,8 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		ValidateUpdate: func(_ context.Context, c, old *object) field.ErrorList {
 			return validation.ValidateClusterUpdate(c, old)
 		},
-		Check: func(ctx context.Context, c, old *object) field.ErrorList {
-			return check(ctx, checks, c, old)
+		ValidateReferences: func(ctx context.Context, c, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, c, old)
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
@@ -59,8 +59,8 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
-		StatusFields:         []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
-		Fields:               selectable,
+		ReadOnlyStatusFields: []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
+		SelectableFields:     selectable,
 		Columns:              columns(),
 	}
 }
@@ -78,14 +78,14 @@ func prepare(bindings catalogue.Bindings, c, old *object) {
 	}
 }
 
-func check(ctx context.Context, checks *catalogue.Checks, c, old *object) field.ErrorList {
-	ch := checks.Begin(ctx, c.Namespace)
-	CheckSpec(ch, field.NewPath("spec"), &c.Spec, &old.Spec)
+func validateReferences(ctx context.Context, checks *catalogue.Validator, c, old *object) field.ErrorList {
+	ch := checks.New(ctx, c.Namespace)
+	ValidateSpecReferences(ch, field.NewPath("spec"), &c.Spec, &old.Spec)
 	return ch.Errors()
 }
 
-// CheckSpec checks a cluster's spec, also one in a template.
-func CheckSpec(c *catalogue.Check, path *field.Path, s, old *spec) {
+// ValidateSpecReferences checks a cluster's spec, also one in a template.
+func ValidateSpecReferences(c *catalogue.Validation, path *field.Path, s, old *spec) {
 	c.Project(path.Child("projectID"), s.ProjectID, old.ProjectID)
 	c.Partition(path.Child("partition"), s.Partition, old.Partition)
 	c.Network(path.Child("publicNetworkID"), s.PublicNetworkID, old.PublicNetworkID)

@@ -28,7 +28,7 @@ type (
 func init() { registry.Selectable("MetalStackClusterTemplate", fields.Set{}) }
 
 // Kind returns what cluster templates do differently from other kinds.
-func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackclustertemplate", ShortNames: []string{"msct"},
 		New:     func() *object { return &object{} },
@@ -41,14 +41,14 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
 			return validation.ValidateClusterTemplateUpdate(t, old, registry.IsDryRun(ctx))
 		},
-		Check: func(ctx context.Context, t, old *object) field.ErrorList {
-			return check(ctx, checks, t, old)
+		ValidateReferences: func(ctx context.Context, t, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, t, old)
 		},
 		Columns: []registry.Column[*object]{
-			{Name: "Partition", Help: "The partition that the clusters are built in.", Cell: func(t *object) any {
+			{Name: "Partition", Description: "The partition that the clusters are built in.", Cell: func(t *object) any {
 				return registry.OrNone(t.Spec.Template.Spec.Partition)
 			}},
-			{Name: "Public Network", Help: "The network that the clusters reach the world through.", Cell: func(t *object) any {
+			{Name: "Public Network", Description: "The network that the clusters reach the world through.", Cell: func(t *object) any {
 				return registry.OrNone(t.Spec.Template.Spec.PublicNetworkID)
 			}},
 			registry.Age[*object](),
@@ -56,8 +56,8 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 	}
 }
 
-func check(ctx context.Context, checks *catalogue.Checks, t, old *object) field.ErrorList {
-	c := checks.Begin(ctx, t.Namespace)
-	cluster.CheckSpec(c, field.NewPath("spec", "template", "spec"), &t.Spec.Template.Spec, &old.Spec.Template.Spec)
+func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old *object) field.ErrorList {
+	c := checks.New(ctx, t.Namespace)
+	cluster.ValidateSpecReferences(c, field.NewPath("spec", "template", "spec"), &t.Spec.Template.Spec, &old.Spec.Template.Spec)
 	return c.Errors()
 }

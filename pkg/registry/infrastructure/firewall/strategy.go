@@ -28,7 +28,7 @@ type (
 func init() { registry.Selectable("MetalStackFirewall", selectable(&object{})) }
 
 // Kind returns what firewalls do differently from other kinds.
-func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackfirewall", ShortNames: []string{"msf"},
 		New:        func() *object { return &object{} },
@@ -45,8 +45,8 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		ValidateUpdate: func(_ context.Context, f, old *object) field.ErrorList {
 			return validation.ValidateFirewallUpdate(f, old)
 		},
-		Check: func(ctx context.Context, f, old *object) field.ErrorList {
-			return check(ctx, checks, f, old)
+		ValidateReferences: func(ctx context.Context, f, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, f, old)
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
@@ -54,9 +54,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
-		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
-		Fields:               selectable,
-		DeleteSelector:       registry.Managed,
+		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
+		SelectableFields:     selectable,
+		DeleteSelector:       registry.ManagedSelector,
 		Columns:              columns(),
 	}
 }
@@ -69,9 +69,9 @@ func prepare(_ context.Context, f, old *object) {
 	}
 }
 
-func check(ctx context.Context, checks *catalogue.Checks, f, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *catalogue.Validator, f, old *object) field.ErrorList {
 	path := field.NewPath("spec")
-	c := checks.Begin(ctx, f.Namespace)
+	c := checks.New(ctx, f.Namespace)
 	c.Size(path.Child("machineType"), f.Spec.MachineType, old.Spec.MachineType)
 	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, catalogue.Firewall)
 	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)
@@ -81,7 +81,7 @@ func check(ctx context.Context, checks *catalogue.Checks, f, old *object) field.
 }
 
 func selectable(f *object) fields.Set {
-	set := registry.ServerFields(f.Spec.ProviderID, f.Status.Metal)
+	set := registry.MachineLikeFields(f.Spec.ProviderID, f.Status.Metal)
 	set["status.ready"] = strconv.FormatBool(f.Status.Ready)
 	return set
 }

@@ -6,8 +6,8 @@ import (
 )
 
 func columns() []registry.Column[*object] {
-	return registry.ServerColumns(func(f *object) registry.Server {
-		return registry.Server{
+	return registry.MachineLikeColumns(func(f *object) registry.MachineLike {
+		return registry.MachineLike{
 			Meta: &f.ObjectMeta, ProviderID: f.Spec.ProviderID, Image: f.Spec.Image, Size: f.Spec.MachineType,
 			Partition: f.Spec.Partition, Status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
 			Addresses: []infrastructure.MachineAddressType{infrastructure.MachineExternalIP, infrastructure.MachineInternalIP},

@@ -28,7 +28,7 @@ type (
 func init() { registry.Selectable("MetalStackMachine", selectable(&object{})) }
 
 // Kind returns what machines do differently from other kinds.
-func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackmachine", ShortNames: []string{"msm"},
 		New:        func() *object { return &object{} },
@@ -45,8 +45,8 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		ValidateUpdate: func(_ context.Context, m, old *object) field.ErrorList {
 			return validation.ValidateMachineUpdate(m, old)
 		},
-		Check: func(ctx context.Context, m, old *object) field.ErrorList {
-			return check(ctx, checks, m, old)
+		ValidateReferences: func(ctx context.Context, m, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, m, old)
 		},
 		AdmitStatus: func(s *status, submitted status) {
 			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
@@ -54,9 +54,9 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateMachineStatusUpdate,
-		StatusFields:         []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
-		Fields:               selectable,
-		DeleteSelector:       registry.Managed,
+		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
+		SelectableFields:     selectable,
+		DeleteSelector:       registry.ManagedSelector,
 		Columns:              columns(),
 	}
 }
@@ -69,9 +69,9 @@ func prepare(_ context.Context, m, old *object) {
 	}
 }
 
-func check(ctx context.Context, checks *catalogue.Checks, m, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *catalogue.Validator, m, old *object) field.ErrorList {
 	path := field.NewPath("spec")
-	c := checks.Begin(ctx, m.Namespace)
+	c := checks.New(ctx, m.Namespace)
 	c.Size(path.Child("machineType"), m.Spec.MachineType, old.Spec.MachineType)
 	c.Image(path.Child("image"), m.Spec.Image, old.Spec.Image, catalogue.Machine)
 	c.Partition(path.Child("partition"), m.Spec.Partition, old.Spec.Partition)
@@ -81,7 +81,7 @@ func check(ctx context.Context, checks *catalogue.Checks, m, old *object) field.
 }
 
 func selectable(m *object) fields.Set {
-	set := registry.ServerFields(m.Spec.ProviderID, m.Status.Metal)
+	set := registry.MachineLikeFields(m.Spec.ProviderID, m.Status.Metal)
 	set["status.ready"] = strconv.FormatBool(m.Status.Ready)
 	return set
 }

@@ -6,8 +6,8 @@ import (
 )
 
 func columns() []registry.Column[*object] {
-	return registry.ServerColumns(func(m *object) registry.Server {
-		return registry.Server{
+	return registry.MachineLikeColumns(func(m *object) registry.MachineLike {
+		return registry.MachineLike{
 			Meta: &m.ObjectMeta, ProviderID: m.Spec.ProviderID, Image: m.Spec.Image, Size: m.Spec.MachineType,
 			Partition: m.Spec.Partition, Status: &m.Status,
 			Addresses: []infrastructure.MachineAddressType{infrastructure.MachineInternalIP, infrastructure.MachineExternalIP},

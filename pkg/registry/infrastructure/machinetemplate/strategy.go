@@ -26,7 +26,7 @@ type (
 func init() { registry.Selectable("MetalStackMachineTemplate", fields.Set{}) }
 
 // Kind returns what machine templates do differently from other kinds.
-func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
+func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackmachinetemplate", ShortNames: []string{"msmt"},
 		New:     func() *object { return &object{} },
@@ -39,21 +39,21 @@ func Kind(checks *catalogue.Checks) *registry.Kind[*object, spec, status] {
 		ValidateUpdate: func(ctx context.Context, t, old *object) field.ErrorList {
 			return validation.ValidateMachineTemplateUpdate(t, old, registry.IsDryRun(ctx))
 		},
-		Check: func(ctx context.Context, t, old *object) field.ErrorList {
-			return check(ctx, checks, t, old)
+		ValidateReferences: func(ctx context.Context, t, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, t, old)
 		},
 		// All of it follows from the size.
 		AdmitStatus:          func(*status, status) {},
-		StatusFields:         []string{"capacity", "nodeInfo"},
+		ReadOnlyStatusFields: []string{"capacity", "nodeInfo"},
 		ValidateStatusUpdate: validation.ValidateMachineTemplateStatusUpdate,
 		Columns:              columns(),
 	}
 }
 
-func check(ctx context.Context, checks *catalogue.Checks, t, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old *object) field.ErrorList {
 	path := field.NewPath("spec", "template", "spec")
 	s, was := &t.Spec.Template.Spec, &old.Spec.Template.Spec
-	c := checks.Begin(ctx, t.Namespace)
+	c := checks.New(ctx, t.Namespace)
 	c.Size(path.Child("machineType"), s.MachineType, was.MachineType)
 	c.Image(path.Child("image"), s.Image, was.Image, catalogue.Machine)
 	c.Partition(path.Child("partition"), s.Partition, was.Partition)
@@ -63,13 +63,13 @@ func check(ctx context.Context, checks *catalogue.Checks, t, old *object) field.
 
 func columns() []registry.Column[*object] {
 	return []registry.Column[*object]{
-		{Name: "Size", Help: "The metal-stack size of the machines.", Cell: func(t *object) any {
+		{Name: "Size", Description: "The metal-stack size of the machines.", Cell: func(t *object) any {
 			return registry.OrNone(t.Spec.Template.Spec.MachineType)
 		}},
-		{Name: "Image", Help: "The image that the machines get.", Cell: func(t *object) any {
+		{Name: "Image", Description: "The image that the machines get.", Cell: func(t *object) any {
 			return registry.OrNone(t.Spec.Template.Spec.Image)
 		}},
-		{Name: "Partition", Help: "The partition that the machines are taken from, if it is not that of their cluster.", Cell: func(t *object) any {
+		{Name: "Partition", Description: "The partition that the machines are taken from, if it is not that of their cluster.", Cell: func(t *object) any {
 			return registry.OrNone(t.Spec.Template.Spec.Partition)
 		}},
 		registry.Age[*object](),

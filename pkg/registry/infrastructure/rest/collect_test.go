@@ -39,7 +39,7 @@ type clusterAPI struct {
 	away    error
 }
 
-func (c clusterAPI) Knows(apiVersion, kind string) bool {
+func (c clusterAPI) Supports(apiVersion, kind string) bool {
 	return apiVersion == capiVersion && (kind == "Machine" || kind == "Cluster")
 }
 

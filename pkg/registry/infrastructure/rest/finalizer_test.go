@@ -43,7 +43,7 @@ func newWorldWithAuthorizer(t *testing.T, a authorizer.Authorizer) *world {
 	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(a, backend), everything{}, nil)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(a, backend), everything{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	return w

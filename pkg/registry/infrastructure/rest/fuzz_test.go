@@ -201,7 +201,7 @@ func (w *world) submit(t *testing.T, choice int, body, next []byte) {
 func FuzzARecordThatCanBeReadIsShown(f *testing.F) {
 	w := newWorld(f)
 	w.discover(idleID)
-	joiners := NewStores(w.backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}).(stores).joiners
+	projectors := NewRESTOptionsGetter(w.backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}).(restOptionsGetter).projectors
 	resources := slices.Sorted(maps.Keys(w.all))
 	for i := range resources {
 		for _, body := range append([]string{
@@ -222,21 +222,21 @@ func FuzzARecordThatCanBeReadIsShown(f *testing.F) {
 			return
 		}
 		isShown(t, r, record)
-		joiner := joiners[infrastructure.Resource(resource)]
-		if joiner == nil {
+		projector := projectors[infrastructure.Resource(resource)]
+		if projector == nil {
 			return
 		}
-		joiner.Refs(record)
-		once := joined(t, joiner, record, nil)
+		projector.Refs(record)
+		once := joined(t, projector, record, nil)
 		isShown(t, r, once)
-		isShown(t, r, joined(t, joiner, record, once))
+		isShown(t, r, joined(t, projector, record, once))
 	})
 }
 
-func joined(t *testing.T, joiner storage.Joiner, record, previous runtime.Object) runtime.Object {
+func joined(t *testing.T, projector storage.Projector, record, previous runtime.Object) runtime.Object {
 	t.Helper()
 	before := record.DeepCopyObject()
-	out := joiner.Project(record, previous)
+	out := projector.Project(record, previous)
 	assert.Equal(t, before, record, "what is recorded is everybody's")
 	return out
 }

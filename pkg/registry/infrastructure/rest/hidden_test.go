@@ -28,20 +28,20 @@ func TestHidden_NoVerbReachesARecord(t *testing.T) {
 	t.Parallel()
 	var hidden atomic.Pointer[map[string]struct{}]
 	hidden.Store(&map[string]struct{}{})
-	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New(), Hidden: func() map[string]struct{} { return *hidden.Load() }})
+	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New(), HiddenNamespaces: func() map[string]struct{} { return *hidden.Load() }})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), everything{}, nil)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), everything{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	create(t, w, machine.Resource, newMachine("node-1"))
 	before, err := w.Machines().Get(t.Context(), "team-a", "node-1")
 	require.NoError(t, err)
 	hidden.Store(&map[string]struct{}{"team-a": {}})
-	backend.HiddenChanged()
+	backend.HiddenNamespacesChanged()
 
 	main, status := w.all[machine.Resource].main, w.all[machine.Resource].status
-	allocation := allocationrest.NewREST(main, allocationrest.Verbs[*infrastructure.MetalStackMachine]{
+	allocation := allocationrest.NewREST(main, allocationrest.Operations[*infrastructure.MetalStackMachine]{
 		Allocate: func(context.Context, string, string, *infrastructure.Allocation) (*infrastructure.MetalStackMachine, error) {
 			t.Error("allocated")
 			return nil, nil

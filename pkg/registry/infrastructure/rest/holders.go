@@ -14,16 +14,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
 )
 
-// holders finds the objects that name a machine among those that are shown.
-type holders []*registry.REST
+// machineHolders finds the objects that name a machine among those that are shown.
+type machineHolders []*registry.REST
 
-var _ catalogue.Holders = holders{}
+var _ catalogue.Holders = machineHolders{}
 
 // Holder implements catalogue.Holders.
-func (h holders) Holder(ctx context.Context, namespace, machineID string, asking catalogue.Holder) (holder catalogue.Holder, held bool, err error) {
+func (h machineHolders) Holder(ctx context.Context, namespace, machineID string, asking catalogue.Holder) (holder catalogue.Holder, held bool, err error) {
 	for _, r := range h {
 		list, err := r.Store.List(request.WithNamespace(ctx, namespace), &metainternalversion.ListOptions{
-			ResourceVersion: "0", FieldSelector: registry.Managed,
+			ResourceVersion: "0", FieldSelector: registry.ManagedSelector,
 		})
 		if err != nil {
 			return catalogue.Holder{}, false, err

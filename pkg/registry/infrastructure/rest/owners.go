@@ -14,23 +14,23 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
-// owners answers for owners of this group from its own storage, without asking
+// ownerLookup answers for owners of this group from its own storage, without asking
 // the kube-apiserver, which would ask this server; for all others it asks the
 // cluster.
-type owners struct {
+type ownerLookup struct {
 	resources *Resources
-	cluster   registry.Owners
+	cluster   registry.OwnerLookup
 }
 
-var _ registry.Owners = owners{}
+var _ registry.OwnerLookup = ownerLookup{}
 
-// Knows implements registry.Owners.
-func (o owners) Knows(apiVersion, kind string) bool {
-	return o.own(apiVersion, kind) != nil || o.cluster.Knows(apiVersion, kind)
+// Supports implements registry.OwnerLookup.
+func (o ownerLookup) Supports(apiVersion, kind string) bool {
+	return o.own(apiVersion, kind) != nil || o.cluster.Supports(apiVersion, kind)
 }
 
-// Owner implements registry.Owners.
-func (o owners) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object, error) {
+// Owner implements registry.OwnerLookup.
+func (o ownerLookup) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object, error) {
 	own := o.own(key.APIVersion, key.Kind)
 	if own == nil {
 		return o.cluster.Owner(ctx, key)
@@ -46,14 +46,14 @@ func (o owners) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Object
 	return owner, nil
 }
 
-// Namespace implements registry.Owners.
-func (o owners) Namespace(ctx context.Context, name string) (metav1.Object, error) {
+// Namespace implements registry.OwnerLookup.
+func (o ownerLookup) Namespace(ctx context.Context, name string) (metav1.Object, error) {
 	return o.cluster.Namespace(ctx, name)
 }
 
 // own returns the resource of a kind of this group, in whatever version; nil for
 // another group's.
-func (o owners) own(apiVersion, kind string) *registry.REST {
+func (o ownerLookup) own(apiVersion, kind string) *registry.REST {
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	if err != nil || gv.Group != infrastructure.GroupName {
 		return nil

@@ -102,14 +102,14 @@ func newWorld(t testing.TB, offers ...catalogue.Catalogue) *world {
 
 // newWorldOf is over records that may be there already, in a cluster if there are
 // owners.
-func newWorldOf(t testing.TB, records ledger.Ledger, clusterOwners registry.Owners, offers catalogue.Catalogue) *world {
+func newWorldOf(t testing.TB, records ledger.Ledger, clusterOwners registry.OwnerLookup, offers catalogue.Catalogue) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: records})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewStores(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(ctx))
 	return w
@@ -129,7 +129,7 @@ func (w *world) discover(id string) {
 }
 
 func accessOf(a authorizer.Authorizer, backend *storage.Backend) *tenancy.Access {
-	return tenancy.NewAccess(a, backend.Advance, clock.RealClock{})
+	return tenancy.NewAccess(a, backend.AdvanceRevision, clock.RealClock{})
 }
 
 func in(namespace string) context.Context { return as("admin", namespace) }

@@ -81,7 +81,7 @@ func inScopedWorld(t *testing.T, do func(*testing.T, *scopedWorld)) {
 		w := &scopedWorld{grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
 		access := accessOf(w.grants, backend)
 		go access.Run(t.Context())
-		resources, err := New(NewStores(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, access, everything{}, nil)
+		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, access, everything{}, nil)
 		require.NoError(t, err)
 		require.NoError(t, backend.Start(t.Context()))
 		w.machines = resources.all[machine.Resource].main

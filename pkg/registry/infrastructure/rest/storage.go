@@ -27,7 +27,7 @@ import (
 // Resources are the resources of the group.
 type Resources struct {
 	all    map[string]resource
-	owners registry.Owners
+	owners registry.OwnerLookup
 }
 
 // resource is one resource with its status, which may be nil.
@@ -39,11 +39,11 @@ type resource struct {
 // New builds the resources over the storage that getter decides on; access
 // decides who is shown what of them, and clusterOwners knows owners of other groups;
 // nil if there is no cluster, and so no garbage collector.
-func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *tenancy.Access, offers catalogue.Catalogue, clusterOwners registry.Owners) (*Resources, error) {
-	checks := &catalogue.Checks{Catalogue: offers, Bindings: binding}
+func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *tenancy.Access, offers catalogue.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
+	checks := &catalogue.Validator{Catalogue: offers, Bindings: binding}
 	r := &Resources{all: map[string]resource{}}
 	if clusterOwners != nil {
-		r.owners = owners{r, clusterOwners}
+		r.owners = ownerLookup{r, clusterOwners}
 	}
 	if err := add(r, cluster.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *ten
 	if err := add(r, clustertemplate.Kind(checks), binding, access, getter); err != nil {
 		return nil, err
 	}
-	checks.Holders = holders{r.all[machine.Resource].main, r.all[firewall.Resource].main}
+	checks.Holders = machineHolders{r.all[machine.Resource].main, r.all[firewall.Resource].main}
 	return r, nil
 }
 
@@ -72,17 +72,17 @@ func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[
 
 // Machines are the records of MetalStackMachines.
 func (r *Resources) Machines() allocation.Records[*infrastructure.MetalStackMachine] {
-	return allocationrest.RecordsOf[*infrastructure.MetalStackMachine](r.all[machine.Resource].main)
+	return allocationrest.NewRecords[*infrastructure.MetalStackMachine](r.all[machine.Resource].main)
 }
 
 // Firewalls are the records of MetalStackFirewalls.
 func (r *Resources) Firewalls() allocation.Records[*infrastructure.MetalStackFirewall] {
-	return allocationrest.RecordsOf[*infrastructure.MetalStackFirewall](r.all[firewall.Resource].main)
+	return allocationrest.NewRecords[*infrastructure.MetalStackFirewall](r.all[firewall.Resource].main)
 }
 
 // Clusters are the records of MetalStackClusters.
 func (r *Resources) Clusters() allocation.Records[*infrastructure.MetalStackCluster] {
-	return allocationrest.RecordsOf[*infrastructure.MetalStackCluster](r.all[cluster.Resource].main)
+	return allocationrest.NewRecords[*infrastructure.MetalStackCluster](r.all[cluster.Resource].main)
 }
 
 // APIGroup is what the generic server installs. All versions share the
@@ -110,13 +110,13 @@ func (r *Resources) APIGroup(p *allocation.Protocol) *server.APIGroupInfo {
 // for by name, has its place here.
 func (r *Resources) subresources(p *allocation.Protocol, gv schema.GroupVersion) map[string]rest.Storage {
 	return map[string]rest.Storage{
-		cluster.Resource + "/allocation": allocationrest.NewREST(r.all[cluster.Resource].main, allocationrest.Verbs[*infrastructure.MetalStackCluster]{
+		cluster.Resource + "/allocation": allocationrest.NewREST(r.all[cluster.Resource].main, allocationrest.Operations[*infrastructure.MetalStackCluster]{
 			Allocate: p.AllocateCluster, Release: p.ReleaseCluster,
 		}, versioned(gv, "MetalStackCluster")),
-		machine.Resource + "/allocation": allocationrest.NewREST(r.all[machine.Resource].main, allocationrest.Verbs[*infrastructure.MetalStackMachine]{
+		machine.Resource + "/allocation": allocationrest.NewREST(r.all[machine.Resource].main, allocationrest.Operations[*infrastructure.MetalStackMachine]{
 			Allocate: p.AllocateMachine, Release: p.ReleaseMachine,
 		}, versioned(gv, "MetalStackMachine")),
-		firewall.Resource + "/allocation": allocationrest.NewREST(r.all[firewall.Resource].main, allocationrest.Verbs[*infrastructure.MetalStackFirewall]{
+		firewall.Resource + "/allocation": allocationrest.NewREST(r.all[firewall.Resource].main, allocationrest.Operations[*infrastructure.MetalStackFirewall]{
 			Allocate: p.AllocateFirewall, Release: p.ReleaseFirewall,
 		}, versioned(gv, "MetalStackFirewall")),
 	}

@@ -25,35 +25,35 @@ import (
 // deleteWorkers is how many objects of a collection are deleted at a time.
 const deleteWorkers = 16
 
-// stores opens the store of each resource over one backend.
-type stores struct {
-	backend *storage.Backend
-	joiners map[schema.GroupResource]storage.Joiner
+// restOptionsGetter opens the store of each resource over one backend.
+type restOptionsGetter struct {
+	backend    *storage.Backend
+	projectors map[schema.GroupResource]storage.Projector
 }
 
-var _ generic.RESTOptionsGetter = stores{}
+var _ generic.RESTOptionsGetter = restOptionsGetter{}
 
-// NewStores opens stores over a backend; source is what the metal halves are
+// NewRESTOptionsGetter opens stores over a backend; source is what the metal halves are
 // made from.
-func NewStores(backend *storage.Backend, source projection.Source) generic.RESTOptionsGetter {
-	return stores{backend, map[schema.GroupResource]storage.Joiner{
-		infrastructure.Resource(cluster.Resource):         projection.Clusters(source),
-		infrastructure.Resource(machine.Resource):         projection.Machines(source),
-		infrastructure.Resource(firewall.Resource):        projection.Firewalls(source),
-		infrastructure.Resource(machinetemplate.Resource): projection.MachineTemplates(source),
+func NewRESTOptionsGetter(backend *storage.Backend, source projection.Source) generic.RESTOptionsGetter {
+	return restOptionsGetter{backend, map[schema.GroupResource]storage.Projector{
+		infrastructure.Resource(cluster.Resource):         projection.NewClusterProjector(source),
+		infrastructure.Resource(machine.Resource):         projection.NewMachineProjector(source),
+		infrastructure.Resource(firewall.Resource):        projection.NewFirewallProjector(source),
+		infrastructure.Resource(machinetemplate.Resource): projection.NewMachineTemplateProjector(source),
 		// These stand for nothing but themselves.
 		infrastructure.Resource(clustertemplate.Resource): nil,
 	}}
 }
 
-// SizesChanged shows what was newly learned of sizes.
-func SizesChanged(backend *storage.Backend) {
-	backend.RejoinResource(infrastructure.Resource(machinetemplate.Resource))
+// ReprojectMachineTemplates shows what was newly learned of sizes.
+func ReprojectMachineTemplates(backend *storage.Backend) {
+	backend.ReprojectResource(infrastructure.Resource(machinetemplate.Resource))
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
-func (s stores) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
-	joiner, known := s.joiners[resource]
+func (s restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
+	projector, known := s.projectors[resource]
 	if !known {
 		return generic.RESTOptions{}, fmt.Errorf("nothing joins the halves of %s", resource)
 	}
@@ -67,7 +67,7 @@ func (s stores) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) 
 		Decorator: func(_ *storagebackend.ConfigForResource, prefix string, _ func(runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object, _ apistorage.AttrFunc, _ apistorage.IndexerFuncs, _ *cache.Indexers) (apistorage.Interface, factory.DestroyFunc, error) {
 			store, err := s.backend.Open(storage.ResourceConfig{
 				Resource: resource, Prefix: prefix, Codec: scheme.StorageCodec,
-				NewFunc: newFunc, NewListFunc: newListFunc, Joiner: joiner,
+				NewFunc: newFunc, NewListFunc: newListFunc, Projector: projector,
 			})
 			return store, func() {}, err
 		},

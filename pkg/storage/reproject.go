@@ -2,23 +2,23 @@ package storage
 
 import "k8s.io/apimachinery/pkg/runtime/schema"
 
-// RejoinResource joins every record of one resource again, because something
+// ReprojectResource joins every record of one resource again, because something
 // has changed that is no metal. Objects that are not seen to change get no
 // event and no revision.
-func (b *Backend) RejoinResource(resource schema.GroupResource) {
+func (b *Backend) ReprojectResource(resource schema.GroupResource) {
 	s := b.Store(resource)
-	if s == nil || s.joiner == nil {
+	if s == nil || s.projector == nil {
 		return
 	}
-	var places []place
+	var places []storeKey
 	b.mu.Lock()
 	ascend(s.view.tree, s.prefix, "", func(e *entry) bool {
-		places = append(places, place{s, e.key})
+		places = append(places, storeKey{s, e.key})
 		return true
 	})
 	b.mu.Unlock()
 	for _, p := range places {
-		if !b.commitOne(func(c *commitment) { c.reproject(p) }) {
+		if !b.commitOne(func(c *changeSet) { c.reproject(p) }) {
 			return
 		}
 	}

@@ -9,9 +9,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// Joiner joins the two halves of the objects of one resource. Its methods
+// Projector joins the two halves of the objects of one resource. Its methods
 // answer from what is known at the moment and never call out.
-type Joiner interface {
+type Projector interface {
 	// Refs names the metal that the record shows or claims, and depends on
 	// nothing but the record: when a fact about one of them changes, the record
 	// is projected again.
@@ -28,18 +28,18 @@ type Joiner interface {
 	Discovered(ref metal.Ref) (obj runtime.Object, claims []metal.Ref)
 }
 
-// A Metalless joiner joins objects that stand for no metal, with what else is
+// A Static projector joins objects that stand for no metal, with what else is
 // known: reads of them wait for no look.
-type Metalless interface {
-	Joiner
-	Metalless()
+type Static interface {
+	Projector
+	Static()
 }
 
 // Scope is what a read is about to see. A scope that is empty is an object
 // that stands for no metal yet.
 type Scope struct {
-	// Fleet is true for a list across namespaces; the rest is empty then.
-	Fleet bool
+	// AllNamespaces is true for a list across namespaces; the rest is empty then.
+	AllNamespaces bool
 	// Namespace is set for a list of one namespace, and for a get of an object
 	// that the view does not have: it may be metal that was allocated just now.
 	Namespace string
@@ -47,12 +47,12 @@ type Scope struct {
 	Refs []metal.Ref
 }
 
-// Freshener makes reads most recent.
-type Freshener interface {
-	// Confirm returns after the metal of the scope was looked at by a look
+// Refresher makes reads most recent.
+type Refresher interface {
+	// Refresh returns after the metal of the scope was looked at by a look
 	// that began after the call, and after every change that the look saw was
 	// handed to Backend.MetalChanged. Otherwise, after its limit, or when the
 	// metal-api does not answer, it returns since when the scope's state is
 	// unconfirmed, and why.
-	Confirm(ctx context.Context, scope Scope) (unconfirmedSince time.Time, cause error)
+	Refresh(ctx context.Context, scope Scope) (unconfirmedSince time.Time, cause error)
 }

@@ -13,40 +13,40 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// servers joins machines or firewalls: both stand for one server.
-type servers struct {
+// machineLikeProjector joins machines or firewalls: both stand for one server.
+type machineLikeProjector struct {
 	Source
 	role string
 }
 
-// server is what machines and firewalls have in common; status is the
+// machineLike is what machines and firewalls have in common; status is the
 // object's own, not a copy.
-type server struct {
+type machineLike struct {
 	meta       *metav1.ObjectMeta
 	partition  string
 	providerID string
 	status     *infrastructure.MetalStackMachineStatus
 }
 
-// serverOf returns nil for an object that is neither, or no object.
-func serverOf(obj runtime.Object) *server {
+// machineLikeOf returns nil for an object that is neither, or no object.
+func machineLikeOf(obj runtime.Object) *machineLike {
 	switch o := obj.(type) {
 	case *infrastructure.MetalStackMachine:
 		if o != nil {
-			return &server{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, &o.Status}
+			return &machineLike{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, &o.Status}
 		}
 	case *infrastructure.MetalStackFirewall:
 		if o != nil {
-			return &server{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, (*infrastructure.MetalStackMachineStatus)(&o.Status)}
+			return &machineLike{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, (*infrastructure.MetalStackMachineStatus)(&o.Status)}
 		}
 	}
 	return nil
 }
 
-// Refs implements storage.Joiner. A claim refs nothing, whatever provider ID
+// Refs implements storage.Projector. A claim refs nothing, whatever provider ID
 // it names: or it could hide somebody else's machine by naming it.
-func (j *servers) Refs(record runtime.Object) []metal.Ref {
-	s := serverOf(record)
+func (j *machineLikeProjector) Refs(record runtime.Object) []metal.Ref {
+	s := machineLikeOf(record)
 	if s == nil || s.status.Allocation == nil {
 		return nil
 	}
@@ -66,9 +66,9 @@ func (j *servers) Refs(record runtime.Object) []metal.Ref {
 	return refs
 }
 
-// Strip implements storage.Joiner.
-func (j *servers) Strip(obj runtime.Object) {
-	s := serverOf(obj)
+// Strip implements storage.Projector.
+func (j *machineLikeProjector) Strip(obj runtime.Object) {
+	s := machineLikeOf(obj)
 	if s == nil {
 		return
 	}
@@ -76,18 +76,18 @@ func (j *servers) Strip(obj runtime.Object) {
 	s.status.Addresses = nil
 	s.status.FailureDomain = ""
 	s.status.Metal = nil
-	s.status.Conditions = stripped(s.status.Conditions, s.state())
+	s.status.Conditions = recordedConditions(s.status.Conditions, s.allocationState())
 }
 
-// Project implements storage.Joiner.
-func (j *servers) Project(record, previous runtime.Object) runtime.Object {
+// Project implements storage.Projector.
+func (j *machineLikeProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
-	s := serverOf(obj)
+	s := machineLikeOf(obj)
 	if s == nil {
 		return obj
 	}
 	j.Strip(obj)
-	shown := serverOf(previous)
+	shown := machineLikeOf(previous)
 	if shown != nil && shown.meta.UID != s.meta.UID {
 		shown = nil
 	}
@@ -96,42 +96,42 @@ func (j *servers) Project(record, previous runtime.Object) runtime.Object {
 		before = shown.status.Conditions
 	}
 	ready := j.fill(s, shown)
-	s.status.Ready = ready.ready()
-	s.status.Conditions = shownConditions(s.meta, s.status.Conditions, s.state(), ready, s.held(ready), before, j.Clock.Now)
+	s.status.Ready = ready.isTrue()
+	s.status.Conditions = projectedConditions(s.meta, s.status.Conditions, s.allocationState(), ready, s.allocatedState(ready), before, j.Clock.Now)
 	return obj
 }
 
-// state is how far the allocation is; nil if none has begun.
-func (s *server) state() *infrastructure.AllocationState {
+// allocationState is how far the allocation is; nil if none has begun.
+func (s *machineLike) allocationState() *infrastructure.AllocationState {
 	if s.status.Allocation == nil {
 		return nil
 	}
 	return &s.status.Allocation.AllocationState
 }
 
-// held is the verdict about the allocation of a record that names its machine.
-func (s *server) held(ready verdict) verdict {
+// allocatedState is the verdict about the allocation of a record that names its machine.
+func (s *machineLike) allocatedState(ready conditionState) conditionState {
 	a := s.status.Allocation
 	switch {
 	case a == nil:
-		return verdict{}
+		return conditionState{}
 	case a.Adopted:
-		return allocated(&a.AllocationState, ready, infrastructure.ReasonAdopted, "Machine "+a.MachineID+" had been allocated before, and was adopted.")
+		return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAdopted, "Machine "+a.MachineID+" had been allocated before, and was adopted.")
 	}
-	return allocated(&a.AllocationState, ready, infrastructure.ReasonAllocated, "Machine "+a.MachineID+" was allocated.")
+	return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAllocated, "Machine "+a.MachineID+" was allocated.")
 }
 
 // fill fills in everything but Ready, about which it returns a verdict.
-func (j *servers) fill(s, shown *server) verdict {
+func (j *machineLikeProjector) fill(s, shown *machineLike) conditionState {
 	a := s.status.Allocation
 	if a == nil || a.Phase == "" {
 		s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
-		return notAllocated(s.meta.CreationTimestamp.Time, s.status.Conditions)
+		return notAllocatedState(s.meta.CreationTimestamp.Time, s.status.Conditions)
 	}
-	v := verdict{status: metav1.ConditionFalse}
+	v := conditionState{status: metav1.ConditionFalse}
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
-		if m := j.underWay(s, a); m != nil {
+		if m := j.allocatingMachine(s, a); m != nil {
 			s.show(m)
 		}
 		s.showPhase(a, infrastructure.PhaseAllocating)
@@ -139,16 +139,16 @@ func (j *servers) fill(s, shown *server) verdict {
 		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for a machine."
 		return v
 	case infrastructure.AllocationReleasing:
-		if m, presence := j.Facts.Machine(a.MachineID); presence == metal.Present && holds(m, a) {
+		if m, presence := j.Facts.Machine(a.MachineID); presence == metal.Present && isRecordedAllocation(m, a) {
 			s.show(m)
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
-		v.since = endedAt(a.AllocationState, s.status.Conditions)
-		v.reason, v.message = releasing(s.meta, s.status.Conditions, "The machine is being given back to the metal-api.")
+		v.since = releaseTime(a.AllocationState, s.status.Conditions)
+		v.reason, v.message = releasingReason(s.meta, s.status.Conditions, "The machine is being given back to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		s.showPhase(a, infrastructure.PhaseReleased)
-		v.since = endedAt(a.AllocationState, s.status.Conditions)
+		v.since = releaseTime(a.AllocationState, s.status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleased, "The machine was given back to the metal-api."
 		return v
 	default:
@@ -156,18 +156,18 @@ func (j *servers) fill(s, shown *server) verdict {
 	}
 }
 
-func (j *servers) fillAllocated(s, shown *server, a *infrastructure.MachineAllocation) verdict {
+func (j *machineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
 	m, presence := j.Facts.Machine(a.MachineID)
 	switch {
-	case presence == metal.Present && holds(m, a):
+	case presence == metal.Present && isRecordedAllocation(m, a):
 		s.show(m)
-		return liveVerdict(m, s.meta.CreationTimestamp.Time)
+		return liveState(m, s.meta.CreationTimestamp.Time)
 	case presence == metal.Unseen:
-		return unseen(s, shown, a)
+		return unobservedState(s, shown, a)
 	}
 	s.showPhase(a, infrastructure.PhaseGone)
-	s.status.FailureDomain = s.partitionAsked()
-	v := verdict{status: metav1.ConditionFalse, reason: infrastructure.ReasonAllocationGone}
+	s.status.FailureDomain = s.specPartition()
+	v := conditionState{status: metav1.ConditionFalse, reason: infrastructure.ReasonAllocationGone}
 	switch {
 	case presence == metal.Gone || m == nil:
 		v.message = fmt.Sprintf("The metal-api does not know machine %s any more.", a.MachineID)
@@ -182,25 +182,25 @@ func (j *servers) fillAllocated(s, shown *server, a *infrastructure.MachineAlloc
 	return v
 }
 
-// unseen keeps showing what was shown: not having looked proves nothing.
-func unseen(s, shown *server, a *infrastructure.MachineAllocation) verdict {
+// unobservedState keeps showing what was shown: not having looked proves nothing.
+func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
 	if shown != nil && shown.status.Metal != nil && shown.status.Metal.AllocationUUID == a.AllocationUUID {
 		if c := meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady); c != nil {
 			was := shown.status.DeepCopy()
 			s.status.Metal, s.status.Addresses, s.status.FailureDomain = was.Metal, was.Addresses, was.FailureDomain
-			return verdict{status: c.Status, reason: c.Reason, message: c.Message, since: c.LastTransitionTime.Time}
+			return conditionState{status: c.Status, reason: c.Reason, message: c.Message, since: c.LastTransitionTime.Time}
 		}
 	}
 	s.showPhase(a, infrastructure.PhaseUnknown)
-	s.status.FailureDomain = s.partitionAsked()
-	return verdict{
-		status: metav1.ConditionUnknown, reason: infrastructure.ReasonUnseen, since: timeOf(a.StartTime),
+	s.status.FailureDomain = s.specPartition()
+	return conditionState{
+		status: metav1.ConditionUnknown, reason: infrastructure.ReasonUnseen, since: timeOrZero(a.StartTime),
 		message: fmt.Sprintf("The server has not looked at machine %s yet.", a.MachineID),
 	}
 }
 
-// underWay returns the machine that an allocation under way has got already.
-func (j *servers) underWay(s *server, a *infrastructure.MachineAllocation) *metal.Machine {
+// allocatingMachine returns the machine that an allocation under way has got already.
+func (j *machineLikeProjector) allocatingMachine(s *machineLike, a *infrastructure.MachineAllocation) *metal.Machine {
 	project, bound := j.Bindings.Project(s.meta.Namespace)
 	if !bound || a.UID == "" {
 		return nil
@@ -214,22 +214,22 @@ func (j *servers) underWay(s *server, a *infrastructure.MachineAllocation) *meta
 	return nil
 }
 
-func (s *server) show(m *metal.Machine) {
+func (s *machineLike) show(m *metal.Machine) {
 	s.status.Metal = Metal(m, true)
 	s.status.Addresses = Addresses(m)
 	s.status.FailureDomain = m.Partition
 }
 
 // showPhase overrides the phase, and names the metal if nothing is known of it.
-func (s *server) showPhase(a *infrastructure.MachineAllocation, phase string) {
+func (s *machineLike) showPhase(a *infrastructure.MachineAllocation, phase string) {
 	if s.status.Metal == nil {
 		s.status.Metal = &infrastructure.Metal{MachineID: a.MachineID, AllocationUUID: a.AllocationUUID, Managed: true}
 	}
 	s.status.Metal.Phase = phase
 }
 
-// partitionAsked is the partition after the spec, for metal that is not seen.
-func (s *server) partitionAsked() string {
+// specPartition is the partition after the spec, for metal that is not seen.
+func (s *machineLike) specPartition() string {
 	if s.partition != "" {
 		return s.partition
 	}
@@ -239,12 +239,12 @@ func (s *server) partitionAsked() string {
 	return ""
 }
 
-// holds is true if m is in the very allocation that is recorded.
-func holds(m *metal.Machine, a *infrastructure.MachineAllocation) bool {
+// isRecordedAllocation is true if m is in the very allocation that is recorded.
+func isRecordedAllocation(m *metal.Machine, a *infrastructure.MachineAllocation) bool {
 	return m != nil && m.Allocation != nil && m.Allocation.UUID == a.AllocationUUID
 }
 
-func timeOf(t *metav1.Time) time.Time {
+func timeOrZero(t *metav1.Time) time.Time {
 	if t == nil {
 		return time.Time{}
 	}

@@ -21,7 +21,7 @@ import (
 
 // List shows what the user may see.
 func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	return scoped(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
+	return withAccess(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.List(ctx, options)
 	})
 }
@@ -29,7 +29,7 @@ func (r *REST) List(ctx context.Context, options *metainternalversion.ListOption
 // DeleteCollection deletes of what the user may see what the kind's selector
 // leaves. It refuses the namespace controller as Delete does.
 func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
-	if err := r.namespaceEnds(ctx, ""); err != nil {
+	if err := r.checkNamespaceController(ctx, ""); err != nil {
 		return nil, err
 	}
 	if r.deleteSelector != nil {
@@ -43,25 +43,25 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
 		}
 	}
-	return scoped(ctx, r, listOptions, func(ctx context.Context) (runtime.Object, error) {
+	return withAccess(ctx, r, listOptions, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
 	})
 }
 
-// scoped does something that lists. What was listed while nobody could be
+// withAccess does something that lists. What was listed while nobody could be
 // asked who may see it is not shown.
-func scoped(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
-	asked, err := r.asked(ctx, options)
+func withAccess(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
+	asked, err := r.accessRequest(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	sight, err := r.access.List(ctx, asked)
+	visibility, err := r.access.List(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
-	defer sight.Close()
-	list, err := do(withSight(ctx, sight))
-	if lost := sight.Err(); lost != nil {
+	defer visibility.Close()
+	list, err := do(withVisibility(ctx, visibility))
+	if lost := visibility.Err(); lost != nil {
 		return nil, lost
 	}
 	return list, err
@@ -69,32 +69,32 @@ func scoped(ctx context.Context, r *REST, options *metainternalversion.ListOptio
 
 // Watch shows what the user may see, until that changes.
 func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	asked, err := r.asked(ctx, options)
+	asked, err := r.accessRequest(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	sight, err := r.access.Watch(ctx, asked)
+	visibility, err := r.access.Watch(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
-	if revision := resumed(options); revision != 0 {
-		if err := sight.Resume(revision); err != nil {
-			sight.Close()
-			return ended(err), nil
+	if revision := resumeRevision(options); revision != 0 {
+		if err := visibility.Resume(revision); err != nil {
+			visibility.Close()
+			return errorWatch(err), nil
 		}
 	}
-	inner, err := r.Store.Watch(withSight(ctx, sight), options)
+	inner, err := r.Store.Watch(withVisibility(ctx, visibility), options)
 	if err != nil {
-		sight.Close()
+		visibility.Close()
 		return nil, err
 	}
-	w := &sightedWatch{inner: inner, sight: sight, results: make(chan watch.Event), stopped: make(chan struct{})}
+	w := &visibilityWatch{inner: inner, visibility: visibility, results: make(chan watch.Event), stopped: make(chan struct{})}
 	go w.run()
 	return w, nil
 }
 
-// asked is who asks for what.
-func (r *REST) asked(ctx context.Context, options *metainternalversion.ListOptions) (tenancy.Request, error) {
+// accessRequest is who asks for what.
+func (r *REST) accessRequest(ctx context.Context, options *metainternalversion.ListOptions) (tenancy.Request, error) {
 	u, known := request.UserFrom(ctx)
 	if !known {
 		return tenancy.Request{}, apierrors.NewInternalError(errors.New("nobody knows whose request this is"))
@@ -113,16 +113,16 @@ func (r *REST) asked(ctx context.Context, options *metainternalversion.ListOptio
 	return asked, nil
 }
 
-func withSight(ctx context.Context, s *tenancy.Sight) context.Context {
+func withVisibility(ctx context.Context, s *tenancy.Visibility) context.Context {
 	if s.All() {
 		return ctx
 	}
-	return storage.WithSight(ctx, s.Sees)
+	return storage.WithVisibility(ctx, s.Includes)
 }
 
-// resumed is the revision from which a watch goes on, or 0 if it begins with
+// resumeRevision is the revision from which a watch goes on, or 0 if it begins with
 // what is there now. What is no revision is for the storage to say.
-func resumed(options *metainternalversion.ListOptions) uint64 {
+func resumeRevision(options *metainternalversion.ListOptions) uint64 {
 	if options.SendInitialEvents != nil && *options.SendInitialEvents {
 		return 0
 	}
@@ -130,49 +130,49 @@ func resumed(options *metainternalversion.ListOptions) uint64 {
 	return revision
 }
 
-// sightedWatch is a watch that ends when what the user may see changes, with an
+// visibilityWatch is a watch that ends when what the user may see changes, with an
 // error that makes clients list again: it is not enough to watch again from
 // where they are, since objects came and went without an event.
-type sightedWatch struct {
-	inner   watch.Interface
-	sight   *tenancy.Sight
-	results chan watch.Event
+type visibilityWatch struct {
+	inner      watch.Interface
+	visibility *tenancy.Visibility
+	results    chan watch.Event
 
 	stopping sync.Once
 	stopped  chan struct{}
 }
 
 // Stop implements watch.Interface.
-func (w *sightedWatch) Stop() { w.stopping.Do(func() { close(w.stopped) }) }
+func (w *visibilityWatch) Stop() { w.stopping.Do(func() { close(w.stopped) }) }
 
 // ResultChan implements watch.Interface.
-func (w *sightedWatch) ResultChan() <-chan watch.Event { return w.results }
+func (w *visibilityWatch) ResultChan() <-chan watch.Event { return w.results }
 
-func (w *sightedWatch) run() {
+func (w *visibilityWatch) run() {
 	defer close(w.results)
-	defer w.sight.Close()
+	defer w.visibility.Close()
 	defer w.inner.Stop()
 	for {
 		select {
 		case event, ok := <-w.inner.ResultChan():
 			// What comes after the end was decided without an answer.
-			if w.sight.Err() != nil {
+			if w.visibility.Err() != nil {
 				break
 			}
 			if !ok || !w.send(event) {
 				return
 			}
 			continue
-		case <-w.sight.Over():
+		case <-w.visibility.Done():
 		case <-w.stopped:
 			return
 		}
-		w.send(errorEvent(w.sight.Err()))
+		w.send(errorEvent(w.visibility.Err()))
 		return
 	}
 }
 
-func (w *sightedWatch) send(event watch.Event) bool {
+func (w *visibilityWatch) send(event watch.Event) bool {
 	select {
 	case w.results <- event:
 		return true
@@ -181,9 +181,9 @@ func (w *sightedWatch) send(event watch.Event) bool {
 	}
 }
 
-// ended is a watch that says why it ends, which clients expect rather than an
+// errorWatch is a watch that says why it ends, which clients expect rather than an
 // answer that says it.
-func ended(cause error) watch.Interface {
+func errorWatch(cause error) watch.Interface {
 	results := make(chan watch.Event, 1)
 	results <- errorEvent(cause)
 	close(results)

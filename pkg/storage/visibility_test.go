@@ -17,9 +17,9 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// sees is the context of one who sees some namespaces.
-func sees(namespaces ...string) context.Context {
-	return WithSight(context.Background(), func(namespace string) bool { return slices.Contains(namespaces, namespace) })
+// seeing is the context of one who sees some namespaces.
+func seeing(namespaces ...string) context.Context {
+	return WithVisibility(context.Background(), func(namespace string) bool { return slices.Contains(namespaces, namespace) })
 }
 
 func listAs(ctx context.Context, t testing.TB, s *Store, opts apistorage.ListOptions) *example.PodList {
@@ -33,7 +33,7 @@ func listAs(ctx context.Context, t testing.TB, s *Store, opts apistorage.ListOpt
 
 func TestWhatIsNotSeenIsAsIfItWereNotThere(t *testing.T) {
 	t.Parallel()
-	alone, among := startPods(t, Options{Clock: epoch}), startPods(t, Options{Clock: epoch})
+	alone, among := startPods(t, Options{Clock: clockAtZero}), startPods(t, Options{Clock: clockAtZero})
 	for _, s := range []*Store{alone, among} {
 		for _, p := range []*example.Pod{pod("b", "1"), pod("b", "2"), pod("b", "3"), pod("d", "4"), pod("d", "5")} {
 			create(t, s, p)
@@ -44,7 +44,7 @@ func TestWhatIsNotSeenIsAsIfItWereNotThere(t *testing.T) {
 		create(t, among, pod(namespace, "x"))
 		create(t, among, pod(namespace, "y"))
 	}
-	user := sees("b", "d", "nowhere")
+	user := seeing("b", "d", "nowhere")
 	selected := apistorage.SelectionPredicate{Label: labels.Everything(), Field: fields.OneTermNotEqualSelector("metadata.name", "2"), GetAttrs: apistorage.DefaultNamespaceScopedAttr}
 	for _, predicate := range []apistorage.SelectionPredicate{apistorage.Everything, selected} {
 		for limit := range int64(7) {
@@ -78,23 +78,23 @@ func pages(ctx context.Context, t *testing.T, s *Store, predicate apistorage.Sel
 
 func TestAContinueTokenThatSomebodyElseGotShowsNoMore(t *testing.T) {
 	t.Parallel()
-	s := startPods(t, Options{Clock: epoch})
+	s := startPods(t, Options{Clock: clockAtZero})
 	for _, namespace := range []string{"a", "b", "c"} {
 		create(t, s, pod(namespace, "in-"+namespace))
 	}
 	token := list(t, s, paged(1, "")).Continue
-	if got := names(listAs(sees("c"), t, s, paged(5, token))); got != "in-c" {
+	if got := names(listAs(seeing("c"), t, s, paged(5, token))); got != "in-c" {
 		t.Errorf("it shows %q", got)
 	}
 }
 
 func TestASingleObjectThatIsNotSeenIsNotListed(t *testing.T) {
 	t.Parallel()
-	s := startPods(t, Options{Clock: epoch})
+	s := startPods(t, Options{Clock: clockAtZero})
 	create(t, s, pod("a", "one"))
 	for namespace, want := range map[string]string{"a": "one", "b": ""} {
 		out := &example.PodList{}
-		if err := s.GetList(sees(namespace), s.prefix+"a/one", apistorage.ListOptions{Predicate: apistorage.Everything}, out); err != nil {
+		if err := s.GetList(seeing(namespace), s.prefix+"a/one", apistorage.ListOptions{Predicate: apistorage.Everything}, out); err != nil {
 			t.Fatal(err)
 		}
 		if got := names(out); got != want {
@@ -110,15 +110,15 @@ func TestAWatchShowsWhatIsSeen(t *testing.T) {
 		create(t, s, pod("team-b", "2"))
 		opts := withBookmarks(everything())
 		opts.SendInitialEvents = ptr.To(true)
-		w, err := s.Watch(sees("team-a"), s.prefix, opts)
+		w, err := s.Watch(seeing("team-a"), s.prefix, opts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(w.Stop)
-		next(t, w, "ADDED 1", "BOOKMARK")
+		expectEvents(t, w, "ADDED 1", "BOOKMARK")
 		create(t, s, pod("team-b", "3"))
 		create(t, s, pod("team-a", "4"))
-		next(t, w, "ADDED 4")
+		expectEvents(t, w, "ADDED 4")
 		out := &example.Pod{}
 		if err := s.GuaranteedUpdate(context.Background(), s.prefix+"team-b/3", out, false, nil, apistorage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
 			label(obj.(*example.Pod))
@@ -130,26 +130,26 @@ func TestAWatchShowsWhatIsSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		remove(t, s, "4")
-		next(t, w, "DELETED 4")
+		expectEvents(t, w, "DELETED 4")
 		synctest.Wait()
-		nothing(t, w)
+		expectNoEvent(t, w)
 		// Bookmarks go on where nothing is seen to happen.
 		create(t, s, pod("team-b", "5"))
 		time.Sleep(2 * DefaultBookmarkInterval)
-		next(t, w, "BOOKMARK")
+		expectEvents(t, w, "BOOKMARK")
 	})
 }
 
 func TestAListAsksOnceForEachNamespace(t *testing.T) {
 	t.Parallel()
-	s := startPods(t, Options{Clock: epoch})
+	s := startPods(t, Options{Clock: clockAtZero})
 	for _, namespace := range []string{"a", "b", "c"} {
 		for _, name := range []string{"1", "2", "3"} {
 			create(t, s, pod(namespace, name))
 		}
 	}
 	asked := map[string]int{}
-	ctx := WithSight(context.Background(), func(namespace string) bool { asked[namespace]++; return true })
+	ctx := WithVisibility(context.Background(), func(namespace string) bool { asked[namespace]++; return true })
 	listAs(ctx, t, s, everything())
 	for _, namespace := range []string{"a", "b", "c"} {
 		if asked[namespace] != 1 {
@@ -160,13 +160,13 @@ func TestAListAsksOnceForEachNamespace(t *testing.T) {
 
 func TestARevisionWithoutAChangeIsAfterAllListsBefore(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Options{Clock: epoch})
+	w := newFixture(t, Options{Clock: clockAtZero})
 	create(t, w.pods, pod("a", "1"))
 	before, err := strconv.ParseUint(list(t, w.pods, everything()).ResourceVersion, 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	revision, err := w.Advance(context.Background())
+	revision, err := w.AdvanceRevision(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

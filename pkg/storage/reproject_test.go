@@ -10,15 +10,15 @@ import (
 	apistorage "k8s.io/apiserver/pkg/storage"
 )
 
-// catalogueJoiner shows what is known elsewhere than in metal.
-type catalogueJoiner struct {
-	Joiner
+// catalogueProjector shows what is known elsewhere than in metal.
+type catalogueProjector struct {
+	Projector
 	known *string
 }
 
-func (catalogueJoiner) Metalless() {}
+func (catalogueProjector) Static() {}
 
-func (j catalogueJoiner) Project(record, _ runtime.Object) runtime.Object {
+func (j catalogueProjector) Project(record, _ runtime.Object) runtime.Object {
 	p := record.(*example.Pod).DeepCopy()
 	p.Status.Phase = example.PodPhase(*j.known)
 	return p
@@ -27,36 +27,36 @@ func (j catalogueJoiner) Project(record, _ runtime.Object) runtime.Object {
 func TestWhatIsKnownElsewhereIsShownWhenItChanges(t *testing.T) {
 	known := ""
 	b := newBackend(t, Options{})
-	s := openPods(t, b, "templates", catalogueJoiner{joiner{newFakeMetal(), "templates"}, &known})
+	s := openPods(t, b, "templates", catalogueProjector{fakeProjector{newFakeMetal(), "templates"}, &known})
 	start(t, b)
 	create(t, s, pod("team-a", "t"))
 	watch := watchFrom(t, s, list(t, s, everything()).ResourceVersion)
 
 	known = "12 cores"
 	resource := schema.GroupResource{Group: "example.apiserver.k8s.io", Resource: "templates"}
-	b.RejoinResource(resource)
-	next(t, watch, "MODIFIED t 12 cores")
+	b.ReprojectResource(resource)
+	expectEvents(t, watch, "MODIFIED t 12 cores")
 	if p := get(t, s, "t"); p.Status.Phase != "12 cores" {
 		t.Errorf("it shows %q", p.Status.Phase)
 	}
-	b.RejoinResource(resource)
-	nothing(t, watch)
+	b.ReprojectResource(resource)
+	expectNoEvent(t, watch)
 }
 
 func TestReadsOfWhatStandsForNoMetalWaitForNoLook(t *testing.T) {
 	known := ""
 	b := newBackend(t, Options{})
-	s := openPods(t, b, "templates", catalogueJoiner{joiner{newFakeMetal(), "templates"}, &known})
+	s := openPods(t, b, "templates", catalogueProjector{fakeProjector{newFakeMetal(), "templates"}, &known})
 	start(t, b)
 	create(t, s, pod("team-a", "t"))
-	f := &freshener{}
-	b.SetFreshener(f)
+	f := &fakeRefresher{}
+	b.SetRefresher(f)
 	get(t, s, "t")
 	list(t, s, everything())
 	if err := s.GetList(context.Background(), "/templates/", apistorage.ListOptions{Predicate: everything().Predicate, Recursive: true}, &example.PodList{}); err != nil {
 		t.Fatal(err)
 	}
-	if asked := f.asked(); len(asked) > 0 {
+	if asked := f.takeScopes(); len(asked) > 0 {
 		t.Errorf("looked at %v", asked)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Sight is what one request is shown.
-type Sight struct {
+// Visibility is what one request is shown.
+type Visibility struct {
 	ctx      context.Context
 	scope    *scope // nil if it shows all, and is no watch
 	watching bool
@@ -22,12 +22,12 @@ type Sight struct {
 }
 
 // All is true if all is shown that the request is about.
-func (s *Sight) All() bool { return s.all }
+func (s *Visibility) All() bool { return s.all }
 
-// Sees tells whether the objects of a namespace are shown. It may have to ask;
-// if it gets no answer, the sight ends, and what it said since is not to be
+// Includes tells whether the objects of a namespace are shown. It may have to ask;
+// if it gets no answer, the visibility ends, and what it said since is not to be
 // relied on.
-func (s *Sight) Sees(namespace string) bool {
+func (s *Visibility) Includes(namespace string) bool {
 	if s.all {
 		return true
 	}
@@ -43,18 +43,18 @@ func (s *Sight) Sees(namespace string) bool {
 
 // Resume returns why a watch cannot go on from a revision, or nil: lists of that
 // revision have shown what this shows.
-func (s *Sight) Resume(revision uint64) error {
+func (s *Visibility) Resume(revision uint64) error {
 	if s.scope.request.Namespace != "" || s.since != 0 && revision >= s.since {
 		return nil // all of a namespace is the same always
 	}
 	return changed(s.scope.request)
 }
 
-// Over is closed when the sight has ended.
-func (s *Sight) Over() <-chan struct{} { return s.over }
+// Done is closed when the visibility has ended.
+func (s *Visibility) Done() <-chan struct{} { return s.over }
 
-// Err is why the sight has ended, or nil.
-func (s *Sight) Err() error {
+// Err is why the visibility has ended, or nil.
+func (s *Visibility) Err() error {
 	select {
 	case <-s.over:
 		return s.err
@@ -63,7 +63,7 @@ func (s *Sight) Err() error {
 	}
 }
 
-func (s *Sight) end(cause error) {
+func (s *Visibility) end(cause error) {
 	s.ending.Do(func() {
 		s.err = cause
 		close(s.over)
@@ -71,7 +71,7 @@ func (s *Sight) end(cause error) {
 }
 
 // Close is to be called when the request has ended.
-func (s *Sight) Close() {
+func (s *Visibility) Close() {
 	s.closing.Do(func() {
 		if s.scope != nil {
 			s.scope.leave(s)

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// ownersLimit is how long looking up the owners of one object may take.
-	ownersLimit = 5 * time.Second
+	// ownerLookupTimeout is how long looking up the owners of one object may take.
+	ownerLookupTimeout = 5 * time.Second
 	// maxOwners is how many owners of one object are looked up. Cluster API gives
 	// an object one or two.
 	maxOwners = 8
@@ -37,13 +37,13 @@ type OwnerKey struct {
 	Name            string
 }
 
-// Owners looks up owners.
-type Owners interface {
+// OwnerLookup looks up owners.
+type OwnerLookup interface {
 	// Owner returns the metadata of an owner; a NotFound error if there is none of
 	// that name.
 	Owner(ctx context.Context, key OwnerKey) (metav1.Object, error)
-	// Knows is whether owners of a kind can be looked up.
-	Knows(apiVersion, kind string) bool
+	// Supports is whether owners of a kind can be looked up.
+	Supports(apiVersion, kind string) bool
 	// Namespace returns the metadata of a Namespace as it is now; a NotFound error
 	// if there is none of that name.
 	Namespace(ctx context.Context, name string) (metav1.Object, error)
@@ -54,8 +54,8 @@ type Owners interface {
 // delete, see namespaceEnds.
 func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
 	if r.owners != nil && r.holdsMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
-		err := r.collectable(ctx, name)
-		countCollection(err)
+		err := r.checkGarbageCollection(ctx, name)
+		recordGarbageCollectorDelete(err)
 		if apierrors.IsForbidden(err) {
 			klog.FromContext(ctx).Info("Refused to delete an object for the garbage collector", "resource", r.DefaultQualifiedResource.Resource,
 				"object", klog.KRef(request.NamespaceValue(ctx), name), "reason", err.Error())
@@ -64,7 +64,7 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 			return nil, false, err
 		}
 	}
-	if err := r.namespaceEnds(ctx, name); err != nil {
+	if err := r.checkNamespaceController(ctx, name); err != nil {
 		return nil, false, err
 	}
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
@@ -75,7 +75,7 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 	return r.Store.Delete(ctx, name, validate, options)
 }
 
-// collectable returns why the garbage collector may not have an object deleted.
+// checkGarbageCollection returns why the garbage collector may not have an object deleted.
 // It deletes what has no owner. When owners were restored, they have other uids,
 // and Cluster API writes these into its objects only later; until then machines
 // that run look ownerless. So its word counts for metal only while an owner,
@@ -84,7 +84,7 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 //
 // What becomes of the object after this look does no harm: the record says who
 // asked, and the companion asks for owners again.
-func (r *REST) collectable(ctx context.Context, name string) error {
+func (r *REST) checkGarbageCollection(ctx context.Context, name string) error {
 	obj, err := r.Store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
 		return err
@@ -96,9 +96,9 @@ func (r *REST) collectable(ctx context.Context, name string) error {
 	if m.GetDeletionTimestamp() != nil || !r.holdsMetal(obj) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ownersLimit)
+	ctx, cancel := context.WithTimeout(ctx, ownerLookupTimeout)
 	defer cancel()
-	deleted, whyNot, err := r.ownerDeleted(ctx, m)
+	deleted, whyNot, err := r.ownerBeingDeleted(ctx, m)
 	switch {
 	case deleted:
 		return nil
@@ -111,16 +111,16 @@ func (r *REST) collectable(ctx context.Context, name string) error {
 		strings.Join(whyNot, "; "), r.DefaultQualifiedResource, name, m.GetNamespace()))
 }
 
-// ownerDeleted returns whether an owner of an object or its Cluster is being
+// ownerBeingDeleted returns whether an owner of an object or its Cluster is being
 // deleted, or else why not; an error if that could not be found out.
-func (r *REST) ownerDeleted(ctx context.Context, m metav1.Object) (deleted bool, whyNot []string, failed error) {
+func (r *REST) ownerBeingDeleted(ctx context.Context, m metav1.Object) (deleted bool, whyNot []string, failed error) {
 	var all []metav1.OwnerReference
 	for i, ref := range m.GetOwnerReferences() {
 		if i == maxOwners {
 			whyNot = append(whyNot, fmt.Sprintf("it has more than %d owners", maxOwners))
 			break
 		}
-		if !r.owners.Knows(ref.APIVersion, ref.Kind) {
+		if !r.owners.Supports(ref.APIVersion, ref.Kind) {
 			whyNot = append(whyNot, fmt.Sprintf("owner %s %s is of a kind that is not looked up", ref.Kind, ref.Name))
 			continue
 		}

@@ -1,0 +1,105 @@
+package registry
+
+import (
+	"cmp"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// managedField tells records from discovered metal.
+const managedField = "status.metal.managed"
+
+// ManagedSelector selects the objects that have a record: discovered metal is not
+// anybody's to delete.
+var ManagedSelector = fields.OneTermEqualSelector(managedField, "true")
+
+// MachineLikeFields are the selectable fields of an object that stands for a server.
+func MachineLikeFields(providerID string, m *infrastructure.Metal) fields.Set {
+	set := fields.Set{
+		"spec.providerID":    providerID,
+		"status.metal.phase": "",
+		// An object has a record unless its metal says otherwise.
+		managedField: "true",
+	}
+	if m != nil {
+		set["status.metal.phase"] = m.Phase
+		set[managedField] = strconv.FormatBool(m.Managed)
+	}
+	return set
+}
+
+// MachineLike is what a table shows of an object that stands for a server.
+type MachineLike struct {
+	Meta *metav1.ObjectMeta
+	// What the spec says, which is shown while the metal does not say better.
+	ProviderID, Image, Size, Partition string
+	Status                             *infrastructure.MetalStackMachineStatus
+	// Addresses are the types of address to show one of, best first.
+	Addresses []infrastructure.MachineAddressType
+}
+
+// MachineLikeColumns are the columns of an object that stands for a server.
+func MachineLikeColumns[T Object](server func(T) MachineLike) []Column[T] {
+	cell := func(show func(s MachineLike, m infrastructure.Metal) string) func(T) any {
+		return func(obj T) any {
+			s := server(obj)
+			var m infrastructure.Metal
+			if s.Status.Metal != nil {
+				m = *s.Status.Metal
+			}
+			return OrNone(show(s, m))
+		}
+	}
+	return []Column[T]{
+		{Name: "Cluster", Description: "The Cluster API Cluster that the server belongs to.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+			return s.Meta.Labels[infrastructure.ClusterNameLabel]
+		})},
+		{Name: "Ready", Description: "Whether the server has phoned home and is alive.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+			return ReadyCell(s.Status.Ready, s.Status.Conditions)
+		})},
+		{Name: "Phase", Description: "How far the server has got: its newest provisioning event.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
+			return m.Phase
+		})},
+		{Name: "Liveliness", Description: "Whether the metal-api hears of the server.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
+			return m.Liveliness
+		})},
+		{Name: "Size", Description: "The metal-stack size of the server.", Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
+			return cmp.Or(m.Size, s.Size)
+		})},
+		{Name: "Address", Description: "An address of the server.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+			return s.address()
+		})},
+		Age[T](),
+		{Name: "ProviderID", Description: "The name of the server, as its Node bears it.", Wide: true, Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+			return s.ProviderID
+		})},
+		{Name: "Image", Description: "The image that the server runs.", Wide: true, Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
+			return cmp.Or(m.Image, s.Image)
+		})},
+		{Name: "Partition", Description: "The partition that the server stands in.", Wide: true, Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
+			return cmp.Or(m.Partition, s.Partition)
+		})},
+		{Name: "Rack", Description: "The rack that the server stands in.", Wide: true, Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
+			return m.Rack
+		})},
+		{Name: "Managed", Type: "boolean", Description: "False for a server that was discovered: it is shown, and nobody's here.", Wide: true, Cell: func(obj T) any {
+			m := server(obj).Status.Metal
+			return m == nil || m.Managed
+		}},
+	}
+}
+
+func (s MachineLike) address() string {
+	for _, t := range s.Addresses {
+		for _, a := range s.Status.Addresses {
+			if a.Type == t {
+				return a.Address
+			}
+		}
+	}
+	return ""
+}

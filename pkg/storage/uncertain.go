@@ -1,0 +1,205 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+)
+
+const (
+	// uncertainFor is for how long a write whose outcome is not known may still
+	// arrive in the ledger.
+	uncertainFor = 2 * time.Minute
+	// resolveBackoff is the first pause before the ledger is asked again; they
+	// double up to doubtPauseMax.
+	resolveBackoff    = time.Second
+	resolveBackoffMax = 30 * time.Second
+	// resolveReadTimeout is how long a read waits for the ledger.
+	resolveReadTimeout = time.Second
+)
+
+// uncertainWrites are the keys of which the ledger may have another state than the
+// view, because it is not known what became of a write.
+type uncertainWrites struct {
+	count atomic.Int64 // so that nobody pays who has no doubts
+	added broadcast
+
+	mu     sync.Mutex
+	writes map[storeKey]uncertainWrite
+}
+
+type uncertainWrite struct {
+	since           time.Time
+	previousVersion string // the version before the write; "" if there was no record
+	checked         bool   // the ledger was read since
+}
+
+func (d *uncertainWrites) init() { d.writes = map[storeKey]uncertainWrite{} }
+
+func (d *uncertainWrites) get(p storeKey) (uncertainWrite, bool) {
+	if d.count.Load() == 0 {
+		return uncertainWrite{}, false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found, ok := d.writes[p]
+	return found, ok
+}
+
+func (d *uncertainWrites) set(p storeKey, doubt uncertainWrite) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writes[p] = doubt
+	d.count.Store(int64(len(d.writes)))
+	d.added.wake()
+}
+
+func (d *uncertainWrites) clear(p storeKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.writes, p)
+	d.count.Store(int64(len(d.writes)))
+}
+
+func (d *uncertainWrites) keys() []storeKey {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	places := make([]storeKey, 0, len(d.writes))
+	for p := range d.writes {
+		places = append(places, p)
+	}
+	return places
+}
+
+// markUncertain notes that a write over cur may have been done or may yet be.
+func (s *Store) markUncertain(key string, cur *entry) {
+	before := ""
+	if cur != nil {
+		before = cur.rec.version
+	}
+	s.backend.uncertain.set(storeKey{s, key}, uncertainWrite{since: s.backend.clock.Now(), previousVersion: before})
+}
+
+// resolveUncertain makes the view of key agree with the ledger if there is doubt.
+func (s *Store) resolveUncertain(ctx context.Context, key string) error {
+	if _, found := s.backend.uncertain.get(storeKey{s, key}); !found {
+		return nil
+	}
+	unlock, err := s.keys.lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.resolveUncertainLocked(ctx, key)
+}
+
+func (s *Store) resolveUncertainLocked(ctx context.Context, key string) error {
+	p := storeKey{s, key}
+	d, doubtful := s.backend.uncertain.get(p)
+	if !doubtful {
+		return nil
+	}
+	found, err := s.readRecord(ctx, key)
+	if err != nil {
+		return timeoutError(fmt.Sprintf("what became of an earlier write of %s %q is not known, and the ledger cannot be read: %v", s.resource, s.name(key), err))
+	}
+	if err := s.showRecord(key, found); err != nil {
+		return err
+	}
+	version := ""
+	if found != nil {
+		version = found.Version
+	}
+	if version != d.previousVersion || s.backend.clock.Since(d.since) >= uncertainFor {
+		s.backend.uncertain.clear(p)
+		return nil
+	}
+	d.checked = true
+	s.backend.uncertain.mu.Lock()
+	s.backend.uncertain.writes[p] = d
+	s.backend.uncertain.mu.Unlock()
+	return nil
+}
+
+// resolveUncertainForRead is settleDoubt for those who answer from the view in any case.
+func (s *Store) resolveUncertainForRead(ctx context.Context, key string) {
+	d, doubtful := s.backend.uncertain.get(storeKey{s, key})
+	if !doubtful || d.checked {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveReadTimeout)
+	defer cancel()
+	_ = s.resolveUncertain(ctx, key) // what is not settled is repaired later
+}
+
+// resolveUncertainWrites settles doubts that nobody else settles.
+func (b *Backend) resolveUncertainWrites() {
+	pause := resolveBackoff
+	for {
+		added := b.uncertain.added.wait()
+		if b.uncertain.count.Load() == 0 {
+			select {
+			case <-added:
+				pause = resolveBackoff
+				continue
+			case <-b.ctx.Done():
+				return
+			}
+		}
+		timer := b.clock.NewTimer(pause)
+		select {
+		case <-timer.C():
+		case <-b.ctx.Done():
+			timer.Stop()
+			return
+		}
+		pause = min(2*pause, resolveBackoffMax)
+		for _, p := range b.uncertain.keys() {
+			if err := p.store.resolveUncertain(b.ctx, p.key); err != nil {
+				klog.FromContext(b.ctx).Error(err, "The ledger and the view may differ", "key", p.key)
+			}
+		}
+	}
+}
+
+// readRecord returns the record of key in the ledger, or nil.
+func (s *Store) readRecord(ctx context.Context, key string) (*ledger.Record, error) {
+	records, err := s.backend.looks.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r, found := records[s.ledgerKey(key)]; found {
+		return &r, nil
+	}
+	return nil, nil
+}
+
+// showRecord shows what the ledger has of key, because another server wrote it.
+// The caller holds the key's lock since before the ledger was read.
+func (s *Store) showRecord(key string, found *ledger.Record) error {
+	cur := s.view.get(key)
+	known := cur != nil && cur.rec != nil
+	switch {
+	case found == nil:
+		if known {
+			s.backend.commitRecord(s, key, nil)
+		}
+		return nil
+	case known && cur.rec.version == found.Version:
+		return nil
+	}
+	rec, err := s.decode(*found)
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("%w; repair it, or delete it from the ledger", err))
+	}
+	s.backend.commitRecord(s, key, rec)
+	s.scheduleExpiry(key, rec)
+	return nil
+}
