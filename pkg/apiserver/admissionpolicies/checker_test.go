@@ -185,6 +185,7 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 		assert.EqualValues(t, 1, value(t))
 		require.Len(t, w.logged, 1)
 		time.Sleep(3 * interval)
+		synctest.Wait()
 		require.Len(t, w.logged, 1, "what is known is not repeated at every check")
 		time.Sleep(logAgain)
 		synctest.Wait()
