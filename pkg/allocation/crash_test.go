@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 )
 
 // The steps that a crash can follow on.
@@ -299,4 +299,4 @@ func (w *environment) clusterRecord(name string) *infrastructure.MetalStackClust
 	return c
 }
 
-var _ Metal = &metal.Client{}
+var _ Metal = &metalclient.Client{}

@@ -21,6 +21,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
@@ -40,7 +41,7 @@ type environment struct {
 	sim       *simulator.Simulator
 	srv       *simtest.Server
 	clock     *clocktesting.FakeClock
-	client    *metal.Client
+	client    *metalclient.Client
 	observer  *fakeObserver
 	machines  *memRecords[*infrastructure.MetalStackMachine]
 	firewalls *memRecords[*infrastructure.MetalStackFirewall]
@@ -57,7 +58,7 @@ func newEnvironment(t testing.TB) *environment {
 	bindings, err := tenancy.NewStatic([]string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB})
 	require.NoError(t, err)
 	w := &environment{t: t, sim: srv.Sim, srv: srv, clock: clock, bindings: bindings, logs: &logBuffer{}}
-	w.client, err = metal.NewClient(metal.Options{URL: srv.URL, HMAC: srv.Key("Metal-Edit"), AuthType: metal.AuthEdit})
+	w.client, err = metalclient.New(metalclient.Options{URL: srv.URL, HMAC: srv.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
 	w.observer = &fakeObserver{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
 	source := projection.Source{Facts: w.observer, Bindings: bindings, Clock: clock}

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -54,8 +54,8 @@ func TestALateCommitIsFound(t *testing.T) {
 	w := newEnvironment(t)
 	w.allocatedCluster("cluster")
 	claim := w.machine("node")
-	impatient, err := metal.NewClient(metal.Options{
-		URL: w.srv.URL, HMAC: w.srv.Key("Metal-Edit"), Timeouts: metal.Timeouts{Allocate: 5 * time.Millisecond},
+	impatient, err := metalclient.New(metalclient.Options{
+		URL: w.srv.URL, HMAC: w.srv.Key("Metal-Edit"), Timeouts: metalclient.Timeouts{Allocate: 5 * time.Millisecond},
 	})
 	require.NoError(t, err)
 	p := w.newProtocolWith(impatient)

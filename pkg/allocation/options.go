@@ -102,8 +102,8 @@ type Timing struct {
 // DefaultTiming is for a real metal-api.
 var DefaultTiming = Timing{
 	BeginTimeout:    30 * time.Second,
-	AllocateTimeout: metal.DefaultTimeouts.Allocate,
-	FreeTimeout:     metal.DefaultTimeouts.Free,
+	AllocateTimeout: metal.AllocateTimeout,
+	FreeTimeout:     metal.FreeTimeout,
 	// A cancelled allocate was seen at work for up to 40 s, behind a lock that
 	// is waited for 10 s (docs/metal-api.md, Q44); twice that.
 	UncertainDuration: 100 * time.Second,

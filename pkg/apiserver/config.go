@@ -22,7 +22,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/standalone"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
@@ -36,11 +37,11 @@ type Binding interface {
 // ExtraConfig is what this server needs besides the generic one.
 type ExtraConfig struct {
 	// Metal says how the metal-api is reached.
-	Metal metal.Options
+	Metal metalclient.Options
 	// HMAC reads the credential again; nil if it never changes.
 	HMAC func() (string, error)
 	// Observer says how often metal is looked at.
-	Observer metal.ObserverOptions
+	Observer observation.Options
 	// Ledger keeps the records. If it has a method Close, that is called when
 	// the server ends.
 	Ledger ledger.Ledger

@@ -6,18 +6,19 @@ import (
 	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // NewRefresher returns what has metal looked at for reads: for a namespace, its
 // project.
-func NewRefresher(observer *metal.Observer, bindings tenancy.Bindings) storage.Refresher {
+func NewRefresher(observer *observation.Observer, bindings tenancy.Bindings) storage.Refresher {
 	return refresher{observer, bindings}
 }
 
 type refresher struct {
-	observer *metal.Observer
+	observer *observation.Observer
 	bindings tenancy.Bindings
 }
 

@@ -14,7 +14,9 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalcatalogue "metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
@@ -26,11 +28,11 @@ import (
 type Server struct {
 	Generic   *server.GenericAPIServer
 	extra     *ExtraConfig
-	metal     *metal.Client
+	metal     *metalclient.Client
 	ledger    ledger.Ledger
 	backend   *storage.Backend
-	observer  *metal.Observer
-	catalogue *metal.Catalogue
+	observer  *observation.Observer
+	catalogue *metalcatalogue.Catalogue
 	protocol  *allocation.Protocol
 	recoverer *allocation.Recoverer
 	access    *tenancy.Access
@@ -135,7 +137,7 @@ func (s *Server) observe(ctx context.Context) error {
 		s.ledger = ledger.WithFence(s.ledger, options.Fence.Check)
 	}
 	var err error
-	if s.metal, err = metal.NewClient(s.extra.Metal); err != nil {
+	if s.metal, err = metalclient.New(s.extra.Metal); err != nil {
 		return err
 	}
 	if s.backend, err = storage.NewBackend(ctx, options); err != nil {
@@ -152,8 +154,8 @@ func (s *Server) observe(ctx context.Context) error {
 		_, bound := s.extra.Binding.Namespace(project)
 		return bound
 	}
-	s.observer = metal.NewObserver(s.metal, opts)
-	s.catalogue = metal.NewCatalogue(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithSightings(s.observer)
+	s.observer = observation.New(s.metal, opts)
+	s.catalogue = metalcatalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
 	s.backend.SetRefresher(NewRefresher(s.observer, s.extra.Binding))
 	return nil
 }

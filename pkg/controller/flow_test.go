@@ -14,6 +14,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -241,7 +242,7 @@ func TestFirewallThatWasTakenOverIsKept(t *testing.T) {
 	t.Parallel()
 	w := newCAPIWorld(t)
 	ctx := t.Context()
-	metalAPI, err := metal.NewClient(metal.Options{URL: w.server.Metal.URL, HMAC: w.server.Metal.Key("Metal-Edit"), AuthType: metal.AuthEdit})
+	metalAPI, err := metalclient.New(metalclient.Options{URL: w.server.Metal.URL, HMAC: w.server.Metal.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
 	network, err := metalAPI.AllocateNetwork(ctx, metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "old"})
 	require.NoError(t, err)

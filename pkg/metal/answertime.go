@@ -2,72 +2,41 @@ package metal
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"sync/atomic"
 	"time"
-
-	"k8s.io/utils/clock"
 )
 
-// answerTime adds up for how long a call waits for the metal-api: until the head
-// of the answer arrives, and then for the rest of it. The time in between, in
-// which the answer is decoded, is ours.
-type answerTime struct {
+// AnswerTime adds up for how long calls wait for the metal-api: until the head
+// of an answer arrives, and then for the rest of it. The time in between, in
+// which the answer is decoded, is this process's own.
+type AnswerTime struct {
 	waited atomic.Int64
-	// of is what the call is a part of; nil: of nothing that is measured.
-	of *answerTime
+	// parent is that of the call which this one is a part of; nil: there is none.
+	parent *AnswerTime
 }
 
 type answerTimeKey struct{}
 
-// withAnswerTime has the wait of the calls under the context measured, also for
+// WithAnswerTime has the wait of the calls under the context measured, also for
 // whoever has measured under it before.
-func withAnswerTime(ctx context.Context) (context.Context, *answerTime) {
-	of, _ := ctx.Value(answerTimeKey{}).(*answerTime)
-	t := &answerTime{of: of}
+func WithAnswerTime(ctx context.Context) (context.Context, *AnswerTime) {
+	t := &AnswerTime{parent: AnswerTimeOf(ctx)}
 	return context.WithValue(ctx, answerTimeKey{}, t), t
 }
 
-func (t *answerTime) add(d time.Duration) {
-	for ; t != nil; t = t.of {
+// AnswerTimeOf returns what a backend adds the waits of the calls under the
+// context to; nil: they are not measured.
+func AnswerTimeOf(ctx context.Context) *AnswerTime {
+	t, _ := ctx.Value(answerTimeKey{}).(*AnswerTime)
+	return t
+}
+
+// Add adds a wait.
+func (t *AnswerTime) Add(d time.Duration) {
+	for ; t != nil; t = t.parent {
 		t.waited.Add(int64(d))
 	}
 }
 
-func (t *answerTime) wait() time.Duration { return time.Duration(t.waited.Load()) }
-
-// measuring is the HTTP transport that measures.
-type measuring struct {
-	next  http.RoundTripper
-	clock clock.PassiveClock
-}
-
-// RoundTrip implements http.RoundTripper.
-func (m measuring) RoundTrip(r *http.Request) (*http.Response, error) {
-	t, ok := r.Context().Value(answerTimeKey{}).(*answerTime)
-	if !ok {
-		return m.next.RoundTrip(r)
-	}
-	began := m.clock.Now()
-	response, err := m.next.RoundTrip(r)
-	t.add(m.clock.Since(began))
-	if err == nil {
-		response.Body = &measuredBody{response.Body, m.clock, t}
-	}
-	return response, err
-}
-
-type measuredBody struct {
-	io.ReadCloser
-	clock clock.PassiveClock
-	time  *answerTime
-}
-
-// Read implements io.Reader.
-func (b *measuredBody) Read(p []byte) (int, error) {
-	began := b.clock.Now()
-	n, err := b.ReadCloser.Read(p)
-	b.time.add(b.clock.Since(began))
-	return n, err
-}
+// Total is how long the calls have waited.
+func (t *AnswerTime) Total() time.Duration { return time.Duration(t.waited.Load()) }

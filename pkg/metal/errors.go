@@ -26,8 +26,7 @@ const (
 	Uncertain Kind = "Uncertain"
 	// Unavailable: the metal-api or one of its backends does not answer, or it
 	// does not accept this server's credential, and the call allocated or freed
-	// nothing: it was a read, never arrived, or ended before that step
-	// (classify_rules.go).
+	// nothing: it was a read, never arrived, or ended before that step.
 	Unavailable Kind = "Unavailable"
 )
 
@@ -40,17 +39,29 @@ type Error struct {
 	Message string
 	// Status is the HTTP status, 0 if there was no answer.
 	Status int
+	// NotSent is true if it is certain that no byte of the request was sent.
+	NotSent bool
 	// Err is the cause; it never holds a request's body.
 	Err error
 }
 
+// MaxMessage is the most bytes of the metal-api's words that an Error holds.
+const MaxMessage = 1 << 10
+
 // Error implements error.
 func (e *Error) Error() string {
-	return oneline.Sanitize("metal-api: "+e.Op+": "+e.Message, 2*limitMessage)
+	return oneline.Sanitize("metal-api: "+e.Op+": "+e.Message, 2*MaxMessage)
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Unanswered tells whether nobody answered, or nobody who is the metal-api. An
+// answer that is an error, as of a network that was wrecked or of a backend that
+// is down, is one all the same: other calls can succeed.
+func (e *Error) Unanswered() bool {
+	return e.Status == 0 || e.Status > 500 || e.Kind == Busy
+}
 
 // KindOf returns the kind of err; "" for nil, and Uncertain for an error that
 // is not the port's: what is not understood must not be taken for a refusal.
@@ -95,9 +106,9 @@ type Unconfirmed struct {
 // Error implements error.
 func (u *Unconfirmed) Error() string {
 	if u.Since.IsZero() {
-		return oneline.Sanitize(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*limitMessage)
+		return oneline.Sanitize(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*MaxMessage)
 	}
-	return oneline.Sanitize(fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*limitMessage)
+	return oneline.Sanitize(fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*MaxMessage)
 }
 
 // Unwrap returns the cause.
@@ -110,3 +121,19 @@ var (
 	// ErrOverBudget: looking would keep the metal-api busier than it may be.
 	ErrOverBudget = errors.New("looking now would exceed the budget of calls to the metal-api")
 )
+
+// LookupLimitError says that something was not looked up in the catalogue, since
+// its namespace has asked for too much, and when it can be tried again.
+type LookupLimitError struct {
+	Namespace string
+	// Rate is how many lookups a namespace may make per second, Burst how many at
+	// once.
+	Rate, Burst int
+	RetryAfter  time.Duration
+}
+
+// Error implements error.
+func (e *LookupLimitError) Error() string {
+	return fmt.Sprintf("too many lookups of networks, machines and addresses in namespace %q: the limit is %d per second, with a burst of %d",
+		e.Namespace, e.Rate, e.Burst)
+}

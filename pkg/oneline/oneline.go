@@ -7,13 +7,9 @@
 package oneline
 
 import (
-	"context"
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"k8s.io/apiserver/pkg/warning"
 )
 
 // The longest texts, in bytes.
@@ -84,9 +80,4 @@ func isClean(text string, limit int) bool {
 		}
 	}
 	return text == strings.Trim(text, " ")
-}
-
-// Warn adds a warning to the answer of a request.
-func Warn(ctx context.Context, format string, args ...any) {
-	warning.AddWarning(ctx, "", Sanitize(fmt.Sprintf(format, args...), MaxWarning))
 }

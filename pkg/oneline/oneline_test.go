@@ -2,8 +2,6 @@ package oneline
 
 import (
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -11,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/apiserver/pkg/endpoints/filters"
 )
 
 func TestOneline_MakesOneLine(t *testing.T) {
@@ -60,20 +57,6 @@ func FuzzOf(f *testing.F) {
 		_, err := net.NewWarningHeader(299, "", got)
 		require.NoError(t, err)
 	})
-}
-
-// The recorder of k8s.io/apiserver drops what cannot be a header.
-func TestWarn_ReachesTheHeaderWhateverTheTextHolds(t *testing.T) {
-	t.Parallel()
-	said := errors.Join(errors.New("rethinkdb: no primary\n\tat server 1"), errors.New("say \"no\" \\ \x00"))
-	recorder := httptest.NewRecorder()
-	filters.WithWarningRecorder(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		Warn(r.Context(), "machines: %v", said)
-	})).ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
-	headers, errs := net.ParseWarningHeaders(recorder.Header().Values("Warning"))
-	require.Empty(t, errs)
-	require.Len(t, headers, 1)
-	assert.Equal(t, `machines: rethinkdb: no primary at server 1 say "no" \`, headers[0].Text)
 }
 
 func TestLogFilter_MakesOneLineOfValues(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 )
 
 // answer is what the metal-api answers to everything.
@@ -49,7 +49,7 @@ func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
 	f.Add([]byte(`{"id":"a","allocation":{"allocationuuid":"b","networks":[{"ips":["10.0.0.2","10.0.0.10","10.0.0.1x","0::1","::1"]}]}}`), string(infrastructure.AllocationAllocated))
 	f.Add([]byte(`{"id":"a","allocation":{"created":"9999-12-31T23:59:59-23:59"}}`), string(infrastructure.AllocationAllocated))
 	api := &answer{}
-	client, err := metal.NewClient(metal.Options{URL: "http://metal-api.invalid", HMAC: "none", Transport: api})
+	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.invalid", HMAC: "none", Transport: api})
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, body []byte, phase string) {
 		api.body = body

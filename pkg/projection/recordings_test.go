@@ -15,6 +15,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 )
 
 // recorded is a machine as a real metal-api showed it.
@@ -34,7 +35,7 @@ func recorded(t testing.TB, name string) *metal.Machine {
 		_, _ = w.Write([]byte("[" + string(exchange.Body) + "]"))
 	}))
 	defer api.Close()
-	client, err := metal.NewClient(metal.Options{URL: api.URL, HMAC: "none"})
+	client, err := metalclient.New(metalclient.Options{URL: api.URL, HMAC: "none"})
 	require.NoError(t, err)
 	found, err := client.FindMachines(context.Background(), metal.MachineQuery{ID: "any"})
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	apistorage "k8s.io/apiserver/pkg/storage"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
-	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 )
 
 const (
@@ -97,10 +97,10 @@ func (s *Store) refresh(ctx context.Context, key string, recursive bool) {
 	}
 	staleReads.WithLabelValues(s.resource.Resource).Inc()
 	if since.IsZero() {
-		oneline.Warn(ctx, "%s: the state was never confirmed: %v", s.resource.Resource, cause)
+		warning.Add(ctx, "%s: the state was never confirmed: %v", s.resource.Resource, cause)
 		return
 	}
-	oneline.Warn(ctx, "%s: the state is unconfirmed since %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause)
+	warning.Add(ctx, "%s: the state is unconfirmed since %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause)
 }
 
 // scope is what a read of key is about to see.

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
-	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 )
 
 const (
@@ -57,7 +57,7 @@ func (n *Namespaces) enter(ctx context.Context, namespace string) (leave func())
 		return nil
 	}
 	if j.verdict == held {
-		oneline.Warn(ctx, "%s", j.staysBound())
+		warning.Add(ctx, "%s", j.staysBound())
 	}
 	n.creating[namespace]++
 	return sync.OnceFunc(func() {

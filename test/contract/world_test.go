@@ -11,7 +11,7 @@ import (
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -26,13 +26,13 @@ type world struct {
 	*testserver.Server
 	t     *testing.T
 	api   typed.InfrastructureV1alpha4Interface
-	metal *metal.Client
+	metal *metalclient.Client
 }
 
 func start(t *testing.T) *world {
 	t.Helper()
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}})
-	client, err := metal.NewClient(metal.Options{URL: s.Metal.URL, HMAC: s.Metal.Key("Metal-Edit"), AuthType: metal.AuthEdit})
+	client, err := metalclient.New(metalclient.Options{URL: s.Metal.URL, HMAC: s.Metal.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
 	return &world{Server: s, t: t, api: s.Client().InfrastructureV1alpha4(), metal: client}
 }

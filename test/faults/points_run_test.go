@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -134,7 +135,7 @@ func (w *world) makeADuplicate() {
 	held := w.ours()
 	i := slices.IndexFunc(held, func(m simulator.MachineAccount) bool { return m.Role == metal.RoleMachine })
 	require.GreaterOrEqual(w.t, i, 0)
-	client, err := metal.NewClient(metal.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: w.sim.Handler(), life: context.Background()}})
+	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: w.sim.Handler(), life: context.Background()}})
 	require.NoError(w.t, err)
 	_, err = client.AllocateMachine(context.Background(), metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,

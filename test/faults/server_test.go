@@ -12,7 +12,9 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalcatalogue "metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	infrarest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
@@ -36,7 +38,7 @@ type server struct {
 	die  context.CancelFunc
 
 	fence     *fence
-	observer  *metal.Observer
+	observer  *observation.Observer
 	backend   *storage.Backend
 	protocol  *allocation.Protocol
 	recoverer *allocation.Recoverer
@@ -49,7 +51,7 @@ type server struct {
 func (w *world) startServer(name string) *server {
 	s := &server{w: w, name: name, fence: &fence{}}
 	s.life, s.die = context.WithCancel(context.Background())
-	client, err := metal.NewClient(metal.Options{
+	client, err := metalclient.New(metalclient.Options{
 		URL: "http://metal-api.test", HMAC: editKey, Fence: s.fence.Check,
 		Transport: &wire{handler: w.api, life: s.life},
 	})
@@ -57,7 +59,7 @@ func (w *world) startServer(name string) *server {
 	records := &access{records: w.records, life: s.life, at: s.spring}
 	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
 	require.NoError(w.t, err)
-	s.observer = metal.NewObserver(client, metal.ObserverOptions{
+	s.observer = observation.New(client, observation.Options{
 		SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
 		Relevant: func(project string) bool {
 			_, bound := w.binding.Namespace(project)
@@ -72,10 +74,10 @@ func (w *world) startServer(name string) *server {
 }
 
 // assemble builds the registry and the protocol.
-func (s *server) assemble(client *metal.Client) {
+func (s *server) assemble(client *metalclient.Client) {
 	source := projection.Source{Facts: s.observer, Bindings: s.w.binding, Clock: s.w.clocks[s.name]}
 	access := tenancy.NewAccess(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.AdvanceRevision, clock.RealClock{})
-	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.w.binding, access, metal.NewCatalogue(client, clock.RealClock{}), nil)
+	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.w.binding, access, metalcatalogue.New(client, clock.RealClock{}), nil)
 	require.NoError(s.w.t, err)
 	port := allocation.Metal(client)
 	if s.w.breaks.metal != nil {

@@ -13,7 +13,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/standalone"
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 )
 
 // Config builds the configuration of a server. It opens the port and the
@@ -52,11 +53,11 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 	if err != nil {
 		return err
 	}
-	config.Extra.Metal = metal.Options{URL: o.Metal.URL, HMAC: key, AuthType: o.Metal.HMACType, Registerer: legacyregistry.Registerer()}
+	config.Extra.Metal = metalclient.Options{URL: o.Metal.URL, HMAC: key, AuthType: o.Metal.HMACType, Registerer: legacyregistry.Registerer()}
 	if o.Metal.HMACFile != "" {
 		config.Extra.HMAC = o.Metal.HMAC
 	}
-	config.Extra.Observer = metal.ObserverOptions{
+	config.Extra.Observer = observation.Options{
 		Budget: o.Metal.PollingBudget, SweepInterval: o.Metal.SweepInterval, ReadLimit: o.Metal.ConsistentReadTimeout,
 		Registerer: legacyregistry.Registerer(),
 	}

@@ -10,7 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 )
 
 // HMACVariable is the environment variable that may hold the credential.
@@ -30,10 +31,10 @@ type Metal struct {
 // NewMetal returns the defaults.
 func NewMetal() *Metal {
 	return &Metal{
-		HMACType:              metal.AuthEdit,
-		PollingBudget:         metal.DefaultBudget,
-		SweepInterval:         metal.DefaultSweepInterval,
-		ConsistentReadTimeout: metal.DefaultReadLimit,
+		HMACType:              metalclient.AuthEdit,
+		PollingBudget:         observation.DefaultBudget,
+		SweepInterval:         observation.DefaultSweepInterval,
+		ConsistentReadTimeout: observation.DefaultReadLimit,
 	}
 }
 
@@ -43,7 +44,7 @@ func (o *Metal) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.URL, "metal-api-url", o.URL, "URL of the metal-api with its base path, without /v1, for example https://api.example.org/metal.")
 	fs.StringVar(&o.HMACFile, "metal-api-hmac-file", o.HMACFile, "Path to the file that contains the HMAC key for the metal-api. It is reloaded when it changes. "+
 		"If empty, the key is read from the environment variable "+HMACVariable+".")
-	fs.StringVar(&o.HMACType, "metal-api-hmac-type", o.HMACType, "Type of the HMAC key: "+metal.AuthEdit+", which is sufficient, or "+metal.AuthAdmin+".")
+	fs.StringVar(&o.HMACType, "metal-api-hmac-type", o.HMACType, "Type of the HMAC key: "+metalclient.AuthEdit+", which is sufficient, or "+metalclient.AuthAdmin+".")
 	fs.Float64Var(&o.PollingBudget, "metal-api-polling-budget", o.PollingBudget, "Fraction of the metal-api's time, between 0.001 and 1, that may be spent on polling by all replicas together; a standby replica uses a fifth of it. "+
 		"With a higher value, changes in a large installation are observed earlier.")
 	fs.DurationVar(&o.SweepInterval, "sweep-interval", o.SweepInterval, "Minimum duration between two sweeps, which are observations of all machines. The polling budget can make it longer.")
@@ -56,8 +57,8 @@ func (o *Metal) Validate() []error {
 	if u, err := url.Parse(o.URL); o.URL == "" || err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		errs = append(errs, fmt.Errorf("--metal-api-url must be an http or https URL, for example https://api.example.org/metal, got %q", o.URL))
 	}
-	if o.HMACType != metal.AuthEdit && o.HMACType != metal.AuthAdmin {
-		errs = append(errs, fmt.Errorf("--metal-api-hmac-type must be %s or %s, got %q", metal.AuthEdit, metal.AuthAdmin, o.HMACType))
+	if o.HMACType != metalclient.AuthEdit && o.HMACType != metalclient.AuthAdmin {
+		errs = append(errs, fmt.Errorf("--metal-api-hmac-type must be %s or %s, got %q", metalclient.AuthEdit, metalclient.AuthAdmin, o.HMACType))
 	}
 	if o.PollingBudget < 0.001 || o.PollingBudget > 1 {
 		errs = append(errs, fmt.Errorf("--metal-api-polling-budget must be between 0.001 and 1, inclusive, got %g", o.PollingBudget))

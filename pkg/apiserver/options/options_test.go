@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 )
 
 const project = "10000000-0000-4000-8000-00000000000a"
@@ -126,7 +126,7 @@ func TestAloneTheAdministratorMayDoEverythingAndNobodyElseAnything(t *testing.T)
 	decision, _, err := config.Generic.Authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: nobody{}, Path: "/apis", Verb: "get"})
 	require.NoError(t, err)
 	assert.NotEqual(t, authorizer.DecisionAllow, decision)
-	assert.Equal(t, metal.AuthEdit, config.Extra.Metal.AuthType)
+	assert.Equal(t, metalclient.AuthEdit, config.Extra.Metal.AuthType)
 	assert.NotEmpty(t, config.Extra.ManagementCluster)
 	bound, ok := config.Extra.Binding.Project("team-a")
 	assert.True(t, ok)

@@ -15,6 +15,9 @@ import (
 // and the ids that there are; an error means that it cannot be known now. A
 // network of another project is found, but is not among the ids.
 type Catalogue interface {
+	// WithAllowance returns a context for one request of a namespace, whose
+	// lookups are limited. Beyond a limit they end with a *metal.LookupLimitError.
+	WithAllowance(ctx context.Context, namespace string) context.Context
 	LookupSize(ctx context.Context, id string) (*metal.Size, []string, error)
 	LookupImage(ctx context.Context, id, feature string) (*metal.Image, []string, error)
 	LookupPartition(ctx context.Context, id string) (*metal.Partition, []string, error)
@@ -25,8 +28,6 @@ type Catalogue interface {
 	// project would have to allocate it in, if it is metal-stack's.
 	LookupAddress(ctx context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error)
 }
-
-var _ Catalogue = &metal.Catalogue{}
 
 // Holder is an object that holds a machine, or asks for it.
 type Holder struct {

@@ -13,7 +13,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
-	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
@@ -36,7 +36,7 @@ type Validation struct {
 // What it looks up counts against what the request and the namespace may.
 func (c *Validator) New(ctx context.Context, namespace string) *Validation {
 	project, _ := c.Bindings.Project(namespace)
-	ctx = metal.WithAllowance(ctx, namespace)
+	ctx = c.Catalogue.WithAllowance(ctx, namespace)
 	return &Validation{ctx: ctx, validator: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
 }
 
@@ -191,7 +191,7 @@ func (c *Validation) report(path *field.Path, value string, ok bool, all []strin
 // reject refuses what is not to be had.
 func (c *Validation) reject(err *field.Error) {
 	if c.moved {
-		oneline.Warn(c.ctx, "%v", err)
+		warning.Add(c.ctx, "%v", err)
 		return
 	}
 	c.errs = append(c.errs, err)
@@ -202,12 +202,12 @@ func (c *Validation) reject(err *field.Error) {
 // that looks up too much is another matter: its request is refused, and can be
 // made again in a moment.
 func (c *Validation) warn(path *field.Path, value string, err error) {
-	if tooMany, ok := errors.AsType[*metal.LookupsError](err); ok && !c.moved {
+	if tooMany, ok := errors.AsType[*metal.LookupLimitError](err); ok && !c.moved {
 		registry.RejectTooManyRequests(c.ctx, tooMany.Error(), tooMany.RetryAfter)
 		c.stop(field.InternalError(path, tooMany))
 		return
 	}
-	oneline.Warn(c.ctx, "%s: %q was not checked: %v", path, value, err)
+	warning.Add(c.ctx, "%s: %q was not checked: %v", path, value, err)
 }
 
 // done tells whether nothing is to be looked up any more: the request has ended,

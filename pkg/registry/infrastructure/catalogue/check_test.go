@@ -57,6 +57,8 @@ func (o offers) LookupImage(_ context.Context, id, feature string) (*metal.Image
 	return nil, all, nil
 }
 
+func (offers) WithAllowance(ctx context.Context, _ string) context.Context { return ctx }
+
 func (o offers) LookupPartition(context.Context, string) (*metal.Partition, []string, error) {
 	return nil, []string{"fra-01"}, nil
 }
@@ -241,7 +243,7 @@ type busy struct {
 
 func (b busy) LookupNetwork(_ context.Context, id, _ string) (*metal.Network, []string, error) {
 	*b.asked++
-	return nil, nil, &metal.Error{Kind: metal.Unavailable, Op: "network lookup", Err: &metal.LookupsError{Namespace: "team-a", RetryAfter: time.Second}}
+	return nil, nil, &metal.Error{Kind: metal.Unavailable, Op: "network lookup", Err: &metal.LookupLimitError{Namespace: "team-a", RetryAfter: time.Second}}
 }
 
 func TestCheck_NamespaceThatLooksUpTooMuchIsRefusedAtTheFirst(t *testing.T) {

@@ -82,6 +82,8 @@ func (everything) LookupSize(_ context.Context, id string) (*metal.Size, []strin
 func (everything) LookupImage(_ context.Context, id, feature string) (*metal.Image, []string, error) {
 	return &metal.Image{ID: id, Features: []string{feature}}, nil, nil
 }
+func (everything) WithAllowance(ctx context.Context, _ string) context.Context { return ctx }
+
 func (everything) LookupPartition(_ context.Context, id string) (*metal.Partition, []string, error) {
 	return &metal.Partition{ID: id}, nil, nil
 }

@@ -1,0 +1,95 @@
+package metal
+
+import (
+	"context"
+	"time"
+)
+
+// Backend is all that this project asks of the metal-api, and the only way to
+// it. Whatever speaks its protocol stands behind this interface: pkg/metal/client
+// does, for the metal-api's REST interface.
+//
+// Methods return an *Error when they fail. Reads end with their context. Writes
+// do not: a caller whose context ends gets an Uncertain error at once, while the
+// call goes on. A backend adds the time that its reads wait for answers to the
+// AnswerTime of their context.
+type Backend interface {
+	Reader
+	Inventory
+	Writer
+	WriteNotifier
+}
+
+// Observable is what an observer needs of a backend.
+type Observable interface {
+	Reader
+	WriteNotifier
+}
+
+// Reader reads metal.
+type Reader interface {
+	// Machine gets a machine by id. NotFound proves nothing: a machine without an
+	// event container answers it, too.
+	Machine(ctx context.Context, id string) (*Machine, error)
+	// FindMachines returns the machines and firewalls that match.
+	FindMachines(ctx context.Context, q MachineQuery) ([]*Machine, error)
+	// ListMachines returns all machines and firewalls.
+	ListMachines(ctx context.Context) ([]*Machine, error)
+	Network(ctx context.Context, id string) (*Network, error)
+	FindNetworks(ctx context.Context, q NetworkQuery) ([]*Network, error)
+	IP(ctx context.Context, address string) (*IP, error)
+	FindIPs(ctx context.Context, q IPQuery) ([]*IP, error)
+}
+
+// Inventory reads what can be asked for.
+type Inventory interface {
+	ListSizes(ctx context.Context) ([]*Size, error)
+	ListImages(ctx context.Context) ([]*Image, error)
+	ListPartitions(ctx context.Context) ([]*Partition, error)
+	ListNetworks(ctx context.Context) ([]*Network, error)
+	Project(ctx context.Context, id string) (*Project, error)
+	Machine(ctx context.Context, id string) (*Machine, error)
+	Network(ctx context.Context, id string) (*Network, error)
+	IP(ctx context.Context, address string) (*IP, error)
+}
+
+// Writer allocates metal and frees it. An allocation's answer has an allocation,
+// with its UUID.
+type Writer interface {
+	AllocateMachine(ctx context.Context, r MachineRequest) (*Machine, error)
+	AllocateFirewall(ctx context.Context, r FirewallRequest) (*Machine, error)
+	// FreeMachine ends the allocation of a machine or firewall. It succeeds on one
+	// that is not allocated, and takes that out of the pool: look first.
+	FreeMachine(ctx context.Context, id string) (*Machine, error)
+	AllocateNetwork(ctx context.Context, r NetworkRequest) (*Network, error)
+	// FreeNetwork frees a private network, which must have no addresses left.
+	FreeNetwork(ctx context.Context, id string) (*Network, error)
+	AllocateIP(ctx context.Context, r IPRequest) (*IP, error)
+	FreeIP(ctx context.Context, address string) (*IP, error)
+}
+
+// WriteNotifier tells the answers of writes.
+type WriteNotifier interface {
+	// AddWriteListener adds a listener for the answers of writes, also of those
+	// that nobody waits for any more. It is told before the method of Writer
+	// returns.
+	AddWriteListener(l WriteListener)
+}
+
+// WriteListener learns from the answers of writes.
+type WriteListener interface {
+	// LearnMachine takes in a machine or firewall that was allocated or freed.
+	LearnMachine(m *Machine)
+	// LearnNetwork and LearnIP take in what was allocated.
+	LearnNetwork(n *Network)
+	LearnIP(i *IP)
+	// LearnFreed takes in that a network or an IP was freed.
+	LearnFreed(ref Ref)
+}
+
+// How long writes may take. An allocation that waits for a partition's lock takes
+// up to 40 s before the metal-api answers.
+const (
+	AllocateTimeout = 5 * time.Minute
+	FreeTimeout     = 2 * time.Minute
+)

@@ -1,0 +1,185 @@
+package catalogue
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metrics"
+)
+
+// MetricCatalogueLoads is the name of the catalogue's metric. Its label outcome
+// is OK, limited or a metal.Kind.
+const MetricCatalogueLoads = "metalstack_metal_catalogue_loads_total"
+
+// How fresh the catalogue is.
+const (
+	// refreshInterval is how often lists are read again.
+	refreshInterval = 5 * time.Minute
+	// minGap is the least time between two reads of one list or of one
+	// id that is not known: what typing errors cost at most. A list that takes
+	// long is read so seldom that it takes 1 % of the time.
+	minGap      = 5 * time.Second
+	quietFactor = 100
+	// retryGap is the least time between two reads while they fail. It is
+	// short, so that what is asked for when an outage is over is checked.
+	retryGap = 250 * time.Millisecond
+	entryTTL = 30 * time.Second
+	// volatileTTL is how old an answer may be about what comes and goes.
+	volatileTTL   = time.Second
+	lookupTimeout = 3 * time.Second
+	refreshTick   = 10 * time.Second
+	maxEntries    = 10_000
+)
+
+// Catalogue answers what the metal-api offers, from a cache.
+//
+// A Lookup returns the entry, or nil and the ids that there are. An error, an
+// *Error of kind Unavailable, means that it cannot be known at the moment: the
+// id is not in the cache, and the metal-api does not answer; its text says
+// since when.
+//
+// While the metal-api does not answer, the cache tells a project only of what
+// that may use: that something was seen which is another project's would tell
+// it from what does not exist.
+type Catalogue struct {
+	clock      clock.WithTicker
+	sizes      *list[metal.Size]
+	images     *list[metal.Image]
+	partitions *list[metal.Partition]
+	// networks is for what could be meant instead; byID answers what is.
+	networks *list[metal.Network]
+	network  *byID[metal.Network]
+	project  *byID[metal.Project]
+	machine  *byID[metal.Machine]
+	address  *byID[metal.IP]
+	facts    Facts
+}
+
+// New returns an empty catalogue over a backend, which it asks by itself
+// when it is asked itself. A nil clock is the real one.
+func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
+	if c == nil {
+		c = clock.RealClock{}
+	}
+	catalogue := &Catalogue{
+		clock:      c,
+		sizes:      newList(c, "size", backend.ListSizes, func(s *metal.Size) string { return s.ID }),
+		images:     newList(c, "image", backend.ListImages, func(i *metal.Image) string { return i.ID }),
+		partitions: newList(c, "partition", backend.ListPartitions, func(p *metal.Partition) string { return p.ID }),
+		networks:   newList(c, "network", backend.ListNetworks, func(n *metal.Network) string { return n.ID }),
+		network:    newByID(c, "network", backend.Network),
+		project:    newByID(c, "project", backend.Project),
+		machine:    newByID(c, "machine", backend.Machine),
+		address:    newByID(c, "address", backend.IP),
+	}
+	catalogue.machine.ttl, catalogue.machine.gap = volatileTTL, volatileTTL
+	catalogue.address.ttl, catalogue.address.gap = volatileTTL, volatileTTL
+	limits := newLookupLimits(c)
+	catalogue.network.limits, catalogue.project.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits, limits
+	return catalogue
+}
+
+// Facts are what is known of machines.
+type Facts interface {
+	Machine(id string) (*metal.Machine, metal.Presence)
+}
+
+// WithFacts has the catalogue take machines for known that were observed,
+// although a GET does not show them: those without an event container (docs/metal-api.md, Q24).
+func (c *Catalogue) WithFacts(facts Facts) *Catalogue {
+	c.facts = facts
+	return c
+}
+
+// WithMetrics registers the catalogue's metrics.
+func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
+	loads := metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by outcome; limited: not started because of a lookup limit.",
+	}, []string{"entity", "outcome"}))
+	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
+	c.network.loads, c.project.loads, c.machine.loads, c.address.loads = loads, loads, loads, loads
+	return c
+}
+
+// Run keeps the cache fresh until ctx ends. Lookups work without it.
+func (c *Catalogue) Run(ctx context.Context) {
+	ticker := c.clock.NewTicker(refreshTick)
+	defer ticker.Stop()
+	for {
+		c.sizes.keepFresh()
+		c.images.keepFresh()
+		c.partitions.keepFresh()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+// LookupSize looks up a size.
+func (c *Catalogue) LookupSize(ctx context.Context, id string) (size *metal.Size, all []string, err error) {
+	return c.sizes.lookup(ctx, id)
+}
+
+// Size returns a size from the cache, or nil. It never asks.
+func (c *Catalogue) Size(id string) *metal.Size { return c.sizes.known(id) }
+
+// OnSizes has f called whenever the sizes in the cache have changed. It is to
+// be called before Run and the first lookup.
+func (c *Catalogue) OnSizes(f func()) { c.sizes.changed = f }
+
+// LookupPartition looks up a partition.
+func (c *Catalogue) LookupPartition(ctx context.Context, id string) (partition *metal.Partition, all []string, err error) {
+	return c.partitions.lookup(ctx, id)
+}
+
+// LookupImage looks up an image with the feature ("" for any) by its full id,
+// or by its alias, which answers the newest; all are the aliases of the images
+// with the feature.
+func (c *Catalogue) LookupImage(ctx context.Context, id, feature string) (image *metal.Image, all []string, err error) {
+	entries, err := c.images.entries(ctx, id, func(entries []*metal.Image) bool { return findImage(entries, id, feature) != nil })
+	if found := findImage(entries, id, feature); found != nil {
+		return found, nil, nil
+	}
+	for _, i := range entries {
+		if hasFeature(i, feature) && !slices.Contains(all, i.Alias) {
+			all = append(all, i.Alias)
+		}
+	}
+	slices.Sort(all)
+	return nil, all, err
+}
+
+func hasFeature(i *metal.Image, feature string) bool {
+	return feature == "" || slices.Contains(i.Features, feature)
+}
+
+func findImage(entries []*metal.Image, id, feature string) (found *metal.Image) {
+	for _, i := range entries {
+		switch {
+		case !hasFeature(i, feature):
+		case i.ID == id:
+			return i
+		case i.Alias == id && (found == nil || comparePatch(i.ID, found.ID) > 0):
+			found = i
+		}
+	}
+	return found
+}
+
+// comparePatch compares two ids of one alias: patch versions are numbers of
+// any length, usually dates.
+func comparePatch(a, b string) int {
+	a, b = a[strings.LastIndex(a, ".")+1:], b[strings.LastIndex(b, ".")+1:]
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}

@@ -1,0 +1,161 @@
+package catalogue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func limitedLookup(ctx context.Context, c *Catalogue, i int) error {
+	_, _, err := c.LookupAddress(ctx, netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), simulator.ProjectA)
+	return err
+}
+
+func TestLookups_OfOneRequestAreBounded(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := New(b.client, nil)
+		ctx := c.WithAllowance(t.Context(), "team-a")
+		for i := range 1000 {
+			if err := limitedLookup(ctx, c, i); i < lookupsPerRequest {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, errLookupsPerRequest)
+			}
+		}
+		require.Equal(t, lookupsPerRequest, b.sim.CallsOf("ip-get"))
+	})
+}
+
+func TestLookups_OfOneNamespaceAreBoundedAndDoNotKeepOthersFromTheirs(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := New(b.client, nil)
+		var last *metal.LookupLimitError
+		for i := range 1000 {
+			if err := limitedLookup(c.WithAllowance(t.Context(), "team-a"), c, i); err != nil {
+				var ok bool
+				last, ok = errors.AsType[*metal.LookupLimitError](err)
+				require.True(t, ok, "%v", err)
+			}
+		}
+		require.NotNil(t, last)
+		require.Equal(t, "team-a", last.Namespace)
+		require.Positive(t, last.RetryAfter)
+		require.LessOrEqual(t, last.RetryAfter, time.Second)
+		require.Equal(t, lookupBurst, b.sim.CallsOf("ip-get"))
+
+		require.NoError(t, limitedLookup(c.WithAllowance(t.Context(), "team-b"), c, 1000))
+		time.Sleep(last.RetryAfter)
+		require.NoError(t, limitedLookup(c.WithAllowance(t.Context(), "team-a"), c, 1001))
+		// What is cached costs nothing.
+		require.NoError(t, limitedLookup(c.WithAllowance(t.Context(), "team-a"), c, 1001))
+		require.Equal(t, lookupBurst+2, b.sim.CallsOf("ip-get"))
+	})
+}
+
+func TestLookups_GlobalLimitSkipsTheCheck(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := New(b.client, nil)
+		for i := range 3000 {
+			if err := limitedLookup(c.WithAllowance(t.Context(), fmt.Sprintf("ns-%d", i)), c, i); err != nil {
+				require.ErrorIs(t, err, errLookupsOfAll)
+				require.True(t, metal.IsUnavailable(err), "as while the metal-api is away")
+			}
+		}
+		require.Equal(t, allLookupsBurst, b.sim.CallsOf("ip-get"))
+		require.LessOrEqual(t, len(c.address.limits.byNamespace), lookupBuckets)
+	})
+}
+
+// A lookup ends with the last of the requests that wait for it.
+func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := New(b.client, nil)
+		var (
+			mu    sync.Mutex
+			ended []time.Duration
+		)
+		began := time.Now()
+		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			mu.Lock()
+			defer mu.Unlock()
+			ended = append(ended, time.Since(began))
+			return nil, r.Context().Err()
+		})
+		var wg sync.WaitGroup
+		for _, leaves := range []time.Duration{time.Second, 2 * time.Second} {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), leaves)
+				defer cancel()
+				_, _, err := c.LookupNetwork(ctx, simulator.InternetNetwork, simulator.ProjectA)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+		}
+		wg.Wait()
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+		require.Equal(t, []time.Duration{2 * time.Second}, ended)
+		mu.Unlock()
+
+		// That nobody waited says nothing of the metal-api.
+		b.wire.Answer(nil)
+		n, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.NoError(t, err)
+		require.NotNil(t, n)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, _, err = c.LookupNetwork(ctx, "another", simulator.ProjectA)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, 1, b.sim.CallsOf("network-get"), "a request that has ended asks for nothing")
+	})
+}
+
+// What somebody else left before its answer came still ends.
+func TestLookup_EndsAfterAnotherRequestHadNoPatience(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := New(b.client, nil)
+		ended := make(chan time.Duration, 1)
+		began := time.Now()
+		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			ended <- time.Since(began)
+			return nil, r.Context().Err()
+		})
+		_, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.ErrorIs(t, err, metal.ErrTooSlow)
+		require.Empty(t, ended, "the next one to ask may have the answer")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, err = c.LookupNetwork(ctx, simulator.InternetNetwork, simulator.ProjectA)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, lookupTimeout+time.Second, <-ended)
+	})
+}
+
+func TestLookup_OfRefusedIDsTakesNoRoomFromOthers(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		c := New(b.client, nil)
+		_, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.NoError(t, err)
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		time.Sleep(time.Hour)
+		ctx := c.WithAllowance(t.Context(), "team-a")
+		for i := range maxEntries + lookupsPerRequest {
+			_, _, err := c.LookupNetwork(ctx, fmt.Sprintf("random-%d", i), simulator.ProjectA)
+			require.Error(t, err)
+		}
+		n, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
+		require.NoError(t, err)
+		require.NotNil(t, n)
+	})
+}

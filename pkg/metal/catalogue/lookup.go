@@ -1,0 +1,93 @@
+package catalogue
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// LookupNetwork looks up a network of any kind and any project. If it is not
+// one that the project could use, all are those: its own, shared ones and those
+// of nobody.
+func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (network *metal.Network, all []string, err error) {
+	network, err = c.network.lookup(ctx, id)
+	switch {
+	case network != nil && network.UsableBy(project):
+		return network, nil, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	// That the list cannot be had makes no id less unknown.
+	known, _ := c.knownNetworks(ctx, id)
+	for _, n := range known {
+		if n.UsableBy(project) {
+			all = append(all, n.ID)
+		}
+	}
+	slices.Sort(all)
+	return network, all, nil
+}
+
+// knownNetworks are all networks, as of the last time that they were listed.
+func (c *Catalogue) knownNetworks(ctx context.Context, wanted string) ([]*metal.Network, error) {
+	c.networks.keepFresh()
+	entries, err := c.networks.entries(ctx, wanted, func(entries []*metal.Network) bool { return entries != nil })
+	if entries != nil {
+		err = nil
+	}
+	return entries, err
+}
+
+// LookupProject looks up a project.
+func (c *Catalogue) LookupProject(ctx context.Context, id string) (*metal.Project, error) {
+	project, err := c.project.lookup(ctx, id)
+	if project != nil {
+		return project, nil
+	}
+	return nil, err
+}
+
+// LookupMachine looks up a machine that a project can have: one that nobody
+// holds, or its own. A machine of another project is as unknown as none.
+func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*metal.Machine, error) {
+	m, err := c.machine.lookup(ctx, id)
+	if m == nil && err == nil && c.facts != nil {
+		m, _ = c.facts.Machine(id)
+	}
+	if m != nil && (m.Allocation == nil || m.Project() == project) {
+		return m, nil
+	}
+	return nil, err
+}
+
+// LookupAddress looks up an address of a project. If the project has none such,
+// it returns the network that the address would have to be allocated in: one
+// that the project can use, if there is such a one, or else any. A private
+// network of somebody's lies in the range that its partition sets aside for
+// all of them, so that it does not matter whether there is one. No network means
+// that the address is not metal-stack's.
+func (c *Catalogue) LookupAddress(ctx context.Context, address netip.Addr, project string) (ip *metal.IP, in *metal.Network, err error) {
+	ip, err = c.address.lookup(ctx, address.String())
+	if ip != nil && ip.Project == project {
+		return ip, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	networks, err := c.knownNetworks(ctx, address.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range networks {
+		switch {
+		case !n.Contains(address):
+		case n.UsableBy(project):
+			return nil, n, nil
+		case in == nil:
+			in = n
+		}
+	}
+	return nil, in, nil
+}

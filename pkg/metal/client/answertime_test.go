@@ -1,0 +1,33 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
+)
+
+func TestAnswerTime_ExcludesDecoding(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		ctx, answered := metal.WithAnswerTime(context.Background())
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://metal-api.test/", nil)
+		require.NoError(t, err)
+		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return metaltest.Respond(200, "application/json", "[]")(r)
+		})
+		response, err := measuring{b.wire, clock.RealClock{}}.RoundTrip(r)
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		buffer := make([]byte, 1)
+		_, err = response.Body.Read(buffer)
+		require.NoError(t, err)
+		require.Equal(t, time.Second, answered.Total())
+	})
+}

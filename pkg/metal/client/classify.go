@@ -1,0 +1,65 @@
+package client
+
+import (
+	"cmp"
+	"net/http"
+	"regexp"
+	"slices"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// rule says what an answer means. The first that fits decides.
+//
+// The metal-api's status does not tell a refusal from an outage, only its
+// message does (docs/metal-api.md, Q15), and a message can quote what a user
+// wrote. So outages are looked for anywhere in a message, and before refusals;
+// refusals are anchored at its beginning, and so are outages of which it is
+// certain that nothing was changed. What no rule knows is Unavailable for reads
+// and Uncertain for writes.
+type rule struct {
+	class   class
+	status  []int // none: any
+	message *regexp.Regexp
+	kind    metal.Kind
+	// from are the recordings in pkg/simulator/testdata that the rule was taken
+	// from, "2/" for those of exchanges-2; a name is a file of the metal-api's
+	// source, v0.44.1.
+	from string
+	// why is what makes the kind certain, or keeps it from being certain.
+	why string
+}
+
+func m(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
+
+func (r *rule) fits(c class, status int, message string) bool {
+	return r.class&c != 0 &&
+		(len(r.status) == 0 || slices.Contains(r.status, status)) &&
+		r.message.MatchString(message)
+}
+
+// classify returns what the answer of an operation of class c means.
+func classify(c class, status int, message string) metal.Kind {
+	for i := range rules {
+		if rules[i].fits(c, status, message) {
+			return rules[i].kind
+		}
+	}
+	if c == classRead {
+		return metal.Unavailable
+	}
+	return metal.Uncertain
+}
+
+// teach adds what to do about failures whose own words mislead.
+func teach(status int, message string) string {
+	switch {
+	case status == http.StatusNotFound && rules[0].message.MatchString(message):
+		return message + ": the metal-api does not know this path at all; is the base path of its URL right (…/metal)?"
+	case status == http.StatusForbidden || status == http.StatusUnauthorized:
+		return cmp.Or(message, http.StatusText(status)) + ": the metal-api does not accept this server's credential; check HMAC, its type and the clocks"
+	case status >= 300 && status < 400:
+		return "redirected, which is not followed: is the metal-api's URL right (http or https)?"
+	}
+	return cmp.Or(message, http.StatusText(status))
+}

@@ -1,0 +1,366 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+)
+
+func TestClientOverTheWire(t *testing.T) {
+	srv := simtest.Start(t, simulator.Config{BasePath: "/metal"})
+	reg := prometheus.NewRegistry()
+	c, err := New(Options{URL: srv.URL, HMAC: srv.Key(AuthEdit), Registerer: reg})
+	require.NoError(t, err)
+	ctx := t.Context()
+
+	network, err := c.AllocateNetwork(ctx, metal.NetworkRequest{
+		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "n",
+		Labels: map[string]string{metal.TagUID: "net-uid"},
+	})
+	require.NoError(t, err)
+	require.Equal(t, "net-uid", network.UID())
+	require.Equal(t, simulator.SuperNetwork, network.ParentNetworkID)
+	read, err := c.Network(ctx, network.ID)
+	require.NoError(t, err)
+	require.Equal(t, network, read, "the answer of a write equals the next read")
+	networks, err := c.FindNetworks(ctx, metal.NetworkQuery{Project: simulator.ProjectA, Labels: map[string]string{metal.TagUID: "net-uid"}})
+	require.NoError(t, err)
+	require.Equal(t, []*metal.Network{network}, networks)
+
+	ip, err := c.AllocateIP(ctx, metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Name: "lb", Type: metal.TypeStatic, Tags: []string{"z", metal.Tag(metal.TagUID, "ip-uid")}})
+	require.NoError(t, err)
+	require.Equal(t, "ip-uid", ip.UID())
+	ips, err := c.FindIPs(ctx, metal.IPQuery{Project: simulator.ProjectA, Tags: []string{metal.Tag(metal.TagUID, "ip-uid")}})
+	require.NoError(t, err)
+	require.Equal(t, []*metal.IP{ip}, ips)
+	_, err = c.AllocateIP(ctx, metal.IPRequest{Address: ip.Address, Project: simulator.ProjectB, Network: simulator.InternetNetwork})
+	require.True(t, metal.IsConflict(err), "%v", err)
+
+	machine, err := c.AllocateMachine(ctx, metal.MachineRequest{
+		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,
+		Name: "node-1", Hostname: "node-1", Networks: []string{network.ID}, Tags: []string{metal.Tag(metal.TagUID, "uid-1")}, UserData: []byte("hello"),
+	})
+	require.NoError(t, err)
+	require.Equal(t, "uid-1", machine.UID())
+	require.Equal(t, metal.RoleMachine, machine.Allocation.Role)
+	require.True(t, machine.InTransition())
+	account, _ := srv.Sim.Books().Machine(machine.ID)
+	require.Equal(t, base64.StdEncoding.EncodeToString([]byte("hello")), account.UserData)
+	found, err := c.FindMachines(ctx, metal.MachineQuery{Project: simulator.ProjectA, Tags: []string{metal.Tag(metal.TagUID, "uid-1")}})
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, machine.Allocation, found[0].Allocation)
+	got, err := c.Machine(ctx, machine.ID)
+	require.NoError(t, err)
+	require.Equal(t, found[0], got)
+
+	firewall, err := c.AllocateFirewall(ctx, metal.FirewallRequest{
+		MachineRequest: metal.MachineRequest{
+			Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.FirewallImage,
+			Name: "fw", Hostname: "fw", Networks: []string{network.ID, simulator.InternetNetwork},
+		},
+		Rules: &metal.FirewallRules{
+			Egress:  []metal.EgressRule{{Protocol: "tcp", Ports: []int32{443}, To: []string{"0.0.0.0/0"}, Comment: "https"}},
+			Ingress: []metal.IngressRule{{Protocol: "udp", Ports: []int32{51820}, From: []string{"203.0.113.0/24"}, To: []string{"10.0.0.0/16"}}},
+		},
+	})
+	require.NoError(t, err)
+	require.Equal(t, metal.RoleFirewall, firewall.Allocation.Role)
+	all, err := c.ListMachines(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, 8)
+
+	_, err = c.FreeNetwork(ctx, network.ID)
+	require.True(t, metal.IsConflict(err), "addresses hold it: %v", err)
+	for _, id := range []string{machine.ID, firewall.ID} {
+		freed, err := c.FreeMachine(ctx, id)
+		require.NoError(t, err)
+		require.Nil(t, freed.Allocation)
+	}
+	srv.Sim.Advance()
+	_, err = c.FreeNetwork(ctx, network.ID)
+	require.NoError(t, err)
+	_, err = c.FreeNetwork(ctx, network.ID)
+	require.True(t, metal.IsNotFound(err))
+	_, err = c.FreeIP(ctx, ip.Address)
+	require.NoError(t, err)
+	_, err = c.IP(ctx, ip.Address)
+	require.True(t, metal.IsNotFound(err))
+	ips, err = c.FindIPs(ctx, metal.IPQuery{Address: ip.Address})
+	require.NoError(t, err)
+	require.Empty(t, ips)
+
+	require.Positive(t, testutil.CollectAndCount(reg, MetricCalls, MetricCallSeconds, MetricCallsInFlight))
+}
+
+func TestRefusalsCarryTheMetalApisOwnWords(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		r := b.request(b.network(simulator.ProjectA))
+		r.Size = "nope"
+		_, err := b.client.AllocateMachine(t.Context(), r)
+		require.True(t, metal.IsRefused(err))
+		require.EqualError(t, err, `metal-api: machine allocate: size:nope not found err:NotFound no size with id "nope" found`)
+	})
+}
+
+func TestACallersCancellationNeverReachesAWrite(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		r := b.request(b.network(simulator.ProjectA))
+		b.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultLatency, Latency: 20 * time.Second})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := b.client.AllocateMachine(ctx, r)
+		require.True(t, metal.IsUncertain(err), "%v", err)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(began), "who gives up is told at once")
+		require.Empty(t, b.sim.Books().Of(simulator.ProjectA))
+
+		require.NoError(t, b.client.Drain(t.Context()))
+		require.Equal(t, 20*time.Second, time.Since(began))
+		require.Len(t, b.sim.Books().Of(simulator.ProjectA), 1)
+		// Listeners are told the answer that nobody waited for all the same.
+		require.Equal(t, []string{"", "uid-1"}, b.learned(), "the network and the machine")
+	})
+}
+
+func TestDrainEndsWithItsContext(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		require.NoError(t, b.client.Drain(t.Context()))
+		b.sim.Inject(simulator.Fault{Endpoint: "network-allocate", Kind: simulator.FaultLatency, Latency: 20 * time.Second})
+		go func() {
+			_, _ = b.client.AllocateNetwork(context.Background(), metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition})
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, b.client.Drain(ctx), context.DeadlineExceeded)
+		require.NoError(t, b.client.Drain(t.Context()))
+	})
+}
+
+func TestACallerThatIsGoneBeginsNothing(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := b.client.FreeMachine(ctx, nobody)
+		require.True(t, metal.IsUnavailable(err))
+		_, err = b.client.Machine(ctx, nobody)
+		require.True(t, metal.IsUnavailable(err))
+		require.Zero(t, b.sim.CallsOf("machine-free")+b.sim.CallsOf("machine-get"))
+	})
+}
+
+func TestEveryCallHasADeadline(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		r := b.request(b.network(simulator.ProjectA))
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
+		for _, call := range []struct {
+			kind metal.Kind
+			took time.Duration
+			do   func(context.Context) error
+		}{
+			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := b.client.Machine(ctx, nobody); return err }},
+			{metal.Unavailable, 15 * time.Second, func(ctx context.Context) error {
+				_, err := b.client.FindMachines(ctx, metal.MachineQuery{})
+				return err
+			}},
+			{metal.Unavailable, time.Minute, func(ctx context.Context) error { _, err := b.client.ListMachines(ctx); return err }},
+			{metal.Uncertain, 5 * time.Minute, func(ctx context.Context) error { _, err := b.client.AllocateMachine(ctx, r); return err }},
+			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := b.client.FreeMachine(ctx, nobody); return err }},
+		} {
+			began := time.Now()
+			err := call.do(t.Context())
+			require.Equal(t, call.kind, metal.KindOf(err), "%v", err)
+			require.Equal(t, call.took, time.Since(began))
+		}
+	})
+}
+
+func TestALostReplyIsUncertain(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		r := b.request(b.network(simulator.ProjectA))
+		b.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultCommitThenLose, Times: 1})
+		_, err := b.client.AllocateMachine(t.Context(), r)
+		require.True(t, metal.IsUncertain(err), "%v", err)
+		require.Len(t, b.sim.Books().Of(simulator.ProjectA), 1)
+	})
+}
+
+func TestABodyThatIsCutOrNoJSONIsAnError(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		network := b.network(simulator.ProjectA)
+		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultTruncatedBody})
+		_, err := b.client.ListMachines(t.Context())
+		require.True(t, metal.IsUnavailable(err), "%v", err)
+		_, err = b.client.Network(t.Context(), network)
+		require.True(t, metal.IsUnavailable(err), "%v", err)
+		_, err = b.client.AllocateMachine(t.Context(), b.request(network))
+		require.True(t, metal.IsUncertain(err), "%v", err)
+		require.Len(t, b.sim.Books().Of(simulator.ProjectA), 1, "it was done")
+
+		for _, body := range []string{"", "{}", "null", "<html>", `{"id":""}`, `{"id":"x"} {"id":"y"}`, `{"id":"x"`, `[]`, `"x"`} {
+			b.wire.Answer(metaltest.Respond(200, "application/json", body))
+			_, err = b.client.Machine(t.Context(), nobody)
+			require.True(t, metal.IsUnavailable(err), "%q: %v", body, err)
+			_, err = b.client.Network(t.Context(), nobody)
+			require.True(t, metal.IsUnavailable(err), "%q: %v", body, err)
+			_, err = b.client.AllocateNetwork(t.Context(), metal.NetworkRequest{})
+			require.True(t, metal.IsUncertain(err), "%q: %v", body, err)
+			_, err = b.client.AllocateMachine(t.Context(), metal.MachineRequest{})
+			require.True(t, metal.IsUncertain(err), "%q: %v", body, err)
+		}
+		for _, body := range []string{"", "{}", "<html>", `[{"id":"x"}`, `[{}]`, `[{"id":"x"},null]`, `[] []`, `[{"id":"x"}]x`} {
+			b.wire.Answer(metaltest.Respond(200, "text/html", body))
+			_, err = b.client.ListMachines(t.Context())
+			require.True(t, metal.IsUnavailable(err), "%q: %v", body, err)
+		}
+		for _, body := range []string{"null", "[]", " [ ] \n"} {
+			b.wire.Answer(metaltest.Respond(200, "application/json", body))
+			all, err := b.client.ListMachines(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, all)
+		}
+	})
+}
+
+func TestAnAnswerCanBeTooLarge(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		b.wire.Answer(metaltest.Respond(200, "application/json", `{"id":"x","rackid":"`+strings.Repeat("x", limitOne)+`"}`))
+		_, err := b.client.Machine(t.Context(), nobody)
+		require.True(t, metal.IsUnavailable(err))
+		require.ErrorIs(t, err, errTooLarge)
+	})
+}
+
+func TestAWrongBasePathIsNotNotFound(t *testing.T) {
+	inBed(t, bedConfig{sim: simulator.Config{BasePath: "/metal"}}, func(t *testing.T, b *bed) {
+		_, err := b.client.Machine(t.Context(), nobody)
+		require.True(t, metal.IsUnavailable(err), "%v", err)
+		require.ErrorContains(t, err, "base path")
+		_, err = b.client.FreeMachine(t.Context(), nobody)
+		require.True(t, metal.IsUnavailable(err), "nothing was begun: %v", err)
+	})
+}
+
+func TestTheCredentialCanBeReplaced(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		b.client.SetHMAC("wrong-secret-key", AuthEdit)
+		_, err := b.client.Machine(t.Context(), nobody)
+		require.True(t, metal.IsUnavailable(err), "%v", err)
+		require.ErrorContains(t, err, "credential")
+		require.NotContains(t, err.Error(), "wrong-secret-key")
+		b.client.SetHMAC(simulator.DefaultHMAC.Admin, AuthAdmin)
+		_, err = b.client.Machine(t.Context(), nobody)
+		require.True(t, metal.IsNotFound(err), "%v", err)
+	})
+}
+
+func TestWhatNeverArrivedIsUnavailable(t *testing.T) {
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connect: connection refused")}
+	for name, c := range map[string]struct {
+		err  error
+		kind metal.Kind
+	}{
+		"refused": {dial, metal.Unavailable},
+		"no host": {&net.DNSError{Err: "no such host", Name: "x"}, metal.Unavailable},
+		"reset":   {&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, metal.Uncertain},
+		"eof":     {io.ErrUnexpectedEOF, metal.Uncertain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+				b.wire.Answer(func(*http.Request) (*http.Response, error) { return nil, c.err })
+				_, err := b.client.FreeMachine(t.Context(), nobody)
+				require.Equal(t, c.kind, metal.KindOf(err))
+				_, err = b.client.Machine(t.Context(), nobody)
+				require.Equal(t, metal.Unavailable, metal.KindOf(err))
+				var u *url.Error
+				require.ErrorAs(t, err, &u)
+			})
+		})
+	}
+}
+
+func TestARedirectIsNotFollowed(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		calls := 0
+		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+			calls++
+			resp, _ := metaltest.Respond(301, "text/html", "moved")(r)
+			resp.Header.Set("Location", "https://metal-api.test/elsewhere")
+			return resp, nil
+		})
+		_, err := b.client.Machine(t.Context(), nobody)
+		require.True(t, metal.IsUnavailable(err))
+		require.ErrorContains(t, err, "URL")
+		require.Equal(t, 1, calls)
+	})
+}
+
+func TestNoSecretIsInAnyError(t *testing.T) {
+	secret := "password: hunter22-hunter22"
+	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		for _, status := range []int{200, 400, 422, 500, 502} {
+			// A proxy that shows what it could not deliver.
+			b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+				body, _ := io.ReadAll(r.Body)
+				return metaltest.Respond(status, "text/html", "could not deliver "+string(body)+" "+secret+" of "+r.Header.Get("Authorization"))(r)
+			})
+			r := b.request("n")
+			r.UserData = []byte(secret)
+			_, err := b.client.AllocateMachine(t.Context(), r)
+			require.True(t, metal.IsUncertain(err))
+			_, ferr := b.client.AllocateFirewall(t.Context(), metal.FirewallRequest{MachineRequest: r})
+			for _, err := range []error{err, ferr} {
+				for e := err; e != nil; e = errors.Unwrap(e) {
+					require.NotContains(t, e.Error(), encoded)
+					require.NotContains(t, e.Error(), secret)
+					require.NotContains(t, e.Error(), simulator.DefaultHMAC.Edit+" ")
+					require.NotRegexp(t, `Metal-Edit [0-9a-f]{64}`, e.Error())
+				}
+			}
+		}
+	})
+}
+
+func TestAMachineWithoutEventsIsNotFoundByGetButFound(t *testing.T) {
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		id := b.allocated(simulator.ProjectA)
+		require.NoError(t, b.sim.DropEventContainer(id))
+		_, err := b.client.Machine(t.Context(), id)
+		require.True(t, metal.IsNotFound(err), "%v", err)
+		found, err := b.client.FindMachines(t.Context(), metal.MachineQuery{ID: id})
+		require.NoError(t, err)
+		require.Len(t, found, 1)
+	})
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, o := range []Options{
+		{URL: "http://x"},
+		{URL: "x.example/metal", HMAC: "k"},
+		{URL: "ftp://x", HMAC: "k"},
+		{URL: "http://x\x7f", HMAC: "k"},
+	} {
+		_, err := New(o)
+		require.Error(t, err, o.URL)
+	}
+}

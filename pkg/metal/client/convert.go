@@ -1,0 +1,163 @@
+package client
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-openapi/strfmt"
+	"github.com/metal-stack/metal-go/api/models"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// one turns an answer into a fact; an answer without an id is none.
+func one[M, F any](op string, model *M, fact func(*M) *F) (*F, error) {
+	if model != nil {
+		if f := fact(model); f != nil {
+			return f, nil
+		}
+	}
+	return nil, operations[op].failed(errNoEntity)
+}
+
+// many turns the entries of an answer into facts; one without an id spoils
+// them all.
+func many[M, F any](op string, entries []*M, fact func(*M) *F) ([]*F, error) {
+	facts := make([]*F, 0, len(entries))
+	for _, e := range entries {
+		f, err := one(op, e, fact)
+		if err != nil {
+			return nil, err
+		}
+		facts = append(facts, f)
+	}
+	return facts, nil
+}
+
+func networkFact(n *models.V1NetworkResponse) *metal.Network {
+	if value(n.ID) == "" {
+		return nil
+	}
+	f := &metal.Network{
+		ID: *n.ID, Name: n.Name, Project: n.Projectid, Partition: n.Partitionid, ParentNetworkID: n.Parentnetworkid,
+		Prefixes: some(n.Prefixes), VRF: n.Vrf, NAT: value(n.Nat), PrivateSuper: value(n.Privatesuper),
+		Underlay: value(n.Underlay), Shared: n.Shared, Labels: n.Labels,
+	}
+	if len(f.Labels) == 0 {
+		f.Labels = nil
+	}
+	if n.Usage != nil {
+		f.AvailableIPs, f.UsedIPs = value(n.Usage.AvailableIps), value(n.Usage.UsedIps)
+	}
+	return f
+}
+
+func ipFact(i *models.V1IPResponse) *metal.IP {
+	if value(i.Ipaddress) == "" {
+		return nil
+	}
+	return &metal.IP{
+		Address: *i.Ipaddress, Name: i.Name, Project: value(i.Projectid), NetworkID: value(i.Networkid),
+		Type: value(i.Type), Tags: sorted(i.Tags), AllocationUUID: value(i.Allocationuuid),
+	}
+}
+
+func sizeFact(s *models.V1SizeResponse) *metal.Size {
+	if value(s.ID) == "" {
+		return nil
+	}
+	f := &metal.Size{ID: *s.ID, Name: s.Name, Description: s.Description}
+	for _, c := range s.Constraints {
+		if c != nil {
+			f.Constraints = append(f.Constraints, metal.SizeConstraint{Type: value(c.Type), Identifier: c.Identifier, Min: c.Min, Max: c.Max})
+		}
+	}
+	return f
+}
+
+func imageFact(i *models.V1ImageResponse) *metal.Image {
+	if value(i.ID) == "" {
+		return nil
+	}
+	f := &metal.Image{
+		ID: *i.ID, Alias: imageAlias(*i.ID), Name: i.Name, Description: i.Description,
+		Features: sorted(i.Features), Classification: i.Classification,
+	}
+	if i.ExpirationDate != nil {
+		f.Expires = instant(*i.ExpirationDate)
+	}
+	return f
+}
+
+func partitionFact(p *models.V1PartitionResponse) *metal.Partition {
+	if value(p.ID) == "" {
+		return nil
+	}
+	return &metal.Partition{ID: *p.ID, Name: p.Name, Description: p.Description, Labels: p.Labels}
+}
+
+func projectFact(p *models.V1ProjectResponse) *metal.Project {
+	if p.Meta == nil || p.Meta.ID == "" {
+		return nil
+	}
+	return &metal.Project{ID: p.Meta.ID, Name: p.Name, Tenant: p.TenantID}
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// some makes an empty list nil: answers have it either way.
+func some(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+func sorted(tags []string) []string {
+	if len(tags) == 0 {
+		return nil
+	}
+	return slices.Sorted(slices.Values(tags))
+}
+
+func instant(t strfmt.DateTime) time.Time {
+	return rounded(time.Time(t))
+}
+
+// rounded rounds to what the metal-api stores: the answer of a write carries
+// nanoseconds, later reads milliseconds (docs/metal-api.md, Q10).
+//
+// A time that cannot be written as one again, because in UTC its year has more
+// than four digits, or none, is none.
+func rounded(t time.Time) time.Time {
+	t = t.UTC().Round(time.Millisecond)
+	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}
+
+// imageAlias is the id without its patch version: os-major.minor.
+func imageAlias(id string) string {
+	name, version, ok := cutLast(id, "-")
+	if !ok {
+		return id
+	}
+	if parts := strings.SplitN(version, ".", 3); len(parts) == 3 {
+		return name + "-" + parts[0] + "." + parts[1]
+	}
+	return id
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}

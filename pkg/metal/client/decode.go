@@ -1,0 +1,196 @@
+package client
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/go-openapi/runtime"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// lean reads answers that hold machines: only what becomes a fact, and lists
+// entry by entry. Compared with metal-go's models, a list of 10,000 costs 0.5 s
+// instead of 1.4 and 60 MB of garbage instead of 390 (BenchmarkListDecode).
+type lean struct {
+	machines []*metal.Machine
+}
+
+// machine is the one that was read, or nil.
+func (l *lean) machine() *metal.Machine {
+	if len(l.machines) == 0 {
+		return nil
+	}
+	return l.machines[0]
+}
+
+// one makes an operation read its answer, a machine, into l, and return
+// result, which stays empty.
+func (l *lean) one(result any) func(*runtime.ClientOperation) {
+	return l.instead(result, l.readOne)
+}
+
+// many does so for an answer that is a list.
+func (l *lean) many(result any) func(*runtime.ClientOperation) {
+	return l.instead(result, l.readMany)
+}
+
+func (l *lean) instead(result any, read func(*json.Decoder) error) func(*runtime.ClientOperation) {
+	return func(op *runtime.ClientOperation) {
+		op.Reader = runtime.ClientResponseReaderFunc(func(response runtime.ClientResponse, _ runtime.Consumer) (any, error) {
+			d := json.NewDecoder(response.Body())
+			err := read(d)
+			if err == nil {
+				err = atEnd(d)
+			}
+			if err != nil {
+				l.machines = nil
+				return nil, err
+			}
+			return result, nil
+		})
+	}
+}
+
+func (l *lean) readOne(d *json.Decoder) error {
+	var m machineAnswer
+	switch err := d.Decode(&m); {
+	case errors.Is(err, io.EOF):
+		return errEmptyAnswer
+	case err != nil:
+		return err
+	case m.ID == "":
+		return errNoEntity
+	}
+	l.machines = append(l.machines, m.fact())
+	return nil
+}
+
+func (l *lean) readMany(d *json.Decoder) error {
+	switch open, err := d.Token(); {
+	case errors.Is(err, io.EOF):
+		return errEmptyAnswer
+	case err != nil:
+		return err
+	case open == nil: // null: no hits
+		return nil
+	case open != json.Delim('['):
+		return fmt.Errorf("a list of machines begins with %v", open)
+	}
+	for d.More() {
+		if err := l.readOne(d); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return err
+}
+
+// machineAnswer is what is read of a V1MachineResponse or V1FirewallResponse.
+type machineAnswer struct {
+	ID         string            `json:"id"`
+	Partition  identified        `json:"partition"`
+	Rack       string            `json:"rackid"`
+	Size       identified        `json:"size"`
+	Liveliness string            `json:"liveliness"`
+	State      stateAnswer       `json:"state"`
+	Tags       []string          `json:"tags"`
+	Changed    time.Time         `json:"changed"`
+	Events     eventsAnswer      `json:"events"`
+	Allocation *allocationAnswer `json:"allocation"`
+}
+
+type identified struct {
+	ID string `json:"id"`
+}
+
+type stateAnswer struct {
+	Value       string `json:"value"`
+	Description string `json:"description"`
+}
+
+type eventsAnswer struct {
+	Log                  []eventAnswer `json:"log"`
+	LastEventTime        time.Time     `json:"last_event_time"`
+	CrashLoop            bool          `json:"crash_loop"`
+	FailedMachineReclaim bool          `json:"failed_machine_reclaim"`
+}
+
+type eventAnswer struct {
+	Event   string    `json:"event"`
+	Message string    `json:"message"`
+	Time    time.Time `json:"time"`
+}
+
+type allocationAnswer struct {
+	UUID      string                 `json:"allocationuuid"`
+	Project   string                 `json:"project"`
+	Name      string                 `json:"name"`
+	Hostname  string                 `json:"hostname"`
+	Image     identified             `json:"image"`
+	Role      string                 `json:"role"`
+	Created   time.Time              `json:"created"`
+	Creator   string                 `json:"creator"`
+	Reinstall bool                   `json:"reinstall"`
+	Networks  []machineNetworkAnswer `json:"networks"`
+}
+
+type machineNetworkAnswer struct {
+	NetworkID string   `json:"networkid"`
+	IPs       []string `json:"ips"`
+	Prefixes  []string `json:"prefixes"`
+	ASN       int64    `json:"asn"`
+	VRF       int64    `json:"vrf"`
+	NAT       bool     `json:"nat"`
+	Private   bool     `json:"private"`
+	Underlay  bool     `json:"underlay"`
+}
+
+func (m *machineAnswer) fact() *metal.Machine {
+	f := &metal.Machine{
+		ID:                   m.ID,
+		Partition:            m.Partition.ID,
+		Rack:                 m.Rack,
+		Size:                 m.Size.ID,
+		Liveliness:           m.Liveliness,
+		State:                m.State.Value,
+		StateDescription:     m.State.Description,
+		Tags:                 sorted(m.Tags),
+		LastEventTime:        rounded(m.Events.LastEventTime),
+		CrashLoop:            m.Events.CrashLoop,
+		FailedMachineReclaim: m.Events.FailedMachineReclaim,
+		Changed:              rounded(m.Changed),
+	}
+	if len(m.Events.Log) > 0 {
+		f.Events = make([]metal.Event, len(m.Events.Log))
+		for i, e := range m.Events.Log {
+			f.Events[i] = metal.Event{Event: e.Event, Message: e.Message, Time: rounded(e.Time)}
+		}
+	}
+	if a := m.Allocation; a != nil {
+		f.Allocation = &metal.Allocation{
+			UUID:      a.UUID,
+			Project:   a.Project,
+			Name:      a.Name,
+			Hostname:  a.Hostname,
+			Image:     a.Image.ID,
+			Role:      a.Role,
+			Created:   rounded(a.Created),
+			Creator:   a.Creator,
+			Reinstall: a.Reinstall,
+		}
+		for _, n := range a.Networks {
+			f.Allocation.Networks = append(f.Allocation.Networks, metal.MachineNetwork{
+				NetworkID: n.NetworkID, IPs: some(n.IPs), Prefixes: some(n.Prefixes),
+				ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay,
+			})
+		}
+		slices.SortFunc(f.Allocation.Networks, func(a, b metal.MachineNetwork) int { return cmp.Compare(a.NetworkID, b.NetworkID) })
+	}
+	return f
+}

@@ -1,0 +1,51 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"runtime"
+	"testing"
+
+	"github.com/metal-stack/metal-go/api/models"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
+)
+
+// What a list of 10,000 machines costs this side of the wire, by the way in
+// which it is read.
+func BenchmarkListDecode(b *testing.B) {
+	body := metaltest.Fleet(b, 10_000)
+	ways := map[string]func() (int, any, error){
+		"lean": func() (int, any, error) {
+			var l lean
+			err := l.readMany(json.NewDecoder(bytes.NewReader(body)))
+			return len(l.machines), l.machines, err
+		},
+		"metal-go": func() (int, any, error) {
+			var all []*models.V1MachineResponse
+			err := strictJSON(bytes.NewReader(body), &all)
+			return len(all), all, err
+		},
+	}
+	for name, read := range ways {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			var kept any
+			for b.Loop() {
+				n, value, err := read()
+				require.NoError(b, err)
+				require.Equal(b, 10_000, n)
+				kept = value
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB-kept")
+			runtime.KeepAlive(kept)
+		})
+	}
+}

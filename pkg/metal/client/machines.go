@@ -1,0 +1,175 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+
+	"github.com/metal-stack/metal-go/api/client/firewall"
+	"github.com/metal-stack/metal-go/api/client/machine"
+	"github.com/metal-stack/metal-go/api/models"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// Machine gets a machine by id. NotFound proves nothing: a machine without an
+// event container answers it too (docs/metal-api.md, Q24).
+func (c *Client) Machine(ctx context.Context, id string) (*metal.Machine, error) {
+	var found lean
+	_, err := c.api.Machine.FindMachine(machine.NewFindMachineParamsWithContext(ctx).WithID(id), nil, found.one(&machine.FindMachineOK{}))
+	return found.machine(), err
+}
+
+// FindMachines returns the machines and firewalls that match; it costs as much
+// as the fleet is large.
+func (c *Client) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
+	body := &models.V1MachineFindRequest{
+		ID:                 q.ID,
+		AllocationName:     q.Name,
+		AllocationHostname: q.Hostname,
+		AllocationProject:  q.Project,
+		AllocationImageID:  q.Image,
+		AllocationRole:     q.Role,
+		PartitionID:        q.Partition,
+		Sizeid:             q.Size,
+		Tags:               q.Tags,
+		NetworkIds:         q.Networks,
+		NetworkIps:         q.IPs,
+	}
+	var found lean
+	_, err := c.api.Machine.FindMachines(machine.NewFindMachinesParamsWithContext(ctx).WithBody(body), nil, found.many(&machine.FindMachinesOK{}))
+	return found.machines, err
+}
+
+// ListMachines returns all machines and firewalls: 7 kB and 0.5 ms each.
+func (c *Client) ListMachines(ctx context.Context) ([]*metal.Machine, error) {
+	var found lean
+	_, err := c.api.Machine.ListMachines(machine.NewListMachinesParamsWithContext(ctx), nil, found.many(&machine.ListMachinesOK{}))
+	return found.machines, err
+}
+
+// AllocateMachine turns a request into a machine. It never ends with ctx.
+func (c *Client) AllocateMachine(ctx context.Context, r metal.MachineRequest) (*metal.Machine, error) {
+	body := &models.V1MachineAllocateRequest{
+		UUID:          r.ID,
+		Projectid:     &r.Project,
+		Partitionid:   &r.Partition,
+		Sizeid:        &r.Size,
+		Imageid:       &r.Image,
+		Name:          r.Name,
+		Hostname:      r.Hostname,
+		Description:   r.Description,
+		SSHPubKeys:    r.SSHKeys,
+		Tags:          r.Tags,
+		PlacementTags: r.PlacementTags,
+		Networks:      networksOf(r),
+		Ips:           r.IPs,
+		UserData:      encode(r.UserData),
+	}
+	return detached(ctx, c, "machine allocate", func(ctx context.Context) (*metal.Machine, error) {
+		var answer lean
+		_, err := c.api.Machine.AllocateMachine(machine.NewAllocateMachineParamsWithContext(ctx).WithBody(body), nil, answer.one(&machine.AllocateMachineOK{}))
+		if err != nil {
+			return nil, scrub(err, r.UserData)
+		}
+		return c.allocated("allocateMachine", answer.machine())
+	})
+}
+
+// AllocateFirewall turns a request into a firewall. It never ends with ctx.
+func (c *Client) AllocateFirewall(ctx context.Context, r metal.FirewallRequest) (*metal.Machine, error) {
+	body := &models.V1FirewallCreateRequest{
+		UUID:          r.ID,
+		Projectid:     &r.Project,
+		Partitionid:   &r.Partition,
+		Sizeid:        &r.Size,
+		Imageid:       &r.Image,
+		Name:          r.Name,
+		Hostname:      r.Hostname,
+		Description:   r.Description,
+		SSHPubKeys:    r.SSHKeys,
+		Tags:          r.Tags,
+		PlacementTags: r.PlacementTags,
+		Networks:      networksOf(r.MachineRequest),
+		Ips:           r.IPs,
+		UserData:      encode(r.UserData),
+		FirewallRules: rulesModel(r.Rules),
+	}
+	return detached(ctx, c, "firewall allocate", func(ctx context.Context) (*metal.Machine, error) {
+		var answer lean
+		_, err := c.api.Firewall.AllocateFirewall(firewall.NewAllocateFirewallParamsWithContext(ctx).WithBody(body), nil, answer.one(&firewall.AllocateFirewallOK{}))
+		if err != nil {
+			return nil, scrub(err, r.UserData)
+		}
+		return c.allocated("allocateFirewall", answer.machine())
+	})
+}
+
+// FreeMachine ends the allocation of a machine or firewall. It succeeds on one
+// that is not allocated, and takes that out of the pool (docs/metal-api.md, Q45): look first. It
+// never ends with ctx.
+func (c *Client) FreeMachine(ctx context.Context, id string) (*metal.Machine, error) {
+	return detached(ctx, c, "machine free", func(ctx context.Context) (*metal.Machine, error) {
+		var answer lean
+		_, err := c.api.Machine.FreeMachine(machine.NewFreeMachineParamsWithContext(ctx).WithID(id), nil, answer.one(&machine.FreeMachineOK{}))
+		if err != nil {
+			return nil, err
+		}
+		c.notify(func(l metal.WriteListener) { l.LearnMachine(answer.machine()) })
+		return answer.machine(), nil
+	})
+}
+
+// allocated takes in the answer of an allocation.
+func (c *Client) allocated(op string, m *metal.Machine) (*metal.Machine, error) {
+	if m.Allocation == nil || m.Allocation.UUID == "" {
+		return nil, operations[op].failed(errNoEntity)
+	}
+	c.notify(func(l metal.WriteListener) { l.LearnMachine(m) })
+	return m, nil
+}
+
+func networksOf(r metal.MachineRequest) []*models.V1MachineAllocationNetwork {
+	networks := make([]*models.V1MachineAllocationNetwork, 0, len(r.Networks))
+	for _, id := range r.Networks {
+		auto := true
+		networks = append(networks, &models.V1MachineAllocationNetwork{Networkid: &id, Autoacquire: &auto})
+	}
+	return networks
+}
+
+func encode(userData []byte) string { return base64.StdEncoding.EncodeToString(userData) }
+
+// scrub takes user data out of an error, should a proxy have echoed it.
+func scrub(err error, userData []byte) error {
+	e, ok := errors.AsType[*metal.Error](err)
+	if !ok || len(bytes.TrimSpace(userData)) == 0 {
+		return err
+	}
+	for _, secret := range []string{encode(userData), string(userData), string(bytes.TrimSpace(userData))} {
+		if strings.Contains(e.Message, secret) {
+			e.Message, e.Err = strings.ReplaceAll(e.Message, secret, "[user data]"), nil
+		}
+	}
+	return e
+}
+
+func rulesModel(r *metal.FirewallRules) *models.V1FirewallRules {
+	if r == nil {
+		return nil
+	}
+	rules := &models.V1FirewallRules{}
+	for _, e := range r.Egress {
+		rules.Egress = append(rules.Egress, &models.V1FirewallEgressRule{
+			Protocol: e.Protocol, Ports: e.Ports, To: e.To, Comment: e.Comment,
+		})
+	}
+	for _, i := range r.Ingress {
+		rules.Ingress = append(rules.Ingress, &models.V1FirewallIngressRule{
+			Protocol: i.Protocol, Ports: i.Ports, To: i.To, From: i.From, Comment: i.Comment,
+		})
+	}
+	return rules
+}

@@ -1,0 +1,90 @@
+package client
+
+import "time"
+
+// class groups operations by what an answer that is not understood means.
+type class uint8
+
+const (
+	// classRead changes nothing: any failure leaves the facts as they were.
+	classRead class = 1 << iota
+	classAllocateMachine
+	classAllocateNetwork
+	classAllocateIP
+	classFree
+
+	classAllocate = classAllocateMachine | classAllocateNetwork | classAllocateIP
+	classWrite    = classAllocate | classFree
+	classAny      = classRead | classWrite
+)
+
+// operation is one call of the metal-api that this port makes.
+type operation struct {
+	// name is what errors and metrics say.
+	name    string
+	class   class
+	timeout func(Timeouts) time.Duration
+	// limit is the most bytes that an answer may have.
+	limit int64
+}
+
+// Limits of answers: a machine is 8 kB, a firewall 9.6 (docs/metal-api.md, Q14); a
+// list of 50,000 machines is 400 MB.
+const (
+	limitOne  = 4 << 20
+	limitMany = 512 << 20
+	// limitError is how much of an error's body is read; messages are shown to
+	// people up to metal.MaxMessage.
+	limitError = 64 << 10
+)
+
+// operations by the id that the swagger of the metal-api gives them. What is
+// not in this table is never called.
+var operations = map[string]operation{
+	"findMachine":    {"machine get", classRead, Timeouts.get, limitOne},
+	"findMachines":   {"machine find", classRead, Timeouts.find, limitMany},
+	"listMachines":   {"machine list", classRead, Timeouts.list, limitMany},
+	"findNetwork":    {"network get", classRead, Timeouts.get, limitOne},
+	"findNetworks":   {"network find", classRead, Timeouts.find, limitMany},
+	"listNetworks":   {"network list", classRead, Timeouts.list, limitMany},
+	"findIP":         {"ip get", classRead, Timeouts.get, limitOne},
+	"findIPs":        {"ip find", classRead, Timeouts.find, limitMany},
+	"listSizes":      {"size list", classRead, Timeouts.find, limitMany},
+	"listImages":     {"image list", classRead, Timeouts.find, limitMany},
+	"listPartitions": {"partition list", classRead, Timeouts.find, limitMany},
+	"findProject":    {"project get", classRead, Timeouts.get, limitOne},
+
+	"allocateMachine":    {"machine allocate", classAllocateMachine, Timeouts.allocate, limitOne},
+	"allocateFirewall":   {"firewall allocate", classAllocateMachine, Timeouts.allocate, limitOne},
+	"allocateNetwork":    {"network allocate", classAllocateNetwork, Timeouts.allocate, limitOne},
+	"allocateIP":         {"ip allocate", classAllocateIP, Timeouts.allocate, limitOne},
+	"allocateSpecificIP": {"ip allocate", classAllocateIP, Timeouts.allocate, limitOne},
+	"freeMachine":        {"machine free", classFree, Timeouts.free, limitOne},
+	"freeNetwork":        {"network free", classFree, Timeouts.free, limitOne},
+	"freeIP":             {"ip free", classFree, Timeouts.free, limitOne},
+}
+
+func (t Timeouts) get() time.Duration      { return t.Get }
+func (t Timeouts) find() time.Duration     { return t.Find }
+func (t Timeouts) list() time.Duration     { return t.List }
+func (t Timeouts) allocate() time.Duration { return t.Allocate }
+func (t Timeouts) free() time.Duration     { return t.Free }
+
+// orDefault fills in what is zero.
+func (t Timeouts) orDefault() Timeouts {
+	for _, f := range []struct {
+		field *time.Duration
+		def   time.Duration
+	}{
+		{&t.Get, DefaultTimeouts.Get},
+		{&t.Find, DefaultTimeouts.Find},
+		{&t.List, DefaultTimeouts.List},
+		{&t.Allocate, DefaultTimeouts.Allocate},
+		{&t.Free, DefaultTimeouts.Free},
+	} {
+		if *f.field == 0 {
+			*f.field = f.def
+		}
+	}
+	return t
+}

@@ -1,0 +1,120 @@
+package client
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// far is an address of the same network that nobody has.
+func far(address string) string {
+	a := netip.MustParseAddr(address)
+	for range 40 {
+		a = a.Next()
+	}
+	return a.String()
+}
+
+// everything makes each call of the port once, in an order in which each can
+// succeed, and returns what each was answered.
+func everything(ctx context.Context, c *Client, network, machine, address string) map[string]error {
+	answers := map[string]error{}
+	did := func(id string, err error) { answers[id] = err }
+	_, err := c.Machine(ctx, machine)
+	did("findMachine", err)
+	_, err = c.FindMachines(ctx, metal.MachineQuery{Project: simulator.ProjectA})
+	did("findMachines", err)
+	_, err = c.ListMachines(ctx)
+	did("listMachines", err)
+	_, err = c.Network(ctx, network)
+	did("findNetwork", err)
+	_, err = c.FindNetworks(ctx, metal.NetworkQuery{Project: simulator.ProjectA})
+	did("findNetworks", err)
+	_, err = c.ListNetworks(ctx)
+	did("listNetworks", err)
+	_, err = c.IP(ctx, address)
+	did("findIP", err)
+	_, err = c.FindIPs(ctx, metal.IPQuery{Project: simulator.ProjectA})
+	did("findIPs", err)
+	_, err = c.ListSizes(ctx)
+	did("listSizes", err)
+	_, err = c.ListImages(ctx)
+	did("listImages", err)
+	_, err = c.ListPartitions(ctx)
+	did("listPartitions", err)
+	_, err = c.Project(ctx, simulator.ProjectA)
+	did("findProject", err)
+
+	m := metal.MachineRequest{
+		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize,
+		Image: simulator.MachineImage, Name: "node", Hostname: "node", Networks: []string{network},
+	}
+	_, err = c.AllocateMachine(ctx, m)
+	did("allocateMachine", err)
+	m.Image, m.Name, m.Networks = simulator.FirewallImage, "firewall", []string{network, simulator.InternetNetwork}
+	_, err = c.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: m})
+	did("allocateFirewall", err)
+	n, err := c.AllocateNetwork(ctx, metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Name: "net"})
+	did("allocateNetwork", err)
+	_, err = c.AllocateIP(ctx, metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic})
+	did("allocateIP", err)
+	_, err = c.AllocateIP(ctx, metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic, Address: far(address)})
+	did("allocateSpecificIP", err)
+	_, err = c.FreeMachine(ctx, machine)
+	did("freeMachine", err)
+	_, err = c.FreeIP(ctx, address)
+	did("freeIP", err)
+	if n != nil {
+		network = n.ID
+	}
+	_, err = c.FreeNetwork(ctx, network)
+	did("freeNetwork", err)
+	return answers
+}
+
+// privileged makes every call with the key of a technical user.
+func privileged(t *testing.T, user, key string) (answers map[string]error) {
+	t.Helper()
+	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+		network := b.network(simulator.ProjectA)
+		m, err := b.client.AllocateMachine(t.Context(), b.request(network))
+		require.NoError(t, err)
+		ip, err := b.client.AllocateIP(t.Context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic})
+		require.NoError(t, err)
+		c, err := New(Options{URL: "http://metal-api.test", HMAC: key, AuthType: user, Transport: b.wire})
+		require.NoError(t, err)
+		answers = everything(t.Context(), c, network, m.ID, ip.Address)
+	})
+	assert.ElementsMatch(t, slices.Collect(maps.Keys(operations)), slices.Collect(maps.Keys(answers)), "every call of the port is made")
+	return answers
+}
+
+func TestMetalEditIsEnoughForEveryCall(t *testing.T) {
+	t.Parallel()
+	for id, err := range privileged(t, AuthEdit, simulator.DefaultHMAC.Edit) {
+		assert.NoError(t, err, id)
+	}
+}
+
+func TestMetalViewIsEnoughForLooksAndForNothingElse(t *testing.T) {
+	t.Parallel()
+	for id, err := range privileged(t, "Metal-View", simulator.DefaultHMAC.View) {
+		if operations[id].class == classRead {
+			assert.NoError(t, err, id)
+			continue
+		}
+		var e *metal.Error
+		require.ErrorAs(t, err, &e, id)
+		assert.Equal(t, http.StatusForbidden, e.Status, id)
+		assert.Equal(t, metal.Unavailable, e.Kind, "%s: it changed nothing, and nobody is told that the metal-api refuses", id)
+	}
+}

@@ -1,0 +1,236 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-openapi/runtime"
+	httptransport "github.com/go-openapi/runtime/client"
+	"github.com/go-openapi/strfmt"
+	"github.com/metal-stack/security"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+)
+
+// wire is the runtime.ClientTransport under metal-go's generated clients: it
+// gives every call its deadline and the current credential, reads answers
+// strictly, and turns whatever goes wrong into an *Error.
+type wire struct {
+	runtime  *httptransport.Runtime
+	clock    clock.WithTicker
+	timeouts Timeouts
+	auth     atomic.Pointer[security.HMACAuth]
+	metrics  *clientMetrics
+}
+
+var _ runtime.ClientTransport = &wire{}
+
+func newWire(base string, opts Options) (*wire, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, fmt.Errorf("metal-api URL: %w", err)
+	}
+	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("metal-api URL %q: want http(s)://host[:port]/basepath", u.Redacted())
+	}
+	rt := httptransport.NewWithClient(u.Host, u.Path, []string{u.Scheme}, &http.Client{
+		Transport: measuring{opts.Transport, opts.Clock},
+		// A redirected POST would arrive as a GET.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	})
+	// The environment can switch it on; it prints requests with their user data.
+	rt.Debug = false
+	// Whatever an answer calls itself, it is JSON or an error.
+	rt.Consumers = map[string]runtime.Consumer{"*/*": runtime.ConsumerFunc(strictJSON)}
+	return &wire{runtime: rt, clock: opts.Clock, timeouts: opts.Timeouts}, nil
+}
+
+// setHMAC replaces the credential.
+func (w *wire) setHMAC(key, authType string) {
+	auth := security.NewHMACAuth(authType, []byte(key))
+	w.auth.Store(&auth)
+}
+
+// AuthenticateRequest implements runtime.ClientAuthInfoWriter.
+func (w *wire) AuthenticateRequest(r runtime.ClientRequest, _ strfmt.Registry) error {
+	// The metal-api compares with its own clock, whatever ours pretends.
+	w.auth.Load().AddAuthToClientRequest(r, time.Now())
+	return nil
+}
+
+// Submit implements runtime.ClientTransport.
+func (w *wire) Submit(op *runtime.ClientOperation) (any, error) {
+	known, ok := operations[op.ID]
+	if !ok {
+		return nil, &metal.Error{Kind: metal.Unavailable, Op: op.ID, Message: "not an operation of this port"}
+	}
+	parent := op.Context
+	if parent == nil {
+		parent = context.Background()
+	}
+	if err := parent.Err(); err != nil {
+		return nil, &metal.Error{Kind: metal.Unavailable, Op: known.name, Message: "not begun: " + err.Error(), Err: err}
+	}
+	ctx, cancel := context.WithTimeout(parent, known.timeout(w.timeouts))
+	defer cancel()
+	op.Context = ctx
+	op.AuthInfo = w
+	op.Params = checkedParams{op.Params, op.ID, known}
+	op.Reader = &reader{next: op.Reader, op: known}
+
+	done := w.metrics.begin(known.name)
+	began := w.clock.Now()
+	result, err := w.runtime.Submit(op)
+	if err != nil {
+		err = known.failed(err)
+	}
+	done(w.clock.Since(began), metal.KindOf(err))
+	return result, err
+}
+
+// failed turns an error of the runtime into an *Error.
+func (o operation) failed(err error) *metal.Error {
+	if e, ok := errors.AsType[*metal.Error](err); ok {
+		return e
+	}
+	e := &metal.Error{
+		Kind: metal.Uncertain, Op: o.name, Message: oneline.Sanitize(redact(err.Error()), metal.MaxMessage), NotSent: neverArrived(err), Err: err,
+	}
+	if o.class == classRead || e.NotSent {
+		e.Kind = metal.Unavailable
+	}
+	return e
+}
+
+// neverArrived is true if err proves that no byte of the request was sent.
+func neverArrived(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return true
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
+}
+
+// reader stands before the generated reader of one operation.
+type reader struct {
+	next runtime.ClientResponseReader
+	op   operation
+}
+
+// ReadResponse implements runtime.ClientResponseReader.
+func (r *reader) ReadResponse(response runtime.ClientResponse, consumer runtime.Consumer) (any, error) {
+	if status := response.Code(); status/100 != 2 {
+		message := errorMessage(response.Body())
+		return nil, &metal.Error{
+			Kind:    classify(r.op.class, status, message),
+			Op:      r.op.name,
+			Message: teach(status, message),
+			Status:  status,
+		}
+	}
+	result, err := r.next.ReadResponse(limited{response, r.op.limit}, consumer)
+	if err != nil {
+		e := r.op.failed(err)
+		e.Status = response.Code()
+		// A decoder can quote what it read, and a write's answer holds user data.
+		e.Message = "the answer was cut short or is no JSON of the metal-api"
+		if r.op.class == classRead {
+			e.Message += ": " + err.Error()
+		} else {
+			e.Err = nil
+		}
+		return nil, e
+	}
+	return result, nil
+}
+
+// errorMessage reads an error's body: a JSON string that holds JSON, or a
+// plain JSON string (docs/metal-api.md, Q2), or whatever a proxy puts there.
+func errorMessage(body io.Reader) string {
+	raw, _ := io.ReadAll(io.LimitReader(body, limitError))
+	text := string(raw)
+	var inner string
+	if json.Unmarshal(raw, &inner) == nil {
+		text = inner
+	}
+	var answer struct{ Message *string }
+	if json.Unmarshal([]byte(text), &answer) == nil && answer.Message != nil {
+		text = *answer.Message
+	}
+	return oneline.Sanitize(redact(text), metal.MaxMessage)
+}
+
+// mac is a request's authorization, as a proxy's error page may echo it.
+var mac = regexp.MustCompile(`\b(Metal-\w+|Bearer) [\w.~+/=-]{16,}`)
+
+func redact(s string) string { return mac.ReplaceAllString(s, "$1 [redacted]") }
+
+// limited is a response whose body ends with an error beyond a size.
+type limited struct {
+	runtime.ClientResponse
+	limit int64
+}
+
+func (l limited) Body() io.ReadCloser {
+	return &limitedBody{l.ClientResponse.Body(), l.limit}
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+var errTooLarge = errors.New("the answer is too large")
+
+// Read implements io.Reader.
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+var (
+	errEmptyAnswer = errors.New("the answer is empty")
+	errNoEntity    = errors.New("the answer lacks what was asked for")
+)
+
+// strictJSON decodes exactly one JSON value. The generated readers take an
+// empty body for an empty value; here it is an error.
+func strictJSON(r io.Reader, into any) error {
+	d := json.NewDecoder(r)
+	if err := d.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errEmptyAnswer
+		}
+		return err
+	}
+	return atEnd(d)
+}
+
+// atEnd reads on to the end, which also makes the connection reusable.
+func atEnd(d *json.Decoder) error {
+	switch _, err := d.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New("the answer goes on after its JSON")
+}

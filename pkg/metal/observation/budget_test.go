@@ -1,0 +1,368 @@
+package observation
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// measure returns how many sweeps there were in a time, and in which part of
+// it the metal-api was busy for us.
+func (b *bed) measure(d time.Duration) (sweeps int, share float64) {
+	b.sim.ResetCalls()
+	_, _, before := b.obs.budget.balances()
+	time.Sleep(d)
+	_, _, after := b.obs.budget.balances()
+	return b.sim.CallsOf("machine-list"), (after - before).Seconds() / d.Seconds()
+}
+
+func TestAtRestTheIntervalOfSweepsGrowsWithTheFleetAndTheLoadDoesNot(t *testing.T) {
+	for _, machines := range []int{100, 1000} {
+		t.Run(strconv.Itoa(machines), func(t *testing.T) {
+			inBed(t, bedConfig{machines: machines, costs: true}, func(t *testing.T, b *bed) {
+				b.run()
+				time.Sleep(time.Minute)
+				sweeps, share := b.measure(3 * time.Minute)
+				t.Logf("%d sweeps in 3 min, busy %.2f %% of the time", sweeps, 100*share)
+				require.InDelta(t, 17, sweeps, 1.1, "one each ten seconds")
+				require.LessOrEqual(t, share, DefaultBudget)
+			})
+		})
+	}
+}
+
+func TestTheBudgetHoldsAtTenThousandMachines(t *testing.T) {
+	inBed(t, bedConfig{machines: 10_000, costs: true}, func(t *testing.T, b *bed) {
+		ids := b.allocated(simulator.ProjectA, 100)
+		for _, id := range ids[:90] {
+			require.NoError(t, b.sim.PhoneHome(id))
+		}
+		b.run()
+		time.Sleep(90 * time.Second)
+		sweeps, share := b.measure(5 * time.Minute)
+		t.Logf("at rest, but for 10 machines that install: %d sweeps in 5 min, busy %.2f %%", sweeps, 100*share)
+		require.GreaterOrEqual(t, sweeps, 2)
+		require.LessOrEqual(t, share, DefaultBudget+5.5/300, "one sweep more or less")
+
+		// Thirty readers that never rest.
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		confirmed, unconfirmed := map[string]int{}, map[string]int{}
+		for name, want := range map[string]metal.Want{
+			"object":    {Machines: ids[:1]},
+			"namespace": {Project: simulator.ProjectA, Machines: ids},
+			"fleet":     {Fleet: true},
+		} {
+			for range 10 {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						began := time.Now()
+						err := b.obs.Confirm(ctx, want)
+						if time.Since(began) > DefaultReadLimit {
+							t.Error("a read waited for longer than its limit")
+						}
+						mu.Lock()
+						if err == nil {
+							confirmed[name]++
+						} else {
+							unconfirmed[name]++
+						}
+						mu.Unlock()
+						time.Sleep(500 * time.Millisecond)
+					}
+				})
+			}
+		}
+		time.Sleep(2 * time.Minute) // in which they spend what was saved
+		sweeps, share = b.measure(5 * time.Minute)
+		cancel()
+		wg.Wait()
+		t.Logf("with 30 readers: %d sweeps in 5 min, busy %.2f %%; confirmed %v, unconfirmed %v", sweeps, 100*share, confirmed, unconfirmed)
+		require.LessOrEqual(t, share, DefaultBudget+5.5/300, "one sweep more or less")
+		require.GreaterOrEqual(t, sweeps, 1, "reads do not starve sweeps")
+		require.Greater(t, confirmed["object"], 100*unconfirmed["object"], "nor dear reads cheap ones")
+	})
+}
+
+func TestAFleetWideReadThatCannotBeFinishedIsAnsweredAtOnce(t *testing.T) {
+	inBed(t, bedConfig{machines: 1000, costs: true, options: Options{Budget: 0.0003}}, func(t *testing.T, b *bed) {
+		b.allocated(simulator.ProjectA, 200)
+		b.allocated(simulator.ProjectB, 200)
+		for range 5 {
+			b.swept()
+		}
+		swept := b.obs.lastSweep()
+		began := time.Now()
+		var u *metal.Unconfirmed
+		require.ErrorAs(t, b.obs.Confirm(t.Context(), metal.Want{Fleet: true}), &u)
+		require.ErrorIs(t, u, metal.ErrOverBudget)
+		require.Equal(t, swept, u.Since)
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// emptied is a budget whose accounts hold nothing.
+func emptied(rate float64) *budget {
+	b := newBudget(clock.RealClock{}, rate)
+	for p := range purses {
+		b.saved[p].balance = 0
+	}
+	return b
+}
+
+func TestBudget_SharesIncome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(clock.RealClock{}, 0.05)
+		require.Equal(t, 30*time.Second, b.spare(forReads))
+		require.Equal(t, 10*time.Second, b.spare(forFocus))
+		b = emptied(0.05)
+		b.swept(30 * time.Second)
+		time.Sleep(100 * time.Second)
+		saved, sweep, busy := b.balances()
+		require.InDelta(t, 1.5, saved[forReads].Seconds(), 1e-3)
+		require.InDelta(t, 1.5, saved[forFocus].Seconds(), 1e-3)
+		require.InDelta(t, -28, sweep.Seconds(), 1e-3)
+		require.Equal(t, 30*time.Second, busy)
+
+		// What one does not need goes to the others.
+		b = emptied(0.05)
+		time.Sleep(100 * time.Second)
+		saved, _, _ = b.balances()
+		require.InDelta(t, 3.5, saved[forReads].Seconds(), 1e-3)
+		b.saved[forReads].balance = b.saved[forReads].burst
+		time.Sleep(100 * time.Second)
+		require.InDelta(t, 6.5, b.spare(forFocus).Seconds(), 1e-3)
+		b.saved[forFocus].balance = b.saved[forFocus].burst
+		b.swept(time.Second)
+		require.InDelta(t, 20, b.untilSweep().Seconds(), .1)
+		time.Sleep(20 * time.Second)
+		require.Zero(t, b.untilSweep())
+		time.Sleep(time.Hour)
+		saved, sweep, _ = b.balances()
+		require.Equal(t, b.saved[forReads].burst, saved[forReads])
+		require.Zero(t, sweep)
+	})
+}
+
+func TestBudget_AccountsDoNotPayForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(clock.RealClock{}, 0.05)
+		for ok := true; ok; ok, _ = b.reserve(forFocus, 100*time.Millisecond) {
+		}
+		b.settle(forFocus, 0, time.Hour)
+		b.swept(time.Hour)
+		require.Equal(t, 30*time.Second, b.spare(forReads))
+		ok, _ := b.reserve(forReads, 30*time.Second)
+		require.True(t, ok)
+	})
+}
+
+func TestBudget_DebtHasAFloor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(clock.RealClock{}, 0.05)
+		for p := range purses {
+			ok, _ := b.reserve(p, time.Second)
+			require.True(t, ok)
+			b.settle(p, time.Second, 670*time.Second)
+		}
+		b.swept(670 * time.Second)
+		_, _, busy := b.balances()
+		require.Equal(t, 3*670*time.Second, busy, "it is booked nevertheless")
+		require.Equal(t, -100*time.Millisecond, b.spare(forReads))
+		require.Equal(t, -500*time.Millisecond, b.spare(forFocus))
+		require.Equal(t, 10*time.Minute, b.untilSweep())
+		require.NoError(t, b.await(forReads, 4*time.Millisecond, 10*time.Second), "a get can be paid within seconds")
+	})
+}
+
+func TestBudget_AwaitsWhatIsEarnedInTimeAndNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := emptied(0.05)
+		elapsed := func() func() float64 {
+			began := time.Now()
+			return func() float64 { return time.Since(began).Seconds() }
+		}
+		took := elapsed()
+		require.NoError(t, b.await(forReads, 20*time.Millisecond, time.Second))
+		require.InDelta(t, .571, took(), .01, "20 ms at 70 % of 5 %")
+		took = elapsed()
+		require.ErrorIs(t, b.await(forReads, 50*time.Millisecond, time.Second), metal.ErrOverBudget)
+		require.Zero(t, took(), "it would be 1.4 s")
+
+		// What a look did not need is there at once for who waits.
+		done := make(chan error)
+		go func() { done <- b.await(forReads, 34*time.Millisecond, time.Second) }()
+		synctest.Wait()
+		took = elapsed()
+		b.settle(forReads, time.Second, 0)
+		require.NoError(t, <-done)
+		require.Zero(t, took())
+
+		// Of many who wait only those stay whose turn comes in time.
+		b = emptied(0.05)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		granted, longest := 0, 0.0
+		for range 50 {
+			wg.Go(func() {
+				took := elapsed()
+				err := b.await(forReads, 4*time.Millisecond, time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					granted++
+				} else {
+					longest = max(longest, took())
+				}
+			})
+		}
+		wg.Wait()
+		require.InDelta(t, 8, granted, 1, "35 ms are earned in that second")
+		require.Less(t, longest, .1)
+	})
+}
+
+func TestCosts_FollowMeasurements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCosts(clock.RealClock{})
+		c.counted(10_000)
+		require.InDelta(t, 3.5e-3, c.of(callGet, 1).Seconds(), 1e-4)
+		require.InDelta(t, .9, c.of(callFind, 0).Seconds(), .01)
+		require.InDelta(t, 5, c.of(callList, 0).Seconds(), .1)
+
+		time.Sleep(time.Second)
+		for range 5 {
+			c.learn(callGet, 1, 350*time.Millisecond)
+		}
+		require.InDelta(t, .35, c.of(callGet, 1).Seconds(), .02, "a few measurements are enough")
+		require.InDelta(t, 500, c.of(callList, 0).Seconds(), 30, "who is busy is so for every call")
+		require.True(t, c.slow(callGet, 1, 350*time.Millisecond))
+		c.learn(callGet, 1, 4*time.Millisecond)
+		require.Less(t, c.of(callGet, 1), 5*time.Millisecond, "one that is fast, too")
+		require.InDelta(t, 5, c.of(callList, 0).Seconds(), 1)
+	})
+}
+
+func TestCosts_ForgetByAndBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCosts(clock.RealClock{})
+		c.missed(callFind, 1, 15*time.Second)
+		require.InDelta(t, 15, c.of(callFind, 1).Seconds(), .1)
+		time.Sleep(10 * time.Second)
+		require.InDelta(t, 7.5, c.of(callFind, 1).Seconds(), .2)
+		c.missed(callFind, 1, 15*time.Second)
+		time.Sleep(10 * time.Second)
+		require.InDelta(t, 10.6, c.of(callFind, 1).Seconds(), .2, "the second time more slowly")
+		time.Sleep(5 * time.Minute)
+		require.Less(t, c.of(callFind, 1), 200*time.Millisecond)
+	})
+}
+
+func TestCosts_TakeCallsUnderWayIntoAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCosts(clock.RealClock{})
+		stuck := c.begin(callGet)
+		time.Sleep(3 * time.Second)
+		require.Equal(t, 3*time.Second, c.takes(callGet, 1), "nothing was answered meanwhile")
+		require.Equal(t, 3*time.Second, c.unanswered())
+		later := c.begin(callGet)
+		time.Sleep(4 * time.Millisecond)
+		require.False(t, c.end(callGet, later, true))
+		require.Less(t, c.takes(callGet, 1), 5*time.Millisecond, "other machines are answered")
+		require.Zero(t, c.unanswered())
+		require.True(t, c.end(callGet, stuck, true), "an exception")
+	})
+}
+
+func TestAccount_BooksCallsSideBySideByTheQuickestAndSlowOnesInFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCosts(clock.RealClock{})
+		a := &account{}
+		for i := range 100 {
+			a.addTogether(callGet, time.Duration(4+i%16)*time.Millisecond, false)
+		}
+		a.addTogether(callGet, 3*time.Second, false)
+		require.InDelta(t, 3+100*5e-3, a.close(c).Seconds(), .05)
+		require.False(t, a.wasSlow())
+		a = &account{}
+		for range 100 {
+			a.addTogether(callGet, 350*time.Millisecond, false)
+		}
+		require.Equal(t, 35*time.Second, a.close(c))
+		require.True(t, a.wasSlow())
+	})
+}
+
+func TestLimiter_FollowsAnswerTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(100, 100)
+		for range 100 {
+			require.NoError(t, l.acquire(t.Context()))
+		}
+		began := time.Now()
+		time.Sleep(time.Second)
+		for range 100 {
+			l.release(began, time.Now(), true)
+		}
+		require.Equal(t, 50, l.limit(), "those that ran side by side halve it once")
+		for range 10 {
+			time.Sleep(time.Second)
+			require.NoError(t, l.acquire(t.Context()))
+			l.release(time.Now(), time.Now(), true)
+		}
+		require.Equal(t, leastParallel, l.limit())
+		for range leastParallel {
+			require.NoError(t, l.acquire(t.Context()))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, l.acquire(ctx))
+		admitted := make(chan error)
+		go func() { admitted <- l.acquire(t.Context()) }()
+		synctest.Wait()
+		l.release(time.Now(), time.Now(), false)
+		require.NoError(t, <-admitted)
+		for range 400 {
+			l.release(time.Now(), time.Now(), false)
+			require.NoError(t, l.acquire(t.Context()))
+		}
+		require.Equal(t, 100, l.limit())
+	})
+}
+
+func TestAwayBacksOffWithJitterAndForgetsItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &away{clock: clock.RealClock{}}
+		require.NoError(t, a.pass())
+		gone := errors.New("gone")
+		a.missed(gone)
+		require.ErrorIs(t, a.pass(), gone)
+		passes := 0
+		waits := map[time.Duration]bool{}
+		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
+			if a.pass() == nil {
+				passes++
+				a.missed(gone)
+				w := a.wait()
+				require.LessOrEqual(t, w, scale(mostBackoff, 1+jitter))
+				waits[w] = true
+			}
+		}
+		require.InDelta(t, 200, passes, 20)
+		require.Greater(t, len(waits), passes-3)
+		require.True(t, a.reached())
+		require.False(t, a.reached())
+		require.NoError(t, a.pass())
+	})
+}

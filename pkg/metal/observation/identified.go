@@ -1,0 +1,100 @@
+package observation
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+const (
+	// identifiedInterval is the least time between two looks at the networks and
+	// addresses that carry the identity of this management cluster.
+	identifiedInterval = time.Minute
+	// identifiedShare is the part of the budget that these looks may take: where
+	// there are many, they are made less often.
+	identifiedShare = 0.1
+)
+
+// identifiedMetal is the metal that carries the identity of this management cluster,
+// as it was last looked at, whether or not a record names it.
+type identifiedMetal struct {
+	mu       sync.Mutex
+	due      time.Time
+	networks []*metal.Network
+	ips      []*metal.IP
+}
+
+// lookAtIdentified looks at the networks and addresses that were allocated for
+// this management cluster: two finds, which belong to the sweep that makes them.
+// What a look cannot find out stays as it was.
+func (o *Observer) lookAtIdentified(ctx context.Context, a *account) {
+	mark, began, before := o.opts.ManagementCluster, o.opts.Clock.Now(), a.took
+	o.identified.mu.Lock()
+	due := mark != "" && !began.Before(o.identified.due)
+	o.identified.mu.Unlock()
+	if !due {
+		return
+	}
+	defer func() {
+		pause := time.Duration(float64(a.took-before) / (o.opts.Budget * identifiedShare))
+		o.identified.mu.Lock()
+		defer o.identified.mu.Unlock()
+		o.identified.due = began.Add(max(identifiedInterval, pause))
+	}()
+	networks, _, err := timed(ctx, o, a, callNetworkFind, length, func(ctx context.Context) ([]*metal.Network, error) {
+		return o.backend.FindNetworks(ctx, metal.NetworkQuery{Labels: map[string]string{metal.TagManagementCluster: mark}})
+	})
+	if err == nil {
+		networks = slices.DeleteFunc(networks, func(n *metal.Network) bool { return n.Labels[metal.TagManagementCluster] != mark || n.UID() == "" })
+		o.identified.mu.Lock()
+		o.identified.networks = networks
+		o.identified.mu.Unlock()
+	}
+	ips, _, err := timed(ctx, o, a, callIPFind, length, func(ctx context.Context) ([]*metal.IP, error) {
+		return o.backend.FindIPs(ctx, metal.IPQuery{Tags: []string{metal.Tag(metal.TagManagementCluster, mark)}})
+	})
+	if err == nil {
+		ips = slices.DeleteFunc(ips, func(i *metal.IP) bool { return !carries(i.Tags, mark) || i.UID() == "" })
+		o.identified.mu.Lock()
+		o.identified.ips = ips
+		o.identified.mu.Unlock()
+	}
+}
+
+// forget drops a network or an address that was freed.
+func (i *identifiedMetal) forget(ref metal.Ref) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	// What was returned before stays as it is.
+	switch ref.Kind {
+	case metal.KindNetwork:
+		i.networks = slices.DeleteFunc(slices.Clone(i.networks), func(n *metal.Network) bool { return n.ID == ref.ID })
+	case metal.KindIP:
+		i.ips = slices.DeleteFunc(slices.Clone(i.ips), func(ip *metal.IP) bool { return ip.Address == ref.ID })
+	}
+}
+
+func carries(tags []string, mark string) bool {
+	cluster, _ := metal.TagValue(tags, metal.TagManagementCluster)
+	return cluster == mark
+}
+
+// Identified returns the allocated machines and firewalls, the networks and the
+// addresses that carry the identity of this management cluster, as of the last
+// looks; networks and addresses are looked at once a minute at most. The caller
+// does not change them.
+func (o *Observer) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
+	if o.opts.ManagementCluster != "" {
+		for m := range o.Machines() {
+			if m.Allocation != nil && m.UID() != "" && carries(m.Tags, o.opts.ManagementCluster) {
+				machines = append(machines, m)
+			}
+		}
+	}
+	o.identified.mu.Lock()
+	defer o.identified.mu.Unlock()
+	return machines, o.identified.networks, o.identified.ips
+}

@@ -1,0 +1,120 @@
+package observation
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metrics"
+)
+
+// The names of the observer's metrics. The label look is focus, read or sweep,
+// account is reads, focus or sweep, cause is budget, slow or unanswered.
+const (
+	MetricStaleness     = "metalstack_metal_staleness_seconds"
+	MetricSweepSeconds  = "metalstack_metal_sweep_duration_seconds"
+	MetricSweepInterval = "metalstack_metal_sweep_interval_seconds"
+	MetricLooks         = "metalstack_metal_looks_total"
+	MetricBusySeconds   = "metalstack_metal_busy_seconds_total"
+	MetricBudgetBalance = "metalstack_metal_budget_balance_seconds"
+	MetricMachines      = "metalstack_metal_machines"
+	MetricSuspects      = "metalstack_metal_suspects"
+	MetricUnconfirmed   = "metalstack_metal_reads_unconfirmed_total"
+)
+
+// observerMetrics tell how well and at what cost an Observer looks.
+type observerMetrics struct {
+	looks         *prometheus.CounterVec
+	busy          *prometheus.CounterVec
+	unconfirmed   *prometheus.CounterVec
+	sweepSeconds  prometheus.Gauge
+	sweepInterval prometheus.Gauge
+}
+
+func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics {
+	gauge := func(name, help string, f func() float64) {
+		metrics.Register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	gauge(MetricStaleness, "How long ago the last complete sweep began.", func() float64 { return o.Staleness().Seconds() })
+	balance := func(account string, f func() time.Duration) {
+		metrics.Register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: MetricBudgetBalance, Help: "Balance of a budget account in seconds of metal-api time; negative while it is overdrawn.",
+			ConstLabels: prometheus.Labels{"account": account},
+		}, func() float64 { return f().Seconds() }))
+	}
+	for p := range purses {
+		balance(p.String(), func() time.Duration { return o.budget.spare(p) })
+	}
+	balance("sweep", func() time.Duration {
+		_, sweep, _ := o.budget.balances()
+		return sweep
+	})
+	gauge(MetricMachines, "Machines that are known: allocated, or named by a record.", func() float64 {
+		known, _ := o.facts.count()
+		return float64(known)
+	})
+	gauge(MetricSuspects, "Machines that a look did not show as they are known, and that wait for a second look.", func() float64 {
+		_, doubtful := o.facts.count()
+		return float64(doubtful)
+	})
+	m := &observerMetrics{
+		looks: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricLooks, Help: "Looks at the metal-api by what for.",
+		}, []string{"look"})),
+		busy: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricBusySeconds, Help: "Durations of the calls of looks; the budget limits their rate.",
+		}, []string{"look"})),
+		unconfirmed: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricUnconfirmed, Help: "Reads answered without a fresh look at the metal-api, by cause: budget, slow or unanswered.",
+		}, []string{"cause"})),
+		sweepSeconds: metrics.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: MetricSweepSeconds, Help: "How long the last complete sweep took.",
+		})),
+		sweepInterval: metrics.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: MetricSweepInterval, Help: "Time between the beginnings of the last two complete sweeps.",
+		})),
+	}
+	for _, err := range []error{metal.ErrOverBudget, metal.ErrTooSlow, nil} {
+		m.unconfirmed.WithLabelValues(unconfirmedBy(err))
+	}
+	return m
+}
+
+// unconfirmedBy is the label of an Unconfirmed's cause.
+func unconfirmedBy(cause error) string {
+	switch {
+	case errors.Is(cause, metal.ErrOverBudget):
+		return "budget"
+	case errors.Is(cause, metal.ErrTooSlow):
+		return "slow"
+	}
+	return "unanswered"
+}
+
+func (m *observerMetrics) looked(what string, took time.Duration) {
+	m.looks.WithLabelValues(what).Inc()
+	m.busy.WithLabelValues(what).Add(took.Seconds())
+}
+
+func (m *observerMetrics) sweptIn(took time.Duration, before, began time.Time) {
+	m.sweepSeconds.Set(took.Seconds())
+	if !before.IsZero() {
+		m.sweepInterval.Set(began.Sub(before).Seconds())
+	}
+}
+
+func (f *facts) count() (known, doubtful int) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for _, h := range f.machines.held {
+		if h.fact != nil {
+			known++
+		}
+		if h.doubted != 0 {
+			doubtful++
+		}
+	}
+	return known, doubtful
+}

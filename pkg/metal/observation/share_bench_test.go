@@ -1,0 +1,57 @@
+package observation
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+)
+
+// How many looks reads of one object cost that never rest, over real HTTP.
+func BenchmarkSharedReads(b *testing.B) {
+	srv := simtest.Start(b, simulator.Config{Costs: true})
+	c, err := client.New(client.Options{URL: srv.URL, HMAC: srv.Key(client.AuthEdit)})
+	require.NoError(b, err)
+	o := New(c, Options{Budget: 1})
+	require.NoError(b, o.sweep(b.Context()))
+	want := metal.Want{Machines: []string{srv.Sim.Books().Machines[0].ID}}
+	const readers = 1000
+	srv.Sim.ResetCalls()
+	for b.Loop() {
+		var wg sync.WaitGroup
+		for range readers {
+			wg.Go(func() { _ = o.Confirm(b.Context(), want) })
+		}
+		wg.Wait()
+	}
+	b.ReportMetric(float64(srv.Sim.CallsOf("machine-get"))/float64(b.N), "looks/1000reads")
+}
+
+// What taking in a list of 10,000 machines costs of which nothing changed.
+func BenchmarkTakeUnchangedList(b *testing.B) {
+	transport := &metaltest.Transport{}
+	transport.Answer(metaltest.Respond(200, "application/json", string(metaltest.Fleet(b, 10_000))))
+	c, err := client.New(client.Options{URL: "http://metal-api.test", HMAC: "key", Transport: transport})
+	require.NoError(b, err)
+	machines, err := c.ListMachines(b.Context())
+	require.NoError(b, err)
+	o := New(c, Options{})
+	take := func() {
+		m := o.facts.next(o.opts.Clock.Now())
+		o.facts.update(func() {
+			var doubtful []string
+			o.takeShown(machines, m, &doubtful)
+		})
+	}
+	take()
+	b.ReportAllocs()
+	for b.Loop() {
+		take()
+	}
+}
