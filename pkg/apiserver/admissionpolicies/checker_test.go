@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,11 +54,25 @@ func deployed(t *testing.T, file string) []runtime.Object {
 // world is a cluster with the policies of artifacts/deploy.
 type world struct {
 	*fake.Clientset
+	mu     sync.Mutex
 	logged []string
 }
 
+func (w *world) log(_, line string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.logged = append(w.logged, line)
+}
+
+// lines are those that were logged so far.
+func (w *world) lines() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.logged)
+}
+
 func (w *world) ctx(ctx context.Context) context.Context {
-	return logr.NewContext(ctx, funcr.New(func(_, args string) { w.logged = append(w.logged, args) }, funcr.Options{}))
+	return logr.NewContext(ctx, funcr.New(w.log, funcr.Options{}))
 }
 
 func start(t *testing.T) (*world, *Checker) {
@@ -101,7 +116,7 @@ func TestChecker_KnowsThePoliciesOfTheInstallation(t *testing.T) {
 	w, c := start(t)
 	c.check(w.ctx(t.Context()))
 	assert.Zero(t, value(t))
-	assert.Empty(t, w.logged)
+	assert.Empty(t, w.lines())
 }
 
 func TestChecker_ReportsPolicyThatIsNotEnforced(t *testing.T) {
@@ -134,8 +149,8 @@ func TestChecker_ReportsPolicyThatIsNotEnforced(t *testing.T) {
 			c.change(ctx, t, w)
 			checker.check(ctx)
 			assert.EqualValues(t, 1, value(t))
-			require.Len(t, w.logged, 1)
-			assert.Contains(t, w.logged[0], c.logged)
+			require.Len(t, w.lines(), 1)
+			assert.Contains(t, w.lines()[0], c.logged)
 		})
 	}
 }
@@ -148,9 +163,9 @@ func TestChecker_ReportsKubernetesWithoutTheKind(t *testing.T) {
 	})
 	c.check(w.ctx(t.Context()))
 	assert.EqualValues(t, len(names), value(t))
-	require.Len(t, w.logged, 1)
+	require.Len(t, w.lines(), 1)
 	for _, name := range names {
-		assert.Contains(t, w.logged[0], name)
+		assert.Contains(t, w.lines()[0], name)
 	}
 }
 
@@ -162,8 +177,8 @@ func TestChecker_KeepsTheLastResultWhileTheClusterDoesNotAnswer(t *testing.T) {
 	w.fail("*", names[1], apierrors.NewTooManyRequests("busy", 1))
 	c.check(ctx)
 	assert.EqualValues(t, 1, value(t))
-	require.Len(t, w.logged, 2)
-	assert.Contains(t, w.logged[1], "Cannot check")
+	require.Len(t, w.lines(), 2)
+	assert.Contains(t, w.lines()[1], "Cannot check")
 }
 
 func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
@@ -183,21 +198,21 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 		time.Sleep(interval + interval/10)
 		synctest.Wait()
 		assert.EqualValues(t, 1, value(t))
-		require.Len(t, w.logged, 1)
+		require.Len(t, w.lines(), 1)
 		time.Sleep(3 * interval)
 		synctest.Wait()
-		require.Len(t, w.logged, 1, "what is known is not repeated at every check")
+		require.Len(t, w.lines(), 1, "what is known is not repeated at every check")
 		time.Sleep(logAgain)
 		synctest.Wait()
-		require.Len(t, w.logged, 2)
+		require.Len(t, w.lines(), 2)
 
 		_, err = policies.Create(ctx, policy, metav1.CreateOptions{})
 		require.NoError(t, err)
 		time.Sleep(interval + interval/10)
 		synctest.Wait()
 		assert.Zero(t, value(t))
-		require.Len(t, w.logged, 3)
-		assert.Contains(t, w.logged[2], "again")
+		require.Len(t, w.lines(), 3)
+		assert.Contains(t, w.lines()[2], "again")
 
 		require.NoError(t, policies.Delete(ctx, names[0], metav1.DeleteOptions{}))
 		time.Sleep(interval + interval/10)
