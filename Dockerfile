@@ -10,9 +10,14 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ARG TARGETOS=linux
 ARG TARGETARCH=amd64
+ARG VERSION=
+ARG COMMIT=
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/...
+    go build -trimpath -o /out/ -ldflags="-s -w \
+      -X metal-stack.io/infrastructure-apiserver/pkg/version.version=$VERSION \
+      -X metal-stack.io/infrastructure-apiserver/pkg/version.commit=$COMMIT \
+      -X k8s.io/client-go/pkg/version.gitVersion=$VERSION -X k8s.io/client-go/pkg/version.gitCommit=$COMMIT" ./cmd/...
 
 FROM gcr.io/distroless/static:nonroot AS base
 # A number, so that Kubernetes can check runAsNonRoot.

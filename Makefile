@@ -10,6 +10,12 @@ K8S        := v1.36.3
 CAPI       := v1.14.2
 # One way to build this module: with other flags, every package is compiled again.
 GO_BUILD    = CGO_ENABLED=0 $(GO) build -trimpath
+VERSION    ?= $(or $(shell git describe --tags --match 'v*' --dirty 2>/dev/null),v0.0.0-devel)
+COMMIT     ?= $(shell git rev-parse HEAD 2>/dev/null)
+# What --version and User-Agents say. Only the linker sees them: packages are not compiled again.
+LDFLAGS     = -X metal-stack.io/infrastructure-apiserver/pkg/version.version=$(VERSION) \
+	-X metal-stack.io/infrastructure-apiserver/pkg/version.commit=$(COMMIT) \
+	-X k8s.io/client-go/pkg/version.gitVersion=$(VERSION) -X k8s.io/client-go/pkg/version.gitCommit=$(COMMIT)
 K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
 	-X $(package).gitVersion=$(K8S) -X $(package).gitMajor=1 -X $(package).gitMinor=36)
 REGISTRY   ?= ghcr.io/metal-stack
@@ -58,7 +64,7 @@ lint: ## staticcheck
 
 build: ## The three programs, into bin/
 	@echo "building $(PROGRAMS) (with cold caches: some minutes)"
-	@$(GO_BUILD) -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
 
 generate: ## Generated code: deep copies, conversions, OpenAPI, clients
 	hack/update-codegen.sh
@@ -87,7 +93,7 @@ capi: $(CAPI_MANAGERS) $(BIN)/clusterctl ## Cluster API's managers and clusterct
 
 images: ## Container images of the three programs: make images REGISTRY=… TAG=…
 	@for program in $(PROGRAMS); do \
-	  docker build --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
+	  docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
 	done
 
 release: $(BIN)/kubectl ## What clusterctl takes from a release, into dist/: make release TAG=v0.1.0

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/pkg/version"
 )
 
 func main() {
@@ -67,6 +68,7 @@ func command(out io.Writer) *cobra.Command {
 	f.StringVar(&o.hmac.View, "hmac-view", simulator.DefaultHMAC.View, "HMAC key of Metal-View.")
 	f.BoolVar(&o.logJSON, "log-json", false, "Log in JSON format.")
 	f.BoolVar(&o.logCalls, "log-calls", false, "Log the method, path, status and duration of every call.")
+	version.AddFlag(cmd, f)
 	return cmd
 }
 

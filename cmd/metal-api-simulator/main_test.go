@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestItPrintsItsURLServesMetalGoAndStopsGracefully(t *testing.T) {
+func TestCommand_ServesMetalGoUntilItIsStopped(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
 	r, w := io.Pipe()
@@ -47,4 +48,14 @@ func TestItPrintsItsURLServesMetalGoAndStopsGracefully(t *testing.T) {
 
 	stop()
 	require.NoError(t, <-ended)
+}
+
+func TestCommand_PrintsItsVersion(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	cmd := command(io.Discard)
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"--version"})
+	require.NoError(t, cmd.Execute())
+	require.Regexp(t, `^metal-api-simulator \S+ \(commit \S+, go1\.\S+\)\n$`, out.String())
 }

@@ -14,11 +14,11 @@ import (
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register"
-	"k8s.io/component-base/version/verflag"
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/options"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+	"metal-stack.io/infrastructure-apiserver/pkg/version"
 )
 
 const long = `metalstack-apiserver serves MetalStackCluster, MetalStackMachine and
@@ -54,7 +54,6 @@ func newCommand(ctx context.Context) *cobra.Command {
 		SilenceUsage: true,
 		Args:         cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			verflag.PrintAndExitIfRequested()
 			if err := logsapi.ValidateAndApply(o.Logs, utilfeature.DefaultFeatureGate); err != nil {
 				return err
 			}
@@ -64,7 +63,7 @@ func newCommand(ctx context.Context) *cobra.Command {
 		},
 	}
 	sets := o.Flags()
-	verflag.AddFlags(sets.FlagSet("global"))
+	version.AddFlag(cmd, sets.FlagSet("global"))
 	globalflag.AddGlobalFlags(sets.FlagSet("global"), cmd.Name(), logs.SkipLoggingConfigurationFlags())
 	for _, set := range sets.FlagSets {
 		cmd.Flags().AddFlagSet(set)

@@ -7,11 +7,13 @@ import (
 	apiversion "k8s.io/apimachinery/pkg/version"
 	basecompatibility "k8s.io/component-base/compatibility"
 	baseversion "k8s.io/component-base/version"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/version"
 )
 
 // servedVersion is what /version answers: the Kubernetes version that the API
 // machinery is of, since that is what clients compare themselves with, with
-// this program's own version behind a plus sign.
+// this project's version as its build metadata.
 type servedVersion struct {
 	basecompatibility.EffectiveVersion
 }
@@ -23,27 +25,28 @@ func newServedVersion() servedVersion {
 // Info implements EffectiveVersion.
 func (v servedVersion) Info() *apiversion.Info {
 	info := v.EffectiveVersion.Info()
-	build, ok := debug.ReadBuildInfo()
-	if !ok {
-		return info
+	project := version.Get()
+	// Build metadata has no second plus.
+	info.GitVersion = kubernetesVersion() + "+metalstack." + strings.ReplaceAll(project.Version, "+", ".")
+	info.GitCommit, info.GitTreeState = project.Commit, "clean"
+	if project.Modified {
+		info.GitTreeState = "dirty"
 	}
-	kubernetes, own := "v"+baseversion.DefaultKubeBinaryVersion+".0", "unversioned"
-	for _, module := range build.Deps {
-		// k8s.io/apiserver v0.36.3 is that of Kubernetes v1.36.3.
-		if minor, found := strings.CutPrefix(module.Version, "v0."); found && module.Path == "k8s.io/apiserver" {
-			kubernetes = "v1." + minor
-		}
+	if project.CommitTime != "" {
+		info.BuildDate = project.CommitTime
 	}
-	for _, setting := range build.Settings {
-		switch setting.Key {
-		case "vcs.revision":
-			info.GitCommit, own = setting.Value, setting.Value[:min(len(setting.Value), 12)]
-		case "vcs.time":
-			info.BuildDate = setting.Value
-		case "vcs.modified":
-			info.GitTreeState = map[string]string{"true": "dirty", "false": "clean"}[setting.Value]
-		}
-	}
-	info.GitVersion = kubernetes + "+metalstack." + own
 	return info
+}
+
+// kubernetesVersion is the version of Kubernetes that k8s.io/apiserver is part
+// of: v0.36.3 is that of v1.36.3.
+func kubernetesVersion() string {
+	if build, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range build.Deps {
+			if minor, found := strings.CutPrefix(module.Version, "v0."); found && module.Path == "k8s.io/apiserver" {
+				return "v1." + minor
+			}
+		}
+	}
+	return "v" + baseversion.DefaultKubeBinaryVersion + ".0"
 }
