@@ -18,6 +18,7 @@ import (
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/refresh"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
@@ -156,7 +157,7 @@ func (s *Server) observe(ctx context.Context) error {
 	}
 	s.observer = observation.New(s.metal, opts)
 	s.catalogue = metalcatalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
-	s.backend.SetRefresher(NewRefresher(s.observer, s.extra.Binding))
+	s.backend.SetRefresher(refresh.New(s.observer, s.extra.Binding))
 	return nil
 }
 

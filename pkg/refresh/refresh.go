@@ -1,4 +1,7 @@
-package apiserver
+// Package refresh has the metal-api observed for consistent reads: it translates
+// what a read of the storage covers into what the observer has to observe. It
+// must never answer a read, or know a kind.
+package refresh
 
 import (
 	"context"
@@ -11,9 +14,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// NewRefresher returns what has metal looked at for reads: for a namespace, its
-// project.
-func NewRefresher(observer *observation.Observer, bindings tenancy.Bindings) storage.Refresher {
+// New returns a storage.Refresher that observes by the observer; a namespace is
+// that of its project.
+func New(observer *observation.Observer, bindings tenancy.Bindings) storage.Refresher {
 	return refresher{observer, bindings}
 }
 
@@ -23,10 +26,10 @@ type refresher struct {
 }
 
 // Refresh implements storage.Refresher.
-func (f refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
+func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
 	want := metal.Want{Fleet: scope.AllNamespaces}
 	if scope.Namespace != "" {
-		want.Project, _ = f.bindings.Project(scope.Namespace)
+		want.Project, _ = r.bindings.Project(scope.Namespace)
 	}
 	for _, ref := range scope.Refs {
 		switch ref.Kind {
@@ -38,7 +41,7 @@ func (f refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time,
 			want.IPs = append(want.IPs, ref.ID)
 		}
 	}
-	err := f.observer.Confirm(ctx, want)
+	err := r.observer.Confirm(ctx, want)
 	if unconfirmed, ok := errors.AsType[*metal.Unconfirmed](err); ok {
 		return unconfirmed.Since, unconfirmed.Cause
 	}

@@ -11,11 +11,11 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
-	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	metalcatalogue "metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
+	"metal-stack.io/infrastructure-apiserver/pkg/refresh"
 	infrarest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
@@ -66,7 +66,7 @@ func (w *world) startServer(name string) *server {
 			return bound
 		},
 	})
-	s.backend.SetRefresher(apiserver.NewRefresher(s.observer, w.binding))
+	s.backend.SetRefresher(refresh.New(s.observer, w.binding))
 	s.assemble(client)
 	go s.observer.Run(s.life)
 	go s.live()
