@@ -6,9 +6,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -169,4 +172,38 @@ func TestAnActiveServerMustHaveEndedBeforeAnotherBegins(t *testing.T) {
 	}
 	o.LeaderElect, o.RetryPeriod = false, 0
 	assert.Empty(t, o.Validate())
+}
+
+// docs/api-conventions.md promises names of flags.
+func TestOptions_FlagsAreThoseOfTheAPIConventions(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/api-conventions.md")
+	require.NoError(t, err)
+	sets := New().Flags()
+	known := func(name string) bool {
+		return slices.ContainsFunc(sets.Order, func(set string) bool { return sets.FlagSets[set].Lookup(name) != nil })
+	}
+	rows := regexp.MustCompile(`(?m)^\| (`+"`--.*)"+` \| server`).FindAllSubmatch(page, -1)
+	require.NotEmpty(t, rows)
+	for _, row := range rows {
+		for _, flag := range regexp.MustCompile("`--([a-z-]+)").FindAllSubmatch(row[1], -1) {
+			assert.True(t, known(string(flag[1])), "--%s", flag[1])
+		}
+	}
+}
+
+func TestOptions_FlagHelpIsASentence(t *testing.T) {
+	t.Parallel()
+	o := New()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.Metal.AddFlags(flags)
+	o.Records.AddFlags(flags)
+	o.Cluster.AddFlags(flags)
+	o.Replicas.AddFlags(flags)
+	sets := o.Flags()
+	flags.AddFlagSet(sets.FlagSet("standalone"))
+	for _, name := range []string{"shutdown-delay-duration", "allocation-drain-timeout", "bind-address"} {
+		flags.AddFlag(sets.FlagSet("serving").Lookup(name))
+	}
+	flags.VisitAll(func(f *pflag.Flag) { assert.Regexp(t, `^[A-Z](?s:.*)\.$`, f.Usage, f.Name) })
 }

@@ -1,4 +1,4 @@
-package main
+package options
 
 import (
 	"crypto/tls"
@@ -6,8 +6,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
-// restrictTLS is how metrics are served: without CBC suites, and without
-// HTTP/2. Whoever reads them needs one request at a time, and with HTTP/2 a
+// restrictTLS configures the metrics endpoint: without CBC cipher suites, and
+// without HTTP/2. A scraper sends one request at a time, and with HTTP/2 a
 // client without credentials could have any number of tokens reviewed at once.
 func restrictTLS(config *tls.Config) {
 	config.CipherSuites = nil
