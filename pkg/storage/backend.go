@@ -45,6 +45,10 @@ type Options struct {
 	// memory; nil: none ever is. When it answers otherwise than before,
 	// Backend.HiddenNamespacesChanged is to be called.
 	HiddenNamespaces func() map[string]struct{}
+	// Origin returns what the records that are created in a namespace say of it, and
+	// when that Namespace was created, from memory; zero: nothing. nil: no record
+	// says anything.
+	Origin func(namespace string) (origin Origin, since time.Time)
 
 	reserveAhead time.Duration
 }
@@ -81,6 +85,7 @@ type Backend struct {
 	uncertain        uncertainWrites
 	advanced         broadcast // a revision was issued
 	hiddenNamespaces func() map[string]struct{}
+	origin           func(namespace string) (origin Origin, since time.Time)
 	// waiting are the reads and watches that wait for a revision, and confirming
 	// those that wait for a look at metal.
 	waiting, refreshing atomic.Int64
@@ -117,6 +122,7 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 		bookmarkInterval: opts.BookmarkInterval,
 		index:            newIndex(),
 		hiddenNamespaces: opts.HiddenNamespaces,
+		origin:           opts.Origin,
 	}
 	b.ctx, b.stop = context.WithCancel(ctx)
 	if b.clock == nil {

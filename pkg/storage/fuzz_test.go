@@ -22,6 +22,8 @@ func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
 		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a","uid":"u"},"spec":{"image":"ubuntu-24.04"},"status":{"allocation":{"phase":"Allocated","attempt":1,"startTime":"2026-11-22T12:00:00Z"}}}}`,
 		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha3","kind":"MetalStackCluster","metadata":{"name":"c"},"spec":{}}}`,
 		`{"expires":"2026-11-22T12:00:00.000000001+01:00","object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`,
+		`{"namespace":{"uid":"5d0f","project":"10000000-0000-4000-8000-00000000000a"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"}}}`,
+		`{"namespace":{"uid":"<&>"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`,
 		`{"object":null}`, `{}`, `null`, ``, `{"object":{"kind":"List","apiVersion":"v1","items":[]}}`,
 	} {
 		f.Add([]byte(seed))
@@ -32,7 +34,7 @@ func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		written, err := s.encode(read.obj.DeepCopyObject(), read.expires)
+		written, err := s.encode(read.obj.DeepCopyObject(), read.expires, read.origin)
 		if err != nil {
 			t.Fatalf("can be read, but not written: %v", err)
 		}
@@ -43,10 +45,10 @@ func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
 		if again.needsRewrite {
 			t.Errorf("%s is not what would be written today", written.value)
 		}
-		if again.sum != written.sum || !again.expires.Equal(read.expires) {
+		if again.sum != written.sum || !again.expires.Equal(read.expires) || again.origin != read.origin {
 			t.Errorf("%s is written as %s, and read as something else", value, written.value)
 		}
-		twice, err := s.encode(again.obj.DeepCopyObject(), again.expires)
+		twice, err := s.encode(again.obj.DeepCopyObject(), again.expires, again.origin)
 		if err != nil || string(twice.value) != string(written.value) {
 			t.Errorf("written %s, and then %s, %v", written.value, twice.value, err)
 		}

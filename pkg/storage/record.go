@@ -24,6 +24,7 @@ type record struct {
 	sum     [sha256.Size]byte
 	size    int
 	expires time.Time // zero: never
+	origin  Origin
 	// needsRewrite: the ledger has other bytes than would be written today.
 	needsRewrite bool
 }
@@ -32,6 +33,8 @@ type record struct {
 type envelope struct {
 	// Expires is set for objects that were written with a time to live.
 	Expires *time.Time `json:"expires,omitempty"`
+	// Namespace is set for objects of a Namespace whose uid was known.
+	Namespace *Origin `json:"namespace,omitempty"`
 	// Object is in its storage version.
 	Object json.RawMessage `json:"object"`
 }
@@ -43,7 +46,7 @@ type draft struct {
 }
 
 // encode makes a draft of obj, which it may modify.
-func (s *Store) encode(obj runtime.Object, expires time.Time) (*draft, error) {
+func (s *Store) encode(obj runtime.Object, expires time.Time, origin Origin) (*draft, error) {
 	if s.projector != nil {
 		obj = obj.DeepCopyObject()
 		s.projector.Strip(obj)
@@ -60,10 +63,10 @@ func (s *Store) encode(obj runtime.Object, expires time.Time) (*draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode what was encoded for the ledger: %w", err)
 	}
-	d := &draft{record: record{obj: decoded, size: len(data), expires: expires}}
+	d := &draft{record: record{obj: decoded, size: len(data), expires: expires, origin: origin}}
 	data = bytes.TrimSpace(data)
 	d.sum = sha256.Sum256(data)
-	if d.value, err = encodeEnvelope(data, expires); err != nil {
+	if d.value, err = encodeEnvelope(data, expires, origin); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -71,15 +74,24 @@ func (s *Store) encode(obj runtime.Object, expires time.Time) (*draft, error) {
 
 // encodeEnvelope writes the envelope by hand: a json.Marshal would rewrite the object's
 // bytes.
-func encodeEnvelope(data []byte, expires time.Time) ([]byte, error) {
+func encodeEnvelope(data []byte, expires time.Time, origin Origin) ([]byte, error) {
 	if !json.Valid(data) {
 		return nil, errors.New("the storage codec must encode to JSON: records are read by people, too")
 	}
 	var value bytes.Buffer
-	value.Grow(len(data) + 64)
+	value.Grow(len(data) + 192)
 	value.WriteByte('{')
 	if !expires.IsZero() {
 		fmt.Fprintf(&value, `"expires":%q,`, expires.UTC().Format(time.RFC3339Nano))
+	}
+	if origin != (Origin{}) {
+		namespace, err := json.Marshal(origin)
+		if err != nil {
+			return nil, err
+		}
+		value.WriteString(`"namespace":`)
+		value.Write(namespace)
+		value.WriteByte(',')
 	}
 	value.WriteString(`"object":`)
 	value.Write(data)
@@ -101,7 +113,10 @@ func (s *Store) decode(r ledger.Record) (*record, error) {
 	if e.Expires != nil {
 		rec.expires = *e.Expires
 	}
-	canonical, err := encodeEnvelope(e.Object, rec.expires)
+	if e.Namespace != nil {
+		rec.origin = *e.Namespace
+	}
+	canonical, err := encodeEnvelope(e.Object, rec.expires, rec.origin)
 	rec.needsRewrite = err != nil || !bytes.Equal(canonical, r.Value)
 	return rec, nil
 }

@@ -69,6 +69,7 @@ func (s *Store) load(records map[string]*record, start uint64) {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
 	s.view.ring.floor = start
+	s.view.shared = nil
 	for key, rec := range records {
 		if !strings.HasPrefix(key, s.ledgerPrefix) {
 			continue

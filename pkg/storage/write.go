@@ -24,7 +24,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if revision, err := s.versioner.ObjectResourceVersion(obj); err == nil && revision != 0 {
 		return apistorage.ErrResourceVersionSetOnCreate
 	}
-	next, err := s.encode(obj, s.expiryTime(ttl))
+	next, err := s.encode(obj, s.expiryTime(ttl), s.origin(key, nil))
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 		if cur == nil && s.isHidden(ctx, key) {
 			return s.hiddenError(key)
 		}
-		if cur != nil && !cur.rec.needsRewrite && next.sum == cur.rec.sum {
+		if cur != nil && !cur.rec.needsRewrite && next.sum == cur.rec.sum && next.origin == cur.rec.origin {
 			return copyInto(destination, cur.obj)
 		}
 		shown, err := s.swap(ctx, key, cur, next)
@@ -105,7 +105,7 @@ func (s *Store) tryUpdate(key string, cur *entry, preconditions *apistorage.Prec
 	if ttl != nil {
 		expires = s.expiryTime(*ttl)
 	}
-	return s.encode(output, expires)
+	return s.encode(output, expires, s.origin(key, cur))
 }
 
 // current returns what is at key to be written over: an entry with a record,
