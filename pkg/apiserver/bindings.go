@@ -1,14 +1,24 @@
 package apiserver
 
 import (
-	"k8s.io/apiserver/pkg/server"
+	"context"
+	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // manyNamespaces is from how many namespaces on everything is joined again,
 // instead of each of them: each goes through all metal.
 const manyNamespaces = 8
+
+// completeInterval is how often it is looked for records that do not say of which
+// Namespace they are.
+const completeInterval = time.Minute
 
 // keepBindings keeps the bindings of a server in a cluster, and shows in the
 // view what they change.
@@ -17,8 +27,9 @@ func (s *Server) keepBindings() error {
 		return nil
 	}
 	return s.Generic.AddPostStartHook("start-namespace-bindings", func(hook server.PostStartHookContext) error {
+		go wait.UntilWithContext(hook, s.completeRecords, completeInterval)
 		go s.extra.Namespaces.Run(hook, tenancy.Keeping{
-			Ledger: s.ledger, Holds: s.backend.MayHaveRecords, Oldest: s.backend.OldestCreationTime, StandBy: s.extra.Replica != nil,
+			Ledger: s.ledger, Holds: s.backend.MayHaveRecords, Oldest: s.backend.OldestCreationTime, Origins: s.origins, Live: s.extra.Owners.Namespace, StandBy: s.extra.Replica != nil,
 			HiddenChanged: s.backend.HiddenNamespacesChanged,
 			Changed: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:
@@ -38,4 +49,29 @@ func (s *Server) keepBindings() error {
 		})
 		return nil
 	})
+}
+
+// origins is what records say of the Namespaces that they are of.
+func (s *Server) origins() map[string][]tenancy.Origin {
+	origins := map[string][]tenancy.Origin{}
+	for namespace, all := range s.backend.Origins() {
+		for _, origin := range all {
+			origins[namespace] = append(origins[namespace], tenancy.Origin(origin))
+		}
+	}
+	return origins
+}
+
+// origin is what the records that are made in a namespace say of it, and since
+// when there is that Namespace.
+func (s *Server) origin(namespace string) (storage.Origin, time.Time) {
+	origin, since := s.extra.Namespaces.Origin(namespace)
+	return storage.Origin(origin), since
+}
+
+// completeRecords makes records of older servers say of which Namespace they are.
+func (s *Server) completeRecords(ctx context.Context) {
+	if err := s.backend.CompleteOrigins(ctx); err != nil && ctx.Err() == nil {
+		klog.FromContext(ctx).Error(err, "Records do not say yet of which Namespace they are; trying again", "in", completeInterval.String())
+	}
 }

@@ -130,7 +130,7 @@ func (s *Server) observe(ctx context.Context) error {
 	s.ledger = s.extra.Ledger
 	options := storage.Options{Ledger: s.ledger}
 	if s.extra.Namespaces != nil {
-		options.HiddenNamespaces = s.extra.Namespaces.Hidden
+		options.HiddenNamespaces, options.Origin = s.extra.Namespaces.Hidden, s.origin
 	}
 	if s.extra.Replica != nil {
 		options.Fence = s.extra.Replica.Fence()

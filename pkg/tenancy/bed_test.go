@@ -3,6 +3,8 @@ package tenancy
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,16 +37,22 @@ type bed struct {
 	namespaces map[string]namespace
 	holding    map[string]bool
 	oldest     map[string]time.Time // of the records of a namespace
-	ended      map[string]int       // how many Namespaces of a name are gone
-	events     []string
-	changes    [][2][]string
-	version    int
+	origins    map[string][]Origin  // of the records of a namespace
+	// behind is what the watch shows, if it is behind; nil: it is not.
+	behind map[string]namespace
+	// looks counts looks at Namespaces, and fails is their error.
+	looks   map[string]int
+	fails   error
+	ended   map[string]int // how many Namespaces of a name are gone
+	events  []string
+	changes [][2][]string
+	version int
 }
 
 func newBed(t *testing.T) *bed {
 	return &bed{
 		t: t, clock: clocktesting.NewFakeClock(time.Unix(1e9, 0)), ledger: memory.New(),
-		namespaces: map[string]namespace{}, holding: map[string]bool{}, oldest: map[string]time.Time{}, ended: map[string]int{},
+		namespaces: map[string]namespace{}, holding: map[string]bool{}, oldest: map[string]time.Time{}, looks: map[string]int{}, ended: map[string]int{},
 	}
 }
 
@@ -86,11 +95,67 @@ func (b *bed) holds(name string, holds bool) {
 func (b *bed) list() []namespace {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var all []namespace
-	for _, ns := range b.namespaces {
-		all = append(all, ns)
+	if b.behind != nil {
+		return slices.Collect(maps.Values(b.behind))
 	}
-	return all
+	return slices.Collect(maps.Values(b.namespaces))
+}
+
+// stall has the watch show from now on what there is now, until the clock of the
+// watch goes on.
+func (b *bed) stall() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.behind = maps.Clone(b.namespaces)
+}
+
+func (b *bed) goOn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.behind = nil
+}
+
+// fail makes looks at Namespaces fail; nil ends that.
+func (b *bed) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fails = err
+}
+
+// live looks at a Namespace, as Keeping.Live does.
+func (b *bed) live(ctx context.Context, name string) (metav1.Object, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, limited := ctx.Deadline(); !limited {
+		b.t.Error("a look has no deadline")
+	}
+	b.looks[name]++
+	ns, found := b.namespaces[name]
+	switch {
+	case b.fails != nil:
+		return nil, b.fails
+	case !found:
+		return nil, apierrors.NewNotFound(resource.GroupResource(), name)
+	}
+	m := inAPIAs(name, ns.version, ns.project, string(ns.uid))
+	if ns.asks && ns.project == "" {
+		m.Labels = map[string]string{infrastructure.ProjectLabel: ""}
+	}
+	if ns.going {
+		m.DeletionTimestamp = &metav1.Time{Time: b.clock.Now()}
+	}
+	return m, nil
+}
+
+// looked returns how many looks at Namespaces there were since the last call.
+func (b *bed) looked() (looks int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, count := range b.looks {
+		looks += count
+	}
+	clear(b.looks)
+	return looks
 }
 
 // Eventf implements events.EventRecorder.
@@ -99,7 +164,7 @@ func (b *bed) Eventf(regarding, _ runtime.Object, kind, reason, action, note str
 	defer b.mu.Unlock()
 	about := regarding.(*corev1.ObjectReference)
 	require.Equal(b.t, "Namespace", about.Kind)
-	require.Contains(b.t, []string{"uid-of-" + about.Name, "uid-of-" + about.Name + "-again", string(unknownUID)}, string(about.UID))
+	require.Regexp(b.t, "^(uid-of-"+about.Name+"(-again)*|"+string(unknownUID)+")$", string(about.UID))
 	require.NotEmpty(b.t, action)
 	b.events = append(b.events, fmt.Sprintf("%s %s %s: %s", about.Name, kind, reason, fmt.Sprintf(note, args...)))
 }
@@ -117,10 +182,7 @@ func (b *bed) said() []string {
 func (b *bed) server() *keeper {
 	n := NewNamespaces(metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme()), b, b.clock)
 	n.leads.Store(true)
-	return &keeper{
-		Namespaces: n, list: b.list, book: book{ledger: b.ledger}, announced: newState(nil, nil), said: map[string]saying{},
-		Keeping: b.keeping(),
-	}
+	return newKeeper(n, b.keeping(), b.list)
 }
 
 func (b *bed) keeping() Keeping {
@@ -136,6 +198,12 @@ func (b *bed) keeping() Keeping {
 			defer b.mu.Unlock()
 			return b.oldest[name]
 		},
+		Origins: func() map[string][]Origin {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return maps.Clone(b.origins)
+		},
+		Live: b.live,
 		Changed: func(namespaces, projects []string) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -181,6 +249,9 @@ func runCluster(t *testing.T, b *bed, standBy bool, objects ...runtime.Object) *
 	done := make(chan struct{})
 	keeping := b.keeping()
 	keeping.StandBy = standBy
+	keeping.Live = func(ctx context.Context, name string) (metav1.Object, error) {
+		return c.api.Resource(resource).Get(ctx, name, metav1.GetOptions{})
+	}
 	go func() {
 		defer close(done)
 		c.Run(ctx, keeping)

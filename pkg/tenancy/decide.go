@@ -78,6 +78,13 @@ type judgement struct {
 	// tookOver is true when the Namespace has just taken over the records of an
 	// earlier one.
 	tookOver bool
+	// former is the uid of the Namespace that is gone, if the verdict is abandoned
+	// or tookOver is true.
+	former types.UID
+	// stray is true if the verdict is abandoned and no Namespace can take the
+	// records over: the namespace has a binding of another project, or the records'
+	// project is another namespace's.
+	stray bool
 }
 
 // decide returns which projects namespaces have, by namespace. What is in force
@@ -88,8 +95,9 @@ type judgement struct {
 // takes records over only if it asks for the same project; otherwise their
 // binding is kept for them, and is in force for nobody. A binding without a uid
 // is of the Namespace that there is, unless that is younger than a record: then it
-// is of an earlier one.
-func decide(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, now time.Time) (next map[string]binding, judged map[string]judgement) {
+// is of an earlier one. What is in force is completed by what records say of the
+// Namespaces that they are of (complete).
+func decide(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, judged map[string]judgement) {
 	next, judged = map[string]binding{}, map[string]judgement{}
 	holder := map[string]string{}
 	bind := func(j judgement, b binding) {
@@ -103,6 +111,7 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 	for _, ns := range all {
 		known[ns.name] = ns
 	}
+	inForce, stray := complete(known, inForce, origins)
 	for _, name := range slices.Sorted(maps.Keys(inForce)) {
 		b := inForce[name]
 		ns, found := known[name]
@@ -114,7 +123,11 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 		}
 		same := found && ns.uid == b.uid
 		asks := found && ns.asks && ns.project == b.project
+		left, strays := stray[name]
 		switch {
+		case strays:
+			ns.name = name
+			bind(judgement{namespace: ns, verdict: abandoned, left: left, former: left.uid, stray: true}, b)
 		case same && asks:
 			bind(judgement{namespace: ns, verdict: granted}, b)
 		case !holds(name):
@@ -122,12 +135,24 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 		case same:
 			bind(judgement{namespace: ns, verdict: held}, b)
 		case asks && !ns.going:
+			former := b.uid
 			b.uid, b.takenOver = ns.uid, now.UTC().Truncate(time.Second)
-			bind(judgement{namespace: ns, verdict: granted, tookOver: true}, b)
+			bind(judgement{namespace: ns, verdict: granted, tookOver: true, former: former}, b)
 		default:
 			ns.name = name
 			b.uid = cmp.Or(b.uid, unknownUID)
-			bind(judgement{namespace: ns, verdict: abandoned, left: b}, b)
+			bind(judgement{namespace: ns, verdict: abandoned, left: b, former: b.uid}, b)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(stray)) {
+		left := stray[name]
+		if holder[left.project] == "" {
+			holder[left.project] = name
+		}
+		if _, done := judged[name]; !done {
+			ns := known[name]
+			ns.name = name
+			judged[name] = judgement{namespace: ns, verdict: abandoned, left: left, former: left.uid, stray: true}
 		}
 	}
 	all = slices.SortedFunc(slices.Values(all), func(a, b namespace) int {

@@ -118,6 +118,10 @@ const abandonedHelp = "https://github.com/metal-stack/metalstack-apiserver/blob/
 
 // abandonment says what was left behind, and what can be done.
 func (j judgement) abandonment() string {
+	if j.stray {
+		return fmt.Sprintf("the namespace %s has objects of %s that belong to an earlier namespace of its name (uid %s) and to the project %s, which it cannot take over, because it has objects of another project, or because another namespace is bound to that project; all objects of the namespace are hidden and keep their metal until the records of the earlier namespace are set aside (%s)",
+			j.name, infrastructure.GroupName, j.left.uid, j.left.project, abandonedHelp)
+	}
 	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", j.name, j.left.uid, j.left.project, infrastructure.GroupName)
 	if j.uid == "" {
 		return fmt.Sprintf("%s; they are hidden and keep their metal: create the namespace again with the label %s=%s to have them back, or give their metal to another namespace (%s)",

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // keeper is what Run works with.
@@ -18,6 +20,18 @@ type keeper struct {
 	// hidden is what HiddenChanged knows of.
 	hidden map[string]struct{}
 	said   map[string]saying
+	// gone are the uids of the Namespaces that are gone and whose records are
+	// hidden, by name, as far as looks have confirmed that.
+	gone map[string]types.UID
+	// confirmed is what looks have confirmed and what is not in force yet, by name.
+	confirmed map[string]finding
+}
+
+func newKeeper(n *Namespaces, k Keeping, list func() []namespace) *keeper {
+	return &keeper{
+		Namespaces: n, Keeping: k, list: list, book: book{ledger: k.Ledger}, announced: newState(nil, nil),
+		said: map[string]saying{}, confirmed: map[string]finding{},
+	}
 }
 
 // keep puts in force what the Namespaces ask for, as far as it may be. It
@@ -28,12 +42,23 @@ func (k *keeper) keep(ctx context.Context) (again time.Duration, err error) {
 		return 0, err
 	}
 	if !leads {
-		_, judged := decide(k.list(), k.book.inForce, k.Holds, k.Oldest, k.clock.Now())
+		_, judged := decide(k.list(), k.book.inForce, k.Holds, k.Oldest, nil, k.clock.Now())
 		k.become(newState(k.book.inForce, judged))
 		k.book.read = false // somebody else writes it
 		return followInterval, nil
 	}
-	next, judged := k.close()
+	all := k.list()
+	next, judged, open := k.close(all)
+	if len(open) > 0 {
+		if err := k.confirm(ctx, open); err != nil {
+			return 0, err
+		}
+		// Others are due by now only if records have come or gone meanwhile, or if
+		// there were too many.
+		if next, judged, open = k.close(all); len(open) > 0 {
+			return heldInterval, nil
+		}
+	}
 	// Written first: what is created under a binding must find it in force
 	// after a crash.
 	if !maps.EqualFunc(next, k.book.inForce, binding.equal) {
@@ -43,6 +68,7 @@ func (k *keeper) keep(ctx context.Context) (again time.Duration, err error) {
 	}
 	was, is := k.announced, newState(next, judged)
 	k.become(is)
+	k.settled(judged)
 	k.led.Store(true)
 	k.tell()
 	k.report(ctx, was, is)
@@ -92,11 +118,16 @@ func (n *Namespaces) tell() {
 }
 
 // close decides, and ends the bindings that are not to be in force any more: no
-// object can be created under them from here on, and what is to be hidden is.
-func (k *keeper) close() (next map[string]binding, judged map[string]judgement) {
-	all := k.list()
+// object can be created under them from here on, and what is to be hidden is. It
+// changes nothing if there is something open: what is to be confirmed first.
+func (k *keeper) close(all []namespace) (next map[string]binding, judged map[string]judgement, open []judgement) {
+	origins := k.Origins()
 	k.mu.Lock()
-	next, judged = decide(all, k.book.inForce, func(name string) bool { return k.creating[name] > 0 || k.Holds(name) }, k.Oldest, k.clock.Now())
+	next, judged = decide(all, k.book.inForce, func(name string) bool { return k.creating[name] > 0 || k.Holds(name) }, k.Oldest, origins, k.clock.Now())
+	if open = k.open(judged); len(open) > 0 {
+		k.mu.Unlock()
+		return nil, nil, open
+	}
 	was, will := k.state.Load(), newState(next, judged)
 	left := maps.Clone(was.bindings)
 	maps.DeleteFunc(left, func(name string, b binding) bool {
@@ -114,7 +145,7 @@ func (k *keeper) close() (next map[string]binding, judged map[string]judgement) 
 	if ended {
 		k.hide(is)
 	}
-	return next, judged
+	return next, judged, nil
 }
 
 // differences are the namespaces that have another project, and the projects

@@ -74,10 +74,14 @@ type state struct {
 // records that were abandoned.
 func newState(bindings map[string]binding, judged map[string]judgement) *state {
 	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, judged: judged}
+	for name, j := range judged {
+		if j.verdict == abandoned {
+			s.hidden[name] = struct{}{}
+		}
+	}
 	for name, b := range bindings {
 		ns := judged[name]
 		if ns.verdict == abandoned {
-			s.hidden[name] = struct{}{}
 			continue
 		}
 		s.bindings[name] = b
@@ -134,6 +138,12 @@ type Keeping struct {
 	// Oldest returns when the oldest object of a namespace that has a record was
 	// created; zero if there is none.
 	Oldest func(namespace string) time.Time
+	// Origins returns what records say of the Namespaces that they are of, by name.
+	Origins func() map[string][]Origin
+	// Live looks at a Namespace at the kube-apiserver, which is asked for the most
+	// recent state. What says that a Namespace is gone is put in force only after
+	// that.
+	Live func(ctx context.Context, name string) (metav1.Object, error)
 	// Changed is told of which namespaces the project, and of which projects
 	// the namespace that shows their metal, is another one now.
 	Changed func(namespaces, projects []string)
@@ -156,7 +166,7 @@ func (n *Namespaces) Run(ctx context.Context, k Keeping) {
 		}
 		return
 	}
-	keeper := &keeper{Namespaces: n, Keeping: k, list: list, book: book{ledger: k.Ledger}, announced: newState(nil, nil), said: map[string]saying{}}
+	keeper := newKeeper(n, k, list)
 	backoff := retries
 	for {
 		again, err := keeper.keep(ctx)
@@ -248,10 +258,10 @@ func lean(obj any) (any, error) {
 	return obj, nil
 }
 
-func namespaceOf(m *metav1.PartialObjectMetadata) namespace {
-	project, asks := m.Labels[infrastructure.ProjectLabel]
+func namespaceOf(m metav1.Object) namespace {
+	project, asks := m.GetLabels()[infrastructure.ProjectLabel]
 	return namespace{
-		name: m.Name, uid: m.UID, version: m.ResourceVersion, created: m.CreationTimestamp.Time,
-		asks: asks, project: project, going: m.DeletionTimestamp != nil,
+		name: m.GetName(), uid: m.GetUID(), version: m.GetResourceVersion(), created: m.GetCreationTimestamp().Time,
+		asks: asks, project: project, going: m.GetDeletionTimestamp() != nil,
 	}
 }

@@ -26,6 +26,7 @@ func TestTenancy(t *testing.T) {
 		t.Run("Finalizer_StaysWhileMetalIsHeld", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, w) })
 		t.Run("RecreatedNamespace_HidesOldRecords", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, w) })
 	})
+	t.Run("LostBindings_RecordsStayHidden", func(t *testing.T) { recordsStayHiddenWithoutBindings(t, w) })
 	t.Run("AbandonedRecords_SetAside", func(t *testing.T) { abandonedRecordsAreSetAside(t, w) })
 	t.Run("A binding stays in force while there are objects", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, w) })
 }

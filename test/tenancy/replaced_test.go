@@ -258,3 +258,39 @@ func abandonedRecordsAreSetAside(t *testing.T, w *world) {
 		return err
 	})
 }
+
+// recordsStayHiddenWithoutBindings: what was written down of bindings is lost
+// alone, and only the records tell of which Namespace they are.
+func recordsStayHiddenWithoutBindings(t *testing.T, w *world) {
+	const ns, key = "lost", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
+	w.leaveBehind(t, ns, project("5"))
+	w.event(t, ns, tenancy.ReasonAbandoned)
+	held := w.estate(project("5"))
+	w.Servers[0].Stop(t)
+	w.Bind(t, ns, project("6"))
+	found, _ := w.byHand(t, project("6"))
+	records, err := w.Client().CoreV1().ConfigMaps("metal-stack-system").List(soon(t), metav1.ListOptions{})
+	require.NoError(t, err)
+	deleted := 0
+	for _, r := range records.Items {
+		if r.Annotations[key] == "_meta/bindings" {
+			require.NoError(t, w.Client().CoreV1().ConfigMaps(r.Namespace).Delete(soon(t), r.Name, metav1.DeleteOptions{}))
+			deleted++
+		}
+	}
+	require.Equal(t, 1, deleted)
+	require.NoError(t, w.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
+	w.Servers[0].Start(t)
+	w.Servers[0].AwaitReady(t)
+	w.AwaitAvailable(t)
+	assert.Contains(t, w.event(t, ns, tenancy.ReasonAbandoned), "project "+project("5"))
+	w.shows(t, ns)
+	_, err = w.admin(t).MetalStackMachines(ns).Get(soon(t), "old", metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	_, err = w.admin(t).MetalStackMachines(ns).Get(soon(t), found, metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "it is not bound: %v", err)
+	w.label(t, ns, project("5"))
+	w.shows(t, ns, "old")
+	w.event(t, ns, tenancy.ReasonTakenOver)
+	assert.Equal(t, held, w.estate(project("5")))
+}

@@ -40,8 +40,8 @@ type world struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
-	d := simulator.DefaultDataCentre(16)
-	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "8"} {
+	d := simulator.DefaultDataCentre(20)
+	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "5", "6", "8"} {
 		d.Projects = append(d.Projects, simulator.Project{ID: project(letter), Name: "team-" + letter, Tenant: d.Projects[0].Tenant})
 	}
 	c := cluster.Start(t, cluster.Options{Simulator: simulator.Config{DataCentre: d}, Companion: true})

@@ -43,7 +43,7 @@ var (
 
 	lookups = metrics.NewHistogramVec(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "apiserver", Name: "owner_lookup_duration_seconds",
-		Help:           "Duration of lookups of Cluster API owners, and of Namespaces that are being deleted, by outcome: found, not_found or error.",
+		Help:           "Duration of lookups of Cluster API owners, and of Namespaces that are being deleted or seem to be deleted, by outcome: found, not_found or error.",
 		Buckets:        []float64{.005, .01, .05, .1, .5, 1, 3},
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"outcome"})
