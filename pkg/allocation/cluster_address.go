@@ -8,46 +8,59 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
+// addressAllocator allocates the control plane address of a cluster.
+type addressAllocator struct {
+	*clusterOperation
+	unconditional[*metal.IP]
+}
+
+var _ allocator[*metal.IP] = addressAllocator{}
+
+func (a addressAllocator) what() string { return "address" }
+
+func (a addressAllocator) find(ctx context.Context) (*metal.IP, bool, error) {
+	return a.findAddress(ctx)
+}
+
+func (a addressAllocator) allocate(ctx context.Context) (*metal.IP, error) {
+	return a.p.opts.Metal.AllocateIP(ctx, metal.IPRequest{
+		Project: a.project, Network: a.spec.PublicNetworkID, Type: metal.TypeStatic, Name: a.ref.name,
+		Description: "control plane of MetalStackCluster " + a.ref.namespace + "/" + a.ref.name,
+		Tags:        a.p.identityTags(a.identity),
+	})
+}
+
 // ensureAddress allocates the control plane address, or adopts the one that is named.
-func (w *clusterOperation) ensureAddress(ctx context.Context, openUntil time.Time) error {
-	if host := w.spec.ControlPlaneEndpoint.Host; host != "" {
-		return w.adoptAddress(ctx, host)
+func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time.Time) error {
+	if host := o.spec.ControlPlaneEndpoint.Host; host != "" {
+		return o.adoptAddress(ctx, host)
 	}
-	if err := w.checkPublicNetwork(ctx); err != nil {
+	if err := o.checkPublicNetwork(ctx); err != nil {
 		return err
 	}
-	ip, err := ensureAllocated(ctx, w.Protocol, allocating[*metal.IP]{
-		what: "address", inFlightUntil: openUntil, begin: w.begin, uncertain: w.recordUncertain, find: w.findAddress,
-		call: func(ctx context.Context) (*metal.IP, error) {
-			return w.opts.Metal.AllocateIP(ctx, metal.IPRequest{
-				Project: w.project, Network: w.spec.PublicNetworkID, Type: metal.TypeStatic, Name: w.ref.name,
-				Description: "control plane of MetalStackCluster " + w.ref.namespace + "/" + w.ref.name,
-				Tags:        w.identityTags(w.id),
-			})
-		},
-	})
+	ip, err := ensureAllocated(ctx, &o.operation, addressAllocator{clusterOperation: o}, inFlightUntil)
 	if err != nil {
 		return err
 	}
-	w.opts.Observer.LearnIP(ip)
-	return w.recordAddress(ctx, ip.Address, false)
+	o.p.opts.Observer.LearnIP(ip)
+	return o.recordAddress(ctx, ip.Address, false)
 }
 
 // checkPublicNetwork refuses a spec without a network for the address.
-func (w *clusterOperation) checkPublicNetwork(ctx context.Context) error {
-	if w.spec.PublicNetworkID == "" {
+func (o *clusterOperation) checkPublicNetwork(ctx context.Context) error {
+	if o.spec.PublicNetworkID == "" {
 		return refuseSpec("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
 	}
-	_, err := w.findUsableNetwork(ctx, w.spec.PublicNetworkID, w.project)
+	_, err := o.p.findUsableNetwork(ctx, o.spec.PublicNetworkID, o.project)
 	return err
 }
 
-func (w *clusterOperation) recordAddress(ctx context.Context, address string, adopted bool) error {
-	_, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+func (o *clusterOperation) recordAddress(ctx context.Context, address string, adopted bool) error {
+	_, err := o.update(ctx, func(c *clusterRecord) error {
+		a := c.allocation()
 		if a.IPAddress != "" && a.IPAddress != address {
 			return refuse(http.StatusConflict, "another operation was faster")
 		}
@@ -58,23 +71,23 @@ func (w *clusterOperation) recordAddress(ctx context.Context, address string, ad
 		}
 		return nil
 	})
-	w.crashPoint("address/recorded")
+	o.p.crashPoint("address/recorded")
 	return err
 }
 
 // findAddress is findNetwork for the control plane address.
-func (w *clusterOperation) findAddress(ctx context.Context) (*metal.IP, bool, error) {
-	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{
-		Project: w.project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(string(w.id.uid)))},
+func (o *clusterOperation) findAddress(ctx context.Context) (*metal.IP, bool, error) {
+	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{
+		Project: o.project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(string(o.identity.uid)))},
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	for _, ip := range found {
-		if ip.Project != w.project || ip.UID() != LabelValue(string(w.id.uid)) {
+		if ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)) {
 			continue
 		}
-		if held, err := w.anyOtherCluster(ctx, holdsAddress(ip.Address)); err != nil || !held {
+		if held, err := o.anyOtherCluster(ctx, holdsAddress(ip.Address)); err != nil || !held {
 			return ip, err == nil, err
 		}
 	}
@@ -85,27 +98,27 @@ func (w *clusterOperation) findAddress(ctx context.Context) (*metal.IP, bool, er
 // Any other host is an endpoint that somebody else looks after, unless it is an
 // address in a range of metal-stack: another project's is no different from one
 // that nobody has.
-func (w *clusterOperation) adoptAddress(ctx context.Context, host string) error {
+func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error {
 	address, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil
 	}
-	ip, err := w.findProjectAddress(ctx, address)
+	ip, err := o.findProjectAddress(ctx, address)
 	switch {
 	case err != nil:
 		return err
 	case ip == nil:
-		return w.checkExternalAddress(ctx, address)
+		return o.checkExternalAddress(ctx, address)
 	}
-	uid, err := w.adoptedAddressIdentity(ctx, ip)
+	uid, err := o.adoptedAddressIdentity(ctx, ip)
 	if err != nil {
 		return err
 	}
-	if err := w.adopt(ctx, "address", uid, func(ctx context.Context) error {
-		if err := w.checkAddressUnclaimed(ctx, ip); err != nil {
+	if err := o.adopt(ctx, "address", uid, func(ctx context.Context) error {
+		if err := o.checkAddressUnclaimed(ctx, ip); err != nil {
 			return err
 		}
-		again, err := w.findProjectAddress(ctx, address)
+		again, err := o.findProjectAddress(ctx, address)
 		if err == nil && (again == nil || again.AllocationUUID != ip.AllocationUUID) {
 			err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: the address %s was given back just now", host)
 		}
@@ -113,8 +126,8 @@ func (w *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 	}); err != nil {
 		return err
 	}
-	w.opts.Observer.LearnIP(ip)
-	return w.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(w.id.uid)))
+	o.p.opts.Observer.LearnIP(ip)
+	return o.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(o.identity.uid)))
 }
 
 // adoptedAddressIdentity is the identity under which an address is adopted: that of the
@@ -122,37 +135,37 @@ func (w *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 // the network has no identity already. The address is then the cluster's own
 // again. It is how an address is given back that no record names any more. In
 // another management cluster a cluster of the same name may still use it.
-func (w *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
+func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
 	tag := func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value }
-	if ip.UID() == "" || tag(metal.TagManagementCluster) != LabelValue(w.opts.ManagementCluster) ||
-		!w.isOwnName(tag(metal.TagNamespace), tag(metal.TagName)) {
-		return w.id.uid, nil
+	if ip.UID() == "" || tag(metal.TagManagementCluster) != LabelValue(o.p.opts.ManagementCluster) ||
+		!o.isOwnName(tag(metal.TagNamespace), tag(metal.TagName)) {
+		return o.identity.uid, nil
 	}
-	never := func(*infrastructure.MetalStackCluster) bool { return false }
-	switch held, err := w.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), never)); {
+	never := func(*clusterRecord) bool { return false }
+	switch held, err := o.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), never)); {
 	case err != nil:
 		return "", refusalOf(err)
 	case held:
-		return w.id.uid, nil // The adoption is refused.
+		return o.identity.uid, nil // The adoption is refused.
 	}
-	c, err := w.opts.Clusters.Get(ctx, w.ref.namespace, w.ref.name)
+	c, err := o.records.get(ctx, o.ref.namespace, o.ref.name)
 	if err != nil {
 		return "", err
 	}
-	if a := clusterAllocation(c); a.NetworkID == "" || a.NetworkAdopted {
+	if a := c.allocation(); a.NetworkID == "" || a.NetworkAdopted {
 		return types.UID(ip.UID()), nil
 	}
-	return w.id.uid, nil
+	return o.identity.uid, nil
 }
 
 // findProjectAddress looks at an address, which is nil if the project does not have it.
-func (w *clusterOperation) findProjectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
-	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: w.project})
+func (o *clusterOperation) findProjectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
+	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: o.project})
 	if err != nil {
 		return nil, refusalOf(err)
 	}
 	for _, ip := range found {
-		if ip.Address == address.String() && ip.Project == w.project {
+		if ip.Address == address.String() && ip.Project == o.project {
 			return ip, nil
 		}
 	}
@@ -160,11 +173,11 @@ func (w *clusterOperation) findProjectAddress(ctx context.Context, address netip
 }
 
 // checkAddressUnclaimed refuses an address that is another cluster's.
-func (w *clusterOperation) checkAddressUnclaimed(ctx context.Context, ip *metal.IP) error {
-	wants := func(c *infrastructure.MetalStackCluster) bool {
+func (o *clusterOperation) checkAddressUnclaimed(ctx context.Context, ip *metal.IP) error {
+	wants := func(c *clusterRecord) bool {
 		return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 	}
-	switch found, err := w.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), wants)); {
+	switch found, err := o.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), wants)); {
 	case err != nil:
 		return refusalOf(err)
 	case found:
@@ -181,8 +194,8 @@ func isAddress(host, address string) bool {
 
 // checkExternalAddress refuses an address in the range of a network. Of a network that the
 // project cannot use it does not say which that is.
-func (w *clusterOperation) checkExternalAddress(ctx context.Context, address netip.Addr) error {
-	networks, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{})
+func (o *clusterOperation) checkExternalAddress(ctx context.Context, address netip.Addr) error {
+	networks, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{})
 	if err != nil {
 		// One network that was freed halfway spoils every list (docs/metal-api.md, Q50), and nothing
 		// of an address that is not recorded is ever touched.
@@ -194,13 +207,13 @@ func (w *clusterOperation) checkExternalAddress(ctx context.Context, address net
 	taken := false
 	for _, n := range networks {
 		contains := n.Contains(address)
-		if contains && n.UsableBy(w.project) {
-			return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in network %q and is not allocated to project %s", address, n.ID, w.project)
+		if contains && n.UsableBy(o.project) {
+			return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in network %q and is not allocated to project %s", address, n.ID, o.project)
 		}
 		taken = taken || contains
 	}
 	if taken {
-		return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in a metal-stack network and is not allocated to project %s", address, w.project)
+		return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in a metal-stack network and is not allocated to project %s", address, o.project)
 	}
 	return nil
 }

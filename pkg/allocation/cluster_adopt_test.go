@@ -33,7 +33,7 @@ func (w *environment) adopters() (names []string) {
 	all, err := w.clusters.List(w.context())
 	require.NoError(w.t, err)
 	for _, c := range all {
-		if a := clusterAllocation(c); a.NetworkAdopted || a.IPAdopted {
+		if a := newClusterRecord(c).allocation(); a.NetworkAdopted || a.IPAdopted {
 			names = append(names, c.Name)
 		}
 	}
@@ -70,7 +70,7 @@ func TestTwoClustersThatNameTheSame(t *testing.T) {
 			look := &overtaking{memRecords: w.clusters, then: func() {
 				_, second = w.newProtocol().AllocateCluster(w.context(), teamA, "second", body(""))
 			}}
-			w.p.opts.Clusters = look
+			w.p.clusters = newClusterRecords(look)
 			_, first := w.allocateCluster("first")
 			require.Nil(t, look.then, "nobody looked")
 			require.True(t, first != nil || second != nil, "both have it")
@@ -143,7 +143,7 @@ func TestNothingIsAdoptedWhileOthersCannotBeAsked(t *testing.T) {
 			t.Parallel()
 			w := newEnvironment(t)
 			w.cluster("cluster", w.adoptable()[what])
-			w.p.opts.Clusters = &unlistable{w.clusters}
+			w.p.clusters = newClusterRecords(&unlistable{w.clusters})
 			_, err := w.allocateCluster("cluster")
 			require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 			require.ErrorContains(t, err, "the ledger is away")

@@ -7,67 +7,80 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
+
+// networkAllocator allocates the private network of a cluster.
+type networkAllocator struct {
+	*clusterOperation
+	unconditional[*metal.Network]
+}
+
+var _ allocator[*metal.Network] = networkAllocator{}
+
+func (a networkAllocator) what() string { return "network" }
+
+func (a networkAllocator) find(ctx context.Context) (*metal.Network, bool, error) {
+	return a.findNetwork(ctx)
+}
+
+func (a networkAllocator) allocate(ctx context.Context) (*metal.Network, error) {
+	return a.p.opts.Metal.AllocateNetwork(ctx, metal.NetworkRequest{
+		Project: a.project, Partition: a.spec.Partition, Name: a.ref.name,
+		Description: "MetalStackCluster " + a.ref.namespace + "/" + a.ref.name,
+		Labels:      a.p.identityLabels(a.identity),
+	})
+}
 
 func errNoPartition() error { return refuseSpec("spec.partition is empty") }
 
 // ensureNetwork allocates the private network, or adopts the one that is named.
-func (w *clusterOperation) ensureNetwork(ctx context.Context, openUntil time.Time) error {
-	if id := w.spec.PrivateNetworkID; id != "" {
-		return w.adoptNetwork(ctx, id)
+func (o *clusterOperation) ensureNetwork(ctx context.Context, inFlightUntil time.Time) error {
+	if id := o.spec.PrivateNetworkID; id != "" {
+		return o.adoptNetwork(ctx, id)
 	}
-	if w.spec.Partition == "" {
+	if o.spec.Partition == "" {
 		return errNoPartition()
 	}
-	n, err := ensureAllocated(ctx, w.Protocol, allocating[*metal.Network]{
-		what: "network", inFlightUntil: openUntil, begin: w.begin, uncertain: w.recordUncertain, find: w.findNetwork,
-		call: func(ctx context.Context) (*metal.Network, error) {
-			return w.opts.Metal.AllocateNetwork(ctx, metal.NetworkRequest{
-				Project: w.project, Partition: w.spec.Partition, Name: w.ref.name,
-				Description: "MetalStackCluster " + w.ref.namespace + "/" + w.ref.name,
-				Labels:      w.identityLabels(w.id),
-			})
-		},
-	})
+	n, err := ensureAllocated(ctx, &o.operation, networkAllocator{clusterOperation: o}, inFlightUntil)
 	if err != nil {
 		return err
 	}
-	w.opts.Observer.LearnNetwork(n)
-	return w.recordNetwork(ctx, n.ID, false)
+	o.p.opts.Observer.LearnNetwork(n)
+	return o.recordNetwork(ctx, n.ID, false)
 }
 
 // recordNetwork also names the network in the spec: a `clusterctl move` carries
 // that, and never the status.
-func (w *clusterOperation) recordNetwork(ctx context.Context, id string, adopted bool) error {
-	_, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
+func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted bool) error {
+	_, err := o.update(ctx, func(c *clusterRecord) error {
+		a := c.allocation()
 		if a.NetworkID != "" && a.NetworkID != id {
 			return refuse(http.StatusConflict, "another operation was faster")
 		}
-		a.NetworkID, a.NetworkAdopted, a.UID = id, adopted, w.id.uid
+		a.NetworkID, a.NetworkAdopted, a.UID = id, adopted, o.identity.uid
 		clearInFlight(&a.AllocationState)
 		c.Spec.PrivateNetworkID = id
 		return nil
 	})
-	w.crashPoint("network/recorded")
+	o.p.crashPoint("network/recorded")
 	return err
 }
 
 // findNetwork looks for the network that carries our identity, and that no other
 // record names, whoever wrote the identity there.
-func (w *clusterOperation) findNetwork(ctx context.Context) (*metal.Network, bool, error) {
-	found, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{
-		Project: w.project, Labels: map[string]string{metal.TagUID: LabelValue(string(w.id.uid))},
+func (o *clusterOperation) findNetwork(ctx context.Context) (*metal.Network, bool, error) {
+	found, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{
+		Project: o.project, Labels: map[string]string{metal.TagUID: LabelValue(string(o.identity.uid))},
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	for _, n := range found {
-		if n.Project != w.project || n.UID() != LabelValue(string(w.id.uid)) {
+		if n.Project != o.project || n.UID() != LabelValue(string(o.identity.uid)) {
 			continue
 		}
-		if held, err := w.anyOtherCluster(ctx, holdsNetwork(n.ID)); err != nil || !held {
+		if held, err := o.anyOtherCluster(ctx, holdsNetwork(n.ID)); err != nil || !held {
 			return n, err == nil, err
 		}
 	}
@@ -77,48 +90,48 @@ func (w *clusterOperation) findNetwork(ctx context.Context) (*metal.Network, boo
 // adoptNetwork takes the network that the spec names. One that this very
 // cluster allocated, here or where it was moved from, is its own again, with
 // the identity that it had then; any other is not freed on release.
-func (w *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
-	n, err := w.findProjectNetwork(ctx, id)
+func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
+	n, err := o.findProjectNetwork(ctx, id)
 	if err != nil {
 		return err
 	}
-	uid := w.id.uid
-	own := n.UID() != "" && w.isOwnName(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
+	uid := o.identity.uid
+	own := n.UID() != "" && o.isOwnName(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
 	if own {
 		uid = types.UID(n.UID())
 	}
-	if err := w.adopt(ctx, "network", uid, func(ctx context.Context) error {
-		if err := w.checkNetworkUnclaimed(ctx, n); err != nil {
+	if err := o.adopt(ctx, "network", uid, func(ctx context.Context) error {
+		if err := o.checkNetworkUnclaimed(ctx, n); err != nil {
 			return err
 		}
-		_, err := w.findProjectNetwork(ctx, id)
+		_, err := o.findProjectNetwork(ctx, id)
 		return err
 	}); err != nil {
 		return err
 	}
-	w.opts.Observer.LearnNetwork(n)
-	return w.recordNetwork(ctx, id, !own)
+	o.p.opts.Observer.LearnNetwork(n)
+	return o.recordNetwork(ctx, id, !own)
 }
 
 // findProjectNetwork is a private network of the project.
-func (w *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*metal.Network, error) {
-	n, err := w.findUsableNetwork(ctx, id, w.project)
+func (o *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*metal.Network, error) {
+	n, err := o.p.findUsableNetwork(ctx, id, o.project)
 	if err != nil {
 		return nil, err
 	}
-	if n.Project != w.project {
-		return nil, refuseSpec("spec.privateNetworkID: the network %q is not a private network of project %s", id, w.project)
+	if n.Project != o.project {
+		return nil, refuseSpec("spec.privateNetworkID: the network %q is not a private network of project %s", id, o.project)
 	}
 	return n, nil
 }
 
 // checkNetworkUnclaimed refuses a network that is another cluster's.
-func (w *clusterOperation) checkNetworkUnclaimed(ctx context.Context, n *metal.Network) error {
+func (o *clusterOperation) checkNetworkUnclaimed(ctx context.Context, n *metal.Network) error {
 	if n.Shared {
 		return nil
 	}
-	wants := func(c *infrastructure.MetalStackCluster) bool { return c.Spec.PrivateNetworkID == n.ID }
-	switch found, err := w.anyOtherCluster(ctx, claims(n.UID(), holdsNetwork(n.ID), wants)); {
+	wants := func(c *clusterRecord) bool { return c.Spec.PrivateNetworkID == n.ID }
+	switch found, err := o.anyOtherCluster(ctx, claims(n.UID(), holdsNetwork(n.ID), wants)); {
 	case err != nil:
 		return refusalOf(err)
 	case found:
@@ -128,6 +141,6 @@ func (w *clusterOperation) checkNetworkUnclaimed(ctx context.Context, n *metal.N
 }
 
 // isOwnName tells whether an identity is that of an object of our name.
-func (w *clusterOperation) isOwnName(namespace, name string) bool {
-	return namespace == LabelValue(w.ref.namespace) && name == LabelValue(w.ref.name)
+func (o *clusterOperation) isOwnName(namespace, name string) bool {
+	return namespace == LabelValue(o.ref.namespace) && name == LabelValue(o.ref.name)
 }

@@ -2,13 +2,11 @@ package allocation
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -16,93 +14,99 @@ import (
 
 // releaseCluster frees the address and then the network of a cluster that has
 // no machines any more; what was adopted is kept.
-func (p *Protocol) releaseCluster(ctx context.Context, sub objectRef, uid types.UID) (*infrastructure.MetalStackCluster, error) {
-	c, err := p.opts.Clusters.Get(ctx, sub.namespace, sub.name)
+func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.UID) (*clusterRecord, error) {
+	c, err := p.clusters.get(ctx, ref.namespace, ref.name)
 	if err != nil {
 		return nil, err
 	}
-	a := clusterAllocation(c).DeepCopy()
+	a := c.allocation().DeepCopy()
 	if err := checkUID(&c.ObjectMeta, uid); err != nil {
 		return nil, err
 	}
 	if a.Phase == infrastructure.AllocationReleased {
 		return c, nil
 	}
-	w, err := p.newClusterOperation(sub, c)
+	o, err := p.newClusterOperation(ref, c)
 	if err != nil {
 		return nil, err
 	}
-	w.observed, w.dryRun = observedStateOf(&a.AllocationState), IsDryRun(ctx)
-	openUntil, freeOpenUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
+	o.observed, o.dryRun = observedStateOf(&a.AllocationState), IsDryRun(ctx)
+	inFlightUntil, freeInFlightUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
 	if a.Phase == infrastructure.AllocationReleasing {
-		if err := p.checkBackoff(&a.AllocationState, c.Status.Conditions); err != nil {
+		if err := p.checkBackoff(c); err != nil {
 			return nil, err
 		}
 	} else if err := p.checkMarkedBeforeTakeover(&c.ObjectMeta); err != nil {
 		return nil, err
 	}
 	switch {
-	case w.dryRun:
-		return c, w.dryRunRelease(ctx, a)
+	case o.dryRun:
+		return c, o.dryRunRelease(ctx, a)
 	case a.Phase != infrastructure.AllocationReleasing:
 		// Looked at before, so that a release that comes too early changes
 		// nothing, and after, so that no machine joins unseen.
-		if err := w.checkNoDependents(ctx); err != nil {
+		if err := o.checkNoDependents(ctx); err != nil {
 			return nil, err
 		}
-		if err := w.beginRelease(ctx, openUntil); err != nil {
+		// No call that frees is in flight yet; but an attempt's may be, of which a
+		// recovery after a crash has to know.
+		var start *metav1.Time
+		if !inFlightUntil.IsZero() {
+			start = p.recordTime()
+		}
+		if err := o.beginRelease(ctx, start); err != nil {
 			return nil, err
 		}
 		p.crashPoint("cluster/releasing")
 	}
 	// First, since who is held back below says that nothing is open.
 	if a.Attempt > 0 {
-		if err := w.findUnrecorded(ctx, a, openUntil); err != nil {
-			return nil, w.recordReleaseRefusal(ctx, asRefusal(err))
+		if err := o.findUnrecorded(ctx, a, inFlightUntil); err != nil {
+			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}
-	if err := w.checkNoDependents(ctx); err != nil {
-		return nil, w.recordReleaseRefusal(ctx, err)
+	if err := o.checkNoDependents(ctx); err != nil {
+		return nil, o.recordReleaseRefusal(ctx, err)
 	}
-	if err := w.releaseAddress(ctx, a, freeOpenUntil); err != nil {
-		return nil, w.recordReleaseRefusal(ctx, err)
+	if err := o.releaseAddress(ctx, a, freeInFlightUntil); err != nil {
+		return nil, o.recordReleaseRefusal(ctx, err)
 	}
 	// An open call of an earlier release was about the address as long as one was
 	// recorded: a look that found it gone is enough to go on with the network.
-	if w.observed.start == nil {
-		freeOpenUntil = time.Time{}
+	if o.observed.start == nil {
+		freeInFlightUntil = time.Time{}
 	}
-	if err := w.releaseNetwork(ctx, a, freeOpenUntil); err != nil {
-		return nil, w.recordReleaseRefusal(ctx, err)
+	if err := o.releaseNetwork(ctx, a, freeInFlightUntil); err != nil {
+		return nil, o.recordReleaseRefusal(ctx, err)
 	}
 	if a.Attempt > 0 {
-		if err := w.releaseDuplicates(ctx, freeOpenUntil); err != nil {
-			return nil, w.recordReleaseRefusal(ctx, asRefusal(err))
+		if err := o.releaseDuplicates(ctx, freeInFlightUntil); err != nil {
+			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}
-	return w.recordReleased(ctx)
+	return o.recordReleased(ctx, infrastructure.ReasonReleased, "Network and address were given back; what was adopted was kept.")
 }
 
 // releaseDuplicates frees what carries our identity and the record never named.
-func (w *clusterOperation) releaseDuplicates(ctx context.Context, openUntil time.Time) error {
+func (o *clusterOperation) releaseDuplicates(ctx context.Context, inFlightUntil time.Time) error {
 	for {
-		ip, found, err := w.findAddress(ctx)
+		ip, found, err := o.findAddress(ctx)
 		if err != nil {
 			return err
 		}
 		if !found {
 			break
 		}
-		if err := w.releaseAddress(ctx, &infrastructure.ClusterAllocation{IPAddress: ip.Address}, openUntil); err != nil {
+		if err := o.releaseAddress(ctx, &infrastructure.ClusterAllocation{IPAddress: ip.Address}, inFlightUntil); err != nil {
 			return err
 		}
 	}
 	for {
-		n, found, err := w.findNetwork(ctx)
+		n, found, err := o.findNetwork(ctx)
 		if err != nil || !found {
 			return err
 		}
-		if err := w.releaseNetwork(ctx, &infrastructure.ClusterAllocation{NetworkID: n.ID}, openUntil); err != nil {
+		if err := o.releaseNetwork(ctx, &infrastructure.ClusterAllocation{NetworkID: n.ID}, inFlightUntil); err != nil {
 			return err
 		}
 	}
@@ -110,16 +114,16 @@ func (w *clusterOperation) releaseDuplicates(ctx context.Context, openUntil time
 
 // checkNoDependents refuses to release a cluster whose machines hold metal, or are
 // getting it.
-func (w *clusterOperation) checkNoDependents(ctx context.Context) error {
+func (o *clusterOperation) checkNoDependents(ctx context.Context) error {
 	n := 0
-	for _, k := range []machineLikeRecords{w.machines, w.firewalls} {
+	for _, k := range []*machineLikeKind{o.p.machines, o.p.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
 			return err
 		}
 		for _, s := range all {
 			a := s.allocation()
-			if s.meta.Namespace == w.ref.namespace && a.ClusterName == w.ref.name &&
+			if s.meta.Namespace == o.ref.namespace && a.ClusterName == o.ref.name &&
 				a.Phase != "" && a.Phase != infrastructure.AllocationReleased {
 				n++
 			}
@@ -132,73 +136,88 @@ func (w *clusterOperation) checkNoDependents(ctx context.Context) error {
 }
 
 // findUnrecorded finds what an attempt that was not finished may have allocated.
-func (w *clusterOperation) findUnrecorded(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
-	if a.NetworkID == "" && w.spec.PrivateNetworkID == "" {
-		n, found, err := awaitOutcome(ctx, w.Protocol, allocating[*metal.Network]{what: "network", inFlightUntil: openUntil, find: w.findNetwork})
+func (o *clusterOperation) findUnrecorded(ctx context.Context, a *infrastructure.ClusterAllocation, inFlightUntil time.Time) error {
+	if a.NetworkID == "" && o.spec.PrivateNetworkID == "" {
+		n, found, err := awaitOutcome[*metal.Network](ctx, o.p, networkAllocator{clusterOperation: o}, inFlightUntil, nil)
 		if err != nil {
 			return err
 		}
 		if found {
 			a.NetworkID = n.ID
-			if err := w.recordNetwork(ctx, n.ID, false); err != nil {
+			if err := o.recordNetwork(ctx, n.ID, false); err != nil {
 				return err
 			}
 		}
 	}
-	if a.IPAddress == "" && w.spec.ControlPlaneEndpoint.Host == "" {
-		ip, found, err := awaitOutcome(ctx, w.Protocol, allocating[*metal.IP]{what: "address", inFlightUntil: openUntil, find: w.findAddress})
+	if a.IPAddress == "" && o.spec.ControlPlaneEndpoint.Host == "" {
+		ip, found, err := awaitOutcome[*metal.IP](ctx, o.p, addressAllocator{clusterOperation: o}, inFlightUntil, nil)
 		if err != nil {
 			return err
 		}
 		if found {
 			a.IPAddress = ip.Address
-			return w.recordAddress(ctx, ip.Address, false)
+			return o.recordAddress(ctx, ip.Address, false)
 		}
 	}
 	return nil
 }
 
 // releaseAddress frees the control plane address, and records that.
-func (w *clusterOperation) releaseAddress(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
+func (o *clusterOperation) releaseAddress(ctx context.Context, a *infrastructure.ClusterAllocation, inFlightUntil time.Time) error {
 	if a.IPAddress == "" || a.IPAdopted {
 		return nil
 	}
-	if _, err := ensureFreed(ctx, w.Protocol, releasing{
-		what: "address", inFlightUntil: openUntil, begin: w.beginFree, uncertain: w.recordReleaseUncertain,
-		look: func(ctx context.Context) (ownership, error) { return w.addressOwnership(ctx, a.IPAddress) },
-		call: func(ctx context.Context) error {
-			_, err := w.opts.Metal.FreeIP(ctx, a.IPAddress)
-			return err
-		},
-	}); err != nil {
+	if _, err := ensureFreed(ctx, o.p, addressFreer{o, a.IPAddress}, inFlightUntil, time.Time{}); err != nil {
 		return err
 	}
-	w.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.IPAddress})
-	err := w.recordAddressFreed(ctx)
-	w.crashPoint("address/released")
+	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.IPAddress})
+	err := o.recordAddressFreed(ctx)
+	o.p.crashPoint("address/released")
 	return err
 }
 
 // recordAddressFreed records that the address is gone, and that no call is open
 // until the network's, unless somebody else has begun one since.
-func (w *clusterOperation) recordAddressFreed(ctx context.Context) error {
-	saw := w.observed
-	_, err := w.update(ctx, func(_ *infrastructure.MetalStackCluster, r *infrastructure.ClusterAllocation) error {
+func (o *clusterOperation) recordAddressFreed(ctx context.Context) error {
+	saw := o.observed
+	_, err := o.update(ctx, func(c *clusterRecord) error {
+		r := c.allocation()
 		r.IPAddress = ""
-		if w.observed.matches(&r.AllocationState) {
+		if o.observed.matches(&r.AllocationState) {
 			r.StartTime = nil
 		}
 		saw = observedStateOf(&r.AllocationState)
 		return nil
 	})
 	if err == nil && saw.start == nil {
-		w.observed = saw
+		o.observed = saw
 	}
 	return err
 }
 
-func (w *clusterOperation) addressOwnership(ctx context.Context, address string) (ownership, error) {
-	found, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address})
+// addressFreer frees the control plane address of a cluster.
+type addressFreer struct {
+	*clusterOperation
+	address string
+}
+
+var _ freer = addressFreer{}
+
+func (f addressFreer) what() string { return "address" }
+
+func (f addressFreer) ownership(ctx context.Context) (ownership, error) {
+	return f.addressOwnership(ctx, f.address)
+}
+
+func (f addressFreer) begin(ctx context.Context) error { return f.beginRelease(ctx, f.p.recordTime()) }
+
+func (f addressFreer) free(ctx context.Context) error {
+	_, err := f.p.opts.Metal.FreeIP(ctx, f.address)
+	return err
+}
+
+func (o *clusterOperation) addressOwnership(ctx context.Context, address string) (ownership, error) {
+	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address})
 	if err != nil {
 		return owned, err
 	}
@@ -206,7 +225,7 @@ func (w *clusterOperation) addressOwnership(ctx context.Context, address string)
 		switch {
 		case ip.Address != address:
 			continue
-		case ip.Project != w.project || ip.UID() != LabelValue(string(w.id.uid)):
+		case ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)):
 			return foreign, nil
 		case ip.Holder() != "":
 			return owned, refuse(http.StatusConflict, "the control plane address %s is held by machine %s", address, ip.Holder())
@@ -221,47 +240,62 @@ func (w *clusterOperation) addressOwnership(ctx context.Context, address string)
 const maxEmptyChecks = 5
 
 // releaseNetwork frees the private network once nothing is in it.
-func (w *clusterOperation) releaseNetwork(ctx context.Context, a *infrastructure.ClusterAllocation, openUntil time.Time) error {
+func (o *clusterOperation) releaseNetwork(ctx context.Context, a *infrastructure.ClusterAllocation, inFlightUntil time.Time) error {
 	if a.NetworkID == "" || a.NetworkAdopted {
 		return nil
 	}
-	look := func(ctx context.Context) (ownership, error) { return w.networkOwnership(ctx, a.NetworkID) }
-	for looked := 1; ; looked++ {
-		whose, err := look(ctx)
+	network := networkFreer{o, a.NetworkID}
+	for reads := 1; ; reads++ {
+		whose, err := network.ownership(ctx)
 		if err == nil && whose != owned {
 			break
 		}
-		if err != nil && looked == maxEmptyChecks {
+		if err != nil && reads == maxEmptyChecks {
 			return asRefusal(err)
 		}
 		// An address is gone from the list a moment before it is back in its
 		// prefix, and a dual-stack network that is freed in between is wrecked
 		// for good (docs/metal-api.md, Q50).
-		if pauseErr := w.pause(ctx, w.timing.NetworkFreeDelay); pauseErr != nil {
+		if pauseErr := o.p.pause(ctx, o.p.timing.NetworkFreeDelay); pauseErr != nil {
 			return pauseErr
 		}
 		if err == nil {
 			break
 		}
 	}
-	w.crashPoint("network/empty")
-	if _, err := ensureFreed(ctx, w.Protocol, releasing{
-		what: "network", inFlightUntil: openUntil, begin: w.beginFree, look: look, uncertain: w.recordReleaseUncertain,
-		call: func(ctx context.Context) error {
-			_, err := w.opts.Metal.FreeNetwork(ctx, a.NetworkID)
-			return err
-		},
-	}); err != nil {
+	o.p.crashPoint("network/empty")
+	if _, err := ensureFreed(ctx, o.p, network, inFlightUntil, time.Time{}); err != nil {
 		return err
 	}
-	w.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: a.NetworkID})
+	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: a.NetworkID})
 	return nil
+}
+
+// networkFreer frees the private network of a cluster.
+type networkFreer struct {
+	*clusterOperation
+	id string
+}
+
+var _ freer = networkFreer{}
+
+func (f networkFreer) what() string { return "network" }
+
+func (f networkFreer) ownership(ctx context.Context) (ownership, error) {
+	return f.networkOwnership(ctx, f.id)
+}
+
+func (f networkFreer) begin(ctx context.Context) error { return f.beginRelease(ctx, f.p.recordTime()) }
+
+func (f networkFreer) free(ctx context.Context) error {
+	_, err := f.p.opts.Metal.FreeNetwork(ctx, f.id)
+	return err
 }
 
 // networkOwnership also refuses a network that still has machines or addresses, of
 // whatever family.
-func (w *clusterOperation) networkOwnership(ctx context.Context, id string) (ownership, error) {
-	found, err := w.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
+func (o *clusterOperation) networkOwnership(ctx context.Context, id string) (ownership, error) {
+	found, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
 		return owned, err
 	}
@@ -274,17 +308,17 @@ func (w *clusterOperation) networkOwnership(ctx context.Context, id string) (own
 	switch {
 	case n == nil:
 		return absent, nil
-	case n.Project != w.project || n.UID() != LabelValue(string(w.id.uid)):
+	case n.Project != o.project || n.UID() != LabelValue(string(o.identity.uid)):
 		return foreign, nil
 	}
-	machines, err := w.opts.Metal.FindMachines(ctx, metal.MachineQuery{Networks: []string{id}})
+	machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{Networks: []string{id}})
 	if err != nil {
 		return owned, err
 	}
 	if len(machines) > 0 {
 		return owned, refuse(http.StatusConflict, "%d machines are in the private network %s", len(machines), id)
 	}
-	addresses, err := w.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
+	addresses, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
 	if err != nil {
 		return owned, err
 	}
@@ -292,87 +326,4 @@ func (w *clusterOperation) networkOwnership(ctx context.Context, id string) (own
 		return owned, refuse(http.StatusConflict, "%d addresses of the private network %s are allocated, the first is %s", len(addresses), id, addresses[0].Address)
 	}
 	return owned, nil
-}
-
-// beginRelease records that nothing is allocated for the cluster any more. No
-// call that frees is open yet; but an attempt's may be, of which whoever comes
-// after a crash has to know.
-func (w *clusterOperation) beginRelease(ctx context.Context, openUntil time.Time) error {
-	if openUntil.IsZero() {
-		return w.beginAt(ctx, nil)
-	}
-	return w.beginFree(ctx)
-}
-
-func (w *clusterOperation) beginFree(ctx context.Context) error {
-	return w.beginAt(ctx, w.recordTime())
-}
-
-func (w *clusterOperation) beginAt(ctx context.Context, start *metav1.Time) error {
-	err := w.updateOnce(ctx, func(ctx context.Context) error {
-		_, err := w.updateRecord(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-			if err := w.Protocol.beginFree(&a.AllocationState, w.observed, start); err != nil {
-				return err
-			}
-			if a.UID == "" {
-				a.UID = w.id.uid
-			}
-			w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleasing,
-				"Network and address are being given back to the metal-api.")
-			return nil
-		})
-		return err
-	})
-	if err == nil {
-		w.observed.phase, w.observed.start = infrastructure.AllocationReleasing, start
-	}
-	return err
-}
-
-// recordReleaseRefusal records why a release does not get on; it is tried again. One that
-// somebody else has begun since is theirs to hold back: its call may be open.
-func (w *clusterOperation) recordReleaseRefusal(ctx context.Context, err error) error {
-	var r *refusal
-	if !errors.As(err, &r) {
-		return err
-	}
-	if _, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-		if a.Phase != infrastructure.AllocationReleasing || !w.observed.matches(&a.AllocationState) {
-			return nil
-		}
-		w.backOffRelease(&a.AllocationState, r)
-		w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, releaseReason(r), r.message)
-		return nil
-	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
-	}
-	w.crashPoint("cluster/held-back")
-	return r
-}
-
-// recordReleaseUncertain says in the record why a release takes so long.
-func (w *clusterOperation) recordReleaseUncertain(ctx context.Context, words string) {
-	if _, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-		if a.Phase == infrastructure.AllocationReleasing && w.observed.matches(&a.AllocationState) {
-			w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
-				"The outcome of the release is unknown; the server checks it before it tries again: "+words)
-		}
-		return nil
-	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record that an answer was lost", "reason", err.Error())
-	}
-}
-
-func (w *clusterOperation) recordReleased(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
-	c, err := w.update(ctx, func(c *infrastructure.MetalStackCluster, a *infrastructure.ClusterAllocation) error {
-		if a.Phase == infrastructure.AllocationReleased {
-			return nil
-		}
-		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleased, w.recordTime(), nil
-		w.setAllocatedCondition(&c.Status.Conditions, c.Generation, metav1.ConditionFalse, infrastructure.ReasonReleased,
-			"Network and address were given back; what was adopted was kept.")
-		return nil
-	})
-	w.crashPoint("cluster/released")
-	return c, err
 }

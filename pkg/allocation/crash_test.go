@@ -147,7 +147,7 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 				next := w.newProtocol()
 				if by == "keeper" {
 					w.keepUntil(NewRecoverer(next), func() bool {
-						return clusterAllocation(w.clusterRecord("cluster")).Phase == infrastructure.AllocationAllocated
+						return newClusterRecord(w.clusterRecord("cluster")).allocation().Phase == infrastructure.AllocationAllocated
 					})
 				} else {
 					var err error
@@ -175,7 +175,7 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 				next := w.newProtocol()
 				if by == "keeper" {
 					w.keepUntil(NewRecoverer(next), func() bool {
-						return clusterAllocation(w.clusterRecord("cluster")).Phase == infrastructure.AllocationReleased
+						return newClusterRecord(w.clusterRecord("cluster")).allocation().Phase == infrastructure.AllocationReleased
 					})
 				}
 				w.gone(next)

@@ -48,18 +48,15 @@ func ignoreDryRun(err error) error {
 }
 
 // dryRunAllocate looks at what an allocation would.
-func (w *machineOperation) dryRunAllocate(ctx context.Context) error {
-	if err := ignoreDryRun(w.begin(ctx)); err != nil {
+func (o *machineAllocator) dryRunAllocate(ctx context.Context) error {
+	if err := ignoreDryRun(o.beginAttempt(ctx)); err != nil {
 		var early *notBegun
 		if errors.As(err, &early) {
 			return early.error
 		}
 		return err
 	}
-	_, found, err := w.find(ctx)
-	if err == nil && !found {
-		_, _, err = w.check(ctx)
-	}
+	_, _, err := findOrCheck(ctx, o)
 	var r *refusal
 	if err == nil || errors.As(err, &r) {
 		return err
@@ -68,22 +65,22 @@ func (w *machineOperation) dryRunAllocate(ctx context.Context) error {
 }
 
 // dryRunRelease looks at what a release would.
-func (w *machineOperation) dryRunRelease(ctx context.Context, a *infrastructure.MachineAllocation) error {
-	if err := ignoreDryRun(w.beginFree(ctx)); err != nil || a.MachineID == "" {
+func (o *machineOperation) dryRunRelease(ctx context.Context, a *infrastructure.MachineAllocation) error {
+	if err := ignoreDryRun(o.beginRelease(ctx, o.p.recordTime())); err != nil || a.MachineID == "" {
 		return err
 	}
-	_, err := w.machineOwnership(ctx, a)
+	_, err := o.machineOwnership(ctx, a)
 	return asRefusal(err)
 }
 
 // dryRunAllocate looks at what an allocation would.
-func (w *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
+func (o *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
 	if a.NetworkID == "" {
-		if err := w.dryRunNetwork(ctx); err != nil {
+		if err := o.dryRunNetwork(ctx); err != nil {
 			return err
 		}
 	}
-	if err := ignoreDryRun(w.begin(ctx)); err != nil {
+	if err := ignoreDryRun(o.beginAttempt(ctx)); err != nil {
 		var early *notBegun
 		if errors.As(err, &early) {
 			return early.error
@@ -91,59 +88,59 @@ func (w *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure
 		return err
 	}
 	if a.IPAddress == "" {
-		return w.dryRunAddress(ctx)
+		return o.dryRunAddress(ctx)
 	}
 	return nil
 }
 
-func (w *clusterOperation) dryRunNetwork(ctx context.Context) error {
-	if w.spec.PrivateNetworkID == "" {
-		if w.spec.Partition == "" {
+func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
+	if o.spec.PrivateNetworkID == "" {
+		if o.spec.Partition == "" {
 			return errNoPartition()
 		}
 		return nil
 	}
-	n, err := w.findProjectNetwork(ctx, w.spec.PrivateNetworkID)
+	n, err := o.findProjectNetwork(ctx, o.spec.PrivateNetworkID)
 	if err != nil {
 		return err
 	}
-	return w.checkNetworkUnclaimed(ctx, n)
+	return o.checkNetworkUnclaimed(ctx, n)
 }
 
-func (w *clusterOperation) dryRunAddress(ctx context.Context) error {
-	host := w.spec.ControlPlaneEndpoint.Host
+func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
+	host := o.spec.ControlPlaneEndpoint.Host
 	if host == "" {
-		return w.checkPublicNetwork(ctx)
+		return o.checkPublicNetwork(ctx)
 	}
 	address, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil
 	}
-	ip, err := w.findProjectAddress(ctx, address)
+	ip, err := o.findProjectAddress(ctx, address)
 	switch {
 	case err != nil:
 		return err
 	case ip == nil:
-		return w.checkExternalAddress(ctx, address)
+		return o.checkExternalAddress(ctx, address)
 	}
-	return w.checkAddressUnclaimed(ctx, ip)
+	return o.checkAddressUnclaimed(ctx, ip)
 }
 
 // dryRunRelease looks at what a release would.
-func (w *clusterOperation) dryRunRelease(ctx context.Context, a *infrastructure.ClusterAllocation) error {
-	if err := w.checkNoDependents(ctx); err != nil {
+func (o *clusterOperation) dryRunRelease(ctx context.Context, a *infrastructure.ClusterAllocation) error {
+	if err := o.checkNoDependents(ctx); err != nil {
 		return err
 	}
-	if err := ignoreDryRun(w.beginFree(ctx)); err != nil {
+	if err := ignoreDryRun(o.beginRelease(ctx, o.p.recordTime())); err != nil {
 		return err
 	}
 	if a.IPAddress != "" && !a.IPAdopted {
-		if _, err := w.addressOwnership(ctx, a.IPAddress); err != nil {
+		if _, err := o.addressOwnership(ctx, a.IPAddress); err != nil {
 			return asRefusal(err)
 		}
 	}
 	if a.NetworkID != "" && !a.NetworkAdopted {
-		_, err := w.networkOwnership(ctx, a.NetworkID)
+		_, err := o.networkOwnership(ctx, a.NetworkID)
 		return asRefusal(err)
 	}
 	return nil

@@ -1,8 +1,6 @@
 package allocation
 
 import (
-	"context"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -12,23 +10,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// The resources that hold metal.
-var (
-	machineResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackmachines").GroupResource()
-	firewallResource = infrastructure.SchemeGroupVersion.WithResource("metalstackfirewalls").GroupResource()
-	clusterResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackclusters").GroupResource()
-)
-
-// objectRef is an object whose metal is worked on.
-type objectRef struct {
-	resource        schema.GroupResource
-	namespace, name string
-}
-
-func (s objectRef) String() string { return s.resource.Resource + "/" + s.namespace + "/" + s.name }
-
-// machineLike is what machines and firewalls have in common. Pointers point into
-// the object.
+// machineLike is what machines and firewalls have in common. Pointers point
+// into the object.
 type machineLike struct {
 	object      runtime.Object
 	meta        *metav1.ObjectMeta
@@ -43,20 +26,36 @@ type machineLike struct {
 	status      *infrastructure.MetalStackMachineStatus
 }
 
+var _ record = &machineLike{}
+
 // allocation is never nil.
-func (s *machineLike) allocation() *infrastructure.MachineAllocation {
-	if s.status.Allocation == nil {
+func (m *machineLike) allocation() *infrastructure.MachineAllocation {
+	if m.status.Allocation == nil {
 		return &infrastructure.MachineAllocation{}
 	}
-	return s.status.Allocation
+	return m.status.Allocation
 }
 
 // identityUID is the uid that its metal carries.
-func (s *machineLike) identityUID() types.UID {
-	if uid := s.allocation().UID; uid != "" {
+func (m *machineLike) identityUID() types.UID {
+	if uid := m.allocation().UID; uid != "" {
 		return uid
 	}
-	return s.meta.UID
+	return m.meta.UID
+}
+
+func (m *machineLike) objectMeta() *metav1.ObjectMeta         { return m.meta }
+func (m *machineLike) conditions() *[]metav1.Condition        { return &m.status.Conditions }
+func (m *machineLike) state() *infrastructure.AllocationState { return &m.allocation().AllocationState }
+func (m *machineLike) ready() bool                            { return m.status.Ready }
+func (m *machineLike) initialization() *infrastructure.Initialization {
+	return &m.status.Initialization
+}
+
+func (m *machineLike) initAllocation() {
+	if m.status.Allocation == nil {
+		m.status.Allocation = &infrastructure.MachineAllocation{}
+	}
 }
 
 func machineLikeOfMachine(m *infrastructure.MetalStackMachine) *machineLike {
@@ -77,61 +76,29 @@ func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
 	}
 }
 
-// machineLikeRecords are the records of machines or of firewalls.
-type machineLikeRecords interface {
-	resource() schema.GroupResource
-	kind() string
-	role() string
-	get(ctx context.Context, namespace, name string) (*machineLike, error)
-	update(ctx context.Context, namespace, name string, change func(*machineLike) error) (*machineLike, error)
-	list(ctx context.Context) ([]*machineLike, error)
+// machineLikeKind is MetalStackMachine or MetalStackFirewall, with its records.
+type machineLikeKind struct {
+	recordStore[*machineLike]
+	name     string
+	resource schema.GroupResource
+	// role is that of its metal.
+	role string
 }
 
-// machineLikeAdapter makes servers of Records.
-type machineLikeAdapter[T runtime.Object] struct {
-	records  Records[T]
-	view     func(T) *machineLike
-	of       schema.GroupResource
-	kindName string
-	roleName string
-}
-
-func machineRecords(r Records[*infrastructure.MetalStackMachine]) machineLikeRecords {
-	return machineLikeAdapter[*infrastructure.MetalStackMachine]{r, machineLikeOfMachine, machineResource, "MetalStackMachine", metal.RoleMachine}
-}
-
-func firewallRecords(r Records[*infrastructure.MetalStackFirewall]) machineLikeRecords {
-	return machineLikeAdapter[*infrastructure.MetalStackFirewall]{r, machineLikeOfFirewall, firewallResource, "MetalStackFirewall", metal.RoleFirewall}
-}
-
-func (r machineLikeAdapter[T]) resource() schema.GroupResource { return r.of }
-func (r machineLikeAdapter[T]) kind() string                   { return r.kindName }
-func (r machineLikeAdapter[T]) role() string                   { return r.roleName }
-
-func (r machineLikeAdapter[T]) get(ctx context.Context, namespace, name string) (*machineLike, error) {
-	obj, err := r.records.Get(ctx, namespace, name)
-	if err != nil {
-		return nil, err
+func newMachineKind(r Records[*infrastructure.MetalStackMachine]) *machineLikeKind {
+	return &machineLikeKind{
+		recordStore: recordAdapter[*infrastructure.MetalStackMachine, *machineLike]{r, machineLikeOfMachine},
+		name:        "MetalStackMachine", resource: machineResource, role: metal.RoleMachine,
 	}
-	return r.view(obj), nil
 }
 
-func (r machineLikeAdapter[T]) update(ctx context.Context, namespace, name string, change func(*machineLike) error) (*machineLike, error) {
-	obj, err := r.records.Update(ctx, namespace, name, func(obj T) error { return change(r.view(obj)) })
-	if err != nil {
-		return nil, err
+func newFirewallKind(r Records[*infrastructure.MetalStackFirewall]) *machineLikeKind {
+	return &machineLikeKind{
+		recordStore: recordAdapter[*infrastructure.MetalStackFirewall, *machineLike]{r, machineLikeOfFirewall},
+		name:        "MetalStackFirewall", resource: firewallResource, role: metal.RoleFirewall,
 	}
-	return r.view(obj), nil
 }
 
-func (r machineLikeAdapter[T]) list(ctx context.Context) ([]*machineLike, error) {
-	objs, err := r.records.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]*machineLike, 0, len(objs))
-	for _, obj := range objs {
-		all = append(all, r.view(obj))
-	}
-	return all, nil
+func (k *machineLikeKind) refOf(m *machineLike) objectRef {
+	return objectRef{k.resource, m.meta.Namespace, m.meta.Name}
 }

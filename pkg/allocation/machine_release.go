@@ -2,125 +2,132 @@ package allocation
 
 import (
 	"context"
-	"errors"
 	"net/http"
+	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// releaseMachineLike takes a machine or firewall from metal, or from an attempt to
-// get it, to nothing.
-func (p *Protocol) releaseMachineLike(ctx context.Context, k machineLikeRecords, sub objectRef, uid types.UID) (*machineLike, error) {
-	s, err := k.get(ctx, sub.namespace, sub.name)
+// releaseMachineLike takes a machine or firewall from metal, or from an attempt
+// to get it, to nothing.
+func (p *Protocol) releaseMachineLike(ctx context.Context, kind *machineLikeKind, ref objectRef, uid types.UID) (*machineLike, error) {
+	m, err := kind.get(ctx, ref.namespace, ref.name)
 	if err != nil {
 		return nil, err
 	}
-	a := s.allocation().DeepCopy()
-	if err := checkUID(s.meta, uid); err != nil {
+	a := m.allocation().DeepCopy()
+	if err := checkUID(m.meta, uid); err != nil {
 		return nil, err
 	}
-	if a.Phase == infrastructure.AllocationReleased {
-		return s, nil
+	switch a.Phase {
+	case infrastructure.AllocationReleased:
+		return m, nil
+	case infrastructure.AllocationReleasing:
+		err = p.checkBackoff(m)
+	default:
+		err = p.checkMarkedBeforeTakeover(m.meta)
 	}
-	if a.Phase == infrastructure.AllocationReleasing {
-		if err := p.checkBackoff(&a.AllocationState, s.status.Conditions); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
-	if a.Phase != infrastructure.AllocationReleasing {
-		if err := p.checkMarkedBeforeTakeover(s.meta); err != nil {
-			return nil, err
-		}
+	o := p.newMachineOperation(kind, ref, m)
+	o.observed = observedStateOf(&a.AllocationState)
+	if o.dryRun = IsDryRun(ctx); o.dryRun {
+		return m, o.dryRunRelease(ctx, a)
 	}
-	w := p.newMachineOperation(k, sub, s)
-	w.observed = observedStateOf(&a.AllocationState)
-	if w.dryRun = IsDryRun(ctx); w.dryRun {
-		return s, w.dryRunRelease(ctx, a)
-	}
-	work := releasing{what: "machine", begin: w.beginFree, uncertain: w.recordReleaseUncertain}
-	// Either an attempt to allocate whose answer may still come, or a release.
-	openUntil := p.inFlightUntil(&a.AllocationState)
-	work.inFlightUntil = p.freeInFlightUntil(&a.AllocationState)
+	// Of an attempt whose answer was lost, or of an earlier release.
+	inFlightUntil, freeInFlightUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
+	var begun time.Time
 	if a.Phase != infrastructure.AllocationReleasing {
 		// Nothing is allocated for this object from here on.
-		work.begun = p.clock.Now()
-		if err := w.beginFree(ctx); err != nil {
+		begun = p.clock.Now()
+		if err := o.beginRelease(ctx, p.recordTime()); err != nil {
 			return nil, err
 		}
 		p.crashPoint("machine/releasing")
 	}
 	if a.MachineID == "" && a.Attempt > 0 {
-		m, found, err := awaitOutcome(ctx, p, allocating[*metal.Machine]{what: "machine", inFlightUntil: openUntil, find: w.find})
-		if err != nil {
-			return nil, w.recordReleaseRefusal(ctx, asRefusal(err))
-		}
-		if found {
-			a.MachineID, a.AllocationUUID = m.ID, m.AllocationUUID()
-			if _, err := w.update(ctx, func(_ *machineLike, r *infrastructure.MachineAllocation) error {
-				r.MachineID, r.AllocationUUID = a.MachineID, a.AllocationUUID
-				return nil
-			}); err != nil {
-				return nil, err
-			}
-			p.crashPoint("machine/found")
+		if err := o.findUnrecorded(ctx, a, inFlightUntil); err != nil {
+			return nil, err
 		}
 	}
 	whose := gone
 	if a.MachineID != "" {
-		work.look = func(ctx context.Context) (ownership, error) { return w.machineOwnership(ctx, a) }
-		work.call = func(ctx context.Context) error { return p.freeMachine(ctx, a.MachineID) }
-		if whose, err = ensureFreed(ctx, p, work); err != nil {
-			return nil, w.recordReleaseRefusal(ctx, err)
+		if whose, err = ensureFreed(ctx, p, machineFreer{o, a}, freeInFlightUntil, begun); err != nil {
+			return nil, o.recordReleaseRefusal(ctx, err)
 		}
 	}
-	return w.recordReleased(ctx, a, whose)
+	reason, message := infrastructure.ReasonReleased, "Nothing had been allocated."
+	switch {
+	case whose == foreign:
+		reason = infrastructure.ReasonNotOurs
+		message = "Machine " + a.MachineID + " belongs to somebody else by now, and was not touched."
+	case a.MachineID != "":
+		message = "Machine " + a.MachineID + " was given back."
+	}
+	return o.recordReleased(ctx, reason, message)
 }
 
-// beginFree records that a machine is about to be freed.
-func (w *machineOperation) beginFree(ctx context.Context) error {
-	start := w.recordTime()
-	err := w.updateOnce(ctx, func(ctx context.Context) error {
-		_, err := w.updateRecord(ctx, func(s *machineLike, a *infrastructure.MachineAllocation) error {
-			if err := w.Protocol.beginFree(&a.AllocationState, w.observed, start); err != nil {
-				return err
-			}
-			if a.UID == "" {
-				a.UID = w.id.uid
-			}
-			w.setAllocatedCondition(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, infrastructure.ReasonReleasing,
-				"The machine is being given back to the metal-api.")
-			return nil
-		})
+// findUnrecorded finds and records what an attempt that was not finished may
+// have allocated.
+func (o *machineOperation) findUnrecorded(ctx context.Context, a *infrastructure.MachineAllocation, inFlightUntil time.Time) error {
+	m, found, err := awaitOutcome[*metal.Machine](ctx, o.p, o, inFlightUntil, nil)
+	if err != nil {
+		return o.recordReleaseRefusal(ctx, asRefusal(err))
+	}
+	if !found {
+		return nil
+	}
+	a.MachineID, a.AllocationUUID = m.ID, m.AllocationUUID()
+	if _, err := o.update(ctx, func(now *machineLike) error {
+		recorded := now.allocation()
+		recorded.MachineID, recorded.AllocationUUID = a.MachineID, a.AllocationUUID
+		return nil
+	}); err != nil {
 		return err
-	})
-	if err == nil {
-		w.observed.phase, w.observed.start = infrastructure.AllocationReleasing, start
 	}
-	return err
+	o.p.crashPoint("machine/found")
+	return nil
 }
 
-// machineOwnership looks at the machine of a record. A 404 would prove nothing, so it is
-// asked for with a find.
-func (w *machineOperation) machineOwnership(ctx context.Context, a *infrastructure.MachineAllocation) (ownership, error) {
-	project, err := w.projectOf(w.ref.namespace)
+// machineFreer frees the machine of a recorded allocation.
+type machineFreer struct {
+	*machineOperation
+	allocation *infrastructure.MachineAllocation
+}
+
+var _ freer = machineFreer{}
+
+// ownership reads with a find, since a 404 would prove nothing.
+func (f machineFreer) ownership(ctx context.Context) (ownership, error) {
+	return f.machineOwnership(ctx, f.allocation)
+}
+
+func (f machineFreer) begin(ctx context.Context) error { return f.beginRelease(ctx, f.p.recordTime()) }
+
+func (f machineFreer) free(ctx context.Context) error {
+	return f.p.freeMachine(ctx, f.allocation.MachineID)
+}
+
+// machineOwnership reads whose the machine of a record is.
+func (o *machineOperation) machineOwnership(ctx context.Context, a *infrastructure.MachineAllocation) (ownership, error) {
+	project, err := o.p.projectOf(o.ref.namespace)
 	if err != nil {
 		return owned, err
 	}
-	m, err := w.findMachine(ctx, a.MachineID)
+	m, err := o.p.findMachine(ctx, a.MachineID)
 	if err != nil {
 		return owned, err
 	}
-	return w.ownershipOf(m, a, project)
+	return ownershipOf(m, a, project)
 }
 
 // ownershipOf says whose a machine is. Only one in the very allocation that is
-// recorded, in our project, and with the recorded identity is ours.
-func (p *Protocol) ownershipOf(m *metal.Machine, a *infrastructure.MachineAllocation, project string) (ownership, error) {
+// recorded, in the object's project, and with the recorded identity is owned.
+func ownershipOf(m *metal.Machine, a *infrastructure.MachineAllocation, project string) (ownership, error) {
 	switch {
 	case m == nil:
 		return absent, nil
@@ -142,60 +149,4 @@ func (p *Protocol) ownershipOf(m *metal.Machine, a *infrastructure.MachineAlloca
 func (p *Protocol) freeMachine(ctx context.Context, id string) error {
 	_, err := p.opts.Metal.FreeMachine(ctx, id)
 	return err
-}
-
-// recordReleaseRefusal records why a release does not get on; it is tried again. One that
-// somebody else has begun since is theirs to hold back: its call may be open.
-func (w *machineOperation) recordReleaseRefusal(ctx context.Context, err error) error {
-	var r *refusal
-	if !errors.As(err, &r) {
-		return err
-	}
-	if _, err := w.update(ctx, func(s *machineLike, a *infrastructure.MachineAllocation) error {
-		if a.Phase != infrastructure.AllocationReleasing || !w.observed.matches(&a.AllocationState) {
-			return nil
-		}
-		w.backOffRelease(&a.AllocationState, r)
-		w.setAllocatedCondition(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, releaseReason(r), r.message)
-		return nil
-	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
-	}
-	w.crashPoint("machine/held-back")
-	return r
-}
-
-// recordReleaseUncertain says in the record why a release takes so long.
-func (w *machineOperation) recordReleaseUncertain(ctx context.Context, words string) {
-	if _, err := w.update(ctx, func(s *machineLike, a *infrastructure.MachineAllocation) error {
-		if a.Phase == infrastructure.AllocationReleasing && w.observed.matches(&a.AllocationState) {
-			w.setAllocatedCondition(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, infrastructure.ReasonReleaseUncertain,
-				"The outcome of the release is unknown; the server checks it before it tries again: "+words)
-		}
-		return nil
-	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record that an answer was lost", "reason", err.Error())
-	}
-}
-
-// recordReleased records that the object holds nothing any more.
-func (w *machineOperation) recordReleased(ctx context.Context, was *infrastructure.MachineAllocation, whose ownership) (*machineLike, error) {
-	reason, message := infrastructure.ReasonReleased, "Nothing had been allocated."
-	switch {
-	case whose == foreign:
-		reason = infrastructure.ReasonNotOurs
-		message = "Machine " + was.MachineID + " belongs to somebody else by now, and was not touched."
-	case was.MachineID != "":
-		message = "Machine " + was.MachineID + " was given back."
-	}
-	s, err := w.update(ctx, func(s *machineLike, a *infrastructure.MachineAllocation) error {
-		if a.Phase == infrastructure.AllocationReleased {
-			return nil
-		}
-		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleased, w.recordTime(), nil
-		w.setAllocatedCondition(&s.status.Conditions, s.meta.Generation, metav1.ConditionFalse, reason, message)
-		return nil
-	})
-	w.crashPoint("machine/released")
-	return s, err
 }

@@ -33,7 +33,7 @@ func (p *Protocol) projectOf(namespace string) (string, error) {
 
 // newPlan finds project, partition and networks of a server, and checks that the
 // spec asks for nothing that it may not have. cluster may be empty.
-func (p *Protocol) newPlan(ctx context.Context, k machineLikeRecords, s *machineLike, cluster string) (*plan, error) {
+func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, s *machineLike, cluster string) (*plan, error) {
 	project, err := p.projectOf(s.meta.Namespace)
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func (p *Protocol) newPlan(ctx context.Context, k machineLikeRecords, s *machine
 			pl.clusterUID = c.Status.Allocation.UID
 			pl.networks = []string{c.Status.Allocation.NetworkID}
 		}
-		if k.role() == metal.RoleFirewall && c.Spec.PublicNetworkID != "" {
+		if kind.role == metal.RoleFirewall && c.Spec.PublicNetworkID != "" {
 			named = append([]string{c.Spec.PublicNetworkID}, named...)
 		}
 	}
@@ -122,17 +122,17 @@ func (pl *plan) checkComplete() error {
 // isExternallyManaged is whether somebody else looks after a cluster, which
 // therefore holds nothing and says in its spec what its machines join. (Cluster
 // API's contract for InfraClusters, "Externally managed infrastructure")
-func isExternallyManaged(c *infrastructure.MetalStackCluster) bool {
-	if a := c.Status.Allocation; c.DeletionTimestamp != nil || (a != nil && a.Phase != "") {
+func isExternallyManaged(c *clusterRecord) bool {
+	if c.DeletionTimestamp != nil || c.allocation().Phase != "" {
 		return false
 	}
-	return infrastructure.ExternallyManaged(c)
+	return infrastructure.ExternallyManaged(c.MetalStackCluster)
 }
 
 // joinableCluster returns a cluster that holds its network, or names it if somebody
 // else looks after it.
-func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) (*infrastructure.MetalStackCluster, error) {
-	c, err := p.opts.Clusters.Get(ctx, namespace, name)
+func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) (*clusterRecord, error) {
+	c, err := p.clusters.get(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +142,7 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 		}
 		return c, nil
 	}
-	a := c.Status.Allocation
-	if a == nil || a.Phase != infrastructure.AllocationAllocated || a.NetworkID == "" {
+	if a := c.allocation(); a.Phase != infrastructure.AllocationAllocated || a.NetworkID == "" {
 		return nil, refuse(http.StatusConflict, "the cluster %q does not hold its network", name)
 	}
 	return c, nil

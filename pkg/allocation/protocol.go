@@ -26,8 +26,9 @@ type Protocol struct {
 	opts         Options
 	timing       Timing
 	clock        clock.WithTicker
-	machines     machineLikeRecords
-	firewalls    machineLikeRecords
+	machines     *machineLikeKind
+	firewalls    *machineLikeKind
+	clusters     recordStore[*clusterRecord]
 	operations   *exclusiveOperations
 	limiter      *partitionLimiter
 	reservations *machineReservations
@@ -39,7 +40,8 @@ type Protocol struct {
 func New(opts Options) *Protocol {
 	p := &Protocol{
 		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
-		machines: machineRecords(opts.Machines), firewalls: firewallRecords(opts.Firewalls),
+		machines: newMachineKind(opts.Machines), firewalls: newFirewallKind(opts.Firewalls),
+		clusters:   newClusterRecords(opts.Clusters),
 		operations: newExclusiveOperations(), reservations: newMachineReservations(), onCrashPoint: opts.CrashPoint,
 	}
 	if p.clock == nil {
@@ -71,10 +73,11 @@ func (p *Protocol) AllocateFirewall(ctx context.Context, namespace, name string,
 // AllocateCluster allocates a MetalStackCluster's private network and control
 // plane address, or adopts those that its spec names.
 func (p *Protocol) AllocateCluster(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackCluster, error) {
-	s := objectRef{clusterResource, namespace, name}
-	return run(ctx, p, s, verbAllocate, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
-		return p.allocateCluster(ctx, s, uidOf(body))
+	ref := objectRef{clusterResource, namespace, name}
+	c, err := run(ctx, p, ref, verbAllocate, func(ctx context.Context) (*clusterRecord, error) {
+		return p.allocateCluster(ctx, ref, uidOf(body))
 	})
+	return clusterOf(c), err
 }
 
 // ReleaseMachine gives a MetalStackMachine's server back. uid is the object's,
@@ -93,10 +96,11 @@ func (p *Protocol) ReleaseFirewall(ctx context.Context, namespace, name string, 
 // ReleaseCluster gives a MetalStackCluster's network and address back, unless
 // they were adopted.
 func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackCluster, error) {
-	s := objectRef{clusterResource, namespace, name}
-	return run(ctx, p, s, verbRelease, func(ctx context.Context) (*infrastructure.MetalStackCluster, error) {
-		return p.releaseCluster(ctx, s, uid)
+	ref := objectRef{clusterResource, namespace, name}
+	c, err := run(ctx, p, ref, verbRelease, func(ctx context.Context) (*clusterRecord, error) {
+		return p.releaseCluster(ctx, ref, uid)
 	})
+	return clusterOf(c), err
 }
 
 // run does work in a flight, or, in a dry run, at once.
@@ -107,17 +111,17 @@ func run[T any](ctx context.Context, p *Protocol, s objectRef, verb string, work
 	return runExclusive(ctx, p, s, verb, work)
 }
 
-func (p *Protocol) allocate(ctx context.Context, k machineLikeRecords, namespace, name string, body *infrastructure.Allocation) (*machineLike, error) {
-	s := objectRef{k.resource(), namespace, name}
-	return run(ctx, p, s, verbAllocate, func(ctx context.Context) (*machineLike, error) {
-		return p.allocateMachineLike(ctx, k, s, body)
+func (p *Protocol) allocate(ctx context.Context, kind *machineLikeKind, namespace, name string, body *infrastructure.Allocation) (*machineLike, error) {
+	ref := objectRef{kind.resource, namespace, name}
+	return run(ctx, p, ref, verbAllocate, func(ctx context.Context) (*machineLike, error) {
+		return p.allocateMachineLike(ctx, kind, ref, body)
 	})
 }
 
-func (p *Protocol) release(ctx context.Context, k machineLikeRecords, namespace, name string, uid types.UID) (*machineLike, error) {
-	s := objectRef{k.resource(), namespace, name}
-	return run(ctx, p, s, verbRelease, func(ctx context.Context) (*machineLike, error) {
-		return p.releaseMachineLike(ctx, k, s, uid)
+func (p *Protocol) release(ctx context.Context, kind *machineLikeKind, namespace, name string, uid types.UID) (*machineLike, error) {
+	ref := objectRef{kind.resource, namespace, name}
+	return run(ctx, p, ref, verbRelease, func(ctx context.Context) (*machineLike, error) {
+		return p.releaseMachineLike(ctx, kind, ref, uid)
 	})
 }
 
@@ -134,6 +138,13 @@ func objectOf[T runtime.Object](s *machineLike) T {
 		return none
 	}
 	return s.object.(T)
+}
+
+func clusterOf(c *clusterRecord) *infrastructure.MetalStackCluster {
+	if c == nil {
+		return nil
+	}
+	return c.MetalStackCluster
 }
 
 func uidOf(body *infrastructure.Allocation) types.UID {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -15,8 +16,7 @@ import (
 // back once it was true, takes up what a crash left open, and releases what
 // was allocated twice.
 type Recoverer struct {
-	p     *Protocol
-	nudge chan struct{}
+	p *Protocol
 	// slots is how many things are taken up at a time.
 	slots chan struct{}
 	wg    sync.WaitGroup
@@ -51,7 +51,7 @@ const (
 // NewRecoverer returns a Recoverer that does nothing until it runs.
 func NewRecoverer(p *Protocol) *Recoverer {
 	return &Recoverer{
-		p: p, nudge: make(chan struct{}, 1), slots: make(chan struct{}, maxParallelRecoveries), duplicateSlot: make(chan struct{}, 1), schedules: map[string]*schedule{},
+		p: p, slots: make(chan struct{}, maxParallelRecoveries), duplicateSlot: make(chan struct{}, 1), schedules: map[string]*schedule{},
 	}
 }
 
@@ -68,63 +68,29 @@ func (k *Recoverer) Run(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-timer.C():
-		case <-k.nudge:
-			timer.Stop()
 		}
-	}
-}
-
-// Nudge makes the Recoverer look soon, e.g. because an object has changed.
-func (k *Recoverer) Nudge() {
-	select {
-	case k.nudge <- struct{}{}:
-	default:
 	}
 }
 
 // ReconcileAll looks at every record once. What takes long goes on in the background.
 func (k *Recoverer) ReconcileAll(ctx context.Context) {
-	logger := klog.FromContext(ctx)
 	if k.startTime.IsZero() {
 		k.startTime = k.p.clock.Now()
 	}
 	for _, s := range k.schedules {
 		s.seen = false
 	}
-	var everyServer []*machineLike
-	complete := true
-	for _, records := range []machineLikeRecords{k.p.machines, k.p.firewalls} {
-		all, err := records.list(ctx)
-		if err != nil {
-			logger.Error(err, "Cannot list records", "resource", records.resource().Resource)
-			complete = false
-			continue
-		}
-		everyServer = append(everyServer, all...)
-		w := waitingRecords{}
-		for _, s := range all {
-			w.add(k.p, s.meta, s.status.Conditions, &s.allocation().AllocationState)
-			if err := k.reconcileMachineLike(ctx, records, s); err != nil {
-				logger.Info("Cannot look after a record", "resource", records.resource().Resource, "namespace", s.meta.Namespace, "name", s.meta.Name, "reason", err.Error())
-			}
-		}
-		w.setMetrics(records.resource().Resource)
-	}
-	clusters, err := k.p.opts.Clusters.List(ctx)
-	if err != nil {
-		logger.Error(err, "Cannot list records", "resource", clusterResource.Resource)
-		complete = false
-	}
-	w := waitingRecords{}
-	for _, c := range clusters {
-		w.add(k.p, &c.ObjectMeta, c.Status.Conditions, &clusterAllocation(c).AllocationState)
-		if err := k.reconcileCluster(ctx, c); err != nil {
-			logger.Info("Cannot look after a record", "resource", clusterResource.Resource, "namespace", c.Namespace, "name", c.Name, "reason", err.Error())
-		}
-	}
-	w.setMetrics(clusterResource.Resource)
-	if complete {
-		k.countUnrecorded(ctx, everyServer, clusters)
+	machines, machinesErr := reconcileRecords(ctx, k, k.p.machines, machineResource, func(m *machineLike) error {
+		return k.reconcileMachineLike(ctx, k.p.machines, m)
+	})
+	firewalls, firewallsErr := reconcileRecords(ctx, k, k.p.firewalls, firewallResource, func(m *machineLike) error {
+		return k.reconcileMachineLike(ctx, k.p.firewalls, m)
+	})
+	clusters, clustersErr := reconcileRecords(ctx, k, k.p.clusters, clusterResource, func(c *clusterRecord) error {
+		return k.reconcileCluster(ctx, c)
+	})
+	if machinesErr == nil && firewallsErr == nil && clustersErr == nil {
+		k.countUnrecorded(ctx, append(machines, firewalls...), clusters)
 	}
 	for key, s := range k.schedules {
 		if !s.seen {
@@ -133,32 +99,52 @@ func (k *Recoverer) ReconcileAll(ctx context.Context) {
 	}
 }
 
-func (k *Recoverer) reconcileMachineLike(ctx context.Context, records machineLikeRecords, s *machineLike) error {
-	sub := objectRef{records.resource(), s.meta.Namespace, s.meta.Name}
-	if k.p.operations.isRunning(sub) {
+// reconcileRecords looks at the records of one resource, and returns them.
+func reconcileRecords[R record](ctx context.Context, k *Recoverer, records recordStore[R], resource schema.GroupResource, reconcile func(R) error) ([]R, error) {
+	logger := klog.FromContext(ctx)
+	all, err := records.list(ctx)
+	if err != nil {
+		logger.Error(err, "Cannot list records", "resource", resource.Resource)
+		return nil, err
+	}
+	waiting := waitingRecords{}
+	for _, r := range all {
+		waiting.add(k.p, r)
+		if err := reconcile(r); err != nil {
+			m := r.objectMeta()
+			logger.Info("Cannot look after a record", "resource", resource.Resource, "namespace", m.Namespace, "name", m.Name, "reason", err.Error())
+		}
+	}
+	waiting.setMetrics(resource.Resource)
+	return all, nil
+}
+
+func (k *Recoverer) reconcileMachineLike(ctx context.Context, kind *machineLikeKind, m *machineLike) error {
+	ref := kind.refOf(m)
+	if k.p.operations.isRunning(ref) {
 		return nil
 	}
-	switch a := s.allocation(); a.Phase {
+	switch a := m.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
-		k.startInBackground(ctx, nil, "open/"+string(s.meta.UID), func(ctx context.Context) error {
-			return k.runExclusively(ctx, sub, func(ctx context.Context) error { return k.p.resumeAttempt(ctx, records, sub) })
+		k.startInBackground(ctx, nil, "open/"+string(m.meta.UID), func(ctx context.Context) error {
+			return k.runExclusively(ctx, ref, func(ctx context.Context) error { return k.p.resumeAttempt(ctx, kind, ref) })
 		})
 		return nil
 	case infrastructure.AllocationReleasing:
-		k.startInBackground(ctx, a.NotBefore, "release/"+string(s.meta.UID), func(ctx context.Context) error {
-			_, err := k.p.release(ctx, records, s.meta.Namespace, s.meta.Name, s.meta.UID)
+		k.startInBackground(ctx, a.NotBefore, "release/"+string(m.meta.UID), func(ctx context.Context) error {
+			_, err := k.p.release(ctx, kind, m.meta.Namespace, m.meta.Name, m.meta.UID)
 			return err
 		})
 		return nil
 	case infrastructure.AllocationAllocated:
-		if err := k.latchMachineLike(ctx, records, s); err != nil {
+		if err := latchProvisioned(ctx, kind, m); err != nil {
 			return err
 		}
 	case infrastructure.AllocationReleased:
 	default:
 		return nil
 	}
-	k.releaseDuplicates(ctx, records, s)
+	k.releaseDuplicates(ctx, kind, m)
 	return nil
 }
 
@@ -168,12 +154,12 @@ func (k *Recoverer) runExclusively(ctx context.Context, sub objectRef, work func
 	return err
 }
 
-func (k *Recoverer) reconcileCluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
+func (k *Recoverer) reconcileCluster(ctx context.Context, c *clusterRecord) error {
 	sub := objectRef{clusterResource, c.Namespace, c.Name}
 	if k.p.operations.isRunning(sub) {
 		return nil
 	}
-	switch a := clusterAllocation(c); a.Phase {
+	switch a := c.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
 		// A cluster needs nothing that only a request brings, so that the
 		// attempt is simply finished.
@@ -187,7 +173,7 @@ func (k *Recoverer) reconcileCluster(ctx context.Context, c *infrastructure.Meta
 			return err
 		})
 	case infrastructure.AllocationAllocated:
-		return k.latchCluster(ctx, c)
+		return latchProvisioned(ctx, k.p.clusters, c)
 	}
 	return nil
 }
@@ -238,30 +224,18 @@ func (k *Recoverer) keepSchedule(key string, first time.Duration) {
 	k.schedules[key].seen = true
 }
 
-// latchMachineLike records that the metal was ready once, which never goes back.
-func (k *Recoverer) latchMachineLike(ctx context.Context, records machineLikeRecords, s *machineLike) error {
-	if !s.status.Ready || isProvisioned(s.status.Initialization) {
+// latchProvisioned records that an object was ready once, which never goes back.
+func latchProvisioned[R record](ctx context.Context, records recordStore[R], r R) error {
+	if !r.ready() || isProvisioned(*r.initialization()) {
 		return nil
 	}
-	_, err := records.update(ctx, s.meta.Namespace, s.meta.Name, func(now *machineLike) error {
-		if err := checkUID(now.meta, s.meta.UID); err != nil {
+	m := r.objectMeta()
+	_, err := records.update(ctx, m.Namespace, m.Name, func(now R) error {
+		if err := checkUID(now.objectMeta(), m.UID); err != nil {
 			return err
 		}
-		setProvisioned(&now.status.Initialization)
-		return nil
-	})
-	return err
-}
-
-func (k *Recoverer) latchCluster(ctx context.Context, c *infrastructure.MetalStackCluster) error {
-	if !c.Status.Ready || isProvisioned(c.Status.Initialization) {
-		return nil
-	}
-	_, err := k.p.opts.Clusters.Update(ctx, c.Namespace, c.Name, func(now *infrastructure.MetalStackCluster) error {
-		if err := checkUID(&now.ObjectMeta, c.UID); err != nil {
-			return err
-		}
-		setProvisioned(&now.Status.Initialization)
+		provisioned := true
+		now.initialization().Provisioned = &provisioned
 		return nil
 	})
 	return err
@@ -269,9 +243,4 @@ func (k *Recoverer) latchCluster(ctx context.Context, c *infrastructure.MetalSta
 
 func isProvisioned(i infrastructure.Initialization) bool {
 	return i.Provisioned != nil && *i.Provisioned
-}
-
-func setProvisioned(i *infrastructure.Initialization) {
-	yes := true
-	i.Provisioned = &yes
 }

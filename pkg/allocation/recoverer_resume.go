@@ -15,29 +15,29 @@ import (
 // resumeAttempt looks once for the outcome of an attempt that nobody works on: what
 // was allocated is recorded; a claim is made again of a record of which it is
 // certain that nothing was. A new attempt needs a request, for its user data.
-func (p *Protocol) resumeAttempt(ctx context.Context, k machineLikeRecords, sub objectRef) error {
-	s, err := k.get(ctx, sub.namespace, sub.name)
+func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref objectRef) error {
+	m, err := kind.get(ctx, ref.namespace, ref.name)
 	if err != nil {
 		return err
 	}
-	a := s.allocation()
+	a := m.allocation()
 	if a.Phase != infrastructure.AllocationAllocating {
 		return nil
 	}
-	w := p.newMachineOperation(k, sub, s)
-	openUntil := p.inFlightUntil(&a.AllocationState)
+	o := p.newMachineOperation(kind, ref, m)
+	inFlightUntil := p.inFlightUntil(&a.AllocationState)
 	began := p.clock.Now()
-	m, found, err := w.find(ctx)
+	found, ok, err := o.find(ctx)
 	switch {
 	case err != nil:
 		return asRefusal(err)
-	case found:
-		_, err := w.recordAllocated(ctx, m)
+	case ok:
+		_, err := o.recordAllocated(ctx, found, false)
 		return err
-	case began.Before(openUntil):
+	case began.Before(inFlightUntil):
 		return nil
 	}
-	w.recordRefusal(ctx, &refusal{
+	o.recordRefusal(ctx, &refusal{
 		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationUncertain, retryAfter: time.Second,
 		message: "The server stopped in the middle of an attempt, by which nothing was allocated; it is made again.",
 	})
@@ -49,12 +49,12 @@ func (p *Protocol) resumeAttempt(ctx context.Context, k machineLikeRecords, sub 
 // suspicion. No record tells of a call that frees a duplicate, so that of a
 // server that was here before is waited for: once the machine is somebody
 // else's, it would free that.
-func (k *Recoverer) releaseDuplicates(ctx context.Context, records machineLikeRecords, s *machineLike) {
-	a := s.allocation()
+func (k *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind, m *machineLike) {
+	a := m.allocation()
 	if a.UID == "" || k.p.clock.Since(k.startTime) < k.p.timing.allocateInFlight() {
 		return
 	}
-	sub := objectRef{records.resource(), s.meta.Namespace, s.meta.Name}
+	ref := kind.refOf(m)
 	for _, suspect := range k.p.opts.Observer.MachinesByUID(LabelValue(string(a.UID))) {
 		if a.Phase == infrastructure.AllocationAllocated && suspect.AllocationUUID() == a.AllocationUUID {
 			continue
@@ -68,7 +68,7 @@ func (k *Recoverer) releaseDuplicates(ctx context.Context, records machineLikeRe
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			return k.runExclusively(ctx, sub, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, records, sub, suspect) })
+			return k.runExclusively(ctx, ref, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, kind, ref, suspect) })
 		})
 	}
 }
@@ -78,63 +78,85 @@ var errMachineHeld = errors.New("another record names it")
 
 // releaseDuplicate frees a machine with every check of a release, and one
 // more: that no record stands for it.
-func (p *Protocol) releaseDuplicate(ctx context.Context, k machineLikeRecords, sub objectRef, suspect *metal.Machine) error {
-	s, err := k.get(ctx, sub.namespace, sub.name)
+func (p *Protocol) releaseDuplicate(ctx context.Context, kind *machineLikeKind, ref objectRef, suspect *metal.Machine) error {
+	m, err := kind.get(ctx, ref.namespace, ref.name)
 	if err != nil {
 		return err
 	}
-	project, err := p.projectOf(sub.namespace)
+	project, err := p.projectOf(ref.namespace)
 	if err != nil {
 		return err
 	}
-	a := s.allocation()
+	a := m.allocation()
 	named := a.Phase == infrastructure.AllocationAllocated && a.AllocationUUID == suspect.AllocationUUID()
 	if named || (a.Phase != infrastructure.AllocationAllocated && a.Phase != infrastructure.AllocationReleased) {
 		return nil
 	}
-	duplicate := &infrastructure.MachineAllocation{MachineID: suspect.ID, AllocationUUID: suspect.AllocationUUID()}
-	duplicate.UID = a.UID
-	called := false
-	_, err = ensureFreed(ctx, p, releasing{
-		what: "duplicate",
-		look: func(ctx context.Context) (ownership, error) {
-			m, err := p.findMachine(ctx, suspect.ID)
-			if err != nil {
-				return owned, err
-			}
-			if whose, err := p.ownershipOf(m, duplicate, project); err != nil || whose != owned {
-				return whose, err
-			}
-			// After a move, what carries the uid may be another management cluster's.
-			if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); cluster != LabelValue(p.opts.ManagementCluster) || m.Allocation.Role != k.role() {
-				return foreign, nil
-			}
-			return owned, nil
-		},
-		// There is no record to be swapped: see duplicates. But others are asked,
-		// before the look: what its holder gives back after that is seen to be gone.
-		begin: func(ctx context.Context) error {
-			holder, _, err := p.newMachineOperation(k, sub, s).findHolder(ctx, suspect, claimsMachine)
-			if err == nil && holder != nil {
-				err = errMachineHeld
-			}
-			return err
-		},
-		call: func(ctx context.Context) error {
-			called = true
-			return p.freeMachine(ctx, suspect.ID)
-		},
-	})
+	f := &duplicateFreer{
+		o: p.newMachineOperation(kind, ref, m), suspect: suspect, project: project,
+		allocation: &infrastructure.MachineAllocation{MachineID: suspect.ID, AllocationUUID: suspect.AllocationUUID()},
+	}
+	f.allocation.UID = a.UID
+	_, err = ensureFreed(ctx, p, f, time.Time{}, time.Time{})
 	logger := klog.FromContext(ctx).WithValues("machine", suspect.ID, "recorded", a.MachineID)
 	switch {
 	case errors.Is(err, errMachineHeld):
 		return nil
-	case err != nil && called:
+	case err != nil && f.called:
 		duplicatesCounter.WithLabelValues(duplicateHeld).Inc()
 		logger.Error(err, "A machine that was allocated twice could not be released: it is tried again")
-	case called:
+	case f.called:
 		duplicatesCounter.WithLabelValues(duplicateReleased).Inc()
 		logger.Info("Released a machine that was allocated twice for one object")
 	}
 	return err
+}
+
+// duplicateFreer frees a machine that carries the identity of an object whose
+// record does not name it.
+type duplicateFreer struct {
+	o       *machineOperation
+	suspect *metal.Machine
+	project string
+	// allocation is what a record of the suspect would say.
+	allocation *infrastructure.MachineAllocation
+	// called: the metal-api was asked to free it.
+	called bool
+}
+
+var _ freer = &duplicateFreer{}
+
+func (f *duplicateFreer) what() string { return "duplicate" }
+
+func (f *duplicateFreer) ownership(ctx context.Context) (ownership, error) {
+	m, err := f.o.p.findMachine(ctx, f.suspect.ID)
+	if err != nil {
+		return owned, err
+	}
+	if whose, err := ownershipOf(m, f.allocation, f.project); err != nil || whose != owned {
+		return whose, err
+	}
+	// After a move, what carries the uid may be another management cluster's.
+	cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster)
+	if cluster != LabelValue(f.o.p.opts.ManagementCluster) || m.Allocation.Role != f.o.machineKind.role {
+		return foreign, nil
+	}
+	return owned, nil
+}
+
+// begin swaps no record: see releaseDuplicates. But the other records are read,
+// before the machine is: what its holder releases after that is seen to be gone.
+func (f *duplicateFreer) begin(ctx context.Context) error {
+	holder, _, err := f.o.findHolder(ctx, f.suspect, claimsMachine)
+	if err == nil && holder != nil {
+		err = errMachineHeld
+	}
+	return err
+}
+
+func (f *duplicateFreer) recordReleaseUncertain(context.Context, string) {}
+
+func (f *duplicateFreer) free(ctx context.Context) error {
+	f.called = true
+	return f.o.p.freeMachine(ctx, f.suspect.ID)
 }

@@ -42,13 +42,13 @@ type recordedMetal struct {
 }
 
 // countUnrecorded counts, every now and then, what no record names.
-func (k *Recoverer) countUnrecorded(ctx context.Context, servers []*machineLike, clusters []*infrastructure.MetalStackCluster) {
+func (k *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machineLike, clusters []*clusterRecord) {
 	now := k.p.clock.Now()
 	if now.Sub(k.unrecordedTime) < unrecordedInterval {
 		return
 	}
 	k.unrecordedTime = now
-	found := k.p.unrecorded(servers, clusters)
+	found := k.p.unrecorded(machineLikes, clusters)
 	for _, kind := range metalKinds {
 		n := 0
 		for _, u := range found {
@@ -67,8 +67,8 @@ func (k *Recoverer) countUnrecorded(ctx context.Context, servers []*machineLike,
 	k.unrecorded = found
 }
 
-func (p *Protocol) unrecorded(servers []*machineLike, clusters []*infrastructure.MetalStackCluster) (found []unrecorded) {
-	r := recordedMetalOf(servers, clusters)
+func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRecord) (found []unrecorded) {
+	r := recordedMetalOf(machineLikes, clusters)
 	machines, networks, ips := p.opts.Observer.Identified()
 	add := func(kind, id, project string, tag func(key string) string) {
 		found = append(found, unrecorded{kind: kind, id: id, project: project, namespace: tag(metal.TagNamespace), name: tag(metal.TagName)})
@@ -99,20 +99,20 @@ func (p *Protocol) unrecorded(servers []*machineLike, clusters []*infrastructure
 	return found
 }
 
-func recordedMetalOf(servers []*machineLike, clusters []*infrastructure.MetalStackCluster) recordedMetal {
+func recordedMetalOf(machineLikes []*machineLike, clusters []*clusterRecord) recordedMetal {
 	r := recordedMetal{identities: map[string]struct{}{}, allocations: map[string]struct{}{}, networks: map[string]struct{}{}, addresses: map[string]struct{}{}}
-	for _, s := range servers {
+	for _, s := range machineLikes {
 		if a := s.allocation(); a.Phase != infrastructure.AllocationReleased {
 			r.identities[LabelValue(string(s.identityUID()))] = struct{}{}
 			r.allocations[a.AllocationUUID] = struct{}{}
 		}
 	}
 	for _, c := range clusters {
-		a := clusterAllocation(c)
+		a := c.allocation()
 		if a.Phase == infrastructure.AllocationReleased {
 			continue
 		}
-		r.identities[LabelValue(string(clusterIdentityUID(c)))] = struct{}{}
+		r.identities[LabelValue(string(c.identityUID()))] = struct{}{}
 		for _, id := range []string{a.NetworkID, c.Spec.PrivateNetworkID} {
 			r.networks[id] = struct{}{}
 		}

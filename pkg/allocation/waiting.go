@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -30,8 +29,8 @@ type waitingSum struct {
 }
 
 // add counts a record, if it waits.
-func (w waitingRecords) add(p *Protocol, m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) {
-	what, since := p.waitsFor(m, conditions, a)
+func (w waitingRecords) add(p *Protocol, r record) {
+	what, since := p.waitsFor(r)
 	if what == "" {
 		return
 	}
@@ -58,7 +57,8 @@ func clearWaitingMetrics() {
 
 // waitsFor says what a record waits for, and since when, in times that are
 // recorded; "" if it does not.
-func (p *Protocol) waitsFor(m *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState) (what string, since time.Time) {
+func (p *Protocol) waitsFor(r record) (what string, since time.Time) {
+	m, a := r.objectMeta(), r.state()
 	switch {
 	case m.DeletionTimestamp != nil && a.Phase == infrastructure.AllocationAllocated:
 		return waitingDeleted, m.DeletionTimestamp.Time
@@ -73,7 +73,7 @@ func (p *Protocol) waitsFor(m *metav1.ObjectMeta, conditions []metav1.Condition,
 	}
 	// It has been False since the first attempt, or longer: since somebody said
 	// what the attempt waits for.
-	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil {
+	if c := meta.FindStatusCondition(*r.conditions(), infrastructure.ConditionAllocated); c != nil {
 		return what, c.LastTransitionTime.Time
 	}
 	return what, p.clock.Now()

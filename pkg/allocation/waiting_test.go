@@ -18,9 +18,7 @@ func (w *environment) waits(names ...string) waitingRecords {
 	w.t.Helper()
 	sum, p := waitingRecords{}, w.newProtocol()
 	for _, name := range names {
-		m := w.record(name)
-		s := machineLikeOfMachine(m)
-		sum.add(p, &m.ObjectMeta, m.Status.Conditions, &s.allocation().AllocationState)
+		sum.add(p, machineLikeOfMachine(w.record(name)))
 	}
 	return sum
 }

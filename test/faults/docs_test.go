@@ -62,8 +62,8 @@ func TestEveryRowOfTheProtocolIsTried(t *testing.T) {
 
 var (
 	stepNames   = regexp.MustCompile(`\bcrashPoint\("([a-z-]+/[a-z-]+)"\)`)
-	stepEndings = regexp.MustCompile(`\bcrashPoint\(\w\.what \+ "(/[a-z-]+)"\)`)
-	subjects    = regexp.MustCompile(`what: +"([a-z]+)"`)
+	stepEndings = regexp.MustCompile(`\bcrashPoint\([\w.()]+ \+ "(/[a-z-]+)"\)`)
+	subjects    = regexp.MustCompile(`what\(\) string \{ return "([a-z]+)" \}`)
 )
 
 func TestEveryStepInTheCodeIsTried(t *testing.T) {
@@ -76,6 +76,9 @@ func TestEveryStepInTheCodeIsTried(t *testing.T) {
 			require.NoError(t, err)
 			code.Write(text)
 		}
+	}
+	for _, pattern := range []*regexp.Regexp{stepNames, stepEndings, subjects} {
+		require.Greater(t, len(pattern.FindAllString(code.String(), -1)), 3, "%s", pattern)
 	}
 	for _, found := range stepNames.FindAllStringSubmatch(code.String(), -1) {
 		require.Contains(t, everyStep(), found[1])

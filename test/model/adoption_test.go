@@ -11,7 +11,7 @@ type precaution int
 
 const (
 	_ precaution = iota // none
-	// An attempt is recorded before others are asked (begin, adopt).
+	// An attempt is recorded before others are asked (beginAttempt, adopt).
 	recordsBeforeAsking
 	// What another record names is not found (find, findNetwork, findAddress).
 	findsNothingOfOthers

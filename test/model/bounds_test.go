@@ -28,9 +28,9 @@ const (
 	waitsForOpenCalls
 	// ... for as long as the metal-api can be working on it.
 	waitsLongEnough
-	// An answer that was lost is no refusal (metal.classify, obtain).
+	// An answer that was lost is no refusal (metal.classify, ensureAllocated).
 	takesLossForLoss
-	// An attempt is begun only in the place of the one that was seen (begin).
+	// An attempt is begun only in the place of the one that was seen (beginAttempt).
 	beginsByCompareAndSwap
 	// An attempt is given up only by who began it (recordRefusal).
 	givesUpItsOwnAttempt
@@ -42,7 +42,7 @@ const (
 	checksIdentity
 	// An open call that frees is waited for before another is made (awaitFreeOutcome).
 	waitsForOpenFrees
-	// A release is begun anew only in the place of the one that was seen (beginFree).
+	// A release is begun anew only in the place of the one that was seen (beginRelease).
 	beginsFreeByCompareAndSwap
 	// A release is of the record that was read (releaseMachineLike).
 	releasesWhatItRead

@@ -1,0 +1,115 @@
+package allocation
+
+import (
+	"context"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// clusterRecord is a MetalStackCluster.
+type clusterRecord struct {
+	*infrastructure.MetalStackCluster
+}
+
+var _ record = &clusterRecord{}
+
+func newClusterRecords(r Records[*infrastructure.MetalStackCluster]) recordStore[*clusterRecord] {
+	return recordAdapter[*infrastructure.MetalStackCluster, *clusterRecord]{r, newClusterRecord}
+}
+
+func newClusterRecord(c *infrastructure.MetalStackCluster) *clusterRecord { return &clusterRecord{c} }
+
+// allocation is never nil.
+func (c *clusterRecord) allocation() *infrastructure.ClusterAllocation {
+	if c.Status.Allocation == nil {
+		return &infrastructure.ClusterAllocation{}
+	}
+	return c.Status.Allocation
+}
+
+// identityUID is the uid that its metal carries.
+func (c *clusterRecord) identityUID() types.UID {
+	if uid := c.allocation().UID; uid != "" {
+		return uid
+	}
+	return c.UID
+}
+
+func (c *clusterRecord) objectMeta() *metav1.ObjectMeta  { return &c.ObjectMeta }
+func (c *clusterRecord) conditions() *[]metav1.Condition { return &c.Status.Conditions }
+func (c *clusterRecord) state() *infrastructure.AllocationState {
+	return &c.allocation().AllocationState
+}
+func (c *clusterRecord) ready() bool { return c.Status.Ready }
+func (c *clusterRecord) initialization() *infrastructure.Initialization {
+	return &c.Status.Initialization
+}
+
+func (c *clusterRecord) initAllocation() {
+	if c.Status.Allocation == nil {
+		c.Status.Allocation = &infrastructure.ClusterAllocation{}
+	}
+}
+
+// clusterOperation is one operation on a cluster.
+type clusterOperation struct {
+	operation[*clusterRecord]
+	project string
+	spec    infrastructure.MetalStackClusterSpec
+}
+
+func (p *Protocol) newClusterOperation(ref objectRef, c *clusterRecord) (*clusterOperation, error) {
+	project, err := p.projectOf(ref.namespace)
+	if err != nil {
+		return nil, err
+	}
+	o := &clusterOperation{project: project, operation: operation[*clusterRecord]{
+		p: p, records: p.clusters, ref: ref, uid: c.UID, attempt: c.allocation().Attempt, kind: clusterOperations,
+	}}
+	c.Spec.DeepCopyInto(&o.spec)
+	o.setIdentity(c.identityUID())
+	return o, nil
+}
+
+func (o *clusterOperation) setIdentity(uid types.UID) {
+	o.identity = identity{uid: uid, namespace: o.ref.namespace, name: o.ref.name, cluster: uid}
+}
+
+// clusterPredicate is true for some clusters.
+type clusterPredicate func(*clusterRecord) bool
+
+func holdsNetwork(id string) clusterPredicate {
+	return func(c *clusterRecord) bool { return c.allocation().NetworkID == id }
+}
+
+func holdsAddress(address string) clusterPredicate {
+	return func(c *clusterRecord) bool { return c.allocation().IPAddress == address }
+}
+
+// claims is true for clusters whose records stand for a network or an address:
+// those that hold it, or have an attempt to get what they name; or have the
+// identity that it carries, by which it would be found, even by a record that a
+// backup restored from before.
+func claims(uid string, holds, names clusterPredicate) clusterPredicate {
+	return func(c *clusterRecord) bool {
+		attempt := c.allocation().Phase == infrastructure.AllocationAllocating
+		return holds(c) || attempt && names(c) || uid != "" && uid == LabelValue(string(c.identityUID()))
+	}
+}
+
+// anyOtherCluster tells whether the predicate is true for another cluster that
+// is not released.
+func (o *clusterOperation) anyOtherCluster(ctx context.Context, is clusterPredicate) (bool, error) {
+	all, err := o.records.list(ctx)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(all, func(c *clusterRecord) bool {
+		self := c.Namespace == o.ref.namespace && c.Name == o.ref.name
+		return !self && c.allocation().Phase != infrastructure.AllocationReleased && is(c)
+	}), nil
+}

@@ -1,0 +1,158 @@
+package allocation
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// machineAllocator allocates the metal of a machine or firewall.
+type machineAllocator struct {
+	*machineOperation
+	// claim is the object as it was read first.
+	claim    *machineLike
+	plan     *plan
+	userData []byte
+	// slot gives the slot in the partition back, if there is one.
+	slot func()
+	// adopted: what was found had been allocated before.
+	adopted bool
+}
+
+var _ allocator[*metal.Machine] = &machineAllocator{}
+
+// acquire takes a slot in the partition.
+func (o *machineAllocator) acquire(ctx context.Context) (err error) {
+	o.releaseSlot()
+	o.slot, err = o.p.limiter.acquire(ctx, o.plan.partition, o.plan.machineID != "")
+	return err
+}
+
+func (o *machineAllocator) releaseSlot() {
+	if o.slot != nil {
+		o.slot()
+		o.slot = nil
+	}
+}
+
+// check is made after the attempt was recorded, so that of two objects that want
+// one machine, or of a machine and a cluster that is being released, at least one
+// sees the other.
+func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, error) {
+	if o.plan.clusterName != "" {
+		if _, err := o.p.joinableCluster(ctx, o.ref.namespace, o.plan.clusterName); err != nil {
+			return nil, false, err
+		}
+	}
+	id := o.plan.machineID
+	if id == "" {
+		return nil, false, nil
+	}
+	m, err := o.p.findMachine(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	// One answer for what is not there and what is another project's.
+	unknown := refuseSpec("spec.providerID: no machine %s can be had in project %s", id, o.plan.project)
+	if m == nil || (m.Allocation != nil && m.Project() != o.plan.project) {
+		return nil, false, unknown
+	}
+	holder, phase, err := o.findHolder(ctx, m, claimsMachine)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case holder == nil:
+	case holder.namespace != o.ref.namespace:
+		return nil, false, unknown
+	case phase == infrastructure.AllocationAllocated:
+		return nil, false, refuseSpec("spec.providerID: the machine %s belongs to %s", id, holder)
+	default:
+		// That may come to nothing, or end, soon.
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s is being allocated for, or given back by, %s", id, holder)
+	}
+	if m.Allocation != nil {
+		return o.checkAdoption(ctx, m)
+	}
+	now, err := o.records.get(ctx, o.ref.namespace, o.ref.name)
+	if err != nil {
+		return nil, false, err
+	}
+	switch {
+	case !m.Allocatable():
+		// The metal-api itself would allocate it.
+		return nil, false, refuseSpec("spec.providerID: the machine %s is not to be had: its last event is %q, its liveliness %q, its state %q",
+			id, lastEvent(m), m.Liveliness, m.State)
+	case m.Size != now.machineType:
+		return nil, false, refuseSpec("spec.providerID: the machine %s is of the size %q, not %q", id, m.Size, now.machineType)
+	case m.Partition != o.plan.partition:
+		return nil, false, refuseSpec("spec.providerID: the machine %s is in the partition %q, not %q", id, m.Partition, o.plan.partition)
+	}
+	return nil, false, o.plan.checkComplete()
+}
+
+// checkAdoption checks a machine of the project that is allocated, and that no
+// other record claims.
+func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) (*metal.Machine, bool, error) {
+	if m.Allocation.Role != o.machineKind.role {
+		return nil, false, refuseSpec("spec.providerID: the machine %s is allocated as a %s", m.ID, m.Allocation.Role)
+	}
+	// Another object may have released it after it was read, and before the other
+	// records were.
+	again, err := o.p.findMachine(ctx, m.ID)
+	if err != nil {
+		return nil, false, err
+	}
+	if again == nil || again.AllocationUUID() != m.AllocationUUID() {
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s was given back just now", m.ID)
+	}
+	o.adopted = true
+	return again, true, nil
+}
+
+func lastEvent(m *metal.Machine) string {
+	if len(m.Events) == 0 {
+		return ""
+	}
+	return m.Events[0].Event
+}
+
+// allocate makes the one call that allocates machines and firewalls.
+func (o *machineAllocator) allocate(ctx context.Context) (*metal.Machine, error) {
+	defer o.releaseSlot()
+	request := o.p.machineRequest(o.claim, o.machineKind.name, o.plan, o.identity, o.userData)
+	var m *metal.Machine
+	var err error
+	if o.machineKind.role == metal.RoleFirewall {
+		m, err = o.p.opts.Metal.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: request, Rules: firewallRules(o.claim.rules)})
+	} else {
+		m, err = o.p.opts.Metal.AllocateMachine(ctx, request)
+	}
+	switch {
+	case err == nil && m.AllocationUUID() == "":
+		err = &metal.Error{Kind: metal.Uncertain, Op: "machine allocate", Message: "the answer names no allocation"}
+	case err == nil:
+		o.p.limiter.recordSuccess(o.plan.partition)
+	case failedAfterMachineChoice(err):
+		o.p.limiter.recordFailure(o.plan.partition)
+	}
+	return m, err
+}
+
+// refusedBeforeMachineChoice are the refusals that come before a machine is
+// chosen, or because there is none.
+var refusedBeforeMachineChoice = regexp.MustCompile(`no machine available|quota|already allocated`)
+
+// failedAfterMachineChoice tells whether a refusal came after the metal-api had
+// chosen a machine, so that there is something for it to clean up.
+func failedAfterMachineChoice(err error) bool {
+	var e *metal.Error
+	if !errors.As(err, &e) || (e.Kind != metal.Refused && e.Kind != metal.NotFound) {
+		return false
+	}
+	// Unknown images, sizes and partitions are 400.
+	return e.Status != http.StatusBadRequest && !refusedBeforeMachineChoice.MatchString(e.Message)
+}

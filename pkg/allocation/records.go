@@ -1,0 +1,80 @@
+package allocation
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// The resources that hold metal.
+var (
+	machineResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackmachines").GroupResource()
+	firewallResource = infrastructure.SchemeGroupVersion.WithResource("metalstackfirewalls").GroupResource()
+	clusterResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackclusters").GroupResource()
+)
+
+// objectRef names an object that holds metal, or asks for it.
+type objectRef struct {
+	resource        schema.GroupResource
+	namespace, name string
+}
+
+func (r objectRef) String() string { return r.resource.Resource + "/" + r.namespace + "/" + r.name }
+
+// record is what the records of all kinds have in common. What it returns
+// points into the object.
+type record interface {
+	objectMeta() *metav1.ObjectMeta
+	conditions() *[]metav1.Condition
+	// state is never nil; it is of the object only if that has an allocation.
+	state() *infrastructure.AllocationState
+	// initAllocation makes an allocation if the object has none.
+	initAllocation()
+	ready() bool
+	initialization() *infrastructure.Initialization
+}
+
+// recordStore is Records, of what the protocol makes of the objects.
+type recordStore[R record] interface {
+	get(ctx context.Context, namespace, name string) (R, error)
+	update(ctx context.Context, namespace, name string, change func(R) error) (R, error)
+	list(ctx context.Context) ([]R, error)
+}
+
+// recordAdapter makes a recordStore of Records.
+type recordAdapter[T runtime.Object, R record] struct {
+	records Records[T]
+	wrap    func(T) R
+}
+
+func (a recordAdapter[T, R]) get(ctx context.Context, namespace, name string) (R, error) {
+	obj, err := a.records.Get(ctx, namespace, name)
+	if err != nil {
+		return *new(R), err
+	}
+	return a.wrap(obj), nil
+}
+
+func (a recordAdapter[T, R]) update(ctx context.Context, namespace, name string, change func(R) error) (R, error) {
+	obj, err := a.records.Update(ctx, namespace, name, func(obj T) error { return change(a.wrap(obj)) })
+	if err != nil {
+		return *new(R), err
+	}
+	return a.wrap(obj), nil
+}
+
+func (a recordAdapter[T, R]) list(ctx context.Context) ([]R, error) {
+	objs, err := a.records.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]R, 0, len(objs))
+	for _, obj := range objs {
+		all = append(all, a.wrap(obj))
+	}
+	return all, nil
+}
