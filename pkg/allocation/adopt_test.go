@@ -62,13 +62,13 @@ func TestAMachineThatIsNamedIsAskedForOnlyIfItIsToBeHad(t *testing.T) {
 			w.clock.Step(10 * time.Minute)
 		}, nil, "Dead"},
 		{"not waiting", func(w *environment, id string) { require.NoError(t, w.sim.SendEvent(id, "PXE Booting", "")) }, nil, "PXE Booting"},
-		{"of another size", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize }, "is of the size"},
-		{"elsewhere", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "fra-99" }, "is in the partition"},
-		{"with the server's own tags", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{uidTag("victim")} }, "only the server writes"},
+		{"of another size", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize }, "has size"},
+		{"elsewhere", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "fra-99" }, "is in partition"},
+		{"with the server's own tags", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{uidTag("victim")} }, "reserved for ownership"},
 		{"with another project's network", func(w *environment, _ string) {
 			_, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 			require.NoError(t, err)
-		}, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"theirs"} }, "is not known in project"},
+		}, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"theirs"} }, "not found in project"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +166,7 @@ func TestMetalWithoutAnIdentityIsAdoptedAndReleased(t *testing.T) {
 	f.Spec.ProviderID = providerid.New(simulator.DefaultPartition, id)
 	w.firewalls.put(t, f)
 	w.whileClockAdvances(func() { _, err = w.p.AllocateFirewall(w.context(), teamA, "as-a-firewall", body("cluster")) })
-	require.ErrorContains(t, err, "is allocated as a machine")
+	require.ErrorContains(t, err, `is allocated with role "machine"`)
 
 	claim := w.machine("node", named(id))
 	m, err := w.allocate(w.p, "node", "cluster")
@@ -234,7 +234,7 @@ func TestWhatAnotherObjectIsGettingIsUnderWay(t *testing.T) {
 	_, err := w.allocate(w.p, "first", "cluster")
 	require.NoError(t, err)
 	require.True(t, apierrors.IsConflict(meanwhile), "%v", meanwhile)
-	require.ErrorContains(t, meanwhile, "is being allocated for, or given back by, metalstackmachines/team-a/first")
+	require.ErrorContains(t, meanwhile, "is in use by metalstackmachines/team-a/first: retry")
 
 	w.advance(w.p.timing.Backoff + time.Second)
 	_, err = w.allocate(other, "second", "cluster")
@@ -392,7 +392,7 @@ func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
 			}
 			err := ask(w, late, c, m)
 			require.Nil(t, other.meanwhile, "nobody looked")
-			require.ErrorContains(t, err, map[string]string{"network": "is not known in project", "address": "given back just now", "machine": "given back just now"}[what])
+			require.ErrorContains(t, err, map[string]string{"network": "not found in project", "address": "was released meanwhile", "machine": "was released meanwhile"}[what])
 			assert.Empty(t, w.adopters())
 			w.gone(w.p)
 		})

@@ -52,7 +52,7 @@ func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time
 // checkPublicNetwork refuses a spec without a network for the address.
 func (o *clusterOperation) checkPublicNetwork(ctx context.Context) error {
 	if o.spec.PublicNetworkID == "" {
-		return refuseSpec("spec.publicNetworkID is empty, and spec.controlPlaneEndpoint.host too: there is no network for the control plane address")
+		return refuseSpec("spec.publicNetworkID: required to allocate the control plane address, unless spec.controlPlaneEndpoint.host is set")
 	}
 	_, err := o.p.findUsableNetwork(ctx, o.spec.PublicNetworkID, o.project)
 	return err
@@ -62,7 +62,7 @@ func (o *clusterOperation) recordAddress(ctx context.Context, address string, ad
 	_, err := o.update(ctx, func(c *clusterRecord) error {
 		a := c.allocation()
 		if a.IPAddress != "" && a.IPAddress != address {
-			return refuse(http.StatusConflict, "another operation was faster")
+			return refuse(http.StatusConflict, "the record was changed by another operation: retry")
 		}
 		a.IPAddress, a.IPAdopted = address, adopted
 		clearInFlight(&a.AllocationState)
@@ -120,7 +120,7 @@ func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 		}
 		again, err := o.findProjectAddress(ctx, address)
 		if err == nil && (again == nil || again.AllocationUUID != ip.AllocationUUID) {
-			err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: the address %s was given back just now", host)
+			err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: address %s was released meanwhile: retry", host)
 		}
 		return err
 	}); err != nil {
@@ -181,7 +181,7 @@ func (o *clusterOperation) checkAddressUnclaimed(ctx context.Context, ip *metal.
 	case err != nil:
 		return refusalOf(err)
 	case found:
-		return refuseSpec("spec.controlPlaneEndpoint.host: the address %s belongs to another cluster", ip.Address)
+		return refuseSpec("spec.controlPlaneEndpoint.host: address %s belongs to another MetalStackCluster", ip.Address)
 	}
 	return nil
 }
@@ -208,12 +208,12 @@ func (o *clusterOperation) checkExternalAddress(ctx context.Context, address net
 	for _, n := range networks {
 		contains := n.Contains(address)
 		if contains && n.UsableBy(o.project) {
-			return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in network %q and is not allocated to project %s", address, n.ID, o.project)
+			return refuseSpec("spec.controlPlaneEndpoint.host: address %s lies in network %q and is not allocated to project %s", address, n.ID, o.project)
 		}
 		taken = taken || contains
 	}
 	if taken {
-		return refuseSpec("spec.controlPlaneEndpoint.host: %s lies in a metal-stack network and is not allocated to project %s", address, o.project)
+		return refuseSpec("spec.controlPlaneEndpoint.host: address %s lies in a metal-stack network and is not allocated to project %s", address, o.project)
 	}
 	return nil
 }

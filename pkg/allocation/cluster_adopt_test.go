@@ -77,7 +77,7 @@ func TestTwoClustersThatNameTheSame(t *testing.T) {
 			for _, err := range []error{first, second} {
 				if err != nil {
 					require.True(t, apierrors.IsInvalid(err), "%v", err)
-					require.ErrorContains(t, err, "belongs to another cluster")
+					require.ErrorContains(t, err, "belongs to another MetalStackCluster")
 				}
 			}
 			w.advance(w.p.timing.Backoff + time.Second)
@@ -117,7 +117,7 @@ func TestWhatAnotherClusterIsGettingIsNotAdopted(t *testing.T) {
 			})
 			_, err = w.allocateCluster("second")
 			require.True(t, apierrors.IsInvalid(err), "%v", err)
-			require.ErrorContains(t, err, "belongs to another cluster")
+			require.ErrorContains(t, err, "belongs to another MetalStackCluster")
 			_, err = w.allocateCluster("first")
 			require.NoError(t, err)
 			w.gone(w.p)

@@ -36,7 +36,7 @@ func (p *Protocol) allocateCluster(ctx context.Context, ref objectRef, uid types
 	}
 	o.dryRun = IsDryRun(ctx)
 	if id := o.spec.ProjectID; id != "" && id != o.project {
-		return nil, o.recordRefusal(ctx, refuseSpec("spec.projectID is %s, but the namespace %q is bound to the project %s", id, ref.namespace, o.project))
+		return nil, o.recordRefusal(ctx, refuseSpec("spec.projectID: %q is not project %s, to which namespace %q is bound", id, o.project, ref.namespace))
 	}
 	if o.dryRun {
 		return c, o.dryRunAllocate(ctx, a)
@@ -65,7 +65,7 @@ func (o *clusterOperation) recordAllocated(ctx context.Context) (*clusterRecord,
 		case infrastructure.AllocationAllocated:
 			return nil
 		case infrastructure.AllocationReleasing, infrastructure.AllocationReleased:
-			return refuse(http.StatusConflict, "another operation was faster")
+			return refuse(http.StatusConflict, "the record was changed by another operation: retry")
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, o.p.recordTime(), nil
 		return nil

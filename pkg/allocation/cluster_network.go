@@ -32,7 +32,9 @@ func (a networkAllocator) allocate(ctx context.Context) (*metal.Network, error) 
 	})
 }
 
-func errNoPartition() error { return refuseSpec("spec.partition is empty") }
+func errNoPartition() error {
+	return refuseSpec("spec.partition: required to allocate the private network, unless spec.privateNetworkID is set")
+}
 
 // ensureNetwork allocates the private network, or adopts the one that is named.
 func (o *clusterOperation) ensureNetwork(ctx context.Context, inFlightUntil time.Time) error {
@@ -56,7 +58,7 @@ func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted
 	_, err := o.update(ctx, func(c *clusterRecord) error {
 		a := c.allocation()
 		if a.NetworkID != "" && a.NetworkID != id {
-			return refuse(http.StatusConflict, "another operation was faster")
+			return refuse(http.StatusConflict, "the record was changed by another operation: retry")
 		}
 		a.NetworkID, a.NetworkAdopted, a.UID = id, adopted, o.identity.uid
 		clearInFlight(&a.AllocationState)
@@ -120,7 +122,7 @@ func (o *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*
 		return nil, err
 	}
 	if n.Project != o.project {
-		return nil, refuseSpec("spec.privateNetworkID: the network %q is not a private network of project %s", id, o.project)
+		return nil, refuseSpec("spec.privateNetworkID: network %q is not a private network of project %s", id, o.project)
 	}
 	return n, nil
 }
@@ -135,7 +137,7 @@ func (o *clusterOperation) checkNetworkUnclaimed(ctx context.Context, n *metal.N
 	case err != nil:
 		return refusalOf(err)
 	case found:
-		return refuseSpec("spec.privateNetworkID: the network %q belongs to another cluster", n.ID)
+		return refuseSpec("spec.privateNetworkID: network %q belongs to another MetalStackCluster", n.ID)
 	}
 	return nil
 }

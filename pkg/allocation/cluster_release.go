@@ -84,7 +84,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}
-	return o.recordReleased(ctx, infrastructure.ReasonReleased, "Network and address were given back; what was adopted was kept.")
+	return o.recordReleased(ctx, infrastructure.ReasonReleased, "Network and address were released; adopted ones were kept.")
 }
 
 // releaseDuplicates frees what carries our identity and the record never named.
@@ -130,7 +130,7 @@ func (o *clusterOperation) checkNoDependents(ctx context.Context) error {
 		}
 	}
 	if n > 0 {
-		return refuse(http.StatusConflict, "%d of its machines and firewalls hold metal, or are getting it: they are released first", n)
+		return refuse(http.StatusConflict, "%d machines and firewalls of the cluster are allocated or being allocated: waiting for their release", n)
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ func (o *clusterOperation) addressOwnership(ctx context.Context, address string)
 		case ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)):
 			return foreign, nil
 		case ip.Holder() != "":
-			return owned, refuse(http.StatusConflict, "the control plane address %s is held by machine %s", address, ip.Holder())
+			return owned, refuse(http.StatusConflict, "control plane address %s is in use by machine %s", address, ip.Holder())
 		}
 		return owned, nil
 	}
@@ -316,14 +316,14 @@ func (o *clusterOperation) networkOwnership(ctx context.Context, id string) (own
 		return owned, err
 	}
 	if len(machines) > 0 {
-		return owned, refuse(http.StatusConflict, "%d machines are in the private network %s", len(machines), id)
+		return owned, refuse(http.StatusConflict, "private network %s is in use by %d machines", id, len(machines))
 	}
 	addresses, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
 	if err != nil {
 		return owned, err
 	}
 	if len(addresses) > 0 {
-		return owned, refuse(http.StatusConflict, "%d addresses of the private network %s are allocated, the first is %s", len(addresses), id, addresses[0].Address)
+		return owned, refuse(http.StatusConflict, "private network %s has %d allocated addresses, the first is %s", id, len(addresses), addresses[0].Address)
 	}
 	return owned, nil
 }

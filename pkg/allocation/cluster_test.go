@@ -85,7 +85,7 @@ func TestNetworksAndAddressesThatASpecNamesAreKeptOnRelease(t *testing.T) {
 
 	w.cluster("second", specs["network"], specs["address"])
 	_, err := w.allocateCluster("second")
-	require.ErrorContains(t, err, "belongs to another cluster")
+	require.ErrorContains(t, err, "belongs to another MetalStackCluster")
 
 	_, err = w.releaseCluster(w.p, "cluster")
 	require.NoError(t, err)
@@ -243,7 +243,7 @@ func TestMachinesOfAnExternallyManagedClusterJoinTheNetworkThatItNames(t *testin
 	assert.Nil(t, w.clusterRecord("external").Status.Allocation, "nothing is done to the cluster")
 
 	for name, c := range map[string]struct{ network, says string }{
-		"thief": {theirs, "is not known in project"},
+		"thief": {theirs, "not found in project"},
 		"hasty": {"", "spec.privateNetworkID is empty"},
 	} {
 		w.cluster(name, managed(c.network))

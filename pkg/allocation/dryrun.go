@@ -23,7 +23,7 @@ func WithDryRun(ctx context.Context) context.Context {
 func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 
 // errDryRun ends a write that could have been made.
-var errDryRun = errors.New("a dry run writes nothing")
+var errDryRun = errors.New("dry run: nothing is written")
 
 // dryRun does work on s, unless another operation is under way.
 func dryRun[T any](ctx context.Context, p *Protocol, s objectRef, work func(ctx context.Context) (T, error)) (T, error) {
@@ -36,7 +36,7 @@ func dryRun[T any](ctx context.Context, p *Protocol, s objectRef, work func(ctx 
 }
 
 func errInProgress(verb string) error {
-	return refuse(http.StatusConflict, "another %s is under way", verb)
+	return refuse(http.StatusConflict, "another %s is in progress: retry", verb)
 }
 
 // ignoreDryRun is nil for a write that could have been made, and why not otherwise.

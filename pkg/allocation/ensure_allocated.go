@@ -93,13 +93,13 @@ func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a al
 			return none, refusalOf(err)
 		}
 		inFlightUntil = p.clock.Now().Add(p.timing.UncertainDuration)
-		klog.FromContext(ctx).Info("The answer of an allocation was lost: looking for its outcome", "what", a.what(), "until", inFlightUntil)
+		klog.FromContext(ctx).Info("Allocation outcome unknown: reconciling", "what", a.what(), "until", inFlightUntil)
 		o.recordUncertain(ctx, refusalOf(err).message)
 	}
 	if found, ok, err := awaitOutcome(ctx, p, a, inFlightUntil, o.recordUncertain); err != nil || ok {
 		return found, err
 	}
-	return none, refuse(http.StatusServiceUnavailable, "the metal-api was asked %d times without an answer that arrived; nothing was allocated", maxCalls)
+	return none, refuse(http.StatusServiceUnavailable, "no answer to %d allocation requests was received from the metal-api; nothing was allocated", maxCalls)
 }
 
 // findOrCheck looks for what is there already, right before a call.
@@ -135,7 +135,7 @@ func awaitOutcome[T any](ctx context.Context, p *Protocol, f finder[T], inFlight
 			pause = p.timing.PollInterval
 		case err != nil:
 			missed = 0
-			klog.FromContext(ctx).Info("Cannot look for the outcome of an allocation", "what", f.what(), "reason", err.Error())
+			klog.FromContext(ctx).Info("Failed to read the outcome of an allocation: retrying", "what", f.what(), "err", err)
 			if report != nil && !reported {
 				report(ctx, refusalOf(err).message)
 				reported = true

@@ -91,7 +91,7 @@ func ensureFreed(ctx context.Context, p *Protocol, f freer, inFlightUntil, begun
 			}
 		case metal.Uncertain:
 			inFlightUntil = p.clock.Now().Add(p.timing.UncertainDuration)
-			klog.FromContext(ctx).Info("The answer of a release was lost: looking for its outcome", "what", f.what(), "until", inFlightUntil)
+			klog.FromContext(ctx).Info("Release outcome unknown: reconciling", "what", f.what(), "until", inFlightUntil)
 			f.recordReleaseUncertain(ctx, refusalOf(err).message)
 		default:
 			return owned, refusalOf(err)
@@ -101,7 +101,7 @@ func ensureFreed(ctx context.Context, p *Protocol, f freer, inFlightUntil, begun
 	if err != nil || whose != owned {
 		return whose, err
 	}
-	return owned, refuse(http.StatusConflict, "the metal-api was asked %d times to release the %s, and it is still there", maxCalls, f.what())
+	return owned, refuse(http.StatusConflict, "the %s is still allocated after %d requests to free it", f.what(), maxCalls)
 }
 
 // confirmedOwnership reads again what a read does not show, before it takes it
@@ -135,7 +135,7 @@ func awaitFreeOutcome(ctx context.Context, p *Protocol, f freer, inFlightUntil t
 		case err != nil && (inFlightUntil.IsZero() || !began.Before(inFlightUntil)):
 			return owned, asRefusal(err)
 		case err != nil:
-			klog.FromContext(ctx).Info("Cannot look for the outcome of a release", "what", f.what(), "reason", err.Error())
+			klog.FromContext(ctx).Info("Failed to read the outcome of a release: retrying", "what", f.what(), "err", err)
 			if !reported {
 				f.recordReleaseUncertain(ctx, refusalOf(err).message)
 				reported = true
@@ -166,5 +166,5 @@ func asRefusal(err error) error {
 	if errors.As(err, &e) {
 		return refusalOf(err)
 	}
-	return fmt.Errorf("cannot look: %w", err)
+	return fmt.Errorf("failed to read metal and records: %w", err)
 }

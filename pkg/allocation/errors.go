@@ -15,7 +15,7 @@ import (
 )
 
 // errInterrupted: the server shuts down; the record says what is open.
-var errInterrupted = errors.New("the server is shutting down; what is under way is resumed from the record")
+var errInterrupted = errors.New("the server is shutting down: the operation is resumed from its record")
 
 // refusal is a definite no: nothing was allocated or released. It becomes the
 // condition Allocated and the answer of the call.
@@ -51,7 +51,7 @@ func refuseSpec(format string, args ...any) *refusal {
 func refusalOf(err error) *refusal {
 	var e *metal.Error
 	if !errors.As(err, &e) {
-		return &refusal{code: http.StatusServiceUnavailable, message: "cannot look: " + shortened(err.Error()), retryAfter: unavailableRetryAfter}
+		return &refusal{code: http.StatusServiceUnavailable, message: "failed to read metal and records: " + shortened(err.Error()), retryAfter: unavailableRetryAfter}
 	}
 	words := shortened(e.Message)
 	switch e.Kind {
@@ -69,9 +69,9 @@ func refusalOf(err error) *refusal {
 		}
 		return &refusal{code: http.StatusServiceUnavailable, message: words, retryAfter: unavailableRetryAfter}
 	case metal.Conflict:
-		return refuse(http.StatusConflict, "the metal-api says: %s", words)
+		return refuse(http.StatusConflict, "conflict in the metal-api: %s", words)
 	default:
-		return refuse(http.StatusUnprocessableEntity, "the metal-api says: %s", words)
+		return refuse(http.StatusUnprocessableEntity, "refused by the metal-api: %s", words)
 	}
 }
 

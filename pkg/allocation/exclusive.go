@@ -85,7 +85,7 @@ func runExclusive[T any](ctx context.Context, p *Protocol, s objectRef, verb str
 		}
 		observed(o.err)
 		if o.err != nil {
-			logger.V(1).Info("Did not succeed", "reason", o.err.Error())
+			logger.V(1).Info("Operation failed", "err", o.err)
 		}
 	}()
 	select {
@@ -94,7 +94,7 @@ func runExclusive[T any](ctx context.Context, p *Protocol, s objectRef, verb str
 	case <-ctx.Done():
 		return none, s.statusError(&refusal{
 			code: http.StatusGatewayTimeout, retryAfter: time.Second,
-			message: "the " + verb + " is still under way and goes on; ask again for its outcome",
+			message: "the " + verb + " is still in progress, and continues: retry for its outcome",
 		})
 	}
 }

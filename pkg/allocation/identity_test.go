@@ -54,7 +54,7 @@ func TestWhatARestoredClaimWillFindIsNotAdopted(t *testing.T) {
 			w.cluster("thief", func(thief *infrastructure.MetalStackCluster) { name(&thief.Spec, c.Status.Allocation) })
 			_, err = w.allocateCluster("thief")
 			require.True(t, apierrors.IsInvalid(err), "%v", err)
-			require.ErrorContains(t, err, "belongs to another cluster")
+			require.ErrorContains(t, err, "belongs to another MetalStackCluster")
 			again, err := w.allocateCluster("cluster")
 			require.NoError(t, err)
 			assert.Equal(t, c.Status.Allocation.NetworkID, again.Status.Allocation.NetworkID)

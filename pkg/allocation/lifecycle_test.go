@@ -57,7 +57,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Subset(t, w.machinesWithIdentity(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
 
 	_, err = w.releaseCluster(w.p, "cluster")
-	require.ErrorContains(t, err, "2 of its machines and firewalls hold metal")
+	require.ErrorContains(t, err, "2 machines and firewalls of the cluster are allocated")
 
 	m, err = w.release(w.p, "node")
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
 	w.requireNoSecrets()
 	_, err = w.allocate(w.p, "node", "cluster")
-	require.ErrorContains(t, err, "allocated once")
+	require.ErrorContains(t, err, "already released")
 }
 
 // Cluster API names what belongs to a cluster after it, and a Cluster's name may

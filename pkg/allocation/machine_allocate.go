@@ -68,7 +68,7 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	case !o.dryRun:
 		cancel, reserved := p.reservations.reserve(id, ref)
 		if !reserved {
-			return nil, refuse(http.StatusConflict, "the machine %s is being asked for already", id)
+			return nil, refuse(http.StatusConflict, "spec.providerID: machine %s is being allocated for another object: retry", id)
 		}
 		defer cancel()
 	}
@@ -113,7 +113,7 @@ func (o *machineOperation) recordAllocated(ctx context.Context, m *metal.Machine
 			return nil
 		case a.Phase != infrastructure.AllocationAllocating && a.Phase != "", a.Attempt != o.attempt:
 			// A later attempt may be about to allocate another machine.
-			return refuse(http.StatusConflict, "another operation was faster")
+			return refuse(http.StatusConflict, "the record was changed by another operation: retry")
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, o.p.recordTime(), nil
 		a.MachineID, a.AllocationUUID, a.Adopted = m.ID, m.AllocationUUID(), adopted
@@ -129,7 +129,7 @@ func (o *machineOperation) recordAllocated(ctx context.Context, m *metal.Machine
 	o.p.crashPoint("machine/allocated")
 	if err != nil {
 		// Metal that no record names is shown as discovered, and kept.
-		klog.FromContext(ctx).Error(err, "Allocated metal could not be recorded", "machine", m.ID)
+		klog.FromContext(ctx).Error(err, "Failed to record allocated metal", "machine", m.ID)
 	}
 	return recorded, err
 }

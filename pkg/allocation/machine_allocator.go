@@ -57,7 +57,7 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 		return nil, false, err
 	}
 	// One answer for what is not there and what is another project's.
-	unknown := refuseSpec("spec.providerID: no machine %s can be had in project %s", id, o.plan.project)
+	unknown := refuseSpec("spec.providerID: machine %s not found in project %s, and not available to it", id, o.plan.project)
 	if m == nil || (m.Allocation != nil && m.Project() != o.plan.project) {
 		return nil, false, unknown
 	}
@@ -69,10 +69,10 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 	case holder.namespace != o.ref.namespace:
 		return nil, false, unknown
 	case phase == infrastructure.AllocationAllocated:
-		return nil, false, refuseSpec("spec.providerID: the machine %s belongs to %s", id, holder)
+		return nil, false, refuseSpec("spec.providerID: machine %s belongs to %s", id, holder)
 	default:
 		// That may come to nothing, or end, soon.
-		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s is being allocated for, or given back by, %s", id, holder)
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s is in use by %s: retry", id, holder)
 	}
 	if m.Allocation != nil {
 		return o.checkAdoption(ctx, m)
@@ -84,12 +84,12 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 	switch {
 	case !m.Allocatable():
 		// The metal-api itself would allocate it.
-		return nil, false, refuseSpec("spec.providerID: the machine %s is not to be had: its last event is %q, its liveliness %q, its state %q",
+		return nil, false, refuseSpec("spec.providerID: machine %s is not available: last event %q, liveliness %q, state %q",
 			id, lastEvent(m), m.Liveliness, m.State)
 	case m.Size != now.machineType:
-		return nil, false, refuseSpec("spec.providerID: the machine %s is of the size %q, not %q", id, m.Size, now.machineType)
+		return nil, false, refuseSpec("spec.providerID: machine %s has size %q, not %q", id, m.Size, now.machineType)
 	case m.Partition != o.plan.partition:
-		return nil, false, refuseSpec("spec.providerID: the machine %s is in the partition %q, not %q", id, m.Partition, o.plan.partition)
+		return nil, false, refuseSpec("spec.providerID: machine %s is in partition %q, not %q", id, m.Partition, o.plan.partition)
 	}
 	return nil, false, o.plan.checkComplete()
 }
@@ -98,7 +98,7 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 // other record claims.
 func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) (*metal.Machine, bool, error) {
 	if m.Allocation.Role != o.machineKind.role {
-		return nil, false, refuseSpec("spec.providerID: the machine %s is allocated as a %s", m.ID, m.Allocation.Role)
+		return nil, false, refuseSpec("spec.providerID: machine %s is allocated with role %q, not %q", m.ID, m.Allocation.Role, o.machineKind.role)
 	}
 	// Another object may have released it after it was read, and before the other
 	// records were.
@@ -107,7 +107,7 @@ func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) 
 		return nil, false, err
 	}
 	if again == nil || again.AllocationUUID() != m.AllocationUUID() {
-		return nil, false, refuse(http.StatusConflict, "spec.providerID: the machine %s was given back just now", m.ID)
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s was released meanwhile: retry", m.ID)
 	}
 	o.adopted = true
 	return again, true, nil

@@ -38,7 +38,7 @@ func (o *machineOperation) find(ctx context.Context) (*metal.Machine, bool, erro
 		return nil, false, nil
 	}
 	if len(found) > 1 {
-		klog.FromContext(ctx).Info("More than one machine carries the identity: taking the oldest, the Recoverer releases the others", "machines", len(found))
+		klog.FromContext(ctx).Info("Several machines carry the identity: keeping the oldest, releasing the others", "machines", len(found))
 	}
 	return found[0], true, nil
 }

@@ -60,13 +60,13 @@ func (p *Protocol) releaseMachineLike(ctx context.Context, kind *machineLikeKind
 			return nil, o.recordReleaseRefusal(ctx, err)
 		}
 	}
-	reason, message := infrastructure.ReasonReleased, "Nothing had been allocated."
+	reason, message := infrastructure.ReasonReleased, "Nothing was allocated."
 	switch {
 	case whose == foreign:
 		reason = infrastructure.ReasonNotOurs
-		message = "Machine " + a.MachineID + " belongs to somebody else by now, and was not touched."
+		message = "Machine " + a.MachineID + " is allocated for another owner, and was not freed."
 	case a.MachineID != "":
-		message = "Machine " + a.MachineID + " was given back."
+		message = "Machine " + a.MachineID + " was released."
 	}
 	return o.recordReleased(ctx, reason, message)
 }
@@ -141,7 +141,7 @@ func ownershipOf(m *metal.Machine, a *infrastructure.MachineAllocation, project 
 		return foreign, nil
 	}
 	return owned, refuse(http.StatusConflict,
-		"machine %s is in the allocation that is recorded, but lost the tag %s, which says whose it is, and is not touched: free it with `metalctl machine delete %s`, or write the tag again",
+		"machine %s is in the recorded allocation, but lost its identity tag %s, and is not freed: restore the tag, or free the machine with `metalctl machine delete %s`",
 		m.ID, metal.Tag(metal.TagUID, LabelValue(string(a.UID))), m.ID)
 }
 

@@ -53,13 +53,13 @@ type operationKind struct {
 var (
 	machineLikeOperations = &operationKind{
 		step:       "machine",
-		allocating: "The metal-api is being asked for a machine.",
-		releasing:  "The machine is being given back to the metal-api.",
+		allocating: "Allocating a machine from the metal-api.",
+		releasing:  "Releasing the machine to the metal-api.",
 	}
 	clusterOperations = &operationKind{
 		step:          "cluster",
-		allocating:    "The metal-api is being asked for the private network and the control plane address.",
-		releasing:     "Network and address are being given back to the metal-api.",
+		allocating:    "Allocating the private network and the control plane address from the metal-api.",
+		releasing:     "Releasing the network and the address to the metal-api.",
 		refusedClaims: true,
 	}
 )
@@ -76,7 +76,7 @@ func (o *operation[R]) update(ctx context.Context, change func(R) error) (R, err
 		if err == nil || isDefinite(err) {
 			return r, err
 		}
-		klog.FromContext(ctx).Info("Cannot record: trying again", "reason", err.Error())
+		klog.FromContext(ctx).Info("Failed to update the record: retrying", "err", err)
 		if o.p.pause(ctx, o.p.timing.PollInterval) != nil {
 			return r, err
 		}
@@ -90,7 +90,7 @@ func (o *operation[R]) updateOnce(ctx context.Context, change func(R) error) err
 	defer cancel()
 	_, err := o.tryUpdate(limited, change)
 	if err != nil && !isDefinite(err) {
-		return &refusal{code: http.StatusServiceUnavailable, message: "cannot record what is about to be done: " + shortened(err.Error()), retryAfter: unavailableRetryAfter}
+		return &refusal{code: http.StatusServiceUnavailable, message: "failed to update the record: " + shortened(err.Error()), retryAfter: unavailableRetryAfter}
 	}
 	return err
 }
@@ -117,7 +117,7 @@ func (o *operation[R]) beginAttempt(ctx context.Context) error {
 			return err
 		}
 		if a.Attempt != o.attempt || (a.Phase != "" && a.Phase != infrastructure.AllocationAllocating) {
-			return refuse(http.StatusConflict, "another allocation is under way")
+			return refuse(http.StatusConflict, "another allocation is in progress: retry")
 		}
 		a.Phase, a.Attempt, a.StartTime, a.NotBefore = infrastructure.AllocationAllocating, o.attempt+1, o.p.recordTime(), nil
 		a.UID, a.ClusterName = o.identity.uid, o.clusterName
@@ -165,7 +165,7 @@ func (o *operation[R]) recordRefusal(ctx context.Context, err error) error {
 	})
 	o.p.crashPoint(o.kind.step + "/swapped-back")
 	if ignoreDryRun(err) != nil && !apierrors.IsNotFound(err) {
-		klog.FromContext(ctx).Error(err, "Cannot record that an attempt was refused: it is found out again later")
+		klog.FromContext(ctx).Error(err, "Failed to record that an allocation was refused: reconciling later")
 	}
 	return r
 }
@@ -175,11 +175,11 @@ func (o *operation[R]) recordUncertain(ctx context.Context, message string) {
 	if _, err := o.update(ctx, func(r R) error {
 		if a := r.state(); a.Phase == infrastructure.AllocationAllocating && a.Attempt == o.attempt {
 			o.setAllocatedCondition(r, infrastructure.ReasonAllocationUncertain,
-				"The outcome of the allocation is unknown; the server checks it before it tries again: "+message)
+				"Allocation outcome unknown: reconciling before the next attempt: "+message)
 		}
 		return nil
 	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record that an answer was lost", "reason", err.Error())
+		klog.FromContext(ctx).Info("Failed to record that an outcome is unknown", "err", err)
 	}
 }
 
@@ -192,7 +192,7 @@ func (o *operation[R]) beginRelease(ctx context.Context, start *metav1.Time) err
 	err := o.updateOnce(ctx, func(r R) error {
 		a := r.state()
 		if a.Phase == infrastructure.AllocationReleased || !o.observed.matches(a) {
-			return refuse(http.StatusConflict, "another operation is under way, or was faster")
+			return refuse(http.StatusConflict, "the record was changed by another operation: retry")
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationReleasing, start, nil
 		if a.UID == "" {
@@ -227,7 +227,7 @@ func (o *operation[R]) recordReleaseRefusal(ctx context.Context, err error) erro
 		o.setAllocatedCondition(rec, releaseReason(r), r.message)
 		return nil
 	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record why a release was refused", "reason", err.Error())
+		klog.FromContext(ctx).Info("Failed to record why a release was refused", "err", err)
 	}
 	o.p.crashPoint(o.kind.step + "/held-back")
 	return r
@@ -238,11 +238,11 @@ func (o *operation[R]) recordReleaseUncertain(ctx context.Context, message strin
 	if _, err := o.update(ctx, func(r R) error {
 		if a := r.state(); a.Phase == infrastructure.AllocationReleasing && o.observed.matches(a) {
 			o.setAllocatedCondition(r, infrastructure.ReasonReleaseUncertain,
-				"The outcome of the release is unknown; the server checks it before it tries again: "+message)
+				"Release outcome unknown: reconciling before the next attempt: "+message)
 		}
 		return nil
 	}); err != nil {
-		klog.FromContext(ctx).Info("Cannot record that an answer was lost", "reason", err.Error())
+		klog.FromContext(ctx).Info("Failed to record that an outcome is unknown", "err", err)
 	}
 }
 

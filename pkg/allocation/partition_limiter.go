@@ -2,6 +2,7 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -76,7 +77,7 @@ func (g *partitionLimiter) acquire(ctx context.Context, partition string, named 
 		one.slots.Release(weight)
 		return nil, &refusal{
 			code: http.StatusConflict, retryAfter: wait,
-			message: "allocations in the partition pause after refusals, until the metal-api has cleaned up behind them",
+			message: fmt.Sprintf("backing off: allocations in partition %q were refused, and the metal-api is cleaning up", partition),
 		}
 	}
 	return func() { one.slots.Release(weight) }, nil

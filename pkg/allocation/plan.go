@@ -26,7 +26,7 @@ type plan struct {
 func (p *Protocol) projectOf(namespace string) (string, error) {
 	project, bound := p.opts.Bindings.Project(namespace)
 	if !bound {
-		return "", refuse(http.StatusForbidden, "the namespace %q is not bound to a project", namespace)
+		return "", refuse(http.StatusForbidden, "namespace %q is not bound to a project", namespace)
 	}
 	return project, nil
 }
@@ -62,10 +62,10 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, s *machin
 	if *s.providerID != "" {
 		id, err := providerid.Parse(*s.providerID)
 		if err != nil {
-			return nil, refuseSpec("spec.providerID %v", err)
+			return nil, refuseSpec("spec.providerID: %v", err)
 		}
 		if id.Partition != "" && pl.partition != "" && id.Partition != pl.partition {
-			return nil, refuseSpec("spec.providerID names the partition %q, but the partition asked for is %q", id.Partition, pl.partition)
+			return nil, refuseSpec("spec.providerID: partition %q is not partition %q of the spec or the cluster", id.Partition, pl.partition)
 		}
 		pl.machineID = id.MachineID
 		if pl.partition == "" {
@@ -76,7 +76,7 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, s *machin
 	}
 	for _, tag := range s.tags {
 		if isReservedTag(tag) {
-			return nil, refuseSpec("spec.tags: %q is a tag that only the server writes", tag)
+			return nil, refuseSpec("spec.tags: %q is reserved for ownership", tag)
 		}
 	}
 	for _, id := range named {
@@ -112,9 +112,9 @@ func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, e
 func (pl *plan) checkComplete() error {
 	switch {
 	case pl.partition == "":
-		return refuseSpec("spec.partition is empty, and there is no cluster whose partition could be meant")
+		return refuseSpec("spec.partition: required, unless the allocation names a cluster that has one")
 	case len(pl.networks) == 0:
-		return refuseSpec("spec.networks is empty, and there is no cluster whose private network could be meant")
+		return refuseSpec("spec.networks: required, unless the allocation names a cluster that has a private network")
 	}
 	return nil
 }
@@ -138,12 +138,12 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 	}
 	if isExternallyManaged(c) {
 		if c.Spec.PrivateNetworkID == "" {
-			return nil, refuseSpec("the cluster %q is managed externally, and its spec.privateNetworkID is empty", name)
+			return nil, refuseSpec("cluster %q is managed externally, and its spec.privateNetworkID is empty", name)
 		}
 		return c, nil
 	}
 	if a := c.allocation(); a.Phase != infrastructure.AllocationAllocated || a.NetworkID == "" {
-		return nil, refuse(http.StatusConflict, "the cluster %q does not hold its network", name)
+		return nil, refuse(http.StatusConflict, "cluster %q has no allocated private network: retry once it is allocated", name)
 	}
 	return c, nil
 }
@@ -160,7 +160,7 @@ func (p *Protocol) findUsableNetwork(ctx context.Context, id, project string) (*
 			return n, nil
 		}
 	}
-	return nil, refuseSpec("the network %q is not known in project %s", id, project)
+	return nil, refuseSpec("network %q not found in project %s", id, project)
 }
 
 // machineRequest is the plan as a request to the metal-api.

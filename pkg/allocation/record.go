@@ -23,7 +23,7 @@ func isDefinite(err error) bool {
 // checkUID refuses to go on with an object that was deleted and created again.
 func checkUID(m *metav1.ObjectMeta, uid types.UID) error {
 	if uid != "" && m.UID != uid {
-		return refuse(http.StatusConflict, "the object that was asked for had the uid %s, and was deleted; this one is another", uid)
+		return refuse(http.StatusConflict, "UID precondition failed: expected %s, found %s", uid, m.UID)
 	}
 	return nil
 }
@@ -32,9 +32,9 @@ func checkUID(m *metav1.ObjectMeta, uid types.UID) error {
 func checkAllocatable(m *metav1.ObjectMeta, phase infrastructure.AllocationPhase) error {
 	switch {
 	case phase == infrastructure.AllocationReleasing, phase == infrastructure.AllocationReleased:
-		return refuse(http.StatusConflict, "its metal was released; an object is allocated once: delete it and create another")
+		return refuse(http.StatusConflict, "already released: delete and recreate the object to allocate again")
 	case m.DeletionTimestamp != nil:
-		return refuse(http.StatusConflict, "it is being deleted")
+		return refuse(http.StatusConflict, "the object is being deleted")
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func (p *Protocol) checkBackoff(rec record) error {
 	if wait <= 0 {
 		return nil
 	}
-	r := refuse(http.StatusConflict, "it pauses after a refusal")
+	r := refuse(http.StatusConflict, "backing off after a refusal")
 	if c := meta.FindStatusCondition(*rec.conditions(), infrastructure.ConditionAllocated); c != nil && c.Status != metav1.ConditionTrue {
 		r.message += ": " + c.Message
 		r.reason = c.Reason

@@ -104,7 +104,7 @@ func reconcileRecords[R record](ctx context.Context, k *Recoverer, records recor
 	logger := klog.FromContext(ctx)
 	all, err := records.list(ctx)
 	if err != nil {
-		logger.Error(err, "Cannot list records", "resource", resource.Resource)
+		logger.Error(err, "Failed to list records", "resource", resource.Resource)
 		return nil, err
 	}
 	waiting := waitingRecords{}
@@ -112,7 +112,7 @@ func reconcileRecords[R record](ctx context.Context, k *Recoverer, records recor
 		waiting.add(k.p, r)
 		if err := reconcile(r); err != nil {
 			m := r.objectMeta()
-			logger.Info("Cannot look after a record", "resource", resource.Resource, "namespace", m.Namespace, "name", m.Name, "reason", err.Error())
+			logger.Info("Failed to reconcile a record", "resource", resource.Resource, "namespace", m.Namespace, "name", m.Name, "err", err)
 		}
 	}
 	waiting.setMetrics(resource.Resource)
@@ -197,7 +197,7 @@ func (k *Recoverer) startInBackground(ctx context.Context, notBefore *metav1.Tim
 	k.wg.Go(func() {
 		defer func() { <-k.slots }()
 		if err := do(ctx); err != nil {
-			klog.FromContext(ctx).V(2).Info("Not done; it is tried again", "what", key, "reason", err.Error())
+			klog.FromContext(ctx).V(2).Info("Recovery failed: retrying", "what", key, "err", err)
 		}
 	})
 }

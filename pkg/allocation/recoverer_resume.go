@@ -39,7 +39,7 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 	}
 	o.recordRefusal(ctx, &refusal{
 		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationUncertain, retryAfter: time.Second,
-		message: "The server stopped in the middle of an attempt, by which nothing was allocated; it is made again.",
+		message: "The server stopped during an attempt, and nothing was allocated: retrying.",
 	})
 	return nil
 }
@@ -74,7 +74,7 @@ func (k *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind
 }
 
 // errMachineHeld: a suspect is no duplicate, another record names it.
-var errMachineHeld = errors.New("another record names it")
+var errMachineHeld = errors.New("another record names the machine")
 
 // releaseDuplicate frees a machine with every check of a release, and one
 // more: that no record stands for it.
@@ -104,7 +104,7 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, kind *machineLikeKind, 
 		return nil
 	case err != nil && f.called:
 		duplicatesCounter.WithLabelValues(duplicateHeld).Inc()
-		logger.Error(err, "A machine that was allocated twice could not be released: it is tried again")
+		logger.Error(err, "Failed to release a machine that was allocated twice for one object: retrying")
 	case f.called:
 		duplicatesCounter.WithLabelValues(duplicateReleased).Inc()
 		logger.Info("Released a machine that was allocated twice for one object")

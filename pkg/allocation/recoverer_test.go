@@ -268,8 +268,8 @@ func TestRefusalsBeforeAnythingIsAsked(t *testing.T) {
 	}{
 		{teamA, "none", "cluster", apierrors.IsNotFound, "not found"},
 		{teamA, "deleted", "cluster", apierrors.IsConflict, "being deleted"},
-		{teamA, "alone", "", apierrors.IsInvalid, "spec.networks is empty"},
-		{teamA, "alone", "claim", apierrors.IsConflict, "does not hold its network"},
+		{teamA, "alone", "", apierrors.IsInvalid, "spec.networks: required"},
+		{teamA, "alone", "claim", apierrors.IsConflict, "has no allocated private network"},
 		{teamA, "alone", "none", apierrors.IsNotFound, "not found"},
 		{teamA, "wrong", "cluster", apierrors.IsInvalid, "spec.providerID"},
 		{"nobodys", "elsewhere", "", apierrors.IsForbidden, "not bound to a project"},

@@ -118,7 +118,7 @@ func TestALostIdentityIsHeldAndAnotherIdentityIsNotOurs(t *testing.T) {
 	require.NoError(t, w.sim.SetTags(id, []string{"somebody=tidied-up"}))
 	_, err := w.release(w.p, "node")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	require.ErrorContains(t, err, "lost the tag")
+	require.ErrorContains(t, err, "lost its identity tag")
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 
 	require.NoError(t, w.sim.SetTags(id, []string{metal.Tag(metal.TagUID, "another-object")}))
@@ -192,7 +192,7 @@ func TestANetworkIsFreedOnlyAfterItsAddressesAreGone(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.releaseCluster(w.p, "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	require.ErrorContains(t, err, "1 addresses of the private network")
+	require.ErrorContains(t, err, "has 1 allocated addresses")
 	assert.Zero(t, w.sim.CallsOf("network-free"))
 
 	_, err = w.client.FreeIP(w.context(), ip.Address)

@@ -22,7 +22,7 @@ func (p *Protocol) checkMarkedBeforeTakeover(m *metav1.ObjectMeta) error {
 		return nil
 	}
 	r := refuse(http.StatusUnprocessableEntity,
-		"it was marked for deletion with an earlier namespace %q, whose records this one took over at %s, and keeps its metal until it has the annotation %s",
+		"marked for deletion with an earlier namespace %q, whose records were taken over at %s: the object keeps its metal until it has the annotation %s",
 		m.Namespace, at.UTC().Format("2006-01-02T15:04:05Z"), infrastructure.ReleaseAnnotation)
 	r.retryAfter = p.timing.Backoff
 	r.reason = infrastructure.ReasonMarkedBeforeTakeover

@@ -105,7 +105,7 @@ func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 		"machine/free-settling": infrastructure.ReasonReleaseUncertain,
 	} {
 		assert.Equal(t, reason, said[step].Reason, step)
-		assert.Regexp(t, `^The outcome of the (allocation|release) is unknown; the server checks it before it tries again: .*upstream prematurely closed`, said[step].Message, step)
+		assert.Regexp(t, `^(Allocation|Release) outcome unknown: reconciling before the next attempt: .*upstream prematurely closed`, said[step].Message, step)
 	}
 	w.gone(w.p)
 }

@@ -130,7 +130,7 @@ func TestAdopt_RefusedNetworkLeavesTheIdentityAsItWas(t *testing.T) {
 		c.Spec.PrivateNetworkID = old.Status.Allocation.NetworkID
 	})
 	_, err := w.allocateCluster("c")
-	require.ErrorContains(t, err, "belongs to another cluster")
+	require.ErrorContains(t, err, "belongs to another MetalStackCluster")
 	assert.Equal(t, again.UID, w.clusterRecord("c").Status.Allocation.UID)
 }
 
