@@ -148,15 +148,15 @@ func (j *clusterProjector) readyState(c *infrastructure.MetalStackCluster, befor
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
 		v.since = c.CreationTimestamp.Time
-		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for the private network and the control plane address."
+		v.reason, v.message = infrastructure.ReasonAllocating, "Allocating the private network and the control plane address from the metal-api."
 		return v
 	case infrastructure.AllocationReleasing:
 		v.since = releaseTime(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = releasingReason(&c.ObjectMeta, c.Status.Conditions, "Network and address are being given back to the metal-api.")
+		v.reason, v.message = releasingReason(&c.ObjectMeta, c.Status.Conditions, "Releasing the network and the address to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		v.since = releaseTime(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were given back to the metal-api."
+		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were released to the metal-api."
 		return v
 	}
 	return j.metalState(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)

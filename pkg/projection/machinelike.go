@@ -136,7 +136,7 @@ func (j *machineLikeProjector) fill(s, shown *machineLike) conditionState {
 		}
 		s.showPhase(a, infrastructure.PhaseAllocating)
 		v.since = s.meta.CreationTimestamp.Time
-		v.reason, v.message = infrastructure.ReasonAllocating, "The metal-api is being asked for a machine."
+		v.reason, v.message = infrastructure.ReasonAllocating, "Allocating a machine from the metal-api."
 		return v
 	case infrastructure.AllocationReleasing:
 		if m, presence := j.Facts.Machine(a.MachineID); presence == metal.Present && isRecordedAllocation(m, a) {
@@ -144,12 +144,12 @@ func (j *machineLikeProjector) fill(s, shown *machineLike) conditionState {
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
 		v.since = releaseTime(a.AllocationState, s.status.Conditions)
-		v.reason, v.message = releasingReason(s.meta, s.status.Conditions, "The machine is being given back to the metal-api.")
+		v.reason, v.message = releasingReason(s.meta, s.status.Conditions, "Releasing the machine to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		s.showPhase(a, infrastructure.PhaseReleased)
 		v.since = releaseTime(a.AllocationState, s.status.Conditions)
-		v.reason, v.message = infrastructure.ReasonReleased, "The machine was given back to the metal-api."
+		v.reason, v.message = infrastructure.ReasonReleased, "The machine was released to the metal-api."
 		return v
 	default:
 		return j.fillAllocated(s, shown, a).withDeletion(s.meta, s.status.Conditions)
