@@ -73,14 +73,14 @@ bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
 
 load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
-	$(GO) test ./test/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \
+	$(GO) test ./test/performance/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \
 	  -load.writers=50 -load.rate=20 -load.claim-costs $(LOAD_FLAGS)
 
 fuzz: ## Fuzz all that reads foreign bytes, each target in turn for FUZZTIME (30s; before a release 1h): make fuzz RUN=NamePattern
 	@FUZZTIME=$(FUZZTIME) hack/fuzz.sh '$(RUN)'
 
 faults: ## Random histories of faults against the whole server: make faults HISTORIES=10000 SEED=…
-	@set -o pipefail; $(GO) test -v -count=1 -timeout 12h -run '^TestHistories$$' ./test/faults -faults.histories=$(HISTORIES) -faults.seed=$(SEED) | grep -v '^=== RUN\|^ *--- PASS'
+	@set -o pipefail; $(GO) test -v -count=1 -timeout 12h -run '^TestHistories$$' ./test/robustness/faults -faults.histories=$(HISTORIES) -faults.seed=$(SEED) | grep -v '^=== RUN\|^ *--- PASS'
 
 govulncheck: ## Known vulnerabilities in what the programs call (needs to reach vuln.go.dev)
 	@$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...

@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"metal-stack.io/infrastructure-apiserver/test/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
 type options struct {

@@ -13,8 +13,8 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/test/capi"
-	"metal-stack.io/infrastructure-apiserver/test/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
 const (

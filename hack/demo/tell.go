@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/test/capi"
+	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
 )
 
 // act begins another part of the play.

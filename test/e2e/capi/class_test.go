@@ -1,0 +1,83 @@
+package capi
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, estate Estate) {
+	before := estate.Inventory()
+	c := w.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2})
+	c.AwaitMachines(t, slow, 1, 2)
+
+	// A moment of rest: what Cluster API asks for in dry runs, for every
+	// reconcile, leaves no trace.
+	templates := func() map[string]string {
+		list := &v1alpha4.MetalStackMachineTemplateList{}
+		require.NoError(t, c.Client.List(t.Context(), list, client.InNamespace(namespace)))
+		found := map[string]string{}
+		for _, template := range list.Items {
+			found[template.Name] = fmt.Sprint(template.Generation)
+		}
+		return found
+	}
+	rest := templates()
+	start := estate.Mark()
+	require.NoError(t, c.Client.Patch(t.Context(), c.named(), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"example.org/touched":"1"}}}`))))
+
+	// Another image for workers, and one worker more.
+	ordered, err := c.Cluster(t.Context())
+	require.NoError(t, err)
+	patched := ordered.DeepCopy()
+	for i := range patched.Spec.Topology.Variables {
+		if v := &patched.Spec.Topology.Variables[i]; v.Name == "worker" {
+			v.Value.Raw = fmt.Appendf(nil, `{"image": "ubuntu-22.04", "size": %q}`, Variables["WORKER_MACHINE_SIZE"])
+		}
+	}
+	three := int32(3)
+	patched.Spec.Topology.Workers.MachineDeployments[0].Replicas = &three
+	require.NoError(t, c.Client.Patch(t.Context(), patched, client.MergeFrom(ordered)))
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		hardware, err := c.Hardware(ctx)
+		if err != nil {
+			return err
+		}
+		rolled := 0
+		for _, h := range hardware {
+			if h.Spec.Image == "ubuntu-22.04" && h.Status.Ready {
+				rolled++
+			}
+		}
+		if rolled != 3 || len(hardware) != 4 {
+			return fmt.Errorf("%d of %d machines have the new image", rolled, len(hardware))
+		}
+		return nil
+	})
+	c.AwaitMachines(t, slow, 1, 3)
+	account := estate.Since(start, "machine")
+	assert.Equal(t, 3, account.Allocated)
+	assert.Equal(t, 2, account.Freed)
+	for name, generation := range templates() {
+		if old, found := rest[name]; found {
+			assert.Equal(t, old, generation, "template %s is what it was", name)
+		}
+	}
+	c.Delete(t, slow)
+	awaitEstate(t, estate, before)
+}
+
+func (c *Tenant) named() *clusterv1.Cluster {
+	cluster := &clusterv1.Cluster{}
+	cluster.Namespace, cluster.Name = c.Key.Namespace, c.Key.Name
+	return cluster
+}

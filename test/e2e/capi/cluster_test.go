@@ -1,0 +1,140 @@
+package capi
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+// TestClusterAPI shares one management cluster, which clusterctl installed.
+func TestClusterAPI(t *testing.T) {
+	w := newWorld(t)
+	t.Run("together", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, *world, string, Estate){
+			"ClustersComeUpScaleRollAndGo":      clustersComeUpScaleRollAndGo,
+			"WorkersThatDieAreReplaced":         workersThatDieAreReplaced,
+			"ProvisioningGoesOnWhenMetalIsBack": provisioningGoesOnWhenMetalIsBack,
+			"ClassesMakeAndChangeClusters":      classesMakeAndChangeClusters,
+			"NamespacesComeBackFromABackup":     namespacesComeBackFromABackup,
+			"OwnersGetNewUIDs":                  ownersGetNewUIDs,
+		} {
+			namespace, estate := w.team(t)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, w, namespace, estate)
+			})
+		}
+	})
+	// What kills programs comes when nobody else needs them.
+	t.Run("HardTimesChangeNothingInTheEnd", func(t *testing.T) {
+		namespace, estate := w.team(t)
+		hardTimesChangeNothingInTheEnd(t, w, namespace, estate)
+	})
+	t.Run("ClustersMoveThereAndBack", func(t *testing.T) {
+		namespace, estate := w.team(t)
+		clustersMoveThereAndBack(t, w, namespace, estate)
+	})
+	t.Run("ClusterctlUpgradesAndDeletesTheProvider", func(t *testing.T) {
+		namespace, _ := w.team(t)
+		clusterctlUpgradesAndDeletesTheProvider(t, w, namespace)
+	})
+}
+
+// clustersComeUpScaleRollAndGo has a name with a dot, which Cluster API accepts
+// and the names of hosts, services and labels do not all allow.
+func clustersComeUpScaleRollAndGo(t *testing.T, w *world, namespace string, estate Estate) {
+	const name = "web.prod"
+	before, start := estate.Inventory(), estate.Mark()
+	c := w.Order(t, Order{Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3})
+	c.AwaitMachines(t, slow, 3, 3)
+	assert.Equal(t, Account{Allocated: 6, Most: 6}, estate.Since(start, "machine"), "three of each, each once")
+	assert.Equal(t, Account{Allocated: 1, Most: 1}, estate.Since(start, "firewall"))
+	hardwareIsDescribed(t, c)
+	description := w.Clusterctl(t, "describe", "cluster", name, "-n", namespace, "--echo", "--grouping=false")
+	assert.Contains(t, description, "MetalStackCluster "+namespace+"/"+name)
+	assert.Contains(t, description, "MetalStackMachine "+namespace+"/"+name+"-md-0-")
+
+	scaled := estate.Mark()
+	c.Scale(t, 10)
+	c.AwaitMachines(t, slow, 3, 10)
+	c.Scale(t, 2)
+	c.AwaitMachines(t, slow, 3, 2)
+	cluster.Eventually(t, slow, func(context.Context) error {
+		if want, got := (Account{Allocated: 7, Freed: 8, Most: 13}), estate.Since(scaled, "machine"); got != want {
+			return fmt.Errorf("3 to 10 to 2: want %+v, got %+v", want, got)
+		}
+		return nil
+	})
+
+	rolled := estate.Mark()
+	roll(t, c, "ubuntu-22.04")
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		workers, err := c.Machines(ctx, false)
+		if err != nil {
+			return err
+		}
+		for i := range workers {
+			hardware := &v1alpha4.MetalStackMachine{}
+			if err := c.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: workers[i].Spec.InfrastructureRef.Name}, hardware); err != nil {
+				return err
+			}
+			if hardware.Status.Metal == nil || !strings.HasPrefix(hardware.Status.Metal.Image, "ubuntu-22.04") {
+				return fmt.Errorf("%s has another image", hardware.Name)
+			}
+		}
+		// One at a time: maxSurge is 1.
+		if want, got := (Account{Allocated: 2, Freed: 2, Most: 6}), estate.Since(rolled, "machine"); got != want {
+			return fmt.Errorf("rolled: want %+v, got %+v", want, got)
+		}
+		return nil
+	})
+	c.AwaitMachines(t, slow, 3, 2)
+
+	c.Delete(t, slow)
+	awaitEstate(t, estate, before)
+	total := estate.Since(start, "machine")
+	assert.Equal(t, total.Allocated, total.Freed)
+}
+
+// hardwareIsDescribed compares what Cluster API took over with the metal-api.
+func hardwareIsDescribed(t *testing.T, c *Tenant) {
+	t.Helper()
+	cluster, err := c.Cluster(t.Context())
+	require.NoError(t, err)
+	assert.NotEmpty(t, cluster.Spec.ControlPlaneEndpoint.Host)
+	for _, controlPlane := range []bool{true, false} {
+		machines, err := c.Machines(t.Context(), controlPlane)
+		require.NoError(t, err)
+		for i := range machines {
+			hardware := c.hardwareOf(t.Context(), t, &machines[i])
+			require.NotNil(t, hardware.Status.Metal)
+			assert.Equal(t, "metal://"+Partition+"/"+hardware.Status.Metal.MachineID, machines[i].Spec.ProviderID)
+			assert.NotEmpty(t, machines[i].Status.NodeRef.Name)
+			assert.NotEmpty(t, machines[i].Status.Addresses)
+			assert.Equal(t, Partition, machines[i].Status.FailureDomain)
+		}
+	}
+}
+
+// roll has the workers made from another template, with another image.
+func roll(t *testing.T, c *Tenant, image string) {
+	t.Helper()
+	template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name + "-" + strings.ReplaceAll(image, ".", "-")}}
+	template.Spec.Template.Spec = v1alpha4.MetalStackMachineSpec{Image: image, MachineType: simulator.SmallSize}
+	require.NoError(t, c.Client.Create(t.Context(), template))
+	md := &clusterv1.MachineDeployment{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name + "-md-0"}}
+	require.NoError(t, c.Client.Patch(t.Context(), md, client.RawPatch(types.MergePatchType,
+		fmt.Appendf(nil, `{"spec":{"template":{"spec":{"infrastructureRef":{"name":%q}}}}}`, template.Name))))
+}

@@ -1,0 +1,138 @@
+package capi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+func clustersMoveThereAndBack(t *testing.T, w *world, namespace string, estate Estate) {
+	before := estate.Inventory()
+	c := w.Order(t, Order{Namespace: namespace, Name: "fern", ControlPlane: 1, Workers: 2})
+	c.AwaitMachines(t, slow, 1, 2)
+	held, mark := estate.Machines(), estate.Mark()
+
+	other := Start(t, Options{Site: w.Site, Repository: w.Repository, ManagerFlags: hasty})
+	other.Bind(t, namespace, estate.project)
+	there := other.Tenant(t, namespace, "fern")
+	move(t, w.Management, other, namespace)
+	statusIsComplete(t, there)
+	nothingIsLeft(t, c)
+	there.AwaitMachines(t, slow, 1, 2)
+	assert.Equal(t, held, estate.Machines(), "moved, and not one machine touched")
+
+	// It goes on working there.
+	there.Scale(t, 3)
+	there.AwaitMachines(t, slow, 1, 3)
+	there.Scale(t, 2)
+	there.AwaitMachines(t, slow, 1, 2)
+	held = estate.Machines()
+	account := estate.Since(mark, "machine")
+	assert.Equal(t, [2]int{1, 1}, [2]int{account.Allocated, account.Freed})
+
+	move(t, other, w.Management, namespace)
+	statusIsComplete(t, c)
+	nothingIsLeft(t, there)
+	c.AwaitMachines(t, slow, 1, 2)
+	assert.Equal(t, held, estate.Machines(), "and back")
+	c.Delete(t, slow)
+	awaitEstate(t, estate, before)
+}
+
+// move has clusterctl move all clusters of a namespace.
+func move(t *testing.T, from, to *Management, namespace string) {
+	t.Helper()
+	from.Clusterctl(t, "move", "--namespace", namespace, "--to-kubeconfig", to.plane.Kubeconfig(to.plane.Admin()))
+}
+
+// statusIsComplete: what the metal-api knows is there without anybody having
+// written it, as soon as the companion has taken the machines over.
+func statusIsComplete(t *testing.T, c *Tenant) {
+	t.Helper()
+	start := time.Now()
+	defer func() { t.Logf("complete after %s", time.Since(start).Round(100*time.Millisecond)) }()
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		hardware, err := c.Hardware(ctx)
+		if err == nil && len(hardware) == 0 {
+			err = errors.New("there are no machines")
+		}
+		for _, h := range hardware {
+			if m := h.Status.Metal; m == nil || !m.Managed || m.MachineID == "" || !h.Status.Ready {
+				return fmt.Errorf("%s: ready: %v, metal: %+v", h.Name, h.Status.Ready, m)
+			}
+		}
+		return err
+	})
+}
+
+// nothingIsLeft: the source has forgotten, and shows the metal, which is
+// there all the same, as discovered.
+func nothingIsLeft(t *testing.T, c *Tenant) {
+	t.Helper()
+	_, err := c.Cluster(t.Context())
+	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		hardware, err := c.Hardware(ctx)
+		if err != nil {
+			return err
+		}
+		for _, h := range hardware {
+			if h.Status.Metal == nil || h.Status.Metal.Managed {
+				return fmt.Errorf("%s is still there", h.Name)
+			}
+		}
+		return nil
+	})
+}
+
+func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, w *world, namespace string) {
+	c := w.Tenant(t, namespace, "none")
+	template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "kept"}}
+	template.Spec.Template.Spec = v1alpha4.MetalStackMachineSpec{Image: Variables["WORKER_MACHINE_IMAGE"], MachineType: Variables["WORKER_MACHINE_SIZE"]}
+	require.NoError(t, c.Client.Create(t.Context(), template))
+
+	assert.Contains(t, w.Clusterctl(t, "upgrade", "plan"), Next)
+	w.Clusterctl(t, "upgrade", "apply", "--infrastructure", "metal-stack-system/metal-stack:"+Next)
+	images, stderr, err := w.Kubectl(t, w.Admin(), "get", "deployment", "-n", cluster.Namespace, "-o", "jsonpath={.items[*].spec.template.spec.containers[*].image}")
+	require.NoError(t, err, stderr)
+	assert.Contains(t, images, "metalstack-apiserver:"+Next)
+	assert.Contains(t, images, "metalstack-controller-manager:"+Next)
+	// The old Pods go, and new ones come.
+	w.Servers[0].Kill()
+	w.Companion.Kill()
+	w.Servers[0], w.Companion = w.StartServer(t), w.StartCompanion(t)
+	w.Servers[0].AwaitReady(t)
+	w.Companion.AwaitReady(t)
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		after := &v1alpha4.MetalStackMachineTemplate{}
+		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(template), after); err != nil {
+			return err
+		}
+		assert.Equal(t, template.UID, after.UID)
+		return nil
+	})
+	require.NoError(t, c.Client.Delete(t.Context(), template))
+
+	w.Clusterctl(t, "delete", "--infrastructure", "metal-stack")
+	_, stderr, err = w.Kubectl(t, w.Admin(), "get", "deployment", "-n", cluster.Namespace, cluster.APIServer)
+	require.Error(t, err)
+	assert.Contains(t, stderr, "not found")
+	_, stderr, err = w.Kubectl(t, w.Admin(), "get", "crd", "metalstackclusters.infrastructure.cluster.x-k8s.io")
+	require.NoError(t, err, "clusterctl leaves definitions alone: %s", stderr)
+	// As artifacts/clusterctl/README.md says: the server registered itself.
+	for _, version := range cluster.Versions {
+		_, stderr, err = w.Kubectl(t, w.Admin(), "delete", "apiservice", version.Version+"."+version.Group)
+		require.NoError(t, err, stderr)
+	}
+}

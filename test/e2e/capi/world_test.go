@@ -1,0 +1,99 @@
+package capi
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+// slow is how long what takes seconds may take on a busy machine.
+const slow = 4 * time.Minute
+
+// world is one management cluster for all tests that can share it, and a
+// namespace and project for each.
+type world struct {
+	*Management
+	taken int
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	site := StartSite(t, simulator.Config{Speed: 200, DataCentre: DataCentre(48)})
+	return &world{Management: Start(t, Options{Site: site, ManagerFlags: hasty})}
+}
+
+// hasty is a companion that waits for nobody: it is killed in some tests, and
+// there are no load balancers.
+var hasty = []string{
+	"--load-balancer-grace-period=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
+}
+
+// team is a namespace of a test's own, and the estate of its project.
+func (w *world) team(t *testing.T) (namespace string, estate Estate) {
+	t.Helper()
+	i := w.taken
+	w.taken++
+	namespace = fmt.Sprintf("team-%d", i)
+	w.Bind(t, namespace, Projects[i])
+	return namespace, w.Site.Estate(Projects[i])
+}
+
+// awaitEstate waits until a project holds what it held.
+func awaitEstate(t *testing.T, estate Estate, before string) {
+	t.Helper()
+	cluster.Eventually(t, slow, func(context.Context) error {
+		if now := estate.Inventory(); now != before {
+			return fmt.Errorf("the project holds %q, and held %q", now, before)
+		}
+		return nil
+	})
+}
+
+// hardwareOf is the MetalStackMachine of a Machine.
+func (c *Tenant) hardwareOf(ctx context.Context, t *testing.T, machine *clusterv1.Machine) *v1alpha4.MetalStackMachine {
+	t.Helper()
+	hardware := &v1alpha4.MetalStackMachine{}
+	require.NoError(t, c.Client.Get(ctx, types.NamespacedName{Namespace: c.Key.Namespace, Name: machine.Spec.InfrastructureRef.Name}, hardware))
+	return hardware
+}
+
+// awaitCondition waits until a MetalStackMachine's condition is as wanted.
+func (c *Tenant) awaitCondition(t *testing.T, key types.NamespacedName, kind string, wanted func(*metav1.Condition) bool) {
+	t.Helper()
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		hardware := &v1alpha4.MetalStackMachine{}
+		if err := c.Client.Get(ctx, key, hardware); err != nil {
+			return err
+		}
+		condition := meta.FindStatusCondition(hardware.Status.Conditions, kind)
+		if condition == nil || !wanted(condition) {
+			return fmt.Errorf("%s: %s: %+v", key, kind, condition)
+		}
+		return nil
+	})
+}
+
+// awaitGone waits until a Machine is gone.
+func (c *Tenant) awaitGone(t *testing.T, machine *clusterv1.Machine) {
+	t.Helper()
+	cluster.Eventually(t, slow, func(ctx context.Context) error {
+		now := &clusterv1.Machine{}
+		err := c.Client.Get(ctx, client.ObjectKeyFromObject(machine), now)
+		if err == nil {
+			return fmt.Errorf("%s", tell(now))
+		}
+		return client.IgnoreNotFound(err)
+	})
+}

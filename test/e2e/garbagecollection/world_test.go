@@ -1,0 +1,213 @@
+// Package garbage_test holds that what Kubernetes' own controllers do to
+// objects, the garbage collector and quotas above all, they do to ours as well.
+package garbage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+const (
+	// limit is how long anything may take that is waited for. The controllers
+	// look for new resources every 30 s.
+	limit = 2 * time.Minute
+	// spaces is how many tests can have a namespace of their own.
+	spaces = 12
+)
+
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+
+// world is a cluster that all tests share, each in a namespace of its own.
+type world struct {
+	*cluster.Cluster
+	teams chan cluster.Team
+}
+
+func TestKubernetesControllersTreatOurKindsAsBuiltInOnes(t *testing.T) {
+	t.Parallel()
+	opts := cluster.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16)}, Companion: true}
+	w := &world{teams: make(chan cluster.Team, spaces)}
+	for _, team := range opts.AddTeams(spaces) {
+		w.teams <- team
+	}
+	close(w.teams)
+	w.Cluster = cluster.Start(t, opts)
+	w.awaitControllers(t)
+	for name, test := range map[string]func(*space){
+		"an object whose owner is deleted goes":                     dependentsGo,
+		"an object whose owner never was goes":                      ownerless,
+		"an owner that cannot be read keeps its objects":            unreadableOwner,
+		"foreground deletion waits for dependents":                  foreground,
+		"an orphan is kept, and forgets its owner":                  orphans,
+		"finalizers keep an object, and none can be added any more": finalizers,
+		"a quota is kept": quotaIsKept,
+		"a quota is not exceeded by many at a time": quotaAndMany,
+		"a quota counts what is shown":              quotaCountsDiscovered,
+		"a quota keeps no object from its metal":    quotaAndMetal,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(w.space(t))
+		})
+	}
+}
+
+// space is the namespace of one test.
+type space struct {
+	*world
+	t *testing.T
+	cluster.Team
+	maps      typedcorev1.ConfigMapInterface
+	machines  typed.MetalStackMachineInterface
+	clusters  typed.MetalStackClusterInterface
+	templates typed.MetalStackMachineTemplateInterface
+}
+
+func (w *world) space(t *testing.T) *space {
+	t.Helper()
+	team, left := <-w.teams
+	require.True(t, left, "there are no more teams")
+	w.Bind(t, team.Namespace, team.Project)
+	ours := w.Metalstack(t, w.Admin()).InfrastructureV1alpha4()
+	return &space{
+		world: w, t: t, Team: team,
+		maps:     w.Client().CoreV1().ConfigMaps(team.Namespace),
+		machines: ours.MetalStackMachines(team.Namespace), clusters: ours.MetalStackClusters(team.Namespace),
+		templates: ours.MetalStackMachineTemplates(team.Namespace),
+	}
+}
+
+// awaitControllers waits until the garbage collector and the quota controller
+// have discovered our kinds. Until then the one knows no owner's dependents,
+// and the other tries ever more seldom to count.
+func (w *world) awaitControllers(t *testing.T) {
+	t.Helper()
+	s := w.space(t)
+	s.newTemplate("orphan", neverWas(0))
+	gone(s, s.templates.Get, "orphan")
+	quotas := w.Client().CoreV1().ResourceQuotas(s.Namespace)
+	for i, known := 0, false; !known; i++ {
+		name := fmt.Sprintf("probe-%d", i)
+		_, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{counted: resource.MustParse("1")}},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		require.Less(t, i, 20, "the quota controller does not know our kinds")
+		err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Second, true, func(ctx context.Context) (bool, error) {
+			quota, err := quotas.Get(ctx, name, metav1.GetOptions{})
+			_, known = quota.Status.Used[counted]
+			return known, err
+		})
+		if !wait.Interrupted(err) {
+			require.NoError(t, err)
+		}
+	}
+}
+
+// neverWas refers to an owner that does not exist.
+func neverWas(i int) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "never-was", UID: types.UID(fmt.Sprintf("1c2e9b1e-0000-4000-8000-%012d", i))}
+}
+
+func (s *space) eventually(ask func(context.Context) error, what ...any) {
+	s.t.Helper()
+	cluster.Eventually(s.t, limit, ask, what...)
+}
+
+// gone waits until an object is not there any more.
+func gone[T any](s *space, get func(context.Context, string, metav1.GetOptions) (T, error), name string) {
+	s.t.Helper()
+	s.eventually(func(ctx context.Context) error {
+		switch _, err := get(ctx, name, metav1.GetOptions{}); {
+		case err == nil:
+			return fmt.Errorf("%s is still there", name)
+		case apierrors.IsNotFound(err):
+			return nil
+		default:
+			return err
+		}
+	})
+}
+
+// there returns an object that is there.
+func there[T any](s *space, get func(context.Context, string, metav1.GetOptions) (T, error), name string) T {
+	s.t.Helper()
+	obj, err := get(s.t.Context(), name, metav1.GetOptions{})
+	require.NoError(s.t, err)
+	return obj
+}
+
+// marked waits until an object is being deleted.
+func marked[T metav1.Object](s *space, get func(context.Context, string, metav1.GetOptions) (T, error), name string) {
+	s.t.Helper()
+	s.eventually(func(ctx context.Context) error {
+		obj, err := get(ctx, name, metav1.GetOptions{})
+		if err == nil && obj.GetDeletionTimestamp() == nil {
+			err = errors.New("is not being deleted")
+		}
+		return err
+	})
+}
+
+// ownedBy are the owner references to an object.
+func ownedBy(version, kind string, owner metav1.Object) []metav1.OwnerReference {
+	yes := true
+	return []metav1.OwnerReference{{APIVersion: version, Kind: kind, Name: owner.GetName(), UID: owner.GetUID(), BlockOwnerDeletion: &yes}}
+}
+
+func ownedByMap(owner *corev1.ConfigMap) []metav1.OwnerReference {
+	return ownedBy("v1", "ConfigMap", owner)
+}
+
+func ownedByTemplate(owner *v1alpha4.MetalStackMachineTemplate) []metav1.OwnerReference {
+	return ownedBy(v1alpha4.SchemeGroupVersion.String(), "MetalStackMachineTemplate", owner)
+}
+
+func (s *space) newMap(name string, owners ...metav1.OwnerReference) *corev1.ConfigMap {
+	s.t.Helper()
+	created, err := s.maps.Create(s.t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners}}, metav1.CreateOptions{})
+	require.NoError(s.t, err)
+	return created
+}
+
+// newTemplate makes an object of ours that no controller of ours looks after.
+func (s *space) newTemplate(name string, owners ...metav1.OwnerReference) *v1alpha4.MetalStackMachineTemplate {
+	s.t.Helper()
+	created, err := s.templates.Create(s.t.Context(), &v1alpha4.MetalStackMachineTemplate{
+		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners},
+		Spec:       v1alpha4.MetalStackMachineTemplateSpec{Template: v1alpha4.MetalStackMachineTemplateResource{Spec: spec()}},
+	}, metav1.CreateOptions{})
+	require.NoError(s.t, err)
+	return created
+}
+
+func spec() v1alpha4.MetalStackMachineSpec {
+	return v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition}
+}
+
+// machine is one that the companion leaves alone.
+func machine(name string, owners ...metav1.OwnerReference) *v1alpha4.MetalStackMachine {
+	return &v1alpha4.MetalStackMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners, Annotations: map[string]string{v1alpha4.PausedAnnotation: "true"}},
+		Spec:       spec(),
+	}
+}

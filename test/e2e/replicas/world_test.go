@@ -1,0 +1,279 @@
+// Package replicas_test runs two servers as artifacts/deploy does, and takes the
+// active one away: it is asked to stop, killed, or paused in the middle of its
+// work.
+package replicas_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+const (
+	team = "team-a"
+	// leaseDuration is short, and long enough for a busy machine.
+	leaseDuration = 8 * time.Second
+	// grace is what a takeover may take besides, on a busy machine.
+	grace = 10 * time.Second
+	// limit ends whatever a test waits for.
+	limit = time.Minute
+)
+
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+
+// world is a cluster with a cluster of metal in it.
+type world struct {
+	*cluster.Cluster
+	t testing.TB
+	// whole is the test that all servers run for.
+	whole testing.TB
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, whole: t, Cluster: cluster.Start(t, cluster.Options{Servers: 2, Flags: []string{
+		"--leader-elect-lease-duration=" + leaseDuration.String(),
+		"--leader-elect-renew-deadline=6s",
+		"--leader-elect-retry-period=500ms",
+		"--handover-grace-period=1s",
+	}})}
+	w.Bind(t, team, simulator.ProjectA)
+	clusters := w.as(w.Admin()).MetalStackClusters(team)
+	ctx := w.context()
+	_, err := clusters.Create(ctx, &api.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Name: "c"},
+		Spec:       api.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = clusters.Allocate(ctx, "c", &api.Allocation{}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return w
+}
+
+// context ends with the test, or when it takes too long.
+func (w *world) context() context.Context {
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	w.t.Cleanup(cancel)
+	return ctx
+}
+
+func (w *world) as(config *rest.Config) typed.InfrastructureV1alpha4Interface {
+	return w.Metalstack(w.t, config).InfrastructureV1alpha4()
+}
+
+// direct is the administrator's way to one server, past the kube-apiserver.
+func (w *world) direct(p *cluster.Program) typed.InfrastructureV1alpha4Interface {
+	config := w.Admin()
+	config.Host = p.URL
+	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData = true, nil
+	return w.as(config)
+}
+
+// pair returns the active server and the one that stands by, when the Service
+// leads to the former. One that is missing is started.
+func (w *world) pair() (active, standby *cluster.Program) {
+	w.t.Helper()
+	var alive []*cluster.Program
+	for _, p := range w.Servers {
+		select {
+		case <-p.Ended():
+		default:
+			alive = append(alive, p)
+		}
+	}
+	for len(alive) < 2 {
+		p := w.StartServer(w.whole)
+		p.AwaitReady(w.t)
+		alive = append(alive, p)
+	}
+	w.Servers = alive
+	w.await("one to be active, and the other to stand by", func(context.Context) error {
+		holder := w.holder()
+		for i, p := range alive {
+			if p.Name == holder {
+				active, standby = p, alive[1-i]
+			}
+		}
+		if active == nil {
+			return fmt.Errorf("the Lease is held by %q", holder)
+		}
+		if labels := w.labels(); labels[active.Name] != replica.ActiveValue || labels[standby.Name] != replica.StandbyValue {
+			return fmt.Errorf("labels: %v", labels)
+		}
+		return nil
+	})
+	return active, standby
+}
+
+func (w *world) lease() *coordinationv1.Lease {
+	w.t.Helper()
+	lease, err := w.Client().CoordinationV1().Leases(cluster.Namespace).Get(w.context(), cluster.APIServer, metav1.GetOptions{})
+	require.NoError(w.t, err)
+	return lease
+}
+
+// gauge is a figure among the metrics of a server.
+func (w *world) gauge(p *cluster.Program, name string) string {
+	w.t.Helper()
+	metrics, err := w.direct(p).RESTClient().Get().AbsPath("/metrics").DoRaw(w.context())
+	require.NoError(w.t, err)
+	for line := range strings.Lines(string(metrics)) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			return strings.TrimSpace(value)
+		}
+	}
+	w.t.Fatalf("%s has no metric %s", p.Name, name)
+	return ""
+}
+
+func (w *world) holder() string { return ptr.Deref(w.lease().Spec.HolderIdentity, "") }
+
+// labels are those by which the Service finds the active server, by Pod.
+func (w *world) labels() map[string]string {
+	w.t.Helper()
+	pods, err := w.Client().CoreV1().Pods(cluster.Namespace).List(w.context(), metav1.ListOptions{LabelSelector: replica.ActiveLabel})
+	require.NoError(w.t, err)
+	labels := map[string]string{}
+	for _, pod := range pods.Items {
+		labels[pod.Name] = pod.Labels[replica.ActiveLabel]
+	}
+	return labels
+}
+
+// await waits until ask succeeds.
+func (w *world) await(what string, ask func(context.Context) error) {
+	w.t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(w.t.Context(), 20*time.Millisecond, limit, true, func(ctx context.Context) (bool, error) {
+		last = ask(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		w.t.Fatalf("waited for %s: %v: %v", what, err, last)
+	}
+}
+
+// awaitActive waits until a server holds the Lease and the Service leads to it.
+func (w *world) awaitActive(p *cluster.Program) {
+	w.t.Helper()
+	w.await(p.Name+" to become the active server", func(context.Context) error {
+		if holder, label := w.holder(), w.labels()[p.Name]; holder != p.Name || label != replica.ActiveValue {
+			return fmt.Errorf("the Lease is held by %q, and its label is %q", holder, label)
+		}
+		return nil
+	})
+}
+
+func machine(name string) *api.MetalStackMachine {
+	return &api.MetalStackMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       api.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
+	}
+}
+
+// allocate begins an allocation through the kube-apiserver.
+func (w *world) allocate(name string) (claim *api.MetalStackMachine, answer <-chan error) {
+	w.t.Helper()
+	machines := w.as(w.Admin()).MetalStackMachines(team)
+	claim, err := machines.Create(w.context(), machine(name), metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	answers := make(chan error, 1)
+	ctx := w.context()
+	go func() {
+		_, err := machines.Allocate(ctx, name, &api.Allocation{ClusterRef: &api.LocalReference{Name: "c"}}, metav1.CreateOptions{})
+		answers <- err
+	}()
+	return claim, answers
+}
+
+// inject lets a call of the metal-api that allocates a machine go wrong, once,
+// and returns a channel that is closed when the call arrives.
+func (w *world) inject(fault simulator.Fault) <-chan struct{} {
+	arrived := make(chan struct{})
+	fault.Endpoint, fault.Times = "machine-allocate", 1
+	fault.Match = func(*http.Request) bool {
+		select {
+		case <-arrived:
+		default:
+			close(arrived)
+		}
+		return true
+	}
+	w.Metal.Sim.Inject(fault)
+	return arrived
+}
+
+// requireAllocatedOnce requires that an object got one machine, which is the
+// one that its record names.
+func (w *world) requireAllocatedOnce(claim *api.MetalStackMachine) {
+	w.t.Helper()
+	m, err := w.as(w.Admin()).MetalStackMachines(team).Get(w.context(), claim.Name, metav1.GetOptions{})
+	require.NoError(w.t, err)
+	require.NotNil(w.t, m.Status.Allocation)
+	require.Equal(w.t, api.AllocationAllocated, m.Status.Allocation.Phase)
+	books, tag := w.Metal.Sim.Books(), metal.Tag(metal.TagUID, string(claim.UID))
+	holding := books.Holding(tag)
+	require.Len(w.t, holding, 1)
+	require.Equal(w.t, m.Status.Allocation.MachineID, holding[0].ID)
+	require.Equal(w.t, 1, books.Allocations(tag))
+	require.Zero(w.t, books.Frees(tag))
+}
+
+// records are the versions of all records but the mark of revisions.
+func (w *world) records() map[string]string {
+	w.t.Helper()
+	const label, key = "metal-stack.infrastructure.cluster.x-k8s.io/record", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
+	maps, err := w.Client().CoreV1().ConfigMaps(cluster.Namespace).List(w.context(), metav1.ListOptions{LabelSelector: label})
+	require.NoError(w.t, err)
+	versions := map[string]string{}
+	for _, m := range maps.Items {
+		if m.Labels[label] != "" {
+			versions[m.Annotations[key]] = m.ResourceVersion
+		}
+	}
+	return versions
+}
+
+// writes counts the calls that change metal.
+func (w *world) writes() (n int) {
+	for _, endpoint := range []string{"machine-allocate", "firewall-allocate", "network-allocate", "ip-allocate", "ip-allocate-specific", "machine-free", "network-free", "ip-free"} {
+		n += w.Metal.Sim.CallsOf(endpoint)
+	}
+	return n
+}
+
+func revisionOf(t testing.TB, version string) uint64 {
+	t.Helper()
+	n, err := strconv.ParseUint(version, 10, 64)
+	require.NoError(t, err)
+	return n
+}
+
+func podReady(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

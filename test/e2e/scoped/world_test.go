@@ -1,0 +1,183 @@
+// Package scoped tests, in a management cluster, what tenants see across
+// namespaces and what their roles let them do; and that nobody gets past the
+// kube-apiserver.
+package scoped
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+const (
+	teamA, teamB = "team-a", "team-b"
+	// busy and passing are of tests that create machines.
+	busy, passing = "team-busy", "team-passing"
+	// tenants is the group that the ClusterRole for tenants is bound to.
+	tenants = "tenants"
+	// count is how many machines each team has.
+	count = 5
+	limit = time.Minute
+)
+
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+
+// TestTenants runs all tests in one cluster: each of them has users of its own.
+func TestTenants(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for name, test := range map[string]func(*testing.T, *world){
+		"ListsAcrossNamespacesShowWhatIsTheTenants":                listsAcrossNamespaces,
+		"PagesOfAListAreExact":                                     pagesAreExact,
+		"MetadataAloneIsScopedToo":                                 metadataIsScoped,
+		"ANamespaceOfSomebodyElseIsForbiddenWhetherOrNotItExists":  foreignNamespaces,
+		"AnInformerIsToldWhenTheUserGainsOrLosesANamespace":        informersAreTold,
+		"AWatchOfANamespaceEndsWhenItsPermissionDoes":              namedWatchesEnd,
+		"WhoeverSeesAllSeesAll":                                    whoeverSeesAll,
+		"TheGarbageCollectorSeesDependentsAndOwners":               garbageIsCollected,
+		"RolesLetTenantsDoWhatTheyShould":                          rolesAllow,
+		"NoRoleLetsTenantsAllocateOrWriteStatus":                   rolesRefuse,
+		"PastTheKubeAPIServerNobodyIsAnybody":                      nobodyGetsPast,
+		"PastTheKubeAPIServerWhoeverIsKnownMayNoMoreThanThroughIt": whoeverIsKnown,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, w)
+		})
+	}
+}
+
+// projects are what the namespaces are bound to.
+var projects = map[string]string{
+	teamA: simulator.ProjectA, teamB: simulator.ProjectB,
+	busy: "10000000-0000-4000-8000-00000000000c", passing: "10000000-0000-4000-8000-00000000000d",
+}
+
+type world struct {
+	*cluster.Cluster
+}
+
+// start installs the server with two teams, and gives each of them a user with
+// the role edit in the team's namespace, as docs/tenancy.md tells.
+func start(t *testing.T) *world {
+	t.Helper()
+	// Seconds are enough for a test.
+	flags := []string{"--authorization-webhook-cache-authorized-ttl=1s", "--authorization-webhook-cache-unauthorized-ttl=1s"}
+	w := &world{cluster.Start(t, cluster.Options{Flags: flags})}
+	w.admin(t, "create", "clusterrolebinding", "metalstack-tenants", "--clusterrole=metalstack-tenant", "--group="+tenants)
+	for namespace, project := range projects {
+		w.Bind(t, namespace, project)
+	}
+	w.awaitRoles(t)
+	w.admin(t, "create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", "-n", teamA)
+	w.admin(t, "create", "rolebinding", "bob", "--clusterrole=edit", "--user=bob", "-n", teamB)
+	for namespace, user := range map[string]*rest.Config{teamA: w.tenant("alice"), teamB: w.tenant("bob"), busy: w.Admin(), passing: w.Admin()} {
+		for i := range count {
+			_, err := w.machines(t, user, namespace).Create(t.Context(), machine(fmt.Sprintf("%s-%d", namespace, i)), metav1.CreateOptions{})
+			require.NoError(t, err)
+		}
+	}
+	return w
+}
+
+// admin runs kubectl as the administrator.
+func (w *world) admin(t *testing.T, args ...string) {
+	t.Helper()
+	_, stderr, err := w.Kubectl(t, w.Admin(), args...)
+	require.NoError(t, err, stderr)
+}
+
+// tenant is the configuration of a user in the group of tenants.
+func (w *world) tenant(name string) *rest.Config { return w.User(name, tenants) }
+
+func (w *world) machines(t *testing.T, config *rest.Config, namespace string) typed.MetalStackMachineInterface {
+	t.Helper()
+	return w.Metalstack(t, config).InfrastructureV1alpha4().MetalStackMachines(namespace)
+}
+
+// awaitRoles waits until the built-in roles have taken in ours.
+func (w *world) awaitRoles(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"view", "edit", "admin"} {
+		eventually(t, func(ctx context.Context) error {
+			role, err := w.Client().RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+			if err == nil && !mentions(role) {
+				err = fmt.Errorf("the ClusterRole %s says nothing of our group", name)
+			}
+			return err
+		})
+	}
+}
+
+func mentions(role *rbacv1.ClusterRole) bool {
+	for _, rule := range role.Rules {
+		for _, group := range rule.APIGroups {
+			if group == v1alpha4.SchemeGroupVersion.Group {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func machine(name string) *v1alpha4.MetalStackMachine {
+	return &v1alpha4.MetalStackMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
+	}
+}
+
+// namesOf are the names of a team's machines.
+func namesOf(team string) []string {
+	names := make([]string, count)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%d", team, i)
+	}
+	return names
+}
+
+func nameOf(m v1alpha4.MetalStackMachine) string { return m.Name }
+
+func collect[T any](items []T, name func(T) string) []string {
+	names := []string{}
+	for _, item := range items {
+		names = append(names, name(item))
+	}
+	return names
+}
+
+// lines are the lines of a text.
+func lines(text string) []string { return strings.Split(strings.TrimSpace(text), "\n") }
+
+// eventually waits until what is asked succeeds.
+func eventually(t *testing.T, ask func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("after %s: %v", limit, err)
+		case <-tick.C:
+		}
+	}
+}

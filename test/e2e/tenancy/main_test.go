@@ -1,0 +1,32 @@
+// Package tenancy proves in a real management cluster that tenants cannot reach
+// each other's metal, and that namespaces are bound, changed and deleted as
+// docs say.
+package tenancy
+
+import (
+	"os"
+	"testing"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+
+// One installation is enough for all: they keep apart by namespaces and
+// projects, and what stops the server comes last.
+func TestTenancy(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	t.Run("at the same time", func(t *testing.T) {
+		t.Run("No tenant reaches another's metal", func(t *testing.T) { t.Parallel(); noTenantReachesAnothersMetal(t, w) })
+		t.Run("A label binds a namespace", func(t *testing.T) { t.Parallel(); aLabelBindsANamespace(t, w) })
+		t.Run("A label that cannot bind is refused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, w) })
+		t.Run("ServiceAccounts_Rights", func(t *testing.T) { t.Parallel(); noAccountDoesMoreThanItsPageSays(t, w) })
+		t.Run("A namespace that goes gives its metal back", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, w) })
+		t.Run("Finalizer_StaysWhileMetalIsHeld", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, w) })
+		t.Run("RecreatedNamespace_HidesOldRecords", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, w) })
+	})
+	t.Run("LostBindings_RecordsStayHidden", func(t *testing.T) { recordsStayHiddenWithoutBindings(t, w) })
+	t.Run("AbandonedRecords_SetAside", func(t *testing.T) { abandonedRecordsAreSetAside(t, w) })
+	t.Run("A binding stays in force while there are objects", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, w) })
+}

@@ -1,0 +1,335 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	rbacapply "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+const (
+	bootstrapRole = "metalstack-bootstrap-data"
+	servingSecret = "metalstack-apiserver-serving"
+	activeLabel   = "metal-stack." + infrastructure.GroupName + "/active"
+)
+
+// use is one thing that a thief of a service account's token may try.
+type use struct {
+	what    string
+	allowed bool
+	try     func(ctx context.Context, c kubernetes.Interface) error
+}
+
+// noAccountDoesMoreThanItsPageSays tries with the token of each service account
+// what docs/security.md says of it, against the real authorizer and admission.
+// Everything is a dry run, so that what is allowed changes nothing.
+func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
+	bound, unbound := "rights-bound", "rights-unbound"
+	w.Bind(t, bound, project("8"))
+	w.Bind(t, unbound, "")
+	for _, namespace := range []string{bound, unbound, cluster.Namespace} {
+		_, err := w.Client().CoreV1().Secrets(namespace).Create(soon(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-bootstrap"}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	t.Run("companion", func(t *testing.T) {
+		account, err := kubernetes.NewForConfig(w.Companion.Account)
+		require.NoError(t, err)
+		eventually(t, func() error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
+		attemptAll(t, w.Companion.Account, companionUses(bound, unbound))
+	})
+	t.Run("server", func(t *testing.T) {
+		attemptAll(t, w.Servers[0].Account, serverUses(w.Servers[0].Name, bound, unbound))
+	})
+	t.Run("the server makes no token of its Secret", func(t *testing.T) {
+		account, err := kubernetes.NewForConfig(w.Servers[0].Account)
+		require.NoError(t, err)
+		var last error
+		// The type of a Secret that is there cannot be changed, and the server
+		// writes it again.
+		eventually(t, func() error {
+			err := w.Client().CoreV1().Secrets(cluster.Namespace).Delete(t.Context(), servingSecret, metav1.DeleteOptions{})
+			if err != nil && !apierrors.IsNotFound(err) {
+				return err
+			}
+			_, last = account.CoreV1().Secrets(cluster.Namespace).Apply(t.Context(), corev1apply.Secret(servingSecret, cluster.Namespace).
+				WithType(corev1.SecretTypeServiceAccountToken).WithAnnotations(map[string]string{corev1.ServiceAccountNameKey: cluster.Manager}), dryApply)
+			if !apierrors.IsForbidden(last) {
+				return fmt.Errorf("a Secret that Kubernetes writes the companion's token into: %v", last)
+			}
+			return nil
+		})
+		assert.ErrorContains(t, last, "of the type Opaque")
+	})
+	t.Run("the RoleBinding follows the label", func(t *testing.T) {
+		account, err := kubernetes.NewForConfig(w.Companion.Account)
+		require.NoError(t, err)
+		bindings := w.Client().RbacV1().RoleBindings(bound)
+		require.NoError(t, bindings.Delete(soon(t), bootstrapRole, metav1.DeleteOptions{}))
+		eventually(t, func() error {
+			_, err := bindings.Get(t.Context(), bootstrapRole, metav1.GetOptions{})
+			return err
+		})
+		w.label(t, bound, "")
+		eventually(t, func() error {
+			if err := getSecret(bound, "a-bootstrap")(t.Context(), account); !apierrors.IsForbidden(err) {
+				return fmt.Errorf("the companion reads on: %v", err)
+			}
+			return nil
+		})
+	})
+}
+
+func attemptAll(t *testing.T, config *rest.Config, uses []use) {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+	for _, u := range uses {
+		err := u.try(soon(t), client)
+		if u.allowed {
+			assert.NoError(t, err, u.what)
+		} else {
+			assert.True(t, apierrors.IsForbidden(err), "%s: %v", u.what, err)
+		}
+	}
+}
+
+var (
+	dryCreate = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	dryPatch  = metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}
+	dryDelete = metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
+	dryApply  = metav1.ApplyOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: "thief", Force: true}
+)
+
+func getSecret(namespace, name string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err
+	}
+}
+
+// secretUses are what neither account may do with Secrets.
+func secretUses(bound, unbound string) []use {
+	return []use{
+		{"read the metal-api's key", false, getSecret(cluster.Namespace, "metal-api")},
+		{"read a Secret of the server's namespace", false, getSecret(cluster.Namespace, "a-bootstrap")},
+		{"read a Secret of an unbound namespace", false, getSecret(unbound, "a-bootstrap")},
+		{"read a Secret of kube-system", false, getSecret(metav1.NamespaceSystem, "any")},
+		{"list the Secrets of all namespaces", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().Secrets("").List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"list the Secrets of a bound namespace", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().Secrets(bound).List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"write a Secret of a bound namespace", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().Secrets(bound).Patch(ctx, "a-bootstrap", types.MergePatchType, []byte(`{"data":{"value":"eA=="}}`), dryPatch)
+			return err
+		}},
+		{"mint a token", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.CoreV1().RESTClient().Post().Namespace(cluster.Namespace).Resource("serviceaccounts").Name(cluster.APIServer).SubResource("token").Do(ctx).Error()
+		}},
+	}
+}
+
+func companionUses(bound, unbound string) []use {
+	return append(secretUses(bound, unbound), []use{
+		{"read a Secret of a bound namespace", true, getSecret(bound, "a-bootstrap")},
+		{"read the server's serving certificate", false, getSecret(cluster.Namespace, servingSecret)},
+		{"read records", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().ConfigMaps(cluster.Namespace).List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"write a record", false, writeConfigMap(cluster.Namespace, "record-x")},
+		{"write a ConfigMap of a tenant", false, writeConfigMap(bound, "x")},
+		{"label a Pod", false, patchPod(cluster.Namespace, "any", `{"metadata":{"labels":{"`+activeLabel+`":"true"}}}`)},
+		{"bind its role in another namespace", false, bind(unbound, roleBinding(bootstrapRole, bootstrapRole, cluster.Manager, cluster.Namespace))},
+		{"bind its role in a bound namespace", false, bind(bound, roleBinding(bootstrapRole, bootstrapRole, cluster.Manager, cluster.Namespace))},
+		{"bind a namespace to a project", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().Namespaces().Patch(ctx, unbound, types.MergePatchType, []byte(`{"metadata":{"labels":{"`+infrastructure.ProjectLabel+`":"x"}}}`), dryPatch)
+			return err
+		}},
+		{"take the server's Lease", false, patchLease(cluster.APIServer)},
+		{"renew its own Lease", true, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Namespace: cluster.Namespace, Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Name: cluster.Manager})
+		}},
+		{"create a machine", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Namespace: bound, Verb: "create", Group: infrastructure.GroupName, Resource: "metalstackmachines"})
+		}},
+		{"impersonate", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "impersonate", Resource: "users", Name: "admin"})
+		}},
+	}...)
+}
+
+func serverUses(pod, bound, unbound string) []use {
+	const manager = cluster.Manager
+	image := `{"spec":{"containers":[{"name":"manager","image":"evil"}]}}`
+	right := func() *rbacapply.RoleBindingApplyConfiguration {
+		return roleBinding(bootstrapRole, bootstrapRole, manager, cluster.Namespace)
+	}
+	return append(secretUses(bound, unbound), []use{
+		{"read its serving certificate", true, getSecret(cluster.Namespace, servingSecret)},
+		{"read a Secret of a bound namespace", false, getSecret(bound, "a-bootstrap")},
+		{"have its Secret filled with a token", false, patchSecret(`{"metadata":{"annotations":{"kubernetes.io/service-account.name":"` + manager + `"}}}`)},
+		{"write its serving certificate", true, patchSecret(`{"data":{"x":"eA=="}}`)},
+
+		{"label a Pod", true, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"`+activeLabel+`":"true"}}}`)},
+		{"take the label off", true, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"`+activeLabel+`":null}}}`)},
+		{"change a Pod's image", false, patchPod(cluster.Namespace, pod, image)},
+		{"change a Pod's image with the label", false, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"`+activeLabel+`":"true"}},`+image[1:])},
+		{"change another label", false, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"app.kubernetes.io/name":"x"}}}`)},
+		{"add a label", false, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"x":""}}}`)},
+		{"take another label off", false, patchPod(cluster.Namespace, pod, `{"metadata":{"labels":{"app.kubernetes.io/name":null}}}`)},
+		{"annotate a Pod", false, patchPod(cluster.Namespace, pod, `{"metadata":{"annotations":{"x":"y"}}}`)},
+		{"hold a Pod by a finalizer", false, patchPod(cluster.Namespace, pod, `{"metadata":{"finalizers":["x.example/y"]}}`)},
+		{"delete a Pod", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.CoreV1().Pods(cluster.Namespace).Delete(ctx, pod, dryDelete)
+		}},
+		{"create a Pod", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().Pods(cluster.Namespace).Apply(ctx, corev1apply.Pod("evil", cluster.Namespace).
+				WithSpec(corev1apply.PodSpec().WithContainers(corev1apply.Container().WithName("x").WithImage("evil"))), dryApply)
+			return err
+		}},
+
+		{"bind the companion in a bound namespace", true, bind(bound, right())},
+		{"bind it in an unbound namespace", false, bind(unbound, right())},
+		{"bind it in the server's namespace", false, bind(cluster.Namespace, right())},
+		{"bind it in kube-system", false, bind(metav1.NamespaceSystem, right())},
+		{"bind it to another role", false, bind(bound, roleBinding(bootstrapRole, "admin", manager, cluster.Namespace))},
+		{"bind another account", false, bind(bound, roleBinding(bootstrapRole, bootstrapRole, cluster.APIServer, cluster.Namespace))},
+		{"bind the account of that name of another namespace", false, bind(bound, roleBinding(bootstrapRole, bootstrapRole, manager, bound))},
+		{"bind a user, too", false, bind(bound, right().WithSubjects(rbacapply.Subject().WithKind("User").WithAPIGroup(rbacv1.GroupName).WithName("thief")))},
+		{"bind a user of that name", false, bind(bound, rbacapply.RoleBinding(bootstrapRole, bound).WithLabels(right().Labels).WithRoleRef(right().RoleRef).
+			WithSubjects(rbacapply.Subject().WithKind("User").WithAPIGroup(rbacv1.GroupName).WithName(manager)))},
+		{"bind under another name", false, bind(bound, roleBinding("mine", bootstrapRole, manager, cluster.Namespace))},
+		{"bind without the label", false, bind(bound, right().WithLabels(map[string]string{"app.kubernetes.io/managed-by": "x"}))},
+		{"create a RoleBinding by POST", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.RbacV1().RoleBindings(bound).Create(ctx, &rbacv1.RoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: "x"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: bootstrapRole},
+			}, dryCreate)
+			return err
+		}},
+		{"bind everywhere", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: bootstrapRole}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: bootstrapRole},
+				Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Name: manager, Namespace: cluster.Namespace}},
+			}, dryCreate)
+			return err
+		}},
+		{"widen the role", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.RbacV1().ClusterRoles().Patch(ctx, bootstrapRole, types.MergePatchType, []byte(`{"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}`), dryPatch)
+			return err
+		}},
+		{"delete another RoleBinding", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.RbacV1().RoleBindings(cluster.Namespace).Delete(ctx, cluster.APIServer, dryDelete)
+		}},
+		{"read the policy", true, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(ctx, "metalstack-apiserver-rolebindings", metav1.GetOptions{})
+			return err
+		}},
+		{"read the policy's binding", true, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Get(ctx, "metalstack-apiserver-rolebindings", metav1.GetOptions{})
+			return err
+		}},
+		{"read all policies", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"change the policy", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Patch(ctx, "metalstack-apiserver-rolebindings", types.MergePatchType, []byte(`{"spec":{"failurePolicy":"Ignore"}}`), dryPatch)
+			return err
+		}},
+		{"take the policy away", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, "metalstack-apiserver-rolebindings", dryDelete)
+		}},
+
+		{"write a record", true, writeConfigMap(cluster.Namespace, "record-x")},
+		{"write another ConfigMap of its namespace", false, writeConfigMap(cluster.Namespace, "x")},
+		{"delete the authority that Pods trust", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.CoreV1().ConfigMaps(cluster.Namespace).Delete(ctx, "kube-root-ca.crt", dryDelete)
+		}},
+		{"write a ConfigMap of a tenant", false, writeConfigMap(bound, "record-x")},
+		{"take the companion's Lease", false, patchLease(manager)},
+		{"bind a namespace to a project", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().Namespaces().Patch(ctx, unbound, types.MergePatchType, []byte(`{"metadata":{"labels":{"`+infrastructure.ProjectLabel+`":"x"}}}`), dryPatch)
+			return err
+		}},
+		{"patch another APIService", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "patch", Group: "apiregistration.k8s.io", Resource: "apiservices", Name: "v1."})
+		}},
+		{"impersonate", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "impersonate", Resource: "users", Name: "admin"})
+		}},
+	}...)
+}
+
+func roleBinding(name, role, account, namespace string) *rbacapply.RoleBindingApplyConfiguration {
+	return rbacapply.RoleBinding(name, "").
+		WithLabels(map[string]string{"app.kubernetes.io/managed-by": cluster.APIServer}).
+		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind("ClusterRole").WithName(role)).
+		WithSubjects(rbacapply.Subject().WithKind("ServiceAccount").WithName(account).WithNamespace(namespace))
+}
+
+func bind(namespace string, b *rbacapply.RoleBindingApplyConfiguration) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.RbacV1().RoleBindings(namespace).Apply(ctx, b.WithNamespace(namespace), dryApply)
+		return err
+	}
+}
+
+func patchSecret(patch string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Secrets(cluster.Namespace).Patch(ctx, servingSecret, types.MergePatchType, []byte(patch), dryPatch)
+		return err
+	}
+}
+
+func patchPod(namespace, name, patch string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), dryPatch)
+		return err
+	}
+}
+
+func writeConfigMap(namespace, name string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().ConfigMaps(namespace).Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, dryCreate)
+		return err
+	}
+}
+
+func patchLease(name string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoordinationV1().Leases(cluster.Namespace).Update(ctx,
+			&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+}
+
+// allowed asks the authorizer what cannot be tried without doing it.
+func allowed(ctx context.Context, c kubernetes.Interface, what authorizationv1.ResourceAttributes) error {
+	review, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &what},
+	}, metav1.CreateOptions{})
+	if err == nil && !review.Status.Allowed {
+		err = apierrors.NewForbidden(corev1.Resource(what.Resource), what.Name, fmt.Errorf("%s", review.Status.Reason))
+	}
+	return err
+}

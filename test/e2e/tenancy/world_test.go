@@ -1,0 +1,232 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+// limit is how long something may take that takes moments on a quiet machine.
+const limit = time.Minute
+
+// project is the id of one of the projects of the data centre.
+func project(letter string) string { return "10000000-0000-4000-8000-00000000000" + letter }
+
+var kinds = []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackmachines", "metalstackmachinetemplates"}
+
+// world is an installation with both programs.
+type world struct {
+	*cluster.Cluster
+	sim *simulator.Simulator
+}
+
+func start(t *testing.T) *world {
+	t.Helper()
+	d := simulator.DefaultDataCentre(20)
+	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "5", "6", "8"} {
+		d.Projects = append(d.Projects, simulator.Project{ID: project(letter), Name: "team-" + letter, Tenant: d.Projects[0].Tenant})
+	}
+	c := cluster.Start(t, cluster.Options{Simulator: simulator.Config{DataCentre: d}, Companion: true})
+	return &world{c, c.Metal.Sim}
+}
+
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually waits until ask returns no error.
+func eventually(t *testing.T, ask func() error) {
+	t.Helper()
+	eventuallyWithin(t, limit, ask)
+}
+
+func eventuallyWithin(t *testing.T, limit time.Duration, ask func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
+		if err = ask(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("after %s: %v", limit, err)
+}
+
+// admin is a client of our kinds that may do everything.
+func (w *world) admin(t *testing.T) typed.InfrastructureV1alpha4Interface {
+	return w.Metalstack(t, w.Admin()).InfrastructureV1alpha4()
+}
+
+// tenant makes a user that may do everything with our kinds in a namespace;
+// subresources are those that it may write, too.
+func (w *world) tenant(t *testing.T, name, namespace string, subresources ...string) (versioned.Interface, *rest.Config) {
+	t.Helper()
+	resources := slices.Clone(kinds)
+	for _, sub := range subresources {
+		for _, kind := range kinds {
+			resources = append(resources, kind+"/"+sub)
+		}
+	}
+	meta := metav1.ObjectMeta{Name: name}
+	rules := []rbacv1.PolicyRule{{APIGroups: []string{api.GroupName}, Resources: resources, Verbs: []string{"*"}}}
+	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}}
+	var err error
+	if namespace == metav1.NamespaceAll {
+		_, err = w.Client().RbacV1().ClusterRoles().Create(soon(t), &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		_, err = w.Client().RbacV1().ClusterRoleBindings().Create(soon(t), &rbacv1.ClusterRoleBinding{
+			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name}, Subjects: subjects,
+		}, metav1.CreateOptions{})
+	} else {
+		_, err = w.Client().RbacV1().Roles(namespace).Create(soon(t), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		_, err = w.Client().RbacV1().RoleBindings(namespace).Create(soon(t), &rbacv1.RoleBinding{
+			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name}, Subjects: subjects,
+		}, metav1.CreateOptions{})
+	}
+	require.NoError(t, err)
+	config := w.User(name)
+	client := w.Metalstack(t, config)
+	eventually(t, func() error {
+		_, err := client.InfrastructureV1alpha4().MetalStackMachines(namespace).List(t.Context(), metav1.ListOptions{})
+		return err
+	})
+	return client, config
+}
+
+// label binds a namespace; "" takes the label off.
+func (w *world) label(t *testing.T, namespace, project string) {
+	t.Helper()
+	value := "null"
+	if project != "" {
+		value = fmt.Sprintf("%q", project)
+	}
+	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, infrastructure.ProjectLabel, value)
+	_, err := w.Client().CoreV1().Namespaces().Patch(soon(t), namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	require.NoError(t, err)
+}
+
+// byHand allocates a machine as somebody else does, in a network of its own.
+func (w *world) byHand(t *testing.T, project string) (id, network string) {
+	t.Helper()
+	network, err := w.sim.AllocateNetworkFor(project, simulator.DefaultPartition, "by-hand", nil)
+	require.NoError(t, err)
+	id, err = w.sim.AllocateFor(simulator.AllocateRequest{
+		Project: project, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{network},
+	})
+	require.NoError(t, err)
+	return id, network
+}
+
+// event waits for an Event about a namespace, and returns its note.
+func (w *world) event(t *testing.T, namespace, reason string) (note string) {
+	t.Helper()
+	eventually(t, func() error {
+		events, err := w.Client().EventsV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Regarding.Kind == "Namespace" && e.Regarding.Name == namespace {
+				note = e.Note
+				return nil
+			}
+		}
+		return fmt.Errorf("no event %s about %s", reason, namespace)
+	})
+	return note
+}
+
+// names lists the machines of a namespace.
+func names(ctx context.Context, client typed.InfrastructureV1alpha4Interface, namespace string, opts metav1.ListOptions) ([]string, error) {
+	list, err := client.MetalStackMachines(namespace).List(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	found := []string{}
+	for _, m := range list.Items {
+		found = append(found, m.Name)
+	}
+	return found, nil
+}
+
+// shows waits until a namespace shows exactly these machines.
+func (w *world) shows(t *testing.T, namespace string, want ...string) {
+	t.Helper()
+	admin := w.admin(t)
+	eventually(t, func() error {
+		found, err := names(t.Context(), admin, namespace, metav1.ListOptions{})
+		if err == nil && !slices.Equal(found, want) {
+			err = fmt.Errorf("%s shows %q, not %q", namespace, found, want)
+		}
+		return err
+	})
+}
+
+func machine(name string) *api.MetalStackMachine {
+	return &api.MetalStackMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       api.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
+	}
+}
+
+func newCluster(name string) *api.MetalStackCluster {
+	return &api.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       api.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
+	}
+}
+
+func firewall(name string) *api.MetalStackFirewall {
+	return &api.MetalStackFirewall{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       api.MetalStackFirewallSpec{Image: simulator.FirewallImage, MachineType: simulator.SmallSize},
+	}
+}
+
+var ofCluster = func(name string) map[string]string { return map[string]string{api.ClusterNameLabel: name} }
+
+// warnings keeps what a client is warned of.
+type warnings struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (w *warnings) HandleWarningHeader(_ int, _, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.texts = append(w.texts, text)
+}
+
+func (w *warnings) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	texts := w.texts
+	w.texts = nil
+	return texts
+}
+
+// terminating tells whether an error says that the namespace goes, or is gone.
+func terminating(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err)
+}

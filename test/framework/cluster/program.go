@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
+)
+
+// Program is one replica: a process, and the Pod object that stands for it. It
+// can be stopped or killed, and started again, as a container can in its Pod.
+type Program struct {
+	// Name is the Pod's.
+	Name string
+	Pod  *controlplane.Pod
+	// URL is where the process itself is reached, past the kube-apiserver.
+	URL string
+	// Ports are the process's, by the names that the container gives them.
+	Ports map[string]int
+	// Account is the program's own way to the kube-apiserver.
+	Account *rest.Config
+	// Mounts is the directory that stands for the container's last volume.
+	Mounts string
+
+	path, ready, log string
+	args, env        []string
+
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has ended
+}
+
+// spawner is the thread that starts all programs. The kernel kills them when
+// it ends, and it ends with the process, however that ends.
+var spawner = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+})
+
+// Start starts the process anew.
+func (p *Program) Start(t testing.TB) {
+	t.Helper()
+	log, err := os.OpenFile(p.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	defer log.Close()
+	cmd := exec.Command(p.path, p.args...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// A group of its own: Ctrl-C is for the test process.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithUs(cmd.SysProcAttr)
+	started := make(chan error)
+	spawner() <- func() { started <- cmd.Start() }
+	require.NoError(t, <-started)
+	p.cmd, p.ended = cmd, make(chan struct{})
+	go func(ended chan struct{}) {
+		_ = cmd.Wait()
+		close(ended)
+	}(p.ended)
+}
+
+// AwaitReady waits until the process says that it is ready, and then says so
+// of its Pod.
+func (p *Program) AwaitReady(t testing.TB) {
+	t.Helper()
+	p.AwaitReadyWithin(t, readyLimit)
+}
+
+// AwaitReadyWithin is AwaitReady for a process that may have to wait for
+// others itself.
+func (p *Program) AwaitReadyWithin(t testing.TB, limit time.Duration) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	eventually(t, limit, func(ctx context.Context) error {
+		select {
+		case <-p.ended:
+			t.Fatalf("%s ended: %s; the end of its log:\n%s", p.Name, p.cmd.ProcessState, p.lastLines(20))
+		default:
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+p.ready, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s: %s", p.Name, p.ready, response.Status)
+		}
+		return nil
+	})
+	p.Pod.SetReady(t, true)
+}
+
+// Stop asks the process to end, as a kubelet does, and waits until it has. Its
+// Pod is not ready any more from then on.
+func (p *Program) Stop(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	<-p.Ended()
+	p.Pod.SetReady(t, false)
+}
+
+// Kill ends the process at once. Nobody says so of its Pod.
+func (p *Program) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// Terminate does what `kubectl delete pod` makes of the Pod and its process,
+// except that the Pod object stays, as one that is going, until it is deleted.
+func (p *Program) Terminate(t testing.TB) {
+	t.Helper()
+	p.Pod.Terminate(t)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+}
+
+// Pause stops the process in the middle of whatever it does, until Resume.
+func (p *Program) Pause(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Resume lets a process go on that was paused.
+func (p *Program) Resume(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// Ended is closed when the process has ended.
+func (p *Program) Ended() <-chan struct{} { return p.ended }
+
+// ExitCode is that of a process that has ended; -1 after a signal.
+func (p *Program) ExitCode() int {
+	<-p.ended
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// Log is what the process has written so far, over all its starts.
+func (p *Program) Log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return string(text)
+}
+
+func (p *Program) lastLines(n int) string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func (p *Program) cleanup(t testing.TB) {
+	p.Kill()
+	if t.Failed() {
+		t.Logf("the end of %s's log:\n%s", p.Name, p.lastLines(20))
+		if text, err := os.ReadFile(p.log); err == nil {
+			_ = os.WriteFile(filepath.Join(t.ArtifactDir(), filepath.Base(p.log)), text, 0o600)
+		}
+	}
+}
+
+var build struct {
+	sync.Mutex
+	dir   string
+	built map[string]error
+	// ready is a directory of programs that were built before; "" for none.
+	ready string
+}
+
+// UsePrograms has programs run from a directory that they were built into
+// before, instead of being built by this process.
+func UsePrograms(dir string) {
+	build.Lock()
+	defer build.Unlock()
+	build.ready = dir
+}
+
+// binary builds a program, once for the tests of a process, and returns its
+// path.
+func binary(t testing.TB, name string) string {
+	t.Helper()
+	build.Lock()
+	defer build.Unlock()
+	if build.ready != "" {
+		path := filepath.Join(build.ready, name)
+		_, err := os.Stat(path)
+		require.NoError(t, err)
+		return path
+	}
+	if build.dir == "" {
+		dir, err := os.MkdirTemp("", "metalstack-")
+		require.NoError(t, err)
+		build.dir, build.built = dir, map[string]error{}
+	}
+	path := filepath.Join(build.dir, name)
+	err, done := build.built[name]
+	if !done {
+		cmd := exec.Command("go", "build", "-o", path, "./cmd/"+name)
+		cmd.Dir = root()
+		if out, failed := cmd.CombinedOutput(); failed != nil {
+			err = fmt.Errorf("build %s: %w: %s", name, failed, out)
+		}
+		build.built[name] = err
+	}
+	require.NoError(t, err)
+	return path
+}
+
+// Main runs the tests, and removes what they shared. It is the TestMain of
+// every package that uses this one.
+func Main(m *testing.M) int {
+	defer func() {
+		if build.dir != "" {
+			_ = os.RemoveAll(build.dir)
+		}
+	}()
+	return controlplane.Main(m)
+}

@@ -1,0 +1,94 @@
+package faults_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// protocolRows are the rows of the tables in docs/allocation.md, by how they
+// begin, and the steps that a crash "here" means.
+var protocolRows = map[string][]string{
+	"read the record | `allocateMachineLike`":                                          nil, // nothing was done yet
+	"if a call is open, look for metal that carries the uid":                           {"machine/settling", "network/settling", "address/settling"},
+	"swap to `Allocating`, with the next attempt and the time":                         {"machine/begun", "network/begun", "address/begun"},
+	"look once more, and at what the spec names":                                       {"machine/looked", "network/looked", "address/looked"},
+	"late? Then start over. Does the fence still stand? Then call | `ensureAllocated`": {"machine/called", "network/called", "address/called"},
+	"the answer is a refusal: swap back":                                               {"machine/swapped-back", "cluster/swapped-back"},
+	"the answer is lost: look again":                                                   {"machine/settling", "network/settling", "address/settling"},
+	"the answer is a machine: swap to `Allocated`":                                     {"machine/learned", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
+	"read the record | `releaseMachineLike`":                                           nil,
+	"swap to `Releasing`, with the time":                                               {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
+	"no machine is recorded, but there was an attempt":                                 {"machine/settling", "machine/found"},
+	"look whose the machine is":                                                        {"machine/free-looked", "address/free-looked", "network/free-looked", "network/empty"},
+	"late? Then start over. Does the fence still stand? Then call | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed"},
+	"look until it is not ours any more, or the call is over":                          {"machine/free-settling", "address/free-settling", "network/free-settling"},
+	"the metal-api refuses, or cannot be looked at":                                    {"machine/held-back", "cluster/held-back"},
+	"swap to `Released`":                                                               {"machine/released", "address/released", "cluster/released"},
+	"an attempt that nobody works on":                                                  {"machine/allocated", "machine/swapped-back"},
+	"a machine carries the uid of a record that names another one":                     {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
+}
+
+func TestEveryRowOfTheProtocolIsTried(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/allocation.md")
+	require.NoError(t, err)
+	_, ways, _ := strings.Cut(string(text), "## Ways")
+	ways, _, _ = strings.Cut(ways, "\n## ")
+	missed := map[string]bool{}
+	for row := range protocolRows {
+		missed[row] = true
+	}
+	for line := range strings.Lines(ways) {
+		row, isRow := strings.CutPrefix(line, "| ")
+		if !isRow || strings.HasPrefix(row, "step |") || strings.HasPrefix(row, "---") {
+			continue
+		}
+		known := false
+		for begin, steps := range protocolRows {
+			if strings.HasPrefix(row, begin) {
+				known = true
+				delete(missed, begin)
+				require.Subset(t, everyStep(), steps, "%s", row)
+			}
+		}
+		require.True(t, known, "no step is known for the row %q", row)
+	}
+	require.Empty(t, missed, "rows that are not in docs/allocation.md any more")
+}
+
+var (
+	stepNames   = regexp.MustCompile(`\bcrashPoint\("([a-z-]+/[a-z-]+)"\)`)
+	stepEndings = regexp.MustCompile(`\bcrashPoint\([\w.()]+ \+ "(/[a-z-]+)"\)`)
+	subjects    = regexp.MustCompile(`what\(\) string \{ return "([a-z]+)" \}`)
+)
+
+func TestEveryStepInTheCodeIsTried(t *testing.T) {
+	var code strings.Builder
+	entries, err := os.ReadDir("../../../pkg/allocation")
+	require.NoError(t, err)
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".go") && !strings.HasSuffix(e.Name(), "_test.go") {
+			text, err := os.ReadFile("../../../pkg/allocation/" + e.Name())
+			require.NoError(t, err)
+			code.Write(text)
+		}
+	}
+	for _, pattern := range []*regexp.Regexp{stepNames, stepEndings, subjects} {
+		require.Greater(t, len(pattern.FindAllString(code.String(), -1)), 3, "%s", pattern)
+	}
+	for _, found := range stepNames.FindAllStringSubmatch(code.String(), -1) {
+		require.Contains(t, everyStep(), found[1])
+	}
+	for _, found := range stepEndings.FindAllStringSubmatch(code.String(), -1) {
+		tried := slices.ContainsFunc(everyStep(), func(step string) bool { return strings.HasSuffix(step, found[1]) })
+		require.True(t, tried, "no step ends in %s", found[1])
+	}
+	for _, found := range subjects.FindAllStringSubmatch(code.String(), -1) {
+		tried := slices.ContainsFunc(everyStep(), func(step string) bool { return strings.HasPrefix(step, found[1]+"/") })
+		require.True(t, tried, "nothing is tried of a %s", found[1])
+	}
+}
