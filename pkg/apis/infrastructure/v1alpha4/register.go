@@ -16,7 +16,7 @@ var SchemeGroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha
 
 var (
 	// SchemeBuilder collects what makes a scheme know this version.
-	SchemeBuilder      = runtime.NewSchemeBuilder(addKnownTypes, addDefaultingFuncs)
+	SchemeBuilder      = runtime.NewSchemeBuilder(addKnownTypes, addDefaultingFuncs, addFieldLabelConversionFuncs)
 	localSchemeBuilder = &SchemeBuilder
 	// AddToScheme makes a scheme know this version: types, conversions, defaults.
 	AddToScheme = SchemeBuilder.AddToScheme

@@ -25,8 +25,6 @@ type (
 	status = infrastructure.MetalStackClusterStatus
 )
 
-func init() { registry.Selectable("MetalStackCluster", selectable(&object{})) }
-
 // Kind returns what clusters do differently from other kinds.
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
@@ -60,7 +58,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 		},
 		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
-		SelectableFields:     selectable,
+		SelectableFields:     selectableFields,
 		Columns:              columns(),
 	}
 }
@@ -107,6 +105,6 @@ func ValidateSpecReferences(c *catalogue.Validation, path *field.Path, s, old *s
 	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, catalogue.Holder{})
 }
 
-func selectable(c *object) fields.Set {
+func selectableFields(c *object) fields.Set {
 	return fields.Set{"status.ready": strconv.FormatBool(c.Status.Ready)}
 }

@@ -4,7 +4,6 @@ package clustertemplate
 import (
 	"context"
 
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -24,8 +23,6 @@ type (
 	// status is that of a kind without one.
 	status = struct{}
 )
-
-func init() { registry.Selectable("MetalStackClusterTemplate", fields.Set{}) }
 
 // Kind returns what cluster templates do differently from other kinds.
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {

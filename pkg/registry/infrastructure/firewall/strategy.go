@@ -25,8 +25,6 @@ type (
 	status = infrastructure.MetalStackFirewallStatus
 )
 
-func init() { registry.Selectable("MetalStackFirewall", selectable(&object{})) }
-
 // Kind returns what firewalls do differently from other kinds.
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
@@ -55,7 +53,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 		},
 		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
-		SelectableFields:     selectable,
+		SelectableFields:     selectableFields,
 		DeleteSelector:       registry.ManagedSelector,
 		Columns:              columns(),
 	}
@@ -80,7 +78,7 @@ func validateReferences(ctx context.Context, checks *catalogue.Validator, f, old
 	return c.Errors()
 }
 
-func selectable(f *object) fields.Set {
+func selectableFields(f *object) fields.Set {
 	set := registry.MachineLikeFields(f.Spec.ProviderID, f.Status.Metal)
 	set["status.ready"] = strconv.FormatBool(f.Status.Ready)
 	return set

@@ -25,8 +25,6 @@ type (
 	status = infrastructure.MetalStackMachineStatus
 )
 
-func init() { registry.Selectable("MetalStackMachine", selectable(&object{})) }
-
 // Kind returns what machines do differently from other kinds.
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
@@ -55,7 +53,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 		},
 		ValidateStatusUpdate: validation.ValidateMachineStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
-		SelectableFields:     selectable,
+		SelectableFields:     selectableFields,
 		DeleteSelector:       registry.ManagedSelector,
 		Columns:              columns(),
 	}
@@ -80,7 +78,7 @@ func validateReferences(ctx context.Context, checks *catalogue.Validator, m, old
 	return c.Errors()
 }
 
-func selectable(m *object) fields.Set {
+func selectableFields(m *object) fields.Set {
 	set := registry.MachineLikeFields(m.Spec.ProviderID, m.Status.Metal)
 	set["status.ready"] = strconv.FormatBool(m.Status.Ready)
 	return set

@@ -4,7 +4,6 @@ package machinetemplate
 import (
 	"context"
 
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -22,8 +21,6 @@ type (
 	spec   = infrastructure.MetalStackMachineTemplateSpec
 	status = infrastructure.MetalStackMachineTemplateStatus
 )
-
-func init() { registry.Selectable("MetalStackMachineTemplate", fields.Set{}) }
 
 // Kind returns what machine templates do differently from other kinds.
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
