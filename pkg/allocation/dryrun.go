@@ -19,6 +19,10 @@ func WithDryRun(ctx context.Context) context.Context {
 	return context.WithValue(ctx, dryRunKey{}, true)
 }
 
+// WithDryRun is the function of that name, for who knows the protocol as an
+// interface.
+func (*Protocol) WithDryRun(ctx context.Context) context.Context { return WithDryRun(ctx) }
+
 // IsDryRun tells whether a context is one of a dry run.
 func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 

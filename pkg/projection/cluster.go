@@ -12,11 +12,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// clusterProjector joins clusters with their private network and their address.
-type clusterProjector struct{ Source }
+// ClusterProjector joins clusters with their private network and their address.
+type ClusterProjector struct{ Source }
 
 // Refs implements storage.Projector.
-func (j *clusterProjector) Refs(record runtime.Object) []metal.Ref {
+func (j *ClusterProjector) Refs(record runtime.Object) []metal.Ref {
 	c, ok := record.(*infrastructure.MetalStackCluster)
 	if !ok || c.Status.Allocation == nil {
 		return nil
@@ -32,10 +32,10 @@ func (j *clusterProjector) Refs(record runtime.Object) []metal.Ref {
 }
 
 // Discovered implements storage.Projector: a network alone is no cluster.
-func (j *clusterProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+func (j *ClusterProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 
 // Strip implements storage.Projector.
-func (j *clusterProjector) Strip(obj runtime.Object) {
+func (j *ClusterProjector) Strip(obj runtime.Object) {
 	c, ok := obj.(*infrastructure.MetalStackCluster)
 	if !ok {
 		return
@@ -48,7 +48,7 @@ func (j *clusterProjector) Strip(obj runtime.Object) {
 }
 
 // Project implements storage.Projector.
-func (j *clusterProjector) Project(record, previous runtime.Object) runtime.Object {
+func (j *ClusterProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	c, ok := obj.(*infrastructure.MetalStackCluster)
 	if !ok {
@@ -94,7 +94,7 @@ func clusterAllocatedState(c *infrastructure.MetalStackCluster, ready conditionS
 
 // fill fills in what is seen of network and address; of what was not looked
 // at, what was shown.
-func (j *clusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
+func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 	a := c.Status.Allocation
 	if a == nil {
 		return
@@ -136,7 +136,7 @@ func externallyManagedState(c *infrastructure.MetalStackCluster) conditionState 
 }
 
 // readyState is whether the cluster has all that it holds.
-func (j *clusterProjector) readyState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
+func (j *ClusterProjector) readyState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
 	a := c.Status.Allocation
 	if a == nil || a.Phase == "" {
 		if infrastructure.ExternallyManaged(c) {
@@ -163,7 +163,7 @@ func (j *clusterProjector) readyState(c *infrastructure.MetalStackCluster, befor
 }
 
 // metalState is whether network and address are there.
-func (j *clusterProjector) metalState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
+func (j *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
 	a := c.Status.Allocation
 	v := conditionState{status: metav1.ConditionFalse, since: timeOrZero(a.StartTime)}
 	network, address := metal.Present, metal.Present

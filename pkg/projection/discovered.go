@@ -19,7 +19,7 @@ var discoveredNamespaceUUID = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c
 // its very allocation, or one whose own allocation is under way and whose
 // identity the machine carries; not a record that names the machine's id: that
 // machine may have been given to somebody else since.
-func (j *machineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
+func (j *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	if ref.Kind != metal.KindMachine {
 		return nil, nil
 	}
@@ -38,7 +38,7 @@ func (j *machineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []meta
 	return j.discovered(m, namespace), claims
 }
 
-func (j *machineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {
+func (j *MachineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {
 	a := m.Allocation
 	created := toSeconds(a.Created)
 	if created == nil {

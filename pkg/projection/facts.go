@@ -4,8 +4,6 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
-	"metal-stack.io/infrastructure-apiserver/pkg/storage"
-	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // Facts is what is known of metal at the moment. A fact that a machine, a
@@ -25,37 +23,37 @@ type Sizes interface {
 	Size(id string) *metal.Size
 }
 
+// Bindings is which namespace is bound to which project at the moment.
+type Bindings interface {
+	Project(namespace string) (project string, bound bool)
+	Namespace(project string) (namespace string, bound bool)
+}
+
 // Source is what projections are made from.
 type Source struct {
 	Facts    Facts
-	Bindings tenancy.Bindings
+	Bindings Bindings
 	Sizes    Sizes
 	// Clock dates the one transition that nothing in metal dates: metal that
 	// is not in the metal-api at all any more.
 	Clock clock.PassiveClock
 }
 
-// Projectors, by what they project.
-var (
-	_ storage.Projector = &machineLikeProjector{}
-	_ storage.Projector = &clusterProjector{}
-	_ storage.Static    = &machineTemplateProjector{}
-)
-
 // NewMachineProjector returns the projector of MetalStackMachine.
-func NewMachineProjector(s Source) storage.Projector {
-	return &machineLikeProjector{Source: s, role: metal.RoleMachine}
+func NewMachineProjector(s Source) *MachineLikeProjector {
+	return &MachineLikeProjector{Source: s, role: metal.RoleMachine}
 }
 
 // NewFirewallProjector returns the projector of MetalStackFirewall.
-func NewFirewallProjector(s Source) storage.Projector {
-	return &machineLikeProjector{Source: s, role: metal.RoleFirewall}
+func NewFirewallProjector(s Source) *MachineLikeProjector {
+	return &MachineLikeProjector{Source: s, role: metal.RoleFirewall}
 }
 
 // NewClusterProjector returns the projector of MetalStackCluster.
-func NewClusterProjector(s Source) storage.Projector { return &clusterProjector{Source: s} }
+func NewClusterProjector(s Source) *ClusterProjector { return &ClusterProjector{Source: s} }
 
-// NewMachineTemplateProjector returns the projector of MetalStackMachineTemplate.
-func NewMachineTemplateProjector(s Source) storage.Projector {
-	return &machineTemplateProjector{s.Sizes}
+// NewMachineTemplateProjector returns the projector of
+// MetalStackMachineTemplate.
+func NewMachineTemplateProjector(s Source) *MachineTemplateProjector {
+	return &MachineTemplateProjector{s.Sizes}
 }

@@ -13,8 +13,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// machineLikeProjector joins machines or firewalls: both stand for one server.
-type machineLikeProjector struct {
+// MachineLikeProjector joins machines or firewalls: both stand for one server.
+type MachineLikeProjector struct {
 	Source
 	role string
 }
@@ -45,7 +45,7 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 
 // Refs implements storage.Projector. A claim refs nothing, whatever provider ID
 // it names: or it could hide somebody else's machine by naming it.
-func (j *machineLikeProjector) Refs(record runtime.Object) []metal.Ref {
+func (j *MachineLikeProjector) Refs(record runtime.Object) []metal.Ref {
 	s := machineLikeOf(record)
 	if s == nil || s.status.Allocation == nil {
 		return nil
@@ -67,7 +67,7 @@ func (j *machineLikeProjector) Refs(record runtime.Object) []metal.Ref {
 }
 
 // Strip implements storage.Projector.
-func (j *machineLikeProjector) Strip(obj runtime.Object) {
+func (j *MachineLikeProjector) Strip(obj runtime.Object) {
 	s := machineLikeOf(obj)
 	if s == nil {
 		return
@@ -80,7 +80,7 @@ func (j *machineLikeProjector) Strip(obj runtime.Object) {
 }
 
 // Project implements storage.Projector.
-func (j *machineLikeProjector) Project(record, previous runtime.Object) runtime.Object {
+func (j *MachineLikeProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	s := machineLikeOf(obj)
 	if s == nil {
@@ -122,7 +122,7 @@ func (s *machineLike) allocatedState(ready conditionState) conditionState {
 }
 
 // fill fills in everything but Ready, about which it returns a verdict.
-func (j *machineLikeProjector) fill(s, shown *machineLike) conditionState {
+func (j *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 	a := s.status.Allocation
 	if a == nil || a.Phase == "" {
 		s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
@@ -156,7 +156,7 @@ func (j *machineLikeProjector) fill(s, shown *machineLike) conditionState {
 	}
 }
 
-func (j *machineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
+func (j *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
 	m, presence := j.Facts.Machine(a.MachineID)
 	switch {
 	case presence == metal.Present && isRecordedAllocation(m, a):
@@ -200,7 +200,7 @@ func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation)
 }
 
 // allocatingMachine returns the machine that an allocation under way has got already.
-func (j *machineLikeProjector) allocatingMachine(s *machineLike, a *infrastructure.MachineAllocation) *metal.Machine {
+func (j *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructure.MachineAllocation) *metal.Machine {
 	project, bound := j.Bindings.Project(s.meta.Namespace)
 	if !bound || a.UID == "" {
 		return nil

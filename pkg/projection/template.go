@@ -9,28 +9,28 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// machineTemplateProjector joins machine templates with the size that they name, which
+// MachineTemplateProjector joins machine templates with the size that they name, which
 // tells an autoscaler what a node would offer before there is one.
-type machineTemplateProjector struct{ sizes Sizes }
+type MachineTemplateProjector struct{ sizes Sizes }
 
 // Static implements storage.Static.
-func (*machineTemplateProjector) Static() {}
+func (*MachineTemplateProjector) Static() {}
 
 // Refs implements storage.Projector.
-func (*machineTemplateProjector) Refs(runtime.Object) []metal.Ref { return nil }
+func (*MachineTemplateProjector) Refs(runtime.Object) []metal.Ref { return nil }
 
 // Discovered implements storage.Projector.
-func (*machineTemplateProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+func (*MachineTemplateProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 
 // Strip implements storage.Projector.
-func (*machineTemplateProjector) Strip(obj runtime.Object) {
+func (*MachineTemplateProjector) Strip(obj runtime.Object) {
 	if t, ok := obj.(*infrastructure.MetalStackMachineTemplate); ok {
 		t.Status = infrastructure.MetalStackMachineTemplateStatus{}
 	}
 }
 
 // Project implements storage.Projector.
-func (j *machineTemplateProjector) Project(record, previous runtime.Object) runtime.Object {
+func (j *MachineTemplateProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	t, ok := obj.(*infrastructure.MetalStackMachineTemplate)
 	if !ok {

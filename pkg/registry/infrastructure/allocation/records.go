@@ -17,32 +17,28 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	backend "metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-// records are the objects of one store, past its strategies: what the protocol
-// writes is for no client to write.
-type records[T registry.Object] struct {
+// Records are the objects of one store, past its strategies: what the protocol
+// writes is for no client to write. It implements allocation.Records.
+type Records[T registry.Object] struct {
 	store    *genericregistry.Store
 	selector fields.Selector
 	// visibleOnly leaves out the records of hidden namespaces.
 	visibleOnly bool
 }
 
-var _ allocation.Records[*infrastructure.MetalStackMachine] = records[*infrastructure.MetalStackMachine]{}
-
-// NewRecords returns the records of a resource, those of hidden namespaces too:
-// what nobody is shown still holds its metal.
-func NewRecords[T registry.Object](r *registry.REST) allocation.Records[T] {
-	return records[T]{store: r.Store, selector: r.RecordSelector()}
+// NewRecords returns the records of a resource, including those of hidden
+// namespaces, which hold metal like others.
+func NewRecords[T registry.Object](r *registry.REST) Records[T] {
+	return Records[T]{store: r.Store, selector: r.RecordSelector()}
 }
 
-// Get implements allocation.Records. It answers from the view: whoever decides
+// Get returns an object. It answers from the view: whoever decides
 // about metal looks at metal.
-func (r records[T]) Get(ctx context.Context, namespace, name string) (T, error) {
+func (r Records[T]) Get(ctx context.Context, namespace, name string) (T, error) {
 	obj, err := r.store.Get(r.requestContext(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
 		return *new(T), err
@@ -50,8 +46,8 @@ func (r records[T]) Get(ctx context.Context, namespace, name string) (T, error) 
 	return obj.(T), nil
 }
 
-// Update implements allocation.Records.
-func (r records[T]) Update(ctx context.Context, namespace, name string, change func(T) error) (T, error) {
+// Update changes an object by compare-and-swap.
+func (r Records[T]) Update(ctx context.Context, namespace, name string, change func(T) error) (T, error) {
 	ctx = r.requestContext(ctx, namespace)
 	key, err := r.store.KeyFunc(ctx, name)
 	if err != nil {
@@ -73,8 +69,8 @@ func (r records[T]) Update(ctx context.Context, namespace, name string, change f
 	return out.(T), nil
 }
 
-// List implements allocation.Records.
-func (r records[T]) List(ctx context.Context) ([]T, error) {
+// List returns all objects that have a record.
+func (r Records[T]) List(ctx context.Context) ([]T, error) {
 	predicate := r.store.PredicateFunc(labels.Everything(), r.selector)
 	list, err := r.store.ListPredicate(r.requestContext(ctx, ""), predicate, &metainternalversion.ListOptions{ResourceVersion: "0"})
 	if err != nil {
@@ -90,7 +86,7 @@ func (r records[T]) List(ctx context.Context) ([]T, error) {
 
 // requestContext makes the context one of a request for this resource: the store names
 // the resource in errors after it, and the request may be for another one.
-func (r records[T]) requestContext(ctx context.Context, namespace string) context.Context {
+func (r Records[T]) requestContext(ctx context.Context, namespace string) context.Context {
 	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{
 		IsResourceRequest: true, Namespace: namespace,
 		APIGroup: r.store.DefaultQualifiedResource.Group, Resource: r.store.DefaultQualifiedResource.Resource,

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -24,19 +23,26 @@ import (
 // the generic server would say no more than that time is up.
 const deadlineMargin = time.Second
 
-// Operations are what the protocol does for one kind.
+// Operations are what the allocation protocol does for one kind.
 type Operations[T registry.Object] struct {
+	// WithDryRun makes the operations of a context dry runs.
+	WithDryRun func(ctx context.Context) context.Context
 	// Allocate turns the object into metal. It goes on when ctx ends.
 	Allocate func(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (T, error)
 	// Release gives the metal back; uid may be empty.
 	Release func(ctx context.Context, namespace, name string, uid types.UID) (T, error)
 }
 
+// getter gets the objects that the user may see.
+type getter[T registry.Object] interface {
+	Get(ctx context.Context, namespace, name string) (T, error)
+}
+
 // REST serves the allocation of one kind: a create allocates, a delete
 // releases, and both answer with the object.
 type REST[T registry.Object] struct {
 	resource   schema.GroupResource
-	records    allocation.Records[T]
+	objects    getter[T]
 	operations Operations[T]
 	// returned is an object of the served version, for the documentation.
 	returned runtime.Object
@@ -53,8 +59,8 @@ var (
 
 // NewREST returns what serves the allocation of a resource; answer is an empty
 // object of the served version.
-func NewREST[T registry.Object](r *registry.REST, verbs Operations[T], answer runtime.Object) *REST[T] {
-	return &REST[T]{resource: r.DefaultQualifiedResource, records: records[T]{store: r.Store, selector: r.RecordSelector(), visibleOnly: true}, operations: verbs, returned: answer}
+func NewREST[T registry.Object](r *registry.REST, operations Operations[T], answer runtime.Object) *REST[T] {
+	return &REST[T]{resource: r.DefaultQualifiedResource, objects: Records[T]{store: r.Store, selector: r.RecordSelector(), visibleOnly: true}, operations: operations, returned: answer}
 }
 
 // New implements rest.Storage.
@@ -79,10 +85,10 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 	}
 	namespace := request.NamespaceValue(ctx)
 	if dryrun.IsDryRun(options.DryRun) {
-		ctx = allocation.WithDryRun(ctx)
+		ctx = r.operations.WithDryRun(ctx)
 	}
 	// The protocol knows all records, and the user only those that are shown.
-	if _, err := r.records.Get(ctx, namespace, name); err != nil {
+	if _, err := r.objects.Get(ctx, namespace, name); err != nil {
 		return nil, err
 	}
 	ctx, cancel := withDeadlineMargin(ctx)
@@ -107,7 +113,7 @@ func (r *REST[T]) Delete(ctx context.Context, name string, validate rest.Validat
 		}
 	}
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
-		ctx = allocation.WithDryRun(ctx)
+		ctx = r.operations.WithDryRun(ctx)
 	}
 	ctx, cancel := withDeadlineMargin(ctx)
 	defer cancel()
@@ -121,7 +127,7 @@ func (r *REST[T]) Delete(ctx context.Context, name string, validate rest.Validat
 
 // current returns the object if the preconditions hold.
 func (r *REST[T]) current(ctx context.Context, namespace, name string, p metav1.Preconditions) (runtime.Object, error) {
-	obj, err := r.records.Get(ctx, namespace, name)
+	obj, err := r.objects.Get(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}

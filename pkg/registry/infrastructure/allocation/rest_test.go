@@ -18,18 +18,16 @@ import (
 
 type node = *infrastructure.MetalStackMachine
 
-// oneRecord is the records of a resource with one object.
-type oneRecord struct {
-	allocation.Records[node]
-	obj node
-}
+// oneObject is a resource with one object.
+type oneObject struct{ obj node }
 
-func (r oneRecord) Get(context.Context, string, string) (node, error) { return r.obj, nil }
+func (r oneObject) Get(context.Context, string, string) (node, error) { return r.obj, nil }
 
-func subresource(verbs Operations[node]) *REST[node] {
+func subresource(operations Operations[node]) *REST[node] {
+	operations.WithDryRun = allocation.WithDryRun
 	return &REST[node]{
-		resource: infrastructure.Resource("metalstackmachines"), operations: verbs,
-		records: oneRecord{obj: &infrastructure.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "u", ResourceVersion: "7"}}},
+		resource: infrastructure.Resource("metalstackmachines"), operations: operations,
+		objects: oneObject{obj: &infrastructure.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "u", ResourceVersion: "7"}}},
 	}
 }
 
@@ -51,15 +49,15 @@ var dryRun = []string{metav1.DryRunAll}
 
 func TestADryRunChangesNoMetal(t *testing.T) {
 	t.Parallel()
-	// The verbs make their checks, and know that it is one.
+	// The operations make their checks, and know that it is one.
 	r := subresource(Operations[node]{
 		Allocate: func(ctx context.Context, namespace, name string, _ *infrastructure.Allocation) (node, error) {
 			assert.True(t, allocation.IsDryRun(ctx))
-			return subresource(Operations[node]{}).records.Get(ctx, namespace, name)
+			return subresource(Operations[node]{}).objects.Get(ctx, namespace, name)
 		},
 		Release: func(ctx context.Context, namespace, name string, _ types.UID) (node, error) {
 			assert.True(t, allocation.IsDryRun(ctx))
-			return subresource(Operations[node]{}).records.Get(ctx, namespace, name)
+			return subresource(Operations[node]{}).objects.Get(ctx, namespace, name)
 		},
 	})
 	ctx := request.WithNamespace(context.Background(), "team-a")

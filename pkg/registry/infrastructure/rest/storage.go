@@ -3,14 +3,16 @@
 package rest
 
 import (
+	"context"
+
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -23,6 +25,19 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
+
+// Allocator allocates and releases metal: pkg/allocation.Protocol.
+type Allocator interface {
+	// WithDryRun makes what is done with a context a dry run.
+	WithDryRun(ctx context.Context) context.Context
+
+	AllocateCluster(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackCluster, error)
+	ReleaseCluster(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackCluster, error)
+	AllocateMachine(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackMachine, error)
+	ReleaseMachine(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackMachine, error)
+	AllocateFirewall(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackFirewall, error)
+	ReleaseFirewall(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackFirewall, error)
+}
 
 // Resources are the resources of the group.
 type Resources struct {
@@ -71,23 +86,23 @@ func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[
 }
 
 // Machines are the records of MetalStackMachines.
-func (r *Resources) Machines() allocation.Records[*infrastructure.MetalStackMachine] {
+func (r *Resources) Machines() allocationrest.Records[*infrastructure.MetalStackMachine] {
 	return allocationrest.NewRecords[*infrastructure.MetalStackMachine](r.all[machine.Resource].main)
 }
 
 // Firewalls are the records of MetalStackFirewalls.
-func (r *Resources) Firewalls() allocation.Records[*infrastructure.MetalStackFirewall] {
+func (r *Resources) Firewalls() allocationrest.Records[*infrastructure.MetalStackFirewall] {
 	return allocationrest.NewRecords[*infrastructure.MetalStackFirewall](r.all[firewall.Resource].main)
 }
 
 // Clusters are the records of MetalStackClusters.
-func (r *Resources) Clusters() allocation.Records[*infrastructure.MetalStackCluster] {
+func (r *Resources) Clusters() allocationrest.Records[*infrastructure.MetalStackCluster] {
 	return allocationrest.NewRecords[*infrastructure.MetalStackCluster](r.all[cluster.Resource].main)
 }
 
 // APIGroup is what the generic server installs. All versions share the
 // storage.
-func (r *Resources) APIGroup(p *allocation.Protocol) *server.APIGroupInfo {
+func (r *Resources) APIGroup(a Allocator) *server.APIGroupInfo {
 	group := server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
 	group.NegotiatedSerializer = scheme.Discreet(scheme.WithoutProtobuf(group.NegotiatedSerializer))
 	for _, gv := range group.PrioritizedVersions {
@@ -98,7 +113,7 @@ func (r *Resources) APIGroup(p *allocation.Protocol) *server.APIGroupInfo {
 				storage[name+"/status"] = resource.status
 			}
 		}
-		for name, sub := range r.subresources(p, gv) {
+		for name, sub := range r.subresources(a, gv) {
 			storage[name] = sub
 		}
 		group.VersionedResourcesStorageMap[gv.Version] = storage
@@ -108,16 +123,16 @@ func (r *Resources) APIGroup(p *allocation.Protocol) *server.APIGroupInfo {
 
 // subresources are the imperative ones: what happens to metal, and is asked
 // for by name, has its place here.
-func (r *Resources) subresources(p *allocation.Protocol, gv schema.GroupVersion) map[string]rest.Storage {
+func (r *Resources) subresources(a Allocator, gv schema.GroupVersion) map[string]rest.Storage {
 	return map[string]rest.Storage{
 		cluster.Resource + "/allocation": allocationrest.NewREST(r.all[cluster.Resource].main, allocationrest.Operations[*infrastructure.MetalStackCluster]{
-			Allocate: p.AllocateCluster, Release: p.ReleaseCluster,
+			WithDryRun: a.WithDryRun, Allocate: a.AllocateCluster, Release: a.ReleaseCluster,
 		}, versioned(gv, "MetalStackCluster")),
 		machine.Resource + "/allocation": allocationrest.NewREST(r.all[machine.Resource].main, allocationrest.Operations[*infrastructure.MetalStackMachine]{
-			Allocate: p.AllocateMachine, Release: p.ReleaseMachine,
+			WithDryRun: a.WithDryRun, Allocate: a.AllocateMachine, Release: a.ReleaseMachine,
 		}, versioned(gv, "MetalStackMachine")),
 		firewall.Resource + "/allocation": allocationrest.NewREST(r.all[firewall.Resource].main, allocationrest.Operations[*infrastructure.MetalStackFirewall]{
-			Allocate: p.AllocateFirewall, Release: p.ReleaseFirewall,
+			WithDryRun: a.WithDryRun, Allocate: a.AllocateFirewall, Release: a.ReleaseFirewall,
 		}, versioned(gv, "MetalStackFirewall")),
 	}
 }

@@ -31,7 +31,10 @@ type restOptionsGetter struct {
 	projectors map[schema.GroupResource]storage.Projector
 }
 
-var _ generic.RESTOptionsGetter = restOptionsGetter{}
+var (
+	_ generic.RESTOptionsGetter = restOptionsGetter{}
+	_ storage.Static            = &projection.MachineTemplateProjector{}
+)
 
 // NewRESTOptionsGetter opens stores over a backend; source is what the metal halves are
 // made from.
