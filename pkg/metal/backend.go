@@ -47,7 +47,6 @@ type Inventory interface {
 	ListImages(ctx context.Context) ([]*Image, error)
 	ListPartitions(ctx context.Context) ([]*Partition, error)
 	ListNetworks(ctx context.Context) ([]*Network, error)
-	Project(ctx context.Context, id string) (*Project, error)
 	Machine(ctx context.Context, id string) (*Machine, error)
 	Network(ctx context.Context, id string) (*Network, error)
 	IP(ctx context.Context, address string) (*IP, error)

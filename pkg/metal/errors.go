@@ -75,23 +75,8 @@ func KindOf(err error) Kind {
 	return Uncertain
 }
 
-// IsRefused: the metal-api decided against it; nothing was changed.
-func IsRefused(err error) bool { return KindOf(err) == Refused }
-
 // IsNotFound: not known; for a machine that proves nothing.
 func IsNotFound(err error) bool { return KindOf(err) == NotFound }
-
-// IsConflict: somebody else changed it, or holds it.
-func IsConflict(err error) bool { return KindOf(err) == Conflict }
-
-// IsBusy: too much at once; nothing was changed.
-func IsBusy(err error) bool { return KindOf(err) == Busy }
-
-// IsUncertain: it may have been done.
-func IsUncertain(err error) bool { return KindOf(err) == Uncertain }
-
-// IsUnavailable: not reached, or ended before it allocated or freed anything.
-func IsUnavailable(err error) bool { return KindOf(err) == Unavailable }
 
 // Unconfirmed is what Observer.Confirm returns when the scope could not be
 // looked at in time: what is known of it is from Since, or from after it.

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAllocatableIsUnallocatedWaitingAliveNeitherReservedNorLocked(t *testing.T) {
+func TestMachine_Allocatable(t *testing.T) {
 	waiting := Machine{Liveliness: LivelinessAlive, Events: []Event{{Event: EventWaiting}, {Event: "Registering"}}}
 	require.True(t, waiting.Allocatable())
 	for name, spoil := range map[string]func(*Machine){
@@ -25,7 +25,7 @@ func TestAllocatableIsUnallocatedWaitingAliveNeitherReservedNorLocked(t *testing
 	}
 }
 
-func TestTagsAreWholeKeys(t *testing.T) {
+func TestTagValue_MatchesWholeKeys(t *testing.T) {
 	tags := []string{"plain", TagUID + "x=no", Tag(TagUID, "a=b"), Tag(TagUID, "second")}
 	v, ok := TagValue(tags, TagUID)
 	require.True(t, ok)
@@ -34,7 +34,7 @@ func TestTagsAreWholeKeys(t *testing.T) {
 	require.False(t, ok)
 }
 
-func FuzzATagIsTakenApartAsItWasJoined(f *testing.F) {
+func FuzzTagValue(f *testing.F) {
 	f.Add(TagUID, "u", "other=x")
 	f.Add("", "", "")
 	f.Add("a", "b=c", "a")

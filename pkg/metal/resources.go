@@ -49,10 +49,3 @@ type Partition struct {
 	Description string
 	Labels      map[string]string
 }
-
-// Project owns machines, networks and addresses.
-type Project struct {
-	ID     string
-	Name   string
-	Tenant string
-}

@@ -12,24 +12,24 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metrics"
 )
 
-// byID caches entities that are looked up one by one, because there are too
+// entityCache caches entities that are looked up one by one, because there are too
 // many to list.
-type byID[T any] struct {
+type entityCache[T any] struct {
 	clock  clock.WithTicker
 	entity string
 	get    func(context.Context, string) (*T, error)
 	// ttl and gap are how old an answer may be: that it is there, and that it
 	// is not.
-	ttl, gap time.Duration
-	limits   *lookupLimits
-	loads    *prometheus.CounterVec
+	ttl, missTTL time.Duration
+	limits       *lookupLimits
+	loads        *prometheus.CounterVec
 
-	mu      sync.Mutex
-	entries map[string]*byIDEntry[T]
-	since   time.Time // since when gets fail
+	mu           sync.Mutex
+	entries      map[string]*entityEntry[T]
+	failingSince time.Time // since when gets fail
 }
 
-type byIDEntry[T any] struct {
+type entityEntry[T any] struct {
 	found   *T // nil: not known
 	answers bool
 	tried   time.Time
@@ -41,16 +41,16 @@ type byIDEntry[T any] struct {
 	cancel  context.CancelFunc
 }
 
-func newByID[T any](c clock.WithTicker, entity string, get func(context.Context, string) (*T, error)) *byID[T] {
-	return &byID[T]{
-		clock: c, entity: entity, get: get, ttl: entryTTL, gap: minGap, entries: map[string]*byIDEntry[T]{},
+func newEntityCache[T any](c clock.WithTicker, entity string, get func(context.Context, string) (*T, error)) *entityCache[T] {
+	return &entityCache[T]{
+		clock: c, entity: entity, get: get, ttl: entryTTL, missTTL: minGap, entries: map[string]*entityEntry[T]{},
 	}
 }
 
 // lookup returns the entity, or nil if the metal-api does not know it. What
 // was found once is found while the metal-api is away, with an error that says
 // so.
-func (b *byID[T]) lookup(ctx context.Context, id string) (*T, error) {
+func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 	if id == "" {
 		return nil, nil
 	}
@@ -85,35 +85,35 @@ func (b *byID[T]) lookup(ctx context.Context, id string) (*T, error) {
 	return b.answer(id, e, err)
 }
 
-func (b *byID[T]) answer(id string, e *byIDEntry[T], err error) (*T, error) {
+func (b *entityCache[T]) answer(id string, e *entityEntry[T], err error) (*T, error) {
 	if err == nil {
 		err = e.failed
 	}
 	if err == nil && e.answers {
 		return e.found, nil
 	}
-	return e.found, unreachable(b.entity, id, b.since, err)
+	return e.found, unavailable(b.entity, id, b.failingSince, err)
 }
 
 // entry returns what is cached of an id, or a new entry, which is not cached yet:
 // ids whose get is refused must not take room from others.
-func (b *byID[T]) entry(id string) *byIDEntry[T] {
+func (b *entityCache[T]) entry(id string) *entityEntry[T] {
 	if e := b.entries[id]; e != nil {
 		return e
 	}
-	return &byIDEntry[T]{}
+	return &entityEntry[T]{}
 }
 
-// keep caches an entry.
-func (b *byID[T]) keep(id string, e *byIDEntry[T]) {
+// store caches an entry.
+func (b *entityCache[T]) store(id string, e *entityEntry[T]) {
 	if b.entries[id] == nil && len(b.entries) >= maxEntries {
-		b.forget()
+		b.evict()
 	}
 	b.entries[id] = e
 }
 
-// forget makes room, from what is oldest in effect: whatever is past its time.
-func (b *byID[T]) forget() {
+// evict makes room, from what is oldest in effect: whatever is past its time.
+func (b *entityCache[T]) evict() {
 	for id, e := range b.entries {
 		if e.reading == nil && b.clock.Since(e.tried) >= b.ttl {
 			delete(b.entries, id)
@@ -124,11 +124,11 @@ func (b *byID[T]) forget() {
 // read begins a get, or joins the one under way; nil if there is an answer
 // that is new enough, or none may begin, which the error then says. The get
 // goes on while anybody waits for it, and at most for as long as gets may take.
-func (b *byID[T]) read(ctx context.Context, id string, e *byIDEntry[T]) (done chan struct{}, err error) {
+func (b *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T]) (done chan struct{}, err error) {
 	if e.reading != nil {
 		return e.reading, nil
 	}
-	age := b.gap
+	age := b.missTTL
 	switch {
 	case e.failed != nil:
 		age = min(age, retryGap)
@@ -141,11 +141,11 @@ func (b *byID[T]) read(ctx context.Context, id string, e *byIDEntry[T]) (done ch
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := b.limits.take(ctx); err != nil {
+	if err := b.limits.acquire(ctx); err != nil {
 		b.count("limited")
 		return nil, err
 	}
-	b.keep(id, e)
+	b.store(id, e)
 	done = make(chan struct{})
 	getting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.reading, e.waiting, e.cancel = done, 0, cancel
@@ -166,15 +166,15 @@ func (b *byID[T]) read(ctx context.Context, id string, e *byIDEntry[T]) (done ch
 			found, err = nil, nil
 		}
 		if e.failed = err; err == nil {
-			e.found, e.answers, b.since = found, true, time.Time{}
-		} else if b.since.IsZero() {
-			b.since = began
+			e.found, e.answers, b.failingSince = found, true, time.Time{}
+		} else if b.failingSince.IsZero() {
+			b.failingSince = began
 		}
 	}()
 	return done, nil
 }
 
-func (b *byID[T]) count(outcome string) {
+func (b *entityCache[T]) count(outcome string) {
 	if b.loads != nil {
 		b.loads.WithLabelValues(b.entity, outcome).Inc()
 	}

@@ -49,15 +49,14 @@ const (
 // it from what does not exist.
 type Catalogue struct {
 	clock      clock.WithTicker
-	sizes      *list[metal.Size]
-	images     *list[metal.Image]
-	partitions *list[metal.Partition]
+	sizes      *listCache[metal.Size]
+	images     *listCache[metal.Image]
+	partitions *listCache[metal.Partition]
 	// networks is for what could be meant instead; byID answers what is.
-	networks *list[metal.Network]
-	network  *byID[metal.Network]
-	project  *byID[metal.Project]
-	machine  *byID[metal.Machine]
-	address  *byID[metal.IP]
+	networks *listCache[metal.Network]
+	network  *entityCache[metal.Network]
+	machine  *entityCache[metal.Machine]
+	address  *entityCache[metal.IP]
 	facts    Facts
 }
 
@@ -69,19 +68,18 @@ func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
 	}
 	catalogue := &Catalogue{
 		clock:      c,
-		sizes:      newList(c, "size", backend.ListSizes, func(s *metal.Size) string { return s.ID }),
-		images:     newList(c, "image", backend.ListImages, func(i *metal.Image) string { return i.ID }),
-		partitions: newList(c, "partition", backend.ListPartitions, func(p *metal.Partition) string { return p.ID }),
-		networks:   newList(c, "network", backend.ListNetworks, func(n *metal.Network) string { return n.ID }),
-		network:    newByID(c, "network", backend.Network),
-		project:    newByID(c, "project", backend.Project),
-		machine:    newByID(c, "machine", backend.Machine),
-		address:    newByID(c, "address", backend.IP),
+		sizes:      newListCache(c, "size", backend.ListSizes, func(s *metal.Size) string { return s.ID }),
+		images:     newListCache(c, "image", backend.ListImages, func(i *metal.Image) string { return i.ID }),
+		partitions: newListCache(c, "partition", backend.ListPartitions, func(p *metal.Partition) string { return p.ID }),
+		networks:   newListCache(c, "network", backend.ListNetworks, func(n *metal.Network) string { return n.ID }),
+		network:    newEntityCache(c, "network", backend.Network),
+		machine:    newEntityCache(c, "machine", backend.Machine),
+		address:    newEntityCache(c, "address", backend.IP),
 	}
-	catalogue.machine.ttl, catalogue.machine.gap = volatileTTL, volatileTTL
-	catalogue.address.ttl, catalogue.address.gap = volatileTTL, volatileTTL
+	catalogue.machine.ttl, catalogue.machine.missTTL = volatileTTL, volatileTTL
+	catalogue.address.ttl, catalogue.address.missTTL = volatileTTL, volatileTTL
 	limits := newLookupLimits(c)
-	catalogue.network.limits, catalogue.project.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits, limits
+	catalogue.network.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits
 	return catalogue
 }
 
@@ -103,7 +101,7 @@ func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
 		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by outcome; limited: not started because of a lookup limit.",
 	}, []string{"entity", "outcome"}))
 	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
-	c.network.loads, c.project.loads, c.machine.loads, c.address.loads = loads, loads, loads, loads
+	c.network.loads, c.machine.loads, c.address.loads = loads, loads, loads
 	return c
 }
 
@@ -112,9 +110,9 @@ func (c *Catalogue) Run(ctx context.Context) {
 	ticker := c.clock.NewTicker(refreshTick)
 	defer ticker.Stop()
 	for {
-		c.sizes.keepFresh()
-		c.images.keepFresh()
-		c.partitions.keepFresh()
+		c.sizes.refreshIfDue()
+		c.images.refreshIfDue()
+		c.partitions.refreshIfDue()
 		select {
 		case <-ctx.Done():
 			return
@@ -129,7 +127,7 @@ func (c *Catalogue) LookupSize(ctx context.Context, id string) (size *metal.Size
 }
 
 // Size returns a size from the cache, or nil. It never asks.
-func (c *Catalogue) Size(id string) *metal.Size { return c.sizes.known(id) }
+func (c *Catalogue) Size(id string) *metal.Size { return c.sizes.get(id) }
 
 // OnSizes has f called whenever the sizes in the cache have changed. It is to
 // be called before Run and the first lookup.

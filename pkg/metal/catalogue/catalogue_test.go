@@ -18,9 +18,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestCatalogueAnswersWhatThereIs(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil).WithMetrics(prometheus.NewRegistry())
+func TestCatalogue_LooksUpSizesAndPartitions(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil).WithMetrics(prometheus.NewRegistry())
 		ctx := t.Context()
 
 		size, all, err := c.LookupSize(ctx, simulator.SmallSize)
@@ -39,19 +39,12 @@ func TestCatalogueAnswersWhatThereIs(t *testing.T) {
 		_, all, err = c.LookupPartition(ctx, "nope")
 		require.NoError(t, err)
 		require.Equal(t, []string{simulator.DefaultPartition}, all)
-
-		project, err := c.LookupProject(ctx, simulator.ProjectA)
-		require.NoError(t, err)
-		require.Equal(t, &metal.Project{ID: simulator.ProjectA, Name: "team-a", Tenant: simulator.DefaultTenant}, project)
-		project, err = c.LookupProject(ctx, nobody)
-		require.NoError(t, err)
-		require.Nil(t, project)
 	})
 }
 
-func TestImagesAreKnownByTheirAliasesToo(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestLookupImage_ByIDAndAlias(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		ctx := t.Context()
 		image, _, err := c.LookupImage(ctx, "ubuntu-24.04", metal.FeatureMachine)
 		require.NoError(t, err)
@@ -74,20 +67,20 @@ func TestImagesAreKnownByTheirAliasesToo(t *testing.T) {
 	})
 }
 
-func TestNewestPatchIsANumber(t *testing.T) {
+func TestFindImage_ComparesPatchesAsNumbers(t *testing.T) {
 	images := []*metal.Image{{ID: "o-1.0.9", Alias: "o-1.0"}, {ID: "o-1.0.20260101", Alias: "o-1.0"}, {ID: "o-1.0.10", Alias: "o-1.0"}}
 	require.Equal(t, "o-1.0.20260101", findImage(images, "o-1.0", "").ID)
 	require.Equal(t, "o-1.0.10", findImage([]*metal.Image{images[0], images[2]}, "o-1.0", "").ID)
 }
 
-func TestNetworksAreLookedUpOneByOne(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		own, foreign := b.network(simulator.ProjectA), b.network(simulator.ProjectB)
+func TestLookupNetwork_ShowsNetworksOfOthersAsUnknown(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		own, foreign := e.network(simulator.ProjectA), e.network(simulator.ProjectB)
 		n, _, err := c.LookupNetwork(t.Context(), own, simulator.ProjectA)
 		require.NoError(t, err)
 		require.Equal(t, own, n.ID)
-		require.Zero(t, b.sim.CallsOf("network-list"))
+		require.Zero(t, e.sim.CallsOf("network-list"))
 		n, others, err := c.LookupNetwork(t.Context(), foreign, simulator.ProjectA)
 		require.NoError(t, err)
 		require.Equal(t, simulator.ProjectB, n.Project, "who may use it is for the caller to say")
@@ -107,10 +100,10 @@ func TestNetworksAreLookedUpOneByOne(t *testing.T) {
 	})
 }
 
-func TestMachinesAreLookedUpForAProject(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil).WithFacts(b.facts)
-		own, foreign := b.allocated(simulator.ProjectA), b.allocated(simulator.ProjectB)
+func TestLookupMachine_OfProject(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil).WithFacts(e.facts)
+		own, foreign := e.allocate(simulator.ProjectA), e.allocate(simulator.ProjectB)
 		lookup := func(id string) *metal.Machine {
 			t.Helper()
 			m, err := c.LookupMachine(t.Context(), id, simulator.ProjectA)
@@ -118,32 +111,32 @@ func TestMachinesAreLookedUpForAProject(t *testing.T) {
 			return m
 		}
 		require.NotNil(t, lookup(own))
-		for _, m := range b.sim.Books().Machines {
+		for _, m := range e.sim.Books().Machines {
 			require.Equal(t, m.Project != simulator.ProjectB, lookup(m.ID) != nil, "nobody's may be asked for")
 		}
 		require.Nil(t, lookup(foreign))
 		require.Nil(t, lookup(nobody))
-		require.NoError(t, b.sim.ForceFree(foreign))
+		require.NoError(t, e.sim.ForceFree(foreign))
 		require.Nil(t, lookup(foreign), "what was found out just now")
 		time.Sleep(volatileTTL)
 		require.NotNil(t, lookup(foreign))
 
-		require.NoError(t, b.sim.DropEventContainer(own))
+		require.NoError(t, e.sim.DropEventContainer(own))
 		time.Sleep(volatileTTL)
 		require.Nil(t, lookup(own), "a GET answers 404")
-		b.observe(own)
+		e.observe(own)
 		require.NotNil(t, lookup(own), "and it was observed")
 	})
 }
 
-func TestAddressesAreLookedUpForAProject(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		own, err := b.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "own", nil)
+func TestLookupAddress_OfProject(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		own, err := e.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "own", nil)
 		require.NoError(t, err)
-		foreign, err := b.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "foreign", nil)
+		foreign, err := e.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "foreign", nil)
 		require.NoError(t, err)
-		private := b.network(simulator.ProjectB)
+		private := e.network(simulator.ProjectB)
 		for address, where := range map[string]string{
 			own: "", foreign: simulator.InternetNetwork, "203.0.113.250": simulator.InternetNetwork,
 			"192.0.2.1": "", "10.0.0.1": simulator.SuperNetwork, "10.0.255.1": simulator.SuperNetwork, "10.1.0.1": simulator.UnderlayNetwork,
@@ -164,11 +157,11 @@ func TestAddressesAreLookedUpForAProject(t *testing.T) {
 	})
 }
 
-func TestWhileTheMetalApiIsAwayTheCacheGivesNobodyAway(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		network, machine := b.network(simulator.ProjectB), b.allocated(simulator.ProjectB)
-		address, err := b.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
+func TestCatalogue_RevealsNoOtherProjectDuringOutage(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		network, machine := e.network(simulator.ProjectB), e.allocate(simulator.ProjectB)
+		address, err := e.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
 		require.NoError(t, err)
 		lookup := func(project, network, machine, address string) (errs []error) {
 			_, _, err := c.LookupNetwork(t.Context(), network, project)
@@ -181,12 +174,12 @@ func TestWhileTheMetalApiIsAwayTheCacheGivesNobodyAway(t *testing.T) {
 		for _, err := range lookup(simulator.ProjectA, network, machine, address) {
 			require.NoError(t, err)
 		}
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 		time.Sleep(time.Minute)
 		known, unknown := lookup(simulator.ProjectA, network, machine, address), lookup(simulator.ProjectA, nobody, nobody, "203.0.113.250")
 		for i := range known {
-			require.True(t, metal.IsUnavailable(known[i]), "%v", known[i])
-			require.True(t, metal.IsUnavailable(unknown[i]), "%v", unknown[i])
+			require.Equal(t, metal.Unavailable, metal.KindOf(known[i]), "%v", known[i])
+			require.Equal(t, metal.Unavailable, metal.KindOf(unknown[i]), "%v", unknown[i])
 		}
 		for _, err := range lookup(simulator.ProjectB, network, machine, address) {
 			require.NoError(t, err, "whose it is gets an answer from the cache")
@@ -194,10 +187,10 @@ func TestWhileTheMetalApiIsAwayTheCacheGivesNobodyAway(t *testing.T) {
 	})
 }
 
-func TestAWreckedNetworkDoesNotSpoilTheCatalogue(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		b.sim.Inject(simulator.Fault{Endpoint: "network-list", Kind: simulator.FaultStatus, Status: 422, Message: "prefix usage for cidr:10.0.12.0/22 not found"})
+func TestLookupNetwork_WorksWithoutList(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		e.sim.Inject(simulator.Fault{Endpoint: "network-list", Kind: simulator.FaultStatus, Status: 422, Message: "prefix usage for cidr:10.0.12.0/22 not found"})
 		n, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
 		require.NoError(t, err)
 		require.NotNil(t, n)
@@ -208,54 +201,54 @@ func TestAWreckedNetworkDoesNotSpoilTheCatalogue(t *testing.T) {
 	})
 }
 
-func TestAMissIsSharedAndTypingErrorsCostLittle(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		b.sim.Inject(simulator.Fault{Endpoint: "*-list", Kind: simulator.FaultLatency, Latency: soon})
-		b.sim.Inject(simulator.Fault{Endpoint: "size-list", Kind: simulator.FaultLatency, Latency: soon})
+func TestCatalogue_SharesAndLimitsMisses(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		e.sim.Inject(simulator.Fault{Endpoint: "*-list", Kind: simulator.FaultLatency, Latency: soon})
+		e.sim.Inject(simulator.Fault{Endpoint: "size-list", Kind: simulator.FaultLatency, Latency: soon})
 		for range 10 {
 			var wg sync.WaitGroup
 			for range 100 {
 				wg.Go(func() {
 					_, _, err := c.LookupSize(t.Context(), "typo")
 					require.NoError(t, err)
-					_, err = c.LookupProject(t.Context(), nobody)
+					_, err = c.LookupMachine(t.Context(), nobody, simulator.ProjectA)
 					require.NoError(t, err)
 				})
 			}
 			wg.Wait()
 		}
-		require.Equal(t, 1, b.sim.CallsOf("size-list"))
-		require.Equal(t, 1, b.sim.CallsOf("project-get"))
+		require.Equal(t, 1, e.sim.CallsOf("size-list"))
+		require.Equal(t, 1, e.sim.CallsOf("machine-get"))
 		// A list that takes 100 ms is read each 10 s at most: 1 % of the time.
 		time.Sleep(minGap)
 		_, _, _ = c.LookupSize(t.Context(), "typo")
-		require.Equal(t, 1, b.sim.CallsOf("size-list"))
+		require.Equal(t, 1, e.sim.CallsOf("size-list"))
 		time.Sleep(2 * quietFactor * soon)
 		_, _, _ = c.LookupSize(t.Context(), "typo")
-		require.Equal(t, 2, b.sim.CallsOf("size-list"))
+		require.Equal(t, 2, e.sim.CallsOf("size-list"))
 	})
 }
 
 // What is asked for when an outage is over is checked, not let through because
 // the metal-api was away seconds ago.
-func TestCatalogue_ChecksAgainAsSoonAsAnOutageIsOver(t *testing.T) {
+func TestCatalogue_RetriesSoonAfterOutage(t *testing.T) {
 	for name, fault := range map[string]simulator.Fault{
 		"refused": {Kind: simulator.FaultRefused},
 		"backend": {Kind: simulator.FaultBackendDown, Backend: "rethinkdb"},
 		"hang":    {Kind: simulator.FaultHang, Times: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-				c := New(b.client, nil)
+			runTest(t, envConfig{}, func(t *testing.T, e *env) {
+				c := New(e.client, nil)
 				fault.Endpoint = "*"
-				remove := b.sim.Inject(fault)
+				remove := e.sim.Inject(fault)
 				_, _, err := c.LookupSize(t.Context(), "typo")
-				require.True(t, metal.IsUnavailable(err), "%v", err)
-				_, err = c.LookupProject(t.Context(), nobody)
-				require.Equal(t, fault.Backend == "", metal.IsUnavailable(err), "projects are masterdata's: %v", err)
+				require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
+				_, err = c.LookupMachine(t.Context(), nobody, simulator.ProjectA)
+				require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 				_, _, err = c.LookupImage(t.Context(), "typo-1.0", metal.FeatureMachine)
-				require.True(t, metal.IsUnavailable(err), "%v", err)
+				require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 				if fault.Kind != simulator.FaultHang { // removed, the calls that hang would be answered
 					remove()
 				}
@@ -269,7 +262,7 @@ func TestCatalogue_ChecksAgainAsSoonAsAnOutageIsOver(t *testing.T) {
 				require.NoError(t, err)
 				require.NotEmpty(t, all)
 				if fault.Kind != simulator.FaultHang {
-					_, err = c.LookupProject(t.Context(), nobody)
+					_, err = c.LookupMachine(t.Context(), nobody, simulator.ProjectA)
 					require.NoError(t, err)
 				}
 			})
@@ -277,23 +270,23 @@ func TestCatalogue_ChecksAgainAsSoonAsAnOutageIsOver(t *testing.T) {
 	}
 }
 
-func TestCatalogue_AsksAMetalAPIThatIsAwaySeldom(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultStatus, Status: 503, Message: "no"})
+func TestCatalogue_LimitsRetriesDuringOutage(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultStatus, Status: 503, Message: "no"})
 		for range 100 {
 			_, _, _ = c.LookupSize(t.Context(), "typo")
 			time.Sleep(10 * time.Millisecond)
 		}
-		require.LessOrEqual(t, b.sim.CallsOf("size-list"), int(time.Second/retryGap)+1)
+		require.LessOrEqual(t, e.sim.CallsOf("size-list"), int(time.Second/retryGap)+1)
 	})
 }
 
-func TestAnEntryThatIsNewIsKnownAfterAMiss(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestCatalogue_FindsNewEntryAfterMiss(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		hide := true
-		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 			if hide && r.URL.Path == "/v1/size" {
 				return metaltest.Respond(200, "application/json", "[]")(r)
 			}
@@ -311,16 +304,16 @@ func TestAnEntryThatIsNewIsKnownAfterAMiss(t *testing.T) {
 	})
 }
 
-func TestWhoeverShowsSizesIsToldWhenTheyChange(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestOnSizes_IsCalledOnChange(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		told := 0
 		c.OnSizes(func() {
 			told++
 			require.NotNil(t, c.Size(simulator.SmallSize), "it can be looked up then")
 		})
 		require.Nil(t, c.Size(simulator.SmallSize))
-		require.Zero(t, b.sim.CallsOf("size-list"), "it never asks")
+		require.Zero(t, e.sim.CallsOf("size-list"), "it never asks")
 
 		_, _, err := c.LookupSize(t.Context(), simulator.SmallSize)
 		require.NoError(t, err)
@@ -332,25 +325,25 @@ func TestWhoeverShowsSizesIsToldWhenTheyChange(t *testing.T) {
 		time.Sleep(minGap)
 		_, _, _ = c.LookupSize(t.Context(), "typo")
 		synctest.Wait()
-		require.Equal(t, 2, b.sim.CallsOf("size-list"))
+		require.Equal(t, 2, e.sim.CallsOf("size-list"))
 		require.Equal(t, 1, told, "they were the same")
 	})
 }
 
-func TestWhileTheMetalApiIsAwayTheCatalogueKnowsWhatItKnew(t *testing.T) {
+func TestCatalogue_AnswersFromCacheDuringOutage(t *testing.T) {
 	for name, fault := range map[string]simulator.Fault{
 		"refused": {Kind: simulator.FaultRefused},
 		"hang":    {Kind: simulator.FaultHang},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-				c := New(b.client, nil)
+			runTest(t, envConfig{}, func(t *testing.T, e *env) {
+				c := New(e.client, nil)
 				_, _, err := c.LookupSize(t.Context(), simulator.SmallSize)
 				require.NoError(t, err)
 				_, _, err = c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
 				require.NoError(t, err)
 				fault.Endpoint = "*"
-				remove := b.sim.Inject(fault)
+				remove := e.sim.Inject(fault)
 				time.Sleep(10 * time.Minute)
 
 				size, _, err := c.LookupSize(t.Context(), simulator.SmallSize)
@@ -362,12 +355,12 @@ func TestWhileTheMetalApiIsAwayTheCatalogueKnowsWhatItKnew(t *testing.T) {
 				for range 3 {
 					began := time.Now()
 					_, all, err := c.LookupSize(t.Context(), "typo")
-					require.True(t, metal.IsUnavailable(err), "%v", err)
+					require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 					require.NotEmpty(t, all)
 					require.LessOrEqual(t, time.Since(began), lookupTimeout)
-					_, err = c.LookupProject(t.Context(), simulator.ProjectB)
-					require.True(t, metal.IsUnavailable(err), "%v", err)
-					require.ErrorContains(t, err, simulator.ProjectB)
+					_, err = c.LookupMachine(t.Context(), nobody, simulator.ProjectA)
+					require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
+					require.ErrorContains(t, err, nobody)
 				}
 				time.Sleep(time.Minute)
 				_, _, err = c.LookupSize(t.Context(), "typo")
@@ -384,53 +377,53 @@ func TestWhileTheMetalApiIsAwayTheCatalogueKnowsWhatItKnew(t *testing.T) {
 	}
 }
 
-func TestALookupEndsWithItsContext(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
+func TestLookup_EndsWithItsContext(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
 		ctx, cancel := context.WithTimeout(t.Context(), soon)
 		defer cancel()
 		began := time.Now()
 		_, _, err := c.LookupImage(ctx, "x-1.0", "")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.True(t, metal.IsUnavailable(err))
-		_, err = c.LookupProject(ctx, nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err))
+		_, err = c.LookupMachine(ctx, nobody, simulator.ProjectA)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, soon, time.Since(began))
 	})
 }
 
-func TestRunKeepsTheCatalogueFresh(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestRun_RefreshesLists(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); c.Run(ctx) }()
 		synctest.Wait()
-		require.Equal(t, 1, b.sim.CallsOf("image-list"))
+		require.Equal(t, 1, e.sim.CallsOf("image-list"))
 		_, _, err := c.LookupImage(t.Context(), "ubuntu-24.04", "")
 		require.NoError(t, err)
-		require.Equal(t, 1, b.sim.CallsOf("image-list"), "a lookup of what is known costs nothing")
+		require.Equal(t, 1, e.sim.CallsOf("image-list"), "a lookup of what is known costs nothing")
 		time.Sleep(time.Hour)
-		require.InDelta(t, 12, b.sim.CallsOf("image-list"), 2)
-		require.Zero(t, b.sim.CallsOf("network-list"), "networks are too many to be listed without need")
+		require.InDelta(t, 12, e.sim.CallsOf("image-list"), 2)
+		require.Zero(t, e.sim.CallsOf("network-list"), "networks are too many to be listed without need")
 		cancel()
 		<-done
 	})
 }
 
-func TestManyIDsDoNotFillTheCache(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestEntityCache_IsBounded(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		for i := range 3 * maxEntries {
 			id := strings.Repeat("x", i%7) + time.Duration(i).String()
-			e := c.project.entry(id)
+			e := c.machine.entry(id)
 			e.tried = time.Now()
-			c.project.keep(id, e)
+			c.machine.store(id, e)
 			if i%100 == 0 {
 				time.Sleep(time.Second)
 			}
 		}
-		require.LessOrEqual(t, len(c.project.entries), maxEntries+100)
+		require.LessOrEqual(t, len(c.machine.entries), maxEntries+100)
 	})
 }

@@ -1,4 +1,3 @@
 // Package catalogue answers from a cache what the metal-api offers: sizes, images,
-// partitions, and the networks, projects, machines and addresses that an object may
-// name. It bounds what lookups cost the metal-api, and changes nothing.
+// partitions, and the networks, machines and addresses that an object may name. It bounds what lookups cost the metal-api, and changes nothing.
 package catalogue

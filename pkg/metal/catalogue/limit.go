@@ -26,17 +26,17 @@ const (
 	lookupBurst = 100
 	// Of all namespaces together. A get takes about 4 ms of the metal-api's time,
 	// so that is 8 % of it if somebody tries.
-	allLookupsRate  = 20
-	allLookupsBurst = 400
-	// lookupBuckets is how many namespaces are told apart.
-	lookupBuckets = 1024
+	serverLookupRate  = 20
+	serverLookupBurst = 400
+	// maxNamespaces is how many namespaces are told apart.
+	maxNamespaces = 1024
 )
 
-// errLookupsPerRequest is the cause where one request asks for too much.
-var errLookupsPerRequest = fmt.Errorf("a request may look up at most %d networks, machines and addresses", lookupsPerRequest)
+// errRequestLimit is the cause where one request asks for too much.
+var errRequestLimit = fmt.Errorf("a request may look up at most %d networks, machines and addresses", lookupsPerRequest)
 
-// errLookupsOfAll is the cause where all namespaces together ask for too much.
-var errLookupsOfAll = errors.New("the server-wide limit of lookups is reached")
+// errServerLimit is the cause where all namespaces together ask for too much.
+var errServerLimit = errors.New("the server-wide limit of lookups is reached")
 
 // lookupAllowance is what one request may still look up.
 type lookupAllowance struct {
@@ -64,13 +64,13 @@ type lookupLimits struct {
 }
 
 func newLookupLimits(c clock.PassiveClock) *lookupLimits {
-	return &lookupLimits{clock: c, all: rate.NewLimiter(allLookupsRate, allLookupsBurst), byNamespace: map[string]*rate.Limiter{}}
+	return &lookupLimits{clock: c, all: rate.NewLimiter(serverLookupRate, serverLookupBurst), byNamespace: map[string]*rate.Limiter{}}
 }
 
-// take takes a token for one get. Where the namespace has none left, the error
+// acquire takes a token for one get. Where the namespace has none left, the error
 // is a *metal.LookupLimitError: its requests are refused. Where all together have none
 // left, it is not: somebody else's requests must not be refused for that.
-func (l *lookupLimits) take(ctx context.Context) error {
+func (l *lookupLimits) acquire(ctx context.Context) error {
 	a, limited := ctx.Value(lookupAllowanceKey{}).(*lookupAllowance)
 	if l == nil || !limited {
 		return nil
@@ -78,10 +78,10 @@ func (l *lookupLimits) take(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.left == 0 {
-		return errLookupsPerRequest
+		return errRequestLimit
 	}
 	now := l.clock.Now()
-	if own := l.of(a.namespace, now); own != nil {
+	if own := l.namespaceLimiter(a.namespace, now); own != nil {
 		r := own.ReserveN(now, 1)
 		if wait := r.DelayFrom(now); wait > 0 {
 			r.CancelAt(now)
@@ -89,28 +89,28 @@ func (l *lookupLimits) take(ctx context.Context) error {
 		}
 	}
 	if !l.all.AllowN(now, 1) {
-		return errLookupsOfAll
+		return errServerLimit
 	}
 	a.left--
 	return nil
 }
 
-// of returns the bucket of a namespace. If there are too many, those go that are
+// namespaceLimiter returns the bucket of a namespace. If there are too many, those go that are
 // full again; if none is, it returns nil, and only the limit of all is left.
-func (l *lookupLimits) of(namespace string, now time.Time) *rate.Limiter {
+func (l *lookupLimits) namespaceLimiter(namespace string, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if b := l.byNamespace[namespace]; b != nil {
 		return b
 	}
-	if len(l.byNamespace) >= lookupBuckets {
+	if len(l.byNamespace) >= maxNamespaces {
 		for n, b := range l.byNamespace {
 			if b.TokensAt(now) >= lookupBurst {
 				delete(l.byNamespace, n)
 			}
 		}
 	}
-	if len(l.byNamespace) >= lookupBuckets {
+	if len(l.byNamespace) >= maxNamespaces {
 		return nil
 	}
 	b := rate.NewLimiter(lookupRate, lookupBurst)

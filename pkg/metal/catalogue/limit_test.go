@@ -21,24 +21,24 @@ func limitedLookup(ctx context.Context, c *Catalogue, i int) error {
 	return err
 }
 
-func TestLookups_OfOneRequestAreBounded(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestLookupLimits_PerRequest(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		ctx := c.WithAllowance(t.Context(), "team-a")
 		for i := range 1000 {
 			if err := limitedLookup(ctx, c, i); i < lookupsPerRequest {
 				require.NoError(t, err)
 			} else {
-				require.ErrorIs(t, err, errLookupsPerRequest)
+				require.ErrorIs(t, err, errRequestLimit)
 			}
 		}
-		require.Equal(t, lookupsPerRequest, b.sim.CallsOf("ip-get"))
+		require.Equal(t, lookupsPerRequest, e.sim.CallsOf("ip-get"))
 	})
 }
 
-func TestLookups_OfOneNamespaceAreBoundedAndDoNotKeepOthersFromTheirs(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestLookupLimits_PerNamespace(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		var last *metal.LookupLimitError
 		for i := range 1000 {
 			if err := limitedLookup(c.WithAllowance(t.Context(), "team-a"), c, i); err != nil {
@@ -51,41 +51,41 @@ func TestLookups_OfOneNamespaceAreBoundedAndDoNotKeepOthersFromTheirs(t *testing
 		require.Equal(t, "team-a", last.Namespace)
 		require.Positive(t, last.RetryAfter)
 		require.LessOrEqual(t, last.RetryAfter, time.Second)
-		require.Equal(t, lookupBurst, b.sim.CallsOf("ip-get"))
+		require.Equal(t, lookupBurst, e.sim.CallsOf("ip-get"))
 
 		require.NoError(t, limitedLookup(c.WithAllowance(t.Context(), "team-b"), c, 1000))
 		time.Sleep(last.RetryAfter)
 		require.NoError(t, limitedLookup(c.WithAllowance(t.Context(), "team-a"), c, 1001))
 		// What is cached costs nothing.
 		require.NoError(t, limitedLookup(c.WithAllowance(t.Context(), "team-a"), c, 1001))
-		require.Equal(t, lookupBurst+2, b.sim.CallsOf("ip-get"))
+		require.Equal(t, lookupBurst+2, e.sim.CallsOf("ip-get"))
 	})
 }
 
-func TestLookups_GlobalLimitSkipsTheCheck(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestLookupLimits_ServerWide(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		for i := range 3000 {
 			if err := limitedLookup(c.WithAllowance(t.Context(), fmt.Sprintf("ns-%d", i)), c, i); err != nil {
-				require.ErrorIs(t, err, errLookupsOfAll)
-				require.True(t, metal.IsUnavailable(err), "as while the metal-api is away")
+				require.ErrorIs(t, err, errServerLimit)
+				require.Equal(t, metal.Unavailable, metal.KindOf(err), "as while the metal-api is away")
 			}
 		}
-		require.Equal(t, allLookupsBurst, b.sim.CallsOf("ip-get"))
-		require.LessOrEqual(t, len(c.address.limits.byNamespace), lookupBuckets)
+		require.Equal(t, serverLookupBurst, e.sim.CallsOf("ip-get"))
+		require.LessOrEqual(t, len(c.address.limits.byNamespace), maxNamespaces)
 	})
 }
 
 // A lookup ends with the last of the requests that wait for it.
 func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		var (
 			mu    sync.Mutex
 			ended []time.Duration
 		)
 		began := time.Now()
-		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			mu.Lock()
 			defer mu.Unlock()
@@ -108,7 +108,7 @@ func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
 		mu.Unlock()
 
 		// That nobody waited says nothing of the metal-api.
-		b.wire.Answer(nil)
+		e.transport.Answer(nil)
 		n, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
 		require.NoError(t, err)
 		require.NotNil(t, n)
@@ -116,17 +116,17 @@ func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
 		cancel()
 		_, _, err = c.LookupNetwork(ctx, "another", simulator.ProjectA)
 		require.ErrorIs(t, err, context.Canceled)
-		require.Equal(t, 1, b.sim.CallsOf("network-get"), "a request that has ended asks for nothing")
+		require.Equal(t, 1, e.sim.CallsOf("network-get"), "a request that has ended asks for nothing")
 	})
 }
 
 // What somebody else left before its answer came still ends.
-func TestLookup_EndsAfterAnotherRequestHadNoPatience(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestLookup_IsCancelledAfterEarlierTimeout(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		ended := make(chan time.Duration, 1)
 		began := time.Now()
-		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			ended <- time.Since(began)
 			return nil, r.Context().Err()
@@ -142,12 +142,12 @@ func TestLookup_EndsAfterAnotherRequestHadNoPatience(t *testing.T) {
 	})
 }
 
-func TestLookup_OfRefusedIDsTakesNoRoomFromOthers(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		c := New(b.client, nil)
+func TestEntityCache_RefusedIDsEvictNothing(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
 		_, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
 		require.NoError(t, err)
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 		time.Sleep(time.Hour)
 		ctx := c.WithAllowance(t.Context(), "team-a")
 		for i := range maxEntries + lookupsPerRequest {

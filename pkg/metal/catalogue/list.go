@@ -15,8 +15,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metrics"
 )
 
-// list caches one of the metal-api's lists as a whole.
-type list[T any] struct {
+// listCache caches one of the metal-api's lists as a whole.
+type listCache[T any] struct {
 	clock  clock.WithTicker
 	entity string
 	load   func(context.Context) ([]*T, error)
@@ -25,23 +25,23 @@ type list[T any] struct {
 	// changed is called when other entries were read than before; may be nil.
 	changed func()
 
-	mu      sync.Mutex
-	cached  []*T
-	loaded  time.Time // when what is cached was asked for; zero: never
-	tried   time.Time // when the last read ended
-	took    time.Duration
-	failed  error
-	since   time.Time     // since when reads fail
-	reading chan struct{} // closed when the read under way has ended; nil: none
-	began   time.Time     // when that was begun
+	mu           sync.Mutex
+	cached       []*T
+	loaded       time.Time // when what is cached was asked for; zero: never
+	tried        time.Time // when the last read ended
+	took         time.Duration
+	failed       error
+	failingSince time.Time     // since when reads fail
+	reading      chan struct{} // closed when the read under way has ended; nil: none
+	began        time.Time     // when that was begun
 }
 
-func newList[T any](c clock.WithTicker, entity string, load func(context.Context) ([]*T, error), id func(*T) string) *list[T] {
-	return &list[T]{clock: c, entity: entity, load: load, id: id}
+func newListCache[T any](c clock.WithTicker, entity string, load func(context.Context) ([]*T, error), id func(*T) string) *listCache[T] {
+	return &listCache[T]{clock: c, entity: entity, load: load, id: id}
 }
 
 // lookup returns the entry, or nil and all ids.
-func (l *list[T]) lookup(ctx context.Context, id string) (*T, []string, error) {
+func (l *listCache[T]) lookup(ctx context.Context, id string) (*T, []string, error) {
 	find := func(entries []*T) *T {
 		if i := slices.IndexFunc(entries, func(e *T) bool { return l.id(e) == id }); i >= 0 {
 			return entries[i]
@@ -60,8 +60,8 @@ func (l *list[T]) lookup(ctx context.Context, id string) (*T, []string, error) {
 	return nil, all, err
 }
 
-// known returns the entry if it is cached.
-func (l *list[T]) known(id string) *T {
+// get returns the entry if it is cached.
+func (l *listCache[T]) get(id string) *T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.IndexFunc(l.cached, func(e *T) bool { return l.id(e) == id }); i >= 0 {
@@ -73,7 +73,7 @@ func (l *list[T]) known(id string) *T {
 // entries returns what is cached if it is enough; otherwise it reads the list
 // again, once for all who wait and not more often than the gap allows. The
 // error says why the entries may not be the newest.
-func (l *list[T]) entries(ctx context.Context, wanted string, enough func([]*T) bool) ([]*T, error) {
+func (l *listCache[T]) entries(ctx context.Context, wanted string, enough func([]*T) bool) ([]*T, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if enough(l.cached) {
@@ -102,14 +102,14 @@ func (l *list[T]) entries(ctx context.Context, wanted string, enough func([]*T) 
 }
 
 // unknown explains that wanted cannot be looked up because of cause.
-func (l *list[T]) unknown(wanted string, cause error) error {
+func (l *listCache[T]) unknown(wanted string, cause error) error {
 	if cause == nil {
 		return nil
 	}
-	return unreachable(l.entity, wanted, l.since, cause)
+	return unavailable(l.entity, wanted, l.failingSince, cause)
 }
 
-func unreachable(entity, wanted string, since time.Time, cause error) error {
+func unavailable(entity, wanted string, since time.Time, cause error) error {
 	message := fmt.Sprintf("cannot tell whether %s %q is known: %v", entity, wanted, cause)
 	if !since.IsZero() {
 		message += " (unreachable since " + since.UTC().Format(time.RFC3339) + ")"
@@ -117,8 +117,8 @@ func unreachable(entity, wanted string, since time.Time, cause error) error {
 	return &metal.Error{Kind: metal.Unavailable, Op: entity + " lookup", Message: message, Err: cause}
 }
 
-// keepFresh begins a read if it is time for one.
-func (l *list[T]) keepFresh() {
+// refreshIfDue begins a read if it is time for one.
+func (l *listCache[T]) refreshIfDue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.loaded.IsZero() || l.clock.Since(l.loaded) >= refreshInterval {
@@ -126,8 +126,8 @@ func (l *list[T]) keepFresh() {
 	}
 }
 
-// gap is the least time from the end of one read to the begin of the next.
-func (l *list[T]) gap() time.Duration {
+// minInterval is the least time from the end of one read to the begin of the next.
+func (l *listCache[T]) minInterval() time.Duration {
 	if l.failed != nil {
 		return retryGap
 	}
@@ -136,11 +136,11 @@ func (l *list[T]) gap() time.Duration {
 
 // read begins a read, or joins the one under way; nil within the gap. One that
 // hangs, as reads do that an outage has caught, is not joined for long.
-func (l *list[T]) read() (done <-chan struct{}) {
+func (l *listCache[T]) read() (done <-chan struct{}) {
 	if l.reading != nil && l.clock.Since(l.began) < lookupTimeout {
 		return l.reading
 	}
-	if l.reading == nil && !l.tried.IsZero() && l.clock.Since(l.tried) < l.gap() {
+	if l.reading == nil && !l.tried.IsZero() && l.clock.Since(l.tried) < l.minInterval() {
 		return nil
 	}
 	reading, began := make(chan struct{}), l.clock.Now()
@@ -161,9 +161,9 @@ func (l *list[T]) read() (done <-chan struct{}) {
 		defer l.mu.Unlock()
 		l.tried, l.took, l.failed = l.clock.Now(), 0, err
 		if err == nil {
-			l.cached, l.loaded, l.took, l.since = entries, began, l.clock.Since(began), time.Time{}
-		} else if l.since.IsZero() {
-			l.since = began
+			l.cached, l.loaded, l.took, l.failingSince = entries, began, l.clock.Since(began), time.Time{}
+		} else if l.failingSince.IsZero() {
+			l.failingSince = began
 		}
 		if l.loads != nil {
 			l.loads.WithLabelValues(l.entity, metrics.Outcome(metal.KindOf(err))).Inc()

@@ -32,21 +32,12 @@ func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (netw
 
 // knownNetworks are all networks, as of the last time that they were listed.
 func (c *Catalogue) knownNetworks(ctx context.Context, wanted string) ([]*metal.Network, error) {
-	c.networks.keepFresh()
+	c.networks.refreshIfDue()
 	entries, err := c.networks.entries(ctx, wanted, func(entries []*metal.Network) bool { return entries != nil })
 	if entries != nil {
 		err = nil
 	}
 	return entries, err
-}
-
-// LookupProject looks up a project.
-func (c *Catalogue) LookupProject(ctx context.Context, id string) (*metal.Project, error) {
-	project, err := c.project.lookup(ctx, id)
-	if project != nil {
-		return project, nil
-	}
-	return nil, err
 }
 
 // LookupMachine looks up a machine that a project can have: one that nobody

@@ -14,15 +14,15 @@ import (
 )
 
 func TestAnswerTime_ExcludesDecoding(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		ctx, answered := metal.WithAnswerTime(context.Background())
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://metal-api.test/", nil)
 		require.NoError(t, err)
-		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 			time.Sleep(time.Second)
 			return metaltest.Respond(200, "application/json", "[]")(r)
 		})
-		response, err := measuring{b.wire, clock.RealClock{}}.RoundTrip(r)
+		response, err := answerTimeTransport{e.transport, clock.RealClock{}}.RoundTrip(r)
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
 		buffer := make([]byte, 1)

@@ -30,7 +30,7 @@ type rule struct {
 	why string
 }
 
-func m(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
+func pattern(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
 
 func (r *rule) fits(c class, status int, message string) bool {
 	return r.class&c != 0 &&
@@ -51,8 +51,8 @@ func classify(c class, status int, message string) metal.Kind {
 	return metal.Uncertain
 }
 
-// teach adds what to do about failures whose own words mislead.
-func teach(status int, message string) string {
+// explain adds what to do about failures whose own words mislead.
+func explain(status int, message string) string {
 	switch {
 	case status == http.StatusNotFound && rules[0].message.MatchString(message):
 		return message + ": the metal-api does not know this path at all; is the base path of its URL right (…/metal)?"

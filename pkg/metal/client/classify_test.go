@@ -104,7 +104,7 @@ var kinds = map[metal.Kind]string{
 	metal.Uncertain: "387 388 389 518",
 }
 
-func TestEveryRecordedFailureMeansWhatTheTableSays(t *testing.T) {
+func TestClassify_RecordedFailures(t *testing.T) {
 	expected := map[string]metal.Kind{}
 	for kind, numbers := range kinds {
 		for number := range strings.FieldsSeq(numbers) {
@@ -129,7 +129,7 @@ func TestEveryRecordedFailureMeansWhatTheTableSays(t *testing.T) {
 	}
 }
 
-func TestAnOutageIsNeverARefusalNorNotFound(t *testing.T) {
+func TestClassify_OutageIsNeitherRefusalNorNotFound(t *testing.T) {
 	n := 0
 	for _, r := range recorded(t) {
 		if !strings.Contains(r.name, "-outage-") || r.Status < 400 || r.foreign() {
@@ -146,7 +146,7 @@ func TestAnOutageIsNeverARefusalNorNotFound(t *testing.T) {
 	require.Greater(t, n, 15)
 }
 
-func TestAnOutageInsideARefusalIsAnOutage(t *testing.T) {
+func TestClassify_OutageWithinRefusalIsOutage(t *testing.T) {
 	for _, message := range []string{
 		`size:v1 not found err:cannot find size with id "v1" in database: rethinkdb: dial tcp 127.0.0.1:38015: connect: connection refused`,
 		`unable to gather networks:cannot find network with id "x" in database: rethinkdb: EOF`,
@@ -197,7 +197,7 @@ func TestClassify_OutageBeforeFirstWriteIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestAnUnknownMessageIsUncertainForWritesAndUnavailableForReads(t *testing.T) {
+func TestClassify_UnknownMessage(t *testing.T) {
 	for _, status := range []int{301, 400, 404, 409, 418, 422, 500, 502, 503, 504} {
 		for _, message := range []string{"", "something new", "<html>Bad Gateway</html>"} {
 			require.Equal(t, metal.Unavailable, classify(classRead, status, message))
@@ -210,7 +210,7 @@ func TestAnUnknownMessageIsUncertainForWritesAndUnavailableForReads(t *testing.T
 
 // After an allocation or a free was done the metal-api still makes its answer,
 // and can fail to (machine-service.go, makeMachineResponse).
-func TestAFailureToMakeTheAnswerIsNotNotFound(t *testing.T) {
+func TestClassify_FailureToBuildAnswerIsNotNotFound(t *testing.T) {
 	message := `error finding provisioning event container for machine "x": NotFound no provisioningeventcontainer with id "x" found`
 	require.Equal(t, metal.Uncertain, classify(classAllocateMachine, 404, message))
 	require.Equal(t, metal.Uncertain, classify(classFree, 404, message))
@@ -218,7 +218,7 @@ func TestAFailureToMakeTheAnswerIsNotNotFound(t *testing.T) {
 	require.Equal(t, metal.Uncertain, classify(classAllocateNetwork, 422, usage))
 }
 
-func TestAMessageOfARefusalCountsForItsOperationOnly(t *testing.T) {
+func TestClassify_RefusalAppliesToItsOperationOnly(t *testing.T) {
 	require.Equal(t, metal.Refused, classify(classAllocateMachine, 422, "no machine available"))
 	for _, c := range []class{classAllocateNetwork, classAllocateIP, classFree} {
 		require.Equal(t, metal.Uncertain, classify(c, 422, "no machine available"))
@@ -226,18 +226,18 @@ func TestAMessageOfARefusalCountsForItsOperationOnly(t *testing.T) {
 	require.Equal(t, metal.Uncertain, classify(classAllocateMachine, 500, "no machine available"))
 }
 
-func TestParallelAllocationsAreBusy(t *testing.T) {
+func TestClassify_ParallelAllocationsAreBusy(t *testing.T) {
 	require.Equal(t, metal.Busy, classify(classAllocateMachine, 422, "too many parallel machine allocations taking place, try again later"))
 	require.Equal(t, metal.Busy, classify(classRead, 429, "slow down"))
 }
 
-func TestSomebodyElsesChangeIsAConflict(t *testing.T) {
+func TestClassify_ConcurrentChangeIsConflict(t *testing.T) {
 	message := "Conflict cannot update machine (00000000-0000-4000-8000-000000000001): the entity was changed from another, please retry"
 	require.Equal(t, metal.Conflict, classify(classFree, 409, message))
 	require.Equal(t, metal.Conflict, classify(classAllocateMachine, 422, `machine "00000000-0000-4000-8000-000000000007" already allocated`))
 }
 
-func TestEveryRuleNamesRecordingsThatExist(t *testing.T) {
+func TestRules_CiteExistingRecordings(t *testing.T) {
 	for _, r := range rules {
 		require.NotEmpty(t, r.from)
 		require.NotEmpty(t, r.why)
@@ -262,7 +262,7 @@ func TestEveryRuleNamesRecordingsThatExist(t *testing.T) {
 	}
 }
 
-func TestMessagesAreUnwrapped(t *testing.T) {
+func TestErrorMessage_UnwrapsBody(t *testing.T) {
 	for in, want := range map[string]string{
 		`"{\"statuscode\":422,\"message\":\"no machine available\"}"`: "no machine available",
 		`{"statuscode":500,"message":"plain object"}`:                 "plain object",

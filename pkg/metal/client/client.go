@@ -71,14 +71,11 @@ var DefaultTimeouts = Timeouts{
 // deadline, because the metal-api does half of what it was asked when its
 // client goes away (docs/metal-api.md, Q33 and Q34).
 type Client struct {
-	wire  *wire
-	api   *metalapi.MetalAPI
-	fence func() error
+	transport *transport
+	api       *metalapi.MetalAPI
+	fence     func() error
 
 	mu sync.Mutex
-	// writes counts the writes under way; idle is closed when there are none.
-	writes int
-	idle   chan struct{}
 	// listeners are told the answers of writes, also of those that nobody waits
 	// for.
 	listeners []metal.WriteListener
@@ -97,9 +94,9 @@ func New(opts Options) (*Client, error) {
 		opts.Clock = clock.RealClock{}
 	}
 	if opts.Transport == nil {
-		opts.Transport = newTransport()
+		opts.Transport = newHTTPTransport()
 	}
-	w, err := newWire(opts.URL, opts)
+	w, err := newMetalTransport(opts.URL, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -108,14 +105,14 @@ func New(opts Options) (*Client, error) {
 	if opts.Fence == nil {
 		opts.Fence = func() error { return nil }
 	}
-	return &Client{wire: w, api: metalapi.New(w, nil), fence: opts.Fence}, nil
+	return &Client{transport: w, api: metalapi.New(w, nil), fence: opts.Fence}, nil
 }
 
 // maxIdleConns is how many connections are kept: twice as many as observations
 // make calls side by side (observation.DefaultParallel).
 const maxIdleConns = 200
 
-func newTransport() http.RoundTripper {
+func newHTTPTransport() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -130,42 +127,7 @@ func newTransport() http.RoundTripper {
 // SetHMAC replaces the credential for the calls that begin from now on; an
 // empty authType means AuthEdit.
 func (c *Client) SetHMAC(hmac, authType string) {
-	c.wire.setHMAC(hmac, cmp.Or(authType, AuthEdit))
-}
-
-// Drain waits until no write is under way any more, or ctx ends: a process
-// that goes away cuts its calls off.
-func (c *Client) Drain(ctx context.Context) error {
-	c.mu.Lock()
-	idle := c.idle
-	if c.writes == 0 {
-		c.mu.Unlock()
-		return nil
-	}
-	c.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (c *Client) beginWrite() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.writes == 0 {
-		c.idle = make(chan struct{})
-	}
-	c.writes++
-}
-
-func (c *Client) endWrite() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.writes--; c.writes == 0 {
-		close(c.idle)
-	}
+	c.transport.setHMAC(hmac, cmp.Or(authType, AuthEdit))
 }
 
 // AddWriteListener implements metal.Backend.
@@ -185,8 +147,8 @@ func (c *Client) notify(learn func(metal.WriteListener)) {
 	}
 }
 
-// detached makes a write: call runs to its end whatever becomes of ctx.
-func detached[T any](ctx context.Context, c *Client, op string, call func(context.Context) (T, error)) (T, error) {
+// write makes a write: call runs to its end whatever becomes of ctx.
+func write[T any](ctx context.Context, c *Client, op string, call func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
 		return none, &metal.Error{Kind: metal.Unavailable, Op: op, Message: "not begun: " + err.Error(), Err: err}
@@ -199,9 +161,7 @@ func detached[T any](ctx context.Context, c *Client, op string, call func(contex
 		err   error
 	}
 	done := make(chan outcome, 1)
-	c.beginWrite()
 	go func() {
-		defer c.endWrite()
 		value, err := call(context.WithoutCancel(ctx))
 		done <- outcome{value, err}
 	}()

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +22,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 )
 
-func TestClientOverTheWire(t *testing.T) {
+func TestClient_MakesEveryCall(t *testing.T) {
 	srv := simtest.Start(t, simulator.Config{BasePath: "/metal"})
 	reg := prometheus.NewRegistry()
 	c, err := New(Options{URL: srv.URL, HMAC: srv.Key(AuthEdit), Registerer: reg})
@@ -51,7 +50,7 @@ func TestClientOverTheWire(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []*metal.IP{ip}, ips)
 	_, err = c.AllocateIP(ctx, metal.IPRequest{Address: ip.Address, Project: simulator.ProjectB, Network: simulator.InternetNetwork})
-	require.True(t, metal.IsConflict(err), "%v", err)
+	require.Equal(t, metal.Conflict, metal.KindOf(err), "%v", err)
 
 	machine, err := c.AllocateMachine(ctx, metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,
@@ -88,7 +87,7 @@ func TestClientOverTheWire(t *testing.T) {
 	require.Len(t, all, 8)
 
 	_, err = c.FreeNetwork(ctx, network.ID)
-	require.True(t, metal.IsConflict(err), "addresses hold it: %v", err)
+	require.Equal(t, metal.Conflict, metal.KindOf(err), "addresses hold it: %v", err)
 	for _, id := range []string{machine.ID, firewall.ID} {
 		freed, err := c.FreeMachine(ctx, id)
 		require.NoError(t, err)
@@ -110,81 +109,65 @@ func TestClientOverTheWire(t *testing.T) {
 	require.Positive(t, testutil.CollectAndCount(reg, MetricCalls, MetricCallSeconds, MetricCallsInFlight))
 }
 
-func TestRefusalsCarryTheMetalApisOwnWords(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		r := b.request(b.network(simulator.ProjectA))
+func TestError_CarriesTheMetalAPIsMessage(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		r := e.request(e.network(simulator.ProjectA))
 		r.Size = "nope"
-		_, err := b.client.AllocateMachine(t.Context(), r)
-		require.True(t, metal.IsRefused(err))
+		_, err := e.client.AllocateMachine(t.Context(), r)
+		require.Equal(t, metal.Refused, metal.KindOf(err))
 		require.EqualError(t, err, `metal-api: machine allocate: size:nope not found err:NotFound no size with id "nope" found`)
 	})
 }
 
-func TestACallersCancellationNeverReachesAWrite(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		r := b.request(b.network(simulator.ProjectA))
-		b.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultLatency, Latency: 20 * time.Second})
+func TestWrite_SurvivesCancellationOfItsCaller(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		r := e.request(e.network(simulator.ProjectA))
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultLatency, Latency: 20 * time.Second})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
-		_, err := b.client.AllocateMachine(ctx, r)
-		require.True(t, metal.IsUncertain(err), "%v", err)
+		_, err := e.client.AllocateMachine(ctx, r)
+		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(began), "who gives up is told at once")
-		require.Empty(t, b.sim.Books().Of(simulator.ProjectA))
+		require.Empty(t, e.sim.Books().Of(simulator.ProjectA))
 
-		require.NoError(t, b.client.Drain(t.Context()))
-		require.Equal(t, 20*time.Second, time.Since(began))
-		require.Len(t, b.sim.Books().Of(simulator.ProjectA), 1)
+		time.Sleep(19*time.Second + time.Millisecond)
+		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1)
 		// Listeners are told the answer that nobody waited for all the same.
-		require.Equal(t, []string{"", "uid-1"}, b.learned(), "the network and the machine")
+		require.Equal(t, []string{"", "uid-1"}, e.learned(), "the network and the machine")
 	})
 }
 
-func TestDrainEndsWithItsContext(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		require.NoError(t, b.client.Drain(t.Context()))
-		b.sim.Inject(simulator.Fault{Endpoint: "network-allocate", Kind: simulator.FaultLatency, Latency: 20 * time.Second})
-		go func() {
-			_, _ = b.client.AllocateNetwork(context.Background(), metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition})
-		}()
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, b.client.Drain(ctx), context.DeadlineExceeded)
-		require.NoError(t, b.client.Drain(t.Context()))
-	})
-}
-
-func TestACallerThatIsGoneBeginsNothing(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+func TestClient_SendsNothingForAnEndedContext(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := b.client.FreeMachine(ctx, nobody)
-		require.True(t, metal.IsUnavailable(err))
-		_, err = b.client.Machine(ctx, nobody)
-		require.True(t, metal.IsUnavailable(err))
-		require.Zero(t, b.sim.CallsOf("machine-free")+b.sim.CallsOf("machine-get"))
+		_, err := e.client.FreeMachine(ctx, nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err))
+		_, err = e.client.Machine(ctx, nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err))
+		require.Zero(t, e.sim.CallsOf("machine-free")+e.sim.CallsOf("machine-get"))
 	})
 }
 
-func TestEveryCallHasADeadline(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		r := b.request(b.network(simulator.ProjectA))
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
+func TestClient_EveryCallHasADeadline(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		r := e.request(e.network(simulator.ProjectA))
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
 		for _, call := range []struct {
 			kind metal.Kind
 			took time.Duration
 			do   func(context.Context) error
 		}{
-			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := b.client.Machine(ctx, nobody); return err }},
+			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := e.client.Machine(ctx, nobody); return err }},
 			{metal.Unavailable, 15 * time.Second, func(ctx context.Context) error {
-				_, err := b.client.FindMachines(ctx, metal.MachineQuery{})
+				_, err := e.client.FindMachines(ctx, metal.MachineQuery{})
 				return err
 			}},
-			{metal.Unavailable, time.Minute, func(ctx context.Context) error { _, err := b.client.ListMachines(ctx); return err }},
-			{metal.Uncertain, 5 * time.Minute, func(ctx context.Context) error { _, err := b.client.AllocateMachine(ctx, r); return err }},
-			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := b.client.FreeMachine(ctx, nobody); return err }},
+			{metal.Unavailable, time.Minute, func(ctx context.Context) error { _, err := e.client.ListMachines(ctx); return err }},
+			{metal.Uncertain, 5 * time.Minute, func(ctx context.Context) error { _, err := e.client.AllocateMachine(ctx, r); return err }},
+			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := e.client.FreeMachine(ctx, nobody); return err }},
 		} {
 			began := time.Now()
 			err := call.do(t.Context())
@@ -194,86 +177,86 @@ func TestEveryCallHasADeadline(t *testing.T) {
 	})
 }
 
-func TestALostReplyIsUncertain(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		r := b.request(b.network(simulator.ProjectA))
-		b.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultCommitThenLose, Times: 1})
-		_, err := b.client.AllocateMachine(t.Context(), r)
-		require.True(t, metal.IsUncertain(err), "%v", err)
-		require.Len(t, b.sim.Books().Of(simulator.ProjectA), 1)
+func TestWrite_LostReplyIsUncertain(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		r := e.request(e.network(simulator.ProjectA))
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultCommitThenLose, Times: 1})
+		_, err := e.client.AllocateMachine(t.Context(), r)
+		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1)
 	})
 }
 
-func TestABodyThatIsCutOrNoJSONIsAnError(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		network := b.network(simulator.ProjectA)
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultTruncatedBody})
-		_, err := b.client.ListMachines(t.Context())
-		require.True(t, metal.IsUnavailable(err), "%v", err)
-		_, err = b.client.Network(t.Context(), network)
-		require.True(t, metal.IsUnavailable(err), "%v", err)
-		_, err = b.client.AllocateMachine(t.Context(), b.request(network))
-		require.True(t, metal.IsUncertain(err), "%v", err)
-		require.Len(t, b.sim.Books().Of(simulator.ProjectA), 1, "it was done")
+func TestClient_RejectsInvalidAnswers(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		network := e.network(simulator.ProjectA)
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultTruncatedBody})
+		_, err := e.client.ListMachines(t.Context())
+		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
+		_, err = e.client.Network(t.Context(), network)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
+		_, err = e.client.AllocateMachine(t.Context(), e.request(network))
+		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1, "it was done")
 
 		for _, body := range []string{"", "{}", "null", "<html>", `{"id":""}`, `{"id":"x"} {"id":"y"}`, `{"id":"x"`, `[]`, `"x"`} {
-			b.wire.Answer(metaltest.Respond(200, "application/json", body))
-			_, err = b.client.Machine(t.Context(), nobody)
-			require.True(t, metal.IsUnavailable(err), "%q: %v", body, err)
-			_, err = b.client.Network(t.Context(), nobody)
-			require.True(t, metal.IsUnavailable(err), "%q: %v", body, err)
-			_, err = b.client.AllocateNetwork(t.Context(), metal.NetworkRequest{})
-			require.True(t, metal.IsUncertain(err), "%q: %v", body, err)
-			_, err = b.client.AllocateMachine(t.Context(), metal.MachineRequest{})
-			require.True(t, metal.IsUncertain(err), "%q: %v", body, err)
+			e.transport.Answer(metaltest.Respond(200, "application/json", body))
+			_, err = e.client.Machine(t.Context(), nobody)
+			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
+			_, err = e.client.Network(t.Context(), nobody)
+			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
+			_, err = e.client.AllocateNetwork(t.Context(), metal.NetworkRequest{})
+			require.Equal(t, metal.Uncertain, metal.KindOf(err), "%q: %v", body, err)
+			_, err = e.client.AllocateMachine(t.Context(), metal.MachineRequest{})
+			require.Equal(t, metal.Uncertain, metal.KindOf(err), "%q: %v", body, err)
 		}
 		for _, body := range []string{"", "{}", "<html>", `[{"id":"x"}`, `[{}]`, `[{"id":"x"},null]`, `[] []`, `[{"id":"x"}]x`} {
-			b.wire.Answer(metaltest.Respond(200, "text/html", body))
-			_, err = b.client.ListMachines(t.Context())
-			require.True(t, metal.IsUnavailable(err), "%q: %v", body, err)
+			e.transport.Answer(metaltest.Respond(200, "text/html", body))
+			_, err = e.client.ListMachines(t.Context())
+			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
 		}
 		for _, body := range []string{"null", "[]", " [ ] \n"} {
-			b.wire.Answer(metaltest.Respond(200, "application/json", body))
-			all, err := b.client.ListMachines(t.Context())
+			e.transport.Answer(metaltest.Respond(200, "application/json", body))
+			all, err := e.client.ListMachines(t.Context())
 			require.NoError(t, err)
 			require.Empty(t, all)
 		}
 	})
 }
 
-func TestAnAnswerCanBeTooLarge(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		b.wire.Answer(metaltest.Respond(200, "application/json", `{"id":"x","rackid":"`+strings.Repeat("x", limitOne)+`"}`))
-		_, err := b.client.Machine(t.Context(), nobody)
-		require.True(t, metal.IsUnavailable(err))
+func TestClient_RejectsAnswerBeyondSizeLimit(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		e.transport.Answer(metaltest.Respond(200, "application/json", `{"id":"x","rackid":"`+strings.Repeat("x", maxEntityBytes)+`"}`))
+		_, err := e.client.Machine(t.Context(), nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.ErrorIs(t, err, errTooLarge)
 	})
 }
 
-func TestAWrongBasePathIsNotNotFound(t *testing.T) {
-	inBed(t, bedConfig{sim: simulator.Config{BasePath: "/metal"}}, func(t *testing.T, b *bed) {
-		_, err := b.client.Machine(t.Context(), nobody)
-		require.True(t, metal.IsUnavailable(err), "%v", err)
+func TestClient_WrongBasePathIsUnavailable(t *testing.T) {
+	runTest(t, envConfig{sim: simulator.Config{BasePath: "/metal"}}, func(t *testing.T, e *env) {
+		_, err := e.client.Machine(t.Context(), nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		require.ErrorContains(t, err, "base path")
-		_, err = b.client.FreeMachine(t.Context(), nobody)
-		require.True(t, metal.IsUnavailable(err), "nothing was begun: %v", err)
+		_, err = e.client.FreeMachine(t.Context(), nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err), "nothing was begun: %v", err)
 	})
 }
 
-func TestTheCredentialCanBeReplaced(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		b.client.SetHMAC("wrong-secret-key", AuthEdit)
-		_, err := b.client.Machine(t.Context(), nobody)
-		require.True(t, metal.IsUnavailable(err), "%v", err)
+func TestClient_SetHMACReplacesCredential(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		e.client.SetHMAC("wrong-secret-key", AuthEdit)
+		_, err := e.client.Machine(t.Context(), nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		require.ErrorContains(t, err, "credential")
 		require.NotContains(t, err.Error(), "wrong-secret-key")
-		b.client.SetHMAC(simulator.DefaultHMAC.Admin, AuthAdmin)
-		_, err = b.client.Machine(t.Context(), nobody)
+		e.client.SetHMAC(simulator.DefaultHMAC.Admin, AuthAdmin)
+		_, err = e.client.Machine(t.Context(), nobody)
 		require.True(t, metal.IsNotFound(err), "%v", err)
 	})
 }
 
-func TestWhatNeverArrivedIsUnavailable(t *testing.T) {
+func TestClient_RequestThatWasNotSentIsUnavailable(t *testing.T) {
 	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connect: connection refused")}
 	for name, c := range map[string]struct {
 		err  error
@@ -285,11 +268,11 @@ func TestWhatNeverArrivedIsUnavailable(t *testing.T) {
 		"eof":     {io.ErrUnexpectedEOF, metal.Uncertain},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-				b.wire.Answer(func(*http.Request) (*http.Response, error) { return nil, c.err })
-				_, err := b.client.FreeMachine(t.Context(), nobody)
+			runTest(t, envConfig{}, func(t *testing.T, e *env) {
+				e.transport.Answer(func(*http.Request) (*http.Response, error) { return nil, c.err })
+				_, err := e.client.FreeMachine(t.Context(), nobody)
 				require.Equal(t, c.kind, metal.KindOf(err))
-				_, err = b.client.Machine(t.Context(), nobody)
+				_, err = e.client.Machine(t.Context(), nobody)
 				require.Equal(t, metal.Unavailable, metal.KindOf(err))
 				var u *url.Error
 				require.ErrorAs(t, err, &u)
@@ -298,37 +281,37 @@ func TestWhatNeverArrivedIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestARedirectIsNotFollowed(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+func TestClient_DoesNotFollowRedirects(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		calls := 0
-		b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 			calls++
 			resp, _ := metaltest.Respond(301, "text/html", "moved")(r)
 			resp.Header.Set("Location", "https://metal-api.test/elsewhere")
 			return resp, nil
 		})
-		_, err := b.client.Machine(t.Context(), nobody)
-		require.True(t, metal.IsUnavailable(err))
+		_, err := e.client.Machine(t.Context(), nobody)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.ErrorContains(t, err, "URL")
 		require.Equal(t, 1, calls)
 	})
 }
 
-func TestNoSecretIsInAnyError(t *testing.T) {
+func TestError_HoldsNoSecret(t *testing.T) {
 	secret := "password: hunter22-hunter22"
 	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		for _, status := range []int{200, 400, 422, 500, 502} {
 			// A proxy that shows what it could not deliver.
-			b.wire.Answer(func(r *http.Request) (*http.Response, error) {
+			e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 				body, _ := io.ReadAll(r.Body)
 				return metaltest.Respond(status, "text/html", "could not deliver "+string(body)+" "+secret+" of "+r.Header.Get("Authorization"))(r)
 			})
-			r := b.request("n")
+			r := e.request("n")
 			r.UserData = []byte(secret)
-			_, err := b.client.AllocateMachine(t.Context(), r)
-			require.True(t, metal.IsUncertain(err))
-			_, ferr := b.client.AllocateFirewall(t.Context(), metal.FirewallRequest{MachineRequest: r})
+			_, err := e.client.AllocateMachine(t.Context(), r)
+			require.Equal(t, metal.Uncertain, metal.KindOf(err))
+			_, ferr := e.client.AllocateFirewall(t.Context(), metal.FirewallRequest{MachineRequest: r})
 			for _, err := range []error{err, ferr} {
 				for e := err; e != nil; e = errors.Unwrap(e) {
 					require.NotContains(t, e.Error(), encoded)
@@ -341,19 +324,19 @@ func TestNoSecretIsInAnyError(t *testing.T) {
 	})
 }
 
-func TestAMachineWithoutEventsIsNotFoundByGetButFound(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		id := b.allocated(simulator.ProjectA)
-		require.NoError(t, b.sim.DropEventContainer(id))
-		_, err := b.client.Machine(t.Context(), id)
+func TestClient_MachineWithoutEventsIsFoundByFindOnly(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		id := e.allocate(simulator.ProjectA)
+		require.NoError(t, e.sim.DropEventContainer(id))
+		_, err := e.client.Machine(t.Context(), id)
 		require.True(t, metal.IsNotFound(err), "%v", err)
-		found, err := b.client.FindMachines(t.Context(), metal.MachineQuery{ID: id})
+		found, err := e.client.FindMachines(t.Context(), metal.MachineQuery{ID: id})
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 	})
 }
 
-func TestOptionsAreChecked(t *testing.T) {
+func TestNew_ValidatesOptions(t *testing.T) {
 	for _, o := range []Options{
 		{URL: "http://x"},
 		{URL: "x.example/metal", HMAC: "k"},

@@ -11,22 +11,22 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// one turns an answer into a fact; an answer without an id is none.
-func one[M, F any](op string, model *M, fact func(*M) *F) (*F, error) {
+// toFact turns an answer into a fact; an answer without an id is none.
+func toFact[M, F any](op string, model *M, fact func(*M) *F) (*F, error) {
 	if model != nil {
 		if f := fact(model); f != nil {
 			return f, nil
 		}
 	}
-	return nil, operations[op].failed(errNoEntity)
+	return nil, operations[op].wrapError(errNoEntity)
 }
 
-// many turns the entries of an answer into facts; one without an id spoils
+// toFacts turns the entries of an answer into facts; one without an id spoils
 // them all.
-func many[M, F any](op string, entries []*M, fact func(*M) *F) ([]*F, error) {
+func toFacts[M, F any](op string, entries []*M, fact func(*M) *F) ([]*F, error) {
 	facts := make([]*F, 0, len(entries))
 	for _, e := range entries {
-		f, err := one(op, e, fact)
+		f, err := toFact(op, e, fact)
 		if err != nil {
 			return nil, err
 		}
@@ -36,106 +36,99 @@ func many[M, F any](op string, entries []*M, fact func(*M) *F) ([]*F, error) {
 }
 
 func networkFact(n *models.V1NetworkResponse) *metal.Network {
-	if value(n.ID) == "" {
+	if deref(n.ID) == "" {
 		return nil
 	}
 	f := &metal.Network{
 		ID: *n.ID, Name: n.Name, Project: n.Projectid, Partition: n.Partitionid, ParentNetworkID: n.Parentnetworkid,
-		Prefixes: some(n.Prefixes), VRF: n.Vrf, NAT: value(n.Nat), PrivateSuper: value(n.Privatesuper),
-		Underlay: value(n.Underlay), Shared: n.Shared, Labels: n.Labels,
+		Prefixes: nilIfEmpty(n.Prefixes), VRF: n.Vrf, NAT: deref(n.Nat), PrivateSuper: deref(n.Privatesuper),
+		Underlay: deref(n.Underlay), Shared: n.Shared, Labels: n.Labels,
 	}
 	if len(f.Labels) == 0 {
 		f.Labels = nil
 	}
 	if n.Usage != nil {
-		f.AvailableIPs, f.UsedIPs = value(n.Usage.AvailableIps), value(n.Usage.UsedIps)
+		f.AvailableIPs, f.UsedIPs = deref(n.Usage.AvailableIps), deref(n.Usage.UsedIps)
 	}
 	return f
 }
 
 func ipFact(i *models.V1IPResponse) *metal.IP {
-	if value(i.Ipaddress) == "" {
+	if deref(i.Ipaddress) == "" {
 		return nil
 	}
 	return &metal.IP{
-		Address: *i.Ipaddress, Name: i.Name, Project: value(i.Projectid), NetworkID: value(i.Networkid),
-		Type: value(i.Type), Tags: sorted(i.Tags), AllocationUUID: value(i.Allocationuuid),
+		Address: *i.Ipaddress, Name: i.Name, Project: deref(i.Projectid), NetworkID: deref(i.Networkid),
+		Type: deref(i.Type), Tags: sortedCopy(i.Tags), AllocationUUID: deref(i.Allocationuuid),
 	}
 }
 
 func sizeFact(s *models.V1SizeResponse) *metal.Size {
-	if value(s.ID) == "" {
+	if deref(s.ID) == "" {
 		return nil
 	}
 	f := &metal.Size{ID: *s.ID, Name: s.Name, Description: s.Description}
 	for _, c := range s.Constraints {
 		if c != nil {
-			f.Constraints = append(f.Constraints, metal.SizeConstraint{Type: value(c.Type), Identifier: c.Identifier, Min: c.Min, Max: c.Max})
+			f.Constraints = append(f.Constraints, metal.SizeConstraint{Type: deref(c.Type), Identifier: c.Identifier, Min: c.Min, Max: c.Max})
 		}
 	}
 	return f
 }
 
 func imageFact(i *models.V1ImageResponse) *metal.Image {
-	if value(i.ID) == "" {
+	if deref(i.ID) == "" {
 		return nil
 	}
 	f := &metal.Image{
 		ID: *i.ID, Alias: imageAlias(*i.ID), Name: i.Name, Description: i.Description,
-		Features: sorted(i.Features), Classification: i.Classification,
+		Features: sortedCopy(i.Features), Classification: i.Classification,
 	}
 	if i.ExpirationDate != nil {
-		f.Expires = instant(*i.ExpirationDate)
+		f.Expires = toTime(*i.ExpirationDate)
 	}
 	return f
 }
 
 func partitionFact(p *models.V1PartitionResponse) *metal.Partition {
-	if value(p.ID) == "" {
+	if deref(p.ID) == "" {
 		return nil
 	}
 	return &metal.Partition{ID: *p.ID, Name: p.Name, Description: p.Description, Labels: p.Labels}
 }
 
-func projectFact(p *models.V1ProjectResponse) *metal.Project {
-	if p.Meta == nil || p.Meta.ID == "" {
-		return nil
-	}
-	return &metal.Project{ID: p.Meta.ID, Name: p.Name, Tenant: p.TenantID}
-}
-
-func value[T any](p *T) (v T) {
+func deref[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
 	}
 	return v
 }
 
-// some makes an empty list nil: answers have it either way.
-func some(list []string) []string {
+// nilIfEmpty makes an empty list nil: answers have it either way.
+func nilIfEmpty(list []string) []string {
 	if len(list) == 0 {
 		return nil
 	}
 	return list
 }
 
-func sorted(tags []string) []string {
+func sortedCopy(tags []string) []string {
 	if len(tags) == 0 {
 		return nil
 	}
 	return slices.Sorted(slices.Values(tags))
 }
 
-func instant(t strfmt.DateTime) time.Time {
-	return rounded(time.Time(t))
+func toTime(t strfmt.DateTime) time.Time {
+	return roundTime(time.Time(t))
 }
 
-// rounded rounds to what the metal-api stores: the answer of a write carries
+// roundTime rounds to what the metal-api stores: the answer of a write carries
 // nanoseconds, later reads milliseconds (docs/metal-api.md, Q10).
 //
 // A time that cannot be written as one again, because in UTC its year has more
 // than four digits, or none, is none.
-func rounded(t time.Time) time.Time {
+func roundTime(t time.Time) time.Time {
 	t = t.UTC().Round(time.Millisecond)
 	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}

@@ -15,7 +15,7 @@ import (
 )
 
 // Every recorded machine is read as metal-go's models read it.
-func TestLeanAnswersSayWhatMetalGosModelsSay(t *testing.T) {
+func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 	n := 0
 	for _, r := range recorded(t) {
 		if r.Status/100 != 2 || !strings.HasPrefix(r.Path, "/v1/machine") && !strings.HasPrefix(r.Path, "/v1/firewall") {
@@ -26,31 +26,31 @@ func TestLeanAnswersSayWhatMetalGosModelsSay(t *testing.T) {
 			body = slices.Concat([]byte("["), body, []byte("]"))
 		}
 		var all []*models.V1MachineResponse
-		if json.Unmarshal(body, &all) != nil || slices.ContainsFunc(all, func(m *models.V1MachineResponse) bool { return value(m.ID) == "" || m.State == nil }) {
+		if json.Unmarshal(body, &all) != nil || slices.ContainsFunc(all, func(m *models.V1MachineResponse) bool { return deref(m.ID) == "" || m.State == nil }) {
 			continue // an event's answer, or a password
 		}
-		var l lean
-		require.NoError(t, l.readMany(json.NewDecoder(bytes.NewReader(body))), r.name)
+		var l machineDecoder
+		require.NoError(t, l.decodeList(json.NewDecoder(bytes.NewReader(body))), r.name)
 		require.Len(t, l.machines, len(all))
 		for i, m := range all {
 			n++
 			f := l.machines[i]
 			require.Equal(t, *m.ID, f.ID)
 			require.Equal(t, m.Rackid, f.Rack)
-			require.Equal(t, value(m.Liveliness), f.Liveliness)
-			require.Equal(t, value(m.State.Value), f.State)
+			require.Equal(t, deref(m.Liveliness), f.Liveliness)
+			require.Equal(t, deref(m.State.Value), f.State)
 			require.ElementsMatch(t, m.Tags, f.Tags)
-			require.Equal(t, instant(m.Changed), f.Changed)
-			require.Equal(t, instant(m.Events.LastEventTime), f.LastEventTime)
+			require.Equal(t, toTime(m.Changed), f.Changed)
+			require.Equal(t, toTime(m.Events.LastEventTime), f.LastEventTime)
 			require.Len(t, f.Events, len(m.Events.Log))
 			for j, e := range m.Events.Log {
-				require.Equal(t, metal.Event{Event: value(e.Event), Message: e.Message, Time: instant(e.Time)}, f.Events[j])
+				require.Equal(t, metal.Event{Event: deref(e.Event), Message: e.Message, Time: toTime(e.Time)}, f.Events[j])
 			}
 			if m.Size != nil {
-				require.Equal(t, value(m.Size.ID), f.Size)
+				require.Equal(t, deref(m.Size.ID), f.Size)
 			}
 			if m.Partition != nil {
-				require.Equal(t, value(m.Partition.ID), f.Partition)
+				require.Equal(t, deref(m.Partition.ID), f.Partition)
 			}
 			a := m.Allocation
 			require.Equal(t, a == nil, f.Allocation == nil)
@@ -60,11 +60,11 @@ func TestLeanAnswersSayWhatMetalGosModelsSay(t *testing.T) {
 			g := f.Allocation
 			require.Equal(t, []string{*a.Allocationuuid, *a.Project, *a.Name, *a.Hostname, *a.Role, *a.Image.ID, *a.Creator},
 				[]string{g.UUID, g.Project, g.Name, g.Hostname, g.Role, g.Image, g.Creator})
-			require.Equal(t, instant(*a.Created), g.Created)
+			require.Equal(t, toTime(*a.Created), g.Created)
 			require.Len(t, g.Networks, len(a.Networks))
 			for _, n := range a.Networks {
 				require.Contains(t, g.Networks, metal.MachineNetwork{
-					NetworkID: *n.Networkid, IPs: some(n.Ips), Prefixes: some(n.Prefixes), ASN: *n.Asn, VRF: *n.Vrf,
+					NetworkID: *n.Networkid, IPs: nilIfEmpty(n.Ips), Prefixes: nilIfEmpty(n.Prefixes), ASN: *n.Asn, VRF: *n.Vrf,
 					NAT: *n.Nat, Private: *n.Private, Underlay: *n.Underlay,
 				})
 			}
@@ -73,12 +73,12 @@ func TestLeanAnswersSayWhatMetalGosModelsSay(t *testing.T) {
 	require.Greater(t, n, 90)
 }
 
-func TestTheAnswerOfAWriteEqualsTheNextRead(t *testing.T) {
+func TestMachineDecoder_WriteAnswerEqualsNextRead(t *testing.T) {
 	read := map[string]*metal.Machine{}
 	for _, r := range recorded(t) {
 		if number := r.name[:3]; slices.Contains([]string{"205", "206", "291", "293"}, number) {
-			var l lean
-			require.NoError(t, l.readOne(json.NewDecoder(bytes.NewReader(r.Body))), r.name)
+			var l machineDecoder
+			require.NoError(t, l.decodeOne(json.NewDecoder(bytes.NewReader(r.Body))), r.name)
 			read[number] = l.machine()
 		}
 	}
@@ -91,10 +91,10 @@ func TestTheAnswerOfAWriteEqualsTheNextRead(t *testing.T) {
 	}
 }
 
-func TestATimeThatCannotBeWrittenAgainIsNone(t *testing.T) {
+func TestMachineDecoder_DropsTimesThatCannotBeEncoded(t *testing.T) {
 	for _, text := range []string{"9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.9999Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"} {
-		var l lean
-		require.NoError(t, l.readOne(json.NewDecoder(strings.NewReader(`{"id":"a","changed":"`+text+`"}`))))
+		var l machineDecoder
+		require.NoError(t, l.decodeOne(json.NewDecoder(strings.NewReader(`{"id":"a","changed":"`+text+`"}`))))
 		require.Zero(t, l.machine().Changed, text)
 	}
 }

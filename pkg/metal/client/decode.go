@@ -14,33 +14,33 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// lean reads answers that hold machines: only what becomes a fact, and lists
+// machineDecoder reads answers that hold machines: only what becomes a fact, and lists
 // entry by entry. Compared with metal-go's models, a list of 10,000 costs 0.5 s
 // instead of 1.4 and 60 MB of garbage instead of 390 (BenchmarkListDecode).
-type lean struct {
+type machineDecoder struct {
 	machines []*metal.Machine
 }
 
 // machine is the one that was read, or nil.
-func (l *lean) machine() *metal.Machine {
+func (l *machineDecoder) machine() *metal.Machine {
 	if len(l.machines) == 0 {
 		return nil
 	}
 	return l.machines[0]
 }
 
-// one makes an operation read its answer, a machine, into l, and return
+// decodesOne makes an operation read its answer, a machine, into l, and return
 // result, which stays empty.
-func (l *lean) one(result any) func(*runtime.ClientOperation) {
-	return l.instead(result, l.readOne)
+func (l *machineDecoder) decodesOne(result any) func(*runtime.ClientOperation) {
+	return l.replaceReader(result, l.decodeOne)
 }
 
-// many does so for an answer that is a list.
-func (l *lean) many(result any) func(*runtime.ClientOperation) {
-	return l.instead(result, l.readMany)
+// decodesList does so for an answer that is a list.
+func (l *machineDecoder) decodesList(result any) func(*runtime.ClientOperation) {
+	return l.replaceReader(result, l.decodeList)
 }
 
-func (l *lean) instead(result any, read func(*json.Decoder) error) func(*runtime.ClientOperation) {
+func (l *machineDecoder) replaceReader(result any, read func(*json.Decoder) error) func(*runtime.ClientOperation) {
 	return func(op *runtime.ClientOperation) {
 		op.Reader = runtime.ClientResponseReaderFunc(func(response runtime.ClientResponse, _ runtime.Consumer) (any, error) {
 			d := json.NewDecoder(response.Body())
@@ -57,7 +57,7 @@ func (l *lean) instead(result any, read func(*json.Decoder) error) func(*runtime
 	}
 }
 
-func (l *lean) readOne(d *json.Decoder) error {
+func (l *machineDecoder) decodeOne(d *json.Decoder) error {
 	var m machineAnswer
 	switch err := d.Decode(&m); {
 	case errors.Is(err, io.EOF):
@@ -71,7 +71,7 @@ func (l *lean) readOne(d *json.Decoder) error {
 	return nil
 }
 
-func (l *lean) readMany(d *json.Decoder) error {
+func (l *machineDecoder) decodeList(d *json.Decoder) error {
 	switch open, err := d.Token(); {
 	case errors.Is(err, io.EOF):
 		return errEmptyAnswer
@@ -83,7 +83,7 @@ func (l *lean) readMany(d *json.Decoder) error {
 		return fmt.Errorf("a list of machines begins with %v", open)
 	}
 	for d.More() {
-		if err := l.readOne(d); err != nil {
+		if err := l.decodeOne(d); err != nil {
 			return err
 		}
 	}
@@ -94,9 +94,9 @@ func (l *lean) readMany(d *json.Decoder) error {
 // machineAnswer is what is read of a V1MachineResponse or V1FirewallResponse.
 type machineAnswer struct {
 	ID         string            `json:"id"`
-	Partition  identified        `json:"partition"`
+	Partition  withID            `json:"partition"`
 	Rack       string            `json:"rackid"`
-	Size       identified        `json:"size"`
+	Size       withID            `json:"size"`
 	Liveliness string            `json:"liveliness"`
 	State      stateAnswer       `json:"state"`
 	Tags       []string          `json:"tags"`
@@ -105,7 +105,7 @@ type machineAnswer struct {
 	Allocation *allocationAnswer `json:"allocation"`
 }
 
-type identified struct {
+type withID struct {
 	ID string `json:"id"`
 }
 
@@ -132,7 +132,7 @@ type allocationAnswer struct {
 	Project   string                 `json:"project"`
 	Name      string                 `json:"name"`
 	Hostname  string                 `json:"hostname"`
-	Image     identified             `json:"image"`
+	Image     withID                 `json:"image"`
 	Role      string                 `json:"role"`
 	Created   time.Time              `json:"created"`
 	Creator   string                 `json:"creator"`
@@ -160,16 +160,16 @@ func (m *machineAnswer) fact() *metal.Machine {
 		Liveliness:           m.Liveliness,
 		State:                m.State.Value,
 		StateDescription:     m.State.Description,
-		Tags:                 sorted(m.Tags),
-		LastEventTime:        rounded(m.Events.LastEventTime),
+		Tags:                 sortedCopy(m.Tags),
+		LastEventTime:        roundTime(m.Events.LastEventTime),
 		CrashLoop:            m.Events.CrashLoop,
 		FailedMachineReclaim: m.Events.FailedMachineReclaim,
-		Changed:              rounded(m.Changed),
+		Changed:              roundTime(m.Changed),
 	}
 	if len(m.Events.Log) > 0 {
 		f.Events = make([]metal.Event, len(m.Events.Log))
 		for i, e := range m.Events.Log {
-			f.Events[i] = metal.Event{Event: e.Event, Message: e.Message, Time: rounded(e.Time)}
+			f.Events[i] = metal.Event{Event: e.Event, Message: e.Message, Time: roundTime(e.Time)}
 		}
 	}
 	if a := m.Allocation; a != nil {
@@ -180,13 +180,13 @@ func (m *machineAnswer) fact() *metal.Machine {
 			Hostname:  a.Hostname,
 			Image:     a.Image.ID,
 			Role:      a.Role,
-			Created:   rounded(a.Created),
+			Created:   roundTime(a.Created),
 			Creator:   a.Creator,
 			Reinstall: a.Reinstall,
 		}
 		for _, n := range a.Networks {
 			f.Allocation.Networks = append(f.Allocation.Networks, metal.MachineNetwork{
-				NetworkID: n.NetworkID, IPs: some(n.IPs), Prefixes: some(n.Prefixes),
+				NetworkID: n.NetworkID, IPs: nilIfEmpty(n.IPs), Prefixes: nilIfEmpty(n.Prefixes),
 				ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay,
 			})
 		}

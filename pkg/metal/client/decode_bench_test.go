@@ -18,8 +18,8 @@ func BenchmarkListDecode(b *testing.B) {
 	body := metaltest.Fleet(b, 10_000)
 	ways := map[string]func() (int, any, error){
 		"lean": func() (int, any, error) {
-			var l lean
-			err := l.readMany(json.NewDecoder(bytes.NewReader(body)))
+			var l machineDecoder
+			err := l.decodeList(json.NewDecoder(bytes.NewReader(body)))
 			return len(l.machines), l.machines, err
 		},
 		"metal-go": func() (int, any, error) {

@@ -10,12 +10,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestBehindAShutFenceNoWriteBegins(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		id := b.allocated(simulator.ProjectA)
+func TestWrite_IsNotSentBehindClosedFence(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		id := e.allocate(simulator.ProjectA)
 		cause := errors.New("another server is the active one")
 		shut := false
-		fenced, err := New(Options{URL: "http://metal-api.test", HMAC: simulator.DefaultHMAC.Edit, Transport: b.wire, Fence: func() error {
+		fenced, err := New(Options{URL: "http://metal-api.test", HMAC: simulator.DefaultHMAC.Edit, Transport: e.transport, Fence: func() error {
 			if shut {
 				return cause
 			}
@@ -27,10 +27,10 @@ func TestBehindAShutFenceNoWriteBegins(t *testing.T) {
 		require.NoError(t, err, "while it is open")
 
 		shut = true
-		b.sim.ResetCalls()
+		e.sim.ResetCalls()
 		writes := map[string]error{}
-		_, writes["machine allocate"] = fenced.AllocateMachine(ctx, b.request(network.ID))
-		_, writes["firewall allocate"] = fenced.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: b.request(network.ID)})
+		_, writes["machine allocate"] = fenced.AllocateMachine(ctx, e.request(network.ID))
+		_, writes["firewall allocate"] = fenced.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: e.request(network.ID)})
 		_, writes["network allocate"] = fenced.AllocateNetwork(ctx, metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition})
 		_, writes["ip allocate"] = fenced.AllocateIP(ctx, metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork})
 		_, writes["machine free"] = fenced.FreeMachine(ctx, id)
@@ -38,9 +38,9 @@ func TestBehindAShutFenceNoWriteBegins(t *testing.T) {
 		_, writes["ip free"] = fenced.FreeIP(ctx, "203.0.113.1")
 		for op, err := range writes {
 			require.ErrorIs(t, err, cause, op)
-			require.True(t, metal.IsUnavailable(err), "%s: it is certain that nothing was done: %v", op, err)
+			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%s: it is certain that nothing was done: %v", op, err)
 		}
-		require.Empty(t, b.sim.Calls())
+		require.Empty(t, e.sim.Calls())
 		_, err = fenced.Machine(ctx, id)
 		require.NoError(t, err, "whoever may not write may look")
 	})

@@ -13,46 +13,45 @@ import (
 )
 
 // Whatever reaches the port as an id, another operation is never called.
-func TestClient_SendsNothingForAnIDThatCannotBeOne(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		machine := b.allocated(simulator.ProjectA)
+func TestClient_SendsNothingForInvalidID(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		machine := e.allocate(simulator.ProjectA)
 		var paths []string
-		b.wire.Around(func(r *http.Request) { paths = append(paths, r.URL.Path) }, nil)
+		e.transport.Around(func(r *http.Request) { paths = append(paths, r.URL.Path) }, nil)
 		for _, id := range []string{
 			"", ".", "..", "/", "../machine/" + machine, "..%2Fmachine%2F" + machine, "internet/../../machine/" + machine,
 			machine + "/free", machine + "?x=y", machine + "#", "%2e%2e", "a b", "a\nb", "a\x00", "ä", strings.Repeat("a", 254),
 		} {
 			for name, call := range map[string]func(context.Context, string) error{
-				"machine get":  func(ctx context.Context, id string) error { _, err := b.client.Machine(ctx, id); return err },
-				"machine free": func(ctx context.Context, id string) error { _, err := b.client.FreeMachine(ctx, id); return err },
-				"network get":  func(ctx context.Context, id string) error { _, err := b.client.Network(ctx, id); return err },
-				"network free": func(ctx context.Context, id string) error { _, err := b.client.FreeNetwork(ctx, id); return err },
-				"ip get":       func(ctx context.Context, id string) error { _, err := b.client.IP(ctx, id); return err },
-				"ip free":      func(ctx context.Context, id string) error { _, err := b.client.FreeIP(ctx, id); return err },
-				"project get":  func(ctx context.Context, id string) error { _, err := b.client.Project(ctx, id); return err },
+				"machine get":  func(ctx context.Context, id string) error { _, err := e.client.Machine(ctx, id); return err },
+				"machine free": func(ctx context.Context, id string) error { _, err := e.client.FreeMachine(ctx, id); return err },
+				"network get":  func(ctx context.Context, id string) error { _, err := e.client.Network(ctx, id); return err },
+				"network free": func(ctx context.Context, id string) error { _, err := e.client.FreeNetwork(ctx, id); return err },
+				"ip get":       func(ctx context.Context, id string) error { _, err := e.client.IP(ctx, id); return err },
+				"ip free":      func(ctx context.Context, id string) error { _, err := e.client.FreeIP(ctx, id); return err },
 				"ip allocate": func(ctx context.Context, id string) error {
 					if id == "" {
 						id = "/" // Without an address, any is asked for.
 					}
-					_, err := b.client.AllocateIP(ctx, metal.IPRequest{Address: id, Project: simulator.ProjectA, Network: simulator.InternetNetwork})
+					_, err := e.client.AllocateIP(ctx, metal.IPRequest{Address: id, Project: simulator.ProjectA, Network: simulator.InternetNetwork})
 					return err
 				},
 			} {
 				err := call(t.Context(), id)
-				require.Truef(t, metal.IsRefused(err), "%s %q: %v", name, id, err)
+				require.Equalf(t, metal.Refused, metal.KindOf(err), "%s %q: %v", name, id, err)
 				require.Less(t, len(err.Error()), 200)
 			}
 		}
 		require.Empty(t, paths)
 
-		_, err := b.client.Machine(t.Context(), machine)
+		_, err := e.client.Machine(t.Context(), machine)
 		require.NoError(t, err)
 		require.Len(t, paths, 1)
 	})
 }
 
 // Every operation whose path has an id says what that can be.
-func TestPathIDs_NameOperationsOfThePort(t *testing.T) {
+func TestPathIDs_NameKnownOperations(t *testing.T) {
 	t.Parallel()
 	for id := range pathIDs {
 		require.Contains(t, operations, id)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/metal-stack/metal-go/api/client/image"
 	"github.com/metal-stack/metal-go/api/client/partition"
-	"github.com/metal-stack/metal-go/api/client/project"
 	"github.com/metal-stack/metal-go/api/client/size"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -17,7 +16,7 @@ func (c *Client) ListSizes(ctx context.Context) ([]*metal.Size, error) {
 	if err != nil {
 		return nil, err
 	}
-	return many("listSizes", answer.Payload, sizeFact)
+	return toFacts("listSizes", answer.Payload, sizeFact)
 }
 
 // ListImages returns the images, expired ones included.
@@ -26,7 +25,7 @@ func (c *Client) ListImages(ctx context.Context) ([]*metal.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return many("listImages", answer.Payload, imageFact)
+	return toFacts("listImages", answer.Payload, imageFact)
 }
 
 // ListPartitions returns the partitions.
@@ -35,14 +34,5 @@ func (c *Client) ListPartitions(ctx context.Context) ([]*metal.Partition, error)
 	if err != nil {
 		return nil, err
 	}
-	return many("listPartitions", answer.Payload, partitionFact)
-}
-
-// Project gets a project by id.
-func (c *Client) Project(ctx context.Context, id string) (*metal.Project, error) {
-	answer, err := c.api.Project.FindProject(project.NewFindProjectParamsWithContext(ctx).WithID(id), nil)
-	if err != nil {
-		return nil, err
-	}
-	return one("findProject", answer.Payload, projectFact)
+	return toFacts("listPartitions", answer.Payload, partitionFact)
 }

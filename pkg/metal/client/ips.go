@@ -16,7 +16,7 @@ func (c *Client) IP(ctx context.Context, address string) (*metal.IP, error) {
 	if err != nil {
 		return nil, err
 	}
-	return one("findIP", answer.Payload, ipFact)
+	return toFact("findIP", answer.Payload, ipFact)
 }
 
 // FindIPs returns the addresses that match.
@@ -34,7 +34,7 @@ func (c *Client) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, err
 	if err != nil {
 		return nil, err
 	}
-	return many("findIPs", answer.Payload, ipFact)
+	return toFacts("findIPs", answer.Payload, ipFact)
 }
 
 // AllocateIP allocates a certain address or any of a network. It never ends
@@ -50,12 +50,12 @@ func (c *Client) AllocateIP(ctx context.Context, r metal.IPRequest) (*metal.IP, 
 		Tags:          r.Tags,
 		Addressfamily: r.AddressFamily,
 	}
-	return detached(ctx, c, "ip allocate", func(ctx context.Context) (*metal.IP, error) {
+	return write(ctx, c, "ip allocate", func(ctx context.Context) (*metal.IP, error) {
 		payload, err := c.allocateIP(ctx, r.Address, body)
 		if err != nil {
 			return nil, err
 		}
-		i, err := one("allocateIP", payload, ipFact)
+		i, err := toFact("allocateIP", payload, ipFact)
 		if err == nil {
 			c.notify(func(l metal.WriteListener) { l.LearnIP(i) })
 		}
@@ -80,12 +80,12 @@ func (c *Client) allocateIP(ctx context.Context, address string, body *models.V1
 
 // FreeIP frees an address. It never ends with ctx.
 func (c *Client) FreeIP(ctx context.Context, address string) (*metal.IP, error) {
-	return detached(ctx, c, "ip free", func(ctx context.Context) (*metal.IP, error) {
+	return write(ctx, c, "ip free", func(ctx context.Context) (*metal.IP, error) {
 		answer, err := c.api.IP.FreeIP(ip.NewFreeIPParamsWithContext(ctx).WithID(address), nil)
 		if err != nil {
 			return nil, err
 		}
-		i, err := one("freeIP", answer.Payload, ipFact)
+		i, err := toFact("freeIP", answer.Payload, ipFact)
 		if err == nil {
 			c.notify(func(l metal.WriteListener) { l.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: address}) })
 		}

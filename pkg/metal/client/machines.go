@@ -17,8 +17,8 @@ import (
 // Machine gets a machine by id. NotFound proves nothing: a machine without an
 // event container answers it too (docs/metal-api.md, Q24).
 func (c *Client) Machine(ctx context.Context, id string) (*metal.Machine, error) {
-	var found lean
-	_, err := c.api.Machine.FindMachine(machine.NewFindMachineParamsWithContext(ctx).WithID(id), nil, found.one(&machine.FindMachineOK{}))
+	var found machineDecoder
+	_, err := c.api.Machine.FindMachine(machine.NewFindMachineParamsWithContext(ctx).WithID(id), nil, found.decodesOne(&machine.FindMachineOK{}))
 	return found.machine(), err
 }
 
@@ -38,15 +38,15 @@ func (c *Client) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*met
 		NetworkIds:         q.Networks,
 		NetworkIps:         q.IPs,
 	}
-	var found lean
-	_, err := c.api.Machine.FindMachines(machine.NewFindMachinesParamsWithContext(ctx).WithBody(body), nil, found.many(&machine.FindMachinesOK{}))
+	var found machineDecoder
+	_, err := c.api.Machine.FindMachines(machine.NewFindMachinesParamsWithContext(ctx).WithBody(body), nil, found.decodesList(&machine.FindMachinesOK{}))
 	return found.machines, err
 }
 
 // ListMachines returns all machines and firewalls: 7 kB and 0.5 ms each.
 func (c *Client) ListMachines(ctx context.Context) ([]*metal.Machine, error) {
-	var found lean
-	_, err := c.api.Machine.ListMachines(machine.NewListMachinesParamsWithContext(ctx), nil, found.many(&machine.ListMachinesOK{}))
+	var found machineDecoder
+	_, err := c.api.Machine.ListMachines(machine.NewListMachinesParamsWithContext(ctx), nil, found.decodesList(&machine.ListMachinesOK{}))
 	return found.machines, err
 }
 
@@ -64,15 +64,15 @@ func (c *Client) AllocateMachine(ctx context.Context, r metal.MachineRequest) (*
 		SSHPubKeys:    r.SSHKeys,
 		Tags:          r.Tags,
 		PlacementTags: r.PlacementTags,
-		Networks:      networksOf(r),
+		Networks:      networkModels(r),
 		Ips:           r.IPs,
-		UserData:      encode(r.UserData),
+		UserData:      encodeUserData(r.UserData),
 	}
-	return detached(ctx, c, "machine allocate", func(ctx context.Context) (*metal.Machine, error) {
-		var answer lean
-		_, err := c.api.Machine.AllocateMachine(machine.NewAllocateMachineParamsWithContext(ctx).WithBody(body), nil, answer.one(&machine.AllocateMachineOK{}))
+	return write(ctx, c, "machine allocate", func(ctx context.Context) (*metal.Machine, error) {
+		var answer machineDecoder
+		_, err := c.api.Machine.AllocateMachine(machine.NewAllocateMachineParamsWithContext(ctx).WithBody(body), nil, answer.decodesOne(&machine.AllocateMachineOK{}))
 		if err != nil {
-			return nil, scrub(err, r.UserData)
+			return nil, redactUserData(err, r.UserData)
 		}
 		return c.allocated("allocateMachine", answer.machine())
 	})
@@ -92,16 +92,16 @@ func (c *Client) AllocateFirewall(ctx context.Context, r metal.FirewallRequest) 
 		SSHPubKeys:    r.SSHKeys,
 		Tags:          r.Tags,
 		PlacementTags: r.PlacementTags,
-		Networks:      networksOf(r.MachineRequest),
+		Networks:      networkModels(r.MachineRequest),
 		Ips:           r.IPs,
-		UserData:      encode(r.UserData),
-		FirewallRules: rulesModel(r.Rules),
+		UserData:      encodeUserData(r.UserData),
+		FirewallRules: ruleModels(r.Rules),
 	}
-	return detached(ctx, c, "firewall allocate", func(ctx context.Context) (*metal.Machine, error) {
-		var answer lean
-		_, err := c.api.Firewall.AllocateFirewall(firewall.NewAllocateFirewallParamsWithContext(ctx).WithBody(body), nil, answer.one(&firewall.AllocateFirewallOK{}))
+	return write(ctx, c, "firewall allocate", func(ctx context.Context) (*metal.Machine, error) {
+		var answer machineDecoder
+		_, err := c.api.Firewall.AllocateFirewall(firewall.NewAllocateFirewallParamsWithContext(ctx).WithBody(body), nil, answer.decodesOne(&firewall.AllocateFirewallOK{}))
 		if err != nil {
-			return nil, scrub(err, r.UserData)
+			return nil, redactUserData(err, r.UserData)
 		}
 		return c.allocated("allocateFirewall", answer.machine())
 	})
@@ -111,9 +111,9 @@ func (c *Client) AllocateFirewall(ctx context.Context, r metal.FirewallRequest) 
 // that is not allocated, and takes that out of the pool (docs/metal-api.md, Q45): look first. It
 // never ends with ctx.
 func (c *Client) FreeMachine(ctx context.Context, id string) (*metal.Machine, error) {
-	return detached(ctx, c, "machine free", func(ctx context.Context) (*metal.Machine, error) {
-		var answer lean
-		_, err := c.api.Machine.FreeMachine(machine.NewFreeMachineParamsWithContext(ctx).WithID(id), nil, answer.one(&machine.FreeMachineOK{}))
+	return write(ctx, c, "machine free", func(ctx context.Context) (*metal.Machine, error) {
+		var answer machineDecoder
+		_, err := c.api.Machine.FreeMachine(machine.NewFreeMachineParamsWithContext(ctx).WithID(id), nil, answer.decodesOne(&machine.FreeMachineOK{}))
 		if err != nil {
 			return nil, err
 		}
@@ -125,13 +125,13 @@ func (c *Client) FreeMachine(ctx context.Context, id string) (*metal.Machine, er
 // allocated takes in the answer of an allocation.
 func (c *Client) allocated(op string, m *metal.Machine) (*metal.Machine, error) {
 	if m.Allocation == nil || m.Allocation.UUID == "" {
-		return nil, operations[op].failed(errNoEntity)
+		return nil, operations[op].wrapError(errNoEntity)
 	}
 	c.notify(func(l metal.WriteListener) { l.LearnMachine(m) })
 	return m, nil
 }
 
-func networksOf(r metal.MachineRequest) []*models.V1MachineAllocationNetwork {
+func networkModels(r metal.MachineRequest) []*models.V1MachineAllocationNetwork {
 	networks := make([]*models.V1MachineAllocationNetwork, 0, len(r.Networks))
 	for _, id := range r.Networks {
 		auto := true
@@ -140,15 +140,15 @@ func networksOf(r metal.MachineRequest) []*models.V1MachineAllocationNetwork {
 	return networks
 }
 
-func encode(userData []byte) string { return base64.StdEncoding.EncodeToString(userData) }
+func encodeUserData(userData []byte) string { return base64.StdEncoding.EncodeToString(userData) }
 
-// scrub takes user data out of an error, should a proxy have echoed it.
-func scrub(err error, userData []byte) error {
+// redactUserData takes user data out of an error, should a proxy have echoed it.
+func redactUserData(err error, userData []byte) error {
 	e, ok := errors.AsType[*metal.Error](err)
 	if !ok || len(bytes.TrimSpace(userData)) == 0 {
 		return err
 	}
-	for _, secret := range []string{encode(userData), string(userData), string(bytes.TrimSpace(userData))} {
+	for _, secret := range []string{encodeUserData(userData), string(userData), string(bytes.TrimSpace(userData))} {
 		if strings.Contains(e.Message, secret) {
 			e.Message, e.Err = strings.ReplaceAll(e.Message, secret, "[user data]"), nil
 		}
@@ -156,7 +156,7 @@ func scrub(err error, userData []byte) error {
 	return e
 }
 
-func rulesModel(r *metal.FirewallRules) *models.V1FirewallRules {
+func ruleModels(r *metal.FirewallRules) *models.V1FirewallRules {
 	if r == nil {
 		return nil
 	}

@@ -15,7 +15,7 @@ func (c *Client) Network(ctx context.Context, id string) (*metal.Network, error)
 	if err != nil {
 		return nil, err
 	}
-	return one("findNetwork", answer.Payload, networkFact)
+	return toFact("findNetwork", answer.Payload, networkFact)
 }
 
 // FindNetworks returns the networks that match: 1.6 ms each. One network that
@@ -33,7 +33,7 @@ func (c *Client) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*met
 	if err != nil {
 		return nil, err
 	}
-	return many("findNetworks", answer.Payload, networkFact)
+	return toFacts("findNetworks", answer.Payload, networkFact)
 }
 
 // ListNetworks returns all networks.
@@ -42,7 +42,7 @@ func (c *Client) ListNetworks(ctx context.Context) ([]*metal.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return many("listNetworks", answer.Payload, networkFact)
+	return toFacts("listNetworks", answer.Payload, networkFact)
 }
 
 // AllocateNetwork allocates a private network. It never ends with ctx.
@@ -56,12 +56,12 @@ func (c *Client) AllocateNetwork(ctx context.Context, r metal.NetworkRequest) (*
 		Length:        r.Lengths,
 		Addressfamily: r.AddressFamily,
 	}
-	return detached(ctx, c, "network allocate", func(ctx context.Context) (*metal.Network, error) {
+	return write(ctx, c, "network allocate", func(ctx context.Context) (*metal.Network, error) {
 		answer, err := c.api.Network.AllocateNetwork(network.NewAllocateNetworkParamsWithContext(ctx).WithBody(body), nil)
 		if err != nil {
 			return nil, err
 		}
-		n, err := one("allocateNetwork", answer.Payload, networkFact)
+		n, err := toFact("allocateNetwork", answer.Payload, networkFact)
 		if err == nil {
 			c.notify(func(l metal.WriteListener) { l.LearnNetwork(n) })
 		}
@@ -73,12 +73,12 @@ func (c *Client) AllocateNetwork(ctx context.Context, r metal.NetworkRequest) (*
 // left: a dual-stack network that is freed too early is wrecked for good, and
 // with it every list that would show it (docs/metal-api.md, Q50). It never ends with ctx.
 func (c *Client) FreeNetwork(ctx context.Context, id string) (*metal.Network, error) {
-	return detached(ctx, c, "network free", func(ctx context.Context) (*metal.Network, error) {
+	return write(ctx, c, "network free", func(ctx context.Context) (*metal.Network, error) {
 		answer, err := c.api.Network.FreeNetwork(network.NewFreeNetworkParamsWithContext(ctx).WithID(id), nil)
 		if err != nil {
 			return nil, err
 		}
-		n, err := one("freeNetwork", answer.Payload, networkFact)
+		n, err := toFact("freeNetwork", answer.Payload, networkFact)
 		if err == nil {
 			c.notify(func(l metal.WriteListener) { l.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: id}) })
 		}

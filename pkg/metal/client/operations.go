@@ -31,37 +31,36 @@ type operation struct {
 // Limits of answers: a machine is 8 kB, a firewall 9.6 (docs/metal-api.md, Q14); a
 // list of 50,000 machines is 400 MB.
 const (
-	limitOne  = 4 << 20
-	limitMany = 512 << 20
-	// limitError is how much of an error's body is read; messages are shown to
+	maxEntityBytes = 4 << 20
+	maxListBytes   = 512 << 20
+	// maxErrorBytes is how much of an error's body is read; messages are shown to
 	// people up to metal.MaxMessage.
-	limitError = 64 << 10
+	maxErrorBytes = 64 << 10
 )
 
 // operations by the id that the swagger of the metal-api gives them. What is
 // not in this table is never called.
 var operations = map[string]operation{
-	"findMachine":    {"machine get", classRead, Timeouts.get, limitOne},
-	"findMachines":   {"machine find", classRead, Timeouts.find, limitMany},
-	"listMachines":   {"machine list", classRead, Timeouts.list, limitMany},
-	"findNetwork":    {"network get", classRead, Timeouts.get, limitOne},
-	"findNetworks":   {"network find", classRead, Timeouts.find, limitMany},
-	"listNetworks":   {"network list", classRead, Timeouts.list, limitMany},
-	"findIP":         {"ip get", classRead, Timeouts.get, limitOne},
-	"findIPs":        {"ip find", classRead, Timeouts.find, limitMany},
-	"listSizes":      {"size list", classRead, Timeouts.find, limitMany},
-	"listImages":     {"image list", classRead, Timeouts.find, limitMany},
-	"listPartitions": {"partition list", classRead, Timeouts.find, limitMany},
-	"findProject":    {"project get", classRead, Timeouts.get, limitOne},
+	"findMachine":    {"machine get", classRead, Timeouts.get, maxEntityBytes},
+	"findMachines":   {"machine find", classRead, Timeouts.find, maxListBytes},
+	"listMachines":   {"machine list", classRead, Timeouts.list, maxListBytes},
+	"findNetwork":    {"network get", classRead, Timeouts.get, maxEntityBytes},
+	"findNetworks":   {"network find", classRead, Timeouts.find, maxListBytes},
+	"listNetworks":   {"network list", classRead, Timeouts.list, maxListBytes},
+	"findIP":         {"ip get", classRead, Timeouts.get, maxEntityBytes},
+	"findIPs":        {"ip find", classRead, Timeouts.find, maxListBytes},
+	"listSizes":      {"size list", classRead, Timeouts.find, maxListBytes},
+	"listImages":     {"image list", classRead, Timeouts.find, maxListBytes},
+	"listPartitions": {"partition list", classRead, Timeouts.find, maxListBytes},
 
-	"allocateMachine":    {"machine allocate", classAllocateMachine, Timeouts.allocate, limitOne},
-	"allocateFirewall":   {"firewall allocate", classAllocateMachine, Timeouts.allocate, limitOne},
-	"allocateNetwork":    {"network allocate", classAllocateNetwork, Timeouts.allocate, limitOne},
-	"allocateIP":         {"ip allocate", classAllocateIP, Timeouts.allocate, limitOne},
-	"allocateSpecificIP": {"ip allocate", classAllocateIP, Timeouts.allocate, limitOne},
-	"freeMachine":        {"machine free", classFree, Timeouts.free, limitOne},
-	"freeNetwork":        {"network free", classFree, Timeouts.free, limitOne},
-	"freeIP":             {"ip free", classFree, Timeouts.free, limitOne},
+	"allocateMachine":    {"machine allocate", classAllocateMachine, Timeouts.allocate, maxEntityBytes},
+	"allocateFirewall":   {"firewall allocate", classAllocateMachine, Timeouts.allocate, maxEntityBytes},
+	"allocateNetwork":    {"network allocate", classAllocateNetwork, Timeouts.allocate, maxEntityBytes},
+	"allocateIP":         {"ip allocate", classAllocateIP, Timeouts.allocate, maxEntityBytes},
+	"allocateSpecificIP": {"ip allocate", classAllocateIP, Timeouts.allocate, maxEntityBytes},
+	"freeMachine":        {"machine free", classFree, Timeouts.free, maxEntityBytes},
+	"freeNetwork":        {"network free", classFree, Timeouts.free, maxEntityBytes},
+	"freeIP":             {"ip free", classFree, Timeouts.free, maxEntityBytes},
 }
 
 func (t Timeouts) get() time.Duration      { return t.Get }

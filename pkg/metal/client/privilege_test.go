@@ -51,8 +51,6 @@ func everything(ctx context.Context, c *Client, network, machine, address string
 	did("listImages", err)
 	_, err = c.ListPartitions(ctx)
 	did("listPartitions", err)
-	_, err = c.Project(ctx, simulator.ProjectA)
-	did("findProject", err)
 
 	m := metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize,
@@ -84,13 +82,13 @@ func everything(ctx context.Context, c *Client, network, machine, address string
 // privileged makes every call with the key of a technical user.
 func privileged(t *testing.T, user, key string) (answers map[string]error) {
 	t.Helper()
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		network := b.network(simulator.ProjectA)
-		m, err := b.client.AllocateMachine(t.Context(), b.request(network))
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		network := e.network(simulator.ProjectA)
+		m, err := e.client.AllocateMachine(t.Context(), e.request(network))
 		require.NoError(t, err)
-		ip, err := b.client.AllocateIP(t.Context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic})
+		ip, err := e.client.AllocateIP(t.Context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic})
 		require.NoError(t, err)
-		c, err := New(Options{URL: "http://metal-api.test", HMAC: key, AuthType: user, Transport: b.wire})
+		c, err := New(Options{URL: "http://metal-api.test", HMAC: key, AuthType: user, Transport: e.transport})
 		require.NoError(t, err)
 		answers = everything(t.Context(), c, network, m.ID, ip.Address)
 	})
@@ -98,14 +96,14 @@ func privileged(t *testing.T, user, key string) (answers map[string]error) {
 	return answers
 }
 
-func TestMetalEditIsEnoughForEveryCall(t *testing.T) {
+func TestPrivilege_MetalEditAllowsEveryCall(t *testing.T) {
 	t.Parallel()
 	for id, err := range privileged(t, AuthEdit, simulator.DefaultHMAC.Edit) {
 		assert.NoError(t, err, id)
 	}
 }
 
-func TestMetalViewIsEnoughForLooksAndForNothingElse(t *testing.T) {
+func TestPrivilege_MetalViewAllowsReadsOnly(t *testing.T) {
 	t.Parallel()
 	for id, err := range privileged(t, "Metal-View", simulator.DefaultHMAC.View) {
 		if operations[id].class == classRead {

@@ -24,10 +24,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// wire is the runtime.ClientTransport under metal-go's generated clients: it
+// transport is the runtime.ClientTransport under metal-go's generated clients: it
 // gives every call its deadline and the current credential, reads answers
 // strictly, and turns whatever goes wrong into an *Error.
-type wire struct {
+type transport struct {
 	runtime  *httptransport.Runtime
 	clock    clock.WithTicker
 	timeouts Timeouts
@@ -35,9 +35,9 @@ type wire struct {
 	metrics  *clientMetrics
 }
 
-var _ runtime.ClientTransport = &wire{}
+var _ runtime.ClientTransport = &transport{}
 
-func newWire(base string, opts Options) (*wire, error) {
+func newMetalTransport(base string, opts Options) (*transport, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return nil, fmt.Errorf("metal-api URL: %w", err)
@@ -46,7 +46,7 @@ func newWire(base string, opts Options) (*wire, error) {
 		return nil, fmt.Errorf("metal-api URL %q: want http(s)://host[:port]/basepath", u.Redacted())
 	}
 	rt := httptransport.NewWithClient(u.Host, u.Path, []string{u.Scheme}, &http.Client{
-		Transport: measuring{opts.Transport, opts.Clock},
+		Transport: answerTimeTransport{opts.Transport, opts.Clock},
 		// A redirected POST would arrive as a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})
@@ -54,24 +54,24 @@ func newWire(base string, opts Options) (*wire, error) {
 	rt.Debug = false
 	// Whatever an answer calls itself, it is JSON or an error.
 	rt.Consumers = map[string]runtime.Consumer{"*/*": runtime.ConsumerFunc(strictJSON)}
-	return &wire{runtime: rt, clock: opts.Clock, timeouts: opts.Timeouts}, nil
+	return &transport{runtime: rt, clock: opts.Clock, timeouts: opts.Timeouts}, nil
 }
 
 // setHMAC replaces the credential.
-func (w *wire) setHMAC(key, authType string) {
+func (w *transport) setHMAC(key, authType string) {
 	auth := security.NewHMACAuth(authType, []byte(key))
 	w.auth.Store(&auth)
 }
 
 // AuthenticateRequest implements runtime.ClientAuthInfoWriter.
-func (w *wire) AuthenticateRequest(r runtime.ClientRequest, _ strfmt.Registry) error {
+func (w *transport) AuthenticateRequest(r runtime.ClientRequest, _ strfmt.Registry) error {
 	// The metal-api compares with its own clock, whatever ours pretends.
 	w.auth.Load().AddAuthToClientRequest(r, time.Now())
 	return nil
 }
 
 // Submit implements runtime.ClientTransport.
-func (w *wire) Submit(op *runtime.ClientOperation) (any, error) {
+func (w *transport) Submit(op *runtime.ClientOperation) (any, error) {
 	known, ok := operations[op.ID]
 	if !ok {
 		return nil, &metal.Error{Kind: metal.Unavailable, Op: op.ID, Message: "not an operation of this port"}
@@ -88,25 +88,25 @@ func (w *wire) Submit(op *runtime.ClientOperation) (any, error) {
 	op.Context = ctx
 	op.AuthInfo = w
 	op.Params = checkedParams{op.Params, op.ID, known}
-	op.Reader = &reader{next: op.Reader, op: known}
+	op.Reader = &responseReader{next: op.Reader, op: known}
 
 	done := w.metrics.begin(known.name)
 	began := w.clock.Now()
 	result, err := w.runtime.Submit(op)
 	if err != nil {
-		err = known.failed(err)
+		err = known.wrapError(err)
 	}
 	done(w.clock.Since(began), metal.KindOf(err))
 	return result, err
 }
 
-// failed turns an error of the runtime into an *Error.
-func (o operation) failed(err error) *metal.Error {
+// wrapError turns an error of the runtime into an *Error.
+func (o operation) wrapError(err error) *metal.Error {
 	if e, ok := errors.AsType[*metal.Error](err); ok {
 		return e
 	}
 	e := &metal.Error{
-		Kind: metal.Uncertain, Op: o.name, Message: oneline.Sanitize(redact(err.Error()), metal.MaxMessage), NotSent: neverArrived(err), Err: err,
+		Kind: metal.Uncertain, Op: o.name, Message: oneline.Sanitize(redact(err.Error()), metal.MaxMessage), NotSent: isNotSent(err), Err: err,
 	}
 	if o.class == classRead || e.NotSent {
 		e.Kind = metal.Unavailable
@@ -114,8 +114,8 @@ func (o operation) failed(err error) *metal.Error {
 	return e
 }
 
-// neverArrived is true if err proves that no byte of the request was sent.
-func neverArrived(err error) bool {
+// isNotSent is true if err proves that no byte of the request was sent.
+func isNotSent(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return true
 	}
@@ -126,26 +126,26 @@ func neverArrived(err error) bool {
 	return ok
 }
 
-// reader stands before the generated reader of one operation.
-type reader struct {
+// responseReader stands before the generated reader of one operation.
+type responseReader struct {
 	next runtime.ClientResponseReader
 	op   operation
 }
 
 // ReadResponse implements runtime.ClientResponseReader.
-func (r *reader) ReadResponse(response runtime.ClientResponse, consumer runtime.Consumer) (any, error) {
+func (r *responseReader) ReadResponse(response runtime.ClientResponse, consumer runtime.Consumer) (any, error) {
 	if status := response.Code(); status/100 != 2 {
 		message := errorMessage(response.Body())
 		return nil, &metal.Error{
 			Kind:    classify(r.op.class, status, message),
 			Op:      r.op.name,
-			Message: teach(status, message),
+			Message: explain(status, message),
 			Status:  status,
 		}
 	}
-	result, err := r.next.ReadResponse(limited{response, r.op.limit}, consumer)
+	result, err := r.next.ReadResponse(limitedResponse{response, r.op.limit}, consumer)
 	if err != nil {
-		e := r.op.failed(err)
+		e := r.op.wrapError(err)
 		e.Status = response.Code()
 		// A decoder can quote what it read, and a write's answer holds user data.
 		e.Message = "the answer was cut short or is no JSON of the metal-api"
@@ -162,7 +162,7 @@ func (r *reader) ReadResponse(response runtime.ClientResponse, consumer runtime.
 // errorMessage reads an error's body: a JSON string that holds JSON, or a
 // plain JSON string (docs/metal-api.md, Q2), or whatever a proxy puts there.
 func errorMessage(body io.Reader) string {
-	raw, _ := io.ReadAll(io.LimitReader(body, limitError))
+	raw, _ := io.ReadAll(io.LimitReader(body, maxErrorBytes))
 	text := string(raw)
 	var inner string
 	if json.Unmarshal(raw, &inner) == nil {
@@ -175,18 +175,18 @@ func errorMessage(body io.Reader) string {
 	return oneline.Sanitize(redact(text), metal.MaxMessage)
 }
 
-// mac is a request's authorization, as a proxy's error page may echo it.
-var mac = regexp.MustCompile(`\b(Metal-\w+|Bearer) [\w.~+/=-]{16,}`)
+// credentialPattern is a request's authorization, as a proxy's error page may echo it.
+var credentialPattern = regexp.MustCompile(`\b(Metal-\w+|Bearer) [\w.~+/=-]{16,}`)
 
-func redact(s string) string { return mac.ReplaceAllString(s, "$1 [redacted]") }
+func redact(s string) string { return credentialPattern.ReplaceAllString(s, "$1 [redacted]") }
 
-// limited is a response whose body ends with an error beyond a size.
-type limited struct {
+// limitedResponse is a response whose body ends with an error beyond a size.
+type limitedResponse struct {
 	runtime.ClientResponse
 	limit int64
 }
 
-func (l limited) Body() io.ReadCloser {
+func (l limitedResponse) Body() io.ReadCloser {
 	return &limitedBody{l.ClientResponse.Body(), l.limit}
 }
 
