@@ -11,6 +11,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
@@ -62,7 +63,7 @@ func (p *play) install() {
 
 	p.act("A namespace for team a, which is bound to the team's project")
 	p.types("kubectl create namespace %s", namespace)
-	p.types("kubectl label namespace %s %s=%s", namespace, v1alpha4.ProjectLabel, simulator.ProjectA)
+	p.types("kubectl label namespace %s %s=%s", namespace, infrastructure.ProjectLabel, simulator.ProjectA)
 	p.manager.Bind(p, namespace, simulator.ProjectA)
 	p.kubectl("get", "msm", "-n", namespace)
 }

@@ -17,6 +17,7 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -60,7 +61,7 @@ func (e *examples) add(data []byte) error {
 			return err
 		case len(obj.Object) == 0: // nothing but comments
 		case obj.GetKind() == "Namespace":
-			if project, ok := obj.GetLabels()[v1alpha4.ProjectLabel]; ok {
+			if project, ok := obj.GetLabels()[infrastructure.ProjectLabel]; ok {
 				e.bindings = append(e.bindings, obj.GetName()+"="+project)
 			}
 		case obj.GroupVersionKind().Group == v1alpha4.GroupName:

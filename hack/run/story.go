@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -85,7 +86,7 @@ func (d *demo) tellStory(ctx context.Context) error {
 			}
 			phases[name] = phase
 			fmt.Printf("%s  %-40s %s\n", time.Now().Format(time.TimeOnly), name, phase)
-			if phase == v1alpha4.PhasePhonedHome && !home[name] {
+			if phase == infrastructure.PhasePhonedHome && !home[name] {
 				home[name] = true
 				if len(home) == d.examples.servers() {
 					fmt.Printf("\nall %d machines and firewalls have phoned home after %s\n", len(home), time.Since(began).Round(time.Second))

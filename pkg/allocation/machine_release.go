@@ -63,7 +63,7 @@ func (p *Protocol) releaseMachineLike(ctx context.Context, kind *machineLikeKind
 	reason, message := infrastructure.ReasonReleased, "Nothing was allocated."
 	switch {
 	case whose == foreign:
-		reason = infrastructure.ReasonNotOurs
+		reason = infrastructure.ReasonOwnershipMismatch
 		message = "Machine " + a.MachineID + " is allocated for another owner, and was not freed."
 	case a.MachineID != "":
 		message = "Machine " + a.MachineID + " was released."

@@ -88,7 +88,7 @@ func TestMetalThatWasGivenToSomebodyElseIsNeverTouched(t *testing.T) {
 			m, err := w.release(w.p, "node")
 			require.NoError(t, err)
 			assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
-			assert.Equal(t, infrastructure.ReasonNotOurs, condition(t, m).Reason)
+			assert.Equal(t, infrastructure.ReasonOwnershipMismatch, condition(t, m).Reason)
 			assert.Zero(t, w.sim.CallsOf(machineFree))
 			assert.True(t, w.account(id).Allocated)
 			assert.Equal(t, simulator.ProjectB, w.account(id).Project)
@@ -125,7 +125,7 @@ func TestALostIdentityIsHeldAndAnotherIdentityIsNotOurs(t *testing.T) {
 	w.advance(w.p.timing.Backoff + time.Second)
 	m, err = w.release(w.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, infrastructure.ReasonNotOurs, condition(t, m).Reason)
+	assert.Equal(t, infrastructure.ReasonOwnershipMismatch, condition(t, m).Reason)
 	assert.Zero(t, w.sim.CallsOf(machineFree))
 	assert.True(t, w.account(id).Allocated)
 }

@@ -11,19 +11,19 @@ import (
 // checkMarkedBeforeTakeover refuses to release the metal of an object that was marked for
 // deletion before its Namespace took its record over from an earlier one. The end
 // of that Namespace marked it, and whoever made the Namespace again may have done
-// so to keep what it held; a mark cannot be taken back. ReleaseAnnotation lifts
+// so to keep what it held; a mark cannot be taken back. ForceReleaseAnnotation lifts
 // the hold.
 func (p *Protocol) checkMarkedBeforeTakeover(m *metav1.ObjectMeta) error {
 	if p.opts.TakenOver == nil || m.DeletionTimestamp == nil {
 		return nil
 	}
 	at := p.opts.TakenOver(m.Namespace)
-	if _, insists := m.Annotations[infrastructure.ReleaseAnnotation]; insists || at.IsZero() || m.DeletionTimestamp.After(at) {
+	if _, insists := m.Annotations[infrastructure.ForceReleaseAnnotation]; insists || at.IsZero() || m.DeletionTimestamp.After(at) {
 		return nil
 	}
 	r := refuse(http.StatusUnprocessableEntity,
 		"marked for deletion with an earlier namespace %q, whose records were taken over at %s: the object keeps its metal until it has the annotation %s",
-		m.Namespace, at.UTC().Format("2006-01-02T15:04:05Z"), infrastructure.ReleaseAnnotation)
+		m.Namespace, at.UTC().Format("2006-01-02T15:04:05Z"), infrastructure.ForceReleaseAnnotation)
 	r.retryAfter = p.timing.Backoff
 	r.reason = infrastructure.ReasonMarkedBeforeTakeover
 	return r

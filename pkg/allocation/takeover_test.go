@@ -40,15 +40,15 @@ func TestRelease_HoldsWhatWasMarkedBeforeItsNamespaceTookItOver(t *testing.T) {
 	}
 	mark(takenOver.Add(-time.Hour), nil)
 	_, err = w.release(w.p, "m")
-	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ReleaseAnnotation)
+	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ForceReleaseAnnotation)
 	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
 	_, err = w.releaseCluster(w.p, "c")
-	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ReleaseAnnotation)
+	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ForceReleaseAnnotation)
 	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
 	assert.True(t, w.account(held).Allocated)
 	assert.Equal(t, infrastructure.AllocationAllocated, w.record("m").Status.Allocation.Phase)
 
-	mark(takenOver.Add(-time.Hour), map[string]string{infrastructure.ReleaseAnnotation: "true"})
+	mark(takenOver.Add(-time.Hour), map[string]string{infrastructure.ForceReleaseAnnotation: "true"})
 	_, err = w.release(w.p, "m")
 	require.NoError(t, err, "somebody insists")
 	mark(takenOver.Add(time.Hour), nil)

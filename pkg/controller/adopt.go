@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -24,7 +25,7 @@ import (
 func belongs(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
 	controller := metav1.GetControllerOf(f)
 	if controller == nil {
-		return f.Labels[v1alpha4.ClusterNameLabel] == clusterNameOf(cluster)
+		return f.Labels[infrastructure.ClusterNameLabel] == clusterNameOf(cluster)
 	}
 	group, _, _ := strings.Cut(controller.APIVersion, "/")
 	return group == v1alpha4.GroupName && controller.Kind == clusters.kind && controller.Name == cluster.Name
@@ -117,7 +118,7 @@ func (s *scope) nameTaken(ctx context.Context, cluster *v1alpha4.MetalStackClust
 		text = fmt.Sprintf("MetalStackFirewall %s, which would be made, exists, and belongs to MetalStackCluster %s, which Cluster %s names: delete MetalStackCluster %s if it is not needed",
 			name, s.cluster.Spec.InfrastructureRef.Name, s.cluster.Name, cluster.Name)
 	}
-	s.firewall = firewallNotReady(v1alpha4.ReasonFirewallNameTaken, "%s", text)
+	s.firewall = firewallNotReady(infrastructure.ReasonFirewallNameTaken, "%s", text)
 	return wait{why: "the name of the firewall is taken", again: lost}, nil
 }
 
@@ -125,11 +126,11 @@ func (s *scope) nameTaken(ctx context.Context, cluster *v1alpha4.MetalStackClust
 // cluster's, and what to do about it.
 func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFirewall) string {
 	name := "MetalStackFirewall " + there.Name
-	of := there.Labels[v1alpha4.ClusterNameLabel]
+	of := there.Labels[infrastructure.ClusterNameLabel]
 	switch {
 	case there.DeletionTimestamp != nil:
 		text := name + " is being deleted, and another one of this name is made when it is gone"
-		if c := meta.FindStatusCondition(there.Status.Conditions, v1alpha4.ConditionDeleting); c != nil && c.Message != "" {
+		if c := meta.FindStatusCondition(there.Status.Conditions, infrastructure.ConditionDeleting); c != nil && c.Message != "" {
 			text += ": " + c.Message
 		}
 		return text + ". To keep its metal, make the object anew (docs/operations.md, MetalstackReleaseHeld)"
@@ -137,10 +138,10 @@ func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFir
 		return fmt.Sprintf("%s already exists and is %s: delete it, or remove that owner reference to have it adopted", name, controllerOf(there))
 	case of == "":
 		return fmt.Sprintf("%s already exists without the label %s: delete it, or have it adopted: kubectl label metalstackfirewalls %s -n %s %s=%s",
-			name, v1alpha4.ClusterNameLabel, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
+			name, infrastructure.ClusterNameLabel, there.Name, there.Namespace, infrastructure.ClusterNameLabel, clusterNameOf(cluster))
 	}
 	return fmt.Sprintf("%s already exists and has the label %s=%s: delete it, or have it adopted: kubectl label --overwrite metalstackfirewalls %s -n %s %s=%s",
-		name, v1alpha4.ClusterNameLabel, of, there.Name, there.Namespace, v1alpha4.ClusterNameLabel, clusterNameOf(cluster))
+		name, infrastructure.ClusterNameLabel, of, there.Name, there.Namespace, infrastructure.ClusterNameLabel, clusterNameOf(cluster))
 }
 
 // controllerOf says what controls an object, for messages.

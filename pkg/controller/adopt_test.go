@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -18,7 +19,9 @@ func unowned(f *v1alpha4.MetalStackFirewall) { f.OwnerReferences = nil }
 
 func unlabelled(f *v1alpha4.MetalStackFirewall) { f.Labels = nil }
 
-func ofAnotherCluster(f *v1alpha4.MetalStackFirewall) { f.Labels[v1alpha4.ClusterNameLabel] = "d" }
+func ofAnotherCluster(f *v1alpha4.MetalStackFirewall) {
+	f.Labels[infrastructure.ClusterNameLabel] = "d"
+}
 
 // controlledAs makes a MetalStackCluster of a name and uid the controller.
 func controlledAs(name string, uid types.UID) func(*v1alpha4.MetalStackFirewall) {
@@ -117,20 +120,20 @@ func TestFirewall_ThatIsInTheWayIsNamedWithItsOwnerAndWhatToDo(t *testing.T) {
 		"without a label": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, unlabelled},
 			[]string{"without the label", "kubectl label metalstackfirewalls " + made + " -n tenant cluster.x-k8s.io/cluster-name=c"}},
 		"being deleted": {[]func(*v1alpha4.MetalStackFirewall){home, unowned, ofAnotherCluster, going, func(f *v1alpha4.MetalStackFirewall) {
-			f.Status.Conditions = append(f.Status.Conditions, metav1.Condition{Type: v1alpha4.ConditionDeleting, Status: "True", Message: "machine is locked"})
+			f.Status.Conditions = append(f.Status.Conditions, metav1.Condition{Type: infrastructure.ConditionDeleting, Status: "True", Message: "machine is locked"})
 		}}, []string{"is being deleted", "machine is locked", "To keep its metal"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t, clusters, false, cluster.DeepCopy(), capiCluster(), firewallOf(cluster, made, c.there...))
 			require.Equal(t, lost, h.reconcile("c-infra").RequeueAfter)
-			ready := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady)
+			ready := condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady)
 			require.Equal(t, metav1.ConditionFalse, ready.Status)
-			require.Equal(t, v1alpha4.ReasonFirewallNameTaken, ready.Reason, ready.Message)
+			require.Equal(t, infrastructure.ReasonFirewallNameTaken, ready.Reason, ready.Message)
 			for _, words := range append(c.says, made) {
 				require.Contains(t, ready.Message, words)
 			}
-			require.Contains(t, strings.Join(h.told(), "\n"), "Warning "+v1alpha4.ReasonFirewallNameTaken)
+			require.Contains(t, strings.Join(h.told(), "\n"), "Warning "+infrastructure.ReasonFirewallNameTaken)
 			require.Len(t, h.allFirewalls(), 1)
 		})
 	}
@@ -158,7 +161,7 @@ func TestFirewall_ThatTheCacheDoesNotShowIsLookedForAtTheServer(t *testing.T) {
 			require.Equal(t, underWay, h.reconcile("c-infra").RequeueAfter)
 			now := h.allFirewalls()[made]
 			require.True(t, metav1.IsControlledBy(&now, cluster))
-			require.Equal(t, v1alpha4.ReasonFirewallProvisioning, condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady).Reason)
+			require.Equal(t, infrastructure.ReasonFirewallProvisioning, condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady).Reason)
 		})
 	}
 }
@@ -178,8 +181,8 @@ func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
 		f := all[name]
 		require.Equal(t, goes, f.DeletionTimestamp != nil, name)
 	}
-	deleting := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionDeleting)
-	require.Equal(t, v1alpha4.ReasonWaitingForFirewalls, deleting.Reason)
+	deleting := condition(h.the(clusters, "c-infra"), infrastructure.ConditionDeleting)
+	require.Equal(t, infrastructure.ReasonWaitingForFirewalls, deleting.Reason)
 	require.Contains(t, deleting.Message, "theirs (controlled by MetalStackCluster d-infra)", "what does not go by itself is named")
 }
 
@@ -252,8 +255,8 @@ func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {
 		h := newHarness(t, clusters, false, leftBehind(), capiCluster(), named)
 		h.reconcile("stale")
 		require.Empty(t, h.the(firewalls, named.Name).GetOwnerReferences())
-		ready := condition(h.the(clusters, "stale"), v1alpha4.ConditionFirewallReady)
-		require.Equal(t, v1alpha4.ReasonFirewallNameTaken, ready.Reason)
+		ready := condition(h.the(clusters, "stale"), infrastructure.ConditionFirewallReady)
+		require.Equal(t, infrastructure.ReasonFirewallNameTaken, ready.Reason)
 		require.Contains(t, ready.Message, "belongs to MetalStackCluster c-infra, which Cluster c names")
 	})
 	t.Run("deletes none", func(t *testing.T) {

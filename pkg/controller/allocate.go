@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -135,7 +136,7 @@ func definite(err error) bool {
 
 // unavailable is true for an answer by which the metal-api could not be asked.
 func unavailable(err error) bool {
-	return apierrors.HasStatusCause(err, metav1.CauseType(v1alpha4.ReasonMetalAPIUnavailable))
+	return apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMetalAPIUnavailable))
 }
 
 // suggested is how long the server wants to be left in peace.

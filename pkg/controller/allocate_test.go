@@ -11,6 +11,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -80,8 +81,8 @@ func TestMachineIsNotAllocatedWithoutTheUserDataThatItNames(t *testing.T) {
 func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(client.Object){
 		"discovered":             withoutOurFinalizer,
-		"paused":                 annotated(v1alpha4.PausedAnnotation),
-		"moved":                  annotated(v1alpha4.DeleteForMoveAnnotation),
+		"paused":                 annotated(infrastructure.PausedAnnotation),
+		"moved":                  annotated(infrastructure.DeleteForMoveAnnotation),
 		"owned by Cluster API":   owned("cluster.x-k8s.io/v1beta2", "Machine"),
 		"owned by control plane": owned("controlplane.cluster.x-k8s.io/v1beta2", "KubeadmControlPlane"),
 		"made from a template":   annotated(clusterv1.TemplateClonedFromNameAnnotation),
@@ -101,8 +102,8 @@ func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
 
 func TestExternallyManagedClustersAreLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(client.Object){
-		"annotation": annotated(v1alpha4.ManagedByAnnotation),
-		"label":      labelled(v1alpha4.ManagedByAnnotation, "somebody"),
+		"annotation": annotated(infrastructure.ManagedByAnnotation),
+		"label":      labelled(infrastructure.ManagedByAnnotation, "somebody"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t, clusters, false, object(clusters, "x", change), object(clusters, "y", change, with(v1alpha4.AllocationAllocated), deleted))
@@ -116,8 +117,8 @@ func TestExternallyManagedClustersAreLeftAlone(t *testing.T) {
 }
 
 func TestOnlyObjectsWithTheWatchFilterAreLookedAfter(t *testing.T) {
-	h := newHarness(t, machines, true, object(machines, "theirs"), object(machines, "ours", labelled(v1alpha4.WatchFilterLabel, "a")),
-		object(machines, "others", labelled(v1alpha4.WatchFilterLabel, "b")))
+	h := newHarness(t, machines, true, object(machines, "theirs"), object(machines, "ours", labelled(infrastructure.WatchFilterLabel, "a")),
+		object(machines, "others", labelled(infrastructure.WatchFilterLabel, "b")))
 	options := h.r.options
 	options.WatchFilter = "a"
 	h.use(machines, options)
@@ -176,7 +177,7 @@ func TestRefusalsAreRepeatedMoreAndMoreSeldom(t *testing.T) {
 func TestCacheThatLagsBehindDoesNotMakeItAskAgain(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", func(obj client.Object) {
 		obj.(*v1alpha4.MetalStackMachine).Status.Conditions = []metav1.Condition{{
-			Type: v1alpha4.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha4.ReasonNotPaused,
+			Type: infrastructure.ConditionPaused, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNotPaused,
 		}}
 	}))
 	before := machines.object()

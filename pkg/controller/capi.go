@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -88,7 +89,7 @@ func (s *scope) clusterName() string {
 			return ref.Name
 		}
 	}
-	return s.obj.GetLabels()[v1alpha4.ClusterNameLabel]
+	return s.obj.GetLabels()[infrastructure.ClusterNameLabel]
 }
 
 // pause ends the reconcile of an object that is paused, or whose Cluster is.
@@ -97,12 +98,12 @@ func pause(ctx context.Context, s *scope) (wait, error) {
 		s.pauses = append(s.pauses, "Cluster spec.paused is set to true")
 	}
 	if annotations.HasPaused(s.obj) {
-		s.pauses = append(s.pauses, fmt.Sprintf("%s has the %s annotation", s.kind.kind, v1alpha4.PausedAnnotation))
+		s.pauses = append(s.pauses, fmt.Sprintf("%s has the %s annotation", s.kind.kind, infrastructure.PausedAnnotation))
 	}
 	if len(s.pauses) == 0 {
 		return wait{}, nil
 	}
-	w := wait{reason: v1alpha4.ReasonPaused, why: "paused"}
+	w := wait{reason: infrastructure.ReasonPaused, why: "paused"}
 	if allocationOf(s.obj).Phase != "" {
 		return w, nil
 	}
@@ -120,7 +121,7 @@ func ownerCluster(_ context.Context, s *scope) (wait, error) {
 			return wait{}, nil
 		}
 	}
-	return waitFor(lost, v1alpha4.ReasonWaitingForOwner,
+	return waitFor(lost, infrastructure.ReasonWaitingForOwner,
 		"No Cluster owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Cluster names it"), nil
 }
 
@@ -133,7 +134,7 @@ func network(ctx context.Context, s *scope) (wait, error) {
 	}
 	infra := &v1alpha4.MetalStackCluster{}
 	err := s.cached.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, infra)
-	reason := v1alpha4.ReasonWaitingForClusterInfrastructure
+	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch {
 	case apierrors.IsNotFound(err):
 		return waitFor(lost, reason, "There is no MetalStackCluster %s", name), nil
@@ -141,7 +142,7 @@ func network(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	case infra.DeletionTimestamp != nil:
 		return waitFor(lost, reason, "MetalStackCluster %s is being deleted", name), nil
-	case !v1alpha4.ExternallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
+	case !infrastructure.ExternallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
 		return waitFor(lost, reason, "MetalStackCluster %s has no network yet", name), nil
 	}
 	s.infra = infra
@@ -161,9 +162,9 @@ func (s *scope) infraName() (string, wait) {
 	case name == "" || s.options.Standalone:
 		return name, wait{}
 	case s.cluster == nil:
-		return "", waitFor(lost, v1alpha4.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
+		return "", waitFor(lost, infrastructure.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
 	case !s.cluster.Spec.InfrastructureRef.IsDefined():
-		return "", waitFor(lost, v1alpha4.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
+		return "", waitFor(lost, infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
 	case s.cluster.Spec.InfrastructureRef.APIGroup != v1alpha4.GroupName || s.cluster.Spec.InfrastructureRef.Kind != clusters.kind:
 		return "", wait{}
 	}

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -115,7 +116,7 @@ func TestMachineIsAllocatedWithTheBootstrapDataOfItsMachine(t *testing.T) {
 	require.Equal(t, "c-infra", h.requests[0].ClusterRef.Name, "the MetalStackCluster that the Cluster names, whatever its name")
 	m := h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine)
 	require.Equal(t, &v1alpha4.SecretReference{Name: "m-bootstrap"}, m.Spec.UserData)
-	require.Equal(t, v1alpha4.ReasonNotPaused, condition(m, v1alpha4.ConditionPaused).Reason)
+	require.Equal(t, infrastructure.ReasonNotPaused, condition(m, infrastructure.ConditionPaused).Reason)
 }
 
 func TestMachineWaitsForEachThingThatItNeeds(t *testing.T) {
@@ -127,67 +128,67 @@ func TestMachineWaitsForEachThingThatItNeeds(t *testing.T) {
 	}{
 		"no owner": {
 			func(o map[string]client.Object) { o["obj"].SetOwnerReferences(nil) },
-			v1alpha4.ReasonWaitingForOwner, "No Machine owns",
+			infrastructure.ReasonWaitingForOwner, "No Machine owns",
 		},
 		"owner that is not there": {
 			func(o map[string]client.Object) { o["machine"] = nil },
-			v1alpha4.ReasonWaitingForOwner, "No Machine owns",
+			infrastructure.ReasonWaitingForOwner, "No Machine owns",
 		},
 		"another Machine of the owner's name": {
 			func(o map[string]client.Object) { o["machine"].SetUID("another") },
-			v1alpha4.ReasonWaitingForOwner, "No Machine owns",
+			infrastructure.ReasonWaitingForOwner, "No Machine owns",
 		},
 		"Machine that is being deleted": {
 			func(o map[string]client.Object) { deleted(o["machine"]) },
-			v1alpha4.ReasonWaitingForOwner, "Machine m is being deleted",
+			infrastructure.ReasonWaitingForOwner, "Machine m is being deleted",
 		},
 		"no Cluster": {
 			func(o map[string]client.Object) { o["cluster"] = nil },
-			v1alpha4.ReasonWaitingForClusterInfrastructure, "no Cluster c",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "no Cluster c",
 		},
 		"Cluster that is being deleted": {
 			func(o map[string]client.Object) { deleted(o["cluster"]) },
-			v1alpha4.ReasonWaitingForClusterInfrastructure, "Cluster c is being deleted",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster c is being deleted",
 		},
 		"infrastructure that is not provisioned": {
 			func(o map[string]client.Object) {
 				o["cluster"].(*clusterv1.Cluster).Status.Initialization.InfrastructureProvisioned = nil
 			},
-			v1alpha4.ReasonWaitingForClusterInfrastructure, "infrastructureProvisioned",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "infrastructureProvisioned",
 		},
 		"no MetalStackCluster": {
 			func(o map[string]client.Object) { o["infra"] = nil },
-			v1alpha4.ReasonWaitingForClusterInfrastructure, "no MetalStackCluster c-infra",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "no MetalStackCluster c-infra",
 		},
 		"no network": {
 			func(o map[string]client.Object) { with(v1alpha4.AllocationAllocating)(o["infra"]) },
-			v1alpha4.ReasonWaitingForClusterInfrastructure, "has no network yet",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "has no network yet",
 		},
 		"no firewall that has phoned home": {
 			func(o map[string]client.Object) {
 				o["infra"].(*v1alpha4.MetalStackCluster).Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "i"}
 			},
-			v1alpha4.ReasonWaitingForFirewall, "No firewall of MetalStackCluster c-infra",
+			infrastructure.ReasonWaitingForFirewall, "No firewall of MetalStackCluster c-infra",
 		},
 		"no bootstrap data": {
 			func(o map[string]client.Object) {
 				o["machine"].(*clusterv1.Machine).Spec.Bootstrap.DataSecretName = nil
 			},
-			v1alpha4.ReasonWaitingForBootstrapData, "dataSecretName",
+			infrastructure.ReasonWaitingForBootstrapData, "dataSecretName",
 		},
 		"no Secret": {
 			func(o map[string]client.Object) { o["secret"] = nil },
-			v1alpha4.ReasonWaitingForBootstrapData, "no Secret m-bootstrap",
+			infrastructure.ReasonWaitingForBootstrapData, "no Secret m-bootstrap",
 		},
 		"empty Secret": {
 			func(o map[string]client.Object) { o["secret"] = bootstrapSecret(nil) },
-			v1alpha4.ReasonBootstrapDataUnusable, `"value"`,
+			infrastructure.ReasonBootstrapDataInvalid, `"value"`,
 		},
 		"format that no image boots with": {
 			func(o map[string]client.Object) {
 				o["secret"] = bootstrapSecret(map[string]string{"value": secretData, "format": "talos"})
 			},
-			v1alpha4.ReasonBootstrapDataUnusable, "talos",
+			infrastructure.ReasonBootstrapDataInvalid, "talos",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +199,7 @@ func TestMachineWaitsForEachThingThatItNeeds(t *testing.T) {
 			result := h.reconcile("m-infra")
 			require.Empty(t, h.calls)
 			require.NotZero(t, result.RequeueAfter, "it looks again even if no event comes")
-			allocated := condition(h.the(machines, "m-infra"), v1alpha4.ConditionAllocated)
+			allocated := condition(h.the(machines, "m-infra"), infrastructure.ConditionAllocated)
 			require.Equal(t, metav1.ConditionFalse, allocated.Status)
 			require.Equal(t, c.reason, allocated.Reason)
 			require.Contains(t, allocated.Message, c.says)
@@ -263,9 +264,9 @@ func TestMachine_WaitsWhileItsSecretMayNotBeRead(t *testing.T) {
 	require.Empty(t, h.calls)
 	require.LessOrEqual(t, result.RequeueAfter, 10*time.Second)
 	require.NotZero(t, result.RequeueAfter)
-	allocated := condition(h.the(machines, "m-infra"), v1alpha4.ConditionAllocated)
+	allocated := condition(h.the(machines, "m-infra"), infrastructure.ConditionAllocated)
 	require.Equal(t, metav1.ConditionFalse, allocated.Status)
-	require.Equal(t, v1alpha4.ReasonWaitingForBootstrapData, allocated.Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForBootstrapData, allocated.Reason)
 	require.Contains(t, allocated.Message, "Secret m-bootstrap cannot be read yet")
 	require.Contains(t, allocated.Message, "RoleBinding metalstack-bootstrap-data")
 
@@ -303,7 +304,7 @@ func TestClusterWaitsForItsOwner(t *testing.T) {
 	h := newHarness(t, clusters, false, object(clusters, "c-infra", of("c")), capiCluster())
 	h.reconcile("c-infra")
 	require.Empty(t, h.calls)
-	require.Equal(t, v1alpha4.ReasonWaitingForOwner, condition(h.the(clusters, "c-infra"), v1alpha4.ConditionAllocated).Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForOwner, condition(h.the(clusters, "c-infra"), infrastructure.ConditionAllocated).Reason)
 
 	obj := h.the(clusters, "c-infra")
 	ownedBy("Cluster", "c", "uid-of-cluster")(obj)
@@ -321,7 +322,7 @@ func TestNothingIsDoneWhilePaused(t *testing.T) {
 		says    string
 	}{
 		"Cluster": {pausedCluster, func(client.Object) {}, "Cluster spec.paused"},
-		"object":  {func(*clusterv1.Cluster) {}, annotated(v1alpha4.PausedAnnotation), "annotation"},
+		"object":  {func(*clusterv1.Cluster) {}, annotated(infrastructure.PausedAnnotation), "annotation"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -333,9 +334,9 @@ func TestNothingIsDoneWhilePaused(t *testing.T) {
 				h.reconcile("old")
 				require.Empty(t, h.calls, k.name)
 				for _, name := range []string{"new", "old"} {
-					paused := condition(h.the(k, name), v1alpha4.ConditionPaused)
+					paused := condition(h.the(k, name), infrastructure.ConditionPaused)
 					require.Equal(t, metav1.ConditionTrue, paused.Status)
-					require.Equal(t, v1alpha4.ReasonPaused, paused.Reason)
+					require.Equal(t, infrastructure.ReasonPaused, paused.Reason)
 					require.Contains(t, paused.Message, c.says)
 				}
 			}
@@ -355,9 +356,9 @@ func TestEndOfAPauseIsACondition(t *testing.T) {
 	require.NoError(t, h.api.Update(t.Context(), cluster))
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
-	paused := condition(h.the(machines, "m-infra"), v1alpha4.ConditionPaused)
+	paused := condition(h.the(machines, "m-infra"), infrastructure.ConditionPaused)
 	require.Equal(t, metav1.ConditionFalse, paused.Status)
-	require.Equal(t, v1alpha4.ReasonNotPaused, paused.Reason)
+	require.Equal(t, infrastructure.ReasonNotPaused, paused.Reason)
 }
 
 func TestRefusalIsToldOnceInTheServersWords(t *testing.T) {

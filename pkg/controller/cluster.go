@@ -15,6 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -65,7 +66,7 @@ func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStack
 	case apierrors.IsAlreadyExists(err):
 		return s.nameTaken(ctx, cluster, plan.create.Name)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		s.firewall = firewallNotReady(v1alpha4.ReasonFirewallRefused, "MetalStackFirewall %s cannot be made: %v", plan.create.Name, err)
+		s.firewall = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be made: %v", plan.create.Name, err)
 		return wait{why: "the firewall was refused", again: lost}, nil
 	}
 	return wait{}, err
@@ -115,7 +116,7 @@ func machinesGone(ctx context.Context, s *scope) (wait, error) {
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
-	return waitFor(membersAgain, v1alpha4.ReasonWaitingForMachines,
+	return waitFor(membersAgain, infrastructure.ReasonWaitingForMachines,
 		"%d machines of the cluster still exist, for example %s (%s)", len(there), there[0].GetName(), controllerOf(there[0])), nil
 }
 
@@ -134,7 +135,7 @@ func machinesFreed(ctx context.Context, s *scope) (wait, error) {
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
-	return waitFor(membersAgain, v1alpha4.ReasonWaitingForMachines,
+	return waitFor(membersAgain, infrastructure.ReasonWaitingForMachines,
 		"The cluster is being deleted, and %d machines of it still hold metal, such as %s", len(there), there[0].GetName()), nil
 }
 
@@ -180,7 +181,7 @@ func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 			return wait{}, err
 		}
 	}
-	return waitFor(membersAgain, v1alpha4.ReasonWaitingForFirewalls,
+	return waitFor(membersAgain, infrastructure.ReasonWaitingForFirewalls,
 		"%d firewalls of the cluster still exist, for example %s (%s)", len(there), example.GetName(), controllerOf(example)), nil
 }
 
@@ -219,7 +220,7 @@ func (s *scope) membersOfCluster(ctx context.Context, k kind, name, infra string
 	var there []client.Object
 	err := meta.EachListItem(list, func(item runtime.Object) error {
 		obj := item.(client.Object)
-		if (byLabel && obj.GetLabels()[v1alpha4.ClusterNameLabel] == name) || metav1.IsControlledBy(obj, s.obj) ||
+		if (byLabel && obj.GetLabels()[infrastructure.ClusterNameLabel] == name) || metav1.IsControlledBy(obj, s.obj) ||
 			(infra != "" && allocationOf(obj).ClusterName == infra && !released(obj)) {
 			there = append(there, obj)
 		}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -32,9 +33,9 @@ func (h *harness) requireHeld(name, reason string) {
 		h.restart()
 	}
 	require.Empty(h.t, h.calls)
-	deleting := condition(h.the(machines, name), v1alpha4.ConditionDeleting)
+	deleting := condition(h.the(machines, name), infrastructure.ConditionDeleting)
 	require.Equal(h.t, reason, deleting.Reason)
-	require.Contains(h.t, deleting.Message, v1alpha4.ReleaseAnnotation+"=true")
+	require.Contains(h.t, deleting.Message, infrastructure.ForceReleaseAnnotation+"=true")
 }
 
 func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testing.T) {
@@ -48,7 +49,7 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 		},
 		"annotation insists": func(h *harness) {
 			obj := h.the(machines, "m-infra")
-			annotated(v1alpha4.ReleaseAnnotation)(obj)
+			annotated(infrastructure.ForceReleaseAnnotation)(obj)
 			h.put(obj)
 		},
 	} {
@@ -66,7 +67,7 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 			require.NoError(t, h.api.Get(t.Context(), client.ObjectKeyFromObject(cluster), cluster))
 			cluster.Spec.Paused = nil
 			require.NoError(t, h.api.Update(t.Context(), cluster))
-			h.requireHeld("m-infra", v1alpha4.ReasonOwnerNotFound)
+			h.requireHeld("m-infra", infrastructure.ReasonOwnerNotFound)
 
 			// Cluster API writes the new uid: now the owner is found.
 			obj := h.the(machines, "m-infra")
@@ -74,7 +75,7 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 			refs[0].UID = "uid-after-restore"
 			obj.SetOwnerReferences(refs)
 			h.put(obj)
-			h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+			h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 
 			end(h)
 			h.reconcile("m-infra")
@@ -106,7 +107,7 @@ func TestRelease_GoesOnByWhoAskedForTheDeletion(t *testing.T) {
 				h.reconcile("obj")
 				if c.held {
 					require.Empty(t, h.calls)
-					require.Equal(t, v1alpha4.ReasonGarbageCollected, condition(h.the(k, "obj"), v1alpha4.ConditionDeleting).Reason)
+					require.Equal(t, infrastructure.ReasonGarbageCollected, condition(h.the(k, "obj"), infrastructure.ConditionDeleting).Reason)
 					return
 				}
 				require.Equal(t, []string{"release obj"}, h.calls)
@@ -172,8 +173,8 @@ func TestRelease_OfFirewallWaitsForMachinesOfDeletedCluster(t *testing.T) {
 			}
 			require.Empty(t, h.calls)
 			require.Equal(t, membersAgain, result.RequeueAfter)
-			deleting := condition(h.the(firewalls, "f"), v1alpha4.ConditionDeleting)
-			require.Equal(t, v1alpha4.ReasonWaitingForMachines, deleting.Reason)
+			deleting := condition(h.the(firewalls, "f"), infrastructure.ConditionDeleting)
+			require.Equal(t, infrastructure.ReasonWaitingForMachines, deleting.Reason)
 			require.Contains(t, deleting.Message, "m-infra")
 
 			require.NoError(t, h.drop(machines, "m-infra"))
@@ -195,10 +196,10 @@ func TestRelease_RemembersHoldOfObjectWithoutRequester(t *testing.T) {
 		}
 	}
 	for name, was := range map[string]func(client.Object){
-		"an owner was missing":       with(v1alpha4.ConditionDeleting, v1alpha4.ReasonOwnerNotFound),
-		"an owner could not be read": with(v1alpha4.ConditionDeleting, v1alpha4.ReasonOwnerUnreadable),
-		"it was paused":              with(v1alpha4.ConditionPaused, v1alpha4.ReasonPaused),
-		"it was held by this rule":   with(v1alpha4.ConditionDeleting, v1alpha4.ReasonGarbageCollected),
+		"an owner was missing":       with(infrastructure.ConditionDeleting, infrastructure.ReasonOwnerNotFound),
+		"an owner could not be read": with(infrastructure.ConditionDeleting, infrastructure.ReasonOwnerLookupFailed),
+		"it was paused":              with(infrastructure.ConditionPaused, infrastructure.ReasonPaused),
+		"it was held by this rule":   with(infrastructure.ConditionDeleting, infrastructure.ReasonGarbageCollected),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -206,7 +207,7 @@ func TestRelease_RemembersHoldOfObjectWithoutRequester(t *testing.T) {
 			h.r.live = unreadable{h.api, "m", errAway}
 			h.reconcile("m-infra")
 			h.r.live = h.api
-			h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+			h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 			require.NoError(t, h.api.Delete(t.Context(), capiMachine()))
 			h.reconcile("m-infra")
 			require.Equal(t, []string{"release m-infra"}, h.calls)

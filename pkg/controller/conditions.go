@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/conditions"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
@@ -18,45 +19,45 @@ import (
 // ownedConditions are the conditions that are ours. Ready is the server's, and
 // Allocated is as soon as an allocation has begun.
 var ownedConditions = []string{
-	v1alpha4.ConditionAllocated,
-	v1alpha4.ConditionDeleting,
-	v1alpha4.ConditionFirewallReady,
-	v1alpha4.ConditionPaused,
+	infrastructure.ConditionAllocated,
+	infrastructure.ConditionDeleting,
+	infrastructure.ConditionFirewallReady,
+	infrastructure.ConditionPaused,
 }
 
 // setConditions makes conditions of what the phases found.
 func (s *scope) setConditions() {
 	s.set(s.pausedCondition())
 	deleting := s.obj.GetDeletionTimestamp() != nil
-	switch said := conditions.Get(s.obj, v1alpha4.ConditionDeleting); {
+	switch said := conditions.Get(s.obj, infrastructure.ConditionDeleting); {
 	case len(s.pauses) > 0:
 	case s.wait.reason == "" && deleting && said != nil:
 		// What was said of the deletion holds, whatever the spec is now.
 		s.set(*said)
 	case s.wait.reason == "":
 	case deleting:
-		s.set(metav1.Condition{Type: v1alpha4.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.why})
+		s.set(metav1.Condition{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.why})
 	case allocationOf(s.obj).Phase == "":
-		s.set(metav1.Condition{Type: v1alpha4.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.why})
+		s.set(metav1.Condition{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.why})
 	}
 	switch {
 	case s.kind.name != clusters.name || len(s.pauses) > 0:
 	case deleting:
 		// The firewalls go, too, so that nobody looks after one any more.
-		conditions.Delete(s.obj, v1alpha4.ConditionFirewallReady)
+		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
 	case s.firewall != nil:
 		s.set(*s.firewall)
 	case s.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
-		conditions.Delete(s.obj, v1alpha4.ConditionFirewallReady)
+		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
 	}
 }
 
 func (s *scope) pausedCondition() metav1.Condition {
 	if len(s.pauses) == 0 {
-		return metav1.Condition{Type: v1alpha4.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha4.ReasonNotPaused}
+		return metav1.Condition{Type: infrastructure.ConditionPaused, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNotPaused}
 	}
 	return metav1.Condition{
-		Type: v1alpha4.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha4.ReasonPaused,
+		Type: infrastructure.ConditionPaused, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonPaused,
 		Message: strings.Join(s.pauses, ", "),
 	}
 }
@@ -69,27 +70,27 @@ func (s *scope) set(c metav1.Condition) {
 
 // troubles are the reasons that somebody has to do something about.
 var troubles = []string{
-	v1alpha4.ReasonOwnerNotFound,
-	v1alpha4.ReasonGarbageCollected,
-	v1alpha4.ReasonOwnerUnreadable,
-	v1alpha4.ReasonReleaseRefused,
-	v1alpha4.ReasonMarkedBeforeTakeover,
-	v1alpha4.ReasonMetalAPIUnavailable,
-	v1alpha4.ReasonBootstrapDataUnusable,
-	v1alpha4.ReasonFirewallRefused,
-	v1alpha4.ReasonFirewallNameTaken,
-	v1alpha4.ReasonFirewallNotReady,
+	infrastructure.ReasonOwnerNotFound,
+	infrastructure.ReasonGarbageCollected,
+	infrastructure.ReasonOwnerLookupFailed,
+	infrastructure.ReasonReleaseRefused,
+	infrastructure.ReasonMarkedBeforeTakeover,
+	infrastructure.ReasonMetalAPIUnavailable,
+	infrastructure.ReasonBootstrapDataInvalid,
+	infrastructure.ReasonFirewallCreationRefused,
+	infrastructure.ReasonFirewallNameTaken,
+	infrastructure.ReasonFirewallNotReady,
 }
 
 // tellConditions makes an Event of each of our conditions that has changed, so
 // that every reason is told once, also after a restart.
 func (s *scope) tellConditions(ctx context.Context) {
 	for _, c := range s.obj.GetConditions() {
-		if !slices.Contains(ownedConditions, c.Type) || (c.Type == v1alpha4.ConditionAllocated && c.Reason != s.wait.reason) {
+		if !slices.Contains(ownedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && c.Reason != s.wait.reason) {
 			continue
 		}
 		was := meta.FindStatusCondition(s.before, c.Type)
-		if was == nil && c.Type == v1alpha4.ConditionPaused && c.Status == metav1.ConditionFalse {
+		if was == nil && c.Type == infrastructure.ConditionPaused && c.Status == metav1.ConditionFalse {
 			continue
 		}
 		if was != nil && was.Reason == c.Reason && was.Message == c.Message {

@@ -11,6 +11,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -58,7 +59,7 @@ func TestConditions_SayTheGenerationOfTheirObject(t *testing.T) {
 	claim.Spec = *w.machine("m-0").Spec.DeepCopy()
 	create(t, w.api, claim)
 	w.until("the claim waits", func() bool {
-		return condition(w.machine("claim"), v1alpha4.ConditionAllocated).Reason == v1alpha4.ReasonWaitingForOwner
+		return condition(w.machine("claim"), infrastructure.ConditionAllocated).Reason == infrastructure.ReasonWaitingForOwner
 	})
 	w.until("all is ready", w.allReady("m-0"))
 	w.conditionsAreOfTheirGeneration("all is ready")
@@ -74,7 +75,7 @@ func TestConditions_SayTheGenerationOfTheirObject(t *testing.T) {
 	require.NoError(t, w.api.Patch(t.Context(), cluster, client.MergeFrom(was)))
 	require.Greater(t, cluster.Generation, was.Generation)
 	w.conditionsAreOfTheirGeneration("specs have changed")
-	require.Equal(t, metav1.ConditionTrue, condition(w.infra(), v1alpha4.ConditionAllocated).Status)
+	require.Equal(t, metav1.ConditionTrue, condition(w.infra(), infrastructure.ConditionAllocated).Status)
 
 	// A deletion is another generation, too.
 	id := w.machine("m-0").Status.Allocation.MachineID
@@ -82,11 +83,11 @@ func TestConditions_SayTheGenerationOfTheirObject(t *testing.T) {
 	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c"}}))
 	require.NoError(t, w.api.Delete(t.Context(), w.infra()))
 	w.until("the release is refused", func() bool {
-		return condition(w.machine("m-0"), v1alpha4.ConditionDeleting).Reason == v1alpha4.ReasonReleaseRefused
+		return condition(w.machine("m-0"), infrastructure.ConditionDeleting).Reason == infrastructure.ReasonReleaseRefused
 	})
 	w.until("the summary has the metal-api's words", func() bool {
-		ready := condition(w.machine("m-0"), v1alpha4.ConditionReady)
-		return ready.Reason == v1alpha4.ReasonReleaseRefused && strings.Contains(ready.Message, "locked")
+		ready := condition(w.machine("m-0"), infrastructure.ConditionReady)
+		return ready.Reason == infrastructure.ReasonReleaseRefused && strings.Contains(ready.Message, "locked")
 	})
 	w.conditionsAreOfTheirGeneration("all is being deleted")
 }

@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
@@ -21,14 +21,14 @@ const (
 	EventAllocationRefused = "AllocationRefused"
 	// EventMetalAPIUnavailable: there is none, because the metal-api or one of its
 	// backends does not answer.
-	EventMetalAPIUnavailable = v1alpha4.ReasonMetalAPIUnavailable
+	EventMetalAPIUnavailable = infrastructure.ReasonMetalAPIUnavailable
 	// EventReleasing: the API server was asked to give the metal back.
 	EventReleasing = "Releasing"
 	// EventReleased: the metal was given back.
 	EventReleased = "Released"
-	// EventReleaseInsisted: somebody insisted that the metal is given back,
+	// EventReleaseForced: somebody insisted that the metal is given back,
 	// although an owner cannot be found.
-	EventReleaseInsisted = "ReleaseInsisted"
+	EventReleaseForced = "ReleaseForced"
 	// EventFirewallCreated: a cluster got a firewall; the note says why.
 	EventFirewallCreated = "FirewallCreated"
 	// EventFirewallAdopted: a cluster took a firewall that belonged to it and had

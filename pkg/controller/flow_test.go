@@ -12,6 +12,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
@@ -25,7 +26,7 @@ func (w *capiWorld) allReady(machines ...string) func() bool {
 				return false
 			}
 		}
-		return condition(w.infra(), v1alpha4.ConditionFirewallReady).Status == metav1.ConditionTrue
+		return condition(w.infra(), infrastructure.ConditionFirewallReady).Status == metav1.ConditionTrue
 	}
 }
 
@@ -124,14 +125,14 @@ func TestMachineWhoseOwnerIsMissingIsHeldUntilSomebodyInsists(t *testing.T) {
 	require.NoError(t, w.api.memory.Delete(t.Context(), lost))
 	require.NoError(t, w.api.Delete(t.Context(), w.machine("m-0")))
 	w.until("the release is held", func() bool {
-		return condition(w.machine("m-0"), v1alpha4.ConditionDeleting).Reason == v1alpha4.ReasonOwnerNotFound
+		return condition(w.machine("m-0"), infrastructure.ConditionDeleting).Reason == infrastructure.ReasonOwnerNotFound
 	})
 	require.Zero(t, deeds(w.server, "free"))
 	require.True(t, w.machine("m-0").Status.Ready, "it runs on")
 
 	m := w.machine("m-0")
 	insisted := m.DeepCopy()
-	insisted.Annotations = map[string]string{v1alpha4.ReleaseAnnotation: "true"}
+	insisted.Annotations = map[string]string{infrastructure.ForceReleaseAnnotation: "true"}
 	require.NoError(t, w.api.Patch(t.Context(), insisted, client.MergeFrom(m)))
 	w.until("the machine is given back", func() bool {
 		_, err := get(t, w.api, m)
@@ -150,8 +151,8 @@ func TestLockedMachineIsGivenBackWhenItIsUnlocked(t *testing.T) {
 	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Machine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "m-0"}}))
 	var deleting metav1.Condition
 	w.until("the release is refused", func() bool {
-		deleting = condition(w.machine("m-0"), v1alpha4.ConditionDeleting)
-		return deleting.Reason == v1alpha4.ReasonReleaseRefused
+		deleting = condition(w.machine("m-0"), infrastructure.ConditionDeleting)
+		return deleting.Reason == infrastructure.ReasonReleaseRefused
 	})
 	require.Contains(t, deleting.Message, "locked", "the metal-api's words")
 	require.Zero(t, deeds(w.server, "free"))
@@ -169,11 +170,11 @@ func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Machine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "m-0"}}))
 	var deleting metav1.Condition
 	w.until("the release is held back", func() bool {
-		deleting = condition(w.machine("m-0"), v1alpha4.ConditionDeleting)
-		return deleting.Reason == v1alpha4.ReasonMetalAPIUnavailable
+		deleting = condition(w.machine("m-0"), infrastructure.ConditionDeleting)
+		return deleting.Reason == infrastructure.ReasonMetalAPIUnavailable
 	})
 	require.Contains(t, deleting.Message, "cannot publish delete event", "the metal-api's words")
-	require.Equal(t, v1alpha4.ReasonMetalAPIUnavailable, condition(w.machine("m-0"), v1alpha4.ConditionAllocated).Reason)
+	require.Equal(t, infrastructure.ReasonMetalAPIUnavailable, condition(w.machine("m-0"), infrastructure.ConditionAllocated).Reason)
 	repair()
 	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
 }
@@ -187,11 +188,11 @@ func TestLackOfMachinesIsAConditionAndEnds(t *testing.T) {
 	w.createCluster(1)
 	var allocated metav1.Condition
 	w.until("the allocation is refused", func() bool {
-		allocated = condition(w.machine("m-0"), v1alpha4.ConditionAllocated)
-		return allocated.Reason == v1alpha4.ReasonAllocationRefused
+		allocated = condition(w.machine("m-0"), infrastructure.ConditionAllocated)
+		return allocated.Reason == infrastructure.ReasonAllocationRefused
 	})
 	require.Contains(t, allocated.Message, "no machine available", "the metal-api's words")
-	require.Equal(t, allocated.Message, condition(w.machine("m-0"), v1alpha4.ConditionReady).Message, "Cluster API shows Ready")
+	require.Equal(t, allocated.Message, condition(w.machine("m-0"), infrastructure.ConditionReady).Message, "Cluster API shows Ready")
 	require.False(t, blocked(w.machine("m-0")), "a move need not wait for it")
 	for _, id := range w.server.Metal.Sim.MachineIDs()[1:] {
 		require.NoError(t, w.server.Metal.Sim.Unlock(id))
@@ -230,8 +231,8 @@ func TestEveryStepIsAnEvent(t *testing.T) {
 	}
 	all := strings.Join(told, "\n")
 	for _, reason := range []string{
-		v1alpha4.ReasonWaitingForClusterInfrastructure, EventAllocating, EventAllocated, EventUserDataSet,
-		EventFirewallCreated, EventFirewallRetired, v1alpha4.ReasonWaitingForFirewalls, EventReleasing, EventReleased,
+		infrastructure.ReasonWaitingForClusterInfrastructure, EventAllocating, EventAllocated, EventUserDataSet,
+		EventFirewallCreated, EventFirewallRetired, infrastructure.ReasonWaitingForFirewalls, EventReleasing, EventReleased,
 	} {
 		require.Contains(t, all, "Normal "+reason+" ")
 	}
@@ -264,7 +265,7 @@ func TestFirewallThatWasTakenOverIsKept(t *testing.T) {
 	}
 	create(t, w.api, infra)
 	firewall := &v1alpha4.MetalStackFirewall{ObjectMeta: metav1.ObjectMeta{
-		Namespace: team, Name: "taken-over", Labels: map[string]string{v1alpha4.ClusterNameLabel: "c"},
+		Namespace: team, Name: "taken-over", Labels: map[string]string{infrastructure.ClusterNameLabel: "c"},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(infra, v1alpha4.SchemeGroupVersion.WithKind("MetalStackCluster"))},
 	}, Spec: *spec.DeepCopy()}
 	firewall.Spec.ProviderID = "metal:///" + old.ID

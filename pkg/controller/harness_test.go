@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -189,7 +190,9 @@ func notBefore(t time.Time) func(client.Object) {
 	}
 }
 
-func of(cluster string) func(client.Object) { return labelled(v1alpha4.ClusterNameLabel, cluster) }
+func of(cluster string) func(client.Object) {
+	return labelled(infrastructure.ClusterNameLabel, cluster)
+}
 
 func labelled(key, value string) func(client.Object) {
 	return func(obj client.Object) { obj.SetLabels(map[string]string{key: value}) }

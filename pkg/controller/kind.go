@@ -5,6 +5,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -26,17 +27,17 @@ type kind struct {
 
 var (
 	clusters = kind{
-		name: "cluster", kind: "MetalStackCluster", resource: "metalstackclusters", finalizer: v1alpha4.ClusterFinalizer,
+		name: "cluster", kind: "MetalStackCluster", resource: "metalstackclusters", finalizer: infrastructure.ClusterFinalizer,
 		object: func() holder { return &v1alpha4.MetalStackCluster{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackClusterList{} },
 	}
 	machines = kind{
-		name: "machine", kind: "MetalStackMachine", resource: "metalstackmachines", finalizer: v1alpha4.MachineFinalizer,
+		name: "machine", kind: "MetalStackMachine", resource: "metalstackmachines", finalizer: infrastructure.MachineFinalizer,
 		object: func() holder { return &v1alpha4.MetalStackMachine{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackMachineList{} },
 	}
 	firewalls = kind{
-		name: "firewall", kind: "MetalStackFirewall", resource: "metalstackfirewalls", finalizer: v1alpha4.FirewallFinalizer,
+		name: "firewall", kind: "MetalStackFirewall", resource: "metalstackfirewalls", finalizer: infrastructure.FirewallFinalizer,
 		object: func() holder { return &v1alpha4.MetalStackFirewall{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackFirewallList{} },
 	}

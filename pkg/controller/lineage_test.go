@@ -11,6 +11,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -50,7 +51,7 @@ func TestRelease_HoldsMachineWhoseOwnerWasGarbageCollected(t *testing.T) {
 		"Cluster is being deleted": {func(o map[string]client.Object) { machineSet(o, "uid-after-restore"); deleted(o["cluster"]) }, false},
 		"annotation insists": {func(o map[string]client.Object) {
 			machineSet(o, "uid-after-restore")
-			annotated(v1alpha4.ReleaseAnnotation)(o["obj"])
+			annotated(infrastructure.ForceReleaseAnnotation)(o["obj"])
 		}, false},
 		"control plane of another provider": {func(o map[string]client.Object) {
 			machineSet(o, "uid-of-ms")
@@ -63,7 +64,7 @@ func TestRelease_HoldsMachineWhoseOwnerWasGarbageCollected(t *testing.T) {
 			c.change(objects)
 			h := harnessOf(t, machines, objects)
 			if c.held {
-				h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+				h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 				return
 			}
 			h.reconcile("m-infra")
@@ -78,13 +79,13 @@ func TestRelease_RemembersThatTheOwnerWasGarbageCollected(t *testing.T) {
 	objects := doomed(deletedBy(v1alpha4.DeletionByUser))
 	ms := machineSet(objects, "uid-after-restore")
 	h := harnessOf(t, machines, objects)
-	h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+	h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 
 	machine := &clusterv1.Machine{}
 	require.NoError(t, h.api.Get(t.Context(), client.ObjectKeyFromObject(objects["machine"]), machine))
 	machine.OwnerReferences[0].UID = "uid-after-restore"
 	require.NoError(t, h.api.Update(t.Context(), machine))
-	h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+	h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 
 	require.NoError(t, h.api.Delete(t.Context(), ms))
 	h.reconcile("m-infra")
@@ -100,14 +101,14 @@ func TestRelease_RemembersHoldWhenItsReasonChanges(t *testing.T) {
 		objects := doomed(deletedBy(v1alpha4.DeletionByUser))
 		machineSet(objects, "uid-after-restore")
 		h := harnessOf(t, machines, objects)
-		h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+		h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 
 		machine := &clusterv1.Machine{}
 		key := client.ObjectKeyFromObject(objects["machine"])
 		require.NoError(t, h.api.Get(t.Context(), key, machine))
 		machine.Finalizers = nil
 		require.NoError(t, h.api.Update(t.Context(), machine))
-		h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+		h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 		h.r.live = unreadable{h.api, "m", errAway}
 		h.reconcile("m-infra")
 		h.r.live = h.api
@@ -120,7 +121,7 @@ func TestRelease_RemembersHoldWhenItsReasonChanges(t *testing.T) {
 		refs[0].UID = again.GetUID()
 		obj.SetOwnerReferences(refs)
 		h.put(obj)
-		h.requireHeld("m-infra", v1alpha4.ReasonGarbageCollected)
+		h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 	})
 	t.Run("owner is back", func(t *testing.T) {
 		t.Parallel()
@@ -128,9 +129,9 @@ func TestRelease_RemembersHoldWhenItsReasonChanges(t *testing.T) {
 		machine := objects["machine"]
 		delete(objects, "machine")
 		h := harnessOf(t, machines, objects)
-		h.requireHeld("m-infra", v1alpha4.ReasonOwnerNotFound)
+		h.requireHeld("m-infra", infrastructure.ReasonOwnerNotFound)
 		require.NoError(t, h.api.Create(t.Context(), machine))
-		h.requireHeld("m-infra", v1alpha4.ReasonOwnerNotFound)
+		h.requireHeld("m-infra", infrastructure.ReasonOwnerNotFound)
 		require.NoError(t, h.api.Delete(t.Context(), machine))
 		h.reconcile("m-infra")
 		require.Equal(t, []string{"release m-infra"}, h.calls, "its owner is being deleted")
@@ -153,7 +154,7 @@ func TestRelease_LooksUpFewOwners(t *testing.T) {
 	h.reconcile("m-infra")
 	require.Empty(t, h.calls)
 	require.LessOrEqual(t, live.gets, maxOwners+2, "the owners, the object and its Cluster")
-	require.Contains(t, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Message, "more than 8 owners")
+	require.Contains(t, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Message, "more than 8 owners")
 }
 
 // counting counts gets.

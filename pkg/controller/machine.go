@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/cluster-api/util"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -29,17 +30,17 @@ func noUserData(_ context.Context, s *scope) (wait, error) {
 	if s.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
 		return wait{}, nil
 	}
-	return wait{reason: v1alpha4.ReasonWaitingForBootstrapData, why: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
+	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, why: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
 }
 
 // ownerReady waits until a Machine owns the object.
 func ownerReady(_ context.Context, s *scope) (wait, error) {
 	switch {
 	case s.machine == nil:
-		return waitFor(lost, v1alpha4.ReasonWaitingForOwner,
+		return waitFor(lost, infrastructure.ReasonWaitingForOwner,
 			"No Machine owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Machine names it"), nil
 	case s.machine.DeletionTimestamp != nil:
-		return waitFor(lost, v1alpha4.ReasonWaitingForOwner, "Machine %s is being deleted", s.machine.Name), nil
+		return waitFor(lost, infrastructure.ReasonWaitingForOwner, "Machine %s is being deleted", s.machine.Name), nil
 	}
 	return wait{}, nil
 }
@@ -47,7 +48,7 @@ func ownerReady(_ context.Context, s *scope) (wait, error) {
 // infrastructureReady waits until Cluster API says that the infrastructure of
 // the cluster is there.
 func infrastructureReady(_ context.Context, s *scope) (wait, error) {
-	reason := v1alpha4.ReasonWaitingForClusterInfrastructure
+	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch c := s.cluster; {
 	case c == nil:
 		return waitFor(lost, reason, "There is no Cluster %s", s.clusterName()), nil
@@ -64,7 +65,7 @@ func infrastructureReady(_ context.Context, s *scope) (wait, error) {
 // is when it joins its cluster. One that is being deleted serves while it holds
 // its metal.
 func firewallSeen(ctx context.Context, s *scope) (wait, error) {
-	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || v1alpha4.ExternallyManaged(s.infra) {
+	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || infrastructure.ExternallyManaged(s.infra) {
 		return wait{}, nil
 	}
 	all, err := s.firewallsIn(ctx, s.infra)
@@ -81,7 +82,7 @@ func firewallSeen(ctx context.Context, s *scope) (wait, error) {
 			return wait{}, nil
 		}
 	}
-	return waitFor(lost, v1alpha4.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", s.infra.Name), nil
+	return waitFor(lost, infrastructure.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", s.infra.Name), nil
 }
 
 // bootstrap waits for the bootstrap data, writes into the spec where they are
@@ -89,7 +90,7 @@ func firewallSeen(ctx context.Context, s *scope) (wait, error) {
 func bootstrap(ctx context.Context, s *scope) (wait, error) {
 	name := ptr.Deref(s.machine.Spec.Bootstrap.DataSecretName, "")
 	if name == "" {
-		return waitFor(lost, v1alpha4.ReasonWaitingForBootstrapData,
+		return waitFor(lost, infrastructure.ReasonWaitingForBootstrapData,
 			"The bootstrap data of Machine %s are not there yet (spec.bootstrap.dataSecretName)", s.machine.Name), nil
 	}
 	if allocationOf(s.obj).Phase == "" {
@@ -106,7 +107,7 @@ func (s *scope) fill(ctx context.Context, secret string) (wait, error) {
 	partition := s.machine.Spec.FailureDomain
 	newUserData := m.Spec.UserData == nil || m.Spec.UserData.Name != secret || (m.Spec.UserData.Namespace != "" && m.Spec.UserData.Namespace != m.Namespace)
 	newPartition := partition != "" && m.Spec.Partition != partition
-	newLabel := m.Labels[v1alpha4.ClusterNameLabel] != s.machine.Spec.ClusterName
+	newLabel := m.Labels[infrastructure.ClusterNameLabel] != s.machine.Spec.ClusterName
 	if !newUserData && !newPartition && !newLabel {
 		return wait{}, nil
 	}
@@ -119,12 +120,12 @@ func (s *scope) fill(ctx context.Context, secret string) (wait, error) {
 			m.Spec.Partition = partition
 		}
 		if newLabel {
-			m.Labels = util.MergeMap(map[string]string{v1alpha4.ClusterNameLabel: s.machine.Spec.ClusterName}, m.Labels)
+			m.Labels = util.MergeMap(map[string]string{infrastructure.ClusterNameLabel: s.machine.Spec.ClusterName}, m.Labels)
 		}
 	})
 	if apierrors.IsInvalid(err) {
 		// E.g. a failure domain that is no partition.
-		return waitFor(lost, v1alpha4.ReasonAllocationRefused, "What Machine %s asks for is refused: %v", s.machine.Name, err), nil
+		return waitFor(lost, infrastructure.ReasonAllocationRefused, "What Machine %s asks for is refused: %v", s.machine.Name, err), nil
 	}
 	if err != nil {
 		return wait{}, err
@@ -144,10 +145,10 @@ func (s *scope) read(ctx context.Context, name string) (wait, error) {
 	secret := &corev1.Secret{}
 	err := s.live.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, secret)
 	if apierrors.IsNotFound(err) {
-		return waitFor(underWay, v1alpha4.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
+		return waitFor(underWay, infrastructure.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
 	}
 	if apierrors.IsForbidden(err) {
-		return waitFor(underWay, v1alpha4.ReasonWaitingForBootstrapData,
+		return waitFor(underWay, infrastructure.ReasonWaitingForBootstrapData,
 			"Secret %s cannot be read yet: metalstack-apiserver has not created the RoleBinding metalstack-bootstrap-data in this namespace: %v", name, err), nil
 	}
 	if err != nil {
@@ -156,9 +157,9 @@ func (s *scope) read(ctx context.Context, name string) (wait, error) {
 	format := string(secret.Data[bootstrapFormat])
 	switch {
 	case len(secret.Data[bootstrapValue]) == 0:
-		return waitFor(lost, v1alpha4.ReasonBootstrapDataUnusable, "Secret %s has nothing under the key %q", name, bootstrapValue), nil
+		return waitFor(lost, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has nothing under the key %q", name, bootstrapValue), nil
 	case format != "" && format != bootstrapFormats[0] && format != bootstrapFormats[1]:
-		return waitFor(lost, v1alpha4.ReasonBootstrapDataUnusable,
+		return waitFor(lost, infrastructure.ReasonBootstrapDataInvalid,
 			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", name, format, bootstrapFormats[0], bootstrapFormats[1]), nil
 	}
 	s.userData = secret.Data[bootstrapValue]
@@ -175,8 +176,10 @@ func loadBalancersNoticed(_ context.Context, s *scope) (wait, error) {
 	if left <= 0 {
 		return wait{}, nil
 	}
-	return waitFor(left, v1alpha4.ReasonWaitingForLoadBalancers,
+	return waitFor(left, infrastructure.ReasonWaitingForLoadBalancers,
 		"The machine is of a control plane, and keeps running for %s so that load balancers notice", s.options.LoadBalancerGracePeriod), nil
 }
 
-func isControlPlane(obj client.Object) bool { return has(obj.GetLabels(), v1alpha4.ControlPlaneLabel) }
+func isControlPlane(obj client.Object) bool {
+	return has(obj.GetLabels(), infrastructure.ControlPlaneLabel)
+}

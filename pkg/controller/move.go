@@ -5,6 +5,7 @@ import (
 
 	"sigs.k8s.io/cluster-api/util/annotations"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -15,22 +16,22 @@ const moveBlocker = "metalstack-controller-manager"
 // blockMove makes `clusterctl move` wait while metal is asked for: what has not
 // been recorded yet would be left behind.
 func (s *scope) blockMove(ctx context.Context) error {
-	if has(s.obj.GetAnnotations(), v1alpha4.BlockMoveAnnotation) {
+	if has(s.obj.GetAnnotations(), infrastructure.BlockMoveAnnotation) {
 		return nil
 	}
 	return s.persist(ctx, func(obj holder) {
-		annotations.AddAnnotations(obj, map[string]string{v1alpha4.BlockMoveAnnotation: moveBlocker})
+		annotations.AddAnnotations(obj, map[string]string{infrastructure.BlockMoveAnnotation: moveBlocker})
 	})
 }
 
 // unblockMove lets `clusterctl move` go on.
 func (s *scope) unblockMove(ctx context.Context) error {
-	if s.obj.GetAnnotations()[v1alpha4.BlockMoveAnnotation] != moveBlocker {
+	if s.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return nil
 	}
 	return s.persist(ctx, func(obj holder) {
 		kept := obj.GetAnnotations()
-		delete(kept, v1alpha4.BlockMoveAnnotation)
+		delete(kept, infrastructure.BlockMoveAnnotation)
 		obj.SetAnnotations(kept)
 	})
 }
@@ -40,7 +41,7 @@ func (s *scope) unblockMove(ctx context.Context) error {
 // pauses everything and then waits for this.
 func unblock(ctx context.Context, s *scope) (wait, error) {
 	phase := allocationOf(s.obj).Phase
-	if phase == "" || phase == v1alpha4.AllocationAllocating || s.obj.GetAnnotations()[v1alpha4.BlockMoveAnnotation] != moveBlocker {
+	if phase == "" || phase == v1alpha4.AllocationAllocating || s.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return wait{}, nil
 	}
 	if err := s.unblockMove(ctx); err != nil {

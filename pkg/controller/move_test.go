@@ -11,14 +11,17 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-func blocked(obj client.Object) bool { return has(obj.GetAnnotations(), v1alpha4.BlockMoveAnnotation) }
+func blocked(obj client.Object) bool {
+	return has(obj.GetAnnotations(), infrastructure.BlockMoveAnnotation)
+}
 
 func blocks(by string) func(client.Object) {
 	return func(obj client.Object) {
-		obj.SetAnnotations(map[string]string{v1alpha4.BlockMoveAnnotation: by})
+		obj.SetAnnotations(map[string]string{infrastructure.BlockMoveAnnotation: by})
 	}
 }
 

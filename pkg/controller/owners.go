@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/cluster-api/util"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/ownerref"
 )
@@ -33,7 +34,7 @@ const (
 )
 
 // insist tells how somebody who knows better has the metal given back.
-var insist = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + v1alpha4.ReleaseAnnotation + "=true"
+var insist = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + infrastructure.ForceReleaseAnnotation + "=true"
 
 // resolveLive finds the Cluster of an object that is being deleted, as the
 // server knows it: it may have been paused just now.
@@ -62,8 +63,8 @@ func resolveLive(ctx context.Context, s *scope) (wait, error) {
 // MachineSet was restored. It asks the server for each owner, by uid.
 func owners(ctx context.Context, s *scope) (wait, error) {
 	if s.insisted() {
-		if s.memory.news(s.request, EventReleaseInsisted, "") {
-			s.warn(EventReleaseInsisted, actionRelease, "Owners are not asked for, because of the annotation "+v1alpha4.ReleaseAnnotation)
+		if s.memory.news(s.request, EventReleaseForced, "") {
+			s.warn(EventReleaseForced, actionRelease, "Owners are not asked for, because of the annotation "+infrastructure.ForceReleaseAnnotation)
 		}
 		return wait{}, nil
 	}
@@ -93,7 +94,7 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 		case err != nil:
 			return s.unreadable("an owner of "+what, err), nil
 		case missing != "":
-			return s.held(v1alpha4.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
+			return s.held(infrastructure.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
 		}
 		aboveDeleted = aboveDeleted || above
 	}
@@ -101,11 +102,11 @@ func owners(ctx context.Context, s *scope) (wait, error) {
 	switch {
 	case clusterDeleted:
 	case s.collected() && !ownerDeleted:
-		return s.held(v1alpha4.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
+		return s.held(infrastructure.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
 	case s.collected():
-	case held == v1alpha4.ReasonGarbageCollected && !aboveDeleted:
+	case held == infrastructure.ReasonGarbageCollected && !aboveDeleted:
 		return s.held(held, "the garbage collector deleted the owner, and neither the Cluster nor an owner of the owner is being deleted"), nil
-	case held == v1alpha4.ReasonOwnerNotFound && !ownerDeleted:
+	case held == infrastructure.ReasonOwnerNotFound && !ownerDeleted:
 		return s.held(held, "an owner could not be found before, and no owner is being deleted"), nil
 	}
 	return wait{}, nil
@@ -148,8 +149,8 @@ func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadat
 // owners, which the condition Deleting remembers; "" if it was not. That an owner
 // could not be read is no reason: it is judged when it can be.
 func (s *scope) heldBefore() string {
-	deleting := meta.FindStatusCondition(s.before, v1alpha4.ConditionDeleting)
-	if deleting == nil || deleting.Reason != v1alpha4.ReasonGarbageCollected && deleting.Reason != v1alpha4.ReasonOwnerNotFound {
+	deleting := meta.FindStatusCondition(s.before, infrastructure.ConditionDeleting)
+	if deleting == nil || deleting.Reason != infrastructure.ReasonGarbageCollected && deleting.Reason != infrastructure.ReasonOwnerNotFound {
 		return ""
 	}
 	return deleting.Reason
@@ -162,13 +163,13 @@ func (s *scope) collected() bool {
 	if d := deletionOf(s.obj); d != nil {
 		return d.RequestedBy == v1alpha4.DeletionByGarbageCollector
 	}
-	deleting := meta.FindStatusCondition(s.before, v1alpha4.ConditionDeleting)
-	return meta.IsStatusConditionTrue(s.before, v1alpha4.ConditionPaused) ||
+	deleting := meta.FindStatusCondition(s.before, infrastructure.ConditionDeleting)
+	return meta.IsStatusConditionTrue(s.before, infrastructure.ConditionPaused) ||
 		deleting != nil && slices.Contains(ownerHolds, deleting.Reason)
 }
 
 // ownerHolds are the reasons of Deleting with which owners hold a release.
-var ownerHolds = []string{v1alpha4.ReasonOwnerNotFound, v1alpha4.ReasonGarbageCollected, v1alpha4.ReasonOwnerUnreadable}
+var ownerHolds = []string{infrastructure.ReasonOwnerNotFound, infrastructure.ReasonGarbageCollected, infrastructure.ReasonOwnerLookupFailed}
 
 // owner asks the server for the metadata of an owner.
 func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
@@ -197,22 +198,24 @@ func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.P
 	return owner, s.live.Get(ctx, key, owner)
 }
 
-func (s *scope) insisted() bool { return has(s.obj.GetAnnotations(), v1alpha4.ReleaseAnnotation) }
+func (s *scope) insisted() bool {
+	return has(s.obj.GetAnnotations(), infrastructure.ForceReleaseAnnotation)
+}
 
-func (s *scope) ownerless(why string) wait { return s.held(v1alpha4.ReasonOwnerNotFound, why) }
+func (s *scope) ownerless(why string) wait { return s.held(infrastructure.ReasonOwnerNotFound, why) }
 
 // held keeps a reason for which the release was held before: what is not to be
 // found now, or cannot be read, must not make it forgotten.
 func (s *scope) held(reason, why string) wait {
-	if s.heldBefore() == v1alpha4.ReasonGarbageCollected {
-		reason = v1alpha4.ReasonGarbageCollected
+	if s.heldBefore() == infrastructure.ReasonGarbageCollected {
+		reason = infrastructure.ReasonGarbageCollected
 	}
 	return waitFor(heldAgain, reason, "%s, so the deletion may be a mistake, and "+insist,
 		why, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }
 
 func (s *scope) unreadable(what string, err error) wait {
-	reason := v1alpha4.ReasonOwnerUnreadable
+	reason := infrastructure.ReasonOwnerLookupFailed
 	if held := s.heldBefore(); held != "" {
 		reason = held
 	}

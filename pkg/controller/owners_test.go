@@ -15,6 +15,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -63,21 +64,21 @@ func TestReleaseIsHeldWhenAnOwnerCannotBeFound(t *testing.T) {
 				h.clock.Step(time.Hour)
 			}
 			require.Empty(t, h.calls)
-			deleting := condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting)
+			deleting := condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting)
 			require.Equal(t, metav1.ConditionTrue, deleting.Status)
-			require.Equal(t, v1alpha4.ReasonOwnerNotFound, deleting.Reason)
-			require.Contains(t, deleting.Message, "kubectl annotate metalstackmachines m-infra -n tenant "+v1alpha4.ReleaseAnnotation+"=true")
+			require.Equal(t, infrastructure.ReasonOwnerNotFound, deleting.Reason)
+			require.Contains(t, deleting.Message, "kubectl annotate metalstackmachines m-infra -n tenant "+infrastructure.ForceReleaseAnnotation+"=true")
 			told := h.told()
 			require.Len(t, told, 1, "it is told once")
-			require.True(t, strings.HasPrefix(told[0], corev1.EventTypeWarning+" "+v1alpha4.ReasonOwnerNotFound))
+			require.True(t, strings.HasPrefix(told[0], corev1.EventTypeWarning+" "+infrastructure.ReasonOwnerNotFound))
 
 			// Somebody insists.
 			obj := h.the(machines, "m-infra")
-			annotated(v1alpha4.ReleaseAnnotation)(obj)
+			annotated(infrastructure.ForceReleaseAnnotation)(obj)
 			h.put(obj)
 			h.reconcile("m-infra")
 			require.Equal(t, []string{"release m-infra"}, h.calls)
-			require.Contains(t, strings.Join(h.told(), "\n"), EventReleaseInsisted)
+			require.Contains(t, strings.Join(h.told(), "\n"), EventReleaseForced)
 		})
 	}
 }
@@ -109,8 +110,8 @@ func TestReleaseIsHeldWhileAnOwnerCannotBeRead(t *testing.T) {
 			h.r.live = unreadable{h.api, "m", err}
 			require.Equal(t, unreadAgain, h.reconcile("m-infra").RequeueAfter)
 			require.Empty(t, h.calls)
-			deleting := condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting)
-			require.Equal(t, v1alpha4.ReasonOwnerUnreadable, deleting.Reason)
+			deleting := condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting)
+			require.Equal(t, infrastructure.ReasonOwnerLookupFailed, deleting.Reason)
 			require.Contains(t, deleting.Message, err.Error())
 
 			h.r.live = unreadable{h.api, "c", err}
@@ -131,7 +132,7 @@ func TestOwnerOfAnUnknownKindHoldsTheRelease(t *testing.T) {
 	}))
 	h.reconcile("m-infra")
 	require.Empty(t, h.calls)
-	require.Equal(t, v1alpha4.ReasonOwnerUnreadable, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Reason)
+	require.Equal(t, infrastructure.ReasonOwnerLookupFailed, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
 }
 
 func TestObjectWithoutMetalIsLetGoWhateverItsOwners(t *testing.T) {
@@ -146,7 +147,7 @@ func TestObjectWithoutMetalIsLetGoWhateverItsOwners(t *testing.T) {
 
 func TestMovedObjectIsNotReleased(t *testing.T) {
 	t.Parallel()
-	h := harnessOf(t, machines, doomed(annotated(v1alpha4.DeleteForMoveAnnotation)))
+	h := harnessOf(t, machines, doomed(annotated(infrastructure.DeleteForMoveAnnotation)))
 	h.reconcile("m-infra")
 	require.Empty(t, h.calls)
 	require.True(t, h.exists(machines, "m-infra"))
@@ -155,12 +156,12 @@ func TestMovedObjectIsNotReleased(t *testing.T) {
 func TestControlPlaneMachineWaitsForLoadBalancers(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, doomed(func(obj client.Object) {
-		obj.SetLabels(map[string]string{v1alpha4.ClusterNameLabel: "c", v1alpha4.ControlPlaneLabel: ""})
+		obj.SetLabels(map[string]string{infrastructure.ClusterNameLabel: "c", infrastructure.ControlPlaneLabel: ""})
 		obj.SetDeletionTimestamp(&metav1.Time{Time: time.Date(2026, 1, 1, 0, 0, -10, 0, time.UTC)})
 	}))
 	require.Equal(t, 20*time.Second, h.reconcile("m-infra").RequeueAfter, "from when it was deleted on")
 	require.Empty(t, h.calls)
-	require.Equal(t, v1alpha4.ReasonWaitingForLoadBalancers, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForLoadBalancers, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
 	h.clock.Step(20 * time.Second)
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"release m-infra"}, h.calls)
@@ -172,8 +173,8 @@ func TestLockedMachineIsKeptWithTheMetalAPIsWords(t *testing.T) {
 	h.refuse = refusalOf("m-infra", "the metal-api says: machine is locked")
 	h.reconcile("m-infra")
 	require.True(t, h.exists(machines, "m-infra"))
-	deleting := condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting)
-	require.Equal(t, v1alpha4.ReasonReleaseRefused, deleting.Reason)
+	deleting := condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting)
+	require.Equal(t, infrastructure.ReasonReleaseRefused, deleting.Reason)
 	require.Equal(t, "the metal-api says: machine is locked", deleting.Message)
 	require.Contains(t, strings.Join(h.told(), "\n"), "Warning ReleaseRefused the metal-api says: machine is locked")
 
@@ -188,11 +189,11 @@ func TestRelease_SaysThatTheObjectWasMarkedBeforeTheTakeover(t *testing.T) {
 	h := harnessOf(t, machines, doomed())
 	var refusal *apierrors.StatusError
 	require.ErrorAs(t, refusalOf("m-infra", "its metal is kept"), &refusal)
-	refusal.ErrStatus.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: v1alpha4.ReasonMarkedBeforeTakeover}}}
+	refusal.ErrStatus.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: infrastructure.ReasonMarkedBeforeTakeover}}}
 	h.refuse = refusal
 	h.reconcile("m-infra")
 	require.True(t, h.exists(machines, "m-infra"))
-	require.Equal(t, v1alpha4.ReasonMarkedBeforeTakeover, condition(h.the(machines, "m-infra"), v1alpha4.ConditionDeleting).Reason)
+	require.Equal(t, infrastructure.ReasonMarkedBeforeTakeover, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
 	require.Contains(t, strings.Join(h.told(), "\n"), "Warning MarkedBeforeTakeover its metal is kept")
 }
 
@@ -200,15 +201,17 @@ func TestClusterTellsWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(deleted, withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	h := newHarness(t, clusters, false, cluster, capiCluster(), infraMachine(with(v1alpha4.AllocationAllocated)), firewallOf(cluster, "f", home))
-	deleting := func() metav1.Condition { return condition(h.the(clusters, "c-infra"), v1alpha4.ConditionDeleting) }
+	deleting := func() metav1.Condition {
+		return condition(h.the(clusters, "c-infra"), infrastructure.ConditionDeleting)
+	}
 
 	h.reconcile("c-infra")
-	require.Equal(t, v1alpha4.ReasonWaitingForMachines, deleting().Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForMachines, deleting().Reason)
 	require.Nil(t, h.the(firewalls, "f").GetDeletionTimestamp(), "machines still need it")
 
 	require.NoError(t, client.IgnoreNotFound(h.drop(machines, "m-infra")))
 	h.reconcile("c-infra")
-	require.Equal(t, v1alpha4.ReasonWaitingForFirewalls, deleting().Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForFirewalls, deleting().Reason)
 	require.NotNil(t, h.the(firewalls, "f").GetDeletionTimestamp())
 	require.Empty(t, h.calls)
 
@@ -252,20 +255,20 @@ func TestFirewallIsKeptAndRolled(t *testing.T) {
 		return list.Items
 	}
 	ready := func() string {
-		return condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady).Reason
+		return condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady).Reason
 	}
 	h.reconcile("c-infra")
 	require.Len(t, all(), 1)
 	h.reconcile("c-infra")
 	require.Len(t, all(), 1)
-	require.Equal(t, v1alpha4.ReasonFirewallProvisioning, ready())
+	require.Equal(t, infrastructure.ReasonFirewallProvisioning, ready())
 
 	first := all()[0]
-	first.UID, first.Finalizers = "uid-of-first", []string{v1alpha4.FirewallFinalizer}
+	first.UID, first.Finalizers = "uid-of-first", []string{infrastructure.FirewallFinalizer}
 	home(&first)
 	h.put(&first)
 	h.reconcile("c-infra")
-	require.Equal(t, v1alpha4.ReasonPhonedHome, ready())
+	require.Equal(t, infrastructure.ReasonPhonedHome, ready())
 
 	cluster := h.the(clusters, "c-infra")
 	withFirewallSpec("firewall-2")(cluster)
@@ -273,7 +276,7 @@ func TestFirewallIsKeptAndRolled(t *testing.T) {
 	h.reconcile("c-infra")
 	h.reconcile("c-infra")
 	require.Len(t, all(), 2)
-	require.Equal(t, v1alpha4.ReasonFirewallRolling, ready())
+	require.Equal(t, infrastructure.ReasonFirewallRollingOut, ready())
 	for _, f := range all() {
 		require.Nil(t, f.DeletionTimestamp, "the old one serves")
 		if f.Name != first.Name {
@@ -283,7 +286,7 @@ func TestFirewallIsKeptAndRolled(t *testing.T) {
 	}
 	h.reconcile("c-infra")
 	require.NotNil(t, h.the(firewalls, first.Name).GetDeletionTimestamp())
-	require.Equal(t, v1alpha4.ReasonPhonedHome, ready())
+	require.Equal(t, infrastructure.ReasonPhonedHome, ready())
 	told := strings.Join(h.told(), "\n")
 	require.Equal(t, 2, strings.Count(told, EventFirewallCreated), told)
 	require.Equal(t, 1, strings.Count(told, EventFirewallRetired), told)
@@ -294,8 +297,8 @@ func TestFirewallThatTheServerRefusesIsACondition(t *testing.T) {
 	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-1")), capiCluster())
 	h.r.cached = uncreatable{h.api}
 	require.NotZero(t, h.reconcile("c-infra").RequeueAfter)
-	c := condition(h.the(clusters, "c-infra"), v1alpha4.ConditionFirewallReady)
-	require.Equal(t, v1alpha4.ReasonFirewallRefused, c.Reason)
+	c := condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady)
+	require.Equal(t, infrastructure.ReasonFirewallCreationRefused, c.Reason)
 	require.Contains(t, c.Message, "unsupported image")
 }
 

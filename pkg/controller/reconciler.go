@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
 // A reconciler looks after the objects of one kind. What differs between
@@ -96,9 +96,9 @@ func (r *reconciler) handsOff(obj client.Object) string {
 	switch {
 	case !controllerutil.ContainsFinalizer(obj, r.kind.finalizer):
 		return "it was discovered, or is being moved away"
-	case has(obj.GetAnnotations(), v1alpha4.DeleteForMoveAnnotation):
+	case has(obj.GetAnnotations(), infrastructure.DeleteForMoveAnnotation):
 		return "it lives in another management cluster now"
-	case r.kind.name == clusters.name && v1alpha4.ExternallyManaged(obj):
+	case r.kind.name == clusters.name && infrastructure.ExternallyManaged(obj):
 		return "somebody else manages it"
 	case r.options.WatchFilter != "" && !labels.HasWatchLabel(obj, r.options.WatchFilter):
 		return "another controller looks after it"

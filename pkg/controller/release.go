@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -46,7 +47,7 @@ func release(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	}
 	if !released(answer) {
-		return wait{reason: v1alpha4.ReasonGivingBack, why: "the server is giving back " + held, again: underWay}, nil
+		return wait{reason: infrastructure.ReasonReleasing, why: "the server is giving back " + held, again: underWay}, nil
 	}
 	s.memory.forget(s.request)
 	log.Info("Released", append(holds(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
@@ -61,12 +62,12 @@ func (s *scope) kept(ctx context.Context, err error) (wait, error) {
 	}
 	if isUnderWay(err) && suggested(err) == 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Release is under way", "answer", err.Error())
-		return wait{reason: v1alpha4.ReasonGivingBack, why: "a call is under way", again: underWay}, nil
+		return wait{reason: infrastructure.ReasonReleasing, why: "a call is under way", again: underWay}, nil
 	}
 	again := s.memory.refused(s.request, suggested(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
-	reason := v1alpha4.ReasonReleaseRefused
-	for _, cause := range []string{v1alpha4.ReasonMetalAPIUnavailable, v1alpha4.ReasonMarkedBeforeTakeover} {
+	reason := infrastructure.ReasonReleaseRefused
+	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover} {
 		if apierrors.HasStatusCause(err, metav1.CauseType(cause)) {
 			reason = cause
 		}

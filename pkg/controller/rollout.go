@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -111,7 +112,7 @@ func (r *rollout) begin(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.
 		if sameMachine(f, wanted) {
 			// Two cannot have one machine, so that the cluster is without for a while.
 			r.remove(f, reasons[f]+", and its machine is the one that firewallSpec names")
-			r.status = firewallNotReady(v1alpha4.ReasonFirewallReplacing, "MetalStackFirewall %s has to go before its machine can be used again: %s", f.Name, reasons[f])
+			r.status = firewallNotReady(infrastructure.ReasonFirewallReplacing, "MetalStackFirewall %s has to go before its machine can be used again: %s", f.Name, reasons[f])
 		}
 	}
 	if r.status != nil {
@@ -119,12 +120,12 @@ func (r *rollout) begin(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.
 	}
 	r.create = newFirewall(cluster, others)
 	r.why = "the cluster has none"
-	reason := v1alpha4.ReasonFirewallProvisioning
+	reason := infrastructure.ReasonFirewallProvisioning
 	for _, f := range others {
 		r.why = reasons[f] + " (" + f.Name + ")"
-		reason = v1alpha4.ReasonFirewallRolling
+		reason = infrastructure.ReasonFirewallRollingOut
 		if like(f, wanted) {
-			reason = v1alpha4.ReasonFirewallReplacing
+			reason = infrastructure.ReasonFirewallReplacing
 			break
 		}
 	}
@@ -140,26 +141,26 @@ func (r *rollout) remove(f *v1alpha4.MetalStackFirewall, why string) {
 // statusOf is the condition for a firewall that is like the spec.
 func statusOf(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall) *metav1.Condition {
 	state := "MetalStackFirewall " + chosen.Name
-	if c := meta.FindStatusCondition(chosen.Status.Conditions, v1alpha4.ConditionReady); c != nil && c.Message != "" {
+	if c := meta.FindStatusCondition(chosen.Status.Conditions, infrastructure.ConditionReady); c != nil && c.Message != "" {
 		state += ": " + c.Message
 	}
 	switch {
 	case chosen.Status.Ready:
 		return &metav1.Condition{
-			Type: v1alpha4.ConditionFirewallReady, Status: metav1.ConditionTrue, Reason: v1alpha4.ReasonPhonedHome,
+			Type: infrastructure.ConditionFirewallReady, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonPhonedHome,
 			Message: "MetalStackFirewall " + chosen.Name + " has phoned home",
 		}
 	case phonedHome(chosen):
-		return firewallNotReady(v1alpha4.ReasonFirewallNotReady, "%s", state)
+		return firewallNotReady(infrastructure.ReasonFirewallNotReady, "%s", state)
 	case len(others) > 0:
-		return firewallNotReady(v1alpha4.ReasonFirewallRolling, "%s", state)
+		return firewallNotReady(infrastructure.ReasonFirewallRollingOut, "%s", state)
 	}
-	return firewallNotReady(v1alpha4.ReasonFirewallProvisioning, "%s", state)
+	return firewallNotReady(infrastructure.ReasonFirewallProvisioning, "%s", state)
 }
 
 func firewallNotReady(reason, format string, args ...any) *metav1.Condition {
 	return &metav1.Condition{
-		Type: v1alpha4.ConditionFirewallReady, Status: metav1.ConditionFalse, Reason: reason, Message: fmt.Sprintf(format, args...),
+		Type: infrastructure.ConditionFirewallReady, Status: metav1.ConditionFalse, Reason: reason, Message: fmt.Sprintf(format, args...),
 	}
 }
 
@@ -167,16 +168,16 @@ func firewallNotReady(reason, format string, args ...any) *metav1.Condition {
 // be as it is until then. One that is gone is at once; one that crashes or is
 // silent, or came back to an earlier step, after patience.
 func broken(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) (left time.Duration, why string) {
-	ready := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionReady)
+	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionTrue || allocationOf(f).Phase != v1alpha4.AllocationAllocated {
 		return 0, ""
 	}
 	switch ready.Reason {
-	case v1alpha4.ReasonAllocationGone:
+	case infrastructure.ReasonAllocationGone:
 		return 0, "it is gone"
-	case v1alpha4.ReasonUnseen:
+	case infrastructure.ReasonNotObserved:
 		return 0, ""
-	case v1alpha4.ReasonCrashLoop, v1alpha4.ReasonFailedReclaim, v1alpha4.ReasonUnreachable:
+	case infrastructure.ReasonCrashLoop, infrastructure.ReasonFailedReclaim, infrastructure.ReasonUnreachable:
 	default:
 		if !phonedHome(f) {
 			// It takes as long as it takes.
@@ -221,8 +222,8 @@ func like(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpe
 // seen a moment before it is written down. One that is unreachable, and of which it
 // is unknown whether it is ready, had phoned home last.
 func phonedHome(f *v1alpha4.MetalStackFirewall) bool {
-	ready := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionReady)
-	silent := ready != nil && ready.Status == metav1.ConditionUnknown && ready.Reason == v1alpha4.ReasonUnreachable
+	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
+	silent := ready != nil && ready.Status == metav1.ConditionUnknown && ready.Reason == infrastructure.ReasonUnreachable
 	return f.Status.Ready || provisioned(f) || silent
 }
 
@@ -235,23 +236,23 @@ func unknown(f *v1alpha4.MetalStackFirewall) bool {
 	}
 	switch allocationOf(f).Phase {
 	case "":
-		allocated := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionAllocated)
-		return allocated == nil || allocated.Reason != v1alpha4.ReasonAllocationRefused
+		allocated := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionAllocated)
+		return allocated == nil || allocated.Reason != infrastructure.ReasonAllocationRefused
 	case v1alpha4.AllocationAllocating:
 		return true
 	case v1alpha4.AllocationAllocated:
-		ready := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionReady)
-		return ready == nil || ready.Reason == v1alpha4.ReasonUnseen
+		ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
+		return ready == nil || ready.Reason == infrastructure.ReasonNotObserved
 	}
 	return false
 }
 
 func undecidedStatus(f *v1alpha4.MetalStackFirewall) *metav1.Condition {
 	text := "Whether MetalStackFirewall " + f.Name + " serves is unknown until the server has looked at its machine (spec.providerID)"
-	if c := meta.FindStatusCondition(f.Status.Conditions, v1alpha4.ConditionAllocated); c != nil && c.Message != "" {
+	if c := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionAllocated); c != nil && c.Message != "" {
 		text += ": " + c.Message
 	}
-	return firewallNotReady(v1alpha4.ReasonFirewallProvisioning, "%s", text)
+	return firewallNotReady(infrastructure.ReasonFirewallProvisioning, "%s", text)
 }
 
 func sameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
@@ -271,7 +272,7 @@ func newFirewall(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalSt
 		}
 	}
 	slices.Sort(replaced)
-	labels := map[string]string{v1alpha4.ClusterNameLabel: clusterNameOf(cluster)}
+	labels := map[string]string{infrastructure.ClusterNameLabel: clusterNameOf(cluster)}
 	if filter, ok := cluster.Labels[clusterv1.WatchLabel]; ok {
 		labels[clusterv1.WatchLabel] = filter
 	}
@@ -310,5 +311,5 @@ func firewallNamePrefix(cluster string) string {
 // clusterNameOf returns the name under which a MetalStackCluster's members
 // know it: that of the Cluster, or its own if there is none.
 func clusterNameOf(cluster *v1alpha4.MetalStackCluster) string {
-	return cmp.Or(cluster.Labels[v1alpha4.ClusterNameLabel], cluster.Name)
+	return cmp.Or(cluster.Labels[infrastructure.ClusterNameLabel], cluster.Name)
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -30,7 +31,7 @@ func withFirewallSpec(image string) func(client.Object) {
 // firewallOf is a firewall that the cluster owns, like its spec.
 func firewallOf(cluster *v1alpha4.MetalStackCluster, name string, changes ...func(*v1alpha4.MetalStackFirewall)) *v1alpha4.MetalStackFirewall {
 	f := newFirewall(cluster, nil)
-	f.Name, f.UID, f.Finalizers = name, types.UID("uid-of-"+name), []string{v1alpha4.FirewallFinalizer}
+	f.Name, f.UID, f.Finalizers = name, types.UID("uid-of-"+name), []string{infrastructure.FirewallFinalizer}
 	f.CreationTimestamp = metav1.NewTime(rollTime.Add(-time.Hour))
 	for _, change := range changes {
 		change(f)
@@ -41,7 +42,7 @@ func firewallOf(cluster *v1alpha4.MetalStackCluster, name string, changes ...fun
 func readyCondition(f *v1alpha4.MetalStackFirewall, status metav1.ConditionStatus, reason string, since time.Time) {
 	f.Status.Ready = status == metav1.ConditionTrue
 	f.Status.Conditions = []metav1.Condition{{
-		Type: v1alpha4.ConditionReady, Status: status, Reason: reason, Message: reason + "!", LastTransitionTime: metav1.NewTime(since),
+		Type: infrastructure.ConditionReady, Status: status, Reason: reason, Message: reason + "!", LastTransitionTime: metav1.NewTime(since),
 	}}
 	if f.Status.Allocation == nil {
 		f.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: v1alpha4.AllocationState{
@@ -53,7 +54,7 @@ func readyCondition(f *v1alpha4.MetalStackFirewall, status metav1.ConditionStatu
 func home(f *v1alpha4.MetalStackFirewall) {
 	f.Spec.ProviderID = "metal://fra-01/e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
 	f.Status.Initialization.Provisioned = ptr.To(true)
-	readyCondition(f, metav1.ConditionTrue, v1alpha4.ReasonPhonedHome, rollTime.Add(-time.Hour))
+	readyCondition(f, metav1.ConditionTrue, infrastructure.ReasonPhonedHome, rollTime.Add(-time.Hour))
 }
 
 // unwritten is a firewall of which it is seen, but not written down yet, that it
@@ -61,27 +62,27 @@ func home(f *v1alpha4.MetalStackFirewall) {
 func unwritten(f *v1alpha4.MetalStackFirewall) { f.Status.Initialization.Provisioned = nil }
 
 func installing(f *v1alpha4.MetalStackFirewall) {
-	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonProvisioning, rollTime.Add(-time.Hour))
+	readyCondition(f, metav1.ConditionFalse, infrastructure.ReasonProvisioning, rollTime.Add(-time.Hour))
 }
 
 // silent is a firewall that served, and has not been heard of since a minute ago.
 func silent(f *v1alpha4.MetalStackFirewall) {
 	home(f)
-	readyCondition(f, metav1.ConditionUnknown, v1alpha4.ReasonUnreachable, rollTime.Add(-time.Minute))
+	readyCondition(f, metav1.ConditionUnknown, infrastructure.ReasonUnreachable, rollTime.Add(-time.Minute))
 }
 
 func longSilent(f *v1alpha4.MetalStackFirewall) {
 	home(f)
-	readyCondition(f, metav1.ConditionUnknown, v1alpha4.ReasonUnreachable, rollTime.Add(-16*time.Minute))
+	readyCondition(f, metav1.ConditionUnknown, infrastructure.ReasonUnreachable, rollTime.Add(-16*time.Minute))
 }
 
 func gone(f *v1alpha4.MetalStackFirewall) {
 	home(f)
-	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonAllocationGone, rollTime)
+	readyCondition(f, metav1.ConditionFalse, infrastructure.ReasonAllocationGone, rollTime)
 }
 
 func crashing(f *v1alpha4.MetalStackFirewall) {
-	readyCondition(f, metav1.ConditionFalse, v1alpha4.ReasonCrashLoop, rollTime.Add(-16*time.Minute))
+	readyCondition(f, metav1.ConditionFalse, infrastructure.ReasonCrashLoop, rollTime.Add(-16*time.Minute))
 }
 
 // restored is a firewall that names its machine and has lost its status.
@@ -93,14 +94,14 @@ func restored(f *v1alpha4.MetalStackFirewall) {
 // unseen is a restored firewall whose machine the server has not looked at yet.
 func unseen(f *v1alpha4.MetalStackFirewall) {
 	restored(f)
-	readyCondition(f, metav1.ConditionUnknown, v1alpha4.ReasonUnseen, rollTime)
+	readyCondition(f, metav1.ConditionUnknown, infrastructure.ReasonNotObserved, rollTime)
 }
 
 // refused is a restored firewall whose machine the server refused.
 func refused(f *v1alpha4.MetalStackFirewall) {
 	restored(f)
 	f.Status.Conditions = []metav1.Condition{{
-		Type: v1alpha4.ConditionAllocated, Status: metav1.ConditionFalse, Reason: v1alpha4.ReasonAllocationRefused, Message: "no such machine",
+		Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonAllocationRefused, Message: "no such machine",
 	}}
 }
 
@@ -134,31 +135,31 @@ func TestFirewallRolls(t *testing.T) {
 		"none yet":                              {nil, true, nil, "False", "Provisioning"},
 		"one on its way":                        {map[string]change{"a": {installing}}, false, nil, "False", "Provisioning"},
 		"one that runs":                         {map[string]change{"a": {home}}, false, nil, "True", "PhonedHome"},
-		"spec changed":                          {map[string]change{"a": {home, outdated}}, true, nil, "False", "Rolling"},
-		"new one on its way":                    {map[string]change{"a": {home, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
-		"phoned home a moment ago":              {map[string]change{"a": {home, unwritten, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"spec changed":                          {map[string]change{"a": {home, outdated}}, true, nil, "False", "RollingOut"},
+		"new one on its way":                    {map[string]change{"a": {home, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
+		"phoned home a moment ago":              {map[string]change{"a": {home, unwritten, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
 		"new one phoned home":                   {map[string]change{"a": {home, outdated}, "b": {home}}, false, []string{"a"}, "True", "PhonedHome"},
 		"old one on its way out":                {map[string]change{"a": {home, outdated, going}, "b": {home}}, false, nil, "True", "PhonedHome"},
-		"changed again before it phoned home":   {map[string]change{"a": {home, outdated}, "b": {installing, outdated}, "c": {installing}}, false, []string{"b"}, "False", "Rolling"},
+		"changed again before it phoned home":   {map[string]change{"a": {home, outdated}, "b": {installing, outdated}, "c": {installing}}, false, []string{"b"}, "False", "RollingOut"},
 		"changed back":                          {map[string]change{"a": {home}, "b": {installing, outdated}}, false, []string{"b"}, "True", "PhonedHome"},
-		"old one is silent while new installs":  {map[string]change{"a": {silent, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
-		"restored in a roll":                    {map[string]change{"a": {restored, outdated}, "b": {restored, younger}}, false, nil, "False", "Rolling"},
-		"restored in a roll, new one known":     {map[string]change{"a": {restored, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
+		"old one is silent while new installs":  {map[string]change{"a": {silent, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
+		"restored in a roll":                    {map[string]change{"a": {restored, outdated}, "b": {restored, younger}}, false, nil, "False", "RollingOut"},
+		"restored in a roll, new one known":     {map[string]change{"a": {restored, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
 		"restored in a roll, new one is home":   {map[string]change{"a": {restored, outdated}, "b": {home}}, false, nil, "True", "PhonedHome"},
-		"restored in a roll, not looked at yet": {map[string]change{"a": {unseen, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
-		"restored in a roll, being adopted":     {map[string]change{"a": {allocating, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
-		"restored in a roll, old one silent":    {map[string]change{"a": {adoptedSilent, outdated}, "b": {installing}}, false, nil, "False", "Rolling"},
-		"restored in a roll, old one refused":   {map[string]change{"a": {refused, outdated}, "b": {installing}}, false, []string{"a"}, "False", "Rolling"},
+		"restored in a roll, not looked at yet": {map[string]change{"a": {unseen, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
+		"restored in a roll, being adopted":     {map[string]change{"a": {allocating, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
+		"restored in a roll, old one silent":    {map[string]change{"a": {adoptedSilent, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
+		"restored in a roll, old one refused":   {map[string]change{"a": {refused, outdated}, "b": {installing}}, false, []string{"a"}, "False", "RollingOut"},
 		"restored, unlike the spec":             {map[string]change{"a": {restored, outdated}}, false, nil, "False", "Provisioning"},
-		"restored, unlike the spec, refused":    {map[string]change{"a": {refused, outdated}}, true, nil, "False", "Rolling"},
-		"restored, one more like the spec":      {map[string]change{"a": {installing}, "b": {restored, younger}}, false, nil, "False", "Rolling"},
+		"restored, unlike the spec, refused":    {map[string]change{"a": {refused, outdated}}, true, nil, "False", "RollingOut"},
+		"restored, one more like the spec":      {map[string]change{"a": {installing}, "b": {restored, younger}}, false, nil, "False", "RollingOut"},
 		"gone":                                  {map[string]change{"a": {gone}}, true, nil, "False", "Replacing"},
 		"gone, and another phoned home":         {map[string]change{"a": {gone}, "b": {home}}, false, []string{"a"}, "True", "PhonedHome"},
 		"silent for a while":                    {map[string]change{"a": {silent}}, false, nil, "False", "NotReady"},
 		"silent for long":                       {map[string]change{"a": {longSilent}}, true, nil, "False", "Replacing"},
 		"recovered while its replacement boots": {map[string]change{"a": {home}, "b": {installing, younger}}, false, []string{"b"}, "True", "PhonedHome"},
 		"crashing for long, never served":       {map[string]change{"a": {crashing}}, true, nil, "False", "Replacing"},
-		"crashing one goes at once":             {map[string]change{"a": {crashing}, "b": {installing}}, false, []string{"a"}, "False", "Rolling"},
+		"crashing one goes at once":             {map[string]change{"a": {crashing}, "b": {installing}}, false, []string{"a"}, "False", "RollingOut"},
 		"the only one is being deleted":         {map[string]change{"a": {home, going}}, true, nil, "False", "Replacing"},
 		"two that run":                          {map[string]change{"a": {home}, "b": {home, younger}}, false, []string{"b"}, "True", "PhonedHome"},
 	} {
@@ -206,7 +207,7 @@ func TestFirewall_ThatIsUnknownIsKept(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	old := firewallOf(cluster, "a", restored, outdated)
-	old.Status.Conditions = []metav1.Condition{{Type: v1alpha4.ConditionAllocated, Reason: v1alpha4.ReasonMetalAPIUnavailable, Message: "the metal-api cannot be reached"}}
+	old.Status.Conditions = []metav1.Condition{{Type: infrastructure.ConditionAllocated, Reason: infrastructure.ReasonMetalAPIUnavailable, Message: "the metal-api cannot be reached"}}
 	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
 	require.Contains(t, plan.status.Message, "MetalStackFirewall a")
 	require.Contains(t, plan.status.Message, "the metal-api cannot be reached", "it says why that is unknown")
@@ -268,7 +269,7 @@ func TestFirewallIsNamedAfterWhatItIs(t *testing.T) {
 	first := newFirewall(cluster, nil)
 	require.Equal(t, first.Name, newFirewall(cluster, nil).Name, "asked twice, it is the same one")
 	require.True(t, strings.HasPrefix(first.Name, "c-infra-firewall-"), first.Name)
-	require.Equal(t, "c", first.Labels[v1alpha4.ClusterNameLabel])
+	require.Equal(t, "c", first.Labels[infrastructure.ClusterNameLabel])
 	require.True(t, metav1.IsControlledBy(first, cluster))
 	require.Equal(t, *cluster.Spec.FirewallSpec, first.Spec)
 

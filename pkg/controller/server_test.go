@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
@@ -80,7 +81,7 @@ func exampleCluster(name string, n int) []client.Object {
 	meta := func(name, cluster string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{
 			Namespace: testserver.NamespaceA, Name: name,
-			Labels: map[string]string{v1alpha4.ClusterNameLabel: cluster},
+			Labels: map[string]string{infrastructure.ClusterNameLabel: cluster},
 		}
 	}
 	objects := []client.Object{
@@ -118,9 +119,9 @@ func ready(obj client.Object) bool {
 	case *v1alpha4.MetalStackCluster:
 		return o.Status.Ready
 	case *v1alpha4.MetalStackMachine:
-		return o.Status.Ready && o.Status.Metal.Phase == v1alpha4.PhasePhonedHome
+		return o.Status.Ready && o.Status.Metal.Phase == infrastructure.PhasePhonedHome
 	case *v1alpha4.MetalStackFirewall:
-		return o.Status.Ready && o.Status.Metal.Phase == v1alpha4.PhasePhonedHome
+		return o.Status.Ready && o.Status.Metal.Phase == infrastructure.PhasePhonedHome
 	}
 	return false
 }
@@ -266,7 +267,7 @@ func TestPausedObjectsAreTakenUpAgainWhenThePauseEnds(t *testing.T) {
 	startCompanion(t, s)
 	objects := exampleCluster("c", 1)
 	machine := objects[1]
-	machine.SetAnnotations(map[string]string{v1alpha4.PausedAnnotation: ""})
+	machine.SetAnnotations(map[string]string{infrastructure.PausedAnnotation: ""})
 	create(t, api, objects...)
 	requireReady(t, api, objects[0], objects[2])
 	require.Equal(t, 1, deeds(s, "allocate"), "the firewall alone")

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -74,7 +75,7 @@ var whenProvisioned = predicate.Funcs{
 
 // clusterOf names the MetalStackCluster of a machine or firewall.
 func (r *reconciler) clusterOf(ctx context.Context, obj client.Object) []reconcile.Request {
-	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
+	name := obj.GetLabels()[infrastructure.ClusterNameLabel]
 	list := &v1alpha4.MetalStackClusterList{}
 	if err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace())); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Clusters could not be listed; they look again by themselves")
@@ -93,7 +94,7 @@ func (r *reconciler) clusterOf(ctx context.Context, obj client.Object) []reconci
 // membersOf names the objects of the reconciler's kind that belong to the same
 // cluster as obj, which is the MetalStackCluster, a firewall or a machine.
 func (r *reconciler) membersOf(ctx context.Context, obj client.Object) []reconcile.Request {
-	name := obj.GetLabels()[v1alpha4.ClusterNameLabel]
+	name := obj.GetLabels()[infrastructure.ClusterNameLabel]
 	if cluster, ok := obj.(*v1alpha4.MetalStackCluster); ok {
 		name = clusterNameOf(cluster)
 	}
@@ -102,7 +103,7 @@ func (r *reconciler) membersOf(ctx context.Context, obj client.Object) []reconci
 	}
 	list := r.kind.list()
 	err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace()),
-		client.MatchingLabels{v1alpha4.ClusterNameLabel: name})
+		client.MatchingLabels{infrastructure.ClusterNameLabel: name})
 	if err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Members of the cluster could not be listed; they look again by themselves")
 		return nil

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
@@ -166,7 +167,7 @@ func (w *capiWorld) own(owner client.Object, kind string, obj client.Object) boo
 	}
 	before := obj.DeepCopyObject().(client.Object)
 	obj.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, clusterv1.GroupVersion.WithKind(kind))})
-	obj.SetLabels(map[string]string{v1alpha4.ClusterNameLabel: "c"})
+	obj.SetLabels(map[string]string{infrastructure.ClusterNameLabel: "c"})
 	require.NoError(w.t, w.api.Patch(ctx, obj, client.MergeFrom(before)))
 	return true
 }

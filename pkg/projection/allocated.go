@@ -42,7 +42,7 @@ func releasingReason(object *metav1.ObjectMeta, conditions []metav1.Condition, u
 func blockedDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) *metav1.Condition {
 	c := meta.FindStatusCondition(conditions, infrastructure.ConditionDeleting)
 	if object.DeletionTimestamp == nil || c == nil || c.Status != metav1.ConditionTrue ||
-		c.Reason == infrastructure.ReasonGivingBack || c.Message == "" {
+		c.Reason == infrastructure.ReasonReleasing || c.Message == "" {
 		return nil
 	}
 	return c

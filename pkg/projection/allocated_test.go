@@ -196,7 +196,7 @@ func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
 		clear(b.facts.machines)
 		clear(b.facts.networks)
 		assert.Equal(t, shown, h.projector.Project(h.record, shown), kind)
-		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonGivingBack, "nothing is in the way")
+		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonReleasing, "nothing is in the way")
 		assert.Equal(t, alive.Message, readyOf(h.projector.Project(h.record, shown)).Message, kind)
 	}
 	for kind, h := range b.holders(infrastructure.AllocationReleasing) {

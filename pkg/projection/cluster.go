@@ -189,7 +189,7 @@ func (j *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, befor
 		if before != nil {
 			return conditionState{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}
 		}
-		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonUnseen, "The server has not looked at network and address yet."
+		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonNotObserved, "The server has not looked at network and address yet."
 		return v
 	}
 	v.status, v.reason, v.message = metav1.ConditionTrue, infrastructure.ReasonAvailable, "The private network and the control plane address are there."

@@ -194,7 +194,7 @@ func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation)
 	s.showPhase(a, infrastructure.PhaseUnknown)
 	s.status.FailureDomain = s.specPartition()
 	return conditionState{
-		status: metav1.ConditionUnknown, reason: infrastructure.ReasonUnseen, since: timeOrZero(a.StartTime),
+		status: metav1.ConditionUnknown, reason: infrastructure.ReasonNotObserved, since: timeOrZero(a.StartTime),
 		message: fmt.Sprintf("The server has not looked at machine %s yet.", a.MachineID),
 	}
 }

@@ -144,7 +144,7 @@ func TestPhasesOfARecord(t *testing.T) {
 		{"not looked at yet", func(b *bed) *infrastructure.MetalStackMachine {
 			delete(b.facts.machines, machineID)
 			return b.allocated(phonedHome())
-		}, infrastructure.PhaseUnknown, infrastructure.ReasonUnseen, false},
+		}, infrastructure.PhaseUnknown, infrastructure.ReasonNotObserved, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -255,7 +255,7 @@ func TestACluster(t *testing.T) {
 	}
 	ready := func(c *infrastructure.MetalStackCluster) metav1.Condition { return c.Status.Conditions[0] }
 
-	assert.Equal(t, infrastructure.ReasonUnseen, ready(project(nil)).Reason)
+	assert.Equal(t, infrastructure.ReasonNotObserved, ready(project(nil)).Reason)
 	b.facts.networks["net"] = &metal.Network{ID: "net", Prefixes: []string{"2001:db8::/64", "10.0.0.0/22"}, VRF: 7, UsedIPs: 2}
 	b.facts.ips["100.64.0.1"] = &metal.IP{Address: "100.64.0.1", Type: metal.TypeStatic, NetworkID: "internet"}
 	shown := project(nil)
@@ -293,7 +293,7 @@ func TestAClusterThatIsManagedExternallyIsReadyAsItsManagerReports(t *testing.T)
 	record.Status.Allocation = &infrastructure.ClusterAllocation{
 		AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}, NetworkID: "net",
 	}
-	assert.Equal(t, infrastructure.ReasonUnseen, j.Project(record, nil).(*infrastructure.MetalStackCluster).Status.Conditions[0].Reason)
+	assert.Equal(t, infrastructure.ReasonNotObserved, j.Project(record, nil).(*infrastructure.MetalStackCluster).Status.Conditions[0].Reason)
 }
 
 // What is recorded and projected again is what was shown, whatever it was.

@@ -65,7 +65,7 @@ func (k *keeper) report(ctx context.Context, was, is *state) {
 		if j.tookOver {
 			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", j.bound)
 			k.say(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("took over the objects of an earlier namespace of this name (project %s); objects that were marked for deletion before keep their metal until they have the annotation %s",
-				j.bound, infrastructure.ReleaseAnnotation))
+				j.bound, infrastructure.ForceReleaseAnnotation))
 		}
 		reason, note := j.complaint()
 		said := saying{reason, note, k.clock.Now()}

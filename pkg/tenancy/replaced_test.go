@@ -71,7 +71,7 @@ func TestBinding_SuccessorWithTheSameProjectTakesRecordsOver(t *testing.T) {
 			said := b.said()
 			require.NotEmpty(t, said)
 			assert.Contains(t, said[len(said)-1], "team-a Normal RecordsTakenOver: ")
-			assert.Contains(t, said[len(said)-1], infrastructure.ReleaseAnnotation)
+			assert.Contains(t, said[len(said)-1], infrastructure.ForceReleaseAnnotation)
 			// It is a binding like any other from then on.
 			b.label("team-a", projectB)
 			b.kept(k)

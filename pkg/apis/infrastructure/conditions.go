@@ -2,19 +2,19 @@ package infrastructure
 
 // The types of condition.
 const (
-	// ConditionReady sums up: is what the object stands for there, and alive?
-	// Cluster API mirrors it to InfrastructureReady. It goes both ways.
+	// ConditionReady is the summary: True while the metal exists and is alive. It
+	// can go back to False. Cluster API mirrors it to InfrastructureReady.
 	ConditionReady = "Ready"
 	// ConditionAllocated is about the allocation: True while the object holds
-	// metal. If the metal-api refused, its words are the message.
+	// metal. A refusal of the metal-api is quoted in the message.
 	ConditionAllocated = "Allocated"
-	// ConditionPaused is True while the controller keeps its hands off.
+	// ConditionPaused is True while the controller does not reconcile the object.
 	ConditionPaused = "Paused"
-	// ConditionDeleting is True while the object is being deleted, and says how
-	// far that has got.
+	// ConditionDeleting is True while the object is being deleted; the reason says
+	// what the deletion waits for.
 	ConditionDeleting = "Deleting"
-	// ConditionFirewallReady is about the firewall that the controller keeps for
-	// a cluster with a firewallSpec: True while one like it runs.
+	// ConditionFirewallReady is about the firewall that the controller creates for
+	// a cluster with a firewallSpec: True while one that matches the spec runs.
 	ConditionFirewallReady = "FirewallReady"
 )
 
@@ -26,8 +26,8 @@ const (
 	ReasonPhonedHome = "PhonedHome"
 	// ReasonAvailable: network and address of the cluster are there.
 	ReasonAvailable = "Available"
-	// ReasonExternallyManaged: somebody else looks after the cluster, and Ready is
-	// what they have reported.
+	// ReasonExternallyManaged: the infrastructure is managed externally, and Ready
+	// is what the external manager reported.
 	ReasonExternallyManaged = "ExternallyManaged"
 
 	// ReasonNotAllocated: nothing was allocated yet; see Allocated.
@@ -42,8 +42,8 @@ const (
 	// ReasonFailedReclaim: an earlier release of the machine did not finish, so it
 	// may still run what it ran before.
 	ReasonFailedReclaim = "FailedReclaim"
-	// ReasonUnseen: the server has not looked at the metal since it started.
-	ReasonUnseen = "Unseen"
+	// ReasonNotObserved: the server has not looked at the metal since it started.
+	ReasonNotObserved = "NotObserved"
 	// ReasonAllocationGone: the allocation ended without our doing. The server is
 	// not ours any more, and a MachineHealthCheck may replace the machine.
 	ReasonAllocationGone = "AllocationGone"
@@ -51,7 +51,8 @@ const (
 	// control plane address is not there any more.
 	ReasonNetworkGone = "NetworkGone"
 	ReasonAddressGone = "AddressGone"
-	// ReasonReleasing: the metal is being given back.
+	// ReasonReleasing: the metal is being released. Shared with Allocated and
+	// Deleting, where nothing holds the release up.
 	ReasonReleasing = "Releasing"
 	// ReasonReleased: the metal was given back.
 	ReasonReleased = "Released"
@@ -85,9 +86,9 @@ const (
 	// the metal-api refused (a locked machine, an address in use). Shared with
 	// Ready and Deleting.
 	ReasonReleaseRefused = "ReleaseRefused"
-	// ReasonNotOurs: release was asked for, but the metal belongs to somebody
+	// ReasonOwnershipMismatch: release was asked for, but the metal belongs to somebody
 	// else by now, and was not touched.
-	ReasonNotOurs = "NotOurs"
+	ReasonOwnershipMismatch = "OwnershipMismatch"
 )
 
 // Reasons for which a controller waits before it asks for metal; they too are
@@ -104,29 +105,29 @@ const (
 	// ReasonWaitingForBootstrapData: the Secret with the user data does not exist
 	// yet, or the companion may not read it yet.
 	ReasonWaitingForBootstrapData = "WaitingForBootstrapData"
-	// ReasonBootstrapDataUnusable: the Secret is there, but does not hold what a
+	// ReasonBootstrapDataInvalid: the Secret is there, but does not hold what a
 	// machine can boot with.
-	ReasonBootstrapDataUnusable = "BootstrapDataUnusable"
+	ReasonBootstrapDataInvalid = "BootstrapDataInvalid"
 )
 
-// Reasons of Deleting. ReleaseRefused and MetalAPIUnavailable are shared with
-// Ready and Allocated.
+// Reasons of Deleting. Releasing, ReleaseRefused and MetalAPIUnavailable are
+// shared with Ready and Allocated.
 const (
 	// ReasonOwnerNotFound: the object is being deleted, but an owner that it
 	// names cannot be found, so the garbage collector may be wrong: the metal is
-	// kept until somebody insists with ReleaseAnnotation.
+	// kept until somebody insists with ForceReleaseAnnotation.
 	ReasonOwnerNotFound = "OwnerNotFound"
 	// ReasonGarbageCollected: the garbage collector deleted the object or one of
 	// its owners, and no owner or Cluster is being deleted that would explain it.
-	// The metal is kept until one is, or until the object has ReleaseAnnotation.
+	// The metal is kept until one is, or until the object has ForceReleaseAnnotation.
 	ReasonGarbageCollected = "GarbageCollected"
 	// ReasonMarkedBeforeTakeover: the object was marked for deletion before its
 	// namespace took over the records of an earlier one of its name. The metal is
-	// kept until the object has ReleaseAnnotation.
+	// kept until the object has ForceReleaseAnnotation.
 	ReasonMarkedBeforeTakeover = "MarkedBeforeTakeover"
-	// ReasonOwnerUnreadable: whether an owner is there cannot be found out at the
+	// ReasonOwnerLookupFailed: whether an owner is there cannot be found out at the
 	// moment. The metal is kept, and it is tried again.
-	ReasonOwnerUnreadable = "OwnerUnreadable"
+	ReasonOwnerLookupFailed = "OwnerLookupFailed"
 	// ReasonWaitingForMachines: the cluster still has machines.
 	ReasonWaitingForMachines = "WaitingForMachines"
 	// ReasonWaitingForFirewalls: the cluster still has firewalls.
@@ -134,8 +135,6 @@ const (
 	// ReasonWaitingForLoadBalancers: a control plane machine keeps answering for
 	// a while, until load balancers have noticed.
 	ReasonWaitingForLoadBalancers = "WaitingForLoadBalancers"
-	// ReasonGivingBack: nothing is in the way, the metal is being given back.
-	ReasonGivingBack = "GivingBack"
 )
 
 // Reasons of FirewallReady. PhonedHome, with which it is True, is shared with
@@ -144,17 +143,17 @@ const (
 	// ReasonFirewallProvisioning: a firewall is on its way to its first `Phoned
 	// Home`.
 	ReasonFirewallProvisioning = "Provisioning"
-	// ReasonFirewallRolling: a firewall like the spec is on its way; the one
+	// ReasonFirewallRollingOut: a firewall like the spec is on its way; the one
 	// before it serves until then.
-	ReasonFirewallRolling = "Rolling"
+	ReasonFirewallRollingOut = "RollingOut"
 	// ReasonFirewallReplacing: the firewall is gone or broken, and another one is
 	// on its way.
 	ReasonFirewallReplacing = "Replacing"
 	// ReasonFirewallNotReady: the firewall has phoned home once, and does not run
 	// now.
 	ReasonFirewallNotReady = "NotReady"
-	// ReasonFirewallRefused: the firewall cannot be made as the spec says.
-	ReasonFirewallRefused = "Refused"
+	// ReasonFirewallCreationRefused: the firewall cannot be made as the spec says.
+	ReasonFirewallCreationRefused = "CreationRefused"
 	// ReasonFirewallNameTaken: a firewall that is not the cluster's has the name
 	// of the one that is to be made.
 	ReasonFirewallNameTaken = "NameTaken"

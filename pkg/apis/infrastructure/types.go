@@ -141,7 +141,7 @@ type Deletion struct {
 type DeletionRequester string
 
 // Who asks for deletions. What the garbage collector deleted keeps its metal
-// until an owner or the Cluster is being deleted, or it has ReleaseAnnotation.
+// until an owner or the Cluster is being deleted, or it has ForceReleaseAnnotation.
 const (
 	DeletionByGarbageCollector    DeletionRequester = "GarbageCollector"
 	DeletionByNamespaceController DeletionRequester = "NamespaceController"

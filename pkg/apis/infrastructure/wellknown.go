@@ -54,9 +54,9 @@ const (
 	// TopologyDryRunAnnotation waives the immutability of a template in a dry
 	// run; Cluster API's topology controller sets it.
 	TopologyDryRunAnnotation = "topology.cluster.x-k8s.io/dry-run"
-	// ReleaseAnnotation on an object that is being deleted insists that its metal
+	// ForceReleaseAnnotation on an object that is being deleted insists that its metal
 	// is given back, although an owner that it names cannot be found.
-	ReleaseAnnotation = "metal-stack." + GroupName + "/release"
+	ForceReleaseAnnotation = "metal-stack." + GroupName + "/force-release"
 )
 
 // ExternallyManaged is whether somebody else looks after an infrastructure

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -45,7 +46,7 @@ func TestFromClaimToMetalAndBack(t *testing.T) {
 
 	m, err := machines.Create(ctx, newMachine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, api.PhasePending, m.Status.Metal.Phase)
+	assert.Equal(t, infrastructure.PhasePending, m.Status.Metal.Phase)
 	body := &api.Allocation{ObjectMeta: metav1.ObjectMeta{UID: m.UID}, ClusterRef: &api.LocalReference{Name: "c"}, UserData: []byte("#cloud-config")}
 
 	dry, err := machines.Allocate(ctx, "node-1", body, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -66,7 +67,7 @@ func TestFromClaimToMetalAndBack(t *testing.T) {
 
 	require.Eventually(t, func() bool {
 		m, err = machines.Get(ctx, "node-1", metav1.GetOptions{})
-		return err == nil && m.Status.Ready && m.Status.Metal.Phase == api.PhasePhonedHome
+		return err == nil && m.Status.Ready && m.Status.Metal.Phase == infrastructure.PhasePhonedHome
 	}, 30*time.Second, 50*time.Millisecond, "the machine phones home")
 
 	require.NoError(t, machines.Delete(ctx, "node-1", metav1.DeleteOptions{}))

@@ -14,6 +14,7 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
@@ -96,7 +97,7 @@ func (c *Tenant) awaitFirewall(t *testing.T, names []string) {
 				return fmt.Errorf("%s is controlled by %v", name, f.OwnerReferences)
 			}
 		}
-		if !meta.IsStatusConditionTrue(infra.Status.Conditions, v1alpha4.ConditionFirewallReady) {
+		if !meta.IsStatusConditionTrue(infra.Status.Conditions, infrastructure.ConditionFirewallReady) {
 			return fmt.Errorf("no firewall is ready: %+v", infra.Status.Conditions)
 		}
 		return nil

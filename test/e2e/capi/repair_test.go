@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
@@ -76,13 +77,13 @@ func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string,
 		waiting = types.NamespacedName{Namespace: namespace, Name: workers[0].Spec.InfrastructureRef.Name}
 		return nil
 	})
-	c.awaitCondition(t, waiting, v1alpha4.ConditionReady, func(condition *metav1.Condition) bool {
-		return condition.Status == metav1.ConditionFalse && condition.Reason == v1alpha4.ReasonAllocationRefused
+	c.awaitCondition(t, waiting, infrastructure.ConditionReady, func(condition *metav1.Condition) bool {
+		return condition.Status == metav1.ConditionFalse && condition.Reason == infrastructure.ReasonAllocationRefused
 	})
 	hardware := &v1alpha4.MetalStackMachine{}
 	require.NoError(t, c.Client.Get(t.Context(), waiting, hardware))
 	for _, condition := range hardware.Status.Conditions {
-		if condition.Type == v1alpha4.ConditionReady {
+		if condition.Type == infrastructure.ConditionReady {
 			assert.Contains(t, condition.Message, "no machine available", "in the metal-api's words")
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -68,7 +69,7 @@ func readyIsACondition(t *testing.T, obj *unstructured.Unstructured) {
 	t.Helper()
 	for _, c := range at[[]any](t, obj, "status", "conditions") {
 		condition := &unstructured.Unstructured{Object: c.(map[string]any)}
-		if at[string](t, condition, "type") != v1alpha4.ConditionReady {
+		if at[string](t, condition, "type") != infrastructure.ConditionReady {
 			continue
 		}
 		assert.Equal(t, "True", at[string](t, condition, "status"))
@@ -116,7 +117,7 @@ func TestATemplateSaysWhatANodeWouldOfferAndIsFixed(t *testing.T) {
 		_, err = templates.Patch(t.Context(), "t", types.ApplyPatchType, config, metav1.PatchOptions{FieldManager: "capi-topology", Force: &force, DryRun: dryRun})
 		return err
 	}
-	asks := map[string]string{v1alpha4.TopologyDryRunAnnotation: ""}
+	asks := map[string]string{infrastructure.TopologyDryRunAnnotation: ""}
 	require.NoError(t, other(asks, metav1.DryRunAll))
 	for _, err := range []error{other(nil), other(asks), other(nil, metav1.DryRunAll)} {
 		require.True(t, apierrors.IsInvalid(err), "%v", err)
@@ -173,18 +174,18 @@ func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
 	network := w.privateNetwork()
 	clusters := w.api.MetalStackClusters(team)
 	c, err := clusters.Create(t.Context(), newCluster("c", func(c *v1alpha4.MetalStackCluster) {
-		c.Labels = map[string]string{v1alpha4.ManagedByAnnotation: "terraform"}
+		c.Labels = map[string]string{infrastructure.ManagedByAnnotation: "terraform"}
 		c.Spec.PrivateNetworkID = network
 		c.Spec.ControlPlaneEndpoint = v1alpha4.APIEndpoint{Host: "api.example.org", Port: 443}
 	}), metav1.CreateOptions{})
 	require.NoError(t, err)
 	assert.Empty(t, c.Finalizers, "whoever manages it decides how long it stays")
-	assert.True(t, meta.IsStatusConditionFalse(c.Status.Conditions, v1alpha4.ConditionReady))
+	assert.True(t, meta.IsStatusConditionFalse(c.Status.Conditions, infrastructure.ConditionReady))
 	yes := true
 	c.Status.Initialization.Provisioned = &yes
 	c, err = clusters.UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	assert.True(t, meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha4.ConditionReady), "%+v", c.Status.Conditions)
+	assert.True(t, meta.IsStatusConditionTrue(c.Status.Conditions, infrastructure.ConditionReady), "%+v", c.Status.Conditions)
 	read := w.read("metalstackclusters", "c")
 	assert.True(t, at[bool](t, read, "status", "initialization", "provisioned"))
 	assert.EqualValues(t, 443, at[int64](t, read, "spec", "controlPlaneEndpoint", "port"))
@@ -205,13 +206,13 @@ func TestAClusterThatIsHandedOverIsHeld(t *testing.T) {
 	w := start(t)
 	clusters := w.api.MetalStackClusters(team)
 	_, err := clusters.Create(t.Context(), newCluster("c", func(c *v1alpha4.MetalStackCluster) {
-		c.Annotations = map[string]string{v1alpha4.ManagedByAnnotation: "terraform"}
+		c.Annotations = map[string]string{infrastructure.ManagedByAnnotation: "terraform"}
 	}), metav1.CreateOptions{})
 	require.NoError(t, err)
 	c, err := clusters.Patch(t.Context(), "c", types.MergePatchType,
-		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha4.ManagedByAnnotation), metav1.PatchOptions{})
+		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, infrastructure.ManagedByAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
-	assert.Contains(t, c.Finalizers, v1alpha4.ClusterFinalizer)
+	assert.Contains(t, c.Finalizers, infrastructure.ClusterFinalizer)
 }
 
 func TestWhatAClusterWasProvisionedWithMayGoButProvisionedStays(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -139,7 +140,7 @@ func quotaAndMetal(s *space) {
 	}, metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	node := machine("node-1")
-	node.Annotations, node.Labels = nil, map[string]string{v1alpha4.ClusterNameLabel: "orchid"}
+	node.Annotations, node.Labels = nil, map[string]string{infrastructure.ClusterNameLabel: "orchid"}
 	_, err = s.machines.Create(s.t.Context(), node, metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	s.eventually(func(ctx context.Context) error {

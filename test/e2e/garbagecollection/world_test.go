@@ -20,6 +20,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
@@ -207,7 +208,7 @@ func spec() v1alpha4.MetalStackMachineSpec {
 // machine is one that the companion leaves alone.
 func machine(name string, owners ...metav1.OwnerReference) *v1alpha4.MetalStackMachine {
 	return &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners, Annotations: map[string]string{v1alpha4.PausedAnnotation: "true"}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners, Annotations: map[string]string{infrastructure.PausedAnnotation: "true"}},
 		Spec:       spec(),
 	}
 }

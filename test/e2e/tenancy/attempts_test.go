@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -86,7 +87,7 @@ func attempts() []attempt {
 			return metav1.ListOptions{FieldSelector: "metadata.namespace=" + v.namespace}
 		})},
 		{"select by label", notFound, shownBy(func(v *target) metav1.ListOptions {
-			return metav1.ListOptions{LabelSelector: api.ClusterNameLabel + "=" + v.cluster}
+			return metav1.ListOptions{LabelSelector: infrastructure.ClusterNameLabel + "=" + v.cluster}
 		})},
 		{"watch by provider ID", notFound, func(ctx context.Context, c client, v *target) error {
 			return watched(ctx, c, own, metav1.ListOptions{FieldSelector: "spec.providerID=metal://" + simulator.DefaultPartition + "/" + v.discovered})
@@ -108,7 +109,7 @@ func attempts() []attempt {
 		{"machine with their secret", invalid, withMachine(func(m *api.MetalStackMachine, v *target) {
 			m.Spec.UserData = &api.SecretReference{Name: v.machine, Namespace: v.namespace}
 		})},
-		{"machine that bears their uid", invalid, withMachine(func(m *api.MetalStackMachine, v *target) { m.Spec.Tags = []string{api.UIDTag + "=" + v.uid} })},
+		{"machine that bears their uid", invalid, withMachine(func(m *api.MetalStackMachine, v *target) { m.Spec.Tags = []string{infrastructure.UIDTag + "=" + v.uid} })},
 
 		{"firewall with its provider ID", invalid, withFirewall(func(f *api.MetalStackFirewall, v *target) { f.Spec.ProviderID = "metal:///" + v.held })},
 		{"firewall in their network", invalid, withFirewall(func(f *api.MetalStackFirewall, v *target) { f.Spec.Networks = []string{v.network} })},
@@ -200,8 +201,8 @@ func released(namespace func(v *target) string) func(context.Context, client, *t
 func adopted(name string, id func(v *target) string) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
 		m := machine(name + v.machine)
-		m.Finalizers, m.Spec.Partition, m.Spec.ProviderID = []string{api.MachineFinalizer}, simulator.DefaultPartition, "metal:///"+id(v)
-		m.Annotations = map[string]string{api.PausedAnnotation: ""}
+		m.Finalizers, m.Spec.Partition, m.Spec.ProviderID = []string{infrastructure.MachineFinalizer}, simulator.DefaultPartition, "metal:///"+id(v)
+		m.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
 		if _, err := c.MetalStackMachines(own).Create(ctx, m, metav1.CreateOptions{}); err != nil {
 			return errors.Join(errSuccess, err)
 		}
@@ -214,7 +215,7 @@ func adopted(name string, id func(v *target) string) func(context.Context, clien
 func allocated(name string, change func(s *api.MetalStackClusterSpec, v *target)) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
 		m := newCluster(name + v.cluster)
-		m.Finalizers, m.Annotations = []string{api.ClusterFinalizer}, map[string]string{api.PausedAnnotation: ""}
+		m.Finalizers, m.Annotations = []string{infrastructure.ClusterFinalizer}, map[string]string{infrastructure.PausedAnnotation: ""}
 		change(&m.Spec, v)
 		if _, err := c.MetalStackClusters(own).Create(ctx, m, metav1.CreateOptions{}); err != nil {
 			return errors.Join(errSuccess, err)

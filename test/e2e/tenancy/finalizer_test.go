@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -36,7 +37,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 		_, err = c.Patch(ctx, name, types.ApplyPatchType, text, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(true)})
 		return err
 	}
-	require.NoError(t, applied(soon(t), api.ClusterFinalizer), "the manager owns the finalizer alone")
+	require.NoError(t, applied(soon(t), infrastructure.ClusterFinalizer), "the manager owns the finalizer alone")
 	eventually(t, func() error {
 		got, err := c.Get(t.Context(), name, metav1.GetOptions{})
 		if err == nil && (got.Status.Allocation == nil || got.Status.Allocation.Phase != api.AllocationAllocated) {
@@ -45,7 +46,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 		return err
 	})
 	held := w.estate(project("1"))
-	_, err := c.Patch(soon(t), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"",%q:""}}}`, api.PausedAnnotation, api.DeleteForMoveAnnotation), metav1.PatchOptions{})
+	_, err := c.Patch(soon(t), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"",%q:""}}}`, infrastructure.PausedAnnotation, infrastructure.DeleteForMoveAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
 	require.NoError(t, c.Delete(soon(t), name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}))
 
@@ -87,7 +88,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	require.NoError(t, c.DeleteCollection(soon(t), metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}, metav1.ListOptions{}))
 	got, err = c.Get(soon(t), name, metav1.GetOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, []string{api.ClusterFinalizer}, got.Finalizers)
+	assert.Equal(t, []string{infrastructure.ClusterFinalizer}, got.Finalizers)
 	assert.Equal(t, held, w.estate(project("1")))
 
 	// clusterctl move does this, by whom it is run.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -171,7 +172,7 @@ func noTenantReachesAnothersMetal(t *testing.T, w *world) {
 		t.Run("a label on a namespace", func(t *testing.T) {
 			t.Parallel()
 			for _, namespace := range []string{own, theirs, none().namespace} {
-				_, stderr, err := w.Kubectl(t, aliceConfig, "label", "--overwrite", "namespace", namespace, api.ProjectLabel+"="+v.project)
+				_, stderr, err := w.Kubectl(t, aliceConfig, "label", "--overwrite", "namespace", namespace, infrastructure.ProjectLabel+"="+v.project)
 				require.Error(t, err)
 				assert.Contains(t, stderr, "Forbidden")
 			}
@@ -201,7 +202,7 @@ func thereIsNothingOfOthersAcrossNamespaces(t *testing.T, c client) {
 // mine are objects of the tenant's own, which nobody allocates.
 func (w *world) mine(t *testing.T, c client) {
 	t.Helper()
-	paused := map[string]string{api.PausedAnnotation: ""}
+	paused := map[string]string{infrastructure.PausedAnnotation: ""}
 	m, cluster := machine("mine"), newCluster("mine")
 	m.Annotations, cluster.Annotations = paused, paused
 	_, err := c.MetalStackMachines(own).Create(soon(t), m, metav1.CreateOptions{})
@@ -217,7 +218,7 @@ func (w *world) anOwnerReferenceMovesNothing(t *testing.T, c client, v *target) 
 	for _, to := range []*target{v, none()} {
 		m := machine("owned-" + to.uid)
 		m.Finalizers = nil
-		m.Annotations = map[string]string{api.PausedAnnotation: ""}
+		m.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
 		m.OwnerReferences = []metav1.OwnerReference{{
 			APIVersion: api.SchemeGroupVersion.String(), Kind: "MetalStackCluster", Name: to.cluster, UID: types.UID(to.uid), BlockOwnerDeletion: &block,
 		}}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
@@ -43,7 +44,7 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 		}
 		return nil
 	})
-	paused := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:""}}}`, api.PausedAnnotation)
+	paused := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:""}}}`, infrastructure.PausedAnnotation)
 	m, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, paused, metav1.PatchOptions{})
 	require.NoError(t, err)
 	c, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, paused, metav1.PatchOptions{})
@@ -174,21 +175,21 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	w.shows(t, ns, "old")
 	w.event(t, ns, tenancy.ReasonTakenOver)
 	admin := w.admin(t)
-	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, api.PausedAnnotation), metav1.PatchOptions{})
+	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, infrastructure.PausedAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
 	eventually(t, func() error {
 		m, err := admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
-		deleting := meta.FindStatusCondition(m.Status.Conditions, api.ConditionDeleting)
-		if deleting == nil || deleting.Reason != api.ReasonMarkedBeforeTakeover || !strings.Contains(deleting.Message, "keeps its metal until it has the annotation "+api.ReleaseAnnotation) {
+		deleting := meta.FindStatusCondition(m.Status.Conditions, infrastructure.ConditionDeleting)
+		if deleting == nil || deleting.Reason != infrastructure.ReasonMarkedBeforeTakeover || !strings.Contains(deleting.Message, "keeps its metal until it has the annotation "+infrastructure.ForceReleaseAnnotation) {
 			return fmt.Errorf("Deleting is %v", deleting)
 		}
 		return nil
 	})
 	assert.Equal(t, held, w.estate(project("2")))
-	insist := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null,%q:"true"}}}`, api.PausedAnnotation, api.ReleaseAnnotation)
+	insist := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null,%q:"true"}}}`, infrastructure.PausedAnnotation, infrastructure.ForceReleaseAnnotation)
 	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
 	_, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})

@@ -204,7 +204,7 @@ func firewall(name string) *api.MetalStackFirewall {
 	}
 }
 
-var ofCluster = func(name string) map[string]string { return map[string]string{api.ClusterNameLabel: name} }
+var ofCluster = func(name string) map[string]string { return map[string]string{infrastructure.ClusterNameLabel: name} }
 
 // warnings keeps what a client is warned of.
 type warnings struct {

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
@@ -132,7 +133,7 @@ func (w *world) newOwner(name string) *corev1.ConfigMap {
 func (w *world) newCluster(name string) {
 	w.t.Helper()
 	_, err := w.clusters.Create(w.t.Context(), &v1alpha4.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha4.ClusterNameLabel: name}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{infrastructure.ClusterNameLabel: name}},
 		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
 	}, metav1.CreateOptions{})
 	require.NoError(w.t, err)
@@ -140,7 +141,7 @@ func (w *world) newCluster(name string) {
 
 func (w *world) object(name, ofCluster string) *v1alpha4.MetalStackMachine {
 	return &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha4.ClusterNameLabel: ofCluster}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{infrastructure.ClusterNameLabel: ofCluster}},
 		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition},
 	}
 }

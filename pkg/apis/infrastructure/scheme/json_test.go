@@ -75,7 +75,7 @@ func TestMachineIsWrittenAsDocumented(t *testing.T) {
 			Initialization: v1alpha4.Initialization{Provisioned: ptr.To(true)},
 			Addresses:      []v1alpha4.MachineAddress{{Type: v1alpha4.MachineInternalIP, Address: "172.22.0.10"}},
 			FailureDomain:  "vagrant",
-			Metal:          &v1alpha4.Metal{MachineID: "m", Managed: true, Phase: v1alpha4.PhasePhonedHome, Liveliness: v1alpha4.LivelinessAlive},
+			Metal:          &v1alpha4.Metal{MachineID: "m", Managed: true, Phase: infrastructure.PhasePhonedHome, Liveliness: infrastructure.LivelinessAlive},
 			Allocation: &v1alpha4.MachineAllocation{
 				AllocationState: v1alpha4.AllocationState{Phase: v1alpha4.AllocationAllocated, Attempt: 1, UID: "u", ClusterName: "c"},
 				MachineID:       "m", AllocationUUID: "a",

@@ -135,7 +135,7 @@ type MetalStackClusterStatus struct {
 	// conditions say what has been reached and what is in the way:
 	//   - Ready sums up. Its reason is Available while network and address are
 	//     there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,
-	//     Unseen, Releasing or Released, or the reason of Allocated for which an
+	//     NotObserved, Releasing or Released, or the reason of Allocated for which an
 	//     allocation or a release does not go on. It is ExternallyManaged if another
 	//     controller manages the cluster.
 	//   - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
@@ -147,9 +147,9 @@ type MetalStackClusterStatus struct {
 	//   - FirewallReady is about the cluster's firewall: PhonedHome while it runs;
 	//     otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken
 	//     if another firewall has the name.
-	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,
+	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
-	//     MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.
+	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.
 	//   - Paused is True while the controller does not reconcile the object.
 	// +optional
 	// +listType=map

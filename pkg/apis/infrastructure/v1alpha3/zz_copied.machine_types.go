@@ -167,20 +167,20 @@ type MetalStackMachineStatus struct {
 	// conditions say what has been reached and what is in the way:
 	//   - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
 	//     NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
-	//     FailedReclaim, AllocationGone, Unseen, Releasing or Released, or the reason
+	//     FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason
 	//     of Allocated for which an allocation or a release does not go on.
 	//   - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
 	//     the message says why. MetalAPIUnavailable: the metal-api or one of its
 	//     backends does not answer. AllocationUncertain and ReleaseUncertain: an
 	//     answer was lost, and the outcome is looked for. AllocationGone: the
-	//     allocation ended without a release by this server. NotOurs: at the release
+	//     allocation ended without a release by this server. OwnershipMismatch: at the release
 	//     the machine had another allocation, and was not touched. WaitingForOwner,
 	//     WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData
-	//     and BootstrapDataUnusable: what the controller waits for before it asks for
+	//     and BootstrapDataInvalid: what the controller waits for before it asks for
 	//     metal.
-	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerUnreadable,
+	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,
-	//     MarkedBeforeTakeover or MetalAPIUnavailable; GivingBack if for nothing.
+	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.
 	//   - Paused is True while the controller does not reconcile the object.
 	// +optional
 	// +listType=map
