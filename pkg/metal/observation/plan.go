@@ -99,13 +99,13 @@ func (o *Observer) carryOut(ctx context.Context, a *account, p plan) error {
 		if err != nil {
 			return err
 		}
-		return o.settleDoubts(ctx, a, doubtful)
+		return inDoubt(o.settleDoubts(ctx, a, doubtful))
 	}
 	var errs []error
 	for _, project := range p.finds {
 		doubtful, err := o.findProject(ctx, a, project)
 		if err == nil {
-			err = o.settleDoubts(ctx, a, doubtful)
+			err = inDoubt(o.settleDoubts(ctx, a, doubtful))
 		}
 		errs = append(errs, err)
 	}

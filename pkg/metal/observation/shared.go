@@ -2,7 +2,6 @@ package observation
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -71,7 +70,10 @@ func (s *shared) join(key string, want metal.Want, until time.Time) (*sharedLook
 		l = &sharedLook{key: key, want: want, begun: make(chan struct{}), looked: make(chan struct{}), done: make(chan struct{})}
 		s.waiting[key] = l
 	}
-	l.want, l.until = unionOf(l.want, want), until
+	l.want = unionOf(l.want, want)
+	if until.After(l.until) {
+		l.until = until
+	}
 	l.waiters++
 	if !s.driven[key] {
 		s.driven[key] = true
@@ -138,9 +140,6 @@ func (s *shared) drive(key string) {
 		}
 		s.mu.Lock()
 		delete(s.running, key)
-		if s.waiting[key] == l {
-			delete(s.waiting, key)
-		}
 		s.mu.Unlock()
 		close(l.done)
 	}
@@ -196,8 +195,12 @@ func (s *shared) look(batch []*sharedLook) {
 	}
 	switch {
 	case err == nil:
-		s.begin(batch, p.cost, until)
+		s.begin(batch, p.cost)
 	case len(batch) == 1:
+		// A read that arrives from now on gets a look of its own.
+		s.mu.Lock()
+		s.endJoining(batch[0])
+		s.mu.Unlock()
 		s.over(batch[0], err)
 	default:
 		half := len(batch) / 2
@@ -217,18 +220,29 @@ func (s *shared) wanted(batch []*sharedLook) (left []*sharedLook) {
 			left = append(left, l)
 			continue
 		}
-		if s.waiting[l.key] == l {
-			delete(s.waiting, l.key)
-		}
+		s.endJoining(l)
 		s.over(l, metal.ErrOverBudget)
 	}
 	return left
+}
+
+// endJoining takes a look out of waiting, so that no read joins it any more; s.mu is
+// held.
+func (s *shared) endJoining(l *sharedLook) {
+	if s.waiting[l.key] == l {
+		delete(s.waiting, l.key)
+	}
 }
 
 // union is what looks want, and until when.
 func (s *shared) union(batch []*sharedLook) (want metal.Want, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return combined(batch)
+}
+
+// combined is union where s.mu is held.
+func combined(batch []*sharedLook) (want metal.Want, until time.Time) {
 	if len(batch) == 1 {
 		return batch[0].want, batch[0].until
 	}
@@ -241,58 +255,6 @@ func (s *shared) union(batch []*sharedLook) (want metal.Want, until time.Time) {
 		}
 	}
 	return distinct(want), until
-}
-
-// begin makes looks together for which cost was reserved.
-func (s *shared) begin(batch []*sharedLook, cost time.Duration, until time.Time) {
-	o := s.o
-	// Who joined while it waited for the budget is looked for as well.
-	want, _ := s.union(batch)
-	now := o.opts.Clock.Now()
-	want, p := o.priceOf(want, limitedTo(until.Sub(now), cost))
-	p.until = until
-	s.mu.Lock()
-	for _, l := range batch {
-		l.since, l.due = now, now.Add(p.takes)
-		if s.waiting[l.key] == l {
-			delete(s.waiting, l.key)
-		}
-		s.running[l.key] = l
-		close(l.begun)
-	}
-	s.mu.Unlock()
-
-	ctx, a := startingBy(context.Background(), until), &account{}
-	book := func() {
-		took := a.close(o.costs)
-		o.budget.settle(forReads, cost, took)
-		o.metrics.looked("read", took)
-	}
-	if len(batch) == 1 {
-		err := o.lookFor(ctx, a, want, p)
-		book()
-		s.over(batch[0], err)
-		return
-	}
-	err := o.carryOut(ctx, a, plan{list: p.list, finds: p.finds})
-	left := map[string]bool{}
-	for _, id := range p.gets {
-		left[id] = true
-	}
-	var looks sync.WaitGroup
-	for _, l := range batch {
-		looks.Go(func() {
-			own := plan{until: until}
-			for _, id := range l.want.Machines {
-				if left[id] {
-					own.gets = append(own.gets, id)
-				}
-			}
-			s.over(l, errors.Join(err, o.lookFor(ctx, a, l.want, own)))
-		})
-	}
-	looks.Wait()
-	book()
 }
 
 // over ends a look.
