@@ -201,8 +201,8 @@ func TestAValidButShortenedListConcludesNothing(t *testing.T) {
 }
 
 func TestHalfAFleetMissingFromASuccessfulListDoesNotFlap(t *testing.T) {
-	inBed(t, bedConfig{machines: 500, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.allocated(simulator.ProjectA, 300)
+	inBed(t, bedConfig{machines: 250, costs: true}, func(t *testing.T, b *bed) {
+		ids := b.allocated(simulator.ProjectA, 150)
 		for _, id := range ids {
 			require.NoError(t, b.sim.PhoneHome(id))
 		}
@@ -213,7 +213,7 @@ func TestHalfAFleetMissingFromASuccessfulListDoesNotFlap(t *testing.T) {
 		_, _, busy := b.obs.budget.balances()
 		began := time.Now()
 		remove := b.sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedList, Fraction: 0.5})
-		time.Sleep(5 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		require.Empty(t, b.told())
 		require.Len(t, b.obs.AllocatedIn(simulator.ProjectA), len(ids))
 		_, _, after := b.obs.budget.balances()

@@ -44,7 +44,7 @@ func TestAMachineThatARecordNewlyNamesIsLookedAt(t *testing.T) {
 }
 
 func TestNewlySilentMachinesAreWatchedUntilTheMetalApiNotices(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true, options: Options{SweepInterval: 30 * time.Second}}, func(t *testing.T, b *bed) {
+	inBed(t, bedConfig{machines: 200, costs: true, options: Options{SweepInterval: 30 * time.Second}}, func(t *testing.T, b *bed) {
 		id := b.allocated(simulator.ProjectA, 1)[0]
 		require.NoError(t, b.sim.PhoneHome(id))
 		b.run()
@@ -79,7 +79,7 @@ func TestAttendedMachinesAreLookedAtEverySecond(t *testing.T) {
 }
 
 func TestWhatDoesNotMoveIsLookedAtLessAndLess(t *testing.T) {
-	inBed(t, bedConfig{machines: 200, costs: true}, func(t *testing.T, b *bed) {
+	inBed(t, bedConfig{machines: 50, costs: true}, func(t *testing.T, b *bed) {
 		b.allocated(simulator.ProjectA, 1)
 		b.run()
 		time.Sleep(time.Minute)
