@@ -23,22 +23,23 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
 // Server is a server that can run once.
 type Server struct {
-	Generic   *server.GenericAPIServer
-	extra     *ExtraConfig
-	metal     *metalclient.Client
-	ledger    ledger.Ledger
-	backend   *storage.Backend
-	observer  *observation.Observer
-	catalogue *metalcatalogue.Catalogue
-	protocol  *allocation.Protocol
-	recoverer *allocation.Recoverer
-	access    *tenancy.Access
-	ready     *readiness
-	gate      *gate
+	Generic    *server.GenericAPIServer
+	extra      *ExtraConfig
+	metal      *metalclient.Client
+	ledger     ledger.Ledger
+	backend    *storage.Backend
+	observer   *observation.Observer
+	catalogue  *metalcatalogue.Catalogue
+	protocol   *allocation.Protocol
+	recoverer  *allocation.Recoverer
+	visibility *visibility.Resolver
+	ready      *readiness
+	gate       *gate
 	// end ends Run with a reason.
 	end context.CancelCauseFunc
 	// working ends when the server begins to stop.
@@ -83,9 +84,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		s.ready.bindings = c.Extra.Namespaces
 	}
 	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Sizes: s.catalogue, Clock: clock.RealClock{}}
-	s.access = tenancy.NewAccess(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
+	s.visibility = visibility.NewResolver(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
 	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
-	resources, err := rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Binding, s.access, s.catalogue, c.Extra.Owners)
+	resources, err := rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Binding, s.visibility, s.catalogue, c.Extra.Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +192,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 		return err
 	}
 	err = s.Generic.AddPostStartHook("start-visibility-refresher", func(hook server.PostStartHookContext) error {
-		go s.access.Run(hook)
+		go s.visibility.Run(hook)
 		return nil
 	})
 	if err != nil {

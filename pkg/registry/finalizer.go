@@ -49,5 +49,5 @@ func (r *REST) authorizeFinalizerRemoval(ctx context.Context, old metav1.Object)
 	if !known {
 		return apierrors.NewInternalError(errors.New("the request has no user"))
 	}
-	return r.access.MayForgetMetal(ctx, u, r.DefaultQualifiedResource, old.GetNamespace(), old.GetName(), r.finalizer)
+	return r.visibility.AuthorizeFinalizerRemoval(ctx, u, r.DefaultQualifiedResource, old.GetNamespace(), old.GetName(), r.finalizer)
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
@@ -17,7 +18,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
-	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
 // Binding tells which project a namespace is bound to.
@@ -28,11 +29,20 @@ type Binding interface {
 	Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error)
 }
 
+// Visibility decides which namespaces' objects a list or a watch shows, and who
+// may remove the finalizer of an object that holds metal.
+type Visibility interface {
+	List(ctx context.Context, request visibility.Request) (*visibility.Set, error)
+	Watch(ctx context.Context, request visibility.Request) (*visibility.Set, error)
+	// AuthorizeFinalizerRemoval returns an API status unless the user may do so.
+	AuthorizeFinalizerRemoval(ctx context.Context, u user.Info, resource schema.GroupResource, namespace, name, finalizer string) error
+}
+
 // REST serves the objects of one kind.
 type REST struct {
 	// Store itself knows no users: List and Watch of it show everything.
 	*genericregistry.Store
-	access         *tenancy.Access
+	visibility     Visibility
 	shortNames     []string
 	finalizer      string
 	holdsMetal     func(runtime.Object) bool
@@ -49,7 +59,7 @@ var (
 // NewREST returns what serves a kind, and what serves its status, which is nil
 // for a kind whose status nobody writes. owners is nil where no garbage
 // collector is.
-func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, access *tenancy.Access, owners OwnerLookup, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
+func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, visible Visibility, owners OwnerLookup, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
 	s := newStrategy(kind)
 	s.hasGarbageCollector = owners != nil
 	registerMetrics()
@@ -73,7 +83,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attrFunc(kind.SelectableFields)}); err != nil {
 		return nil, nil, err
 	}
-	main := &REST{Store: store, access: access, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector}
+	main := &REST{Store: store, visibility: visible, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector}
 	if kind.Finalizer != "" {
 		main.holdsMetal = func(obj runtime.Object) bool { return kind.HoldsMetal(obj.(T)) }
 	}

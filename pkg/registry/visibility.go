@@ -16,12 +16,12 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
-	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
 // List shows what the user may see.
 func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	return withAccess(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
+	return listVisible(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.List(ctx, options)
 	})
 }
@@ -43,25 +43,25 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
 		}
 	}
-	return withAccess(ctx, r, listOptions, func(ctx context.Context) (runtime.Object, error) {
+	return listVisible(ctx, r, listOptions, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
 	})
 }
 
-// withAccess does something that lists. What was listed while nobody could be
-// asked who may see it is not shown.
-func withAccess(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
-	asked, err := r.accessRequest(ctx, options)
+// listVisible runs something that lists. What was listed while the authorizer was
+// unavailable is not shown.
+func listVisible(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
+	request, err := r.visibilityRequest(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	visibility, err := r.access.List(ctx, asked)
+	set, err := r.visibility.List(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	defer visibility.Close()
-	list, err := do(withVisibility(ctx, visibility))
-	if lost := visibility.Err(); lost != nil {
+	defer set.Close()
+	list, err := do(withVisibility(ctx, set))
+	if lost := set.Err(); lost != nil {
 		return nil, lost
 	}
 	return list, err
@@ -69,37 +69,37 @@ func withAccess(ctx context.Context, r *REST, options *metainternalversion.ListO
 
 // Watch shows what the user may see, until that changes.
 func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	asked, err := r.accessRequest(ctx, options)
+	request, err := r.visibilityRequest(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	visibility, err := r.access.Watch(ctx, asked)
+	set, err := r.visibility.Watch(ctx, request)
 	if err != nil {
 		return nil, err
 	}
 	if revision := resumeRevision(options); revision != 0 {
-		if err := visibility.Resume(revision); err != nil {
-			visibility.Close()
+		if err := set.CheckResume(revision); err != nil {
+			set.Close()
 			return errorWatch(err), nil
 		}
 	}
-	inner, err := r.Store.Watch(withVisibility(ctx, visibility), options)
+	inner, err := r.Store.Watch(withVisibility(ctx, set), options)
 	if err != nil {
-		visibility.Close()
+		set.Close()
 		return nil, err
 	}
-	w := &visibilityWatch{inner: inner, visibility: visibility, results: make(chan watch.Event), stopped: make(chan struct{})}
+	w := &visibilityWatch{inner: inner, set: set, results: make(chan watch.Event), stopped: make(chan struct{})}
 	go w.run()
 	return w, nil
 }
 
-// accessRequest is who asks for what.
-func (r *REST) accessRequest(ctx context.Context, options *metainternalversion.ListOptions) (tenancy.Request, error) {
+// visibilityRequest describes a list or watch.
+func (r *REST) visibilityRequest(ctx context.Context, options *metainternalversion.ListOptions) (visibility.Request, error) {
 	u, known := request.UserFrom(ctx)
 	if !known {
-		return tenancy.Request{}, apierrors.NewInternalError(errors.New("nobody knows whose request this is"))
+		return visibility.Request{}, apierrors.NewInternalError(errors.New("the request has no user"))
 	}
-	asked := tenancy.Request{User: u, Resource: r.DefaultQualifiedResource, Namespace: request.NamespaceValue(ctx)}
+	asked := visibility.Request{User: u, Resource: r.DefaultQualifiedResource, Namespace: request.NamespaceValue(ctx)}
 	if options == nil || options.FieldSelector == nil {
 		return asked, nil
 	}
@@ -113,7 +113,7 @@ func (r *REST) accessRequest(ctx context.Context, options *metainternalversion.L
 	return asked, nil
 }
 
-func withVisibility(ctx context.Context, s *tenancy.Visibility) context.Context {
+func withVisibility(ctx context.Context, s *visibility.Set) context.Context {
 	if s.All() {
 		return ctx
 	}
@@ -134,9 +134,9 @@ func resumeRevision(options *metainternalversion.ListOptions) uint64 {
 // error that makes clients list again: it is not enough to watch again from
 // where they are, since objects came and went without an event.
 type visibilityWatch struct {
-	inner      watch.Interface
-	visibility *tenancy.Visibility
-	results    chan watch.Event
+	inner   watch.Interface
+	set     *visibility.Set
+	results chan watch.Event
 
 	stopping sync.Once
 	stopped  chan struct{}
@@ -150,24 +150,24 @@ func (w *visibilityWatch) ResultChan() <-chan watch.Event { return w.results }
 
 func (w *visibilityWatch) run() {
 	defer close(w.results)
-	defer w.visibility.Close()
+	defer w.set.Close()
 	defer w.inner.Stop()
 	for {
 		select {
 		case event, ok := <-w.inner.ResultChan():
 			// What comes after the end was decided without an answer.
-			if w.visibility.Err() != nil {
+			if w.set.Err() != nil {
 				break
 			}
 			if !ok || !w.send(event) {
 				return
 			}
 			continue
-		case <-w.visibility.Done():
+		case <-w.set.Done():
 		case <-w.stopped:
 			return
 		}
-		w.send(errorEvent(w.visibility.Err()))
+		w.send(errorEvent(w.set.Err()))
 		return
 	}
 }

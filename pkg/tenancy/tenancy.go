@@ -1,8 +1,7 @@
 // Package tenancy knows which Kubernetes namespace belongs to which
 // metal-stack project (a binding). One namespace a project, one project a
 // namespace. A binding never changes under an object: not while the namespace
-// holds a record, nor while one is being created. And it knows which namespaces
-// users are shown in lists and watches (Access).
+// holds a record, nor while one is being created.
 package tenancy
 
 import (

@@ -29,7 +29,7 @@ func TestLeaseClient_SharesNoConnectionAndNoRateLimit(t *testing.T) {
 
 func TestAuthorization_CacheTTLsMatchTenancyDocs(t *testing.T) {
 	t.Parallel()
-	// 10 s is how old an answer of pkg/tenancy gets: 5 s, and 5 s until it is asked.
+	// 10 s is how old a decision of pkg/visibility gets: 5 s, and 5 s until it is asked.
 	assert.LessOrEqual(t, New().Authorization.AllowCacheTTL+10*time.Second, 15*time.Second)
 	assert.Empty(t, New().Authorization.AlwaysAllowPaths)
 }

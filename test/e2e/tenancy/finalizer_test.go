@@ -76,7 +76,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	} {
 		err := strip(soon(t))
 		require.True(t, apierrors.IsForbidden(err), "%s: %v", form, err)
-		require.ErrorContains(t, err, `may not delete metalstackclusters/allocation in the namespace "keeping"`, form)
+		require.ErrorContains(t, err, `cannot delete resource "metalstackclusters/allocation" in namespace "keeping"`, form)
 	}
 	// These are not refused, and take nothing off.
 	got, err := c.Get(soon(t), name, metav1.GetOptions{})

@@ -18,7 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/refresh"
 	infrarest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
-	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
 const (
@@ -76,8 +76,8 @@ func (w *world) startServer(name string) *server {
 // assemble builds the registry and the protocol.
 func (s *server) assemble(client *metalclient.Client) {
 	source := projection.Source{Facts: s.observer, Bindings: s.w.binding, Clock: s.w.clocks[s.name]}
-	access := tenancy.NewAccess(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.AdvanceRevision, clock.RealClock{})
-	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.w.binding, access, metalcatalogue.New(client, clock.RealClock{}), nil)
+	resolver := visibility.NewResolver(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.AdvanceRevision, clock.RealClock{})
+	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.w.binding, resolver, metalcatalogue.New(client, clock.RealClock{}), nil)
 	require.NoError(s.w.t, err)
 	port := allocation.Metal(client)
 	if s.w.breaks.metal != nil {

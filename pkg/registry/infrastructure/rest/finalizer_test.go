@@ -43,7 +43,7 @@ func newWorldWithAuthorizer(t *testing.T, a authorizer.Authorizer) *world {
 	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(a, backend), everything{}, nil)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(a, backend), everything{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	return w
@@ -108,7 +108,7 @@ func TestFinalizer_StaysOnWhatHoldsMetalUnlessTheUserMayRelease(t *testing.T) {
 					continue
 				}
 				require.True(t, apierrors.IsForbidden(err), "%v", err)
-				require.ErrorContains(t, err, `may not delete `+resource+`/allocation in the namespace "team-a"`)
+				require.ErrorContains(t, err, `cannot delete resource "`+resource+`/allocation" in namespace "team-a"`)
 				require.Len(t, asked.asked, 1)
 				assert.Equal(t, []string{"admin", "team-a", name, resource}, []string{
 					asked.asked[0].GetUser().GetName(), asked.asked[0].GetNamespace(), asked.asked[0].GetName(), asked.asked[0].GetResource(),

@@ -34,6 +34,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
 const (
@@ -111,7 +112,7 @@ func newWorldOf(t testing.TB, records ledger.Ledger, clusterOwners registry.Owne
 	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: records})
 	require.NoError(t, err)
 	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, accessOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(ctx))
 	return w
@@ -130,8 +131,8 @@ func (w *world) discover(id string) {
 	w.backend.MetalChanged([]metal.Ref{{Kind: metal.KindMachine, ID: id}})
 }
 
-func accessOf(a authorizer.Authorizer, backend *storage.Backend) *tenancy.Access {
-	return tenancy.NewAccess(a, backend.AdvanceRevision, clock.RealClock{})
+func resolverOf(a authorizer.Authorizer, backend *storage.Backend) *visibility.Resolver {
+	return visibility.NewResolver(a, backend.AdvanceRevision, clock.RealClock{})
 }
 
 func in(namespace string) context.Context { return as("admin", namespace) }

@@ -79,9 +79,9 @@ func inScopedWorld(t *testing.T, do func(*testing.T, *scopedWorld)) {
 		backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
 		require.NoError(t, err)
 		w := &scopedWorld{grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
-		access := accessOf(w.grants, backend)
-		go access.Run(t.Context())
-		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, access, everything{}, nil)
+		resolver := resolverOf(w.grants, backend)
+		go resolver.Run(t.Context())
+		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, resolver, everything{}, nil)
 		require.NoError(t, err)
 		require.NoError(t, backend.Start(t.Context()))
 		w.machines = resources.all[machine.Resource].main

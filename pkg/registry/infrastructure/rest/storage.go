@@ -23,7 +23,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
-	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
 // Allocator allocates and releases metal: pkg/allocation.Protocol.
@@ -51,36 +50,36 @@ type resource struct {
 	status *registry.StatusREST
 }
 
-// New builds the resources over the storage that getter decides on; access
-// decides who is shown what of them, and clusterOwners knows owners of other groups;
+// New builds the resources over the storage that getter decides on; visibility
+// decides what users are shown, and clusterOwners knows owners of other groups;
 // nil if there is no cluster, and so no garbage collector.
-func New(getter generic.RESTOptionsGetter, binding registry.Binding, access *tenancy.Access, offers catalogue.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
+func New(getter generic.RESTOptionsGetter, binding registry.Binding, visibility registry.Visibility, offers catalogue.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
 	checks := &catalogue.Validator{Catalogue: offers, Bindings: binding}
 	r := &Resources{all: map[string]resource{}}
 	if clusterOwners != nil {
 		r.owners = ownerLookup{r, clusterOwners}
 	}
-	if err := add(r, cluster.Kind(checks), binding, access, getter); err != nil {
+	if err := add(r, cluster.Kind(checks), binding, visibility, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, machine.Kind(checks), binding, access, getter); err != nil {
+	if err := add(r, machine.Kind(checks), binding, visibility, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, firewall.Kind(checks), binding, access, getter); err != nil {
+	if err := add(r, firewall.Kind(checks), binding, visibility, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, machinetemplate.Kind(checks), binding, access, getter); err != nil {
+	if err := add(r, machinetemplate.Kind(checks), binding, visibility, getter); err != nil {
 		return nil, err
 	}
-	if err := add(r, clustertemplate.Kind(checks), binding, access, getter); err != nil {
+	if err := add(r, clustertemplate.Kind(checks), binding, visibility, getter); err != nil {
 		return nil, err
 	}
 	checks.Holders = machineHolders{r.all[machine.Resource].main, r.all[firewall.Resource].main}
 	return r, nil
 }
 
-func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, access *tenancy.Access, getter generic.RESTOptionsGetter) error {
-	main, status, err := registry.NewREST(kind, binding, access, r.owners, getter)
+func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, visibility registry.Visibility, getter generic.RESTOptionsGetter) error {
+	main, status, err := registry.NewREST(kind, binding, visibility, r.owners, getter)
 	r.all[kind.Plural] = resource{main, status}
 	return err
 }

@@ -1,0 +1,117 @@
+package visibility
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+)
+
+const (
+	// refreshInterval is how often stale decisions of users with watches are
+	// refreshed.
+	refreshInterval = decisionTTL
+	// maxRefreshes is how many decisions are refreshed per interval, for all users:
+	// 50 per second. If there are more, the oldest come first; and before them,
+	// what is visible.
+	maxRefreshes = 250
+	// refreshWorkers is how many are refreshed concurrently.
+	refreshWorkers = 8
+	// failureGracePeriod is how long watches continue while the authorizer makes no
+	// decision.
+	failureGracePeriod = time.Minute
+)
+
+// staleDecision is a decision that is to be refreshed.
+type staleDecision struct {
+	scope     *scope
+	namespace string
+	decision
+}
+
+// Run refreshes the decisions that watches depend on, until ctx ends.
+func (r *Resolver) Run(ctx context.Context) {
+	tick := r.clock.NewTicker(refreshInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C():
+			r.refresh(ctx)
+		}
+	}
+}
+
+func (r *Resolver) refresh(ctx context.Context) {
+	stale := r.staleDecisions()
+	workqueue.ParallelizeUntil(ctx, refreshWorkers, len(stale), func(i int) {
+		stale[i].scope.refresh(ctx, stale[i].namespace)
+	})
+	r.evictExpired()
+}
+
+// staleDecisions returns the decisions to refresh in this interval.
+func (r *Resolver) staleDecisions() []staleDecision {
+	r.mu.Lock()
+	scopes := make([]*scope, 0, len(r.scopes))
+	for _, s := range r.scopes {
+		scopes = append(scopes, s)
+	}
+	r.mu.Unlock()
+	var stale []staleDecision
+	for _, s := range scopes {
+		stale = s.appendStale(stale)
+	}
+	slices.SortFunc(stale, func(x, y staleDecision) int {
+		if x.isUrgent() != y.isUrgent() {
+			if x.isUrgent() {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.namespace, y.namespace))
+	})
+	return stale[:min(len(stale), maxRefreshes)]
+}
+
+// isUrgent tells whether something may be visible that should not be any more.
+func (d staleDecision) isUrgent() bool { return d.allowed || d.namespace == allNamespaces }
+
+func (s *scope) appendStale(stale []staleDecision) []staleDecision {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.watches) == 0 {
+		return stale
+	}
+	for namespace, d := range s.decisions {
+		if s.isStale(namespace, d, 0) {
+			stale = append(stale, staleDecision{s, namespace, d})
+		}
+	}
+	return stale
+}
+
+// refresh asks the authorizer again, if the decision is still stale.
+func (s *scope) refresh(ctx context.Context, namespace string) {
+	if !s.lock(ctx) {
+		return
+	}
+	defer s.unlock()
+	s.mu.RLock()
+	d, known := s.decisions[namespace]
+	stale := known && len(s.watches) > 0 && s.isStale(namespace, d, 0)
+	s.mu.RUnlock()
+	if !stale {
+		return
+	}
+	if _, err := s.authorize(ctx, namespace); err != nil && ctx.Err() == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.resolver.clock.Since(s.failingSince) >= failureGracePeriod {
+			s.endWatches(authorizerUnavailable(ctx, s.request, err))
+		}
+	}
+}
