@@ -95,9 +95,8 @@ func (o *clusterOperation) findAddress(ctx context.Context) (*metal.IP, bool, er
 }
 
 // adoptAddress takes the address that the spec names, if the project has it.
-// Any other host is an endpoint that somebody else looks after, unless it is an
-// address in a range of metal-stack: another project's is no different from one
-// that nobody has.
+// Any other host is an external endpoint, unless it is an address in a network of
+// metal-stack: another project's is refused like one that is not allocated.
 func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error {
 	address, err := netip.ParseAddr(host)
 	if err != nil {
@@ -158,7 +157,7 @@ func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal
 	return o.identity.uid, nil
 }
 
-// findProjectAddress looks at an address, which is nil if the project does not have it.
+// findProjectAddress returns an address, nil if it is not the project's.
 func (o *clusterOperation) findProjectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
 	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: o.project})
 	if err != nil {

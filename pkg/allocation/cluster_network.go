@@ -69,8 +69,8 @@ func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted
 	return err
 }
 
-// findNetwork looks for the network that carries our identity, and that no other
-// record names, whoever wrote the identity there.
+// findNetwork looks for the network that carries the cluster's identity, and that
+// no other record names.
 func (o *clusterOperation) findNetwork(ctx context.Context) (*metal.Network, bool, error) {
 	found, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{
 		Project: o.project, Labels: map[string]string{metal.TagUID: LabelValue(string(o.identity.uid))},

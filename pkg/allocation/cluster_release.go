@@ -43,8 +43,8 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	case o.dryRun:
 		return c, o.dryRunRelease(ctx, a)
 	case a.Phase != infrastructure.AllocationReleasing:
-		// Looked at before, so that a release that comes too early changes
-		// nothing, and after, so that no machine joins unseen.
+		// They are checked before, so that a release that comes too early changes
+		// nothing, and after, so that no machine joins unnoticed.
 		if err := o.checkNoDependents(ctx); err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 		}
 		p.crashPoint("cluster/releasing")
 	}
-	// First, since who is held back below says that nothing is open.
+	// This comes first, since a refusal below records that no call is in flight.
 	if a.Attempt > 0 {
 		if err := o.findUnrecorded(ctx, a, inFlightUntil); err != nil {
 			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
@@ -71,8 +71,8 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	if err := o.releaseAddress(ctx, a, freeInFlightUntil); err != nil {
 		return nil, o.recordReleaseRefusal(ctx, err)
 	}
-	// An open call of an earlier release was about the address as long as one was
-	// recorded: a look that found it gone is enough to go on with the network.
+	// A call of an earlier release was about the address as long as one was
+	// recorded: once that is gone, none about the network is in flight.
 	if o.observed.start == nil {
 		freeInFlightUntil = time.Time{}
 	}
@@ -87,7 +87,8 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	return o.recordReleased(ctx, infrastructure.ReasonReleased, "Network and address were released; adopted ones were kept.")
 }
 
-// releaseDuplicates frees what carries our identity and the record never named.
+// releaseDuplicates frees what carries the cluster's identity, but was never
+// recorded.
 func (o *clusterOperation) releaseDuplicates(ctx context.Context, inFlightUntil time.Time) error {
 	for {
 		ip, found, err := o.findAddress(ctx)
@@ -176,21 +177,21 @@ func (o *clusterOperation) releaseAddress(ctx context.Context, a *infrastructure
 	return err
 }
 
-// recordAddressFreed records that the address is gone, and that no call is open
-// until the network's, unless somebody else has begun one since.
+// recordAddressFreed records that the address is gone, and that no call is in
+// flight until the network's, unless another operation has begun one since.
 func (o *clusterOperation) recordAddressFreed(ctx context.Context) error {
-	saw := o.observed
+	observed := o.observed
 	_, err := o.update(ctx, func(c *clusterRecord) error {
 		r := c.allocation()
 		r.IPAddress = ""
 		if o.observed.matches(&r.AllocationState) {
 			r.StartTime = nil
 		}
-		saw = observedStateOf(&r.AllocationState)
+		observed = observedStateOf(&r.AllocationState)
 		return nil
 	})
-	if err == nil && saw.start == nil {
-		o.observed = saw
+	if err == nil && observed.start == nil {
+		o.observed = observed
 	}
 	return err
 }
@@ -235,8 +236,8 @@ func (o *clusterOperation) addressOwnership(ctx context.Context, address string)
 	return absent, nil
 }
 
-// maxEmptyChecks is how often a network is looked at until its last addresses are
-// gone, which the metal-api takes away a moment after their machines.
+// maxEmptyChecks is how often it is checked whether a network is empty: its last
+// addresses are gone a moment after their machines.
 const maxEmptyChecks = 5
 
 // releaseNetwork frees the private network once nothing is in it.

@@ -11,10 +11,10 @@ import (
 
 type dryRunKey struct{}
 
-// WithDryRun makes what a Protocol is asked to do with the context a dry run: it
-// makes the checks that come before the first call that changes metal, writes
-// nothing, and answers with the object as it is. What only the metal-api can
-// say when it is asked, such as that it has no machine left, it does not say.
+// WithDryRun makes the operations of a Protocol with the context dry runs: they
+// make the checks that come before the first call that changes metal, write
+// nothing, and return the object as it is. What only the metal-api can refuse,
+// for example because no machine is left, they do not.
 func WithDryRun(ctx context.Context) context.Context {
 	return context.WithValue(ctx, dryRunKey{}, true)
 }
@@ -29,21 +29,21 @@ func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 // errDryRun ends a write that could have been made.
 var errDryRun = errors.New("dry run: nothing is written")
 
-// dryRun does work on s, unless another operation is under way.
-func dryRun[T any](ctx context.Context, p *Protocol, s objectRef, work func(ctx context.Context) (T, error)) (T, error) {
-	if other := p.operations.runningVerb(s); other != "" {
+// dryRun does work, unless another operation on the object is in progress.
+func dryRun[T any](ctx context.Context, p *Protocol, ref objectRef, work func(ctx context.Context) (T, error)) (T, error) {
+	if other := p.operations.runningVerb(ref); other != "" {
 		var none T
-		return none, s.apiError(errInProgress(other))
+		return none, ref.apiError(errInProgress(other))
 	}
 	result, err := work(ctx)
-	return result, s.apiError(err)
+	return result, ref.apiError(err)
 }
 
 func errInProgress(verb string) error {
 	return refuse(http.StatusConflict, "another %s is in progress: retry", verb)
 }
 
-// ignoreDryRun is nil for a write that could have been made, and why not otherwise.
+// ignoreDryRun returns nil instead of errDryRun.
 func ignoreDryRun(err error) error {
 	if errors.Is(err, errDryRun) {
 		return nil
@@ -51,7 +51,7 @@ func ignoreDryRun(err error) error {
 	return err
 }
 
-// dryRunAllocate looks at what an allocation would.
+// dryRunAllocate checks what an allocation would.
 func (o *machineAllocator) dryRunAllocate(ctx context.Context) error {
 	if err := ignoreDryRun(o.beginAttempt(ctx)); err != nil {
 		var early *notBegun
@@ -68,7 +68,7 @@ func (o *machineAllocator) dryRunAllocate(ctx context.Context) error {
 	return refusalOf(err)
 }
 
-// dryRunRelease looks at what a release would.
+// dryRunRelease checks what a release would.
 func (o *machineOperation) dryRunRelease(ctx context.Context, a *infrastructure.MachineAllocation) error {
 	if err := ignoreDryRun(o.beginRelease(ctx, o.p.recordTime())); err != nil || a.MachineID == "" {
 		return err
@@ -77,7 +77,7 @@ func (o *machineOperation) dryRunRelease(ctx context.Context, a *infrastructure.
 	return asRefusal(err)
 }
 
-// dryRunAllocate looks at what an allocation would.
+// dryRunAllocate checks what an allocation would.
 func (o *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
 	if a.NetworkID == "" {
 		if err := o.dryRunNetwork(ctx); err != nil {
@@ -130,7 +130,7 @@ func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
 	return o.checkAddressUnclaimed(ctx, ip)
 }
 
-// dryRunRelease looks at what a release would.
+// dryRunRelease checks what a release would.
 func (o *clusterOperation) dryRunRelease(ctx context.Context, a *infrastructure.ClusterAllocation) error {
 	if err := o.checkNoDependents(ctx); err != nil {
 		return err

@@ -43,7 +43,7 @@ func (unconditional[T]) check(context.Context) (none T, ok bool, err error) { re
 const maxCalls = 3
 
 // ensureAllocated allocates what carries the object's identity, or finds it: it
-// calls only between a compare-and-swap and a look, and calls again only once it
+// calls only right after a compare-and-swap and a read, and again only once it
 // is certain that no earlier call is in flight. inFlightUntil is until when one
 // of another operation may be; zero if there was none. A *refusal means that
 // nothing was allocated; after any other error the record is left as it is.

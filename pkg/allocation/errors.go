@@ -14,7 +14,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// errInterrupted: the server shuts down; the record says what is open.
+// errInterrupted: the server shuts down; the operation is resumed from the record.
 var errInterrupted = errors.New("the server is shutting down: the operation is resumed from its record")
 
 // refusal is a definite no: nothing was allocated or released. It becomes the
@@ -22,13 +22,13 @@ var errInterrupted = errors.New("the server is shutting down: the operation is r
 type refusal struct {
 	// code is the HTTP status of the answer.
 	code int
-	// message are the metal-api's, or our own.
+	// message has the metal-api's message, or our own.
 	message string
-	// reason is that of the condition; empty: what the code stands for.
+	// reason is that of the condition; empty: the one of the code.
 	reason string
 	// busy: the metal-api decided, though the code is 503.
 	busy bool
-	// retryAfter is the least pause before the next attempt; 0: the usual back-off.
+	// retryAfter is the shortest pause before the next attempt; 0: the usual backoff.
 	retryAfter time.Duration
 }
 
@@ -38,7 +38,7 @@ func refuse(code int, format string, args ...any) *refusal {
 	return &refusal{code: code, message: fmt.Sprintf(format, args...)}
 }
 
-// unavailableRetryAfter is the pause after the metal-api could not be asked.
+// unavailableRetryAfter is the pause after the metal-api could not be reached.
 const unavailableRetryAfter = 5 * time.Second
 
 // refuseSpec refuses what the spec asks for.
@@ -46,43 +46,43 @@ func refuseSpec(format string, args ...any) *refusal {
 	return refuse(http.StatusUnprocessableEntity, format, args...)
 }
 
-// refusalOf returns what an error that is not uncertain means: a call's, or of
-// records that cannot be read.
+// refusalOf returns the refusal that an error stands for that is not uncertain: of
+// a call, or of records that cannot be read.
 func refusalOf(err error) *refusal {
 	var e *metal.Error
 	if !errors.As(err, &e) {
 		return &refusal{code: http.StatusServiceUnavailable, message: "failed to read metal and records: " + shortened(err.Error()), retryAfter: unavailableRetryAfter}
 	}
-	words := shortened(e.Message)
+	message := shortened(e.Message)
 	switch e.Kind {
 	case metal.Busy:
 		return &refusal{
 			code: http.StatusServiceUnavailable, busy: true,
-			message: "the metal-api is busy: " + words,
+			message: "the metal-api is busy: " + message,
 		}
 	case metal.Unavailable:
 		// With a status it was reached, and one of its backends was not.
 		if e.Status != 0 {
-			words = "a backend of the metal-api is unavailable: " + words
+			message = "a backend of the metal-api is unavailable: " + message
 		} else {
-			words = "the metal-api cannot be reached: " + words
+			message = "the metal-api cannot be reached: " + message
 		}
-		return &refusal{code: http.StatusServiceUnavailable, message: words, retryAfter: unavailableRetryAfter}
+		return &refusal{code: http.StatusServiceUnavailable, message: message, retryAfter: unavailableRetryAfter}
 	case metal.Conflict:
-		return refuse(http.StatusConflict, "conflict in the metal-api: %s", words)
+		return refuse(http.StatusConflict, "conflict in the metal-api: %s", message)
 	default:
-		return refuse(http.StatusUnprocessableEntity, "refused by the metal-api: %s", words)
+		return refuse(http.StatusUnprocessableEntity, "refused by the metal-api: %s", message)
 	}
 }
 
-// maxMessage is the length of an answer that is passed on: a condition's message
-// is for people.
+// maxMessage is the longest message of the metal-api that is passed on: a
+// condition's message is for people.
 const maxMessage = 1024
 
-func shortened(words string) string { return oneline.Sanitize(words, maxMessage) }
+func shortened(message string) string { return oneline.Sanitize(message, maxMessage) }
 
-// statusError makes an answer of a refusal.
-func (s objectRef) statusError(r *refusal) *apierrors.StatusError {
+// statusError returns a refusal as an API status.
+func (ref objectRef) statusError(r *refusal) *apierrors.StatusError {
 	reason := map[int]metav1.StatusReason{
 		http.StatusConflict:            metav1.StatusReasonConflict,
 		http.StatusForbidden:           metav1.StatusReasonForbidden,
@@ -90,40 +90,40 @@ func (s objectRef) statusError(r *refusal) *apierrors.StatusError {
 		http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
 		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
 	}[r.code]
-	details := &metav1.StatusDetails{Group: s.resource.Group, Kind: s.resource.Resource, Name: s.name}
+	details := &metav1.StatusDetails{Group: ref.resource.Group, Kind: ref.resource.Resource, Name: ref.name}
 	// The controller that asked for the operation sets a condition with the reason.
 	switch reason := r.reasonOrDefault(""); reason {
 	case infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover:
 		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.message}}
 	}
-	// Clients repeat a 5xx that says when by themselves, for minutes, instead of
-	// telling its words.
+	// Clients retry a 5xx with Retry-After by themselves, for minutes, instead of
+	// showing its message.
 	if r.retryAfter > 0 && r.code < http.StatusInternalServerError {
 		details.RetryAfterSeconds = int32(min((r.retryAfter+time.Second-1)/time.Second, 3600))
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: int32(r.code), Reason: reason, Details: details,
-		Message: fmt.Sprintf("%s %q: %s", s.resource.String(), s.name, r.message),
+		Message: fmt.Sprintf("%s %q: %s", ref.resource.String(), ref.name, r.message),
 	}}
 }
 
-// apiError makes an answer of what ended an operation.
-func (s objectRef) apiError(err error) error {
+// apiError returns the error of an operation as an API status.
+func (ref objectRef) apiError(err error) error {
 	var r *refusal
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &r):
-		return s.statusError(r)
+		return ref.statusError(r)
 	case errors.As(err, &status):
 		return err
 	case errors.Is(err, errInterrupted):
-		interrupted := s.statusError(&refusal{code: http.StatusServiceUnavailable, message: err.Error()})
-		// By then another server answers, and clients repeat this by themselves.
+		interrupted := ref.statusError(&refusal{code: http.StatusServiceUnavailable, message: err.Error()})
+		// By then another replica is active, and clients retry this by themselves.
 		interrupted.ErrStatus.Details.RetryAfterSeconds = 1
 		return interrupted
 	default:
-		return apierrors.NewInternalError(fmt.Errorf("%s: %w", s, err))
+		return apierrors.NewInternalError(fmt.Errorf("%s: %w", ref, err))
 	}
 }

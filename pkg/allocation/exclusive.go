@@ -10,64 +10,65 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// exclusiveOperations are the operations that are under way in this process. They belong
-// to it, and not to the requests that asked for them.
+// exclusiveOperations are the operations in progress, one for each object at
+// most. They belong to the process, and not to the requests that asked for them.
 type exclusiveOperations struct {
-	mu      sync.Mutex
+	mu sync.Mutex
+	// running are the verbs of the operations in progress.
 	running map[objectRef]string
 	closing bool
 	wg      sync.WaitGroup
 
-	// ctx ends when the process begins to shut down: it ends looks and
-	// pauses, but no call that changes metal, and no record of its outcome.
+	// ctx ends when the process begins to shut down: it ends reads and pauses,
+	// but no call that changes metal, and no record of its outcome.
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
 func newExclusiveOperations() *exclusiveOperations {
-	life, end := context.WithCancel(context.Background())
-	return &exclusiveOperations{running: map[objectRef]string{}, ctx: life, cancel: end}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &exclusiveOperations{running: map[objectRef]string{}, ctx: ctx, cancel: cancel}
 }
 
-// start opens the flight of a subject, of which there is one at a time.
-func (f *exclusiveOperations) start(s objectRef, verb string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closing {
+// start is refused while another operation on the object is in progress.
+func (e *exclusiveOperations) start(ref objectRef, verb string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
 		return errInterrupted
 	}
-	if other, open := f.running[s]; open {
+	if other, running := e.running[ref]; running {
 		return errInProgress(other)
 	}
-	f.running[s] = verb
-	f.wg.Add(1)
+	e.running[ref] = verb
+	e.wg.Add(1)
 	return nil
 }
 
-func (f *exclusiveOperations) finish(s objectRef) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.running, s)
-	f.wg.Done()
+func (e *exclusiveOperations) finish(ref objectRef) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.running, ref)
+	e.wg.Done()
 }
 
-func (f *exclusiveOperations) isRunning(s objectRef) bool { return f.runningVerb(s) != "" }
+func (e *exclusiveOperations) isRunning(ref objectRef) bool { return e.runningVerb(ref) != "" }
 
-// runningVerb is the verb of a subject's flight, if there is one.
-func (f *exclusiveOperations) runningVerb(s objectRef) string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.running[s]
+// runningVerb is the verb of the operation on an object, if there is one.
+func (e *exclusiveOperations) runningVerb(ref objectRef) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.running[ref]
 }
 
-// runExclusive does work on s in a flight and waits for it, or for ctx: then the work
-// goes on, and the answer says so.
-func runExclusive[T any](ctx context.Context, p *Protocol, s objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
+// runExclusive does work as the only operation on an object. It waits for it, or
+// for ctx: then the work continues, and the error says so.
+func runExclusive[T any](ctx context.Context, p *Protocol, ref objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
 	var none T
-	if err := p.operations.start(s, verb); err != nil {
-		return none, s.apiError(err)
+	if err := p.operations.start(ref, verb); err != nil {
+		return none, ref.apiError(err)
 	}
-	logger := klog.FromContext(ctx).WithValues("verb", verb, "resource", s.resource.Resource, "namespace", s.namespace, "name", s.name)
+	logger := klog.FromContext(ctx).WithValues("verb", verb, "resource", ref.resource.Resource, "namespace", ref.namespace, "name", ref.name)
 	type outcome struct {
 		result T
 		err    error
@@ -76,11 +77,11 @@ func runExclusive[T any](ctx context.Context, p *Protocol, s objectRef, verb str
 	go func() {
 		o := outcome{err: errInterrupted}
 		defer func() { ended <- o }()
-		defer p.operations.finish(s)
-		observed := observeOperation(s, verb, p.clock)
+		defer p.operations.finish(ref)
+		observed := observeOperation(ref, verb, p.clock)
 		o.result, o.err = work(klog.NewContext(p.operations.ctx, logger))
 		if r, ok := errors.AsType[*refusal](o.err); ok && r.code == http.StatusServiceUnavailable && p.operations.ctx.Err() != nil {
-			// Nothing could be asked any more, whatever it says.
+			// It was refused because the process shuts down, whatever it says.
 			o.err = errInterrupted
 		}
 		observed(o.err)
@@ -90,30 +91,30 @@ func runExclusive[T any](ctx context.Context, p *Protocol, s objectRef, verb str
 	}()
 	select {
 	case o := <-ended:
-		return o.result, s.apiError(o.err)
+		return o.result, ref.apiError(o.err)
 	case <-ctx.Done():
-		return none, s.statusError(&refusal{
+		return none, ref.statusError(&refusal{
 			code: http.StatusGatewayTimeout, retryAfter: time.Second,
 			message: "the " + verb + " is still in progress, and continues: retry for its outcome",
 		})
 	}
 }
 
-// Shutdown begins no work any more, and waits until what is under way has
-// ended, or ctx has. What only waits ends at once and is resumed from its
+// Shutdown starts no operation any more, and waits until those in progress have
+// ended, or ctx has. One that only waits ends at once and is resumed from its
 // record; a call that changes metal is waited for, and its outcome recorded.
 func (p *Protocol) Shutdown(ctx context.Context) error {
 	p.operations.mu.Lock()
 	p.operations.closing = true
 	p.operations.mu.Unlock()
 	p.operations.cancel()
-	landed := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
 		p.operations.wg.Wait()
-		close(landed)
+		close(ended)
 	}()
 	select {
-	case <-landed:
+	case <-ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -46,8 +46,8 @@ func (p *Protocol) identityTags(id identity) []string {
 	return tags
 }
 
-// isReservedTag tells whether a tag is one that only the server writes: who could
-// write it could make one object's metal pass for another's.
+// isReservedTag tells whether only the server may write a tag: with it, the metal
+// of one object could be passed off as another's.
 func isReservedTag(tag string) bool {
 	key, _, _ := strings.Cut(tag, "=")
 	return strings.HasPrefix(key, "infrastructure.cluster.x-k8s.io/") || key == metal.TagCluster || key == metal.TagMachine

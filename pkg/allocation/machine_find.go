@@ -13,19 +13,19 @@ import (
 
 func (o *machineOperation) what() string { return "machine" }
 
-// find looks for the machine that carries our identity, and that no other
-// record names, whoever wrote the identity there.
+// find looks for the machine that carries the object's identity, and that no
+// other record names.
 func (o *machineOperation) find(ctx context.Context) (*metal.Machine, bool, error) {
 	project, err := o.p.projectOf(o.ref.namespace)
 	if err != nil {
 		return nil, false, err
 	}
-	carriers, err := o.p.findByIdentity(ctx, string(o.identity.uid), project, o.machineKind.role)
+	identified, err := o.p.findByIdentity(ctx, string(o.identity.uid), project, o.machineKind.role)
 	if err != nil {
 		return nil, false, err
 	}
 	var found []*metal.Machine
-	for _, m := range carriers {
+	for _, m := range identified {
 		holder, _, err := o.findHolder(ctx, m, holdsMachine)
 		if err != nil {
 			return nil, false, err
@@ -44,7 +44,7 @@ func (o *machineOperation) find(ctx context.Context) (*metal.Machine, bool, erro
 }
 
 // findByIdentity returns the machines of a project that carry an identity, oldest
-// first. In another project anybody could have written the tag.
+// first. In another project, its tenant could have written the tag.
 func (p *Protocol) findByIdentity(ctx context.Context, uid, project, role string) ([]*metal.Machine, error) {
 	found, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{
 		Project: project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(uid))},
@@ -59,8 +59,8 @@ func (p *Protocol) findByIdentity(ctx context.Context, uid, project, role string
 	return found, nil
 }
 
-// findMachine looks at one machine, which is nil if the metal-api does not know it.
-// A get would answer NotFound for a machine without an event container (docs/metal-api.md, Q24).
+// findMachine returns a machine, nil if it does not exist. A get would answer
+// NotFound for a machine without an event container (docs/metal-api.md, Q24).
 func (p *Protocol) findMachine(ctx context.Context, id string) (*metal.Machine, error) {
 	found, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{ID: id})
 	if err != nil {
@@ -75,47 +75,48 @@ func (p *Protocol) findMachine(ctx context.Context, id string) (*metal.Machine, 
 }
 
 // findHolder returns another object whose record claims the machine, or holds it,
-// and how far that object is: whoever sees the other steps back.
-func (o *machineOperation) findHolder(ctx context.Context, m *metal.Machine, by func(*machineLike, *metal.Machine) bool) (*objectRef, infrastructure.AllocationPhase, error) {
+// and its phase: of two objects that find each other, both step back.
+func (o *machineOperation) findHolder(ctx context.Context, m *metal.Machine, is func(*machineLike, *metal.Machine) bool) (*objectRef, infrastructure.AllocationPhase, error) {
 	for _, k := range []*machineLikeKind{o.p.machines, o.p.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
 			return nil, "", err
 		}
-		for _, s := range all {
-			other := k.refOf(s)
-			if other != o.ref && by(s, m) {
-				return &other, s.allocation().Phase, nil
+		for _, object := range all {
+			other := k.refOf(object)
+			if other != o.ref && is(object, m) {
+				return &other, object.allocation().Phase, nil
 			}
 		}
 	}
 	return nil, "", nil
 }
 
-// claimsMachine tells whether a record stands for the machine as it is now, or for an
-// attempt to get it.
-func claimsMachine(s *machineLike, m *metal.Machine) bool {
-	// Its own attempts, and the Recoverer, take what carries the identity for its
-	// own, whatever the record says: a backup may be older than the allocation.
-	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(s.identityUID())) {
+// claimsMachine tells whether a record stands for the machine as it is now, or for
+// an attempt to allocate it.
+func claimsMachine(object *machineLike, m *metal.Machine) bool {
+	// Attempts of the object, and the Recoverer, take what carries its identity
+	// whatever the record says: a backup may be older than the allocation.
+	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(object.identityUID())) {
 		return true
 	}
-	switch a := s.allocation(); a.Phase {
+	switch a := object.allocation(); a.Phase {
 	case infrastructure.AllocationAllocated, infrastructure.AllocationReleasing:
 		if a.MachineID != "" {
-			return holdsMachine(s, m)
+			return holdsMachine(object, m)
 		}
 	case infrastructure.AllocationAllocating:
 	default:
 		return false
 	}
-	id, err := providerid.Parse(*s.providerID)
+	id, err := providerid.Parse(*object.providerID)
 	return err == nil && id.MachineID == m.ID
 }
 
-// holdsMachine tells whether a record names the machine, in its allocation if it is in one.
-func holdsMachine(s *machineLike, m *metal.Machine) bool {
-	a := s.allocation()
+// holdsMachine tells whether a record names the machine, and its allocation if it
+// has one.
+func holdsMachine(object *machineLike, m *metal.Machine) bool {
+	a := object.allocation()
 	held := a.Phase == infrastructure.AllocationAllocated || a.Phase == infrastructure.AllocationReleasing
 	return held && a.MachineID == m.ID && (m.Allocation == nil || a.AllocationUUID == m.AllocationUUID())
 }

@@ -2,8 +2,9 @@ package allocation
 
 import "sync"
 
-// machineReservations are the machines that are being asked for by their ids: two parallel
-// allocations of one machine cost the winner its addresses (docs/metal-api.md, Q35).
+// machineReservations are the machines that are being allocated by their ids: two
+// allocations of one machine at a time cost the winner its addresses
+// (docs/metal-api.md, Q35).
 type machineReservations struct {
 	mu       sync.Mutex
 	reserved map[string]objectRef
@@ -13,18 +14,18 @@ func newMachineReservations() *machineReservations {
 	return &machineReservations{reserved: map[string]objectRef{}}
 }
 
-// reserve reserves a machine for s, which gives it back; false if it is being
-// asked for already.
-func (n *machineReservations) reserve(machineID string, s objectRef) (give func(), taken bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if _, asked := n.reserved[machineID]; asked {
+// reserve reserves a machine for an object until cancel is called; false if it is
+// reserved already.
+func (r *machineReservations) reserve(machineID string, ref objectRef) (cancel func(), ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, reserved := r.reserved[machineID]; reserved {
 		return nil, false
 	}
-	n.reserved[machineID] = s
+	r.reserved[machineID] = ref
 	return func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		delete(n.reserved, machineID)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.reserved, machineID)
 	}, true
 }

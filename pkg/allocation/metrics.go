@@ -14,7 +14,7 @@ import (
 var (
 	inFlightGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "in_flight",
-		Help:           "Operations under way, by resource and verb.",
+		Help:           "Operations in flight, by resource and verb.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "verb"})
 	outcomesCounter = metrics.NewCounterVec(&metrics.CounterOpts{
@@ -24,27 +24,27 @@ var (
 	}, []string{"resource", "verb", "outcome"})
 	durationsHistogram = metrics.NewHistogramVec(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "duration_seconds",
-		Help:           "How long operations took, looks for lost answers included, by resource and verb.",
+		Help:           "Duration of operations, by resource and verb. Includes the time to reconcile uncertain calls.",
 		Buckets:        []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600},
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "verb"})
 	duplicatesCounter = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "duplicates_total",
-		Help:           "Machines that carried the identity of an object whose record names another, by what became of them: released or held.",
+		Help:           "Machines that carried the identity of an object whose record names another machine, by outcome: released, or held if that failed.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"outcome"})
 	waitingGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
-		Namespace: "metalstack", Subsystem: "allocation", Name: "held",
-		Help:           "Records that wait, by resource and what for: Allocating, Releasing, Refused (and not asked for again yet), Deleted (deleted, and nobody has asked for the release yet).",
+		Namespace: "metalstack", Subsystem: "allocation", Name: "waiting_records",
+		Help:           "Records that wait, by resource and phase: Allocating, Releasing, Refused (backing off after a refusal), Deleted (deleted, but the release has not been requested yet).",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
 	longestWaitGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "allocation", Name: "longest_wait_seconds",
-		Help:           "For how long the record that waits longest has waited, by resource and what for, as in metalstack_allocation_held.",
+		Help:           "Longest time that a record has waited, by resource and phase, as in metalstack_allocation_waiting_records.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"resource", "phase"})
 	unrecordedGauge = metrics.NewGaugeVec(&metrics.GaugeOpts{
-		Namespace: "metalstack", Subsystem: "allocation", Name: "unrecorded",
+		Namespace: "metalstack", Subsystem: "allocation", Name: "unrecorded_metal",
 		Help:           "Metal that carries an identity of this management cluster and that no record names, by kind: machine, firewall, network or address.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"kind"})
@@ -52,12 +52,12 @@ var (
 	registerOnce sync.Once
 )
 
-// RegisterMetrics adds this package's metrics to those that the server shows.
+// RegisterMetrics registers the metrics of this package.
 func RegisterMetrics() {
 	registerOnce.Do(func() {
 		legacyregistry.MustRegister(inFlightGauge, outcomesCounter, durationsHistogram, duplicatesCounter, waitingGauge, longestWaitGauge, unrecordedGauge)
 		// A counter that appears with its first event hides that event from
-		// whoever asks for its increase.
+		// queries for its increase.
 		for _, outcome := range []string{duplicateReleased, duplicateHeld} {
 			duplicatesCounter.WithLabelValues(outcome)
 		}
@@ -95,13 +95,13 @@ func outcomeOf(err error) string {
 	return "error"
 }
 
-// What becomes of a duplicate.
+// The outcomes of duplicates.
 const (
 	duplicateReleased = "released"
 	duplicateHeld     = "held"
 )
 
-// clearUnrecordedMetrics is what a server shows that does not count: another one does.
+// clearUnrecordedMetrics is for replicas that do not count: the active one does.
 func clearUnrecordedMetrics() {
 	for _, kind := range metalKinds {
 		unrecordedGauge.WithLabelValues(kind).Set(0)

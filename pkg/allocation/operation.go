@@ -34,7 +34,7 @@ type operation[R record] struct {
 	clusterName string
 	// attempt is the last one that is recorded.
 	attempt int32
-	// observed is the record as a release saw it, or left it, last.
+	// observed is the record as a release read or wrote it last.
 	observed observedState
 	// dryRun: nothing is written.
 	dryRun bool
@@ -109,7 +109,7 @@ func (o *operation[R]) tryUpdate(ctx context.Context, change func(R) error) (R, 
 }
 
 // beginAttempt records that a call that allocates is about to be made. It is
-// refused if another attempt was begun since the last one that we saw.
+// refused if another attempt was begun since the record was read.
 func (o *operation[R]) beginAttempt(ctx context.Context) error {
 	err := o.updateOnce(ctx, func(r R) error {
 		a := r.state()
@@ -184,10 +184,10 @@ func (o *operation[R]) recordUncertain(ctx context.Context, message string) {
 }
 
 // beginRelease records that a call that frees is about to be made. It is the
-// fence for whoever comes later: what is still there is freed by another
-// operation only after start and the time that a call may take; at once if start
-// is nil. It is refused if the record is not as we saw it last: an attempt that
-// was begun meanwhile may allocate what this release would not look for.
+// fence for later operations: they free what is still there only after start and
+// the time that a call may take; at once if start is nil. It is refused if the
+// record is not as it was observed: an attempt that was begun meanwhile may
+// allocate what this release would not look for.
 func (o *operation[R]) beginRelease(ctx context.Context, start *metav1.Time) error {
 	err := o.updateOnce(ctx, func(r R) error {
 		a := r.state()
@@ -207,7 +207,7 @@ func (o *operation[R]) beginRelease(ctx context.Context, start *metav1.Time) err
 	return err
 }
 
-// recordReleaseRefusal records why a release does not get on, that no call of it
+// recordReleaseRefusal records why a release was refused, that no call of it
 // is in flight, and when the next may be. A release that another operation has
 // begun since is left as it is: its call may be in flight.
 func (o *operation[R]) recordReleaseRefusal(ctx context.Context, err error) error {

@@ -17,17 +17,17 @@ type Records[T runtime.Object] interface {
 	// Get returns the object as it is shown; it is not modified.
 	Get(ctx context.Context, namespace, name string) (T, error)
 	// Update changes the record by compare-and-swap: change gets the object as
-	// it is now and modifies it; it is called again if somebody else was
-	// faster. An error of change ends the update and is returned as it is. Any
-	// other error but NotFound leaves it open whether the change was recorded.
+	// it is now and modifies it; it is called again if the record was changed
+	// meanwhile. An error of change ends the update and is returned as it is. Any
+	// other error but NotFound leaves it uncertain whether the change was recorded.
 	Update(ctx context.Context, namespace, name string, change func(T) error) (T, error)
 	// List returns the objects of all namespaces that have a record; they are
 	// not modified.
 	List(ctx context.Context) ([]T, error)
 }
 
-// Metal is what the protocol asks of the metal-api; *metal.Client does it. Its
-// writes do not end with their context.
+// Metal are the calls of the metal-api that the protocol makes; pkg/metal/client
+// implements them. Writes do not end with their context.
 type Metal interface {
 	FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error)
 	AllocateMachine(ctx context.Context, r metal.MachineRequest) (*metal.Machine, error)
@@ -41,13 +41,14 @@ type Metal interface {
 	FreeIP(ctx context.Context, address string) (*metal.IP, error)
 }
 
-// Observer is what the protocol tells the observation of metal, and asks of
-// it; *metal.Observer does it. Nothing dangerous is decided by what it answers.
+// Observer is what the protocol needs of the observation of metal;
+// pkg/metal/observation implements it. Nothing dangerous is decided by what it
+// answers.
 type Observer interface {
 	// MachinesByUID returns the allocated machines that carry the identity.
 	MachinesByUID(uid string) []*metal.Machine
 	// Identified returns the metal that carries the identity of this management
-	// cluster, as it was last looked at.
+	// cluster, as it was last observed.
 	Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP)
 	LearnMachine(m *metal.Machine)
 	LearnNetwork(n *metal.Network)
@@ -55,7 +56,7 @@ type Observer interface {
 	LearnFreed(ref metal.Ref)
 }
 
-// Options say what a Protocol works with.
+// Options configure a Protocol.
 type Options struct {
 	Machines  Records[*infrastructure.MetalStackMachine]
 	Firewalls Records[*infrastructure.MetalStackFirewall]
@@ -67,35 +68,35 @@ type Options struct {
 	// of its name, zero if it did not; nil: none ever does.
 	TakenOver func(namespace string) time.Time
 	// ManagementCluster is the uid of the namespace kube-system, or, without
-	// Kubernetes around, an id that the server made for itself and kept.
+	// Kubernetes, an id that the server made for itself and kept.
 	ManagementCluster string
 	// Clock is the source of time; default the real one.
 	Clock clock.WithTicker
 	// Timing is how long things may take; zero fields get DefaultTiming's.
 	Timing Timing
-	// CrashPoint, if it is set, is told each step that a crash could follow on, as
-	// docs/allocation.md names them; for tests.
-	CrashPoint func(step string)
+	// CrashPoint, if it is set, is called after each step that a crash could
+	// follow on (docs/allocation.md); for tests.
+	CrashPoint func(name string)
 }
 
 // Timing is how long things may take.
 type Timing struct {
-	// BeginTimeout is the longest time between recording an attempt and making its
-	// call: a process that was stopped in between for longer starts over.
+	// BeginTimeout is the longest time between recording an attempt and making
+	// its call: a process that was suspended for longer in between starts over.
 	BeginTimeout time.Duration
-	// AllocateTimeout is the longest that a client waits for the answer of an allocation,
-	// FreeTimeout of a free.
+	// AllocateTimeout is the longest that a client waits for the answer of an
+	// allocation, FreeTimeout for that of a free.
 	AllocateTimeout, FreeTimeout time.Duration
-	// UncertainDuration is the longest that the metal-api works on a call after its client
-	// went away.
+	// UncertainDuration is the longest that the metal-api works on a call after
+	// its client went away.
 	UncertainDuration time.Duration
-	// PollInterval is the pause between looks for the outcome of a call.
+	// PollInterval is the pause between reads of the outcome of a call.
 	PollInterval time.Duration
 	// Backoff is the pause after the first refusal; it doubles up to
 	// MaxBackoff.
 	Backoff, MaxBackoff time.Duration
-	// NetworkFreeDelay is the pause between seeing a network's last address gone and
-	// freeing the network.
+	// NetworkFreeDelay is the pause between observing that a network's last
+	// address is gone, and freeing the network.
 	NetworkFreeDelay time.Duration
 }
 
@@ -104,14 +105,16 @@ var DefaultTiming = Timing{
 	BeginTimeout:    30 * time.Second,
 	AllocateTimeout: metal.AllocateTimeout,
 	FreeTimeout:     metal.FreeTimeout,
-	// A cancelled allocate was seen at work for up to 40 s, behind a lock that
-	// is waited for 10 s (docs/metal-api.md, Q44); twice that.
+	// A cancelled allocate was in progress for up to 40 s, behind a lock that is
+	// waited for 10 s (docs/metal-api.md, Q44); twice that.
 	UncertainDuration: 100 * time.Second,
 	PollInterval:      2 * time.Second,
 	// One failure is harmless, six in a row took the addresses of the next
-	// success (docs/metal-api.md, Q36); at this pace a clean-up is over before the next attempt.
+	// success (docs/metal-api.md, Q36); at this pace a clean-up is over before
+	// the next attempt.
 	Backoff: 10 * time.Second, MaxBackoff: 5 * time.Minute,
-	// The metal-api returns a freed machine's addresses within 0.4 s (docs/metal-api.md, Q49).
+	// The metal-api returns a freed machine's addresses within 0.4 s
+	// (docs/metal-api.md, Q49).
 	NetworkFreeDelay: 2 * time.Second,
 }
 
@@ -133,8 +136,9 @@ func (t Timing) withDefaults() Timing {
 	return t
 }
 
-// allocateInFlight is for how long after it was recorded an attempt of another process may
-// be at work: until it calls, until its call ends, and what a lost call leaves.
+// allocateInFlight is for how long after it was recorded the call of an attempt
+// of another process may be in flight: until it is made, until its client gives
+// up, and until the metal-api is done with it.
 func (t Timing) allocateInFlight() time.Duration {
 	return t.BeginTimeout + t.AllocateTimeout + t.UncertainDuration
 }

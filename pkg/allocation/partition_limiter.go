@@ -11,15 +11,15 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// maxParallel is how many allocations by size are under way in a partition at
-// a time. The metal-api serialises them, 0.2 to 1 s each, behind a lock that it
-// waits for 10 s (docs/metal-api.md, Q42). Whoever waits may get it next, so of
-// several that wait one is overtaken until it is sent away: of six, one in
-// twelve was. One that holds the lock and one that looks, and then waits, keep
-// it busy.
+// maxParallel is how many allocations by size are in flight in a partition at a
+// time. The metal-api serialises them, 0.2 to 1 s each, behind a lock that it
+// waits for 10 s (docs/metal-api.md, Q42). Any waiter may get it next, so of
+// several one is overtaken until it times out: of six, one in twelve was. One
+// that holds the lock and one that reads, and then waits, keep it busy.
 const maxParallel = 2
 
-// partitionLimiter keep allocations from hurting each other, a gate for each partition.
+// partitionLimiter limits how many allocations are in flight in each partition,
+// and pauses them after failures.
 type partitionLimiter struct {
 	clock clock.Clock
 
@@ -27,9 +27,9 @@ type partitionLimiter struct {
 	limits map[string]*partitionLimit
 }
 
-// A gate stays open for the first failures in a row: three did no harm, six
-// did (docs/metal-api.md, Q36). Then it shuts for shut, doubled with each further one up to
-// maxShut: one tenant's mistakes must not stop the others for long.
+// The first failures in a row are tolerated: three did no harm, six did
+// (docs/metal-api.md, Q36). Then allocations pause, twice as long after each
+// further one, but not for long: one tenant's mistakes must not stop the others.
 const (
 	toleratedFailures = 2
 	initialPause      = 2 * time.Second
@@ -39,8 +39,7 @@ const (
 // partitionLimit is that of one partition.
 type partitionLimit struct {
 	slots *semaphore.Weighted
-	// failures in a row that came from behind the choice of a machine, and
-	// until when the gate is shut because of them.
+	// failures are those in a row that came after the choice of a machine.
 	failures    int
 	pausedUntil time.Time
 }
@@ -49,59 +48,60 @@ func newPartitionLimiter(clock clock.Clock) *partitionLimiter {
 	return &partitionLimiter{clock: clock, limits: map[string]*partitionLimit{}}
 }
 
-func (g *partitionLimiter) of(partition string) *partitionLimit {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.limits[partition] == nil {
-		g.limits[partition] = &partitionLimit{slots: semaphore.NewWeighted(maxParallel)}
+func (l *partitionLimiter) of(partition string) *partitionLimit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.limits[partition] == nil {
+		l.limits[partition] = &partitionLimit{slots: semaphore.NewWeighted(maxParallel)}
 	}
-	return g.limits[partition]
+	return l.limits[partition]
 }
 
-// acquire waits for a place in a partition. A machine that is named by its id is
+// acquire waits for a slot in a partition. A machine that is named by its id is
 // allocated alone: an allocation by size could choose the same one, and of two
 // that meet on one machine the loser's roll-back takes the winner's addresses.
-func (g *partitionLimiter) acquire(ctx context.Context, partition string, named bool) (leave func(), err error) {
-	one := g.of(partition)
+func (l *partitionLimiter) acquire(ctx context.Context, partition string, named bool) (release func(), err error) {
+	limit := l.of(partition)
 	weight := int64(1)
 	if named {
 		weight = maxParallel
 	}
-	if err := one.slots.Acquire(ctx, weight); err != nil {
+	if err := limit.slots.Acquire(ctx, weight); err != nil {
 		return nil, errInterrupted
 	}
-	g.mu.Lock()
-	wait := one.pausedUntil.Sub(g.clock.Now())
-	g.mu.Unlock()
+	l.mu.Lock()
+	wait := limit.pausedUntil.Sub(l.clock.Now())
+	l.mu.Unlock()
 	if wait > 0 {
-		one.slots.Release(weight)
+		limit.slots.Release(weight)
 		return nil, &refusal{
 			code: http.StatusConflict, retryAfter: wait,
 			message: fmt.Sprintf("backing off: allocations in partition %q were refused, and the metal-api is cleaning up", partition),
 		}
 	}
-	return func() { one.slots.Release(weight) }, nil
+	return func() { limit.slots.Release(weight) }, nil
 }
 
-// recordFailure counts a failure from behind the choice of a machine. Late clean-ups of a burst of failures take the addresses of a success that
-// follows (docs/metal-api.md, Q36), whichever objects they were for.
-func (g *partitionLimiter) recordFailure(partition string) {
-	one := g.of(partition)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if one.failures++; one.failures > toleratedFailures {
-		one.pausedUntil = g.clock.Now().Add(exponential(initialPause, one.failures-toleratedFailures, maxPause))
+// recordFailure counts a failure after the choice of a machine. Late clean-ups of
+// a burst of failures take the addresses of a success that follows
+// (docs/metal-api.md, Q36), whichever objects they were for.
+func (l *partitionLimiter) recordFailure(partition string) {
+	limit := l.of(partition)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if limit.failures++; limit.failures > toleratedFailures {
+		limit.pausedUntil = l.clock.Now().Add(exponential(initialPause, limit.failures-toleratedFailures, maxPause))
 	}
 }
 
-func (g *partitionLimiter) recordSuccess(partition string) {
-	one := g.of(partition)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	one.failures = 0
+func (l *partitionLimiter) recordSuccess(partition string) {
+	limit := l.of(partition)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit.failures = 0
 }
 
-// exponential is first, doubled with each of n after the first, and at most most.
+// exponential is the n-th backoff: first, doubled with each one, and at most most.
 func exponential(first time.Duration, n int, most time.Duration) time.Duration {
 	d := first
 	for range n - 1 {

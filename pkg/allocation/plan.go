@@ -12,7 +12,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// plan is what is asked of the metal-api for a server.
+// plan is what is requested of the metal-api for a machine or firewall.
 type plan struct {
 	project, partition string
 	clusterName        string
@@ -31,17 +31,17 @@ func (p *Protocol) projectOf(namespace string) (string, error) {
 	return project, nil
 }
 
-// newPlan finds project, partition and networks of a server, and checks that the
-// spec asks for nothing that it may not have. cluster may be empty.
-func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, s *machineLike, cluster string) (*plan, error) {
-	project, err := p.projectOf(s.meta.Namespace)
+// newPlan finds project, partition and networks of a machine or firewall, and
+// checks that the project may use what the spec names. cluster may be empty.
+func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machineLike, cluster string) (*plan, error) {
+	project, err := p.projectOf(m.meta.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	pl := &plan{project: project, partition: s.partition, clusterName: cluster}
-	named := s.networks
+	pl := &plan{project: project, partition: m.partition, clusterName: cluster}
+	named := m.networks
 	if cluster != "" {
-		c, err := p.joinableCluster(ctx, s.meta.Namespace, cluster)
+		c, err := p.joinableCluster(ctx, m.meta.Namespace, cluster)
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +59,8 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, s *machin
 			named = append([]string{c.Spec.PublicNetworkID}, named...)
 		}
 	}
-	if *s.providerID != "" {
-		id, err := providerid.Parse(*s.providerID)
+	if *m.providerID != "" {
+		id, err := providerid.Parse(*m.providerID)
 		if err != nil {
 			return nil, refuseSpec("spec.providerID: %v", err)
 		}
@@ -74,7 +74,7 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, s *machin
 			}
 		}
 	}
-	for _, tag := range s.tags {
+	for _, tag := range m.tags {
 		if isReservedTag(tag) {
 			return nil, refuseSpec("spec.tags: %q is reserved for ownership", tag)
 		}
@@ -107,8 +107,8 @@ func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, e
 	return m.Partition, nil
 }
 
-// checkComplete refuses a plan that lacks what an allocation needs, and an adoption
-// does not.
+// checkComplete refuses a plan that lacks what an allocation needs, and an
+// adoption does not.
 func (pl *plan) checkComplete() error {
 	switch {
 	case pl.partition == "":
@@ -119,9 +119,9 @@ func (pl *plan) checkComplete() error {
 	return nil
 }
 
-// isExternallyManaged is whether somebody else looks after a cluster, which
-// therefore holds nothing and says in its spec what its machines join. (Cluster
-// API's contract for InfraClusters, "Externally managed infrastructure")
+// isExternallyManaged is whether a cluster is managed by another controller, so
+// that it holds nothing, and its spec names what its machines join: Cluster API's
+// "externally managed infrastructure".
 func isExternallyManaged(c *clusterRecord) bool {
 	if c.DeletionTimestamp != nil || c.allocation().Phase != "" {
 		return false
@@ -129,8 +129,8 @@ func isExternallyManaged(c *clusterRecord) bool {
 	return infrastructure.ExternallyManaged(c.MetalStackCluster)
 }
 
-// joinableCluster returns a cluster that holds its network, or names it if somebody
-// else looks after it.
+// joinableCluster returns a cluster that holds its network, or names it if it is
+// externally managed.
 func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) (*clusterRecord, error) {
 	c, err := p.clusters.get(ctx, namespace, name)
 	if err != nil {
@@ -149,7 +149,7 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 }
 
 // findUsableNetwork returns a network that the project may use: its own, a shared
-// or a public one. Another project's is as unknown as one that is not there.
+// or a public one. Another project's is not found, like one that does not exist.
 func (p *Protocol) findUsableNetwork(ctx context.Context, id, project string) (*metal.Network, error) {
 	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
@@ -164,18 +164,18 @@ func (p *Protocol) findUsableNetwork(ctx context.Context, id, project string) (*
 }
 
 // machineRequest is the plan as a request to the metal-api.
-func (p *Protocol) machineRequest(s *machineLike, kind string, pl *plan, id identity, userData []byte) metal.MachineRequest {
+func (p *Protocol) machineRequest(m *machineLike, kind string, pl *plan, id identity, userData []byte) metal.MachineRequest {
 	r := metal.MachineRequest{
 		ID:          pl.machineID,
 		Project:     pl.project,
 		Partition:   pl.partition,
-		Size:        s.machineType,
-		Image:       s.image,
-		Name:        s.meta.Name,
-		Hostname:    Hostname(s.meta.Name),
-		Description: kind + " " + s.meta.Namespace + "/" + s.meta.Name,
-		SSHKeys:     s.sshKeys,
-		Tags:        append(p.identityTags(id), s.tags...),
+		Size:        m.machineType,
+		Image:       m.image,
+		Name:        m.meta.Name,
+		Hostname:    Hostname(m.meta.Name),
+		Description: kind + " " + m.meta.Namespace + "/" + m.meta.Name,
+		SSHKeys:     m.sshKeys,
+		Tags:        append(p.identityTags(id), m.tags...),
 		Networks:    pl.networks,
 		UserData:    userData,
 	}

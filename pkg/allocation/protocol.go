@@ -15,10 +15,10 @@ import (
 //
 // Its errors are API statuses: 404 without the object; 403 in a namespace that
 // is not bound to a project, and for objects that have no record; 409 while
-// another operation on the object, or on the machine that it names, is under
-// way, while the object is not, or no longer, in a state for it, and during the
-// pause after a refusal; 422 when the spec asks for what it may not have, or the
-// metal-api refuses, in its words; 503 when the metal-api is busy, when it or the
+// another operation on the object, or on the machine that it names, is in
+// progress, while the object is not, or no longer, in a state for it, and during
+// the backoff after a refusal; 422 when the spec asks for what it may not have, or
+// the metal-api refuses, in its words; 503 when the metal-api is busy, when it or the
 // ledger cannot be reached, or the server shuts down; 504 when the caller's
 // context ends first: the operation goes on. With 4xx, retryAfterSeconds says
 // when to ask again if that is known.
@@ -32,8 +32,8 @@ type Protocol struct {
 	operations   *exclusiveOperations
 	limiter      *partitionLimiter
 	reservations *machineReservations
-	// onCrashPoint is Options.Step.
-	onCrashPoint func(step string)
+	// onCrashPoint is Options.CrashPoint.
+	onCrashPoint func(name string)
 }
 
 // New returns a Protocol that does nothing until it is asked.
@@ -51,23 +51,24 @@ func New(opts Options) *Protocol {
 	return p
 }
 
-func (p *Protocol) crashPoint(step string) {
+// crashPoint marks a step that a crash could follow on.
+func (p *Protocol) crashPoint(name string) {
 	if p.onCrashPoint != nil {
-		p.onCrashPoint(step)
+		p.onCrashPoint(name)
 	}
 }
 
-// AllocateMachine turns a MetalStackMachine into a server, as body asks for
+// AllocateMachine allocates a machine for a MetalStackMachine, as body asks for
 // it. Called again, it answers the same.
 func (p *Protocol) AllocateMachine(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackMachine, error) {
-	s, err := p.allocate(ctx, p.machines, namespace, name, body)
-	return objectOf[*infrastructure.MetalStackMachine](s), err
+	m, err := p.allocate(ctx, p.machines, namespace, name, body)
+	return objectOf[*infrastructure.MetalStackMachine](m), err
 }
 
-// AllocateFirewall turns a MetalStackFirewall into a server.
+// AllocateFirewall allocates a machine for a MetalStackFirewall.
 func (p *Protocol) AllocateFirewall(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackFirewall, error) {
-	s, err := p.allocate(ctx, p.firewalls, namespace, name, body)
-	return objectOf[*infrastructure.MetalStackFirewall](s), err
+	m, err := p.allocate(ctx, p.firewalls, namespace, name, body)
+	return objectOf[*infrastructure.MetalStackFirewall](m), err
 }
 
 // AllocateCluster allocates a MetalStackCluster's private network and control
@@ -80,21 +81,21 @@ func (p *Protocol) AllocateCluster(ctx context.Context, namespace, name string, 
 	return clusterOf(c), err
 }
 
-// ReleaseMachine gives a MetalStackMachine's server back. uid is the object's,
+// ReleaseMachine releases the machine of a MetalStackMachine. uid is the object's,
 // or empty for whichever object has the name. Called again, it answers the same.
 func (p *Protocol) ReleaseMachine(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackMachine, error) {
-	s, err := p.release(ctx, p.machines, namespace, name, uid)
-	return objectOf[*infrastructure.MetalStackMachine](s), err
+	m, err := p.release(ctx, p.machines, namespace, name, uid)
+	return objectOf[*infrastructure.MetalStackMachine](m), err
 }
 
-// ReleaseFirewall gives a MetalStackFirewall's server back.
+// ReleaseFirewall releases the machine of a MetalStackFirewall.
 func (p *Protocol) ReleaseFirewall(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackFirewall, error) {
-	s, err := p.release(ctx, p.firewalls, namespace, name, uid)
-	return objectOf[*infrastructure.MetalStackFirewall](s), err
+	m, err := p.release(ctx, p.firewalls, namespace, name, uid)
+	return objectOf[*infrastructure.MetalStackFirewall](m), err
 }
 
-// ReleaseCluster gives a MetalStackCluster's network and address back, unless
-// they were adopted.
+// ReleaseCluster releases a MetalStackCluster's network and address, unless they
+// were adopted.
 func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackCluster, error) {
 	ref := objectRef{clusterResource, namespace, name}
 	c, err := run(ctx, p, ref, verbRelease, func(ctx context.Context) (*clusterRecord, error) {
@@ -103,12 +104,12 @@ func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, u
 	return clusterOf(c), err
 }
 
-// run does work in a flight, or, in a dry run, at once.
-func run[T any](ctx context.Context, p *Protocol, s objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
+// run does work as the only operation on an object, or, in a dry run, at once.
+func run[T any](ctx context.Context, p *Protocol, ref objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
 	if IsDryRun(ctx) {
-		return dryRun(ctx, p, s, work)
+		return dryRun(ctx, p, ref, work)
 	}
-	return runExclusive(ctx, p, s, verb, work)
+	return runExclusive(ctx, p, ref, verb, work)
 }
 
 func (p *Protocol) allocate(ctx context.Context, kind *machineLikeKind, namespace, name string, body *infrastructure.Allocation) (*machineLike, error) {
@@ -132,12 +133,12 @@ const (
 	verbRecover  = "recovery"
 )
 
-func objectOf[T runtime.Object](s *machineLike) T {
+func objectOf[T runtime.Object](m *machineLike) T {
 	var none T
-	if s == nil {
+	if m == nil {
 		return none
 	}
-	return s.object.(T)
+	return m.object.(T)
 }
 
 func clusterOf(c *clusterRecord) *infrastructure.MetalStackCluster {

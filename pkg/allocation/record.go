@@ -13,7 +13,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// isDefinite is true for errors that say that nothing was recorded, nor will be.
+// isDefinite is true for errors after which it is certain that nothing was, or
+// will be, recorded.
 func isDefinite(err error) bool {
 	var r *refusal
 	return errors.As(err, &r) || errors.Is(err, errDryRun) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) ||

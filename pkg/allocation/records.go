@@ -23,7 +23,9 @@ type objectRef struct {
 	namespace, name string
 }
 
-func (r objectRef) String() string { return r.resource.Resource + "/" + r.namespace + "/" + r.name }
+func (ref objectRef) String() string {
+	return ref.resource.Resource + "/" + ref.namespace + "/" + ref.name
+}
 
 // record is what the records of all kinds have in common. What it returns
 // points into the object.

@@ -12,28 +12,28 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// Recoverer looks after records in the background: it latches what never goes
-// back once it was true, takes up what a crash left open, and releases what
-// was allocated twice.
+// Recoverer reconciles records in the background: it latches what never goes
+// back once it was true, recovers operations after a crash, and releases what was
+// allocated twice.
 type Recoverer struct {
 	p *Protocol
-	// slots is how many things are taken up at a time.
+	// slots limits how many operations are recovered at a time.
 	slots chan struct{}
 	wg    sync.WaitGroup
-	// duplicateSlot is taken while one is looked at: an object may have several, and
-	// has one flight at a time.
+	// duplicateSlot is taken while a duplicate is released: an object may have
+	// several, and one operation at a time.
 	duplicateSlot chan struct{}
 
-	// schedules are when each open attempt, and each duplicate, is next looked at.
+	// schedules are of the attempts and releases to recover, and of duplicates.
 	schedules map[string]*schedule
 	// startTime is when the first pass began.
 	startTime time.Time
-	// unrecorded is what was counted last as such, and counted is when.
+	// unrecorded is what was last counted as such, at unrecordedTime.
 	unrecorded     []unrecorded
 	unrecordedTime time.Time
 }
 
-// schedule is when something is looked at next.
+// schedule is when something is reconciled next.
 type schedule struct {
 	next     time.Time
 	interval time.Duration
@@ -44,7 +44,8 @@ const (
 	// reconcileInterval is the pause between two passes over the records, all of
 	// which are in memory.
 	reconcileInterval = 2 * time.Second
-	// maxParallelRecoveries keeps a restart from asking everything of the metal-api at once.
+	// maxParallelRecoveries keeps a restart from calling the metal-api about
+	// everything at once.
 	maxParallelRecoveries = 4
 )
 
@@ -55,14 +56,14 @@ func NewRecoverer(p *Protocol) *Recoverer {
 	}
 }
 
-// Run keeps until ctx ends. Only the active server runs it.
-func (k *Recoverer) Run(ctx context.Context) {
+// Run reconciles until ctx ends. Only the active replica runs it.
+func (r *Recoverer) Run(ctx context.Context) {
 	defer clearWaitingMetrics()
 	defer clearUnrecordedMetrics()
-	defer k.wg.Wait()
+	defer r.wg.Wait()
 	for {
-		k.ReconcileAll(ctx)
-		timer := k.p.clock.NewTimer(reconcileInterval)
+		r.ReconcileAll(ctx)
+		timer := r.p.clock.NewTimer(reconcileInterval)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -72,35 +73,36 @@ func (k *Recoverer) Run(ctx context.Context) {
 	}
 }
 
-// ReconcileAll looks at every record once. What takes long goes on in the background.
-func (k *Recoverer) ReconcileAll(ctx context.Context) {
-	if k.startTime.IsZero() {
-		k.startTime = k.p.clock.Now()
+// ReconcileAll reconciles every record once. What takes long is done in the
+// background.
+func (r *Recoverer) ReconcileAll(ctx context.Context) {
+	if r.startTime.IsZero() {
+		r.startTime = r.p.clock.Now()
 	}
-	for _, s := range k.schedules {
+	for _, s := range r.schedules {
 		s.seen = false
 	}
-	machines, machinesErr := reconcileRecords(ctx, k, k.p.machines, machineResource, func(m *machineLike) error {
-		return k.reconcileMachineLike(ctx, k.p.machines, m)
+	machines, machinesErr := reconcileRecords(ctx, r, r.p.machines, machineResource, func(m *machineLike) error {
+		return r.reconcileMachineLike(ctx, r.p.machines, m)
 	})
-	firewalls, firewallsErr := reconcileRecords(ctx, k, k.p.firewalls, firewallResource, func(m *machineLike) error {
-		return k.reconcileMachineLike(ctx, k.p.firewalls, m)
+	firewalls, firewallsErr := reconcileRecords(ctx, r, r.p.firewalls, firewallResource, func(m *machineLike) error {
+		return r.reconcileMachineLike(ctx, r.p.firewalls, m)
 	})
-	clusters, clustersErr := reconcileRecords(ctx, k, k.p.clusters, clusterResource, func(c *clusterRecord) error {
-		return k.reconcileCluster(ctx, c)
+	clusters, clustersErr := reconcileRecords(ctx, r, r.p.clusters, clusterResource, func(c *clusterRecord) error {
+		return r.reconcileCluster(ctx, c)
 	})
 	if machinesErr == nil && firewallsErr == nil && clustersErr == nil {
-		k.countUnrecorded(ctx, append(machines, firewalls...), clusters)
+		r.countUnrecorded(ctx, append(machines, firewalls...), clusters)
 	}
-	for key, s := range k.schedules {
+	for key, s := range r.schedules {
 		if !s.seen {
-			delete(k.schedules, key)
+			delete(r.schedules, key)
 		}
 	}
 }
 
-// reconcileRecords looks at the records of one resource, and returns them.
-func reconcileRecords[R record](ctx context.Context, k *Recoverer, records recordStore[R], resource schema.GroupResource, reconcile func(R) error) ([]R, error) {
+// reconcileRecords reconciles the records of one resource, and returns them.
+func reconcileRecords[R record](ctx context.Context, recoverer *Recoverer, records recordStore[R], resource schema.GroupResource, reconcile func(R) error) ([]R, error) {
 	logger := klog.FromContext(ctx)
 	all, err := records.list(ctx)
 	if err != nil {
@@ -109,7 +111,7 @@ func reconcileRecords[R record](ctx context.Context, k *Recoverer, records recor
 	}
 	waiting := waitingRecords{}
 	for _, r := range all {
-		waiting.add(k.p, r)
+		waiting.add(recoverer.p, r)
 		if err := reconcile(r); err != nil {
 			m := r.objectMeta()
 			logger.Info("Failed to reconcile a record", "resource", resource.Resource, "namespace", m.Namespace, "name", m.Name, "err", err)
@@ -119,20 +121,20 @@ func reconcileRecords[R record](ctx context.Context, k *Recoverer, records recor
 	return all, nil
 }
 
-func (k *Recoverer) reconcileMachineLike(ctx context.Context, kind *machineLikeKind, m *machineLike) error {
+func (r *Recoverer) reconcileMachineLike(ctx context.Context, kind *machineLikeKind, m *machineLike) error {
 	ref := kind.refOf(m)
-	if k.p.operations.isRunning(ref) {
+	if r.p.operations.isRunning(ref) {
 		return nil
 	}
 	switch a := m.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
-		k.startInBackground(ctx, nil, "open/"+string(m.meta.UID), func(ctx context.Context) error {
-			return k.runExclusively(ctx, ref, func(ctx context.Context) error { return k.p.resumeAttempt(ctx, kind, ref) })
+		r.startInBackground(ctx, nil, "open/"+string(m.meta.UID), func(ctx context.Context) error {
+			return r.runExclusively(ctx, ref, func(ctx context.Context) error { return r.p.resumeAttempt(ctx, kind, ref) })
 		})
 		return nil
 	case infrastructure.AllocationReleasing:
-		k.startInBackground(ctx, a.NotBefore, "release/"+string(m.meta.UID), func(ctx context.Context) error {
-			_, err := k.p.release(ctx, kind, m.meta.Namespace, m.meta.Name, m.meta.UID)
+		r.startInBackground(ctx, a.NotBefore, "release/"+string(m.meta.UID), func(ctx context.Context) error {
+			_, err := r.p.release(ctx, kind, m.meta.Namespace, m.meta.Name, m.meta.UID)
 			return err
 		})
 		return nil
@@ -144,69 +146,69 @@ func (k *Recoverer) reconcileMachineLike(ctx context.Context, kind *machineLikeK
 	default:
 		return nil
 	}
-	k.releaseDuplicates(ctx, kind, m)
+	r.releaseDuplicates(ctx, kind, m)
 	return nil
 }
 
-// runExclusively does work on a subject in a flight of its own.
-func (k *Recoverer) runExclusively(ctx context.Context, sub objectRef, work func(ctx context.Context) error) error {
-	_, err := runExclusive(ctx, k.p, sub, verbRecover, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
+// runExclusively does work as the only operation on an object.
+func (r *Recoverer) runExclusively(ctx context.Context, ref objectRef, work func(ctx context.Context) error) error {
+	_, err := runExclusive(ctx, r.p, ref, verbRecover, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
 	return err
 }
 
-func (k *Recoverer) reconcileCluster(ctx context.Context, c *clusterRecord) error {
-	sub := objectRef{clusterResource, c.Namespace, c.Name}
-	if k.p.operations.isRunning(sub) {
+func (r *Recoverer) reconcileCluster(ctx context.Context, c *clusterRecord) error {
+	ref := objectRef{clusterResource, c.Namespace, c.Name}
+	if r.p.operations.isRunning(ref) {
 		return nil
 	}
 	switch a := c.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
-		// A cluster needs nothing that only a request brings, so that the
-		// attempt is simply finished.
-		k.startInBackground(ctx, a.NotBefore, "open/"+string(c.UID), func(ctx context.Context) error {
-			_, err := k.p.AllocateCluster(ctx, c.Namespace, c.Name, &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{UID: c.UID}})
+		// A cluster needs nothing that only a request brings, so its allocation
+		// is continued.
+		r.startInBackground(ctx, a.NotBefore, "open/"+string(c.UID), func(ctx context.Context) error {
+			_, err := r.p.AllocateCluster(ctx, c.Namespace, c.Name, &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{UID: c.UID}})
 			return err
 		})
 	case infrastructure.AllocationReleasing:
-		k.startInBackground(ctx, a.NotBefore, "release/"+string(c.UID), func(ctx context.Context) error {
-			_, err := k.p.ReleaseCluster(ctx, c.Namespace, c.Name, c.UID)
+		r.startInBackground(ctx, a.NotBefore, "release/"+string(c.UID), func(ctx context.Context) error {
+			_, err := r.p.ReleaseCluster(ctx, c.Namespace, c.Name, c.UID)
 			return err
 		})
 	case infrastructure.AllocationAllocated:
-		return latchProvisioned(ctx, k.p.clusters, c)
+		return latchProvisioned(ctx, r.p.clusters, c)
 	}
 	return nil
 }
 
-// startInBackground does something beside the pass, unless it pauses, is not due, or
-// as much as may be is under way.
-func (k *Recoverer) startInBackground(ctx context.Context, notBefore *metav1.Time, key string, do func(ctx context.Context) error) {
-	k.keepSchedule(key, k.p.timing.PollInterval)
-	if notBefore != nil && notBefore.After(k.p.clock.Now()) {
+// startInBackground starts do, unless it backs off, is not due, or no slot is
+// free.
+func (r *Recoverer) startInBackground(ctx context.Context, notBefore *metav1.Time, key string, do func(ctx context.Context) error) {
+	r.keepSchedule(key, r.p.timing.PollInterval)
+	if notBefore != nil && notBefore.After(r.p.clock.Now()) {
 		return
 	}
 	select {
-	case k.slots <- struct{}{}:
+	case r.slots <- struct{}{}:
 	default:
 		return
 	}
-	if !k.isDue(key) {
-		<-k.slots
+	if !r.isDue(key) {
+		<-r.slots
 		return
 	}
-	k.wg.Go(func() {
-		defer func() { <-k.slots }()
+	r.wg.Go(func() {
+		defer func() { <-r.slots }()
 		if err := do(ctx); err != nil {
 			klog.FromContext(ctx).V(2).Info("Recovery failed: retrying", "what", key, "err", err)
 		}
 	})
 }
 
-// isDue tells whether something is to be looked at in this pass; the pause grows
-// from time to time, up to a minute.
-func (k *Recoverer) isDue(key string) bool {
-	now := k.p.clock.Now()
-	s := k.schedules[key]
+// isDue tells whether something is to be reconciled now; the interval doubles each
+// time, up to a minute.
+func (r *Recoverer) isDue(key string) bool {
+	now := r.p.clock.Now()
+	s := r.schedules[key]
 	if now.Before(s.next) {
 		return false
 	}
@@ -215,13 +217,13 @@ func (k *Recoverer) isDue(key string) bool {
 	return true
 }
 
-// keepSchedule keeps the schedule of something for as long as passes see it; the
-// first pause is first.
-func (k *Recoverer) keepSchedule(key string, first time.Duration) {
-	if k.schedules[key] == nil {
-		k.schedules[key] = &schedule{interval: first}
+// keepSchedule makes a schedule, or keeps it until after the next pass; first is
+// its first interval.
+func (r *Recoverer) keepSchedule(key string, first time.Duration) {
+	if r.schedules[key] == nil {
+		r.schedules[key] = &schedule{interval: first}
 	}
-	k.schedules[key].seen = true
+	r.schedules[key].seen = true
 }
 
 // latchProvisioned records that an object was ready once, which never goes back.

@@ -12,9 +12,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// resumeAttempt looks once for the outcome of an attempt that nobody works on: what
-// was allocated is recorded; a claim is made again of a record of which it is
-// certain that nothing was. A new attempt needs a request, for its user data.
+// resumeAttempt reads the outcome of an attempt that no operation continues: what
+// was allocated is recorded; a record for which it is certain that nothing was
+// allocated becomes a claim again. A new attempt needs a request, for its user
+// data.
 func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref objectRef) error {
 	m, err := kind.get(ctx, ref.namespace, ref.name)
 	if err != nil {
@@ -45,35 +46,35 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 }
 
 // releaseDuplicates releases machines that carry the identity of an object whose
-// record names another, or none any more. The observation only raises the
-// suspicion. No record tells of a call that frees a duplicate, so that of a
-// server that was here before is waited for: once the machine is somebody
-// else's, it would free that.
-func (k *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind, m *machineLike) {
+// record names another machine, or none any more. The observation only raises the
+// suspicion. No record tells of a call that frees a duplicate, so one of an
+// earlier process is waited for: it could free the machine once that is allocated
+// for another object.
+func (r *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind, m *machineLike) {
 	a := m.allocation()
-	if a.UID == "" || k.p.clock.Since(k.startTime) < k.p.timing.allocateInFlight() {
+	if a.UID == "" || r.p.clock.Since(r.startTime) < r.p.timing.allocateInFlight() {
 		return
 	}
 	ref := kind.refOf(m)
-	for _, suspect := range k.p.opts.Observer.MachinesByUID(LabelValue(string(a.UID))) {
+	for _, suspect := range r.p.opts.Observer.MachinesByUID(LabelValue(string(a.UID))) {
 		if a.Phase == infrastructure.AllocationAllocated && suspect.AllocationUUID() == a.AllocationUUID {
 			continue
 		}
 		key := "duplicate/" + suspect.AllocationUUID()
-		k.keepSchedule(key, k.p.timing.UncertainDuration)
-		k.startInBackground(ctx, nil, key, func(ctx context.Context) error {
+		r.keepSchedule(key, r.p.timing.UncertainDuration)
+		r.startInBackground(ctx, nil, key, func(ctx context.Context) error {
 			select {
-			case k.duplicateSlot <- struct{}{}:
-				defer func() { <-k.duplicateSlot }()
+			case r.duplicateSlot <- struct{}{}:
+				defer func() { <-r.duplicateSlot }()
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			return k.runExclusively(ctx, ref, func(ctx context.Context) error { return k.p.releaseDuplicate(ctx, kind, ref, suspect) })
+			return r.runExclusively(ctx, ref, func(ctx context.Context) error { return r.p.releaseDuplicate(ctx, kind, ref, suspect) })
 		})
 	}
 }
 
-// errMachineHeld: a suspect is no duplicate, another record names it.
+// errMachineHeld: the suspect is no duplicate, since another record names it.
 var errMachineHeld = errors.New("another record names the machine")
 
 // releaseDuplicate frees a machine with every check of a release, and one

@@ -8,11 +8,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// checkMarkedBeforeTakeover refuses to release the metal of an object that was marked for
-// deletion before its Namespace took its record over from an earlier one. The end
-// of that Namespace marked it, and whoever made the Namespace again may have done
-// so to keep what it held; a mark cannot be taken back. ForceReleaseAnnotation lifts
-// the hold.
+// checkMarkedBeforeTakeover refuses to release the metal of an object that was
+// marked for deletion before its Namespace took its record over from an earlier
+// one. The end of that Namespace marked it, and the Namespace may have been
+// created again to keep what it held; a mark cannot be taken back.
+// ForceReleaseAnnotation lifts the hold.
 func (p *Protocol) checkMarkedBeforeTakeover(m *metav1.ObjectMeta) error {
 	if p.opts.TakenOver == nil || m.DeletionTimestamp == nil {
 		return nil

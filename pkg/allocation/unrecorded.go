@@ -5,14 +5,14 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// unrecordedInterval is how often it is counted what carries an identity of this
-// management cluster and no record names.
+// unrecordedInterval is how often unrecorded metal is counted.
 const unrecordedInterval = 30 * time.Second
 
 // The kinds of metal in metrics.
@@ -36,19 +36,19 @@ type unrecorded struct {
 }
 
 // recordedMetal is what records name, and the identities by which they could own
-// more: an attempt that is under way may have allocated it.
+// more: an attempt in progress may have allocated it.
 type recordedMetal struct {
-	identities, allocations, networks, addresses map[string]struct{}
+	identities, allocations, networks, addresses sets.Set[string]
 }
 
 // countUnrecorded counts, every now and then, what no record names.
-func (k *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machineLike, clusters []*clusterRecord) {
-	now := k.p.clock.Now()
-	if now.Sub(k.unrecordedTime) < unrecordedInterval {
+func (r *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machineLike, clusters []*clusterRecord) {
+	now := r.p.clock.Now()
+	if now.Sub(r.unrecordedTime) < unrecordedInterval {
 		return
 	}
-	k.unrecordedTime = now
-	found := k.p.unrecorded(machineLikes, clusters)
+	r.unrecordedTime = now
+	found := r.p.unrecorded(machineLikes, clusters)
 	for _, kind := range metalKinds {
 		n := 0
 		for _, u := range found {
@@ -59,12 +59,12 @@ func (k *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machine
 		unrecordedGauge.WithLabelValues(kind).Set(float64(n))
 	}
 	for _, u := range found {
-		if !slices.Contains(k.unrecorded, u) {
+		if !slices.Contains(r.unrecorded, u) {
 			klog.FromContext(ctx).Info("Metal carries an identity of this management cluster, and no record names it",
 				"kind", u.kind, "id", u.id, "project", u.project, "namespace", u.namespace, "name", u.name)
 		}
 	}
-	k.unrecorded = found
+	r.unrecorded = found
 }
 
 func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRecord) (found []unrecorded) {
@@ -77,7 +77,7 @@ func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRe
 		return func(key string) string { value, _ := metal.TagValue(tags, key); return value }
 	}
 	for _, m := range machines {
-		if contains(r.identities, m.UID()) || contains(r.allocations, m.AllocationUUID()) {
+		if r.identities.Has(m.UID()) || r.allocations.Has(m.AllocationUUID()) {
 			continue
 		}
 		kind := kindMachine
@@ -87,12 +87,12 @@ func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRe
 		add(kind, m.ID, m.Project(), inTags(m.Tags))
 	}
 	for _, n := range networks {
-		if !contains(r.identities, n.UID()) && !contains(r.networks, n.ID) {
+		if !r.identities.Has(n.UID()) && !r.networks.Has(n.ID) {
 			add(kindNetwork, n.ID, n.Project, func(key string) string { return n.Labels[key] })
 		}
 	}
 	for _, ip := range ips {
-		if !contains(r.identities, ip.UID()) && !contains(r.addresses, ip.Address) {
+		if !r.identities.Has(ip.UID()) && !r.addresses.Has(ip.Address) {
 			add(kindAddress, ip.Address, ip.Project, inTags(ip.Tags))
 		}
 	}
@@ -100,11 +100,11 @@ func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRe
 }
 
 func recordedMetalOf(machineLikes []*machineLike, clusters []*clusterRecord) recordedMetal {
-	r := recordedMetal{identities: map[string]struct{}{}, allocations: map[string]struct{}{}, networks: map[string]struct{}{}, addresses: map[string]struct{}{}}
+	r := recordedMetal{identities: sets.New[string](), allocations: sets.New[string](), networks: sets.New[string](), addresses: sets.New[string]()}
 	for _, s := range machineLikes {
 		if a := s.allocation(); a.Phase != infrastructure.AllocationReleased {
-			r.identities[LabelValue(string(s.identityUID()))] = struct{}{}
-			r.allocations[a.AllocationUUID] = struct{}{}
+			r.identities.Insert(LabelValue(string(s.identityUID())))
+			r.allocations.Insert(a.AllocationUUID)
 		}
 	}
 	for _, c := range clusters {
@@ -112,18 +112,9 @@ func recordedMetalOf(machineLikes []*machineLike, clusters []*clusterRecord) rec
 		if a.Phase == infrastructure.AllocationReleased {
 			continue
 		}
-		r.identities[LabelValue(string(c.identityUID()))] = struct{}{}
-		for _, id := range []string{a.NetworkID, c.Spec.PrivateNetworkID} {
-			r.networks[id] = struct{}{}
-		}
-		for _, address := range []string{a.IPAddress, c.Spec.ControlPlaneEndpoint.Host} {
-			r.addresses[address] = struct{}{}
-		}
+		r.identities.Insert(LabelValue(string(c.identityUID())))
+		r.networks.Insert(a.NetworkID, c.Spec.PrivateNetworkID)
+		r.addresses.Insert(a.IPAddress, c.Spec.ControlPlaneEndpoint.Host)
 	}
 	return r
-}
-
-func contains(set map[string]struct{}, key string) bool {
-	_, found := set[key]
-	return found
 }

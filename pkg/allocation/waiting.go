@@ -11,16 +11,16 @@ import (
 
 // What records wait for, besides the phases Allocating and Releasing.
 const (
-	// waitingRefused: the metal-api said no, and was not asked again yet.
+	// waitingRefused: the allocation was refused, and backs off.
 	waitingRefused = "Refused"
-	// waitingDeleted: the object was deleted, and nobody has asked for the release
-	// yet: the companion waits for something, or is away.
+	// waitingDeleted: the object was deleted, and its release has not been
+	// requested yet: the controller manager waits for something, or is down.
 	waitingDeleted = "Deleted"
 )
 
 var waitingFor = []string{string(infrastructure.AllocationAllocating), string(infrastructure.AllocationReleasing), waitingRefused, waitingDeleted}
 
-// waitingRecords are the records of a resource that wait, by what for.
+// waitingRecords sums up the records of a resource that wait, by what for.
 type waitingRecords map[string]waitingSum
 
 type waitingSum struct {
@@ -48,7 +48,7 @@ func (w waitingRecords) setMetrics(resource string) {
 	}
 }
 
-// clearWaitingMetrics is what a server shows that does not keep.
+// clearWaitingMetrics is for replicas that do not reconcile: the active one does.
 func clearWaitingMetrics() {
 	for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
 		waitingRecords{}.setMetrics(resource.Resource)
@@ -71,8 +71,8 @@ func (p *Protocol) waitsFor(r record) (what string, since time.Time) {
 	default:
 		return "", time.Time{}
 	}
-	// It has been False since the first attempt, or longer: since somebody said
-	// what the attempt waits for.
+	// It has been False since the first attempt, or longer: since a controller
+	// recorded what the attempt waits for.
 	if c := meta.FindStatusCondition(*r.conditions(), infrastructure.ConditionAllocated); c != nil {
 		return what, c.LastTransitionTime.Time
 	}

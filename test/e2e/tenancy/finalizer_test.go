@@ -109,7 +109,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 			}
 		}
 		for _, kind := range []string{"network", "address"} {
-			if err := w.counted(t, fmt.Sprintf("metalstack_allocation_unrecorded{kind=%q} 1", kind)); err != nil {
+			if err := w.counted(t, fmt.Sprintf("metalstack_allocation_unrecorded_metal{kind=%q} 1", kind)); err != nil {
 				return err
 			}
 		}
@@ -134,5 +134,5 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	for _, ip := range w.sim.Books().IPs {
 		assert.NotEqual(t, address, ip.Address, "it is given back")
 	}
-	eventuallyWithin(t, 2*limit, func() error { return w.counted(t, `metalstack_allocation_unrecorded{kind="address"} 0`) })
+	eventuallyWithin(t, 2*limit, func() error { return w.counted(t, `metalstack_allocation_unrecorded_metal{kind="address"} 0`) })
 }
