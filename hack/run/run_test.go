@@ -14,33 +14,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
 const root = "../.."
 
-// builds is where programs puts them.
-var builds string
-
 // programs builds what `make run` builds, once for all tests.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "run-test-")
-	if err != nil {
-		return "", err
-	}
-	builds = dir
-	build := exec.Command("go", "build", "-o", dir+"/",
-		"./cmd/metal-api-simulator", "./cmd/metalstack-apiserver", "./cmd/metalstack-controller-manager", "./hack/run")
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	return dir, build.Run()
+var programs = sync.OnceValues(func() (dir string, err error) {
+	return build.Programs(nil, "./cmd/metal-api-simulator", "./cmd/metalstack-apiserver", "./cmd/metalstack-controller-manager", "./hack/run")
 })
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	_ = os.RemoveAll(builds)
-	os.Exit(code)
-}
 
 // running is a run under test, started as `make run` starts it.
 type running struct {

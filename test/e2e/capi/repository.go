@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
-	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
 const (
@@ -47,11 +47,9 @@ var providers = []provider{
 		"capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager"},
 }
 
-func root() string { return controlplane.Root() }
-
 // bin is a program that `make controlplane capi` builds.
 func bin(name ...string) string {
-	return filepath.Join(append([]string{root(), "bin"}, name...)...)
+	return filepath.Join(append([]string{build.Root(), "bin"}, name...)...)
 }
 
 // Repository is a directory from which clusterctl installs.
@@ -62,7 +60,7 @@ type Repository struct {
 }
 
 var clusterAPI = sync.OnceValues(func() (m struct{ Dir, Version string }, err error) {
-	out, err := exec.Command("go", "-C", filepath.Join(root(), "hack", "capi"), "list", "-m", "-json", module).Output()
+	out, err := exec.Command("go", "-C", filepath.Join(build.Root(), "hack", "capi"), "list", "-m", "-json", module).Output()
 	if err != nil {
 		return m, fmt.Errorf("where the module %s is: %w", module, err)
 	}
@@ -95,7 +93,7 @@ func NewRepository(t testing.TB) *Repository {
 		listed = append(listed, r.entry(p.name, p.kind, p.label, source.Version, p.components))
 	}
 	for _, version := range []string{Version, Next} {
-		release := exec.Command(filepath.Join(root(), "hack", "release.sh"),
+		release := exec.Command(filepath.Join(build.Root(), "hack", "release.sh"),
 			filepath.Join(dir, "infrastructure-metal-stack", version), "ghcr.io/metal-stack", version)
 		out, err := release.CombinedOutput()
 		require.NoError(t, err, string(out))

@@ -14,7 +14,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
 // alone is a server without Kubernetes, and kubectl with what it wrote for it.
@@ -33,7 +33,7 @@ func (a *alone) run(stdin string, args ...string) outcome {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(controlplane.Root(), "bin", "kubectl"), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(build.Root(), "bin", "kubectl"), args...)
 	cmd.Env = []string{"HOME=" + a.t.TempDir(), "PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + a.kubeconfig}
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs strings.Builder

@@ -25,6 +25,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
@@ -89,7 +90,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 	t.Helper()
 	// On a busy machine a build takes longer than a request may.
 	for _, name := range []string{APIServer, Manager} {
-		binary(t, name)
+		Binary(t, name)
 	}
 	if opts.ControlPlane == nil {
 		opts.ControlPlane = controlplane.Start(t)
@@ -128,9 +129,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 }
 
 // Deploy is the directory of the installation.
-func Deploy() string { return filepath.Join(root(), "artifacts", "deploy") }
-
-func root() string { return controlplane.Root() }
+func Deploy() string { return filepath.Join(build.Root(), "artifacts", "deploy") }
 
 // install applies the installation as its README.md tells.
 func (c *Cluster) install() {

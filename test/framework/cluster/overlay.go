@@ -20,10 +20,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
-// Binary is the path of one of our programs, built once for the tests of a
-// process.
-func Binary(t testing.TB, name string) string { return binary(t, name) }
-
 // Overlay is a directory to apply instead of artifacts/deploy: the same with
 // components of it.
 func Overlay(t testing.TB, components ...string) string {

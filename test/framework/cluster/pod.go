@@ -21,7 +21,7 @@ import (
 func (c *Cluster) StartServer(t testing.TB) *Program {
 	t.Helper()
 	return c.Run(t, Deployment{
-		Namespace: Namespace, Name: APIServer, Path: binary(t, APIServer), Port: "https", Scheme: "https",
+		Namespace: Namespace, Name: APIServer, Path: Binary(t, APIServer), Port: "https", Scheme: "https",
 		Args: func(p *Program) []string {
 			return append([]string{
 				"--kubeconfig=" + c.Kubeconfig(p.Account),
@@ -38,7 +38,7 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 func (c *Cluster) StartCompanion(t testing.TB) *Program {
 	t.Helper()
 	return c.Run(t, Deployment{
-		Namespace: Namespace, Name: Manager, Path: binary(t, Manager), Port: "health", Scheme: "http",
+		Namespace: Namespace, Name: Manager, Path: Binary(t, Manager), Port: "health", Scheme: "http",
 		Args: func(p *Program) []string {
 			return append([]string{
 				"--kubeconfig=" + c.Kubeconfig(p.Account),

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
@@ -184,60 +185,35 @@ func (p *Program) cleanup(t testing.TB) {
 	}
 }
 
-var build struct {
-	sync.Mutex
-	dir   string
-	built map[string]error
-	// ready is a directory of programs that were built before; "" for none.
-	ready string
-}
+// prebuilt is a directory of programs that were built before; "" for none.
+var prebuilt string
 
 // UsePrograms has programs run from a directory that they were built into
-// before, instead of being built by this process.
-func UsePrograms(dir string) {
-	build.Lock()
-	defer build.Unlock()
-	build.ready = dir
-}
+// before, instead of being built by this process. It is called before anything
+// else of this package.
+func UsePrograms(dir string) { prebuilt = dir }
 
-// binary builds a program, once for the tests of a process, and returns its
-// path.
-func binary(t testing.TB, name string) string {
+// built is the directory of our programs, which are built once for the tests of
+// a process.
+var built = sync.OnceValues(func() (dir string, err error) {
+	return build.Programs(nil, "./cmd/"+APIServer, "./cmd/"+Manager)
+})
+
+// Binary is the path of one of our programs.
+func Binary(t testing.TB, name string) string {
 	t.Helper()
-	build.Lock()
-	defer build.Unlock()
-	if build.ready != "" {
-		path := filepath.Join(build.ready, name)
-		_, err := os.Stat(path)
+	dir := prebuilt
+	if dir == "" {
+		var err error
+		dir, err = built()
 		require.NoError(t, err)
-		return path
 	}
-	if build.dir == "" {
-		dir, err := os.MkdirTemp("", "metalstack-")
-		require.NoError(t, err)
-		build.dir, build.built = dir, map[string]error{}
-	}
-	path := filepath.Join(build.dir, name)
-	err, done := build.built[name]
-	if !done {
-		cmd := exec.Command("go", "build", "-o", path, "./cmd/"+name)
-		cmd.Dir = root()
-		if out, failed := cmd.CombinedOutput(); failed != nil {
-			err = fmt.Errorf("build %s: %w: %s", name, failed, out)
-		}
-		build.built[name] = err
-	}
+	path := filepath.Join(dir, name)
+	_, err := os.Stat(path)
 	require.NoError(t, err)
 	return path
 }
 
 // Main runs the tests, and removes what they shared. It is the TestMain of
 // every package that uses this one.
-func Main(m *testing.M) int {
-	defer func() {
-		if build.dir != "" {
-			_ = os.RemoveAll(build.dir)
-		}
-	}()
-	return controlplane.Main(m)
-}
+func Main(m *testing.M) int { return controlplane.Main(m) }

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
 // Programs that `make controlplane` builds.
@@ -45,7 +47,7 @@ type ports struct {
 }
 
 // binaries is where `make controlplane` puts programs: bin/ of this repository.
-func binaries() string { return filepath.Join(Root(), "bin") }
+func binaries() string { return filepath.Join(build.Root(), "bin") }
 
 // programs returns the directory if all programs are there.
 func programs(bin string) (string, error) {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
@@ -48,19 +49,10 @@ type Server struct {
 
 var (
 	buildFlags []string
-	// program builds the API server once for all tests of a package.
-	program = sync.OnceValues(func() (string, error) {
-		dir, err := os.MkdirTemp("", "metalstack-apiserver-")
-		if err != nil {
-			return "", err
-		}
-		path := filepath.Join(dir, "metalstack-apiserver")
-		args := append([]string{"build", "-o", path}, buildFlags...)
-		out, err := exec.Command("go", append(args, "metal-stack.io/infrastructure-apiserver/cmd/metalstack-apiserver")...).CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("%w: %s", err, out)
-		}
-		return path, err
+	// program builds the API server once for all tests of a process.
+	program = sync.OnceValues(func() (path string, err error) {
+		dir, err := build.Programs(buildFlags, "./cmd/metalstack-apiserver")
+		return filepath.Join(dir, "metalstack-apiserver"), err
 	})
 )
 
@@ -68,11 +60,7 @@ var (
 // of go build, and returns the exit code.
 func Main(m *testing.M, flags ...string) int {
 	buildFlags = flags
-	code := m.Run()
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	return code
+	return m.Run()
 }
 
 // Start starts a server with a data directory of its own, and waits until it is
