@@ -6,16 +6,16 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// withoutUserData audits allocations without their bodies, whatever the policy
+// allocationAuditPolicy audits allocations without their bodies, whatever the policy
 // says: the user data in them holds the secrets that machines join with.
-type withoutUserData struct {
+type allocationAuditPolicy struct {
 	policy audit.PolicyRuleEvaluator
 }
 
-var _ audit.PolicyRuleEvaluator = withoutUserData{}
+var _ audit.PolicyRuleEvaluator = allocationAuditPolicy{}
 
 // EvaluatePolicyRule implements audit.PolicyRuleEvaluator.
-func (w withoutUserData) EvaluatePolicyRule(attributes authorizer.Attributes) audit.RequestAuditConfig {
+func (w allocationAuditPolicy) EvaluatePolicyRule(attributes authorizer.Attributes) audit.RequestAuditConfig {
 	config := w.policy.EvaluatePolicyRule(attributes)
 	if attributes.GetSubresource() == "allocation" && auditinternal.LevelMetadata.Less(config.Level) {
 		config.Level = auditinternal.LevelMetadata

@@ -17,7 +17,7 @@ import (
 
 // What a backup holds of a discovered machine can be created again: its spec has
 // nothing that a spec may not have, whatever tags the machine carries.
-func TestDiscoveredMachine_CanBeCreatedAsItWasRead(t *testing.T) {
+func TestDiscoveredMachine_CanBeCreatedAsRead(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	network, err := s.Metal.Sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", nil)

@@ -67,7 +67,7 @@ type ExtraConfig struct {
 	Registrar *registration.Registrar
 	// BootstrapData lets the companion read Secrets in bound namespaces; nil if
 	// nobody needs to be let.
-	BootstrapData *bootstrapdata.Keeper
+	BootstrapData *bootstrapdata.Controller
 	// AdmissionPolicies checks whether the policies that restrict the server's
 	// service account are enforced; nil without a cluster.
 	AdmissionPolicies *admissionpolicies.Checker
@@ -82,9 +82,9 @@ type ExtraConfig struct {
 	// Limits bound the requests that do not come through the kube-apiserver;
 	// default inflight.DefaultLimits.
 	Limits inflight.Limits
-	// StallLimit is how long a client may take nothing of what is sent to it;
+	// StallTimeout is how long a client may take nothing of what is sent to it;
 	// default DefaultStallLimit.
-	StallLimit time.Duration
+	StallTimeout time.Duration
 }
 
 // Config is a server's configuration.
@@ -106,23 +106,23 @@ type CompletedConfig struct {
 }
 
 const (
-	// watchGrace is how long watches get to end at a stop.
-	watchGrace = 5 * time.Second
+	// watchTerminationGracePeriod is how long watches get to end at a stop.
+	watchTerminationGracePeriod = 5 * time.Second
 )
 
 // Complete fills in what the options do not decide.
 func (c *Config) Complete() (CompletedConfig, error) {
 	switch {
 	case c.Extra.Ledger == nil:
-		return CompletedConfig{}, errors.New("no ledger")
+		return CompletedConfig{}, errors.New("ledger must be set")
 	case c.Extra.Binding == nil:
-		return CompletedConfig{}, errors.New("no bindings")
+		return CompletedConfig{}, errors.New("bindings must be set")
 	}
 	generic := &c.Generic.Config
 	if c.Extra.Standalone == nil {
-		describe(generic, openapi.GetOpenAPIDefinitions, scheme.Scheme)
+		configureOpenAPI(generic, openapi.GetOpenAPIDefinitions, scheme.Scheme)
 	} else {
-		describe(generic, standalone.Definitions(openapi.GetOpenAPIDefinitions), scheme.Scheme, standalone.NewScheme())
+		configureOpenAPI(generic, standalone.Definitions(openapi.GetOpenAPIDefinitions), scheme.Scheme, standalone.NewScheme())
 	}
 	generic.EffectiveVersion = newServedVersion()
 	// Nothing is admitted or refused but by the registry and by quotas: webhooks
@@ -138,16 +138,16 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	generic.MaxRequestBodyBytes, generic.JSONPatchMaxCopyBytes = maxBody, maxBody
 	// Answer requests that come during a stop, rather than refuse connections.
 	generic.ShutdownSendRetryAfter = true
-	generic.ShutdownWatchTerminationGracePeriod = watchGrace
-	// Nobody is a brake who does not read.
-	c.Extra.StallLimit = cmp.Or(c.Extra.StallLimit, DefaultStallLimit)
-	limiter := limitDirect(generic, cmp.Or(c.Extra.Limits, inflight.DefaultLimits))
+	generic.ShutdownWatchTerminationGracePeriod = watchTerminationGracePeriod
+	// Disconnect clients that stop reading: they must not hold memory.
+	c.Extra.StallTimeout = cmp.Or(c.Extra.StallTimeout, DefaultStallTimeout)
+	limiter := newDirectLimiter(generic, cmp.Or(c.Extra.Limits, inflight.DefaultLimits))
 	if generic.SecureServing != nil {
-		generic.SecureServing.Listener = stallListener{limiter.Listener(generic.SecureServing.Listener), c.Extra.StallLimit}
+		generic.SecureServing.Listener = stallListener{limiter.Listener(generic.SecureServing.Listener), c.Extra.StallTimeout}
 	}
 	registerStalled()
 	if generic.AuditPolicyRuleEvaluator != nil {
-		generic.AuditPolicyRuleEvaluator = withoutUserData{generic.AuditPolicyRuleEvaluator}
+		generic.AuditPolicyRuleEvaluator = allocationAuditPolicy{generic.AuditPolicyRuleEvaluator}
 	}
 	return CompletedConfig{&completedConfig{Generic: c.Generic.Complete(), Extra: &c.Extra, limiter: limiter}}, nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestAChangedCredentialIsHandedOnAndAnUnreadableOneIsNot(t *testing.T) {
+func TestReloadCredential_KeepsPreviousOneIfUnreadable(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	answers := []struct {
@@ -24,6 +24,6 @@ func TestAChangedCredentialIsHandedOnAndAnUnreadableOneIsNot(t *testing.T) {
 		}
 		return next.key, next.err
 	}
-	keepCredential(ctx, time.Millisecond, "a", read, func(key string) { handed = append(handed, key) })
+	reloadCredential(ctx, time.Millisecond, "a", read, func(key string) { handed = append(handed, key) })
 	assert.Equal(t, []string{"b", "c"}, handed)
 }

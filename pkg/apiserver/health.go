@@ -11,57 +11,58 @@ import (
 )
 
 const (
-	// heartbeatLimit is how long the loop that looks at metal may be silent
-	// before the process is taken for stuck. A look at a large fleet takes
-	// minutes when the metal-api is slow.
-	heartbeatLimit = 5 * time.Minute
-	// readyInterval is how often those who wait for it ask.
+	// heartbeatTimeout is how long the observer may make no progress before the
+	// process is not live any more. A sweep of a large fleet takes minutes when the
+	// metal-api is slow.
+	heartbeatTimeout = 5 * time.Minute
+	// readyInterval is how often readiness is polled by what waits for it.
 	readyInterval = 100 * time.Millisecond
 )
 
-// looker is what health depends on.
-type looker interface {
+// sweepStatus is what readiness depends on.
+type sweepStatus interface {
 	Swept() bool
 	Staleness() time.Duration
 }
 
-// beater knows when it last did something.
-type beater interface {
+// heartbeater knows how long ago it last made progress.
+type heartbeater interface {
 	Heartbeat() time.Duration
 }
 
-// syncer knows whether it has heard of everything once.
+// syncer knows whether its informers have synced.
 type syncer interface {
 	Synced() bool
 }
 
-// readiness is whether everything was looked at once. From then on it stays:
-// when the metal-api goes away, reads go on, with a warning.
+// readiness is whether the initial sync is complete: Namespaces are synced and the
+// metal-api was swept once. It never reverts: while the metal-api is unavailable,
+// reads are answered with a warning.
 type readiness struct {
-	looker looker
+	sweeps sweepStatus
 	// bindings is nil if they are known from the start.
 	bindings syncer
 	done     atomic.Bool
 }
 
 func (r *readiness) ready() bool {
-	if !r.done.Load() && r.bound() && r.looker.Swept() {
+	if !r.done.Load() && r.namespacesSynced() && r.sweeps.Swept() {
 		r.done.Store(true)
 	}
 	return r.done.Load()
 }
 
-func (r *readiness) bound() bool { return r.bindings == nil || r.bindings.Synced() }
+func (r *readiness) namespacesSynced() bool { return r.bindings == nil || r.bindings.Synced() }
 
 func (r *readiness) reason() string {
-	if !r.bound() {
-		return "the Namespaces have not been listed yet: until then nobody is told what there is, because it is not known whose it is"
+	if !r.namespacesSynced() {
+		return "namespaces not yet synced: reads are disabled"
 	}
-	return fmt.Sprintf("the metal-api has not been looked at completely yet, for %s: until then nobody is told what there is", r.looker.Staleness().Truncate(time.Second))
+	return fmt.Sprintf("initial sync with the metal-api incomplete after %s: reads are disabled", r.sweeps.Staleness().Truncate(time.Second))
 }
 
-// check is a check of /readyz.
-func (r *readiness) check() healthz.HealthChecker {
+// initialSyncCheck is a check of /readyz.
+func (r *readiness) initialSyncCheck() healthz.HealthChecker {
 	return healthz.NamedCheck("metal-initial-sync", func(*http.Request) error {
 		if r.ready() {
 			return nil
@@ -70,40 +71,41 @@ func (r *readiness) check() healthz.HealthChecker {
 	})
 }
 
-// activity is a check of /readyz: a server is ready that answers, or that stands
-// by while another one does.
-func (s *Server) activity() healthz.HealthChecker {
+// roleCheck is a check of /readyz: a server is ready if it is the active one, or a
+// standby while another one is active.
+func (s *Server) roleCheck() healthz.HealthChecker {
 	return healthz.NamedCheck("replica-role", func(*http.Request) error {
-		if s.gate.isOpen() || s.standsBy() {
+		if s.gate.isOpen() || s.isStandby() {
 			return nil
 		}
-		text, _ := s.reason()
+		text, _ := s.unavailableReason()
 		return errors.New(text)
 	})
 }
 
-// reason is why this server does not answer, and whether another one does.
-func (s *Server) reason() (text string, elsewhere bool) {
+// unavailableReason is why this server does not serve objects, and whether another
+// one does.
+func (s *Server) unavailableReason() (text string, elsewhere bool) {
 	switch {
 	case !s.ready.ready():
-		return s.ready.reason(), s.standsBy()
+		return s.ready.reason(), s.isStandby()
 	case s.extra.Replica == nil:
-		return "the server is starting, or stopping", false
+		return "server is starting or shutting down", false
 	}
 	if err := s.extra.Replica.Fence().Check(); err != nil {
-		return err.Error(), s.standsBy()
+		return err.Error(), s.isStandby()
 	}
-	return "this server is the active one, and is reading the records", false
+	return "active server is loading its records: retry", false
 }
 
-func (s *Server) standsBy() bool { return s.extra.Replica != nil && s.extra.Replica.StandsBy() }
+func (s *Server) isStandby() bool { return s.extra.Replica != nil && s.extra.Replica.IsStandby() }
 
-// heartbeat is the check of /livez: a new process does not help against a
-// metal-api that is away, but against a loop that has stopped.
-func heartbeat(b beater) healthz.HealthChecker {
+// observerCheck is a check of /livez: a restart helps against an observer that has
+// stopped, but not against a metal-api that is unavailable.
+func observerCheck(b heartbeater) healthz.HealthChecker {
 	return healthz.NamedCheck("metal-observer", func(*http.Request) error {
-		if silent := b.Heartbeat(); silent > heartbeatLimit {
-			return fmt.Errorf("the loop that looks at metal has been silent for %s", silent.Truncate(time.Second))
+		if silent := b.Heartbeat(); silent > heartbeatTimeout {
+			return fmt.Errorf("metal observer has made no progress for %s", silent.Truncate(time.Second))
 		}
 		return nil
 	})

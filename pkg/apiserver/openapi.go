@@ -7,9 +7,9 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 )
 
-// describe sets up both versions of OpenAPI: kubectl explains by them, and
+// configureOpenAPI sets up both versions of OpenAPI: kubectl explains by them, and
 // server-side apply merges by the third.
-func describe(c *server.Config, definitions common.GetOpenAPIDefinitions, schemes ...*runtime.Scheme) {
+func configureOpenAPI(c *server.Config, definitions common.GetOpenAPIDefinitions, schemes ...*runtime.Scheme) {
 	const title = "metal-stack infrastructure"
 	namer := openapinamer.NewDefinitionNamer(schemes...)
 	c.OpenAPIConfig = server.DefaultOpenAPIConfig(definitions, namer)

@@ -39,15 +39,15 @@ type Server struct {
 	recoverer  *allocation.Recoverer
 	visibility *visibility.Resolver
 	ready      *readiness
-	gate       *gate
-	// end ends Run with a reason.
-	end context.CancelCauseFunc
-	// working ends when the server begins to stop.
-	working  context.Context
-	stopWork context.CancelFunc
-	// stop ends what runs in the background.
-	stop   context.CancelFunc
-	closed sync.Once
+	gate       *servingGate
+	// terminateRun ends Run with a reason.
+	terminateRun context.CancelCauseFunc
+	// active ends when the server begins to stop.
+	active     context.Context
+	stopActive context.CancelFunc
+	// stopBackground ends what runs in the background.
+	stopBackground context.CancelFunc
+	closed         sync.Once
 }
 
 // New makes a server of the configuration. It reads the ledger, and calls
@@ -56,9 +56,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	// What runs in the background outlives the signal to stop, for as long as
 	// requests are being answered.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{extra: c.Extra, stop: stop, ready: &readiness{}, end: func(error) {}}
-	s.working, s.stopWork = context.WithCancel(background)
-	s.gate = newGate(s.reason)
+	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, terminateRun: func(error) {}}
+	s.active, s.stopActive = context.WithCancel(background)
+	s.gate = newServingGate(s.unavailableReason)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -66,20 +66,20 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		inside := registry.WithUserAgent(s.gate.before(boundYAML(boundSizes(boundWarnings(handler)))))
-		whole := chain(c.limiter.Inside(inside), generic)
-		return cutOffStalled(c.limiter.Before(whole, newProbes(handler)), c.Extra.StallLimit)
+		inside := registry.WithUserAgent(s.gate.wrap(withYAMLLimit(withBodyLimits(withWarningLimits(handler)))))
+		whole := chain(c.limiter.WithRetainedSlot(inside), generic)
+		return withStallTimeout(c.limiter.WithLimits(whole, newHealthProbes(handler)), c.Extra.StallTimeout)
 	}
 	if s.Generic, err = c.Generic.New("metalstack-apiserver", server.NewEmptyDelegate()); err != nil {
 		return nil, err
 	}
 	if serving := c.Generic.SecureServing; serving != nil {
-		showExpiry(serving.Cert)
+		exportCertificateExpiry(serving.Cert)
 	}
-	if err := s.observe(background); err != nil {
+	if err := s.connectMetal(background); err != nil {
 		return nil, err
 	}
-	s.ready.looker = s.observer
+	s.ready.sweeps = s.observer
 	if c.Extra.Namespaces != nil {
 		s.ready.bindings = c.Extra.Namespaces
 	}
@@ -104,14 +104,14 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	allocation.RegisterMetrics()
 	tenancy.RegisterMetrics()
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {
-		return nil, fmt.Errorf("install the API: %w", err)
+		return nil, fmt.Errorf("failed to install the API: %w", err)
 	}
 	if c.Extra.Standalone != nil {
 		if err := c.Extra.Standalone.Install(s.Generic, c.Generic.Authorization.Authorizer); err != nil {
-			return nil, fmt.Errorf("install the standalone API: %w", err)
+			return nil, fmt.Errorf("failed to install the standalone API: %w", err)
 		}
 	}
-	if err := s.keepBindings(); err != nil {
+	if err := s.addNamespaceBindingsHook(); err != nil {
 		return nil, err
 	}
 	// One of several starts when it is its turn.
@@ -125,9 +125,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	return s, s.addHooks(background)
 }
 
-// observe builds the way of facts: from the metal-api through the observer
+// connectMetal builds the way of facts: from the metal-api through the observer
 // into the view.
-func (s *Server) observe(ctx context.Context) error {
+func (s *Server) connectMetal(ctx context.Context) error {
 	s.ledger = s.extra.Ledger
 	options := storage.Options{Ledger: s.ledger}
 	if s.extra.Namespaces != nil {
@@ -147,7 +147,7 @@ func (s *Server) observe(ctx context.Context) error {
 	}
 	opts := s.extra.Observer
 	if s.extra.Replica != nil {
-		opts.Budget *= standbyShare
+		opts.Budget *= standbyBudgetFraction
 	}
 	opts.Named = s.backend.RecordedRefs
 	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
@@ -165,11 +165,11 @@ func (s *Server) observe(ctx context.Context) error {
 // addHooks says what begins with the server and what ends before it; ctx ends
 // when it has ended.
 func (s *Server) addHooks(ctx context.Context) error {
-	if err := s.Generic.AddReadyzChecks(s.ready.check(), s.activity()); err != nil {
+	if err := s.Generic.AddReadyzChecks(s.ready.initialSyncCheck(), s.roleCheck()); err != nil {
 		return err
 	}
-	if b, ok := any(s.observer).(beater); ok {
-		if err := s.Generic.AddLivezChecks(0, heartbeat(b)); err != nil {
+	if b, ok := any(s.observer).(heartbeater); ok {
+		if err := s.Generic.AddLivezChecks(0, observerCheck(b)); err != nil {
 			return err
 		}
 	}
@@ -177,7 +177,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 		go s.observer.Run(hook)
 		go s.catalogue.Run(hook)
 		if s.extra.HMAC != nil {
-			go keepCredential(hook, credentialInterval, s.extra.Metal.HMAC, s.extra.HMAC, func(key string) { s.metal.SetHMAC(key, s.extra.Metal.AuthType) })
+			go reloadCredential(hook, credentialReloadInterval, s.extra.Metal.HMAC, s.extra.HMAC, func(key string) { s.metal.SetHMAC(key, s.extra.Metal.AuthType) })
 		}
 		return nil
 	})
@@ -185,7 +185,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 		return err
 	}
 	err = s.Generic.AddPostStartHook("start-leader-election", func(server.PostStartHookContext) error {
-		go s.live(ctx)
+		go s.runLeaderElection(ctx)
 		return nil
 	})
 	if err != nil {
@@ -200,7 +200,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 	}
 	s.Generic.RegisterDestroyFunc(s.close)
 	return s.Generic.AddPreShutdownHook("hand-over-leadership", func() error {
-		s.leave()
+		s.shutDown()
 		return nil
 	})
 }
@@ -208,8 +208,8 @@ func (s *Server) addHooks(ctx context.Context) error {
 // Run serves until ctx ends, then lets what is under way come to its end. It
 // returns an error if the server had to end by itself.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, s.end = context.WithCancelCause(ctx)
-	defer s.end(nil)
+	ctx, s.terminateRun = context.WithCancelCause(ctx)
+	defer s.terminateRun(nil)
 	err := s.Generic.PrepareRun().RunWithContext(ctx)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
@@ -220,9 +220,9 @@ func (s *Server) Run(ctx context.Context) error {
 // close ends everything; it can be called more than once.
 func (s *Server) close() {
 	s.closed.Do(func() {
-		s.stop()
+		s.stopBackground()
 		if err := closeLedger(s.extra.Ledger); err != nil {
-			klog.Background().Error(err, "Cannot close the ledger")
+			klog.Background().Error(err, "Failed to close the ledger")
 		}
 	})
 }

@@ -104,7 +104,7 @@ func get(t *testing.T, s *testserver.Server, path string) (code int, body string
 	return resp.StatusCode, string(content)
 }
 
-func TestBeforeTheFirstLookNobodyIsToldWhatThereIs(t *testing.T) {
+func TestServer_AnswersUnavailableBeforeTheInitialSync(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	s.Stop()
@@ -133,7 +133,7 @@ func TestBeforeTheFirstLookNobodyIsToldWhatThereIs(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestReadsGoOnWithAWarningWhileTheMetalAPIIsAway(t *testing.T) {
+func TestServer_ReadsWarnWhileMetalAPIIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{ConsistentReadTimeout: 200 * time.Millisecond})
 	ctx := timeout(t)
@@ -159,7 +159,7 @@ func TestReadsGoOnWithAWarningWhileTheMetalAPIIsAway(t *testing.T) {
 	assert.Equal(t, http.StatusOK, code, body)
 }
 
-func TestUserDataIsInNoAuditAndNoRecord(t *testing.T) {
+func TestUserData_IsInNoAuditEventAndNoRecord(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	policy, log := filepath.Join(dir, "policy"), filepath.Join(dir, "log")
@@ -190,7 +190,7 @@ func TestUserDataIsInNoAuditAndNoRecord(t *testing.T) {
 }
 
 // A body that cannot be decoded may have user data in it all the same.
-func TestWhatIsWrongWithAnAllocationIsSaidWithoutItsUserData(t *testing.T) {
+func TestUserData_IsInNoErrorOfAnAllocation(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	secret := base64.StdEncoding.EncodeToString([]byte("a-join-token-which-nobody-sees"))
@@ -214,7 +214,7 @@ func TestWhatIsWrongWithAnAllocationIsSaidWithoutItsUserData(t *testing.T) {
 	}
 }
 
-func TestStrangersAreToldAboutHealthOnly(t *testing.T) {
+func TestServer_AnonymousUsersReadHealthOnly(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	for path, want := range map[string]int{
@@ -226,7 +226,7 @@ func TestStrangersAreToldAboutHealthOnly(t *testing.T) {
 	}
 }
 
-func TestServerSideApplyOwnsWhatItCanSet(t *testing.T) {
+func TestServerSideApply_OwnsFieldsThatItCanSet(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	ctx := timeout(t)
@@ -263,7 +263,7 @@ func TestServerSideApplyOwnsWhatItCanSet(t *testing.T) {
 	assert.Len(t, conditions, 2, "the server's Ready, and Paused")
 }
 
-func TestDiscoveredMetalIsShownAndNobodys(t *testing.T) {
+func TestDiscoveredMachine_IsListedWithoutOwner(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	ctx := timeout(t)
@@ -286,7 +286,7 @@ func TestDiscoveredMetalIsShownAndNobodys(t *testing.T) {
 	assert.Empty(t, list.Items)
 }
 
-func TestWhoPrefersProtobufGetsJSON(t *testing.T) {
+func TestServer_AnswersProtobufClientsWithJSON(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	ctx := timeout(t)
@@ -307,7 +307,7 @@ func TestWhoPrefersProtobufGetsJSON(t *testing.T) {
 	require.NoError(t, resource.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}), "also when nothing is left")
 }
 
-func TestInformersGoOnOverAKill(t *testing.T) {
+func TestServer_InformersContinueAfterKill(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	ctx := timeout(t)
@@ -342,7 +342,7 @@ func TestInformersGoOnOverAKill(t *testing.T) {
 	assert.Equal(t, map[string]int{"node-1": 1, "node-2": 1}, seen)
 }
 
-func TestAStopLetsAnAllocationEnd(t *testing.T) {
+func TestServer_StopWaitsForInFlightAllocation(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	ctx := timeout(t)

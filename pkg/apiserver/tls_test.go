@@ -11,7 +11,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 )
 
-func TestTLS_OffersNoCBCUnlessToldTo(t *testing.T) {
+func TestTLS_OffersNoCBCByDefault(t *testing.T) {
 	t.Parallel()
 	const cbc = tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
 	handshake := func(s *testserver.Server, config *tls.Config) error {

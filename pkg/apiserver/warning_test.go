@@ -30,7 +30,7 @@ func (r *received) HandleWarningHeader(_ int, _, text string) {
 
 // A warning goes from the metal-api's words through the whole server to a
 // client; on the way a header with a line break would be dropped.
-func TestWarning_ReachesClientsThoughTheMetalAPIsWordsHaveLineBreaks(t *testing.T) {
+func TestWarning_IsOneLineIfMetalAPIMessageHasLineBreaks(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	var got received

@@ -40,11 +40,11 @@ func (p Pair) Parse() (*x509.Certificate, crypto.Signer, error) {
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, nil, fmt.Errorf("a key of type %T cannot sign", key)
+		return nil, nil, fmt.Errorf("key of type %T cannot sign", key)
 	}
 	public, ok := certs[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(signer.Public()) {
-		return nil, nil, errors.New("the key is not the certificate's")
+		return nil, nil, errors.New("key does not belong to the certificate")
 	}
 	return certs[0], signer, nil
 }
@@ -105,7 +105,7 @@ func (p Pair) Serves(hosts []string, authorities []*x509.Certificate, now, until
 func issue(authority Pair, template *x509.Certificate, now time.Time, lifetime time.Duration) (Pair, error) {
 	parent, parentKey, err := authority.Parse()
 	if err != nil {
-		return Pair{}, fmt.Errorf("certificate authority: %w", err)
+		return Pair{}, fmt.Errorf("failed to parse the certificate authority: %w", err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -29,8 +29,8 @@ const (
 	// interval is how often the policies are read, jitter how much of it is added
 	// at random.
 	interval, jitter = 5 * time.Minute, 0.1
-	// callLimit is how long a request to the cluster may take.
-	callLimit = 10 * time.Second
+	// callTimeout is how long a request to the cluster may take.
+	callTimeout = 10 * time.Second
 	// logAgain is how often the same result is logged.
 	logAgain = 30 * time.Minute
 )
@@ -90,7 +90,7 @@ func (c *Checker) check(ctx context.Context) {
 // cannot be determined now. A right that is missing is a problem, too: until it
 // is granted, the absence of the policy would remain unnoticed.
 func (c *Checker) problem(ctx context.Context, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	api := c.client.AdmissionregistrationV1()
 	if _, err := api.ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{}); err != nil {

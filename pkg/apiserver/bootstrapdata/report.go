@@ -22,12 +22,12 @@ const ReasonUnreadable = "BootstrapDataUnreadable"
 // action is what Events say was being done.
 const action = "GrantAccess"
 
-// sayAgain is how often a failure is repeated; Events are kept for an hour.
-const sayAgain = 30 * time.Minute
+// repeatInterval is how often a failure is repeated; Events are kept for an hour.
+const repeatInterval = 30 * time.Minute
 
 var (
-	errTaken    = errors.New("the RoleBinding " + Name + " refers to another role and is not managed by this server: delete it")
-	errReserved = errors.New("the Secrets of the server's own namespace and of kube-system are never read for machines: bind another namespace to the project")
+	errNameTaken         = errors.New("RoleBinding \"" + Name + "\" refers to another role and is not managed by this server: delete it")
+	errReservedNamespace = errors.New("access to Secrets in kube-system and in the server's own namespace is never granted: bind another namespace to the project")
 )
 
 // failure is what was told last of a namespace.
@@ -38,7 +38,7 @@ type failure struct {
 
 // report tells of a namespace in which the companion cannot read, once and then
 // every now and then.
-func (k *Keeper) report(ctx context.Context, namespace string, uid types.UID, err error) {
+func (k *Controller) report(ctx context.Context, namespace string, uid types.UID, err error) {
 	if err == nil {
 		delete(k.failures, namespace)
 		return
@@ -48,17 +48,17 @@ func (k *Keeper) report(ctx context.Context, namespace string, uid types.UID, er
 	}
 	now := k.Clock.Now()
 	last, failing := k.failures[namespace]
-	if failing && last.text == err.Error() && now.Sub(last.at) < sayAgain {
+	if failing && last.text == err.Error() && now.Sub(last.at) < repeatInterval {
 		return
 	}
 	k.failures[namespace] = failure{err.Error(), now}
-	klog.FromContext(ctx).Error(err, "The companion cannot read bootstrap data in a namespace", "namespace", namespace)
-	k.Events.Eventf(about(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
-		"%s", oneline.Sanitize("the bootstrap data of machines in this namespace cannot be read: "+err.Error(), oneline.MaxNote))
+	klog.FromContext(ctx).Error(err, "The controller manager cannot read bootstrap data", "namespace", namespace)
+	k.Events.Eventf(namespaceReference(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
+		"%s", oneline.Sanitize("controller manager cannot read bootstrap data in this namespace: "+err.Error(), oneline.MaxNote))
 }
 
-// forget is for a server that is not the active one any more.
-func (k *Keeper) forget() {
+// reset is for a server that is not the active one any more.
+func (k *Controller) reset() {
 	clear(k.failures)
 	clear(k.refusals)
 	unreadable.Set(0)

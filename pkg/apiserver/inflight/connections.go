@@ -73,7 +73,7 @@ func newConnections(limit int) *connections {
 func (c *connections) add(added *connection) (excess *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	added.address = addressOf(added.remote)
+	added.address = clientAddress(added.remote)
 	of := c.byAddress[added.address]
 	added.counted, added.index = true, len(of)
 	c.byAddress[added.address] = append(of, added)
@@ -88,7 +88,7 @@ func (c *connections) add(added *connection) (excess *connection) {
 		}
 	}
 	excess = c.byAddress[most][rand.IntN(len(c.byAddress[most]))]
-	c.drop(excess)
+	c.forget(excess)
 	return excess
 }
 
@@ -97,7 +97,7 @@ func (c *connections) trust(remote string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if found := c.latest[remote]; found != nil {
-		c.drop(found)
+		c.forget(found)
 	}
 }
 
@@ -105,12 +105,12 @@ func (c *connections) remove(gone *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if gone.counted {
-		c.drop(gone)
+		c.forget(gone)
 	}
 }
 
-// drop forgets a connection that is counted. The caller holds mu.
-func (c *connections) drop(gone *connection) {
+// forget forgets a connection that is counted. The caller holds mu.
+func (c *connections) forget(gone *connection) {
 	of := c.byAddress[gone.address]
 	last := len(of) - 1
 	of[gone.index], of[last].index = of[last], gone.index

@@ -71,9 +71,9 @@ type Limiter struct {
 	Options
 	tokens      *tokens
 	connections *connections
-	addresses   counts
-	probes      counts
-	scrapes     counts
+	addresses   keyedLimit
+	probes      keyedLimit
+	scrapes     keyedLimit
 
 	unknown, known, watches, metrics slots
 }
@@ -87,19 +87,19 @@ func New(o Options) *Limiter {
 	return &Limiter{
 		Options: o,
 		tokens:  newTokens(o.Clock, o.Limits.TokensPerSecond, o.Limits.TokensPerAddress), connections: newConnections(o.Limits.Connections),
-		addresses: counts{limit: o.Limits.UnknownPerAddress}, probes: counts{limit: o.Limits.ProbesPerConnection},
-		scrapes: counts{limit: o.Limits.MetricsPerClient},
+		addresses: keyedLimit{limit: o.Limits.UnknownPerAddress}, probes: keyedLimit{limit: o.Limits.ProbesPerConnection},
+		scrapes: keyedLimit{limit: o.Limits.MetricsPerClient},
 		unknown: make(slots, o.Limits.Unknown), known: make(slots, o.Limits.Known),
 		watches: make(slots, o.Limits.Watches), metrics: make(slots, o.Limits.Metrics),
 	}
 }
 
-// ticketKey is the context key of a request's ticket.
-type ticketKey struct{}
+// reservationKey is the context key of a request's ticket.
+type reservationKey struct{}
 
-// Before returns the handler in front of next. Health probes without
+// WithLimits returns the handler in front of next. Health probes without
 // credentials are answered by health, and never by next; it has to be cheap.
-func (l *Limiter) Before(next, health http.Handler) http.Handler {
+func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if l.Trusted(req) {
 			l.connections.trust(req.RemoteAddr)
@@ -108,80 +108,80 @@ func (l *Limiter) Before(next, health http.Handler) http.Handler {
 		}
 		verified := l.Verified(req)
 		if !verified && !hasToken(req) && isProbe(req) {
-			if !l.probes.enter(req.RemoteAddr) {
-				refuse(w, "probes")
+			if !l.probes.tryAcquire(req.RemoteAddr) {
+				reject(w, "probes")
 				return
 			}
-			defer l.probes.leave(req.RemoteAddr)
+			defer l.probes.release(req.RemoteAddr)
 			health.ServeHTTP(w, req)
 			return
 		}
 		t, why := l.admit(req, verified)
 		if t == nil {
-			refuse(w, why)
+			reject(w, why)
 			return
 		}
-		defer t.leave()
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), ticketKey{}, t)))
+		defer t.release()
+		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), reservationKey{}, t)))
 	})
 }
 
 // admit takes a slot for a request, or tells which share has none.
-func (l *Limiter) admit(req *http.Request, verified bool) (t *ticket, why string) {
-	if token := bearer(req); verified || l.tokens.known(token) {
-		give, share := l.take(req, token)
+func (l *Limiter) admit(req *http.Request, verified bool) (t *reservation, why string) {
+	if token := bearerToken(req); verified || l.tokens.known(token) {
+		give, share := l.acquireKnown(req, token)
 		if give == nil {
 			return nil, share
 		}
-		return newTicket(give), ""
+		return newReservation(give), ""
 	}
-	address := addressOf(req.RemoteAddr)
-	if !l.addresses.enter(address) {
+	address := clientAddress(req.RemoteAddr)
+	if !l.addresses.tryAcquire(address) {
 		return nil, "address"
 	}
-	if !l.unknown.take() {
-		l.addresses.leave(address)
+	if !l.unknown.tryAcquire() {
+		l.addresses.release(address)
 		return nil, "unknown"
 	}
 	give := func() {
-		l.unknown.give()
-		l.addresses.leave(address)
+		l.unknown.release()
+		l.addresses.release(address)
 	}
 	if hasToken(req) && !l.tokens.allow(address) {
 		give()
 		return nil, "tokens"
 	}
-	return newTicket(give), ""
+	return newReservation(give), ""
 }
 
-// take takes a slot for a known client's request with a token, or none. It
+// acquireKnown takes a slot for a known client's request with a token, or none. It
 // returns what gives the slot back, nil if there is none, and the share.
-func (l *Limiter) take(req *http.Request, token string) (give func(), share string) {
+func (l *Limiter) acquireKnown(req *http.Request, token string) (give func(), share string) {
 	slots, share := l.known, "known"
 	switch {
 	case req.URL.Path == metricsPath:
-		return l.takeMetrics(req, token), "metrics"
+		return l.acquireMetrics(req, token), "metrics"
 	case l.LongRunning(req):
 		slots, share = l.watches, "watches"
 	}
-	if !slots.take() {
+	if !slots.tryAcquire() {
 		return nil, share
 	}
-	return slots.give, share
+	return slots.release, share
 }
 
-func (l *Limiter) takeMetrics(req *http.Request, token string) (give func()) {
+func (l *Limiter) acquireMetrics(req *http.Request, token string) (give func()) {
 	client := l.tokens.credential(req, token)
-	if !l.scrapes.enter(client) {
+	if !l.scrapes.tryAcquire(client) {
 		return nil
 	}
-	if !l.metrics.take() {
-		l.scrapes.leave(client)
+	if !l.metrics.tryAcquire() {
+		l.scrapes.release(client)
 		return nil
 	}
 	return func() {
-		l.metrics.give()
-		l.scrapes.leave(client)
+		l.metrics.release()
+		l.scrapes.release(client)
 	}
 }
 
@@ -191,10 +191,10 @@ const metricsPath = "/metrics"
 // retryAfterSeconds is when refused clients shall come again.
 const retryAfterSeconds = "1"
 
-// refuse answers a request that has no slot. Without a body the answer never
+// reject answers a request that has no slot. Without a body the answer never
 // waits for the client to read it.
-func refuse(w http.ResponseWriter, share string) {
-	refused.WithLabelValues(share).Inc()
+func reject(w http.ResponseWriter, share string) {
+	rejectedTotal.WithLabelValues(share).Inc()
 	w.Header().Set("Retry-After", retryAfterSeconds)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusTooManyRequests)

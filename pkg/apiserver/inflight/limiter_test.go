@@ -48,7 +48,7 @@ func newChain(limits Limits) *chain {
 		LongRunning: func(req *http.Request) bool { return req.URL.Query().Has("watch") },
 	})}
 	authenticate := c.Authenticator(authenticator.RequestFunc(c.review))
-	inner := c.Inside(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	inner := c.WithRetainedSlot(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if c.serving != nil {
 			<-c.serving
 		}
@@ -71,7 +71,7 @@ func newChain(limits Limits) *chain {
 		case <-req.Context().Done():
 		}
 	})
-	c.Handler = c.Before(whole, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	c.Handler = c.WithLimits(whole, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if c.serving != nil {
 			<-c.serving
 		}
@@ -91,7 +91,7 @@ func (c *chain) review(req *http.Request) (*authenticator.Response, bool, error)
 			return nil, false, req.Context().Err()
 		}
 	}
-	if bearer(req) == "good" || req.Header.Get("Certificate") != "" {
+	if bearerToken(req) == "good" || req.Header.Get("Certificate") != "" {
 		return &authenticator.Response{User: &user.DefaultInfo{Name: "alice"}}, true, nil
 	}
 	return nil, false, errors.New("unknown token")
@@ -117,7 +117,7 @@ func (c *chain) ask(req *http.Request) int {
 	return w.Code
 }
 
-func TestLimiter_CountsARequestUntilItsTokenReviewHasEnded(t *testing.T) {
+func TestLimiter_CountsRequestUntilItsTokenReviewEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		c.authenticating = make(chan struct{})
@@ -138,7 +138,7 @@ func TestLimiter_CountsARequestUntilItsTokenReviewHasEnded(t *testing.T) {
 	})
 }
 
-func TestLimiter_CountsARequestUntilItsHandlerHasEnded(t *testing.T) {
+func TestLimiter_CountsRequestUntilItsHandlerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		assert.Equal(t, http.StatusOK, c.ask(withToken("10.0.0.1:1", "good")))
@@ -157,7 +157,7 @@ func TestLimiter_CountsARequestUntilItsHandlerHasEnded(t *testing.T) {
 	})
 }
 
-func TestLimiter_ReviewsABoundedNumberOfTokensASecond(t *testing.T) {
+func TestLimiter_BoundsTokenReviewsPerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		answers := map[int]int{}
@@ -172,7 +172,7 @@ func TestLimiter_ReviewsABoundedNumberOfTokensASecond(t *testing.T) {
 	})
 }
 
-func TestLimiter_ServesTheOthersWhileUnknownClientsAreRefused(t *testing.T) {
+func TestLimiter_ServesKnownClientsWhileUnknownOnesAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		require.Equal(t, http.StatusOK, c.ask(withToken("10.0.0.9:1", "good")))
@@ -198,7 +198,7 @@ func TestLimiter_ServesTheOthersWhileUnknownClientsAreRefused(t *testing.T) {
 	})
 }
 
-func TestLimiter_KnowsAClientForAnHourAfterItWasAcceptedLast(t *testing.T) {
+func TestLimiter_RemembersAcceptedTokenForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		prometheus := func() *http.Request { return request("/metrics", "10.0.0.9:1", "Authorization", "Bearer good") }
@@ -207,15 +207,15 @@ func TestLimiter_KnowsAClientForAnHourAfterItWasAcceptedLast(t *testing.T) {
 		require.Equal(t, http.StatusOK, c.ask(prometheus()))
 		time.Sleep(2 * time.Minute)
 		for range small.Unknown { // the share of unknown clients is used up
-			require.True(t, c.unknown.take())
+			require.True(t, c.unknown.tryAcquire())
 		}
 		assert.Equal(t, http.StatusOK, c.ask(prometheus()), "61 minutes after the first time")
-		time.Sleep(knownFor)
+		time.Sleep(tokenTTL)
 		assert.Equal(t, http.StatusTooManyRequests, c.ask(prometheus()), "not accepted for an hour")
 	})
 }
 
-func TestLimiter_KnowsClientsWhoseTokensCannotBeReviewed(t *testing.T) {
+func TestLimiter_RemembersTokenThatCannotBeReviewed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err   error
@@ -234,7 +234,7 @@ func TestLimiter_KnowsClientsWhoseTokensCannotBeReviewed(t *testing.T) {
 			c := newChain(small)
 			require.Equal(t, http.StatusOK, c.ask(withToken("10.0.0.9:1", "good")))
 			next := authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) { return nil, false, test.err })
-			before := c.Before(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+			before := c.WithLimits(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 				_, _, _ = c.Authenticator(next).AuthenticateRequest(req)
 			}), http.NotFoundHandler())
 			before.ServeHTTP(httptest.NewRecorder(), withToken("10.0.0.9:1", "good"))
@@ -243,7 +243,7 @@ func TestLimiter_KnowsClientsWhoseTokensCannotBeReviewed(t *testing.T) {
 	}
 }
 
-func TestLimiter_GivesNoClientAllOfMetrics(t *testing.T) {
+func TestLimiter_BoundsMetricsRequestsPerClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := small
 		limits.Metrics, limits.MetricsPerClient = 3, 2
@@ -269,7 +269,7 @@ func TestLimiter_GivesNoClientAllOfMetrics(t *testing.T) {
 	})
 }
 
-func TestLimiter_KeepsTheSharesOfKnownClientsApart(t *testing.T) {
+func TestLimiter_SeparatesSharesOfKnownClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		c.serving = make(chan struct{})
@@ -290,7 +290,7 @@ func TestLimiter_KeepsTheSharesOfKnownClientsApart(t *testing.T) {
 	})
 }
 
-func TestLimiter_MovesWhoIsAcceptedOutOfTheUnknownShare(t *testing.T) {
+func TestLimiter_TransfersAcceptedClientToKnownShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		c.serving = make(chan struct{})
@@ -309,7 +309,7 @@ func TestLimiter_MovesWhoIsAcceptedOutOfTheUnknownShare(t *testing.T) {
 	})
 }
 
-func TestLimiter_BoundsProbesOfOneConnection(t *testing.T) {
+func TestLimiter_BoundsProbesPerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChain(small)
 		c.serving = make(chan struct{})
@@ -376,7 +376,7 @@ func TestListener_ClosesConnectionOfBusiestAddress(t *testing.T) {
 	assert.Equal(t, small.Connections, c.connections.n)
 }
 
-func TestListener_CountsAConnectionFromAPortThatIsUsedAgain(t *testing.T) {
+func TestListener_CountsConnectionFromReusedPort(t *testing.T) {
 	t.Parallel()
 	limits := small
 	limits.Connections = 2
@@ -404,12 +404,12 @@ func TestListener_CountsAConnectionFromAPortThatIsUsedAgain(t *testing.T) {
 	assert.Empty(t, c.connections.latest)
 }
 
-func TestAddressOf_TakesANetworkOfIPv6ForOneClient(t *testing.T) {
+func TestClientAddress_IsTheNetworkOfIPv6(t *testing.T) {
 	t.Parallel()
 	for remote, want := range map[string]string{
 		"10.0.0.1:443": "10.0.0.1", "[::ffff:10.0.0.1]:443": "10.0.0.1",
 		"[2001:db8::1]:443": "2001:db8::/64", "[2001:db8::ffff:1]:80": "2001:db8::/64", "pipe": "pipe",
 	} {
-		assert.Equal(t, want, addressOf(remote))
+		assert.Equal(t, want, clientAddress(remote))
 	}
 }

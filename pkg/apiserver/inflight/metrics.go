@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	refused = metrics.NewCounterVec(&metrics.CounterOpts{
+	rejectedTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 		Subsystem: "metalstack_apiserver", Name: "direct_requests_refused_total", StabilityLevel: metrics.ALPHA,
 		Help: "Requests that did not come through the kube-apiserver and were answered 429 before they were authenticated, by the share that had no room.",
 	}, []string{"share"})
@@ -19,8 +19,8 @@ var (
 )
 
 var registerMetrics = sync.OnceFunc(func() {
-	legacyregistry.MustRegister(refused, closedConnections)
+	legacyregistry.MustRegister(rejectedTotal, closedConnections)
 	for _, share := range []string{"probes", "address", "unknown", "tokens", "known", "watches", "metrics"} {
-		refused.WithLabelValues(share)
+		rejectedTotal.WithLabelValues(share)
 	}
 })

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	// maxKnown is how many tokens are remembered, and maxAddresses for how many
+	// maxTokens is how many tokens are remembered, and maxAddresses for how many
 	// client addresses it is known how many tokens they showed.
-	maxKnown, maxAddresses = 1000, 1000
-	// knownFor is how long a token is remembered after it was accepted last. It
+	maxTokens, maxAddresses = 1000, 1000
+	// tokenTTL is how long a token is remembered after it was accepted last. It
 	// is asked about all the same, as often as ever.
-	knownFor = time.Hour
+	tokenTTL = time.Hour
 	// protocolPrefix begins the WebSocket protocol that carries a token.
 	protocolPrefix = "base64url.bearer.authorization.k8s.io."
 )
@@ -41,12 +41,12 @@ func newTokens(c clock.PassiveClock, all, perAddress float64) *tokens {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // it never fails
 	return &tokens{
-		clock: c, key: key, accepted: lru.New(maxKnown), all: limiter(all),
+		clock: c, key: key, accepted: lru.New(maxTokens), all: newRateLimiter(all),
 		perSecond: perAddress, addresses: lru.New(maxAddresses),
 	}
 }
 
-func limiter(perSecond float64) *rate.Limiter {
+func newRateLimiter(perSecond float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
 }
 
@@ -73,7 +73,7 @@ func (t *tokens) known(token string) bool {
 	return found && t.clock.Now().Before(until.(time.Time))
 }
 
-func (t *tokens) remember(token string) { t.accepted.Add(t.sum(token), t.clock.Now().Add(knownFor)) }
+func (t *tokens) remember(token string) { t.accepted.Add(t.sum(token), t.clock.Now().Add(tokenTTL)) }
 
 func (t *tokens) forget(token string) { t.accepted.Remove(t.sum(token)) }
 
@@ -82,14 +82,14 @@ func (t *tokens) allow(address string) bool {
 	now := t.clock.Now()
 	own, found := t.addresses.Get(address)
 	if !found {
-		own = limiter(t.perSecond)
+		own = newRateLimiter(t.perSecond)
 		t.addresses.Add(address, own)
 	}
 	return own.(*rate.Limiter).AllowN(now, 1) && t.all.AllowN(now, 1)
 }
 
-// bearer is the request's bearer token, or empty.
-func bearer(req *http.Request) string {
+// bearerToken is the request's bearer token, or empty.
+func bearerToken(req *http.Request) string {
 	scheme, token, _ := strings.Cut(strings.TrimSpace(req.Header.Get("Authorization")), " ")
 	if !strings.EqualFold(scheme, "bearer") {
 		return ""
@@ -110,9 +110,9 @@ func hasToken(req *http.Request) bool {
 	return false
 }
 
-// addressOf is what stands for the client of a connection: its IPv4 address, or
+// clientAddress is what stands for the client of a connection: its IPv4 address, or
 // the /64 network of its IPv6 address, of which a client has any number.
-func addressOf(remote string) string {
+func clientAddress(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		return remote

@@ -40,12 +40,12 @@ const (
 	// label, which are a few; leaseDialLimit is how long a connection for them may
 	// take to be made, less than half of a renew deadline.
 	leaseQPS, leaseBurst = 20, 40
-	leaseDialLimit       = 3 * time.Second
-	// startLimit is how long each question may take that is asked of the cluster
+	leaseDialTimeout     = 3 * time.Second
+	// startTimeout is how long each question may take that is asked of the cluster
 	// before the server can start.
-	startLimit = 30 * time.Second
-	// reporter is who Events say that they come from.
-	reporter = "metalstack-apiserver"
+	startTimeout = 30 * time.Second
+	// eventSource is who Events say that they come from.
+	eventSource = "metalstack-apiserver"
 )
 
 // Cluster says where the server is reached in its cluster, whether it is the
@@ -131,7 +131,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if err != nil {
 		return err
 	}
-	bundle, err := o.certify(ctx, client)
+	bundle, err := o.applyServingCertificate(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -141,14 +141,14 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if err := o.Authentication.ApplyTo(&config.Generic.Authentication, config.Generic.SecureServing, nil); err != nil {
 		return err
 	}
-	config.Generic.Authentication.Authenticator = withoutAnonymous(config.Generic.Authentication.Authenticator)
+	config.Generic.Authentication.Authenticator = rejectAnonymous(config.Generic.Authentication.Authenticator)
 	if err := o.Authorization.ApplyTo(&config.Generic.Authorization); err != nil {
 		return err
 	}
 	if config.Extra.ManagementCluster, err = managementCluster(ctx, client); err != nil {
 		return err
 	}
-	if config.Extra.Events, err = recordEvents(ctx, client); err != nil {
+	if config.Extra.Events, err = newEventRecorder(ctx, client); err != nil {
 		return err
 	}
 	if config.Extra.Quotas, err = quota.New(config.Generic.ClientConfig, config.Generic.SharedInformerFactory, config.Generic.DrainedNotify()); err != nil {
@@ -191,9 +191,9 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
 }
 
-// certify gives the server a certificate, unless it was given one, and returns
+// applyServingCertificate gives the server a certificate, unless it was given one, and returns
 // what clients must trust: nil if nobody was told.
-func (o *Options) certify(ctx context.Context, client kubernetes.Interface) (registration.Bundle, error) {
+func (o *Options) applyServingCertificate(ctx context.Context, client kubernetes.Interface) (registration.Bundle, error) {
 	if o.SecureServing.ServerCert.CertKey.CertFile != "" {
 		if o.Cluster.CABundleFile == "" {
 			return nil, nil
@@ -206,7 +206,7 @@ func (o *Options) certify(ctx context.Context, client kubernetes.Interface) (reg
 		return bundle, nil
 	}
 	keeper := servingcert.New(client.CoreV1().Secrets(o.Records.Namespace), clock.RealClock{}, o.Cluster.hosts(o.Records.Namespace)...)
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := keeper.RunOnce(ctx); err != nil {
 		return nil, err
@@ -222,36 +222,36 @@ func (o *Options) certify(ctx context.Context, client kubernetes.Interface) (reg
 func leaseConfig(shared *rest.Config) *rest.Config {
 	own := rest.CopyConfig(shared)
 	own.QPS, own.Burst = leaseQPS, leaseBurst
-	own.Dial = (&net.Dialer{Timeout: leaseDialLimit, KeepAlive: 30 * time.Second}).DialContext
+	own.Dial = (&net.Dialer{Timeout: leaseDialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	return own
 }
 
 // managementCluster is the id by which metal knows this cluster. A cluster has
 // no id of its own; this namespace is as old as the cluster.
 func managementCluster(ctx context.Context, client kubernetes.Interface) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	system, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("the uid of the namespace %s, by which metal knows this cluster: %w", metav1.NamespaceSystem, err)
+		return "", fmt.Errorf("failed to get namespace %q, whose uid identifies this management cluster: %w", metav1.NamespaceSystem, err)
 	}
 	return string(system.UID), nil
 }
 
-// recordEvents returns a recorder that works for as long as the process does:
+// newEventRecorder returns a recorder that works for as long as the process does:
 // what happens during a stop is worth an Event, too.
-func recordEvents(ctx context.Context, client kubernetes.Interface) (events.EventRecorder, error) {
+func newEventRecorder(ctx context.Context, client kubernetes.Interface) (events.EventRecorder, error) {
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
 	if err := broadcaster.StartRecordingToSinkWithContext(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
-	return broadcaster.NewRecorder(clientscheme.Scheme, reporter), nil
+	return broadcaster.NewRecorder(clientscheme.Scheme, eventSource), nil
 }
 
-// withoutAnonymous tells those whom next does not know to identify themselves.
+// rejectAnonymous tells those whom next does not know to identify themselves.
 // The generic server calls them anonymous and has them forbidden, which is no
 // answer to a forged name.
-func withoutAnonymous(next authenticator.Request) authenticator.Request {
+func rejectAnonymous(next authenticator.Request) authenticator.Request {
 	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
 		response, ok, err := next.AuthenticateRequest(req)
 		if ok && response.User.GetName() == user.Anonymous {

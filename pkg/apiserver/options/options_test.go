@@ -34,7 +34,7 @@ func standaloneOptions(t *testing.T) *Options {
 	return o
 }
 
-func TestWhatIsWrongIsSaidAllAtOnce(t *testing.T) {
+func TestOptions_ValidateReportsEveryError(t *testing.T) {
 	o := standaloneOptions(t)
 	require.NoError(t, o.Complete())
 	require.NoError(t, o.Validate())
@@ -48,7 +48,7 @@ func TestWhatIsWrongIsSaidAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestInAClusterRecordsAreKeptInTheServersNamespace(t *testing.T) {
+func TestRecords_InAClusterAreKeptInTheServersNamespace(t *testing.T) {
 	t.Setenv(NamespaceVariable, "")
 	o := standaloneOptions(t)
 	o.Records.Ledger = LedgerKubernetes
@@ -73,7 +73,7 @@ func TestInAClusterRecordsAreKeptInTheServersNamespace(t *testing.T) {
 	assert.ErrorContains(t, errors.Join(o.Records.Validate(false)...), "label")
 }
 
-func TestAloneTheServerListensOnLoopback(t *testing.T) {
+func TestStandalone_ListensOnLoopback(t *testing.T) {
 	t.Parallel()
 	o := standaloneOptions(t)
 	require.NoError(t, o.Complete())
@@ -81,7 +81,7 @@ func TestAloneTheServerListensOnLoopback(t *testing.T) {
 	assert.Equal(t, filepath.Join(o.Records.DataDir, "kubeconfig"), o.KubeconfigOut)
 }
 
-func TestTheCredentialIsReadFromAFileOrTheEnvironment(t *testing.T) {
+func TestHMAC_IsReadFromFileOrEnvironment(t *testing.T) {
 	o := standaloneOptions(t)
 	key, err := o.Metal.HMAC()
 	require.NoError(t, err)
@@ -101,7 +101,7 @@ func TestTheCredentialIsReadFromAFileOrTheEnvironment(t *testing.T) {
 	assert.Equal(t, "from-environment", key)
 }
 
-func TestNoFlagHoldsTheCredential(t *testing.T) {
+func TestFlags_HaveNoneForTheCredential(t *testing.T) {
 	t.Setenv(HMACVariable, "from-environment")
 	o := New()
 	var usage bytes.Buffer
@@ -112,7 +112,7 @@ func TestNoFlagHoldsTheCredential(t *testing.T) {
 	assert.NotContains(t, usage.String(), "--metal-api-hmac ")
 }
 
-func TestAloneTheAdministratorMayDoEverythingAndNobodyElseAnything(t *testing.T) {
+func TestStandalone_AuthorizesOnlyTheAdministrator(t *testing.T) {
 	t.Parallel()
 	o := standaloneOptions(t)
 	o.SecureServing.BindPort = 0
@@ -147,7 +147,7 @@ func (nobody) GetUID() string                { return "" }
 func (nobody) GetGroups() []string           { return nil }
 func (nobody) GetExtra() map[string][]string { return nil }
 
-func TestAnActiveServerMustHaveEndedBeforeAnotherBegins(t *testing.T) {
+func TestReplicas_ValidateLeaseTimes(t *testing.T) {
 	t.Parallel()
 	o := NewReplicas()
 	assert.Empty(t, o.Validate())

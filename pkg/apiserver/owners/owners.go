@@ -25,8 +25,8 @@ import (
 const (
 	// group is Cluster API's.
 	group = "cluster.x-k8s.io"
-	// callLimit is how long one look may take.
-	callLimit = 3 * time.Second
+	// callTimeout is how long one look may take.
+	callTimeout = 3 * time.Second
 
 	outcomeFound    = "found"
 	outcomeNotFound = "not_found"
@@ -61,10 +61,10 @@ var _ registry.OwnerLookup = &Cluster{}
 // New returns what asks the cluster of config, with its rights.
 func New(config *rest.Config) (*Cluster, error) {
 	config = rest.CopyConfig(config)
-	config.Timeout = callLimit
+	config.Timeout = callTimeout
 	client, err := metadata.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("owners: %w", err)
+		return nil, fmt.Errorf("failed to create a client for owners: %w", err)
 	}
 	registerOnce.Do(func() {
 		legacyregistry.MustRegister(lookups)
@@ -87,18 +87,18 @@ func (c *Cluster) Owner(ctx context.Context, key registry.OwnerKey) (metav1.Obje
 	if err != nil {
 		return nil, err
 	}
-	return observed(func() (*metav1.PartialObjectMetadata, error) { return c.get(ctx, gv.Version, key) })
+	return measured(func() (*metav1.PartialObjectMetadata, error) { return c.get(ctx, gv.Version, key) })
 }
 
 // Namespace implements registry.OwnerLookup.
 func (c *Cluster) Namespace(ctx context.Context, name string) (metav1.Object, error) {
-	return observed(func() (*metav1.PartialObjectMetadata, error) {
+	return measured(func() (*metav1.PartialObjectMetadata, error) {
 		return c.client.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")).Get(ctx, name, metav1.GetOptions{})
 	})
 }
 
-// observed makes a look and measures it.
-func observed(look func() (*metav1.PartialObjectMetadata, error)) (metav1.Object, error) {
+// measured makes a look and measures it.
+func measured(look func() (*metav1.PartialObjectMetadata, error)) (metav1.Object, error) {
 	began := time.Now()
 	found, err := look()
 	outcome := outcomeFound
@@ -131,7 +131,7 @@ func (c *Cluster) get(ctx context.Context, version string, key registry.OwnerKey
 		last = err
 	}
 	// No version is served, which says nothing about the objects.
-	return nil, fmt.Errorf("the kube-apiserver serves no %s of %s in the versions %v: %s", resources[key.Kind], group, tried, last)
+	return nil, fmt.Errorf("kube-apiserver serves resource %q of group %q in none of the versions %v: %s", resources[key.Kind], group, tried, last)
 }
 
 // versionMissing is whether the kube-apiserver does not serve the version, or

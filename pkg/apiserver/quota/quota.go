@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	// callLimit is how long a request to the cluster may take. The plugin gives
+	// callTimeout is how long a request to the cluster may take. The plugin gives
 	// up after 10 s.
-	callLimit = 5 * time.Second
+	callTimeout = 5 * time.Second
 	// workers is how many namespaces are worked on at a time.
 	workers = 5
 )
@@ -40,14 +40,14 @@ var _ admission.ValidationInterface = &Admission{}
 // counts with the rights of cluster, and ends with stop.
 func New(cluster *rest.Config, informers informers.SharedInformerFactory, stop <-chan struct{}) (*Admission, error) {
 	cluster = rest.CopyConfig(cluster)
-	cluster.Timeout = callLimit
+	cluster.Timeout = callTimeout
 	client, err := kubernetes.NewForConfig(cluster)
 	if err != nil {
-		return nil, fmt.Errorf("quotas: %w", err)
+		return nil, fmt.Errorf("failed to set up quotas: %w", err)
 	}
 	plugin, err := resourcequota.NewResourceQuota(nil, workers)
 	if err != nil {
-		return nil, fmt.Errorf("quotas: %w", err)
+		return nil, fmt.Errorf("failed to set up quotas: %w", err)
 	}
 	plugin.SetDrainedNotification(stop)
 	plugin.SetExternalKubeClientSet(client)
@@ -56,7 +56,7 @@ func New(cluster *rest.Config, informers informers.SharedInformerFactory, stop <
 	// to be measured.
 	plugin.SetQuotaConfiguration(generic.NewConfiguration(nil, nil))
 	if err := plugin.ValidateInitialization(); err != nil {
-		return nil, fmt.Errorf("quotas: %w", err)
+		return nil, fmt.Errorf("failed to set up quotas: %w", err)
 	}
 	return &Admission{plugin}, nil
 }
@@ -74,7 +74,7 @@ func (a *Admission) Validate(ctx context.Context, attributes admission.Attribute
 	err := a.plugin.Validate(ctx, attributes, interfaces)
 	if status := apierrors.APIStatus(nil); err != nil && !errors.As(err, &status) {
 		// The cluster could not be asked.
-		return apierrors.NewServiceUnavailable(fmt.Sprintf("whether the quotas of namespace %s leave room could not be found out: %v", attributes.GetNamespace(), err))
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("failed to evaluate quotas of namespace %q: %v", attributes.GetNamespace(), err))
 	}
 	return err
 }

@@ -32,7 +32,7 @@ func create(subresource string) admission.Attributes {
 		schema.GroupVersionResource{}, subresource, admission.Create, &metav1.CreateOptions{}, false, nil)
 }
 
-func TestOnlyTheCreationOfObjectsIsShown(t *testing.T) {
+func TestAdmission_EvaluatesOnlyCreationOfObjects(t *testing.T) {
 	t.Parallel()
 	p := &plugin{}
 	a := &Admission{p}
@@ -46,7 +46,7 @@ func TestOnlyTheCreationOfObjectsIsShown(t *testing.T) {
 	}
 }
 
-func TestARefusalIsHandedOnAndAFailureIsNone(t *testing.T) {
+func TestAdmission_ReturnsUnavailableIfQuotasCannotBeRead(t *testing.T) {
 	t.Parallel()
 	refusal := apierrors.NewForbidden(infrastructure.Resource("metalstackmachines"), "node-1", errors.New("exceeded quota"))
 	assert.Equal(t, error(refusal), (&Admission{&plugin{answer: refusal}}).Validate(t.Context(), create(""), nil))

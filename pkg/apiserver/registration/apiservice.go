@@ -38,43 +38,43 @@ var versions = []version{
 	{v1alpha3.SchemeGroupVersion.Version, 10},
 }
 
-// keepAPIService keeps the APIService of a version, which others may serve.
-func (r *Registrar) keepAPIService(ctx context.Context, v version, others []string) error {
+// reconcileAPIService keeps the APIService of a version, which others may serve.
+func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others []string) error {
 	name := v.name + "." + infrastructure.GroupName
 	existing, err := r.get(ctx, apiServices, name)
 	if err != nil {
-		return fmt.Errorf("APIService %s: %w", name, err)
+		return fmt.Errorf("failed to reconcile APIService %s: %w", name, err)
 	}
 	about := &corev1.ObjectReference{APIVersion: apiServices.GroupVersion().String(), Kind: "APIService", Name: name}
 	if existing != nil {
 		about = reference(existing)
 	}
 	if len(others) > 0 {
-		r.complain(ctx, about, ReasonVersionTaken, fmt.Sprintf(
-			"%s is also served by CustomResourceDefinitions: %s. An APIService takes a whole group-version, so either their objects cannot be reached, or ours. "+
-				"Have them stop serving that version, or remove them", name, strings.Join(others, ", ")))
+		r.reportConflict(ctx, about, ReasonVersionTaken, fmt.Sprintf(
+			"%s is also served by CustomResourceDefinitions: %s. An APIService takes a whole group-version, so the objects of one side are unreachable. "+
+				"Stop serving that version in these CustomResourceDefinitions, or delete them", name, strings.Join(others, ", ")))
 	}
 	switch {
 	case existing == nil && len(others) > 0:
 		return nil // theirs were there first
-	case existing != nil && !r.isOurs(existing) && len(others) > 0:
+	case existing != nil && !r.isOwnAPIService(existing) && len(others) > 0:
 		return nil
-	case existing != nil && !r.isOurs(existing):
-		r.complain(ctx, about, ReasonVersionTaken, fmt.Sprintf(
-			"APIService %s leads to %s and not to the Service %s/%s of this server, which therefore cannot be reached. If it is a leftover, delete it: kubectl delete apiservice %s",
+	case existing != nil && !r.isOwnAPIService(existing):
+		r.reportConflict(ctx, about, ReasonVersionTaken, fmt.Sprintf(
+			"APIService %s refers to %s instead of the Service %s/%s of this server, which is therefore unreachable. If it is obsolete, delete it: kubectl delete apiservice %s",
 			name, destination(existing), r.Namespace, r.Service, name))
 		return nil
 	}
 	wanted := r.apiService(name, v)
 	if err := r.apply(ctx, apiServices, existing, wanted); err != nil {
-		return fmt.Errorf("APIService %s: %w", name, err)
+		return fmt.Errorf("failed to reconcile APIService %s: %w", name, err)
 	}
 	return nil
 }
 
-// isOurs is whether an APIService is this server's to keep: it says so, or it
+// isOwnAPIService is whether an APIService is this server's to keep: it says so, or it
 // leads here.
-func (r *Registrar) isOurs(service *unstructured.Unstructured) bool {
+func (r *Registrar) isOwnAPIService(service *unstructured.Unstructured) bool {
 	return r.isMarked(service.GetLabels()) || destination(service) == "the Service "+r.Namespace+"/"+r.Service
 }
 

@@ -37,15 +37,15 @@ type definition struct {
 	serves          []string
 }
 
-// others tells by which other definitions each version of our group is served.
-func (r *Registrar) others(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) (map[string][]string, error) {
+// servedByOthers tells by which other definitions each version of our group is served.
+func (r *Registrar) servedByOthers(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) (map[string][]string, error) {
 	others, known := map[string][]string{}, map[string]definition{}
 	for _, m := range inGroup {
 		d := r.serves[m.Name]
 		if d.resourceVersion != m.ResourceVersion {
 			obj, err := r.get(ctx, definitions, m.Name)
 			if err != nil {
-				return nil, fmt.Errorf("CustomResourceDefinition %s: %w", m.Name, err)
+				return nil, fmt.Errorf("failed to reconcile CustomResourceDefinition %s: %w", m.Name, err)
 			}
 			if obj == nil {
 				continue
@@ -80,24 +80,24 @@ func served(obj *unstructured.Unstructured) []string {
 	return names
 }
 
-// keepMarker keeps the marker of a kind. A definition of its name that serves
+// reconcileMarker keeps the marker of a kind. A definition of its name that serves
 // anything, and is not marked as ours, holds somebody's objects.
-func (r *Registrar) keepMarker(ctx context.Context, kind string) error {
+func (r *Registrar) reconcileMarker(ctx context.Context, kind string) error {
 	name := plural(kind) + "." + infrastructure.GroupName
 	existing, err := r.get(ctx, definitions, name)
 	if err != nil {
-		return fmt.Errorf("CustomResourceDefinition %s: %w", name, err)
+		return fmt.Errorf("failed to reconcile CustomResourceDefinition %s: %w", name, err)
 	}
 	if existing != nil && !r.isMarked(existing.GetLabels()) {
 		if versions := served(existing); len(versions) > 0 {
-			r.complain(ctx, reference(existing), ReasonMarkerTaken, fmt.Sprintf(
-				"CustomResourceDefinition %s serves %s, so it is somebody else's and cannot tell Cluster API which version of %s this server serves. "+
-					"Two providers of the same kind cannot be in one cluster", name, strings.Join(versions, ", "), kind))
+			r.reportConflict(ctx, reference(existing), ReasonMarkerTaken, fmt.Sprintf(
+				"CustomResourceDefinition %s serves %s, so it belongs to another provider and cannot mark the version of %s that this server serves. "+
+					"Two providers of the same kind cannot be installed in one cluster", name, strings.Join(versions, ", "), kind))
 			return nil
 		}
 	}
 	if err := r.apply(ctx, definitions, existing, r.marker(name, kind)); err != nil {
-		return fmt.Errorf("CustomResourceDefinition %s: %w", name, err)
+		return fmt.Errorf("failed to reconcile CustomResourceDefinition %s: %w", name, err)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func (r *Registrar) marker(name, kind string) *unstructured.Unstructured {
 				"name": v1alpha4.SchemeGroupVersion.Version, "served": false, "storage": true,
 				"schema": map[string]any{"openAPIV3Schema": map[string]any{
 					"type": "object", "x-kubernetes-preserve-unknown-fields": true,
-					"description": "Served by metalstack-apiserver. This definition only tells Cluster API the version.",
+					"description": "Served by metalstack-apiserver. This definition only marks the version for Cluster API.",
 				}},
 			}},
 		},

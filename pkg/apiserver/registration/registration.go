@@ -9,6 +9,7 @@ package registration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -58,14 +59,14 @@ const (
 const action = "Register"
 
 const (
-	// callLimit is how long a request to the cluster may take.
-	callLimit = 10 * time.Second
+	// callTimeout is how long a request to the cluster may take.
+	callTimeout = 10 * time.Second
 	// resync is how often everything is looked at, although no event says that
 	// anything has changed; what is wrong and cannot be helped is said again.
 	resync = 5 * time.Minute
-	// pace and burst limit corrections, lest two who do not agree keep a cluster
+	// reconcileInterval and burst limit corrections, lest two who do not agree keep a cluster
 	// busy.
-	pace, burst = time.Second, 5
+	reconcileInterval, reconcileBurst = time.Second, 5
 )
 
 // retries is when what failed is tried again.
@@ -136,11 +137,11 @@ func (r *Registrar) Run(ctx context.Context) {
 	list, err := r.watch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			logger.Error(err, "Cannot watch registrations: the server is not registered")
+			logger.Error(err, "Failed to watch APIServices and CustomResourceDefinitions: the API is not registered")
 		}
 		return
 	}
-	limiter := rate.NewLimiter(rate.Every(pace), burst)
+	limiter := rate.NewLimiter(rate.Every(reconcileInterval), reconcileBurst)
 	backoff := retries
 	r.Enqueue()
 	again := time.NewTimer(resync)
@@ -154,12 +155,12 @@ func (r *Registrar) Run(ctx context.Context) {
 		if limiter.Wait(ctx) != nil {
 			return
 		}
-		err := r.keep(ctx, list())
+		err := r.reconcile(ctx, list())
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			logger.Error(err, "Cannot keep the registration; trying again")
+			logger.Error(err, "Failed to reconcile the registration: retrying")
 			again.Reset(backoff.Step())
 			continue
 		}
@@ -180,7 +181,7 @@ func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObj
 	handler := cache.ResourceEventHandlerFuncs{AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) }, DeleteFunc: wake}
 	for _, resource := range []schema.GroupVersionResource{apiServices, definitions} {
 		informer := factory.ForResource(resource).Informer()
-		if err := informer.SetTransform(lean); err != nil {
+		if err := informer.SetTransform(stripMetadata); err != nil {
 			return nil, err
 		}
 		if _, err := informer.AddEventHandler(handler); err != nil {
@@ -190,7 +191,7 @@ func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObj
 	factory.Start(ctx.Done())
 	for resource, synced := range factory.WaitForCacheSync(ctx.Done()) {
 		if !synced {
-			return nil, errors.New("cannot list " + resource.Resource)
+			return nil, fmt.Errorf("failed to list %s: %w", resource.Resource, context.Cause(ctx))
 		}
 	}
 	store := factory.ForResource(definitions).Informer().GetStore()
@@ -205,33 +206,33 @@ func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObj
 	}, nil
 }
 
-// lean drops what nobody here asks for: a cluster has hundreds of definitions.
-func lean(obj any) (any, error) {
+// stripMetadata drops what nobody here asks for: a cluster has hundreds of definitions.
+func stripMetadata(obj any) (any, error) {
 	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		m.ManagedFields, m.Annotations, m.OwnerReferences = nil, nil, nil
 	}
 	return obj, nil
 }
 
-// keep makes everything what it should be, as far as it is ours.
-func (r *Registrar) keep(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) error {
-	others, err := r.others(ctx, inGroup)
+// reconcile makes everything what it should be, as far as it is ours.
+func (r *Registrar) reconcile(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) error {
+	others, err := r.servedByOthers(ctx, inGroup)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, version := range versions {
-		errs = append(errs, r.keepAPIService(ctx, version, others[version.name]))
+		errs = append(errs, r.reconcileAPIService(ctx, version, others[version.name]))
 	}
 	for _, kind := range kinds {
-		errs = append(errs, r.keepMarker(ctx, kind))
+		errs = append(errs, r.reconcileMarker(ctx, kind))
 	}
 	return errors.Join(errs...)
 }
 
 // get returns an object, or nil if there is none.
 func (r *Registrar) get(ctx context.Context, resource schema.GroupVersionResource, name string) (*unstructured.Unstructured, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	obj, err := r.client.Resource(resource).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -242,7 +243,7 @@ func (r *Registrar) get(ctx context.Context, resource schema.GroupVersionResourc
 
 // apply makes an object what it should be; before is what it is, or nil.
 func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResource, before, wanted *unstructured.Unstructured) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	applied, err := r.client.Resource(resource).Apply(ctx, wanted.GetName(), wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	if err != nil {
@@ -255,14 +256,14 @@ func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResou
 			return nil
 		}
 	}
-	klog.FromContext(ctx).Info("Registered", "kind", applied.GetKind(), "name", applied.GetName(), "was", verb)
+	klog.FromContext(ctx).Info("Registered", "kind", applied.GetKind(), "name", applied.GetName(), "operation", verb)
 	r.Events.Eventf(reference(applied), nil, corev1.EventTypeNormal, ReasonRegistered, action, "%s was %s", applied.GetName(), verb)
 	return nil
 }
 
-// complain says that something is somebody else's, in the log and with an Event
+// reportConflict says that something is somebody else's, in the log and with an Event
 // on it.
-func (r *Registrar) complain(ctx context.Context, about *corev1.ObjectReference, reason, message string) {
+func (r *Registrar) reportConflict(ctx context.Context, about *corev1.ObjectReference, reason, message string) {
 	klog.FromContext(ctx).Error(nil, message, "reason", reason, "kind", about.Kind, "name", about.Name)
 	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", oneline.Sanitize(message, oneline.MaxNote))
 }

@@ -23,8 +23,8 @@ import (
 // A fence opens once, and once shut it stays so.
 type Fence struct {
 	clock clock.PassiveClock
-	// begin and sure are the renew deadline and the duration of the Lease.
-	begin, sure time.Duration
+	// renewDeadline and sure are the renew deadline and the duration of the Lease.
+	renewDeadline, leaseDuration time.Duration
 	// active is who holds the Lease as far as is known, for the words.
 	active func() string
 
@@ -38,8 +38,8 @@ var _ storage.Fence = &Fence{}
 
 // errNeverHeld and errShut are why nothing may begin.
 var (
-	errNeverHeld = errors.New("this server is not the active one")
-	errShut      = errors.New("this server is not the active one any more")
+	errStandby        = errors.New("this server is not active")
+	errNoLongerActive = errors.New("this server is no longer active")
 )
 
 // Check implements storage.Fence.
@@ -48,9 +48,9 @@ func (f *Fence) Check() error {
 	defer f.mu.RUnlock()
 	switch {
 	case f.renewed.IsZero():
-		return f.because(errNeverHeld)
-	case f.shut || f.lapsed || f.clock.Since(f.renewed) >= f.begin:
-		return f.because(errShut)
+		return f.withHolder(errStandby)
+	case f.shut || f.lapsed || f.clock.Since(f.renewed) >= f.renewDeadline:
+		return f.withHolder(errNoLongerActive)
 	}
 	return nil
 }
@@ -59,24 +59,24 @@ func (f *Fence) Check() error {
 func (f *Fence) CheckExclusive() error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if f.shut || f.renewed.IsZero() || f.clock.Since(f.renewed) >= f.sure {
-		return f.because(errShut)
+	if f.shut || f.renewed.IsZero() || f.clock.Since(f.renewed) >= f.leaseDuration {
+		return f.withHolder(errNoLongerActive)
 	}
 	return nil
 }
 
-func (f *Fence) because(err error) error {
+func (f *Fence) withHolder(err error) error {
 	if active := f.active(); active != "" {
-		return fmt.Errorf("%w: %s is", err, active)
+		return fmt.Errorf("%w: the active server is %q", err, active)
 	}
 	return err
 }
 
-// holds is whether nobody else can hold the Lease.
-func (f *Fence) holds() bool {
+// isExclusive is whether nobody else can hold the Lease.
+func (f *Fence) isExclusive() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return !f.renewed.IsZero() && f.clock.Since(f.renewed) < f.sure
+	return !f.renewed.IsZero() && f.clock.Since(f.renewed) < f.leaseDuration
 }
 
 // renew takes in that a renewal succeeded that began then. It is false if it
@@ -84,10 +84,10 @@ func (f *Fence) holds() bool {
 func (f *Fence) renew(began time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.renewed.IsZero() && f.clock.Since(f.renewed) >= f.begin {
+	if !f.renewed.IsZero() && f.clock.Since(f.renewed) >= f.renewDeadline {
 		f.lapsed = true
 	}
-	if f.lapsed || f.shut || f.clock.Since(began) >= f.begin {
+	if f.lapsed || f.shut || f.clock.Since(began) >= f.renewDeadline {
 		return false
 	}
 	f.renewed = began
@@ -103,12 +103,12 @@ func (f *Fence) Shut() {
 	leaseHeld.Set(0)
 }
 
-// left is for how long the fence stays open without another renewal.
-func (f *Fence) left() time.Duration {
+// remaining is for how long the fence stays open without another renewal.
+func (f *Fence) remaining() time.Duration {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.shut || f.lapsed {
 		return 0
 	}
-	return f.begin - f.clock.Since(f.renewed)
+	return f.renewDeadline - f.clock.Since(f.renewed)
 }

@@ -10,19 +10,19 @@ import (
 
 func newFence() (*Fence, *clocktesting.FakeClock) {
 	clock := clocktesting.NewFakeClock(time.Now())
-	return &Fence{clock: clock, begin: 10 * time.Second, sure: 15 * time.Second, active: func() string { return "the-other" }}, clock
+	return &Fence{clock: clock, renewDeadline: 10 * time.Second, leaseDuration: 15 * time.Second, active: func() string { return "the-other" }}, clock
 }
 
-func TestAFenceIsShutUntilTheLeaseIsHeld(t *testing.T) {
+func TestFence_IsClosedUntilTheLeaseIsHeld(t *testing.T) {
 	t.Parallel()
 	f, _ := newFence()
-	assert.ErrorIs(t, f.Check(), errNeverHeld)
-	assert.ErrorContains(t, f.Check(), "the-other is")
+	assert.ErrorIs(t, f.Check(), errStandby)
+	assert.ErrorContains(t, f.Check(), `the active server is "the-other"`)
 	assert.Error(t, f.CheckExclusive())
-	assert.False(t, f.holds())
+	assert.False(t, f.isExclusive())
 }
 
-func TestNothingBeginsAfterTheRenewDeadlineAndNothingIsSureAfterTheLease(t *testing.T) {
+func TestFence_ClosesAtRenewDeadlineAndIsUnsureAfterLeaseDuration(t *testing.T) {
 	t.Parallel()
 	f, clock := newFence()
 	began := clock.Now()
@@ -31,19 +31,19 @@ func TestNothingBeginsAfterTheRenewDeadlineAndNothingIsSureAfterTheLease(t *test
 	assert.NoError(t, f.Check())
 	clock.Step(9*time.Second - 1)
 	assert.NoError(t, f.Check())
-	assert.EqualValues(t, 1, f.left())
+	assert.EqualValues(t, 1, f.remaining())
 	clock.Step(1)
-	assert.ErrorIs(t, f.Check(), errShut, "counted from when the renewal began")
+	assert.ErrorIs(t, f.Check(), errNoLongerActive, "counted from when the renewal began")
 	assert.NoError(t, f.CheckExclusive(), "what had begun can end")
 	clock.Step(5*time.Second - 1)
 	assert.NoError(t, f.CheckExclusive())
-	assert.True(t, f.holds())
+	assert.True(t, f.isExclusive())
 	clock.Step(1)
-	assert.ErrorIs(t, f.CheckExclusive(), errShut)
-	assert.False(t, f.holds())
+	assert.ErrorIs(t, f.CheckExclusive(), errNoLongerActive)
+	assert.False(t, f.isExclusive())
 }
 
-func TestRenewalsKeepAFenceOpen(t *testing.T) {
+func TestFence_StaysOpenWhileRenewed(t *testing.T) {
 	t.Parallel()
 	f, clock := newFence()
 	for range 100 {
@@ -53,17 +53,17 @@ func TestRenewalsKeepAFenceOpen(t *testing.T) {
 	}
 }
 
-func TestAFenceThatLapsedStaysShut(t *testing.T) {
+func TestFence_StaysClosedAfterItExpired(t *testing.T) {
 	t.Parallel()
 	f, clock := newFence()
 	assert.True(t, f.renew(clock.Now()))
 	clock.Step(12 * time.Second)
 	assert.False(t, f.renew(clock.Now()), "the process is ending by now")
-	assert.ErrorIs(t, f.Check(), errShut)
-	assert.Zero(t, f.left())
+	assert.ErrorIs(t, f.Check(), errNoLongerActive)
+	assert.Zero(t, f.remaining())
 }
 
-func TestARenewalWhoseAnswerCameTooLateDoesNotCount(t *testing.T) {
+func TestFence_IgnoresRenewalAnsweredTooLate(t *testing.T) {
 	t.Parallel()
 	f, clock := newFence()
 	began := clock.Now()
@@ -74,13 +74,13 @@ func TestARenewalWhoseAnswerCameTooLateDoesNotCount(t *testing.T) {
 	assert.NoError(t, f.Check())
 }
 
-func TestAFenceThatWasShutIsNotSureOfAnything(t *testing.T) {
+func TestFence_IsUnsureAfterShut(t *testing.T) {
 	t.Parallel()
 	f, clock := newFence()
 	assert.True(t, f.renew(clock.Now()))
 	f.Shut()
-	assert.ErrorIs(t, f.Check(), errShut)
-	assert.ErrorIs(t, f.CheckExclusive(), errShut)
-	assert.True(t, f.holds(), "the Lease is there to be given back")
+	assert.ErrorIs(t, f.Check(), errNoLongerActive)
+	assert.ErrorIs(t, f.CheckExclusive(), errNoLongerActive)
+	assert.True(t, f.isExclusive(), "the Lease is there to be given back")
 	assert.False(t, f.renew(clock.Now()))
 }

@@ -31,29 +31,29 @@ const (
 )
 
 const (
-	// callLimit is how long a request to the cluster may take.
-	callLimit = 5 * time.Second
-	// announceInterval is how often it is looked whether the label is still
+	// callTimeout is how long a request to the cluster may take.
+	callTimeout = 5 * time.Second
+	// labelInterval is how often it is looked whether the label is still
 	// where it belongs, and announceRetry when what failed is tried again.
-	announceInterval = 10 * time.Second
-	announceRetry    = 500 * time.Millisecond
+	labelInterval      = 10 * time.Second
+	labelRetryInterval = 500 * time.Millisecond
 	// successorInterval is how often it is asked whether there is a successor.
 	successorInterval = 50 * time.Millisecond
 )
 
-// Announce keeps the label on this server's Pod, and off all others, until ctx
+// MaintainLabels keeps the label on this server's Pod, and off all others, until ctx
 // ends or the server is not the active one any more.
-func (r *Replica) Announce(ctx context.Context) {
+func (r *Replica) MaintainLabels(ctx context.Context) {
 	if r.Pod == "" {
-		klog.FromContext(ctx).Info("The server does not know its Pod, so no Service can follow it: POD_NAME is not set")
+		klog.FromContext(ctx).Info("Environment variable POD_NAME is not set: the Service cannot select the active server")
 		return
 	}
-	<-r.left // or it would be overwritten
+	<-r.standbyLabelled // or it would be overwritten
 	for ctx.Err() == nil && r.fence.Check() == nil {
-		pause := announceInterval
-		if err := r.announce(ctx); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Cannot lead the Service here; trying again")
-			pause = announceRetry
+		pause := labelInterval
+		if err := r.reconcileLabels(ctx); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Failed to update Pod labels that the Service selects: retrying")
+			pause = labelRetryInterval
 		}
 		timer := r.clock.NewTimer(pause)
 		select {
@@ -64,7 +64,7 @@ func (r *Replica) Announce(ctx context.Context) {
 	}
 }
 
-func (r *Replica) announce(ctx context.Context) error {
+func (r *Replica) reconcileLabels(ctx context.Context) error {
 	labelled, err := r.pods(ctx, ActiveValue)
 	if err != nil {
 		return err
@@ -81,24 +81,24 @@ func (r *Replica) announce(ctx context.Context) error {
 		if err := r.label(ctx, pod.Name, StandbyValue); err != nil {
 			return err
 		}
-		klog.FromContext(ctx).Info("The Service leads here instead", "before", pod.Name)
+		klog.FromContext(ctx).Info("The Service no longer selects the Pod of the previous active server", "pod", pod.Name)
 	}
 	return nil
 }
 
-// standBy puts the label on that says that this server stands by. One that was
+// labelStandby puts the label on that says that this server stands by. One that was
 // the active one in an earlier life keeps what it has until it is taken off.
-func (r *Replica) standBy(ctx context.Context) {
+func (r *Replica) labelStandby(ctx context.Context) {
 	if r.Pod == "" {
 		return
 	}
-	_ = wait.PollUntilContextCancel(ctx, announceRetry, true, func(ctx context.Context) (bool, error) {
+	_ = wait.PollUntilContextCancel(ctx, labelRetryInterval, true, func(ctx context.Context) (bool, error) {
 		labelled, err := r.pods(ctx, ActiveValue)
 		if err == nil && !slices.ContainsFunc(labelled, r.isOwn) {
 			err = r.label(ctx, r.Pod, StandbyValue)
 		}
 		if err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Cannot say that this server stands by; trying again")
+			klog.FromContext(ctx).Error(err, "Failed to label this Pod as standby: retrying")
 		}
 		return err == nil, nil
 	})
@@ -122,15 +122,15 @@ func (r *Replica) AwaitSuccessor(ctx context.Context) bool {
 			return false, nil
 		}
 		followed = slices.ContainsFunc(active, func(p corev1.Pod) bool { return !r.isOwn(p) })
-		return followed || !slices.ContainsFunc(waiting, r.canFollow), nil
+		return followed || !slices.ContainsFunc(waiting, r.isReadyStandby), nil
 	})
 	return followed
 }
 
 func (r *Replica) isOwn(pod corev1.Pod) bool { return pod.Name == r.Pod }
 
-// canFollow is whether a Pod that stands by is ready to.
-func (r *Replica) canFollow(pod corev1.Pod) bool {
+// isReadyStandby is whether a Pod that stands by is ready to.
+func (r *Replica) isReadyStandby(pod corev1.Pod) bool {
 	return !r.isOwn(pod) && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
@@ -138,11 +138,11 @@ func (r *Replica) canFollow(pod corev1.Pod) bool {
 
 // pods are those with a value of the label.
 func (r *Replica) pods(ctx context.Context, value string) ([]corev1.Pod, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	list, err := r.Client.CoreV1().Pods(r.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.Set{ActiveLabel: value}.String()})
 	if err != nil {
-		return nil, fmt.Errorf("list the Pods with %s=%s: %w", ActiveLabel, value, err)
+		return nil, fmt.Errorf("failed to list Pods with label %s=%s: %w", ActiveLabel, value, err)
 	}
 	return list.Items, nil
 }
@@ -158,10 +158,10 @@ func (r *Replica) label(ctx context.Context, pod, value string) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := r.Client.CoreV1().Pods(r.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("set the label %s of Pod %s to %s: %w", ActiveLabel, pod, value, err)
+		return fmt.Errorf("failed to set label %s of Pod %q to %q: %w", ActiveLabel, pod, value, err)
 	}
 	return nil
 }

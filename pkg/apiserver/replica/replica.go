@@ -47,7 +47,7 @@ type Options struct {
 }
 
 // ErrLost is why a server ends that was the active one.
-var ErrLost = errors.New("the Lease was lost: it could not be renewed in time, or another server has taken it; this server must be started again")
+var ErrLost = errors.New("lost the lease: it was not renewed in time, or another server acquired it; this server exits and must be restarted")
 
 // ReasonBecameActive is the reason of an Event about the Lease.
 const ReasonBecameActive = "BecameActive"
@@ -55,18 +55,18 @@ const ReasonBecameActive = "BecameActive"
 // Replica is this server among the others. It can run once.
 type Replica struct {
 	Options
-	clock   clock.WithTickerAndDelayedExecution
-	lock    *lock
-	fence   *Fence
-	elector *leaderelection.LeaderElector
-	won     func(context.Context)
-	logger  klog.Logger
-	began   time.Time // when the Lease was won
-	lapsed  chan struct{}
-	// leave ends the attempts to say that this server stands by, and left is
+	clock     clock.WithTickerAndDelayedExecution
+	lock      *leaseLock
+	fence     *Fence
+	elector   *leaderelection.LeaderElector
+	onElected func(context.Context)
+	logger    klog.Logger
+	began     time.Time // when the Lease was won
+	expired   chan struct{}
+	// stopStandbyLabel ends the attempts to say that this server stands by, and left is
 	// closed after the last of them.
-	leave context.CancelFunc
-	left  chan struct{}
+	stopStandbyLabel context.CancelFunc
+	standbyLabelled  chan struct{}
 
 	mu       sync.Mutex
 	cancel   context.CancelFunc
@@ -86,15 +86,15 @@ func newReplica(o Options, clock clock.WithTickerAndDelayedExecution) (*Replica,
 		return nil, err
 	}
 	registerMetrics()
-	r := &Replica{Options: o, clock: clock, lapsed: make(chan struct{}), left: make(chan struct{})}
-	r.fence = &Fence{clock: clock, begin: o.RenewDeadline, sure: o.LeaseDuration, active: r.other}
-	r.lock = &lock{
+	r := &Replica{Options: o, clock: clock, expired: make(chan struct{}), standbyLabelled: make(chan struct{})}
+	r.fence = &Fence{clock: clock, renewDeadline: o.RenewDeadline, leaseDuration: o.LeaseDuration, active: r.otherHolder}
+	r.lock = &leaseLock{
 		Interface: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Lease},
 			Client:     o.Client.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
 		},
-		fence: r.fence, clock: clock, limit: max(o.RenewDeadline/2, time.Second),
+		fence: r.fence, clock: clock, timeout: max(o.RenewDeadline/2, time.Second),
 	}
 	r.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: r.lock, Name: o.Lease, ReleaseOnCancel: true,
@@ -136,7 +136,7 @@ func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 		r.mu.Unlock()
 		return nil
 	}
-	r.won, r.cancel, r.ended = won, cancel, make(chan struct{})
+	r.onElected, r.cancel, r.ended = won, cancel, make(chan struct{})
 	ended := r.ended
 	r.mu.Unlock()
 	if err := r.watch(ctx); err != nil {
@@ -145,22 +145,22 @@ func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 	}
 	r.logger = klog.FromContext(ctx)
 	standing, leave := context.WithCancel(ctx)
-	r.leave = leave
+	r.stopStandbyLabel = leave
 	go func() {
-		defer close(r.left)
-		r.standBy(standing)
+		defer close(r.standbyLabelled)
+		r.labelStandby(standing)
 	}()
 	go func() {
 		defer close(ended)
 		// The elector tells of every try.
 		quiet := klog.NewContext(ctx, r.logger.V(4))
 		for ctx.Err() == nil && !r.lock.hasWon() {
-			r.elector.Run(r.lock.begin(quiet))
+			r.elector.Run(r.lock.beginRound(quiet))
 		}
 	}()
 	select {
 	case <-ended:
-	case <-r.lapsed:
+	case <-r.expired:
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -172,7 +172,7 @@ func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 
 // started is called by the elector.
 func (r *Replica) started(ctx context.Context) {
-	r.leave()
+	r.stopStandbyLabel()
 	r.began = r.clock.Now()
 	takeovers.Inc()
 	r.logger.Info("Became the active server", "lease", r.lock.Describe(), "identity", r.lock.Identity())
@@ -180,29 +180,29 @@ func (r *Replica) started(ctx context.Context) {
 		about := &corev1.ObjectReference{APIVersion: coordinationv1.SchemeGroupVersion.String(), Kind: "Lease", Namespace: r.Namespace, Name: r.Lease}
 		r.Events.Eventf(about, nil, corev1.EventTypeNormal, ReasonBecameActive, "TakeOver", "%s became the active server", r.lock.Identity())
 	}
-	go r.guard()
-	r.won(klog.NewContext(ctx, r.logger))
+	go r.watchExpiry()
+	r.onElected(klog.NewContext(ctx, r.logger))
 }
 
-// guard notices that the Lease has lapsed, whatever the elector is busy with.
-func (r *Replica) guard() {
+// watchExpiry notices that the Lease has lapsed, whatever the elector is busy with.
+func (r *Replica) watchExpiry() {
 	for {
-		left := r.fence.left()
+		left := r.fence.remaining()
 		if left <= 0 {
 			leaseHeld.Set(0)
-			close(r.lapsed)
+			close(r.expired)
 			return
 		}
 		<-r.clock.After(left)
 	}
 }
 
-// TookOver tells that requests are answered from now on.
-func (r *Replica) TookOver() { takeoverSeconds.Observe(r.clock.Since(r.began).Seconds()) }
+// ObserveTakeover tells that requests are answered from now on.
+func (r *Replica) ObserveTakeover() { takeoverSeconds.Observe(r.clock.Since(r.began).Seconds()) }
 
-// HandedOver tells that requests, which had been held since then, are not any
+// ObserveHandover tells that requests, which had been held since then, are not any
 // more.
-func (r *Replica) HandedOver(since time.Time) {
+func (r *Replica) ObserveHandover(since time.Time) {
 	handoverSeconds.Observe(r.clock.Since(since).Seconds())
 }
 
@@ -234,30 +234,30 @@ func (r *Replica) watch(ctx context.Context) error {
 	informer := factory.Coordination().V1().Leases().Informer()
 	changed := func(obj any) {
 		if lease, ok := obj.(*coordinationv1.Lease); ok {
-			r.held(ptr.Deref(lease.Spec.HolderIdentity, ""))
+			r.holderChanged(ptr.Deref(lease.Spec.HolderIdentity, ""))
 		}
 	}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: changed, UpdateFunc: func(_, obj any) { changed(obj) }, DeleteFunc: func(any) { r.held("") },
+		AddFunc: changed, UpdateFunc: func(_, obj any) { changed(obj) }, DeleteFunc: func(any) { r.holderChanged("") },
 	})
 	if err != nil {
-		return fmt.Errorf("watch the Lease %s: %w", r.lock.Describe(), err)
+		return fmt.Errorf("failed to watch Lease %s: %w", r.lock.Describe(), err)
 	}
 	factory.Start(ctx.Done())
 	return nil
 }
 
-func (r *Replica) held(by string) {
+func (r *Replica) holderChanged(by string) {
 	r.mu.Lock()
 	r.holder = by
 	r.mu.Unlock()
 	if by != r.lock.Identity() {
-		r.lock.nudge()
+		r.lock.wakeElector()
 	}
 }
 
-// other is who holds the Lease, if somebody else does.
-func (r *Replica) other() string {
+// otherHolder is who holds the Lease, if somebody else does.
+func (r *Replica) otherHolder() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.holder == r.lock.Identity() {
@@ -266,5 +266,5 @@ func (r *Replica) other() string {
 	return r.holder
 }
 
-// StandsBy is whether another server is the active one, and this one may wait.
-func (r *Replica) StandsBy() bool { return r.other() != "" }
+// IsStandby is whether another server is the active one, and this one may wait.
+func (r *Replica) IsStandby() bool { return r.otherHolder() != "" }

@@ -83,7 +83,7 @@ func (w *world) run(pod string) *running {
 	go func() {
 		run.lost <- r.Run(ctx, func(ctx context.Context) {
 			close(run.won)
-			r.Announce(ctx)
+			r.MaintainLabels(ctx)
 		})
 	}()
 	synctest.Wait()
@@ -135,19 +135,19 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world, a, b *running)) {
 	})
 }
 
-func TestOneIsActiveAndTheServiceLeadsToIt(t *testing.T) {
+func TestReplica_OneIsActiveAndSelectedByTheService(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
 		assert.Equal(t, map[string]string{"a": ActiveValue, "b": StandbyValue}, w.labels())
 		time.Sleep(10 * time.Minute)
 		assert.False(t, b.hasWon())
 		assert.NoError(t, a.Fence().Check())
-		assert.ErrorContains(t, b.Fence().Check(), "this server is not the active one: a is")
-		assert.True(t, b.StandsBy())
-		assert.False(t, a.StandsBy())
+		assert.ErrorContains(t, b.Fence().Check(), "this server is not active: the active server is \"a\"")
+		assert.True(t, b.IsStandby())
+		assert.False(t, a.IsStandby())
 	})
 }
 
-func TestALeaseThatIsGivenBackIsTakenAtOnce(t *testing.T) {
+func TestReplica_AcquiresReleasedLeaseAtOnce(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
 		began := time.Now()
 		a.Resign(t.Context())
@@ -161,7 +161,7 @@ func TestALeaseThatIsGivenBackIsTakenAtOnce(t *testing.T) {
 	})
 }
 
-func TestALeaseOfADeadServerIsTakenWhenItLapses(t *testing.T) {
+func TestReplica_AcquiresLeaseOfDeadServerWhenItExpires(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
 		// It does not renew any more, and does not know.
 		w.failing(func(verb, holder string) error {
@@ -179,12 +179,12 @@ func TestALeaseOfADeadServerIsTakenWhenItLapses(t *testing.T) {
 	})
 }
 
-func TestWhoCannotRenewInTimeHasLostBeforeAnybodyElseWins(t *testing.T) {
+func TestReplica_LosesBeforeAnotherCanWin(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
 		w.failing(func(string, string) error { return errors.New("the kube-apiserver is away") })
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		assert.ErrorIs(t, a.Fence().Check(), errShut)
+		assert.ErrorIs(t, a.Fence().Check(), errNoLongerActive)
 		assert.False(t, b.hasWon())
 		select {
 		case err := <-a.lost:
@@ -195,7 +195,7 @@ func TestWhoCannotRenewInTimeHasLostBeforeAnybodyElseWins(t *testing.T) {
 	})
 }
 
-func TestWhoWakesUpAfterItsLeaseDoesNotGiveBackItsSuccessors(t *testing.T) {
+func TestReplica_DoesNotReleaseSuccessorsLeaseAfterSleep(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, a, b *running) {
 		leases := w.client.CoordinationV1().Leases(namespace)
 		lease, err := leases.Get(t.Context(), "metalstack-apiserver", metav1.GetOptions{})
@@ -214,7 +214,7 @@ func TestWhoWakesUpAfterItsLeaseDoesNotGiveBackItsSuccessors(t *testing.T) {
 	})
 }
 
-func TestWithoutAStandbyNobodyWaitsForASuccessor(t *testing.T) {
+func TestReplica_WaitsForNoSuccessorWithoutStandby(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "a", "other")
 		a := w.run("a")
@@ -228,7 +228,7 @@ func TestWithoutAStandbyNobodyWaitsForASuccessor(t *testing.T) {
 	})
 }
 
-func TestAContainerThatIsStartedAgainGoesOnWithItsLease(t *testing.T) {
+func TestReplica_RestartedContainerContinuesItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "a")
 		first := w.run("a")

@@ -34,8 +34,8 @@ const (
 	// renewed: time enough for somebody to notice that it was not.
 	leafLifetime = 90 * 24 * time.Hour
 	leafRenewal  = 30 * 24 * time.Hour
-	// authoritiesKept is how many authorities clients trust at most.
-	authoritiesKept = 3
+	// maxAuthorities is how many authorities clients trust at most.
+	maxAuthorities = 3
 )
 
 // contents are those of the Secret.
@@ -64,9 +64,9 @@ func (c contents) equal(other contents) bool {
 		bytes.Equal(c.leaf.Certificate, other.leaf.Certificate) && bytes.Equal(c.leaf.Key, other.leaf.Key)
 }
 
-// renewed returns the contents with whatever is missing, unusable or about to
+// renew returns the contents with whatever is missing, unusable or about to
 // expire made anew, and what that is.
-func (c contents) renewed(hosts []string, now time.Time) (_ contents, news []string, err error) {
+func (c contents) renew(hosts []string, now time.Time) (_ contents, news []string, err error) {
 	trusted := unexpired(c.bundle, now)
 	authority := pki.Pair{Certificate: c.bundle, Key: c.authorityKey}
 	if ca, _, err := authority.Parse(); err != nil || now.Add(authorityRenewal).After(ca.NotAfter) {
@@ -78,7 +78,7 @@ func (c contents) renewed(hosts []string, now time.Time) (_ contents, news []str
 			return c, nil, err
 		}
 		trusted = append([]*x509.Certificate{ca}, trusted...)
-		trusted = trusted[:min(len(trusted), authoritiesKept)]
+		trusted = trusted[:min(len(trusted), maxAuthorities)]
 		c.authorityKey = authority.Key
 		news = append(news, "authority")
 		if c.bundle, err = certutil.EncodeCertificates(trusted...); err != nil {

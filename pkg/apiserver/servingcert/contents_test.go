@@ -16,7 +16,7 @@ var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func renew(t *testing.T, c contents, now time.Time) (contents, []string) {
 	t.Helper()
-	renewed, news, err := c.renewed([]string{host}, now)
+	renewed, news, err := c.renew([]string{host}, now)
 	require.NoError(t, err)
 	return renewed, news
 }
@@ -33,7 +33,7 @@ func trusts(bundle []byte, c contents, now time.Time) error {
 	return err
 }
 
-func TestAClientThatHearsOfAuthoritiesADayLateNeverSeesAStranger(t *testing.T) {
+func TestContents_AreTrustedByClientsADayBehind(t *testing.T) {
 	t.Parallel()
 	c, _ := renew(t, contents{}, begin)
 	authorities, certificates := 1, 1
@@ -58,10 +58,10 @@ func TestAClientThatHearsOfAuthoritiesADayLateNeverSeesAStranger(t *testing.T) {
 	assert.Greater(t, certificates, 3*authorities)
 	certs, err := certutil.ParseCertsPEM(c.bundle)
 	require.NoError(t, err)
-	assert.LessOrEqual(t, len(certs), authoritiesKept)
+	assert.LessOrEqual(t, len(certs), maxAuthorities)
 }
 
-func TestWhatIsInOrderIsLeftAlone(t *testing.T) {
+func TestContents_ValidOnesAreKept(t *testing.T) {
 	t.Parallel()
 	c, news := renew(t, contents{}, begin)
 	assert.Equal(t, []string{"authority", "certificate"}, news)
@@ -71,7 +71,7 @@ func TestWhatIsInOrderIsLeftAlone(t *testing.T) {
 	assert.True(t, c.equal(contentsOf(c.data())), "what is stored is what was made")
 }
 
-func TestWhatIsRemovedOrDamagedIsMadeAnew(t *testing.T) {
+func TestContents_MissingOrInvalidOnesAreRenewed(t *testing.T) {
 	t.Parallel()
 	c, _ := renew(t, contents{}, begin)
 	other, _ := renew(t, contents{}, begin)
@@ -102,10 +102,10 @@ func TestWhatIsRemovedOrDamagedIsMadeAnew(t *testing.T) {
 	}
 }
 
-func TestOtherNamesNeedAnotherCertificate(t *testing.T) {
+func TestContents_CertificateIsRenewedForOtherNames(t *testing.T) {
 	t.Parallel()
 	c, _ := renew(t, contents{}, begin)
-	renewed, news, err := c.renewed([]string{"other." + host, "127.0.0.1"}, begin)
+	renewed, news, err := c.renew([]string{"other." + host, "127.0.0.1"}, begin)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"certificate"}, news)
 	cert, _, err := renewed.leaf.Parse()

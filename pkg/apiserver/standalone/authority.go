@@ -57,7 +57,7 @@ func OpenAuthority(dir string) (*Authority, error) {
 		return nil, fmt.Errorf("certificate authority in %s: %w", dir, err)
 	}
 	if a.now.After(a.cert.NotAfter) {
-		return nil, fmt.Errorf("certificate authority in %s expired on %s: remove ca.crt and ca.key to have a new one made", dir, a.cert.NotAfter.Format(time.DateOnly))
+		return nil, fmt.Errorf("certificate authority in %s expired on %s: remove ca.crt and ca.key to have a new one generated", dir, a.cert.NotAfter.Format(time.DateOnly))
 	}
 	return a, nil
 }

@@ -23,9 +23,9 @@ func WriteKubeconfig(path, server string, bundle []byte, admin pki.Pair, namespa
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return fmt.Errorf("%s is not a kubeconfig, and is left alone: %w", path, err)
-	case !written(old):
-		return fmt.Errorf("%s holds other clusters than %q, and is left alone: name another file", path, kubeconfigName)
+		return fmt.Errorf("%s is not a kubeconfig and is not overwritten: %w", path, err)
+	case !isOwnKubeconfig(old):
+		return fmt.Errorf("%s contains clusters other than %q and is not overwritten: choose another file", path, kubeconfigName)
 	}
 	config := clientcmdapi.NewConfig()
 	config.Clusters[kubeconfigName] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: bundle}
@@ -42,8 +42,8 @@ func WriteKubeconfig(path, server string, bundle []byte, admin pki.Pair, namespa
 	return writePrivate(path, content)
 }
 
-// written tells whether a kubeconfig is one of ours, or empty.
-func written(config *clientcmdapi.Config) bool {
+// isOwnKubeconfig tells whether a kubeconfig is one of ours, or empty.
+func isOwnKubeconfig(config *clientcmdapi.Config) bool {
 	for name := range config.Clusters {
 		if name != kubeconfigName {
 			return false

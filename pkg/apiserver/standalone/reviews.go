@@ -16,7 +16,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-var errNobody = errors.New("the request has no user")
+var errNoUser = errors.New("request has no user")
 
 // selfReview tells users who they are, as `kubectl auth whoami` asks.
 type selfReview struct{ review }
@@ -25,7 +25,7 @@ func (selfReview) New() runtime.Object     { return &authenticationv1.SelfSubjec
 func (selfReview) GetSingularName() string { return "selfsubjectreview" }
 
 func (selfReview) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
-	who, err := admitted(ctx, obj, validate)
+	who, err := validated(ctx, obj, validate)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (accessReview) New() runtime.Object     { return &authorizationv1.SelfSubje
 func (accessReview) GetSingularName() string { return "selfsubjectaccessreview" }
 
 func (r accessReview) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
-	who, err := admitted(ctx, obj, validate)
+	who, err := validated(ctx, obj, validate)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (rulesReview) GetSingularName() string { return "selfsubjectrulesreview" }
 
 // Create knows two users: one who may do everything, and one who may do nothing.
 func (r rulesReview) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
-	who, err := admitted(ctx, obj, validate)
+	who, err := validated(ctx, obj, validate)
 	if err != nil {
 		return nil, err
 	}
@@ -131,11 +131,11 @@ var (
 	_ rest.Scoper               = review{}
 )
 
-// admitted returns who asks, if a review may be created.
-func admitted(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc) (user.Info, error) {
+// validated returns who asks, if a review may be created.
+func validated(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc) (user.Info, error) {
 	who, ok := request.UserFrom(ctx)
 	if !ok {
-		return nil, apierrors.NewInternalError(errNobody)
+		return nil, apierrors.NewInternalError(errNoUser)
 	}
 	if validate != nil {
 		if err := validate(ctx, obj.DeepCopyObject()); err != nil {

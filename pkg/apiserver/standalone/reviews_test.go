@@ -46,7 +46,7 @@ func TestSelfSubjectReviews_AnswerByTheAuthorizer(t *testing.T) {
 	assert.Equal(t, authenticationv1.UserInfo{Username: "stranger", Extra: map[string]authenticationv1.ExtraValue{"a": {"b"}}}, answer.(*authenticationv1.SelfSubjectReview).Status.UserInfo)
 }
 
-func TestAccessReview_IsAboutExactlyOneThing(t *testing.T) {
+func TestAccessReview_RequiresExactlyOneKindOfAttributes(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []authorizationv1.SelfSubjectAccessReviewSpec{
 		{}, {ResourceAttributes: &authorizationv1.ResourceAttributes{}, NonResourceAttributes: &authorizationv1.NonResourceAttributes{}},

@@ -18,7 +18,7 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 )
 
-func TestTheAuthorityAndItsServingCertificateAreUsedAgain(t *testing.T) {
+func TestAuthority_ReusesItselfAndServingCertificate(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	first, err := OpenAuthority(dir)
@@ -54,7 +54,7 @@ func TestTheAuthorityAndItsServingCertificateAreUsedAgain(t *testing.T) {
 	}
 }
 
-func TestAForeignKeyIsNotTakenForTheAuthoritys(t *testing.T) {
+func TestAuthority_RefusesForeignKey(t *testing.T) {
 	t.Parallel()
 	dir, other := t.TempDir(), t.TempDir()
 	for _, d := range []string{dir, other} {
@@ -65,10 +65,10 @@ func TestAForeignKeyIsNotTakenForTheAuthoritys(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ca.key"), key, 0o600))
 	_, err = OpenAuthority(dir)
-	assert.ErrorContains(t, err, "the key is not the certificate's")
+	assert.ErrorContains(t, err, "key does not belong to the certificate")
 }
 
-func TestTheKubeconfigReplacesItselfAndNothingElse(t *testing.T) {
+func TestWriteKubeconfig_ReplacesOnlyItsOwnFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	authority, err := OpenAuthority(dir)
@@ -91,13 +91,13 @@ func TestTheKubeconfigReplacesItselfAndNothingElse(t *testing.T) {
 	mine := filepath.Join(dir, "mine")
 	const content = "apiVersion: v1\nkind: Config\nclusters: [{name: prod, cluster: {server: https://prod}}]\n"
 	require.NoError(t, os.WriteFile(mine, []byte(content), 0o600))
-	require.ErrorContains(t, WriteKubeconfig(mine, "https://127.0.0.1:1", authority.Bundle(), admin, ""), "left alone")
+	require.ErrorContains(t, WriteKubeconfig(mine, "https://127.0.0.1:1", authority.Bundle(), admin, ""), "not overwritten")
 	kept, err := os.ReadFile(mine)
 	require.NoError(t, err)
 	assert.Equal(t, content, string(kept))
 }
 
-func TestTheManagementClusterIsOneOverRestarts(t *testing.T) {
+func TestManagementCluster_IsStableAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	first, err := ManagementCluster(dir)
@@ -110,7 +110,7 @@ func TestTheManagementClusterIsOneOverRestarts(t *testing.T) {
 	assert.Error(t, err, "another id would not be better than none")
 }
 
-func TestOnlyTheAdministratorIsKnown(t *testing.T) {
+func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {
 	t.Parallel()
 	authority, err := OpenAuthority(t.TempDir())
 	require.NoError(t, err)

@@ -29,7 +29,7 @@ func newMachine(name string) *api.MetalStackMachine {
 	}
 }
 
-func TestFromClaimToMetalAndBack(t *testing.T) {
+func TestServer_AllocatesAndReleasesClaim(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{Simulator: simulator.Config{Speed: 200}})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -100,7 +100,7 @@ func release(t *testing.T, s *Server, resource, name string) {
 	}, 30*time.Second, 100*time.Millisecond)
 }
 
-func TestARecordOutlivesAKill(t *testing.T) {
+func TestServer_RecordSurvivesKill(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

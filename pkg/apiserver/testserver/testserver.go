@@ -86,15 +86,15 @@ type Server struct {
 
 // run is one life of the server.
 type run struct {
-	fuse     *fuse
-	listener *fusedListener
-	ledger   *fusedLedger
-	cancel   context.CancelFunc
-	done     chan error
+	killSwitch *killSwitch
+	listener   *killableListener
+	ledger     *killableLedger
+	cancel     context.CancelFunc
+	done       chan error
 }
 
-// quickTiming lets a test see the end of what takes minutes in life.
-var quickTiming = allocation.Timing{
+// testTiming lets a test see the end of what takes minutes in life.
+var testTiming = allocation.Timing{
 	BeginTimeout: 2 * time.Second, AllocateTimeout: 5 * time.Second, FreeTimeout: 5 * time.Second, UncertainDuration: 500 * time.Millisecond, PollInterval: 50 * time.Millisecond,
 	Backoff: 100 * time.Millisecond, MaxBackoff: time.Second, NetworkFreeDelay: 10 * time.Millisecond,
 }
@@ -146,7 +146,7 @@ func (s *Server) Stop() {
 	if err := <-s.run.done; err != nil {
 		s.t.Errorf("the server ended with an error: %v", err)
 	}
-	s.run.fuse.blow()
+	s.run.killSwitch.kill()
 	s.run = nil
 }
 
@@ -154,9 +154,9 @@ func (s *Server) Stop() {
 // metal-api are cut off, and nothing that was not recorded ever will be.
 func (s *Server) Kill() {
 	require.NotNil(s.t, s.run, "the server is not running")
-	s.run.fuse.blow()
-	require.NoError(s.t, s.run.listener.die())
-	s.run.ledger.settle()
+	s.run.killSwitch.kill()
+	require.NoError(s.t, s.run.listener.stopAccepting())
+	s.run.ledger.await()
 	s.run.cancel()
 	if closer, ok := s.run.ledger.Ledger.(io.Closer); ok {
 		require.NoError(s.t, closer.Close())
@@ -183,7 +183,7 @@ func (s *Server) RestartUnready() {
 func (s *Server) start() {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &run{fuse: newFuse(), cancel: cancel, done: make(chan error, 1)}
+	r := &run{killSwitch: newKillSwitch(), cancel: cancel, done: make(chan error, 1)}
 	server, err := s.build(ctx, r)
 	require.NoError(s.t, err)
 	s.run = r
@@ -205,7 +205,7 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	}
 	o.AllocationDrainTimeout = 10 * time.Second
 	var err error
-	if r.listener, err = r.fuse.listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))); err != nil {
+	if r.listener, err = r.killSwitch.listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))); err != nil {
 		return nil, err
 	}
 	s.port = r.listener.Addr().(*net.TCPAddr).Port
@@ -226,14 +226,14 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	if s.memory != nil {
 		config.Extra.Ledger = s.memory
 	}
-	r.ledger = &fusedLedger{fuse: r.fuse, Ledger: config.Extra.Ledger}
+	r.ledger = &killableLedger{killSwitch: r.killSwitch, Ledger: config.Extra.Ledger}
 	config.Extra.Ledger = r.ledger
-	config.Extra.Timing = quick(s.opts.Timing)
+	config.Extra.Timing = withTestTiming(s.opts.Timing)
 	transport := http.RoundTripper(http.DefaultTransport.(*http.Transport).Clone())
 	if s.opts.Transport != nil {
 		transport = s.opts.Transport(transport)
 	}
-	config.Extra.Metal.Transport = &fusedTransport{r.fuse, transport}
+	config.Extra.Metal.Transport = &killableTransport{r.killSwitch, transport}
 	if s.opts.Configure != nil {
 		s.opts.Configure(config)
 	}
@@ -285,10 +285,10 @@ func (s *Server) AwaitReady() {
 	}, readyLimit, 20*time.Millisecond, "the server does not get ready")
 }
 
-func quick(t allocation.Timing) allocation.Timing {
+func withTestTiming(t allocation.Timing) allocation.Timing {
 	return allocation.Timing{
-		BeginTimeout: cmp.Or(t.BeginTimeout, quickTiming.BeginTimeout), AllocateTimeout: cmp.Or(t.AllocateTimeout, quickTiming.AllocateTimeout), FreeTimeout: cmp.Or(t.FreeTimeout, quickTiming.FreeTimeout), UncertainDuration: cmp.Or(t.UncertainDuration, quickTiming.UncertainDuration),
-		PollInterval: cmp.Or(t.PollInterval, quickTiming.PollInterval), Backoff: cmp.Or(t.Backoff, quickTiming.Backoff),
-		MaxBackoff: cmp.Or(t.MaxBackoff, quickTiming.MaxBackoff), NetworkFreeDelay: cmp.Or(t.NetworkFreeDelay, quickTiming.NetworkFreeDelay),
+		BeginTimeout: cmp.Or(t.BeginTimeout, testTiming.BeginTimeout), AllocateTimeout: cmp.Or(t.AllocateTimeout, testTiming.AllocateTimeout), FreeTimeout: cmp.Or(t.FreeTimeout, testTiming.FreeTimeout), UncertainDuration: cmp.Or(t.UncertainDuration, testTiming.UncertainDuration),
+		PollInterval: cmp.Or(t.PollInterval, testTiming.PollInterval), Backoff: cmp.Or(t.Backoff, testTiming.Backoff),
+		MaxBackoff: cmp.Or(t.MaxBackoff, testTiming.MaxBackoff), NetworkFreeDelay: cmp.Or(t.NetworkFreeDelay, testTiming.NetworkFreeDelay),
 	}
 }

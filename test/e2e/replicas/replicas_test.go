@@ -48,7 +48,7 @@ func onlyOneAnswers(w *world) {
 	require.True(w.t, apierrors.IsServiceUnavailable(refused.Error()), "%v", refused.Error())
 	seconds, told := apierrors.SuggestsClientDelay(refused.Error())
 	assert.True(w.t, told && seconds == 1, "%v", refused.Error())
-	assert.ErrorContains(w.t, refused.Error(), "this server is not the active one: "+active.Name+" is")
+	assert.ErrorContains(w.t, refused.Error(), "this server is not active: the active server is \""+active.Name+"\"")
 	_, err = w.direct(standby).RESTClient().Get().AbsPath("/apis/" + api.SchemeGroupVersion.String()).DoRaw(w.context())
 	require.NoError(w.t, err, "discovery is the same everywhere")
 
@@ -183,7 +183,7 @@ func aPauseDuringWrites(w *world) {
 	active.Resume(w.t)
 	<-active.Ended()
 	assert.NotZero(w.t, active.ExitCode(), "it has to be started again")
-	assert.Contains(w.t, active.Log(w.t), "the Lease was lost")
+	assert.Contains(w.t, active.Log(w.t), "lost the lease")
 	for name, answer := range late {
 		assert.Error(w.t, <-answer, "the paused server has answered a %s", name)
 	}

@@ -19,7 +19,7 @@ import (
 // stall is how long a slow watcher reads nothing: longer than the server bears
 // it, which counts from when there is something that it does not get rid of.
 func stall() time.Duration {
-	return max(apiserver.DefaultStallLimit+2*time.Second, min(3*apiserver.DefaultStallLimit, *duration/16))
+	return max(apiserver.DefaultStallTimeout+2*time.Second, min(3*apiserver.DefaultStallTimeout, *duration/16))
 }
 
 // slowWatcher is a client that watches and does not read: either nothing from

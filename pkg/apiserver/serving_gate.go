@@ -15,44 +15,45 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 )
 
-// retryAfterSeconds is when clients shall come again that the gate sends away.
+// retryAfterSeconds is the Retry-After of refused requests.
 const retryAfterSeconds = 1
 
-// gateState is what becomes of requests for objects.
+// gateState decides what happens to requests for objects.
 type gateState int
 
 const (
-	// gateClosed: they are sent away, because there is no whole view of the
-	// objects yet: an empty list would be believed.
-	gateClosed gateState = iota
-	// gateOpen: they are answered.
+	// gateUnready: they are refused, because the view of the objects is incomplete,
+	// and clients would take an empty list for the truth.
+	gateUnready gateState = iota
+	// gateOpen: they are served.
 	gateOpen
-	// gateHeld: they wait, because another server is about to answer.
-	gateHeld
-	// gateShut: they are sent away for good, and connections are closed, so that
-	// the next one leads elsewhere.
-	gateShut
+	// gatePaused: they wait, because another server is about to become active.
+	gatePaused
+	// gateTerminated: they are refused for good, and connections are closed, so that
+	// clients connect to another server.
+	gateTerminated
 )
 
-// gate stands before the objects. It only goes on: from closed to open, held
-// and shut, where some of them may be left out.
-type gate struct {
-	// reason says why it is closed, and whether another server is the active one.
+// servingGate is in front of the handlers of objects. Its state only advances, and
+// can skip states.
+type servingGate struct {
+	// reason says why it is not open, and whether another server is the active one.
 	reason func() (text string, elsewhere bool)
 
 	mu      sync.Mutex
 	state   gateState
 	changed chan struct{} // closed, and replaced, when the state changes
-	writes  int           // requests inside that may write
-	idle    chan struct{} // closed when there are none; nil if nobody waits
+	writes  int           // requests in flight that may write
+	idle    chan struct{} // closed when there are none; nil if nothing waits for it
 }
 
-func newGate(reason func() (string, bool)) *gate {
-	return &gate{reason: reason, state: gateClosed, changed: make(chan struct{})}
+func newServingGate(reason func() (string, bool)) *servingGate {
+	return &servingGate{reason: reason, state: gateUnready, changed: make(chan struct{})}
 }
 
-// become changes the state; it is false if the gate is beyond it.
-func (g *gate) become(next gateState) bool {
+// advance changes the state; it returns false if the gate is in that state already,
+// or beyond it.
+func (g *servingGate) advance(next gateState) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if next <= g.state {
@@ -64,14 +65,14 @@ func (g *gate) become(next gateState) bool {
 	return true
 }
 
-func (g *gate) isOpen() bool {
+func (g *servingGate) isOpen() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.state == gateOpen
 }
 
-// drain waits until no request is inside any more that may write.
-func (g *gate) drain(ctx context.Context) error {
+// drain waits until no request is in flight that may write.
+func (g *servingGate) drain(ctx context.Context) error {
 	g.mu.Lock()
 	if g.writes == 0 {
 		g.mu.Unlock()
@@ -93,9 +94,9 @@ func (g *gate) drain(ctx context.Context) error {
 // writeVerbs are those of requests that may write.
 var writeVerbs = sets.New("create", "update", "patch", "delete", "deletecollection")
 
-// enter waits as long as the gate is held. It returns the state in which the
-// request found it, and for an open one the function that leaves it.
-func (g *gate) enter(ctx context.Context, verb string) (state gateState, leave func()) {
+// enter waits while the gate is paused. It returns the state in which the request
+// found it, and the function that ends the request if it is open.
+func (g *servingGate) enter(ctx context.Context, verb string) (state gateState, leave func()) {
 	for {
 		g.mu.Lock()
 		state, changed := g.state, g.changed
@@ -104,7 +105,7 @@ func (g *gate) enter(ctx context.Context, verb string) (state gateState, leave f
 			g.writes++
 			g.mu.Unlock()
 			return state, g.leave
-		case state != gateHeld:
+		case state != gatePaused:
 			g.mu.Unlock()
 			return state, func() {}
 		}
@@ -112,12 +113,12 @@ func (g *gate) enter(ctx context.Context, verb string) (state gateState, leave f
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return gateShut, nil
+			return gateTerminated, nil
 		}
 	}
 }
 
-func (g *gate) leave() {
+func (g *servingGate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.writes--; g.writes == 0 && g.idle != nil {
@@ -126,13 +127,13 @@ func (g *gate) leave() {
 	}
 }
 
-// before puts the gate before a handler. Only requests for objects of the group
-// meet it: discovery and health are answered in any case.
-func (g *gate) before(next http.Handler) http.Handler {
+// wrap returns next behind the gate. Only requests for objects of the group pass
+// through it: discovery and health are served in any state.
+func (g *servingGate) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, ok := request.RequestInfoFrom(req.Context())
 		if !ok || !info.IsResourceRequest || info.APIGroup != infrastructure.GroupName {
-			if _, elsewhere := g.why(); elsewhere {
+			if _, elsewhere := g.unavailable(); elsewhere {
 				closeConnection(w)
 			}
 			next.ServeHTTP(w, req)
@@ -144,7 +145,7 @@ func (g *gate) before(next http.Handler) http.Handler {
 			next.ServeHTTP(w, req)
 			return
 		}
-		text, elsewhere := g.why()
+		text, elsewhere := g.unavailable()
 		if elsewhere {
 			closeConnection(w)
 		}
@@ -154,19 +155,20 @@ func (g *gate) before(next http.Handler) http.Handler {
 	})
 }
 
-// why is why requests are sent away, and whether they are answered elsewhere.
-func (g *gate) why() (text string, elsewhere bool) {
+// unavailable returns why requests are refused, and whether another server serves
+// them; an empty reason if they are not refused.
+func (g *servingGate) unavailable() (text string, elsewhere bool) {
 	g.mu.Lock()
 	state := g.state
 	g.mu.Unlock()
-	if state == gateOpen || state == gateHeld {
+	if state == gateOpen || state == gatePaused {
 		return "", false
 	}
 	text, elsewhere = g.reason()
-	return text, elsewhere || state == gateShut
+	return text, elsewhere || state == gateTerminated
 }
 
-// closeConnection lets the client, which is the kube-apiserver, make another
-// connection for its next request: the Service leads that one elsewhere. With
-// HTTP/2 it becomes a GOAWAY, and what is under way comes to its end.
+// closeConnection makes the client, which is the kube-apiserver, open another
+// connection for its next request, which the Service routes to another server. With
+// HTTP/2 it becomes a GOAWAY, and requests in flight complete.
 func closeConnection(w http.ResponseWriter) { w.Header().Set("Connection", "close") }

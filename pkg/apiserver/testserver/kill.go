@@ -11,45 +11,45 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
-var errDead = errors.New("this process is dead")
+var errKilled = errors.New("process was killed")
 
-// fuse makes a server in this process as dead as one whose process was killed:
+// killSwitch makes a server in this process as dead as one whose process was killed:
 // once it has blown, nothing that the server still does reaches anybody.
-type fuse struct {
+type killSwitch struct {
 	ctx  context.Context
-	blow context.CancelFunc
+	kill context.CancelFunc
 }
 
-func newFuse() *fuse {
+func newKillSwitch() *killSwitch {
 	ctx, blow := context.WithCancel(context.Background())
-	return &fuse{ctx, blow}
+	return &killSwitch{ctx, blow}
 }
 
-// fusedLedger passes on what is begun before the fuse blows.
-type fusedLedger struct {
-	*fuse
+// killableLedger passes on what is begun before the fuse blows.
+type killableLedger struct {
+	*killSwitch
 	ledger.Ledger
 	// calls is held for reading by calls, and for writing to wait for them.
 	calls sync.RWMutex
 }
 
-func (l *fusedLedger) begin() (end func(), err error) {
+func (l *killableLedger) begin() (end func(), err error) {
 	l.calls.RLock()
 	if l.ctx.Err() != nil {
 		l.calls.RUnlock()
-		return nil, errDead
+		return nil, errKilled
 	}
 	return l.calls.RUnlock, nil
 }
 
-// settle waits until what had begun before the fuse blew has ended.
-func (l *fusedLedger) settle() {
+// await waits until what had begun before the fuse blew has ended.
+func (l *killableLedger) await() {
 	l.calls.Lock()
 	defer l.calls.Unlock()
 }
 
 // List implements ledger.Ledger.
-func (l *fusedLedger) List(ctx context.Context) ([]ledger.Record, error) {
+func (l *killableLedger) List(ctx context.Context) ([]ledger.Record, error) {
 	end, err := l.begin()
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (l *fusedLedger) List(ctx context.Context) ([]ledger.Record, error) {
 }
 
 // Create implements ledger.Ledger.
-func (l *fusedLedger) Create(ctx context.Context, key string, value []byte) (string, error) {
+func (l *killableLedger) Create(ctx context.Context, key string, value []byte) (string, error) {
 	end, err := l.begin()
 	if err != nil {
 		return "", err
@@ -69,7 +69,7 @@ func (l *fusedLedger) Create(ctx context.Context, key string, value []byte) (str
 }
 
 // Update implements ledger.Ledger.
-func (l *fusedLedger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
+func (l *killableLedger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
 	end, err := l.begin()
 	if err != nil {
 		return "", err
@@ -79,7 +79,7 @@ func (l *fusedLedger) Update(ctx context.Context, key, version string, value []b
 }
 
 // Delete implements ledger.Ledger.
-func (l *fusedLedger) Delete(ctx context.Context, key, version string) error {
+func (l *killableLedger) Delete(ctx context.Context, key, version string) error {
 	end, err := l.begin()
 	if err != nil {
 		return err
@@ -89,24 +89,24 @@ func (l *fusedLedger) Delete(ctx context.Context, key, version string) error {
 }
 
 // Close closes the ledger, unless whoever killed the server does.
-func (l *fusedLedger) Close() error {
+func (l *killableLedger) Close() error {
 	if closer, ok := l.Ledger.(io.Closer); ok && l.ctx.Err() == nil {
 		return closer.Close()
 	}
 	return nil
 }
 
-// fusedTransport cuts calls of the metal-api off when the fuse blows, as the
+// killableTransport cuts calls of the metal-api off when the fuse blows, as the
 // kernel does when a process dies.
-type fusedTransport struct {
-	*fuse
+type killableTransport struct {
+	*killSwitch
 	next http.RoundTripper
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t *fusedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *killableTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.ctx.Err() != nil {
-		return nil, errDead
+		return nil, errKilled
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	stop := context.AfterFunc(t.ctx, cancel)
@@ -116,43 +116,43 @@ func (t *fusedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel()
 		return nil, err
 	}
-	resp.Body = &fusedBody{resp.Body, func() { stop(); cancel() }}
+	resp.Body = &killableBody{resp.Body, func() { stop(); cancel() }}
 	return resp, nil
 }
 
-// fusedBody lets go of the fuse when the answer was read.
-type fusedBody struct {
+// killableBody lets go of the fuse when the answer was read.
+type killableBody struct {
 	io.ReadCloser
 	done func()
 }
 
 // Close implements io.Closer.
-func (b *fusedBody) Close() error {
+func (b *killableBody) Close() error {
 	defer b.done()
 	return b.ReadCloser.Close()
 }
 
-// fusedListener resets its connections when the fuse blows.
-type fusedListener struct {
-	*fuse
+// killableListener resets its connections when the fuse blows.
+type killableListener struct {
+	*killSwitch
 	net.Listener
 	closed    chan struct{}
 	closeOnce sync.Once
 }
 
-func (f *fuse) listen(address string) (*fusedListener, error) {
+func (f *killSwitch) listen(address string) (*killableListener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	return &fusedListener{fuse: f, Listener: l, closed: make(chan struct{})}, nil
+	return &killableListener{killSwitch: f, Listener: l, closed: make(chan struct{})}, nil
 }
 
-// die stops listening, after the fuse has blown.
-func (l *fusedListener) die() error { return l.Listener.Close() }
+// stopAccepting stops listening, after the fuse has blown.
+func (l *killableListener) stopAccepting() error { return l.Listener.Close() }
 
 // Accept implements net.Listener.
-func (l *fusedListener) Accept() (net.Conn, error) {
+func (l *killableListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		if l.ctx.Err() != nil {
@@ -169,22 +169,22 @@ func (l *fusedListener) Accept() (net.Conn, error) {
 		}
 		conn.Close()
 	})
-	return &fusedConn{conn, reset}, nil
+	return &killableConn{conn, reset}, nil
 }
 
 // Close implements net.Listener.
-func (l *fusedListener) Close() error {
+func (l *killableListener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }
 
-type fusedConn struct {
+type killableConn struct {
 	net.Conn
 	forget func() bool
 }
 
 // Close implements net.Conn.
-func (c *fusedConn) Close() error {
+func (c *killableConn) Close() error {
 	c.forget()
 	return c.Conn.Close()
 }

@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
-func TestCertificates_FollowAuthoritiesAndNames(t *testing.T) {
+func TestCertificateVerifier_FollowsAuthoritiesAndNames(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	newAuthority := func() (pki.Pair, *x509.CertPool) {
@@ -32,7 +32,7 @@ func TestCertificates_FollowAuthoritiesAndNames(t *testing.T) {
 	pool, names := firstPool, []string{"front-proxy-client"}
 	fake := clocktesting.NewFakePassiveClock(now)
 	var c clock.PassiveClock = fake
-	verified := Certificates(func() (x509.VerifyOptions, bool) {
+	verified := NewCertificateVerifier(func() (x509.VerifyOptions, bool) {
 		return x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, pool != nil
 	}, x509request.StringSliceProviderFunc(func() []string { return names }), c)
 	from := func(authority pki.Pair, name string) func() bool {
@@ -51,13 +51,13 @@ func TestCertificates_FollowAuthoritiesAndNames(t *testing.T) {
 	assert.False(t, other())
 
 	pool = secondPool
-	fake.SetTime(now.Add(verifiedFor))
+	fake.SetTime(now.Add(verifiedTTL))
 	assert.False(t, old())
 	assert.True(t, renewed())
 	pool = nil
-	fake.SetTime(now.Add(2 * verifiedFor))
+	fake.SetTime(now.Add(2 * verifiedTTL))
 	assert.False(t, renewed(), "no authorities")
 	pool, names = secondPool, []string{"another"}
-	fake.SetTime(now.Add(3 * verifiedFor))
+	fake.SetTime(now.Add(3 * verifiedTTL))
 	assert.False(t, renewed(), "no name of the list")
 }

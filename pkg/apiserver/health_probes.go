@@ -19,39 +19,39 @@ import (
 // asks for their outcome.
 const probeInterval = 100 * time.Millisecond
 
-// probes answers those who ask for health without credentials: whether the
+// healthProbes answers those who ask for health without credentials: whether the
 // server is healthy, and nothing about the checks.
-type probes struct {
-	paths map[string]*probe
+type healthProbes struct {
+	paths map[string]*cachedCheck
 }
 
-// newProbes returns a handler of the health paths that health serves in whole.
-func newProbes(health http.Handler) *probes {
-	p := &probes{paths: map[string]*probe{}}
+// newHealthProbes returns a handler of the health paths that health serves in whole.
+func newHealthProbes(health http.Handler) *healthProbes {
+	p := &healthProbes{paths: map[string]*cachedCheck{}}
 	for _, path := range inflight.HealthPaths {
-		p.paths[path] = &probe{health: health, path: path}
+		p.paths[path] = &cachedCheck{health: health, path: path}
 	}
 	return p
 }
 
 // ServeHTTP implements http.Handler.
-func (p *probes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (p *healthProbes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	found := p.paths[req.URL.Path]
 	query := req.URL.Query()
 	switch {
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
-		answer(w, req, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
+		writeText(w, req, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
 	case found == nil, query.Has("verbose"), query.Has("exclude"):
-		answer(w, req, http.StatusUnauthorized, "the checks are shown to authorized users only; without credentials there are "+strings.Join(inflight.HealthPaths, ", "))
+		writeText(w, req, http.StatusUnauthorized, "details of health checks require authorization; paths that do not are "+strings.Join(inflight.HealthPaths, ", "))
 	case found.healthy():
-		answer(w, req, http.StatusOK, "ok")
+		writeText(w, req, http.StatusOK, "ok")
 	default:
-		answer(w, req, http.StatusInternalServerError, fmt.Sprintf("%s check failed", strings.TrimPrefix(req.URL.Path, "/")))
+		writeText(w, req, http.StatusInternalServerError, fmt.Sprintf("%s check failed", strings.TrimPrefix(req.URL.Path, "/")))
 	}
 }
 
-func answer(w http.ResponseWriter, req *http.Request, code int, text string) {
+func writeText(w http.ResponseWriter, req *http.Request, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-cache, private")
@@ -62,28 +62,28 @@ func answer(w http.ResponseWriter, req *http.Request, code int, text string) {
 	}
 }
 
-// probe is the outcome of the checks at one path.
-type probe struct {
+// cachedCheck is the outcome of the checks at one path.
+type cachedCheck struct {
 	health http.Handler
 	path   string
 
-	mu    sync.Mutex
-	asked time.Time
-	ok    bool
+	mu         sync.Mutex
+	checkedAt  time.Time
+	lastResult bool
 }
 
-func (p *probe) healthy() bool {
+func (p *cachedCheck) healthy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.asked.IsZero() || time.Since(p.asked) >= probeInterval {
-		p.ok = p.ask()
-		p.asked = time.Now()
+	if p.checkedAt.IsZero() || time.Since(p.checkedAt) >= probeInterval {
+		p.lastResult = p.check()
+		p.checkedAt = time.Now()
 	}
-	return p.ok
+	return p.lastResult
 }
 
-// ask asks as a client would that needs no authorization.
-func (p *probe) ask() bool {
+// check asks as a client would that needs no authorization.
+func (p *cachedCheck) check() bool {
 	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{Path: p.path, Verb: "get"})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.path, nil)
 	if err != nil {

@@ -259,7 +259,7 @@ func gets(s *Server) (n int) {
 
 // Every field says how large it can be, in the OpenAPI and in what happens to
 // one that is larger. Nothing is looked up for it.
-func TestSizes_EveryFieldOfEveryKindIsBounded(t *testing.T) {
+func TestBodyLimits_EveryFieldOfEveryKindIsBounded(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{})
 	send, all := newSender(t, s), allDefinitions()
@@ -284,7 +284,7 @@ func TestSizes_EveryFieldOfEveryKindIsBounded(t *testing.T) {
 
 // At ten thousand times the size, or as much of that as no field can have,
 // nothing is made of the field at all.
-func TestSizes_EveryFieldAtTenThousandTimesItsSizeIsRefused(t *testing.T) {
+func TestBodyLimits_OversizedFieldIsRefused(t *testing.T) {
 	s := Start(t, Options{})
 	send, all := newSender(t, s), allDefinitions()
 	before := gets(s)
@@ -308,7 +308,7 @@ func TestSizes_EveryFieldAtTenThousandTimesItsSizeIsRefused(t *testing.T) {
 
 // Three bodies as large as can be, of nothing but empty entries, cost about what
 // it takes to read them.
-func TestSizes_EmptyEntriesCostNoMemory(t *testing.T) {
+func TestBodyLimits_EmptyEntriesCostNoMemory(t *testing.T) {
 	s := Start(t, Options{})
 	send := newSender(t, s)
 	object, err := json.Marshal(sizedKinds()[0].object("new"))
@@ -393,7 +393,7 @@ func TestLookups_SkippedForInvalidSpec(t *testing.T) {
 
 // A namespace that looks up ever other things is told when to come again; others
 // go on.
-func TestLookups_BeyondTheLimitOfANamespaceAreAnsweredWith429(t *testing.T) {
+func TestLookups_BeyondNamespaceLimitReturn429(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{})
 	send := newSender(t, s)

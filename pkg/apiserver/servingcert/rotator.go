@@ -33,13 +33,13 @@ const (
 	// interval is how often the Secret is looked at: a certificate that another
 	// replica has renewed is served here that much later.
 	interval = 10 * time.Second
-	// callLimit is how long a request to the cluster may take.
-	callLimit = 10 * time.Second
+	// callTimeout is how long a request to the cluster may take.
+	callTimeout = 10 * time.Second
 )
 
-// Keeper keeps the certificate. The server that is given it as its certificate
+// Rotator keeps the certificate. The server that is given it as its certificate
 // runs it.
-type Keeper struct {
+type Rotator struct {
 	secrets corev1client.SecretInterface
 	hosts   []string
 	clock   clock.PassiveClock
@@ -50,21 +50,21 @@ type Keeper struct {
 }
 
 var (
-	_ dynamiccertificates.CertKeyContentProvider = &Keeper{}
-	_ dynamiccertificates.ControllerRunner       = &Keeper{}
+	_ dynamiccertificates.CertKeyContentProvider = &Rotator{}
+	_ dynamiccertificates.ControllerRunner       = &Rotator{}
 )
 
 // New returns a keeper of a certificate for hosts, in a Secret of secrets'
 // namespace. It has none until RunOnce has succeeded.
-func New(secrets corev1client.SecretInterface, clock clock.PassiveClock, hosts ...string) *Keeper {
-	return &Keeper{secrets: secrets, hosts: hosts, clock: clock}
+func New(secrets corev1client.SecretInterface, clock clock.PassiveClock, hosts ...string) *Rotator {
+	return &Rotator{secrets: secrets, hosts: hosts, clock: clock}
 }
 
 // Name implements dynamiccertificates.CertKeyContentProvider.
-func (k *Keeper) Name() string { return "secret " + SecretName }
+func (k *Rotator) Name() string { return "secret " + SecretName }
 
 // CurrentCertKeyContent implements dynamiccertificates.CertKeyContentProvider.
-func (k *Keeper) CurrentCertKeyContent() (certificate, key []byte) {
+func (k *Rotator) CurrentCertKeyContent() (certificate, key []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.current.leaf.Certificate, k.current.leaf.Key
@@ -72,14 +72,14 @@ func (k *Keeper) CurrentCertKeyContent() (certificate, key []byte) {
 
 // CurrentCABundleContent is what clients must trust, PEM-encoded: the authority
 // of today, and those that it followed.
-func (k *Keeper) CurrentCABundleContent() []byte {
+func (k *Rotator) CurrentCABundleContent() []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.current.bundle
 }
 
 // AddListener implements dynamiccertificates.Notifier.
-func (k *Keeper) AddListener(listener dynamiccertificates.Listener) {
+func (k *Rotator) AddListener(listener dynamiccertificates.Listener) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.listeners = append(k.listeners, listener)
@@ -87,10 +87,10 @@ func (k *Keeper) AddListener(listener dynamiccertificates.Listener) {
 
 // Run implements dynamiccertificates.ControllerRunner: it keeps the certificate
 // until ctx ends.
-func (k *Keeper) Run(ctx context.Context, _ int) {
+func (k *Rotator) Run(ctx context.Context, _ int) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := k.RunOnce(ctx); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Cannot look after the serving certificate; going on with the one that there is")
+			klog.FromContext(ctx).Error(err, "Failed to reconcile the serving certificate: continuing with the current one")
 		}
 	}, interval)
 }
@@ -98,18 +98,18 @@ func (k *Keeper) Run(ctx context.Context, _ int) {
 // RunOnce implements dynamiccertificates.ControllerRunner: it reads the Secret,
 // and writes it if anything in it is missing or about to expire. A Secret that
 // has been deleted is written again as it was.
-func (k *Keeper) RunOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+func (k *Rotator) RunOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	// Another replica may be as quick: who is second takes what the first wrote.
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return k.look(ctx) })
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return k.reconcile(ctx) })
 	if err != nil {
-		return fmt.Errorf("serving certificate in Secret %s: %w", SecretName, err)
+		return fmt.Errorf("failed to reconcile the serving certificate in Secret %q: %w", SecretName, err)
 	}
 	return nil
 }
 
-func (k *Keeper) look(ctx context.Context) error {
+func (k *Rotator) reconcile(ctx context.Context) error {
 	secret, err := k.secrets.Get(ctx, SecretName, metav1.GetOptions{})
 	stored, version := contents{}, ""
 	switch {
@@ -122,7 +122,7 @@ func (k *Keeper) look(ctx context.Context) error {
 	default:
 		stored, version = contentsOf(secret.Data), secret.ResourceVersion
 	}
-	wanted, news, err := stored.renewed(k.hosts, k.clock.Now())
+	wanted, news, err := stored.renew(k.hosts, k.clock.Now())
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (k *Keeper) look(ctx context.Context) error {
 		if err := k.write(ctx, wanted, version); err != nil {
 			return err
 		}
-		klog.FromContext(ctx).Info("Wrote the serving certificate", "secret", SecretName, "news", news)
+		klog.FromContext(ctx).Info("Wrote the serving certificate", "secret", SecretName, "renewed", news)
 	}
 	k.serve(wanted)
 	return nil
@@ -138,7 +138,7 @@ func (k *Keeper) look(ctx context.Context) error {
 
 // write replaces the Secret of that version. Of a Secret that is not there yet,
 // two replicas may write one each; both take over the later one.
-func (k *Keeper) write(ctx context.Context, c contents, version string) error {
+func (k *Rotator) write(ctx context.Context, c contents, version string) error {
 	secret := applycorev1.Secret(SecretName, "").WithType(corev1.SecretTypeOpaque).WithData(c.data())
 	secret.Namespace = nil // the client's
 	if version != "" {
@@ -148,7 +148,7 @@ func (k *Keeper) write(ctx context.Context, c contents, version string) error {
 	return err
 }
 
-func (k *Keeper) serve(c contents) {
+func (k *Rotator) serve(c contents) {
 	k.mu.Lock()
 	changed := !c.equal(k.current)
 	k.current = c

@@ -32,8 +32,8 @@ const (
 	furtherWarnings = "further warnings were omitted"
 )
 
-// boundYAML refuses bodies of YAML that are expensive to decode.
-func boundYAML(next http.Handler) http.Handler {
+// withYAMLLimit refuses bodies of YAML that are expensive to decode.
+func withYAMLLimit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !isYAML(req.Header.Get("Content-Type")) || req.Body == nil {
 			next.ServeHTTP(w, req)
@@ -57,7 +57,7 @@ func isYAML(contentType string) bool {
 }
 
 func yamlTooLarge() error {
-	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the limit for YAML is %d KiB; send JSON (limit 1.5 MiB). A server-side apply counts as YAML", maxYAML>>10))
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit for YAML, which includes server-side apply, is %d KiB: send JSON, whose limit is 1.5 MiB", maxYAML>>10))
 }
 
 // yamlBody is a body that fails when it is too large.
@@ -75,16 +75,16 @@ func (b *yamlBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// boundWarnings bounds the warnings of each response.
-func boundWarnings(next http.Handler) http.Handler {
+// withWarningLimits bounds the warnings of each response.
+func withWarningLimits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		recorder := &boundedWarnings{add: func(agent, text string) { warning.AddWarning(req.Context(), agent, text) }}
+		recorder := &limitedWarnings{add: func(agent, text string) { warning.AddWarning(req.Context(), agent, text) }}
 		next.ServeHTTP(w, req.WithContext(warning.WithWarningRecorder(req.Context(), recorder)))
 	})
 }
 
-// boundedWarnings passes the first warnings on, each shortened.
-type boundedWarnings struct {
+// limitedWarnings passes the first warnings on, each shortened.
+type limitedWarnings struct {
 	add func(agent, text string)
 
 	mu    sync.Mutex
@@ -94,7 +94,7 @@ type boundedWarnings struct {
 }
 
 // AddWarning implements warning.Recorder.
-func (b *boundedWarnings) AddWarning(agent, text string) {
+func (b *limitedWarnings) AddWarning(agent, text string) {
 	text = oneline.Sanitize(text, oneline.MaxWarning)
 	b.mu.Lock()
 	defer b.mu.Unlock()

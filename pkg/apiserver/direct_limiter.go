@@ -10,17 +10,17 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 )
 
-// limitDirect returns what bounds the requests that do not come through the
+// newDirectLimiter returns what bounds the requests that do not come through the
 // kube-apiserver, and puts it around the authenticator. Without a kube-apiserver
 // only requests without a verified certificate are bounded.
-func limitDirect(generic *server.Config, limits inflight.Limits) *inflight.Limiter {
+func newDirectLimiter(generic *server.Config, limits inflight.Limits) *inflight.Limiter {
 	verified := func(*http.Request) bool { return false }
 	if serving := generic.SecureServing; serving != nil && serving.ClientCA != nil {
-		verified = inflight.Certificates(serving.ClientCA.VerifyOptions, x509request.StaticStringSlice(nil), clock.RealClock{})
+		verified = inflight.NewCertificateVerifier(serving.ClientCA.VerifyOptions, x509request.StaticStringSlice(nil), clock.RealClock{})
 	}
 	trusted := verified
 	if proxy := generic.Authentication.RequestHeaderConfig; proxy != nil {
-		trusted = inflight.Certificates(proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames, clock.RealClock{})
+		trusted = inflight.NewCertificateVerifier(proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames, clock.RealClock{})
 	}
 	l := inflight.New(inflight.Options{
 		Limits: limits, Trusted: trusted, Verified: verified,

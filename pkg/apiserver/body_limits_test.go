@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestCheckSizes_NamesWhatIsTooLarge(t *testing.T) {
+func TestCheckBody_NamesWhatIsTooLarge(t *testing.T) {
 	t.Parallel()
 	many := func(n int) string { return `[` + strings.Repeat(`"",`, n-1) + `""]` }
 	long := func(n int) string { return `"` + strings.Repeat("a", n) + `"` }
@@ -36,7 +36,7 @@ func TestCheckSizes_NamesWhatIsTooLarge(t *testing.T) {
 		strings.Repeat("a: &a [*a]\n", 20_000):                               "body: Too many",
 		`{"a":` + many(600_000) + `}`:                                        "", // Longer than a body can be.
 	} {
-		got := checkSizes([]byte(body), false)
+		got := checkBody([]byte(body), false)
 		short := body[:min(len(body), 60)]
 		if want == "" {
 			assert.Nil(t, got, short)
@@ -44,5 +44,5 @@ func TestCheckSizes_NamesWhatIsTooLarge(t *testing.T) {
 			assert.Contains(t, strings.ReplaceAll(got.Error(), "<nil>", ""), want, short)
 		}
 	}
-	assert.Nil(t, checkSizes([]byte(`{"userData":`+long(1_398_104)+`}`), true))
+	assert.Nil(t, checkBody([]byte(`{"userData":`+long(1_398_104)+`}`), true))
 }

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// maxVerdicts is how many certificates it is remembered of whether they are
+	// maxCertificates is how many certificates it is remembered of whether they are
 	// verified; verifiedFor and unverifiedFor are for how long.
-	maxVerdicts   = 1000
-	verifiedFor   = 10 * time.Second
-	unverifiedFor = time.Second
+	maxCertificates = 1000
+	verifiedTTL     = 10 * time.Second
+	unverifiedTTL   = time.Second
 )
 
-// Certificates tells whether a request's client certificate is verified by the
+// NewCertificateVerifier tells whether a request's client certificate is verified by the
 // authorities that options return, and has one of the names, if there are any.
 // It follows changes of both within 10 s.
-func Certificates(options x509request.VerifyOptionFunc, names x509request.StringSliceProvider, c clock.PassiveClock) func(*http.Request) bool {
+func NewCertificateVerifier(options x509request.VerifyOptionFunc, names x509request.StringSliceProvider, c clock.PassiveClock) func(*http.Request) bool {
 	verifier := x509request.NewDynamicCAVerifier(options, authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
 		return nil, true, nil
 	}), names)
@@ -30,7 +30,7 @@ func Certificates(options x509request.VerifyOptionFunc, names x509request.String
 		verified bool
 		until    time.Time
 	}
-	verdicts := lru.New(maxVerdicts)
+	verdicts := lru.New(maxCertificates)
 	return func(req *http.Request) bool {
 		if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
 			return false
@@ -42,9 +42,9 @@ func Certificates(options x509request.VerifyOptionFunc, names x509request.String
 		}
 		_, verified, err := verifier.AuthenticateRequest(req)
 		verified = verified && err == nil
-		until := c.Now().Add(unverifiedFor)
+		until := c.Now().Add(unverifiedTTL)
 		if verified {
-			until = c.Now().Add(verifiedFor)
+			until = c.Now().Add(verifiedTTL)
 		}
 		verdicts.Add(sum, verdict{verified, until})
 		return verified

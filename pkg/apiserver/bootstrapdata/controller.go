@@ -40,14 +40,14 @@ const (
 )
 
 const (
-	// callLimit is how long a request to the cluster may take.
-	callLimit = 10 * time.Second
+	// callTimeout is how long a request to the cluster may take.
+	callTimeout = 10 * time.Second
 	// resync is how often all namespaces are looked at although no event says
 	// that anything has changed.
 	resync = 5 * time.Minute
-	// pace and burst limit rounds. A tenant may delete the RoleBinding of its
+	// reconcileInterval and burst limit rounds. A tenant may delete the RoleBinding of its
 	// namespace as often as it likes, and costs one request each time.
-	pace, burst = time.Second, 5
+	reconcileInterval, reconcileBurst = time.Second, 5
 	// maxErrors is how many namespaces one log line names.
 	maxErrors = 3
 )
@@ -69,8 +69,8 @@ type Options struct {
 	Clock clock.PassiveClock
 }
 
-// Keeper keeps the RoleBindings.
-type Keeper struct {
+// Controller keeps the RoleBindings.
+type Controller struct {
 	Options
 	changed chan struct{}
 	// failures are the namespaces in which the companion cannot read, with what
@@ -79,20 +79,20 @@ type Keeper struct {
 	// refusals are the namespaces in which the RoleBinding is forbidden.
 	refusals map[string]refusal
 	// granting and revoking remember where the last round over namespaces ended.
-	granting, revoking round
+	granting, revoking rotation
 }
 
 // New returns a keeper, which does nothing until it is run.
-func New(o Options) *Keeper {
+func New(o Options) *Controller {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
 	registerMetrics()
-	return &Keeper{Options: o, changed: make(chan struct{}, 1), failures: map[string]failure{}, refusals: map[string]refusal{}}
+	return &Controller{Options: o, changed: make(chan struct{}, 1), failures: map[string]failure{}, refusals: map[string]refusal{}}
 }
 
 // Enqueue has the namespaces looked at: which ones are bound has changed.
-func (k *Keeper) Enqueue() {
+func (k *Controller) Enqueue() {
 	select {
 	case k.changed <- struct{}{}:
 	default: // they will be looked at anyway
@@ -100,17 +100,17 @@ func (k *Keeper) Enqueue() {
 }
 
 // Run keeps the RoleBindings until ctx ends. Only one server should.
-func (k *Keeper) Run(ctx context.Context) {
+func (k *Controller) Run(ctx context.Context) {
 	logger := klog.FromContext(ctx)
-	defer k.forget()
+	defer k.reset()
 	list, err := k.watch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			logger.Error(err, "Cannot watch RoleBindings: the companion cannot read bootstrap data in namespaces that are bound from now on")
+			logger.Error(err, "Failed to watch RoleBindings: the controller manager gets no access to bootstrap data in newly bound namespaces")
 		}
 		return
 	}
-	limiter := rate.NewLimiter(rate.Every(pace), burst)
+	limiter := rate.NewLimiter(rate.Every(reconcileInterval), reconcileBurst)
 	backoff := retries
 	k.Enqueue()
 	again := time.NewTimer(resync)
@@ -125,7 +125,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		if limiter.Wait(ctx) != nil {
 			return
 		}
-		err := k.keep(ctx, list())
+		err := k.reconcile(ctx, list())
 		if ctx.Err() != nil {
 			return
 		}
@@ -141,7 +141,7 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // watch has Run woken when a RoleBinding of our name changes. It returns what
 // lists them by namespace.
-func (k *Keeper) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
+func (k *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
 	informer := rbacinformers.NewFilteredRoleBindingInformer(k.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		// RBAC knows a list of one name by this selector.
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, Name).String()
@@ -154,7 +154,7 @@ func (k *Keeper) watch(ctx context.Context) (list func() map[string]*rbacv1.Role
 	}
 	go informer.RunWithContext(ctx)
 	if !cache.WaitForCacheSync(ctx.Done(), registered.HasSynced) {
-		return nil, fmt.Errorf("cannot list RoleBindings: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("failed to list RoleBindings: %w", context.Cause(ctx))
 	}
 	return func() map[string]*rbacv1.RoleBinding {
 		found := map[string]*rbacv1.RoleBinding{}
@@ -167,75 +167,75 @@ func (k *Keeper) watch(ctx context.Context) (list func() map[string]*rbacv1.Role
 	}, nil
 }
 
-// keep makes and removes RoleBindings as the bindings of namespaces want it. It
+// reconcile makes and removes RoleBindings as the bindings of namespaces want it. It
 // returns an error if there is reason to try again.
-func (k *Keeper) keep(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
+func (k *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
 	bound := k.Bound()
 	gone := func(namespace string) bool { _, is := bound[namespace]; return !is }
 	maps.DeleteFunc(k.failures, func(namespace string, _ failure) bool { return gone(namespace) })
 	maps.DeleteFunc(k.refusals, func(namespace string, _ refusal) bool { return gone(namespace) })
-	errs, unreached := k.granting.over(slices.Collect(maps.Keys(bound)), func(namespace string) error {
-		err := k.grant(ctx, namespace, found[namespace])
+	errs, unreached := k.granting.forEach(slices.Collect(maps.Keys(bound)), func(namespace string) error {
+		err := k.ensure(ctx, namespace, found[namespace])
 		k.report(ctx, namespace, bound[namespace], err)
-		if k.settled(namespace, err) {
+		if k.isFinal(namespace, err) {
 			return nil
 		}
 		return err
 	})
 	cannot := len(k.failures)
 	for _, namespace := range unreached {
-		if _, counted := k.failures[namespace]; !counted && (found[namespace] == nil || !k.isRight(found[namespace])) {
+		if _, counted := k.failures[namespace]; !counted && (found[namespace] == nil || !k.isUpToDate(found[namespace])) {
 			cannot++
 		}
 	}
 	unreadable.Set(float64(cannot))
 	var unwanted []string
 	for namespace, b := range found {
-		if gone(namespace) && isOurs(b) {
+		if gone(namespace) && isManaged(b) {
 			unwanted = append(unwanted, namespace)
 		}
 	}
-	failed, _ := k.revoking.over(unwanted, func(namespace string) error { return k.revoke(ctx, found[namespace]) })
+	failed, _ := k.revoking.forEach(unwanted, func(namespace string) error { return k.revoke(ctx, found[namespace]) })
 	if errs = append(errs, failed...); len(errs) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%d namespaces, among them: %w", len(errs), errors.Join(errs[:min(len(errs), maxErrors)]...))
 }
 
-// grant makes the RoleBinding of a namespace what it should be; is is what it
+// ensure makes the RoleBinding of a namespace what it should be; is is what it
 // is, or nil.
-func (k *Keeper) grant(ctx context.Context, namespace string, is *rbacv1.RoleBinding) error {
+func (k *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.RoleBinding) error {
 	switch {
 	case namespace == k.Namespace || namespace == metav1.NamespaceSystem:
-		return errReserved
-	case is != nil && k.isRight(is):
+		return errReservedNamespace
+	case is != nil && k.isUpToDate(is):
 		return nil
-	case is != nil && is.RoleRef != roleRef && !isOurs(is):
-		return errTaken
+	case is != nil && is.RoleRef != roleRef && !isManaged(is):
+		return errNameTaken
 	case is != nil && is.RoleRef != roleRef:
 		// A roleRef cannot be changed.
 		if err := k.revoke(ctx, is); err != nil {
 			return err
 		}
 	}
-	return k.applyUnlessRefused(ctx, namespace)
+	return k.applyUnlessForbidden(ctx, namespace)
 }
 
-// isRight tells whether a RoleBinding is what it should be.
-func (k *Keeper) isRight(b *rbacv1.RoleBinding) bool {
-	return isOurs(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{k.companion()})
+// isUpToDate tells whether a RoleBinding is what it should be.
+func (k *Controller) isUpToDate(b *rbacv1.RoleBinding) bool {
+	return isManaged(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{k.subject()})
 }
 
-func (k *Keeper) companion() rbacv1.Subject {
+func (k *Controller) subject() rbacv1.Subject {
 	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: k.Account, Namespace: k.Namespace}
 }
 
 var roleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Name}
 
-// isOurs tells whether this package made a RoleBinding.
-func isOurs(b *rbacv1.RoleBinding) bool { return b.Labels[ManagedByLabel] == ManagedBy }
+// isManaged tells whether this package made a RoleBinding.
+func isManaged(b *rbacv1.RoleBinding) bool { return b.Labels[ManagedByLabel] == ManagedBy }
 
-// about is what Events about a namespace refer to.
-func about(namespace string, uid types.UID) *corev1.ObjectReference {
+// namespaceReference is what Events about a namespace refer to.
+func namespaceReference(namespace string, uid types.UID) *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace, UID: uid}
 }

@@ -28,7 +28,7 @@ import (
 const own = "metal-stack-system"
 
 type fixture struct {
-	*Keeper
+	*Controller
 	client *fake.Clientset
 	bound  map[string]types.UID
 	events *events.FakeRecorder
@@ -40,7 +40,7 @@ func newFixture(objects ...runtime.Object) *fixture {
 		client: fake.NewClientset(objects...), bound: map[string]types.UID{},
 		events: events.NewFakeRecorder(100), clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
 	}
-	f.Keeper = New(Options{
+	f.Controller = New(Options{
 		Client: f.client, Namespace: own, Account: "metalstack-controller-manager",
 		Bound: func() map[string]types.UID { return f.bound }, Events: f.events, Clock: f.clock,
 	})
@@ -61,7 +61,7 @@ func (f *fixture) found(t *testing.T) map[string]*rbacv1.RoleBinding {
 
 func (f *fixture) round(t *testing.T) error {
 	t.Helper()
-	return f.keep(t.Context(), f.found(t))
+	return f.reconcile(t.Context(), f.found(t))
 }
 
 func (f *fixture) told() []string {
@@ -96,7 +96,7 @@ func TestReconcile_GrantsInBoundNamespacesOnly(t *testing.T) {
 	for _, namespace := range []string{"team-a", "team-b"} {
 		b := found[namespace]
 		require.NotNil(t, b)
-		assert.True(t, f.isRight(b), "%v", b)
+		assert.True(t, f.isUpToDate(b), "%v", b)
 		assert.Equal(t, "metalstack-bootstrap-data", b.RoleRef.Name)
 		assert.Equal(t, []rbacv1.Subject{{Kind: "ServiceAccount", Name: "metalstack-controller-manager", Namespace: own}}, b.Subjects)
 	}
@@ -104,7 +104,7 @@ func TestReconcile_GrantsInBoundNamespacesOnly(t *testing.T) {
 	assert.Len(t, f.failures, 2)
 	assert.NoError(t, f.round(t))
 	assert.Empty(t, f.told(), "once")
-	f.clock.SetTime(f.clock.Now().Add(sayAgain))
+	f.clock.SetTime(f.clock.Now().Add(repeatInterval))
 	assert.NoError(t, f.round(t))
 	assert.Len(t, f.told(), 2, "and again before Events expire")
 }
@@ -144,7 +144,7 @@ func TestReconcile_CorrectsChangedRoleBinding(t *testing.T) {
 			f := newFixture(changed)
 			f.bound = map[string]types.UID{"team-a": "1"}
 			require.NoError(t, f.round(t))
-			assert.True(t, f.isRight(f.found(t)["team-a"]), "%v", f.found(t)["team-a"])
+			assert.True(t, f.isUpToDate(f.found(t)["team-a"]), "%v", f.found(t)["team-a"])
 		})
 	}
 }
@@ -155,7 +155,7 @@ func TestReconcile_LeavesForeignRoleBinding(t *testing.T) {
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2"}
 	require.NoError(t, f.round(t), "that it is deleted comes as an event")
 	assert.Equal(t, "admin", f.found(t)["team-a"].RoleRef.Name)
-	assert.True(t, f.isRight(f.found(t)["team-b"]), "other namespaces do not wait for it")
+	assert.True(t, f.isUpToDate(f.found(t)["team-b"]), "other namespaces do not wait for it")
 	told := f.told()
 	require.Len(t, told, 1)
 	assert.Contains(t, told[0], "delete it")
@@ -221,13 +221,13 @@ func TestReconcile_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
 	}
 }
 
-func TestReconcile_TriesARefusedNamespaceSeldomAfterAWhile(t *testing.T) {
+func TestReconcile_RetriesForbiddenNamespaceRarely(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.failIn("team-a", "patch", apierrors.NewForbidden(rbacv1.Resource("rolebindings"), Name, errors.New("the namespace has no label")))
 	f.bound = map[string]types.UID{"team-a": "1"}
 	require.ErrorContains(t, f.round(t), "no label")
-	f.clock.SetTime(f.clock.Now().Add(patience - time.Second))
+	f.clock.SetTime(f.clock.Now().Add(forbiddenRetryPeriod - time.Second))
 	require.ErrorContains(t, f.round(t), "no label", "the kube-apiserver may not have seen the label yet")
 	assert.Len(t, f.writes(), 2)
 	f.clock.SetTime(f.clock.Now().Add(time.Second))
@@ -238,7 +238,7 @@ func TestReconcile_TriesARefusedNamespaceSeldomAfterAWhile(t *testing.T) {
 	f.client.ReactionChain = f.client.ReactionChain[1:]
 	f.clock.SetTime(f.clock.Now().Add(resync))
 	require.NoError(t, f.round(t))
-	assert.True(t, f.isRight(f.found(t)["team-a"]))
+	assert.True(t, f.isUpToDate(f.found(t)["team-a"]))
 	assert.Empty(t, f.failures)
 	assert.Empty(t, f.refusals)
 }
@@ -270,7 +270,7 @@ func TestReconcile_RestoresDeletedRoleBinding(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.True(t, f.isRight(f.found(t)["team-a"]))
+		require.True(t, f.isUpToDate(f.found(t)["team-a"]))
 		require.NoError(t, f.client.RbacV1().RoleBindings("team-a").Delete(t.Context(), Name, metav1.DeleteOptions{}))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()

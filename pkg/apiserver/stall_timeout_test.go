@@ -39,7 +39,7 @@ func newStallServer(t *testing.T, response, connection time.Duration) *stallServ
 			w.(http.Flusher).Flush()
 		}
 	})
-	s.Server = httptest.NewUnstartedServer(cutOffStalled(handler, response))
+	s.Server = httptest.NewUnstartedServer(withStallTimeout(handler, response))
 	s.EnableHTTP2 = true
 	s.Listener = stallListener{s.Listener, connection}
 	// What the kernel holds is less than what a client of HTTP/2 takes unasked.
@@ -79,7 +79,7 @@ func (s *stallServer) awaitFailure(t *testing.T) {
 	}
 }
 
-func TestAResponseThatNobodyReadsIsCutOffAndOthersOnItsConnectionGoOn(t *testing.T) {
+func TestStallTimeout_AbortsUnreadResponseButNotItsConnection(t *testing.T) {
 	t.Parallel()
 	s := newStallServer(t, 200*time.Millisecond, time.Hour)
 	stalledOne := s.get(t, s.Client(), "/endless")
@@ -104,7 +104,7 @@ func TestAResponseThatNobodyReadsIsCutOffAndOthersOnItsConnectionGoOn(t *testing
 	assert.Error(t, err, "the client learns of it")
 }
 
-func TestAConnectionThatNobodyReadsIsClosed(t *testing.T) {
+func TestStallTimeout_ClosesUnreadConnection(t *testing.T) {
 	t.Parallel()
 	for protocol, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(protocol, func(t *testing.T) {
@@ -154,7 +154,7 @@ func (c *deafConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestAClientThatReadsSlowlyIsNotCutOff(t *testing.T) {
+func TestStallTimeout_SparesSlowReader(t *testing.T) {
 	t.Parallel()
 	const limit = time.Second
 	s := newStallServer(t, limit, limit)

@@ -10,7 +10,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
-func TestTheExpiryIsThatOfTheCertificateAndNotOfItsAuthority(t *testing.T) {
+func TestCertificateExpiry_IsThatOfTheLeaf(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	authority, err := pki.NewAuthority("authority", now, 1000*time.Hour)

@@ -19,23 +19,23 @@ var (
 	registerExpiry sync.Once
 )
 
-// expiry shows when a certificate expires, over its renewals.
-type expiry struct {
+// certificateExpiryExporter shows when a certificate expires, over its renewals.
+type certificateExpiryExporter struct {
 	certificate dynamiccertificates.CertKeyContentProvider
 }
 
-var _ dynamiccertificates.Listener = expiry{}
+var _ dynamiccertificates.Listener = certificateExpiryExporter{}
 
-// showExpiry shows when the certificate expires from now on.
-func showExpiry(certificate dynamiccertificates.CertKeyContentProvider) {
+// exportCertificateExpiry shows when the certificate expires from now on.
+func exportCertificateExpiry(certificate dynamiccertificates.CertKeyContentProvider) {
 	registerExpiry.Do(func() { legacyregistry.MustRegister(certificateExpiry) })
-	e := expiry{certificate}
+	e := certificateExpiryExporter{certificate}
 	certificate.AddListener(e)
 	e.Enqueue()
 }
 
 // Enqueue implements dynamiccertificates.Listener: the certificate has changed.
-func (e expiry) Enqueue() {
+func (e certificateExpiryExporter) Enqueue() {
 	content, _ := e.certificate.CurrentCertKeyContent()
 	certificateExpiry.Set(expiresAt(content))
 }

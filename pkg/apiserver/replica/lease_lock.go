@@ -11,15 +11,15 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// lock is the Lease as the elector sees it. It tells the fence of every renewal,
+// leaseLock is the Lease as the elector sees it. It tells the fence of every renewal,
 // and ends a round of the elector when another one can win at once: by itself it
 // would look again only after the retry period, or twice that.
-type lock struct {
+type leaseLock struct {
 	resourcelock.Interface
 	fence *Fence
 	clock clock.WithDelayedExecution
-	// limit is how long a request may take.
-	limit time.Duration
+	// timeout is how long a request may take.
+	timeout time.Duration
 
 	mu     sync.Mutex
 	won    bool
@@ -35,21 +35,21 @@ type lock struct {
 const lapseMargin = 20 * time.Millisecond
 
 var (
-	errRoundEnded = errors.New("the Lease was won in a round that had ended; it is taken in the next one")
-	errTooLate    = errors.New("the renewal came after the renew deadline")
-	errNotOurs    = errors.New("the Lease may be somebody else's by now, and is not given back")
+	errRoundEnded = errors.New("lease was acquired in a round that had ended: it is acquired again in the next one")
+	errTooLate    = errors.New("lease was renewed after the renew deadline")
+	errNotHolder  = errors.New("lease may have another holder: it is not released")
 )
 
-// begin begins a round.
-func (l *lock) begin(parent context.Context) context.Context {
+// beginRound begins a round.
+func (l *leaseLock) beginRound(parent context.Context) context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.round, l.end = context.WithCancel(parent)
 	return l.round
 }
 
-// nudge ends the round, unless it has been won.
-func (l *lock) nudge() {
+// wakeElector ends the round, unless it has been won.
+func (l *leaseLock) wakeElector() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.won && l.end != nil {
@@ -57,22 +57,22 @@ func (l *lock) nudge() {
 	}
 }
 
-func (l *lock) hasWon() bool {
+func (l *leaseLock) hasWon() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.won
 }
 
 // heldBy is who held the Lease when it was read last.
-func (l *lock) heldBy() string {
+func (l *leaseLock) heldBy() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.holder
 }
 
 // Get implements resourcelock.Interface.
-func (l *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.limit)
+func (l *leaseLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	record, raw, err := l.Interface.Get(ctx)
 	if err != nil {
@@ -89,35 +89,35 @@ func (l *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 	}
 	if l.holder != "" && l.holder != l.Identity() {
 		// From now on the elector counts the time that the Lease has.
-		l.lapse = l.clock.AfterFunc(time.Duration(record.LeaseDurationSeconds)*time.Second+lapseMargin, l.nudge)
+		l.lapse = l.clock.AfterFunc(time.Duration(record.LeaseDurationSeconds)*time.Second+lapseMargin, l.wakeElector)
 	}
 	return record, raw, nil
 }
 
 // Create implements resourcelock.Interface.
-func (l *lock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	return l.take(ctx, record, l.Interface.Create)
+func (l *leaseLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	return l.acquire(ctx, record, l.Interface.Create)
 }
 
 // Update implements resourcelock.Interface. The elector gives the Lease back
 // without looking whose it is by now; here nobody takes it from a successor.
-func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+func (l *leaseLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	if record.HolderIdentity == l.Identity() {
-		return l.take(ctx, record, l.Interface.Update)
+		return l.acquire(ctx, record, l.Interface.Update)
 	}
 	l.fence.Shut()
-	if !l.fence.holds() || l.heldBy() != l.Identity() {
-		return errNotOurs
+	if !l.fence.isExclusive() || l.heldBy() != l.Identity() {
+		return errNotHolder
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.limit)
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	return l.Interface.Update(ctx, record)
 }
 
-// take makes a write by which this server gets or keeps the Lease.
-func (l *lock) take(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+// acquire makes a write by which this server gets or keeps the Lease.
+func (l *leaseLock) acquire(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
 	began := l.clock.Now()
-	limited, cancel := context.WithTimeout(ctx, l.limit)
+	limited, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	if err := write(limited, record); err != nil {
 		return err

@@ -12,33 +12,33 @@ import (
 )
 
 const (
-	// DefaultStallLimit is how long a client may take nothing of what is sent to
+	// DefaultStallTimeout is how long a client may take nothing of what is sent to
 	// it. One that was cut off resumes its watch from where it was. Until then a
 	// stalled watch holds what it was about to send, which can be every object as
 	// it was when the watch began.
-	DefaultStallLimit = 10 * time.Second
+	DefaultStallTimeout = 10 * time.Second
 	// stallChunk is what a client has to take in that time, at most.
 	stallChunk = 16 << 10
 )
 
-var stalled = metrics.NewCounterVec(&metrics.CounterOpts{
+var stalledTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 	Subsystem: "metalstack_apiserver", Name: "stalled_total", StabilityLevel: metrics.ALPHA,
 	Help: "Responses and connections that were cut off because their client took nothing of them for too long.",
 }, []string{"what"})
 
 var registerStalled = sync.OnceFunc(func() {
-	legacyregistry.MustRegister(stalled)
-	stalled.WithLabelValues("response")
-	stalled.WithLabelValues("connection")
+	legacyregistry.MustRegister(stalledTotal)
+	stalledTotal.WithLabelValues("response")
+	stalledTotal.WithLabelValues("connection")
 })
 
-// cutOffStalled ends responses whose client takes nothing of them for a time,
+// withStallTimeout ends responses whose client takes nothing of them for a time,
 // though it may read others on the same connection: what is behind a proxy that
 // stands for many clients. The outermost handler has to be this one.
-func cutOffStalled(next http.Handler, limit time.Duration) http.Handler {
+func withStallTimeout(next http.Handler, limit time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		s := &stallWriter{ResponseWriter: w, limit: limit}
-		defer s.end()
+		s := &stallWriter{ResponseWriter: w, timeout: limit}
+		defer s.stopTimer()
 		next.ServeHTTP(responsewriter.WrapForHTTP1Or2(s), req)
 	})
 }
@@ -46,7 +46,7 @@ func cutOffStalled(next http.Handler, limit time.Duration) http.Handler {
 // stallWriter is a response of which every part has to be taken in time.
 type stallWriter struct {
 	http.ResponseWriter
-	limit time.Duration
+	timeout time.Duration
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -63,7 +63,7 @@ func (s *stallWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 func (s *stallWriter) Write(p []byte) (n int, err error) {
 	for {
 		part := p[n:min(len(p), n+stallChunk)]
-		s.begin()
+		s.startTimer()
 		m, err := s.ResponseWriter.Write(part)
 		s.timer.Stop()
 		n += m
@@ -75,36 +75,36 @@ func (s *stallWriter) Write(p []byte) (n int, err error) {
 
 // Flush implements http.Flusher.
 func (s *stallWriter) Flush() {
-	s.begin()
+	s.startTimer()
 	defer s.timer.Stop()
 	if f, ok := s.ResponseWriter.(http.Flusher); ok {
 		f.Flush()
 	}
 }
 
-// begin starts the time of a write. A response is written by one at a time.
-func (s *stallWriter) begin() {
+// startTimer starts the time of a write. A response is written by one at a time.
+func (s *stallWriter) startTimer() {
 	if s.timer == nil {
-		s.timer = time.AfterFunc(s.limit, s.cutOff)
+		s.timer = time.AfterFunc(s.timeout, s.abort)
 		return
 	}
-	s.timer.Reset(s.limit)
+	s.timer.Reset(s.timeout)
 }
 
-// cutOff lets the write under way, and all that come, fail.
-func (s *stallWriter) cutOff() {
+// abort lets the write under way, and all that come, fail.
+func (s *stallWriter) abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return
 	}
 	if err := http.NewResponseController(s.ResponseWriter).SetWriteDeadline(time.Now().Add(-time.Second)); err == nil {
-		stalled.WithLabelValues("response").Inc()
+		stalledTotal.WithLabelValues("response").Inc()
 	}
 }
 
-// end keeps the timer from touching a response that is not there any more.
-func (s *stallWriter) end() {
+// stopTimer keeps the timer from touching a response that is not there any more.
+func (s *stallWriter) stopTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
@@ -118,7 +118,7 @@ func (s *stallWriter) end() {
 // be said on the connection, too.
 type stallListener struct {
 	net.Listener
-	limit time.Duration
+	timeout time.Duration
 }
 
 // Accept implements net.Listener.
@@ -127,18 +127,18 @@ func (l stallListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stallConn{Conn: conn, limit: l.limit}, nil
+	return &stallConn{Conn: conn, timeout: l.timeout}, nil
 }
 
 type stallConn struct {
 	net.Conn
-	limit time.Duration
+	timeout time.Duration
 }
 
 // Write implements net.Conn.
 func (c *stallConn) Write(p []byte) (n int, err error) {
 	for {
-		if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 			return n, err
 		}
 		m, err := c.Conn.Write(p[n:])
@@ -148,7 +148,7 @@ func (c *stallConn) Write(p []byte) (n int, err error) {
 		case !ok || !timeout.Timeout():
 			return n, err
 		case m == 0:
-			stalled.WithLabelValues("connection").Inc()
+			stalledTotal.WithLabelValues("connection").Inc()
 			// Whoever waits for the connection sees that it is gone.
 			_ = c.Close()
 			return n, err

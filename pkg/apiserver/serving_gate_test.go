@@ -17,7 +17,7 @@ import (
 
 // gated is a handler behind a gate, whose requests take as long as a test says.
 type gated struct {
-	*gate
+	*servingGate
 	handler   http.Handler
 	elsewhere bool
 	finish    map[string]chan struct{} // by name
@@ -25,8 +25,8 @@ type gated struct {
 
 func newGated() *gated {
 	g := &gated{finish: map[string]chan struct{}{"read": make(chan struct{}), "write": make(chan struct{})}}
-	g.gate = newGate(func() (string, bool) { return "another server is the active one", g.elsewhere })
-	g.handler = g.before(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	g.servingGate = newServingGate(func() (string, bool) { return "another server is the active one", g.elsewhere })
+	g.handler = g.wrap(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if info, _ := request.RequestInfoFrom(req.Context()); info.Name != "" {
 			<-g.finish[info.Name]
 		}
@@ -56,7 +56,7 @@ func assertSentAway(t *testing.T, w *httptest.ResponseRecorder) {
 	assert.Contains(t, w.Body.String(), "another server is the active one")
 }
 
-func TestAClosedGateSendsRequestsForObjectsAwayAndNoOthers(t *testing.T) {
+func TestServingGate_UnreadyRefusesOnlyRequestsForObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated()
 		for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"} {
@@ -74,39 +74,39 @@ func TestAClosedGateSendsRequestsForObjectsAwayAndNoOthers(t *testing.T) {
 	})
 }
 
-func TestAHeldGateLetsRequestsWaitAndSendsThemElsewhere(t *testing.T) {
+func TestServingGate_PausedDelaysRequestsUntilTerminated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated()
-		assert.True(t, g.become(gateOpen))
+		assert.True(t, g.advance(gateOpen))
 		w := g.ask("get", "")
 		assert.Equal(t, http.StatusOK, w.Code)
 		assert.Empty(t, w.Header().Get("Connection"))
 
-		assert.True(t, g.become(gateHeld))
+		assert.True(t, g.advance(gatePaused))
 		waiting := []*httptest.ResponseRecorder{g.ask("get", ""), g.ask("watch", ""), g.ask("create", "")}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		for _, w := range waiting {
 			assert.Zero(t, w.Code, "no answer yet")
 		}
-		assert.True(t, g.become(gateShut))
+		assert.True(t, g.advance(gateTerminated))
 		synctest.Wait()
 		for _, w := range waiting {
 			assertSentAway(t, w)
 			assert.Equal(t, "close", w.Header().Get("Connection"), "the next connection leads elsewhere")
 		}
-		assert.False(t, g.become(gateOpen), "it does not go back")
+		assert.False(t, g.advance(gateOpen), "it does not go back")
 		assertSentAway(t, g.ask("get", ""))
 	})
 }
 
-func TestAGateIsDrainedWhenAllWritesHaveEnded(t *testing.T) {
+func TestServingGate_DrainWaitsForWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated()
-		g.become(gateOpen)
+		g.advance(gateOpen)
 		assert.NoError(t, g.drain(t.Context()), "nobody is inside")
 		read, watch, write := g.ask("list", "read"), g.ask("watch", "read"), g.ask("patch", "write")
-		g.become(gateHeld)
+		g.advance(gatePaused)
 		limited, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		assert.ErrorIs(t, g.drain(limited), context.DeadlineExceeded)
@@ -126,10 +126,10 @@ func TestAGateIsDrainedWhenAllWritesHaveEnded(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsAtAHeldGateCanLeave(t *testing.T) {
+func TestServingGate_PausedRequestCanBeCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated()
-		g.become(gateHeld)
+		g.advance(gatePaused)
 		ctx, cancel := context.WithCancel(t.Context())
 		left := false
 		go func() {

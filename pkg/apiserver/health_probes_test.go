@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestProbes_TellStrangersNothingAboutTheChecks(t *testing.T) {
+func TestHealthProbes_ShowNoDetailsWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
@@ -60,7 +60,7 @@ func TestProbes_TellStrangersNothingAboutTheChecks(t *testing.T) {
 	}
 }
 
-func TestBodies_OfYAMLAreBounded(t *testing.T) {
+func TestYAMLLimit_RefusesLargeBodies(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	client, warned := warnedClient(t, s)

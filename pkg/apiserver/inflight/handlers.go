@@ -12,8 +12,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 )
 
-// errGone is why nobody is authenticated whose request has ended.
-var errGone = errors.New("the client has gone away")
+// errRequestEnded is why nobody is authenticated whose request has ended.
+var errRequestEnded = errors.New("the client has gone away")
 
 // Authenticator returns next with the request's slot held until next has
 // answered. A TokenReview goes on when its request is cancelled, so next is not
@@ -21,56 +21,56 @@ var errGone = errors.New("the client has gone away")
 // while no tokens can be reviewed.
 func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Request {
 	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
-		t, limited := req.Context().Value(ticketKey{}).(*ticket)
+		t, limited := req.Context().Value(reservationKey{}).(*reservation)
 		if !limited {
 			return next.AuthenticateRequest(req)
 		}
-		if !t.enter() {
-			return nil, false, errGone
+		if !t.retain() {
+			return nil, false, errRequestEnded
 		}
-		defer t.leave()
-		token := bearer(req)
+		defer t.release()
+		token := bearerToken(req)
 		wasKnown := l.tokens.known(token)
 		// The copy shares the headers, from which authenticators remove credentials.
 		response, ok, err := next.AuthenticateRequest(req.WithContext(context.WithoutCancel(req.Context())))
 		switch {
 		case token == "":
-		case !ok && !undecided(err):
+		case !ok && !isReviewFailure(err):
 			l.tokens.forget(token)
 		case ok && !l.Verified(req):
 			l.tokens.remember(token)
 			if !wasKnown {
-				t.move(func() func() { give, _ := l.take(req, token); return give })
+				t.transfer(func() func() { give, _ := l.acquireKnown(req, token); return give })
 			}
 		}
 		return response, ok, err
 	})
 }
 
-// undecided tells whether an error says nothing of the token, but that it could
+// isReviewFailure tells whether an error says nothing of the token, but that it could
 // not be reviewed.
-func undecided(err error) bool {
+func isReviewFailure(err error) bool {
 	var all utilerrors.Aggregate // It has no Unwrap.
 	if errors.As(err, &all) {
-		return slices.ContainsFunc(all.Errors(), undecided)
+		return slices.ContainsFunc(all.Errors(), isReviewFailure)
 	}
 	var status apierrors.APIStatus
 	var network net.Error // also a context's deadline
 	return errors.As(err, &status) || errors.As(err, &network) || errors.Is(err, context.Canceled)
 }
 
-// Inside returns next with the request's slot held until next has returned.
-func (l *Limiter) Inside(next http.Handler) http.Handler {
+// WithRetainedSlot returns next with the request's slot held until next has returned.
+func (l *Limiter) WithRetainedSlot(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		t, limited := req.Context().Value(ticketKey{}).(*ticket)
+		t, limited := req.Context().Value(reservationKey{}).(*reservation)
 		switch {
 		case !limited:
-		case !t.enter():
+		case !t.retain():
 			return
 		default:
-			defer t.leave()
-			if t.isRefused() {
-				refuse(w, "known")
+			defer t.release()
+			if t.isRejected() {
+				reject(w, "known")
 				return
 			}
 		}

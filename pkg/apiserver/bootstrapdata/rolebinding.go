@@ -16,56 +16,56 @@ import (
 )
 
 // apply makes or corrects the RoleBinding of a namespace.
-func (k *Keeper) apply(ctx context.Context, namespace string) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+func (k *Controller) apply(ctx context.Context, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	companion := k.companion()
+	companion := k.subject()
 	wanted := rbacapply.RoleBinding(Name, namespace).
 		WithLabels(map[string]string{ManagedByLabel: ManagedBy}).
 		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(roleRef.APIGroup).WithKind(roleRef.Kind).WithName(roleRef.Name)).
 		WithSubjects(rbacapply.Subject().WithKind(companion.Kind).WithName(companion.Name).WithNamespace(companion.Namespace))
 	_, err := k.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-	count("apply", err)
+	countCall("apply", err)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // The namespace has gone meanwhile.
 	case err != nil:
-		return fmt.Errorf("grant %s/%s access to Secrets in namespace %q: %w", companion.Namespace, companion.Name, namespace, err)
+		return fmt.Errorf("failed to grant ServiceAccount %s/%s access to Secrets in namespace %q: %w", companion.Namespace, companion.Name, namespace, err)
 	}
-	klog.FromContext(ctx).Info("The companion may read Secrets in a namespace", "namespace", namespace)
+	klog.FromContext(ctx).Info("Granted the controller manager access to Secrets", "namespace", namespace)
 	return nil
 }
 
 // revoke removes a RoleBinding of ours, unless it has been changed meanwhile.
-func (k *Keeper) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+func (k *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := k.Client.RbacV1().RoleBindings(b.Namespace).Delete(ctx, b.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &b.UID, ResourceVersion: &b.ResourceVersion},
 	})
-	count("delete", err)
+	countCall("delete", err)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("remove the RoleBinding %s/%s: %w", b.Namespace, b.Name, err)
+		return fmt.Errorf("failed to delete RoleBinding %s/%s: %w", b.Namespace, b.Name, err)
 	}
-	klog.FromContext(ctx).Info("The companion may not read Secrets in a namespace any more", "namespace", b.Namespace)
+	klog.FromContext(ctx).Info("Revoked the controller manager's access to Secrets", "namespace", b.Namespace)
 	return nil
 }
 
-// undecided tells whether an error says nothing about the namespace in question,
+// isTransient tells whether an error says nothing about the namespace in question,
 // but about the way to the cluster.
-func undecided(err error) bool {
-	if err == nil || errors.Is(err, errTaken) || errors.Is(err, errReserved) {
+func isTransient(err error) bool {
+	if err == nil || errors.Is(err, errNameTaken) || errors.Is(err, errReservedNamespace) {
 		return false
 	}
-	code := codeOf(err)
+	code := statusCode(err)
 	return code < http.StatusBadRequest || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
 }
 
-// codeOf is the HTTP code of an answer, and 0 if there was none.
-func codeOf(err error) int {
+// statusCode is the HTTP code of an answer, and 0 if there was none.
+func statusCode(err error) int {
 	if err == nil {
 		return http.StatusOK
 	}
@@ -76,6 +76,6 @@ func codeOf(err error) int {
 	return 0
 }
 
-func count(verb string, err error) {
-	calls.WithLabelValues(verb, strconv.Itoa(codeOf(err))).Inc()
+func countCall(verb string, err error) {
+	calls.WithLabelValues(verb, strconv.Itoa(statusCode(err))).Inc()
 }

@@ -39,8 +39,8 @@ const (
 	maxYAMLEntries = 25_000
 )
 
-// boundSizes refuses bodies of which too much would be made, before anything is.
-func boundSizes(next http.Handler) http.Handler {
+// withBodyLimits refuses bodies of which too much would be made, before anything is.
+func withBodyLimits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, ok := request.RequestInfoFrom(req.Context())
 		if !ok || !info.IsResourceRequest || info.APIGroup != infrastructure.GroupName || req.Body == nil || !writeVerbs.Has(info.Verb) {
@@ -49,14 +49,14 @@ func boundSizes(next http.Handler) http.Handler {
 		}
 		body, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
 		if err == nil {
-			if invalid := checkSizes(body, info.Subresource == "allocation"); invalid != nil {
+			if invalid := checkBody(body, info.Subresource == "allocation"); invalid != nil {
 				err := apierrors.NewInvalid(infrastructure.Kind(kindOf[info.Resource]), info.Name, field.ErrorList{invalid})
 				responsewriters.ErrorNegotiated(err, scheme.Codecs, scheme.StorageVersion, w, req)
 				return
 			}
 		}
 		// What is too long, or could not be read, is for the generic server to say.
-		rest := io.MultiReader(bytes.NewReader(body), &failing{err}, req.Body)
+		rest := io.MultiReader(bytes.NewReader(body), &errorReader{err}, req.Body)
 		req.Body = readCloser{rest, req.Body}
 		next.ServeHTTP(w, req)
 	})
@@ -72,25 +72,25 @@ type readCloser struct {
 	io.Closer
 }
 
-// failing is a reader that fails, or is empty.
-type failing struct{ err error }
+// errorReader is a reader that fails, or is empty.
+type errorReader struct{ err error }
 
 // Read implements io.Reader.
-func (f *failing) Read([]byte) (int, error) {
+func (f *errorReader) Read([]byte) (int, error) {
 	if f.err != nil {
 		return 0, f.err
 	}
 	return 0, io.EOF
 }
 
-// checkSizes returns which part of a body is too large, nil if none is.
-func checkSizes(body []byte, userData bool) *field.Error {
+// checkBody returns which part of a body is too large, nil if none is.
+func checkBody(body []byte, userData bool) *field.Error {
 	if len(body) > maxBody {
 		return nil
 	}
-	s := sizes{decoder: json.NewDecoder(bytes.NewReader(body)), userData: userData}
+	s := bodyChecker{decoder: json.NewDecoder(bytes.NewReader(body)), userData: userData}
 	s.decoder.UseNumber()
-	invalid, err := s.walk()
+	invalid, err := s.check()
 	if err == nil {
 		return invalid
 	}
@@ -110,12 +110,12 @@ func checkSizes(body []byte, userData bool) *field.Error {
 // yamlSeparators stand between or before all that a map or list of YAML has.
 var yamlSeparators = [][]byte{[]byte("\n"), []byte("\r"), []byte("\u0085"), []byte("\u2028"), []byte("\u2029"), []byte(","), []byte("["), []byte("{")}
 
-// sizes looks at a JSON document token by token; it holds no more of it than
+// bodyChecker looks at a JSON document token by token; it holds no more of it than
 // the way to where it is.
-type sizes struct {
+type bodyChecker struct {
 	decoder  *json.Decoder
 	userData bool
-	way      []container
+	open     []container
 	values   int
 }
 
@@ -128,66 +128,66 @@ type container struct {
 	value bool
 }
 
-// walk returns an error if it is no JSON.
-func (s *sizes) walk() (*field.Error, error) {
+// check returns an error if it is no JSON.
+func (s *bodyChecker) check() (*field.Error, error) {
 	for {
 		token, err := s.decoder.Token()
 		switch {
-		case errors.Is(err, io.EOF) && len(s.way) == 0:
+		case errors.Is(err, io.EOF) && len(s.open) == 0:
 			return nil, nil
 		case err != nil:
 			return nil, err
 		}
 		if delim, is := token.(json.Delim); is && (delim == ']' || delim == '}') {
-			s.way = s.way[:len(s.way)-1]
+			s.open = s.open[:len(s.open)-1]
 			continue
 		}
-		if invalid := s.take(token); invalid != nil {
+		if invalid := s.checkToken(token); invalid != nil {
 			return invalid, nil
 		}
 	}
 }
 
-func (s *sizes) take(token json.Token) *field.Error {
-	if n := len(s.way); n > 0 {
-		in := &s.way[n-1]
+func (s *bodyChecker) checkToken(token json.Token) *field.Error {
+	if n := len(s.open); n > 0 {
+		in := &s.open[n-1]
 		if !in.list && !in.value {
 			in.key, in.value = token.(string), true
 			if len(in.key) > maxKey {
-				s.way = s.way[:n-1] // The key would be all there is to see.
-				return field.Invalid(s.path(), field.OmitValueType{}, fmt.Sprintf("must not have a key of more than %d bytes", maxKey))
+				s.open = s.open[:n-1] // The key would be all there is to see.
+				return field.Invalid(s.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not have a key of more than %d bytes", maxKey))
 			}
-			return s.enter(in)
+			return s.countEntry(in)
 		}
 		in.value = false
 		if in.list {
-			if invalid := s.enter(in); invalid != nil {
+			if invalid := s.countEntry(in); invalid != nil {
 				return invalid
 			}
 		}
 	}
 	switch value := token.(type) {
 	case json.Delim:
-		if len(s.way) == maxDepth {
-			return field.Invalid(s.path(), field.OmitValueType{}, fmt.Sprintf("must not be nested more than %d levels deep", maxDepth))
+		if len(s.open) == maxDepth {
+			return field.Invalid(s.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not be nested more than %d levels deep", maxDepth))
 		}
-		s.way = append(s.way, container{list: value == '['})
+		s.open = append(s.open, container{list: value == '['})
 	case string:
-		if most := s.longest(); len(value) > most {
-			return field.TooLong(s.path(), "", most)
+		if most := s.maxLength(); len(value) > most {
+			return field.TooLong(s.fieldPath(), "", most)
 		}
 	}
 	return nil
 }
 
-// enter counts an entry of the container at hand.
-func (s *sizes) enter(in *container) *field.Error {
+// countEntry counts an entry of the container at hand.
+func (s *bodyChecker) countEntry(in *container) *field.Error {
 	in.entries++
 	s.values++
 	switch {
 	case in.entries > maxEntries:
-		s.way = s.way[:len(s.way)-1] // The container itself is what is wrong.
-		return field.TooMany(s.path(), -1, maxEntries)
+		s.open = s.open[:len(s.open)-1] // The container itself is what is wrong.
+		return field.TooMany(s.fieldPath(), -1, maxEntries)
 	case s.values > maxValues:
 		invalid := field.TooMany(field.NewPath("body"), -1, maxValues)
 		invalid.Detail += " in all of its lists and maps"
@@ -196,21 +196,21 @@ func (s *sizes) enter(in *container) *field.Error {
 	return nil
 }
 
-// longest is how long a string may be that stands here.
-func (s *sizes) longest() int {
+// maxLength is how long a string may be that stands here.
+func (s *bodyChecker) maxLength() int {
 	switch {
-	case s.userData && len(s.way) == 1 && s.way[0].key == "userData":
+	case s.userData && len(s.open) == 1 && s.open[0].key == "userData":
 		return maxBody
-	case len(s.way) > 1 && s.way[0].key == "metadata" && s.way[1].key != "annotations" && s.way[1].key != "managedFields":
+	case len(s.open) > 1 && s.open[0].key == "metadata" && s.open[1].key != "annotations" && s.open[1].key != "managedFields":
 		return maxKey
 	}
 	return maxString
 }
 
-// path is where the value at hand is.
-func (s *sizes) path() *field.Path {
+// fieldPath is where the value at hand is.
+func (s *bodyChecker) fieldPath() *field.Path {
 	path := (*field.Path)(nil)
-	for _, c := range s.way {
+	for _, c := range s.open {
 		if c.list {
 			path = path.Index(c.entries - 1)
 		} else {

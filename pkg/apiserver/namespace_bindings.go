@@ -12,17 +12,17 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// manyNamespaces is from how many namespaces on everything is joined again,
+// rejoinAllThreshold is from how many namespaces on everything is joined again,
 // instead of each of them: each goes through all metal.
-const manyNamespaces = 8
+const rejoinAllThreshold = 8
 
 // completeInterval is how often it is looked for records that do not say of which
 // Namespace they are.
 const completeInterval = time.Minute
 
-// keepBindings keeps the bindings of a server in a cluster, and shows in the
+// addNamespaceBindingsHook keeps the bindings of a server in a cluster, and shows in the
 // view what they change.
-func (s *Server) keepBindings() error {
+func (s *Server) addNamespaceBindingsHook() error {
 	if s.extra.Namespaces == nil {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (s *Server) keepBindings() error {
 				if s.extra.BootstrapData != nil {
 					s.extra.BootstrapData.Enqueue()
 				}
-				if len(namespaces) > manyNamespaces {
+				if len(namespaces) > rejoinAllThreshold {
 					s.backend.ReprojectAll()
 					return
 				}

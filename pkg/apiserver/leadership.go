@@ -1,0 +1,183 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// standbyBudgetFraction is the fraction of the polling budget that a standby
+	// has; the active server has the rest, so that two replicas cost no more than one.
+	standbyBudgetFraction = 0.2
+	// preloadInterval is how often a standby reads the ledger.
+	preloadInterval = 30 * time.Second
+	// resyncDelay is how long after the takeover the ledger is read again. A write
+	// that a predecessor had in flight has arrived by then, or never will.
+	resyncDelay = 2 * time.Minute
+
+	// writeDrainTimeout limits the wait for in-flight writes at a stop, resignTimeout
+	// that for the release of the Lease, and successorTimeout that for another server
+	// to become active. Requests are paused for no longer than their sum.
+	writeDrainTimeout = 10 * time.Second
+	resignTimeout     = 5 * time.Second
+	successorTimeout  = 15 * time.Second
+)
+
+// runLeaderElection waits for the initial sync, and then serves: at once if this
+// server is the only one, or else when it has acquired the Lease.
+func (s *Server) runLeaderElection(ctx context.Context) {
+	isReady := func(context.Context) (bool, error) { return s.ready.ready(), nil }
+	if wait.PollUntilContextCancel(ctx, readyInterval, true, isReady) != nil {
+		return
+	}
+	if s.extra.Replica == nil {
+		s.gate.advance(gateOpen)
+		s.runActive(ctx)
+		return
+	}
+	preloads, stop := context.WithCancel(ctx)
+	defer stop()
+	go wait.UntilWithContext(preloads, s.preloadRecords, preloadInterval)
+	err := s.extra.Replica.Run(ctx, func(ctx context.Context) {
+		stop()
+		if err := s.becomeActive(ctx); err != nil && ctx.Err() == nil {
+			s.terminate(fmt.Errorf("failed to become the active server: %w", err))
+		}
+	})
+	if err != nil {
+		s.terminate(err)
+	}
+}
+
+// preloadRecords reads the ledger for a standby.
+func (s *Server) preloadRecords(ctx context.Context) {
+	if err := s.backend.Preload(ctx); err != nil && ctx.Err() == nil {
+		klog.FromContext(ctx).Error(err, "Failed to read records: this standby could not become active now")
+	}
+}
+
+// becomeActive makes this server the active one, until ctx ends.
+func (s *Server) becomeActive(ctx context.Context) error {
+	s.observer.SetBudget(s.extra.Observer.Budget * (1 - standbyBudgetFraction))
+	if err := s.backend.Start(ctx); err != nil {
+		return err
+	}
+	// What the predecessor has shown must not be followed by an older observation of
+	// this server.
+	if err := s.observer.CatchUp(ctx); err != nil {
+		klog.FromContext(ctx).Info("Continuing with observations from before the takeover", "reason", err.Error())
+	}
+	if s.extra.Namespaces != nil {
+		if err := s.extra.Namespaces.Lead(ctx); err != nil {
+			return err
+		}
+	}
+	if !s.gate.advance(gateOpen) {
+		return nil // the server is stopping
+	}
+	s.extra.Replica.ObserveTakeover()
+	go s.extra.Replica.MaintainLabels(ctx)
+	go s.resyncRecords(ctx)
+	s.runActive(ctx)
+	return nil
+}
+
+// resyncRecords reads the ledger again, for writes of a predecessor that arrived
+// after it was read first.
+func (s *Server) resyncRecords(ctx context.Context) {
+	timer := time.NewTimer(resyncDelay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+	}
+	_ = wait.PollUntilContextCancel(ctx, preloadInterval, true, func(ctx context.Context) (bool, error) {
+		err := s.backend.Resync(ctx)
+		if err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Failed to recheck records: retrying")
+		}
+		return err == nil, nil
+	})
+}
+
+// runActive starts what only the active server runs, until ctx ends or the server
+// begins to stop.
+func (s *Server) runActive(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(s.active, cancel)
+	go s.recoverer.Run(ctx)
+	if s.extra.Registrar != nil {
+		go s.extra.Registrar.Run(ctx)
+	}
+	if s.extra.BootstrapData != nil {
+		go s.extra.BootstrapData.Run(ctx)
+	}
+	if s.extra.AdmissionPolicies != nil {
+		go s.extra.AdmissionPolicies.Run(ctx)
+	}
+}
+
+// terminate ends a server that must not continue: no request is answered any
+// more, while calls of the metal-api in flight are drained.
+func (s *Server) terminate(err error) {
+	s.stopServing()
+	s.terminateRun(err)
+}
+
+// stopServing refuses requests for objects, and ends watches.
+func (s *Server) stopServing() {
+	s.gate.advance(gateTerminated)
+	s.backend.Stop()
+}
+
+// shutDown runs between the termination signal and the end of the server: it drains
+// allocations, and hands leadership over.
+func (s *Server) shutDown() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.extra.AllocationDrainTimeout)
+	defer cancel()
+	s.stopActive()
+	if err := s.protocol.Shutdown(ctx); err != nil {
+		klog.Background().Info("Timed out waiting for in-flight allocations: they are resumed on the next start", "reason", err)
+	}
+	if s.extra.Replica != nil {
+		s.handOverLeadership()
+	}
+}
+
+// handOverLeadership lets another server become active. Until one has, requests are
+// paused: then all writes are in the ledger, and no more begin.
+func (s *Server) handOverLeadership() {
+	logger := klog.Background()
+	r := s.extra.Replica
+	limited := func(limit time.Duration, do func(context.Context)) {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		do(ctx)
+	}
+	if !s.gate.advance(gatePaused) || r.Fence().Check() != nil {
+		limited(resignTimeout, r.Resign)
+		s.stopServing()
+		return
+	}
+	began := time.Now()
+	limited(writeDrainTimeout, func(ctx context.Context) {
+		if err := s.gate.drain(ctx); err != nil {
+			logger.Info("Timed out draining in-flight writes: their clients get an unknown outcome", "reason", err)
+		}
+	})
+	limited(resignTimeout, r.Resign)
+	followed := false
+	limited(successorTimeout, func(ctx context.Context) { followed = r.AwaitSuccessor(ctx) })
+	r.ObserveHandover(began)
+	s.stopServing()
+	logger.Info("Handed over leadership", "successor", followed, "requestsPaused", time.Since(began))
+	if followed {
+		// Connections may be routed here until the whole cluster knows the successor.
+		time.Sleep(s.extra.HandoverGracePeriod)
+	}
+}
