@@ -151,7 +151,7 @@ func TestServer_ReadsWarnWhileMetalAPIIsUnavailable(t *testing.T) {
 	assert.Len(t, list.Items, 1)
 	texts := warned.take()
 	require.Len(t, texts, 1)
-	assert.Contains(t, texts[0], "the state is unconfirmed since")
+	assert.Contains(t, texts[0], "stale: last observed at")
 
 	_, err = machines.Create(ctx, machine("node-2"), metav1.CreateOptions{})
 	require.NoError(t, err, "records are written all the same")

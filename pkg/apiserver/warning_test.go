@@ -61,7 +61,7 @@ func TestWarning_IsOneLineIfMetalAPIMessageHasLineBreaks(t *testing.T) {
 		got.said = nil
 		require.NoError(t, list(), name)
 		require.NotEmpty(t, got.said, "%s: a list from old state says so", name)
-		assert.Contains(t, got.said[0], "unconfirmed", name)
+		assert.Contains(t, got.said[0], "stale", name)
 		assert.Contains(t, got.said[0], "rethinkdb: no primary server 1: away server 2: away", name)
 	}
 	repair()

@@ -13,8 +13,8 @@ import (
 var (
 	operations = metrics.NewHistogramVec(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "ledger", Name: "operation_duration_seconds",
-		Help: "How long calls of the ledger took, by kind of ledger, verb and outcome: done; conflict, exists or not_found, if somebody else was faster; " +
-			"too_large or not_done, if nothing was written; error, which for a write leaves it open whether it was done.",
+		Help: "Duration of ledger calls in seconds, by kind of ledger, verb and outcome: done; conflict, exists or not_found, if another writer was faster; " +
+			"too_large or not_done, if nothing was written; error, after which the outcome of a write is unknown.",
 		Buckets:        []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"ledger", "verb", "outcome"})

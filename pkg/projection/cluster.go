@@ -126,12 +126,12 @@ func externallyManagedState(c *infrastructure.MetalStackCluster) conditionState 
 	if provisioned := c.Status.Initialization.Provisioned; provisioned != nil && *provisioned {
 		return conditionState{
 			status: metav1.ConditionTrue, reason: infrastructure.ReasonExternallyManaged,
-			message: "Whoever manages the cluster has reported its infrastructure as provisioned.",
+			message: "Externally managed: status.initialization.provisioned is true.",
 		}
 	}
 	return conditionState{
 		status: metav1.ConditionFalse, reason: infrastructure.ReasonExternallyManaged, since: c.CreationTimestamp.Time,
-		message: "Whoever manages the cluster has not reported its infrastructure as provisioned: status.initialization.provisioned is not true.",
+		message: "Externally managed: waiting for status.initialization.provisioned.",
 	}
 }
 
@@ -177,21 +177,21 @@ func (j *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, befor
 	case network == metal.Gone:
 		return conditionState{
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonNetworkGone,
-			message: fmt.Sprintf("The metal-api does not know the private network %s any more.", a.NetworkID),
+			message: fmt.Sprintf("Private network %s not found in the metal-api.", a.NetworkID),
 		}
 	case address == metal.Gone:
 		return conditionState{
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonAddressGone,
-			message: fmt.Sprintf("The metal-api does not know the control plane address %s any more.", a.IPAddress),
+			message: fmt.Sprintf("Control plane address %s not found in the metal-api.", a.IPAddress),
 		}
 	case network == metal.Unseen || address == metal.Unseen:
 		// Not having looked proves nothing.
 		if before != nil {
 			return conditionState{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}
 		}
-		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonNotObserved, "The server has not looked at network and address yet."
+		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonNotObserved, "Network and address not observed yet."
 		return v
 	}
-	v.status, v.reason, v.message = metav1.ConditionTrue, infrastructure.ReasonAvailable, "The private network and the control plane address are there."
+	v.status, v.reason, v.message = metav1.ConditionTrue, infrastructure.ReasonAvailable, "Private network and control plane address are available."
 	return v
 }

@@ -116,7 +116,7 @@ func (s *machineLike) allocatedState(ready conditionState) conditionState {
 	case a == nil:
 		return conditionState{}
 	case a.Adopted:
-		return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAdopted, "Machine "+a.MachineID+" had been allocated before, and was adopted.")
+		return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAdopted, "Machine "+a.MachineID+" was adopted with its existing allocation.")
 	}
 	return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAllocated, "Machine "+a.MachineID+" was allocated.")
 }
@@ -170,14 +170,14 @@ func (j *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 	v := conditionState{status: metav1.ConditionFalse, reason: infrastructure.ReasonAllocationGone}
 	switch {
 	case presence == metal.Gone || m == nil:
-		v.message = fmt.Sprintf("The metal-api does not know machine %s any more.", a.MachineID)
+		v.message = fmt.Sprintf("Machine %s not found in the metal-api.", a.MachineID)
 	case m.Allocation == nil:
 		v.since = m.Changed
-		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by somebody else; the machine is nobody's now.", a.AllocationUUID, a.MachineID)
+		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by another client; the machine is not allocated.", a.AllocationUUID, a.MachineID)
 	default:
 		v.since = m.Allocation.Created
 		// Whose it is now may be none of this tenant's business.
-		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by somebody else; the machine has been allocated anew since.", a.AllocationUUID, a.MachineID)
+		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by another client; the machine has a new allocation.", a.AllocationUUID, a.MachineID)
 	}
 	return v
 }
@@ -195,7 +195,7 @@ func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation)
 	s.status.FailureDomain = s.specPartition()
 	return conditionState{
 		status: metav1.ConditionUnknown, reason: infrastructure.ReasonNotObserved, since: timeOrZero(a.StartTime),
-		message: fmt.Sprintf("The server has not looked at machine %s yet.", a.MachineID),
+		message: fmt.Sprintf("Machine %s not observed yet.", a.MachineID),
 	}
 }
 

@@ -64,7 +64,7 @@ func releaseTime(a infrastructure.AllocationState, conditions []metav1.Condition
 func notAllocatedState(created time.Time, conditions []metav1.Condition) conditionState {
 	v := conditionState{
 		status: metav1.ConditionFalse, reason: infrastructure.ReasonNotAllocated, since: created,
-		message: "Nothing has been allocated yet: the controller asks for it once everything that it needs is there; see the condition Allocated.",
+		message: "Not allocated; see condition Allocated.",
 	}
 	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil && c.Status != metav1.ConditionTrue && c.Message != "" {
 		v.reason, v.message = c.Reason, c.Message
@@ -84,13 +84,13 @@ func liveState(m *metal.Machine, created time.Time) conditionState {
 	switch {
 	case m.CrashLoop:
 		v.reason = infrastructure.ReasonCrashLoop
-		v.message = fmt.Sprintf("The machine comes back to %q over and over: look at its console (metalctl machine console %s).", Phase(m), m.ID)
+		v.message = fmt.Sprintf("Crash loop: the machine returns to %q repeatedly; inspect its console (metalctl machine console %s).", Phase(m), m.ID)
 	case m.FailedMachineReclaim:
 		v.reason = infrastructure.ReasonFailedReclaim
-		v.message = "The metal-api reports that an earlier release of the machine did not finish: it may still run what it ran before."
+		v.message = "The metal-api reports failedMachineReclaim: an earlier release of the machine did not finish, and it may still run its previous installation."
 	case m.Liveliness == infrastructure.LivelinessDead, m.Liveliness == infrastructure.LivelinessUnknown:
 		v.reason = infrastructure.ReasonUnreachable
-		v.message = fmt.Sprintf("The metal-api has not heard of the machine since %s: its liveliness is %s.", m.LastEventTime.UTC().Format(time.RFC3339), m.Liveliness)
+		v.message = fmt.Sprintf("No sign of life since %s: liveliness is %s.", m.LastEventTime.UTC().Format(time.RFC3339), m.Liveliness)
 		if home == 0 {
 			v.since = m.LastEventTime
 			// It may run all the same: what is silent is its report.
@@ -98,10 +98,10 @@ func liveState(m *metal.Machine, created time.Time) conditionState {
 		}
 	case home < 0:
 		v.reason = infrastructure.ReasonProvisioning
-		v.message = fmt.Sprintf("The machine is allocated, is at %q and has not phoned home yet.", Phase(m))
+		v.message = fmt.Sprintf("Provisioning: phase is %q; waiting for the machine to phone home.", Phase(m))
 	case home > 0:
 		v.reason = infrastructure.ReasonProvisioning
-		v.message = fmt.Sprintf("The machine had phoned home, is at %q now and has not phoned home again yet.", Phase(m))
+		v.message = fmt.Sprintf("Provisioning again: phase is %q; waiting for the machine to phone home.", Phase(m))
 	default:
 		v = conditionState{
 			status: metav1.ConditionTrue, reason: infrastructure.ReasonPhonedHome, since: events[0].Time,

@@ -24,7 +24,7 @@ func attrFunc[T Object](fieldsOf func(T) fields.Set) storage.AttrFunc {
 	return func(o runtime.Object) (labels.Set, fields.Set, error) {
 		obj, ok := o.(T)
 		if !ok {
-			return nil, nil, fmt.Errorf("a %T cannot be selected here", o)
+			return nil, nil, fmt.Errorf("unexpected object type %T", o)
 		}
 		set := fields.Set{}
 		if fieldsOf != nil {

@@ -47,7 +47,7 @@ func (r *REST) removesFinalizer(obj, old runtime.Object) bool {
 func (r *REST) authorizeFinalizerRemoval(ctx context.Context, old metav1.Object) error {
 	u, known := request.UserFrom(ctx)
 	if !known {
-		return apierrors.NewInternalError(errors.New("the request has no user"))
+		return apierrors.NewInternalError(errors.New("request has no user"))
 	}
 	return r.visibility.AuthorizeFinalizerRemoval(ctx, u, r.DefaultQualifiedResource, old.GetNamespace(), old.GetName(), r.finalizer)
 }

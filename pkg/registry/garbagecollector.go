@@ -104,10 +104,10 @@ func (r *REST) checkGarbageCollection(ctx context.Context, name string) error {
 		return nil
 	case err != nil:
 		return apierrors.NewServiceUnavailable(fmt.Sprintf(
-			"%s %q holds metal, and its owners cannot be looked up: %v; try again later", r.DefaultQualifiedResource, name, err))
+			"%s %q holds metal: failed to look up its owners: %v; retry", r.DefaultQualifiedResource, name, err))
 	}
 	return apierrors.NewForbidden(r.DefaultQualifiedResource, name, fmt.Errorf(
-		"it holds metal, and the garbage collector may delete it only while an owner that it names by uid, or its Cluster, is being deleted: %s. If it is not needed any more, delete it: kubectl delete %s %s -n %s",
+		"object holds metal: the garbage collector may delete it only while an owner that it names by uid, or its Cluster, is being deleted: %s; to release the metal, run: kubectl delete %s %s -n %s",
 		strings.Join(whyNot, "; "), r.DefaultQualifiedResource, name, m.GetNamespace()))
 }
 
@@ -117,11 +117,11 @@ func (r *REST) ownerBeingDeleted(ctx context.Context, m metav1.Object) (deleted 
 	var all []metav1.OwnerReference
 	for i, ref := range m.GetOwnerReferences() {
 		if i == maxOwners {
-			whyNot = append(whyNot, fmt.Sprintf("it has more than %d owners", maxOwners))
+			whyNot = append(whyNot, fmt.Sprintf("more than %d owners", maxOwners))
 			break
 		}
 		if !r.owners.Supports(ref.APIVersion, ref.Kind) {
-			whyNot = append(whyNot, fmt.Sprintf("owner %s %s is of a kind that is not looked up", ref.Kind, ref.Name))
+			whyNot = append(whyNot, fmt.Sprintf("owner %s %s: owners of this kind are not looked up", ref.Kind, ref.Name))
 			continue
 		}
 		all = append(all, ref)
@@ -142,7 +142,7 @@ func (r *REST) ownerBeingDeleted(ctx context.Context, m metav1.Object) (deleted 
 		}
 	}
 	if len(whyNot) == 0 {
-		whyNot = []string{"it has no ownerReference and no label " + infrastructure.ClusterNameLabel}
+		whyNot = []string{"no ownerReference and no label " + infrastructure.ClusterNameLabel}
 	}
 	return false, whyNot, failed
 }

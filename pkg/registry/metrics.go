@@ -8,7 +8,7 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 )
 
-// What becomes of the garbage collector's requests.
+// Outcomes of the garbage collector's requests.
 const (
 	outcomeAdmitted  = "admitted"
 	outcomeRefused   = "refused"
@@ -18,7 +18,7 @@ const (
 var (
 	garbageCollectorDeletes = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "registry", Name: "garbage_collector_deletes_total",
-		Help:           "Requests of the garbage collector to delete objects of a kind that holds metal, by outcome: admitted, refused, or undecided if owners could not be looked up.",
+		Help:           "Delete requests of the garbage collector for kinds that hold metal, by outcome: admitted, refused, or undecided if the lookup of owners failed.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"outcome"})
 

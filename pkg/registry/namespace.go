@@ -33,12 +33,12 @@ func (r *REST) checkNamespaceController(ctx context.Context, name string) error 
 		whyNot = "not found"
 	case err != nil:
 		return apierrors.NewServiceUnavailable(fmt.Sprintf(
-			"whether the namespace %q is being deleted cannot be found out: %v; try again later", namespace, err))
+			"failed to get namespace %q: %v; retry", namespace, err))
 	case ns.GetDeletionTimestamp() == nil:
 		whyNot = "not being deleted"
 	default:
 		return nil
 	}
 	return apierrors.NewForbidden(r.DefaultQualifiedResource, name, fmt.Errorf(
-		"the namespace controller may delete objects that can hold metal only while their namespace is being deleted, and the namespace %q is %s", namespace, whyNot))
+		"the namespace controller may delete objects that can hold metal only while their namespace is being deleted: namespace %q is %s", namespace, whyNot))
 }

@@ -82,7 +82,7 @@ func (t table[T]) definitions() []metav1.TableColumnDefinition {
 func (t table[T]) add(out *metav1.Table, item runtime.Object) error {
 	obj, ok := item.(T)
 	if !ok {
-		return fmt.Errorf("a %T is not a row of this table", item)
+		return fmt.Errorf("unexpected object type %T", item)
 	}
 	row := metav1.TableRow{Cells: []any{obj.GetName()}, Object: runtime.RawExtension{Object: item}}
 	for _, c := range t.columns {

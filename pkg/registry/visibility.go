@@ -97,7 +97,7 @@ func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptio
 func (r *REST) visibilityRequest(ctx context.Context, options *metainternalversion.ListOptions) (visibility.Request, error) {
 	u, known := request.UserFrom(ctx)
 	if !known {
-		return visibility.Request{}, apierrors.NewInternalError(errors.New("the request has no user"))
+		return visibility.Request{}, apierrors.NewInternalError(errors.New("request has no user"))
 	}
 	asked := visibility.Request{User: u, Resource: r.DefaultQualifiedResource, Namespace: request.NamespaceValue(ctx)}
 	if options == nil || options.FieldSelector == nil {

@@ -49,7 +49,7 @@ func TestADiscoveredObjectIsReadOnly(t *testing.T) {
 			t.Errorf("%s answered %v", verb, err)
 			continue
 		}
-		for _, want := range []string{"m1", "read-only", "no record names", "create a Pod with spec.providerID: metal://<partition>/m1", "Nothing is ever released by kubectl delete"} {
+		for _, want := range []string{"m1", "discovered metal is read-only", "create a Pod with spec.providerID: metal://<partition>/m1", "deleting the object releases nothing"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %q does not say %q", verb, err, want)
 			}

@@ -17,7 +17,7 @@ import (
 func timeoutError(message string) error { return apierrors.NewTimeoutError(message, 0) }
 
 func unknownOutcomeError(s *Store, key string, cause error) error {
-	return timeoutError(fmt.Sprintf("whether %s %q was written is not known: %v; read it again before you repeat this", s.resource, s.name(key), cause))
+	return timeoutError(fmt.Sprintf("outcome of the write of %s %q unknown: %v; read it before retrying", s.resource, s.name(key), cause))
 }
 
 // notWrittenError is the answer to a write that the ledger certainly has not done.
@@ -53,7 +53,7 @@ func (s *Store) readOnlyError(e *entry) error {
 		providerID = "metal://<partition>/" + e.ref.ID
 	}
 	return apierrors.NewForbidden(s.resource, s.name(e.key), fmt.Errorf(
-		"it is read-only, because it is metal that no record names (discovered). To manage it, create a %s with spec.providerID: %s. Nothing is ever released by kubectl delete",
+		"discovered metal is read-only: to manage it, create a %s with spec.providerID: %s; deleting the object releases nothing",
 		kind, providerID))
 }
 

@@ -126,14 +126,14 @@ func TestUnconfirmedReadsAnswerWithAWarningOnce(t *testing.T) {
 	}
 	said := &warnings{}
 	read(warning.WithWarningRecorder(t.Context(), said))
-	want := []string{"pods: the state is unconfirmed since 2026-05-04T03:02:01Z: the metal-api did not answer in 1s"}
+	want := []string{"pods: stale: last observed at 2026-05-04T03:02:01Z: the metal-api did not answer in 1s"}
 	if !slices.Equal(said.said, want) {
 		t.Errorf("warned: %q", said.said)
 	}
 	f.since = time.Time{}
 	said = &warnings{}
 	read(warning.WithWarningRecorder(t.Context(), said))
-	want = []string{"pods: the state was never confirmed: the metal-api did not answer in 1s"}
+	want = []string{"pods: stale: never observed: the metal-api did not answer in 1s"}
 	if !slices.Equal(said.said, want) {
 		t.Errorf("warned: %q", said.said)
 	}

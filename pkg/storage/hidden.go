@@ -76,5 +76,5 @@ func (v *view) currentEpoch() uint64 {
 
 // epochEndedError tells a client why its watch ends.
 func epochEndedError() error {
-	return apierrors.NewResourceExpired("the set of visible namespaces has changed; list again")
+	return apierrors.NewResourceExpired("set of visible namespaces changed; relist")
 }

@@ -15,17 +15,17 @@ func counter(name, help string, labels ...string) *metrics.CounterVec {
 }
 
 var (
-	commits         = counter("commits_total", "Changes of views, by resource and type of event.", "resource", "type")
-	ledgerConflicts = counter("ledger_conflicts_total", "Writes that the ledger refused because another server wrote.", "resource")
-	ledgerUncertain = counter("ledger_uncertain_total", "Writes that the ledger neither acknowledged nor refused.", "resource")
-	watchersCutOff  = counter("watchers_cut_off_total", "Watches that ended because they fell behind the events that are kept.", "resource")
-	staleReads      = counter("unconfirmed_reads_total", "Reads that were answered with a warning because the metal could not be looked at in time.", "resource")
+	commits         = counter("commits_total", "Changes committed to the views, by resource and event type.", "resource", "type")
+	ledgerConflicts = counter("ledger_conflicts_total", "Ledger writes refused because another server had written.", "resource")
+	ledgerUncertain = counter("ledger_uncertain_total", "Ledger writes with an unknown outcome.", "resource")
+	watchersCutOff  = counter("watchers_cut_off_total", "Watches ended because they fell behind the event history.", "resource")
+	staleReads      = counter("stale_reads_total", "Consistent reads answered with a warning because their refresh did not finish in time.", "resource")
 
 	objectsDesc       = gauge("objects", "Objects in the view, by resource and whether a record manages them.", "resource", "managed")
-	watchesDesc       = gauge("watches", "Open watches.", "resource")
-	historyDesc       = gauge("history_events", "Events that watches can resume from.", "resource")
-	historyAgeDesc    = gauge("history_age_seconds", "Age of the oldest event that watches can resume from.", "resource")
-	uncertainKeysDesc = gauge("ledger_doubts", "Keys of which it is not known what the ledger has.", "resource")
+	watchesDesc       = gauge("watches", "Open watches, by resource.", "resource")
+	historyDesc       = gauge("history_events", "Events in the history, from which watches can resume.", "resource")
+	historyAgeDesc    = gauge("history_age_seconds", "Age of the oldest event in the history, in seconds.", "resource")
+	uncertainKeysDesc = gauge("uncertain_keys", "Keys whose state in the ledger is unknown after an uncertain write.", "resource")
 )
 
 func gauge(name, help string, labels ...string) *metrics.Desc {

@@ -130,7 +130,7 @@ func (b *Backend) awaitReserved() bool {
 		if err == nil {
 			return true
 		}
-		klog.FromContext(b.ctx).Error(err, "What was observed cannot be shown yet")
+		klog.FromContext(b.ctx).Error(err, "Failed to reserve revisions; observed changes are not shown yet")
 	}
 	return false
 }

@@ -33,7 +33,7 @@ const (
 )
 
 // errTooManyRefreshes is why a read is not confirmed.
-var errTooManyRefreshes = errors.New("too many requests wait for the metal-api: try again")
+var errTooManyRefreshes = errors.New("too many requests wait for the metal-api; retry")
 
 // Get implements storage.Interface. A resource version of "" is the most
 // recent state, "0" the view as it is, and N the view as soon as it has
@@ -97,10 +97,10 @@ func (s *Store) refresh(ctx context.Context, key string, recursive bool) {
 	}
 	staleReads.WithLabelValues(s.resource.Resource).Inc()
 	if since.IsZero() {
-		warning.Add(ctx, "%s: the state was never confirmed: %v", s.resource.Resource, cause)
+		warning.Add(ctx, "%s: stale: never observed: %v", s.resource.Resource, cause)
 		return
 	}
-	warning.Add(ctx, "%s: the state is unconfirmed since %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause)
+	warning.Add(ctx, "%s: stale: last observed at %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause)
 }
 
 // scope is what a read of key is about to see.

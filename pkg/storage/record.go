@@ -52,16 +52,16 @@ func (s *Store) encode(obj runtime.Object, expires time.Time, origin Origin) (*d
 		s.projector.Strip(obj)
 	}
 	if err := s.versioner.PrepareObjectForStorage(obj); err != nil {
-		return nil, fmt.Errorf("prepare for the ledger: %w", err)
+		return nil, fmt.Errorf("failed to prepare the object for the ledger: %w", err)
 	}
 	data, err := runtime.Encode(s.codec, obj)
 	if err != nil {
-		return nil, fmt.Errorf("encode for the ledger: %w", err)
+		return nil, fmt.Errorf("failed to encode the object for the ledger: %w", err)
 	}
 	// What is shown is what would be read back, so that a restart changes nothing.
 	decoded, err := runtime.Decode(s.codec, data)
 	if err != nil {
-		return nil, fmt.Errorf("decode what was encoded for the ledger: %w", err)
+		return nil, fmt.Errorf("failed to decode the object that was encoded for the ledger: %w", err)
 	}
 	d := &draft{record: record{obj: decoded, size: len(data), expires: expires, origin: origin}}
 	data = bytes.TrimSpace(data)
@@ -76,7 +76,7 @@ func (s *Store) encode(obj runtime.Object, expires time.Time, origin Origin) (*d
 // bytes.
 func encodeEnvelope(data []byte, expires time.Time, origin Origin) ([]byte, error) {
 	if !json.Valid(data) {
-		return nil, errors.New("the storage codec must encode to JSON: records are read by people, too")
+		return nil, errors.New("storage codec must encode to JSON")
 	}
 	var value bytes.Buffer
 	value.Grow(len(data) + 192)
@@ -103,11 +103,11 @@ func encodeEnvelope(data []byte, expires time.Time, origin Origin) ([]byte, erro
 func (s *Store) decode(r ledger.Record) (*record, error) {
 	var e envelope
 	if err := json.Unmarshal(r.Value, &e); err != nil {
-		return nil, fmt.Errorf("the record %s is no envelope: %w", r.Key, err)
+		return nil, fmt.Errorf("invalid record %s: %w", r.Key, err)
 	}
 	obj, err := runtime.Decode(s.codec, e.Object)
 	if err != nil {
-		return nil, fmt.Errorf("the object in the record %s cannot be read: %w", r.Key, err)
+		return nil, fmt.Errorf("failed to decode the object in record %s: %w", r.Key, err)
 	}
 	rec := &record{obj: obj, version: r.Version, sum: sha256.Sum256(e.Object), size: len(e.Object) + 1}
 	if e.Expires != nil {

@@ -69,7 +69,7 @@ func (r *revisions) begin(ctx context.Context, list map[string]ledger.Record) er
 	start := max(m.Reserved+1, r.now())
 	ceiling := start + r.step
 	if version, err = r.write(ctx, version, ceiling); err != nil {
-		return fmt.Errorf("reserve revisions: %w", err)
+		return fmt.Errorf("failed to reserve revisions: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,10 +85,10 @@ func readMark(list map[string]ledger.Record) (m mark, version string, err error)
 	}
 	err = json.Unmarshal(record.Value, &m)
 	if err == nil && m.Reserved >= maxRevision {
-		err = fmt.Errorf("%d leaves no revision that is a whole number to every reader of JSON", m.Reserved)
+		err = fmt.Errorf("reserved: %d is beyond the integers that JSON readers keep exactly", m.Reserved)
 	}
 	if err != nil {
-		return mark{}, "", fmt.Errorf("the record %s says up to where revisions were issued, and cannot be read; write {\"reserved\":<microseconds since 1970>} to it, above every resourceVersion that clients saw: %w", markKey, err)
+		return mark{}, "", fmt.Errorf("invalid record %s, which holds the highest reserved revision: write {\"reserved\":<microseconds since 1970>} to it, above every resourceVersion that clients have seen: %w", markKey, err)
 	}
 	return m, record.Version, nil
 }
@@ -123,7 +123,7 @@ func (r *revisions) next() uint64 {
 		next = now
 	}
 	if next > r.ceiling {
-		panic(fmt.Sprintf("storage: revision %d is not reserved: something is committed without asking for revisions first", next))
+		panic(fmt.Sprintf("storage: revision %d is not reserved: changes are committed without reserving revisions first", next))
 	}
 	r.last.Store(next)
 	return next
@@ -144,7 +144,7 @@ func (r *revisions) ensureReserved(ctx context.Context) error {
 		}
 		if r.ctx.Err() != nil {
 			// Whoever reserves gives up at once, and would be asked over and over.
-			return apierrors.NewServiceUnavailable("the server is shutting down, and reserves no revisions any more, so nothing can be written")
+			return apierrors.NewServiceUnavailable("server is stopping: no write is accepted")
 		}
 		select {
 		case <-reserved:
@@ -153,7 +153,7 @@ func (r *revisions) ensureReserved(ctx context.Context) error {
 		case <-timer.C():
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return apierrors.NewServiceUnavailable(fmt.Sprintf("no revision can be reserved in the ledger, so nothing can be written: %v", r.lastError))
+			return apierrors.NewServiceUnavailable(fmt.Sprintf("failed to reserve revisions in the ledger: no write is accepted: %v", r.lastError))
 		}
 	}
 }
@@ -179,7 +179,7 @@ func (r *revisions) reserve(version string) {
 		ceiling, floor, version, err = r.raise(ctx, "") // another server was faster
 	}
 	if err != nil && r.ctx.Err() == nil {
-		klog.FromContext(ctx).Error(err, "No revisions could be reserved", "retryIn", reserveRetry)
+		klog.FromContext(ctx).Error(err, "Failed to reserve revisions", "retryIn", reserveRetry)
 		timer := r.clock.NewTimer(reserveRetry)
 		defer timer.Stop()
 		select {

@@ -57,9 +57,9 @@ func (b *Backend) Stop() { b.stop() }
 func (b *Backend) checkServing() error {
 	switch {
 	case !b.started.Load():
-		return retryLaterError("the records have not been read yet")
+		return retryLaterError("records not read yet; retry")
 	case b.ctx.Err() != nil:
-		return retryLaterError("the server has stopped answering")
+		return retryLaterError("server is stopping; retry")
 	}
 	if err := b.fence.Check(); err != nil {
 		return retryLaterError(err.Error())
@@ -72,7 +72,7 @@ func (b *Backend) checkServing() error {
 func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, known map[string]*record, err error) {
 	all, err := b.ledger.List(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("storage: read the ledger: %w", err)
+		return nil, nil, fmt.Errorf("storage: failed to read the ledger: %w", err)
 	}
 	b.mu.Lock()
 	stores, before := b.stores, b.known
@@ -86,7 +86,7 @@ func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, know
 			rec := before[key]
 			if rec == nil || rec.version != r.Version {
 				if rec, err = s.decode(r); err != nil {
-					return nil, nil, fmt.Errorf("storage: open %s: %w; the server does not start with less than all records: repair the record, or delete it from the ledger", s.resource, err)
+					return nil, nil, fmt.Errorf("storage: failed to load %s: %w; the server starts only with all records: repair the record, or delete it from the ledger", s.resource, err)
 				}
 				rec.refs = s.refs(rec.obj)
 			}
@@ -130,7 +130,7 @@ func (b *Backend) fillViews(known map[string]*record) {
 func (b *Backend) Resync(ctx context.Context) error {
 	records, err := b.looks.look(ctx)
 	if err != nil {
-		return fmt.Errorf("storage: read the ledger: %w", err)
+		return fmt.Errorf("storage: failed to read the ledger: %w", err)
 	}
 	different := b.divergent(records)
 	if len(different) == 0 {
@@ -146,7 +146,7 @@ func (b *Backend) Resync(ctx context.Context) error {
 		defer unlock()
 	}
 	if records, err = b.looks.look(ctx); err != nil {
-		return fmt.Errorf("storage: read the ledger: %w", err)
+		return fmt.Errorf("storage: failed to read the ledger: %w", err)
 	}
 	for _, p := range different {
 		if err := b.revisions.ensureReserved(ctx); err != nil {
@@ -157,7 +157,7 @@ func (b *Backend) Resync(ctx context.Context) error {
 			found = &r
 		}
 		if p.differs(found) {
-			klog.FromContext(ctx).Info("A record was written after it had been read; showing what was written", "key", p.key)
+			klog.FromContext(ctx).Info("Record was written after it had been read; updating the view", "key", p.key)
 		}
 		if err := p.store.showRecord(p.key, found); err != nil {
 			return err

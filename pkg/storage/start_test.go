@@ -132,7 +132,7 @@ func TestNothingIsAnsweredAndNothingWrittenBeforeTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, request := range requests(t, w.pods) {
-		t.Run(name, func(t *testing.T) { requireRefused(t, request(), "have not been read yet") })
+		t.Run(name, func(t *testing.T) { requireRefused(t, request(), "records not read yet") })
 	}
 	if n := l.written(); n != 0 {
 		t.Errorf("%d writes", n)

@@ -38,7 +38,7 @@ func (s *Store) scheduleExpiry(key string, rec *record) {
 		}
 		if e := s.view.get(key); e != nil && e.rec == rec {
 			if _, err := s.swap(s.backend.ctx, key, e, nil); err != nil && !errors.Is(err, errRecordChanged) {
-				klog.FromContext(s.backend.ctx).Error(err, "An object whose time has come could not be removed", "key", key)
+				klog.FromContext(s.backend.ctx).Error(err, "Failed to delete expired object", "key", key)
 			}
 		}
 	}()

@@ -108,7 +108,7 @@ func (s *Store) resolveUncertainLocked(ctx context.Context, key string) error {
 	}
 	found, err := s.readRecord(ctx, key)
 	if err != nil {
-		return timeoutError(fmt.Sprintf("what became of an earlier write of %s %q is not known, and the ledger cannot be read: %v", s.resource, s.name(key), err))
+		return timeoutError(fmt.Sprintf("outcome of an earlier write of %s %q unknown: failed to read the ledger: %v", s.resource, s.name(key), err))
 	}
 	if err := s.showRecord(key, found); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (b *Backend) resolveUncertainWrites() {
 		pause = min(2*pause, resolveBackoffMax)
 		for _, p := range b.uncertain.keys() {
 			if err := p.store.resolveUncertain(b.ctx, p.key); err != nil {
-				klog.FromContext(b.ctx).Error(err, "The ledger and the view may differ", "key", p.key)
+				klog.FromContext(b.ctx).Error(err, "Failed to resolve an uncertain write; the view may differ from the ledger", "key", p.key)
 			}
 		}
 	}

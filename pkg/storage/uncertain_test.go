@@ -66,7 +66,7 @@ func TestAWriteOfWhichTheOutcomeIsOpenIsAnsweredWithATimeout(t *testing.T) {
 		l.inject(on("delete"), nil)
 		errs["delete"] = tryRemove(w.pods, "node-1", &example.Pod{})
 		for verb, err := range errs {
-			if !apierrors.IsTimeout(err) || !strings.Contains(err.Error(), "is not known: connection lost; read it again") {
+			if !apierrors.IsTimeout(err) || !strings.Contains(err.Error(), "unknown: connection lost; read it before retrying") {
 				t.Errorf("%s answered %v", verb, err)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // errRecordChanged says that the record is another one by now: look again.
-var errRecordChanged = errors.New("the record was changed in the meantime")
+var errRecordChanged = errors.New("record changed")
 
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {

@@ -10,17 +10,17 @@ import (
 var (
 	damaged = metrics.NewGaugeVec(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "ledger", Name: "damaged_configmaps",
-		Help:           "ConfigMaps with the label of records that are damaged, by what is: their value, their key (then the ledger cannot be read), or that they are no records and are ignored.",
+		Help:           "Damaged ConfigMaps with the record label, by damage: value; key, which makes the ledger unreadable; no-record, which is ignored.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"damage"})
 	recovered = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "ledger", Name: "recovered_writes_total",
-		Help:           "Writes that were refused because they had been done: their first answer was lost.",
+		Help:           "Writes that were refused because an earlier attempt, whose answer was lost, had succeeded.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"verb"})
 	repeats = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "ledger", Name: "repeated_requests_total",
-		Help:           "Requests of writes that were sent again, by verb and whether the one before was certainly without effect.",
+		Help:           "Write requests that were retried, by verb and whether the previous attempt certainly had no effect.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"verb", "certain"})
 

@@ -28,7 +28,7 @@ func TestAMetalAPIThatIsAwayCostsNothingButFreshness(t *testing.T) {
 	list, err := w.machines(teamA).List(ctx, metav1.ListOptions{})
 	require.NoError(t, err, "reads go on")
 	require.ElementsMatch(t, []string{"node-1", "claim", discovered}, namesOf(list.Items), "nothing disappears")
-	require.Regexp(t, `unconfirmed since \d{4}-\d\d-\d\dT`, w.warnings.all(), "with a warning that says since when")
+	require.Regexp(t, `stale: last observed at \d{4}-\d\d-\d\dT`, w.warnings.all(), "with a warning that says since when")
 
 	_, err = w.tryAllocate(t, "claim")
 	require.True(t, apierrors.IsServiceUnavailable(err), "writes that need metal fail: %v", err)

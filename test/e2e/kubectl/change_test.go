@@ -239,7 +239,7 @@ func deletesAll(s *space) {
 	o := s.run("", "delete", "msm", "--all", "--timeout=1m")
 	require.NotZero(s.t, o.code)
 	require.Contains(s.t, o.stderr, id)
-	require.Contains(s.t, o.stderr, "Nothing is ever released by kubectl delete")
+	require.Contains(s.t, o.stderr, "deleting the object releases nothing")
 	s.kubectl("wait", "--for=delete", "msm/node-1", "msm/node-2", "--timeout=1m")
 	require.Equal(s.t, "metalstackmachine."+group+"/"+id+"\n", s.kubectl("get", "msm", "-o=name"), "it is still there")
 	require.Empty(s.t, s.field(".metadata.deletionTimestamp", "msm", id))

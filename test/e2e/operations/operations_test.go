@@ -95,7 +95,7 @@ func (w *world) install(t *testing.T) {
 	for _, kind := range []string{"MetalStackCluster", "MetalStackMachine", "MetalStackFirewall", "msm"} {
 		assert.Contains(t, stdout, kind)
 	}
-	assert.NotContains(t, stderr, "unconfirmed")
+	assert.NotContains(t, stderr, "stale")
 }
 
 func (w *world) handOver(t *testing.T) {
@@ -132,7 +132,7 @@ func (w *world) metalAway(t *testing.T) {
 	defer resume()
 	stdout, stderr := w.run(t, "metal-api-away")
 	assert.Contains(t, stdout, "node-1", "the last known state")
-	assert.Contains(t, stderr, "the state is unconfirmed since")
+	assert.Contains(t, stderr, "stale: last observed at")
 	resume()
 	require.Eventually(t, func() bool { return w.confirmed(t) }, patience, 50*time.Millisecond)
 }

@@ -62,7 +62,7 @@ func TestAMetalAPIThatIsAwayMakesNothingDisappear(t *testing.T) {
 			require.Contains(t, o.stdout, name)
 		}
 	}
-	unconfirmed := `Warning: .*unconfirmed since \d{4}-\d\d-\d\dT`
+	unconfirmed := `Warning: .*stale: last observed at \d{4}-\d\d-\d\dT`
 	for _, args := range [][]string{{"get", "msm"}, {"get", "msm", "-A", "-o=yaml"}, {"describe", "msm"}} {
 		o := w.run(w.home, "", args...)
 		all(o)

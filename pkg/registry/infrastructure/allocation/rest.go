@@ -73,7 +73,7 @@ func (r *REST[T]) Destroy() {}
 func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
 	body, ok := obj.(*infrastructure.Allocation)
 	if !ok {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is a %T, and must be an Allocation", obj))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("unexpected body type %T: must be Allocation", obj))
 	}
 	if errs := validation.ValidateAllocation(body, name); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(infrastructure.Kind("Allocation"), name, registry.LimitErrors(errs))
@@ -132,10 +132,10 @@ func (r *REST[T]) current(ctx context.Context, namespace, name string, p metav1.
 		return nil, err
 	}
 	if p.UID != nil && *p.UID != obj.GetUID() {
-		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("the uid in the precondition (%s) is not that of the object (%s)", *p.UID, obj.GetUID()))
+		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("UID precondition failed: expected %s, found %s", *p.UID, obj.GetUID()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != obj.GetResourceVersion() {
-		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("the resourceVersion in the precondition (%s) is not that of the object (%s)", *p.ResourceVersion, obj.GetResourceVersion()))
+		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("resourceVersion precondition failed: expected %s, found %s", *p.ResourceVersion, obj.GetResourceVersion()))
 	}
 	return obj, nil
 }

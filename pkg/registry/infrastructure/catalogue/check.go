@@ -49,7 +49,7 @@ func (c *Validation) Project(path *field.Path, value, old string) {
 		return
 	}
 	c.errs = append(c.errs, field.Invalid(path, value,
-		fmt.Sprintf("the namespace %q is bound to the project %q: leave the field out, or use a namespace that is bound to the other project", c.namespace, c.project)))
+		fmt.Sprintf("namespace %q is bound to project %q: omit the field, or use a namespace that is bound to the other project", c.namespace, c.project)))
 }
 
 // Size checks that there is such a size.
@@ -70,7 +70,7 @@ func (c *Validation) Image(path *field.Path, value, old, feature string) {
 	if err == nil && image == nil {
 		if other, _, err := c.validator.Catalogue.LookupImage(c.ctx, value, ""); err == nil && other != nil {
 			invalid := unsupported(path, value, all)
-			invalid.Detail = fmt.Sprintf("the image cannot be used for a %s; %s", feature, invalid.Detail)
+			invalid.Detail = fmt.Sprintf("image does not support the feature %q; %s", feature, invalid.Detail)
 			c.reject(invalid)
 			return
 		}
@@ -115,7 +115,7 @@ func (c *Validation) PrivateNetwork(path *field.Path, value, old string) {
 	network, all, err := c.validator.Catalogue.LookupNetwork(c.ctx, value, c.project)
 	if err == nil && c.mayUse(network) && network.Project != c.project {
 		c.reject(field.Invalid(path, value,
-			fmt.Sprintf("is not a private network of the project %q: leave the field out to have one allocated", c.project)))
+			fmt.Sprintf("must be a private network of project %q: omit the field to have one allocated", c.project)))
 		return
 	}
 	c.report(path, value, c.mayUse(network), all, err)
@@ -139,11 +139,11 @@ func (c *Validation) Host(path *field.Path, value, old string) {
 		c.warn(path, value, err)
 	case network != nil && !c.mayUse(network):
 		c.reject(field.Invalid(path, value, fmt.Sprintf(
-			"lies in a metal-stack network and is not allocated to project %q: leave the field out to have one allocated, or name an address that the project has allocated, an address outside of metal-stack, or a DNS name",
+			"is in a metal-stack network and not allocated to project %q: omit the field to have one allocated, or set an address that the project has allocated, an address outside of metal-stack, or a DNS name",
 			c.project)))
 	case network != nil:
 		c.reject(field.Invalid(path, value, fmt.Sprintf(
-			"lies in network %q and is not allocated to project %q: leave the field out to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
+			"is in network %q and not allocated to project %q: omit the field to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
 			network.ID, c.project, address, network.ID, c.project)))
 	}
 }
@@ -162,7 +162,7 @@ func (c *Validation) ProviderID(path *field.Path, value, old string, asking Hold
 		c.warn(path, value, err)
 	case machine == nil:
 		c.reject(field.Invalid(path, value, fmt.Sprintf(
-			"there is no machine %s that the project %q can have: leave the field out to have any, or name one that is idle, or that is allocated in the project", id.MachineID, c.project)))
+			"machine %s is not available to project %q: omit the field to have any, or set one that is idle or allocated in the project", id.MachineID, c.project)))
 		return
 	}
 	if c.validator.Holders == nil || asking == (Holder{}) {
@@ -175,7 +175,7 @@ func (c *Validation) ProviderID(path *field.Path, value, old string, asking Hold
 	}
 	if held {
 		c.errs = append(c.errs, field.Invalid(path, value,
-			fmt.Sprintf("machine %s is that of %s %q already", id.MachineID, holder.Resource, holder.Name)))
+			fmt.Sprintf("machine %s is already held by %s %q", id.MachineID, holder.Resource, holder.Name)))
 	}
 }
 
@@ -207,14 +207,14 @@ func (c *Validation) warn(path *field.Path, value string, err error) {
 		c.stop(field.InternalError(path, tooMany))
 		return
 	}
-	warning.Add(c.ctx, "%s: %q was not checked: %v", path, value, err)
+	warning.Add(c.ctx, "%s: %q not validated: %v", path, value, err)
 }
 
 // done tells whether nothing is to be looked up any more: the request has ended,
 // or was refused for what it looks up.
 func (c *Validation) done() bool {
 	if err := c.ctx.Err(); err != nil {
-		c.stop(field.InternalError(nil, fmt.Errorf("the request ended before it was checked: %w", err)))
+		c.stop(field.InternalError(nil, fmt.Errorf("request ended before validation: %w", err)))
 	}
 	return c.stopped
 }

@@ -128,7 +128,7 @@ func TestWhatTheMetalAPIDoesNotOfferIsRefusedWithWhatItOffers(t *testing.T) {
 	require.Len(t, c.Errors(), 4)
 	assert.Equal(t, `spec.x: Unsupported value: "v1-smal-x86": supported values: "c1-large-x86", "v1-small-x86"`, c.Errors()[0].Error())
 	assert.Equal(t, `spec.x: Unsupported value: "ubuntu-99.04": supported values: "ubuntu-24.04"`, c.Errors()[1].Error())
-	assert.Equal(t, `spec.x: Unsupported value: "firewall-ubuntu-3.0": the image cannot be used for a machine; supported values: "ubuntu-24.04"`, c.Errors()[2].Error())
+	assert.Equal(t, `spec.x: Unsupported value: "firewall-ubuntu-3.0": image does not support the feature "machine"; supported values: "ubuntu-24.04"`, c.Errors()[2].Error())
 	assert.Equal(t, `spec.x: Unsupported value: "fra-02": supported values: "fra-01"`, c.Errors()[3].Error())
 }
 
@@ -174,7 +174,7 @@ func TestNetworksOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 	assert.Equal(t, `spec.x: Unsupported value: "theirs": supported values: "internet", "mine"`, c.Errors()[0].Error())
 	assert.Equal(t, `spec.x: Unsupported value: "unknown": supported values: "internet", "mine"`, c.Errors()[1].Error())
 	assert.Equal(t, c.Errors()[0].Error(), c.Errors()[2].Error())
-	assert.Contains(t, c.Errors()[3].Error(), "is not a private network of the project")
+	assert.Contains(t, c.Errors()[3].Error(), "must be a private network of project")
 }
 
 func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
@@ -184,7 +184,7 @@ func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
 	assert.Empty(t, c.Errors())
 	c.Project(path, "10000000-0000-4000-8000-00000000000b", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), `the namespace "team-a" is bound to the project "`+project+`"`)
+	assert.Contains(t, c.Errors()[0].Error(), `namespace "team-a" is bound to project "`+project+`"`)
 }
 
 func TestAMachineIsOneObjects(t *testing.T) {
@@ -194,7 +194,7 @@ func TestAMachineIsOneObjects(t *testing.T) {
 	assert.Empty(t, c.Errors(), "its own")
 	c.ProviderID(path, "metal://fra-01/"+machineID, "", Holder{"metalstackmachines", "node-2"})
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), `is that of metalstackmachines "node-1" already`)
+	assert.Contains(t, c.Errors()[0].Error(), `is already held by metalstackmachines "node-1"`)
 }
 
 func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
@@ -210,7 +210,7 @@ func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 	c.ProviderID(path, "metal:///"+unknown, "", asking)
 	require.Len(t, c.Errors(), 2)
 	assert.Equal(t, strings.ReplaceAll(c.Errors()[0].Error(), theirs, unknown), c.Errors()[1].Error())
-	assert.Contains(t, c.Errors()[0].Error(), `there is no machine `+theirs+` that the project "`+project+`" can have`)
+	assert.Contains(t, c.Errors()[0].Error(), `machine `+theirs+` is not available to project "`+project+`"`)
 }
 
 func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
@@ -223,7 +223,7 @@ func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 	assert.Empty(t, c.Errors())
 	c.Host(path, "203.0.113.2", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), `lies in network "internet" and is not allocated to project "`+project+`"`)
+	assert.Contains(t, c.Errors()[0].Error(), `is in network "internet" and not allocated to project "`+project+`"`)
 }
 
 func TestCheckHost_RefusesAddressOfForeignPrivateNetworkWithoutNamingIt(t *testing.T) {
@@ -231,7 +231,7 @@ func TestCheckHost_RefusesAddressOfForeignPrivateNetworkWithoutNamingIt(t *testi
 	c := checks(offers{}).New(context.Background(), "team-a")
 	c.Host(path, "10.0.0.7", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), `lies in a metal-stack network and is not allocated to project "`+project+`"`)
+	assert.Contains(t, c.Errors()[0].Error(), `is in a metal-stack network and not allocated to project "`+project+`"`)
 	assert.NotContains(t, c.Errors()[0].Error(), "super")
 }
 
@@ -269,7 +269,7 @@ func TestCheck_LooksNothingUpForARequestThatHasEnded(t *testing.T) {
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	c.Size(path, "v1", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), "the request ended before it was checked")
+	assert.Contains(t, c.Errors()[0].Error(), "request ended before validation")
 	assert.Zero(t, asked)
 }
 
@@ -288,5 +288,5 @@ func TestWhileTheMetalAPIIsAwayUnknownEntriesAreLetThroughWithAWarning(t *testin
 	c.Host(path, "203.0.113.2", "")
 	assert.Empty(t, c.Errors())
 	require.Len(t, warnings, 3)
-	assert.Equal(t, `spec.machineType: "v9" was not checked: metal-api: not reached since 10:00`, warnings[0])
+	assert.Equal(t, `spec.machineType: "v9" not validated: metal-api: not reached since 10:00`, warnings[0])
 }

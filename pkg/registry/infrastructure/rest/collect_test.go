@@ -120,7 +120,7 @@ func TestDelete_RefusesGarbageCollectorWhileNoOwnerIsBeingDeleted(t *testing.T) 
 		"owner is not there":                       {byMachine, map[string]*metav1.ObjectMeta{"Cluster/c": there("c")}, "Machine m (uid uid-of-m) not found"},
 		"owner and Cluster are not there":          {byMachine, nil, "Cluster c not found"},
 		"owner is there":                           {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": there("uid-of-m")}, "Machine m is not being deleted"},
-		"owner is of a kind that is not looked up": {ownedBy("v1", "ConfigMap", "x", "uid-of-x"), nil, "owner ConfigMap x is of a kind that is not looked up"},
+		"owner is of a kind that is not looked up": {ownedBy("v1", "ConfigMap", "x", "uid-of-x"), nil, "owner ConfigMap x: owners of this kind are not looked up"},
 		"owner of our own is not there":            {ownedBy("infrastructure.cluster.x-k8s.io/v1alpha4", "MetalStackCluster", "x", "uid-of-x"), nil, "MetalStackCluster x (uid uid-of-x) not found"},
 	} {
 		for _, phase := range []infrastructure.AllocationPhase{infrastructure.AllocationAllocating, infrastructure.AllocationAllocated, infrastructure.AllocationReleasing} {
@@ -251,8 +251,8 @@ func TestDelete_RefusesNamespaceControllerUnlessTheNamespaceIsBeingDeleted(t *te
 		refused func(error) bool
 		says    string
 	}{
-		"made again": {clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": there("new")}}, apierrors.IsForbidden, `the namespace "team-a" is not being deleted`},
-		"gone":       {clusterAPI{}, apierrors.IsForbidden, `the namespace "team-a" is not found`},
+		"made again": {clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": there("new")}}, apierrors.IsForbidden, `namespace "team-a" is not being deleted`},
+		"gone":       {clusterAPI{}, apierrors.IsForbidden, `namespace "team-a" is not found`},
 		"unreadable": {clusterAPI{away: errors.New("connection refused")}, apierrors.IsServiceUnavailable, "connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {

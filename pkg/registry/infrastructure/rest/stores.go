@@ -58,7 +58,7 @@ func ReprojectMachineTemplates(backend *storage.Backend) {
 func (s restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
 	projector, known := s.projectors[resource]
 	if !known {
-		return generic.RESTOptions{}, fmt.Errorf("nothing joins the halves of %s", resource)
+		return generic.RESTOptions{}, fmt.Errorf("no projector for %s", resource)
 	}
 	config := storagebackend.NewDefaultConfig("", scheme.StorageCodec)
 	config.EncodeVersioner = scheme.StorageVersion
