@@ -9,49 +9,49 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// cutShort lets one find answer a list that looks whole, and has nothing in it.
-func (w *environment) cutShort(find string) {
-	w.sim.Inject(simulator.Fault{Endpoint: find, Kind: simulator.FaultTruncatedList, Fraction: 0, Times: 1})
+// truncateNextFind makes one find answer an empty list that looks complete.
+func (env *environment) truncateNextFind(find string) {
+	env.sim.Inject(simulator.Fault{Endpoint: find, Kind: simulator.FaultTruncatedList, Fraction: 0, Times: 1})
 }
 
-func TestAMachineThatOneLookDoesNotShowIsReleasedAllTheSame(t *testing.T) {
+func TestRelease_ConfirmsThatMachineIsAbsent(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	w.cutShort("machine-find")
-	_, err := w.release(w.p, "node")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	env.truncateNextFind("machine-find")
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(m.UID)))
-	w.gone(w.p)
+	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	env.requireReleasesAll(env.p)
 }
 
-func TestWhatALostCallLeftIsReleasedAlthoughOneLookDoesNotShowIt(t *testing.T) {
+func TestRelease_ConfirmsThatLostAllocationIsAbsent(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.crashAt(w.p, "machine/called", 1)
-	_, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.crashAt(env.p, "machine/called", 1)
+	_, err := env.allocate(env.p, "node", "cluster")
 	require.Error(t, err)
-	w.advance(2 * w.p.timing.allocateInFlight())
+	env.advance(2 * env.p.timing.allocateInFlight())
 
-	next := w.newProtocol()
-	w.cutShort("machine-find")
-	_, err = w.release(next, "node")
+	next := env.newProtocol()
+	env.truncateNextFind("machine-find")
+	_, err = env.release(next, "node")
 	require.NoError(t, err)
-	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
-	w.gone(next)
+	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(claim.UID)))
+	env.requireReleasesAll(next)
 }
 
-func TestAnAddressAndANetworkThatOneLookDoesNotShowAreReleasedAllTheSame(t *testing.T) {
+func TestReleaseCluster_ConfirmsThatAddressAndNetworkAreAbsent(t *testing.T) {
 	t.Parallel()
 	for _, find := range []string{"ip-find", "network-find"} {
 		t.Run(find, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			w.cutShort(find)
-			w.gone(w.p)
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			env.truncateNextFind(find)
+			env.requireReleasesAll(env.p)
 		})
 	}
 }

@@ -20,179 +20,179 @@ func named(id string) func(*infrastructure.MetalStackMachine) {
 	return func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "metalstack://" + id }
 }
 
-// waiting returns a machine that can be had.
-func (w *environment) waiting(size string) string {
-	w.t.Helper()
-	for _, m := range w.sim.Books().Machines {
+// availableMachine returns a machine that can be allocated.
+func (env *environment) availableMachine(size string) string {
+	env.t.Helper()
+	for _, m := range env.sim.Books().Machines {
 		if !m.Allocated && m.Size == size && m.Waiting {
 			return m.ID
 		}
 	}
-	w.t.Fatal("no machine waits")
+	env.t.Fatal("no machine waits")
 	return ""
 }
 
-func TestAMachineThatIsNamedIsAllocated(t *testing.T) {
+func TestAllocate_NamedMachine(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	id := w.waiting(simulator.SmallSize)
-	claim := w.machine("node", named(id), func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "" })
-	m, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	id := env.availableMachine(simulator.SmallSize)
+	claim := env.machine("node", named(id), func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "" })
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
+	env.requireAllocatedOnce(claim, m)
 	assert.Equal(t, id, m.Status.Allocation.MachineID)
 	assert.False(t, m.Status.Allocation.Adopted)
 	assert.Equal(t, "metalstack://"+id, m.Spec.ProviderID, "what the user wrote is kept")
-	w.gone(w.p)
+	env.requireReleasesAll(env.p)
 }
 
-func TestAMachineThatIsNamedIsAskedForOnlyIfItIsToBeHad(t *testing.T) {
+func TestAllocate_NamedMachineMustBeAvailable(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		make func(w *environment, id string)
+		make func(env *environment, id string)
 		spec func(*infrastructure.MetalStackMachine)
 		want string
 	}{
-		{"locked", func(w *environment, id string) { require.NoError(t, w.sim.Lock(id, "x")) }, nil, "LOCKED"},
-		{"reserved", func(w *environment, id string) { require.NoError(t, w.sim.Reserve(id, "x")) }, nil, "RESERVED"},
-		{"dead", func(w *environment, id string) {
-			require.NoError(t, w.sim.Silence(id))
-			w.clock.Step(10 * time.Minute)
+		{"locked", func(env *environment, id string) { require.NoError(t, env.sim.Lock(id, "x")) }, nil, "LOCKED"},
+		{"reserved", func(env *environment, id string) { require.NoError(t, env.sim.Reserve(id, "x")) }, nil, "RESERVED"},
+		{"dead", func(env *environment, id string) {
+			require.NoError(t, env.sim.Silence(id))
+			env.clock.Step(10 * time.Minute)
 		}, nil, "Dead"},
-		{"not waiting", func(w *environment, id string) { require.NoError(t, w.sim.SendEvent(id, "PXE Booting", "")) }, nil, "PXE Booting"},
+		{"not waiting", func(env *environment, id string) { require.NoError(t, env.sim.SendEvent(id, "PXE Booting", "")) }, nil, "PXE Booting"},
 		{"of another size", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize }, "has size"},
 		{"elsewhere", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = "fra-99" }, "is in partition"},
 		{"with the server's own tags", nil, func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{uidTag("victim")} }, "reserved for ownership"},
-		{"with another project's network", func(w *environment, _ string) {
-			_, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
+		{"with another project's network", func(env *environment, _ string) {
+			_, err := env.client.AllocateNetwork(env.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 			require.NoError(t, err)
 		}, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"theirs"} }, "not found in project"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			id := w.waiting(simulator.SmallSize)
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			id := env.availableMachine(simulator.SmallSize)
 			if c.make != nil {
-				c.make(w, id)
+				c.make(env, id)
 			}
 			specs := []func(*infrastructure.MetalStackMachine){named(id)}
 			if c.spec != nil {
 				specs = append(specs, c.spec)
 			}
 			if c.name == "with another project's network" {
-				for _, n := range w.sim.Books().Networks {
+				for _, n := range env.sim.Books().Networks {
 					if n.Project == simulator.ProjectB {
 						specs = append(specs, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{n.ID} })
 					}
 				}
 			}
-			w.machine("node", specs...)
-			_, err := w.allocate(w.p, "node", "cluster")
+			env.machine("node", specs...)
+			_, err := env.allocate(env.p, "node", "cluster")
 			require.ErrorContains(t, err, c.want)
 			require.True(t, apierrors.IsInvalid(err), "%v", err)
-			assert.Zero(t, w.sim.CallsOf(machineAllocate))
-			assert.Contains(t, condition(t, w.record("node")).Message, c.want)
+			assert.Zero(t, env.sim.CallsOf(machineAllocate))
+			assert.Contains(t, allocatedCondition(t, env.getMachine("node")).Message, c.want)
 		})
 	}
 }
 
-func TestAnotherProjectsMachineIsAsUnknownAsNone(t *testing.T) {
+func TestAllocate_MachineOfOtherProjectIsNotFound(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	theirs := w.waiting(simulator.SmallSize)
-	w.foreign(theirs)
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	theirs := env.availableMachine(simulator.SmallSize)
+	env.allocateForOtherProject(theirs)
 	none := "00000000-0000-4000-8000-0000000fffff"
-	w.machine("thief", named(theirs))
-	w.machine("dreamer", named(none))
-	_, stolen := w.allocate(w.p, "thief", "cluster")
-	_, dreamt := w.allocate(w.p, "dreamer", "cluster")
+	env.machine("thief", named(theirs))
+	env.machine("dreamer", named(none))
+	_, stolen := env.allocate(env.p, "thief", "cluster")
+	_, dreamt := env.allocate(env.p, "dreamer", "cluster")
 	require.True(t, apierrors.IsInvalid(stolen), "%v", stolen)
 	require.True(t, apierrors.IsInvalid(dreamt), "%v", dreamt)
 	text := func(name, id string) string {
-		return replaced(condition(t, w.record(name)).Message, id, "X")
+		return replaced(allocatedCondition(t, env.getMachine(name)).Message, id, "X")
 	}
 	assert.Equal(t, text("dreamer", none), text("thief", theirs))
-	_, err := w.release(w.p, "thief")
+	_, err := env.release(env.p, "thief")
 	require.NoError(t, err)
-	assert.True(t, w.account(theirs).Allocated)
-	assert.Zero(t, w.sim.CallsOf(machineFree))
-	assert.Zero(t, w.sim.CallsOf(machineAllocate))
+	assert.True(t, env.machineAccount(theirs).Allocated)
+	assert.Zero(t, env.sim.CallsOf(machineFree))
+	assert.Zero(t, env.sim.CallsOf(machineAllocate))
 }
 
-func TestAnAllocatedMachineOfTheProjectIsAdopted(t *testing.T) {
+func TestAdopt_AllocatedMachineOfProject(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	old := w.node("node")
+	env := newEnvironment(t)
+	old := env.allocatedMachine("node")
 	// As after clusterctl move: spec and metadata, and another uid.
-	w.machines.remove(old)
-	moved := w.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
+	env.machines.remove(old)
+	moved := env.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
 	require.NotEqual(t, old.UID, moved.UID)
-	m, err := w.allocate(w.p, "node", "cluster")
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	a := m.Status.Allocation
 	assert.True(t, a.Adopted)
 	assert.Equal(t, old.UID, a.UID)
 	assert.Equal(t, old.Status.Allocation.MachineID, a.MachineID)
 	assert.Equal(t, old.Status.Allocation.AllocationUUID, a.AllocationUUID)
-	assert.Equal(t, infrastructure.ReasonAdopted, condition(t, m).Reason)
-	assert.Equal(t, 1, w.sim.CallsOf(machineAllocate))
+	assert.Equal(t, infrastructure.ReasonAdopted, allocatedCondition(t, m).Reason)
+	assert.Equal(t, 1, env.sim.CallsOf(machineAllocate))
 
-	w.machine("second", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
-	_, err = w.allocate(w.p, "second", "cluster")
+	env.machine("second", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = old.Spec.ProviderID })
+	_, err = env.allocate(env.p, "second", "cluster")
 	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/node")
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 
-	w.sweep()
-	keeper := NewRecoverer(w.p)
-	w.whileClockAdvances(func() { keeper.ReconcileAll(w.context()); keeper.wg.Wait() })
-	assert.Len(t, w.machinesWithIdentity(old.UID), 1)
-	w.gone(w.p)
+	env.sweep()
+	keeper := NewRecoverer(env.p)
+	env.whileClockAdvances(func() { keeper.ReconcileAll(env.context()); keeper.wg.Wait() })
+	assert.Len(t, env.machinesWithIdentity(old.UID), 1)
+	env.requireReleasesAll(env.p)
 }
 
-func TestMetalWithoutAnIdentityIsAdoptedAndReleased(t *testing.T) {
+func TestAdopt_MachineWithoutIdentityIsReleased(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	c := w.allocatedCluster("cluster")
-	id, err := w.sim.AllocateFor(simulator.AllocateRequest{
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	id, err := env.sim.AllocateFor(simulator.AllocateRequest{
 		Project: simulator.ProjectA, Name: "by-hand", Hostname: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition,
 		Networks: []string{c.Status.Allocation.NetworkID},
 	})
 	require.NoError(t, err)
-	f := w.firewall("as-a-firewall")
+	f := env.firewall("as-a-firewall")
 	f.Spec.ProviderID = providerid.New(simulator.DefaultPartition, id)
-	w.firewalls.put(t, f)
-	w.whileClockAdvances(func() { _, err = w.p.AllocateFirewall(w.context(), teamA, "as-a-firewall", body("cluster")) })
+	env.firewalls.put(t, f)
+	env.whileClockAdvances(func() { _, err = env.p.AllocateFirewall(env.context(), teamA, "as-a-firewall", body("cluster")) })
 	require.ErrorContains(t, err, `is allocated with role "machine"`)
 
-	claim := w.machine("node", named(id))
-	m, err := w.allocate(w.p, "node", "cluster")
+	claim := env.machine("node", named(id))
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	assert.True(t, m.Status.Allocation.Adopted)
 	assert.Equal(t, claim.UID, m.Status.Allocation.UID)
-	w.gone(w.p)
+	env.requireReleasesAll(env.p)
 }
 
-func TestTwoObjectsThatNameOneMachine(t *testing.T) {
+func TestAllocate_TwoObjectsThatNameOneMachine(t *testing.T) {
 	t.Parallel()
 	for _, servers := range []string{"one server", "two servers"} {
 		t.Run(servers, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			id := w.waiting(simulator.SmallSize)
-			a, b := w.machine("a", named(id)), w.machine("b", named(id))
-			first, second := w.p, w.p
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			id := env.availableMachine(simulator.SmallSize)
+			a, b := env.machine("a", named(id)), env.machine("b", named(id))
+			first, second := env.p, env.p
 			if servers == "two servers" {
-				second = w.newProtocol()
+				second = env.newProtocol()
 			}
 			errs := make(chan error, 2)
-			w.whileClockAdvances(func() {
-				go func() { _, err := first.AllocateMachine(w.context(), teamA, "a", body("cluster")); errs <- err }()
-				go func() { _, err := second.AllocateMachine(w.context(), teamA, "b", body("cluster")); errs <- err }()
+			env.whileClockAdvances(func() {
+				go func() { _, err := first.AllocateMachine(env.context(), teamA, "a", body("cluster")); errs <- err }()
+				go func() { _, err := second.AllocateMachine(env.context(), teamA, "b", body("cluster")); errs <- err }()
 				x, y := <-errs, <-errs
 				errs <- x
 				errs <- y
@@ -205,55 +205,55 @@ func TestTwoObjectsThatNameOneMachine(t *testing.T) {
 			}
 			assert.Positive(t, refused)
 			// If each saw the other, both stepped back, and one gets it later.
-			w.advance(w.p.timing.Backoff + time.Second)
-			_, _ = w.allocate(first, "a", "cluster")
-			require.Len(t, append(w.machinesWithIdentity(a.UID), w.machinesWithIdentity(b.UID)...), 1)
-			w.advance(time.Minute)
-			w.addressesThere(id)
-			w.gone(first)
+			env.advance(env.p.timing.Backoff + time.Second)
+			_, _ = env.allocate(first, "a", "cluster")
+			require.Len(t, append(env.machinesWithIdentity(a.UID), env.machinesWithIdentity(b.UID)...), 1)
+			env.advance(time.Minute)
+			env.requireAddresses(id)
+			env.requireReleasesAll(first)
 		})
 	}
 }
 
-// TestWhatAnotherObjectIsGettingIsUnderWay: only what it has is refused as a
-// mistake of the spec, which people are told of.
-func TestWhatAnotherObjectIsGettingIsUnderWay(t *testing.T) {
+// Only a machine that the other object holds is refused as an error of the spec,
+// which sets a condition.
+func TestAllocate_ConflictsWhileOtherObjectAllocatesMachine(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	id := w.waiting(simulator.SmallSize)
-	w.machine("first", named(id))
-	w.machine("second", named(id))
-	other := w.newProtocol()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	id := env.availableMachine(simulator.SmallSize)
+	env.machine("first", named(id))
+	env.machine("second", named(id))
+	other := env.newProtocol()
 	var meanwhile error
-	w.p.onCrashPoint = func(step string) {
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/looked" {
-			_, meanwhile = other.AllocateMachine(w.context(), teamA, "second", body("cluster"))
+			_, meanwhile = other.AllocateMachine(env.context(), teamA, "second", body("cluster"))
 		}
 	}
-	_, err := w.allocate(w.p, "first", "cluster")
+	_, err := env.allocate(env.p, "first", "cluster")
 	require.NoError(t, err)
 	require.True(t, apierrors.IsConflict(meanwhile), "%v", meanwhile)
 	require.ErrorContains(t, meanwhile, "is in use by metalstackmachines/team-a/first: retry")
 
-	w.advance(w.p.timing.Backoff + time.Second)
-	_, err = w.allocate(other, "second", "cluster")
+	env.advance(env.p.timing.Backoff + time.Second)
+	_, err = env.allocate(other, "second", "cluster")
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 	require.ErrorContains(t, err, "belongs to metalstackmachines/team-a/first")
-	w.addressesThere(id)
-	w.gone(w.p)
+	env.requireAddresses(id)
+	env.requireReleasesAll(env.p)
 }
 
-func TestTwoServersAllocateOneObjectOnce(t *testing.T) {
+func TestAllocate_TwoServersAllocateOnce(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	other := w.newProtocol()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	other := env.newProtocol()
 	errs := make(chan error, 2)
-	w.whileClockAdvances(func() {
-		for _, p := range []*Protocol{w.p, other} {
-			go func() { _, err := p.AllocateMachine(w.context(), teamA, "node", body("cluster")); errs <- err }()
+	env.whileClockAdvances(func() {
+		for _, p := range []*Protocol{env.p, other} {
+			go func() { _, err := p.AllocateMachine(env.context(), teamA, "node", body("cluster")); errs <- err }()
 		}
 		x, y := <-errs, <-errs
 		errs <- x
@@ -264,72 +264,72 @@ func TestTwoServersAllocateOneObjectOnce(t *testing.T) {
 			require.True(t, apierrors.IsConflict(err), "%v", err)
 		}
 	}
-	m, err := w.allocate(other, "node", "cluster")
+	m, err := env.allocate(other, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(w.p)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(env.p)
 }
 
-func TestAnObjectThatWasMadeAnewIsAnother(t *testing.T) {
+func TestAllocate_RecreatedObjectFailsUIDPrecondition(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
 	b := body("cluster")
 	b.UID = types.UID("of-the-old-one")
 	var err error
-	w.whileClockAdvances(func() { _, err = w.p.AllocateMachine(w.context(), teamA, "node", b) })
+	env.whileClockAdvances(func() { _, err = env.p.AllocateMachine(env.context(), teamA, "node", b) })
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 
-	// In the middle: what no record names is kept, and shown as discovered.
-	w.p.onCrashPoint = func(step string) {
+	// In the middle of an allocation: what no record names is kept, and shown as discovered.
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/called" {
-			w.machines.remove(claim)
-			w.machine("node")
+			env.machines.remove(claim)
+			env.machine("node")
 		}
 	}
-	_, err = w.allocate(w.p, "node", "cluster")
+	_, err = env.allocate(env.p, "node", "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	assert.Nil(t, w.record("node").Status.Allocation)
-	require.Len(t, w.machinesWithIdentity(claim.UID), 1)
-	obj, claims := w.machines.projector.Discovered(metal.Ref{Kind: metal.KindMachine, ID: w.machinesWithIdentity(claim.UID)[0].ID})
+	assert.Nil(t, env.getMachine("node").Status.Allocation)
+	require.Len(t, env.machinesWithIdentity(claim.UID), 1)
+	obj, claims := env.machines.projector.Discovered(metal.Ref{Kind: metal.KindMachine, ID: env.machinesWithIdentity(claim.UID)[0].ID})
 	require.NotNil(t, obj)
 	assert.Contains(t, claims, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
 }
 
-func TestAllocate_DryRunDoesNotKeepOthersFromTheMachine(t *testing.T) {
+func TestAllocate_DryRunReservesNothing(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	id := w.waiting(simulator.SmallSize)
-	w.machine("dry", named(id))
-	w.machine("wet", named(id))
-	api := &outdated{Metal: w.client}
-	p := w.newProtocolWith(api)
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	id := env.availableMachine(simulator.SmallSize)
+	env.machine("dry", named(id))
+	env.machine("wet", named(id))
+	api := &staleMetal{Metal: env.client}
+	p := env.newProtocolWith(api)
 	var meanwhile error
-	api.meanwhile = func() { _, meanwhile = p.AllocateMachine(w.context(), teamA, "wet", body("cluster")) }
-	w.whileClockAdvances(func() { _, _ = p.AllocateMachine(WithDryRun(w.context()), teamA, "dry", body("cluster")) })
+	api.meanwhile = func() { _, meanwhile = p.AllocateMachine(env.context(), teamA, "wet", body("cluster")) }
+	env.whileClockAdvances(func() { _, _ = p.AllocateMachine(WithDryRun(env.context()), teamA, "dry", body("cluster")) })
 	require.Nil(t, api.meanwhile, "nobody looked")
 	require.NoError(t, meanwhile)
-	require.NotEmpty(t, w.record("wet").Status.Allocation.MachineID)
-	require.Nil(t, w.record("dry").Status.Allocation)
-	w.gone(p)
+	require.NotEmpty(t, env.getMachine("wet").Status.Allocation.MachineID)
+	require.Nil(t, env.getMachine("dry").Status.Allocation)
+	env.requireReleasesAll(p)
 }
 
-// outdated is a metal-api of which an answer arrives when it is not true any more.
-type outdated struct {
+// staleMetal is a metal-api of which an answer is stale when it arrives.
+type staleMetal struct {
 	Metal
 	meanwhile func()
 }
 
-func (o *outdated) happens() {
+func (o *staleMetal) happens() {
 	if do := o.meanwhile; do != nil {
 		o.meanwhile = nil
 		do()
 	}
 }
 
-func (o *outdated) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
+func (o *staleMetal) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
 	found, err := o.Metal.FindMachines(ctx, q)
 	if q.ID != "" {
 		o.happens()
@@ -337,7 +337,7 @@ func (o *outdated) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*m
 	return found, err
 }
 
-func (o *outdated) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
+func (o *staleMetal) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
 	found, err := o.Metal.FindNetworks(ctx, q)
 	if q.ID != "" {
 		o.happens()
@@ -345,7 +345,7 @@ func (o *outdated) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*m
 	return found, err
 }
 
-func (o *outdated) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error) {
+func (o *staleMetal) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error) {
 	found, err := o.Metal.FindIPs(ctx, q)
 	if q.Address != "" {
 		o.happens()
@@ -353,48 +353,47 @@ func (o *outdated) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, e
 	return found, err
 }
 
-// TestWhatWasGivenBackWhileWeLookedIsNotAdopted: another object's metal that is
-// gone, and the object with it, by the time that we ask whose it is, is nobody's
-// by the records.
-func TestWhatWasGivenBackWhileWeLookedIsNotAdopted(t *testing.T) {
+// When the records are read, no record names the metal of another object any more
+// that was released, and the object deleted, after the metal was read.
+func TestAdopt_NotWhatWasReleasedMeanwhile(t *testing.T) {
 	t.Parallel()
-	for what, ask := range map[string]func(w *environment, late *Protocol, c *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error{
-		"network": func(w *environment, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
-			w.cluster("late", func(l *infrastructure.MetalStackCluster) { l.Spec.PrivateNetworkID = c.Status.Allocation.NetworkID })
-			w.whileClockAdvances(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
+	for what, ask := range map[string]func(env *environment, late *Protocol, c *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error{
+		"network": func(env *environment, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
+			env.cluster("late", func(l *infrastructure.MetalStackCluster) { l.Spec.PrivateNetworkID = c.Status.Allocation.NetworkID })
+			env.whileClockAdvances(func() { _, err = late.AllocateCluster(env.context(), teamA, "late", body("")) })
 			return err
 		},
-		"address": func(w *environment, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
-			w.cluster("late", func(l *infrastructure.MetalStackCluster) {
+		"address": func(env *environment, late *Protocol, c *infrastructure.MetalStackCluster, _ *infrastructure.MetalStackMachine) (err error) {
+			env.cluster("late", func(l *infrastructure.MetalStackCluster) {
 				l.Spec.ControlPlaneEndpoint.Host = c.Status.Allocation.IPAddress
 			})
-			w.whileClockAdvances(func() { _, err = late.AllocateCluster(w.context(), teamA, "late", body("")) })
+			env.whileClockAdvances(func() { _, err = late.AllocateCluster(env.context(), teamA, "late", body("")) })
 			return err
 		},
-		"machine": func(w *environment, late *Protocol, _ *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error {
-			w.machine("late", named(m.Status.Allocation.MachineID))
-			_, err := w.allocate(late, "late", "")
+		"machine": func(env *environment, late *Protocol, _ *infrastructure.MetalStackCluster, m *infrastructure.MetalStackMachine) error {
+			env.machine("late", named(m.Status.Allocation.MachineID))
+			_, err := env.allocate(late, "late", "")
 			return err
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			c, m := w.allocatedCluster("cluster"), w.node("node")
-			other := &outdated{Metal: w.client}
-			late := w.newProtocolWith(other)
+			env := newEnvironment(t)
+			c, m := env.allocatedCluster("cluster"), env.allocatedMachine("node")
+			other := &staleMetal{Metal: env.client}
+			late := env.newProtocolWith(other)
 			other.meanwhile = func() {
-				_, err := w.p.ReleaseMachine(w.context(), teamA, "node", "")
+				_, err := env.p.ReleaseMachine(env.context(), teamA, "node", "")
 				assert.NoError(t, err)
-				w.machines.remove(m)
-				_, err = w.p.ReleaseCluster(w.context(), teamA, "cluster", "")
+				env.machines.remove(m)
+				_, err = env.p.ReleaseCluster(env.context(), teamA, "cluster", "")
 				assert.NoError(t, err)
 			}
-			err := ask(w, late, c, m)
+			err := ask(env, late, c, m)
 			require.Nil(t, other.meanwhile, "nobody looked")
 			require.ErrorContains(t, err, map[string]string{"network": "not found in project", "address": "was released meanwhile", "machine": "was released meanwhile"}[what])
-			assert.Empty(t, w.adopters())
-			w.gone(w.p)
+			assert.Empty(t, env.adoptingClusters())
+			env.requireReleasesAll(env.p)
 		})
 	}
 }

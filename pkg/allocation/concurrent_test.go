@@ -14,158 +14,158 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// What one server does while another is in the middle of something. The model
-// of the protocol found each of these (docs/allocation.md).
+// These are operations of one server during an operation of another. The model of
+// the protocol found each of them (docs/allocation.md).
 
-// stopAt makes a server stop at a step, once: reached is closed when it is
-// there, and it goes on when goOn is closed.
-func stopAt(p *Protocol, step string) (reached, goOn chan struct{}) {
-	reached, goOn = make(chan struct{}), make(chan struct{})
+// pauseAt pauses a server at a crash point, once: reached is closed when it is
+// there, and it continues when resume is closed.
+func pauseAt(p *Protocol, step string) (reached, resume chan struct{}) {
+	reached, resume = make(chan struct{}), make(chan struct{})
 	stopped := false
 	p.onCrashPoint = func(s string) {
 		if s == step && !stopped {
 			stopped = true
 			close(reached)
-			<-goOn
+			<-resume
 		}
 	}
-	return reached, goOn
+	return reached, resume
 }
 
-func TestAReleaseDoesNotOverlookAnAttemptThatBeganMeanwhile(t *testing.T) {
+func TestRelease_ConflictsWithNewerAttempt(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	other := w.newProtocol()
-	looked, goOn := stopAt(other, "machine/looked")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	other := env.newProtocol()
+	looked, resume := pauseAt(other, "machine/looked")
 	allocated := make(chan error, 1)
-	w.machines.fail = func(string) error {
-		w.machines.fail = nil
+	env.machines.fail = func(string) error {
+		env.machines.fail = nil
 		go func() {
-			_, err := other.AllocateMachine(w.context(), teamA, "node", body("cluster"))
+			_, err := other.AllocateMachine(env.context(), teamA, "node", body("cluster"))
 			allocated <- err
 		}()
 		<-looked
 		return nil
 	}
-	_, err := w.release(w.p, "node")
-	close(goOn)
+	_, err := env.release(env.p, "node")
+	close(resume)
 	require.NoError(t, <-allocated)
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	w.heldOnce(claim, w.record("node"))
-	w.gone(w.p)
+	env.requireAllocatedOnce(claim, env.getMachine("node"))
+	env.requireReleasesAll(env.p)
 }
 
-func TestAReleaseIsHeldBackOnlyByWhoBeganIt(t *testing.T) {
+func TestRelease_RefusalIsRecordedOnlyByItsOperation(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	require.NoError(t, w.sim.Lock(m.Status.Allocation.MachineID, "evidence"))
-	other := w.newProtocol()
-	begun, goOn := stopAt(other, "machine/free-begun")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	require.NoError(t, env.sim.Lock(m.Status.Allocation.MachineID, "evidence"))
+	other := env.newProtocol()
+	begun, resume := pauseAt(other, "machine/free-begun")
 	released := make(chan error, 1)
-	w.p.onCrashPoint = func(step string) {
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/freed" {
-			w.advance(w.p.timing.allocateInFlight())
+			env.advance(env.p.timing.allocateInFlight())
 			go func() {
-				_, err := other.ReleaseMachine(w.context(), teamA, "node", "")
+				_, err := other.ReleaseMachine(env.context(), teamA, "node", "")
 				released <- err
 			}()
 			<-begun
 		}
 	}
-	_, err := w.release(w.p, "node")
+	_, err := env.release(env.p, "node")
 	require.ErrorContains(t, err, "machine is locked")
-	a := w.record("node").Status.Allocation
+	a := env.getMachine("node").Status.Allocation
 	assert.NotNil(t, a.StartTime, "the other server's call is open")
 	assert.Nil(t, a.NotBefore)
 
-	require.NoError(t, w.sim.Unlock(m.Status.Allocation.MachineID))
-	close(goOn)
-	w.whileClockAdvances(func() { err = <-released })
+	require.NoError(t, env.sim.Unlock(m.Status.Allocation.MachineID))
+	close(resume)
+	env.whileClockAdvances(func() { err = <-released })
 	require.NoError(t, err)
-	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(m.UID)))
-	w.gone(other)
+	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	env.requireReleasesAll(other)
 }
 
-func TestAnEarlierAttemptIsNotRecordedOverALaterOne(t *testing.T) {
+func TestAllocate_EarlierAttemptIsNotRecordedOverLater(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.crashAt(w.p, "machine/called", 1)
-	_, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.crashAt(env.p, "machine/called", 1)
+	_, err := env.allocate(env.p, "node", "cluster")
 	require.Error(t, err)
 
-	finder, other := w.newProtocol(), w.newProtocol()
-	looked, goOn := stopAt(other, "machine/looked")
+	finder, other := env.newProtocol(), env.newProtocol()
+	looked, resume := pauseAt(other, "machine/looked")
 	allocated := make(chan error, 1)
 	finder.onCrashPoint = func(step string) {
 		if step == "machine/learned" {
-			// Somebody frees what was found, and another attempt is begun.
-			require.NoError(t, w.sim.ForceFree(w.machinesWithIdentity(claim.UID)[0].ID))
-			w.advance(w.p.timing.allocateInFlight())
+			// What was found is freed by hand, and another attempt is begun.
+			require.NoError(t, env.sim.ForceFree(env.machinesWithIdentity(claim.UID)[0].ID))
+			env.advance(env.p.timing.allocateInFlight())
 			go func() {
-				_, err := other.AllocateMachine(w.context(), teamA, "node", body("cluster"))
+				_, err := other.AllocateMachine(env.context(), teamA, "node", body("cluster"))
 				allocated <- err
 			}()
 			<-looked
 		}
 	}
-	_, err = w.allocate(finder, "node", "cluster")
+	_, err = env.allocate(finder, "node", "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	close(goOn)
-	w.whileClockAdvances(func() { err = <-allocated })
+	close(resume)
+	env.whileClockAdvances(func() { err = <-allocated })
 	require.NoError(t, err)
-	held := w.machinesWithIdentity(claim.UID)
+	held := env.machinesWithIdentity(claim.UID)
 	require.Len(t, held, 1)
-	assert.Equal(t, held[0].AllocationUUID, w.record("node").Status.Allocation.AllocationUUID)
-	w.gone(other)
+	assert.Equal(t, held[0].AllocationUUID, env.getMachine("node").Status.Allocation.AllocationUUID)
+	env.requireReleasesAll(other)
 }
 
-// twin is a second machine of an object that has one.
-func (w *environment) twin() (of *infrastructure.MetalStackMachine, id string) {
-	m := w.node("node")
-	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
-	id = w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
-	w.sweep()
+// allocateDuplicate is a second machine of an object that has one.
+func (env *environment) allocateDuplicate() (of *infrastructure.MetalStackMachine, id string) {
+	m := env.allocatedMachine("node")
+	network := env.getCluster("cluster").Status.Allocation.NetworkID
+	id = env.allocateWithTags(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
+	env.sweep()
 	return m, id
 }
 
-func TestADuplicateIsNotFreedWhileAPredecessorMayBeFreeingIt(t *testing.T) {
+func TestRecoverer_WaitsForDuplicateFreeOfEarlierProcess(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	_, id := w.twin()
-	k := NewRecoverer(w.p)
-	for passed := time.Duration(0); passed < w.p.timing.allocateInFlight(); passed += 10 * time.Second {
-		w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
-		require.Zero(t, w.sim.CallsOf(machineFree), "after %s", passed)
-		w.advance(10 * time.Second)
+	env := newEnvironment(t)
+	_, id := env.allocateDuplicate()
+	recoverer := NewRecoverer(env.p)
+	for passed := time.Duration(0); passed < env.p.timing.allocateInFlight(); passed += 10 * time.Second {
+		env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+		require.Zero(t, env.sim.CallsOf(machineFree), "after %s", passed)
+		env.advance(10 * time.Second)
 	}
-	w.keepUntil(k, func() bool { return !w.account(id).Allocated })
-	w.gone(w.p)
+	env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
+	env.requireReleasesAll(env.p)
 }
 
-func TestADuplicateIsNotFreedAgainBeforeALostFreeIsOver(t *testing.T) {
+func TestRecoverer_WaitsForLostDuplicateFree(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	_, id := w.twin()
-	k := NewRecoverer(w.p)
-	w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
-	w.advance(w.p.timing.allocateInFlight())
-	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
+	env := newEnvironment(t)
+	_, id := env.allocateDuplicate()
+	recoverer := NewRecoverer(env.p)
+	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+	env.advance(env.p.timing.allocateInFlight())
+	env.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	var first, second time.Time
 	busy, passed := make(chan struct{}), make(chan struct{})
-	w.p.onCrashPoint = func(step string) {
+	env.p.onCrashPoint = func(step string) {
 		switch {
 		case step != "duplicate/free-looked":
 		case first.IsZero():
 			close(busy)
 			<-passed
-			first = w.clock.Now()
+			first = env.clock.Now()
 		default:
-			second = w.clock.Now()
+			second = env.clock.Now()
 		}
 	}
 	working := func() bool {
@@ -177,15 +177,15 @@ func TestADuplicateIsNotFreedAgainBeforeALostFreeIsOver(t *testing.T) {
 		}
 	}
 	for !working() {
-		w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
-		w.advance(reconcileInterval)
+		env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
+		env.advance(reconcileInterval)
 	}
-	// A pass that finds the object being worked on forgets nothing.
-	w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
+	// A pass during an operation on the object keeps its schedule.
+	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
 	close(passed)
-	w.keepUntil(k, func() bool { return !w.account(id).Allocated })
-	assert.GreaterOrEqual(t, second.Sub(first), w.p.timing.UncertainDuration)
-	assert.Equal(t, 2, w.sim.CallsOf(machineFree))
-	w.p.onCrashPoint = nil
-	w.gone(w.p)
+	env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
+	assert.GreaterOrEqual(t, second.Sub(first), env.p.timing.UncertainDuration)
+	assert.Equal(t, 2, env.sim.CallsOf(machineFree))
+	env.p.onCrashPoint = nil
+	env.requireReleasesAll(env.p)
 }

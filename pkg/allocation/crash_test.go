@@ -11,7 +11,7 @@ import (
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 )
 
-// The steps that a crash can follow on.
+// The crash points.
 var (
 	stepsOfAllocation = []string{"machine/begun", "machine/looked", "machine/called", "machine/learned", "machine/allocated"}
 	stepsOfRelease    = []string{"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released"}
@@ -26,139 +26,143 @@ var (
 	}
 )
 
-func TestACrashInAllocationIsResumedByTheNextRequest(t *testing.T) {
+func TestAllocate_ResumedByNextRequestAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, step := range stepsOfAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			claim := w.machine("node")
-			reached := w.crashAt(w.p, step, 1)
-			_, err := w.allocate(w.p, "node", "cluster")
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			claim := env.machine("node")
+			reached := env.crashAt(env.p, step, 1)
+			_, err := env.allocate(env.p, "node", "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
 
-			next := w.newProtocol()
-			m, err := w.allocate(next, "node", "cluster")
+			next := env.newProtocol()
+			m, err := env.allocate(next, "node", "cluster")
 			require.NoError(t, err)
-			w.heldOnce(claim, m)
-			w.gone(next)
+			env.requireAllocatedOnce(claim, m)
+			env.requireReleasesAll(next)
 		})
 	}
 }
 
-func TestACrashInAllocationIsResumedByTheKeeper(t *testing.T) {
+func TestRecoverer_ResumesAllocationAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, step := range stepsOfAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			claim := w.machine("node")
-			w.crashAt(w.p, step, 1)
-			_, err := w.allocate(w.p, "node", "cluster")
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			claim := env.machine("node")
+			env.crashAt(env.p, step, 1)
+			_, err := env.allocate(env.p, "node", "cluster")
 			require.Error(t, err)
 
-			next := w.newProtocol()
+			next := env.newProtocol()
 			keeper := NewRecoverer(next)
-			called := len(w.machinesWithIdentity(claim.UID)) == 1
-			w.keepUntil(keeper, func() bool { return w.record("node").Status.Allocation.Phase != infrastructure.AllocationAllocating })
-			m := w.record("node")
+			called := len(env.machinesWithIdentity(claim.UID)) == 1
+			env.reconcileUntil(keeper, func() bool {
+				return env.getMachine("node").Status.Allocation.Phase != infrastructure.AllocationAllocating
+			})
+			m := env.getMachine("node")
 			if called {
 				require.Equal(t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
 			} else {
 				// A new attempt needs a request, for its user data.
 				require.Empty(t, m.Status.Allocation.Phase)
 				assert.EqualValues(t, 1, m.Status.Allocation.Attempt)
-				w.advance(2 * next.timing.PollInterval)
-				m, err = w.allocate(next, "node", "cluster")
+				env.advance(2 * next.timing.PollInterval)
+				m, err = env.allocate(next, "node", "cluster")
 				require.NoError(t, err)
 			}
-			w.heldOnce(claim, m)
-			w.gone(next)
+			env.requireAllocatedOnce(claim, m)
+			env.requireReleasesAll(next)
 		})
 	}
 }
 
-func TestACrashInReleaseIsResumed(t *testing.T) {
+func TestRecoverer_ResumesReleaseAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, step := range stepsOfRelease {
 		for _, by := range []string{"request", "keeper"} {
 			t.Run(step+" by "+by, func(t *testing.T) {
 				t.Parallel()
-				w := newEnvironment(t)
-				w.allocatedCluster("cluster")
-				claim := w.machine("node")
-				_, err := w.allocate(w.p, "node", "cluster")
+				env := newEnvironment(t)
+				env.allocatedCluster("cluster")
+				claim := env.machine("node")
+				_, err := env.allocate(env.p, "node", "cluster")
 				require.NoError(t, err)
-				reached := w.crashAt(w.p, step, 1)
-				_, err = w.release(w.p, "node")
+				reached := env.crashAt(env.p, step, 1)
+				_, err = env.release(env.p, "node")
 				require.Error(t, err)
 				require.True(t, reached())
 
-				next := w.newProtocol()
+				next := env.newProtocol()
 				if by == "keeper" {
-					w.keepUntil(NewRecoverer(next), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
+					env.reconcileUntil(NewRecoverer(next), func() bool {
+						return env.getMachine("node").Status.Allocation.Phase == infrastructure.AllocationReleased
+					})
 				} else {
-					_, err = w.release(next, "node")
+					_, err = env.release(next, "node")
 					require.NoError(t, err)
 				}
-				assert.Equal(t, infrastructure.AllocationReleased, w.record("node").Status.Allocation.Phase)
-				assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
-				w.gone(next)
+				assert.Equal(t, infrastructure.AllocationReleased, env.getMachine("node").Status.Allocation.Phase)
+				assert.Equal(t, 1, env.sim.Books().Frees(uidTag(claim.UID)))
+				env.requireReleasesAll(next)
 			})
 		}
 	}
 }
 
-func TestACrashInAllocationIsUndoneByARelease(t *testing.T) {
+func TestRelease_UndoesAllocationAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, step := range stepsOfAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			w.machine("node")
-			w.crashAt(w.p, step, 1)
-			_, err := w.allocate(w.p, "node", "cluster")
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			env.machine("node")
+			env.crashAt(env.p, step, 1)
+			_, err := env.allocate(env.p, "node", "cluster")
 			require.Error(t, err)
 
-			next := w.newProtocol()
-			_, err = w.release(next, "node")
+			next := env.newProtocol()
+			_, err = env.release(next, "node")
 			require.NoError(t, err)
-			w.gone(next)
+			env.requireReleasesAll(next)
 		})
 	}
 }
 
-func TestACrashOfAClusterIsResumed(t *testing.T) {
+func TestRecoverer_ResumesClusterAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, step := range stepsOfClusterAllocation {
 		for _, by := range []string{"request", "keeper"} {
 			t.Run(step+" by "+by, func(t *testing.T) {
 				t.Parallel()
-				w := newEnvironment(t)
-				claim := w.cluster("cluster")
-				reached := w.crashAt(w.p, step, 1)
-				w.whileClockAdvances(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+				env := newEnvironment(t)
+				claim := env.cluster("cluster")
+				reached := env.crashAt(env.p, step, 1)
+				env.whileClockAdvances(func() { _, _ = env.p.AllocateCluster(env.context(), teamA, "cluster", body("")) })
 				require.True(t, reached())
 
-				next := w.newProtocol()
+				next := env.newProtocol()
 				if by == "keeper" {
-					w.keepUntil(NewRecoverer(next), func() bool {
-						return newClusterRecord(w.clusterRecord("cluster")).allocation().Phase == infrastructure.AllocationAllocated
+					env.reconcileUntil(NewRecoverer(next), func() bool {
+						return newClusterRecord(env.getCluster("cluster")).allocation().Phase == infrastructure.AllocationAllocated
 					})
 				} else {
 					var err error
-					w.whileClockAdvances(func() { _, err = next.AllocateCluster(w.context(), teamA, "cluster", body("")) })
+					env.whileClockAdvances(func() { _, err = next.AllocateCluster(env.context(), teamA, "cluster", body("")) })
 					require.NoError(t, err)
 				}
-				c := w.clusterRecord("cluster")
+				c := env.getCluster("cluster")
 				assert.True(t, c.Status.Ready)
 				// The network and the address.
-				assert.Equal(t, 2, w.sim.Books().Allocations(uidTag(claim.UID)))
-				w.gone(next)
+				assert.Equal(t, 2, env.sim.Books().Allocations(uidTag(claim.UID)))
+				env.requireReleasesAll(next)
 			})
 		}
 	}
@@ -166,136 +170,137 @@ func TestACrashOfAClusterIsResumed(t *testing.T) {
 		for _, by := range []string{"request", "keeper"} {
 			t.Run(step+" by "+by, func(t *testing.T) {
 				t.Parallel()
-				w := newEnvironment(t)
-				w.allocatedCluster("cluster")
-				reached := w.crashAt(w.p, step, 1)
-				_, _ = w.releaseCluster(w.p, "cluster")
+				env := newEnvironment(t)
+				env.allocatedCluster("cluster")
+				reached := env.crashAt(env.p, step, 1)
+				_, _ = env.releaseCluster(env.p, "cluster")
 				require.True(t, reached())
 
-				next := w.newProtocol()
+				next := env.newProtocol()
 				if by == "keeper" {
-					w.keepUntil(NewRecoverer(next), func() bool {
-						return newClusterRecord(w.clusterRecord("cluster")).allocation().Phase == infrastructure.AllocationReleased
+					env.reconcileUntil(NewRecoverer(next), func() bool {
+						return newClusterRecord(env.getCluster("cluster")).allocation().Phase == infrastructure.AllocationReleased
 					})
 				}
-				w.gone(next)
+				env.requireReleasesAll(next)
 			})
 		}
 	}
 }
 
-// A crash between the calls of a release must not cost the minutes after which
-// a call of a dead server can no longer be at work.
-func TestAReleaseThatCrashedBeforeItsCallGoesOnAtOnce(t *testing.T) {
+// A crash between the calls of a release must not cost the minutes until no call
+// of the crashed server can be in flight.
+func TestReleaseCluster_ResumedAtOnceAfterCrashBeforeCall(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"cluster/releasing", "address/released", "network/empty"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			reached := w.crashAt(w.p, step, 1)
-			_, err := w.releaseCluster(w.p, "cluster")
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			reached := env.crashAt(env.p, step, 1)
+			_, err := env.releaseCluster(env.p, "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
-			next, crashed := w.newProtocol(), w.clock.Now()
-			_, err = w.releaseCluster(next, "cluster")
+			next, crashed := env.newProtocol(), env.clock.Now()
+			_, err = env.releaseCluster(next, "cluster")
 			require.NoError(t, err)
-			assert.Less(t, w.clock.Since(crashed), next.timing.freeInFlight()/4)
-			w.gone(next)
+			assert.Less(t, env.clock.Since(crashed), next.timing.freeInFlight()/4)
+			env.requireReleasesAll(next)
 		})
 	}
 }
 
-// An attempt that a release overtakes is not forgotten when that crashes.
-func TestAReleaseThatCrashedRemembersTheAttemptThatItCameUpon(t *testing.T) {
+// An attempt that was in flight when a release began is still waited for after
+// the release has crashed.
+func TestReleaseCluster_RemembersAttemptAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"network", "address"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			claim := w.cluster("cluster")
-			reached := w.crashAt(w.p, what+"/begun", 1)
-			_, err := w.allocateCluster("cluster")
+			env := newEnvironment(t)
+			claim := env.cluster("cluster")
+			reached := env.crashAt(env.p, what+"/begun", 1)
+			_, err := env.allocateCluster("cluster")
 			require.Error(t, err)
 			require.True(t, reached())
-			second := w.newProtocol()
-			reached = w.crashAt(second, "cluster/releasing", 1)
-			_, err = w.releaseCluster(second, "cluster")
+			second := env.newProtocol()
+			reached = env.crashAt(second, "cluster/releasing", 1)
+			_, err = env.releaseCluster(second, "cluster")
 			require.Error(t, err)
 			require.True(t, reached())
-			third, crashed := w.newProtocol(), w.clock.Now()
-			_, err = w.releaseCluster(third, "cluster")
+			third, crashed := env.newProtocol(), env.clock.Now()
+			_, err = env.releaseCluster(third, "cluster")
 			require.NoError(t, err)
-			assert.GreaterOrEqual(t, w.clock.Since(crashed), third.timing.allocateInFlight()-time.Second)
-			assert.Equal(t, w.sim.Books().Allocations(uidTag(claim.UID)), w.sim.Books().Frees(uidTag(claim.UID)))
-			w.gone(third)
+			assert.GreaterOrEqual(t, env.clock.Since(crashed), third.timing.allocateInFlight()-time.Second)
+			assert.Equal(t, env.sim.Books().Allocations(uidTag(claim.UID)), env.sim.Books().Frees(uidTag(claim.UID)))
+			env.requireReleasesAll(third)
 		})
 	}
 }
 
-func TestACrashInTheMiddleOfAClusterIsUndoneByARelease(t *testing.T) {
+func TestReleaseCluster_UndoesAllocationAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, step := range stepsOfClusterAllocation {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.cluster("cluster")
-			w.crashAt(w.p, step, 1)
-			w.whileClockAdvances(func() { _, _ = w.p.AllocateCluster(w.context(), teamA, "cluster", body("")) })
-			w.gone(w.newProtocol())
+			env := newEnvironment(t)
+			env.cluster("cluster")
+			env.crashAt(env.p, step, 1)
+			env.whileClockAdvances(func() { _, _ = env.p.AllocateCluster(env.context(), teamA, "cluster", body("")) })
+			env.requireReleasesAll(env.newProtocol())
 		})
 	}
 }
 
-// heldOnce fails unless an object's metal was allocated exactly once, and the
+// requireAllocatedOnce fails unless an object's metal was allocated exactly once, and the
 // record names it.
-func (w *environment) heldOnce(claim, m *infrastructure.MetalStackMachine) {
-	w.t.Helper()
-	held := w.machinesWithIdentity(claim.UID)
-	require.Len(w.t, held, 1)
-	require.Equal(w.t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
-	require.Equal(w.t, held[0].ID, m.Status.Allocation.MachineID)
-	require.Equal(w.t, held[0].AllocationUUID, m.Status.Allocation.AllocationUUID)
-	require.Equal(w.t, 1, w.sim.Books().Allocations(uidTag(claim.UID)))
+func (env *environment) requireAllocatedOnce(claim, m *infrastructure.MetalStackMachine) {
+	env.t.Helper()
+	held := env.machinesWithIdentity(claim.UID)
+	require.Len(env.t, held, 1)
+	require.Equal(env.t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
+	require.Equal(env.t, held[0].ID, m.Status.Allocation.MachineID)
+	require.Equal(env.t, held[0].AllocationUUID, m.Status.Allocation.AllocationUUID)
+	require.Equal(env.t, 1, env.sim.Books().Allocations(uidTag(claim.UID)))
 }
 
-// gone releases everything that there is a record of, and fails if anything is
+// requireReleasesAll releases everything that there is a record of, and fails if anything is
 // left.
-func (w *environment) gone(p *Protocol) {
-	w.t.Helper()
-	machines, err := w.machines.List(w.context())
-	require.NoError(w.t, err)
+func (env *environment) requireReleasesAll(p *Protocol) {
+	env.t.Helper()
+	machines, err := env.machines.List(env.context())
+	require.NoError(env.t, err)
 	for _, m := range machines {
-		_, err := w.release(p, m.Name)
-		require.NoError(w.t, err)
+		_, err := env.release(p, m.Name)
+		require.NoError(env.t, err)
 	}
-	clusters, err := w.clusters.List(w.context())
-	require.NoError(w.t, err)
+	clusters, err := env.clusters.List(env.context())
+	require.NoError(env.t, err)
 	for _, c := range clusters {
-		w.whileClockAdvances(func() { _, err = p.ReleaseCluster(w.context(), c.Namespace, c.Name, c.UID) })
-		require.NoError(w.t, err)
+		env.whileClockAdvances(func() { _, err = p.ReleaseCluster(env.context(), c.Namespace, c.Name, c.UID) })
+		require.NoError(env.t, err)
 	}
-	w.requireNothingAllocated()
-	w.requireNoSecrets()
+	env.requireNothingAllocated()
+	env.requireNoSecrets()
 }
 
-// keepUntil lets a Recoverer make passes until something is so.
-func (w *environment) keepUntil(k *Recoverer, so func() bool) {
-	w.t.Helper()
+// reconcileUntil lets a Recoverer make passes until something is so.
+func (env *environment) reconcileUntil(recoverer *Recoverer, so func() bool) {
+	env.t.Helper()
 	for range 2000 {
 		if so() {
-			w.whileClockAdvances(k.wg.Wait)
+			env.whileClockAdvances(recoverer.wg.Wait)
 			return
 		}
-		w.whileClockAdvances(func() { k.ReconcileAll(w.context()) })
-		w.advance(reconcileInterval)
+		env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
+		env.advance(reconcileInterval)
 	}
-	w.t.Fatal("the Recoverer did not do it")
+	env.t.Fatal("the Recoverer did not do it")
 }
 
-func (w *environment) clusterRecord(name string) *infrastructure.MetalStackCluster {
-	c, err := w.clusters.Get(w.context(), teamA, name)
-	require.NoError(w.t, err)
+func (env *environment) getCluster(name string) *infrastructure.MetalStackCluster {
+	c, err := env.clusters.Get(env.context(), teamA, name)
+	require.NoError(env.t, err)
 	return c
 }
 

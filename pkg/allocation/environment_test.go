@@ -29,13 +29,12 @@ import (
 )
 
 const (
-	teamA = "team-a"
-	teamB = "team-b"
-	// managementCluster is the management cluster.
+	teamA             = "team-a"
+	teamB             = "team-b"
 	managementCluster = "0a000000-0000-4000-8000-00000000c1de"
 )
 
-// environment is a metal-api, a ledger, and servers that come and go over them.
+// environment is a simulated metal-api and records, for any number of Protocols.
 type environment struct {
 	t         testing.TB
 	sim       *simulator.Simulator
@@ -57,43 +56,43 @@ func newEnvironment(t testing.TB) *environment {
 	srv := simtest.Start(t, simulator.Config{Clock: clock, Seed: 7})
 	bindings, err := tenancy.NewStatic([]string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB})
 	require.NoError(t, err)
-	w := &environment{t: t, sim: srv.Sim, srv: srv, clock: clock, bindings: bindings, logs: &logBuffer{}}
-	w.client, err = metalclient.New(metalclient.Options{URL: srv.URL, HMAC: srv.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
+	env := &environment{t: t, sim: srv.Sim, srv: srv, clock: clock, bindings: bindings, logs: &logBuffer{}}
+	env.client, err = metalclient.New(metalclient.Options{URL: srv.URL, HMAC: srv.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
-	w.observer = &fakeObserver{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
-	source := projection.Source{Facts: w.observer, Bindings: bindings, Clock: clock}
-	w.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.NewMachineProjector(source))
-	w.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.NewFirewallProjector(source))
-	w.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.NewClusterProjector(source))
-	w.p = w.newProtocol()
-	return w
+	env.observer = &fakeObserver{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}}
+	source := projection.Source{Facts: env.observer, Bindings: bindings, Clock: clock}
+	env.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.NewMachineProjector(source))
+	env.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.NewFirewallProjector(source))
+	env.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.NewClusterProjector(source))
+	env.p = env.newProtocol()
+	return env
 }
 
-// newProtocol is another server over the same ledger and metal-api.
-func (w *environment) newProtocol() *Protocol { return w.newProtocolWith(w.client) }
+// newProtocol is another server with the same records and metal-api.
+func (env *environment) newProtocol() *Protocol { return env.newProtocolWith(env.client) }
 
-func (w *environment) newProtocolWith(api Metal) *Protocol {
+func (env *environment) newProtocolWith(api Metal) *Protocol {
 	p := New(Options{
-		Machines: w.machines, Firewalls: w.firewalls, Clusters: w.clusters,
-		Metal: api, Observer: w.observer, Bindings: w.bindings, ManagementCluster: managementCluster, Clock: w.clock,
+		Machines: env.machines, Firewalls: env.firewalls, Clusters: env.clusters,
+		Metal: api, Observer: env.observer, Bindings: env.bindings, ManagementCluster: managementCluster, Clock: env.clock,
 	})
-	w.t.Cleanup(func() {
+	env.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := p.Shutdown(ctx); err != nil {
-			w.t.Errorf("shutdown: %v", err)
+			env.t.Errorf("shutdown: %v", err)
 		}
 	})
 	return p
 }
 
-func (w *environment) context() context.Context {
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w.logs), textlogger.Verbosity(9)))
+func (env *environment) context() context.Context {
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(env.logs), textlogger.Verbosity(9)))
 	return klog.NewContext(context.Background(), logger)
 }
 
-// whileClockAdvances runs something and lets time pass whenever somebody waits for it.
-func (w *environment) whileClockAdvances(do func()) {
+// whileClockAdvances calls do, and advances the clock whenever anything waits for it.
+func (env *environment) whileClockAdvances(do func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -105,38 +104,38 @@ func (w *environment) whileClockAdvances(do func()) {
 			return
 		default:
 		}
-		if w.clock.HasWaiters() {
-			w.advance(500 * time.Millisecond)
+		if env.clock.HasWaiters() {
+			env.advance(500 * time.Millisecond)
 		}
 		runtime.Gosched()
 		time.Sleep(20 * time.Microsecond)
 	}
 }
 
-// advance lets time pass, in which all machines give signs of life.
-func (w *environment) advance(d time.Duration) {
+// advance advances the clock, while all machines send Alive events.
+func (env *environment) advance(d time.Duration) {
 	const breath = time.Minute
 	for ; d > breath; d -= breath {
-		w.clock.Step(breath)
-		w.sendAliveEvents()
+		env.clock.Step(breath)
+		env.sendAliveEvents()
 	}
-	before := w.clock.Now()
-	w.clock.Step(d)
-	if before.Truncate(breath) != w.clock.Now().Truncate(breath) {
-		w.sendAliveEvents()
+	before := env.clock.Now()
+	env.clock.Step(d)
+	if before.Truncate(breath) != env.clock.Now().Truncate(breath) {
+		env.sendAliveEvents()
 	}
 }
 
-func (w *environment) sendAliveEvents() {
-	for _, m := range w.sim.Books().Machines {
-		_ = w.sim.SendEvent(m.ID, "Alive", "")
+func (env *environment) sendAliveEvents() {
+	for _, m := range env.sim.Books().Machines {
+		_ = env.sim.SendEvent(m.ID, "Alive", "")
 	}
 }
 
 var errCrashed = errors.New("killed")
 
-// crashAt makes a server die at the nth time that it comes to a step.
-func (w *environment) crashAt(p *Protocol, step string, nth int) (reached func() bool) {
+// crashAt makes a server crash the nth time that it reaches a crash point.
+func (env *environment) crashAt(p *Protocol, step string, nth int) (reached func() bool) {
 	var mu sync.Mutex
 	times := 0
 	p.onCrashPoint = func(s string) {
@@ -147,7 +146,7 @@ func (w *environment) crashAt(p *Protocol, step string, nth int) (reached func()
 		dead := times >= nth
 		mu.Unlock()
 		if dead {
-			// Dead for everybody: no step of any of its goroutines is taken.
+			// All of its goroutines end at their next crash point.
 			runtime.Goexit()
 		}
 	}
@@ -158,9 +157,9 @@ func (w *environment) crashAt(p *Protocol, step string, nth int) (reached func()
 	}
 }
 
-func (w *environment) cluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
+func (env *environment) cluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
 	c := &infrastructure.MetalStackCluster{
-		ObjectMeta: w.meta(teamA, name),
+		ObjectMeta: env.meta(teamA, name),
 		Spec: infrastructure.MetalStackClusterSpec{
 			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork,
 			ControlPlaneEndpoint: infrastructure.APIEndpoint{Port: 6443},
@@ -169,12 +168,12 @@ func (w *environment) cluster(name string, spec ...func(*infrastructure.MetalSta
 	for _, s := range spec {
 		s(c)
 	}
-	return w.clusters.put(w.t, c)
+	return env.clusters.put(env.t, c)
 }
 
-func (w *environment) machine(name string, spec ...func(*infrastructure.MetalStackMachine)) *infrastructure.MetalStackMachine {
+func (env *environment) machine(name string, spec ...func(*infrastructure.MetalStackMachine)) *infrastructure.MetalStackMachine {
 	m := &infrastructure.MetalStackMachine{
-		ObjectMeta: w.meta(teamA, name),
+		ObjectMeta: env.meta(teamA, name),
 		Spec: infrastructure.MetalStackMachineSpec{
 			Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
 		},
@@ -182,12 +181,12 @@ func (w *environment) machine(name string, spec ...func(*infrastructure.MetalSta
 	for _, s := range spec {
 		s(m)
 	}
-	return w.machines.put(w.t, m)
+	return env.machines.put(env.t, m)
 }
 
-func (w *environment) firewall(name string) *infrastructure.MetalStackFirewall {
-	return w.firewalls.put(w.t, &infrastructure.MetalStackFirewall{
-		ObjectMeta: w.meta(teamA, name),
+func (env *environment) firewall(name string) *infrastructure.MetalStackFirewall {
+	return env.firewalls.put(env.t, &infrastructure.MetalStackFirewall{
+		ObjectMeta: env.meta(teamA, name),
 		Spec: infrastructure.MetalStackFirewallSpec{
 			Image: simulator.FirewallImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
 			Rules: &infrastructure.FirewallRules{Egress: []infrastructure.FirewallEgressRule{
@@ -197,10 +196,10 @@ func (w *environment) firewall(name string) *infrastructure.MetalStackFirewall {
 	})
 }
 
-func (w *environment) meta(namespace, name string) metav1.ObjectMeta {
+func (env *environment) meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: namespace, Name: name, UID: types.UID(uuid.NewString()), Generation: 1,
-		CreationTimestamp: metav1.NewTime(w.clock.Now().Truncate(time.Second)),
+		CreationTimestamp: metav1.NewTime(env.clock.Now().Truncate(time.Second)),
 	}
 }
 
@@ -215,67 +214,67 @@ func body(cluster string) *infrastructure.Allocation {
 }
 
 // allocatedCluster is a cluster with network and address.
-func (w *environment) allocatedCluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
-	w.t.Helper()
-	w.cluster(name, spec...)
+func (env *environment) allocatedCluster(name string, spec ...func(*infrastructure.MetalStackCluster)) *infrastructure.MetalStackCluster {
+	env.t.Helper()
+	env.cluster(name, spec...)
 	var c *infrastructure.MetalStackCluster
 	var err error
-	w.whileClockAdvances(func() { c, err = w.p.AllocateCluster(w.context(), teamA, name, body("")) })
-	require.NoError(w.t, err)
+	env.whileClockAdvances(func() { c, err = env.p.AllocateCluster(env.context(), teamA, name, body("")) })
+	require.NoError(env.t, err)
 	return c
 }
 
-func (w *environment) allocate(p *Protocol, name, cluster string) (m *infrastructure.MetalStackMachine, err error) {
+func (env *environment) allocate(p *Protocol, name, cluster string) (m *infrastructure.MetalStackMachine, err error) {
 	err = errCrashed
-	w.whileClockAdvances(func() { m, err = p.AllocateMachine(w.context(), teamA, name, body(cluster)) })
+	env.whileClockAdvances(func() { m, err = p.AllocateMachine(env.context(), teamA, name, body(cluster)) })
 	return m, err
 }
 
-func (w *environment) release(p *Protocol, name string) (m *infrastructure.MetalStackMachine, err error) {
+func (env *environment) release(p *Protocol, name string) (m *infrastructure.MetalStackMachine, err error) {
 	err = errCrashed
-	w.whileClockAdvances(func() { m, err = p.ReleaseMachine(w.context(), teamA, name, "") })
+	env.whileClockAdvances(func() { m, err = p.ReleaseMachine(env.context(), teamA, name, "") })
 	return m, err
 }
 
-func (w *environment) record(name string) *infrastructure.MetalStackMachine {
-	m, err := w.machines.Get(context.Background(), teamA, name)
-	require.NoError(w.t, err)
+func (env *environment) getMachine(name string) *infrastructure.MetalStackMachine {
+	m, err := env.machines.Get(context.Background(), teamA, name)
+	require.NoError(env.t, err)
 	return m
 }
 
 func uidTag(uid types.UID) string { return metal.Tag(metal.TagUID, string(uid)) }
 
 // machinesWithIdentity are the machines that carry an object's identity now.
-func (w *environment) machinesWithIdentity(uid types.UID) []simulator.MachineAccount {
-	return w.sim.Books().Holding(uidTag(uid))
+func (env *environment) machinesWithIdentity(uid types.UID) []simulator.MachineAccount {
+	return env.sim.Books().Holding(uidTag(uid))
 }
 
-// sweep lets the observation see everything.
-func (w *environment) sweep() {
-	all, err := w.client.ListMachines(context.Background())
-	require.NoError(w.t, err)
-	w.observer.mu.Lock()
-	defer w.observer.mu.Unlock()
+// sweep makes the observer observe all machines.
+func (env *environment) sweep() {
+	all, err := env.client.ListMachines(context.Background())
+	require.NoError(env.t, err)
+	env.observer.mu.Lock()
+	defer env.observer.mu.Unlock()
 	for _, m := range all {
-		w.observer.machines[m.ID] = m
+		env.observer.machines[m.ID] = m
 	}
 }
 
-// requireNoSecrets fails if user data got anywhere but to the metal-api.
-func (w *environment) requireNoSecrets(errs ...error) {
-	w.t.Helper()
+// requireNoSecrets fails if user data is anywhere but in the metal-api.
+func (env *environment) requireNoSecrets(errs ...error) {
+	env.t.Helper()
 	for _, secret := range []string{"the-secret-join-token", "dGhlLXNlY3JldC1qb2lu", "I2Nsb3VkLWNvbmZpZwoj"} {
-		require.NotContains(w.t, string(w.machines.everything()), secret)
-		require.NotContains(w.t, string(w.firewalls.everything()), secret)
-		require.NotContains(w.t, string(w.clusters.everything()), secret)
-		require.NotContains(w.t, w.logs.String(), secret)
+		require.NotContains(env.t, string(env.machines.everything()), secret)
+		require.NotContains(env.t, string(env.firewalls.everything()), secret)
+		require.NotContains(env.t, string(env.clusters.everything()), secret)
+		require.NotContains(env.t, env.logs.String(), secret)
 		for _, err := range errs {
-			require.NotContains(w.t, fmt.Sprintf("%v %#v", err, err), secret)
+			require.NotContains(env.t, fmt.Sprintf("%v %#v", err, err), secret)
 		}
 	}
 }
 
-// fakeObserver are an observation that a test conducts.
+// fakeObserver is an Observer that knows what a test tells it.
 type fakeObserver struct {
 	mu       sync.Mutex
 	machines map[string]*metal.Machine
@@ -359,18 +358,18 @@ func (l *logBuffer) String() string {
 }
 
 // requireNothingAllocated fails if a project holds anything.
-func (w *environment) requireNothingAllocated() {
-	w.t.Helper()
-	b := w.sim.Books()
+func (env *environment) requireNothingAllocated() {
+	env.t.Helper()
+	b := env.sim.Books()
 	for _, m := range b.Machines {
-		require.False(w.t, m.Allocated, "machine %s is still allocated", m.ID)
+		require.False(env.t, m.Allocated, "machine %s is still allocated", m.ID)
 	}
 	for _, n := range b.Networks {
-		require.Empty(w.t, n.Project, "network %s is still there", n.ID)
-		require.False(w.t, n.HalfFreed, "network %s is wrecked", n.ID)
+		require.Empty(env.t, n.Project, "network %s is still there", n.ID)
+		require.False(env.t, n.HalfFreed, "network %s is wrecked", n.ID)
 	}
 	for _, ip := range b.IPs {
-		require.Empty(w.t, ip.Project, "address %s is still there", ip.Address)
+		require.Empty(env.t, ip.Project, "address %s is still there", ip.Address)
 	}
 }
 

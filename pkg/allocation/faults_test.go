@@ -21,239 +21,239 @@ const (
 	machineFree     = "machine-free"
 )
 
-func TestALostReplyAllocatesOnce(t *testing.T) {
+func TestAllocate_LostAnswerAllocatesOnce(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultCommitThenLose, Times: 1})
-	m, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultCommitThenLose, Times: 1})
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
+	env.requireAllocatedOnce(claim, m)
 	assert.EqualValues(t, 1, m.Status.Allocation.Attempt)
-	w.gone(w.p)
+	env.requireReleasesAll(env.p)
 }
 
-func TestALostRequestIsMadeAgainOnlyWhenItCannotBeAtWorkAnyMore(t *testing.T) {
+func TestAllocate_LostRequestIsRepeatedOnlyWhenNotInFlight(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
-	began := w.clock.Now()
-	m, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
+	began := env.clock.Now()
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, w.clock.Since(began), w.p.timing.UncertainDuration)
-	w.heldOnce(claim, m)
+	assert.GreaterOrEqual(t, env.clock.Since(began), env.p.timing.UncertainDuration)
+	env.requireAllocatedOnce(claim, m)
 	assert.EqualValues(t, 2, m.Status.Allocation.Attempt)
-	w.gone(w.p)
+	env.requireReleasesAll(env.p)
 }
 
-func TestALateCommitIsFound(t *testing.T) {
+func TestAllocate_FindsLateCommit(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
 	impatient, err := metalclient.New(metalclient.Options{
-		URL: w.srv.URL, HMAC: w.srv.Key("Metal-Edit"), Timeouts: metalclient.Timeouts{Allocate: 5 * time.Millisecond},
+		URL: env.srv.URL, HMAC: env.srv.Key("Metal-Edit"), Timeouts: metalclient.Timeouts{Allocate: 5 * time.Millisecond},
 	})
 	require.NoError(t, err)
-	p := w.newProtocolWith(impatient)
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultCommitThenLate, Latency: 60 * time.Second, Times: 1})
-	m, err := w.allocate(p, "node", "cluster")
+	p := env.newProtocolWith(impatient)
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultCommitThenLate, Latency: 60 * time.Second, Times: 1})
+	m, err := env.allocate(p, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(p)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(p)
 }
 
-func TestALockedPartitionIsWaitedFor(t *testing.T) {
+func TestAllocate_WaitsForPartitionLock(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultClientGone, Phase: "candidate", Times: 1})
-	m, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultClientGone, Phase: "candidate", Times: 1})
+	m, err := env.allocate(env.p, "node", "cluster")
 	for apierrors.IsConflict(err) {
-		w.advance(time.Minute)
-		m, err = w.allocate(w.p, "node", "cluster")
+		env.advance(time.Minute)
+		m, err = env.allocate(env.p, "node", "cluster")
 	}
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(w.p)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(env.p)
 }
 
-func TestACancelledCallerChangesNothing(t *testing.T) {
+func TestAllocate_ContinuesWhenCallerIsCancelled(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
-	ctx, cancel := context.WithCancel(w.context())
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
+	ctx, cancel := context.WithCancel(env.context())
 	var second error
-	w.p.onCrashPoint = func(step string) {
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/looked" {
 			cancel()
 		}
 	}
-	_, err := w.p.AllocateMachine(ctx, teamA, "node", body("cluster"))
+	_, err := env.p.AllocateMachine(ctx, teamA, "node", body("cluster"))
 	require.True(t, apierrors.IsTimeout(err), "%v", err)
-	_, second = w.p.AllocateMachine(w.context(), teamA, "node", body("cluster"))
+	_, second = env.p.AllocateMachine(env.context(), teamA, "node", body("cluster"))
 	require.True(t, apierrors.IsConflict(second), "%v", second)
-	_, second = w.p.ReleaseMachine(w.context(), teamA, "node", "")
+	_, second = env.p.ReleaseMachine(env.context(), teamA, "node", "")
 	require.True(t, apierrors.IsConflict(second), "%v", second)
-	w.whileClockAdvances(w.p.operations.wg.Wait)
-	w.p.onCrashPoint = nil
-	m, err := w.allocate(w.p, "node", "cluster")
+	env.whileClockAdvances(env.p.operations.wg.Wait)
+	env.p.onCrashPoint = nil
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(w.p)
-	w.requireNoSecrets(err, second)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(env.p)
+	env.requireNoSecrets(err, second)
 }
 
-func TestABusyPartitionIsTriedAgainLater(t *testing.T) {
+func TestAllocate_BacksOffWhenPartitionIsBusy(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.sim.Inject(simulator.Fault{
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.sim.Inject(simulator.Fault{
 		Endpoint: machineAllocate, Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Times: 1,
 		Message: "too many parallel machine allocations taking place, try again later",
 	})
-	_, err := w.allocate(w.p, "node", "cluster")
+	_, err := env.allocate(env.p, "node", "cluster")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	_, retries := apierrors.SuggestsClientDelay(err)
 	assert.False(t, retries, "clients would repeat it by themselves")
-	_, err = w.allocate(w.p, "node", "cluster")
+	_, err = env.allocate(env.p, "node", "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	require.ErrorContains(t, err, "too many parallel machine allocations")
 	seconds, ok := apierrors.SuggestsClientDelay(err)
 	assert.True(t, ok)
 	assert.Positive(t, seconds)
-	w.advance(time.Duration(seconds) * time.Second)
-	m, err := w.allocate(w.p, "node", "cluster")
+	env.advance(time.Duration(seconds) * time.Second)
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(w.p)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(env.p)
 }
 
-func TestARefusalBecomesAConditionAndAPauseThatGrows(t *testing.T) {
+func TestAllocate_RefusalSetsConditionAndGrowingBackoff(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	w.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize })
-	for _, m := range w.sim.Books().Machines {
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	env.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize })
+	for _, m := range env.sim.Books().Machines {
 		if m.Size == simulator.LargeSize {
-			require.NoError(t, w.sim.Reserve(m.ID, "not for you"))
+			require.NoError(t, env.sim.Reserve(m.ID, "not for you"))
 		}
 	}
-	pause := w.p.timing.Backoff
+	pause := env.p.timing.Backoff
 	for attempt := range int32(4) {
-		_, err := w.allocate(w.p, "node", "cluster")
+		_, err := env.allocate(env.p, "node", "cluster")
 		require.True(t, apierrors.IsInvalid(err), "%v", err)
 		require.ErrorContains(t, err, "no machine available")
-		m := w.record("node")
+		m := env.getMachine("node")
 		require.Empty(t, m.Status.Allocation.Phase)
 		require.Equal(t, attempt+1, m.Status.Allocation.Attempt)
-		assert.InDelta(t, pause.Seconds(), m.Status.Allocation.NotBefore.Sub(w.clock.Now()).Seconds(), 1)
+		assert.InDelta(t, pause.Seconds(), m.Status.Allocation.NotBefore.Sub(env.clock.Now()).Seconds(), 1)
 		c := meta.FindStatusCondition(m.Status.Conditions, infrastructure.ConditionAllocated)
 		assert.Equal(t, infrastructure.ReasonAllocationRefused, c.Reason)
 		assert.Contains(t, c.Message, "no machine available")
 		ready := meta.FindStatusCondition(m.Status.Conditions, infrastructure.ConditionReady)
 		assert.Contains(t, ready.Message, "no machine available")
-		_, err = w.allocate(w.p, "node", "cluster")
+		_, err = env.allocate(env.p, "node", "cluster")
 		require.True(t, apierrors.IsConflict(err), "%v", err)
-		w.advance(pause + time.Second)
+		env.advance(pause + time.Second)
 		pause *= 2
 	}
 	// A machine of another size is not held up by it.
-	other := w.machine("other")
-	m, err := w.allocate(w.p, "other", "cluster")
+	other := env.machine("other")
+	m, err := env.allocate(env.p, "other", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(other, m)
-	w.gone(w.p)
+	env.requireAllocatedOnce(other, m)
+	env.requireReleasesAll(env.p)
 }
 
-func TestAMetalAPIThatIsAwayChangesNothing(t *testing.T) {
+func TestAllocate_UnavailableMetalAPIChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	w.machine("node")
-	repair := w.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: http.StatusServiceUnavailable, Message: "no"})
-	_, err := w.allocate(w.p, "node", "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	env.machine("node")
+	repair := env.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: http.StatusServiceUnavailable, Message: "no"})
+	_, err := env.allocate(env.p, "node", "cluster")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
-	require.Empty(t, w.record("node").Status.Allocation.Phase)
+	require.Empty(t, env.getMachine("node").Status.Allocation.Phase)
 	repair()
-	w.advance(unavailableRetryAfter + time.Second)
-	_, err = w.allocate(w.p, "node", "cluster")
+	env.advance(unavailableRetryAfter + time.Second)
+	_, err = env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
-	repair = w.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultTruncatedBody})
-	_, err = w.release(w.p, "node")
+	repair = env.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultTruncatedBody})
+	_, err = env.release(env.p, "node")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	repair()
-	w.advance(w.p.timing.Backoff + time.Second)
-	w.gone(w.p)
+	env.advance(env.p.timing.Backoff + time.Second)
+	env.requireReleasesAll(env.p)
 }
 
-func TestABurstOfFailuresDoesNotCostTheNextOneItsAddresses(t *testing.T) {
+func TestPartitionLimiter_BurstOfFailuresCostsNoAddresses(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	w.allocatedCluster("other")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	env.allocatedCluster("other")
 	bad := []string{"bad-1", "bad-2", "bad-3", "bad-4", "bad-5", "bad-6", "bad-7", "bad-8"}
 	for _, name := range bad {
-		// Two private networks: refused behind the choice of a machine.
-		w.machine(name, func(m *infrastructure.MetalStackMachine) {
-			m.Spec.Networks = []string{w.clusterRecord("other").Status.Allocation.NetworkID}
+		// Two private networks: refused after the choice of a machine.
+		env.machine(name, func(m *infrastructure.MetalStackMachine) {
+			m.Spec.Networks = []string{env.getCluster("other").Status.Allocation.NetworkID}
 		})
 	}
-	good := w.machine("good")
+	good := env.machine("good")
 	for _, name := range bad {
-		_, err := w.allocate(w.p, name, "cluster")
+		_, err := env.allocate(env.p, name, "cluster")
 		require.Error(t, err)
 	}
-	m, err := w.allocate(w.p, "good", "cluster")
+	m, err := env.allocate(env.p, "good", "cluster")
 	for apierrors.IsConflict(err) {
-		w.advance(time.Second)
-		m, err = w.allocate(w.p, "good", "cluster")
+		env.advance(time.Second)
+		m, err = env.allocate(env.p, "good", "cluster")
 	}
 	require.NoError(t, err)
-	w.heldOnce(good, m)
-	w.advance(time.Minute)
-	w.addressesThere(m.Status.Allocation.MachineID)
-	w.gone(w.p)
+	env.requireAllocatedOnce(good, m)
+	env.advance(time.Minute)
+	env.requireAddresses(m.Status.Allocation.MachineID)
+	env.requireReleasesAll(env.p)
 }
 
-func TestWhatTheMetalAPIQuotesOfUserDataIsWithheld(t *testing.T) {
+func TestAllocate_WithholdsUserDataInRefusal(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	w.machine("node")
-	w.sim.Inject(simulator.Fault{
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	env.machine("node")
+	env.sim.Inject(simulator.Fault{
 		Endpoint: machineAllocate, Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Times: 1,
 		Message: "cannot parse I2Nsb3VkLWNvbmZpZwojIHRoZS1zZWNyZXQtam9pbi10b2tlbi1vZi1hLW5vZGUK",
 	})
-	_, err := w.allocate(w.p, "node", "cluster")
-	assert.Contains(t, string(w.machines.everything()), "cannot parse")
-	w.requireNoSecrets(err)
+	_, err := env.allocate(env.p, "node", "cluster")
+	assert.Contains(t, string(env.machines.everything()), "cannot parse")
+	env.requireNoSecrets(err)
 }
 
-// addressesThere fails unless the addresses of a machine are still its own.
-func (w *environment) addressesThere(id string) {
-	w.t.Helper()
-	b := w.sim.Books()
+// requireAddresses fails unless the addresses of a machine are still its own.
+func (env *environment) requireAddresses(id string) {
+	env.t.Helper()
+	b := env.sim.Books()
 	for _, m := range b.Machines {
 		if m.ID != id {
 			continue
 		}
-		require.NotEmpty(w.t, m.IPs)
+		require.NotEmpty(env.t, m.IPs)
 		for _, address := range m.IPs {
 			there := false
 			for _, ip := range b.IPs {
 				there = there || (ip.Address == address && ip.Taken)
 			}
-			require.True(w.t, there, "address %s of machine %s was taken away", address, id)
+			require.True(env.t, there, "address %s of machine %s was taken away", address, id)
 		}
 		return
 	}
-	w.t.Fatalf("no machine %s", id)
+	env.t.Fatalf("no machine %s", id)
 }

@@ -13,7 +13,7 @@ import (
 
 // metal-ccm makes labels of a machine's tags: one that is invalid would keep the
 // Node from getting any.
-func FuzzIdentitiesAreValidLabels(f *testing.F) {
+func FuzzLabelValue_IsValid(f *testing.F) {
 	for _, s := range []string{"", "node-1", "a.b", "UPPER_lower.9", "spaces and ümläute", "-", "---", "x-", strings.Repeat("a-very-long-name.", 15)} {
 		f.Add(s, "other")
 	}

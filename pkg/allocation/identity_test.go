@@ -13,27 +13,27 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestWhatARestoredClaimWillFindIsNotAdopted: a backup of the ledger may be
-// older than an allocation. The object, a claim again, finds by its identity
-// what was allocated for it; so nobody else may have that by its name.
-func TestWhatARestoredClaimWillFindIsNotAdopted(t *testing.T) {
+// A backup of the ledger may be older than an allocation. The object, a claim
+// again, finds by its identity what was allocated for it; so no other object may
+// adopt it.
+func TestAdopt_NotWhatRestoredClaimOwns(t *testing.T) {
 	t.Parallel()
 	t.Run("machine", func(t *testing.T) {
 		t.Parallel()
-		w := newEnvironment(t)
-		w.allocatedCluster("cluster")
-		backup := w.machine("node")
-		m, err := w.allocate(w.p, "node", "cluster")
+		env := newEnvironment(t)
+		env.allocatedCluster("cluster")
+		backup := env.machine("node")
+		m, err := env.allocate(env.p, "node", "cluster")
 		require.NoError(t, err)
-		w.machines.put(t, backup)
+		env.machines.put(t, backup)
 
-		w.machine("thief", named(m.Status.Allocation.MachineID))
-		_, err = w.allocate(w.p, "thief", "cluster")
+		env.machine("thief", named(m.Status.Allocation.MachineID))
+		_, err = env.allocate(env.p, "thief", "cluster")
 		require.ErrorContains(t, err, "metalstackmachines/team-a/node")
-		again, err := w.allocate(w.p, "node", "cluster")
+		again, err := env.allocate(env.p, "node", "cluster")
 		require.NoError(t, err)
 		assert.Equal(t, m.Status.Allocation.AllocationUUID, again.Status.Allocation.AllocationUUID)
-		w.gone(w.p)
+		env.requireReleasesAll(env.p)
 	})
 	for what, name := range map[string]func(spec *infrastructure.MetalStackClusterSpec, a *infrastructure.ClusterAllocation){
 		"network": func(spec *infrastructure.MetalStackClusterSpec, a *infrastructure.ClusterAllocation) {
@@ -45,73 +45,73 @@ func TestWhatARestoredClaimWillFindIsNotAdopted(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			backup := w.cluster("cluster")
-			c, err := w.allocateCluster("cluster")
+			env := newEnvironment(t)
+			backup := env.cluster("cluster")
+			c, err := env.allocateCluster("cluster")
 			require.NoError(t, err)
-			w.clusters.put(t, backup)
+			env.clusters.put(t, backup)
 
-			w.cluster("thief", func(thief *infrastructure.MetalStackCluster) { name(&thief.Spec, c.Status.Allocation) })
-			_, err = w.allocateCluster("thief")
+			env.cluster("thief", func(thief *infrastructure.MetalStackCluster) { name(&thief.Spec, c.Status.Allocation) })
+			_, err = env.allocateCluster("thief")
 			require.True(t, apierrors.IsInvalid(err), "%v", err)
 			require.ErrorContains(t, err, "belongs to another MetalStackCluster")
-			again, err := w.allocateCluster("cluster")
+			again, err := env.allocateCluster("cluster")
 			require.NoError(t, err)
 			assert.Equal(t, c.Status.Allocation.NetworkID, again.Status.Allocation.NetworkID)
 			assert.Equal(t, c.Status.Allocation.IPAddress, again.Status.Allocation.IPAddress)
-			assert.Empty(t, w.adopters())
-			w.gone(w.p)
+			assert.Empty(t, env.adoptingClusters())
+			env.requireReleasesAll(env.p)
 		})
 	}
 }
 
-// TestADuplicateIsNotAdopted: the Recoverer frees what carries the identity of an
-// object that has another machine, and may be about to.
-func TestADuplicateIsNotAdopted(t *testing.T) {
+// The Recoverer frees what carries the identity of an object that has another
+// machine, and may be about to.
+func TestAdopt_NotDuplicate(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []infrastructure.AllocationPhase{infrastructure.AllocationAllocated, infrastructure.AllocationReleased} {
 		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			_, id := w.twin()
-			k := NewRecoverer(w.p)
-			w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
+			env := newEnvironment(t)
+			_, id := env.allocateDuplicate()
+			recoverer := NewRecoverer(env.p)
+			env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
 			if phase == infrastructure.AllocationReleased {
-				_, err := w.release(w.p, "node")
+				_, err := env.release(env.p, "node")
 				require.NoError(t, err)
 			}
-			w.advance(w.p.timing.allocateInFlight() + time.Second)
-			w.machine("thief", named(id))
+			env.advance(env.p.timing.allocateInFlight() + time.Second)
+			env.machine("thief", named(id))
 			var stolen error
-			freed := w.newProtocol()
-			w.p.onCrashPoint = func(step string) {
+			freed := env.newProtocol()
+			env.p.onCrashPoint = func(step string) {
 				if step == "duplicate/free-looked" {
-					_, stolen = freed.AllocateMachine(w.context(), teamA, "thief", body("cluster"))
+					_, stolen = freed.AllocateMachine(env.context(), teamA, "thief", body("cluster"))
 				}
 			}
-			w.keepUntil(k, func() bool { return !w.account(id).Allocated })
+			env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
 			require.ErrorContains(t, stolen, "metalstackmachines/team-a/node")
-			assert.Equal(t, infrastructure.AllocationPhase(""), w.record("thief").Status.Allocation.Phase)
-			w.gone(w.p)
+			assert.Equal(t, infrastructure.AllocationPhase(""), env.getMachine("thief").Status.Allocation.Phase)
+			env.requireReleasesAll(env.p)
 		})
 	}
 }
 
-// TestADuplicateThatAnotherClusterNamesIsNotFreed: whoever wrote the identity there.
-func TestADuplicateThatAnotherClusterNamesIsNotFreed(t *testing.T) {
+// It is kept no matter who wrote the identity into its tags.
+func TestRecoverer_KeepsDuplicateThatOtherRecordNames(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	c := w.allocatedCluster("cluster")
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
 	uid := LabelValue(string(c.UID))
-	network, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})
+	network, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})
 	require.NoError(t, err)
-	address, err := w.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "theirs", []string{metal.Tag(metal.TagUID, uid)})
+	address, err := env.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "theirs", []string{metal.Tag(metal.TagUID, uid)})
 	require.NoError(t, err)
-	w.clusters.put(t, holding(w.cluster("other"), network, address))
-	_, err = w.releaseCluster(w.p, "cluster")
+	env.clusters.put(t, adoptingCluster(env.cluster("other"), network, address))
+	_, err = env.releaseCluster(env.p, "cluster")
 	require.NoError(t, err)
-	assert.Equal(t, infrastructure.AllocationReleased, w.clusterRecord("cluster").Status.Allocation.Phase)
-	books := w.sim.Books()
+	assert.Equal(t, infrastructure.AllocationReleased, env.getCluster("cluster").Status.Allocation.Phase)
+	books := env.sim.Books()
 	kept := 0
 	for _, n := range books.Networks {
 		assert.NotEqual(t, c.Status.Allocation.NetworkID, n.ID, "its own is freed")
@@ -128,65 +128,63 @@ func TestADuplicateThatAnotherClusterNamesIsNotFreed(t *testing.T) {
 	assert.Equal(t, 2, kept)
 }
 
-// TestADuplicateThatItsHolderGivesBackIsNotFreedAgain: whoever asks whether a
-// record names it does so before the last look.
-func TestADuplicateThatItsHolderGivesBackIsNotFreedAgain(t *testing.T) {
+// Whether a record names it is checked before the last read of the machine.
+func TestRecoverer_FreesDuplicateOnceThatHolderReleases(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	id := w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID)
-	w.machine("holder", named(id))
-	_, err := w.allocate(w.p, "holder", "cluster")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	id := env.allocateWithTags(simulator.ProjectA, env.getCluster("cluster").Status.Allocation.NetworkID)
+	env.machine("holder", named(id))
+	_, err := env.allocate(env.p, "holder", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, w.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}), "somebody copies tags")
-	w.sweep()
-	held, err := w.machines.Get(w.context(), teamA, "holder")
+	require.NoError(t, env.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}), "somebody copies tags")
+	env.sweep()
+	held, err := env.machines.Get(env.context(), teamA, "holder")
 	require.NoError(t, err)
-	api := &outdated{Metal: w.client}
-	freed := func() { assert.NoError(t, w.sim.ForceFree(id)); w.machines.remove(held) }
+	api := &staleMetal{Metal: env.client}
+	freed := func() { assert.NoError(t, env.sim.ForceFree(id)); env.machines.remove(held) }
 	api.meanwhile = freed
-	w.p = w.newProtocolWith(api)
-	w.keptFor(w.p.timing.allocateInFlight())
+	env.p = env.newProtocolWith(api)
+	env.reconcileAfter(env.p.timing.allocateInFlight())
 	if api.meanwhile != nil {
 		freed()
 	}
-	assert.Zero(t, w.sim.CallsOf(machineFree))
+	assert.Zero(t, env.sim.CallsOf(machineFree))
 }
 
-// TestWhatAnotherRecordNamesIsNotFound: an object that carries somebody else's
-// copied tags is not the one that they were copied from.
-func TestWhatAnotherRecordNamesIsNotFound(t *testing.T) {
+// A machine with tags copied from another object's is not that object's.
+func TestAllocate_DoesNotFindWhatOtherRecordNames(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	c, backup := w.allocatedCluster("cluster"), w.machine("node")
-	id := w.tagged(simulator.ProjectA, c.Status.Allocation.NetworkID)
-	w.machine("holder", named(id))
-	held, err := w.allocate(w.p, "holder", "cluster")
+	env := newEnvironment(t)
+	c, backup := env.allocatedCluster("cluster"), env.machine("node")
+	id := env.allocateWithTags(simulator.ProjectA, c.Status.Allocation.NetworkID)
+	env.machine("holder", named(id))
+	held, err := env.allocate(env.p, "holder", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, w.sim.SetTags(id, []string{uidTag(backup.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}))
-	m, err := w.allocate(w.p, "node", "cluster")
+	require.NoError(t, env.sim.SetTags(id, []string{uidTag(backup.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}))
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	assert.NotEqual(t, id, m.Status.Allocation.MachineID)
-	w.sweep()
-	w.keptFor(w.p.timing.allocateInFlight())
-	_, err = w.release(w.p, "node")
+	env.sweep()
+	env.reconcileAfter(env.p.timing.allocateInFlight())
+	_, err = env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, held.Status.Allocation.AllocationUUID, w.account(id).AllocationUUID, "it is as it was")
+	assert.Equal(t, held.Status.Allocation.AllocationUUID, env.machineAccount(id).AllocationUUID, "it is as it was")
 
-	uid := LabelValue(string(w.cluster("new").UID))
-	network, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})
+	uid := LabelValue(string(env.cluster("new").UID))
+	network, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})
 	require.NoError(t, err)
-	address, err := w.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "theirs", []string{metal.Tag(metal.TagUID, uid)})
+	address, err := env.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "theirs", []string{metal.Tag(metal.TagUID, uid)})
 	require.NoError(t, err)
-	w.clusters.put(t, holding(w.cluster("other"), network, address))
-	got, err := w.allocateCluster("new")
+	env.clusters.put(t, adoptingCluster(env.cluster("other"), network, address))
+	got, err := env.allocateCluster("new")
 	require.NoError(t, err)
 	assert.NotEqual(t, network, got.Status.Allocation.NetworkID)
 	assert.NotEqual(t, address, got.Status.Allocation.IPAddress)
 }
 
-// holding is a cluster that adopted a network and an address.
-func holding(c *infrastructure.MetalStackCluster, network, address string) *infrastructure.MetalStackCluster {
+// adoptingCluster is a cluster that adopted a network and an address.
+func adoptingCluster(c *infrastructure.MetalStackCluster, network, address string) *infrastructure.MetalStackCluster {
 	c.Spec.PrivateNetworkID, c.Spec.ControlPlaneEndpoint.Host = network, address
 	c.Status.Allocation = &infrastructure.ClusterAllocation{
 		AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated, UID: c.UID},

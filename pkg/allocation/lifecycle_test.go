@@ -12,26 +12,26 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestFromClaimToMetalToNothing(t *testing.T) {
+func TestProtocol_AllocatesAndReleases(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
+	env := newEnvironment(t)
 
-	c := w.allocatedCluster("cluster")
+	c := env.allocatedCluster("cluster")
 	require.Equal(t, infrastructure.AllocationAllocated, c.Status.Allocation.Phase)
 	require.NotEmpty(t, c.Status.Allocation.NetworkID)
 	assert.Equal(t, c.Status.Allocation.NetworkID, c.Spec.PrivateNetworkID)
 	assert.Equal(t, c.Status.Allocation.IPAddress, c.Spec.ControlPlaneEndpoint.Host)
 	assert.True(t, c.Status.Ready)
 
-	claim := w.machine("node")
-	m, err := w.allocate(w.p, "node", "cluster")
+	claim := env.machine("node")
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	a := m.Status.Allocation
 	require.Equal(t, infrastructure.AllocationAllocated, a.Phase)
 	assert.Equal(t, "metal://"+simulator.DefaultPartition+"/"+a.MachineID, m.Spec.ProviderID)
 	assert.Equal(t, "cluster", a.ClusterName)
 	assert.EqualValues(t, 1, a.Attempt)
-	held := w.machinesWithIdentity(claim.UID)
+	held := env.machinesWithIdentity(claim.UID)
 	require.Len(t, held, 1)
 	assert.Equal(t, a.MachineID, held[0].ID)
 	assert.Equal(t, a.AllocationUUID, held[0].AllocationUUID)
@@ -45,61 +45,61 @@ func TestFromClaimToMetalToNothing(t *testing.T) {
 	}
 	assert.Equal(t, "I2Nsb3VkLWNvbmZpZwojIHRoZS1zZWNyZXQtam9pbi10b2tlbi1vZi1hLW5vZGUK", held[0].UserData)
 
-	again, err := w.allocate(w.p, "node", "cluster")
+	again, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, m, again)
-	assert.Equal(t, 1, w.sim.Books().Allocations(uidTag(claim.UID)))
+	assert.Equal(t, 1, env.sim.Books().Allocations(uidTag(claim.UID)))
 
-	f := w.firewall("firewall")
-	w.whileClockAdvances(func() { f, err = w.p.AllocateFirewall(w.context(), teamA, "firewall", body("cluster")) })
+	f := env.firewall("firewall")
+	env.whileClockAdvances(func() { f, err = env.p.AllocateFirewall(env.context(), teamA, "firewall", body("cluster")) })
 	require.NoError(t, err)
-	assert.Equal(t, metal.RoleFirewall, w.machinesWithIdentity(f.UID)[0].Role)
-	assert.Subset(t, w.machinesWithIdentity(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
+	assert.Equal(t, metal.RoleFirewall, env.machinesWithIdentity(f.UID)[0].Role)
+	assert.Subset(t, env.machinesWithIdentity(f.UID)[0].Networks, []string{simulator.InternetNetwork, c.Status.Allocation.NetworkID})
 
-	_, err = w.releaseCluster(w.p, "cluster")
+	_, err = env.releaseCluster(env.p, "cluster")
 	require.ErrorContains(t, err, "2 machines and firewalls of the cluster are allocated")
 
-	m, err = w.release(w.p, "node")
+	m, err = env.release(env.p, "node")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
 	assert.Equal(t, infrastructure.PhaseReleased, m.Status.Metal.Phase)
-	w.whileClockAdvances(func() { _, err = w.p.ReleaseFirewall(w.context(), teamA, "firewall", f.UID) })
+	env.whileClockAdvances(func() { _, err = env.p.ReleaseFirewall(env.context(), teamA, "firewall", f.UID) })
 	require.NoError(t, err)
-	c, err = w.releaseCluster(w.p, "cluster")
+	c, err = env.releaseCluster(env.p, "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, c.Status.Allocation.Phase)
-	_, err = w.release(w.p, "node")
+	_, err = env.release(env.p, "node")
 	require.NoError(t, err)
 
-	w.requireNothingAllocated()
-	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(claim.UID)))
-	w.requireNoSecrets()
-	_, err = w.allocate(w.p, "node", "cluster")
+	env.requireNothingAllocated()
+	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(claim.UID)))
+	env.requireNoSecrets()
+	_, err = env.allocate(env.p, "node", "cluster")
 	require.ErrorContains(t, err, "already released")
 }
 
 // Cluster API names what belongs to a cluster after it, and a Cluster's name may
 // have dots.
-func TestAllocation_NamesWithDotsBecomeHostnamesWithoutThem(t *testing.T) {
+func TestHostname_ReplacesDots(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	c := w.allocatedCluster("prod.example")
+	env := newEnvironment(t)
+	c := env.allocatedCluster("prod.example")
 	require.Equal(t, infrastructure.AllocationAllocated, c.Status.Allocation.Phase)
 	names := map[string]bool{}
 	for _, name := range []string{"prod.example-cp-x7k2p", "prod-example-cp-x7k2p"} {
-		claim := w.machine(name)
-		_, err := w.allocate(w.p, name, "prod.example")
+		claim := env.machine(name)
+		_, err := env.allocate(env.p, name, "prod.example")
 		require.NoError(t, err)
-		held := w.machinesWithIdentity(claim.UID)
+		held := env.machinesWithIdentity(claim.UID)
 		require.Len(t, held, 1)
 		assert.Empty(t, validation.IsDNS1123Label(held[0].Hostname), held[0].Hostname)
 		assert.Contains(t, held[0].Tags, metal.Tag(metal.TagName, name))
 		names[held[0].Hostname] = true
-		_, err = w.release(w.p, name)
+		_, err = env.release(env.p, name)
 		require.NoError(t, err)
 	}
 	assert.Len(t, names, 2)
-	_, err := w.releaseCluster(w.p, "prod.example")
+	_, err := env.releaseCluster(env.p, "prod.example")
 	require.NoError(t, err)
-	w.requireNothingAllocated()
+	env.requireNothingAllocated()
 }

@@ -16,8 +16,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// unfairLock is a partition's lock as the metal-api has it: of those who wait
-// for it, any one gets it next, however long the others have waited.
+// unfairLock is a partition's lock as the metal-api has it: any waiter gets it
+// next, however long the others have waited.
 type unfairLock struct {
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -53,19 +53,19 @@ func (l *unfairLock) unlock() {
 	l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
 }
 
-func TestManyAllocationsInAPartitionKeepItsLockBusyAndNoneWaitsForItInVain(t *testing.T) {
+func TestPartitionLimiter_KeepsLockBusyWithoutTimeouts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		// As in a fleet of 10,000 ("What calls cost").
+		// As in a fleet of 10,000 (docs/benchmarks.md).
 		const allocations, look, hold = 1000, 910 * time.Millisecond, 976 * time.Millisecond
-		gates, lock := newPartitionLimiter(clock.RealClock{}), &unfairLock{random: rand.New(rand.NewPCG(1, 0))}
+		limiter, lock := newPartitionLimiter(clock.RealClock{}), &unfairLock{random: rand.New(rand.NewPCG(1, 0))}
 		began := time.Now()
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		inVain := 0
 		for range allocations {
 			wg.Go(func() {
-				leave, err := gates.acquire(t.Context(), "fra-01", false)
+				leave, err := limiter.acquire(t.Context(), "fra-01", false)
 				if err != nil {
 					t.Error(err)
 					return
@@ -88,15 +88,15 @@ func TestManyAllocationsInAPartitionKeepItsLockBusyAndNoneWaitsForItInVain(t *te
 	})
 }
 
-func TestAClaimThatWaitedLongForItsTurnAsksTheMetalAPIWhenItComes(t *testing.T) {
+func TestAllocate_AfterLongWaitForSlotCallsMetalAPI(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	leave, err := w.p.limiter.acquire(t.Context(), simulator.DefaultPartition, true)
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	leave, err := env.p.limiter.acquire(t.Context(), simulator.DefaultPartition, true)
 	require.NoError(t, err)
-	looked, begun := w.sim.CallsOf("machine-find"), 0
-	w.p.onCrashPoint = func(step string) {
+	looked, begun := env.sim.CallsOf("machine-find"), 0
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/begun" {
 			begun++
 		}
@@ -105,18 +105,18 @@ func TestAClaimThatWaitedLongForItsTurnAsksTheMetalAPIWhenItComes(t *testing.T) 
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		m, err = w.p.AllocateMachine(w.context(), teamA, "node", body("cluster"))
+		m, err = env.p.AllocateMachine(env.context(), teamA, "node", body("cluster"))
 	}()
 	for range 1000 {
-		w.advance(w.p.timing.BeginTimeout / 100)
+		env.advance(env.p.timing.BeginTimeout / 100)
 		runtime.Gosched()
 		time.Sleep(20 * time.Microsecond)
 	}
 	leave()
-	w.whileClockAdvances(func() { <-answered })
+	env.whileClockAdvances(func() { <-answered })
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
+	env.requireAllocatedOnce(claim, m)
 	assert.Equal(t, 1, begun, "attempts")
-	assert.Equal(t, looked+1, w.sim.CallsOf("machine-find"), "one look before the call is enough")
-	w.gone(w.p)
+	assert.Equal(t, looked+1, env.sim.CallsOf("machine-find"), "one look before the call is enough")
+	env.requireReleasesAll(env.p)
 }

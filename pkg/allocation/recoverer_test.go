@@ -19,124 +19,124 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestProvisionedIsLatchedAndNeverGoesBack(t *testing.T) {
+func TestRecoverer_LatchesProvisioned(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	k := NewRecoverer(w.p)
-	k.ReconcileAll(w.context())
-	assert.True(t, isProvisioned(w.clusterRecord("cluster").Status.Initialization))
-	assert.False(t, isProvisioned(w.record("node").Status.Initialization))
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	recoverer := NewRecoverer(env.p)
+	recoverer.ReconcileAll(env.context())
+	assert.True(t, isProvisioned(env.getCluster("cluster").Status.Initialization))
+	assert.False(t, isProvisioned(env.getMachine("node").Status.Initialization))
 
-	require.NoError(t, w.sim.PhoneHome(m.Status.Allocation.MachineID))
-	w.sweep()
-	require.True(t, w.record("node").Status.Ready)
-	k.ReconcileAll(w.context())
-	assert.True(t, isProvisioned(w.record("node").Status.Initialization))
+	require.NoError(t, env.sim.PhoneHome(m.Status.Allocation.MachineID))
+	env.sweep()
+	require.True(t, env.getMachine("node").Status.Ready)
+	recoverer.ReconcileAll(env.context())
+	assert.True(t, isProvisioned(env.getMachine("node").Status.Initialization))
 
-	require.NoError(t, w.sim.ForceFree(m.Status.Allocation.MachineID))
-	w.sweep()
-	k.ReconcileAll(w.context())
-	m = w.record("node")
+	require.NoError(t, env.sim.ForceFree(m.Status.Allocation.MachineID))
+	env.sweep()
+	recoverer.ReconcileAll(env.context())
+	m = env.getMachine("node")
 	assert.False(t, m.Status.Ready)
 	assert.Equal(t, infrastructure.PhaseGone, m.Status.Metal.Phase)
 	assert.True(t, isProvisioned(m.Status.Initialization))
 }
 
-// tagged is a machine that carries tags like those of an object.
-func (w *environment) tagged(project, network string, tags ...string) string {
-	w.t.Helper()
-	id, err := w.sim.AllocateFor(simulator.AllocateRequest{
+// allocateWithTags is a machine that carries tags like those of an object.
+func (env *environment) allocateWithTags(project, network string, tags ...string) string {
+	env.t.Helper()
+	id, err := env.sim.AllocateFor(simulator.AllocateRequest{
 		Project: project, Name: "twin", Hostname: "twin", Size: simulator.SmallSize, Partition: simulator.DefaultPartition,
 		Networks: []string{network}, Tags: tags,
 	})
-	require.NoError(w.t, err)
+	require.NoError(env.t, err)
 	return id
 }
 
-// keptFor lets a new Recoverer pass now, and again after some time.
-func (w *environment) keptFor(d time.Duration) {
-	k := NewRecoverer(w.p)
-	w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
-	w.advance(d)
-	w.whileClockAdvances(func() { k.ReconcileAll(w.context()); k.wg.Wait() })
+// reconcileAfter reconciles with a new Recoverer now, and again after some time.
+func (env *environment) reconcileAfter(d time.Duration) {
+	recoverer := NewRecoverer(env.p)
+	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+	env.advance(d)
+	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
 }
 
-func TestADuplicateIsReleasedAndNothingElse(t *testing.T) {
+func TestRecoverer_ReleasesOnlyDuplicates(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
-	theirs, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	network := env.getCluster("cluster").Status.Allocation.NetworkID
+	theirs, err := env.client.AllocateNetwork(env.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
 	require.NoError(t, err)
 	uid, cluster := uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)
-	duplicate := w.tagged(simulator.ProjectA, network, uid, cluster)
-	foreign := w.tagged(simulator.ProjectB, theirs.ID, uid, cluster)
-	moved := w.tagged(simulator.ProjectA, network, uid, metal.Tag(metal.TagManagementCluster, "another"))
-	adopted := w.tagged(simulator.ProjectA, network)
-	w.machine("adopter", named(adopted))
-	_, err = w.allocate(w.p, "adopter", "cluster")
+	duplicate := env.allocateWithTags(simulator.ProjectA, network, uid, cluster)
+	foreign := env.allocateWithTags(simulator.ProjectB, theirs.ID, uid, cluster)
+	moved := env.allocateWithTags(simulator.ProjectA, network, uid, metal.Tag(metal.TagManagementCluster, "another"))
+	adopted := env.allocateWithTags(simulator.ProjectA, network)
+	env.machine("adopter", named(adopted))
+	_, err = env.allocate(env.p, "adopter", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, w.sim.SetTags(adopted, []string{uid, cluster}), "somebody copies tags")
+	require.NoError(t, env.sim.SetTags(adopted, []string{uid, cluster}), "somebody copies tags")
 
-	w.sweep()
-	w.keptFor(w.p.timing.allocateInFlight())
-	assert.False(t, w.account(duplicate).Allocated, "the duplicate")
+	env.sweep()
+	env.reconcileAfter(env.p.timing.allocateInFlight())
+	assert.False(t, env.machineAccount(duplicate).Allocated, "the duplicate")
 	for what, id := range map[string]string{
 		"the recorded one": m.Status.Allocation.MachineID, "another project's": foreign,
 		"another management cluster's": moved, "one that another record names": adopted,
 	} {
-		assert.True(t, w.account(id).Allocated, what)
+		assert.True(t, env.machineAccount(id).Allocated, what)
 	}
-	assert.Equal(t, 1, w.sim.CallsOf(machineFree))
+	assert.Equal(t, 1, env.sim.CallsOf(machineFree))
 }
 
-func TestAStaleSightingOfADuplicateIsConfirmedFirst(t *testing.T) {
+func TestRecoverer_ConfirmsStaleDuplicate(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
-	id := w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
-	w.sweep()
-	require.NoError(t, w.sim.ForceFree(id))
-	require.NoError(t, w.sim.Recycle(id))
-	w.tagged(simulator.ProjectA, network)
-	w.keptFor(w.p.timing.allocateInFlight())
-	assert.Zero(t, w.sim.CallsOf(machineFree))
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	network := env.getCluster("cluster").Status.Allocation.NetworkID
+	id := env.allocateWithTags(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
+	env.sweep()
+	require.NoError(t, env.sim.ForceFree(id))
+	require.NoError(t, env.sim.Recycle(id))
+	env.allocateWithTags(simulator.ProjectA, network)
+	env.reconcileAfter(env.p.timing.allocateInFlight())
+	assert.Zero(t, env.sim.CallsOf(machineFree))
 }
 
-func TestADuplicateThatWaitsForAnotherOneEndsWithTheKeeper(t *testing.T) {
+func TestRecoverer_WaitingDuplicateEndsWithRun(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	w.tagged(simulator.ProjectA, w.clusterRecord("cluster").Status.Allocation.NetworkID, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
-	w.sweep()
-	k := NewRecoverer(w.p)
-	k.startTime = w.clock.Now().Add(-w.p.timing.allocateInFlight())
-	k.duplicateSlot <- struct{}{}
-	ctx, cancel := context.WithCancel(w.context())
-	k.ReconcileAll(ctx)
-	require.Len(t, k.slots, 1, "it waits")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	env.allocateWithTags(simulator.ProjectA, env.getCluster("cluster").Status.Allocation.NetworkID, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
+	env.sweep()
+	recoverer := NewRecoverer(env.p)
+	recoverer.startTime = env.clock.Now().Add(-env.p.timing.allocateInFlight())
+	recoverer.duplicateSlot <- struct{}{}
+	ctx, cancel := context.WithCancel(env.context())
+	recoverer.ReconcileAll(ctx)
+	require.Len(t, recoverer.slots, 1, "it waits")
 	cancel()
-	k.wg.Wait()
-	assert.Zero(t, w.sim.CallsOf(machineFree))
+	recoverer.wg.Wait()
+	assert.Zero(t, env.sim.CallsOf(machineFree))
 }
 
-func TestWhatComesAfterARelease(t *testing.T) {
+func TestRecoverer_ReleasesDuplicateOfReleasedObject(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	network := w.clusterRecord("cluster").Status.Allocation.NetworkID
-	_, err := w.release(w.p, "node")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	network := env.getCluster("cluster").Status.Allocation.NetworkID
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	// A commit so late that nobody could wait for it.
-	w.tagged(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
-	w.sweep()
-	w.keptFor(w.p.timing.allocateInFlight())
-	w.gone(w.p)
+	// A commit that is too late to be waited for.
+	env.allocateWithTags(simulator.ProjectA, network, uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster))
+	env.sweep()
+	env.reconcileAfter(env.p.timing.allocateInFlight())
+	env.requireReleasesAll(env.p)
 }
 
-func TestARecordThatCannotBeWritten(t *testing.T) {
+func TestAllocate_RecordThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, when string
@@ -149,11 +149,11 @@ func TestARecordThatCannotBeWritten(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.allocatedCluster("cluster")
-			claim := w.machine("node")
+			env := newEnvironment(t)
+			env.allocatedCluster("cluster")
+			claim := env.machine("node")
 			n := 0
-			w.machines.fail = func(when string) error {
+			env.machines.fail = func(when string) error {
 				if when == c.when {
 					if n++; n == c.nth {
 						return errors.New("the ledger cannot be reached")
@@ -161,43 +161,42 @@ func TestARecordThatCannotBeWritten(t *testing.T) {
 				}
 				return nil
 			}
-			m, err := w.allocate(w.p, "node", "cluster")
+			m, err := env.allocate(env.p, "node", "cluster")
 			if err != nil {
 				require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
-				m, err = w.allocate(w.p, "node", "cluster")
+				m, err = env.allocate(env.p, "node", "cluster")
 			}
 			require.NoError(t, err)
-			w.heldOnce(claim, m)
-			w.gone(w.p)
+			env.requireAllocatedOnce(claim, m)
+			env.requireReleasesAll(env.p)
 		})
 	}
 }
 
-func TestShutdownWaitsForCallsAndBeginsNoneAnyMore(t *testing.T) {
+func TestShutdown_WaitsForCallsAndBeginsNone(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.machine("late")
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.machine("late")
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
 	down := make(chan error, 1)
-	w.p.onCrashPoint = func(step string) {
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/looked" {
-			go func() { down <- w.p.Shutdown(context.Background()) }()
+			go func() { down <- env.p.Shutdown(context.Background()) }()
 		}
 	}
-	m, err := w.allocate(w.p, "node", "cluster")
+	m, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	require.NoError(t, <-down)
-	w.heldOnce(claim, m)
-	_, err = w.allocate(w.p, "late", "cluster")
-	requireComeAgain(t, err)
-	w.gone(w.newProtocol())
+	env.requireAllocatedOnce(claim, m)
+	_, err = env.allocate(env.p, "late", "cluster")
+	requireRetriable(t, err)
+	env.requireReleasesAll(env.newProtocol())
 }
 
-// requireComeAgain requires an answer after which clients repeat the call by
-// themselves.
-func requireComeAgain(t *testing.T, err error) {
+// requireRetriable requires an error after which clients retry by themselves.
+func requireRetriable(t *testing.T, err error) {
 	t.Helper()
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	seconds, told := apierrors.SuggestsClientDelay(err)
@@ -205,62 +204,62 @@ func requireComeAgain(t *testing.T, err error) {
 	assert.Equal(t, 1, seconds)
 }
 
-func TestShutdownBetweenTheRecordAndTheCallMakesAClaimAgain(t *testing.T) {
+func TestShutdown_BeforeCallRestoresClaim(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.p.onCrashPoint = func(step string) {
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/begun" {
-			w.p.operations.cancel()
+			env.p.operations.cancel()
 		}
 	}
-	_, err := w.allocate(w.p, "node", "cluster")
-	requireComeAgain(t, err)
-	assert.Empty(t, w.record("node").Status.Allocation.Phase)
-	w.clock.Step(time.Second)
-	next := w.newProtocol()
-	m, err := w.allocate(next, "node", "cluster")
+	_, err := env.allocate(env.p, "node", "cluster")
+	requireRetriable(t, err)
+	assert.Empty(t, env.getMachine("node").Status.Allocation.Phase)
+	env.clock.Step(time.Second)
+	next := env.newProtocol()
+	m, err := env.allocate(next, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(next)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(next)
 }
 
-func TestShutdownDoesNotWaitForLooks(t *testing.T) {
+func TestShutdown_DoesNotWaitForReads(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	claim := w.machine("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultRefused, Times: 1})
-	began := w.clock.Now()
-	w.p.onCrashPoint = func(step string) {
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	claim := env.machine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultRefused, Times: 1})
+	began := env.clock.Now()
+	env.p.onCrashPoint = func(step string) {
 		if step == "machine/settling" {
-			w.p.operations.cancel()
+			env.p.operations.cancel()
 		}
 	}
-	_, err := w.allocate(w.p, "node", "cluster")
-	requireComeAgain(t, err)
-	assert.Less(t, w.clock.Since(began), w.p.timing.UncertainDuration)
-	assert.Equal(t, infrastructure.AllocationAllocating, w.record("node").Status.Allocation.Phase)
-	next := w.newProtocol()
-	m, err := w.allocate(next, "node", "cluster")
+	_, err := env.allocate(env.p, "node", "cluster")
+	requireRetriable(t, err)
+	assert.Less(t, env.clock.Since(began), env.p.timing.UncertainDuration)
+	assert.Equal(t, infrastructure.AllocationAllocating, env.getMachine("node").Status.Allocation.Phase)
+	next := env.newProtocol()
+	m, err := env.allocate(next, "node", "cluster")
 	require.NoError(t, err)
-	w.heldOnce(claim, m)
-	w.gone(next)
+	env.requireAllocatedOnce(claim, m)
+	env.requireReleasesAll(next)
 }
 
-func TestRefusalsBeforeAnythingIsAsked(t *testing.T) {
+func TestAllocate_RefusalsBeforeCalls(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	now := metav1.NewTime(w.clock.Now())
-	w.machine("deleted", func(m *infrastructure.MetalStackMachine) {
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	now := metav1.NewTime(env.clock.Now())
+	env.machine("deleted", func(m *infrastructure.MetalStackMachine) {
 		m.DeletionTimestamp, m.Finalizers = &now, []string{infrastructure.MachineFinalizer}
 	})
-	w.machine("alone")
-	w.machine("elsewhere", func(m *infrastructure.MetalStackMachine) { m.Namespace = "nobodys" })
-	w.machine("wrong", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "aws:///i-1" })
-	w.cluster("claim")
+	env.machine("alone")
+	env.machine("elsewhere", func(m *infrastructure.MetalStackMachine) { m.Namespace = "nobodys" })
+	env.machine("wrong", func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "aws:///i-1" })
+	env.cluster("claim")
 	for _, c := range []struct {
 		namespace, name, cluster string
 		is                       func(error) bool
@@ -274,17 +273,17 @@ func TestRefusalsBeforeAnythingIsAsked(t *testing.T) {
 		{teamA, "wrong", "cluster", apierrors.IsInvalid, "spec.providerID"},
 		{"nobodys", "elsewhere", "", apierrors.IsForbidden, "not bound to a project"},
 	} {
-		_, err := w.p.AllocateMachine(w.context(), c.namespace, c.name, body(c.cluster))
+		_, err := env.p.AllocateMachine(env.context(), c.namespace, c.name, body(c.cluster))
 		require.True(t, c.is(err), "%s: %v", c.name, err)
 		require.ErrorContains(t, err, c.want)
 	}
-	assert.Zero(t, w.sim.CallsOf(machineAllocate))
-	w.requireNoSecrets()
+	assert.Zero(t, env.sim.CallsOf(machineAllocate))
+	env.requireNoSecrets()
 }
 
-func TestIdentitiesAreValidLabelValues(t *testing.T) {
+func TestLabelValue_IsValid(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
+	env := newEnvironment(t)
 	long := strings.Repeat("a-very-long-name.", 12) + "end"
 	for _, s := range []string{"", "node-1", long, long + "2", "UPPER_lower.9", "spaces and ümläute", "-", "---", "x-"} {
 		value := LabelValue(s)
@@ -298,7 +297,7 @@ func TestIdentitiesAreValidLabelValues(t *testing.T) {
 	}
 	assert.NotEqual(t, LabelValue(long), LabelValue(long+"2"))
 	assert.NotEqual(t, Hostname("a.b"), Hostname("a-b"))
-	for _, tag := range w.p.identityTags(identity{uid: types.UID(long), namespace: teamA, name: long, cluster: "c"}) {
+	for _, tag := range env.p.identityTags(identity{uid: types.UID(long), namespace: teamA, name: long, cluster: "c"}) {
 		key, value, _ := strings.Cut(tag, "=")
 		assert.Empty(t, validation.IsQualifiedName(key))
 		assert.Empty(t, validation.IsValidLabelValue(value))

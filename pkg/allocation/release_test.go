@@ -16,68 +16,70 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// node is an allocated machine.
-func (w *environment) node(name string) *infrastructure.MetalStackMachine {
-	w.t.Helper()
-	if _, err := w.clusters.load(teamA, "cluster"); err != nil {
-		w.allocatedCluster("cluster")
+// allocatedMachine is an allocated machine.
+func (env *environment) allocatedMachine(name string) *infrastructure.MetalStackMachine {
+	env.t.Helper()
+	if _, err := env.clusters.load(teamA, "cluster"); err != nil {
+		env.allocatedCluster("cluster")
 	}
-	w.machine(name)
-	m, err := w.allocate(w.p, name, "cluster")
-	require.NoError(w.t, err)
+	env.machine(name)
+	m, err := env.allocate(env.p, name, "cluster")
+	require.NoError(env.t, err)
 	return m
 }
 
-func condition(t *testing.T, m *infrastructure.MetalStackMachine) *metav1.Condition {
+func allocatedCondition(t *testing.T, m *infrastructure.MetalStackMachine) *metav1.Condition {
 	t.Helper()
 	c := meta.FindStatusCondition(m.Status.Conditions, infrastructure.ConditionAllocated)
 	require.NotNil(t, c)
 	return c
 }
 
-func TestALockedMachineIsNotFreedUntilItIsUnlocked(t *testing.T) {
+func TestRelease_WaitsForLockedMachine(t *testing.T) {
 	t.Parallel()
 	for _, by := range []string{"request", "keeper"} {
 		t.Run(by, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			m := w.node("node")
-			require.NoError(t, w.sim.Lock(m.Status.Allocation.MachineID, "evidence"))
-			_, err := w.release(w.p, "node")
+			env := newEnvironment(t)
+			m := env.allocatedMachine("node")
+			require.NoError(t, env.sim.Lock(m.Status.Allocation.MachineID, "evidence"))
+			_, err := env.release(env.p, "node")
 			require.True(t, apierrors.IsInvalid(err), "%v", err)
 			require.ErrorContains(t, err, "machine is locked")
-			m = w.record("node")
+			m = env.getMachine("node")
 			assert.Equal(t, infrastructure.AllocationReleasing, m.Status.Allocation.Phase)
-			assert.Equal(t, infrastructure.ReasonReleaseRefused, condition(t, m).Reason)
-			assert.Contains(t, condition(t, m).Message, "machine is locked")
+			assert.Equal(t, infrastructure.ReasonReleaseRefused, allocatedCondition(t, m).Reason)
+			assert.Contains(t, allocatedCondition(t, m).Message, "machine is locked")
 
-			require.NoError(t, w.sim.Unlock(m.Status.Allocation.MachineID))
+			require.NoError(t, env.sim.Unlock(m.Status.Allocation.MachineID))
 			if by == "keeper" {
-				w.keepUntil(NewRecoverer(w.p), func() bool { return w.record("node").Status.Allocation.Phase == infrastructure.AllocationReleased })
+				env.reconcileUntil(NewRecoverer(env.p), func() bool {
+					return env.getMachine("node").Status.Allocation.Phase == infrastructure.AllocationReleased
+				})
 			} else {
-				_, err = w.release(w.p, "node")
+				_, err = env.release(env.p, "node")
 				require.True(t, apierrors.IsConflict(err), "%v", err)
-				w.advance(w.p.timing.Backoff + time.Second)
+				env.advance(env.p.timing.Backoff + time.Second)
 			}
-			w.gone(w.p)
+			env.requireReleasesAll(env.p)
 		})
 	}
 }
 
-func TestMetalThatWasGivenToSomebodyElseIsNeverTouched(t *testing.T) {
+func TestRelease_LeavesForeignMachineAlone(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"before", "machine/releasing", "machine/free-begun"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			m := w.node("node")
+			env := newEnvironment(t)
+			m := env.allocatedMachine("node")
 			id := m.Status.Allocation.MachineID
 			steal := func() {
-				require.NoError(t, w.sim.ForceFree(id))
-				require.NoError(t, w.sim.Recycle(id))
-				w.foreign(id)
+				require.NoError(t, env.sim.ForceFree(id))
+				require.NoError(t, env.sim.Recycle(id))
+				env.allocateForOtherProject(id)
 			}
-			w.p.onCrashPoint = func(s string) {
+			env.p.onCrashPoint = func(s string) {
 				if s == step {
 					steal()
 				}
@@ -85,165 +87,165 @@ func TestMetalThatWasGivenToSomebodyElseIsNeverTouched(t *testing.T) {
 			if step == "before" {
 				steal()
 			}
-			m, err := w.release(w.p, "node")
+			m, err := env.release(env.p, "node")
 			require.NoError(t, err)
 			assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
-			assert.Equal(t, infrastructure.ReasonOwnershipMismatch, condition(t, m).Reason)
-			assert.Zero(t, w.sim.CallsOf(machineFree))
-			assert.True(t, w.account(id).Allocated)
-			assert.Equal(t, simulator.ProjectB, w.account(id).Project)
-			assert.NotContains(t, condition(t, m).Message, simulator.ProjectB)
+			assert.Equal(t, infrastructure.ReasonOwnershipMismatch, allocatedCondition(t, m).Reason)
+			assert.Zero(t, env.sim.CallsOf(machineFree))
+			assert.True(t, env.machineAccount(id).Allocated)
+			assert.Equal(t, simulator.ProjectB, env.machineAccount(id).Project)
+			assert.NotContains(t, allocatedCondition(t, m).Message, simulator.ProjectB)
 		})
 	}
 }
 
-func TestWhatIsNotAllocatedIsNotFreed(t *testing.T) {
+func TestRelease_FreesOnlyAllocatedMachine(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	require.NoError(t, w.sim.ForceFree(m.Status.Allocation.MachineID))
-	require.NoError(t, w.sim.Recycle(m.Status.Allocation.MachineID))
-	_, err := w.release(w.p, "node")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	require.NoError(t, env.sim.ForceFree(m.Status.Allocation.MachineID))
+	require.NoError(t, env.sim.Recycle(m.Status.Allocation.MachineID))
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Zero(t, w.sim.CallsOf(machineFree), "freeing it would take it out of the pool")
-	assert.True(t, w.account(m.Status.Allocation.MachineID).Waiting)
-	w.gone(w.p)
+	assert.Zero(t, env.sim.CallsOf(machineFree), "freeing it would take it out of the pool")
+	assert.True(t, env.machineAccount(m.Status.Allocation.MachineID).Waiting)
+	env.requireReleasesAll(env.p)
 }
 
-func TestALostIdentityIsHeldAndAnotherIdentityIsNotOurs(t *testing.T) {
+func TestRelease_KeepsMachineWithoutItsIdentity(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
 	id := m.Status.Allocation.MachineID
-	require.NoError(t, w.sim.SetTags(id, []string{"somebody=tidied-up"}))
-	_, err := w.release(w.p, "node")
+	require.NoError(t, env.sim.SetTags(id, []string{"somebody=tidied-up"}))
+	_, err := env.release(env.p, "node")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	require.ErrorContains(t, err, "lost its identity tag")
-	assert.Zero(t, w.sim.CallsOf(machineFree))
+	assert.Zero(t, env.sim.CallsOf(machineFree))
 
-	require.NoError(t, w.sim.SetTags(id, []string{metal.Tag(metal.TagUID, "another-object")}))
-	w.advance(w.p.timing.Backoff + time.Second)
-	m, err = w.release(w.p, "node")
+	require.NoError(t, env.sim.SetTags(id, []string{metal.Tag(metal.TagUID, "another-object")}))
+	env.advance(env.p.timing.Backoff + time.Second)
+	m, err = env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, infrastructure.ReasonOwnershipMismatch, condition(t, m).Reason)
-	assert.Zero(t, w.sim.CallsOf(machineFree))
-	assert.True(t, w.account(id).Allocated)
+	assert.Equal(t, infrastructure.ReasonOwnershipMismatch, allocatedCondition(t, m).Reason)
+	assert.Zero(t, env.sim.CallsOf(machineFree))
+	assert.True(t, env.machineAccount(id).Allocated)
 }
 
-func TestALostReplyOfAFree(t *testing.T) {
+func TestRelease_LostAnswer(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultCommitThenLose, Times: 1})
-	_, err := w.release(w.p, "node")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultCommitThenLose, Times: 1})
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(m.UID)))
-	assert.Equal(t, 1, w.sim.CallsOf(machineFree))
-	w.gone(w.p)
+	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	assert.Equal(t, 1, env.sim.CallsOf(machineFree))
+	env.requireReleasesAll(env.p)
 }
 
-func TestALostRequestOfAFreeIsMadeAgainOnlyWhenItCannotBeAtWorkAnyMore(t *testing.T) {
+func TestRelease_LostRequestIsRepeatedOnlyWhenNotInFlight(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	m := w.node("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
-	began := w.clock.Now()
-	_, err := w.release(w.p, "node")
+	env := newEnvironment(t)
+	m := env.allocatedMachine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
+	began := env.clock.Now()
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, w.clock.Since(began), w.p.timing.UncertainDuration)
-	assert.Equal(t, 1, w.sim.Books().Frees(uidTag(m.UID)))
-	w.gone(w.p)
+	assert.GreaterOrEqual(t, env.clock.Since(began), env.p.timing.UncertainDuration)
+	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	env.requireReleasesAll(env.p)
 }
 
-func TestAConflictRightAfterAllocateIsTriedAgainAfterALook(t *testing.T) {
+func TestRelease_RetriesConflictRightAfterAllocation(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.node("node")
-	w.sim.Inject(simulator.Fault{
+	env := newEnvironment(t)
+	env.allocatedMachine("node")
+	env.sim.Inject(simulator.Fault{
 		Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusConflict, Times: 1,
 		Message: "Conflict cannot update machine (x): the entity was changed from another, please retry",
 	})
-	_, err := w.release(w.p, "node")
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	w.gone(w.p)
+	env.requireReleasesAll(env.p)
 }
 
-func TestAClaimIsReleasedWithoutACall(t *testing.T) {
+func TestRelease_ClaimNeedsNoCall(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.machine("node")
-	m, err := w.release(w.p, "node")
+	env := newEnvironment(t)
+	env.machine("node")
+	m, err := env.release(env.p, "node")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
-	assert.Zero(t, w.sim.CallsOf(machineFree))
-	_, err = w.allocate(w.p, "node", "")
+	assert.Zero(t, env.sim.CallsOf(machineFree))
+	_, err = env.allocate(env.p, "node", "")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 }
 
-func TestANetworkIsFreedOnlyAfterItsAddressesAreGone(t *testing.T) {
+func TestReleaseCluster_FreesNetworkAfterItsAddresses(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	c := w.allocatedCluster("cluster")
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
 	network := c.Status.Allocation.NetworkID
-	// Somebody's address, of the second family.
-	ip, err := w.client.AllocateIP(w.context(), metal.IPRequest{
+	// Another user's address, of the second family.
+	ip, err := env.client.AllocateIP(env.context(), metal.IPRequest{
 		Project: simulator.ProjectA, Network: network, Name: "service", Type: metal.TypeStatic, AddressFamily: "IPv6",
 	})
 	require.NoError(t, err)
-	_, err = w.releaseCluster(w.p, "cluster")
+	_, err = env.releaseCluster(env.p, "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	require.ErrorContains(t, err, "has 1 allocated addresses")
-	assert.Zero(t, w.sim.CallsOf("network-free"))
+	assert.Zero(t, env.sim.CallsOf("network-free"))
 
-	_, err = w.client.FreeIP(w.context(), ip.Address)
+	_, err = env.client.FreeIP(env.context(), ip.Address)
 	require.NoError(t, err)
-	w.advance(w.p.timing.Backoff + time.Second)
-	w.gone(w.p)
+	env.advance(env.p.timing.Backoff + time.Second)
+	env.requireReleasesAll(env.p)
 }
 
-func TestADualStackNetworkIsNotWreckedRightAfterItsMachines(t *testing.T) {
+func TestReleaseCluster_WaitsBeforeFreeingDualStackNetwork(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
+	env := newEnvironment(t)
 	for _, name := range []string{"a", "b", "c", "d"} {
-		w.node(name)
+		env.allocatedMachine(name)
 	}
 	errs := make(chan error, 4)
-	w.whileClockAdvances(func() {
+	env.whileClockAdvances(func() {
 		for _, name := range []string{"a", "b", "c", "d"} {
 			go func() {
-				_, err := w.p.ReleaseMachine(w.context(), teamA, name, "")
+				_, err := env.p.ReleaseMachine(env.context(), teamA, name, "")
 				errs <- err
 			}()
 		}
 		for range 4 {
 			assert.NoError(t, <-errs)
 		}
-		_, err := w.p.ReleaseCluster(w.context(), teamA, "cluster", "")
+		_, err := env.p.ReleaseCluster(env.context(), teamA, "cluster", "")
 		errs <- err
 	})
 	require.NoError(t, <-errs)
-	w.requireNothingAllocated()
+	env.requireNothingAllocated()
 }
 
-// foreign allocates a machine for another project.
-func (w *environment) foreign(id string) {
-	w.t.Helper()
-	n, err := w.client.AllocateNetwork(w.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
-	require.NoError(w.t, err)
-	_, err = w.sim.AllocateFor(simulator.AllocateRequest{
+// allocateForOtherProject allocates a machine for another project.
+func (env *environment) allocateForOtherProject(id string) {
+	env.t.Helper()
+	n, err := env.client.AllocateNetwork(env.context(), metal.NetworkRequest{Project: simulator.ProjectB, Partition: simulator.DefaultPartition, Name: "theirs"})
+	require.NoError(env.t, err)
+	_, err = env.sim.AllocateFor(simulator.AllocateRequest{
 		Project: simulator.ProjectB, Name: "theirs", Hostname: "theirs", Size: simulator.SmallSize, Partition: simulator.DefaultPartition,
 		ID: id, Networks: []string{n.ID},
 	})
-	require.NoError(w.t, err)
+	require.NoError(env.t, err)
 }
 
-func (w *environment) account(id string) simulator.MachineAccount {
-	w.t.Helper()
-	for _, m := range w.sim.Books().Machines {
+func (env *environment) machineAccount(id string) simulator.MachineAccount {
+	env.t.Helper()
+	for _, m := range env.sim.Books().Machines {
 		if m.ID == id {
 			return m
 		}
 	}
-	w.t.Fatalf("no machine %s", id)
+	env.t.Fatalf("no machine %s", id)
 	return simulator.MachineAccount{}
 }

@@ -12,47 +12,47 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-func TestRelease_HoldsWhatWasMarkedBeforeItsNamespaceTookItOver(t *testing.T) {
+func TestRelease_HoldsObjectMarkedBeforeTakeover(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("c")
-	w.machine("m")
-	_, err := w.allocate(w.p, "m", "c")
+	env := newEnvironment(t)
+	env.allocatedCluster("c")
+	env.machine("m")
+	_, err := env.allocate(env.p, "m", "c")
 	require.NoError(t, err)
-	held := w.record("m").Status.Allocation.MachineID
-	takenOver := w.clock.Now()
-	w.p.opts.TakenOver = func(namespace string) time.Time {
+	held := env.getMachine("m").Status.Allocation.MachineID
+	takenOver := env.clock.Now()
+	env.p.opts.TakenOver = func(namespace string) time.Time {
 		assert.Equal(t, teamA, namespace)
 		return takenOver
 	}
 	mark := func(at time.Time, annotations map[string]string) {
 		marked := metav1.NewTime(at)
-		_, err := w.machines.Update(w.context(), teamA, "m", func(m *infrastructure.MetalStackMachine) error {
+		_, err := env.machines.Update(env.context(), teamA, "m", func(m *infrastructure.MetalStackMachine) error {
 			m.DeletionTimestamp, m.Annotations = &marked, annotations
 			return nil
 		})
 		require.NoError(t, err)
-		_, err = w.clusters.Update(w.context(), teamA, "c", func(c *infrastructure.MetalStackCluster) error {
+		_, err = env.clusters.Update(env.context(), teamA, "c", func(c *infrastructure.MetalStackCluster) error {
 			c.DeletionTimestamp, c.Annotations = &marked, annotations
 			return nil
 		})
 		require.NoError(t, err)
 	}
 	mark(takenOver.Add(-time.Hour), nil)
-	_, err = w.release(w.p, "m")
+	_, err = env.release(env.p, "m")
 	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ForceReleaseAnnotation)
 	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
-	_, err = w.releaseCluster(w.p, "c")
+	_, err = env.releaseCluster(env.p, "c")
 	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ForceReleaseAnnotation)
 	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
-	assert.True(t, w.account(held).Allocated)
-	assert.Equal(t, infrastructure.AllocationAllocated, w.record("m").Status.Allocation.Phase)
+	assert.True(t, env.machineAccount(held).Allocated)
+	assert.Equal(t, infrastructure.AllocationAllocated, env.getMachine("m").Status.Allocation.Phase)
 
 	mark(takenOver.Add(-time.Hour), map[string]string{infrastructure.ForceReleaseAnnotation: "true"})
-	_, err = w.release(w.p, "m")
+	_, err = env.release(env.p, "m")
 	require.NoError(t, err, "somebody insists")
 	mark(takenOver.Add(time.Hour), nil)
-	_, err = w.releaseCluster(w.p, "c")
+	_, err = env.releaseCluster(env.p, "c")
 	require.NoError(t, err, "it was deleted in this namespace")
-	w.requireNothingAllocated()
+	env.requireNothingAllocated()
 }

@@ -15,8 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// A backend that is away has the same reason for whoever asks, and is not
-// waited for as for a lost answer if nothing was done.
+// An unavailable backend is not waited for like a lost answer if nothing was done.
 func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 	t.Parallel()
 	for backend, words := range map[string]struct{ allocate, release string }{
@@ -26,80 +25,80 @@ func TestAllocate_UnavailableBackendHasSameReasonAsForRelease(t *testing.T) {
 	} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
-			w := newEnvironment(t)
-			w.node("node")
-			w.machine("claim")
-			repair := w.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: backend})
-			began := w.clock.Now()
+			env := newEnvironment(t)
+			env.allocatedMachine("node")
+			env.machine("claim")
+			repair := env.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: backend})
+			began := env.clock.Now()
 			check := func(name string, err error, words string) {
 				t.Helper()
 				require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 				require.ErrorContains(t, err, words)
 				assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMetalAPIUnavailable)))
-				c := condition(t, w.record(name))
+				c := allocatedCondition(t, env.getMachine(name))
 				assert.Equal(t, infrastructure.ReasonMetalAPIUnavailable, c.Reason)
 				assert.Contains(t, c.Message, words)
-				assert.Less(t, w.clock.Since(began), w.p.timing.UncertainDuration, "it was waited for like a lost answer")
+				assert.Less(t, env.clock.Since(began), env.p.timing.UncertainDuration, "it was waited for like a lost answer")
 			}
 			if words.allocate != "" {
-				_, err := w.allocate(w.p, "claim", "cluster")
+				_, err := env.allocate(env.p, "claim", "cluster")
 				check("claim", err, words.allocate)
 			}
 			if words.release != "" {
-				_, err := w.release(w.p, "node")
+				_, err := env.release(env.p, "node")
 				check("node", err, words.release)
-				_, err = w.release(w.p, "node")
+				_, err = env.release(env.p, "node")
 				require.True(t, apierrors.IsConflict(err), "%v", err)
 				assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMetalAPIUnavailable)), "the pause has the reason of what it pauses after")
 			}
 			repair()
-			w.advance(w.p.timing.Backoff + unavailableRetryAfter)
-			w.gone(w.p)
+			env.advance(env.p.timing.Backoff + unavailableRetryAfter)
+			env.requireReleasesAll(env.p)
 		})
 	}
 }
 
-func TestClusterRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
+func TestReleaseCluster_ReportsUnavailableMetalAPI(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.allocatedCluster("cluster")
-	repair := w.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: "rethinkdb"})
-	_, err := w.releaseCluster(w.p, "cluster")
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	repair := env.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultBackendDown, Backend: "rethinkdb"})
+	_, err := env.releaseCluster(env.p, "cluster")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
-	c := w.clusterRecord("cluster")
+	c := env.getCluster("cluster")
 	assert.Equal(t, infrastructure.ReasonMetalAPIUnavailable, meta.FindStatusCondition(c.Status.Conditions, infrastructure.ConditionAllocated).Reason)
 	repair()
-	w.advance(w.p.timing.Backoff + unavailableRetryAfter)
-	w.gone(w.p)
+	env.advance(env.p.timing.Backoff + unavailableRetryAfter)
+	env.requireReleasesAll(env.p)
 }
 
-// The words of an answer that leaves it open what was done are in the condition
-// before it is waited for.
+// The message of an uncertain answer is in the condition before its outcome is
+// waited for.
 func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.node("node")
-	w.machine("claim")
+	env := newEnvironment(t)
+	env.allocatedMachine("node")
+	env.machine("claim")
 	lost := func(endpoint string) {
-		w.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "upstream prematurely closed", Times: 1})
+		env.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "upstream prematurely closed", Times: 1})
 	}
 	said := map[string]metav1.Condition{}
 	note := func(step, name string) {
-		w.p.onCrashPoint = func(s string) {
+		env.p.onCrashPoint = func(s string) {
 			if _, noted := said[step]; s == step && !noted {
-				said[step] = *meta.FindStatusCondition(w.record(name).Status.Conditions, infrastructure.ConditionAllocated)
+				said[step] = *meta.FindStatusCondition(env.getMachine(name).Status.Conditions, infrastructure.ConditionAllocated)
 			}
 		}
 	}
 	lost(machineAllocate)
 	note("machine/settling", "claim")
-	_, err := w.allocate(w.p, "claim", "cluster")
+	_, err := env.allocate(env.p, "claim", "cluster")
 	require.NoError(t, err)
 	lost(machineFree)
 	note("machine/free-settling", "node")
-	_, err = w.release(w.p, "node")
+	_, err = env.release(env.p, "node")
 	require.NoError(t, err)
-	w.p.onCrashPoint = nil
+	env.p.onCrashPoint = nil
 	for step, reason := range map[string]string{
 		"machine/settling":      infrastructure.ReasonAllocationUncertain,
 		"machine/free-settling": infrastructure.ReasonReleaseUncertain,
@@ -107,26 +106,26 @@ func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 		assert.Equal(t, reason, said[step].Reason, step)
 		assert.Regexp(t, `^(Allocation|Release) outcome unknown: reconciling before the next attempt: .*upstream prematurely closed`, said[step].Message, step)
 	}
-	w.gone(w.p)
+	env.requireReleasesAll(env.p)
 }
 
-// Nor does whoever looks for an outcome keep to itself why it cannot.
+// The condition says why an outcome cannot be read.
 func TestRelease_UncertainAnswerSaysWhyOutcomeIsUnknown(t *testing.T) {
 	t.Parallel()
-	w := newEnvironment(t)
-	w.node("node")
-	w.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
-	// The look before the call passes, the one after it does not.
+	env := newEnvironment(t)
+	env.allocatedMachine("node")
+	env.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
+	// The read before the call succeeds, the one after it fails.
 	freed := false
-	w.p.onCrashPoint = func(s string) {
+	env.p.onCrashPoint = func(s string) {
 		if s == "machine/freed" && !freed {
 			freed = true
-			w.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "rethinkdb: no primary", Times: 1})
+			env.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "rethinkdb: no primary", Times: 1})
 		}
 	}
-	_, err := w.release(w.p, "node")
+	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Contains(t, string(bytes.Join(w.machines.every, nil)), "rethinkdb: no primary")
-	w.p.onCrashPoint = nil
-	w.gone(w.p)
+	assert.Contains(t, string(bytes.Join(env.machines.every, nil)), "rethinkdb: no primary")
+	env.p.onCrashPoint = nil
+	env.requireReleasesAll(env.p)
 }
