@@ -39,12 +39,12 @@ requests to it, and authenticates and authorizes users.
 /livez fails if the metal-api is not polled any more, whether or not it answers;
 /readyz fails until the initial sync with the metal-api is complete.`
 
-// The gates of logging are set along with all others.
+// Feature gates of logging are set by --feature-gates, along with all others.
 func init() {
 	utilruntime.Must(logsapi.AddFeatureGates(utilfeature.DefaultMutableFeatureGate))
 }
 
-// newCommand returns the command; ctx ends when the process is told to stop.
+// newCommand returns the command; ctx ends on a termination signal.
 func newCommand(ctx context.Context) *cobra.Command {
 	o := options.New()
 	cmd := &cobra.Command{

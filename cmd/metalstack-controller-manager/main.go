@@ -1,6 +1,6 @@
-// Command metalstack-controller-manager is the companion of
-// metalstack-apiserver: it asks for metal when its time has come, and gives it
-// back when an object is deleted. It talks to the Kubernetes API alone.
+// Command metalstack-controller-manager reconciles the objects that
+// metalstack-apiserver serves: it requests the allocation and the release of metal.
+// It is a client of the Kubernetes API only.
 package main
 
 import (

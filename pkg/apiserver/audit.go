@@ -6,8 +6,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// allocationAuditPolicy audits allocations without their bodies, whatever the policy
-// says: the user data in them holds the secrets that machines join with.
+// allocationAuditPolicy limits the audit level of allocations to Metadata, whatever the
+// policy says: their bodies have user data, with the secrets that machines join with.
 type allocationAuditPolicy struct {
 	policy audit.PolicyRuleEvaluator
 }

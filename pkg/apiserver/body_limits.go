@@ -17,11 +17,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 )
 
-// How large the parts of a request's body can be. The body itself is bounded in
-// bytes, but what is made of it is not in proportion to them: an entry of a list
-// can be three bytes, and takes several hundred in managed fields, conversions
-// and errors. These limits are above all that validation lets through; it has
-// the exact ones, field by field.
+// Limits of the parts of a request's body. The body itself is limited in bytes, but
+// the memory that it takes when decoded is not in proportion to them: an entry of a
+// list can be three bytes, and takes several hundred in managed fields, conversions
+// and errors. These limits are above all that validation allows, which has the exact
+// limit of each field.
 const (
 	// maxBody has room for an allocation with 1 MiB of user data in base64, and
 	// for an object with a record of 1 MiB.
@@ -31,15 +31,16 @@ const (
 	maxValues  = 100_000
 	maxDepth   = 32
 	// maxKey is the most bytes in the name of a field or the key of a map, and in
-	// a string of metadata; upstream, annotations have 256 KiB together.
+	// a string of metadata. Annotations can have 256 KiB together.
 	maxKey    = 1 << 10
 	maxString = 256 << 10
-	// maxYAMLEntries is how many lines and separators there can be in what is no
-	// JSON.
+	// maxYAMLEntries is how many lines and separators a body that is not JSON can
+	// have.
 	maxYAMLEntries = 25_000
 )
 
-// withBodyLimits refuses bodies of which too much would be made, before anything is.
+// withBodyLimits refuses bodies with too many or too large parts, before they are
+// decoded.
 func withBodyLimits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, ok := request.RequestInfoFrom(req.Context())
@@ -55,7 +56,7 @@ func withBodyLimits(next http.Handler) http.Handler {
 				return
 			}
 		}
-		// What is too long, or could not be read, is for the generic server to say.
+		// The generic server answers if the body is too long or could not be read.
 		rest := io.MultiReader(bytes.NewReader(body), &errorReader{err}, req.Body)
 		req.Body = readCloser{rest, req.Body}
 		next.ServeHTTP(w, req)
@@ -72,7 +73,7 @@ type readCloser struct {
 	io.Closer
 }
 
-// errorReader is a reader that fails, or is empty.
+// errorReader is a reader that returns err, or is empty.
 type errorReader struct{ err error }
 
 // Read implements io.Reader.
@@ -83,7 +84,7 @@ func (f *errorReader) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// checkBody returns which part of a body is too large, nil if none is.
+// checkBody returns an error for the first part of a body that is too large, or nil.
 func checkBody(body []byte, userData bool) *field.Error {
 	if len(body) > maxBody {
 		return nil
@@ -94,7 +95,7 @@ func checkBody(body []byte, userData bool) *field.Error {
 	if err == nil {
 		return invalid
 	}
-	// It is YAML or nothing.
+	// It is YAML or malformed.
 	entries := 0
 	for _, separator := range yamlSeparators {
 		entries += bytes.Count(body, separator)
@@ -107,11 +108,11 @@ func checkBody(body []byte, userData bool) *field.Error {
 	return nil
 }
 
-// yamlSeparators stand between or before all that a map or list of YAML has.
+// yamlSeparators are between, or before, all entries of a map or list in YAML.
 var yamlSeparators = [][]byte{[]byte("\n"), []byte("\r"), []byte("\u0085"), []byte("\u2028"), []byte("\u2029"), []byte(","), []byte("["), []byte("{")}
 
-// bodyChecker looks at a JSON document token by token; it holds no more of it than
-// the way to where it is.
+// bodyChecker reads a JSON document token by token; of the document it holds only the
+// containers that are open.
 type bodyChecker struct {
 	decoder  *json.Decoder
 	userData bool
@@ -123,12 +124,12 @@ type bodyChecker struct {
 type container struct {
 	list    bool
 	entries int
-	// key is of the map's entry at hand; value is true if its value is next.
+	// key is that of the map's current entry; value is true if its value is next.
 	key   string
 	value bool
 }
 
-// check returns an error if it is no JSON.
+// check returns an error if the document is not JSON.
 func (s *bodyChecker) check() (*field.Error, error) {
 	for {
 		token, err := s.decoder.Token()
@@ -154,7 +155,7 @@ func (s *bodyChecker) checkToken(token json.Token) *field.Error {
 		if !in.list && !in.value {
 			in.key, in.value = token.(string), true
 			if len(in.key) > maxKey {
-				s.open = s.open[:n-1] // The key would be all there is to see.
+				s.open = s.open[:n-1] // The path must not include the key.
 				return field.Invalid(s.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not have a key of more than %d bytes", maxKey))
 			}
 			return s.countEntry(in)
@@ -180,13 +181,13 @@ func (s *bodyChecker) checkToken(token json.Token) *field.Error {
 	return nil
 }
 
-// countEntry counts an entry of the container at hand.
+// countEntry counts an entry of the innermost container.
 func (s *bodyChecker) countEntry(in *container) *field.Error {
 	in.entries++
 	s.values++
 	switch {
 	case in.entries > maxEntries:
-		s.open = s.open[:len(s.open)-1] // The container itself is what is wrong.
+		s.open = s.open[:len(s.open)-1] // The container itself is invalid.
 		return field.TooMany(s.fieldPath(), -1, maxEntries)
 	case s.values > maxValues:
 		invalid := field.TooMany(field.NewPath("body"), -1, maxValues)
@@ -196,7 +197,7 @@ func (s *bodyChecker) countEntry(in *container) *field.Error {
 	return nil
 }
 
-// maxLength is how long a string may be that stands here.
+// maxLength is how long a string may be at the current position.
 func (s *bodyChecker) maxLength() int {
 	switch {
 	case s.userData && len(s.open) == 1 && s.open[0].key == "userData":
@@ -207,7 +208,7 @@ func (s *bodyChecker) maxLength() int {
 	return maxString
 }
 
-// fieldPath is where the value at hand is.
+// fieldPath is the path of the current position.
 func (s *bodyChecker) fieldPath() *field.Path {
 	path := (*field.Path)(nil)
 	for _, c := range s.open {

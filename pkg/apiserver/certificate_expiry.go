@@ -12,21 +12,22 @@ import (
 var (
 	certificateExpiry = metrics.NewGauge(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "serving", Name: "certificate_expiry_timestamp_seconds",
-		Help:           "When the certificate that the server shows expires, in seconds since 1970; 0 if it cannot be read.",
+		Help:           "Expiry time of the serving certificate, in seconds since 1970; 0 if it cannot be read.",
 		StabilityLevel: metrics.ALPHA,
 	})
 
 	registerExpiry sync.Once
 )
 
-// certificateExpiryExporter shows when a certificate expires, over its renewals.
+// certificateExpiryExporter exports the expiry time of a certificate, and updates it on
+// renewals.
 type certificateExpiryExporter struct {
 	certificate dynamiccertificates.CertKeyContentProvider
 }
 
 var _ dynamiccertificates.Listener = certificateExpiryExporter{}
 
-// exportCertificateExpiry shows when the certificate expires from now on.
+// exportCertificateExpiry exports the expiry time of the certificate from now on.
 func exportCertificateExpiry(certificate dynamiccertificates.CertKeyContentProvider) {
 	registerExpiry.Do(func() { legacyregistry.MustRegister(certificateExpiry) })
 	e := certificateExpiryExporter{certificate}

@@ -1,6 +1,6 @@
-// Package apiserver puts the server together: metal, records and the registry
-// under the generic server of Kubernetes. It decides who starts when, what is
-// ready, and what has to end before the process may.
+// Package apiserver assembles the server: metal, records and the registry under the
+// generic server of Kubernetes. It orders their start and stop, and decides when the
+// server is ready. It must never know a single kind's rules.
 package apiserver
 
 import (
@@ -28,7 +28,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// Binding tells whose metal is shown where, and where something can be created.
+// Binding maps namespaces to projects, and admits creation in a namespace.
 type Binding interface {
 	tenancy.Bindings
 	registry.Binding
@@ -40,17 +40,16 @@ type ExtraConfig struct {
 	Metal metalclient.Options
 	// HMAC reads the credential again; nil if it never changes.
 	HMAC func() (string, error)
-	// Observer says how often metal is looked at.
+	// Observer configures the observation of metal.
 	Observer observation.Options
 	// Ledger keeps the records. If it has a method Close, that is called when
 	// the server ends.
 	Ledger ledger.Ledger
-	// Binding tells whose metal is shown where.
+	// Binding maps namespaces to projects.
 	Binding Binding
-	// Namespaces is Binding in a cluster, and nil without one: the server keeps
-	// it.
+	// Namespaces is Binding in a cluster, which the server runs; nil without one.
 	Namespaces *tenancy.Namespaces
-	// ManagementCluster is the id by which metal knows this server.
+	// ManagementCluster is the ID of this management cluster in identities.
 	ManagementCluster string
 	// Timing is how long allocations may take; zero fields have defaults.
 	Timing allocation.Timing
@@ -58,32 +57,31 @@ type ExtraConfig struct {
 	Events events.EventRecorder
 	// Standalone is what a kube-apiserver serves in a cluster, and nil in one.
 	Standalone *standalone.API
-	// Quotas refuses what quotas leave no room for; nil without a cluster.
+	// Quotas enforces ResourceQuotas; nil without a cluster.
 	Quotas admission.ValidationInterface
 	// Owners looks up owners of other groups, for requests of the garbage
 	// collector; nil without a cluster.
 	Owners registry.OwnerLookup
-	// Registrar keeps the registration with the cluster; nil if there is none.
+	// Registrar registers the API in the cluster; nil if it does not.
 	Registrar *registration.Registrar
-	// BootstrapData lets the companion read Secrets in bound namespaces; nil if
-	// nobody needs to be let.
+	// BootstrapData grants the controller manager access to Secrets in bound
+	// namespaces; nil if it does not.
 	BootstrapData *bootstrapdata.Controller
 	// AdmissionPolicies checks whether the policies that restrict the server's
 	// service account are enforced; nil without a cluster.
 	AdmissionPolicies *admissionpolicies.Checker
-	// Replica is this server among others of which one is active; nil if there
-	// are no others.
+	// Replica elects the active server; nil if this one is the only one.
 	Replica *replica.Replica
-	// HandoverGracePeriod is how long requests are still sent elsewhere after another
-	// server has become the active one.
+	// HandoverGracePeriod is how long requests are still refused with 503 after
+	// another server has become active.
 	HandoverGracePeriod time.Duration
-	// AllocationDrainTimeout is how long allocations that are under way get to end.
+	// AllocationDrainTimeout is how long a stop waits for in-flight allocations.
 	AllocationDrainTimeout time.Duration
-	// Limits bound the requests that do not come through the kube-apiserver;
+	// Limits are those of requests that do not come through the kube-apiserver;
 	// default inflight.DefaultLimits.
 	Limits inflight.Limits
-	// StallTimeout is how long a client may take nothing of what is sent to it;
-	// default DefaultStallLimit.
+	// StallTimeout is how long a client may read nothing of a response before it is
+	// disconnected; default DefaultStallTimeout.
 	StallTimeout time.Duration
 }
 
@@ -99,14 +97,14 @@ type completedConfig struct {
 	limiter *inflight.Limiter
 }
 
-// CompletedConfig is a configuration that a server can be made of. It is only
-// made by Config.Complete.
+// CompletedConfig is a configuration that a server can be created from. Only
+// Config.Complete creates it.
 type CompletedConfig struct {
 	*completedConfig
 }
 
 const (
-	// watchTerminationGracePeriod is how long watches get to end at a stop.
+	// watchTerminationGracePeriod is how long a stop waits for watches to end.
 	watchTerminationGracePeriod = 5 * time.Second
 )
 
@@ -125,9 +123,8 @@ func (c *Config) Complete() (CompletedConfig, error) {
 		configureOpenAPI(generic, standalone.Definitions(openapi.GetOpenAPIDefinitions), scheme.Scheme, standalone.NewScheme())
 	}
 	generic.EffectiveVersion = newServedVersion()
-	// Nothing is admitted or refused but by the registry and by quotas: webhooks
-	// and policies would be handed the user data of allocations, and need rights
-	// in a cluster that a server may not have.
+	// The registry and quotas are the only admission: webhooks and policies would
+	// get the user data of allocations, and need rights in the cluster.
 	generic.AdmissionControl = nil
 	switch {
 	case c.Extra.Quotas != nil:
@@ -136,7 +133,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 		generic.AdmissionControl = standalone.Deletions{}
 	}
 	generic.MaxRequestBodyBytes, generic.JSONPatchMaxCopyBytes = maxBody, maxBody
-	// Answer requests that come during a stop, rather than refuse connections.
+	// Answer requests that arrive during a stop, instead of refusing connections.
 	generic.ShutdownSendRetryAfter = true
 	generic.ShutdownWatchTerminationGracePeriod = watchTerminationGracePeriod
 	// Disconnect clients that stop reading: they must not hold memory.
@@ -152,7 +149,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	return CompletedConfig{&completedConfig{Generic: c.Generic.Complete(), Extra: &c.Extra, limiter: limiter}}, nil
 }
 
-// Close ends what a configuration holds, if no server was made of it.
+// Close releases the resources of a configuration that no server was created from.
 func (c *Config) Close() error { return closeLedger(c.Extra.Ledger) }
 
 func closeLedger(l ledger.Ledger) error {

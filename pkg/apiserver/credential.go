@@ -8,11 +8,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// credentialReloadInterval is how often the credential is read again.
+// credentialReloadInterval is how often the credential is reloaded.
 const credentialReloadInterval = 10 * time.Second
 
-// reloadCredential hands a credential on when it changes, until ctx ends. What
-// is wrong with it is logged, never what it is.
+// reloadCredential reads a credential periodically, and sets it when it has changed,
+// until ctx ends. It never logs the credential.
 func reloadCredential(ctx context.Context, interval time.Duration, current string, read func() (string, error), set func(string)) {
 	logger := klog.FromContext(ctx)
 	wait.UntilWithContext(ctx, func(context.Context) {

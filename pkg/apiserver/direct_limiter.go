@@ -10,9 +10,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 )
 
-// newDirectLimiter returns what bounds the requests that do not come through the
-// kube-apiserver, and puts it around the authenticator. Without a kube-apiserver
-// only requests without a verified certificate are bounded.
+// newDirectLimiter returns the limiter of requests that do not come through the
+// kube-apiserver, and wraps the authenticator in it. Without a kube-apiserver, only
+// requests without a verified certificate are limited.
 func newDirectLimiter(generic *server.Config, limits inflight.Limits) *inflight.Limiter {
 	verified := func(*http.Request) bool { return false }
 	if serving := generic.SecureServing; serving != nil && serving.ClientCA != nil {

@@ -15,17 +15,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 )
 
-// probeInterval is how often the checks run at most, however often somebody
-// asks for their outcome.
+// probeInterval is how often the checks run at most, however many probes there are.
 const probeInterval = 100 * time.Millisecond
 
-// healthProbes answers those who ask for health without credentials: whether the
-// server is healthy, and nothing about the checks.
+// healthProbes answers health probes without credentials: only whether the server is
+// healthy, without details of the checks.
 type healthProbes struct {
 	paths map[string]*cachedCheck
 }
 
-// newHealthProbes returns a handler of the health paths that health serves in whole.
+// newHealthProbes returns the handler of the paths for which health has the details.
 func newHealthProbes(health http.Handler) *healthProbes {
 	p := &healthProbes{paths: map[string]*cachedCheck{}}
 	for _, path := range inflight.HealthPaths {
@@ -58,11 +57,11 @@ func writeText(w http.ResponseWriter, req *http.Request, code int, text string) 
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(code)
 	if req.Method != http.MethodHead {
-		_, _ = w.Write([]byte(text)) // it is the client's loss
+		_, _ = w.Write([]byte(text)) // the client has disconnected
 	}
 }
 
-// cachedCheck is the outcome of the checks at one path.
+// cachedCheck is the last result of the checks at one path.
 type cachedCheck struct {
 	health http.Handler
 	path   string
@@ -82,7 +81,7 @@ func (p *cachedCheck) healthy() bool {
 	return p.lastResult
 }
 
-// check asks as a client would that needs no authorization.
+// check runs the checks, as a request that needs no authorization.
 func (p *cachedCheck) check() bool {
 	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{Path: p.path, Verb: "get"})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.path, nil)

@@ -23,8 +23,7 @@ const (
 	maxYAML = 256 << 10
 	// maxWarnings is how many warnings a response has, each of oneline.MaxWarning
 	// bytes, and maxAllWarnings how many bytes all together: each is a header, and
-	// all of them have to pass whatever proxies are between the server and its
-	// client. Beyond 4096 characters the generic server cuts and drops warnings
+	// proxies between the server and its client limit headers. Beyond 4096 characters the generic server cuts and drops warnings
 	// without a warning about it.
 	maxWarnings    = 20
 	maxAllWarnings = 3 << 10
@@ -32,7 +31,7 @@ const (
 	furtherWarnings = "further warnings were omitted"
 )
 
-// withYAMLLimit refuses bodies of YAML that are expensive to decode.
+// withYAMLLimit refuses YAML bodies that are expensive to decode.
 func withYAMLLimit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !isYAML(req.Header.Get("Content-Type")) || req.Body == nil {

@@ -12,16 +12,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// rejoinAllThreshold is from how many namespaces on everything is joined again,
-// instead of each of them: each goes through all metal.
+// rejoinAllThreshold is the number of changed namespaces above which all objects are
+// reprojected at once: each single namespace goes through all metal.
 const rejoinAllThreshold = 8
 
 // completeInterval is how often it is looked for records that do not say of which
 // Namespace they are.
 const completeInterval = time.Minute
 
-// addNamespaceBindingsHook keeps the bindings of a server in a cluster, and shows in the
-// view what they change.
+// addNamespaceBindingsHook runs the bindings of a server in a cluster, and updates the
+// view when they change.
 func (s *Server) addNamespaceBindingsHook() error {
 	if s.extra.Namespaces == nil {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 )
 
-// configureOpenAPI sets up both versions of OpenAPI: kubectl explains by them, and
-// server-side apply merges by the third.
+// configureOpenAPI configures both versions of OpenAPI: kubectl explain uses them, and
+// server-side apply merges by v3.
 func configureOpenAPI(c *server.Config, definitions common.GetOpenAPIDefinitions, schemes ...*runtime.Scheme) {
 	const title = "metal-stack infrastructure"
 	namer := openapinamer.NewDefinitionNamer(schemes...)

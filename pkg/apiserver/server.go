@@ -40,21 +40,21 @@ type Server struct {
 	visibility *visibility.Resolver
 	ready      *readiness
 	gate       *servingGate
-	// terminateRun ends Run with a reason.
+	// terminateRun makes Run return an error.
 	terminateRun context.CancelCauseFunc
-	// active ends when the server begins to stop.
+	// active ends when the server begins to stop; only an active server has use for it.
 	active     context.Context
 	stopActive context.CancelFunc
-	// stopBackground ends what runs in the background.
+	// stopBackground stops what runs in the background.
 	stopBackground context.CancelFunc
 	closed         sync.Once
 }
 
-// New makes a server of the configuration. It reads the ledger, and calls
-// nobody else. The server owns the ledger from here on, also if New fails.
+// New creates a server from the configuration. It reads the ledger, and makes no other
+// call. The server owns the ledger from here on, also if New fails.
 func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
-	// What runs in the background outlives the signal to stop, for as long as
-	// requests are being answered.
+	// What runs in the background outlives the termination signal, for as long as
+	// requests are being served.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, terminateRun: func(error) {}}
 	s.active, s.stopActive = context.WithCancel(background)
@@ -114,7 +114,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if err := s.addNamespaceBindingsHook(); err != nil {
 		return nil, err
 	}
-	// One of several starts when it is its turn.
+	// One of several replicas starts when it becomes active.
 	read := s.backend.Start
 	if c.Extra.Replica != nil {
 		read = s.backend.Preload
@@ -125,8 +125,8 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	return s, s.addHooks(background)
 }
 
-// connectMetal builds the way of facts: from the metal-api through the observer
-// into the view.
+// connectMetal creates what facts pass through: the client of the metal-api, the
+// observer, and the backend of the views.
 func (s *Server) connectMetal(ctx context.Context) error {
 	s.ledger = s.extra.Ledger
 	options := storage.Options{Ledger: s.ledger}
@@ -162,8 +162,8 @@ func (s *Server) connectMetal(ctx context.Context) error {
 	return nil
 }
 
-// addHooks says what begins with the server and what ends before it; ctx ends
-// when it has ended.
+// addHooks adds health checks, and the hooks that start and stop the rest of the
+// server; ctx ends when the server has ended.
 func (s *Server) addHooks(ctx context.Context) error {
 	if err := s.Generic.AddReadyzChecks(s.ready.initialSyncCheck(), s.roleCheck()); err != nil {
 		return err
@@ -205,8 +205,8 @@ func (s *Server) addHooks(ctx context.Context) error {
 	})
 }
 
-// Run serves until ctx ends, then lets what is under way come to its end. It
-// returns an error if the server had to end by itself.
+// Run serves until ctx ends, and then drains requests. It returns an error if the
+// server had to terminate by itself.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, s.terminateRun = context.WithCancelCause(ctx)
 	defer s.terminateRun(nil)
@@ -217,7 +217,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// close ends everything; it can be called more than once.
+// close stops what runs in the background; it can be called more than once.
 func (s *Server) close() {
 	s.closed.Do(func() {
 		s.stopBackground()

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// DefaultStallTimeout is how long a client may take nothing of what is sent to
-	// it. One that was cut off resumes its watch from where it was. Until then a
-	// stalled watch holds what it was about to send, which can be every object as
-	// it was when the watch began.
+	// DefaultStallTimeout is how long a client may read nothing of a response before
+	// it is disconnected; it resumes its watch from where it was. Until then a stalled
+	// watch keeps what it was about to send in memory, which can be every object as it
+	// was when the watch began.
 	DefaultStallTimeout = 10 * time.Second
-	// stallChunk is what a client has to take in that time, at most.
+	// stallChunk is the most that a client has to read within the timeout.
 	stallChunk = 16 << 10
 )
 
 var stalledTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 	Subsystem: "metalstack_apiserver", Name: "stalled_total", StabilityLevel: metrics.ALPHA,
-	Help: "Responses and connections that were cut off because their client took nothing of them for too long.",
+	Help: "Responses and connections that were aborted because their client read nothing for the stall timeout.",
 }, []string{"what"})
 
 var registerStalled = sync.OnceFunc(func() {
@@ -32,9 +32,9 @@ var registerStalled = sync.OnceFunc(func() {
 	stalledTotal.WithLabelValues("connection")
 })
 
-// withStallTimeout ends responses whose client takes nothing of them for a time,
-// though it may read others on the same connection: what is behind a proxy that
-// stands for many clients. The outermost handler has to be this one.
+// withStallTimeout aborts responses of which the client reads nothing for the timeout.
+// It may go on reading others on the same connection: a proxy shares one among many
+// clients. This has to be the outermost handler.
 func withStallTimeout(next http.Handler, limit time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		s := &stallWriter{ResponseWriter: w, timeout: limit}
@@ -43,7 +43,7 @@ func withStallTimeout(next http.Handler, limit time.Duration) http.Handler {
 	})
 }
 
-// stallWriter is a response of which every part has to be taken in time.
+// stallWriter is a response of which every chunk has to be read within the timeout.
 type stallWriter struct {
 	http.ResponseWriter
 	timeout time.Duration
@@ -82,7 +82,7 @@ func (s *stallWriter) Flush() {
 	}
 }
 
-// startTimer starts the time of a write. A response is written by one at a time.
+// startTimer starts the timeout of a write. Writes of a response are sequential.
 func (s *stallWriter) startTimer() {
 	if s.timer == nil {
 		s.timer = time.AfterFunc(s.timeout, s.abort)
@@ -91,7 +91,7 @@ func (s *stallWriter) startTimer() {
 	s.timer.Reset(s.timeout)
 }
 
-// abort lets the write under way, and all that come, fail.
+// abort makes the write in flight, and all later ones, fail.
 func (s *stallWriter) abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +103,7 @@ func (s *stallWriter) abort() {
 	}
 }
 
-// stopTimer keeps the timer from touching a response that is not there any more.
+// stopTimer prevents that the timer aborts a response that has ended.
 func (s *stallWriter) stopTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,9 +113,9 @@ func (s *stallWriter) stopTimer() {
 	}
 }
 
-// stallListener closes connections of which the client takes nothing for a
-// time: no response on them can be ended in a better way, because that has to
-// be said on the connection, too.
+// stallListener closes connections of which the client reads nothing for the timeout.
+// Responses on them cannot be aborted individually, which would have to be sent on the
+// connection, too.
 type stallListener struct {
 	net.Listener
 	timeout time.Duration
@@ -149,7 +149,7 @@ func (c *stallConn) Write(p []byte) (n int, err error) {
 			return n, err
 		case m == 0:
 			stalledTotal.WithLabelValues("connection").Inc()
-			// Whoever waits for the connection sees that it is gone.
+			// Pending reads and writes of the connection fail.
 			_ = c.Close()
 			return n, err
 		}

@@ -1,5 +1,5 @@
-// Package pki makes certificate authorities and the certificates that they
-// sign. It keeps nothing, and knows no clock but the caller's.
+// Package pki generates certificate authorities and the certificates that they sign. It
+// must never store anything, or use a clock other than the caller's.
 package pki
 
 import (
@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// skew is how far back certificates begin: clocks differ.
+// skew is how long before now certificates become valid: clocks differ.
 const skew = time.Hour
 
 // Pair is a certificate and its key, PEM-encoded.
@@ -28,7 +28,7 @@ type Pair struct {
 	Certificate, Key []byte
 }
 
-// Parse returns the first certificate and the key, if they belong together.
+// Parse returns the first certificate and the key, if they match.
 func (p Pair) Parse() (*x509.Certificate, crypto.Signer, error) {
 	certs, err := certutil.ParseCertsPEM(p.Certificate)
 	if err != nil {
@@ -49,7 +49,7 @@ func (p Pair) Parse() (*x509.Certificate, crypto.Signer, error) {
 	return certs[0], signer, nil
 }
 
-// NewAuthority makes a certificate authority.
+// NewAuthority generates a certificate authority.
 func NewAuthority(name string, now time.Time, lifetime time.Duration) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -66,8 +66,8 @@ func NewAuthority(name string, now time.Time, lifetime time.Duration) (Pair, err
 	return sign(template, template, key, key)
 }
 
-// ServingCertificate has the authority sign a new server certificate for hosts,
-// which are names and addresses. It ends no later than the authority does.
+// ServingCertificate generates a server certificate for hosts, which are names and
+// addresses, signed by the authority. It expires no later than the authority.
 func ServingCertificate(authority Pair, name string, hosts []string, now time.Time, lifetime time.Duration) (Pair, error) {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
@@ -83,7 +83,7 @@ func ServingCertificate(authority Pair, name string, hosts []string, now time.Ti
 	return issue(authority, template, now, lifetime)
 }
 
-// ClientCertificate has the authority sign a new certificate of a user.
+// ClientCertificate generates a client certificate of a user, signed by the authority.
 func ClientCertificate(authority Pair, user string, groups []string, now time.Time, lifetime time.Duration) (Pair, error) {
 	return issue(authority, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: user, Organization: groups},
@@ -91,8 +91,8 @@ func ClientCertificate(authority Pair, user string, groups []string, now time.Ti
 	}, now, lifetime)
 }
 
-// Serves is whether the pair is a server certificate for all hosts, signed by
-// one of the authorities, that is valid now and until then.
+// Serves returns whether the pair is a server certificate for all hosts, signed by one
+// of the authorities, and valid from now to until.
 func (p Pair) Serves(hosts []string, authorities []*x509.Certificate, now, until time.Time) bool {
 	cert, _, err := p.Parse()
 	if err != nil || now.Before(cert.NotBefore) || until.After(cert.NotAfter) {

@@ -1,8 +1,8 @@
-// Package bootstrapdata lets the companion read Secrets in the namespaces that
-// are bound to a project, and in no other: it keeps a RoleBinding to one fixed
-// ClusterRole in each of them. It must never grant anything to another account,
-// by another role, in the server's own namespace or in kube-system; a
-// ValidatingAdmissionPolicy in artifacts/deploy holds the server's account to
+// Package bootstrapdata grants the controller manager access to Secrets in the
+// namespaces that are bound to a project, and in no other: it reconciles a RoleBinding
+// to one fixed ClusterRole in each of them. It must never grant anything to another
+// account, by another role, in the server's own namespace or in kube-system; a
+// ValidatingAdmissionPolicy in artifacts/deploy restricts the server's account to
 // the same.
 package bootstrapdata
 
@@ -32,7 +32,7 @@ import (
 const (
 	// Name is that of the ClusterRole, and of the RoleBindings to it.
 	Name = "metalstack-bootstrap-data"
-	// ManagedByLabel on a RoleBinding is ManagedBy if this package made it.
+	// ManagedByLabel on a RoleBinding is ManagedBy if this package created it.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	ManagedBy      = "metalstack-apiserver"
 	// FieldManager owns the fields that this package applies.
@@ -42,47 +42,45 @@ const (
 const (
 	// callTimeout is how long a request to the cluster may take.
 	callTimeout = 10 * time.Second
-	// resync is how often all namespaces are looked at although no event says
-	// that anything has changed.
+	// resync is how often all namespaces are reconciled without an event.
 	resync = 5 * time.Minute
-	// reconcileInterval and burst limit rounds. A tenant may delete the RoleBinding of its
+	// reconcileInterval and reconcileBurst limit reconciliations. A tenant may delete the RoleBinding of its
 	// namespace as often as it likes, and costs one request each time.
 	reconcileInterval, reconcileBurst = time.Second, 5
 	// maxErrors is how many namespaces one log line names.
 	maxErrors = 3
 )
 
-// retries is when what failed is tried again.
+// retries is the backoff of failed reconciliations.
 var retries = wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 30 * time.Second}
 
-// Options say who may read where.
+// Options are the account, and the namespaces in which it gets access.
 type Options struct {
 	Client kubernetes.Interface
-	// Namespace is the server's own, and Account the companion's ServiceAccount
-	// in it.
+	// Namespace is the server's own, and Account the controller manager's
+	// ServiceAccount in it.
 	Namespace, Account string
-	// Bound returns the namespaces whose Secrets the companion may read, with the
-	// uids of their Namespaces.
+	// Bound returns the namespaces whose Secrets the controller manager may read,
+	// with the uids of their Namespaces.
 	Bound  func() map[string]types.UID
 	Events events.EventRecorder
 	// Clock is the real one if nil.
 	Clock clock.PassiveClock
 }
 
-// Controller keeps the RoleBindings.
+// Controller reconciles the RoleBindings.
 type Controller struct {
 	Options
 	changed chan struct{}
-	// failures are the namespaces in which the companion cannot read, with what
-	// was told of them last.
+	// failures are the namespaces without access, with what was reported last.
 	failures map[string]failure
-	// refusals are the namespaces in which the RoleBinding is forbidden.
+	// refusals are the namespaces in which the RoleBinding was forbidden.
 	refusals map[string]refusal
-	// granting and revoking remember where the last round over namespaces ended.
+	// granting and revoking remember the namespace at which the last round ended.
 	granting, revoking rotation
 }
 
-// New returns a keeper, which does nothing until it is run.
+// New returns a controller, which does nothing until it is run.
 func New(o Options) *Controller {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -91,15 +89,15 @@ func New(o Options) *Controller {
 	return &Controller{Options: o, changed: make(chan struct{}, 1), failures: map[string]failure{}, refusals: map[string]refusal{}}
 }
 
-// Enqueue has the namespaces looked at: which ones are bound has changed.
+// Enqueue has all namespaces reconciled: which ones are bound has changed.
 func (k *Controller) Enqueue() {
 	select {
 	case k.changed <- struct{}{}:
-	default: // they will be looked at anyway
+	default: // they are enqueued already
 	}
 }
 
-// Run keeps the RoleBindings until ctx ends. Only one server should.
+// Run reconciles the RoleBindings until ctx ends. Only the active server should.
 func (k *Controller) Run(ctx context.Context) {
 	logger := klog.FromContext(ctx)
 	defer k.reset()
@@ -139,11 +137,11 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-// watch has Run woken when a RoleBinding of our name changes. It returns what
-// lists them by namespace.
+// watch enqueues a reconciliation when a RoleBinding of this name changes. It returns a
+// function that lists them by namespace.
 func (k *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
 	informer := rbacinformers.NewFilteredRoleBindingInformer(k.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
-		// RBAC knows a list of one name by this selector.
+		// By this selector, RBAC restricts the list to the name.
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, Name).String()
 	})
 	registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -167,8 +165,8 @@ func (k *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.
 	}, nil
 }
 
-// reconcile makes and removes RoleBindings as the bindings of namespaces want it. It
-// returns an error if there is reason to try again.
+// reconcile creates, corrects and deletes RoleBindings according to the bindings of
+// namespaces. It returns an error if it is to be retried.
 func (k *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
 	bound := k.Bound()
 	gone := func(namespace string) bool { _, is := bound[namespace]; return !is }
@@ -202,8 +200,8 @@ func (k *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.Rol
 	return fmt.Errorf("%d namespaces, among them: %w", len(errs), errors.Join(errs[:min(len(errs), maxErrors)]...))
 }
 
-// ensure makes the RoleBinding of a namespace what it should be; is is what it
-// is, or nil.
+// ensure creates or corrects the RoleBinding of a namespace; is is the existing one, or
+// nil.
 func (k *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.RoleBinding) error {
 	switch {
 	case namespace == k.Namespace || namespace == metav1.NamespaceSystem:
@@ -221,7 +219,7 @@ func (k *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.Ro
 	return k.applyUnlessForbidden(ctx, namespace)
 }
 
-// isUpToDate tells whether a RoleBinding is what it should be.
+// isUpToDate returns whether a RoleBinding needs no correction.
 func (k *Controller) isUpToDate(b *rbacv1.RoleBinding) bool {
 	return isManaged(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{k.subject()})
 }
@@ -232,10 +230,10 @@ func (k *Controller) subject() rbacv1.Subject {
 
 var roleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Name}
 
-// isManaged tells whether this package made a RoleBinding.
+// isManaged returns whether this package created a RoleBinding.
 func isManaged(b *rbacv1.RoleBinding) bool { return b.Labels[ManagedByLabel] == ManagedBy }
 
-// namespaceReference is what Events about a namespace refer to.
+// namespaceReference is the reference of Events about a namespace.
 func namespaceReference(namespace string, uid types.UID) *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace, UID: uid}
 }

@@ -15,11 +15,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// ReasonUnreadable is that of Events on Namespaces: the companion cannot read
-// bootstrap data there, so that no machine of Cluster API is allocated.
+// ReasonUnreadable is that of Events on Namespaces in which the controller manager
+// cannot read bootstrap data, so that no machine of Cluster API is allocated.
 const ReasonUnreadable = "BootstrapDataUnreadable"
 
-// action is what Events say was being done.
+// action is the action of Events.
 const action = "GrantAccess"
 
 // repeatInterval is how often a failure is repeated; Events are kept for an hour.
@@ -30,14 +30,14 @@ var (
 	errReservedNamespace = errors.New("access to Secrets in kube-system and in the server's own namespace is never granted: bind another namespace to the project")
 )
 
-// failure is what was told last of a namespace.
+// failure is what was reported last of a namespace.
 type failure struct {
 	text string
 	at   time.Time
 }
 
-// report tells of a namespace in which the companion cannot read, once and then
-// every now and then.
+// report logs a failure in a namespace and records an Event, when it changes and every
+// repeatInterval.
 func (k *Controller) report(ctx context.Context, namespace string, uid types.UID, err error) {
 	if err == nil {
 		delete(k.failures, namespace)
@@ -57,7 +57,7 @@ func (k *Controller) report(ctx context.Context, namespace string, uid types.UID
 		"%s", oneline.Sanitize("controller manager cannot read bootstrap data in this namespace: "+err.Error(), oneline.MaxNote))
 }
 
-// reset is for a server that is not the active one any more.
+// reset forgets all state, on a server that is no longer active.
 func (k *Controller) reset() {
 	clear(k.failures)
 	clear(k.refusals)
@@ -67,12 +67,12 @@ func (k *Controller) reset() {
 var (
 	unreadable = metrics.NewGauge(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "unreadable_namespaces",
-		Help:           "Bound namespaces in which the companion cannot be given the right to read Secrets, or has not been yet, so that no machine of Cluster API is allocated there.",
+		Help:           "Bound namespaces in which the controller manager has no access to Secrets (yet), so that no machine of Cluster API is allocated there.",
 		StabilityLevel: metrics.ALPHA,
 	})
 	calls = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "calls_total",
-		Help:           "Requests to the cluster that give the companion the right to read Secrets in a namespace (apply) or take it (delete), by the code of the answer, 0 for none.",
+		Help:           "Requests that grant the controller manager access to Secrets in a namespace (apply) or revoke it (delete), by the HTTP status code, 0 for no answer.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"verb", "code"})
 

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// maxTransient is how many namespaces may fail in one round before it ends: a
-	// webhook can fail in one namespace, or in all of them.
+	// maxTransient is how many namespaces may have transient errors before a round
+	// ends: a webhook can fail in one namespace, or in all of them.
 	maxTransient = 3
-	// forbiddenRetryPeriod is for how long a RoleBinding that is forbidden is tried again
-	// soon: the kube-apiserver may not have seen the namespace's label yet.
-	// From then on it is tried again when all namespaces are looked at.
+	// forbiddenRetryPeriod is for how long a RoleBinding that is forbidden is retried
+	// with backoff: the kube-apiserver may not have seen the namespace's label yet.
+	// From then on it is retried with every resync.
 	forbiddenRetryPeriod = 2 * time.Minute
 )
 
-// rotation goes over namespaces. Each one begins after the namespace at which the
-// last one ended, so that none keeps the others waiting.
+// rotation iterates over namespaces. Each round begins after the namespace at which the
+// last one ended, so that none delays the others.
 type rotation struct{ last string }
 
-// forEach calls do for namespaces until there is no answer, or several errors say
-// nothing about the namespace: the next one would have to wait for as long. It
-// returns the errors, and the namespaces that were not reached.
+// forEach calls do for namespaces until a call gets no answer, or several have transient
+// errors: the next call would have to wait for as long. It returns the errors, and the
+// namespaces that were not reached.
 func (r *rotation) forEach(namespaces []string, do func(namespace string) error) (errs []error, unreached []string) {
 	slices.Sort(namespaces)
 	begin := max(0, slices.IndexFunc(namespaces, func(n string) bool { return n > r.last }))
@@ -49,14 +49,14 @@ func (r *rotation) forEach(namespaces []string, do func(namespace string) error)
 	return errs, nil
 }
 
-// refusal is what is known of a namespace in which a RoleBinding is forbidden.
+// refusal is the error of a namespace in which the RoleBinding is forbidden.
 type refusal struct {
 	err          error
 	since, tried time.Time
 }
 
 // applyUnlessForbidden applies the RoleBinding of a namespace, unless it has been
-// forbidden for some time.
+// forbidden for forbiddenRetryPeriod.
 func (k *Controller) applyUnlessForbidden(ctx context.Context, namespace string) error {
 	now := k.Clock.Now()
 	r, refused := k.refusals[namespace]
@@ -77,11 +77,11 @@ func (k *Controller) applyUnlessForbidden(ctx context.Context, namespace string)
 	return err
 }
 
-// isFinal tells whether there is no reason to try again soon after an error. It
-// has been reported.
+// isFinal returns whether an error, which has been reported, is not retried with
+// backoff.
 func (k *Controller) isFinal(namespace string, err error) bool {
 	if errors.Is(err, errReservedNamespace) || errors.Is(err, errNameTaken) {
-		return true // An event tells when that changes.
+		return true // A watch event follows when that changes.
 	}
 	return apierrors.IsForbidden(err) && k.Clock.Since(k.refusals[namespace].since) >= forbiddenRetryPeriod
 }

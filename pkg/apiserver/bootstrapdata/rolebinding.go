@@ -15,28 +15,28 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// apply makes or corrects the RoleBinding of a namespace.
+// apply creates or corrects the RoleBinding of a namespace.
 func (k *Controller) apply(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	companion := k.subject()
+	account := k.subject()
 	wanted := rbacapply.RoleBinding(Name, namespace).
 		WithLabels(map[string]string{ManagedByLabel: ManagedBy}).
 		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(roleRef.APIGroup).WithKind(roleRef.Kind).WithName(roleRef.Name)).
-		WithSubjects(rbacapply.Subject().WithKind(companion.Kind).WithName(companion.Name).WithNamespace(companion.Namespace))
+		WithSubjects(rbacapply.Subject().WithKind(account.Kind).WithName(account.Name).WithNamespace(account.Namespace))
 	_, err := k.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	countCall("apply", err)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return nil // The namespace has gone meanwhile.
+		return nil // The namespace is being deleted.
 	case err != nil:
-		return fmt.Errorf("failed to grant ServiceAccount %s/%s access to Secrets in namespace %q: %w", companion.Namespace, companion.Name, namespace, err)
+		return fmt.Errorf("failed to grant ServiceAccount %s/%s access to Secrets in namespace %q: %w", account.Namespace, account.Name, namespace, err)
 	}
 	klog.FromContext(ctx).Info("Granted the controller manager access to Secrets", "namespace", namespace)
 	return nil
 }
 
-// revoke removes a RoleBinding of ours, unless it has been changed meanwhile.
+// revoke deletes a RoleBinding of this package, unless it has been changed meanwhile.
 func (k *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -54,8 +54,8 @@ func (k *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
 	return nil
 }
 
-// isTransient tells whether an error says nothing about the namespace in question,
-// but about the way to the cluster.
+// isTransient returns whether an error is not about the namespace, but about the
+// connection to the cluster.
 func isTransient(err error) bool {
 	if err == nil || errors.Is(err, errNameTaken) || errors.Is(err, errReservedNamespace) {
 		return false
@@ -64,7 +64,7 @@ func isTransient(err error) bool {
 	return code < http.StatusBadRequest || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
 }
 
-// statusCode is the HTTP code of an answer, and 0 if there was none.
+// statusCode is the HTTP status code of an answer, and 0 if there was none.
 func statusCode(err error) int {
 	if err == nil {
 		return http.StatusOK

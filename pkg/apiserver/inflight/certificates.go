@@ -12,33 +12,33 @@ import (
 )
 
 const (
-	// maxCertificates is how many certificates it is remembered of whether they are
-	// verified; verifiedFor and unverifiedFor are for how long.
+	// maxCertificates is the number of certificates whose results are cached;
+	// verifiedTTL and unverifiedTTL are for how long.
 	maxCertificates = 1000
 	verifiedTTL     = 10 * time.Second
 	unverifiedTTL   = time.Second
 )
 
-// NewCertificateVerifier tells whether a request's client certificate is verified by the
-// authorities that options return, and has one of the names, if there are any.
-// It follows changes of both within 10 s.
+// NewCertificateVerifier returns a function that verifies a request's client certificate
+// against the authorities that options return, and the names, if there are any. It
+// follows changes of both within 10 s.
 func NewCertificateVerifier(options x509request.VerifyOptionFunc, names x509request.StringSliceProvider, c clock.PassiveClock) func(*http.Request) bool {
 	verifier := x509request.NewDynamicCAVerifier(options, authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
 		return nil, true, nil
 	}), names)
-	type verdict struct {
+	type result struct {
 		verified bool
 		until    time.Time
 	}
-	verdicts := lru.New(maxCertificates)
+	results := lru.New(maxCertificates)
 	return func(req *http.Request) bool {
 		if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
 			return false
 		}
-		// The handshake has shown that the client holds the key of this one.
+		// In the handshake the client has proved to have the key of this one.
 		sum := sha256.Sum256(req.TLS.PeerCertificates[0].Raw)
-		if found, ok := verdicts.Get(sum); ok && c.Now().Before(found.(verdict).until) {
-			return found.(verdict).verified
+		if found, ok := results.Get(sum); ok && c.Now().Before(found.(result).until) {
+			return found.(result).verified
 		}
 		_, verified, err := verifier.AuthenticateRequest(req)
 		verified = verified && err == nil
@@ -46,7 +46,7 @@ func NewCertificateVerifier(options x509request.VerifyOptionFunc, names x509requ
 		if verified {
 			until = c.Now().Add(verifiedTTL)
 		}
-		verdicts.Add(sum, verdict{verified, until})
+		results.Add(sum, result{verified, until})
 		return verified
 	}
 }

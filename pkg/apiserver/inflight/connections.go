@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Listener returns inner with the number of connections bounded that have not
-// carried a request of the kube-apiserver.
+// Listener returns inner with a limit on the connections that have not carried a
+// request of the kube-apiserver.
 func (l *Limiter) Listener(inner net.Listener) net.Listener {
 	return &listener{Listener: inner, connections: l.connections}
 }
@@ -48,10 +48,9 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// connections are the ones that nobody is known to be trusted on. A client
-// that opens many loses its own: one is closed of the address that has most of
-// them. Which one is left to chance: if a client shares its address with the
-// kube-apiserver, neither can count on it.
+// connections are those without a trusted request. A client that opens many loses its
+// own: of the address that has most of them, a random one is closed, so that a client
+// that shares its address with the kube-apiserver cannot choose.
 //
 // A client that resets a connection can open another one from the same port
 // before the first has been closed here. So each connection counts by itself,
@@ -92,7 +91,7 @@ func (c *connections) add(added *connection) (excess *connection) {
 	return excess
 }
 
-// trust takes a connection out of the ones that are bounded.
+// trust excludes a connection from the limit.
 func (c *connections) trust(remote string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +108,7 @@ func (c *connections) remove(gone *connection) {
 	}
 }
 
-// forget forgets a connection that is counted. The caller holds mu.
+// forget removes a connection that is counted. The caller must hold mu.
 func (c *connections) forget(gone *connection) {
 	of := c.byAddress[gone.address]
 	last := len(of) - 1

@@ -12,23 +12,23 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 )
 
-// errRequestEnded is why nobody is authenticated whose request has ended.
-var errRequestEnded = errors.New("the client has gone away")
+// errRequestEnded is the authentication error of requests that have ended.
+var errRequestEnded = errors.New("client has disconnected")
 
-// Authenticator returns next with the request's slot held until next has
-// answered. A TokenReview goes on when its request is cancelled, so next is not
-// told of that. Who is accepted by a token is a known client from then on, also
-// while no tokens can be reviewed.
+// Authenticator returns next with the request's slot retained until next has
+// answered. A TokenReview continues when its request is cancelled, so next does not
+// get the cancellation. A client whose token is accepted is a known client from then
+// on, also while tokens cannot be reviewed.
 func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Request {
 	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
-		t, limited := req.Context().Value(reservationKey{}).(*reservation)
+		r, limited := req.Context().Value(reservationKey{}).(*reservation)
 		if !limited {
 			return next.AuthenticateRequest(req)
 		}
-		if !t.retain() {
+		if !r.retain() {
 			return nil, false, errRequestEnded
 		}
-		defer t.release()
+		defer r.release()
 		token := bearerToken(req)
 		wasKnown := l.tokens.known(token)
 		// The copy shares the headers, from which authenticators remove credentials.
@@ -40,15 +40,15 @@ func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Reques
 		case ok && !l.Verified(req):
 			l.tokens.remember(token)
 			if !wasKnown {
-				t.transfer(func() func() { give, _ := l.acquireKnown(req, token); return give })
+				r.transfer(func() func() { release, _ := l.acquireKnown(req, token); return release })
 			}
 		}
 		return response, ok, err
 	})
 }
 
-// isReviewFailure tells whether an error says nothing of the token, but that it could
-// not be reviewed.
+// isReviewFailure returns whether an error says that the token could not be reviewed,
+// and not that it is invalid.
 func isReviewFailure(err error) bool {
 	var all utilerrors.Aggregate // It has no Unwrap.
 	if errors.As(err, &all) {
@@ -59,17 +59,17 @@ func isReviewFailure(err error) bool {
 	return errors.As(err, &status) || errors.As(err, &network) || errors.Is(err, context.Canceled)
 }
 
-// WithRetainedSlot returns next with the request's slot held until next has returned.
+// WithRetainedSlot returns next with the request's slot retained until next has returned.
 func (l *Limiter) WithRetainedSlot(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		t, limited := req.Context().Value(reservationKey{}).(*reservation)
+		r, limited := req.Context().Value(reservationKey{}).(*reservation)
 		switch {
 		case !limited:
-		case !t.retain():
+		case !r.retain():
 			return
 		default:
-			defer t.release()
-			if t.isRejected() {
+			defer r.release()
+			if r.isRejected() {
 				reject(w, "known")
 				return
 			}

@@ -1,10 +1,10 @@
-// Package inflight bounds the requests of clients that connect to the server
-// directly, before these are authenticated. The kube-apiserver's own requests,
-// which carry its front-proxy certificate, pass unbounded: it has priority and
-// fairness, and the limits of the generic server come after.
+// Package inflight limits the requests of clients that connect to the server
+// directly, before they are authenticated. The kube-apiserver's own requests, which
+// have its front-proxy certificate, are not limited: it has priority and fairness, and
+// the limits of the generic server follow.
 //
-// It must never authenticate or authorize anybody: what it takes for a known
-// client only chooses the share from which the request is served.
+// It must never authenticate or authorize a client: whether it is known only selects
+// the share in which the request is served.
 package inflight
 
 import (
@@ -15,15 +15,14 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Limits are how many direct requests are served at a time. A request counts
-// until its handler and its TokenReview have ended, also when its client has
-// gone away before.
+// Limits are the numbers of concurrent direct requests. A request counts until its
+// handler and its TokenReview have ended, also when its client has disconnected.
 type Limits struct {
 	// Unknown bounds requests without a verified certificate and without a
 	// token that was accepted before, and UnknownPerAddress those of one
 	// client address (IPv6: of one /64 network).
 	Unknown, UnknownPerAddress int
-	// TokensPerSecond bounds the tokens that are looked up for unknown clients,
+	// TokensPerSecond limits the tokens that are reviewed for unknown clients,
 	// and TokensPerAddress those of one client address. Twice as many may come
 	// at once.
 	TokensPerSecond, TokensPerAddress float64
@@ -51,22 +50,22 @@ var DefaultLimits = Limits{
 	Connections:         1000,
 }
 
-// Options are what a Limiter is made of.
+// Options configure a Limiter.
 type Options struct {
 	// Limits; each of them must be positive.
 	Limits Limits
-	// Trusted tells whether a request is the kube-apiserver's. Verified tells
-	// whether its client certificate is verified by any authority that counts.
+	// Trusted returns whether a request is the kube-apiserver's. Verified returns
+	// whether its client certificate is signed by a trusted authority.
 	Trusted, Verified func(*http.Request) bool
-	// LongRunning tells whether a request is a watch or the like.
+	// LongRunning returns whether a request is long-running, as a watch is.
 	LongRunning func(*http.Request) bool
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
 }
 
-// Limiter bounds direct requests. Its parts stand at four places: Listener
-// under TLS, Before in front of all other handlers, Authenticator around the
-// authenticator, and Inside around the innermost handler.
+// Limiter limits direct requests. Its parts are at four places: Listener under TLS,
+// WithLimits in front of all other handlers, Authenticator around the authenticator,
+// and WithRetainedSlot around the innermost handler.
 type Limiter struct {
 	Options
 	tokens      *tokens
@@ -94,7 +93,7 @@ func New(o Options) *Limiter {
 	}
 }
 
-// reservationKey is the context key of a request's ticket.
+// reservationKey is the context key of a request's reservation.
 type reservationKey struct{}
 
 // WithLimits returns the handler in front of next. Health probes without
@@ -116,24 +115,24 @@ func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 			health.ServeHTTP(w, req)
 			return
 		}
-		t, why := l.admit(req, verified)
-		if t == nil {
-			reject(w, why)
+		r, share := l.admit(req, verified)
+		if r == nil {
+			reject(w, share)
 			return
 		}
-		defer t.release()
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), reservationKey{}, t)))
+		defer r.release()
+		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), reservationKey{}, r)))
 	})
 }
 
-// admit takes a slot for a request, or tells which share has none.
-func (l *Limiter) admit(req *http.Request, verified bool) (t *reservation, why string) {
+// admit acquires a slot for a request, or returns which share has none.
+func (l *Limiter) admit(req *http.Request, verified bool) (r *reservation, share string) {
 	if token := bearerToken(req); verified || l.tokens.known(token) {
-		give, share := l.acquireKnown(req, token)
-		if give == nil {
+		release, share := l.acquireKnown(req, token)
+		if release == nil {
 			return nil, share
 		}
-		return newReservation(give), ""
+		return newReservation(release), ""
 	}
 	address := clientAddress(req.RemoteAddr)
 	if !l.addresses.tryAcquire(address) {
@@ -143,20 +142,20 @@ func (l *Limiter) admit(req *http.Request, verified bool) (t *reservation, why s
 		l.addresses.release(address)
 		return nil, "unknown"
 	}
-	give := func() {
+	release := func() {
 		l.unknown.release()
 		l.addresses.release(address)
 	}
 	if hasToken(req) && !l.tokens.allow(address) {
-		give()
+		release()
 		return nil, "tokens"
 	}
-	return newReservation(give), ""
+	return newReservation(release), ""
 }
 
-// acquireKnown takes a slot for a known client's request with a token, or none. It
-// returns what gives the slot back, nil if there is none, and the share.
-func (l *Limiter) acquireKnown(req *http.Request, token string) (give func(), share string) {
+// acquireKnown acquires a slot for the request of a known client; token may be empty. It
+// returns the function that releases it, or nil if there is no slot, and the share.
+func (l *Limiter) acquireKnown(req *http.Request, token string) (release func(), share string) {
 	slots, share := l.known, "known"
 	switch {
 	case req.URL.Path == metricsPath:
@@ -170,7 +169,7 @@ func (l *Limiter) acquireKnown(req *http.Request, token string) (give func(), sh
 	return slots.release, share
 }
 
-func (l *Limiter) acquireMetrics(req *http.Request, token string) (give func()) {
+func (l *Limiter) acquireMetrics(req *http.Request, token string) (release func()) {
 	client := l.tokens.credential(req, token)
 	if !l.scrapes.tryAcquire(client) {
 		return nil
@@ -185,14 +184,14 @@ func (l *Limiter) acquireMetrics(req *http.Request, token string) (give func()) 
 	}
 }
 
-// metricsPath is where Prometheus reads.
+// metricsPath is what Prometheus scrapes.
 const metricsPath = "/metrics"
 
-// retryAfterSeconds is when refused clients shall come again.
+// retryAfterSeconds is the Retry-After of rejected requests.
 const retryAfterSeconds = "1"
 
-// reject answers a request that has no slot. Without a body the answer never
-// waits for the client to read it.
+// reject answers a request that has no slot. The response has no body, so that it
+// never waits for the client to read it.
 func reject(w http.ResponseWriter, share string) {
 	rejectedTotal.WithLabelValues(share).Inc()
 	w.Header().Set("Retry-After", retryAfterSeconds)
@@ -200,7 +199,7 @@ func reject(w http.ResponseWriter, share string) {
 	w.WriteHeader(http.StatusTooManyRequests)
 }
 
-// isProbe is whether a request is for health.
+// isProbe returns whether a request is a health probe.
 func isProbe(req *http.Request) bool {
 	for _, path := range HealthPaths {
 		if rest, ok := strings.CutPrefix(req.URL.Path, path); ok && (rest == "" || rest[0] == '/') {
@@ -210,5 +209,5 @@ func isProbe(req *http.Request) bool {
 	return false
 }
 
-// HealthPaths are where health is told.
+// HealthPaths are the paths of health checks.
 var HealthPaths = []string{"/healthz", "/livez", "/readyz"}

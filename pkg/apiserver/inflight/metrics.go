@@ -10,11 +10,11 @@ import (
 var (
 	rejectedTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 		Subsystem: "metalstack_apiserver", Name: "direct_requests_refused_total", StabilityLevel: metrics.ALPHA,
-		Help: "Requests that did not come through the kube-apiserver and were answered 429 before they were authenticated, by the share that had no room.",
+		Help: "Requests that did not come through the kube-apiserver and were rejected with 429 before authentication, by the share whose limit was reached.",
 	}, []string{"share"})
 	closedConnections = metrics.NewCounter(&metrics.CounterOpts{
 		Subsystem: "metalstack_apiserver", Name: "direct_connections_closed_total", StabilityLevel: metrics.ALPHA,
-		Help: "Connections that were closed because there were too many that had not carried a request of the kube-apiserver.",
+		Help: "Connections that were closed because the limit of connections without a request of the kube-apiserver was reached.",
 	})
 )
 

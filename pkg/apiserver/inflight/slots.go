@@ -2,7 +2,7 @@ package inflight
 
 import "sync"
 
-// slots are a share: as many requests as it has room for are served at a time.
+// slots are the concurrent requests of a share; the capacity is its limit.
 type slots chan struct{}
 
 func (s slots) tryAcquire() bool {
@@ -16,7 +16,7 @@ func (s slots) tryAcquire() bool {
 
 func (s slots) release() { <-s }
 
-// keyedLimit bounds how many requests there are for each key.
+// keyedLimit limits concurrent requests for each key.
 type keyedLimit struct {
 	limit int
 	mu    sync.Mutex
@@ -44,10 +44,10 @@ func (c *keyedLimit) release(key string) {
 	}
 }
 
-// reservation is the slot of one request. The handlers of the generic server return
-// when the client goes away, though what they began goes on; so each part that
-// works for the request enters and leaves, and the last one that leaves gives
-// the slot back.
+// reservation is the slot of one request, with a reference count. The handlers of the
+// generic server return when the client disconnects, though what they began continues;
+// so each part that works for the request retains the slot, and the last one to
+// release it frees it.
 type reservation struct {
 	mu          sync.Mutex
 	references  int
@@ -55,45 +55,47 @@ type reservation struct {
 	rejected    bool
 }
 
-// newReservation returns a ticket that is entered once.
-func newReservation(give func()) *reservation { return &reservation{references: 1, releaseSlot: give} }
+// newReservation returns a reservation with one reference.
+func newReservation(release func()) *reservation {
+	return &reservation{references: 1, releaseSlot: release}
+}
 
-// retain is false if the slot was given back.
-func (t *reservation) retain() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.references == 0 {
+// retain adds a reference; it returns false if the slot has been freed.
+func (r *reservation) retain() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.references == 0 {
 		return false
 	}
-	t.references++
+	r.references++
 	return true
 }
 
-func (t *reservation) release() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.references--; t.references == 0 {
-		t.releaseSlot()
+func (r *reservation) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.references--; r.references == 0 {
+		r.releaseSlot()
 	}
 }
 
-// transfer exchanges the slot for one of another share, which take takes; it returns
-// what gives it back, or nil if there is none. Then the request keeps its slot
-// and is to be refused.
-func (t *reservation) transfer(take func() (give func())) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	give := take()
-	if give == nil {
-		t.rejected = true
+// transfer exchanges the slot for one of another share. acquire returns the function
+// that releases that one, or nil if there is none: then the request keeps its slot and
+// is rejected.
+func (r *reservation) transfer(acquire func() (release func())) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	release := acquire()
+	if release == nil {
+		r.rejected = true
 		return
 	}
-	t.releaseSlot()
-	t.releaseSlot = give
+	r.releaseSlot()
+	r.releaseSlot = release
 }
 
-func (t *reservation) isRejected() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.rejected
+func (r *reservation) isRejected() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rejected
 }

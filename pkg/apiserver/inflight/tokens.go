@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// maxTokens is how many tokens are remembered, and maxAddresses for how many
-	// client addresses it is known how many tokens they showed.
+	// maxTokens is how many accepted tokens are remembered, and maxAddresses the
+	// number of client addresses with a rate limit of their own.
 	maxTokens, maxAddresses = 1000, 1000
-	// tokenTTL is how long a token is remembered after it was accepted last. It
-	// is asked about all the same, as often as ever.
+	// tokenTTL is how long a token is remembered after it was accepted last. It is
+	// still reviewed as often as ever.
 	tokenTTL = time.Hour
 	// protocolPrefix begins the WebSocket protocol that carries a token.
 	protocolPrefix = "base64url.bearer.authorization.k8s.io."
 )
 
-// tokens remembers which tokens were accepted, by their HMAC, and bounds how
-// many others are looked up.
+// tokens remembers accepted tokens, by their HMAC, and limits the rate at which others
+// are reviewed.
 type tokens struct {
 	clock     clock.PassiveClock
 	key       []byte
@@ -56,7 +56,7 @@ func (t *tokens) sum(token string) [sha256.Size]byte {
 	return [sha256.Size]byte(mac.Sum(nil))
 }
 
-// credential stands for a request's token, or else for its client certificate.
+// credential returns a key for a request's token, or else for its client certificate.
 func (t *tokens) credential(req *http.Request, token string) string {
 	if token == "" && req.TLS != nil && len(req.TLS.PeerCertificates) > 0 {
 		token = string(req.TLS.PeerCertificates[0].Raw)
@@ -77,7 +77,7 @@ func (t *tokens) remember(token string) { t.accepted.Add(t.sum(token), t.clock.N
 
 func (t *tokens) forget(token string) { t.accepted.Remove(t.sum(token)) }
 
-// allow is whether one more unknown token of an address is looked up now.
+// allow returns whether one more unknown token of an address may be reviewed now.
 func (t *tokens) allow(address string) bool {
 	now := t.clock.Now()
 	own, found := t.addresses.Get(address)
@@ -97,7 +97,7 @@ func bearerToken(req *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// hasToken is whether the request shows anything that may have to be looked up.
+// hasToken returns whether the request has anything that may have to be reviewed.
 func hasToken(req *http.Request) bool {
 	if req.Header.Get("Authorization") != "" {
 		return true
@@ -110,8 +110,8 @@ func hasToken(req *http.Request) bool {
 	return false
 }
 
-// clientAddress is what stands for the client of a connection: its IPv4 address, or
-// the /64 network of its IPv6 address, of which a client has any number.
+// clientAddress identifies the client of a connection: its IPv4 address, or the /64
+// network of its IPv6 address, since a client has any number of addresses in it.
 func clientAddress(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

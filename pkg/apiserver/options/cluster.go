@@ -41,28 +41,28 @@ const (
 	// take to be made, less than half of a renew deadline.
 	leaseQPS, leaseBurst = 20, 40
 	leaseDialTimeout     = 3 * time.Second
-	// startTimeout is how long each question may take that is asked of the cluster
-	// before the server can start.
+	// startTimeout is how long each request to the cluster may take before the server
+	// starts.
 	startTimeout = 30 * time.Second
-	// eventSource is who Events say that they come from.
+	// eventSource is the reporting controller of Events.
 	eventSource = "metalstack-apiserver"
 )
 
-// Cluster says where the server is reached in its cluster, whether it is the
-// server that tells the cluster so, and who its companion is.
+// Cluster are the options of a server in a cluster: its Service, its registration, and
+// the service account of the controller manager.
 type Cluster struct {
 	RegisterAPI  bool
 	ServiceName  string
 	ServicePort  int32
 	CABundleFile string
-	// CompanionAccount is the companion's ServiceAccount in the server's
-	// namespace; empty for none.
-	CompanionAccount string
+	// ControllerManagerAccount is the controller manager's ServiceAccount in the
+	// server's namespace; empty for none.
+	ControllerManagerAccount string
 }
 
 // NewCluster returns the defaults, which are those of artifacts/deploy.
 func NewCluster() *Cluster {
-	return &Cluster{RegisterAPI: true, ServiceName: "metalstack-apiserver", ServicePort: 443, CompanionAccount: "metalstack-controller-manager"}
+	return &Cluster{RegisterAPI: true, ServiceName: "metalstack-apiserver", ServicePort: 443, ControllerManagerAccount: "metalstack-controller-manager"}
 }
 
 // AddFlags adds the flags.
@@ -70,12 +70,12 @@ func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.RegisterAPI, "register-api", o.RegisterAPI, "Register the served API in the cluster: create and update its APIServices, and the marker CustomResourceDefinitions from which Cluster API reads the version to use.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service in --namespace through which the kube-apiserver reaches this server.")
 	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of the Service that --service-name names.")
-	fs.StringVar(&o.CompanionAccount, "companion-service-account", o.CompanionAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates a RoleBinding of it to the ClusterRole "+bootstrapdata.Name+", which allows reading bootstrap data. If empty, no RoleBindings are created.")
+	fs.StringVar(&o.ControllerManagerAccount, "controller-manager-service-account", o.ControllerManagerAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates a RoleBinding of it to the ClusterRole "+bootstrapdata.Name+", which allows reading bootstrap data. If empty, no RoleBindings are created.")
 	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "Path to a file with the PEM-encoded CA certificates that --tls-cert-file is signed by. It is reloaded when it changes. "+
 		"If --tls-cert-file is not set, the server generates its serving certificate and CA, and stores both in the Secret "+servingcert.SecretName+" in --namespace.")
 }
 
-// Validate returns what is wrong.
+// Validate returns all errors.
 func (o *Cluster) Validate(certFile string) []error {
 	var errs []error
 	if problems := validation.IsDNS1035Label(o.ServiceName); len(problems) > 0 {
@@ -84,8 +84,8 @@ func (o *Cluster) Validate(certFile string) []error {
 	if o.ServicePort < 1 || o.ServicePort > 65535 {
 		errs = append(errs, fmt.Errorf("--service-port must be between 1 and 65535, inclusive, got %d", o.ServicePort))
 	}
-	if problems := validation.IsDNS1123Subdomain(o.CompanionAccount); o.CompanionAccount != "" && len(problems) > 0 {
-		errs = append(errs, fmt.Errorf("--companion-service-account must be a valid ServiceAccount name, got %q: %s", o.CompanionAccount, strings.Join(problems, "; ")))
+	if problems := validation.IsDNS1123Subdomain(o.ControllerManagerAccount); o.ControllerManagerAccount != "" && len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--controller-manager-service-account must be a valid ServiceAccount name, got %q: %s", o.ControllerManagerAccount, strings.Join(problems, "; ")))
 	}
 	switch {
 	case certFile == "" && o.CABundleFile != "":
@@ -96,7 +96,7 @@ func (o *Cluster) Validate(certFile string) []error {
 	return errs
 }
 
-// hosts are the names by which the server is called in its cluster.
+// hosts are the names by which clients in the cluster connect to the server.
 func (o *Cluster) hosts(namespace string) []string {
 	service := o.ServiceName + "." + namespace
 	return []string{service + ".svc", service, service + ".svc.cluster.local", "localhost", "127.0.0.1"}
@@ -110,7 +110,7 @@ func (o *Options) addClusterFlags(fs *pflag.FlagSet) {
 		"It is also the default of --authentication-kubeconfig and --authorization-kubeconfig."
 }
 
-// completeCluster lets one kubeconfig do for all that is asked of the cluster.
+// completeCluster uses one kubeconfig for all requests to the cluster.
 func (o *Options) completeCluster() {
 	path := o.CoreAPI.CoreAPIKubeconfigPath
 	if o.Authentication.RemoteKubeConfigFile == "" {
@@ -121,7 +121,8 @@ func (o *Options) completeCluster() {
 	}
 }
 
-// applyCluster lets the cluster decide who somebody is and what they may do.
+// applyCluster configures a server in a cluster, which delegates authentication and
+// authorization to the kube-apiserver.
 func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) error {
 	if err := o.CoreAPI.ApplyTo(config.Generic); err != nil {
 		return fmt.Errorf("--kubeconfig: %w", err)
@@ -163,9 +164,9 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
 	config.Extra.Binding = config.Extra.Namespaces
-	if o.Cluster.CompanionAccount != "" {
+	if o.Cluster.ControllerManagerAccount != "" {
 		config.Extra.BootstrapData = bootstrapdata.New(bootstrapdata.Options{
-			Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.CompanionAccount,
+			Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.ControllerManagerAccount,
 			Bound: config.Extra.Namespaces.Bound, Events: config.Extra.Events,
 		})
 	}
@@ -191,8 +192,8 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
 }
 
-// applyServingCertificate gives the server a certificate, unless it was given one, and returns
-// what clients must trust: nil if nobody was told.
+// applyServingCertificate configures the serving certificate, from a file or the
+// rotator, and returns the CA bundle for clients; nil if it is not known.
 func (o *Options) applyServingCertificate(ctx context.Context, client kubernetes.Interface) (registration.Bundle, error) {
 	if o.SecureServing.ServerCert.CertKey.CertFile != "" {
 		if o.Cluster.CABundleFile == "" {
@@ -205,20 +206,20 @@ func (o *Options) applyServingCertificate(ctx context.Context, client kubernetes
 		go bundle.Run(ctx, 1)
 		return bundle, nil
 	}
-	keeper := servingcert.New(client.CoreV1().Secrets(o.Records.Namespace), clock.RealClock{}, o.Cluster.hosts(o.Records.Namespace)...)
+	rotator := servingcert.New(client.CoreV1().Secrets(o.Records.Namespace), clock.RealClock{}, o.Cluster.hosts(o.Records.Namespace)...)
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := keeper.RunOnce(ctx); err != nil {
+	if err := rotator.RunOnce(ctx); err != nil {
 		return nil, err
 	}
-	o.SecureServing.ServerCert.GeneratedCert = keeper
-	return keeper, nil
+	o.SecureServing.ServerCert.GeneratedCert = rotator
+	return rotator, nil
 }
 
-// leaseConfig returns the configuration of the clients by which the server keeps
-// its Lease and its Pod's label. Their requests wait neither for the rate limit
-// of others nor on the connection of others, however many reviews there are:
-// configurations with a dialer of their own share no transport.
+// leaseConfig returns the configuration of the clients for the Lease and the Pods'
+// labels. Their requests share neither the rate limit nor the connection of others,
+// however many reviews there are: configurations with a dialer of their own share no
+// transport.
 func leaseConfig(shared *rest.Config) *rest.Config {
 	own := rest.CopyConfig(shared)
 	own.QPS, own.Burst = leaseQPS, leaseBurst
@@ -226,8 +227,8 @@ func leaseConfig(shared *rest.Config) *rest.Config {
 	return own
 }
 
-// managementCluster is the id by which metal knows this cluster. A cluster has
-// no id of its own; this namespace is as old as the cluster.
+// managementCluster returns the ID of this management cluster in identities. A cluster
+// has no ID of its own; the uid of kube-system is as old as the cluster.
 func managementCluster(ctx context.Context, client kubernetes.Interface) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -238,8 +239,8 @@ func managementCluster(ctx context.Context, client kubernetes.Interface) (string
 	return string(system.UID), nil
 }
 
-// newEventRecorder returns a recorder that works for as long as the process does:
-// what happens during a stop is worth an Event, too.
+// newEventRecorder returns a recorder that works as long as the process runs, so that
+// Events are recorded during a stop, too.
 func newEventRecorder(ctx context.Context, client kubernetes.Interface) (events.EventRecorder, error) {
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
 	if err := broadcaster.StartRecordingToSinkWithContext(context.WithoutCancel(ctx)); err != nil {
@@ -248,9 +249,9 @@ func newEventRecorder(ctx context.Context, client kubernetes.Interface) (events.
 	return broadcaster.NewRecorder(clientscheme.Scheme, eventSource), nil
 }
 
-// rejectAnonymous tells those whom next does not know to identify themselves.
-// The generic server calls them anonymous and has them forbidden, which is no
-// answer to a forged name.
+// rejectAnonymous answers 401 to requests that next does not authenticate. The generic
+// server would treat them as anonymous and answer 403, which does not say that
+// credentials are invalid.
 func rejectAnonymous(next authenticator.Request) authenticator.Request {
 	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
 		response, ok, err := next.AuthenticateRequest(req)

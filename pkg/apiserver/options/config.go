@@ -40,7 +40,7 @@ func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
 	if err := o.Traces.ApplyTo(nil, &config.Generic.Config); err != nil {
 		return nil, err
 	}
-	// Last, because the one who opens it has to close it.
+	// Last, because it would have to be closed if anything after it failed.
 	var err error
 	if config.Extra.Ledger, err = o.Records.Open(config.Generic.ClientConfig); err != nil {
 		return nil, err
@@ -64,7 +64,8 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 	return nil
 }
 
-// applyStandalone makes the server its own authority.
+// applyStandalone configures a server without a cluster: with its own CA, authentication
+// and authorization.
 func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config) error {
 	binding, err := o.Records.Binding()
 	if err != nil {
@@ -108,7 +109,7 @@ func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config)
 	return nil
 }
 
-// hosts are the names and addresses that the server is reached by.
+// hosts are the names and addresses of the server.
 func (o *Options) hosts() []string {
 	hosts := []string{"localhost", "127.0.0.1", "::1"}
 	if ip := o.SecureServing.BindAddress; !ip.IsUnspecified() && !ip.IsLoopback() {
@@ -120,7 +121,7 @@ func (o *Options) hosts() []string {
 	return hosts
 }
 
-// url is where the server is reached; the port is known once it listens.
+// url is the URL of the server; the port is known once it listens.
 func (o *Options) url() string {
 	host := "127.0.0.1"
 	if ip := o.SecureServing.BindAddress; !ip.IsUnspecified() {

@@ -14,10 +14,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 )
 
-// HMACVariable is the environment variable that may hold the credential.
+// HMACVariable is the environment variable of the HMAC key.
 const HMACVariable = "METAL_API_HMAC"
 
-// Metal says where the metal-api is, as whom it is talked to, and how much.
+// Metal are the options of the metal-api's client and observation.
 type Metal struct {
 	URL      string
 	HMACFile string
@@ -38,8 +38,8 @@ func NewMetal() *Metal {
 	}
 }
 
-// AddFlags adds the flags. There is none for the credential itself: a command
-// line can be read by everybody on the machine.
+// AddFlags adds the flags. There is none for the HMAC key itself: all users of the
+// machine can read command lines.
 func (o *Metal) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.URL, "metal-api-url", o.URL, "URL of the metal-api with its base path, without /v1, for example https://api.example.org/metal.")
 	fs.StringVar(&o.HMACFile, "metal-api-hmac-file", o.HMACFile, "Path to the file that contains the HMAC key for the metal-api. It is reloaded when it changes. "+
@@ -51,7 +51,7 @@ func (o *Metal) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.ConsistentReadTimeout, "consistent-read-timeout", o.ConsistentReadTimeout, "Maximum duration that a consistent read (a get, or a list without resourceVersion) waits for the metal-api. After it, the read is answered from the last observation, with a warning.")
 }
 
-// Validate returns what is wrong.
+// Validate returns all errors.
 func (o *Metal) Validate() []error {
 	var errs []error
 	if u, err := url.Parse(o.URL); o.URL == "" || err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -75,7 +75,7 @@ func (o *Metal) Validate() []error {
 	return errs
 }
 
-// HMAC reads the credential. No error of it quotes what was read.
+// HMAC reads the HMAC key. No error quotes it.
 func (o *Metal) HMAC() (string, error) {
 	if o.HMACFile == "" {
 		return os.Getenv(HMACVariable), nil

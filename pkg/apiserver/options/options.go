@@ -1,5 +1,5 @@
-// Package options turns flags into a server's configuration. Of what the
-// generic server offers it takes what this one needs, one by one.
+// Package options turns the API server's flags into its configuration. Options of the
+// generic server are included one by one. It must never start a server.
 package options
 
 import (
@@ -19,9 +19,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
-// Options are what the command line decides.
+// Options are the values of the flags.
 type Options struct {
-	// Standalone is true for a server without Kubernetes around it.
+	// Standalone is true for a server without a cluster.
 	Standalone    bool
 	KubeconfigOut string
 
@@ -39,9 +39,9 @@ type Options struct {
 	Traces         *genericoptions.TracingOptions
 	Logs           *logs.Options
 
-	// ShutdownDelayDuration is how long the server goes on serving, not ready any
-	// more, after it was told to stop; ShutdownTimeout how long calls of the
-	// metal-api that change metal may then take to come to their end.
+	// ShutdownDelayDuration is how long the server, no longer ready, goes on serving
+	// after a termination signal; AllocationDrainTimeout is how long it then waits for
+	// in-flight allocations and releases.
 	ShutdownDelayDuration  time.Duration
 	AllocationDrainTimeout time.Duration
 }
@@ -50,12 +50,12 @@ type Options struct {
 func New() *Options {
 	serving := genericoptions.NewSecureServingOptions()
 	serving.BindPort = 8443
-	// What it is depends on whether the server is alone; see Complete.
+	// The default depends on Standalone; see Complete.
 	serving.BindAddress = nil
 	serving.ServerCert.CertDirectory = ""
-	// The client of an aggregated server is one proxy with one connection. With
-	// more requests than this it opens a connection for each of them. Whoever
-	// else connects gets as many streams, but few requests that are served.
+	// The client of an aggregated server is one proxy with one connection. With more
+	// requests than this it opens a connection for each of them. Other clients get as
+	// many streams, but few requests that are served.
 	serving.HTTP2MaxStreamsPerConnection = 1000
 
 	for _, suite := range pki.CipherSuites() {
@@ -63,15 +63,15 @@ func New() *Options {
 	}
 
 	authorization := genericoptions.NewDelegatingAuthorizationOptions()
-	// Probes without credentials are answered before; whoever wants to see the
-	// checks needs the right to.
+	// Probes without credentials are answered before; the details of checks require
+	// authorization.
 	authorization.AlwaysAllowPaths = nil
-	// Who loses a right loses it within 15 s (docs/tenancy.md): what a watch shows
-	// is asked again every 5 s for answers older than 5 s, up to 10 s in all.
+	// A right that is revoked has no effect after 15 s (docs/tenancy.md): watches
+	// authorize again within 10 s, every 5 s for answers older than 5 s.
 	authorization.AllowCacheTTL = 5 * time.Second
 
 	features := genericoptions.NewFeatureOptions()
-	// It needs a cluster, and rights in it. The proxy in front has its own.
+	// It needs a cluster, and rights in it. The kube-apiserver in front has its own.
 	features.EnablePriorityAndFairness = false
 
 	return &Options{
@@ -91,7 +91,7 @@ func New() *Options {
 	}
 }
 
-// Flags returns the flags by topic.
+// Flags returns the flags, by topic.
 func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	o.Metal.AddFlags(sets.FlagSet("metal-api"))
 	o.Records.AddFlags(sets.FlagSet("records"))
@@ -120,7 +120,7 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	return sets
 }
 
-// Complete fills in what depends on other options.
+// Complete sets defaults that depend on other options.
 func (o *Options) Complete() error {
 	if o.SecureServing.BindAddress == nil {
 		o.SecureServing.BindAddress = net.IPv4zero
@@ -136,7 +136,7 @@ func (o *Options) Complete() error {
 	return nil
 }
 
-// Validate returns all that is wrong with completed options.
+// Validate returns all errors of completed options.
 func (o *Options) Validate() error {
 	errs := o.Metal.Validate()
 	errs = append(errs, o.Records.Validate(o.Standalone)...)

@@ -21,21 +21,21 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// The ledgers that there are.
+// The implementations of the ledger.
 const (
 	LedgerKubernetes = "kubernetes"
 	LedgerBolt       = "bolt"
 	LedgerMemory     = "memory"
 )
 
-// NamespaceVariable is the environment variable that the server's own
-// namespace is read from, if no flag names it.
+// NamespaceVariable is the environment variable of the server's own namespace, if no
+// flag sets it.
 const NamespaceVariable = "POD_NAMESPACE"
 
 // namespaceFile is where Kubernetes writes a pod's namespace.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// Records says where records are kept, and whose metal is shown where.
+// Records are the options of the ledger and of standalone bindings.
 type Records struct {
 	Ledger string
 	// Namespace is the server's own in its cluster.
@@ -60,7 +60,7 @@ func (o *Records) AddFlags(fs *pflag.FlagSet) {
 		"A namespace whose name is a project's ID is bound to that project by default. In a cluster, namespaces are bound by the label "+infrastructure.ProjectLabel+" of the Namespace.")
 }
 
-// Complete fills in the ledger and the namespace.
+// Complete sets the defaults of the ledger and the namespace.
 func (o *Records) Complete(standalone bool) {
 	switch {
 	case o.Ledger != "":
@@ -86,7 +86,7 @@ func podNamespace() string {
 	return strings.TrimSpace(string(data))
 }
 
-// Validate returns what is wrong.
+// Validate returns all errors.
 func (o *Records) Validate(standalone bool) []error {
 	var errs []error
 	switch o.Ledger {
@@ -113,7 +113,7 @@ func (o *Records) Validate(standalone bool) []error {
 	return errs
 }
 
-// Open opens the ledger. A server in a cluster names its cluster.
+// Open opens the ledger; cluster is nil without a cluster.
 func (o *Records) Open(cluster *rest.Config) (ledger.Ledger, error) {
 	l, err := o.open(cluster)
 	if err != nil {
@@ -132,7 +132,7 @@ func (o *Records) open(cluster *rest.Config) (ledger.Ledger, error) {
 	return bolt.Open(filepath.Join(o.DataDir, "records.db"), bolt.Options{})
 }
 
-// Binding answers which project a namespace is bound to, without a cluster.
+// Binding is the binding of namespaces to projects without a cluster.
 type Binding struct {
 	*tenancy.Static
 }

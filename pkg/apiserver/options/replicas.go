@@ -14,11 +14,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
 )
 
-// PodVariable is the environment variable that the name of the server's own Pod
-// is read from.
+// PodVariable is the environment variable of the name of the server's own Pod.
 const PodVariable = "POD_NAME"
 
-// Replicas says how several servers agree on which is the active one.
+// Replicas are the options of leader election among several servers.
 type Replicas struct {
 	LeaderElect         bool
 	LeaseDuration       time.Duration
@@ -45,7 +44,7 @@ func (o *Replicas) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.HandoverGracePeriod, "handover-grace-period", o.HandoverGracePeriod, "Duration for which a server that has handed over leadership still answers requests, with 503 and Retry-After. It must be longer than the cluster takes to route new connections to the successor.")
 }
 
-// Validate returns what is wrong.
+// Validate returns all errors.
 func (o *Replicas) Validate() []error {
 	var errs []error
 	if o.HandoverGracePeriod < 0 {
@@ -69,7 +68,7 @@ func (o *Replicas) Validate() []error {
 	return errs
 }
 
-// replica is this server among others; nil if there are none.
+// replica returns this server's part in leader election; nil without it.
 func (o *Replicas) replica(client kubernetes.Interface, recorder events.EventRecorder, namespace, service string) (*replica.Replica, error) {
 	if !o.LeaderElect {
 		return nil, nil

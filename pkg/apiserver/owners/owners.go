@@ -25,7 +25,7 @@ import (
 const (
 	// group is Cluster API's.
 	group = "cluster.x-k8s.io"
-	// callTimeout is how long one look may take.
+	// callTimeout is how long one lookup may take.
 	callTimeout = 3 * time.Second
 
 	outcomeFound    = "found"
@@ -34,8 +34,8 @@ const (
 )
 
 var (
-	// resources are those of the kinds that own what holds metal. The server may
-	// get no others.
+	// resources are those of the kinds that own objects with metal. The server may get
+	// no others.
 	resources = map[string]string{"Machine": "machines", "Cluster": "clusters"}
 	// versions are tried in turn after that of the reference, which may not be
 	// served any more.
@@ -97,7 +97,7 @@ func (c *Cluster) Namespace(ctx context.Context, name string) (metav1.Object, er
 	})
 }
 
-// measured makes a look and measures it.
+// measured makes a lookup and measures its duration.
 func measured(look func() (*metav1.PartialObjectMetadata, error)) (metav1.Object, error) {
 	began := time.Now()
 	found, err := look()
@@ -130,7 +130,7 @@ func (c *Cluster) get(ctx context.Context, version string, key registry.OwnerKey
 		}
 		last = err
 	}
-	// No version is served, which says nothing about the objects.
+	// No version is served: whether the owner exists is unknown.
 	return nil, fmt.Errorf("kube-apiserver serves resource %q of group %q in none of the versions %v: %s", resources[key.Kind], group, tried, last)
 }
 

@@ -1,9 +1,8 @@
-// Package quota keeps namespaces within their ResourceQuotas. The
-// kube-apiserver does that for the kinds that it serves itself; what it passes
-// on to another server it neither counts nor refuses, so that server has to.
+// Package quota enforces ResourceQuotas. The kube-apiserver does that for the kinds that
+// it serves itself, but not for what it proxies to another server.
 //
-// It must never be shown more than that an object is being created: the body of
-// an allocation holds user data.
+// It must never get more than the creation of objects: the body of an allocation has
+// user data.
 package quota
 
 import (
@@ -25,19 +24,19 @@ const (
 	// callTimeout is how long a request to the cluster may take. The plugin gives
 	// up after 10 s.
 	callTimeout = 5 * time.Second
-	// workers is how many namespaces are worked on at a time.
+	// workers is how many namespaces are evaluated concurrently.
 	workers = 5
 )
 
-// Admission refuses what a quota leaves no room for.
+// Admission refuses the creation of objects that would exceed a quota.
 type Admission struct {
 	plugin admission.ValidationInterface
 }
 
 var _ admission.ValidationInterface = &Admission{}
 
-// New returns Kubernetes' own plugin, which knows quotas from the informers,
-// counts with the rights of cluster, and ends with stop.
+// New returns Kubernetes' own plugin, which gets quotas from the informers, counts with
+// the rights of cluster, and ends with stop.
 func New(cluster *rest.Config, informers informers.SharedInformerFactory, stop <-chan struct{}) (*Admission, error) {
 	cluster = rest.CopyConfig(cluster)
 	cluster.Timeout = callTimeout
@@ -73,7 +72,7 @@ func (a *Admission) Validate(ctx context.Context, attributes admission.Attribute
 	}
 	err := a.plugin.Validate(ctx, attributes, interfaces)
 	if status := apierrors.APIStatus(nil); err != nil && !errors.As(err, &status) {
-		// The cluster could not be asked.
+		// The cluster did not answer.
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("failed to evaluate quotas of namespace %q: %v", attributes.GetNamespace(), err))
 	}
 	return err

@@ -15,30 +15,31 @@ import (
 )
 
 const (
-	// automanagedLabel set to false keeps the kube-apiserver from replacing an
+	// automanagedLabel set to false prevents that the kube-apiserver replaces an
 	// APIService by one of its own when a CustomResourceDefinition serves the
-	// group-version. (kubernetes: kube-aggregator/pkg/controllers/autoregister)
+	// group-version.
 	automanagedLabel = "kube-aggregator.kubernetes.io/automanaged"
-	// groupPriority is that of a CustomResourceDefinition's APIService: the
-	// greatest of a group counts for all of it, and the group is not ours alone.
+	// groupPriority is that of a CustomResourceDefinition's APIService: the greatest
+	// priority counts for all of a group, and other providers share this one.
 	groupPriority = 1000
 )
 
-// version is a version that is served, and how much it is preferred.
+// version is a served version and its priority.
 type version struct {
 	name     string
 	priority int64
 }
 
-// versions are all. The preferred one has the greater priority, and
-// both less than a CustomResourceDefinition's 100: which version of the group
-// other providers' clients prefer is none of our business.
+// versions are all served versions. The preferred one has the higher priority, and both
+// are lower than a CustomResourceDefinition's 100, so as not to change the preferred
+// version of other providers in the group.
 var versions = []version{
 	{v1alpha4.SchemeGroupVersion.Version, 20},
 	{v1alpha3.SchemeGroupVersion.Version, 10},
 }
 
-// reconcileAPIService keeps the APIService of a version, which others may serve.
+// reconcileAPIService reconciles the APIService of a version; others are the
+// CustomResourceDefinitions that serve it, too.
 func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others []string) error {
 	name := v.name + "." + infrastructure.GroupName
 	existing, err := r.get(ctx, apiServices, name)
@@ -56,7 +57,7 @@ func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others [
 	}
 	switch {
 	case existing == nil && len(others) > 0:
-		return nil // theirs were there first
+		return nil // the others were there first
 	case existing != nil && !r.isOwnAPIService(existing) && len(others) > 0:
 		return nil
 	case existing != nil && !r.isOwnAPIService(existing):
@@ -72,8 +73,8 @@ func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others [
 	return nil
 }
 
-// isOwnAPIService is whether an APIService is this server's to keep: it says so, or it
-// leads here.
+// isOwnAPIService returns whether an APIService has the label of this server, or refers
+// to its Service.
 func (r *Registrar) isOwnAPIService(service *unstructured.Unstructured) bool {
 	return r.isMarked(service.GetLabels()) || destination(service) == "the Service "+r.Namespace+"/"+r.Service
 }

@@ -13,8 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// The labels by which Cluster API and clusterctl read a marker.
-// (cluster-api: internal/contract/version.go, cmd/clusterctl/api/v1alpha3/labels.go)
+// Labels of a marker that Cluster API and clusterctl read.
 const (
 	contractLabel   = "cluster.x-k8s.io/v1beta2"
 	providerLabel   = "cluster.x-k8s.io/provider"
@@ -22,22 +21,22 @@ const (
 	clusterctlLabel = "clusterctl.cluster.x-k8s.io"
 )
 
-// kinds are those that have a marker.
+// kinds are the kinds with a marker.
 var kinds = []string{
 	"MetalStackCluster", "MetalStackClusterTemplate", "MetalStackFirewall", "MetalStackMachine", "MetalStackMachineTemplate",
 }
 
-// plural is the kind's, as Cluster API forms it.
+// plural is the plural of a kind, as Cluster API forms it.
 func plural(kind string) string { return strings.ToLower(kind) + "s" }
 
-// definition is what is remembered of a definition of that resource version:
-// which versions it serves.
+// definition caches which versions a definition of that resource version serves.
 type definition struct {
 	resourceVersion string
 	serves          []string
 }
 
-// servedByOthers tells by which other definitions each version of our group is served.
+// servedByOthers returns, for each version of the group, the definitions of others that
+// serve it.
 func (r *Registrar) servedByOthers(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) (map[string][]string, error) {
 	others, known := map[string][]string{}, map[string]definition{}
 	for _, m := range inGroup {
@@ -80,8 +79,8 @@ func served(obj *unstructured.Unstructured) []string {
 	return names
 }
 
-// reconcileMarker keeps the marker of a kind. A definition of its name that serves
-// anything, and is not marked as ours, holds somebody's objects.
+// reconcileMarker reconciles the marker of a kind. A definition of its name that serves
+// versions, and has not the label of this server, belongs to another provider.
 func (r *Registrar) reconcileMarker(ctx context.Context, kind string) error {
 	name := plural(kind) + "." + infrastructure.GroupName
 	existing, err := r.get(ctx, definitions, name)

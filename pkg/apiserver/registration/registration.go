@@ -1,9 +1,8 @@
-// Package registration tells the cluster that this server serves its API, and
-// keeps it told: the APIServices by which the kube-apiserver passes requests
-// on, and the marker CustomResourceDefinitions by which Cluster API finds out
-// the kinds' version. What is deleted it creates again, and what is changed it
-// corrects; what belongs to somebody else it never touches, but says so as loud
-// as it can.
+// Package registration registers the API in the cluster: it reconciles the APIServices
+// by which the kube-apiserver proxies requests, and the marker CustomResourceDefinitions
+// from which Cluster API reads the kinds' version. It creates again what is deleted, and
+// corrects what is changed. It must never touch what belongs to others, but reports the
+// conflict in the log and with an Event.
 package registration
 
 import (
@@ -36,9 +35,8 @@ import (
 const (
 	// FieldManager owns the fields that this package applies.
 	FieldManager = "metalstack-apiserver-registration"
-	// RegisteredByLabel on an APIService or a CustomResourceDefinition holds the
-	// namespace of the server that keeps it. What carries it is corrected when it
-	// is changed; what does not is somebody else's.
+	// RegisteredByLabel on an APIService or a CustomResourceDefinition has the
+	// namespace of the server that reconciles it. Objects without it belong to others.
 	RegisteredByLabel = "metal-stack." + infrastructure.GroupName + "/registered-by"
 )
 
@@ -46,30 +44,30 @@ const (
 const (
 	// ReasonRegistered: an APIService or a marker was created or corrected.
 	ReasonRegistered = "Registered"
-	// ReasonVersionTaken: somebody else serves one of our group-versions, with a
-	// CustomResourceDefinition or an APIService. The kinds of one of the two
-	// cannot be reached.
+	// ReasonVersionTaken: one of the group-versions is also served by others, with a
+	// CustomResourceDefinition or an APIService. The kinds of one of the two are
+	// unreachable.
 	ReasonVersionTaken = "GroupVersionTaken"
-	// ReasonMarkerTaken: a CustomResourceDefinition of the name of a marker serves
-	// something, so Cluster API cannot be told our kind's version.
+	// ReasonMarkerTaken: a CustomResourceDefinition of a marker's name serves
+	// versions, so that it cannot mark the kind's version for Cluster API.
 	ReasonMarkerTaken = "MarkerTaken"
 )
 
-// action is what Events say was being done.
+// action is the action of Events.
 const action = "Register"
 
 const (
 	// callTimeout is how long a request to the cluster may take.
 	callTimeout = 10 * time.Second
-	// resync is how often everything is looked at, although no event says that
-	// anything has changed; what is wrong and cannot be helped is said again.
+	// resync is how often everything is reconciled without an event; conflicts are
+	// reported again.
 	resync = 5 * time.Minute
-	// reconcileInterval and burst limit corrections, lest two who do not agree keep a cluster
-	// busy.
+	// reconcileInterval and burst limit corrections, so that two
+	// writers that disagree do not load the cluster.
 	reconcileInterval, reconcileBurst = time.Second, 5
 )
 
-// retries is when what failed is tried again.
+// retries is the backoff of failed reconciliations.
 var retries = wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 30 * time.Second}
 
 var (
@@ -77,16 +75,16 @@ var (
 	definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 )
 
-// Bundle is what clients of the server must trust.
+// Bundle is the CA bundle that clients of the server must trust.
 type Bundle interface {
 	dynamiccertificates.Notifier
 	// CurrentCABundleContent is PEM-encoded.
 	CurrentCABundleContent() []byte
 }
 
-// Options say what is registered.
+// Options configure the registration.
 type Options struct {
-	// Config is how the cluster is reached.
+	// Config is that of clients of the cluster.
 	Config *rest.Config
 	// Namespace, Service and Port are where the server is reached in the cluster.
 	Namespace, Service string
@@ -95,7 +93,7 @@ type Options struct {
 	Events             events.EventRecorder
 }
 
-// Registrar keeps the registration.
+// Registrar reconciles the registration.
 type Registrar struct {
 	Options
 	client   dynamic.Interface
@@ -121,17 +119,16 @@ func New(o Options) (*Registrar, error) {
 	return r, nil
 }
 
-// Enqueue implements dynamiccertificates.Listener: something has changed that
-// the registration depends on.
+// Enqueue implements dynamiccertificates.Listener: it has the registration reconciled.
 func (r *Registrar) Enqueue() {
 	select {
 	case r.changed <- struct{}{}:
-	default: // it will be looked at anyway
+	default: // it is enqueued already
 	}
 }
 
-// Run keeps the registration until ctx ends. Only one server should: two of
-// different versions might not agree.
+// Run reconciles the registration until ctx ends. Only the active server should: two of
+// different versions could disagree.
 func (r *Registrar) Run(ctx context.Context) {
 	logger := klog.FromContext(ctx)
 	list, err := r.watch(ctx)
@@ -169,8 +166,8 @@ func (r *Registrar) Run(ctx context.Context) {
 	}
 }
 
-// watch has Run woken when an APIService or a definition that concerns it
-// changes. It returns what lists the definitions of our group.
+// watch enqueues a reconciliation when an APIService or a definition of the group
+// changes. It returns a function that lists the definitions of the group.
 func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObjectMetadata, err error) {
 	factory := metadatainformer.NewSharedInformerFactory(r.metadata, 0)
 	wake := func(obj any) {
@@ -206,7 +203,8 @@ func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObj
 	}, nil
 }
 
-// stripMetadata drops what nobody here asks for: a cluster has hundreds of definitions.
+// stripMetadata drops metadata that is not used here: a cluster has hundreds of
+// definitions.
 func stripMetadata(obj any) (any, error) {
 	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		m.ManagedFields, m.Annotations, m.OwnerReferences = nil, nil, nil
@@ -214,7 +212,8 @@ func stripMetadata(obj any) (any, error) {
 	return obj, nil
 }
 
-// reconcile makes everything what it should be, as far as it is ours.
+// reconcile creates and corrects all APIServices and markers that do not belong to
+// others.
 func (r *Registrar) reconcile(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) error {
 	others, err := r.servedByOthers(ctx, inGroup)
 	if err != nil {
@@ -241,7 +240,7 @@ func (r *Registrar) get(ctx context.Context, resource schema.GroupVersionResourc
 	return obj, err
 }
 
-// apply makes an object what it should be; before is what it is, or nil.
+// apply creates or corrects an object; before is the existing one, or nil.
 func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResource, before, wanted *unstructured.Unstructured) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -261,14 +260,13 @@ func (r *Registrar) apply(ctx context.Context, resource schema.GroupVersionResou
 	return nil
 }
 
-// reportConflict says that something is somebody else's, in the log and with an Event
-// on it.
+// reportConflict logs that an object belongs to others, and records an Event about it.
 func (r *Registrar) reportConflict(ctx context.Context, about *corev1.ObjectReference, reason, message string) {
 	klog.FromContext(ctx).Error(nil, message, "reason", reason, "kind", about.Kind, "name", about.Name)
 	r.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, action, "%s", oneline.Sanitize(message, oneline.MaxNote))
 }
 
-// isMarked is whether the label says that this server keeps an object.
+// isMarked returns whether an object has the label of this server.
 func (r *Registrar) isMarked(labels map[string]string) bool {
 	return labels[RegisteredByLabel] == r.Namespace
 }

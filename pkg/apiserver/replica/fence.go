@@ -11,21 +11,21 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-// Fence says until when this server surely holds the Lease. It asks nobody: all
-// that it knows is when renewals began that succeeded, and a clock that does not
-// step (time.Time's monotonic one).
+// Fence knows until when this server certainly holds the Lease. It makes no calls: it
+// knows when successful renewals began, and a clock that does not step (time.Time's
+// monotonic one).
 //
-// Nothing begins any more once the renew deadline has passed without a renewal.
-// Nobody else can hold the Lease before its whole duration has passed, counted
-// from the same moment: they count it from when they saw the renewal, which is
-// later. What lies between is for what has begun to end.
+// Nothing begins any more once the renew deadline has passed without a renewal. No
+// other server can hold the Lease before its whole duration has passed, counted from
+// the same time: others count it from when they saw the renewal, which is later. The
+// time in between is for what is in flight to end.
 //
-// A fence opens once, and once shut it stays so.
+// A fence opens once, and once shut it stays shut.
 type Fence struct {
 	clock clock.PassiveClock
-	// renewDeadline and sure are the renew deadline and the duration of the Lease.
+	// renewDeadline and leaseDuration are those of the Lease.
 	renewDeadline, leaseDuration time.Duration
-	// active is who holds the Lease as far as is known, for the words.
+	// active is the holder of the Lease as far as is known, for messages.
 	active func() string
 
 	mu      sync.RWMutex
@@ -36,7 +36,7 @@ type Fence struct {
 
 var _ storage.Fence = &Fence{}
 
-// errNeverHeld and errShut are why nothing may begin.
+// Errors of Check and CheckExclusive.
 var (
 	errStandby        = errors.New("this server is not active")
 	errNoLongerActive = errors.New("this server is no longer active")
@@ -55,7 +55,8 @@ func (f *Fence) Check() error {
 	return nil
 }
 
-// CheckExclusive implements storage.Fence. Once the Lease is given back, nothing is sure.
+// CheckExclusive implements storage.Fence. Once the Lease
+// is released, it always fails.
 func (f *Fence) CheckExclusive() error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -72,14 +73,14 @@ func (f *Fence) withHolder(err error) error {
 	return err
 }
 
-// isExclusive is whether nobody else can hold the Lease.
+// isExclusive returns whether no other server can hold the Lease.
 func (f *Fence) isExclusive() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return !f.renewed.IsZero() && f.clock.Since(f.renewed) < f.leaseDuration
 }
 
-// renew takes in that a renewal succeeded that began then. It is false if it
+// renew notes that a renewal succeeded that began at that time. It returns false if it
 // came too late.
 func (f *Fence) renew(began time.Time) bool {
 	f.mu.Lock()
@@ -95,7 +96,7 @@ func (f *Fence) renew(began time.Time) bool {
 	return true
 }
 
-// Shut shuts the fence for good, before the Lease is given back.
+// Shut shuts the fence for good, before the Lease is released.
 func (f *Fence) Shut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +104,7 @@ func (f *Fence) Shut() {
 	leaseHeld.Set(0)
 }
 
-// remaining is for how long the fence stays open without another renewal.
+// remaining is how long the fence stays open without another renewal.
 func (f *Fence) remaining() time.Duration {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -11,9 +11,9 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// leaseLock is the Lease as the elector sees it. It tells the fence of every renewal,
-// and ends a round of the elector when another one can win at once: by itself it
-// would look again only after the retry period, or twice that.
+// leaseLock is the elector's interface to the Lease. It notifies the fence of every
+// renewal, and ends a round of the elector when the next one can acquire the Lease at
+// once: by itself, the elector would retry only after the retry period, or twice that.
 type leaseLock struct {
 	resourcelock.Interface
 	fence *Fence
@@ -30,8 +30,8 @@ type leaseLock struct {
 	lapse  clock.Timer
 }
 
-// lapseMargin is how much later than the elector's own clock it is looked
-// whether the Lease has lapsed.
+// lapseMargin is how much later than by the elector's own clock the Lease is taken for
+// expired.
 const lapseMargin = 20 * time.Millisecond
 
 var (
@@ -48,7 +48,8 @@ func (l *leaseLock) beginRound(parent context.Context) context.Context {
 	return l.round
 }
 
-// wakeElector ends the round, unless it has been won.
+// wakeElector ends the round, so that the next one begins at once, unless the Lease has
+// been acquired.
 func (l *leaseLock) wakeElector() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,7 +64,7 @@ func (l *leaseLock) hasWon() bool {
 	return l.won
 }
 
-// heldBy is who held the Lease when it was read last.
+// heldBy is the holder of the Lease when it was read last.
 func (l *leaseLock) heldBy() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +89,7 @@ func (l *leaseLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord
 		l.lapse.Stop()
 	}
 	if l.holder != "" && l.holder != l.Identity() {
-		// From now on the elector counts the time that the Lease has.
+		// From now on the elector counts the duration of the Lease.
 		l.lapse = l.clock.AfterFunc(time.Duration(record.LeaseDurationSeconds)*time.Second+lapseMargin, l.wakeElector)
 	}
 	return record, raw, nil
@@ -99,8 +100,8 @@ func (l *leaseLock) Create(ctx context.Context, record resourcelock.LeaderElecti
 	return l.acquire(ctx, record, l.Interface.Create)
 }
 
-// Update implements resourcelock.Interface. The elector gives the Lease back
-// without looking whose it is by now; here nobody takes it from a successor.
+// Update implements resourcelock.Interface. The elector releases the
+// Lease without checking its holder; here it is not taken from a successor.
 func (l *leaseLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	if record.HolderIdentity == l.Identity() {
 		return l.acquire(ctx, record, l.Interface.Update)
@@ -114,7 +115,7 @@ func (l *leaseLock) Update(ctx context.Context, record resourcelock.LeaderElecti
 	return l.Interface.Update(ctx, record)
 }
 
-// acquire makes a write by which this server gets or keeps the Lease.
+// acquire makes a write that acquires or renews the Lease.
 func (l *leaseLock) acquire(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
 	began := l.clock.Now()
 	limited, cancel := context.WithTimeout(ctx, l.timeout)

@@ -15,18 +15,18 @@ var (
 	})
 	takeovers = metrics.NewCounter(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "replica", Name: "takeovers_total",
-		Help:           "How often this process became the active server: once at most. The sum over all processes is that of the changes.",
+		Help:           "Number of times that this process became the active server, which is at most one. The sum over all processes is the number of takeovers.",
 		StabilityLevel: metrics.ALPHA,
 	})
 	takeoverSeconds = metrics.NewHistogram(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "replica", Name: "takeover_duration_seconds",
-		Help:           "How long it took from winning the Lease until the first request could be answered.",
+		Help:           "Duration from acquiring the Lease until requests are served.",
 		Buckets:        []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30},
 		StabilityLevel: metrics.ALPHA,
 	})
 	handoverSeconds = metrics.NewHistogram(&metrics.HistogramOpts{
 		Namespace: "metalstack", Subsystem: "replica", Name: "handover_duration_seconds",
-		Help:           "For how long requests were held at a stop, until another server answered or it was known that none would.",
+		Help:           "Duration for which requests were paused at a stop, until another server was active or it was known that none would be.",
 		Buckets:        []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30},
 		StabilityLevel: metrics.ALPHA,
 	})

@@ -17,13 +17,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// ActiveLabel on a Pod says whether its server is the active one. The Service
-// leads to the Pods on which it is ActiveValue.
+// ActiveLabel on a Pod is ActiveValue if its server is the active one. The Service
+// selects the Pods with that value.
 //
-// It moves as a torch does: whoever becomes active puts it on first, and then
-// takes it off all others, which may be dead. Nobody takes it off itself:
-// while the Service leads nowhere, the kube-apiserver answers for us, and
-// clients do not repeat what is answered then.
+// A server that becomes active sets it on its own Pod first, and then removes it from
+// all others, which may be dead. A server never removes it from its own Pod: while the
+// Service selects no Pod, the kube-apiserver answers in its place, and clients do not
+// retry after these answers.
 const (
 	ActiveLabel  = "metal-stack." + infrastructure.GroupName + "/active"
 	ActiveValue  = "true"
@@ -33,22 +33,22 @@ const (
 const (
 	// callTimeout is how long a request to the cluster may take.
 	callTimeout = 5 * time.Second
-	// labelInterval is how often it is looked whether the label is still
-	// where it belongs, and announceRetry when what failed is tried again.
+	// labelInterval is how often the label is checked, and labelRetryInterval how often
+	// what failed is retried.
 	labelInterval      = 10 * time.Second
 	labelRetryInterval = 500 * time.Millisecond
-	// successorInterval is how often it is asked whether there is a successor.
+	// successorInterval is how often the Pods are listed for a successor.
 	successorInterval = 50 * time.Millisecond
 )
 
-// MaintainLabels keeps the label on this server's Pod, and off all others, until ctx
-// ends or the server is not the active one any more.
+// MaintainLabels sets the label on this server's Pod, and removes it from all others,
+// until ctx ends or the server is no longer active.
 func (r *Replica) MaintainLabels(ctx context.Context) {
 	if r.Pod == "" {
 		klog.FromContext(ctx).Info("Environment variable POD_NAME is not set: the Service cannot select the active server")
 		return
 	}
-	<-r.standbyLabelled // or it would be overwritten
+	<-r.standbyLabelled // or it would overwrite the label
 	for ctx.Err() == nil && r.fence.Check() == nil {
 		pause := labelInterval
 		if err := r.reconcileLabels(ctx); err != nil && ctx.Err() == nil {
@@ -86,8 +86,8 @@ func (r *Replica) reconcileLabels(ctx context.Context) error {
 	return nil
 }
 
-// labelStandby puts the label on that says that this server stands by. One that was
-// the active one in an earlier life keeps what it has until it is taken off.
+// labelStandby labels this server's Pod as standby. If it was active before its process
+// was restarted, its label stays until another server removes it.
 func (r *Replica) labelStandby(ctx context.Context) {
 	if r.Pod == "" {
 		return
@@ -104,8 +104,8 @@ func (r *Replica) labelStandby(ctx context.Context) {
 	})
 }
 
-// AwaitSuccessor returns when requests are led to another server. It returns
-// false if nobody is there who could follow, or ctx ends first.
+// AwaitSuccessor returns when the Service selects another server. It returns false if
+// there is no ready standby, or ctx ends first.
 func (r *Replica) AwaitSuccessor(ctx context.Context) bool {
 	if r.Pod == "" {
 		return false
@@ -116,7 +116,7 @@ func (r *Replica) AwaitSuccessor(ctx context.Context) bool {
 		if err != nil {
 			return false, nil
 		}
-		// Second: who has just become active was waiting before.
+		// Listed second: one that has just become active was in the first list.
 		active, err := r.pods(ctx, ActiveValue)
 		if err != nil {
 			return false, nil
@@ -129,7 +129,7 @@ func (r *Replica) AwaitSuccessor(ctx context.Context) bool {
 
 func (r *Replica) isOwn(pod corev1.Pod) bool { return pod.Name == r.Pod }
 
-// isReadyStandby is whether a Pod that stands by is ready to.
+// isReadyStandby returns whether a standby's Pod is another one, and ready.
 func (r *Replica) isReadyStandby(pod corev1.Pod) bool {
 	return !r.isOwn(pod) && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -153,7 +153,7 @@ func (r *Replica) label(ctx context.Context, pod, value string) error {
 		return err
 	}
 	if value == ActiveValue || pod != r.Pod {
-		// Asked again: the list may have taken long.
+		// Checked again: the list may have taken long.
 		if err := r.fence.Check(); err != nil {
 			return err
 		}

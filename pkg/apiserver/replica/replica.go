@@ -1,10 +1,10 @@
-// Package replica decides which of several servers is the active one: the one
-// that holds a Lease. It tells this server when it has become that, and never
-// lets it believe so for longer than is certain (Fence); and it leads the
-// cluster's Service to the active one.
+// Package replica elects the active one of several servers: the one that holds a
+// Lease. It notifies this server when it has become active, fences its writes off when
+// the Lease is no longer certain (Fence), and labels Pods so that the Service selects
+// the active server.
 //
-// It must never take the Lease from somebody who may still rely on it, nor give
-// back what is not this server's.
+// It must never take the Lease from a server that may still rely on it, nor release it
+// when another server may hold it.
 package replica
 
 import (
@@ -31,14 +31,14 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Options say which servers are replicas of each other.
+// Options identify the replicas, and configure their election.
 type Options struct {
 	Client kubernetes.Interface
 	// Namespace and Lease name the Lease.
 	Namespace, Lease string
 	// Pod is the server's own, in Namespace; empty if it runs in none.
 	Pod string
-	// LeaseDuration is for how long the Lease is sure without a renewal, a whole
+	// LeaseDuration is how long the Lease is respected without a renewal, a whole
 	// number of seconds; RenewDeadline, after how long without one the holder
 	// stops; RetryPeriod, how often it is renewed.
 	LeaseDuration, RenewDeadline, RetryPeriod time.Duration
@@ -46,13 +46,13 @@ type Options struct {
 	Events events.EventRecorder
 }
 
-// ErrLost is why a server ends that was the active one.
+// ErrLost is the error with which a server exits that has lost the Lease.
 var ErrLost = errors.New("lost the lease: it was not renewed in time, or another server acquired it; this server exits and must be restarted")
 
 // ReasonBecameActive is the reason of an Event about the Lease.
 const ReasonBecameActive = "BecameActive"
 
-// Replica is this server among the others. It can run once.
+// Replica is this server's part in the election. It can run once.
 type Replica struct {
 	Options
 	clock     clock.WithTickerAndDelayedExecution
@@ -61,10 +61,10 @@ type Replica struct {
 	elector   *leaderelection.LeaderElector
 	onElected func(context.Context)
 	logger    klog.Logger
-	began     time.Time // when the Lease was won
+	began     time.Time // when the Lease was acquired
 	expired   chan struct{}
-	// stopStandbyLabel ends the attempts to say that this server stands by, and left is
-	// closed after the last of them.
+	// stopStandbyLabel ends the attempts to label the Pod as standby, and
+	// standbyLabelled is closed after the last of them.
 	stopStandbyLabel context.CancelFunc
 	standbyLabelled  chan struct{}
 
@@ -107,9 +107,8 @@ func newReplica(o Options, clock clock.WithTickerAndDelayedExecution) (*Replica,
 	return r, err
 }
 
-// identityOf is by whom the Lease is held. A Pod's name is enough: of its
-// containers one lives at a time, so one that was started again goes on with
-// the Lease of its former life at once.
+// identityOf returns the holder identity. A Pod's name is enough: one process of it runs
+// at a time, so one that was restarted continues with the Lease at once.
 func identityOf(pod string) (string, error) {
 	if pod != "" {
 		return pod, nil
@@ -121,13 +120,13 @@ func identityOf(pod string) (string, error) {
 	return host + "_" + uuid.NewString(), nil
 }
 
-// Fence says whether this server is the active one.
+// Fence returns the fence, which is open while this server is active.
 func (r *Replica) Fence() *Fence { return r.fence }
 
-// Run competes for the Lease, and keeps it once it has won it. Then it calls
-// won, which may take its time; its context ends when the Lease is given back
-// or lost. Run returns nil after ctx ended or Resign was called, and otherwise
-// ErrLost, without waiting for won.
+// Run acquires the Lease, and renews it from then on. Once it is acquired, Run calls
+// won, which may take long; its context ends when the Lease is released or lost. Run
+// returns nil after ctx ended or Resign was called, and otherwise ErrLost, without
+// waiting for won.
 func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -152,7 +151,7 @@ func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 	}()
 	go func() {
 		defer close(ended)
-		// The elector tells of every try.
+		// The elector logs every attempt.
 		quiet := klog.NewContext(ctx, r.logger.V(4))
 		for ctx.Err() == nil && !r.lock.hasWon() {
 			r.elector.Run(r.lock.beginRound(quiet))
@@ -184,7 +183,7 @@ func (r *Replica) started(ctx context.Context) {
 	r.onElected(klog.NewContext(ctx, r.logger))
 }
 
-// watchExpiry notices that the Lease has lapsed, whatever the elector is busy with.
+// watchExpiry closes expired when the Lease has expired, whatever the elector does.
 func (r *Replica) watchExpiry() {
 	for {
 		left := r.fence.remaining()
@@ -197,17 +196,17 @@ func (r *Replica) watchExpiry() {
 	}
 }
 
-// ObserveTakeover tells that requests are answered from now on.
+// ObserveTakeover records the duration of the takeover: requests are served now.
 func (r *Replica) ObserveTakeover() { takeoverSeconds.Observe(r.clock.Since(r.began).Seconds()) }
 
-// ObserveHandover tells that requests, which had been held since then, are not any
-// more.
+// ObserveHandover records the duration of a handover: requests, paused since then, are
+// no longer paused.
 func (r *Replica) ObserveHandover(since time.Time) {
 	handoverSeconds.Observe(r.clock.Since(since).Seconds())
 }
 
-// Resign shuts the fence, and gives the Lease back if it is this server's. It
-// returns when that is done, or ctx ends.
+// Resign shuts the fence, and releases the Lease if this server holds it. It returns
+// when that is done, or ctx ends.
 func (r *Replica) Resign(ctx context.Context) {
 	r.mu.Lock()
 	r.resigned = true
@@ -224,8 +223,7 @@ func (r *Replica) Resign(ctx context.Context) {
 	}
 }
 
-// watch keeps holder up to date, and has the elector look at once when the
-// Lease changes.
+// watch updates holder, and wakes the elector when the Lease changes.
 func (r *Replica) watch(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(r.Client, 0, informers.WithNamespace(r.Namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
@@ -256,7 +254,7 @@ func (r *Replica) holderChanged(by string) {
 	}
 }
 
-// otherHolder is who holds the Lease, if somebody else does.
+// otherHolder returns the holder of the Lease, or "" if it is this server.
 func (r *Replica) otherHolder() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -266,5 +264,5 @@ func (r *Replica) otherHolder() string {
 	return r.holder
 }
 
-// IsStandby is whether another server is the active one, and this one may wait.
+// IsStandby returns whether another server is the active one.
 func (r *Replica) IsStandby() bool { return r.otherHolder() != "" }

@@ -10,11 +10,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
-// The keys of the Secret. Whoever wants a new certificate at once removes
-// tls.crt; whoever wants a new authority, ca.key.
+// The keys of the Secret. To have the certificate renewed at once, remove tls.crt; the
+// CA, ca.key.
 const (
-	// BundleKey holds the authority's certificate, and then those of the ones
-	// that it followed, which clients go on trusting.
+	// BundleKey has the CA's certificate, followed by those of its predecessors, which
+	// clients still trust.
 	BundleKey       = "ca.crt"
 	authorityKeyKey = "ca.key"
 	certificateKey  = "tls.crt"
@@ -25,16 +25,15 @@ const (
 	authorityName = "metalstack-apiserver-ca"
 	leafName      = "metalstack-apiserver"
 
-	// An authority is followed by another one long before it expires. The
-	// certificate that is served stays that of the old one until it is renewed
-	// itself: everybody has heard of the new authority by then.
+	// A CA is renewed long before it expires. The serving certificate stays signed by
+	// the old one until it is renewed itself: by then all clients trust the new CA.
 	authorityLifetime = 10 * 365 * 24 * time.Hour
 	authorityRenewal  = 365 * 24 * time.Hour
-	// leafRenewal is how much of its life a certificate has left when it is
-	// renewed: time enough for somebody to notice that it was not.
+	// leafRenewal is how long before its expiry a certificate is renewed: long enough
+	// for administrators to notice that it was not.
 	leafLifetime = 90 * 24 * time.Hour
 	leafRenewal  = 30 * 24 * time.Hour
-	// maxAuthorities is how many authorities clients trust at most.
+	// maxAuthorities is how many CAs are in the bundle at most.
 	maxAuthorities = 3
 )
 
@@ -64,9 +63,9 @@ func (c contents) equal(other contents) bool {
 		bytes.Equal(c.leaf.Certificate, other.leaf.Certificate) && bytes.Equal(c.leaf.Key, other.leaf.Key)
 }
 
-// renew returns the contents with whatever is missing, unusable or about to
-// expire made anew, and what that is.
-func (c contents) renew(hosts []string, now time.Time) (_ contents, news []string, err error) {
+// renew returns the contents with what is missing, invalid or about to expire renewed,
+// and the names of what was renewed.
+func (c contents) renew(hosts []string, now time.Time) (_ contents, renewed []string, err error) {
 	trusted := unexpired(c.bundle, now)
 	authority := pki.Pair{Certificate: c.bundle, Key: c.authorityKey}
 	if ca, _, err := authority.Parse(); err != nil || now.Add(authorityRenewal).After(ca.NotAfter) {
@@ -80,7 +79,7 @@ func (c contents) renew(hosts []string, now time.Time) (_ contents, news []strin
 		trusted = append([]*x509.Certificate{ca}, trusted...)
 		trusted = trusted[:min(len(trusted), maxAuthorities)]
 		c.authorityKey = authority.Key
-		news = append(news, "authority")
+		renewed = append(renewed, "authority")
 		if c.bundle, err = certutil.EncodeCertificates(trusted...); err != nil {
 			return c, nil, err
 		}
@@ -89,13 +88,13 @@ func (c contents) renew(hosts []string, now time.Time) (_ contents, news []strin
 		if c.leaf, err = pki.ServingCertificate(authority, leafName, hosts, now, leafLifetime); err != nil {
 			return c, nil, err
 		}
-		news = append(news, "certificate")
+		renewed = append(renewed, "certificate")
 	}
-	return c, news, nil
+	return c, renewed, nil
 }
 
-// unexpired returns the authorities of a bundle that can still be trusted; none
-// if the bundle is damaged.
+// unexpired returns the CAs of a bundle that have not expired; none if the bundle is
+// malformed.
 func unexpired(bundle []byte, now time.Time) []*x509.Certificate {
 	certs, err := certutil.ParseCertsPEM(bundle)
 	if err != nil {

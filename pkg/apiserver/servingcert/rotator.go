@@ -1,8 +1,8 @@
-// Package servingcert keeps the serving certificate of a server in a cluster,
-// and the authority that signs it, in one Secret, which all replicas share. It
-// makes what is missing and renews what is about to expire, in time for
-// everybody to have heard of a new authority before a certificate of it is
-// served. It never writes a key anywhere else.
+// Package servingcert rotates the serving certificate of a server in a cluster, and
+// the CA that signs it. Both are in one Secret, which all replicas share. It generates
+// what is missing and renews what is about to expire, early enough for all clients to
+// trust a new CA before a certificate of it is served. It must never write a key
+// anywhere else.
 package servingcert
 
 import (
@@ -30,15 +30,15 @@ const (
 	// FieldManager owns what this package writes.
 	FieldManager = "metalstack-apiserver-certificates"
 
-	// interval is how often the Secret is looked at: a certificate that another
-	// replica has renewed is served here that much later.
+	// interval is how often the Secret is read: a certificate that another replica has
+	// renewed is served here that much later.
 	interval = 10 * time.Second
 	// callTimeout is how long a request to the cluster may take.
 	callTimeout = 10 * time.Second
 )
 
-// Rotator keeps the certificate. The server that is given it as its certificate
-// runs it.
+// Rotator rotates the certificate. The generic server runs it as its certificate's
+// controller.
 type Rotator struct {
 	secrets corev1client.SecretInterface
 	hosts   []string
@@ -54,8 +54,8 @@ var (
 	_ dynamiccertificates.ControllerRunner       = &Rotator{}
 )
 
-// New returns a keeper of a certificate for hosts, in a Secret of secrets'
-// namespace. It has none until RunOnce has succeeded.
+// New returns a rotator of a certificate for hosts, in a Secret of secrets' namespace.
+// It has no certificate until RunOnce has succeeded.
 func New(secrets corev1client.SecretInterface, clock clock.PassiveClock, hosts ...string) *Rotator {
 	return &Rotator{secrets: secrets, hosts: hosts, clock: clock}
 }
@@ -70,8 +70,8 @@ func (k *Rotator) CurrentCertKeyContent() (certificate, key []byte) {
 	return k.current.leaf.Certificate, k.current.leaf.Key
 }
 
-// CurrentCABundleContent is what clients must trust, PEM-encoded: the authority
-// of today, and those that it followed.
+// CurrentCABundleContent is the PEM-encoded bundle that clients must trust: the current
+// CA and its predecessors.
 func (k *Rotator) CurrentCABundleContent() []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -85,8 +85,8 @@ func (k *Rotator) AddListener(listener dynamiccertificates.Listener) {
 	k.listeners = append(k.listeners, listener)
 }
 
-// Run implements dynamiccertificates.ControllerRunner: it keeps the certificate
-// until ctx ends.
+// Run implements dynamiccertificates.ControllerRunner: it rotates the certificate until
+// ctx ends.
 func (k *Rotator) Run(ctx context.Context, _ int) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := k.RunOnce(ctx); err != nil && ctx.Err() == nil {
@@ -101,7 +101,7 @@ func (k *Rotator) Run(ctx context.Context, _ int) {
 func (k *Rotator) RunOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// Another replica may be as quick: who is second takes what the first wrote.
+	// If another replica writes at the same time, the second one uses what the first wrote.
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return k.reconcile(ctx) })
 	if err != nil {
 		return fmt.Errorf("failed to reconcile the serving certificate in Secret %q: %w", SecretName, err)
@@ -122,25 +122,25 @@ func (k *Rotator) reconcile(ctx context.Context) error {
 	default:
 		stored, version = contentsOf(secret.Data), secret.ResourceVersion
 	}
-	wanted, news, err := stored.renew(k.hosts, k.clock.Now())
+	wanted, renewed, err := stored.renew(k.hosts, k.clock.Now())
 	if err != nil {
 		return err
 	}
-	if version == "" || len(news) > 0 {
+	if version == "" || len(renewed) > 0 {
 		if err := k.write(ctx, wanted, version); err != nil {
 			return err
 		}
-		klog.FromContext(ctx).Info("Wrote the serving certificate", "secret", SecretName, "renewed", news)
+		klog.FromContext(ctx).Info("Wrote the serving certificate", "secret", SecretName, "renewed", renewed)
 	}
 	k.serve(wanted)
 	return nil
 }
 
-// write replaces the Secret of that version. Of a Secret that is not there yet,
-// two replicas may write one each; both take over the later one.
+// write replaces the Secret of that version. If there is none yet, two replicas may
+// write one each; both use the later one.
 func (k *Rotator) write(ctx context.Context, c contents, version string) error {
 	secret := applycorev1.Secret(SecretName, "").WithType(corev1.SecretTypeOpaque).WithData(c.data())
-	secret.Namespace = nil // the client's
+	secret.Namespace = nil // that of the client
 	if version != "" {
 		secret.WithResourceVersion(version)
 	}

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 )
 
-// Authenticate accepts certificates of the authority, and nobody else.
+// Authenticate authenticates client certificates of the authority only.
 func Authenticate(info *server.AuthenticationInfo, serving *server.SecureServingInfo, a *Authority) error {
 	ca, err := dynamiccertificates.NewStaticCAContent("standalone", a.Bundle())
 	if err != nil {
@@ -22,8 +22,7 @@ func Authenticate(info *server.AuthenticationInfo, serving *server.SecureServing
 	return nil
 }
 
-// Authorize lets the administrators' group do everything; what no authorizer
-// has an opinion about is denied.
+// Authorize allows the administrators' group everything; all other requests are denied.
 func Authorize(info *server.AuthorizationInfo) error {
 	info.Authorizer = authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)
 	return nil

@@ -15,22 +15,22 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
-// API is what a user of kubectl asks of any cluster, and no kube-apiserver
-// answers here: who they are, what they may do, and which namespaces there are.
+// API is what kubectl requests of any cluster, and a standalone server has to serve
+// itself: self reviews (whoami, can-i) and namespaces.
 type API struct {
-	// Namespaces are those that there are.
+	// Namespaces are the namespaces that exist.
 	Namespaces Namespaces
 }
 
-// kinds are what is served, by group-version.
+// kinds are the served kinds, by group-version.
 var kinds = map[schema.GroupVersion][]runtime.Object{
 	authenticationv1.SchemeGroupVersion: {&authenticationv1.SelfSubjectReview{}},
 	authorizationv1.SchemeGroupVersion:  {&authorizationv1.SelfSubjectAccessReview{}, &authorizationv1.SelfSubjectRulesReview{}},
 	corev1.SchemeGroupVersion:           {&corev1.Namespace{}, &corev1.NamespaceList{}},
 }
 
-// NewScheme returns a scheme of what is served. Each kind has one version, which
-// storage works with, too.
+// NewScheme returns a scheme of the served kinds. Each has one version, which is also
+// the internal one.
 func NewScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	for gv, objects := range kinds {
@@ -42,8 +42,8 @@ func NewScheme() *runtime.Scheme {
 	return scheme
 }
 
-// Definitions adds the OpenAPI of what is served to that of others. It has no
-// fields: nothing here is applied, and these kinds are known to everybody.
+// Definitions adds the OpenAPI definitions of the served kinds to others. They have no
+// fields: these kinds are well known, and cannot be applied.
 func Definitions(others common.GetOpenAPIDefinitions) common.GetOpenAPIDefinitions {
 	return func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 		all := others(ref)
@@ -62,7 +62,7 @@ func Definitions(others common.GetOpenAPIDefinitions) common.GetOpenAPIDefinitio
 	}
 }
 
-// Install has a server answer; a decides what users may do.
+// Install installs the API in a server; a authorizes users.
 func (api *API) Install(s *server.GenericAPIServer, a authorizer.Authorizer) error {
 	scheme := NewScheme()
 	group := func(gv schema.GroupVersion, storage map[string]rest.Storage) *server.APIGroupInfo {
@@ -89,7 +89,7 @@ func (api *API) Install(s *server.GenericAPIServer, a authorizer.Authorizer) err
 	}))
 }
 
-// Namespaces tells which namespaces there are.
+// Namespaces knows which namespaces exist.
 type Namespaces interface {
 	// Project returns the project that a namespace is bound to, if it is.
 	Project(namespace string) (project string, bound bool)

@@ -1,7 +1,7 @@
-// Package standalone is what a server needs when there is no Kubernetes around
-// it: a certificate authority of its own, one administrator, a kubeconfig that
-// carries the administrator's certificate, and an authenticator and authorizer
-// that know nobody else.
+// Package standalone is what a server needs without a Kubernetes cluster: a certificate
+// authority of its own, one administrator, a kubeconfig with the administrator's
+// certificate, an authenticator and an authorizer for the administrator only, and what
+// kubectl requests of any cluster. It must never accept another user.
 package standalone
 
 import (
@@ -21,15 +21,15 @@ import (
 const (
 	authorityLifetime = 10 * 365 * 24 * time.Hour
 	leafLifetime      = 365 * 24 * time.Hour
-	// renewBefore is how much of its lifetime a certificate that is used again
-	// must have left: a server that runs for months needs no restart for it.
+	// renewBefore is the minimum remaining lifetime of a certificate that is reused: a
+	// server can run for that long without a restart.
 	renewBefore = 90 * 24 * time.Hour
 
 	// AdminName is the common name of the administrator's certificate.
 	AdminName = "metalstack-admin"
 )
 
-// Authority is a certificate authority kept in a directory.
+// Authority is a certificate authority that is stored in a directory.
 type Authority struct {
 	dir  string
 	now  time.Time
@@ -37,7 +37,7 @@ type Authority struct {
 	cert *x509.Certificate
 }
 
-// OpenAuthority reads the authority that dir holds, or makes one.
+// OpenAuthority reads the authority in dir, or generates one.
 func OpenAuthority(dir string) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -62,15 +62,14 @@ func OpenAuthority(dir string) (*Authority, error) {
 	return a, nil
 }
 
-// Bundle is what clients must trust, PEM-encoded.
+// Bundle is the PEM-encoded CA bundle that clients must trust.
 func (a *Authority) Bundle() []byte { return a.pair.Certificate }
 
-// Serving returns the paths of a serving certificate for hosts (names and
-// addresses), made anew when the one in the directory does not cover them or
-// is about to expire.
+// Serving returns the paths of a serving certificate for hosts (names and addresses). It
+// is generated if the one in the directory does not cover them or is about to expire.
 func (a *Authority) Serving(hosts ...string) (certFile, keyFile string, err error) {
 	certFile, keyFile = a.path("server", ".crt"), a.path("server", ".key")
-	// Whatever is wrong with a kept one: it is cheap to make another.
+	// Whatever is wrong with the stored one: another is cheap to generate.
 	if pair, err := a.load("server"); err == nil && pair.Serves(hosts, []*x509.Certificate{a.cert}, a.now, a.now.Add(renewBefore)) {
 		return certFile, keyFile, nil
 	}
@@ -81,8 +80,8 @@ func (a *Authority) Serving(hosts ...string) (certFile, keyFile string, err erro
 	return certFile, keyFile, a.save("server", pair)
 }
 
-// Admin returns a new client certificate of the group that may do everything.
-// It is not kept here: who has it is the administrator.
+// Admin returns a new client certificate of the administrators' group. It is not stored
+// in the directory.
 func (a *Authority) Admin() (pki.Pair, error) {
 	return pki.ClientCertificate(a.pair, AdminName, []string{user.SystemPrivilegedGroup}, a.now, leafLifetime)
 }
@@ -97,8 +96,7 @@ func (a *Authority) load(name string) (pair pki.Pair, err error) {
 	return pair, err
 }
 
-// save writes the key first: a certificate without its key would be taken for
-// a pair by load.
+// save writes the key first: load takes a certificate for that of a complete pair.
 func (a *Authority) save(name string, pair pki.Pair) error {
 	if err := writePrivate(a.path(name, ".key"), pair.Key); err != nil {
 		return err
@@ -106,7 +104,7 @@ func (a *Authority) save(name string, pair pki.Pair) error {
 	return writePrivate(a.path(name, ".crt"), pair.Certificate)
 }
 
-// writePrivate replaces a file that only its owner may read, whole or not at all.
+// writePrivate atomically replaces a file that only its owner may read.
 func writePrivate(path string, content []byte) error {
 	// CreateTemp makes files of mode 0600.
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")

@@ -10,9 +10,8 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 )
 
-// Deletions refuses deletions that only a garbage collector ends: it is the one
-// who deletes dependents first, or takes the owner off them, and then removes
-// the finalizer that such a deletion puts on.
+// Deletions refuses deletions that only a garbage collector completes: it deletes or
+// orphans dependents, and then removes the finalizer that such a deletion adds.
 type Deletions struct{}
 
 var _ admission.ValidationInterface = Deletions{}

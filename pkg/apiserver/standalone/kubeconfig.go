@@ -42,7 +42,7 @@ func WriteKubeconfig(path, server string, bundle []byte, admin pki.Pair, namespa
 	return writePrivate(path, content)
 }
 
-// isOwnKubeconfig tells whether a kubeconfig is one of ours, or empty.
+// isOwnKubeconfig returns whether WriteKubeconfig wrote a kubeconfig, or it is empty.
 func isOwnKubeconfig(config *clientcmdapi.Config) bool {
 	for name := range config.Clusters {
 		if name != kubeconfigName {

@@ -10,9 +10,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// ManagementCluster returns the id by which metal knows this server, which a
-// cluster has as the uid of its namespace kube-system. It is made once, and
-// kept in dir: with another one, the server would not know its own metal.
+// ManagementCluster returns the ID of this management cluster, which in a cluster is the
+// uid of the namespace kube-system. It is generated once, and stored in dir: with
+// another one, the server would not recognize its own metal.
 func ManagementCluster(dir string) (string, error) {
 	path := filepath.Join(dir, "management-cluster")
 	content, err := os.ReadFile(path)

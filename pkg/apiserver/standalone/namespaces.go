@@ -15,9 +15,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// namespaces shows the bound namespaces; nobody makes or deletes them here. When
-// an object is not found, kubectl asks for its namespace, and takes a server
-// that knows of none for one that does not know the kind.
+// namespaces serves the bound namespaces, read-only. When an object is not found, kubectl
+// gets its namespace; if that resource were not served, it would report that the
+// server does not have the kind.
 type namespaces struct{ known Namespaces }
 
 var (
@@ -44,8 +44,8 @@ func (n namespaces) Get(_ context.Context, name string, _ *metav1.GetOptions) (r
 	return newNamespace(name, project), nil
 }
 
-// List implements rest.Lister. Namespaces that are named after a project's id
-// are bound without being listed: this server knows of them when it is asked.
+// List implements rest.Lister. Namespaces that are named after a project's ID are bound
+// without being listed: they exist when they are requested.
 func (n namespaces) List(_ context.Context, options *internalversion.ListOptions) (runtime.Object, error) {
 	list := &corev1.NamespaceList{}
 	for _, name := range n.known.Names() {

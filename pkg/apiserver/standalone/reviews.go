@@ -18,7 +18,7 @@ import (
 
 var errNoUser = errors.New("request has no user")
 
-// selfReview tells users who they are, as `kubectl auth whoami` asks.
+// selfReview returns the attributes of the user, for `kubectl auth whoami`.
 type selfReview struct{ review }
 
 func (selfReview) New() runtime.Object     { return &authenticationv1.SelfSubjectReview{} }
@@ -41,8 +41,7 @@ func (selfReview) Create(ctx context.Context, obj runtime.Object, validate rest.
 	}, nil
 }
 
-// accessReview tells users whether they may do something, as `kubectl auth
-// can-i` asks.
+// accessReview returns whether the user may do something, for `kubectl auth can-i`.
 type accessReview struct {
 	review
 	authorizer authorizer.Authorizer
@@ -82,7 +81,7 @@ func (r accessReview) Create(ctx context.Context, obj runtime.Object, validate r
 	return answer, nil
 }
 
-// rulesReview tells users what they may do, as `kubectl auth can-i --list` asks.
+// rulesReview returns what the user may do, for `kubectl auth can-i --list`.
 type rulesReview struct {
 	review
 	authorizer authorizer.Authorizer
@@ -91,7 +90,7 @@ type rulesReview struct {
 func (rulesReview) New() runtime.Object     { return &authorizationv1.SelfSubjectRulesReview{} }
 func (rulesReview) GetSingularName() string { return "selfsubjectrulesreview" }
 
-// Create knows two users: one who may do everything, and one who may do nothing.
+// Create implements rest.Creater. A user may do either everything or nothing.
 func (r rulesReview) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
 	who, err := validated(ctx, obj, validate)
 	if err != nil {
@@ -116,8 +115,7 @@ func (r rulesReview) Create(ctx context.Context, obj runtime.Object, validate re
 	return answer, nil
 }
 
-// review is what all kinds of reviews have in common: they are created, and kept
-// nowhere.
+// review is what all kinds of reviews have in common: they are created, but not stored.
 type review struct{}
 
 func (review) NamespaceScoped() bool { return false }
@@ -131,7 +129,7 @@ var (
 	_ rest.Scoper               = review{}
 )
 
-// validated returns who asks, if a review may be created.
+// validated returns the user of the request, if the review is valid.
 func validated(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc) (user.Info, error) {
 	who, ok := request.UserFrom(ctx)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 
 var errKilled = errors.New("process was killed")
 
-// killSwitch makes a server in this process as dead as one whose process was killed:
-// once it has blown, nothing that the server still does reaches anybody.
+// killSwitch makes a server in this process behave as one whose process was killed:
+// afterwards, nothing that it still does has an effect outside.
 type killSwitch struct {
 	ctx  context.Context
 	kill context.CancelFunc
@@ -25,7 +25,7 @@ func newKillSwitch() *killSwitch {
 	return &killSwitch{ctx, blow}
 }
 
-// killableLedger passes on what is begun before the fuse blows.
+// killableLedger passes calls on that begin before the kill.
 type killableLedger struct {
 	*killSwitch
 	ledger.Ledger
@@ -42,7 +42,7 @@ func (l *killableLedger) begin() (end func(), err error) {
 	return l.calls.RUnlock, nil
 }
 
-// await waits until what had begun before the fuse blew has ended.
+// await waits until calls that began before the kill have ended.
 func (l *killableLedger) await() {
 	l.calls.Lock()
 	defer l.calls.Unlock()
@@ -88,7 +88,7 @@ func (l *killableLedger) Delete(ctx context.Context, key, version string) error 
 	return l.Ledger.Delete(ctx, key, version)
 }
 
-// Close closes the ledger, unless whoever killed the server does.
+// Close closes the ledger, unless the server was killed: then Kill does.
 func (l *killableLedger) Close() error {
 	if closer, ok := l.Ledger.(io.Closer); ok && l.ctx.Err() == nil {
 		return closer.Close()
@@ -96,8 +96,8 @@ func (l *killableLedger) Close() error {
 	return nil
 }
 
-// killableTransport cuts calls of the metal-api off when the fuse blows, as the
-// kernel does when a process dies.
+// killableTransport aborts calls of the metal-api at the kill, as the kernel does when a
+// process dies.
 type killableTransport struct {
 	*killSwitch
 	next http.RoundTripper
@@ -120,7 +120,7 @@ func (t *killableTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	return resp, nil
 }
 
-// killableBody lets go of the fuse when the answer was read.
+// killableBody releases the kill switch when the response has been read.
 type killableBody struct {
 	io.ReadCloser
 	done func()
@@ -132,7 +132,7 @@ func (b *killableBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// killableListener resets its connections when the fuse blows.
+// killableListener resets its connections at the kill.
 type killableListener struct {
 	*killSwitch
 	net.Listener
@@ -148,7 +148,7 @@ func (f *killSwitch) listen(address string) (*killableListener, error) {
 	return &killableListener{killSwitch: f, Listener: l, closed: make(chan struct{})}, nil
 }
 
-// stopAccepting stops listening, after the fuse has blown.
+// stopAccepting stops listening, after the kill.
 func (l *killableListener) stopAccepting() error { return l.Listener.Close() }
 
 // Accept implements net.Listener.

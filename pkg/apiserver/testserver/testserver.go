@@ -1,6 +1,6 @@
-// Package testserver runs the whole server in a test's process: over loopback
-// TLS, against a simulator, as it runs standalone. It can be killed, which
-// leaves behind what a killed process leaves behind, and started again.
+// Package testserver runs the whole server in a test's process: over loopback TLS,
+// against a simulator, standalone. It can be killed as a process can, and restarted.
+// The product must never link it.
 package testserver
 
 import (
@@ -39,7 +39,7 @@ const (
 // readyLimit is how long a start may take.
 const readyLimit = 30 * time.Second
 
-// Options are what a test may want differently; the zero value is fine.
+// Options configure the server under test; the zero value is valid.
 type Options struct {
 	// Simulator configures the simulator that Start starts. One with a Speed
 	// above zero is run.
@@ -55,13 +55,13 @@ type Options struct {
 	// suit a test.
 	Timing allocation.Timing
 	// SweepInterval and ConsistentReadTimeout are the server's; default 200 ms and 1 s.
-	// The budget is 1, so that looks are not put off.
+	// The polling budget is 1, so that observations are not delayed.
 	SweepInterval, ConsistentReadTimeout time.Duration
 	// Flags and Configure change the rest: what the command line would, and what
 	// it could not. They are called at each start.
 	Flags     func(*options.Options)
 	Configure func(*apiserver.Config)
-	// Transport wraps the server's way to the metal-api, e.g. to lose answers.
+	// Transport wraps the transport to the metal-api, for example to lose responses.
 	Transport func(http.RoundTripper) http.RoundTripper
 }
 
@@ -72,9 +72,9 @@ type Server struct {
 	// Config is the administrator's, without rate limits. It stays valid over
 	// restarts.
 	Config *rest.Config
-	// URL is where the server is, over restarts.
+	// URL is that of the server. It stays the same over restarts.
 	URL string
-	// DataDir is where it keeps its file and its certificates.
+	// DataDir is its --data-dir.
 	DataDir string
 
 	t      testing.TB
@@ -84,7 +84,7 @@ type Server struct {
 	run    *run
 }
 
-// run is one life of the server.
+// run is the server from one start to the next stop.
 type run struct {
 	killSwitch *killSwitch
 	listener   *killableListener
@@ -93,7 +93,7 @@ type run struct {
 	done       chan error
 }
 
-// testTiming lets a test see the end of what takes minutes in life.
+// testTiming shortens what takes minutes in production.
 var testTiming = allocation.Timing{
 	BeginTimeout: 2 * time.Second, AllocateTimeout: 5 * time.Second, FreeTimeout: 5 * time.Second, UncertainDuration: 500 * time.Millisecond, PollInterval: 50 * time.Millisecond,
 	Backoff: 100 * time.Millisecond, MaxBackoff: time.Second, NetworkFreeDelay: 10 * time.Millisecond,
