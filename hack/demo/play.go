@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 const (
@@ -124,7 +124,7 @@ func (p *play) repair() {
 		p.Fatal(err)
 	}
 	p.kubectl("get", "msm", "-n", namespace, hardware.Name)
-	cluster.Eventually(p, actLimit, func(ctx context.Context) error {
+	framework.Eventually(p, actLimit, func(ctx context.Context) error {
 		err := p.tenant.Client.Get(ctx, client.ObjectKeyFromObject(&victim), &clusterv1.Machine{})
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil

@@ -24,6 +24,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const (
@@ -119,19 +120,9 @@ func (w *world) restart(t *testing.T) {
 	w.Restart()
 }
 
-func machine(name string) *machineT {
-	return &machineT{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha4.MetalStackMachineSpec{Image: image, MachineType: small, Partition: partition},
-	}
-}
+func machine(name string) *machineT { return objects.Machine(name, objects.InDefaultPartition) }
 
-func cluster(name string) *clusterT {
-	return &clusterT{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha4.MetalStackClusterSpec{Partition: partition, PublicNetworkID: simulator.InternetNetwork},
-	}
-}
+func cluster(name string) *clusterT { return objects.Cluster(name) }
 
 // allocate makes a machine in team A, with a cluster for its network, and
 // turns both into metal.

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // helmAddOns is what the add-on provider for Helm defines, as far as objects
@@ -51,7 +51,7 @@ func addOnsArrive(t *testing.T, c *Tenant, variables map[string]string) {
 	require.NoError(t, err)
 	system := metav1.NamespaceSystem
 	var env []corev1.EnvVar
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		deployment, err := workload.Client().AppsV1().Deployments(system).Get(ctx, "metal-ccm", metav1.GetOptions{})
 		if err == nil {
 			env = deployment.Spec.Template.Spec.Containers[0].Env

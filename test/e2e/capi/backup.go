@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	clusterctlv1 "sigs.k8s.io/cluster-api/cmd/clusterctl/api/v1alpha3"
 
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // The order in which Velero restores the resources of a namespace: these first,
@@ -117,7 +117,7 @@ func (b *Backup) Lose(t testing.TB) {
 			})
 		}
 	}
-	cluster.Eventually(t, clusterctlLimit, func(ctx context.Context) error {
+	framework.Eventually(t, clusterctlLimit, func(ctx context.Context) error {
 		for _, gvr := range b.resources {
 			found, err := b.of(gvr).List(ctx, metav1.ListOptions{})
 			if err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // namespacesComeBackFromABackup: a namespace that Velero restores has objects
@@ -83,7 +83,7 @@ func (c *Tenant) firewalls(ctx context.Context, t *testing.T) []string {
 // and says that one serves.
 func (c *Tenant) awaitFirewall(t *testing.T, names []string) {
 	t.Helper()
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		infra := &v1alpha4.MetalStackCluster{}
 		if err := c.Client.Get(ctx, c.Key, infra); err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // injectAnnotation asks cert-manager for the CA bundle of a Certificate.
@@ -50,7 +50,7 @@ func (m *Management) installCertManager(t testing.TB) {
 		}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	cluster.Eventually(t, time.Minute, func(ctx context.Context) error {
+	framework.Eventually(t, time.Minute, func(ctx context.Context) error {
 		_, err := m.dynamic.Resource(certificates).List(ctx, metav1.ListOptions{})
 		return err
 	})

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, estate Estate) {
@@ -47,7 +47,7 @@ func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, esta
 	three := int32(3)
 	patched.Spec.Topology.Workers.MachineDeployments[0].Replicas = &three
 	require.NoError(t, c.Client.Patch(t.Context(), patched, client.MergeFrom(ordered)))
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err != nil {
 			return err

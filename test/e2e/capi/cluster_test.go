@@ -15,7 +15,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // TestClusterAPI shares one management cluster, which clusterctl installed.
@@ -71,7 +71,7 @@ func clustersComeUpScaleRollAndGo(t *testing.T, w *world, namespace string, esta
 	c.AwaitMachines(t, slow, 3, 10)
 	c.Scale(t, 2)
 	c.AwaitMachines(t, slow, 3, 2)
-	cluster.Eventually(t, slow, func(context.Context) error {
+	framework.Eventually(t, slow, func(context.Context) error {
 		if want, got := (Account{Allocated: 7, Freed: 8, Most: 13}), estate.Since(scaled, "machine"); got != want {
 			return fmt.Errorf("3 to 10 to 2: want %+v, got %+v", want, got)
 		}
@@ -80,7 +80,7 @@ func clustersComeUpScaleRollAndGo(t *testing.T, w *world, namespace string, esta
 
 	rolled := estate.Mark()
 	roll(t, c, "ubuntu-22.04")
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)
 		if err != nil {
 			return err

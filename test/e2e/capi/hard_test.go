@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 const (
@@ -40,7 +40,7 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	objects := w.Generate(t, Order{Namespace: namespace, Name: "thistle", ControlPlane: 1, Workers: 3})
 	require.NoError(t, w.Apply(t.Context(), withPausedConfigs(t, objects)))
 	c := w.Tenant(t, namespace, "thistle")
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		cluster, err := c.Cluster(ctx)
 		if err == nil && !meta.IsStatusConditionTrue(cluster.Status.Conditions, clusterv1.ClusterControlPlaneAvailableCondition) {
 			err = fmt.Errorf("the control plane is not available: %+v", cluster.Status.Conditions)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/dynamic"
 
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
@@ -102,7 +103,7 @@ func (m *Management) awaitWebhooks(t testing.TB) {
 		"controlplane": `{"apiVersion":"controlplane.cluster.x-k8s.io/v1beta2","kind":"KubeadmControlPlane","metadata":{"name":"probe","namespace":"default"},"spec":{"replicas":1,"version":"v1.36.0","machineTemplate":{"spec":{"infrastructureRef":{"apiGroup":"infrastructure.cluster.x-k8s.io","kind":"MetalStackMachineTemplate","name":"x"}}},"kubeadmConfigSpec":{"format":"ignition"}}}`,
 	}
 	for _, probe := range probes {
-		cluster.Eventually(t, time.Minute, func(ctx context.Context) error {
+		framework.Eventually(t, time.Minute, func(ctx context.Context) error {
 			return m.Apply(ctx, probe, "--dry-run=server")
 		})
 	}

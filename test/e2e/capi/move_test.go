@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
@@ -62,7 +63,7 @@ func statusIsComplete(t *testing.T, c *Tenant) {
 	t.Helper()
 	start := time.Now()
 	defer func() { t.Logf("complete after %s", time.Since(start).Round(100*time.Millisecond)) }()
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err == nil && len(hardware) == 0 {
 			err = errors.New("there are no machines")
@@ -82,7 +83,7 @@ func nothingIsLeft(t *testing.T, c *Tenant) {
 	t.Helper()
 	_, err := c.Cluster(t.Context())
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		hardware, err := c.Hardware(ctx)
 		if err != nil {
 			return err
@@ -114,7 +115,7 @@ func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, w *world, namespace s
 	w.Servers[0], w.Companion = w.StartServer(t), w.StartCompanion(t)
 	w.Servers[0].AwaitReady(t)
 	w.Companion.AwaitReady(t)
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		after := &v1alpha4.MetalStackMachineTemplate{}
 		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(template), after); err != nil {
 			return err

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // strangeUID is that of no object.
@@ -56,7 +56,7 @@ func ownersGetNewUIDs(t *testing.T, w *world, namespace string, estate Estate) {
 	}
 
 	pause(t, c, false)
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		for _, obj := range objects {
 			if err := c.Client.Get(ctx, client.ObjectKeyFromObject(obj), obj); err != nil {
 				return err
@@ -81,7 +81,7 @@ func ownersGetNewUIDs(t *testing.T, w *world, namespace string, estate Estate) {
 	require.NoError(t, c.Client.Delete(t.Context(), &workers[0], client.PropagationPolicy(metav1.DeletePropagationForeground)))
 	c.awaitGone(t, &workers[0])
 	c.AwaitMachines(t, slow, 1, 1)
-	cluster.Eventually(t, slow, func(context.Context) error {
+	framework.Eventually(t, slow, func(context.Context) error {
 		if got := estate.Since(start, "machine"); got.Allocated != 1 || got.Freed != 1 {
 			return fmt.Errorf("%+v", got)
 		}
@@ -131,7 +131,7 @@ func (c *Tenant) keepMarked(t *testing.T, w *world, estate Estate) {
 func (w *world) awaitRefusal(t *testing.T, name string) {
 	t.Helper()
 	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" is forbidden: it holds metal`)
-	cluster.Eventually(t, slow, func(context.Context) error {
+	framework.Eventually(t, slow, func(context.Context) error {
 		log, err := os.ReadFile(filepath.Join(w.plane.Dir(), "kube-controller-manager.log"))
 		if err == nil && !refusal.Match(log) {
 			err = fmt.Errorf("the garbage collector was not refused %s", name)

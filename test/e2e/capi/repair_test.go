@@ -13,7 +13,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 func workersThatDieAreReplaced(t *testing.T, w *world, namespace string, estate Estate) {
@@ -66,7 +66,7 @@ func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string,
 	variables["WORKER_MACHINE_SIZE"] = RareSize
 	c := w.Order(t, Order{Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: variables})
 	var waiting types.NamespacedName
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)
 		if err != nil {
 			return err

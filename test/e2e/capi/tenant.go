@@ -21,7 +21,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 const (
@@ -144,7 +144,7 @@ func (c *Tenant) mine() client.MatchingLabels {
 // AwaitMachines waits until there are exactly so many Machines, and all run.
 func (c *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, workers int) {
 	t.Helper()
-	cluster.Eventually(t, limit, func(ctx context.Context) error {
+	framework.Eventually(t, limit, func(ctx context.Context) error {
 		var short []string
 		for _, want := range []struct {
 			what         string
@@ -194,7 +194,7 @@ func (c *Tenant) Delete(t testing.TB, limit time.Duration) {
 	t.Helper()
 	doomed := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name}}
 	require.NoError(t, c.Client.Delete(t.Context(), doomed))
-	cluster.Eventually(t, limit, func(ctx context.Context) error {
+	framework.Eventually(t, limit, func(ctx context.Context) error {
 		err := c.Client.Get(ctx, c.Key, doomed)
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil

@@ -15,7 +15,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // slow is how long what takes seconds may take on a busy machine.
@@ -53,7 +53,7 @@ func (w *world) team(t *testing.T) (namespace string, estate Estate) {
 // awaitEstate waits until a project holds what it held.
 func awaitEstate(t *testing.T, estate Estate, before string) {
 	t.Helper()
-	cluster.Eventually(t, slow, func(context.Context) error {
+	framework.Eventually(t, slow, func(context.Context) error {
 		if now := estate.Inventory(); now != before {
 			return fmt.Errorf("the project holds %q, and held %q", now, before)
 		}
@@ -72,7 +72,7 @@ func (c *Tenant) hardwareOf(ctx context.Context, t *testing.T, machine *clusterv
 // awaitCondition waits until a MetalStackMachine's condition is as wanted.
 func (c *Tenant) awaitCondition(t *testing.T, key types.NamespacedName, kind string, wanted func(*metav1.Condition) bool) {
 	t.Helper()
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		hardware := &v1alpha4.MetalStackMachine{}
 		if err := c.Client.Get(ctx, key, hardware); err != nil {
 			return err
@@ -88,7 +88,7 @@ func (c *Tenant) awaitCondition(t *testing.T, key types.NamespacedName, kind str
 // awaitGone waits until a Machine is gone.
 func (c *Tenant) awaitGone(t *testing.T, machine *clusterv1.Machine) {
 	t.Helper()
-	cluster.Eventually(t, slow, func(ctx context.Context) error {
+	framework.Eventually(t, slow, func(ctx context.Context) error {
 		now := &clusterv1.Machine{}
 		err := c.Client.Get(ctx, client.ObjectKeyFromObject(machine), now)
 		if err == nil {

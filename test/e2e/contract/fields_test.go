@@ -18,6 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // addressTypes are those that Cluster API knows. (InfraMachine: addresses)
@@ -93,7 +94,7 @@ func TestATemplateSaysWhatANodeWouldOfferAndIsFixed(t *testing.T) {
 	templates := w.api.MetalStackMachineTemplates(team)
 	template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}}
 	template.Spec.Template.ObjectMeta = v1alpha4.TemplateMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": "d"}}
-	template.Spec.Template.Spec = newMachine("").Spec
+	template.Spec.Template.Spec = objects.Machine("").Spec
 	_, err := templates.Create(t.Context(), template, metav1.CreateOptions{})
 	require.NoError(t, err)
 	read := w.read("metalstackmachinetemplates", "t")
@@ -173,7 +174,7 @@ func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
 	w := start(t)
 	network := w.privateNetwork()
 	clusters := w.api.MetalStackClusters(team)
-	c, err := clusters.Create(t.Context(), newCluster("c", func(c *v1alpha4.MetalStackCluster) {
+	c, err := clusters.Create(t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) {
 		c.Labels = map[string]string{infrastructure.ManagedByAnnotation: "terraform"}
 		c.Spec.PrivateNetworkID = network
 		c.Spec.ControlPlaneEndpoint = v1alpha4.APIEndpoint{Host: "api.example.org", Port: 443}
@@ -205,7 +206,7 @@ func TestAClusterThatIsHandedOverIsHeld(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	clusters := w.api.MetalStackClusters(team)
-	_, err := clusters.Create(t.Context(), newCluster("c", func(c *v1alpha4.MetalStackCluster) {
+	_, err := clusters.Create(t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) {
 		c.Annotations = map[string]string{infrastructure.ManagedByAnnotation: "terraform"}
 	}), metav1.CreateOptions{})
 	require.NoError(t, err)

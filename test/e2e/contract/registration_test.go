@@ -16,6 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
@@ -64,7 +65,7 @@ func TestDefinitionsOfAnotherProviderAreLeftAloneUntilTheyGo(t *testing.T) {
 		require.NoError(t, err)
 	}
 	c := cluster.Start(t, cluster.Options{ControlPlane: plane})
-	cluster.Eventually(t, limit, func(ctx context.Context) error {
+	framework.Eventually(t, limit, func(ctx context.Context) error {
 		events, err := c.Client().CoreV1().Events("").List(ctx, metav1.ListOptions{FieldSelector: "reason=" + registration.ReasonMarkerTaken})
 		if err == nil && len(events.Items) < len(colliding) {
 			err = fmt.Errorf("%d definitions are complained of", len(events.Items))
@@ -86,7 +87,7 @@ func TestDefinitionsOfAnotherProviderAreLeftAloneUntilTheyGo(t *testing.T) {
 	}
 
 	for plural, kind := range markers {
-		cluster.Eventually(t, limit, func(ctx context.Context) error {
+		framework.Eventually(t, limit, func(ctx context.Context) error {
 			definition, err := client.Resource(definitions).Get(ctx, plural+"."+v1alpha4.GroupName, metav1.GetOptions{})
 			if err != nil {
 				return err

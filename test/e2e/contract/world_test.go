@@ -13,6 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const (
@@ -37,32 +38,10 @@ func start(t *testing.T) *world {
 	return &world{Server: s, t: t, api: s.Client().InfrastructureV1alpha4(), metal: client}
 }
 
-func newCluster(name string, changes ...func(*v1alpha4.MetalStackCluster)) *v1alpha4.MetalStackCluster {
-	c := &v1alpha4.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
-	}
-	for _, change := range changes {
-		change(c)
-	}
-	return c
-}
-
-func newMachine(name string, changes ...func(*v1alpha4.MetalStackMachine)) *v1alpha4.MetalStackMachine {
-	m := &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
-	}
-	for _, change := range changes {
-		change(m)
-	}
-	return m
-}
-
 // cluster is one with network and address.
 func (w *world) cluster(name string, changes ...func(*v1alpha4.MetalStackCluster)) *v1alpha4.MetalStackCluster {
 	w.t.Helper()
-	_, err := w.api.MetalStackClusters(team).Create(w.t.Context(), newCluster(name, changes...), metav1.CreateOptions{})
+	_, err := w.api.MetalStackClusters(team).Create(w.t.Context(), objects.Cluster(name, changes...), metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	c, err := w.api.MetalStackClusters(team).Allocate(w.t.Context(), name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
 	require.NoError(w.t, err)
@@ -72,7 +51,7 @@ func (w *world) cluster(name string, changes ...func(*v1alpha4.MetalStackCluster
 // machine is one of a cluster that has phoned home.
 func (w *world) machine(name, cluster string, changes ...func(*v1alpha4.MetalStackMachine)) *v1alpha4.MetalStackMachine {
 	w.t.Helper()
-	_, err := w.api.MetalStackMachines(team).Create(w.t.Context(), newMachine(name, changes...), metav1.CreateOptions{})
+	_, err := w.api.MetalStackMachines(team).Create(w.t.Context(), objects.Machine(name, changes...), metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	_, err = w.api.MetalStackMachines(team).Allocate(w.t.Context(), name, joins(cluster), metav1.CreateOptions{})
 	require.NoError(w.t, err)

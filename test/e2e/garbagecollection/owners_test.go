@@ -1,4 +1,4 @@
-package garbage_test
+package garbagecollection_test
 
 import (
 	"context"

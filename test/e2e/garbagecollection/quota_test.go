@@ -1,4 +1,4 @@
-package garbage_test
+package garbagecollection_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const counted = corev1.ResourceName("count/metalstackmachines.infrastructure.cluster.x-k8s.io")
@@ -134,10 +135,7 @@ func quotaCountsDiscovered(s *space) {
 
 func quotaAndMetal(s *space) {
 	s.quota("1", 0)
-	_, err := s.clusters.Create(s.t.Context(), &v1alpha4.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: "orchid"},
-		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
-	}, metav1.CreateOptions{})
+	_, err := s.clusters.Create(s.t.Context(), objects.Cluster("orchid"), metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	node := machine("node-1")
 	node.Annotations, node.Labels = nil, map[string]string{infrastructure.ClusterNameLabel: "orchid"}

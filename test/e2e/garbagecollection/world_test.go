@@ -1,6 +1,6 @@
-// Package garbage_test holds that what Kubernetes' own controllers do to
+// Package garbagecollection_test holds that what Kubernetes' own controllers do to
 // objects, the garbage collector and quotas above all, they do to ours as well.
-package garbage_test
+package garbagecollection_test
 
 import (
 	"context"
@@ -23,7 +23,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const (
@@ -131,7 +133,7 @@ func neverWas(i int) metav1.OwnerReference {
 
 func (s *space) eventually(ask func(context.Context) error, what ...any) {
 	s.t.Helper()
-	cluster.Eventually(s.t, limit, ask, what...)
+	framework.Eventually(s.t, limit, ask, what...)
 }
 
 // gone waits until an object is not there any more.
@@ -193,22 +195,16 @@ func (s *space) newMap(name string, owners ...metav1.OwnerReference) *corev1.Con
 // newTemplate makes an object of ours that no controller of ours looks after.
 func (s *space) newTemplate(name string, owners ...metav1.OwnerReference) *v1alpha4.MetalStackMachineTemplate {
 	s.t.Helper()
-	created, err := s.templates.Create(s.t.Context(), &v1alpha4.MetalStackMachineTemplate{
-		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners},
-		Spec:       v1alpha4.MetalStackMachineTemplateSpec{Template: v1alpha4.MetalStackMachineTemplateResource{Spec: spec()}},
-	}, metav1.CreateOptions{})
+	created, err := s.templates.Create(s.t.Context(), objects.MachineTemplate(name, func(m *v1alpha4.MetalStackMachineTemplate) {
+		m.OwnerReferences = owners
+	}), metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	return created
 }
 
-func spec() v1alpha4.MetalStackMachineSpec {
-	return v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition}
-}
-
 // machine is one that the companion leaves alone.
 func machine(name string, owners ...metav1.OwnerReference) *v1alpha4.MetalStackMachine {
-	return &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners, Annotations: map[string]string{infrastructure.PausedAnnotation: "true"}},
-		Spec:       spec(),
-	}
+	return objects.Machine(name, objects.InDefaultPartition, func(m *v1alpha4.MetalStackMachine) {
+		m.OwnerReferences, m.Annotations = owners, map[string]string{infrastructure.PausedAnnotation: "true"}
+	})
 }

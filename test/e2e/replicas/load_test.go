@@ -15,6 +15,7 @@ import (
 
 	informers "metal-stack.io/infrastructure-apiserver/generated/informers/externalversions"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // load is clients that never rest, each as client-go makes them: they repeat
@@ -102,7 +103,7 @@ func (l *load) write(ctx context.Context, name string) {
 			var m *api.MetalStackMachine
 			var err error
 			if step == 0 {
-				claim := machine(name)
+				claim := objects.Machine(name)
 				claim.Labels = map[string]string{stepLabel: value}
 				m, err = machines.Create(ctx, claim, metav1.CreateOptions{})
 			} else {

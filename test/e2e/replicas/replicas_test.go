@@ -14,6 +14,7 @@ import (
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // TestReplicas takes one server after the other away. The rules share a control
@@ -138,7 +139,7 @@ func aKillDuringAnAllocation(w *world) {
 func aPauseDuringWrites(w *world) {
 	active, standby := w.pair()
 	paused := w.direct(active).MetalStackMachines(team)
-	_, err := paused.Create(w.context(), machine("contested"), metav1.CreateOptions{})
+	_, err := paused.Create(w.context(), objects.Machine("contested"), metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	arrived := w.inject(simulator.Fault{Kind: simulator.FaultCommitThenLate, Latency: 2 * time.Second})
 	claim, answer := w.allocate("paused")
@@ -150,7 +151,7 @@ func aPauseDuringWrites(w *world) {
 	late := map[string]chan error{}
 	for name, request := range map[string]func() error{
 		"create": func() error {
-			_, err := paused.Create(ctx, machine("late"), metav1.CreateOptions{})
+			_, err := paused.Create(ctx, objects.Machine("late"), metav1.CreateOptions{})
 			return err
 		},
 		"delete": func() error { return paused.Delete(ctx, "contested", metav1.DeleteOptions{}) },

@@ -17,7 +17,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
@@ -26,7 +25,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const (
@@ -60,10 +61,7 @@ func newWorld(t testing.TB) *world {
 	w.Bind(t, team, simulator.ProjectA)
 	clusters := w.as(w.Admin()).MetalStackClusters(team)
 	ctx := w.context()
-	_, err := clusters.Create(ctx, &api.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: "c"},
-		Spec:       api.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
-	}, metav1.CreateOptions{})
+	_, err := clusters.Create(ctx, objects.Cluster("c"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = clusters.Allocate(ctx, "c", &api.Allocation{}, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -163,14 +161,7 @@ func (w *world) labels() map[string]string {
 // await waits until ask succeeds.
 func (w *world) await(what string, ask func(context.Context) error) {
 	w.t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(w.t.Context(), 20*time.Millisecond, limit, true, func(ctx context.Context) (bool, error) {
-		last = ask(ctx)
-		return last == nil, nil
-	})
-	if err != nil {
-		w.t.Fatalf("waited for %s: %v: %v", what, err, last)
-	}
+	framework.Eventually(w.t, limit, ask, "waited for "+what)
 }
 
 // awaitActive waits until a server holds the Lease and the Service leads to it.
@@ -184,18 +175,11 @@ func (w *world) awaitActive(p *cluster.Program) {
 	})
 }
 
-func machine(name string) *api.MetalStackMachine {
-	return &api.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       api.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
-	}
-}
-
 // allocate begins an allocation through the kube-apiserver.
 func (w *world) allocate(name string) (claim *api.MetalStackMachine, answer <-chan error) {
 	w.t.Helper()
 	machines := w.as(w.Admin()).MetalStackMachines(team)
-	claim, err := machines.Create(w.context(), machine(name), metav1.CreateOptions{})
+	claim, err := machines.Create(w.context(), objects.Machine(name), metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	answers := make(chan error, 1)
 	ctx := w.context()

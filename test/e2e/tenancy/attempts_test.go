@@ -13,6 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 type client = typed.InfrastructureV1alpha4Interface
@@ -38,10 +39,10 @@ func attempts() []attempt {
 			return watched(ctx, c, v.namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + v.machine})
 		}},
 		{"create", forbidden, func(ctx context.Context, c client, v *target) error {
-			return done(c.MetalStackMachines(v.namespace).Create(ctx, machine("thief"), metav1.CreateOptions{}))
+			return done(c.MetalStackMachines(v.namespace).Create(ctx, objects.Machine("thief"), metav1.CreateOptions{}))
 		}},
 		{"update", forbidden, func(ctx context.Context, c client, v *target) error {
-			m := machine(v.machine)
+			m := objects.Machine(v.machine)
 			m.ResourceVersion = "1"
 			return done(c.MetalStackMachines(v.namespace).Update(ctx, m, metav1.UpdateOptions{}))
 		}},
@@ -49,7 +50,7 @@ func attempts() []attempt {
 			return done(c.MetalStackMachines(v.namespace).Patch(ctx, v.machine, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}))
 		}},
 		{"apply", forbidden, func(ctx context.Context, c client, v *target) error {
-			return applied(ctx, c, v.namespace, machine(v.machine))
+			return applied(ctx, c, v.namespace, objects.Machine(v.machine))
 		}},
 		{"delete", forbidden, func(ctx context.Context, c client, v *target) error {
 			return done(nil, c.MetalStackMachines(v.namespace).Delete(ctx, v.machine, metav1.DeleteOptions{}))
@@ -99,7 +100,7 @@ func attempts() []attempt {
 		})},
 		{"machine in a dry run", invalid, withMachine(func(m *api.MetalStackMachine, v *target) { m.Spec.ProviderID = "metal:///" + v.held }, metav1.DryRunAll)},
 		{"machine by server-side apply", invalid, func(ctx context.Context, c client, v *target) error {
-			m := machine("thief")
+			m := objects.Machine("thief")
 			m.Spec.ProviderID = "metal:///" + v.held
 			return applied(ctx, c, own, m)
 		}},
@@ -174,7 +175,7 @@ func patchedCluster(format string, word func(v *target) string) func(context.Con
 func withMachineTemplate(change func(s *api.MetalStackMachineSpec, v *target)) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
 		m := &api.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: "thief"}}
-		m.Spec.Template.Spec = machine("").Spec
+		m.Spec.Template.Spec = objects.Machine("").Spec
 		change(&m.Spec.Template.Spec, v)
 		return done(c.MetalStackMachineTemplates(own).Create(ctx, m, metav1.CreateOptions{}))
 	}
@@ -200,7 +201,7 @@ func released(namespace func(v *target) string) func(context.Context, client, *t
 // adopted brings a machine along that names a target's, and asks for it.
 func adopted(name string, id func(v *target) string) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
-		m := machine(name + v.machine)
+		m := objects.Machine(name + v.machine)
 		m.Finalizers, m.Spec.Partition, m.Spec.ProviderID = []string{infrastructure.MachineFinalizer}, simulator.DefaultPartition, "metal:///"+id(v)
 		m.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
 		if _, err := c.MetalStackMachines(own).Create(ctx, m, metav1.CreateOptions{}); err != nil {
@@ -214,7 +215,7 @@ func adopted(name string, id func(v *target) string) func(context.Context, clien
 // it.
 func allocated(name string, change func(s *api.MetalStackClusterSpec, v *target)) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
-		m := newCluster(name + v.cluster)
+		m := objects.Cluster(name + v.cluster)
 		m.Finalizers, m.Annotations = []string{infrastructure.ClusterFinalizer}, map[string]string{infrastructure.PausedAnnotation: ""}
 		change(&m.Spec, v)
 		if _, err := c.MetalStackClusters(own).Create(ctx, m, metav1.CreateOptions{}); err != nil {

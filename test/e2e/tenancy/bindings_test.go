@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -11,6 +12,8 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 func aLabelBindsANamespace(t *testing.T, w *world) {
@@ -21,14 +24,14 @@ func aLabelBindsANamespace(t *testing.T, w *world) {
 	list, err := machines.List(soon(t), metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Empty(t, list.Items)
-	_, err = machines.Create(soon(t), machine("node-1"), metav1.CreateOptions{})
+	_, err = machines.Create(soon(t), objects.Machine("node-1"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, `the namespace "free" is not bound to a metal-stack project`)
 	require.ErrorContains(t, err, "kubectl label namespace free "+infrastructure.ProjectLabel+"=<project id>")
 
 	_, stderr, err := w.Kubectl(t, w.Admin(), "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("c"))
 	require.NoError(t, err, stderr)
-	_, err = machines.Create(soon(t), machine("node-1"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err = machines.Create(soon(t), objects.Machine("node-1"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err, "what is bound takes objects at once")
 	w.shows(t, "free", found)
 	w.event(t, "free", tenancy.ReasonBound)
@@ -52,7 +55,7 @@ func aLabelThatCannotBindIsRefused(t *testing.T, w *world) {
 	w.Bind(t, "second", project("d"))
 	assert.Contains(t, w.event(t, "second", tenancy.ReasonTaken), `is bound to the namespace "first" already`)
 	client, _ := w.tenant(t, "dave", "second")
-	_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(soon(t), newCluster("c"), metav1.CreateOptions{})
+	_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(soon(t), objects.Cluster("c"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, "belongs to another namespace of this cluster")
 	assert.NotContains(t, err.Error(), "first", "which one is none of a tenant's business")
@@ -60,8 +63,8 @@ func aLabelThatCannotBindIsRefused(t *testing.T, w *world) {
 
 	w.label(t, "second", "team-d")
 	assert.Contains(t, w.event(t, "second", tenancy.ReasonInvalid), "a UUID in lower case")
-	eventually(t, func() error {
-		_, err = client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), newCluster("c"), metav1.CreateOptions{})
+	framework.Eventually(t, limit, func(context.Context) error {
+		_, err = client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{})
 		if !apierrors.IsForbidden(err) {
 			return fmt.Errorf("created: %w", err)
 		}
@@ -72,8 +75,8 @@ func aLabelThatCannotBindIsRefused(t *testing.T, w *world) {
 	// Its turn comes by itself.
 	w.label(t, "second", project("d"))
 	w.label(t, "first", "")
-	eventually(t, func() error {
-		_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), newCluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	framework.Eventually(t, limit, func(context.Context) error {
+		_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	})
 }
@@ -85,7 +88,7 @@ func aBindingStaysInForceWhileThereAreObjects(t *testing.T, w *world) {
 	warned := &warnings{}
 	config.WarningHandler = warned
 	clusters := w.Metalstack(t, config).InfrastructureV1alpha4().MetalStackClusters("steady")
-	c := newCluster("kept")
+	c := objects.Cluster("kept")
 	// Nobody allocates anything for it.
 	c.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
 	_, err := clusters.Create(soon(t), c, metav1.CreateOptions{})
@@ -106,7 +109,7 @@ func aBindingStaysInForceWhileThereAreObjects(t *testing.T, w *world) {
 	assert.Contains(t, w.event(t, "steady", tenancy.ReasonStillBound), project("f"), "a server that knows only the label as it is now says so, too")
 	w.shows(t, "steady", old)
 
-	created, err := clusters.Create(soon(t), newCluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	created, err := clusters.Create(soon(t), objects.Cluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err, "what is there may need more")
 	assert.Equal(t, project("f"), created.Spec.ProjectID)
 	texts := warned.take()
@@ -116,8 +119,8 @@ func aBindingStaysInForceWhileThereAreObjects(t *testing.T, w *world) {
 	require.NoError(t, clusters.Delete(soon(t), "kept", metav1.DeleteOptions{}))
 	_, err = clusters.Patch(soon(t), "kept", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
-	eventually(t, func() error {
-		created, err := clusters.Create(t.Context(), newCluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	framework.Eventually(t, limit, func(context.Context) error {
+		created, err := clusters.Create(t.Context(), objects.Cluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err == nil && created.Spec.ProjectID != project("c") {
 			err = fmt.Errorf("bound to %s", created.Spec.ProjectID)
 		}

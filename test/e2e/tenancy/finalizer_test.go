@@ -18,6 +18,8 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // aFinalizerKeepsWhatHoldsMetal: a tenant who pauses a cluster, deletes it and
@@ -29,7 +31,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	c := tenant.InfrastructureV1alpha4().MetalStackClusters(ns)
 	const manager = "grace"
 	applied := func(ctx context.Context, finalizers ...string) error {
-		body := newCluster(name)
+		body := objects.Cluster(name)
 		body.TypeMeta = metav1.TypeMeta{APIVersion: api.SchemeGroupVersion.String(), Kind: "MetalStackCluster"}
 		body.Finalizers = finalizers
 		text, err := json.Marshal(body)
@@ -38,7 +40,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 		return err
 	}
 	require.NoError(t, applied(soon(t), infrastructure.ClusterFinalizer), "the manager owns the finalizer alone")
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		got, err := c.Get(t.Context(), name, metav1.GetOptions{})
 		if err == nil && (got.Status.Allocation == nil || got.Status.Allocation.Phase != api.AllocationAllocated) {
 			err = fmt.Errorf("%s is not allocated", name)
@@ -101,7 +103,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	// An operator sees it, and gives it back as docs/operations.md says.
 	network, address := got.Status.Allocation.NetworkID, got.Status.Allocation.IPAddress
 	// The server looks for it once a minute.
-	eventuallyWithin(t, 4*limit, func() error {
+	framework.Eventually(t, 4*limit, func(context.Context) error {
 		log := w.Servers[0].Log(t)
 		for _, id := range []string{network, address} {
 			if !strings.Contains(log, fmt.Sprintf(`"id":%q,"project":%q,"namespace":%q,"name":%q`, id, project("1"), ns, name)) {
@@ -115,13 +117,13 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 		}
 		return nil
 	})
-	again := newCluster(name)
+	again := objects.Cluster(name)
 	again.Spec.PublicNetworkID, again.Spec.PrivateNetworkID, again.Spec.ControlPlaneEndpoint = "", network, api.APIEndpoint{Host: address, Port: 6443}
 	_, err = w.admin(t).MetalStackClusters(ns).Create(soon(t), again, metav1.CreateOptions{})
 	require.NoError(t, err)
 	body := filepath.Join(t.TempDir(), "allocation.json")
 	require.NoError(t, os.WriteFile(body, fmt.Appendf(nil, `{"apiVersion":%q,"kind":"Allocation"}`, api.SchemeGroupVersion.String()), 0o600))
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		_, stderr, err := w.Kubectl(t, w.Admin(), "create", "--raw", "/apis/"+api.SchemeGroupVersion.String()+"/namespaces/"+ns+"/metalstackclusters/"+name+"/allocation", "-f", body)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr) // The companion may be faster, and under way.
@@ -134,5 +136,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	for _, ip := range w.sim.Books().IPs {
 		assert.NotEqual(t, address, ip.Address, "it is given back")
 	}
-	eventuallyWithin(t, 2*limit, func() error { return w.counted(t, `metalstack_allocation_unrecorded_metal{kind="address"} 0`) })
+	framework.Eventually(t, 2*limit, func(context.Context) error {
+		return w.counted(t, `metalstack_allocation_unrecorded_metal{kind="address"} 0`)
+	})
 }

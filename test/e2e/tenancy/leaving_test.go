@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
@@ -19,28 +22,28 @@ func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
 	found, itsNetwork := w.byHand(t, project("e"))
 	w.Bind(t, ns, project("e"))
 	admin := w.admin(t)
-	_, err := admin.MetalStackClusters(ns).Create(soon(t), newCluster("c"), metav1.CreateOptions{})
+	_, err := admin.MetalStackClusters(ns).Create(soon(t), objects.Cluster("c"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	fw := firewall("fw")
+	fw := objects.Firewall("fw")
 	fw.Labels = ofCluster("c")
 	_, err = admin.MetalStackFirewalls(ns).Create(soon(t), fw, metav1.CreateOptions{})
 	require.NoError(t, err)
 	for _, name := range []string{"node-1", "node-2"} {
-		m := machine(name)
+		m := objects.Machine(name)
 		m.Labels = ofCluster("c")
 		_, err = admin.MetalStackMachines(ns).Create(soon(t), m, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	template := &api.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}}
-	template.Spec.Template.Spec = machine("").Spec
+	template.Spec.Template.Spec = objects.Machine("").Spec
 	_, err = admin.MetalStackMachineTemplates(ns).Create(soon(t), template, metav1.CreateOptions{})
 	require.NoError(t, err)
-	eventually(t, func() error { return w.holds(project("e"), 4, 2) })
+	framework.Eventually(t, limit, func(context.Context) error { return w.holds(project("e"), 4, 2) })
 	w.shows(t, ns, found, "node-1", "node-2")
 
 	require.NoError(t, w.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
-	eventually(t, func() error {
-		switch _, err := admin.MetalStackMachines(ns).Create(t.Context(), machine("late"), metav1.CreateOptions{}); {
+	framework.Eventually(t, limit, func(context.Context) error {
+		switch _, err := admin.MetalStackMachines(ns).Create(t.Context(), objects.Machine("late"), metav1.CreateOptions{}); {
 		case err == nil:
 			return errors.New("something was created in a namespace that goes")
 		case !terminating(err):
@@ -48,7 +51,7 @@ func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
 		}
 		return nil
 	})
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		_, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil

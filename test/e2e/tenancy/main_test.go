@@ -1,6 +1,6 @@
-// Package tenancy proves in a real management cluster that tenants cannot reach
-// each other's metal, and that namespaces are bound, changed and deleted as
-// docs say.
+// Package tenancy tests in a management cluster that tenants do not reach each
+// other's metal, what they see across namespaces, what their roles let them do,
+// and that namespaces are bound, changed and deleted as docs say.
 package tenancy
 
 import (

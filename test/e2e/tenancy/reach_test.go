@@ -16,6 +16,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // errSuccess says that a try was not refused.
@@ -50,7 +52,7 @@ func empty(found []string, err error) error {
 
 func withMachine(change func(m *api.MetalStackMachine, v *target), opts ...string) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
-		m := machine("thief")
+		m := objects.Machine("thief")
 		change(m, v)
 		return done(c.MetalStackMachines(own).Create(ctx, m, metav1.CreateOptions{DryRun: opts}))
 	}
@@ -58,7 +60,7 @@ func withMachine(change func(m *api.MetalStackMachine, v *target), opts ...strin
 
 func withFirewall(change func(f *api.MetalStackFirewall, v *target)) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
-		f := firewall("thief")
+		f := objects.Firewall("thief")
 		change(f, v)
 		return done(c.MetalStackFirewalls(own).Create(ctx, f, metav1.CreateOptions{}))
 	}
@@ -66,7 +68,7 @@ func withFirewall(change func(f *api.MetalStackFirewall, v *target)) func(contex
 
 func withCluster(change func(s *api.MetalStackClusterSpec, v *target)) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
-		cluster := newCluster("thief")
+		cluster := objects.Cluster("thief")
 		change(&cluster.Spec, v)
 		return done(c.MetalStackClusters(own).Create(ctx, cluster, metav1.CreateOptions{}))
 	}
@@ -75,7 +77,7 @@ func withCluster(change func(s *api.MetalStackClusterSpec, v *target)) func(cont
 func withTemplate(change func(s *api.MetalStackClusterSpec, v *target)) func(context.Context, client, *target) error {
 	return func(ctx context.Context, c client, v *target) error {
 		template := &api.MetalStackClusterTemplate{ObjectMeta: metav1.ObjectMeta{Name: "thief"}}
-		template.Spec.Template.Spec = newCluster("").Spec
+		template.Spec.Template.Spec = objects.Cluster("").Spec
 		change(&template.Spec.Template.Spec, v)
 		return done(c.MetalStackClusterTemplates(own).Create(ctx, template, metav1.CreateOptions{}))
 	}
@@ -83,7 +85,7 @@ func withTemplate(change func(s *api.MetalStackClusterSpec, v *target)) func(con
 
 func withFirewallSpec(change func(s *api.MetalStackFirewallSpec, v *target)) func(s *api.MetalStackClusterSpec, v *target) {
 	return func(s *api.MetalStackClusterSpec, v *target) {
-		s.FirewallSpec = firewall("").Spec.DeepCopy()
+		s.FirewallSpec = objects.Firewall("").Spec.DeepCopy()
 		change(s.FirewallSpec, v)
 	}
 }
@@ -165,7 +167,7 @@ func noTenantReachesAnothersMetal(t *testing.T, w *world) {
 		t.Run("an object of the name of their machine", func(t *testing.T) {
 			t.Parallel()
 			machines := alice.InfrastructureV1alpha4().MetalStackMachines(own)
-			_, err := machines.Create(soon(t), machine(v.discovered), metav1.CreateOptions{})
+			_, err := machines.Create(soon(t), objects.Machine(v.discovered), metav1.CreateOptions{})
 			require.NoError(t, err, "a name is free where nothing bears it")
 			require.NoError(t, machines.Delete(soon(t), v.discovered, metav1.DeleteOptions{}))
 		})
@@ -203,7 +205,7 @@ func thereIsNothingOfOthersAcrossNamespaces(t *testing.T, c client) {
 func (w *world) mine(t *testing.T, c client) {
 	t.Helper()
 	paused := map[string]string{infrastructure.PausedAnnotation: ""}
-	m, cluster := machine("mine"), newCluster("mine")
+	m, cluster := objects.Machine("mine"), objects.Cluster("mine")
 	m.Annotations, cluster.Annotations = paused, paused
 	_, err := c.MetalStackMachines(own).Create(soon(t), m, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -216,7 +218,7 @@ func (w *world) mine(t *testing.T, c client) {
 func (w *world) anOwnerReferenceMovesNothing(t *testing.T, c client, v *target) {
 	block := true
 	for _, to := range []*target{v, none()} {
-		m := machine("owned-" + to.uid)
+		m := objects.Machine("owned-" + to.uid)
 		m.Finalizers = nil
 		m.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
 		m.OwnerReferences = []metav1.OwnerReference{{
@@ -224,7 +226,7 @@ func (w *world) anOwnerReferenceMovesNothing(t *testing.T, c client, v *target) 
 		}}
 		_, err := c.MetalStackMachines(own).Create(soon(t), m, metav1.CreateOptions{})
 		require.NoError(t, err)
-		eventually(t, func() error {
+		framework.Eventually(t, limit, func(context.Context) error {
 			m, err := c.MetalStackMachines(own).Get(t.Context(), m.Name, metav1.GetOptions{})
 			if err == nil && m.DeletionTimestamp == nil {
 				err = errors.New("it is not collected")

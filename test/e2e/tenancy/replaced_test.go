@@ -20,6 +20,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // leaveBehind gives a namespace a cluster and a machine, and then finalizes it by
@@ -29,13 +31,13 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 	t.Helper()
 	w.Bind(t, ns, project)
 	admin := w.admin(t)
-	_, err := admin.MetalStackClusters(ns).Create(soon(t), newCluster("old"), metav1.CreateOptions{})
+	_, err := admin.MetalStackClusters(ns).Create(soon(t), objects.Cluster("old"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	member := machine("old")
+	member := objects.Machine("old")
 	member.Labels = ofCluster("old")
 	_, err = admin.MetalStackMachines(ns).Create(soon(t), member, metav1.CreateOptions{})
 	require.NoError(t, err)
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		if m, err = admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{}); err != nil {
 			return err
 		}
@@ -51,21 +53,21 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 	require.NoError(t, err)
 
 	require.NoError(t, w.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		m, err := admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
 		if err == nil && m.DeletionTimestamp == nil {
 			err = errors.New("the end of the namespace has not reached the machine")
 		}
 		return err
 	})
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		c, err := admin.MetalStackClusters(ns).Get(t.Context(), "old", metav1.GetOptions{})
 		if err == nil && c.DeletionTimestamp == nil {
 			err = errors.New("the end of the namespace has not reached the cluster")
 		}
 		return err
 	})
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		live, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -74,7 +76,7 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 		_, err = w.Client().CoreV1().Namespaces().Finalize(t.Context(), live, metav1.UpdateOptions{})
 		return err
 	})
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		_, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -88,7 +90,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	const ns = "anew"
 	c, m := w.leaveBehind(t, ns, project("2"))
 	assert.Contains(t, w.event(t, ns, tenancy.ReasonAbandoned), "project "+project("2"))
-	eventually(t, func() error { return w.counted(t, "metalstack_tenancy_abandoned_namespaces 1") })
+	framework.Eventually(t, limit, func(context.Context) error { return w.counted(t, "metalstack_tenancy_abandoned_namespaces 1") })
 	w.shows(t, ns)
 	held := w.estate(project("2"))
 
@@ -138,7 +140,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	}
 	for name, try := range map[string]func() error{
 		"create": func() error {
-			_, err := heidi.MetalStackMachines(ns).Create(ctx, machine("old"), metav1.CreateOptions{})
+			_, err := heidi.MetalStackMachines(ns).Create(ctx, objects.Machine("old"), metav1.CreateOptions{})
 			return err
 		},
 		"apply": func() error {
@@ -177,7 +179,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	admin := w.admin(t)
 	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, infrastructure.PausedAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		m, err := admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -195,7 +197,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	_, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
 	// The companion asks again after pauses that grow while the machine is held.
-	eventuallyWithin(t, 3*limit, func() error { return w.holds(project("2"), 0, 0) })
+	framework.Eventually(t, 3*limit, func(context.Context) error { return w.holds(project("2"), 0, 0) })
 }
 
 // replay watches from a revision, and returns the error by which the watch ends;
@@ -254,8 +256,8 @@ func abandonedRecordsAreSetAside(t *testing.T, w *world) {
 	w.shows(t, "aside-elsewhere", m.Status.Allocation.MachineID)
 	w.shows(t, ns)
 	assert.Equal(t, held, w.estate(project("4")), "their metal stays")
-	eventually(t, func() error {
-		_, err := w.admin(t).MetalStackClusters("aside-elsewhere").Create(t.Context(), newCluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	framework.Eventually(t, limit, func(context.Context) error {
+		_, err := w.admin(t).MetalStackClusters("aside-elsewhere").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
@@ -50,7 +51,7 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
 	t.Run("companion", func(t *testing.T) {
 		account, err := kubernetes.NewForConfig(w.Companion.Account)
 		require.NoError(t, err)
-		eventually(t, func() error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
+		framework.Eventually(t, limit, func(context.Context) error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
 		attemptAll(t, w.Companion.Account, companionUses(bound, unbound))
 	})
 	t.Run("server", func(t *testing.T) {
@@ -62,7 +63,7 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
 		var last error
 		// The type of a Secret that is there cannot be changed, and the server
 		// writes it again.
-		eventually(t, func() error {
+		framework.Eventually(t, limit, func(context.Context) error {
 			err := w.Client().CoreV1().Secrets(cluster.Namespace).Delete(t.Context(), servingSecret, metav1.DeleteOptions{})
 			if err != nil && !apierrors.IsNotFound(err) {
 				return err
@@ -81,12 +82,12 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
 		require.NoError(t, err)
 		bindings := w.Client().RbacV1().RoleBindings(bound)
 		require.NoError(t, bindings.Delete(soon(t), bootstrapRole, metav1.DeleteOptions{}))
-		eventually(t, func() error {
+		framework.Eventually(t, limit, func(context.Context) error {
 			_, err := bindings.Get(t.Context(), bootstrapRole, metav1.GetOptions{})
 			return err
 		})
 		w.label(t, bound, "")
-		eventually(t, func() error {
+		framework.Eventually(t, limit, func(context.Context) error {
 			if err := getSecret(bound, "a-bootstrap")(t.Context(), account); !apierrors.IsForbidden(err) {
 				return fmt.Errorf("the companion reads on: %v", err)
 			}

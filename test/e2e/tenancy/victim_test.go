@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const (
@@ -59,15 +62,15 @@ func (w *world) victim(t *testing.T) *target {
 	v := &target{namespace: theirs, project: simulator.ProjectB, cluster: "victims-cluster", machine: "victims-machine"}
 	w.Bind(t, theirs, v.project)
 	admin := w.admin(t)
-	c, err := admin.MetalStackClusters(theirs).Create(soon(t), newCluster(v.cluster), metav1.CreateOptions{})
+	c, err := admin.MetalStackClusters(theirs).Create(soon(t), objects.Cluster(v.cluster), metav1.CreateOptions{})
 	require.NoError(t, err)
-	m := machine(v.machine)
+	m := objects.Machine(v.machine)
 	m.Labels = ofCluster(v.cluster)
 	_, err = admin.MetalStackMachines(theirs).Create(soon(t), m, metav1.CreateOptions{})
 	require.NoError(t, err)
 	v.uid = string(c.UID)
 	v.discovered, _ = w.byHand(t, v.project)
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		m, err := admin.MetalStackMachines(theirs).Get(t.Context(), v.machine, metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
@@ -53,23 +54,6 @@ func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// eventually waits until ask returns no error.
-func eventually(t *testing.T, ask func() error) {
-	t.Helper()
-	eventuallyWithin(t, limit, ask)
-}
-
-func eventuallyWithin(t *testing.T, limit time.Duration, ask func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
-		if err = ask(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("after %s: %v", limit, err)
 }
 
 // admin is a client of our kinds that may do everything.
@@ -107,7 +91,7 @@ func (w *world) tenant(t *testing.T, name, namespace string, subresources ...str
 	require.NoError(t, err)
 	config := w.User(name)
 	client := w.Metalstack(t, config)
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		_, err := client.InfrastructureV1alpha4().MetalStackMachines(namespace).List(t.Context(), metav1.ListOptions{})
 		return err
 	})
@@ -141,7 +125,7 @@ func (w *world) byHand(t *testing.T, project string) (id, network string) {
 // event waits for an Event about a namespace, and returns its note.
 func (w *world) event(t *testing.T, namespace, reason string) (note string) {
 	t.Helper()
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		events, err := w.Client().EventsV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
 		if err != nil {
 			return err
@@ -174,34 +158,13 @@ func names(ctx context.Context, client typed.InfrastructureV1alpha4Interface, na
 func (w *world) shows(t *testing.T, namespace string, want ...string) {
 	t.Helper()
 	admin := w.admin(t)
-	eventually(t, func() error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		found, err := names(t.Context(), admin, namespace, metav1.ListOptions{})
 		if err == nil && !slices.Equal(found, want) {
 			err = fmt.Errorf("%s shows %q, not %q", namespace, found, want)
 		}
 		return err
 	})
-}
-
-func machine(name string) *api.MetalStackMachine {
-	return &api.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       api.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
-	}
-}
-
-func newCluster(name string) *api.MetalStackCluster {
-	return &api.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       api.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
-	}
-}
-
-func firewall(name string) *api.MetalStackFirewall {
-	return &api.MetalStackFirewall{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       api.MetalStackFirewallSpec{Image: simulator.FirewallImage, MachineType: simulator.SmallSize},
-	}
 }
 
 var ofCluster = func(name string) map[string]string { return map[string]string{infrastructure.ClusterNameLabel: name} }

@@ -25,6 +25,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
@@ -157,7 +158,7 @@ func (c *Cluster) AwaitAvailable(t testing.TB) {
 	t.Helper()
 	for _, version := range Versions {
 		c.WaitAvailable(t, version, true)
-		eventually(t, readyLimit, func(ctx context.Context) error {
+		framework.EventuallyRetrying(t, readyLimit, func(ctx context.Context) error {
 			return c.Client().Discovery().RESTClient().Get().AbsPath("/apis/" + version.String() + "/metalstackclusters").MaxRetries(0).Do(ctx).Error()
 		})
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
@@ -94,7 +95,7 @@ func DefineOthers(t testing.TB, plane *controlplane.ControlPlane, objects []*uns
 			require.NoError(t, err)
 		}
 		resource := client.Resource(kind.GroupVersion().WithResource(singular + "s"))
-		eventually(t, readyLimit, func(ctx context.Context) error {
+		framework.EventuallyRetrying(t, readyLimit, func(ctx context.Context) error {
 			if _, err := resource.List(ctx, metav1.ListOptions{}); err != nil {
 				return fmt.Errorf("%s: %w", kind, err)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
@@ -91,7 +92,7 @@ func (p *Program) AwaitReady(t testing.TB) {
 func (p *Program) AwaitReadyWithin(t testing.TB, limit time.Duration) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	eventually(t, limit, func(ctx context.Context) error {
+	framework.EventuallyRetrying(t, limit, func(ctx context.Context) error {
 		select {
 		case <-p.ended:
 			t.Fatalf("%s ended: %s; the end of its log:\n%s", p.Name, p.cmd.ProcessState, p.lastLines(20))

@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/build"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
@@ -102,7 +102,7 @@ func (s *Server) Start() {
 	s.cmd = cmd
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	cluster.Eventually(s.t, readyLimit, func(ctx context.Context) error {
+	framework.Eventually(s.t, readyLimit, func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/readyz", nil)
 		if err != nil {
 			return err

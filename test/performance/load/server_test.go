@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
-	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/standalone"
 )
 
@@ -117,5 +117,5 @@ func (s *server) figures(ctx context.Context) (figures, error) {
 // eventually waits until ask succeeds, and fails the test if it never does.
 func (s *server) eventually(what string, ask func(context.Context) error) {
 	s.t.Helper()
-	cluster.Eventually(s.t, limit, ask, what)
+	framework.Eventually(s.t, limit, ask, what)
 }

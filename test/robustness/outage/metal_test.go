@@ -12,6 +12,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 func TestAMetalAPIThatIsAwayMakesNothingDisappear(t *testing.T) {
@@ -20,15 +21,12 @@ func TestAMetalAPIThatIsAwayMakesNothingDisappear(t *testing.T) {
 	ctx := t.Context()
 	clusters := w.client.InfrastructureV1alpha4().MetalStackClusters(w.team.Namespace)
 	machines := w.client.InfrastructureV1alpha4().MetalStackMachines(w.team.Namespace)
-	_, err := clusters.Create(ctx, &v1alpha4.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: "orchid"},
-		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
-	}, metav1.CreateOptions{})
+	_, err := clusters.Create(ctx, objects.Cluster("orchid"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	allocated, err := clusters.Allocate(ctx, "orchid", &v1alpha4.Allocation{}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	for _, name := range []string{"node-1", "claim"} {
-		_, err = machines.Create(ctx, newMachine(name), metav1.CreateOptions{})
+		_, err = machines.Create(ctx, objects.Machine(name, objects.InDefaultPartition), metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	node, err := machines.Allocate(ctx, "node-1", &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "orchid"}}, metav1.CreateOptions{})

@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const things = `
@@ -46,13 +46,9 @@ func TestAServerThatIsAwayHarmsNobodyElse(t *testing.T) {
 	ctx := t.Context()
 	ours := w.client.InfrastructureV1alpha4()
 	maps := w.Client().CoreV1().ConfigMaps(w.team.Namespace)
-	_, err := ours.MetalStackMachines(w.team.Namespace).Create(ctx, newMachine("node-1"), metav1.CreateOptions{})
+	_, err := ours.MetalStackMachines(w.team.Namespace).Create(ctx, objects.Machine("node-1", objects.InDefaultPartition), metav1.CreateOptions{})
 	require.NoError(t, err)
-	owner, err := ours.MetalStackMachineTemplates(w.team.Namespace).Create(ctx, &v1alpha4.MetalStackMachineTemplate{
-		ObjectMeta: metav1.ObjectMeta{Name: "owner"},
-		Spec: v1alpha4.MetalStackMachineTemplateSpec{Template: v1alpha4.MetalStackMachineTemplateResource{
-			Spec: v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize}}},
-	}, metav1.CreateOptions{})
+	owner, err := ours.MetalStackMachineTemplates(w.team.Namespace).Create(ctx, objects.MachineTemplate("owner"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.Contains(t, w.kubectl("get", "msm"), "node-1", "and kubectl knows the kind now")
 	resources := w.kubectl("api-resources", "-o=name")

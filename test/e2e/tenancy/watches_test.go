@@ -1,4 +1,4 @@
-package scoped
+package tenancy
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/generated/informers/externalversions"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 // told is what an informer's handler was told, as "ADDED name".
@@ -37,7 +39,7 @@ func (o *told) say(what string, obj any) {
 func (o *told) take(t *testing.T, want ...string) []string {
 	t.Helper()
 	var got []string
-	eventually(t, func(context.Context) error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		for _, words := range want {
@@ -51,7 +53,7 @@ func (o *told) take(t *testing.T, want ...string) []string {
 	return got
 }
 
-func informersAreTold(t *testing.T, w *world) {
+func informersAreTold(t *testing.T, w *tenantsEnvironment) {
 	w.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", teamA)
 	factory := externalversions.NewSharedInformerFactory(w.Metalstack(t, w.tenant("erin")), 0)
 	informer := factory.Infrastructure().V1alpha4().MetalStackMachines().Informer()
@@ -89,7 +91,7 @@ func informersAreTold(t *testing.T, w *world) {
 
 	// What happens there now is told as it happens.
 	machines := w.machines(t, w.Admin(), passing)
-	_, err = machines.Create(t.Context(), machine("here"), metav1.CreateOptions{})
+	_, err = machines.Create(t.Context(), objects.Machine("here"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	heard.take(t, "ADDED here")
 	require.NoError(t, machines.Delete(t.Context(), "here", metav1.DeleteOptions{}))
@@ -105,7 +107,7 @@ func informersAreTold(t *testing.T, w *world) {
 	assert.Len(t, informer.GetStore().List(), count)
 }
 
-func namedWatchesEnd(t *testing.T, w *world) {
+func namedWatchesEnd(t *testing.T, w *tenantsEnvironment) {
 	w.admin(t, "create", "rolebinding", "frank", "--clusterrole=view", "--user=frank", "-n", teamA)
 	machines := w.machines(t, w.tenant("frank"), teamA)
 	watching, err := machines.Watch(t.Context(), metav1.ListOptions{})
@@ -113,7 +115,7 @@ func namedWatchesEnd(t *testing.T, w *world) {
 	defer watching.Stop()
 	w.admin(t, "delete", "rolebinding", "frank", "-n", teamA)
 	var last watch.Event
-	eventually(t, func(ctx context.Context) error {
+	framework.Eventually(t, limit, func(ctx context.Context) error {
 		for {
 			select {
 			case event, open := <-watching.ResultChan():

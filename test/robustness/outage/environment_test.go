@@ -1,5 +1,7 @@
 // Package outage_test holds what clients of a management cluster see while the
-// server, or the metal-api behind it, is away.
+// server, or the metal-api behind it, is away; what informers see of many
+// objects when the server is restarted; and what becomes of machines when etcd
+// is restored from a backup that does not know of them.
 package outage_test
 
 import (
@@ -17,8 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
-	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
@@ -88,7 +89,7 @@ func (w *world) kubectlIn(stdin string, args ...string) string {
 
 func (w *world) eventually(ask func(context.Context) error, what ...any) {
 	w.t.Helper()
-	cluster.Eventually(w.t, limit, ask, what...)
+	framework.Eventually(w.t, limit, ask, what...)
 }
 
 // gone waits until an object is not there any more.
@@ -104,11 +105,4 @@ func gone[T any](w *world, get func(context.Context, string, metav1.GetOptions) 
 			return err
 		}
 	})
-}
-
-func newMachine(name string) *v1alpha4.MetalStackMachine {
-	return &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition},
-	}
 }

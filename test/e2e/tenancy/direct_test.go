@@ -1,4 +1,4 @@
-package scoped
+package tenancy
 
 import (
 	"crypto/tls"
@@ -38,7 +38,7 @@ var forged = http.Header{
 var impersonating = http.Header{"Impersonate-User": {"admin"}, "Impersonate-Group": {"system:masters"}}
 
 // past asks the server itself, as whoever reaches its port can.
-func past(t *testing.T, w *world, path string, certificate *tls.Certificate, headers ...http.Header) (int, string) {
+func past(t *testing.T, w *tenantsEnvironment, path string, certificate *tls.Certificate, headers ...http.Header) (int, string) {
 	t.Helper()
 	// Whom the client talks to is not the point.
 	config := &tls.Config{InsecureSkipVerify: true}
@@ -85,7 +85,7 @@ func selfMade(t *testing.T, name string, groups ...string) *tls.Certificate {
 	return &pair
 }
 
-func nobodyGetsPast(t *testing.T, w *world) {
+func nobodyGetsPast(t *testing.T, w *tenantsEnvironment) {
 	for _, path := range paths {
 		for what, try := range map[string]func() (int, string){
 			"no credentials": func() (int, string) { return past(t, w, path, nil) },
@@ -112,7 +112,7 @@ func nobodyGetsPast(t *testing.T, w *world) {
 
 // whoeverIsKnown: credentials of the cluster count on the port itself, and
 // headers beside them do not.
-func whoeverIsKnown(t *testing.T, w *world) {
+func whoeverIsKnown(t *testing.T, w *tenantsEnvironment) {
 	pod := bearer(w.ServiceAccount(t, teamB, "default").BearerToken)
 	list, one := paths[0], paths[1]
 	for _, path := range []string{list, one} {

@@ -1,4 +1,4 @@
-package restart_test
+package outage_test
 
 import (
 	"context"
@@ -19,15 +19,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/generated/informers/externalversions"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
 func TestARestartMakesNoObjectFlap(t *testing.T) {
 	t.Parallel()
-	f := start(t)
+	f := startFleet(t)
 	client := f.Metalstack(t, f.Admin())
 	objects := client.InfrastructureV1alpha4().MetalStackMachines
-	w := watch(t, client)
+	w := startInformer(t, client)
 	require.Len(t, w.names(), claims+holders+discovered)
 	all := f.list(t, client)
 	require.Len(t, all, claims+holders+discovered)
@@ -62,7 +63,7 @@ func TestARestartMakesNoObjectFlap(t *testing.T) {
 		quick()
 		f.AwaitAvailable(t)
 
-		eventually(t, func(ctx context.Context) error {
+		framework.Eventually(t, limit, func(ctx context.Context) error {
 			if m := w.get(f.busy.Namespace, lost); m == nil || m.Status.Metal.Phase != "Gone" {
 				return fmt.Errorf("%s: %s is shown as %v", stop.how, lost, m)
 			}
@@ -74,7 +75,7 @@ func TestARestartMakesNoObjectFlap(t *testing.T) {
 		color := fmt.Sprintf("color-%d", i)
 		_, err = objects(f.quiet.Namespace).Patch(ctx, "claim-0001", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{"color":%q}}}`, color), metav1.PatchOptions{})
 		require.NoError(t, err, stop.how)
-		eventually(t, func(context.Context) error {
+		framework.Eventually(t, limit, func(context.Context) error {
 			if got := w.get(f.quiet.Namespace, "claim-0001").Labels["color"]; got != color {
 				return fmt.Errorf("%s: the informer shows %q", stop.how, got)
 			}
@@ -85,7 +86,7 @@ func TestARestartMakesNoObjectFlap(t *testing.T) {
 	}
 	cancel()
 	reading.Wait()
-	eventually(t, func(context.Context) error {
+	framework.Eventually(t, limit, func(context.Context) error {
 		shown, stored := f.list(t, client), w.revisions()
 		if !maps.Equal(shown, stored) {
 			return fmt.Errorf("the informer has not caught up: %d objects, and %d in a list", len(stored), len(shown))
@@ -154,7 +155,7 @@ type watcher struct {
 	wrong  []string
 }
 
-func watch(t *testing.T, client versioned.Interface) *watcher {
+func startInformer(t *testing.T, client versioned.Interface) *watcher {
 	t.Helper()
 	informer := externalversions.NewSharedInformerFactory(client, 0).Infrastructure().V1alpha4().MetalStackMachines().Informer()
 	w := &watcher{store: informer.GetStore(), wanted: map[string]bool{}}

@@ -1,4 +1,4 @@
-package scoped
+package tenancy
 
 import (
 	"context"
@@ -17,11 +17,13 @@ import (
 	"k8s.io/utils/ptr"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 var machinesGVR = v1alpha4.SchemeGroupVersion.WithResource("metalstackmachines")
 
-func listsAcrossNamespaces(t *testing.T, w *world) {
+func listsAcrossNamespaces(t *testing.T, w *tenantsEnvironment) {
 	for _, user := range []struct{ name, own, other string }{{"alice", teamA, teamB}, {"bob", teamB, teamA}} {
 		for _, output := range []string{"wide", "yaml", "name"} {
 			stdout, stderr, err := w.Kubectl(t, w.tenant(user.name), "get", "msm", "-A", "-o", output)
@@ -54,7 +56,7 @@ func listsAcrossNamespaces(t *testing.T, w *world) {
 	assert.Contains(t, stderr, "Forbidden", "who is no tenant may not list across namespaces")
 }
 
-func pagesAreExact(t *testing.T, w *world) {
+func pagesAreExact(t *testing.T, w *tenantsEnvironment) {
 	bob := w.machines(t, w.tenant("bob"), "")
 	for size := int64(1); size <= count+1; size++ {
 		var got []string
@@ -79,7 +81,7 @@ func pagesAreExact(t *testing.T, w *world) {
 	assert.Len(t, lines(stdout), count)
 }
 
-func metadataIsScoped(t *testing.T, w *world) {
+func metadataIsScoped(t *testing.T, w *tenantsEnvironment) {
 	client, err := metadata.NewForConfig(w.tenant("alice"))
 	require.NoError(t, err)
 	list, err := client.Resource(machinesGVR).List(t.Context(), metav1.ListOptions{})
@@ -96,7 +98,7 @@ func metadataIsScoped(t *testing.T, w *world) {
 
 // foreignNamespaces compares all answers about a namespace of somebody else
 // with those about one that does not exist.
-func foreignNamespaces(t *testing.T, w *world) {
+func foreignNamespaces(t *testing.T, w *tenantsEnvironment) {
 	for what, ask := range map[string]func(namespace string) error{
 		"list": func(namespace string) error {
 			_, err := w.machines(t, w.tenant("alice"), namespace).List(t.Context(), metav1.ListOptions{})
@@ -133,7 +135,7 @@ func foreignNamespaces(t *testing.T, w *world) {
 
 // whoeverSeesAll: the kube-controller-manager and its controllers work from
 // informers that may list and watch whatever there is, not all of them get it.
-func whoeverSeesAll(t *testing.T, w *world) {
+func whoeverSeesAll(t *testing.T, w *tenantsEnvironment) {
 	system := func(name string) *rest.Config { return w.ServiceAccount(t, "kube-system", name) }
 	for name, config := range map[string]*rest.Config{
 		"administrator":           w.Admin(),
@@ -157,12 +159,12 @@ func whoeverSeesAll(t *testing.T, w *world) {
 
 // garbageIsCollected: an object of ours whose owner goes is deleted, and so is
 // one whose owner is an object of ours.
-func garbageIsCollected(t *testing.T, w *world) {
+func garbageIsCollected(t *testing.T, w *tenantsEnvironment) {
 	templates := w.Metalstack(t, w.Admin()).InfrastructureV1alpha4().MetalStackMachineTemplates(teamA)
 	owners := w.Client().CoreV1().ConfigMaps(teamA) // and their dependents
 	ours := func(name string, owners ...metav1.OwnerReference) types.UID {
 		template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners}}
-		template.Spec.Template.Spec = machine("").Spec
+		template.Spec.Template.Spec = objects.Machine("").Spec
 		created, err := templates.Create(t.Context(), template, metav1.CreateOptions{})
 		require.NoError(t, err)
 		return created.UID
@@ -178,7 +180,7 @@ func garbageIsCollected(t *testing.T, w *world) {
 	theirs("gc-dependent", metav1.OwnerReference{APIVersion: v1alpha4.SchemeGroupVersion.String(), Kind: "MetalStackMachineTemplate", Name: "gc-owner", UID: owner})
 	require.NoError(t, owners.Delete(t.Context(), "gc-owner", metav1.DeleteOptions{}))
 	require.NoError(t, templates.Delete(t.Context(), "gc-owner", metav1.DeleteOptions{}))
-	eventually(t, func(ctx context.Context) error {
+	framework.Eventually(t, limit, func(ctx context.Context) error {
 		_, ours := templates.Get(ctx, "gc-dependent", metav1.GetOptions{})
 		_, theirs := owners.Get(ctx, "gc-dependent", metav1.GetOptions{})
 		if apierrors.IsNotFound(ours) && apierrors.IsNotFound(theirs) {

@@ -1,4 +1,4 @@
-package scoped
+package tenancy
 
 import (
 	"testing"
@@ -13,19 +13,20 @@ import (
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 var roles = []string{"view", "edit", "admin"}
 
 // user is a user with one of the built-in roles in a busy team.
-func (w *world) user(t *testing.T, purpose, role string) typed.MetalStackMachineInterface {
+func (w *tenantsEnvironment) user(t *testing.T, purpose, role string) typed.MetalStackMachineInterface {
 	t.Helper()
 	name := purpose + "-" + role
 	w.admin(t, "create", "rolebinding", name, "--clusterrole="+role, "--user="+name, "-n", busy)
 	return w.machines(t, w.User(name), busy)
 }
 
-func rolesAllow(t *testing.T, w *world) {
+func rolesAllow(t *testing.T, w *tenantsEnvironment) {
 	for _, role := range roles {
 		machines := w.user(t, "allowed", role)
 		list, err := machines.List(t.Context(), metav1.ListOptions{})
@@ -38,7 +39,7 @@ func rolesAllow(t *testing.T, w *world) {
 		watching.Stop()
 
 		name := "of-" + role
-		_, err = machines.Create(t.Context(), machine(name), metav1.CreateOptions{})
+		_, err = machines.Create(t.Context(), objects.Machine(name), metav1.CreateOptions{})
 		if role == "view" {
 			require.True(t, apierrors.IsForbidden(err), "%v", err)
 			require.True(t, apierrors.IsForbidden(machines.Delete(t.Context(), busy+"-0", metav1.DeleteOptions{})))
@@ -69,7 +70,7 @@ func rolesAllow(t *testing.T, w *world) {
 	}
 }
 
-func rolesRefuse(t *testing.T, w *world) {
+func rolesRefuse(t *testing.T, w *tenantsEnvironment) {
 	for _, role := range roles {
 		name := "refused-" + role
 		w.user(t, "refused", role)

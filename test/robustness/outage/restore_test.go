@@ -1,6 +1,4 @@
-// Package restore_test holds what becomes of machines when the etcd of the
-// management cluster is restored from a backup that does not know of them.
-package restore_test
+package outage_test
 
 import (
 	"context"
@@ -10,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
-	"time"
 
 	"github.com/metal-stack/metal-go/api/client/machine"
 	"github.com/stretchr/testify/require"
@@ -22,17 +19,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-// limit is how long anything may take that is waited for. The garbage collector
-// looks for new kinds every 30 s.
-const limit = 2 * time.Minute
-
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
-
-// world is a cluster with a companion, and one team.
-type world struct {
+// installation is a cluster with a companion, and one team. Its etcd is restored
+// from a backup that does not know of all machines.
+type installation struct {
 	*cluster.Cluster
 	t         *testing.T
 	team      cluster.Team
@@ -43,7 +37,7 @@ type world struct {
 
 func TestMachinesThatARestoredBackupDoesNotKnowAreDiscoveredAndKept(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	w := startInstallation(t)
 	ctx := t.Context()
 	maps := w.Client().CoreV1().ConfigMaps(w.team.Namespace)
 	w.newCluster("orchid")
@@ -92,7 +86,7 @@ func TestMachinesThatARestoredBackupDoesNotKnowAreDiscoveredAndKept(t *testing.T
 	}
 
 	// Whoever names one has it back, and can then give it back.
-	again := w.object("after", "orchid")
+	again := objects.Machine("after", objects.InDefaultPartition, objects.OfCluster("orchid"))
 	again.Spec.ProviderID = after.Spec.ProviderID
 	_, err := w.machines.Create(ctx, again, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -110,52 +104,44 @@ func TestMachinesThatARestoredBackupDoesNotKnowAreDiscoveredAndKept(t *testing.T
 	w.isDiscovered(unknown)
 }
 
-func start(t *testing.T) *world {
+func startInstallation(t *testing.T) *installation {
 	t.Helper()
 	opts := cluster.Options{Companion: true, Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16), Speed: 120}}
 	team := opts.AddTeams(1)[0]
 	c := cluster.Start(t, opts)
 	c.Bind(t, team.Namespace, team.Project)
 	ours := c.Metalstack(t, c.Admin()).InfrastructureV1alpha4()
-	return &world{
+	return &installation{
 		Cluster: c, t: t, team: team, clusters: ours.MetalStackClusters(team.Namespace),
 		machines: ours.MetalStackMachines(team.Namespace), templates: ours.MetalStackMachineTemplates(team.Namespace),
 	}
 }
 
-func (w *world) newOwner(name string) *corev1.ConfigMap {
+func (w *installation) newOwner(name string) *corev1.ConfigMap {
 	w.t.Helper()
 	owner, err := w.Client().CoreV1().ConfigMaps(w.team.Namespace).Create(w.t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	return owner
 }
 
-func (w *world) newCluster(name string) {
+func (w *installation) newCluster(name string) {
 	w.t.Helper()
-	_, err := w.clusters.Create(w.t.Context(), &v1alpha4.MetalStackCluster{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{infrastructure.ClusterNameLabel: name}},
-		Spec:       v1alpha4.MetalStackClusterSpec{Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork},
-	}, metav1.CreateOptions{})
+	_, err := w.clusters.Create(w.t.Context(), objects.Cluster(name, func(c *v1alpha4.MetalStackCluster) {
+		c.Labels = map[string]string{infrastructure.ClusterNameLabel: name}
+	}), metav1.CreateOptions{})
 	require.NoError(w.t, err)
 }
 
-func (w *world) object(name, ofCluster string) *v1alpha4.MetalStackMachine {
-	return &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{infrastructure.ClusterNameLabel: ofCluster}},
-		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition},
-	}
-}
-
-func (w *world) newMachine(name, ofCluster string, owner *corev1.ConfigMap) string {
+func (w *installation) newMachine(name, ofCluster string, owner *corev1.ConfigMap) string {
 	w.t.Helper()
-	m := w.object(name, ofCluster)
+	m := objects.Machine(name, objects.InDefaultPartition, objects.OfCluster(ofCluster))
 	m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: owner.Name, UID: owner.UID}}
 	_, err := w.machines.Create(w.t.Context(), m, metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	return name
 }
 
-func (w *world) get(name string) *v1alpha4.MetalStackMachine {
+func (w *installation) get(name string) *v1alpha4.MetalStackMachine {
 	w.t.Helper()
 	m, err := w.machines.Get(w.t.Context(), name, metav1.GetOptions{})
 	require.NoError(w.t, err)
@@ -163,7 +149,7 @@ func (w *world) get(name string) *v1alpha4.MetalStackMachine {
 }
 
 // ready waits until a machine runs.
-func (w *world) ready(name string) (m *v1alpha4.MetalStackMachine) {
+func (w *installation) ready(name string) (m *v1alpha4.MetalStackMachine) {
 	w.t.Helper()
 	w.eventually(func(ctx context.Context) (err error) {
 		m, err = w.machines.Get(ctx, name, metav1.GetOptions{})
@@ -177,7 +163,7 @@ func (w *world) ready(name string) (m *v1alpha4.MetalStackMachine) {
 
 // isDiscovered: the machine is shown as nobody's, in the allocation that it was
 // in before.
-func (w *world) isDiscovered(m *v1alpha4.MetalStackMachine) {
+func (w *installation) isDiscovered(m *v1alpha4.MetalStackMachine) {
 	w.t.Helper()
 	shown := w.get(m.Status.Metal.MachineID)
 	require.False(w.t, shown.Status.Metal.Managed)
@@ -188,7 +174,7 @@ func (w *world) isDiscovered(m *v1alpha4.MetalStackMachine) {
 }
 
 // allocation is the one that the machine is in, after the metal-api itself.
-func (w *world) allocation(m *v1alpha4.MetalStackMachine) string {
+func (w *installation) allocation(m *v1alpha4.MetalStackMachine) string {
 	w.t.Helper()
 	found, err := w.Metal.Client.Machine().FindMachine(machine.NewFindMachineParamsWithContext(w.t.Context()).WithID(m.Status.Metal.MachineID), nil)
 	require.NoError(w.t, err)
@@ -200,7 +186,7 @@ func (w *world) allocation(m *v1alpha4.MetalStackMachine) string {
 
 // refused waits until the garbage collector was refused an object, as its log
 // says.
-func (w *world) refused(name string) {
+func (w *installation) refused(name string) {
 	w.t.Helper()
 	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" (is forbidden: it )?holds metal`)
 	w.eventually(func(context.Context) error {
@@ -214,14 +200,11 @@ func (w *world) refused(name string) {
 
 // collects waits until the garbage collector has done what it does to an object
 // of ours without an owner.
-func (w *world) collects() {
+func (w *installation) collects() {
 	w.t.Helper()
-	_, err := w.templates.Create(w.t.Context(), &v1alpha4.MetalStackMachineTemplate{
-		ObjectMeta: metav1.ObjectMeta{Name: "orphan", OwnerReferences: []metav1.OwnerReference{
-			{APIVersion: "v1", Kind: "ConfigMap", Name: "never-was", UID: "1c2e9b1e-0000-4000-8000-000000000001"}}},
-		Spec: v1alpha4.MetalStackMachineTemplateSpec{Template: v1alpha4.MetalStackMachineTemplateResource{
-			Spec: v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize}}},
-	}, metav1.CreateOptions{})
+	_, err := w.templates.Create(w.t.Context(), objects.MachineTemplate("orphan", func(m *v1alpha4.MetalStackMachineTemplate) {
+		m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "never-was", UID: "1c2e9b1e-0000-4000-8000-000000000001"}}
+	}), metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	w.eventually(func(ctx context.Context) error {
 		_, err := w.templates.Get(ctx, "orphan", metav1.GetOptions{})
@@ -235,7 +218,7 @@ func (w *world) collects() {
 	})
 }
 
-func (w *world) eventually(ask func(context.Context) error, what ...any) {
+func (w *installation) eventually(ask func(context.Context) error, what ...any) {
 	w.t.Helper()
-	cluster.Eventually(w.t, limit, ask, what...)
+	framework.Eventually(w.t, limit, ask, what...)
 }

@@ -1,15 +1,10 @@
-// Package scoped tests, in a management cluster, what tenants see across
-// namespaces and what their roles let them do; and that nobody gets past the
-// kube-apiserver.
-package scoped
+package tenancy
 
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -19,7 +14,9 @@ import (
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const (
@@ -30,16 +27,15 @@ const (
 	tenants = "tenants"
 	// count is how many machines each team has.
 	count = 5
-	limit = time.Minute
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
-
-// TestTenants runs all tests in one cluster: each of them has users of its own.
+// TestTenants runs the tests of what tenants see across namespaces, what their
+// roles let them do, and that nobody gets past the kube-apiserver, all in one
+// cluster: each of them has users of its own.
 func TestTenants(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	for name, test := range map[string]func(*testing.T, *world){
+	w := startTenants(t)
+	for name, test := range map[string]func(*testing.T, *tenantsEnvironment){
 		"ListsAcrossNamespacesShowWhatIsTheTenants":                listsAcrossNamespaces,
 		"PagesOfAListAreExact":                                     pagesAreExact,
 		"MetadataAloneIsScopedToo":                                 metadataIsScoped,
@@ -66,17 +62,18 @@ var projects = map[string]string{
 	busy: "10000000-0000-4000-8000-00000000000c", passing: "10000000-0000-4000-8000-00000000000d",
 }
 
-type world struct {
+// tenantsEnvironment is an installation with two teams.
+type tenantsEnvironment struct {
 	*cluster.Cluster
 }
 
-// start installs the server with two teams, and gives each of them a user with
+// startTenants installs the server with two teams, and gives each of them a user with
 // the role edit in the team's namespace, as docs/tenancy.md tells.
-func start(t *testing.T) *world {
+func startTenants(t *testing.T) *tenantsEnvironment {
 	t.Helper()
 	// Seconds are enough for a test.
 	flags := []string{"--authorization-webhook-cache-authorized-ttl=1s", "--authorization-webhook-cache-unauthorized-ttl=1s"}
-	w := &world{cluster.Start(t, cluster.Options{Flags: flags})}
+	w := &tenantsEnvironment{cluster.Start(t, cluster.Options{Flags: flags})}
 	w.admin(t, "create", "clusterrolebinding", "metalstack-tenants", "--clusterrole=metalstack-tenant", "--group="+tenants)
 	for namespace, project := range projects {
 		w.Bind(t, namespace, project)
@@ -86,7 +83,7 @@ func start(t *testing.T) *world {
 	w.admin(t, "create", "rolebinding", "bob", "--clusterrole=edit", "--user=bob", "-n", teamB)
 	for namespace, user := range map[string]*rest.Config{teamA: w.tenant("alice"), teamB: w.tenant("bob"), busy: w.Admin(), passing: w.Admin()} {
 		for i := range count {
-			_, err := w.machines(t, user, namespace).Create(t.Context(), machine(fmt.Sprintf("%s-%d", namespace, i)), metav1.CreateOptions{})
+			_, err := w.machines(t, user, namespace).Create(t.Context(), objects.Machine(fmt.Sprintf("%s-%d", namespace, i)), metav1.CreateOptions{})
 			require.NoError(t, err)
 		}
 	}
@@ -94,25 +91,25 @@ func start(t *testing.T) *world {
 }
 
 // admin runs kubectl as the administrator.
-func (w *world) admin(t *testing.T, args ...string) {
+func (w *tenantsEnvironment) admin(t *testing.T, args ...string) {
 	t.Helper()
 	_, stderr, err := w.Kubectl(t, w.Admin(), args...)
 	require.NoError(t, err, stderr)
 }
 
 // tenant is the configuration of a user in the group of tenants.
-func (w *world) tenant(name string) *rest.Config { return w.User(name, tenants) }
+func (w *tenantsEnvironment) tenant(name string) *rest.Config { return w.User(name, tenants) }
 
-func (w *world) machines(t *testing.T, config *rest.Config, namespace string) typed.MetalStackMachineInterface {
+func (w *tenantsEnvironment) machines(t *testing.T, config *rest.Config, namespace string) typed.MetalStackMachineInterface {
 	t.Helper()
 	return w.Metalstack(t, config).InfrastructureV1alpha4().MetalStackMachines(namespace)
 }
 
 // awaitRoles waits until the built-in roles have taken in ours.
-func (w *world) awaitRoles(t *testing.T) {
+func (w *tenantsEnvironment) awaitRoles(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"view", "edit", "admin"} {
-		eventually(t, func(ctx context.Context) error {
+		framework.Eventually(t, limit, func(ctx context.Context) error {
 			role, err := w.Client().RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
 			if err == nil && !mentions(role) {
 				err = fmt.Errorf("the ClusterRole %s says nothing of our group", name)
@@ -131,13 +128,6 @@ func mentions(role *rbacv1.ClusterRole) bool {
 		}
 	}
 	return false
-}
-
-func machine(name string) *v1alpha4.MetalStackMachine {
-	return &v1alpha4.MetalStackMachine{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
-	}
 }
 
 // namesOf are the names of a team's machines.
@@ -161,23 +151,3 @@ func collect[T any](items []T, name func(T) string) []string {
 
 // lines are the lines of a text.
 func lines(text string) []string { return strings.Split(strings.TrimSpace(text), "\n") }
-
-// eventually waits until what is asked succeeds.
-func eventually(t *testing.T, ask func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("after %s: %v", limit, err)
-		case <-tick.C:
-		}
-	}
-}

@@ -1,14 +1,9 @@
-// Package restart_test holds what informers see of a large number of objects
-// when the server behind the kube-apiserver is restarted.
-package restart_test
+package outage_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/metal-stack/metal-go/api/client/machine"
@@ -25,16 +20,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
-
 const (
 	// Of the objects, most are claims, some hold metal that has phoned home, and
 	// some are discovered.
 	claims, holders, discovered = 4850, 100, 50
 	// machines is how large the data centre is: three of four are small.
 	machines = 240
-	// limit is how long anything may take that is waited for.
-	limit = 2 * time.Minute
 )
 
 // fleet is a cluster with many objects in two namespaces: quiet has claims
@@ -47,9 +38,9 @@ type fleet struct {
 	holds []string
 }
 
-// start puts the records into the ledger, as a server would find them that is
+// startFleet puts the records into the ledger, as a server would find them that is
 // started anew, and starts it.
-func start(t *testing.T) *fleet {
+func startFleet(t *testing.T) *fleet {
 	t.Helper()
 	opts := cluster.Options{Servers: -1, Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(machines)}}
 	teams := opts.AddTeams(2)
@@ -131,10 +122,4 @@ func (f *fleet) allocate(t *testing.T, name string, tags ...string) (id, allocat
 	found, err := f.Metal.Client.Machine().FindMachine(machine.NewFindMachineParamsWithContext(t.Context()).WithID(id), nil)
 	require.NoError(t, err)
 	return id, *found.Payload.Allocation.Allocationuuid
-}
-
-// eventually waits until what is asked succeeds.
-func eventually(t *testing.T, ask func(context.Context) error, what ...any) {
-	t.Helper()
-	cluster.Eventually(t, limit, ask, what...)
 }
