@@ -11,7 +11,7 @@ import (
 )
 
 // A running watch is told what happens to metal that nobody touched through us.
-func TestAWatchShowsWhatHappensToMetal(t *testing.T) {
+func TestWatch_ShowsChangesOfMetal(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		do   func(w *world, id string) error
@@ -51,7 +51,7 @@ func TestAWatchShowsWhatHappensToMetal(t *testing.T) {
 	}
 }
 
-func TestAGetShowsTheMetalAsItIsNow(t *testing.T) {
+func TestGet_ShowsCurrentMetal(t *testing.T) {
 	t.Parallel()
 	w := start(t, noSweep)
 	ctx := t.Context()
@@ -75,7 +75,7 @@ func TestAGetShowsTheMetalAsItIsNow(t *testing.T) {
 	ready(false, "Gone")
 }
 
-func TestReadFromTheViewAsksNobody(t *testing.T) {
+func TestGet_FromCacheCallsNoMetalAPI(t *testing.T) {
 	t.Parallel()
 	w := start(t, noSweep)
 	w.phonedHome(t, "node-1")
@@ -87,7 +87,7 @@ func TestReadFromTheViewAsksNobody(t *testing.T) {
 	require.Empty(t, w.sim.Calls())
 }
 
-func TestProvisionedNeverGoesBack(t *testing.T) {
+func TestProvisioned_NeverGoesBack(t *testing.T) {
 	t.Parallel()
 	w := start(t, quickSweep)
 	ctx := t.Context()

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-func TestAMetalAPIThatIsAwayCostsNothingButFreshness(t *testing.T) {
+func TestMetalAPIOutage_CostsOnlyFreshness(t *testing.T) {
 	t.Parallel()
 	w := start(t, quickSweep)
 	ctx := t.Context()
@@ -57,7 +57,7 @@ func TestAMetalAPIThatIsAwayCostsNothingButFreshness(t *testing.T) {
 	}
 }
 
-func TestAShortenedListMakesNothingDisappear(t *testing.T) {
+func TestTruncatedList_MakesNothingDisappear(t *testing.T) {
 	t.Parallel()
 	w := start(t, quickSweep)
 	ctx := t.Context()

@@ -11,7 +11,7 @@ import (
 )
 
 // Bad input gets an answer that names the field, the value and what is allowed.
-func TestBadInputIsRefusedWithFieldAndCause(t *testing.T) {
+func TestInvalidInput_NamesFieldAndCause(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	for name, c := range map[string]struct {
@@ -48,7 +48,7 @@ func TestBadInputIsRefusedWithFieldAndCause(t *testing.T) {
 	}
 }
 
-func TestAClusterCannotNameAnotherProject(t *testing.T) {
+func TestCluster_CannotNameAnotherProject(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	c := cluster("c1")
@@ -69,7 +69,7 @@ func TestAClusterCannotNameAnotherProject(t *testing.T) {
 	require.ErrorContains(t, err, "spec.projectID")
 }
 
-func TestRubbishIsABadRequest(t *testing.T) {
+func TestMalformedBody_IsBadRequest(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	post := func(body, query string) (int, string) {

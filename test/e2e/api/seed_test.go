@@ -17,7 +17,7 @@ import (
 
 // The manifests that the archived provider documented apply unchanged, and
 // either version reads them back unchanged.
-func TestSeedManifestsApplyAndReadBackUnchanged(t *testing.T) {
+func TestSeedManifests_ReadBackUnchanged(t *testing.T) {
 	t.Parallel()
 	w := start(t, seedInventory)
 	client, err := dynamic.NewForConfig(w.config)

@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/generated/applyconfiguration/infrastructure/v1alpha4"
 )
 
-func TestAnObjectIsCreatedReadUpdatedAndDeleted(t *testing.T) {
+func TestMachine_CreateReadUpdateDelete(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -52,7 +52,7 @@ func TestAnObjectIsCreatedReadUpdatedAndDeleted(t *testing.T) {
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
-func TestListsComeInPagesOfOneSnapshot(t *testing.T) {
+func TestList_PagesAreOneSnapshot(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -79,7 +79,7 @@ func TestListsComeInPagesOfOneSnapshot(t *testing.T) {
 	require.Equal(t, []string{"node-0", "node-1", "node-2", "node-3", "node-4", "node-5", "node-6"}, names)
 }
 
-func TestSelectorsChooseByLabelAndField(t *testing.T) {
+func TestList_SelectsByLabelAndField(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -109,7 +109,7 @@ func TestSelectorsChooseByLabelAndField(t *testing.T) {
 	require.ErrorContains(t, err, "spec.color")
 }
 
-func TestServerSideApplyKnowsOwnersAndConflicts(t *testing.T) {
+func TestServerSideApply_TracksOwnersAndConflicts(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -135,7 +135,7 @@ func TestServerSideApplyKnowsOwnersAndConflicts(t *testing.T) {
 	}))
 }
 
-func TestDryRunChangesNothing(t *testing.T) {
+func TestDryRun_ChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -160,7 +160,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 	require.Equal(t, real.ResourceVersion, now.ResourceVersion)
 }
 
-func TestEveryKindOfPatchWorks(t *testing.T) {
+func TestPatch_EveryType(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -181,7 +181,7 @@ func TestEveryKindOfPatchWorks(t *testing.T) {
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 }
 
-func TestTablesShowWhatAnOperatorAsksFor(t *testing.T) {
+func TestTable_Columns(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -210,7 +210,7 @@ func TestTablesShowWhatAnOperatorAsksFor(t *testing.T) {
 	require.Equal(t, "c1", table.Rows[0].Cells[1])
 }
 
-func TestMetadataAloneCanBeRead(t *testing.T) {
+func TestPartialObjectMetadata_IsServed(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	_, err := w.machines(teamA).Create(t.Context(), machine("node-1"), metav1.CreateOptions{})
@@ -224,7 +224,7 @@ func TestMetadataAloneCanBeRead(t *testing.T) {
 	require.NotEmpty(t, list.ResourceVersion)
 }
 
-func TestDeleteHonoursItsPreconditions(t *testing.T) {
+func TestDelete_HonoursPreconditions(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -242,7 +242,7 @@ func TestDeleteHonoursItsPreconditions(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestGenerateNameMakesNames(t *testing.T) {
+func TestGenerateName_MakesNames(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	m := machine("")
@@ -255,7 +255,7 @@ func TestGenerateNameMakesNames(t *testing.T) {
 	require.NotEqual(t, first.Name, second.Name)
 }
 
-func TestDeleteCollectionMarksWhatMatchesAndSkipsDiscoveredMetal(t *testing.T) {
+func TestDeleteCollection_MarksMatchesAndSkipsDiscovered(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -286,7 +286,7 @@ func TestDeleteCollectionMarksWhatMatchesAndSkipsDiscoveredMetal(t *testing.T) {
 	require.True(t, w.allocated(foreign), "and still allocated")
 }
 
-func TestDeletingNeverReleasesMetal(t *testing.T) {
+func TestDelete_NeverReleasesMetal(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -307,7 +307,7 @@ func TestDeletingNeverReleasesMetal(t *testing.T) {
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 }
 
-func TestANamespaceSeesItsOwnProjectOnly(t *testing.T) {
+func TestNamespace_SeesItsProjectOnly(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	a, b := w.somebodyElses(t, projectA), w.somebodyElses(t, projectB)

@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/generated/informers/externalversions"
 )
 
-func TestAWatchResumesWithoutLoss(t *testing.T) {
+func TestWatch_ResumesWithoutLoss(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -40,7 +40,7 @@ func TestAWatchResumesWithoutLoss(t *testing.T) {
 	require.Equal(t, "node-2", next(t, second).Object.(*machineT).Name)
 }
 
-func TestAWatchListBeginsWithEverythingAndABookmark(t *testing.T) {
+func TestWatchList_BeginsWithEverythingAndBookmark(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -61,7 +61,7 @@ func TestAWatchListBeginsWithEverythingAndABookmark(t *testing.T) {
 	require.Equal(t, "true", mark.Object.(*machineT).Annotations[metav1.InitialEventsAnnotationKey])
 }
 
-func TestAWatchAcrossARestartIsToldToListAgain(t *testing.T) {
+func TestWatch_ExpiresAcrossRestart(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
@@ -86,7 +86,7 @@ func TestAWatchAcrossARestartIsToldToListAgain(t *testing.T) {
 	require.Greater(t, revision(t, updated), revision(t, before))
 }
 
-func TestAnInformerStaysTrueAcrossARestart(t *testing.T) {
+func TestInformer_StaysTrueAcrossRestart(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()

@@ -21,14 +21,14 @@ import (
 // TestClusterAPI shares one management cluster, which clusterctl installed.
 func TestClusterAPI(t *testing.T) {
 	w := newWorld(t)
-	t.Run("together", func(t *testing.T) {
+	t.Run("parallel", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *world, string, Estate){
-			"ClustersComeUpScaleRollAndGo":      clustersComeUpScaleRollAndGo,
-			"WorkersThatDieAreReplaced":         workersThatDieAreReplaced,
-			"ProvisioningGoesOnWhenMetalIsBack": provisioningGoesOnWhenMetalIsBack,
-			"ClassesMakeAndChangeClusters":      classesMakeAndChangeClusters,
-			"NamespacesComeBackFromABackup":     namespacesComeBackFromABackup,
-			"OwnersGetNewUIDs":                  ownersGetNewUIDs,
+			"Cluster_CreateScaleRollDelete":           clustersComeUpScaleRollAndGo,
+			"DeadWorkers_AreReplaced":                 workersThatDieAreReplaced,
+			"Provisioning_ResumesAfterMetalAPIOutage": provisioningGoesOnWhenMetalIsBack,
+			"ClusterClass_CreatesAndChangesClusters":  classesMakeAndChangeClusters,
+			"Backup_RestoresNamespaces":               namespacesComeBackFromABackup,
+			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 		} {
 			namespace, estate := w.team(t)
 			t.Run(name, func(t *testing.T) {
@@ -38,15 +38,15 @@ func TestClusterAPI(t *testing.T) {
 		}
 	})
 	// What kills programs comes when nobody else needs them.
-	t.Run("HardTimesChangeNothingInTheEnd", func(t *testing.T) {
+	t.Run("Outages_ChangeNothingInTheEnd", func(t *testing.T) {
 		namespace, estate := w.team(t)
 		hardTimesChangeNothingInTheEnd(t, w, namespace, estate)
 	})
-	t.Run("ClustersMoveThereAndBack", func(t *testing.T) {
+	t.Run("Move_ThereAndBack", func(t *testing.T) {
 		namespace, estate := w.team(t)
 		clustersMoveThereAndBack(t, w, namespace, estate)
 	})
-	t.Run("ClusterctlUpgradesAndDeletesTheProvider", func(t *testing.T) {
+	t.Run("Clusterctl_UpgradesAndDeletesTheProvider", func(t *testing.T) {
 		namespace, _ := w.team(t)
 		clusterctlUpgradesAndDeletesTheProvider(t, w, namespace)
 	})

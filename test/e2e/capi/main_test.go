@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 
-func TestClusterctlInstallsEverything(t *testing.T) {
+func TestClusterctl_InstallsEverything(t *testing.T) {
 	site := StartSite(t, simulator.Config{Speed: 200, DataCentre: simulator.DefaultDataCentre(24)})
 	m := Start(t, Options{Site: site})
 	t.Log(m.Clusterctl(t, "get", "providers"))

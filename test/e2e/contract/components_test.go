@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-func TestComponentsAreAsClusterctlWantsThem(t *testing.T) {
+func TestComponents_MeetClusterctlRules(t *testing.T) {
 	t.Parallel()
 	rendered, err := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "kubectl"), "kustomize", filepath.Join(root, "artifacts", "clusterctl")).Output()
 	require.NoError(t, err)

@@ -24,7 +24,7 @@ import (
 // addressTypes are those that Cluster API knows. (InfraMachine: addresses)
 var addressTypes = []string{"Hostname", "ExternalIP", "InternalIP", "ExternalDNS", "InternalDNS"}
 
-func TestAClusterSaysWhatClusterAPIReads(t *testing.T) {
+func TestCluster_ServesContractFields(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.cluster("c")
@@ -42,7 +42,7 @@ func TestAClusterSaysWhatClusterAPIReads(t *testing.T) {
 	noTerminalFailures(t, c)
 }
 
-func TestAMachineSaysWhatClusterAPIReads(t *testing.T) {
+func TestMachine_ServesContractFields(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.cluster("c")
@@ -88,7 +88,7 @@ func noTerminalFailures(t *testing.T, obj *unstructured.Unstructured) {
 	missing(t, obj, "status", "failureMessage")
 }
 
-func TestATemplateSaysWhatANodeWouldOfferAndIsFixed(t *testing.T) {
+func TestMachineTemplate_ReportsCapacityAndIsImmutable(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	templates := w.api.MetalStackMachineTemplates(team)
@@ -127,7 +127,7 @@ func TestATemplateSaysWhatANodeWouldOfferAndIsFixed(t *testing.T) {
 	assert.Equal(t, read.GetResourceVersion(), after.GetResourceVersion(), "a dry run changes nothing")
 }
 
-func TestWhatClusterAPIPutsOnAMachineStays(t *testing.T) {
+func TestMachine_KeepsClusterAPIMetadata(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	machines := w.api.MetalStackMachines(team)
@@ -169,7 +169,7 @@ func TestWhatClusterAPIPutsOnAMachineStays(t *testing.T) {
 	assert.Equal(t, cloned, after.Annotations)
 }
 
-func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
+func TestExternallyManagedCluster_IsReportedByItsManager(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	network := w.privateNetwork()
@@ -202,7 +202,7 @@ func TestAnExternalManagerReportsForItsCluster(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
-func TestAClusterThatIsHandedOverIsHeld(t *testing.T) {
+func TestExternallyManagedCluster_IsHeldAfterHandover(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	clusters := w.api.MetalStackClusters(team)
@@ -216,7 +216,7 @@ func TestAClusterThatIsHandedOverIsHeld(t *testing.T) {
 	assert.Contains(t, c.Finalizers, infrastructure.ClusterFinalizer)
 }
 
-func TestWhatAClusterWasProvisionedWithMayGoButProvisionedStays(t *testing.T) {
+func TestCluster_ProvisionedNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	c := w.cluster("c")

@@ -34,7 +34,7 @@ func read(t *testing.T, path string) string {
 	return string(content)
 }
 
-func TestEveryTestThatAPageNamesExists(t *testing.T) {
+func TestPages_NamedTestsExist(t *testing.T) {
 	t.Parallel()
 	for _, page := range pages {
 		named := testForm.FindAllStringSubmatch(read(t, filepath.Join(root, page)), -1)
@@ -62,7 +62,7 @@ func testsOf(t *testing.T, pkg string) string {
 	return all.String()
 }
 
-func TestEveryClauseNamesItsTest(t *testing.T) {
+func TestPages_EveryClauseNamesItsTest(t *testing.T) {
 	t.Parallel()
 	rows := 0
 	for _, line := range strings.Split(read(t, filepath.Join(root, pages[0])), "\n") {
@@ -80,7 +80,7 @@ func TestEveryClauseNamesItsTest(t *testing.T) {
 
 // The rules are read from the pages of the very version that go.mod requires,
 // so that an update of it brings new ones to light.
-func TestEveryRuleOfTheContractIsInThePage(t *testing.T) {
+func TestPages_HoldEveryRuleOfTheContract(t *testing.T) {
 	t.Parallel()
 	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/cluster-api").Output()
 	require.NoError(t, err)

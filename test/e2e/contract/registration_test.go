@@ -54,7 +54,7 @@ func theirs(plural, kind string) *unstructured.Unstructured {
 	}}
 }
 
-func TestDefinitionsOfAnotherProviderAreLeftAloneUntilTheyGo(t *testing.T) {
+func TestDefinitions_OfAnotherProviderAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.Start(t)
 	client, err := dynamic.NewForConfig(plane.Admin())

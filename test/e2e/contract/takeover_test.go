@@ -121,7 +121,7 @@ func (w *world) takeOver(e estate) {
 	assert.Equal(w.t, v1alpha4.APIEndpoint{Host: e.address, Port: 443}, c.Spec.ControlPlaneEndpoint)
 }
 
-func TestAClusterOfAnotherProviderIsTakenOverAsItIs(t *testing.T) {
+func TestTakeover_AdoptsClusterAsItIs(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	e := w.estate()
@@ -145,7 +145,7 @@ func (w *world) discovered(e estate) {
 	}, limit, glance)
 }
 
-func TestATakeoverIsUndoneWithoutTouchingMetal(t *testing.T) {
+func TestTakeover_IsUndoneWithoutTouchingMetal(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	e := w.estate()
@@ -162,7 +162,7 @@ func TestATakeoverIsUndoneWithoutTouchingMetal(t *testing.T) {
 	w.untouched(e)
 }
 
-func TestWhatWasTakenOverIsGivenBackButNamedNetworksAndAddressesAreKept(t *testing.T) {
+func TestTakeover_ReleasesAllButNamedNetworksAndAddresses(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	e := w.estate()

@@ -64,7 +64,7 @@ func TestCertManager_LeavesTheServerNoRightToSecrets(t *testing.T) {
 	}
 }
 
-func TestACertificateOfCertManagerIsServedAndFollowedThroughANewAuthority(t *testing.T) {
+func TestCertManager_CertificateIsServedThroughNewAuthority(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	overlay := cluster.Overlay(t, "cert-manager")

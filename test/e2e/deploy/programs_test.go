@@ -22,7 +22,7 @@ var (
 	variableForm = regexp.MustCompile(`\$\((\w+)\)`)
 )
 
-func TestEveryArgumentIsAFlagOfTheProgram(t *testing.T) {
+func TestArguments_AreFlagsOfPrograms(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	objects := render(t, plane, "both")
@@ -53,10 +53,10 @@ func TestEveryArgumentIsAFlagOfTheProgram(t *testing.T) {
 	}
 }
 
-// TestEveryProgramHasAnImage reads the Dockerfile, since no container engine can
+// TestImages_ExistForEveryProgram reads the Dockerfile, since no container engine can
 // be counted on: that the programs build for other platforms is for the
 // compiler to say.
-func TestEveryProgramHasAnImage(t *testing.T) {
+func TestImages_ExistForEveryProgram(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join(cluster.Deploy(), "..", "..")
 	content, err := os.ReadFile(filepath.Join(root, "Dockerfile"))

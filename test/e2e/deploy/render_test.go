@@ -87,7 +87,7 @@ func prepare(t *testing.T, plane *controlplane.ControlPlane, objects []*unstruct
 	require.NoError(t, err, stderr)
 }
 
-func TestEveryVariantRendersIntoOneNamespace(t *testing.T) {
+func TestVariants_RenderIntoOneNamespace(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	unnamespaced := []string{"Namespace", "ClusterRole", "ClusterRoleBinding"}
@@ -139,7 +139,7 @@ func TestAdmissionPolicies_KnowNoNamespace(t *testing.T) {
 	assert.Equal(t, 4, policies)
 }
 
-func TestEveryVariantIsAcceptedUnderStrictValidation(t *testing.T) {
+func TestVariants_PassStrictValidation(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	for name, components := range variants {
@@ -156,7 +156,7 @@ func TestEveryVariantIsAcceptedUnderStrictValidation(t *testing.T) {
 	}
 }
 
-func TestPodsSatisfyTheRestrictedLevel(t *testing.T) {
+func TestPods_SatisfyRestrictedLevel(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	for name := range variants {
@@ -182,7 +182,7 @@ func TestPodsSatisfyTheRestrictedLevel(t *testing.T) {
 	}
 }
 
-func TestWhatPodsReferToIsThere(t *testing.T) {
+func TestPods_ReferToExistingObjects(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	// The operator makes the first, cert-manager the second, the server the third.
@@ -237,7 +237,7 @@ func hasPort(container corev1.Container, name string) bool {
 	return slices.ContainsFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == name })
 }
 
-func TestPrometheusVerifiesTheCertificateThatIsServed(t *testing.T) {
+func TestPrometheus_VerifiesServedCertificate(t *testing.T) {
 	t.Parallel()
 	plane := controlplane.StartShared(t)
 	for name, secret := range map[string]string{"monitoring": "metalstack-apiserver-serving", "both": "metalstack-apiserver-tls"} {

@@ -44,7 +44,7 @@ type world struct {
 	teams chan cluster.Team
 }
 
-func TestKubernetesControllersTreatOurKindsAsBuiltInOnes(t *testing.T) {
+func TestKubernetesControllers(t *testing.T) {
 	t.Parallel()
 	opts := cluster.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16)}, Companion: true}
 	w := &world{teams: make(chan cluster.Team, spaces)}
@@ -55,16 +55,16 @@ func TestKubernetesControllersTreatOurKindsAsBuiltInOnes(t *testing.T) {
 	w.Cluster = cluster.Start(t, opts)
 	w.awaitControllers(t)
 	for name, test := range map[string]func(*space){
-		"an object whose owner is deleted goes":                     dependentsGo,
-		"an object whose owner never was goes":                      ownerless,
-		"an owner that cannot be read keeps its objects":            unreadableOwner,
-		"foreground deletion waits for dependents":                  foreground,
-		"an orphan is kept, and forgets its owner":                  orphans,
-		"finalizers keep an object, and none can be added any more": finalizers,
-		"a quota is kept": quotaIsKept,
-		"a quota is not exceeded by many at a time": quotaAndMany,
-		"a quota counts what is shown":              quotaCountsDiscovered,
-		"a quota keeps no object from its metal":    quotaAndMetal,
+		"GarbageCollector_DeletesDependents":            dependentsGo,
+		"GarbageCollector_DeletesObjectOfMissingOwner":  ownerless,
+		"GarbageCollector_KeepsObjectOfUnreadableOwner": unreadableOwner,
+		"ForegroundDeletion_WaitsForDependents":         foreground,
+		"OrphanDeletion_KeepsDependents":                orphans,
+		"Finalizers_KeepObjectAndCannotBeAddedLater":    finalizers,
+		"Quota_IsKept":                           quotaIsKept,
+		"Quota_IsNotExceededByConcurrentCreates": quotaAndMany,
+		"Quota_CountsDiscovered":                 quotaCountsDiscovered,
+		"Quota_DoesNotBlockAllocation":           quotaAndMetal,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,7 +2,7 @@ package kubectl_test
 
 import "testing"
 
-func TestKubectlTreatsOurKindsAsBuiltInOnes(t *testing.T) {
+func TestKubectl(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	for name, test := range map[string]func(*space){

@@ -39,7 +39,7 @@ func TestContract(t *testing.T) {
 	})
 }
 
-func TestAValueThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
+func TestWrite_TooLargeValueIsRefusedBeforeItIsSent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	large := strings.Repeat("x", kubernetes.MaxValueBytes)
@@ -50,7 +50,7 @@ func TestAValueThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
 	w.expect(key, large, version)
 }
 
-func TestOfManyWritersNoneOverwritesAnother(t *testing.T) {
+func TestWrite_ConcurrentWritersOverwriteNothing(t *testing.T) {
 	t.Parallel()
 	const writers, increments = 4, 10
 	w := newWorld(t)
@@ -78,7 +78,7 @@ func TestOfManyWritersNoneOverwritesAnother(t *testing.T) {
 	require.Equal(t, strconv.Itoa(writers*increments), string(w.recordOf(key).Value))
 }
 
-func TestARecordThatWasDeletedAndCreatedAnewIsNotSwappedByItsOldVersion(t *testing.T) {
+func TestWrite_OldVersionDoesNotSwapRecreatedRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	one, two := w.ledger(nil), w.ledger(nil)
@@ -103,7 +103,7 @@ func TestARecordThatWasDeletedAndCreatedAnewIsNotSwappedByItsOldVersion(t *testi
 	w.expect(key, `{"a":1}`, again)
 }
 
-func TestAListOfManyPagesIsOneState(t *testing.T) {
+func TestList_OfManyPagesIsOneState(t *testing.T) {
 	t.Parallel()
 	const records = 1100 // three pages
 	w := newWorld(t)
@@ -135,7 +135,7 @@ func TestAListOfManyPagesIsOneState(t *testing.T) {
 	require.Equal(t, "zebras/a/1", list[records-1].Key)
 }
 
-func TestAListWhoseStateWasForgottenBeginsAnew(t *testing.T) {
+func TestList_BeginsAnewWhenItsStateWasCompacted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	wire := &wire{}

@@ -80,7 +80,7 @@ func (w *world) expectDone(method, version string) {
 	w.expect(key, "new", version)
 }
 
-func TestAWriteWhoseAnswerWasLostIsAcknowledged(t *testing.T) {
+func TestWrite_LostAnswerIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	for how, lose := range map[string]func(*http.Response) (*http.Response, error){
 		"connection lost": func(*http.Response) (*http.Response, error) { return nil, errLost },
@@ -121,7 +121,7 @@ func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // A load balancer that sends a request again hides the first answer, and shows
 // the refusal that its own success is to blame for.
-func TestAWriteThatSomethingInBetweenRepeatsIsAcknowledged(t *testing.T) {
+func TestWrite_RepeatedByProxyIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
 		if method == http.MethodDelete {
@@ -143,7 +143,7 @@ func TestAWriteThatSomethingInBetweenRepeatsIsAcknowledged(t *testing.T) {
 	})
 }
 
-func TestAWriteThatNeverArrivesIsSentAgain(t *testing.T) {
+func TestWrite_ThatNeverArrivesIsSentAgain(t *testing.T) {
 	t.Parallel()
 	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
 		wire.on(method, once(func(pass) (*http.Response, error) { return nil, errLost }))
@@ -154,7 +154,7 @@ func TestAWriteThatNeverArrivesIsSentAgain(t *testing.T) {
 	})
 }
 
-func TestAWriteOfWhichNothingIsKnownIsNeitherAcknowledgedNorRefused(t *testing.T) {
+func TestWrite_UnknownOutcomeIsNeitherAcknowledgedNorRefused(t *testing.T) {
 	t.Parallel()
 	for how, hook := range map[string]func(pass) (*http.Response, error){
 		"done": func(pass pass) (*http.Response, error) {
@@ -191,7 +191,7 @@ func isOpen(t *testing.T, err error) {
 	}
 }
 
-func TestAWriteThatHangsEndsInTime(t *testing.T) {
+func TestWrite_ThatHangsEndsInTime(t *testing.T) {
 	t.Parallel()
 	eachWrite(t, func(t *testing.T, _ *world, wire *wire, _ string, do func(context.Context) (string, error)) {
 		wire.set(func(req *http.Request, _ pass) (*http.Response, error) {
@@ -206,7 +206,7 @@ func TestAWriteThatHangsEndsInTime(t *testing.T) {
 	})
 }
 
-func TestWhoIsOvertakenAfterALostAnswerIsToldSo(t *testing.T) {
+func TestWrite_OvertakenAfterLostAnswerIsConflict(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	wire := &wire{}
@@ -240,7 +240,7 @@ func TestWhoIsOvertakenAfterALostAnswerIsToldSo(t *testing.T) {
 	w.expect(key, "theirs", theirs)
 }
 
-func TestAnAPIServerThatIsBusyIsAskedAgainAndNothingIsInDoubt(t *testing.T) {
+func TestWrite_BusyAPIServerIsRetriedAndNothingIsUncertain(t *testing.T) {
 	t.Parallel()
 	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
 		wire.set(func(*http.Request, pass) (*http.Response, error) { return notNow(http.StatusTooManyRequests), nil })
@@ -256,7 +256,7 @@ func TestAnAPIServerThatIsBusyIsAskedAgainAndNothingIsInDoubt(t *testing.T) {
 	})
 }
 
-func TestWithoutAnAPIServerNothingIsInDoubt(t *testing.T) {
+func TestWrite_WithoutAPIServerNothingIsUncertain(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -272,7 +272,7 @@ func TestWithoutAnAPIServerNothingIsInDoubt(t *testing.T) {
 	}
 }
 
-func TestWhatTheAPIServerForbidsIsNotDone(t *testing.T) {
+func TestWrite_ForbiddenIsNotDone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	version := w.create(w.ledger(nil), key, "old")

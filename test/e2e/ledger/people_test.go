@@ -29,7 +29,7 @@ func (w *world) patch(name, patch string) {
 	require.NoError(w.t, err)
 }
 
-func TestAPersonFindsAndReadsARecord(t *testing.T) {
+func TestRecord_IsReadableByPeople(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	l := w.ledger(nil)
@@ -51,7 +51,7 @@ func TestAPersonFindsAndReadsARecord(t *testing.T) {
 	require.NotContains(t, out, "team-b")
 }
 
-func TestWhatAPersonRepairsIsRead(t *testing.T) {
+func TestRecord_ManualRepairIsRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	l := w.ledger(nil)
@@ -67,7 +67,7 @@ func TestWhatAPersonRepairsIsRead(t *testing.T) {
 	w.expect(key, value, w.recordOf(key).Version)
 }
 
-func TestConfigMapsOfOthersAreLeftAlone(t *testing.T) {
+func TestConfigMaps_OfOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for name, labels := range map[string]map[string]string{"settings": nil, "labelled": {kubernetes.RecordLabel: "metalstackmachines"}} {
@@ -77,7 +77,7 @@ func TestConfigMapsOfOthersAreLeftAlone(t *testing.T) {
 	require.Empty(t, w.list(w.ledger(nil)))
 }
 
-func TestADamagedRecordIsNeverMissing(t *testing.T) {
+func TestRecord_DamagedIsNeverMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	l := w.ledger(nil)
@@ -113,7 +113,7 @@ func TestADamagedRecordIsNeverMissing(t *testing.T) {
 	w.expect(key, value, w.recordOf(key).Version)
 }
 
-func TestARecordThatAPersonHoldsIsNotTakenForDeleted(t *testing.T) {
+func TestRecord_WithForeignFinalizerIsNotTakenForDeleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	l := w.ledger(nil)
@@ -128,7 +128,7 @@ func TestARecordThatAPersonHoldsIsNotTakenForDeleted(t *testing.T) {
 	require.Nil(t, w.recordOf(key))
 }
 
-func TestARecordThatWasMadeImmutableIsNotWritten(t *testing.T) {
+func TestRecord_ImmutableIsNotWritten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	l := w.ledger(nil)

@@ -115,7 +115,7 @@ func anchors(t *testing.T) []string {
 	return all
 }
 
-func TestEveryAlertHasARunbookAndEveryRunbookAnAlert(t *testing.T) {
+func TestAlerts_HaveRunbooksAndRunbooksAlerts(t *testing.T) {
 	t.Parallel()
 	object := &unstructured.Unstructured{}
 	require.NoError(t, yaml.UnmarshalStrict(component(t, "rules.yaml"), &object.Object))
@@ -144,7 +144,7 @@ func TestEveryAlertHasARunbookAndEveryRunbookAnAlert(t *testing.T) {
 	assert.ElementsMatch(t, names, explained)
 }
 
-func TestTheDashboardCanBeImported(t *testing.T) {
+func TestDashboard_CanBeImported(t *testing.T) {
 	t.Parallel()
 	var b board
 	require.NoError(t, json.Unmarshal(component(t, "dashboard.json"), &b))
@@ -176,7 +176,7 @@ func TestTheDashboardCanBeImported(t *testing.T) {
 	}
 }
 
-func TestEveryLinkWithinThePageLeadsSomewhere(t *testing.T) {
+func TestPage_LinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	for _, match := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(text(t), -1) {
 		path, anchor, _ := strings.Cut(match[1], "#")

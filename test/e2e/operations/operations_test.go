@@ -50,7 +50,7 @@ type world struct {
 	monitoring []*unstructured.Unstructured
 }
 
-func TestTheCommandsOfOperationsDoWhatThePageSays(t *testing.T) {
+func TestPage_CommandsDoWhatItSays(t *testing.T) {
 	t.Parallel()
 	w := &world{plane: controlplane.Start(t), metal: simtest.Start(t, simulator.Config{}), blocks: blocks(t)}
 	w.variables = map[string]string{

@@ -193,7 +193,7 @@ func (w *world) askedFor(t *testing.T) {
 	}
 }
 
-func TestAQueryThatAsksForWhatIsNotThereIsFoundOut(t *testing.T) {
+func TestQueries_ForMissingSeriesAreFound(t *testing.T) {
 	t.Parallel()
 	samples := testutil.NewMetrics()
 	require.NoError(t, testutil.ParseMetrics("calls_total{operation=\"get\",outcome=\"OK\"} 1\nage_seconds 5\n", &samples))

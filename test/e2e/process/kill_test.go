@@ -36,7 +36,7 @@ func (a *acknowledged) note(m *v1alpha4.MetalStackMachine) {
 	a.revision = max(a.revision, rv)
 }
 
-func TestWhatWasAcknowledgedSurvivesKillAtAnyMoment(t *testing.T) {
+func TestKill_AcknowledgedWritesSurvive(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -17,16 +17,16 @@ func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 func TestTenancy(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	t.Run("at the same time", func(t *testing.T) {
-		t.Run("No tenant reaches another's metal", func(t *testing.T) { t.Parallel(); noTenantReachesAnothersMetal(t, w) })
-		t.Run("A label binds a namespace", func(t *testing.T) { t.Parallel(); aLabelBindsANamespace(t, w) })
-		t.Run("A label that cannot bind is refused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, w) })
+	t.Run("parallel", func(t *testing.T) {
+		t.Run("Tenant_ReachesNoForeignMetal", func(t *testing.T) { t.Parallel(); noTenantReachesAnothersMetal(t, w) })
+		t.Run("Label_BindsNamespace", func(t *testing.T) { t.Parallel(); aLabelBindsANamespace(t, w) })
+		t.Run("Label_ThatCannotBindIsRefused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, w) })
 		t.Run("ServiceAccounts_Rights", func(t *testing.T) { t.Parallel(); noAccountDoesMoreThanItsPageSays(t, w) })
-		t.Run("A namespace that goes gives its metal back", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, w) })
+		t.Run("DeletedNamespace_ReleasesItsMetal", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, w) })
 		t.Run("Finalizer_StaysWhileMetalIsHeld", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, w) })
 		t.Run("RecreatedNamespace_HidesOldRecords", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, w) })
 	})
 	t.Run("LostBindings_RecordsStayHidden", func(t *testing.T) { recordsStayHiddenWithoutBindings(t, w) })
 	t.Run("AbandonedRecords_SetAside", func(t *testing.T) { abandonedRecordsAreSetAside(t, w) })
-	t.Run("A binding stays in force while there are objects", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, w) })
+	t.Run("Binding_StaysWhileObjectsExist", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, w) })
 }

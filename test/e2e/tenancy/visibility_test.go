@@ -36,18 +36,18 @@ func TestTenants(t *testing.T) {
 	t.Parallel()
 	w := startTenants(t)
 	for name, test := range map[string]func(*testing.T, *tenantsEnvironment){
-		"ListsAcrossNamespacesShowWhatIsTheTenants":                listsAcrossNamespaces,
-		"PagesOfAListAreExact":                                     pagesAreExact,
-		"MetadataAloneIsScopedToo":                                 metadataIsScoped,
-		"ANamespaceOfSomebodyElseIsForbiddenWhetherOrNotItExists":  foreignNamespaces,
-		"AnInformerIsToldWhenTheUserGainsOrLosesANamespace":        informersAreTold,
-		"AWatchOfANamespaceEndsWhenItsPermissionDoes":              namedWatchesEnd,
-		"WhoeverSeesAllSeesAll":                                    whoeverSeesAll,
-		"TheGarbageCollectorSeesDependentsAndOwners":               garbageIsCollected,
-		"RolesLetTenantsDoWhatTheyShould":                          rolesAllow,
-		"NoRoleLetsTenantsAllocateOrWriteStatus":                   rolesRefuse,
-		"PastTheKubeAPIServerNobodyIsAnybody":                      nobodyGetsPast,
-		"PastTheKubeAPIServerWhoeverIsKnownMayNoMoreThanThroughIt": whoeverIsKnown,
+		"List_AcrossNamespacesShowsTheTenantsOwn":          listsAcrossNamespaces,
+		"List_PagesAreExact":                               pagesAreExact,
+		"PartialObjectMetadata_IsScoped":                   metadataIsScoped,
+		"ForeignNamespace_IsForbiddenWhetherOrNotItExists": foreignNamespaces,
+		"Informer_FollowsGainedAndLostNamespaces":          informersAreTold,
+		"Watch_OfNamespaceEndsWithItsPermission":           namedWatchesEnd,
+		"ClusterWideReader_SeesAll":                        whoeverSeesAll,
+		"GarbageCollector_SeesDependentsAndOwners":         garbageIsCollected,
+		"Roles_AllowTenants":                               rolesAllow,
+		"Roles_RefuseAllocationAndStatus":                  rolesRefuse,
+		"DirectAccess_UnknownClientsAreUnauthorized":       nobodyGetsPast,
+		"DirectAccess_KnownClientsMayNoMore":               whoeverIsKnown,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

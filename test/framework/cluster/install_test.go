@@ -7,7 +7,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
-func TestTheInstallationServes(t *testing.T) {
+func TestInstallation_Serves(t *testing.T) {
 	t.Parallel()
 	Start(t, Options{Companion: true})
 }

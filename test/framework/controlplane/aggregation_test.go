@@ -60,7 +60,7 @@ func echo(version schema.GroupVersion, name string) http.HandlerFunc {
 	}
 }
 
-func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
+func TestService_FollowsReadyPod(t *testing.T) {
 	t.Parallel()
 	c := Start(t)
 	namespace := newNamespace(t, c)
@@ -136,7 +136,7 @@ func TestAServiceFollowsTheReadyPodThatItSelects(t *testing.T) {
 	})
 }
 
-func TestADeadAggregatedServerHarmsNoOtherGroup(t *testing.T) {
+func TestAggregation_DeadServerHarmsNoOtherGroup(t *testing.T) {
 	t.Parallel()
 	c := Start(t)
 	port, err := FreePort()
@@ -158,7 +158,7 @@ func TestADeadAggregatedServerHarmsNoOtherGroup(t *testing.T) {
 	c.WaitAvailable(t, version, true)
 }
 
-func TestAWebhookBehindAServiceIsAsked(t *testing.T) {
+func TestWebhook_BehindServiceIsCalled(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	namespace := newNamespace(t, c)

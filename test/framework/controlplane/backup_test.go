@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestARestoreLosesWhatWasWrittenAfterTheSnapshot(t *testing.T) {
+func TestRestoreEtcd_LosesLaterWrites(t *testing.T) {
 	t.Parallel()
 	c := Start(t)
 	namespace := newNamespace(t, c)

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestDependentsGoWithTheirOwner(t *testing.T) {
+func TestGarbageCollector_DeletesDependents(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	maps := c.Client().CoreV1().ConfigMaps(newNamespace(t, c))
@@ -25,7 +25,7 @@ func TestDependentsGoWithTheirOwner(t *testing.T) {
 	eventually(t, func() error { return gone(maps.Get(t.Context(), dependent.Name, metav1.GetOptions{})) })
 }
 
-func TestANamespaceThatIsDeletedGoes(t *testing.T) {
+func TestNamespace_IsDeleted(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	name := newNamespace(t, c)
@@ -35,7 +35,7 @@ func TestANamespaceThatIsDeletedGoes(t *testing.T) {
 	require.NoError(t, gone(c.Client().CoreV1().Namespaces().Get(t.Context(), name, metav1.GetOptions{})))
 }
 
-func TestAQuotaIsKept(t *testing.T) {
+func TestQuota_IsKept(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	namespace := newNamespace(t, c)

@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-func TestAControlPlaneOfTheStampedVersionComesUp(t *testing.T) {
+func TestStart_ServesStampedVersion(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	version, err := c.Client().Discovery().ServerVersion()
@@ -22,7 +22,7 @@ func TestAControlPlaneOfTheStampedVersionComesUp(t *testing.T) {
 	require.Contains(t, stdout, "namespace/kube-system\n")
 }
 
-func TestUsersAndServiceAccountsMayWhatRBACSays(t *testing.T) {
+func TestUsers_MayWhatRBACAllows(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	namespace := newNamespace(t, c)

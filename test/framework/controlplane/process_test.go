@@ -33,7 +33,7 @@ func hold() int {
 	select {}
 }
 
-func TestNothingOutlivesATestProcessThatIsKilled(t *testing.T) {
+func TestKilledTestProcess_LeavesNothing(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux ties the life of processes together")
 	}
@@ -79,7 +79,7 @@ func alive(pid string) bool {
 	return err == nil && len(command) > 0
 }
 
-func TestAProgramThatDoesNotStartSaysWhyAndLeavesNothing(t *testing.T) {
+func TestStart_FailureNamesCauseAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	c := &ControlPlane{bin: binaries()}
 	WithAPIServerFlags("--no-such-flag")(&c.options)
@@ -96,7 +96,7 @@ func TestAProgramThatDoesNotStartSaysWhyAndLeavesNothing(t *testing.T) {
 	require.NoDirExists(t, c.dir)
 }
 
-func TestMissingProgramsAreNamed(t *testing.T) {
+func TestPrograms_MissingAreNamed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, etcdProgram), nil, 0o700))
@@ -104,7 +104,7 @@ func TestMissingProgramsAreNamed(t *testing.T) {
 	require.ErrorContains(t, err, "no kube-apiserver, kube-controller-manager, kubectl; build it with: make controlplane")
 }
 
-func TestAKubectlGetsInputAndEnvironment(t *testing.T) {
+func TestKubectl_GetsInputAndEnvironment(t *testing.T) {
 	t.Parallel()
 	c := StartShared(t)
 	namespace := newNamespace(t, c)

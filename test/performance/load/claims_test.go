@@ -20,10 +20,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestAThousandClaimsAtOnceAreAllAllocatedAndNoneTwice compares with the same
+// TestClaims_ThousandAtOnceAreAllocatedOnce compares with the same
 // thousand allocations by metal-go alone. What is slow about both is the
 // metal-api, which chooses machines one after the other in each partition.
-func TestAThousandClaimsAtOnceAreAllAllocatedAndNoneTwice(t *testing.T) {
+func TestClaims_ThousandAtOnceAreAllocatedOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	bare := allocateBare(t, ctx)

@@ -47,7 +47,7 @@ type run struct {
 	uids map[types.UID]bool // of claims, and whether their metal was given back
 }
 
-func TestClientsUnderLoadSeeNoErrorThatTheyWouldNotRetryAndMemoryStaysFlat(t *testing.T) {
+func TestLoad_ErrorsAreRetriableAndMemoryStaysFlat(t *testing.T) {
 	f := newFleet(t, max(200, *objects))
 	r := &run{fleet: f, server: startServer(t, f.URL, f.bindings()), outcomes: newOutcomes(), deliveries: newDeliveries(), uids: map[types.UID]bool{}}
 	admin := r.client(nil)

@@ -49,7 +49,7 @@ func (c *nodeClock) Since(t time.Time) time.Duration {
 	return c.Now().Sub(t)
 }
 
-func TestANodesClockStepsAndItsStopwatchDoesNot(t *testing.T) {
+func TestClock_StepsAndStopwatchDoesNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClock(-time.Minute)
 		began := c.Now()

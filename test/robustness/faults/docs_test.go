@@ -33,7 +33,7 @@ var protocolRows = map[string][]string{
 	"a machine carries the uid of a record that names another one":                     {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
 }
 
-func TestEveryRowOfTheProtocolIsTried(t *testing.T) {
+func TestDocs_EveryRowOfTheProtocolIsTried(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/allocation.md")
 	require.NoError(t, err)
 	_, ways, _ := strings.Cut(string(text), "## Ways")
@@ -66,7 +66,7 @@ var (
 	subjects    = regexp.MustCompile(`what\(\) string \{ return "([a-z]+)" \}`)
 )
 
-func TestEveryStepInTheCodeIsTried(t *testing.T) {
+func TestPoints_EveryStepInTheCodeIsTried(t *testing.T) {
 	var code strings.Builder
 	entries, err := os.ReadDir("../../../pkg/allocation")
 	require.NoError(t, err)

@@ -14,23 +14,23 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestEveryStepOfTheProtocolWithACrashALostLeaseAndAPause(t *testing.T) {
+func TestProtocolSteps_CrashLostLeaseAndPause(t *testing.T) {
 	runPoints(t, stepPoints())
 }
 
-func TestEveryStepOfAnAdoptionWithACrashALostLeaseAndAPause(t *testing.T) {
+func TestMachineAdoptionSteps_CrashLostLeaseAndPause(t *testing.T) {
 	runPoints(t, adoptionPoints())
 }
 
-func TestEveryStepOfAClustersAdoptionWithACrashALostLeaseAndAPause(t *testing.T) {
+func TestClusterAdoptionSteps_CrashLostLeaseAndPause(t *testing.T) {
 	runPoints(t, networkAdoptionPoints())
 }
 
-func TestADuplicateThatIsNamedWhileItIsFreed(t *testing.T) { runPoints(t, duplicatePoints()) }
+func TestDuplicate_NamedWhileItIsFreed(t *testing.T) { runPoints(t, duplicatePoints()) }
 
-func TestEveryCallToTheMetalAPIWithEveryOutcome(t *testing.T) { runPoints(t, callPoints()) }
+func TestMetalAPICalls_EveryOutcome(t *testing.T) { runPoints(t, callPoints()) }
 
-func TestEveryWriteToTheLedgerWithEveryOutcome(t *testing.T) { runPoints(t, writePoints()) }
+func TestLedgerWrites_EveryOutcome(t *testing.T) { runPoints(t, writePoints()) }
 
 func runPoints(t *testing.T, points []point) {
 	for _, p := range points {

@@ -67,7 +67,7 @@ func searchLogs() {
 	klog.SetLogger(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(everySecret), textlogger.Verbosity(logVerbosity))))
 }
 
-func TestASecretIsFound(t *testing.T) {
+func TestInvariants_FindSecrets(t *testing.T) {
 	for _, text := range []string{"x " + editKey, userData, base64.StdEncoding.EncodeToString([]byte(userData))} {
 		s := newSecrets()
 		if _, err := fmt.Fprintln(s, text); err != nil || len(s.complaints()) != 1 {

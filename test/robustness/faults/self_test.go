@@ -11,9 +11,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestWhatIsBrokenIsFound breaks one thing on purpose at a time. Invariants that
+// TestInvariants_FindViolations breaks one thing on purpose at a time. Invariants that
 // cannot fail prove nothing: each has to object to something here.
-func TestWhatIsBrokenIsFound(t *testing.T) {
+func TestInvariants_FindViolations(t *testing.T) {
 	lostAnswer := callPoint("machine-allocate", "is done, and its answer lost", simulator.Fault{Kind: simulator.FaultCommitThenLose})
 	lateAnswer := callPoint("machine-allocate", "is done after its caller gave up", simulator.Fault{Kind: simulator.FaultCommitThenLate, Latency: 5*time.Minute + 25*time.Second})
 	nothing := point{}
@@ -162,9 +162,9 @@ func restartInThePast(w *world) {
 	restartTwice(w)
 }
 
-// TestAGapInAWatchIsFound: a watcher that passes over an event is found by
+// TestInvariants_FindGapInWatch: a watcher that passes over an event is found by
 // another one that saw it.
-func TestAGapInAWatchIsFound(t *testing.T) {
+func TestInvariants_FindGapInWatch(t *testing.T) {
 	seen := func(after, until uint64, events map[uint64]string) *watcher {
 		return &watcher{resource: machines, spans: []*span{{after: after, until: until, events: events}}}
 	}

@@ -17,7 +17,7 @@ var beginnings = map[string]beginning{
 	"it got the tags of a claim from somebody":    handed,
 }
 
-func TestAdoptionKeepsItsPromises(t *testing.T) {
+func TestAdoption_KeepsInvariants(t *testing.T) {
 	t.Parallel()
 	for name, b := range beginnings {
 		for who, in := range map[string]adopting{
@@ -36,7 +36,7 @@ func TestAdoptionKeepsItsPromises(t *testing.T) {
 	}
 }
 
-func TestWithoutAPrecautionAPromiseIsBroken(t *testing.T) {
+func TestAdoption_WithoutPrecautionBreaksInvariant(t *testing.T) {
 	t.Parallel()
 	const both, swept = "two objects have it", "it was freed, and the second object has it"
 	for _, c := range []struct {
@@ -63,9 +63,9 @@ func TestWithoutAPrecautionAPromiseIsBroken(t *testing.T) {
 	}
 }
 
-// TestWhatAdoptionCannotKeepFromHappening: nothing tells of a call of the
+// TestAdoption_KnownLimits: nothing tells of a call of the
 // Recoverer's once the record is deleted whose duplicate it frees.
-func TestWhatAdoptionCannotKeepFromHappening(t *testing.T) {
+func TestAdoption_KnownLimits(t *testing.T) {
 	t.Parallel()
 	f := adopting{beginning: duplicate, hasty: true}.explore()
 	require.Equal(t, "it was freed, and the second object has it", f.wrong, "%s", f)

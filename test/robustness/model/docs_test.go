@@ -16,7 +16,7 @@ import (
 
 var quoted = regexp.MustCompile("`([A-Za-z]+)`")
 
-func TestTheStepsInTheDocumentationAreFunctionsOfTheProtocol(t *testing.T) {
+func TestDocs_StepsAreFunctionsOfTheProtocol(t *testing.T) {
 	t.Parallel()
 	declared := map[string]bool{}
 	files, err := filepath.Glob("../../../pkg/allocation/*.go")

@@ -26,7 +26,7 @@ var (
 	oversleptRelease  = bounds{lease: true, takeovers: 1, losses: 1, oversleeps: 3, gifts: 1, deletions: 1, kept: true}
 )
 
-func TestTheProtocolKeepsItsPromises(t *testing.T) {
+func TestProtocol_KeepsInvariants(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string]bounds{
 		"one server":                                   oneServer,
@@ -52,7 +52,7 @@ func TestTheProtocolKeepsItsPromises(t *testing.T) {
 	}
 }
 
-func TestWithoutARuleAPromiseIsBroken(t *testing.T) {
+func TestProtocol_WithoutRuleBreaksInvariant(t *testing.T) {
 	t.Parallel()
 	const (
 		doubled  = "two machines are allocated for one object"
@@ -95,7 +95,7 @@ func TestWithoutARuleAPromiseIsBroken(t *testing.T) {
 	}
 }
 
-func TestWhatNoRuleCanKeepFromHappening(t *testing.T) {
+func TestProtocol_KnownLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string

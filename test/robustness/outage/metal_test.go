@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-func TestAMetalAPIThatIsAwayMakesNothingDisappear(t *testing.T) {
+func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()

@@ -23,7 +23,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func TestARestartMakesNoObjectFlap(t *testing.T) {
+func TestRestart_MakesNoObjectFlap(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t)
 	client := f.Metalstack(t, f.Admin())

@@ -35,7 +35,7 @@ type installation struct {
 	templates typed.MetalStackMachineTemplateInterface
 }
 
-func TestMachinesThatARestoredBackupDoesNotKnowAreDiscoveredAndKept(t *testing.T) {
+func TestRestoreEtcd_UnknownMachinesAreDiscoveredAndKept(t *testing.T) {
 	t.Parallel()
 	w := startInstallation(t)
 	ctx := t.Context()

@@ -40,7 +40,7 @@ spec:
           color: {type: string, description: what color the thing has}
 `
 
-func TestAServerThatIsAwayHarmsNobodyElse(t *testing.T) {
+func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ctx := t.Context()
