@@ -288,7 +288,7 @@ func factOf[T any](s *fakeObserver, facts map[string]*T, id string) (*T, metal.P
 	if f, ok := facts[id]; ok {
 		return f, metal.Present
 	}
-	return nil, metal.Unseen
+	return nil, metal.Unobserved
 }
 
 func (s *fakeObserver) Machine(id string) (*metal.Machine, metal.Presence) {

@@ -21,7 +21,7 @@ const (
 
 // sweepStatus is what readiness depends on.
 type sweepStatus interface {
-	Swept() bool
+	HasSynced() bool
 	Staleness() time.Duration
 }
 
@@ -46,7 +46,7 @@ type readiness struct {
 }
 
 func (r *readiness) ready() bool {
-	if !r.done.Load() && r.namespacesSynced() && r.sweeps.Swept() {
+	if !r.done.Load() && r.namespacesSynced() && r.sweeps.HasSynced() {
 		r.done.Store(true)
 	}
 	return r.done.Load()

@@ -10,7 +10,7 @@ import (
 // known says what is known so far.
 type known struct{ metal, bindings bool }
 
-func (k *known) Swept() bool              { return k.metal }
+func (k *known) HasSynced() bool              { return k.metal }
 func (k *known) Staleness() time.Duration { return time.Minute }
 func (k *known) Synced() bool             { return k.bindings }
 

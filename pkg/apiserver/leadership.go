@@ -68,7 +68,7 @@ func (s *Server) becomeActive(ctx context.Context) error {
 	}
 	// What the predecessor has shown must not be followed by an older observation of
 	// this server.
-	if err := s.observer.CatchUp(ctx); err != nil {
+	if err := s.observer.RefreshAll(ctx); err != nil {
 		klog.FromContext(ctx).Info("Continuing with observations from before the takeover", "reason", err.Error())
 	}
 	if s.extra.Namespaces != nil {

@@ -34,7 +34,7 @@ func (s *Server) addNamespaceBindingsHook() error {
 			Changed: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
-				s.observer.Reconsider(projects...)
+				s.observer.RelevanceChanged(projects...)
 				if s.extra.BootstrapData != nil {
 					s.extra.BootstrapData.Enqueue()
 				}

@@ -149,7 +149,7 @@ func (s *Server) connectMetal(ctx context.Context) error {
 	if s.extra.Replica != nil {
 		opts.Budget *= standbyBudgetFraction
 	}
-	opts.Named = s.backend.RecordedRefs
+	opts.Referenced = s.backend.RecordedRefs
 	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
 	opts.Changed = s.backend.MetalChanged
 	opts.Relevant = func(project string) bool {

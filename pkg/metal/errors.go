@@ -78,9 +78,9 @@ func KindOf(err error) Kind {
 // IsNotFound: not known; for a machine that proves nothing.
 func IsNotFound(err error) bool { return KindOf(err) == NotFound }
 
-// Unconfirmed is what Observer.Confirm returns when the scope could not be
+// StaleError is what Observer.Confirm returns when the scope could not be
 // looked at in time: what is known of it is from Since, or from after it.
-type Unconfirmed struct {
+type StaleError struct {
 	// Since is when the oldest fact of the scope was last confirmed; zero if
 	// there was no look yet.
 	Since time.Time
@@ -89,7 +89,7 @@ type Unconfirmed struct {
 }
 
 // Error implements error.
-func (u *Unconfirmed) Error() string {
+func (u *StaleError) Error() string {
 	if u.Since.IsZero() {
 		return oneline.Sanitize(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*MaxMessage)
 	}
@@ -97,14 +97,14 @@ func (u *Unconfirmed) Error() string {
 }
 
 // Unwrap returns the cause.
-func (u *Unconfirmed) Unwrap() error { return u.Cause }
+func (u *StaleError) Unwrap() error { return u.Cause }
 
 // Causes of an Unconfirmed read that are not the metal-api's fault.
 var (
-	// ErrTooSlow: the look was not finished within the read limit.
-	ErrTooSlow = errors.New("the metal-api has not answered in time")
-	// ErrOverBudget: looking would keep the metal-api busier than it may be.
-	ErrOverBudget = errors.New("looking now would exceed the budget of calls to the metal-api")
+	// ErrTimeout: the look was not finished within the read limit.
+	ErrTimeout = errors.New("the metal-api has not answered in time")
+	// ErrBudgetExceeded: looking would keep the metal-api busier than it may be.
+	ErrBudgetExceeded = errors.New("looking now would exceed the budget of calls to the metal-api")
 )
 
 // LookupLimitError says that something was not looked up in the catalogue, since

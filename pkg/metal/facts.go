@@ -131,8 +131,8 @@ const (
 type Presence string
 
 const (
-	// Unseen: no complete look has shown it yet, nor its absence.
-	Unseen Presence = "Unseen"
+	// Unobserved: no complete look has shown it yet, nor its absence.
+	Unobserved Presence = "Unseen"
 	// Present: it was shown, and no two looks agreed that it is gone.
 	Present Presence = "Present"
 	// Gone: two complete looks agreed that the metal-api does not know it.

@@ -1,8 +1,8 @@
 package metal
 
-// Want is what a read is about to see. For one object it names just that
+// Scope is what a read is about to see. For one object it names just that
 // object's metal; for a namespace its project and the metal of its objects.
-type Want struct {
+type Scope struct {
 	// Fleet: every machine that is shown.
 	Fleet bool
 	// Project: the machines of one project. Machines that nobody knows yet are

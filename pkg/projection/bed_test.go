@@ -55,7 +55,7 @@ func factOf[T any](f *facts, all map[string]*T, id string) (*T, metal.Presence) 
 	case there:
 		return fact, metal.Present
 	}
-	return nil, metal.Unseen
+	return nil, metal.Unobserved
 }
 
 func (f *facts) Machine(id string) (*metal.Machine, metal.Presence) { return factOf(f, f.machines, id) }

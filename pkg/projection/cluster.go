@@ -106,7 +106,7 @@ func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 				ID: n.ID, Prefixes: slices.Sorted(slices.Values(n.Prefixes)), VRF: n.VRF,
 				AvailableIPs: n.AvailableIPs, UsedIPs: n.UsedIPs,
 			}
-		case presence == metal.Unseen && shown != nil && shown.Status.Network != nil && shown.Status.Network.ID == a.NetworkID:
+		case presence == metal.Unobserved && shown != nil && shown.Status.Network != nil && shown.Status.Network.ID == a.NetworkID:
 			c.Status.Network = shown.Status.Network.DeepCopy()
 		}
 	}
@@ -114,7 +114,7 @@ func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 		switch ip, presence := j.Facts.IP(a.IPAddress); {
 		case presence == metal.Present:
 			c.Status.ControlPlaneIP = &infrastructure.ClusterIP{Address: ip.Address, Type: ip.Type, NetworkID: ip.NetworkID}
-		case presence == metal.Unseen && shown != nil && shown.Status.ControlPlaneIP != nil && shown.Status.ControlPlaneIP.Address == a.IPAddress:
+		case presence == metal.Unobserved && shown != nil && shown.Status.ControlPlaneIP != nil && shown.Status.ControlPlaneIP.Address == a.IPAddress:
 			c.Status.ControlPlaneIP = shown.Status.ControlPlaneIP.DeepCopy()
 		}
 	}
@@ -184,7 +184,7 @@ func (j *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, befor
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonAddressGone,
 			message: fmt.Sprintf("Control plane address %s not found in the metal-api.", a.IPAddress),
 		}
-	case network == metal.Unseen || address == metal.Unseen:
+	case network == metal.Unobserved || address == metal.Unobserved:
 		// Not having looked proves nothing.
 		if before != nil {
 			return conditionState{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}

@@ -162,7 +162,7 @@ func (j *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 	case presence == metal.Present && isRecordedAllocation(m, a):
 		s.show(m)
 		return liveState(m, s.meta.CreationTimestamp.Time)
-	case presence == metal.Unseen:
+	case presence == metal.Unobserved:
 		return unobservedState(s, shown, a)
 	}
 	s.showPhase(a, infrastructure.PhaseGone)

@@ -27,7 +27,7 @@ type refresher struct {
 
 // Refresh implements storage.Refresher.
 func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
-	want := metal.Want{Fleet: scope.AllNamespaces}
+	want := metal.Scope{Fleet: scope.AllNamespaces}
 	if scope.Namespace != "" {
 		want.Project, _ = r.bindings.Project(scope.Namespace)
 	}
@@ -41,8 +41,8 @@ func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time,
 			want.IPs = append(want.IPs, ref.ID)
 		}
 	}
-	err := r.observer.Confirm(ctx, want)
-	if unconfirmed, ok := errors.AsType[*metal.Unconfirmed](err); ok {
+	err := r.observer.Refresh(ctx, want)
+	if unconfirmed, ok := errors.AsType[*metal.StaleError](err); ok {
 		return unconfirmed.Since, unconfirmed.Cause
 	}
 	return time.Time{}, err

@@ -58,7 +58,7 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 		config.Extra.HMAC = o.Metal.HMAC
 	}
 	config.Extra.Observer = observation.Options{
-		Budget: o.Metal.PollingBudget, SweepInterval: o.Metal.SweepInterval, ReadLimit: o.Metal.ConsistentReadTimeout,
+		Budget: o.Metal.PollingBudget, SweepInterval: o.Metal.SweepInterval, RefreshTimeout: o.Metal.ConsistentReadTimeout,
 		Registerer: legacyregistry.Registerer(),
 	}
 	return nil

@@ -34,7 +34,7 @@ func NewMetal() *Metal {
 		HMACType:              metalclient.AuthEdit,
 		PollingBudget:         observation.DefaultBudget,
 		SweepInterval:         observation.DefaultSweepInterval,
-		ConsistentReadTimeout: observation.DefaultReadLimit,
+		ConsistentReadTimeout: observation.DefaultRefreshTimeout,
 	}
 }
 

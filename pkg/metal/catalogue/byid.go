@@ -71,7 +71,7 @@ func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 		err = ctx.Err()
 	case <-late.C():
 		// The next one to ask will have the answer.
-		err = metal.ErrTooSlow
+		err = metal.ErrTimeout
 	}
 	b.mu.Lock()
 	if e.reading == reading {

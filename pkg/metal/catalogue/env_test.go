@@ -46,7 +46,7 @@ func (o observed) Machine(id string) (*metal.Machine, metal.Presence) {
 	if m := o[id]; m != nil {
 		return m, metal.Present
 	}
-	return nil, metal.Unseen
+	return nil, metal.Unobserved
 }
 
 // observe has a machine observed as a find shows it.

@@ -92,7 +92,7 @@ func (l *listCache[T]) entries(ctx context.Context, wanted string, enough func([
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-late.C():
-		err = metal.ErrTooSlow
+		err = metal.ErrTimeout
 	}
 	l.mu.Lock()
 	if err == nil {

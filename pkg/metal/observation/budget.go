@@ -10,23 +10,23 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// purse names an account that saves first and spends then.
-type purse int
+// account names an account that saves first and spends then.
+type account int
 
 const (
-	// forReads pays for the looks that consistent reads wait for, and for
+	// readAccount pays for the looks that consistent reads wait for, and for
 	// nothing else.
-	forReads purse = iota
-	// forFocus pays for the looks at what is in transition.
-	forFocus
-	purses
+	readAccount account = iota
+	// focusAccount pays for the looks at what is in transition.
+	focusAccount
+	numAccounts
 )
 
 // String is the value of the label account of MetricBudgetBalance.
-func (p purse) String() string { return [purses]string{"reads", "focus"}[p] }
+func (p account) String() string { return [numAccounts]string{"reads", "focus"}[p] }
 
-// savings are seconds of the metal-api's time.
-type savings struct {
+// accountState are seconds of the metal-api's time.
+type accountState struct {
 	balance, burst, floor time.Duration
 	// queue are the costs that looks wait for.
 	queue []time.Duration
@@ -43,18 +43,18 @@ type savings struct {
 type budget struct {
 	clock clock.WithTicker
 
-	mu    sync.Mutex
-	rate  float64
-	saved [purses]savings
-	sweep time.Duration
-	at    time.Time
-	busy  time.Duration
-	// risen is closed, and replaced, when an account rises by more than income.
-	risen chan struct{}
+	mu           sync.Mutex
+	rate         float64
+	accounts     [numAccounts]accountState
+	sweepBalance time.Duration
+	refilledAt   time.Time
+	busy         time.Duration
+	// raised is closed, and replaced, when an account rises by more than income.
+	raised chan struct{}
 }
 
 func newBudget(c clock.WithTicker, rate float64) *budget {
-	b := &budget{clock: c, at: c.Now(), risen: make(chan struct{})}
+	b := &budget{clock: c, refilledAt: c.Now(), raised: make(chan struct{})}
 	b.setRate(rate)
 	return b
 }
@@ -68,26 +68,26 @@ func (b *budget) setRate(rate float64) {
 	defer b.mu.Unlock()
 	b.refill()
 	b.rate = rate
-	for p, t := range [purses]struct{ burst, debt time.Duration }{{burstTime, readDebtTime}, {focusBurstTime, focusDebtTime}} {
-		a := &b.saved[p]
+	for p, t := range [numAccounts]struct{ burst, debt time.Duration }{{readBurstTime, readDebtTime}, {focusBurstTime, focusDebtTime}} {
+		a := &b.accounts[p]
 		before := a.burst
 		a.burst, a.floor = scale(t.burst, rate), -scale(t.debt, rate)
 		a.balance = min(a.burst, a.balance+max(0, a.burst-before))
 	}
-	b.rise()
+	b.broadcastRaise()
 }
 
-// rise wakes who waits for an account to rise.
-func (b *budget) rise() {
-	close(b.risen)
-	b.risen = make(chan struct{})
+// broadcastRaise wakes who waits for an account to rise.
+func (b *budget) broadcastRaise() {
+	close(b.raised)
+	b.raised = make(chan struct{})
 }
 
-// most is how much of a look's cost can be saved.
-func (b *budget) most(p purse) time.Duration {
+// capacity is how much of a look's cost can be saved.
+func (b *budget) capacity(p account) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.saved[p].burst
+	return b.accounts[p].burst
 }
 
 // refill books the income since the last time: sweeps in debt and accounts that
@@ -95,36 +95,36 @@ func (b *budget) most(p purse) time.Duration {
 // then, and sweeps the rest.
 func (b *budget) refill() {
 	now := b.clock.Now()
-	income := scale(now.Sub(b.at), b.rate)
+	income := scale(now.Sub(b.refilledAt), b.rate)
 	if income <= 0 {
 		return
 	}
-	b.at = now
+	b.refilledAt = now
 	left := income
 	give := func(most time.Duration, to *time.Duration, room time.Duration) {
 		part := max(0, min(most, room, left))
 		*to += part
 		left -= part
 	}
-	reads, focus := &b.saved[forReads], &b.saved[forFocus]
-	give(scale(income, sweepShare), &b.sweep, -b.sweep)
+	reads, focus := &b.accounts[readAccount], &b.accounts[focusAccount]
+	give(scale(income, sweepShare), &b.sweepBalance, -b.sweepBalance)
 	give(scale(income, focusShare), &focus.balance, focus.burst-focus.balance)
 	give(left, &reads.balance, reads.burst-reads.balance)
 	give(left, &focus.balance, focus.burst-focus.balance)
-	give(left, &b.sweep, -b.sweep)
+	give(left, &b.sweepBalance, -b.sweepBalance)
 }
 
-// earning is the part of the time that an account gets at present.
-func (b *budget) earning(p purse) float64 {
+// incomeRate is the part of the time that an account gets at present.
+func (b *budget) incomeRate(p account) float64 {
 	part := 1.0
-	if b.sweep < 0 {
+	if b.sweepBalance < 0 {
 		part -= sweepShare
 	}
-	reads, focus := b.saved[forReads], b.saved[forFocus]
+	reads, focus := b.accounts[readAccount], b.accounts[focusAccount]
 	switch {
-	case p == forReads && focus.balance < focus.burst:
+	case p == readAccount && focus.balance < focus.burst:
 		part -= focusShare
-	case p == forFocus && reads.balance < reads.burst:
+	case p == focusAccount && reads.balance < reads.burst:
 		part = focusShare
 	}
 	return part * b.rate
@@ -132,17 +132,17 @@ func (b *budget) earning(p purse) float64 {
 
 // reserve takes cost from an account if it is there. Otherwise it returns how
 // long that takes with what the account earns at present.
-func (b *budget) reserve(p purse, cost time.Duration) (ok bool, wait time.Duration) {
+func (b *budget) reserve(p account, cost time.Duration) (ok bool, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	wait = b.take(p, cost, 0)
+	wait = b.tryReserve(p, cost, 0)
 	return wait == 0, wait
 }
 
-// take is reserve, leaving so much to others.
-func (b *budget) take(p purse, cost, ahead time.Duration) (wait time.Duration) {
+// tryReserve is reserve, leaving so much to others.
+func (b *budget) tryReserve(p account, cost, ahead time.Duration) (wait time.Duration) {
 	b.refill()
-	a := &b.saved[p]
+	a := &b.accounts[p]
 	// A look that is dearer than all savings takes them all.
 	cost = min(cost, a.burst)
 	missing := cost + ahead - a.balance
@@ -150,24 +150,24 @@ func (b *budget) take(p purse, cost, ahead time.Duration) (wait time.Duration) {
 		a.balance -= cost
 		return 0
 	}
-	return max(scale(missing, 1/b.earning(p)), time.Millisecond)
+	return max(scale(missing, 1/b.incomeRate(p)), time.Millisecond)
 }
 
-// spare is what an account holds.
-func (b *budget) spare(p purse) time.Duration {
+// balance is what an account holds.
+func (b *budget) balance(p account) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	return b.saved[p].balance
+	return b.accounts[p].balance
 }
 
-// await reserves cost if it is there within limit, waiting for it. If it will
+// reserveWithin reserves cost if it is there within limit, waiting for it. If it will
 // not be, it returns ErrOverBudget at once. Who needs less goes first.
-func (b *budget) await(p purse, cost, limit time.Duration) error {
+func (b *budget) reserveWithin(p account, cost, limit time.Duration) error {
 	until := b.clock.Now().Add(limit)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := &b.saved[p]
+	a := &b.accounts[p]
 	ahead := func() (sum time.Duration) {
 		for _, c := range a.queue {
 			if c <= cost {
@@ -176,29 +176,29 @@ func (b *budget) await(p purse, cost, limit time.Duration) error {
 		}
 		return sum
 	}
-	wait := b.take(p, cost, ahead())
+	wait := b.tryReserve(p, cost, ahead())
 	if wait == 0 {
 		return nil
 	}
 	if wait > limit {
-		return metal.ErrOverBudget
+		return metal.ErrBudgetExceeded
 	}
 	a.queue = append(a.queue, cost)
 	defer func() { a.queue = slices.Delete(a.queue, slices.Index(a.queue, cost), slices.Index(a.queue, cost)+1) }()
 	for {
-		b.pause(min(wait, until.Sub(b.clock.Now())))
-		if wait = b.take(p, cost, 0); wait == 0 {
+		b.waitForRaise(min(wait, until.Sub(b.clock.Now())))
+		if wait = b.tryReserve(p, cost, 0); wait == 0 {
 			return nil
 		}
 		if wait > until.Sub(b.clock.Now()) {
-			return metal.ErrOverBudget
+			return metal.ErrBudgetExceeded
 		}
 	}
 }
 
-// pause waits, or until an account rises, without the lock.
-func (b *budget) pause(d time.Duration) {
-	risen := b.risen
+// waitForRaise waits, or until an account rises, without the lock.
+func (b *budget) waitForRaise(d time.Duration) {
+	risen := b.raised
 	b.mu.Unlock()
 	defer b.mu.Lock()
 	timer := b.clock.NewTimer(d)
@@ -209,55 +209,55 @@ func (b *budget) pause(d time.Duration) {
 	}
 }
 
-// within is how much an account will hold after a time.
-func (b *budget) within(p purse, d time.Duration) time.Duration {
+// balanceAfter is how much an account will hold after a time.
+func (b *budget) balanceAfter(p account, d time.Duration) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	return b.saved[p].balance + scale(d, b.earning(p))
+	return b.accounts[p].balance + scale(d, b.incomeRate(p))
 }
 
-// settle corrects a reservation of cost by what the look really took.
-func (b *budget) settle(p purse, cost, took time.Duration) {
+// commit corrects a reservation of cost by what the look really took.
+func (b *budget) commit(p account, cost, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	a := &b.saved[p]
+	a := &b.accounts[p]
 	cost = min(cost, a.burst)
 	a.balance = min(a.burst, max(a.floor, a.balance+cost-took))
 	b.busy += took
 	if took < cost {
-		b.rise()
+		b.broadcastRaise()
 	}
 }
 
-// swept books what a sweep took.
-func (b *budget) swept(took time.Duration) {
+// chargeSweep books what a sweep took.
+func (b *budget) chargeSweep(took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	b.sweep = max(b.sweep-took, -scale(sweepDebtTime, b.rate))
+	b.sweepBalance = max(b.sweepBalance-took, -scale(sweepDebtTime, b.rate))
 	b.busy += took
 }
 
-// untilSweep is how long the next sweep has to wait at least.
-func (b *budget) untilSweep() time.Duration {
+// sweepDelay is how long the next sweep has to wait at least.
+func (b *budget) sweepDelay() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	if b.sweep >= 0 {
+	if b.sweepBalance >= 0 {
 		return 0
 	}
-	return max(scale(-b.sweep, 1/b.rate), time.Millisecond)
+	return max(scale(-b.sweepBalance, 1/b.rate), time.Millisecond)
 }
 
 // balances returns the accounts and the busyness so far.
-func (b *budget) balances() (saved [purses]time.Duration, sweep, busy time.Duration) {
+func (b *budget) balances() (saved [numAccounts]time.Duration, sweep, busy time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	for p, a := range b.saved {
+	for p, a := range b.accounts {
 		saved[p] = a.balance
 	}
-	return saved, b.sweep, b.busy
+	return saved, b.sweepBalance, b.busy
 }

@@ -18,21 +18,21 @@ import (
 
 // measure returns how many sweeps there were in a time, and in which part of
 // it the metal-api was busy for us.
-func (b *bed) measure(d time.Duration) (sweeps int, share float64) {
-	b.sim.ResetCalls()
-	_, _, before := b.obs.budget.balances()
+func (e *env) measure(d time.Duration) (sweeps int, share float64) {
+	e.sim.ResetCalls()
+	_, _, before := e.observer.budget.balances()
 	time.Sleep(d)
-	_, _, after := b.obs.budget.balances()
-	return b.sim.CallsOf("machine-list"), (after - before).Seconds() / d.Seconds()
+	_, _, after := e.observer.budget.balances()
+	return e.sim.CallsOf("machine-list"), (after - before).Seconds() / d.Seconds()
 }
 
-func TestAtRestTheIntervalOfSweepsGrowsWithTheFleetAndTheLoadDoesNot(t *testing.T) {
+func TestSweep_IntervalGrowsWithFleetNotLoad(t *testing.T) {
 	for _, machines := range []int{100, 1000} {
 		t.Run(strconv.Itoa(machines), func(t *testing.T) {
-			inBed(t, bedConfig{machines: machines, costs: true}, func(t *testing.T, b *bed) {
-				b.run()
+			runTest(t, envConfig{machines: machines, costs: true}, func(t *testing.T, e *env) {
+				e.run()
 				time.Sleep(time.Minute)
-				sweeps, share := b.measure(3 * time.Minute)
+				sweeps, share := e.measure(3 * time.Minute)
 				t.Logf("%d sweeps in 3 min, busy %.2f %% of the time", sweeps, 100*share)
 				require.InDelta(t, 17, sweeps, 1.1, "one each ten seconds")
 				require.LessOrEqual(t, share, DefaultBudget)
@@ -43,16 +43,16 @@ func TestAtRestTheIntervalOfSweepsGrowsWithTheFleetAndTheLoadDoesNot(t *testing.
 
 // A sweep costs 1 s of a budget of 1 %: as 10,000 machines do of DefaultBudget, but
 // without encoding so many.
-func TestBudget_HoldsWhereASweepCostsAsMuchAsIsEarnedInTwoMinutes(t *testing.T) {
+func TestBudget_HoldsWhereSweepCostsTwoMinutesIncome(t *testing.T) {
 	const budget = DefaultBudget / 5
-	inBed(t, bedConfig{machines: 2_000, costs: true, options: Options{Budget: budget}}, func(t *testing.T, b *bed) {
-		ids := b.allocated(simulator.ProjectA, 20)
+	runTest(t, envConfig{machines: 2_000, costs: true, options: Options{Budget: budget}}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 20)
 		for _, id := range ids[:18] {
-			require.NoError(t, b.sim.PhoneHome(id))
+			require.NoError(t, e.sim.PhoneHome(id))
 		}
-		b.run()
+		e.run()
 		time.Sleep(90 * time.Second)
-		sweeps, share := b.measure(5 * time.Minute)
+		sweeps, share := e.measure(5 * time.Minute)
 		t.Logf("at rest, but for 2 machines that install: %d sweeps in 5 min, busy %.2f %%", sweeps, 100*share)
 		require.GreaterOrEqual(t, sweeps, 2)
 		require.LessOrEqual(t, share, budget+1.1/300, "one sweep more or less")
@@ -62,7 +62,7 @@ func TestBudget_HoldsWhereASweepCostsAsMuchAsIsEarnedInTwoMinutes(t *testing.T) 
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		confirmed, unconfirmed := map[string]int{}, map[string]int{}
-		for name, want := range map[string]metal.Want{
+		for name, want := range map[string]metal.Scope{
 			"object":    {Machines: ids[:1]},
 			"namespace": {Project: simulator.ProjectA, Machines: ids},
 			"fleet":     {Fleet: true},
@@ -71,8 +71,8 @@ func TestBudget_HoldsWhereASweepCostsAsMuchAsIsEarnedInTwoMinutes(t *testing.T) 
 				wg.Go(func() {
 					for ctx.Err() == nil {
 						began := time.Now()
-						err := b.obs.Confirm(ctx, want)
-						if time.Since(began) > DefaultReadLimit {
+						err := e.observer.Refresh(ctx, want)
+						if time.Since(began) > DefaultRefreshTimeout {
 							t.Error("a read waited for longer than its limit")
 						}
 						mu.Lock()
@@ -88,7 +88,7 @@ func TestBudget_HoldsWhereASweepCostsAsMuchAsIsEarnedInTwoMinutes(t *testing.T) 
 			}
 		}
 		time.Sleep(2 * time.Minute) // in which they spend what was saved
-		sweeps, share = b.measure(5 * time.Minute)
+		sweeps, share = e.measure(5 * time.Minute)
 		cancel()
 		wg.Wait()
 		t.Logf("with 30 readers: %d sweeps in 5 min, busy %.2f %%; confirmed %v, unconfirmed %v", sweeps, 100*share, confirmed, unconfirmed)
@@ -98,18 +98,18 @@ func TestBudget_HoldsWhereASweepCostsAsMuchAsIsEarnedInTwoMinutes(t *testing.T) 
 	})
 }
 
-func TestAFleetWideReadThatCannotBeFinishedIsAnsweredAtOnce(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true, options: Options{Budget: 0.0003}}, func(t *testing.T, b *bed) {
-		b.allocated(simulator.ProjectA, 200)
-		b.allocated(simulator.ProjectB, 200)
+func TestRefresh_FleetThatCannotFinishIsAnsweredAtOnce(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true, options: Options{Budget: 0.0003}}, func(t *testing.T, e *env) {
+		e.allocate(simulator.ProjectA, 200)
+		e.allocate(simulator.ProjectB, 200)
 		for range 5 {
-			b.swept()
+			e.sweep()
 		}
-		swept := b.obs.lastSweep()
+		swept := e.observer.lastSweepStart()
 		began := time.Now()
-		var u *metal.Unconfirmed
-		require.ErrorAs(t, b.obs.Confirm(t.Context(), metal.Want{Fleet: true}), &u)
-		require.ErrorIs(t, u, metal.ErrOverBudget)
+		var u *metal.StaleError
+		require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Fleet: true}), &u)
+		require.ErrorIs(t, u, metal.ErrBudgetExceeded)
 		require.Equal(t, swept, u.Since)
 		require.Zero(t, time.Since(began))
 	})
@@ -118,8 +118,8 @@ func TestAFleetWideReadThatCannotBeFinishedIsAnsweredAtOnce(t *testing.T) {
 // emptied is a budget whose accounts hold nothing.
 func emptied(rate float64) *budget {
 	b := newBudget(clock.RealClock{}, rate)
-	for p := range purses {
-		b.saved[p].balance = 0
+	for p := range numAccounts {
+		b.accounts[p].balance = 0
 	}
 	return b
 }
@@ -127,14 +127,14 @@ func emptied(rate float64) *budget {
 func TestBudget_SharesIncome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(clock.RealClock{}, 0.05)
-		require.Equal(t, 30*time.Second, b.spare(forReads))
-		require.Equal(t, 10*time.Second, b.spare(forFocus))
+		require.Equal(t, 30*time.Second, b.balance(readAccount))
+		require.Equal(t, 10*time.Second, b.balance(focusAccount))
 		b = emptied(0.05)
-		b.swept(30 * time.Second)
+		b.chargeSweep(30 * time.Second)
 		time.Sleep(100 * time.Second)
 		saved, sweep, busy := b.balances()
-		require.InDelta(t, 1.5, saved[forReads].Seconds(), 1e-3)
-		require.InDelta(t, 1.5, saved[forFocus].Seconds(), 1e-3)
+		require.InDelta(t, 1.5, saved[readAccount].Seconds(), 1e-3)
+		require.InDelta(t, 1.5, saved[focusAccount].Seconds(), 1e-3)
 		require.InDelta(t, -28, sweep.Seconds(), 1e-3)
 		require.Equal(t, 30*time.Second, busy)
 
@@ -142,18 +142,18 @@ func TestBudget_SharesIncome(t *testing.T) {
 		b = emptied(0.05)
 		time.Sleep(100 * time.Second)
 		saved, _, _ = b.balances()
-		require.InDelta(t, 3.5, saved[forReads].Seconds(), 1e-3)
-		b.saved[forReads].balance = b.saved[forReads].burst
+		require.InDelta(t, 3.5, saved[readAccount].Seconds(), 1e-3)
+		b.accounts[readAccount].balance = b.accounts[readAccount].burst
 		time.Sleep(100 * time.Second)
-		require.InDelta(t, 6.5, b.spare(forFocus).Seconds(), 1e-3)
-		b.saved[forFocus].balance = b.saved[forFocus].burst
-		b.swept(time.Second)
-		require.InDelta(t, 20, b.untilSweep().Seconds(), .1)
+		require.InDelta(t, 6.5, b.balance(focusAccount).Seconds(), 1e-3)
+		b.accounts[focusAccount].balance = b.accounts[focusAccount].burst
+		b.chargeSweep(time.Second)
+		require.InDelta(t, 20, b.sweepDelay().Seconds(), .1)
 		time.Sleep(20 * time.Second)
-		require.Zero(t, b.untilSweep())
+		require.Zero(t, b.sweepDelay())
 		time.Sleep(time.Hour)
 		saved, sweep, _ = b.balances()
-		require.Equal(t, b.saved[forReads].burst, saved[forReads])
+		require.Equal(t, b.accounts[readAccount].burst, saved[readAccount])
 		require.Zero(t, sweep)
 	})
 }
@@ -161,12 +161,12 @@ func TestBudget_SharesIncome(t *testing.T) {
 func TestBudget_AccountsDoNotPayForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(clock.RealClock{}, 0.05)
-		for ok := true; ok; ok, _ = b.reserve(forFocus, 100*time.Millisecond) {
+		for ok := true; ok; ok, _ = b.reserve(focusAccount, 100*time.Millisecond) {
 		}
-		b.settle(forFocus, 0, time.Hour)
-		b.swept(time.Hour)
-		require.Equal(t, 30*time.Second, b.spare(forReads))
-		ok, _ := b.reserve(forReads, 30*time.Second)
+		b.commit(focusAccount, 0, time.Hour)
+		b.chargeSweep(time.Hour)
+		require.Equal(t, 30*time.Second, b.balance(readAccount))
+		ok, _ := b.reserve(readAccount, 30*time.Second)
 		require.True(t, ok)
 	})
 }
@@ -174,22 +174,22 @@ func TestBudget_AccountsDoNotPayForEachOther(t *testing.T) {
 func TestBudget_DebtHasAFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(clock.RealClock{}, 0.05)
-		for p := range purses {
+		for p := range numAccounts {
 			ok, _ := b.reserve(p, time.Second)
 			require.True(t, ok)
-			b.settle(p, time.Second, 670*time.Second)
+			b.commit(p, time.Second, 670*time.Second)
 		}
-		b.swept(670 * time.Second)
+		b.chargeSweep(670 * time.Second)
 		_, _, busy := b.balances()
 		require.Equal(t, 3*670*time.Second, busy, "it is booked nevertheless")
-		require.Equal(t, -100*time.Millisecond, b.spare(forReads))
-		require.Equal(t, -500*time.Millisecond, b.spare(forFocus))
-		require.Equal(t, 10*time.Minute, b.untilSweep())
-		require.NoError(t, b.await(forReads, 4*time.Millisecond, 10*time.Second), "a get can be paid within seconds")
+		require.Equal(t, -100*time.Millisecond, b.balance(readAccount))
+		require.Equal(t, -500*time.Millisecond, b.balance(focusAccount))
+		require.Equal(t, 10*time.Minute, b.sweepDelay())
+		require.NoError(t, b.reserveWithin(readAccount, 4*time.Millisecond, 10*time.Second), "a get can be paid within seconds")
 	})
 }
 
-func TestBudget_AwaitsWhatIsEarnedInTimeAndNothingElse(t *testing.T) {
+func TestBudget_ReserveWithinWaitsOnlyForFundsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := emptied(0.05)
 		elapsed := func() func() float64 {
@@ -197,18 +197,18 @@ func TestBudget_AwaitsWhatIsEarnedInTimeAndNothingElse(t *testing.T) {
 			return func() float64 { return time.Since(began).Seconds() }
 		}
 		took := elapsed()
-		require.NoError(t, b.await(forReads, 20*time.Millisecond, time.Second))
+		require.NoError(t, b.reserveWithin(readAccount, 20*time.Millisecond, time.Second))
 		require.InDelta(t, .571, took(), .01, "20 ms at 70 % of 5 %")
 		took = elapsed()
-		require.ErrorIs(t, b.await(forReads, 50*time.Millisecond, time.Second), metal.ErrOverBudget)
+		require.ErrorIs(t, b.reserveWithin(readAccount, 50*time.Millisecond, time.Second), metal.ErrBudgetExceeded)
 		require.Zero(t, took(), "it would be 1.4 s")
 
 		// What a look did not need is there at once for who waits.
 		done := make(chan error)
-		go func() { done <- b.await(forReads, 34*time.Millisecond, time.Second) }()
+		go func() { done <- b.reserveWithin(readAccount, 34*time.Millisecond, time.Second) }()
 		synctest.Wait()
 		took = elapsed()
-		b.settle(forReads, time.Second, 0)
+		b.commit(readAccount, time.Second, 0)
 		require.NoError(t, <-done)
 		require.Zero(t, took())
 
@@ -220,7 +220,7 @@ func TestBudget_AwaitsWhatIsEarnedInTimeAndNothingElse(t *testing.T) {
 		for range 50 {
 			wg.Go(func() {
 				took := elapsed()
-				err := b.await(forReads, 4*time.Millisecond, time.Second)
+				err := b.reserveWithin(readAccount, 4*time.Millisecond, time.Second)
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
@@ -236,74 +236,74 @@ func TestBudget_AwaitsWhatIsEarnedInTimeAndNothingElse(t *testing.T) {
 	})
 }
 
-func TestCosts_FollowMeasurements(t *testing.T) {
+func TestCostModel_FollowsMeasurements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCosts(clock.RealClock{})
-		c.counted(10_000)
-		require.InDelta(t, 3.5e-3, c.of(callGet, 1).Seconds(), 1e-4)
-		require.InDelta(t, .9, c.of(callFind, 0).Seconds(), .01)
-		require.InDelta(t, 5, c.of(callList, 0).Seconds(), .1)
+		c := newCostModel(clock.RealClock{})
+		c.setFleetSize(10_000)
+		require.InDelta(t, 3.5e-3, c.cost(callGet, 1).Seconds(), 1e-4)
+		require.InDelta(t, .9, c.cost(callFind, 0).Seconds(), .01)
+		require.InDelta(t, 5, c.cost(callList, 0).Seconds(), .1)
 
 		time.Sleep(time.Second)
 		for range 5 {
-			c.learn(callGet, 1, 350*time.Millisecond)
+			c.recordCost(callGet, 1, 350*time.Millisecond)
 		}
-		require.InDelta(t, .35, c.of(callGet, 1).Seconds(), .02, "a few measurements are enough")
-		require.InDelta(t, 500, c.of(callList, 0).Seconds(), 30, "who is busy is so for every call")
-		require.True(t, c.slow(callGet, 1, 350*time.Millisecond))
-		c.learn(callGet, 1, 4*time.Millisecond)
-		require.Less(t, c.of(callGet, 1), 5*time.Millisecond, "one that is fast, too")
-		require.InDelta(t, 5, c.of(callList, 0).Seconds(), 1)
+		require.InDelta(t, .35, c.cost(callGet, 1).Seconds(), .02, "a few measurements are enough")
+		require.InDelta(t, 500, c.cost(callList, 0).Seconds(), 30, "who is busy is so for every call")
+		require.True(t, c.isSlow(callGet, 1, 350*time.Millisecond))
+		c.recordCost(callGet, 1, 4*time.Millisecond)
+		require.Less(t, c.cost(callGet, 1), 5*time.Millisecond, "one that is fast, too")
+		require.InDelta(t, 5, c.cost(callList, 0).Seconds(), 1)
 	})
 }
 
-func TestCosts_ForgetByAndBy(t *testing.T) {
+func TestCostModel_ForgetsGradually(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCosts(clock.RealClock{})
-		c.missed(callFind, 1, 15*time.Second)
-		require.InDelta(t, 15, c.of(callFind, 1).Seconds(), .1)
+		c := newCostModel(clock.RealClock{})
+		c.recordTimeout(callFind, 1, 15*time.Second)
+		require.InDelta(t, 15, c.cost(callFind, 1).Seconds(), .1)
 		time.Sleep(10 * time.Second)
-		require.InDelta(t, 7.5, c.of(callFind, 1).Seconds(), .2)
-		c.missed(callFind, 1, 15*time.Second)
+		require.InDelta(t, 7.5, c.cost(callFind, 1).Seconds(), .2)
+		c.recordTimeout(callFind, 1, 15*time.Second)
 		time.Sleep(10 * time.Second)
-		require.InDelta(t, 10.6, c.of(callFind, 1).Seconds(), .2, "the second time more slowly")
+		require.InDelta(t, 10.6, c.cost(callFind, 1).Seconds(), .2, "the second time more slowly")
 		time.Sleep(5 * time.Minute)
-		require.Less(t, c.of(callFind, 1), 200*time.Millisecond)
+		require.Less(t, c.cost(callFind, 1), 200*time.Millisecond)
 	})
 }
 
-func TestCosts_TakeCallsUnderWayIntoAccount(t *testing.T) {
+func TestCostModel_CountsCallsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCosts(clock.RealClock{})
-		stuck := c.begin(callGet)
+		c := newCostModel(clock.RealClock{})
+		stuck := c.start(callGet)
 		time.Sleep(3 * time.Second)
-		require.Equal(t, 3*time.Second, c.takes(callGet, 1), "nothing was answered meanwhile")
-		require.Equal(t, 3*time.Second, c.unanswered())
-		later := c.begin(callGet)
+		require.Equal(t, 3*time.Second, c.latency(callGet, 1), "nothing was answered meanwhile")
+		require.Equal(t, 3*time.Second, c.longestUnanswered())
+		later := c.start(callGet)
 		time.Sleep(4 * time.Millisecond)
-		require.False(t, c.end(callGet, later, true))
-		require.Less(t, c.takes(callGet, 1), 5*time.Millisecond, "other machines are answered")
-		require.Zero(t, c.unanswered())
-		require.True(t, c.end(callGet, stuck, true), "an exception")
+		require.False(t, c.finish(callGet, later, true))
+		require.Less(t, c.latency(callGet, 1), 5*time.Millisecond, "other machines are answered")
+		require.Zero(t, c.longestUnanswered())
+		require.True(t, c.finish(callGet, stuck, true), "an exception")
 	})
 }
 
-func TestAccount_BooksCallsSideBySideByTheQuickestAndSlowOnesInFull(t *testing.T) {
+func TestCostTally_ChargesConcurrentCallsByQuickestAndSlowOnesInFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCosts(clock.RealClock{})
-		a := &account{}
+		c := newCostModel(clock.RealClock{})
+		a := &costTally{}
 		for i := range 100 {
-			a.addTogether(callGet, time.Duration(4+i%16)*time.Millisecond, false)
+			a.addConcurrent(callGet, time.Duration(4+i%16)*time.Millisecond, false)
 		}
-		a.addTogether(callGet, 3*time.Second, false)
-		require.InDelta(t, 3+100*5e-3, a.close(c).Seconds(), .05)
-		require.False(t, a.wasSlow())
-		a = &account{}
+		a.addConcurrent(callGet, 3*time.Second, false)
+		require.InDelta(t, 3+100*5e-3, a.finish(c).Seconds(), .05)
+		require.False(t, a.isSlow())
+		a = &costTally{}
 		for range 100 {
-			a.addTogether(callGet, 350*time.Millisecond, false)
+			a.addConcurrent(callGet, 350*time.Millisecond, false)
 		}
-		require.Equal(t, 35*time.Second, a.close(c))
-		require.True(t, a.wasSlow())
+		require.Equal(t, 35*time.Second, a.finish(c))
+		require.True(t, a.isSlow())
 	})
 }
 
@@ -324,8 +324,8 @@ func TestLimiter_FollowsAnswerTimes(t *testing.T) {
 			require.NoError(t, l.acquire(t.Context()))
 			l.release(time.Now(), time.Now(), true)
 		}
-		require.Equal(t, leastParallel, l.limit())
-		for range leastParallel {
+		require.Equal(t, minConcurrent, l.limit())
+		for range minConcurrent {
 			require.NoError(t, l.acquire(t.Context()))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -344,28 +344,28 @@ func TestLimiter_FollowsAnswerTimes(t *testing.T) {
 	})
 }
 
-func TestAwayBacksOffWithJitterAndForgetsItself(t *testing.T) {
+func TestCircuitBreaker_BacksOffWithJitterAndCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &away{clock: clock.RealClock{}}
-		require.NoError(t, a.pass())
+		a := &circuitBreaker{clock: clock.RealClock{}}
+		require.NoError(t, a.allow())
 		gone := errors.New("gone")
-		a.missed(gone)
-		require.ErrorIs(t, a.pass(), gone)
+		a.recordFailure(gone)
+		require.ErrorIs(t, a.allow(), gone)
 		passes := 0
 		waits := map[time.Duration]bool{}
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
-			if a.pass() == nil {
+			if a.allow() == nil {
 				passes++
-				a.missed(gone)
-				w := a.wait()
-				require.LessOrEqual(t, w, scale(mostBackoff, 1+jitter))
+				a.recordFailure(gone)
+				w := a.retryAfter()
+				require.LessOrEqual(t, w, scale(maxBackoff, 1+jitter))
 				waits[w] = true
 			}
 		}
 		require.InDelta(t, 200, passes, 20)
 		require.Greater(t, len(waits), passes-3)
-		require.True(t, a.reached())
-		require.False(t, a.reached())
-		require.NoError(t, a.pass())
+		require.True(t, a.recordSuccess())
+		require.False(t, a.recordSuccess())
+		require.NoError(t, a.allow())
 	})
 }

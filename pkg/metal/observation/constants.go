@@ -4,11 +4,11 @@ import "time"
 
 // Defaults of ObserverOptions.
 const (
-	DefaultBudget        = 0.05
-	DefaultSweepInterval = 10 * time.Second
-	DefaultFocusInterval = time.Second
-	DefaultReadLimit     = time.Second
-	DefaultParallel      = 100
+	DefaultBudget         = 0.05
+	DefaultSweepInterval  = 10 * time.Second
+	DefaultFocusInterval  = time.Second
+	DefaultRefreshTimeout = time.Second
+	DefaultMaxConcurrent  = 100
 )
 
 // How looks share the budget. Reads, focus and sweeps have an account each; what
@@ -18,10 +18,10 @@ const (
 	// that of focus, and the rest that of reads.
 	sweepShare = 0.4
 	focusShare = 0.3
-	// burstTime is for how long reads can save: 30 s of looks at 5 %, about a
+	// readBurstTime is for how long reads can save: 30 s of looks at 5 %, about a
 	// hundred reads of a namespace of a hundred machines. focusBurstTime is for
 	// how long focus can: 10 s, half a minute of a hundred machines in transition.
-	burstTime      = 10 * time.Minute
+	readBurstTime  = 10 * time.Minute
 	focusBurstTime = 200 * time.Second
 	// readDebtTime, focusDebtTime and sweepDebtTime limit what an account can owe
 	// after looks that took longer than expected, as the time in which the whole
@@ -29,22 +29,22 @@ const (
 	readDebtTime  = 2 * time.Second
 	focusDebtTime = 10 * time.Second
 	sweepDebtTime = 10 * time.Minute
-	// roundCost is how much of the metal-api's time one round of focus may take.
-	roundCost = time.Second
-	// dear is the cost from which a find or list of focus is preceded by a get.
-	dear = 100 * time.Millisecond
+	// maxRoundCost is how much of the metal-api's time one round of focus may take.
+	maxRoundCost = time.Second
+	// probeBulkCost is the cost from which a find or list of focus is preceded by a get.
+	probeBulkCost = 100 * time.Millisecond
 	// firstBatch is how many calls of a read begin side by side before the first
 	// of them has told how long they take now.
 	firstBatch = 16
-	// cheapFind is the cost up to which a read of a project is a find, which
+	// cheapFindCost is the cost up to which a read of a project is a find, which
 	// also discovers, although gets would cost less.
-	cheapFind = 25 * time.Millisecond
-	// hasteCost is how many times the cost of the cheapest look may be spent on
+	cheapFindCost = 25 * time.Millisecond
+	// maxCostRatio is how many times the cost of the cheapest look may be spent on
 	// one that is sooner done.
-	hasteCost = 3
-	// leastExtras is what a sweep may spend on networks and IPs, and again on
+	maxCostRatio = 3
+	// minSweepExtraCost is what a sweep may spend on networks and IPs, and again on
 	// suspects, if its list cost less.
-	leastExtras = 250 * time.Millisecond
+	minSweepExtraCost = 250 * time.Millisecond
 )
 
 // When machines are looked at closely.
@@ -53,51 +53,51 @@ const (
 	// been silent before it is watched; silentUntil is when it is given up: the
 	// metal-api notices after five minutes.
 	silentAfter = 150 * time.Second
-	silentUntil = 15 * time.Minute
-	// focusDecay stretches the interval of a machine of which nothing moves: one
+	silentLimit = 15 * time.Minute
+	// focusDecayFactor stretches the interval of a machine of which nothing moves: one
 	// that did not change for ten minutes is looked at every ten seconds.
-	focusDecay = 60
+	focusDecayFactor = 60
 	// forgetAfter is how long a machine is remembered that nobody holds or names.
 	forgetAfter = 5 * time.Minute
 )
 
 // How looks follow the time that answers take.
 const (
-	// slowness is how many times as long as without load a call takes that counts
+	// slowFactor is how many times as long as without load a call takes that counts
 	// as slow, slack what it may take more in any case: calls side by side wait
 	// for our own processor, too.
-	slowness = 4
-	slack    = 25 * time.Millisecond
-	// longCall is what no call waits for others that run side by side with it.
-	longCall = time.Second
-	// leastParallel is how many calls may always run side by side.
-	leastParallel = 4
-	// mostWide is how many calls that read the whole fleet may run side by side,
+	slowFactor = 4
+	slowMargin = 25 * time.Millisecond
+	// longCallDuration is what no call waits for others that run side by side with it.
+	longCallDuration = time.Second
+	// minConcurrent is how many calls may always run side by side.
+	minConcurrent = 4
+	// maxBulkConcurrent is how many calls that read the whole fleet may run side by side,
 	// firstWide how many before any was answered.
-	mostWide  = 16
-	firstWide = 8
+	maxBulkConcurrent     = 16
+	initialBulkConcurrent = 8
 	// probeInterval is how long after the last get one more is made, whatever it
 	// is expected to cost, to learn whether the metal-api is still slow.
 	probeInterval = 5 * time.Second
-	// leastMemory and mostMemory limit the time in which half of what was
+	// minHalfLife and mostMemory limit the time in which half of what was
 	// measured is forgotten.
-	leastMemory = 5 * time.Second
-	mostMemory  = time.Minute
-	// soloLooks is how many looks of reads at single objects may begin one by one
+	minHalfLife = 5 * time.Second
+	maxHalfLife = time.Minute
+	// maxUnbatched is how many looks of reads at single objects may begin one by one
 	// within gatherTime. Those that arrive meanwhile become one look together.
-	soloLooks  = 4
-	gatherTime = 10 * time.Millisecond
-	// leastLate and mostLate limit for how long a read of what took longer than
+	maxUnbatched = 4
+	batchWindow  = 10 * time.Millisecond
+	// minSlowBackoff and mostLate limit for how long a read of what took longer than
 	// the read limit is answered without another look.
-	leastLate = 2 * time.Second
-	mostLate  = time.Minute
+	minSlowBackoff = 2 * time.Second
+	maxSlowBackoff = time.Minute
 )
 
 // How calls are repeated while the metal-api is away.
 const (
 	// The longest pause is short, because a read that comes within it is told
 	// what was known before, although the metal-api may be back.
-	leastBackoff = time.Second
-	mostBackoff  = 3 * time.Second
-	jitter       = 0.25
+	minBackoff = time.Second
+	maxBackoff = 3 * time.Second
+	jitter     = 0.25
 )

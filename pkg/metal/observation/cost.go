@@ -8,67 +8,67 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// call is a kind of call whose cost is known by a law.
-type call int
+// callKind is a kind of call whose cost is known by a law.
+type callKind int
 
 const (
-	callGet call = iota
+	callGet callKind = iota
 	callFind
 	callList
 	callNetworkGet
 	callNetworkFind
 	callIPGet
 	callIPFind
-	calls
+	numCallKinds
 )
 
-// costs estimates what calls cost the metal-api: the laws of
+// costModel estimates what calls cost the metal-api: the laws of
 // docs/metal-api.md, Q63, times what this metal-api was measured to take of them.
-type costs struct {
+type costModel struct {
 	clock clock.WithTicker
 
-	mu    sync.Mutex
-	fleet int
-	kinds [calls]estimate
+	mu        sync.Mutex
+	fleetSize int
+	kinds     [numCallKinds]costEstimate
 	// answered is when a call was last answered.
 	answered time.Time
 }
 
-// estimate is what calls of one kind cost, in multiples of the law.
-type estimate struct {
-	// now is the present cost as of the time at, base the cost without load.
-	now, base float64
-	at        time.Time
-	// memory is the time in which half of what now is above base is forgotten.
-	memory time.Duration
+// costEstimate is what calls of one kind cost, in multiples of the law.
+type costEstimate struct {
+	// measured is the present cost as of the time at, base the cost without load.
+	measured, unloaded float64
+	measuredAt         time.Time
+	// halfLife is the time in which half of what now is above base is forgotten.
+	halfLife time.Duration
 	// answered is when the last call was answered, newest when the newest of
 	// those that were answered began.
-	answered, newest time.Time
-	// under are the calls under way.
-	under map[*time.Time]struct{}
+	answered, newestAnswered time.Time
+	// inFlight are the calls under way.
+	inFlight map[*time.Time]struct{}
 }
 
 const (
-	// baseFall is the weight of a measurement below the cost without load, and
-	// baseRise by what one above it raises that at most: a metal-api that has got
+	// unloadedFall is the weight of a measurement below the cost without load, and
+	// unloadedRise by what one above it raises that at most: a metal-api that has got
 	// slower for good is known to be so after some hundred looks.
-	baseFall, baseRise = 0.5, 1.005
-	// leastScale keeps an estimate from vanishing.
-	leastScale = 1.0 / 50
-	// fleetGuess is how many machines there are until a list has counted them.
-	fleetGuess = 1000
+	unloadedFall, unloadedRise = 0.5, 1.005
+	// minRatio keeps an estimate from vanishing.
+	minRatio = 1.0 / 50
+	// defaultFleetSize is how many machines there are until a list has counted them.
+	defaultFleetSize = 1000
 )
 
-func newCosts(c clock.WithTicker) *costs {
-	s := &costs{clock: c, fleet: fleetGuess}
+func newCostModel(c clock.WithTicker) *costModel {
+	s := &costModel{clock: c, fleetSize: defaultFleetSize}
 	for k := range s.kinds {
-		s.kinds[k] = estimate{now: 1, base: 1, memory: leastMemory, under: map[*time.Time]struct{}{}}
+		s.kinds[k] = costEstimate{measured: 1, unloaded: 1, halfLife: minHalfLife, inFlight: map[*time.Time]struct{}{}}
 	}
 	return s
 }
 
-// law is the cost in a fleet of n machines with so many hits.
-func law(k call, n, hits int) time.Duration {
+// baselineCost is the cost in a fleet of n machines with so many hits.
+func baselineCost(k callKind, n, hits int) time.Duration {
 	const us = time.Microsecond
 	switch k {
 	case callGet:
@@ -88,22 +88,22 @@ func law(k call, n, hits int) time.Duration {
 	}
 }
 
-// of is what a call costs now, as far as is known.
-func (c *costs) of(k call, hits int) time.Duration {
+// cost is what a call costs now, as far as is known.
+func (c *costModel) cost(k callKind, hits int) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return scale(law(k, c.fleet, hits), c.factor(k))
+	return scale(baselineCost(k, c.fleetSize, hits), c.loadFactor(k))
 }
 
-// takes is how long it takes now until a call is answered: no less than the
+// latency is how long it takes now until a call is answered: no less than the
 // calls of the kind that are under way have taken, if none was answered since
 // they began.
-func (c *costs) takes(k call, hits int) time.Duration {
+func (c *costModel) latency(k callKind, hits int) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := &c.kinds[k]
-	longest := scale(law(k, c.fleet, hits), c.factor(k))
-	for began := range e.under {
+	longest := scale(baselineCost(k, c.fleetSize, hits), c.loadFactor(k))
+	for began := range e.inFlight {
 		if !began.Before(e.answered) {
 			longest = max(longest, c.clock.Since(*began))
 		}
@@ -111,65 +111,65 @@ func (c *costs) takes(k call, hits int) time.Duration {
 	return longest
 }
 
-func (c *costs) factor(k call) float64 {
+func (c *costModel) loadFactor(k callKind) float64 {
 	now := c.clock.Now()
 	e, get := &c.kinds[k], &c.kinds[callGet]
-	f := e.present(now)
-	if get.at.After(e.at) {
+	f := e.current(now)
+	if get.measuredAt.After(e.measuredAt) {
 		// A metal-api that is busy is so for calls of every kind.
-		f = max(f, e.base*get.present(now)/get.base)
+		f = max(f, e.unloaded*get.current(now)/get.unloaded)
 	}
 	return f
 }
 
-func (e *estimate) present(now time.Time) float64 {
-	if e.now <= e.base {
-		return e.now
+func (e *costEstimate) current(now time.Time) float64 {
+	if e.measured <= e.unloaded {
+		return e.measured
 	}
-	return e.base + (e.now-e.base)*math.Exp2(-now.Sub(e.at).Seconds()/e.memory.Seconds())
+	return e.unloaded + (e.measured-e.unloaded)*math.Exp2(-now.Sub(e.measuredAt).Seconds()/e.halfLife.Seconds())
 }
 
-// begin notes that a call begins.
-func (c *costs) begin(k call) (began *time.Time) {
+// start notes that a call begins.
+func (c *costModel) start(k callKind) (began *time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.clock.Now()
-	c.kinds[k].under[&now] = struct{}{}
+	c.kinds[k].inFlight[&now] = struct{}{}
 	return &now
 }
 
-// end notes that a call has ended, and returns whether it is an exception: one
+// finish notes that a call has ended, and returns whether it is an exception: one
 // that began later was answered before it.
-func (c *costs) end(k call, began *time.Time, answered bool) (exception bool) {
+func (c *costModel) finish(k callKind, began *time.Time, answered bool) (exception bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := &c.kinds[k]
-	delete(e.under, began)
-	exception = e.newest.After(*began)
+	delete(e.inFlight, began)
+	exception = e.newestAnswered.After(*began)
 	if answered {
 		c.answered = c.clock.Now()
 		e.answered = c.answered
-		if began.After(e.newest) {
-			e.newest = *began
+		if began.After(e.newestAnswered) {
+			e.newestAnswered = *began
 		}
 	}
 	return exception
 }
 
 // answeredSince tells whether a call of any kind was answered after t.
-func (c *costs) answeredSince(t time.Time) bool {
+func (c *costModel) answeredSince(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.answered.After(t)
 }
 
-// unanswered is for how long the calls under way have waited for an answer, of
+// longestUnanswered is for how long the calls under way have waited for an answer, of
 // whatever kind.
-func (c *costs) unanswered() (longest time.Duration) {
+func (c *costModel) longestUnanswered() (longest time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k := range c.kinds {
-		for began := range c.kinds[k].under {
+		for began := range c.kinds[k].inFlight {
 			if !began.Before(c.answered) {
 				longest = max(longest, c.clock.Since(*began))
 			}
@@ -178,63 +178,63 @@ func (c *costs) unanswered() (longest time.Duration) {
 	return longest
 }
 
-// counted takes in how many machines a list showed.
-func (c *costs) counted(machines int) {
+// setFleetSize takes in how many machines a list showed.
+func (c *costModel) setFleetSize(machines int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.fleet = machines
+	c.fleetSize = machines
 }
 
-// learn takes in what a call cost, or one of many that ran side by side.
-func (c *costs) learn(k call, hits int, cost time.Duration) {
+// recordCost takes in what a call cost, or one of many that ran side by side.
+func (c *costModel) recordCost(k callKind, hits int, cost time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.clock.Now()
 	e := &c.kinds[k]
-	ratio := max(float64(cost)/float64(law(k, c.fleet, hits)), leastScale)
-	expected := e.present(now)
+	ratio := max(float64(cost)/float64(baselineCost(k, c.fleetSize, hits)), minRatio)
+	expected := e.current(now)
 	switch {
 	case ratio > 2*expected:
-		e.memory = min(2*e.memory, mostMemory)
+		e.halfLife = min(2*e.halfLife, maxHalfLife)
 	case ratio < expected/2:
-		e.memory = leastMemory
+		e.halfLife = minHalfLife
 	}
-	e.now, e.at = ratio, now
-	if ratio < e.base {
-		e.base += baseFall * (ratio - e.base)
+	e.measured, e.measuredAt = ratio, now
+	if ratio < e.unloaded {
+		e.unloaded += unloadedFall * (ratio - e.unloaded)
 	} else {
-		e.base = min(ratio, e.base*baseRise)
+		e.unloaded = min(ratio, e.unloaded*unloadedRise)
 	}
 }
 
-// missed takes in that a call was given up after waiting for so long: it costs
+// recordTimeout takes in that a call was given up after waiting for so long: it costs
 // that, and more.
-func (c *costs) missed(k call, hits int, waited time.Duration) {
+func (c *costModel) recordTimeout(k callKind, hits int, waited time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := &c.kinds[k]
-	ratio := float64(waited) / float64(law(k, c.fleet, hits))
-	if now := c.clock.Now(); ratio > e.present(now) {
-		e.now, e.at, e.memory = ratio, now, min(2*e.memory, mostMemory)
+	ratio := float64(waited) / float64(baselineCost(k, c.fleetSize, hits))
+	if now := c.clock.Now(); ratio > e.current(now) {
+		e.measured, e.measuredAt, e.halfLife = ratio, now, min(2*e.halfLife, maxHalfLife)
 	}
 }
 
-// slow tells whether a call of the kind that took so long was slow.
-func (c *costs) slow(k call, hits int, took time.Duration) bool {
+// isSlow tells whether a call of the kind that took so long was slow.
+func (c *costModel) isSlow(k callKind, hits int, took time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return took > scale(law(k, c.fleet, hits), slowness*c.kinds[k].base)+slack
+	return took > scale(baselineCost(k, c.fleetSize, hits), slowFactor*c.kinds[k].unloaded)+slowMargin
 }
 
 // probeDue tells whether gets were slow when one was last measured, which is
 // long ago.
-func (c *costs) probeDue() bool {
+func (c *costModel) probeDue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := &c.kinds[callGet]
 	now := c.clock.Now()
-	return len(e.under) == 0 && e.now > slowness*e.base && now.Sub(e.at) >= probeInterval
+	return len(e.inFlight) == 0 && e.measured > slowFactor*e.unloaded && now.Sub(e.measuredAt) >= probeInterval
 }
 
-// sideBySide tells whether calls of the kind are made many at a time.
-func (k call) sideBySide() bool { return k == callGet || k == callNetworkGet || k == callIPGet }
+// isConcurrent tells whether calls of the kind are made many at a time.
+func (k callKind) isConcurrent() bool { return k == callGet || k == callNetworkGet || k == callIPGet }

@@ -21,51 +21,51 @@ type facts struct {
 
 	mu       sync.RWMutex
 	seq      uint64
-	machines shelf[metal.Machine]
-	networks shelf[metal.Network]
-	ips      shelf[metal.IP]
+	machines cache[metal.Machine]
+	networks cache[metal.Network]
+	ips      cache[metal.IP]
 	// byUID and byProject are the ids of allocated machines.
 	byUID, byProject map[string]map[string]struct{}
-	// named is the metal that records name.
-	named map[metal.Ref]struct{}
+	// referenced is the metal that records name.
+	referenced map[metal.Ref]struct{}
 	// pending are the changes that are not handed over yet.
 	pending []metal.Ref
 }
 
 func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 	f := &facts{
-		deliver:   make(chan struct{}, 1),
-		relevant:  relevant,
-		changed:   changed,
-		byUID:     map[string]map[string]struct{}{},
-		byProject: map[string]map[string]struct{}{},
-		named:     map[metal.Ref]struct{}{},
+		deliver:    make(chan struct{}, 1),
+		relevant:   relevant,
+		changed:    changed,
+		byUID:      map[string]map[string]struct{}{},
+		byProject:  map[string]map[string]struct{}{},
+		referenced: map[metal.Ref]struct{}{},
 	}
-	f.machines = shelf[metal.Machine]{held: map[string]*held[metal.Machine]{}, gone: machineGone, same: sameMachine, moved: f.machineMoved, guarded: f.machineGuarded}
-	f.networks = shelf[metal.Network]{
-		held:  map[string]*held[metal.Network]{},
-		gone:  func(_, after *metal.Network) bool { return after == nil },
-		same:  func(a, b *metal.Network) bool { return reflect.DeepEqual(a, b) },
-		moved: f.networkMoved, guarded: func(string, *metal.Network) bool { return true },
+	f.machines = cache[metal.Machine]{entries: map[string]*entry[metal.Machine]{}, disappeared: machineDisappeared, equal: sameMachine, onChange: f.machineChanged, needsVerification: f.machineNeedsVerification}
+	f.networks = cache[metal.Network]{
+		entries:     map[string]*entry[metal.Network]{},
+		disappeared: func(_, after *metal.Network) bool { return after == nil },
+		equal:       func(a, b *metal.Network) bool { return reflect.DeepEqual(a, b) },
+		onChange:    f.networkChanged, needsVerification: func(string, *metal.Network) bool { return true },
 	}
-	f.ips = shelf[metal.IP]{
-		held:  map[string]*held[metal.IP]{},
-		gone:  ipGone,
-		same:  func(a, b *metal.IP) bool { return reflect.DeepEqual(a, b) },
-		moved: f.ipMoved, guarded: func(string, *metal.IP) bool { return true },
+	f.ips = cache[metal.IP]{
+		entries:     map[string]*entry[metal.IP]{},
+		disappeared: ipDisappeared,
+		equal:       func(a, b *metal.IP) bool { return reflect.DeepEqual(a, b) },
+		onChange:    f.ipChanged, needsVerification: func(string, *metal.IP) bool { return true },
 	}
 	return f
 }
 
-// machineGone: a machine that is held is gone when its allocation is.
-func machineGone(before, after *metal.Machine) bool {
+// machineDisappeared: a machine that is held is gone when its allocation is.
+func machineDisappeared(before, after *metal.Machine) bool {
 	if after == nil {
 		return true
 	}
 	return before != nil && before.Allocation != nil && before.AllocationUUID() != after.AllocationUUID()
 }
 
-func ipGone(before, after *metal.IP) bool {
+func ipDisappeared(before, after *metal.IP) bool {
 	return after == nil || before != nil && before.AllocationUUID != after.AllocationUUID
 }
 
@@ -79,12 +79,12 @@ func sameMachine(a, b *metal.Machine) bool {
 	return reflect.DeepEqual(&c, b)
 }
 
-// next is the place of a look that begins now.
-func (f *facts) next(now time.Time) moment {
+// nextObservation is the place of a look that begins now.
+func (f *facts) nextObservation(now time.Time) observationTime {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seq++
-	return moment{f.seq, now}
+	return observationTime{f.seq, now}
 }
 
 // update makes changes and hands them over before it returns.
@@ -101,8 +101,8 @@ func (f *facts) update(change func()) {
 	}
 }
 
-// setNamed replaces what records name; what is new among it is Unseen.
-func (f *facts) setNamed(refs []metal.Ref, now time.Time) {
+// setReferenced replaces what records name; what is new among it is Unseen.
+func (f *facts) setReferenced(refs []metal.Ref, now time.Time) {
 	f.update(func() {
 		named := make(map[metal.Ref]struct{}, len(refs))
 		for _, r := range refs {
@@ -112,38 +112,38 @@ func (f *facts) setNamed(refs []metal.Ref, now time.Time) {
 			named[r] = struct{}{}
 			switch r.Kind {
 			case metal.KindMachine:
-				f.machines.of(r.ID, now)
+				f.machines.getOrCreate(r.ID, now)
 			case metal.KindNetwork:
-				f.networks.of(r.ID, now)
+				f.networks.getOrCreate(r.ID, now)
 			case metal.KindIP:
-				f.ips.of(r.ID, now)
+				f.ips.getOrCreate(r.ID, now)
 			}
 		}
-		f.named = named
+		f.referenced = named
 	})
 }
 
-func (f *facts) isNamed(kind metal.RefKind, id string) bool {
-	_, named := f.named[metal.Ref{Kind: kind, ID: id}]
+func (f *facts) isReferenced(kind metal.RefKind, id string) bool {
+	_, named := f.referenced[metal.Ref{Kind: kind, ID: id}]
 	return named
 }
 
-// machineGuarded: somebody is shown the machine, so its end must be certain.
-func (f *facts) machineGuarded(id string, m *metal.Machine) bool {
-	return f.isNamed(metal.KindMachine, id) || m != nil && m.Allocation != nil && f.relevant(m.Allocation.Project)
+// machineNeedsVerification: somebody is shown the machine, so its end must be certain.
+func (f *facts) machineNeedsVerification(id string, m *metal.Machine) bool {
+	return f.isReferenced(metal.KindMachine, id) || m != nil && m.Allocation != nil && f.relevant(m.Allocation.Project)
 }
 
-func (f *facts) machineMoved(id string, before, after *metal.Machine) {
+func (f *facts) machineChanged(id string, before, after *metal.Machine) {
 	f.index(id, before, false)
 	f.index(id, after, true)
-	if !f.machineGuarded(id, before) && !f.machineGuarded(id, after) {
+	if !f.machineNeedsVerification(id, before) && !f.machineNeedsVerification(id, after) {
 		return
 	}
-	f.tellMachine(id, before, after)
+	f.notifyMachine(id, before, after)
 }
 
-// tellMachine tells of a machine, and of the allocations that it is or was in.
-func (f *facts) tellMachine(id string, states ...*metal.Machine) {
+// notifyMachine tells of a machine, and of the allocations that it is or was in.
+func (f *facts) notifyMachine(id string, states ...*metal.Machine) {
 	refs := []metal.Ref{{Kind: metal.KindMachine, ID: id}}
 	for _, m := range states {
 		if m != nil && m.Allocation != nil {
@@ -153,31 +153,31 @@ func (f *facts) tellMachine(id string, states ...*metal.Machine) {
 			}
 		}
 	}
-	f.tell(refs...)
+	f.notify(refs...)
 }
 
-func (f *facts) networkMoved(id string, before, after *metal.Network) {
+func (f *facts) networkChanged(id string, before, after *metal.Network) {
 	refs := []metal.Ref{{Kind: metal.KindNetwork, ID: id}}
 	for _, n := range []*metal.Network{before, after} {
 		if n != nil && n.UID() != "" {
 			refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: n.UID()})
 		}
 	}
-	f.tell(refs...)
+	f.notify(refs...)
 }
 
-func (f *facts) ipMoved(id string, before, after *metal.IP) {
+func (f *facts) ipChanged(id string, before, after *metal.IP) {
 	refs := []metal.Ref{{Kind: metal.KindIP, ID: id}}
 	for _, i := range []*metal.IP{before, after} {
 		if i != nil && i.UID() != "" {
 			refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: i.UID()})
 		}
 	}
-	f.tell(refs...)
+	f.notify(refs...)
 }
 
-// tell adds refs that are not pending already because of the same change.
-func (f *facts) tell(refs ...metal.Ref) {
+// notify adds refs that are not pending already because of the same change.
+func (f *facts) notify(refs ...metal.Ref) {
 	for i, r := range refs {
 		if !slices.Contains(refs[:i], r) {
 			f.pending = append(f.pending, r)
@@ -206,13 +206,13 @@ func (f *facts) index(id string, m *metal.Machine, on bool) {
 	mark(f.byProject, m.Allocation.Project)
 }
 
-// indexed returns the machines that an index has under a key, by id.
-func (f *facts) indexed(index map[string]map[string]struct{}, key string) []*metal.Machine {
+// machinesIn returns the machines that an index has under a key, by id.
+func (f *facts) machinesIn(index map[string]map[string]struct{}, key string) []*metal.Machine {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	found := make([]*metal.Machine, 0, len(index[key]))
 	for id := range index[key] {
-		found = append(found, f.machines.held[id].fact)
+		found = append(found, f.machines.entries[id].fact)
 	}
 	slices.SortFunc(found, func(a, b *metal.Machine) int {
 		if a.ID < b.ID {
@@ -223,32 +223,32 @@ func (f *facts) indexed(index map[string]map[string]struct{}, key string) []*met
 	return found
 }
 
-// forget drops machines that nobody holds, names or is shown.
-func (f *facts) forget(now time.Time) {
+// evict drops machines that nobody holds, names or is shown.
+func (f *facts) evict(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for id, h := range f.machines.held {
-		if (h.fact == nil || h.fact.Allocation == nil) && !f.isNamed(metal.KindMachine, id) && now.Sub(h.looked) > forgetAfter {
-			delete(f.machines.held, id)
+	for id, h := range f.machines.entries {
+		if (h.fact == nil || h.fact.Allocation == nil) && !f.isReferenced(metal.KindMachine, id) && now.Sub(h.observedAt) > forgetAfter {
+			delete(f.machines.entries, id)
 		}
 	}
-	for id, h := range f.networks.held {
-		if !f.isNamed(metal.KindNetwork, id) && now.Sub(h.looked) > forgetAfter {
-			delete(f.networks.held, id)
+	for id, h := range f.networks.entries {
+		if !f.isReferenced(metal.KindNetwork, id) && now.Sub(h.observedAt) > forgetAfter {
+			delete(f.networks.entries, id)
 		}
 	}
-	for id, h := range f.ips.held {
-		if !f.isNamed(metal.KindIP, id) && now.Sub(h.looked) > forgetAfter {
-			delete(f.ips.held, id)
+	for id, h := range f.ips.entries {
+		if !f.isReferenced(metal.KindIP, id) && now.Sub(h.observedAt) > forgetAfter {
+			delete(f.ips.entries, id)
 		}
 	}
 }
 
-func lookup[T any](f *facts, s *shelf[T], id string) (*T, metal.Presence) {
+func lookup[T any](f *facts, s *cache[T], id string) (*T, metal.Presence) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if h := s.held[id]; h != nil {
+	if h := s.entries[id]; h != nil {
 		return h.fact, h.presence
 	}
-	return nil, metal.Unseen
+	return nil, metal.Unobserved
 }

@@ -11,7 +11,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-func TestAnyChangeOfAMachineIsAChangeButAHeartbeat(t *testing.T) {
+func TestSameMachine_IgnoresHeartbeatOnly(t *testing.T) {
 	fill := randfill.NewWithSeed(1).NilChance(0).NumElements(1, 3)
 	var m metal.Machine
 	fill.Fill(&m)

@@ -22,29 +22,29 @@ const (
 // as it was last looked at, whether or not a record names it.
 type identifiedMetal struct {
 	mu       sync.Mutex
-	due      time.Time
+	nextDue  time.Time
 	networks []*metal.Network
 	ips      []*metal.IP
 }
 
-// lookAtIdentified looks at the networks and addresses that were allocated for
+// observeIdentified looks at the networks and addresses that were allocated for
 // this management cluster: two finds, which belong to the sweep that makes them.
 // What a look cannot find out stays as it was.
-func (o *Observer) lookAtIdentified(ctx context.Context, a *account) {
-	mark, began, before := o.opts.ManagementCluster, o.opts.Clock.Now(), a.took
+func (o *Observer) observeIdentified(ctx context.Context, a *costTally) {
+	mark, began, before := o.opts.ManagementCluster, o.opts.Clock.Now(), a.total
 	o.identified.mu.Lock()
-	due := mark != "" && !began.Before(o.identified.due)
+	due := mark != "" && !began.Before(o.identified.nextDue)
 	o.identified.mu.Unlock()
 	if !due {
 		return
 	}
 	defer func() {
-		pause := time.Duration(float64(a.took-before) / (o.opts.Budget * identifiedShare))
+		pause := time.Duration(float64(a.total-before) / (o.opts.Budget * identifiedShare))
 		o.identified.mu.Lock()
 		defer o.identified.mu.Unlock()
-		o.identified.due = began.Add(max(identifiedInterval, pause))
+		o.identified.nextDue = began.Add(max(identifiedInterval, pause))
 	}()
-	networks, _, err := timed(ctx, o, a, callNetworkFind, length, func(ctx context.Context) ([]*metal.Network, error) {
+	networks, _, err := timedCall(ctx, o, a, callNetworkFind, countAll, func(ctx context.Context) ([]*metal.Network, error) {
 		return o.backend.FindNetworks(ctx, metal.NetworkQuery{Labels: map[string]string{metal.TagManagementCluster: mark}})
 	})
 	if err == nil {
@@ -53,11 +53,11 @@ func (o *Observer) lookAtIdentified(ctx context.Context, a *account) {
 		o.identified.networks = networks
 		o.identified.mu.Unlock()
 	}
-	ips, _, err := timed(ctx, o, a, callIPFind, length, func(ctx context.Context) ([]*metal.IP, error) {
+	ips, _, err := timedCall(ctx, o, a, callIPFind, countAll, func(ctx context.Context) ([]*metal.IP, error) {
 		return o.backend.FindIPs(ctx, metal.IPQuery{Tags: []string{metal.Tag(metal.TagManagementCluster, mark)}})
 	})
 	if err == nil {
-		ips = slices.DeleteFunc(ips, func(i *metal.IP) bool { return !carries(i.Tags, mark) || i.UID() == "" })
+		ips = slices.DeleteFunc(ips, func(i *metal.IP) bool { return !hasManagementCluster(i.Tags, mark) || i.UID() == "" })
 		o.identified.mu.Lock()
 		o.identified.ips = ips
 		o.identified.mu.Unlock()
@@ -77,7 +77,7 @@ func (i *identifiedMetal) forget(ref metal.Ref) {
 	}
 }
 
-func carries(tags []string, mark string) bool {
+func hasManagementCluster(tags []string, mark string) bool {
 	cluster, _ := metal.TagValue(tags, metal.TagManagementCluster)
 	return cluster == mark
 }
@@ -89,7 +89,7 @@ func carries(tags []string, mark string) bool {
 func (o *Observer) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
 	if o.opts.ManagementCluster != "" {
 		for m := range o.Machines() {
-			if m.Allocation != nil && m.UID() != "" && carries(m.Tags, o.opts.ManagementCluster) {
+			if m.Allocation != nil && m.UID() != "" && hasManagementCluster(m.Tags, o.opts.ManagementCluster) {
 				machines = append(machines, m)
 			}
 		}

@@ -10,37 +10,37 @@ import (
 // that answers take: it rises by and by while they are fast, and is halved when
 // one is slow (additive increase, multiplicative decrease).
 type limiter struct {
-	most int
+	max int
 
-	mu    sync.Mutex
-	bound float64
-	under int
-	queue []chan struct{}
-	// halved is when the bound last was: calls that began before tell nothing of
+	mu       sync.Mutex
+	current  float64
+	inFlight int
+	queue    []chan struct{}
+	// halvedAt is when the bound last was: calls that began before tell nothing of
 	// the new one.
-	halved time.Time
+	halvedAt time.Time
 }
 
-// limitRise is by how much a fast answer raises the bound.
-const limitRise = 0.25
+// concurrencyStep is by how much a fast answer raises the bound.
+const concurrencyStep = 0.25
 
 // newLimiter returns a limiter that begins with a bound, of most at most.
 func newLimiter(most, bound int) *limiter {
-	return &limiter{most: most, bound: float64(min(most, bound))}
+	return &limiter{max: most, current: float64(min(most, bound))}
 }
 
 // limit is how many calls may run side by side at present.
 func (l *limiter) limit() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int(l.bound)
+	return int(l.current)
 }
 
 // acquire waits until one more call may begin, or ctx ends.
 func (l *limiter) acquire(ctx context.Context) error {
 	l.mu.Lock()
-	if l.under < int(l.bound) {
-		l.under++
+	if l.inFlight < int(l.current) {
+		l.inFlight++
 		l.mu.Unlock()
 		return nil
 	}
@@ -61,7 +61,7 @@ func (l *limiter) acquire(ctx context.Context) error {
 		}
 	}
 	// Its turn came at the same time.
-	l.under--
+	l.inFlight--
 	l.admit()
 	return ctx.Err()
 }
@@ -70,21 +70,21 @@ func (l *limiter) acquire(ctx context.Context) error {
 func (l *limiter) release(began, now time.Time, slow bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.under--
+	l.inFlight--
 	switch {
 	case !slow:
-		l.bound = min(float64(l.most), l.bound+limitRise)
-	case !began.Before(l.halved):
-		l.bound = max(min(leastParallel, float64(l.most)), l.bound/2)
-		l.halved = now
+		l.current = min(float64(l.max), l.current+concurrencyStep)
+	case !began.Before(l.halvedAt):
+		l.current = max(min(minConcurrent, float64(l.max)), l.current/2)
+		l.halvedAt = now
 	}
 	l.admit()
 }
 
 func (l *limiter) admit() {
-	for len(l.queue) > 0 && l.under < int(l.bound) {
+	for len(l.queue) > 0 && l.inFlight < int(l.current) {
 		close(l.queue[0])
 		l.queue = l.queue[1:]
-		l.under++
+		l.inFlight++
 	}
 }

@@ -13,22 +13,22 @@ import (
 // The names of the observer's metrics. The label look is focus, read or sweep,
 // account is reads, focus or sweep, cause is budget, slow or unanswered.
 const (
-	MetricStaleness     = "metalstack_metal_staleness_seconds"
-	MetricSweepSeconds  = "metalstack_metal_sweep_duration_seconds"
-	MetricSweepInterval = "metalstack_metal_sweep_interval_seconds"
-	MetricLooks         = "metalstack_metal_looks_total"
-	MetricBusySeconds   = "metalstack_metal_busy_seconds_total"
-	MetricBudgetBalance = "metalstack_metal_budget_balance_seconds"
-	MetricMachines      = "metalstack_metal_machines"
-	MetricSuspects      = "metalstack_metal_suspects"
-	MetricUnconfirmed   = "metalstack_metal_reads_unconfirmed_total"
+	MetricStaleness            = "metalstack_metal_staleness_seconds"
+	MetricSweepSeconds         = "metalstack_metal_sweep_duration_seconds"
+	MetricSweepInterval        = "metalstack_metal_sweep_interval_seconds"
+	MetricObservations         = "metalstack_metal_observations_total"
+	MetricBusySeconds          = "metalstack_metal_busy_seconds_total"
+	MetricBudgetBalance        = "metalstack_metal_budget_balance_seconds"
+	MetricMachines             = "metalstack_metal_machines"
+	MetricPendingVerifications = "metalstack_metal_pending_verifications"
+	MetricStaleReads           = "metalstack_metal_stale_reads_total"
 )
 
 // observerMetrics tell how well and at what cost an Observer looks.
 type observerMetrics struct {
-	looks         *prometheus.CounterVec
+	observations  *prometheus.CounterVec
 	busy          *prometheus.CounterVec
-	unconfirmed   *prometheus.CounterVec
+	stale         *prometheus.CounterVec
 	sweepSeconds  prometheus.Gauge
 	sweepInterval prometheus.Gauge
 }
@@ -44,8 +44,8 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 			ConstLabels: prometheus.Labels{"account": account},
 		}, func() float64 { return f().Seconds() }))
 	}
-	for p := range purses {
-		balance(p.String(), func() time.Duration { return o.budget.spare(p) })
+	for p := range numAccounts {
+		balance(p.String(), func() time.Duration { return o.budget.balance(p) })
 	}
 	balance("sweep", func() time.Duration {
 		_, sweep, _ := o.budget.balances()
@@ -55,19 +55,19 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 		known, _ := o.facts.count()
 		return float64(known)
 	})
-	gauge(MetricSuspects, "Machines that a look did not show as they are known, and that wait for a second look.", func() float64 {
+	gauge(MetricPendingVerifications, "Machines that a look did not show as they are known, and that wait for a second look.", func() float64 {
 		_, doubtful := o.facts.count()
 		return float64(doubtful)
 	})
 	m := &observerMetrics{
-		looks: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricLooks, Help: "Looks at the metal-api by what for.",
+		observations: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricObservations, Help: "Looks at the metal-api by what for.",
 		}, []string{"look"})),
 		busy: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricBusySeconds, Help: "Durations of the calls of looks; the budget limits their rate.",
 		}, []string{"look"})),
-		unconfirmed: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricUnconfirmed, Help: "Reads answered without a fresh look at the metal-api, by cause: budget, slow or unanswered.",
+		stale: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: MetricStaleReads, Help: "Reads answered without a fresh look at the metal-api, by cause: budget, slow or unanswered.",
 		}, []string{"cause"})),
 		sweepSeconds: metrics.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: MetricSweepSeconds, Help: "How long the last complete sweep took.",
@@ -76,29 +76,29 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 			Name: MetricSweepInterval, Help: "Time between the beginnings of the last two complete sweeps.",
 		})),
 	}
-	for _, err := range []error{metal.ErrOverBudget, metal.ErrTooSlow, nil} {
-		m.unconfirmed.WithLabelValues(unconfirmedBy(err))
+	for _, err := range []error{metal.ErrBudgetExceeded, metal.ErrTimeout, nil} {
+		m.stale.WithLabelValues(staleCause(err))
 	}
 	return m
 }
 
-// unconfirmedBy is the label of an Unconfirmed's cause.
-func unconfirmedBy(cause error) string {
+// staleCause is the label of an Unconfirmed's cause.
+func staleCause(cause error) string {
 	switch {
-	case errors.Is(cause, metal.ErrOverBudget):
+	case errors.Is(cause, metal.ErrBudgetExceeded):
 		return "budget"
-	case errors.Is(cause, metal.ErrTooSlow):
+	case errors.Is(cause, metal.ErrTimeout):
 		return "slow"
 	}
 	return "unanswered"
 }
 
-func (m *observerMetrics) looked(what string, took time.Duration) {
-	m.looks.WithLabelValues(what).Inc()
+func (m *observerMetrics) recordObservation(what string, took time.Duration) {
+	m.observations.WithLabelValues(what).Inc()
 	m.busy.WithLabelValues(what).Add(took.Seconds())
 }
 
-func (m *observerMetrics) sweptIn(took time.Duration, before, began time.Time) {
+func (m *observerMetrics) recordSweep(took time.Duration, before, began time.Time) {
 	m.sweepSeconds.Set(took.Seconds())
 	if !before.IsZero() {
 		m.sweepInterval.Set(began.Sub(before).Seconds())
@@ -108,11 +108,11 @@ func (m *observerMetrics) sweptIn(took time.Duration, before, began time.Time) {
 func (f *facts) count() (known, doubtful int) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	for _, h := range f.machines.held {
+	for _, h := range f.machines.entries {
 		if h.fact != nil {
 			known++
 		}
-		if h.doubted != 0 {
+		if h.pendingSeq != 0 {
 			doubtful++
 		}
 	}

@@ -24,16 +24,16 @@ type Options struct {
 	// looks, 0 < Budget <= 1; default DefaultBudget.
 	Budget float64
 	// SweepInterval is the least time between two sweeps, FocusInterval
-	// between two looks at a machine in transition; ReadLimit is how long a
+	// between two looks at a machine in transition; RefreshTimeout is how long a
 	// read waits; defaults Default….
-	SweepInterval, FocusInterval, ReadLimit time.Duration
-	// Parallel is how many gets of looks are under way at a time at most, and, up to
+	SweepInterval, FocusInterval, RefreshTimeout time.Duration
+	// MaxConcurrent is how many gets of looks are under way at a time at most, and, up to
 	// 16, how many finds and lists; while answers are slow they are fewer. Default
 	// DefaultParallel.
-	Parallel int
-	// Named returns the metal that records name: machines, networks and IPs.
+	MaxConcurrent int
+	// Referenced returns the metal that records name: machines, networks and IPs.
 	// It is called about once a second.
-	Named func() []metal.Ref
+	Referenced func() []metal.Ref
 	// Relevant tells whether a project's metal is shown; default: every one's.
 	// Call Reconsider when that changes.
 	Relevant func(project string) bool
@@ -56,37 +56,37 @@ type Options struct {
 // agree, the second of which is a find of that very id; until then the old
 // fact stays.
 type Observer struct {
-	backend metal.Observable
-	opts    Options
-	facts   *facts
-	budget  *budget
-	costs   *costs
-	away    *away
-	shared  *shared
-	late    *lateness
-	// narrow bounds the calls of kinds that run side by side, wide the others.
-	narrow, wide *limiter
-	kick         chan struct{} // a sweep is wanted at once
-	made         time.Time
+	backend     metal.Observable
+	opts        Options
+	facts       *facts
+	budget      *budget
+	costs       *costModel
+	breaker     *circuitBreaker
+	refreshes   *refreshes
+	slowBackoff *slowBackoff
+	// getLimiter bounds the calls of kinds that run side by side, wide the others.
+	getLimiter, bulkLimiter *limiter
+	sweepRequests           chan struct{} // a sweep is wanted at once
+	createdAt               time.Time
 
 	metrics *observerMetrics
 	// identified and extras have locks of their own.
 	identified identifiedMetal
-	extras     extras
+	referenced referencedObservations
 
 	// probing is held while a probe is under way.
 	probing sync.Mutex
 
 	mu sync.Mutex
-	// swept is when the last complete sweep began; zero: never.
-	swept time.Time
+	// lastSweep is when the last complete sweep began; zero: never.
+	lastSweep time.Time
 	// attended are machines to be looked at closely, and until when.
 	attended map[string]time.Time
-	// tried is when focus last looked at a machine.
-	tried map[string]time.Time
-	// beat is when focus last began a round, and sweeping when the sweep that
+	// lastAttempt is when focus last looked at a machine.
+	lastAttempt map[string]time.Time
+	// lastRound is when focus last began a round, and sweeping when the sweep that
 	// is under way began; zero: none is.
-	beat, sweeping time.Time
+	lastRound, sweepStarted time.Time
 }
 
 // New returns an Observer that knows nothing yet. Answers of the
@@ -98,33 +98,33 @@ func New(backend metal.Observable, opts Options) *Observer {
 	if opts.Relevant == nil {
 		opts.Relevant = func(string) bool { return true }
 	}
-	if opts.Named == nil {
-		opts.Named = func() []metal.Ref { return nil }
+	if opts.Referenced == nil {
+		opts.Referenced = func() []metal.Ref { return nil }
 	}
 	opts.Budget = min(cmp.Or(opts.Budget, DefaultBudget), 1)
 	opts.SweepInterval = cmp.Or(opts.SweepInterval, DefaultSweepInterval)
 	opts.FocusInterval = cmp.Or(opts.FocusInterval, DefaultFocusInterval)
-	opts.ReadLimit = cmp.Or(opts.ReadLimit, DefaultReadLimit)
-	opts.Parallel = cmp.Or(opts.Parallel, DefaultParallel)
+	opts.RefreshTimeout = cmp.Or(opts.RefreshTimeout, DefaultRefreshTimeout)
+	opts.MaxConcurrent = cmp.Or(opts.MaxConcurrent, DefaultMaxConcurrent)
 
 	o := &Observer{
-		backend:  backend,
-		opts:     opts,
-		facts:    newFacts(opts.Relevant, opts.Changed),
-		budget:   newBudget(opts.Clock, opts.Budget),
-		costs:    newCosts(opts.Clock),
-		away:     &away{clock: opts.Clock},
-		narrow:   newLimiter(opts.Parallel, opts.Parallel),
-		wide:     newLimiter(min(opts.Parallel, mostWide), firstWide),
-		late:     newLateness(opts.Clock),
-		kick:     make(chan struct{}, 1),
-		made:     opts.Clock.Now(),
-		extras:   extras{tried: map[string]time.Time{}, late: map[string]bool{}},
-		attended: map[string]time.Time{},
-		tried:    map[string]time.Time{},
-		beat:     opts.Clock.Now(),
+		backend:       backend,
+		opts:          opts,
+		facts:         newFacts(opts.Relevant, opts.Changed),
+		budget:        newBudget(opts.Clock, opts.Budget),
+		costs:         newCostModel(opts.Clock),
+		breaker:       &circuitBreaker{clock: opts.Clock},
+		getLimiter:    newLimiter(opts.MaxConcurrent, opts.MaxConcurrent),
+		bulkLimiter:   newLimiter(min(opts.MaxConcurrent, maxBulkConcurrent), initialBulkConcurrent),
+		slowBackoff:   newSlowBackoff(opts.Clock),
+		sweepRequests: make(chan struct{}, 1),
+		createdAt:     opts.Clock.Now(),
+		referenced:    referencedObservations{lastAttempt: map[string]time.Time{}, slow: map[string]bool{}},
+		attended:      map[string]time.Time{},
+		lastAttempt:   map[string]time.Time{},
+		lastRound:     opts.Clock.Now(),
 	}
-	o.shared = newShared(o)
+	o.refreshes = newRefreshes(o)
 	o.metrics = newObserverMetrics(opts.Registerer, o)
 	backend.AddWriteListener(o)
 	return o
@@ -143,51 +143,51 @@ func (o *Observer) Run(ctx context.Context) {
 // look more.
 func (o *Observer) SetBudget(part float64) { o.budget.setRate(min(part, 1)) }
 
-// CatchUp looks at all machines, and at whatever else records name and was never
+// RefreshAll looks at all machines, and at whatever else records name and was never
 // looked at. It answers as Confirm does; what it could not look at in time a sweep
 // looks at as soon as the budget allows.
-func (o *Observer) CatchUp(ctx context.Context) error {
-	o.refreshNamed()
-	want := metal.Want{Fleet: true}
+func (o *Observer) RefreshAll(ctx context.Context) error {
+	o.updateReferenced()
+	want := metal.Scope{Fleet: true}
 	o.facts.mu.RLock()
-	for ref := range o.facts.named {
+	for ref := range o.facts.referenced {
 		switch ref.Kind {
 		case metal.KindNetwork:
-			if lookedAt(&o.facts.networks, ref.ID).IsZero() {
+			if observedAt(&o.facts.networks, ref.ID).IsZero() {
 				want.Networks = append(want.Networks, ref.ID)
 			}
 		case metal.KindIP:
-			if lookedAt(&o.facts.ips, ref.ID).IsZero() {
+			if observedAt(&o.facts.ips, ref.ID).IsZero() {
 				want.IPs = append(want.IPs, ref.ID)
 			}
 		}
 	}
 	o.facts.mu.RUnlock()
-	err := o.Confirm(ctx, want)
-	if err != nil && o.Swept() {
-		o.sweepNow()
+	err := o.Refresh(ctx, want)
+	if err != nil && o.HasSynced() {
+		o.requestSweep()
 		want.Fleet = false
-		_ = o.Confirm(ctx, want)
+		_ = o.Refresh(ctx, want)
 	}
 	return err
 }
 
-// Swept tells whether a first sweep was completed.
-func (o *Observer) Swept() bool { return !o.lastSweep().IsZero() }
+// HasSynced tells whether a first sweep was completed.
+func (o *Observer) HasSynced() bool { return !o.lastSweepStart().IsZero() }
 
-func (o *Observer) lastSweep() time.Time {
+func (o *Observer) lastSweepStart() time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.swept
+	return o.lastSweep
 }
 
 // Staleness is how long ago the last complete sweep began; before the first
 // one, how long ago the Observer was made.
 func (o *Observer) Staleness() time.Duration {
-	if swept := o.lastSweep(); !swept.IsZero() {
+	if swept := o.lastSweepStart(); !swept.IsZero() {
 		return o.opts.Clock.Since(swept)
 	}
-	return o.opts.Clock.Since(o.made)
+	return o.opts.Clock.Since(o.createdAt)
 }
 
 // Heartbeat is for how long a loop of Run has been silent: how long ago the
@@ -196,9 +196,9 @@ func (o *Observer) Staleness() time.Duration {
 func (o *Observer) Heartbeat() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	silent := o.opts.Clock.Since(o.beat)
-	if !o.sweeping.IsZero() {
-		silent = max(silent, o.opts.Clock.Since(o.sweeping))
+	silent := o.opts.Clock.Since(o.lastRound)
+	if !o.sweepStarted.IsZero() {
+		silent = max(silent, o.opts.Clock.Since(o.sweepStarted))
 	}
 	return silent
 }
@@ -222,8 +222,8 @@ func (o *Observer) IP(address string) (*metal.IP, metal.Presence) {
 // are allocated, and those that records name.
 func (o *Observer) Machines() iter.Seq[*metal.Machine] {
 	o.facts.mu.RLock()
-	all := make([]*metal.Machine, 0, len(o.facts.machines.held))
-	for _, h := range o.facts.machines.held {
+	all := make([]*metal.Machine, 0, len(o.facts.machines.entries))
+	for _, h := range o.facts.machines.entries {
 		if h.fact != nil {
 			all = append(all, h.fact)
 		}
@@ -235,12 +235,12 @@ func (o *Observer) Machines() iter.Seq[*metal.Machine] {
 
 // AllocatedIn returns the machines and firewalls of a project, by id.
 func (o *Observer) AllocatedIn(project string) []*metal.Machine {
-	return o.facts.indexed(o.facts.byProject, project)
+	return o.facts.machinesIn(o.facts.byProject, project)
 }
 
 // MachinesByUID returns the allocated machines that carry the identity, by id.
 func (o *Observer) MachinesByUID(uid string) []*metal.Machine {
-	return o.facts.indexed(o.facts.byUID, uid)
+	return o.facts.machinesIn(o.facts.byUID, uid)
 }
 
 // Attend looks at machines about to be released or otherwise on the move as
@@ -253,19 +253,19 @@ func (o *Observer) Attend(d time.Duration, ids ...string) {
 	}
 }
 
-// Reconsider tells Changed of all machines of projects about which Relevant has
+// RelevanceChanged tells Changed of all machines of projects about which Relevant has
 // changed its mind, and has everything looked at as soon as the budget allows:
 // while nobody is shown a machine, it is looked at no more than in passing.
-func (o *Observer) Reconsider(projects ...string) {
+func (o *Observer) RelevanceChanged(projects ...string) {
 	o.facts.update(func() {
 		for _, project := range projects {
 			for _, id := range slices.Sorted(maps.Keys(o.facts.byProject[project])) {
-				o.facts.tellMachine(id, o.facts.machines.held[id].fact)
+				o.facts.notifyMachine(id, o.facts.machines.entries[id].fact)
 			}
 		}
 	})
-	if o.Swept() {
-		o.sweepNow()
+	if o.HasSynced() {
+		o.requestSweep()
 	}
 }
 
@@ -287,7 +287,7 @@ func (o *Observer) learn(answer any) {
 	if freed, ok := answer.(metal.Ref); ok {
 		o.identified.forget(freed)
 	}
-	m := o.facts.next(o.opts.Clock.Now())
+	m := o.facts.nextObservation(o.opts.Clock.Now())
 	o.facts.update(func() {
 		switch a := answer.(type) {
 		case *metal.Machine:
@@ -299,9 +299,9 @@ func (o *Observer) learn(answer any) {
 		case metal.Ref:
 			switch a.Kind {
 			case metal.KindNetwork:
-				o.facts.networks.take(a.ID, nil, m, byWrite)
+				o.facts.networks.apply(a.ID, nil, m, sourceWrite)
 			case metal.KindIP:
-				o.facts.ips.take(a.ID, nil, m, byWrite)
+				o.facts.ips.apply(a.ID, nil, m, sourceWrite)
 			}
 		}
 	})
@@ -309,11 +309,11 @@ func (o *Observer) learn(answer any) {
 
 // learn takes in an answer, once: who wrote may tell it again, later, when
 // newer looks have been taken.
-func learn[T any](s *shelf[T], id string, fact *T, m moment) {
-	h := s.of(id, m.began)
-	if h.learned == fact {
+func learn[T any](s *cache[T], id string, fact *T, m observationTime) {
+	h := s.getOrCreate(id, m.start)
+	if h.lastWrite == fact {
 		return
 	}
-	h.learned = fact
-	s.take(id, fact, m, byWrite)
+	h.lastWrite = fact
+	s.apply(id, fact, m, sourceWrite)
 }

@@ -11,7 +11,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestWhileTheMetalApiIsAwayFactsStayAndStalenessGrows(t *testing.T) {
+func TestOutage_KeepsFactsAndGrowsStaleness(t *testing.T) {
 	for name, fault := range map[string]simulator.Fault{
 		"refused":   {Kind: simulator.FaultRefused},
 		"hang":      {Kind: simulator.FaultHang},
@@ -19,60 +19,60 @@ func TestWhileTheMetalApiIsAwayFactsStayAndStalenessGrows(t *testing.T) {
 		"rethinkdb": {Kind: simulator.FaultBackendDown, Backend: "rethinkdb"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBed(t, bedConfig{costs: true}, func(t *testing.T, b *bed) {
-				ids := b.allocated(simulator.ProjectA, 3)
-				n := b.machineNetwork(ids[0])
-				b.name(metal.Ref{Kind: metal.KindNetwork, ID: n})
-				b.run()
+			runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
+				ids := e.allocate(simulator.ProjectA, 3)
+				n := e.machineNetwork(ids[0])
+				e.reference(metal.Ref{Kind: metal.KindNetwork, ID: n})
+				e.run()
 				time.Sleep(30 * time.Second)
-				require.Less(t, b.obs.Staleness(), 11*time.Second)
-				b.told()
+				require.Less(t, e.observer.Staleness(), 11*time.Second)
+				e.changed()
 
 				began := time.Now()
-				b.sim.ResetCalls()
+				e.sim.ResetCalls()
 				fault.Endpoint = "*"
-				remove := b.sim.Inject(fault)
+				remove := e.sim.Inject(fault)
 				for time.Since(began) < 10*time.Minute {
 					waited := time.Now()
-					var u *metal.Unconfirmed
-					require.ErrorAs(t, b.obs.Confirm(t.Context(), metal.Want{Machines: ids[:1]}), &u)
-					require.LessOrEqual(t, time.Since(waited), DefaultReadLimit)
+					var u *metal.StaleError
+					require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids[:1]}), &u)
+					require.LessOrEqual(t, time.Since(waited), DefaultRefreshTimeout)
 					require.WithinDuration(t, began, u.Since, 11*time.Second)
 					require.Error(t, u.Cause)
 					time.Sleep(5 * time.Second)
 				}
-				require.Greater(t, b.obs.Staleness(), 10*time.Minute-time.Second)
-				require.Len(t, b.obs.AllocatedIn(simulator.ProjectA), 3)
-				_, presence := b.obs.Network(n)
+				require.Greater(t, e.observer.Staleness(), 10*time.Minute-time.Second)
+				require.Len(t, e.observer.AllocatedIn(simulator.ProjectA), 3)
+				_, presence := e.observer.Network(n)
 				require.Equal(t, metal.Present, presence)
-				require.Empty(t, b.told())
-				t.Logf("%s: %d calls in 10 minutes", name, allCalls(b.sim))
-				require.Less(t, allCalls(b.sim), 1000)
+				require.Empty(t, e.changed())
+				t.Logf("%s: %d calls in 10 minutes", name, allCalls(e.sim))
+				require.Less(t, allCalls(e.sim), 1000)
 
 				remove()
 				// The last of the calls that hang has to end first.
-				time.Sleep(client.DefaultTimeouts.List + 2*mostBackoff)
-				require.Less(t, b.obs.Staleness(), 11*time.Second, "it recovers by itself")
-				require.NoError(t, b.obs.Confirm(t.Context(), metal.Want{Machines: ids[:1]}))
-				require.Empty(t, b.told())
+				time.Sleep(client.DefaultTimeouts.List + 2*maxBackoff)
+				require.Less(t, e.observer.Staleness(), 11*time.Second, "it recovers by itself")
+				require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids[:1]}))
+				require.Empty(t, e.changed())
 			})
 		})
 	}
 }
 
-func TestAReadIsNotMadeToWaitForAMetalApiThatIsAway(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		id := b.allocated(simulator.ProjectA, 1)[0]
-		b.swept()
-		b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
-		var u *metal.Unconfirmed
-		require.ErrorAs(t, b.obs.Confirm(t.Context(), metal.Want{Machines: []string{id}}), &u)
+func TestOutage_ReadsDoNotWait(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		id := e.allocate(simulator.ProjectA, 1)[0]
+		e.sweep()
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
+		var u *metal.StaleError
+		require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{id}}), &u)
 		time.Sleep(5 * time.Second)
 		// Known to be away: one look each backoff finds out whether it still is.
 		quick := 0
 		for range 100 {
 			began := time.Now()
-			require.ErrorAs(t, b.obs.Confirm(t.Context(), metal.Want{Machines: []string{id}}), &u)
+			require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{id}}), &u)
 			if time.Since(began) == 0 {
 				quick++
 			}
@@ -81,38 +81,38 @@ func TestAReadIsNotMadeToWaitForAMetalApiThatIsAway(t *testing.T) {
 	})
 }
 
-func TestBeforeTheFirstSweepNothingIsKnownAndStalenessCounts(t *testing.T) {
-	inBed(t, bedConfig{}, func(t *testing.T, b *bed) {
-		remove := b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
-		b.run()
+func TestStaleness_CountsFromCreationBeforeInitialSync(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		remove := e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		e.run()
 		time.Sleep(time.Minute)
-		require.False(t, b.obs.Swept())
-		require.Equal(t, time.Minute, b.obs.Staleness())
-		err := b.obs.Confirm(t.Context(), metal.Want{Project: simulator.ProjectA})
+		require.False(t, e.observer.HasSynced())
+		require.Equal(t, time.Minute, e.observer.Staleness())
+		err := e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA})
 		require.ErrorContains(t, err, "never confirmed")
 		remove()
 		time.Sleep(20 * time.Second)
-		require.True(t, b.obs.Swept())
+		require.True(t, e.observer.HasSynced())
 	})
 }
 
 // A metal-api that is stopped and goes on answers what had been asked of it. The
 // time that it stood still is no time in which it was busy.
-func TestAMetalApiThatStoodStillIsNotTakenForABusyOne(t *testing.T) {
-	inBed(t, bedConfig{costs: true}, func(t *testing.T, b *bed) {
-		ids := b.allocated(simulator.ProjectA, 3)
-		b.run()
+func TestOutage_StandstillIsNotTakenForLoad(t *testing.T) {
+	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 3)
+		e.run()
 		time.Sleep(30 * time.Second)
-		remove := b.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultLatency, Latency: 8 * time.Second})
+		remove := e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultLatency, Latency: 8 * time.Second})
 		for range 60 {
 			time.Sleep(time.Second)
-			var u *metal.Unconfirmed
-			require.ErrorAs(t, b.obs.Confirm(t.Context(), metal.Want{Project: simulator.ProjectA}), &u)
+			var u *metal.StaleError
+			require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA}), &u)
 		}
 		remove()
 		time.Sleep(10 * time.Second)
 		for range 30 {
-			require.NoError(t, b.obs.Confirm(t.Context(), metal.Want{Machines: ids}))
+			require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids}))
 			time.Sleep(time.Second)
 		}
 	})

@@ -6,13 +6,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// unknownMachine is an id that no machine has.
-const unknownMachine = "00000000-0000-0000-0000-000000000000"
+// unknownMachineID is an id that no machine has.
+const unknownMachineID = "00000000-0000-0000-0000-000000000000"
 
-// probeAway finds out whether a metal-api that is away is back, as often as the
+// probeIfAllowed finds out whether a metal-api that is away is back, as often as the
 // backoff allows.
-func (o *Observer) probeAway() {
-	if o.away.pass() == nil {
+func (o *Observer) probeIfAllowed() {
+	if o.breaker.allow() == nil {
 		go o.probe(context.Background())
 	}
 }
@@ -24,25 +24,25 @@ func (o *Observer) probe(ctx context.Context) {
 		return
 	}
 	defer o.probing.Unlock()
-	id := o.anyMachine()
-	a := &account{}
-	machine, m, err := timed(ctx, o, a, callGet, single, func(ctx context.Context) (*metal.Machine, error) { return o.backend.Machine(ctx, id) })
+	id := o.probeTarget()
+	a := &costTally{}
+	machine, m, err := timedCall(ctx, o, a, callGet, countOne, func(ctx context.Context) (*metal.Machine, error) { return o.backend.Machine(ctx, id) })
 	if err == nil {
-		o.facts.update(func() { o.facts.machines.take(id, machine, m, byGet) })
+		o.facts.update(func() { o.facts.machines.apply(id, machine, m, sourceGet) })
 	}
-	took := a.close(o.costs)
-	o.budget.settle(forFocus, 0, took)
-	o.metrics.looked("focus", took)
+	took := a.finish(o.costs)
+	o.budget.commit(focusAccount, 0, took)
+	o.metrics.recordObservation("focus", took)
 }
 
-// anyMachine is the id of a machine that is allocated, if any is known.
-func (o *Observer) anyMachine() string {
+// probeTarget is the id of a machine that is allocated, if any is known.
+func (o *Observer) probeTarget() string {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	for id, h := range o.facts.machines.held {
-		if h.fact != nil && h.fact.Allocation != nil && !h.ghost {
+	for id, h := range o.facts.machines.entries {
+		if h.fact != nil && h.fact.Allocation != nil && !h.noEvents {
 			return id
 		}
 	}
-	return unknownMachine
+	return unknownMachineID
 }

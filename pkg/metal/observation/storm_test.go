@@ -13,240 +13,240 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// installed lets somebody else allocate machines that have phoned home.
-func (b *bed) installed(project string, n int) (ids []string) {
-	b.t.Helper()
-	ids = b.allocated(project, n)
+// install lets somebody else allocate machines that have phoned home.
+func (e *env) install(project string, n int) (ids []string) {
+	e.t.Helper()
+	ids = e.allocate(project, n)
 	for _, id := range ids {
-		require.NoError(b.t, b.sim.PhoneHome(id))
+		require.NoError(e.t, e.sim.PhoneHome(id))
 	}
 	return ids
 }
 
-// silenced makes machines newly silent, and known to be so.
-func (b *bed) silenced(ids []string) {
-	b.t.Helper()
+// silence makes machines newly silent, and known to be so.
+func (e *env) silence(ids []string) {
+	e.t.Helper()
 	for _, id := range ids {
-		require.NoError(b.t, b.sim.Silence(id))
+		require.NoError(e.t, e.sim.Silence(id))
 	}
 	time.Sleep(silentAfter + time.Minute)
-	b.swept()
+	e.sweep()
 	time.Sleep(DefaultSweepInterval)
 }
 
-// confirm reads, and returns for how long.
-func (b *bed) confirm(want metal.Want) (time.Duration, error) {
+// refresh reads, and returns for how long.
+func (e *env) refresh(want metal.Scope) (time.Duration, error) {
 	began := time.Now()
-	err := b.obs.Confirm(b.t.Context(), want)
+	err := e.observer.Refresh(e.t.Context(), want)
 	return time.Since(began), err
 }
 
 func TestFocus_RoundIsBoundedWhateverAnswersTake(t *testing.T) {
-	inBed(t, bedConfig{machines: 400, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.installed(simulator.ProjectA, 150)
-		b.swept()
-		b.silenced(ids)
-		moving, _, _ := b.obs.due()
+	runTest(t, envConfig{machines: 400, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 150)
+		e.sweep()
+		e.silence(ids)
+		moving, _, _ := e.observer.dueMachines()
 		require.Len(t, moving, 150)
 
-		b.sim.SetSlowdown(100)
-		b.sim.ResetCalls()
-		b.obs.focus(t.Context())
-		t.Logf("%v", b.sim.Calls())
-		require.Positive(t, b.sim.CallsOf("machine-get"))
-		require.Less(t, b.sim.BusyTime(), roundCost+time.Second)
+		e.sim.SetSlowdown(100)
+		e.sim.ResetCalls()
+		e.observer.focus(t.Context())
+		t.Logf("%v", e.sim.Calls())
+		require.Positive(t, e.sim.CallsOf("machine-get"))
+		require.Less(t, e.sim.BusyTime(), maxRoundCost+time.Second)
 		for range 30 {
 			time.Sleep(time.Second)
-			b.obs.focus(t.Context())
+			e.observer.focus(t.Context())
 		}
-		require.Less(t, b.sim.BusyTime(), 15*time.Second, "what focus has saved, and earns")
-		require.GreaterOrEqual(t, b.obs.budget.spare(forFocus), b.obs.budget.saved[forFocus].floor)
-		require.Equal(t, b.obs.budget.most(forReads), b.obs.budget.spare(forReads))
+		require.Less(t, e.sim.BusyTime(), 15*time.Second, "what focus has saved, and earns")
+		require.GreaterOrEqual(t, e.observer.budget.balance(focusAccount), e.observer.budget.accounts[focusAccount].floor)
+		require.Equal(t, e.observer.budget.capacity(readAccount), e.observer.budget.balance(readAccount))
 
 		// It is fast again: the list is the cheapest.
-		b.sim.SetSlowdown(1)
+		e.sim.SetSlowdown(1)
 		time.Sleep(time.Minute)
-		b.sim.ResetCalls()
-		b.obs.focus(t.Context())
-		require.Equal(t, 1, b.sim.CallsOf("machine-list")+b.sim.CallsOf("machine-find"))
-		require.LessOrEqual(t, b.sim.CallsOf("machine-get"), 1)
+		e.sim.ResetCalls()
+		e.observer.focus(t.Context())
+		require.Equal(t, 1, e.sim.CallsOf("machine-list")+e.sim.CallsOf("machine-find"))
+		require.LessOrEqual(t, e.sim.CallsOf("machine-get"), 1)
 	})
 }
 
 func TestFocus_BatchesFollowAnswerTimes(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		b.allocated(simulator.ProjectA, 63)
-		b.swept()
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		e.allocate(simulator.ProjectA, 63)
+		e.sweep()
 		time.Sleep(time.Minute)
 		began := time.Now()
-		b.obs.focus(t.Context())
-		require.Equal(t, 63, b.sim.CallsOf("machine-get"))
+		e.observer.focus(t.Context())
+		require.Equal(t, 63, e.sim.CallsOf("machine-get"))
 		require.Equal(t, 6*3500*time.Microsecond, time.Since(began), "1, 2, 4, 8, 16 and 32 side by side")
 
 		time.Sleep(time.Minute)
-		b.sim.SetSlowdown(20)
-		b.sim.ResetCalls()
+		e.sim.SetSlowdown(20)
+		e.sim.ResetCalls()
 		most, under := 0, 0
 		var mu sync.Mutex
-		b.wire.Around(func(*http.Request) { mu.Lock(); under++; most = max(most, under); mu.Unlock() },
+		e.transport.Around(func(*http.Request) { mu.Lock(); under++; most = max(most, under); mu.Unlock() },
 			func(*http.Request) { mu.Lock(); under--; mu.Unlock() })
-		b.obs.focus(t.Context())
+		e.observer.focus(t.Context())
 		require.LessOrEqual(t, most, 2)
 	})
 }
 
 func TestFocus_AllocatingComesBeforeNewlySilent(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		silent := b.installed(simulator.ProjectA, 20)
-		attended := b.installed(simulator.ProjectA, 1)[0]
-		b.swept()
-		b.silenced(silent)
-		installing := b.allocated(simulator.ProjectA, 2)
-		b.swept()
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		silent := e.install(simulator.ProjectA, 20)
+		attended := e.install(simulator.ProjectA, 1)[0]
+		e.sweep()
+		e.silence(silent)
+		installing := e.allocate(simulator.ProjectA, 2)
+		e.sweep()
 		time.Sleep(silentAfter)
-		b.obs.Attend(time.Minute, attended)
-		moving, _, _ := b.obs.due()
+		e.observer.Attend(time.Minute, attended)
+		moving, _, _ := e.observer.dueMachines()
 		require.Len(t, moving, 23)
 		require.ElementsMatch(t, append(installing, attended), moving[:3])
 		// Of the silent ones those first that were not looked at for longest.
-		b.obs.tries(silent[0])
+		e.observer.recordAttempts(silent[0])
 		time.Sleep(time.Minute)
-		moving, _, _ = b.obs.due()
+		moving, _, _ = e.observer.dueMachines()
 		require.Equal(t, silent[0], moving[len(moving)-1])
 	})
 }
 
-func TestStorm_ReadsAreConfirmedThroughoutAndAfterIt(t *testing.T) {
-	inBed(t, bedConfig{machines: 400, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.installed(simulator.ProjectA, 180)
-		b.run()
+func TestStorm_ReadsAreRefreshedThroughout(t *testing.T) {
+	runTest(t, envConfig{machines: 400, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 180)
+		e.run()
 		time.Sleep(time.Minute)
 		for _, id := range ids {
-			require.NoError(t, b.sim.Silence(id))
+			require.NoError(t, e.sim.Silence(id))
 		}
 		time.Sleep(silentAfter - 10*time.Second)
-		b.sim.SetSlowdown(100)
+		e.sim.SetSlowdown(100)
 		storm := time.Now()
-		_, _, busy := b.obs.budget.balances()
+		_, _, busy := e.observer.budget.balances()
 		for time.Since(storm) < 5*time.Minute {
 			time.Sleep(10 * time.Second)
-			took, err := b.confirm(metal.Want{Machines: ids[:1]})
-			require.LessOrEqual(t, took, DefaultReadLimit)
+			took, err := e.refresh(metal.Scope{Machines: ids[:1]})
+			require.LessOrEqual(t, took, DefaultRefreshTimeout)
 			if time.Since(storm) > time.Minute {
 				require.NoError(t, err, "a get takes 0.35 s: %s", time.Since(storm))
 			}
 		}
-		_, _, after := b.obs.budget.balances()
+		_, _, after := e.observer.budget.balances()
 		t.Logf("the metal-api was busy for us for %s of 5 min", after-busy)
 		require.Less(t, (after - busy).Seconds(), 65.0, "two sweeps of 20 s, what focus had saved, and 5 %")
 
-		b.sim.SetSlowdown(1)
+		e.sim.SetSlowdown(1)
 		time.Sleep(10 * time.Second)
-		for _, want := range []metal.Want{{Machines: ids[:1]}, {Machines: ids[:50]}, {Project: simulator.ProjectA}} {
-			_, err := b.confirm(want)
+		for _, want := range []metal.Scope{{Machines: ids[:1]}, {Machines: ids[:50]}, {Project: simulator.ProjectA}} {
+			_, err := e.refresh(want)
 			require.NoError(t, err)
 		}
 	})
 }
 
-func TestObserver_SavingsForReadsAreThereAtRest(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.allocated(simulator.ProjectA, 20) // and none of them phones home
-		b.run()
+func TestObserver_SavesForReadsAtRest(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 20) // and none of them phones home
+		e.run()
 		time.Sleep(5 * time.Minute)
-		require.Equal(t, b.obs.budget.most(forReads), b.obs.budget.spare(forReads), "focus and sweeps spend nothing of it")
-		for _, want := range []metal.Want{{Machines: ids[:1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
-			_, err := b.confirm(want)
+		require.Equal(t, e.observer.budget.capacity(readAccount), e.observer.budget.balance(readAccount), "focus and sweeps spend nothing of it")
+		for _, want := range []metal.Scope{{Machines: ids[:1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
+			_, err := e.refresh(want)
 			require.NoError(t, err)
 		}
 	})
 }
 
-func TestObserver_CallThatIsGivenUpIsBookedAndNotRepeatedAtOnce(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		b.installed(simulator.ProjectA, 300)
-		b.swept()
-		want := metal.Want{Project: simulator.ProjectA}
-		_, err := b.confirm(want)
+func TestObserver_AbandonedCallIsChargedAndNotRepeatedAtOnce(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		e.install(simulator.ProjectA, 300)
+		e.sweep()
+		want := metal.Scope{Project: simulator.ProjectA}
+		_, err := e.refresh(want)
 		require.NoError(t, err)
-		require.Equal(t, 1, b.sim.CallsOf("machine-find"), "the soonest that is not dear")
+		require.Equal(t, 1, e.sim.CallsOf("machine-find"), "the soonest that is not dear")
 
-		b.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: time.Minute})
-		_, _, busy := b.obs.budget.balances()
-		_, err = b.confirm(want)
-		require.ErrorIs(t, err, metal.ErrTooSlow)
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: time.Minute})
+		_, _, busy := e.observer.budget.balances()
+		_, err = e.refresh(want)
+		require.ErrorIs(t, err, metal.ErrTimeout)
 		time.Sleep(client.DefaultTimeouts.Find)
-		_, _, after := b.obs.budget.balances()
+		_, _, after := e.observer.budget.balances()
 		require.GreaterOrEqual(t, after-busy, client.DefaultTimeouts.Find, "the metal-api works on")
 		// Whether it is away is not known before something else was asked.
-		b.obs.probe(t.Context())
-		require.False(t, b.obs.away.gone())
+		e.observer.probe(t.Context())
+		require.False(t, e.observer.breaker.isOpen())
 
 		for range 3 {
 			time.Sleep(time.Second)
-			took, err := b.confirm(want)
+			took, err := e.refresh(want)
 			require.NoError(t, err, "by gets")
-			require.Less(t, took, DefaultReadLimit)
+			require.Less(t, took, DefaultRefreshTimeout)
 		}
 		time.Sleep(time.Minute)
-		require.Equal(t, 2, b.sim.CallsOf("machine-find"), "gets are cheaper now")
+		require.Equal(t, 2, e.sim.CallsOf("machine-find"), "gets are cheaper now")
 	})
 }
 
-func TestObserver_ListThatIsGivenUpWhileOthersAreAnsweredIsNotRepeatedAtOnce(t *testing.T) {
-	inBed(t, bedConfig{machines: 100, costs: true}, func(t *testing.T, b *bed) {
-		b.installed(simulator.ProjectA, 10)
-		b.run()
+func TestObserver_AbandonedListIsNotRepeatedAtOnce(t *testing.T) {
+	runTest(t, envConfig{machines: 100, costs: true}, func(t *testing.T, e *env) {
+		e.install(simulator.ProjectA, 10)
+		e.run()
 		time.Sleep(30 * time.Second)
-		b.sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultLatency, Latency: 5 * time.Minute})
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultLatency, Latency: 5 * time.Minute})
 		time.Sleep(20 * time.Second)
-		require.False(t, b.obs.away.gone(), "a get is answered meanwhile")
-		b.sim.ResetCalls()
+		require.False(t, e.observer.breaker.isOpen(), "a get is answered meanwhile")
+		e.sim.ResetCalls()
 		time.Sleep(8 * time.Minute)
-		require.LessOrEqual(t, b.sim.CallsOf("machine-list"), 1)
-		_, err := b.confirm(metal.Want{Project: simulator.ProjectA})
+		require.LessOrEqual(t, e.sim.CallsOf("machine-list"), 1)
+		_, err := e.refresh(metal.Scope{Project: simulator.ProjectA})
 		require.NoError(t, err)
 	})
 }
 
-func TestConfirm_ForeseenLatenessIsAnsweredAtOnce(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.installed(simulator.ProjectA, 300)
-		b.swept()
-		b.sim.SetSlowdown(500) // a get takes 1.75 s
-		for _, want := range []metal.Want{{Machines: ids[:1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
-			took, err := b.confirm(want)
-			require.ErrorIs(t, err, metal.ErrTooSlow)
-			require.LessOrEqual(t, took, DefaultReadLimit, "who comes first finds out")
+func TestRefresh_ForeseenTimeoutIsAnsweredAtOnce(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 300)
+		e.sweep()
+		e.sim.SetSlowdown(500) // a get takes 1.75 s
+		for _, want := range []metal.Scope{{Machines: ids[:1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
+			took, err := e.refresh(want)
+			require.ErrorIs(t, err, metal.ErrTimeout)
+			require.LessOrEqual(t, took, DefaultRefreshTimeout, "who comes first finds out")
 		}
 		for i := range 20 {
-			for _, want := range []metal.Want{{Machines: ids[i : i+1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
-				took, err := b.confirm(want)
-				require.ErrorIs(t, err, metal.ErrTooSlow)
+			for _, want := range []metal.Scope{{Machines: ids[i : i+1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
+				took, err := e.refresh(want)
+				require.ErrorIs(t, err, metal.ErrTimeout)
 				require.Zero(t, took)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		require.Equal(t, 1, b.sim.CallsOf("machine-get"), "a call that ended")
+		require.Equal(t, 1, e.sim.CallsOf("machine-get"), "a call that ended")
 	})
 }
 
-func TestConfirm_OneMachineThatHangsDelaysNoOther(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.installed(simulator.ProjectA, 50)
-		b.swept()
-		hang := metal.Want{Machines: ids[:1]}
-		b.sim.Inject(simulator.Fault{Endpoint: "machine-get", Kind: simulator.FaultHang, Match: func(r *http.Request) bool {
+func TestRefresh_HangingMachineDelaysNoOther(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 50)
+		e.sweep()
+		hang := metal.Scope{Machines: ids[:1]}
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-get", Kind: simulator.FaultHang, Match: func(r *http.Request) bool {
 			return r.URL.Path == "/v1/machine/"+ids[0]
 		}})
-		b.sim.ResetCalls()
+		e.sim.ResetCalls()
 		waited := 0
 		for range 60 {
-			if took, err := b.confirm(hang); took > 0 {
-				require.ErrorIs(t, err, metal.ErrTooSlow)
+			if took, err := e.refresh(hang); took > 0 {
+				require.ErrorIs(t, err, metal.ErrTimeout)
 				waited++
 			}
-			took, err := b.confirm(metal.Want{Machines: ids[1:2]})
+			took, err := e.refresh(metal.Scope{Machines: ids[1:2]})
 			require.NoError(t, err)
 			require.Equal(t, 3500*time.Microsecond, took)
 			time.Sleep(500 * time.Millisecond)
@@ -255,7 +255,7 @@ func TestConfirm_OneMachineThatHangsDelaysNoOther(t *testing.T) {
 	})
 }
 
-func TestConfirm_GetsInTheSameMomentShareTheCheapestLook(t *testing.T) {
+func TestRefresh_SimultaneousGetsShareCheapestCall(t *testing.T) {
 	for name, c := range map[string]struct {
 		machines       int
 		atMost         time.Duration
@@ -264,30 +264,30 @@ func TestConfirm_GetsInTheSameMomentShareTheCheapestLook(t *testing.T) {
 		togetherAtMost int
 	}{
 		"gets where finds are dear": {1000, 50 * 3500 * time.Microsecond, 15 * time.Millisecond, 50, 0},
-		"a list of a small fleet":   {120, 80 * time.Millisecond, 80 * time.Millisecond, soloLooks, 1},
+		"a list of a small fleet":   {120, 80 * time.Millisecond, 80 * time.Millisecond, maxUnbatched, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBed(t, bedConfig{machines: c.machines, costs: true}, func(t *testing.T, b *bed) {
-				ids := b.installed(simulator.ProjectA, 50)
-				b.swept()
+			runTest(t, envConfig{machines: c.machines, costs: true}, func(t *testing.T, e *env) {
+				ids := e.install(simulator.ProjectA, 50)
+				e.sweep()
 				time.Sleep(time.Minute)
-				b.sim.ResetCalls()
+				e.sim.ResetCalls()
 				var wg sync.WaitGroup
 				for _, id := range ids {
 					wg.Go(func() {
-						took, err := b.confirm(metal.Want{Machines: []string{id}})
+						took, err := e.refresh(metal.Scope{Machines: []string{id}})
 						if err != nil || took > c.within {
 							t.Errorf("%s, %v", took, err)
 						}
 					})
 				}
 				wg.Wait()
-				t.Logf("%v", b.sim.Calls())
-				require.LessOrEqual(t, b.sim.BusyTime(), c.atMost)
-				require.LessOrEqual(t, b.sim.CallsOf("machine-get"), c.getsAtMost)
-				require.LessOrEqual(t, b.sim.CallsOf("machine-list")+b.sim.CallsOf("machine-find"), c.togetherAtMost)
+				t.Logf("%v", e.sim.Calls())
+				require.LessOrEqual(t, e.sim.BusyTime(), c.atMost)
+				require.LessOrEqual(t, e.sim.CallsOf("machine-get"), c.getsAtMost)
+				require.LessOrEqual(t, e.sim.CallsOf("machine-list")+e.sim.CallsOf("machine-find"), c.togetherAtMost)
 
-				took, err := b.confirm(metal.Want{Machines: ids[:1]})
+				took, err := e.refresh(metal.Scope{Machines: ids[:1]})
 				require.NoError(t, err)
 				require.Equal(t, 3500*time.Microsecond, took, "one get takes what it costs")
 			})
@@ -295,18 +295,18 @@ func TestConfirm_GetsInTheSameMomentShareTheCheapestLook(t *testing.T) {
 	}
 }
 
-func TestConfirm_WithoutBudgetReadsAreAnsweredAtOnce(t *testing.T) {
-	inBed(t, bedConfig{machines: 1000, costs: true}, func(t *testing.T, b *bed) {
-		ids := b.installed(simulator.ProjectA, 50)
-		b.swept()
-		ok, _ := b.obs.budget.reserve(forReads, b.obs.budget.spare(forReads))
+func TestRefresh_WithoutBudgetIsAnsweredAtOnce(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 50)
+		e.sweep()
+		ok, _ := e.observer.budget.reserve(readAccount, e.observer.budget.balance(readAccount))
 		require.True(t, ok)
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		confirmed, waits := 0, 0
 		for _, id := range ids {
 			wg.Go(func() {
-				took, err := b.confirm(metal.Want{Machines: []string{id}})
+				took, err := e.refresh(metal.Scope{Machines: []string{id}})
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -320,8 +320,8 @@ func TestConfirm_WithoutBudgetReadsAreAnsweredAtOnce(t *testing.T) {
 		wg.Wait()
 		require.Positive(t, confirmed, "a second earns some gets")
 		require.LessOrEqual(t, waits, 15, "only looks that others, which need less, went ahead of")
-		took, err := b.confirm(metal.Want{Project: simulator.ProjectA})
-		require.ErrorIs(t, err, metal.ErrOverBudget)
+		took, err := e.refresh(metal.Scope{Project: simulator.ProjectA})
+		require.ErrorIs(t, err, metal.ErrBudgetExceeded)
 		require.Zero(t, took)
 	})
 }

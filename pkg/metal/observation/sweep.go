@@ -8,30 +8,30 @@ import (
 // sweepLoop sweeps every interval, or as seldom as the budget demands; after a
 // failure sooner, and again later and later.
 func (o *Observer) sweepLoop(ctx context.Context) {
-	var failures away
+	var failures circuitBreaker
 	failures.clock = o.opts.Clock
 	for {
 		began := o.opts.Clock.Now()
 		if err := o.sweep(ctx); err != nil {
-			failures.missed(err)
+			failures.recordFailure(err)
 		} else {
-			failures.reached()
+			failures.recordSuccess()
 		}
 		due := began.Add(o.opts.SweepInterval)
-		if failures.gone() {
-			due = o.opts.Clock.Now().Add(failures.wait())
+		if failures.isOpen() {
+			due = o.opts.Clock.Now().Add(failures.retryAfter())
 		}
-		if !o.pause(ctx, due) {
+		if !o.waitForSweep(ctx, due) {
 			return
 		}
 	}
 }
 
-// pause waits until a sweep is due, or wanted at once, and the budget has
+// waitForSweep waits until a sweep is due, or wanted at once, and the budget has
 // recovered from the last one. It returns false when ctx ends.
-func (o *Observer) pause(ctx context.Context, due time.Time) bool {
+func (o *Observer) waitForSweep(ctx context.Context, due time.Time) bool {
 	for {
-		wait := max(due.Sub(o.opts.Clock.Now()), o.budget.untilSweep())
+		wait := max(due.Sub(o.opts.Clock.Now()), o.budget.sweepDelay())
 		if wait <= 0 {
 			return ctx.Err() == nil
 		}
@@ -40,7 +40,7 @@ func (o *Observer) pause(ctx context.Context, due time.Time) bool {
 		case <-ctx.Done():
 			timer.Stop()
 			return false
-		case <-o.kick:
+		case <-o.sweepRequests:
 			due = o.opts.Clock.Now()
 		case <-timer.C():
 		}
@@ -51,41 +51,41 @@ func (o *Observer) pause(ctx context.Context, due time.Time) bool {
 // sweep looks at everything: all machines in one list, the networks and IPs
 // that records name, and twice where something is missing.
 func (o *Observer) sweep(ctx context.Context) error {
-	o.refreshNamed()
-	a := &account{}
+	o.updateReferenced()
+	a := &costTally{}
 	start := o.opts.Clock.Now()
-	o.sweepsSince(start)
+	o.setSweepStarted(start)
 	defer func() {
-		o.sweepsSince(time.Time{})
-		took := a.close(o.costs)
-		o.budget.swept(took)
-		o.metrics.looked("sweep", took)
+		o.setSweepStarted(time.Time{})
+		took := a.finish(o.costs)
+		o.budget.chargeSweep(took)
+		o.metrics.recordObservation("sweep", took)
 	}()
 	doubtful, began, err := o.listMachines(ctx, a)
 	if err != nil {
 		return err
 	}
-	list := a.took
+	list := a.total
 	// What could not be settled stays in doubt; the sweep is complete without.
-	_ = o.settleDoubts(ctx, a, doubtful)
-	o.lookAtExtras(ctx, a, max(list, leastExtras))
-	o.lookAtIdentified(ctx, a)
-	o.facts.forget(o.opts.Clock.Now())
+	_ = o.verifyAll(ctx, a, doubtful)
+	o.observeReferenced(ctx, a, max(list, minSweepExtraCost))
+	o.observeIdentified(ctx, a)
+	o.facts.evict(o.opts.Clock.Now())
 
 	o.mu.Lock()
-	before := o.swept
-	o.swept = began
+	before := o.lastSweep
+	o.lastSweep = began
 	o.mu.Unlock()
-	o.metrics.sweptIn(o.opts.Clock.Since(start), before, began)
+	o.metrics.recordSweep(o.opts.Clock.Since(start), before, began)
 	return nil
 }
 
-func (o *Observer) sweepsSince(t time.Time) {
+func (o *Observer) setSweepStarted(t time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.sweeping = t
+	o.sweepStarted = t
 }
 
-func (o *Observer) refreshNamed() {
-	o.facts.setNamed(o.opts.Named(), o.opts.Clock.Now())
+func (o *Observer) updateReferenced() {
+	o.facts.setReferenced(o.opts.Referenced(), o.opts.Clock.Now())
 }

@@ -60,7 +60,7 @@ func (w *world) startServer(name string) *server {
 	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
 	require.NoError(w.t, err)
 	s.observer = observation.New(client, observation.Options{
-		SweepInterval: sweepInterval, FocusInterval: focusInterval, Named: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
+		SweepInterval: sweepInterval, FocusInterval: focusInterval, Referenced: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
 		Relevant: func(project string) bool {
 			_, bound := w.binding.Namespace(project)
 			return bound
@@ -95,7 +95,7 @@ func (s *server) assemble(client *metalclient.Client) {
 // live competes for the Lease, and does the active server's work while it holds
 // it. A server that lost it ends, and is started again.
 func (s *server) live() {
-	for !s.observer.Swept() {
+	for !s.observer.HasSynced() {
 		if !s.sleep(time.Second) {
 			return
 		}
@@ -134,7 +134,7 @@ func (s *server) takeOver(ctx context.Context) {
 		s.leave()
 		return
 	}
-	_ = s.observer.CatchUp(ctx)
+	_ = s.observer.RefreshAll(ctx)
 	s.open.Store(true)
 	s.w.note("%s took over", s.name)
 	go s.recoverer.Run(ctx)

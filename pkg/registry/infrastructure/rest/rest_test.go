@@ -56,11 +56,11 @@ func (f facts) Machine(id string) (*metal.Machine, metal.Presence) {
 	if m, known := f[id]; known {
 		return m, metal.Present
 	}
-	return nil, metal.Unseen
+	return nil, metal.Unobserved
 }
 func (f facts) MachinesByUID(string) []*metal.Machine           { return nil }
-func (f facts) Network(string) (*metal.Network, metal.Presence) { return nil, metal.Unseen }
-func (f facts) IP(string) (*metal.IP, metal.Presence)           { return nil, metal.Unseen }
+func (f facts) Network(string) (*metal.Network, metal.Presence) { return nil, metal.Unobserved }
+func (f facts) IP(string) (*metal.IP, metal.Presence)           { return nil, metal.Unobserved }
 
 // binding binds team-a.
 type binding struct{}

@@ -20,13 +20,13 @@ func BenchmarkSharedReads(b *testing.B) {
 	require.NoError(b, err)
 	o := New(c, Options{Budget: 1})
 	require.NoError(b, o.sweep(b.Context()))
-	want := metal.Want{Machines: []string{srv.Sim.Books().Machines[0].ID}}
+	want := metal.Scope{Machines: []string{srv.Sim.Books().Machines[0].ID}}
 	const readers = 1000
 	srv.Sim.ResetCalls()
 	for b.Loop() {
 		var wg sync.WaitGroup
 		for range readers {
-			wg.Go(func() { _ = o.Confirm(b.Context(), want) })
+			wg.Go(func() { _ = o.Refresh(b.Context(), want) })
 		}
 		wg.Wait()
 	}
@@ -43,10 +43,10 @@ func BenchmarkTakeUnchangedList(b *testing.B) {
 	require.NoError(b, err)
 	o := New(c, Options{})
 	take := func() {
-		m := o.facts.next(o.opts.Clock.Now())
+		m := o.facts.nextObservation(o.opts.Clock.Now())
 		o.facts.update(func() {
 			var doubtful []string
-			o.takeShown(machines, m, &doubtful)
+			o.applyListed(machines, m, &doubtful)
 		})
 	}
 	take()

@@ -11,48 +11,48 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// Confirm returns nil when everything that want covers was looked at by looks
+// Refresh returns nil when everything that want covers was looked at by looks
 // that began after the call, and Changed was told of all that they saw.
 // Otherwise it returns an *Unconfirmed: after the read limit, or at once if it
 // can be foreseen that a look will not be over within it, be it for want of
 // budget or because the metal-api takes longer. Looks that are under way then go
 // on.
-func (o *Observer) Confirm(ctx context.Context, want metal.Want) error {
+func (o *Observer) Refresh(ctx context.Context, want metal.Scope) error {
 	key := scopeKey(want)
 	if key == "" {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
-		return o.unconfirmed(want, err)
+		return o.stale(want, err)
 	}
-	if err := o.away.why(); err != nil {
-		o.probeAway()
-		return o.unconfirmed(want, err)
+	if err := o.breaker.lastError(); err != nil {
+		o.probeIfAllowed()
+		return o.stale(want, err)
 	}
-	if o.late.blocked(key) {
-		return o.unconfirmed(want, metal.ErrTooSlow)
+	if o.slowBackoff.blocked(key) {
+		return o.stale(want, metal.ErrTimeout)
 	}
-	until := o.opts.Clock.Now().Add(o.opts.ReadLimit)
-	l, cause := o.shared.join(key, want, until)
+	until := o.opts.Clock.Now().Add(o.opts.RefreshTimeout)
+	l, cause := o.refreshes.join(key, want, until)
 	if cause == nil {
-		cause = o.shared.await(ctx, key, l, until)
+		cause = o.refreshes.wait(ctx, key, l, until)
 	}
 	if cause == nil {
 		return nil
 	}
-	return o.unconfirmed(want, cause)
+	return o.stale(want, cause)
 }
 
-func (o *Observer) unconfirmed(want metal.Want, cause error) error {
-	o.metrics.unconfirmed.WithLabelValues(unconfirmedBy(cause)).Inc()
-	return &metal.Unconfirmed{Since: o.since(want), Cause: cause}
+func (o *Observer) stale(want metal.Scope, cause error) error {
+	o.metrics.stale.WithLabelValues(staleCause(cause)).Inc()
+	return &metal.StaleError{Since: o.oldestObservation(want), Cause: cause}
 }
 
-// since is when the oldest fact of want was last confirmed.
-func (o *Observer) since(want metal.Want) (oldest time.Time) {
-	all := o.targets(want)
+// oldestObservation is when the oldest fact of want was last confirmed.
+func (o *Observer) oldestObservation(want metal.Scope) (oldest time.Time) {
+	all := o.withKnownMachines(want)
 	if want.Fleet || want.Project != "" && len(all.Machines) == 0 {
-		return o.lastSweep()
+		return o.lastSweepStart()
 	}
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
@@ -63,26 +63,26 @@ func (o *Observer) since(want metal.Want) (oldest time.Time) {
 		}
 	}
 	for _, id := range all.Machines {
-		older(lookedAt(&o.facts.machines, id))
+		older(observedAt(&o.facts.machines, id))
 	}
 	for _, id := range all.Networks {
-		older(lookedAt(&o.facts.networks, id))
+		older(observedAt(&o.facts.networks, id))
 	}
 	for _, id := range all.IPs {
-		older(lookedAt(&o.facts.ips, id))
+		older(observedAt(&o.facts.ips, id))
 	}
 	return oldest
 }
 
-func lookedAt[T any](s *shelf[T], id string) time.Time {
-	if h := s.held[id]; h != nil {
-		return h.looked
+func observedAt[T any](s *cache[T], id string) time.Time {
+	if h := s.entries[id]; h != nil {
+		return h.observedAt
 	}
 	return time.Time{}
 }
 
-// targets adds to want's machines those that are known of its scope.
-func (o *Observer) targets(want metal.Want) metal.Want {
+// withKnownMachines adds to want's machines those that are known of its scope.
+func (o *Observer) withKnownMachines(want metal.Scope) metal.Scope {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
 	ids := map[string]struct{}{}
@@ -93,8 +93,8 @@ func (o *Observer) targets(want metal.Want) metal.Want {
 		maps.Copy(ids, o.facts.byProject[want.Project])
 	}
 	if want.Fleet {
-		for id, h := range o.facts.machines.held {
-			if o.facts.machineGuarded(id, h.fact) {
+		for id, h := range o.facts.machines.entries {
+			if o.facts.machineNeedsVerification(id, h.fact) {
 				ids[id] = struct{}{}
 			}
 		}
@@ -103,42 +103,42 @@ func (o *Observer) targets(want metal.Want) metal.Want {
 	return want
 }
 
-// lookFor makes the look of a scope.
-func (o *Observer) lookFor(ctx context.Context, a *account, want metal.Want, p plan) error {
+// observeScope makes the look of a scope.
+func (o *Observer) observeScope(ctx context.Context, a *costTally, want metal.Scope, p plan) error {
 	return errors.Join(
-		o.carryOut(ctx, a, p),
-		each(ctx, want.Networks, o.opts.Parallel, func(ctx context.Context, id string) error { return o.lookAtNetwork(ctx, a, id) }),
-		each(ctx, want.IPs, o.opts.Parallel, func(ctx context.Context, id string) error { return o.lookAtIP(ctx, a, id) }),
+		o.execute(ctx, a, p),
+		each(ctx, want.Networks, o.opts.MaxConcurrent, func(ctx context.Context, id string) error { return o.observeNetwork(ctx, a, id) }),
+		each(ctx, want.IPs, o.opts.MaxConcurrent, func(ctx context.Context, id string) error { return o.observeIP(ctx, a, id) }),
 	)
 }
 
-// priceOf plans the look of a scope; cost and takes of the plan include the
+// planScope plans the look of a scope; cost and takes of the plan include the
 // networks and addresses.
-func (o *Observer) priceOf(want metal.Want, m means) (metal.Want, plan) {
-	want = o.targets(want)
+func (o *Observer) planScope(want metal.Scope, m limits) (metal.Scope, plan) {
+	want = o.withKnownMachines(want)
 	var cost, takes time.Duration
-	parallel := max(1, o.narrow.limit())
+	parallel := max(1, o.getLimiter.limit())
 	for _, k := range []struct {
-		call call
+		call callKind
 		n    int
 	}{{callNetworkGet, len(want.Networks)}, {callIPGet, len(want.IPs)}} {
 		if k.n > 0 {
-			cost += time.Duration(k.n) * o.costs.of(k.call, 1)
-			takes += time.Duration((k.n+parallel-1)/parallel) * o.costs.takes(k.call, 1)
+			cost += time.Duration(k.n) * o.costs.cost(k.call, 1)
+			takes += time.Duration((k.n+parallel-1)/parallel) * o.costs.latency(k.call, 1)
 		}
 	}
 	if len(want.Machines) == 0 && want.Project == "" && !want.Fleet {
-		return want, plan{cost: cost, takes: takes}
+		return want, plan{cost: cost, duration: takes}
 	}
-	m.within, m.spare = m.within-takes, m.spare-cost
-	p := o.planFor(want, m)
+	m.duration, m.funds = m.duration-takes, m.funds-cost
+	p := o.planMachines(want, m)
 	p.cost += cost
-	p.takes += takes
+	p.duration += takes
 	return want, p
 }
 
 // scopeKey is the scope of a want: reads of one scope share looks.
-func scopeKey(w metal.Want) string {
+func scopeKey(w metal.Scope) string {
 	switch {
 	case w.Fleet:
 		return "fleet"
@@ -159,16 +159,16 @@ func scopeKey(w metal.Want) string {
 	return b.String()
 }
 
-// unionOf is the union of two wants of one scope.
-func unionOf(w, v metal.Want) metal.Want {
+// unionScopes is the union of two wants of one scope.
+func unionScopes(w, v metal.Scope) metal.Scope {
 	w.Machines = union(w.Machines, v.Machines)
 	w.Networks = union(w.Networks, v.Networks)
 	w.IPs = union(w.IPs, v.IPs)
 	return w
 }
 
-// distinct is the want without duplicates.
-func distinct(w metal.Want) metal.Want {
+// dedupScope is the want without duplicates.
+func dedupScope(w metal.Scope) metal.Scope {
 	for _, ids := range []*[]string{&w.Machines, &w.Networks, &w.IPs} {
 		*ids = slices.Compact(slices.Sorted(slices.Values(*ids)))
 	}

@@ -1,0 +1,154 @@
+package observation
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// takeBatch takes a batch out of waiting, and returns what it looks for, which
+// includes what reads want that joined while it waited for the budget.
+func (s *refreshes) takeBatch(batch []*sharedRefresh, cost time.Duration) (metal.Scope, plan) {
+	o := s.o
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want, until := combineLocked(batch)
+	now := o.opts.Clock.Now()
+	want, p := o.planScope(want, newLimits(until.Sub(now), cost))
+	p.deadline = until
+	for _, l := range batch {
+		l.startedAt, l.expectedEnd = now, now.Add(p.duration)
+		s.closeToJoin(l)
+		s.running[l.key] = l
+		close(l.started)
+	}
+	return want, p
+}
+
+// start makes looks together for which cost was reserved. Each read's answer
+// depends on the calls that its own metal should have come by.
+func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
+	o := s.o
+	want, p := s.takeBatch(batch, cost)
+	ctx, a := withStartDeadline(context.Background(), p.deadline), &costTally{}
+	book := func() {
+		took := a.finish(o.costs)
+		o.budget.commit(readAccount, cost, took)
+		o.metrics.recordObservation("read", took)
+	}
+	began := o.facts.nextObservation(o.opts.Clock.Now())
+	if len(batch) == 1 {
+		gets, err := o.remainingGets(want, p, began, o.executeBulk(ctx, a, p))
+		err = errors.Join(err, o.observeScope(ctx, a, want, plan{gets: gets, deadline: p.deadline}))
+		book()
+		s.finish(batch[0], err)
+		return
+	}
+	got := map[string]bool{}
+	for _, id := range p.gets {
+		got[id] = true
+	}
+	var looks sync.WaitGroup
+	var failed map[string]error
+	together := make(chan struct{})
+	looks.Go(func() {
+		defer close(together)
+		failed = o.executeBulk(ctx, a, p)
+	})
+	for _, l := range batch {
+		looks.Go(func() {
+			gets, err := l.scope.Machines, error(nil)
+			if slices.ContainsFunc(gets, func(id string) bool { return !got[id] }) {
+				<-together
+				gets, err = o.remainingGets(l.scope, p, began, failed)
+			}
+			s.finish(l, errors.Join(err, o.observeScope(ctx, a, l.scope, plan{gets: gets, deadline: p.deadline})))
+		})
+	}
+	looks.Wait()
+	book()
+}
+
+// unverifiedError is why machines stay in doubt after a list or a find that was
+// answered: it concerns those machines only.
+type unverifiedError struct{ cause error }
+
+func asUnverified(cause error) error {
+	if cause == nil {
+		return nil
+	}
+	return &unverifiedError{cause}
+}
+
+// Error implements error.
+func (e *unverifiedError) Error() string { return e.cause.Error() }
+
+// Unwrap returns the cause.
+func (e *unverifiedError) Unwrap() error { return e.cause }
+
+// listKey is the key of a list's error among those of finds, whose keys are
+// projects.
+const listKey = ""
+
+// executeBulk makes the list or the finds of a plan, and returns the error of each.
+func (o *Observer) executeBulk(ctx context.Context, a *costTally, p plan) (failed map[string]error) {
+	failed = map[string]error{}
+	if p.list {
+		failed[listKey] = o.execute(ctx, a, plan{list: true})
+	}
+	for _, project := range p.finds {
+		failed[project] = o.execute(ctx, a, plan{finds: []string{project}})
+	}
+	return failed
+}
+
+// remainingGets returns the machines of a want that are to be looked at one by one after
+// the list or the finds of a plan, because no look since then has borne out what
+// is known of them, and the errors of those calls that want was to be seen by.
+func (o *Observer) remainingGets(want metal.Scope, p plan, since observationTime, failed map[string]error) (gets []string, err error) {
+	concern := map[string]bool{}
+	answered := func(key string) bool {
+		_, doubts := errors.AsType[*unverifiedError](failed[key])
+		return doubts || failed[key] == nil
+	}
+	for key := range failed {
+		discovers := want.Fleet || want.Project != "" && (p.list || key == want.Project)
+		concern[key] = discovers && !answered(key)
+	}
+	// What is decided here has been handed over: update waits for that.
+	o.facts.update(func() {
+		for _, id := range want.Machines {
+			h := o.facts.machines.entries[id]
+			key := listKey
+			if !p.list && h != nil && h.fact != nil {
+				key = h.fact.Project()
+			}
+			switch {
+			case h != nil && h.observedSince(since):
+			case !answered(key), failed[key] != nil && h != nil && h.pendingSeq != 0:
+				concern[key] = true
+			case p.list && h != nil && h.presence == metal.Gone:
+				// A list that does not show it changes nothing.
+			default:
+				gets = append(gets, id)
+			}
+		}
+	})
+	var errs []error
+	for key, concerned := range concern {
+		if concerned {
+			errs = append(errs, failed[key])
+		}
+	}
+	return gets, errors.Join(errs...)
+}
+
+// observedSince tells whether a look that began after m has shown what is known. The
+// answer of a write is no look.
+func (h *entry[T]) observedSince(m observationTime) bool {
+	return h.pendingSeq == 0 && h.seq > m.seq && (h.fact == nil || h.fact != h.lastWrite)
+}

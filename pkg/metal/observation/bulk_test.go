@@ -1,0 +1,215 @@
+package observation
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// askedClock calls asked whenever it is asked for the time, unless asked itself
+// does so.
+type askedClock struct {
+	clock.RealClock
+	asked  func()
+	within atomic.Bool
+}
+
+// Now implements clock.PassiveClock.
+func (c *askedClock) Now() time.Time {
+	if c.asked != nil && c.within.CompareAndSwap(false, true) {
+		c.asked()
+		c.within.Store(false)
+	}
+	return c.RealClock.Now()
+}
+
+// free returns machines that nothing names and that the observer does not know.
+func (e *env) free() (ids []string) {
+	e.t.Helper()
+	all, err := e.client.ListMachines(e.t.Context())
+	require.NoError(e.t, err)
+	for _, m := range all {
+		if _, presence := e.observer.Machine(m.ID); m.Allocation == nil && presence == metal.Unobserved {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// batch returns looks at one machine each, which begin together.
+func (e *env) batch(ids ...string) (looks []*sharedRefresh) {
+	for _, id := range ids {
+		want := metal.Scope{Machines: []string{id}}
+		looks = append(looks, &sharedRefresh{
+			key: scopeKey(want), scope: want, waiters: 1, deadline: time.Now().Add(DefaultRefreshTimeout),
+			started: make(chan struct{}), observed: make(chan struct{}), done: make(chan struct{}),
+		})
+	}
+	return looks
+}
+
+// A read can join a look at any moment until the look begins: whatever it wants
+// is looked at by that look then.
+func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
+	asked := &askedClock{}
+	runTest(t, envConfig{machines: 100, options: Options{Clock: asked}}, func(t *testing.T, e *env) {
+		e.sweep()
+		free := e.free()
+		s, key := e.observer.refreshes, scopeKey(metal.Scope{Project: simulator.ProjectA})
+		joined := map[string]*sharedRefresh{}
+		asked.asked = func() {
+			if len(joined) == len(free) || !s.mu.TryLock() {
+				return
+			}
+			waiting := s.waiting[key] != nil
+			s.mu.Unlock()
+			if waiting {
+				id := free[len(joined)]
+				l, err := s.join(key, metal.Scope{Project: simulator.ProjectA, Machines: []string{id}}, time.Now().Add(DefaultRefreshTimeout))
+				if err != nil {
+					t.Errorf("join: %v", err)
+				}
+				joined[id] = l
+			}
+		}
+		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA}))
+		asked.asked = nil
+		require.Greater(t, len(joined), 2)
+		require.Less(t, len(joined), len(free))
+		for id, l := range joined {
+			<-l.done
+			require.NoError(t, l.err)
+			_, presence := e.observer.Machine(id)
+			require.Equal(t, metal.Present, presence, "the read was told that the machine was looked at")
+		}
+	})
+}
+
+func TestRefreshes_AbandonedIsNotJoined(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		e.sweep()
+		s, want := e.observer.refreshes, metal.Scope{Project: simulator.ProjectA}
+		s.hasWorker[scopeKey(want)] = true
+		l, err := s.join(scopeKey(want), want, time.Now())
+		require.NoError(t, err)
+		s.observe([]*sharedRefresh{l})
+		require.ErrorIs(t, l.err, metal.ErrTimeout)
+		later, err := s.join(scopeKey(want), want, time.Now().Add(DefaultRefreshTimeout))
+		require.NoError(t, err)
+		require.NotSame(t, l, later)
+	})
+}
+
+func TestRefreshes_FailedFindConcernsOnlyReadsOfItsProject(t *testing.T) {
+	runTest(t, envConfig{machines: 300, costs: true}, func(t *testing.T, e *env) {
+		ofA, ofB := e.install(simulator.ProjectA, 40), e.install(simulator.ProjectB, 40)
+		e.sweep()
+		free := e.free()[0]
+		looks := b.batch(append(append([]string{free}, ofA...), ofB...)...)
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 500, Message: "x", Times: 1})
+		e.sim.ResetCalls()
+		e.observer.refreshes.start(looks, 110*time.Millisecond)
+		require.Equal(t, 2, e.sim.CallsOf("machine-find"))
+		require.Equal(t, 1, e.sim.CallsOf("machine-get"))
+		require.NoError(t, looks[0].err, "it came by a get")
+		failed := func(looks []*sharedRefresh) (n int) {
+			for _, l := range looks {
+				if l.err != nil {
+					n++
+				}
+			}
+			return n
+		}
+		a, b1 := failed(looks[1:41]), failed(looks[41:])
+		require.Equal(t, 40, a+b1, "one find failed")
+		require.True(t, a == 0 || b1 == 0)
+	})
+}
+
+func TestRefreshes_GetsDoNotWaitForFindsOfOthers(t *testing.T) {
+	runTest(t, envConfig{machines: 300, costs: true}, func(t *testing.T, e *env) {
+		ofA := e.install(simulator.ProjectA, 40)
+		e.sweep()
+		looks := b.batch(append([]string{e.free()[0]}, ofA...)...)
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: 5 * time.Second})
+		began := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() { e.observer.refreshes.start(looks, 80*time.Millisecond) })
+		<-looks[0].observed
+		require.Less(t, time.Since(began), soon)
+		wg.Wait()
+		require.GreaterOrEqual(t, time.Since(began), 5*time.Second, "the others came by a find")
+		require.False(t, e.observer.slowBackoff.blocked(looks[0].key))
+		require.True(t, e.observer.slowBackoff.blocked(looks[1].key))
+	})
+}
+
+func TestRefreshes_PendingVerificationConcernsOnlyReadsOfItsMachine(t *testing.T) {
+	runTest(t, envConfig{machines: 50, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 20)
+		e.sweep()
+		gone := ids[0]
+		require.NoError(t, e.sim.ForceFree(gone))
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-*", Kind: simulator.FaultStatus, Status: 500, Message: "x", Match: func(r *http.Request) bool {
+			return r.URL.Path != "/v1/machine"
+		}})
+		free := e.free()[0]
+		began := e.observer.facts.nextObservation(time.Now())
+		failed := e.observer.executeBulk(t.Context(), &costTally{}, plan{list: true})
+		require.Error(t, failed[listKey])
+		for want, concerned := range map[*metal.Scope]bool{
+			{Project: simulator.ProjectB}:                           false,
+			{Project: simulator.ProjectB, Machines: []string{free}}: false,
+			{Project: simulator.ProjectB, Machines: ids[1:]}:        false,
+			{Project: simulator.ProjectA, Machines: ids}:            true,
+			{Machines: ids[1:2]}:                                    false,
+			{Machines: ids[:1]}:                                     true,
+			{Fleet: true, Machines: ids}:                            true,
+		} {
+			_, err := e.observer.remainingGets(*want, plan{list: true}, began, failed)
+			require.Equal(t, concerned, err != nil, "%+v", want)
+		}
+	})
+}
+
+// A list is no look at machines that it shows but that are not kept.
+func TestRefresh_GetsMachineThatListDidNotUpdate(t *testing.T) {
+	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
+		e.sweep()
+		free := e.free()[0]
+		e.sim.ResetCalls()
+		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Fleet: true, Machines: []string{free}}))
+		require.Equal(t, 1, e.sim.CallsOf("machine-list"))
+		_, presence := e.observer.Machine(free)
+		require.Equal(t, metal.Present, presence)
+	})
+}
+
+// A machine that changed its project before a find of that project is answered is
+// not looked at by that find.
+func TestRefresh_GetsMachineThatFindDidNotShow(t *testing.T) {
+	runTest(t, envConfig{machines: 300}, func(t *testing.T, e *env) {
+		id := e.install(simulator.ProjectA, 1)[0]
+		e.sweep()
+		began := e.observer.facts.nextObservation(time.Now())
+		moved := *e.machine(id)
+		allocation := *moved.Allocation
+		allocation.Project = simulator.ProjectB
+		moved.Allocation = &allocation
+		e.observer.LearnMachine(&moved)
+		p := plan{finds: []string{simulator.ProjectA}}
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultTruncatedList})
+		failed := e.observer.executeBulk(t.Context(), &costTally{}, p)
+		gets, err := e.observer.remainingGets(metal.Scope{Machines: []string{id}}, p, began, failed)
+		require.NoError(t, err)
+		require.Equal(t, []string{id}, gets)
+	})
+}
