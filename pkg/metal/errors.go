@@ -56,7 +56,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Unanswered tells whether nobody answered, or nobody who is the metal-api. An
+// Unanswered reports whether nobody answered, or nobody who is the metal-api. An
 // answer that is an error, as of a network that was wrecked or of a backend that
 // is down, is one all the same: other calls can succeed.
 func (e *Error) Unanswered() bool {
@@ -79,10 +79,10 @@ func KindOf(err error) Kind {
 func IsNotFound(err error) bool { return KindOf(err) == NotFound }
 
 // StaleError is what Observer.Confirm returns when the scope could not be
-// looked at in time: what is known of it is from Since, or from after it.
+// observed in time: what is known of it is from Since, or from after it.
 type StaleError struct {
-	// Since is when the oldest fact of the scope was last confirmed; zero if
-	// there was no look yet.
+	// Since is when the oldest fact of the scope was last observed; zero if
+	// there was no observation yet.
 	Since time.Time
 	// Cause is why: the metal-api's error, ErrTooSlow or ErrOverBudget.
 	Cause error
@@ -91,20 +91,20 @@ type StaleError struct {
 // Error implements error.
 func (u *StaleError) Error() string {
 	if u.Since.IsZero() {
-		return oneline.Sanitize(fmt.Sprintf("metal state was never confirmed: %v", u.Cause), 2*MaxMessage)
+		return oneline.Sanitize(fmt.Sprintf("metal was never observed: %v", u.Cause), 2*MaxMessage)
 	}
-	return oneline.Sanitize(fmt.Sprintf("metal state is unconfirmed since %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*MaxMessage)
+	return oneline.Sanitize(fmt.Sprintf("metal was last observed at %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*MaxMessage)
 }
 
 // Unwrap returns the cause.
 func (u *StaleError) Unwrap() error { return u.Cause }
 
-// Causes of an Unconfirmed read that are not the metal-api's fault.
+// Causes of a StaleError read that are not the metal-api's fault.
 var (
-	// ErrTimeout: the look was not finished within the read limit.
-	ErrTimeout = errors.New("the metal-api has not answered in time")
+	// ErrTimeout: the observation was not finished within the refresh timeout.
+	ErrTimeout = errors.New("the metal-api did not answer in time")
 	// ErrBudgetExceeded: looking would keep the metal-api busier than it may be.
-	ErrBudgetExceeded = errors.New("looking now would exceed the budget of calls to the metal-api")
+	ErrBudgetExceeded = errors.New("the polling budget of the metal-api is exhausted")
 )
 
 // LookupLimitError says that something was not looked up in the catalogue, since

@@ -98,7 +98,7 @@ func (c *Catalogue) WithFacts(facts Facts) *Catalogue {
 // WithMetrics registers the catalogue's metrics.
 func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
 	loads := metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: MetricCatalogueLoads, Help: "Reads of the metal-api's catalogue by outcome; limited: not started because of a lookup limit.",
+		Name: MetricCatalogueLoads, Help: "Number of reads of the metal-api's catalogue, by entity and outcome: OK, an error kind, or limited for lookups that a limit rejected.",
 	}, []string{"entity", "outcome"}))
 	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
 	c.network.loads, c.machine.loads, c.address.loads = loads, loads, loads

@@ -27,14 +27,14 @@ type clientMetrics struct {
 func newClientMetrics(reg prometheus.Registerer) *clientMetrics {
 	return &clientMetrics{
 		calls: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricCalls, Help: "Calls of the metal-api by what became of them.",
+			Name: MetricCalls, Help: "Number of calls of the metal-api, by operation and outcome: OK or an error kind.",
 		}, []string{"operation", "outcome"})),
 		seconds: metrics.Register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: MetricCallSeconds, Help: "How long the metal-api took to answer, until the last byte.",
+			Name: MetricCallSeconds, Help: "Duration of calls of the metal-api until the last byte of the answer, in seconds.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"operation"})),
 		inFlight: metrics.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: MetricCallsInFlight, Help: "Calls of the metal-api that are under way.",
+			Name: MetricCallsInFlight, Help: "Number of calls of the metal-api in flight.",
 		}, []string{"operation"})),
 	}
 }

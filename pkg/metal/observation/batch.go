@@ -14,15 +14,15 @@ type funder interface {
 	commit(reserved, took time.Duration)
 }
 
-// observeFunc is a look at one piece of metal.
+// observeFunc is an observation of one piece of metal.
 type observeFunc func(ctx context.Context, a *costTally, id string) error
 
-// observeInBatches looks at metal side by side in batches, each booked at what it was
+// observeInBatches observes metal concurrently in batches, each booked at what it was
 // measured to take before the next one begins, as long as the payer pays and the
-// metal-api is not away. calls are those of one look. It returns the errors of
+// metal-api is not away. calls are those of one observation. It returns the errors of
 // the first batch that has any.
 //
-// The first batch is one look, and each the double of the one before it as long
+// The first batch is one observation, and each the double of the one before it as long
 // as answers are fast. After a slow one it is half as many, and from then on one
 // more each time.
 func (o *Observer) observeInBatches(ctx context.Context, p funder, ids []string, calls []callKind, look observeFunc) error {
@@ -37,7 +37,7 @@ func (o *Observer) observeInBatches(ctx context.Context, p funder, ids []string,
 			break
 		}
 		a := &costTally{}
-		err := each(ctx, ids[:n], n, func(ctx context.Context, id string) error { return look(ctx, a, id) })
+		err := forEach(ctx, ids[:n], n, func(ctx context.Context, id string) error { return look(ctx, a, id) })
 		p.commit(cost, a.finish(o.costs))
 		failed = cmp.Or(failed, err)
 		ids = ids[n:]
@@ -61,7 +61,7 @@ func (o *Observer) costOf(calls []callKind) (cost time.Duration) {
 	return max(cost, time.Microsecond)
 }
 
-// focusRound pays for one round of focus, at what moves or at what is in doubt:
+// focusRound pays for one round of focus, at what moves or at what is pending verification:
 // roundCost and one batch at most, whatever answers take, out of the account of
 // focus.
 type focusRound struct {
@@ -88,7 +88,7 @@ func (r *focusRound) commit(reserved, took time.Duration) {
 	r.o.metrics.recordObservation("focus", took)
 }
 
-// fixedFunds pays for a part of a look, on the look's account.
+// fixedFunds pays for a part of an observation, on the observation's account.
 type fixedFunds struct {
 	left time.Duration
 	a    *costTally

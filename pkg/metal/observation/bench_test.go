@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 )
 
-// How many looks reads of one object cost that never rest, over real HTTP.
+// How many observations reads of one object cost that never rest, over real HTTP.
 func BenchmarkSharedReads(b *testing.B) {
 	srv := simtest.Start(b, simulator.Config{Costs: true})
 	c, err := client.New(client.Options{URL: srv.URL, HMAC: srv.Key(client.AuthEdit)})

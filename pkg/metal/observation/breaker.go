@@ -48,7 +48,7 @@ func (a *circuitBreaker) nextBackoff() time.Duration {
 	return scale(d, 1-jitter+2*jitter*rand.Float64())
 }
 
-// allow returns nil if a look may begin: always while the metal-api answers;
+// allow returns nil if an observation may begin: always while the metal-api answers;
 // while it does not, one each backoff. Otherwise it returns why not.
 func (a *circuitBreaker) allow() error {
 	a.mu.Lock()
@@ -73,21 +73,21 @@ func (a *circuitBreaker) retryAfter() time.Duration {
 	return max(0, a.retryAt.Sub(a.clock.Now()))
 }
 
-// lastError is why the metal-api is away; nil if it is not.
+// lastError is why the metal-api does not answer; nil if it is not.
 func (a *circuitBreaker) lastError() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.cause
 }
 
-// isOpen tells whether the metal-api is away.
+// isOpen reports whether the metal-api does not answer.
 func (a *circuitBreaker) isOpen() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.cause != nil
 }
 
-// wasOpenSince tells whether the metal-api was away at any time after t.
+// wasOpenSince reports whether the metal-api did not answer at any time after t.
 func (a *circuitBreaker) wasOpenSince(t time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -14,10 +14,10 @@ import (
 type account int
 
 const (
-	// readAccount pays for the looks that consistent reads wait for, and for
+	// readAccount pays for the observations that consistent reads wait for, and for
 	// nothing else.
 	readAccount account = iota
-	// focusAccount pays for the looks at what is in transition.
+	// focusAccount pays for the observations of what is in transition.
 	focusAccount
 	numAccounts
 )
@@ -28,16 +28,16 @@ func (p account) String() string { return [numAccounts]string{"reads", "focus"}[
 // accountState are seconds of the metal-api's time.
 type accountState struct {
 	balance, burst, floor time.Duration
-	// queue are the costs that looks wait for.
+	// queue are the costs that observations wait for.
 	queue []time.Duration
 }
 
-// budget keeps the metal-api from being busy with our looks for more than a
+// budget keeps the metal-api from being busy with our observations for more than a
 // part of the time. Busy is the sum of the durations of our calls, also of
 // those that run in parallel.
 //
 // Reads and focus have an account each, from floor to burst, below zero only if
-// a look took longer than expected. The floor bounds how long an overrun is paid
+// an observation took longer than expected. The floor bounds how long an overrun is paid
 // off. Sweeps spend first, because they cannot be small: their account is zero
 // or less, and the next sweep waits until it is zero.
 type budget struct {
@@ -62,7 +62,7 @@ func newBudget(c clock.WithTicker, rate float64) *budget {
 func scale(d time.Duration, f float64) time.Duration { return time.Duration(float64(d) * f) }
 
 // setRate changes the part of the time from now on. What is more to be saved is
-// given at once: somebody else has saved it, who does not look any more.
+// given at once: another replica has saved it, which does not observe any more.
 func (b *budget) setRate(rate float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,13 +77,13 @@ func (b *budget) setRate(rate float64) {
 	b.broadcastRaise()
 }
 
-// broadcastRaise wakes who waits for an account to rise.
+// broadcastRaise wakes what waits for an account to rise.
 func (b *budget) broadcastRaise() {
 	close(b.raised)
 	b.raised = make(chan struct{})
 }
 
-// capacity is how much of a look's cost can be saved.
+// capacity is how much of an observation's cost can be saved.
 func (b *budget) capacity(p account) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,7 +143,7 @@ func (b *budget) reserve(p account, cost time.Duration) (ok bool, wait time.Dura
 func (b *budget) tryReserve(p account, cost, ahead time.Duration) (wait time.Duration) {
 	b.refill()
 	a := &b.accounts[p]
-	// A look that is dearer than all savings takes them all.
+	// An observation that is more expensive than all savings takes them all.
 	cost = min(cost, a.burst)
 	missing := cost + ahead - a.balance
 	if missing <= 0 {
@@ -164,7 +164,7 @@ func (b *budget) balance(p account) time.Duration {
 // reserveWithin reserves cost if it is there within limit, waiting for it. If it will
 // not be, it returns ErrOverBudget at once. Who needs less goes first.
 func (b *budget) reserveWithin(p account, cost, limit time.Duration) error {
-	until := b.clock.Now().Add(limit)
+	deadline := b.clock.Now().Add(limit)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := &b.accounts[p]
@@ -186,11 +186,11 @@ func (b *budget) reserveWithin(p account, cost, limit time.Duration) error {
 	a.queue = append(a.queue, cost)
 	defer func() { a.queue = slices.Delete(a.queue, slices.Index(a.queue, cost), slices.Index(a.queue, cost)+1) }()
 	for {
-		b.waitForRaise(min(wait, until.Sub(b.clock.Now())))
+		b.waitForRaise(min(wait, deadline.Sub(b.clock.Now())))
 		if wait = b.tryReserve(p, cost, 0); wait == 0 {
 			return nil
 		}
-		if wait > until.Sub(b.clock.Now()) {
+		if wait > deadline.Sub(b.clock.Now()) {
 			return metal.ErrBudgetExceeded
 		}
 	}
@@ -217,7 +217,7 @@ func (b *budget) balanceAfter(p account, d time.Duration) time.Duration {
 	return b.accounts[p].balance + scale(d, b.incomeRate(p))
 }
 
-// commit corrects a reservation of cost by what the look really took.
+// commit corrects a reservation of cost by what the observation really took.
 func (b *budget) commit(p account, cost, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

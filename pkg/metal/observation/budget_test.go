@@ -203,7 +203,7 @@ func TestBudget_ReserveWithinWaitsOnlyForFundsInTime(t *testing.T) {
 		require.ErrorIs(t, b.reserveWithin(readAccount, 50*time.Millisecond, time.Second), metal.ErrBudgetExceeded)
 		require.Zero(t, took(), "it would be 1.4 s")
 
-		// What a look did not need is there at once for who waits.
+		// What an observation did not need is there at once for what waits.
 		done := make(chan error)
 		go func() { done <- b.reserveWithin(readAccount, 34*time.Millisecond, time.Second) }()
 		synctest.Wait()

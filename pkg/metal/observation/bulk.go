@@ -10,30 +10,30 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// takeBatch takes a batch out of waiting, and returns what it looks for, which
+// takeBatch takes a batch out of waiting, and returns what it is for, which
 // includes what reads want that joined while it waited for the budget.
 func (s *refreshes) takeBatch(batch []*sharedRefresh, cost time.Duration) (metal.Scope, plan) {
 	o := s.o
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	want, until := combineLocked(batch)
+	scope, deadline := combineLocked(batch)
 	now := o.opts.Clock.Now()
-	want, p := o.planScope(want, newLimits(until.Sub(now), cost))
-	p.deadline = until
+	scope, p := o.planScope(scope, newLimits(deadline.Sub(now), cost))
+	p.deadline = deadline
 	for _, l := range batch {
 		l.startedAt, l.expectedEnd = now, now.Add(p.duration)
 		s.closeToJoin(l)
 		s.running[l.key] = l
 		close(l.started)
 	}
-	return want, p
+	return scope, p
 }
 
-// start makes looks together for which cost was reserved. Each read's answer
+// start makes observations together, for which cost was reserved. Each read's answer
 // depends on the calls that its own metal should have come by.
 func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
 	o := s.o
-	want, p := s.takeBatch(batch, cost)
+	scope, p := s.takeBatch(batch, cost)
 	ctx, a := withStartDeadline(context.Background(), p.deadline), &costTally{}
 	book := func() {
 		took := a.finish(o.costs)
@@ -42,8 +42,8 @@ func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
 	}
 	began := o.facts.nextObservation(o.opts.Clock.Now())
 	if len(batch) == 1 {
-		gets, err := o.remainingGets(want, p, began, o.executeBulk(ctx, a, p))
-		err = errors.Join(err, o.observeScope(ctx, a, want, plan{gets: gets, deadline: p.deadline}))
+		gets, err := o.remainingGets(scope, p, began, o.executeBulk(ctx, a, p))
+		err = errors.Join(err, o.observeScope(ctx, a, scope, plan{gets: gets, deadline: p.deadline}))
 		book()
 		s.finish(batch[0], err)
 		return
@@ -52,15 +52,15 @@ func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
 	for _, id := range p.gets {
 		got[id] = true
 	}
-	var looks sync.WaitGroup
+	var observations sync.WaitGroup
 	var failed map[string]error
 	together := make(chan struct{})
-	looks.Go(func() {
+	observations.Go(func() {
 		defer close(together)
 		failed = o.executeBulk(ctx, a, p)
 	})
 	for _, l := range batch {
-		looks.Go(func() {
+		observations.Go(func() {
 			gets, err := l.scope.Machines, error(nil)
 			if slices.ContainsFunc(gets, func(id string) bool { return !got[id] }) {
 				<-together
@@ -69,11 +69,11 @@ func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
 			s.finish(l, errors.Join(err, o.observeScope(ctx, a, l.scope, plan{gets: gets, deadline: p.deadline})))
 		})
 	}
-	looks.Wait()
+	observations.Wait()
 	book()
 }
 
-// unverifiedError is why machines stay in doubt after a list or a find that was
+// unverifiedError is why machines stay pending verification after a list or a find that was
 // answered: it concerns those machines only.
 type unverifiedError struct{ cause error }
 
@@ -106,22 +106,22 @@ func (o *Observer) executeBulk(ctx context.Context, a *costTally, p plan) (faile
 	return failed
 }
 
-// remainingGets returns the machines of a want that are to be looked at one by one after
-// the list or the finds of a plan, because no look since then has borne out what
+// remainingGets returns the machines of a scope that are to be observed one by one after
+// the list or the finds of a plan, because no observation since then has confirmed what
 // is known of them, and the errors of those calls that want was to be seen by.
-func (o *Observer) remainingGets(want metal.Scope, p plan, since observationTime, failed map[string]error) (gets []string, err error) {
+func (o *Observer) remainingGets(scope metal.Scope, p plan, since observationTime, failed map[string]error) (gets []string, err error) {
 	concern := map[string]bool{}
 	answered := func(key string) bool {
-		_, doubts := errors.AsType[*unverifiedError](failed[key])
-		return doubts || failed[key] == nil
+		_, verifications := errors.AsType[*unverifiedError](failed[key])
+		return verifications || failed[key] == nil
 	}
 	for key := range failed {
-		discovers := want.Fleet || want.Project != "" && (p.list || key == want.Project)
+		discovers := scope.Fleet || scope.Project != "" && (p.list || key == scope.Project)
 		concern[key] = discovers && !answered(key)
 	}
 	// What is decided here has been handed over: update waits for that.
 	o.facts.update(func() {
-		for _, id := range want.Machines {
+		for _, id := range scope.Machines {
 			h := o.facts.machines.entries[id]
 			key := listKey
 			if !p.list && h != nil && h.fact != nil {
@@ -147,8 +147,8 @@ func (o *Observer) remainingGets(want metal.Scope, p plan, since observationTime
 	return gets, errors.Join(errs...)
 }
 
-// observedSince tells whether a look that began after m has shown what is known. The
-// answer of a write is no look.
+// observedSince reports whether an observation that began after m has shown what is known. The
+// answer of a write is no observation.
 func (h *entry[T]) observedSince(m observationTime) bool {
 	return h.pendingSeq == 0 && h.seq > m.seq && (h.fact == nil || h.fact != h.lastWrite)
 }

@@ -44,7 +44,7 @@ func (e *env) free() (ids []string) {
 	return ids
 }
 
-// batch returns looks at one machine each, which begin together.
+// batch returns observes one machine each, which begin together.
 func (e *env) batch(ids ...string) (looks []*sharedRefresh) {
 	for _, id := range ids {
 		want := metal.Scope{Machines: []string{id}}
@@ -56,8 +56,8 @@ func (e *env) batch(ids ...string) (looks []*sharedRefresh) {
 	return looks
 }
 
-// A read can join a look at any moment until the look begins: whatever it wants
-// is looked at by that look then.
+// A read can join an observation of any moment until the observation begins: whatever it wants
+// is observed by that observation then.
 func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 	asked := &askedClock{}
 	runTest(t, envConfig{machines: 100, options: Options{Clock: asked}}, func(t *testing.T, e *env) {
@@ -113,7 +113,7 @@ func TestRefreshes_FailedFindConcernsOnlyReadsOfItsProject(t *testing.T) {
 		ofA, ofB := e.install(simulator.ProjectA, 40), e.install(simulator.ProjectB, 40)
 		e.sweep()
 		free := e.free()[0]
-		looks := b.batch(append(append([]string{free}, ofA...), ofB...)...)
+		looks := e.batch(append(append([]string{free}, ofA...), ofB...)...)
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 500, Message: "x", Times: 1})
 		e.sim.ResetCalls()
 		e.observer.refreshes.start(looks, 110*time.Millisecond)
@@ -138,7 +138,7 @@ func TestRefreshes_GetsDoNotWaitForFindsOfOthers(t *testing.T) {
 	runTest(t, envConfig{machines: 300, costs: true}, func(t *testing.T, e *env) {
 		ofA := e.install(simulator.ProjectA, 40)
 		e.sweep()
-		looks := b.batch(append([]string{e.free()[0]}, ofA...)...)
+		looks := e.batch(append([]string{e.free()[0]}, ofA...)...)
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: 5 * time.Second})
 		began := time.Now()
 		var wg sync.WaitGroup
@@ -180,7 +180,7 @@ func TestRefreshes_PendingVerificationConcernsOnlyReadsOfItsMachine(t *testing.T
 	})
 }
 
-// A list is no look at machines that it shows but that are not kept.
+// A list is no observation of machines that it shows but that are not kept.
 func TestRefresh_GetsMachineThatListDidNotUpdate(t *testing.T) {
 	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
 		e.sweep()
@@ -194,7 +194,7 @@ func TestRefresh_GetsMachineThatListDidNotUpdate(t *testing.T) {
 }
 
 // A machine that changed its project before a find of that project is answered is
-// not looked at by that find.
+// not observed by that find.
 func TestRefresh_GetsMachineThatFindDidNotShow(t *testing.T) {
 	runTest(t, envConfig{machines: 300}, func(t *testing.T, e *env) {
 		id := e.install(simulator.ProjectA, 1)[0]

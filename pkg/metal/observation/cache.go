@@ -6,7 +6,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// source a look saw what it saw.
+// source is the kind of call that an observation was made by.
 type source int
 
 const (
@@ -20,9 +20,9 @@ const (
 	sourceWrite
 )
 
-// observationTime is the place of a look in the order of looks.
+// observationTime is the place of an observation in the order of observations.
 type observationTime struct {
-	// seq grows with every look and write, in the order in which looks began.
+	// seq grows with every observation and write, in the order in which observations began.
 	seq uint64
 	// start is when.
 	start time.Time
@@ -32,16 +32,16 @@ type observationTime struct {
 type entry[T any] struct {
 	fact     *T // nil unless Present
 	presence metal.Presence
-	// seq is of the look or write that brought the fact.
+	// seq is of the observation or write that brought the fact.
 	seq uint64
-	// observedAt is when the last look began that bears the fact out; zero: never.
+	// observedAt is when the last observation began that agrees with the fact; zero: never.
 	observedAt time.Time
 	// changedAt is when the fact last changed, as far as is known.
 	changedAt time.Time
-	// pendingSeq is the seq of the first look that did not show what the fact
-	// shows, 0 if there is none. The fact stays until a second look agrees.
+	// pendingSeq is the seq of the first observation that did not show what the fact
+	// shows, 0 if there is none. The fact stays until a second observation agrees.
 	pendingSeq uint64
-	// pendingSource is how that look looked.
+	// pendingSource is the kind of that observation.
 	pendingSource source
 	// noEvents: a GET answers 404, a find shows it (docs/metal-api.md, Q24).
 	noEvents bool
@@ -52,14 +52,14 @@ type entry[T any] struct {
 // cache holds one kind of metal.
 type cache[T any] struct {
 	entries map[string]*entry[T]
-	// disappeared tells whether after shows that what before showed is gone; either
+	// disappeared reports whether after shows that what before showed is gone; either
 	// can be nil.
 	disappeared func(before, after *T) bool
-	// equal tells whether nothing changed that anyone is told of.
+	// equal reports whether nothing changed that anyone is notified of.
 	equal func(before, after *T) bool
-	// onChange is told every change of a fact, for indexes and listeners.
+	// onChange is notified of every change of a fact, for indexes and listeners.
 	onChange func(id string, before, after *T)
-	// needsVerification: whether what is shown of the fact is worth a second look.
+	// needsVerification: whether what is shown of the fact is worth a second observation.
 	needsVerification func(id string, fact *T) bool
 }
 
@@ -72,12 +72,12 @@ func (s *cache[T]) getOrCreate(id string, now time.Time) *entry[T] {
 	return h
 }
 
-// apply takes in what a look saw of id: a fact, or nil if it did not show it.
-// It returns true if that is in doubt and wants a second look.
-func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (doubtful bool) {
+// apply takes in what an observation has shown of id: a fact, or nil if it did not show it.
+// It returns true if that is pending verification and wants a second observation.
+func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (pending bool) {
 	h := s.getOrCreate(id, m.start)
 	if m.seq < h.seq {
-		// A slower, older look, or one that began before a write of ours ended.
+		// A slower, older observation, or one that began before a write of ours ended.
 		return h.pendingSeq != 0
 	}
 	contrary := h.presence != metal.Gone && s.disappeared(h.fact, fact)
@@ -108,8 +108,8 @@ func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (doub
 	return false
 }
 
-// applyAbsence takes in that a complete look, which would have shown id, did not.
-func (s *cache[T]) applyAbsence(id string, m observationTime) (doubtful bool) {
+// applyAbsence takes in that a complete observation, which would have shown id, did not.
+func (s *cache[T]) applyAbsence(id string, m observationTime) (pending bool) {
 	if h := s.entries[id]; h == nil || h.presence == metal.Gone {
 		return false
 	}

@@ -8,7 +8,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// timedCall makes one call of a look: under the limit of parallel calls, at a
+// timedCall makes one call of an observation: under the limit of parallel calls, at a
 // moment of its own, on an account. hits is for the estimates of costs.
 func timedCall[T any](ctx context.Context, o *Observer, a *costTally, k callKind, hits func(T) int, f func(context.Context) (T, error)) (T, observationTime, error) {
 	var none T
@@ -82,7 +82,7 @@ func acquire(ctx context.Context, l *limiter) error {
 
 // recordUnanswered takes in that a call got no answer, and returns what it is booked at. The
 // metal-api works on for who gave up waiting, so that costs what was waited, at
-// least; unless it answers nobody: then it is away, and works for nobody.
+// least; unless it answers no call: then it is unavailable, and works on no call.
 func (o *Observer) recordUnanswered(k callKind, began time.Time, took time.Duration, exception bool, err error) time.Duration {
 	gone := o.breaker.wasOpenSince(began)
 	timeout := errors.Is(err, context.DeadlineExceeded)

@@ -44,14 +44,14 @@ type costEstimate struct {
 	// answered is when the last call was answered, newest when the newest of
 	// those that were answered began.
 	answered, newestAnswered time.Time
-	// inFlight are the calls under way.
+	// inFlight are the calls in flight.
 	inFlight map[*time.Time]struct{}
 }
 
 const (
 	// unloadedFall is the weight of a measurement below the cost without load, and
 	// unloadedRise by what one above it raises that at most: a metal-api that has got
-	// slower for good is known to be so after some hundred looks.
+	// slower for good is known to be so after some hundred observations.
 	unloadedFall, unloadedRise = 0.5, 1.005
 	// minRatio keeps an estimate from vanishing.
 	minRatio = 1.0 / 50
@@ -96,7 +96,7 @@ func (c *costModel) cost(k callKind, hits int) time.Duration {
 }
 
 // latency is how long it takes now until a call is answered: no less than the
-// calls of the kind that are under way have taken, if none was answered since
+// calls of the kind that are in flight have taken, if none was answered since
 // they began.
 func (c *costModel) latency(k callKind, hits int) time.Duration {
 	c.mu.Lock()
@@ -156,14 +156,14 @@ func (c *costModel) finish(k callKind, began *time.Time, answered bool) (excepti
 	return exception
 }
 
-// answeredSince tells whether a call of any kind was answered after t.
+// answeredSince reports whether a call of any kind was answered after t.
 func (c *costModel) answeredSince(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.answered.After(t)
 }
 
-// longestUnanswered is for how long the calls under way have waited for an answer, of
+// longestUnanswered is for how long the calls in flight have waited for an answer, of
 // whatever kind.
 func (c *costModel) longestUnanswered() (longest time.Duration) {
 	c.mu.Lock()
@@ -185,7 +185,7 @@ func (c *costModel) setFleetSize(machines int) {
 	c.fleetSize = machines
 }
 
-// recordCost takes in what a call cost, or one of many that ran side by side.
+// recordCost takes in what a call cost, or one of many that ran concurrently.
 func (c *costModel) recordCost(k callKind, hits int, cost time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,14 +219,14 @@ func (c *costModel) recordTimeout(k callKind, hits int, waited time.Duration) {
 	}
 }
 
-// isSlow tells whether a call of the kind that took so long was slow.
+// isSlow reports whether a call of the kind that took so long was slow.
 func (c *costModel) isSlow(k callKind, hits int, took time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return took > scale(baselineCost(k, c.fleetSize, hits), slowFactor*c.kinds[k].unloaded)+slowMargin
 }
 
-// probeDue tells whether gets were slow when one was last measured, which is
+// probeDue reports whether gets were slow when one was last measured, which is
 // long ago.
 func (c *costModel) probeDue() bool {
 	c.mu.Lock()
@@ -236,5 +236,5 @@ func (c *costModel) probeDue() bool {
 	return len(e.inFlight) == 0 && e.measured > slowFactor*e.unloaded && now.Sub(e.measuredAt) >= probeInterval
 }
 
-// isConcurrent tells whether calls of the kind are made many at a time.
+// isConcurrent reports whether calls of the kind are made many at a time.
 func (k callKind) isConcurrent() bool { return k == callGet || k == callNetworkGet || k == callIPGet }

@@ -88,7 +88,7 @@ func TestDisappearance_OfReassignedMachineForOldHolder(t *testing.T) {
 		old := e.machine(id)
 		e.reassign(id)
 
-		// Until a second look agrees the old fact stays.
+		// Until a second observation agrees the old fact stays.
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "x"})
 		e.changed()
 		e.sweep()

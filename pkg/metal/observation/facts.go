@@ -16,7 +16,7 @@ type facts struct {
 	changed  func([]metal.Ref)
 
 	// deliver is taken while changes are made and handed over; mu only while
-	// they are made, so that who is told can ask.
+	// they are made, so that listeners can ask for facts.
 	deliver chan struct{}
 
 	mu       sync.RWMutex
@@ -26,7 +26,7 @@ type facts struct {
 	ips      cache[metal.IP]
 	// byUID and byProject are the ids of allocated machines.
 	byUID, byProject map[string]map[string]struct{}
-	// referenced is the metal that records name.
+	// referenced is the metal that records reference.
 	referenced map[metal.Ref]struct{}
 	// pending are the changes that are not handed over yet.
 	pending []metal.Ref
@@ -79,7 +79,7 @@ func sameMachine(a, b *metal.Machine) bool {
 	return reflect.DeepEqual(&c, b)
 }
 
-// nextObservation is the place of a look that begins now.
+// nextObservation is the place of an observation that begins now.
 func (f *facts) nextObservation(now time.Time) observationTime {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,7 +101,7 @@ func (f *facts) update(change func()) {
 	}
 }
 
-// setReferenced replaces what records name; what is new among it is Unseen.
+// setReferenced replaces what records reference; what is new among it is Unobserved.
 func (f *facts) setReferenced(refs []metal.Ref, now time.Time) {
 	f.update(func() {
 		named := make(map[metal.Ref]struct{}, len(refs))
@@ -223,7 +223,7 @@ func (f *facts) machinesIn(index map[string]map[string]struct{}, key string) []*
 	return found
 }
 
-// evict drops machines that nobody holds, names or is shown.
+// evict drops metal that is neither allocated nor referenced.
 func (f *facts) evict(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

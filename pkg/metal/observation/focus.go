@@ -9,7 +9,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// focusLoop looks closely at what is moving, round by round.
+// focusLoop observes what is in transition, round by round.
 func (o *Observer) focusLoop(ctx context.Context) {
 	ticker := o.opts.Clock.NewTicker(o.opts.FocusInterval)
 	defer ticker.Stop()
@@ -39,18 +39,18 @@ func (o *Observer) recordRound() {
 	o.lastRound = o.opts.Clock.Now()
 }
 
-// focus looks at the machines that are due, as far as its account and the limits
+// focus observes the machines that are due, as far as its account and the limits
 // of a round go; those that are left out come first in the next round. What comes
-// behind a look that cannot be paid waits until that is saved.
+// behind an observation that cannot be paid waits until that is saved.
 func (o *Observer) focus(ctx context.Context) {
-	moving, doubtful, ahead := o.dueMachines()
-	moves, doubts := &focusRound{o: o}, &focusRound{o: o}
-	o.focusOnMoving(ctx, moves, moving[:ahead])
-	_ = o.observeInBatches(ctx, doubts, doubtful, []callKind{callGet, callFind}, o.withFocusBackoff(o.verify))
-	if !doubts.insufficient {
-		o.focusOnMoving(ctx, moves, moving[ahead:])
+	moving, pending, ahead := o.dueMachines()
+	transitions, verifications := &focusRound{o: o}, &focusRound{o: o}
+	o.focusOnMoving(ctx, transitions, moving[:ahead])
+	_ = o.observeInBatches(ctx, verifications, pending, []callKind{callGet, callFind}, o.withFocusBackoff(o.verify))
+	if !verifications.insufficient {
+		o.focusOnMoving(ctx, transitions, moving[ahead:])
 	}
-	if moves.spent+doubts.spent == 0 && o.costs.probeDue() {
+	if transitions.spent+verifications.spent == 0 && o.costs.probeDue() {
 		o.probe(ctx)
 	}
 }
@@ -60,8 +60,8 @@ func (o *Observer) focusOnMoving(ctx context.Context, r *focusRound, ids []strin
 	_ = o.observeInBatches(ctx, r, left, []callKind{callGet}, o.withFocusBackoff(o.observeMachine))
 }
 
-// withFocusBackoff is a look at one machine that is not repeated at once if it took long,
-// not counting for how long it waited for other looks.
+// withFocusBackoff is an observation of one machine that is not repeated at once if it took long,
+// not counting for how long it waited for other observations.
 func (o *Observer) withFocusBackoff(look observeFunc) observeFunc {
 	return func(ctx context.Context, a *costTally, id string) error {
 		o.recordAttempts(id)
@@ -72,7 +72,7 @@ func (o *Observer) withFocusBackoff(look observeFunc) observeFunc {
 	}
 }
 
-// focusInBulk looks at the machines with finds or a list where that is
+// focusInBulk observes the machines with finds or a list where that is
 // cheaper by what calls cost now, and returns those that are left.
 func (o *Observer) focusInBulk(ctx context.Context, r *focusRound, ids []string) (left []string) {
 	if len(ids) < 2 {
@@ -98,7 +98,7 @@ func (o *Observer) focusInBulk(ctx context.Context, r *focusRound, ids []string)
 	return nil
 }
 
-// recordAttempts notes that machines are looked at, whatever comes of it.
+// recordAttempts notes that machines are observed, whatever comes of it.
 func (o *Observer) recordAttempts(ids ...string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -107,36 +107,27 @@ func (o *Observer) recordAttempts(ids ...string) {
 	}
 }
 
-// dueMachines returns the machines that are to be looked at now: those that are being
+// dueMachines returns the machines that are to be observed now: those that are being
 // allocated or released before those that are newly silent, and of each those
-// first that were not looked at for longest; and those that are in doubt,
-// likewise. So many of moving come before those in doubt: the ones that are being
-// allocated or released, and what has waited for longer than any that is in doubt.
-func (o *Observer) dueMachines() (moving, doubtful []string, ahead int) {
+// first that were not observed for longest; and those that are pending verification,
+// likewise. So many of moving come before those pending verification: the ones that are being
+// allocated or released, and what has waited for longer than any that is pending verification.
+func (o *Observer) dueMachines() (moving, pending []string, ahead int) {
 	now := o.opts.Clock.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	for id, until := range o.attended {
-		if now.After(until) {
-			delete(o.attended, id)
-		}
-	}
 	last, urgent := map[string]time.Time{}, map[string]bool{}
 	for id, h := range o.facts.machines.entries {
-		_, attended := o.attended[id]
-		if h.pendingSeq == 0 && !attended && (h.noEvents || !o.facts.machineNeedsVerification(id, h.fact) || !h.needsFocus()) {
+		if h.pendingSeq == 0 && (h.noEvents || !o.facts.machineNeedsVerification(id, h.fact) || !h.needsFocus()) {
 			continue
 		}
 		last[id] = h.observedAt
 		if t := o.lastAttempt[id]; t.After(h.observedAt) {
 			last[id] = t
 		}
-		interval := o.opts.FocusInterval
-		if !attended {
-			interval = min(max(now.Sub(h.changedAt)/focusDecayFactor, interval), o.opts.SweepInterval)
-		}
+		interval := min(max(now.Sub(h.changedAt)/focusDecayFactor, o.opts.FocusInterval), o.opts.SweepInterval)
 		// A round takes time itself: what is nearly due is due.
 		if now.Sub(last[id]) < interval-o.opts.FocusInterval/2 {
 			continue
@@ -144,9 +135,9 @@ func (o *Observer) dueMachines() (moving, doubtful []string, ahead int) {
 		if o.slowBackoff.blocked(focusKeyPrefix + id) {
 			continue
 		}
-		urgent[id] = attended || h.presence == metal.Unobserved || h.inTransition()
+		urgent[id] = h.presence == metal.Unobserved || h.inTransition()
 		if h.pendingSeq != 0 {
-			doubtful = append(doubtful, id)
+			pending = append(pending, id)
 		} else {
 			moving = append(moving, id)
 		}
@@ -166,14 +157,14 @@ func (o *Observer) dueMachines() (moving, doubtful []string, ahead int) {
 		return cmp.Or(last[a].Compare(last[b]), cmp.Compare(a, b))
 	}
 	slices.SortFunc(moving, first)
-	slices.SortFunc(doubtful, first)
-	for ahead < len(moving) && (len(doubtful) == 0 || urgent[moving[ahead]] || first(moving[ahead], doubtful[0]) < 0) {
+	slices.SortFunc(pending, first)
+	for ahead < len(moving) && (len(pending) == 0 || urgent[moving[ahead]] || first(moving[ahead], pending[0]) < 0) {
 		ahead++
 	}
-	return moving, doubtful, ahead
+	return moving, pending, ahead
 }
 
-// needsFocus tells whether a machine is in transition: named and never seen,
+// needsFocus reports whether a machine is in transition: referenced and never observed,
 // allocated and not yet phoned home, or newly silent.
 func (h *entry[T]) needsFocus() bool {
 	m, ok := any(h.fact).(*metal.Machine)
@@ -187,7 +178,7 @@ func (h *entry[T]) needsFocus() bool {
 	return m.InTransition() || m.Liveliness == metal.LivelinessAlive && silence > silentAfter && silence < silentLimit
 }
 
-// inTransition tells whether a machine is allocated and has not phoned home yet.
+// inTransition reports whether a machine is allocated and has not phoned home yet.
 func (h *entry[T]) inTransition() bool {
 	m, ok := any(h.fact).(*metal.Machine)
 	return ok && m != nil && m.Allocation != nil && m.InTransition()

@@ -65,19 +65,6 @@ func TestFocus_ObservesNewlySilentMachines(t *testing.T) {
 	})
 }
 
-func TestAttendedMachinesAreLookedAtEverySecond(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
-		id := e.allocate(simulator.ProjectA, 1)[0]
-		require.NoError(t, e.sim.PhoneHome(id))
-		e.run()
-		time.Sleep(time.Minute)
-		e.observer.Attend(20*time.Second, id)
-		e.sim.ResetCalls()
-		time.Sleep(time.Minute)
-		require.InDelta(t, 20, e.sim.CallsOf("machine-get"), 2)
-	})
-}
-
 func TestFocus_ObservesUnchangedMachineLessOften(t *testing.T) {
 	runTest(t, envConfig{machines: 50, costs: true}, func(t *testing.T, e *env) {
 		e.allocate(simulator.ProjectA, 1)

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// identifiedInterval is the least time between two looks at the networks and
+	// identifiedInterval is the least time between two observations of the networks and
 	// addresses that carry the identity of this management cluster.
 	identifiedInterval = time.Minute
-	// identifiedShare is the part of the budget that these looks may take: where
+	// identifiedShare is the part of the budget that these observations may take: where
 	// there are many, they are made less often.
 	identifiedShare = 0.1
 )
 
 // identifiedMetal is the metal that carries the identity of this management cluster,
-// as it was last looked at, whether or not a record names it.
+// as it was last observed, whether or not a record references it.
 type identifiedMetal struct {
 	mu       sync.Mutex
 	nextDue  time.Time
@@ -27,9 +27,9 @@ type identifiedMetal struct {
 	ips      []*metal.IP
 }
 
-// observeIdentified looks at the networks and addresses that were allocated for
+// observeIdentified observes the networks and addresses that were allocated for
 // this management cluster: two finds, which belong to the sweep that makes them.
-// What a look cannot find out stays as it was.
+// What an observation cannot find out stays as it was.
 func (o *Observer) observeIdentified(ctx context.Context, a *costTally) {
 	mark, began, before := o.opts.ManagementCluster, o.opts.Clock.Now(), a.total
 	o.identified.mu.Lock()
@@ -84,7 +84,7 @@ func hasManagementCluster(tags []string, mark string) bool {
 
 // Identified returns the allocated machines and firewalls, the networks and the
 // addresses that carry the identity of this management cluster, as of the last
-// looks; networks and addresses are looked at once a minute at most. The caller
+// observations; networks and addresses are observed once a minute at most. The caller
 // does not change them.
 func (o *Observer) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
 	if o.opts.ManagementCluster != "" {

@@ -64,7 +64,7 @@ func TestIdentified_ReturnsWhatCarriesTheManagementCluster(t *testing.T) {
 		time.Sleep(identifiedInterval)
 		e.observer.observeIdentified(t.Context(), a)
 
-		// What a look cannot find out stays as it was.
+		// What an observation cannot find out stays as it was.
 		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 		time.Sleep(identifiedInterval)
 		e.observer.observeIdentified(t.Context(), a)

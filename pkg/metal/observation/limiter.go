@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// limiter bounds how many calls run side by side. The bound follows the time
+// limiter bounds how many calls run concurrently. The bound follows the time
 // that answers take: it rises by and by while they are fast, and is halved when
 // one is slow (additive increase, multiplicative decrease).
 type limiter struct {
@@ -29,7 +29,7 @@ func newLimiter(most, bound int) *limiter {
 	return &limiter{max: most, current: float64(min(most, bound))}
 }
 
-// limit is how many calls may run side by side at present.
+// limit is how many calls may run concurrently at present.
 func (l *limiter) limit() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metrics"
 )
 
-// The names of the observer's metrics. The label look is focus, read or sweep,
+// The names of the observer's metrics. The label purpose is focus, read or sweep,
 // account is reads, focus or sweep, cause is budget, slow or unanswered.
 const (
 	MetricStaleness            = "metalstack_metal_staleness_seconds"
@@ -24,7 +24,7 @@ const (
 	MetricStaleReads           = "metalstack_metal_stale_reads_total"
 )
 
-// observerMetrics tell how well and at what cost an Observer looks.
+// observerMetrics tell how well and at what cost an Observer works.
 type observerMetrics struct {
 	observations  *prometheus.CounterVec
 	busy          *prometheus.CounterVec
@@ -37,10 +37,10 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 	gauge := func(name, help string, f func() float64) {
 		metrics.Register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}
-	gauge(MetricStaleness, "How long ago the last complete sweep began.", func() float64 { return o.Staleness().Seconds() })
+	gauge(MetricStaleness, "Time since the last complete sweep of the metal-api began, in seconds.", func() float64 { return o.Staleness().Seconds() })
 	balance := func(account string, f func() time.Duration) {
 		metrics.Register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: MetricBudgetBalance, Help: "Balance of a budget account in seconds of metal-api time; negative while it is overdrawn.",
+			Name: MetricBudgetBalance, Help: "Balance of a polling budget account, in seconds of the metal-api's time; negative while it is overdrawn.",
 			ConstLabels: prometheus.Labels{"account": account},
 		}, func() float64 { return f().Seconds() }))
 	}
@@ -51,29 +51,29 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 		_, sweep, _ := o.budget.balances()
 		return sweep
 	})
-	gauge(MetricMachines, "Machines that are known: allocated, or named by a record.", func() float64 {
+	gauge(MetricMachines, "Number of machines that are allocated or referenced by a record.", func() float64 {
 		known, _ := o.facts.count()
 		return float64(known)
 	})
-	gauge(MetricPendingVerifications, "Machines that a look did not show as they are known, and that wait for a second look.", func() float64 {
-		_, doubtful := o.facts.count()
-		return float64(doubtful)
+	gauge(MetricPendingVerifications, "Number of machines that an observation contradicted and that wait for a second observation.", func() float64 {
+		_, pending := o.facts.count()
+		return float64(pending)
 	})
 	m := &observerMetrics{
 		observations: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricObservations, Help: "Looks at the metal-api by what for.",
-		}, []string{"look"})),
+			Name: MetricObservations, Help: "Number of observations of the metal-api, by purpose: focus, read or sweep.",
+		}, []string{"purpose"})),
 		busy: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricBusySeconds, Help: "Durations of the calls of looks; the budget limits their rate.",
-		}, []string{"look"})),
+			Name: MetricBusySeconds, Help: "Time that the metal-api spent on observations, in seconds, by purpose. The polling budget limits its rate.",
+		}, []string{"purpose"})),
 		stale: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: MetricStaleReads, Help: "Reads answered without a fresh look at the metal-api, by cause: budget, slow or unanswered.",
+			Name: MetricStaleReads, Help: "Number of refreshes that did not complete, so that the read was stale, by cause: budget, slow or unanswered.",
 		}, []string{"cause"})),
 		sweepSeconds: metrics.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: MetricSweepSeconds, Help: "How long the last complete sweep took.",
+			Name: MetricSweepSeconds, Help: "Duration of the last complete sweep, in seconds.",
 		})),
 		sweepInterval: metrics.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: MetricSweepInterval, Help: "Time between the beginnings of the last two complete sweeps.",
+			Name: MetricSweepInterval, Help: "Time between the starts of the last two complete sweeps, in seconds.",
 		})),
 	}
 	for _, err := range []error{metal.ErrBudgetExceeded, metal.ErrTimeout, nil} {
@@ -82,7 +82,7 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 	return m
 }
 
-// staleCause is the label of an Unconfirmed's cause.
+// staleCause is the label of a StaleError's cause.
 func staleCause(cause error) string {
 	switch {
 	case errors.Is(cause, metal.ErrBudgetExceeded):
@@ -105,7 +105,7 @@ func (m *observerMetrics) recordSweep(took time.Duration, before, began time.Tim
 	}
 }
 
-func (f *facts) count() (known, doubtful int) {
+func (f *facts) count() (known, pending int) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for _, h := range f.machines.entries {
@@ -113,8 +113,8 @@ func (f *facts) count() (known, doubtful int) {
 			known++
 		}
 		if h.pendingSeq != 0 {
-			doubtful++
+			pending++
 		}
 	}
-	return known, doubtful
+	return known, pending
 }

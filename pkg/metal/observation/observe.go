@@ -2,14 +2,14 @@ package observation
 
 import (
 	"context"
-	"errors"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// observeMachine looks at one machine by its id, and again, if what it sees
+// observeMachine observes one machine by its id, and again, if that
 // contradicts what is known.
 func (o *Observer) observeMachine(ctx context.Context, a *costTally, id string) error {
 	if err := o.getMachine(ctx, a, id); err != nil {
@@ -18,7 +18,7 @@ func (o *Observer) observeMachine(ctx context.Context, a *costTally, id string) 
 	return o.verify(ctx, a, id)
 }
 
-// getMachine looks with a GET, and with a find where that proves nothing.
+// getMachine observes with a GET, and with a find where that proves nothing.
 func (o *Observer) getMachine(ctx context.Context, a *costTally, id string) error {
 	if o.hasNoEvents(id) {
 		return o.findMachine(ctx, a, id)
@@ -34,7 +34,7 @@ func (o *Observer) getMachine(ctx context.Context, a *costTally, id string) erro
 	return nil
 }
 
-// findMachine looks with a find of the very id.
+// findMachine observes with a find of the very id.
 func (o *Observer) findMachine(ctx context.Context, a *costTally, id string) error {
 	found, m, err := timedCall(ctx, o, a, callFind, countAll, func(ctx context.Context) ([]*metal.Machine, error) {
 		return o.backend.FindMachines(ctx, metal.MachineQuery{ID: id})
@@ -55,23 +55,23 @@ func (o *Observer) findMachine(ctx context.Context, a *costTally, id string) err
 	return nil
 }
 
-// verify takes the second look at a machine that is in doubt.
+// verify takes the second observation of a machine that is pending verification.
 func (o *Observer) verify(ctx context.Context, a *costTally, id string) error {
-	if by, doubtful := o.pendingSource(id); !doubtful {
+	if by, pending := o.pendingSource(id); !pending {
 		return nil
 	} else if by == sourceList && !o.hasNoEvents(id) {
-		// The cheap look first: after a list that was cut short it clears most.
+		// The cheap observation first: after a list that was cut short it clears most.
 		if err := o.getMachine(ctx, a, id); err != nil {
 			return err
 		}
-		if _, doubtful = o.pendingSource(id); !doubtful {
+		if _, pending = o.pendingSource(id); !pending {
 			return nil
 		}
 	}
 	return o.findMachine(ctx, a, id)
 }
 
-func (o *Observer) pendingSource(id string) (by source, doubtful bool) {
+func (o *Observer) pendingSource(id string) (by source, pending bool) {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
 	h := o.facts.machines.entries[id]
@@ -88,9 +88,9 @@ func (o *Observer) hasNoEvents(id string) bool {
 	return h != nil && h.noEvents
 }
 
-// findProject looks at a project's machines with one find, and returns those
-// of its known machines that are in doubt after it.
-func (o *Observer) findProject(ctx context.Context, a *costTally, project string) (doubtful []string, err error) {
+// findProject observes a project's machines with one find, and returns those
+// of its known machines that are pending verification after it.
+func (o *Observer) findProject(ctx context.Context, a *costTally, project string) (pending []string, err error) {
 	found, m, err := timedCall(ctx, o, a, callFind, countAll, func(ctx context.Context) ([]*metal.Machine, error) {
 		return o.backend.FindMachines(ctx, metal.MachineQuery{Project: project})
 	})
@@ -98,61 +98,61 @@ func (o *Observer) findProject(ctx context.Context, a *costTally, project string
 		return nil, err
 	}
 	o.facts.update(func() {
-		shown := o.applyListed(found, m, &doubtful)
+		listed := o.applyListed(found, m, &pending)
 		for id := range o.facts.byProject[project] {
 			// That it is not in this project says nothing of the machine itself.
 			h := o.facts.machines.entries[id]
-			if !shown[id] && o.facts.machineNeedsVerification(id, h.fact) && o.facts.machines.applyAbsence(id, m) {
-				doubtful = append(doubtful, id)
+			if !listed[id] && o.facts.machineNeedsVerification(id, h.fact) && o.facts.machines.applyAbsence(id, m) {
+				pending = append(pending, id)
 			}
 		}
 	})
-	return doubtful, nil
+	return pending, nil
 }
 
-// listMachines looks at everything, and returns the machines that are in doubt
+// listMachines observes everything, and returns the machines that are pending verification
 // after it, and those that are named and have never been seen.
-func (o *Observer) listMachines(ctx context.Context, a *costTally) (doubtful []string, began time.Time, err error) {
+func (o *Observer) listMachines(ctx context.Context, a *costTally) (pending []string, began time.Time, err error) {
 	all, m, err := timedCall(ctx, o, a, callList, countAll, o.backend.ListMachines)
 	if err != nil {
 		return nil, m.start, err
 	}
 	o.facts.update(func() {
-		shown := o.applyListed(all, m, &doubtful)
+		listed := o.applyListed(all, m, &pending)
 		for id := range o.facts.machines.entries {
-			if !shown[id] && o.facts.machines.applyAbsence(id, m) {
-				doubtful = append(doubtful, id)
+			if !listed[id] && o.facts.machines.applyAbsence(id, m) {
+				pending = append(pending, id)
 			}
 		}
 	})
-	return doubtful, m.start, nil
+	return pending, m.start, nil
 }
 
-// applyListed takes in what a list shows; machines that nobody holds or names
+// applyListed takes in what a list shows; machines that are neither allocated nor referenced
 // are not kept.
-func (o *Observer) applyListed(all []*metal.Machine, m observationTime, doubtful *[]string) (shown map[string]bool) {
-	shown = make(map[string]bool, len(all))
+func (o *Observer) applyListed(all []*metal.Machine, m observationTime, pending *[]string) (listed map[string]bool) {
+	listed = make(map[string]bool, len(all))
 	for _, machine := range all {
-		shown[machine.ID] = true
+		listed[machine.ID] = true
 		if _, known := o.facts.machines.entries[machine.ID]; !known && machine.Allocation == nil && !o.facts.isReferenced(metal.KindMachine, machine.ID) {
 			continue
 		}
 		if o.facts.machines.apply(machine.ID, machine, m, sourceList) {
-			*doubtful = append(*doubtful, machine.ID)
+			*pending = append(*pending, machine.ID)
 		}
 	}
-	return shown
+	return listed
 }
 
-// observeNetwork looks at one network, twice if it seems to be gone.
+// observeNetwork observes one network, twice if it seems to be gone.
 func (o *Observer) observeNetwork(ctx context.Context, a *costTally, id string) error {
 	network, m, err := timedCall(ctx, o, a, callNetworkGet, countOne, func(ctx context.Context) (*metal.Network, error) { return o.backend.Network(ctx, id) })
 	if err != nil && !metal.IsNotFound(err) {
 		return err
 	}
-	var doubtful bool
-	o.facts.update(func() { doubtful = o.facts.networks.apply(id, network, m, sourceGet) })
-	if !doubtful {
+	var pending bool
+	o.facts.update(func() { pending = o.facts.networks.apply(id, network, m, sourceGet) })
+	if !pending {
 		return nil
 	}
 	found, m, err := timedCall(ctx, o, a, callNetworkFind, countAll, func(ctx context.Context) ([]*metal.Network, error) {
@@ -165,15 +165,15 @@ func (o *Observer) observeNetwork(ctx context.Context, a *costTally, id string) 
 	return nil
 }
 
-// observeIP looks at one address, twice if it seems to be gone.
+// observeIP observes one address, twice if it seems to be gone.
 func (o *Observer) observeIP(ctx context.Context, a *costTally, address string) error {
 	ip, m, err := timedCall(ctx, o, a, callIPGet, countOne, func(ctx context.Context) (*metal.IP, error) { return o.backend.IP(ctx, address) })
 	if err != nil && !metal.IsNotFound(err) {
 		return err
 	}
-	var doubtful bool
-	o.facts.update(func() { doubtful = o.facts.ips.apply(address, ip, m, sourceGet) })
-	if !doubtful {
+	var pending bool
+	o.facts.update(func() { pending = o.facts.ips.apply(address, ip, m, sourceGet) })
+	if !pending {
 		return nil
 	}
 	found, m, err := timedCall(ctx, o, a, callIPFind, countAll, func(ctx context.Context) ([]*metal.IP, error) {
@@ -193,33 +193,13 @@ func only[T any](found []*T) *T {
 	return found[0]
 }
 
-// each looks at everything in ids side by side, and joins the errors of those
-// that failed.
-func each(ctx context.Context, ids []string, parallel int, look func(context.Context, string) error) error {
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		errs []error
-	)
-	queue := make(chan string)
-	for range min(parallel, len(ids)) {
-		wg.Go(func() {
-			for id := range queue {
-				if err := look(ctx, id); err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-				}
-			}
-		})
-	}
+// forEach calls observe for each of ids, so many at a time, and returns the first
+// error of those that failed.
+func forEach(ctx context.Context, ids []string, concurrency int, observe func(context.Context, string) error) error {
+	var g errgroup.Group
+	g.SetLimit(max(1, concurrency))
 	for _, id := range ids {
-		queue <- id
+		g.Go(func() error { return observe(ctx, id) })
 	}
-	close(queue)
-	wg.Wait()
-	if len(errs) > 3 {
-		errs = errs[:3]
-	}
-	return errors.Join(errs...)
+	return g.Wait()
 }

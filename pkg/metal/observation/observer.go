@@ -21,25 +21,25 @@ type Options struct {
 	// Clock is the source of time; default the real one.
 	Clock clock.WithTicker
 	// Budget is the part of the time in which the metal-api may be busy with
-	// looks, 0 < Budget <= 1; default DefaultBudget.
+	// observations, 0 < Budget <= 1; default DefaultBudget.
 	Budget float64
 	// SweepInterval is the least time between two sweeps, FocusInterval
-	// between two looks at a machine in transition; RefreshTimeout is how long a
+	// between two observations of a machine in transition; RefreshTimeout is how long a
 	// read waits; defaults Default….
 	SweepInterval, FocusInterval, RefreshTimeout time.Duration
-	// MaxConcurrent is how many gets of looks are under way at a time at most, and, up to
+	// MaxConcurrent is how many gets of observations are in flight at a time at most, and, up to
 	// 16, how many finds and lists; while answers are slow they are fewer. Default
 	// DefaultParallel.
 	MaxConcurrent int
-	// Referenced returns the metal that records name: machines, networks and IPs.
+	// Referenced returns the metal that records reference: machines, networks and IPs.
 	// It is called about once a second.
 	Referenced func() []metal.Ref
-	// Relevant tells whether a project's metal is shown; default: every one's.
+	// Relevant reports whether a project's metal is shown; default: every one's.
 	// Call Reconsider when that changes.
 	Relevant func(project string) bool
-	// Changed is told which facts changed, in the order of the changes, one
+	// Changed is called with what has changed, in the order of the changes, one
 	// call at a time. It may ask the Observer for facts; it must not call
-	// Confirm, Learn… or Reconsider, nor write through the backend.
+	// Refresh, Learn… or RelevanceChanged, nor write through the backend.
 	Changed func(refs []metal.Ref)
 	// ManagementCluster is the value of TagManagementCluster of the metal that
 	// Identified returns; empty: it returns none.
@@ -51,8 +51,8 @@ type Options struct {
 // Observer keeps facts about metal by looking at it. It knows nothing of
 // Kubernetes, and changes nothing.
 //
-// Facts are ordered by when the look that brought them began. That a piece of
-// metal or an allocation is gone is concluded from two complete looks that
+// Facts are ordered by when the observation that brought them began. That a piece of
+// metal or an allocation is gone is concluded from two complete observations that
 // agree, the second of which is a find of that very id; until then the old
 // fact stays.
 type Observer struct {
@@ -64,7 +64,8 @@ type Observer struct {
 	breaker     *circuitBreaker
 	refreshes   *refreshes
 	slowBackoff *slowBackoff
-	// getLimiter bounds the calls of kinds that run side by side, wide the others.
+	// getLimiter bounds the calls of kinds that run concurrently, bulkLimiter the
+	// others.
 	getLimiter, bulkLimiter *limiter
 	sweepRequests           chan struct{} // a sweep is wanted at once
 	createdAt               time.Time
@@ -74,18 +75,16 @@ type Observer struct {
 	identified identifiedMetal
 	referenced referencedObservations
 
-	// probing is held while a probe is under way.
+	// probing is held while a probe is in flight.
 	probing sync.Mutex
 
 	mu sync.Mutex
 	// lastSweep is when the last complete sweep began; zero: never.
 	lastSweep time.Time
-	// attended are machines to be looked at closely, and until when.
-	attended map[string]time.Time
-	// lastAttempt is when focus last looked at a machine.
+	// lastAttempt is when focus last observed a machine.
 	lastAttempt map[string]time.Time
 	// lastRound is when focus last began a round, and sweeping when the sweep that
-	// is under way began; zero: none is.
+	// is in flight began; zero: none is.
 	lastRound, sweepStarted time.Time
 }
 
@@ -120,7 +119,6 @@ func New(backend metal.Observable, opts Options) *Observer {
 		sweepRequests: make(chan struct{}, 1),
 		createdAt:     opts.Clock.Now(),
 		referenced:    referencedObservations{lastAttempt: map[string]time.Time{}, slow: map[string]bool{}},
-		attended:      map[string]time.Time{},
 		lastAttempt:   map[string]time.Time{},
 		lastRound:     opts.Clock.Now(),
 	}
@@ -130,7 +128,7 @@ func New(backend metal.Observable, opts Options) *Observer {
 	return o
 }
 
-// Run looks until ctx ends.
+// Run observes until ctx ends.
 func (o *Observer) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { o.sweepLoop(ctx) })
@@ -139,40 +137,40 @@ func (o *Observer) Run(ctx context.Context) {
 }
 
 // SetBudget changes the part of the time in which the metal-api may be busy with
-// looks, from now on: of several observers, the one whose facts are shown may
-// look more.
+// observations, from now on: of several observers, the one whose facts are shown may
+// observe more.
 func (o *Observer) SetBudget(part float64) { o.budget.setRate(min(part, 1)) }
 
-// RefreshAll looks at all machines, and at whatever else records name and was never
-// looked at. It answers as Confirm does; what it could not look at in time a sweep
-// looks at as soon as the budget allows.
+// RefreshAll observes all machines, and whatever else records reference and was never
+// observed. It returns what Refresh does; what it could not observe in time a sweep
+// observes as soon as the budget allows.
 func (o *Observer) RefreshAll(ctx context.Context) error {
 	o.updateReferenced()
-	want := metal.Scope{Fleet: true}
+	scope := metal.Scope{Fleet: true}
 	o.facts.mu.RLock()
 	for ref := range o.facts.referenced {
 		switch ref.Kind {
 		case metal.KindNetwork:
 			if observedAt(&o.facts.networks, ref.ID).IsZero() {
-				want.Networks = append(want.Networks, ref.ID)
+				scope.Networks = append(scope.Networks, ref.ID)
 			}
 		case metal.KindIP:
 			if observedAt(&o.facts.ips, ref.ID).IsZero() {
-				want.IPs = append(want.IPs, ref.ID)
+				scope.IPs = append(scope.IPs, ref.ID)
 			}
 		}
 	}
 	o.facts.mu.RUnlock()
-	err := o.Refresh(ctx, want)
+	err := o.Refresh(ctx, scope)
 	if err != nil && o.HasSynced() {
 		o.requestSweep()
-		want.Fleet = false
-		_ = o.Refresh(ctx, want)
+		scope.Fleet = false
+		_ = o.Refresh(ctx, scope)
 	}
 	return err
 }
 
-// HasSynced tells whether a first sweep was completed.
+// HasSynced reports whether a first sweep was completed.
 func (o *Observer) HasSynced() bool { return !o.lastSweepStart().IsZero() }
 
 func (o *Observer) lastSweepStart() time.Time {
@@ -191,7 +189,7 @@ func (o *Observer) Staleness() time.Duration {
 }
 
 // Heartbeat is for how long a loop of Run has been silent: how long ago the
-// last round of focus began or how long the sweep that is under way has taken,
+// last round of focus began or how long the sweep that is in flight has taken,
 // whichever is longer.
 func (o *Observer) Heartbeat() time.Duration {
 	o.mu.Lock()
@@ -219,7 +217,7 @@ func (o *Observer) IP(address string) (*metal.IP, metal.Presence) {
 }
 
 // Machines returns every machine that is known to be there, by id: all that
-// are allocated, and those that records name.
+// are allocated, and those that records reference.
 func (o *Observer) Machines() iter.Seq[*metal.Machine] {
 	o.facts.mu.RLock()
 	all := make([]*metal.Machine, 0, len(o.facts.machines.entries))
@@ -243,19 +241,9 @@ func (o *Observer) MachinesByUID(uid string) []*metal.Machine {
 	return o.facts.machinesIn(o.facts.byUID, uid)
 }
 
-// Attend looks at machines about to be released or otherwise on the move as
-// closely as at those in transition, for the time d.
-func (o *Observer) Attend(d time.Duration, ids ...string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, id := range ids {
-		o.attended[id] = o.opts.Clock.Now().Add(d)
-	}
-}
-
 // RelevanceChanged tells Changed of all machines of projects about which Relevant has
-// changed its mind, and has everything looked at as soon as the budget allows:
-// while nobody is shown a machine, it is looked at no more than in passing.
+// changed its mind, and has everything observed as soon as the budget allows:
+// while nobody is shown a machine, it is observed no more than in passing.
 func (o *Observer) RelevanceChanged(projects ...string) {
 	o.facts.update(func() {
 		for _, project := range projects {
@@ -269,7 +257,7 @@ func (o *Observer) RelevanceChanged(projects ...string) {
 	}
 }
 
-// LearnMachine takes in the answer of a write to a machine or firewall; a look
+// LearnMachine takes in the answer of a write to a machine or firewall; an observation
 // that began earlier does not overwrite it. Answers of the backend's own writes
 // arrive by themselves.
 func (o *Observer) LearnMachine(m *metal.Machine) { o.learn(m) }
@@ -308,7 +296,7 @@ func (o *Observer) learn(answer any) {
 }
 
 // learn takes in an answer, once: who wrote may tell it again, later, when
-// newer looks have been taken.
+// newer observations have been taken.
 func learn[T any](s *cache[T], id string, fact *T, m observationTime) {
 	h := s.getOrCreate(id, m.start)
 	if h.lastWrite == fact {

@@ -106,7 +106,7 @@ func TestRefresh_CountsOnlyObservationsBegunAfterIt(t *testing.T) {
 		e.sweep()
 		answered := make(chan struct{})
 		var once sync.Once
-		// The first look has its answer, which is still on its way.
+		// The first observation has its answer, which is still on its way.
 		e.transport.Around(nil, func(r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, id) {
 				once.Do(func() { <-answered })
@@ -227,12 +227,12 @@ func TestFacts_OlderObservationDoesNotOverwriteWrite(t *testing.T) {
 		require.Same(t, m, e.machine(m.ID))
 		require.Empty(t, e.changed())
 
-		// A newer look brings what has happened since.
+		// A newer observation brings what has happened since.
 		e.transport.Around(nil, nil)
 		require.NoError(t, e.sim.PhoneHome(m.ID))
 		e.sweep()
 		require.Equal(t, metal.EventPhonedHome, e.machine(m.ID).Events[0].Event)
-		// What is told again, later, is not news.
+		// What is notified of again, later, is not news.
 		e.observer.LearnMachine(m)
 		require.Equal(t, metal.EventPhonedHome, e.machine(m.ID).Events[0].Event)
 
@@ -404,7 +404,6 @@ func TestObserver_ConcurrentUseIsSafe(t *testing.T) {
 					_ = e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA})
 					e.observer.Machine(id)
 					e.observer.AllocatedIn(simulator.ProjectA)
-					e.observer.Attend(time.Second, id)
 					e.observer.Staleness()
 					for range e.observer.Machines() {
 						n.Add(1)

@@ -68,7 +68,7 @@ func TestOutage_ReadsDoNotWait(t *testing.T) {
 		var u *metal.StaleError
 		require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{id}}), &u)
 		time.Sleep(5 * time.Second)
-		// Known to be away: one look each backoff finds out whether it still is.
+		// Known to be away: one observation each backoff finds out whether it still is.
 		quick := 0
 		for range 100 {
 			began := time.Now()
@@ -89,7 +89,7 @@ func TestStaleness_CountsFromCreationBeforeInitialSync(t *testing.T) {
 		require.False(t, e.observer.HasSynced())
 		require.Equal(t, time.Minute, e.observer.Staleness())
 		err := e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA})
-		require.ErrorContains(t, err, "never confirmed")
+		require.ErrorContains(t, err, "never observed")
 		remove()
 		time.Sleep(20 * time.Second)
 		require.True(t, e.observer.HasSynced())

@@ -10,13 +10,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// plan is a way to look at a set of machines.
+// plan is a way to observe a set of machines.
 type plan struct {
 	gets  []string
 	finds []string // projects
 	list  bool
 	// cost is for how long it keeps the metal-api busy, takes how long it takes
-	// when as many calls as may run side by side do.
+	// when as many calls as may run concurrently do.
 	cost, duration time.Duration
 	// deadline is when it has to be over; zero: whenever.
 	deadline time.Time
@@ -30,7 +30,7 @@ type limits struct {
 }
 
 // newLimits are means that are limited, be it to nothing.
-func newLimits(within, spare time.Duration) limits { return limits{true, within, spare} }
+func newLimits(timeLeft, spare time.Duration) limits { return limits{true, timeLeft, spare} }
 
 func (m limits) allow(p plan) bool {
 	return !m.limited || p.duration <= m.duration && p.cost <= m.funds
@@ -42,8 +42,8 @@ func (m limits) allow(p plan) bool {
 // discovers as well, a find or a list, is preferred where it costs little, and
 // until there was a sweep. What the means do not suffice for is chosen only if
 // there is nothing else.
-func (o *Observer) planMachines(want metal.Scope, m limits) plan {
-	ids, discover := want.Machines, want.Project
+func (o *Observer) planMachines(scope metal.Scope, m limits) plan {
+	ids, discover := scope.Machines, scope.Project
 	get, getTakes := o.costs.cost(callGet, 1), o.costs.latency(callGet, 1)
 	parallel := max(1, o.getLimiter.limit())
 	rounds := func(n int) time.Duration { return time.Duration((n + parallel - 1) / parallel) }
@@ -73,14 +73,14 @@ func (o *Observer) planMachines(want metal.Scope, m limits) plan {
 
 	plans := []plan{gets, finds, list}
 	switch {
-	case len(ids) == 1 && discover == "" && !want.Fleet && m.allow(gets):
+	case len(ids) == 1 && discover == "" && !scope.Fleet && m.allow(gets):
 		return gets
-	case want.Fleet && (list.cost <= cheapFindCost || !o.HasSynced()) && m.allow(list):
+	case scope.Fleet && (list.cost <= cheapFindCost || !o.HasSynced()) && m.allow(list):
 		return list
 	case discover != "" && (finds.cost <= cheapFindCost || !o.HasSynced()) && m.allow(finds):
 		return finds
 	}
-	if want.Fleet || discover != "" {
+	if scope.Fleet || discover != "" {
 		// A plan without a call would confirm that there is nothing.
 		plans = slices.DeleteFunc(plans, func(p plan) bool { return !p.list && len(p.gets)+len(p.finds) == 0 })
 	}
@@ -92,20 +92,20 @@ func (o *Observer) planMachines(want metal.Scope, m limits) plan {
 	return slices.MinFunc(plans, func(a, b plan) int { return cmp.Or(cmp.Compare(a.duration, b.duration), cmp.Compare(a.cost, b.cost)) })
 }
 
-// execute looks as planned, and twice where it has to.
+// execute observes as planned, and twice where it has to.
 func (o *Observer) execute(ctx context.Context, a *costTally, p plan) error {
 	if p.list {
-		doubtful, _, err := o.listMachines(ctx, a)
+		pending, _, err := o.listMachines(ctx, a)
 		if err != nil {
 			return err
 		}
-		return asUnverified(o.verifyAll(ctx, a, doubtful))
+		return asUnverified(o.verifyAll(ctx, a, pending))
 	}
 	var errs []error
 	for _, project := range p.finds {
-		doubtful, err := o.findProject(ctx, a, project)
+		pending, err := o.findProject(ctx, a, project)
 		if err == nil {
-			err = asUnverified(o.verifyAll(ctx, a, doubtful))
+			err = asUnverified(o.verifyAll(ctx, a, pending))
 		}
 		errs = append(errs, err)
 	}
@@ -114,26 +114,26 @@ func (o *Observer) execute(ctx context.Context, a *costTally, p plan) error {
 }
 
 // getMachines gets the machines of a plan, a few of them first: if they show that the
-// others cannot come in time any more, these are not asked for.
+// others cannot be answered in time, these are not asked for.
 func (o *Observer) getMachines(ctx context.Context, a *costTally, p plan) error {
 	look := func(ctx context.Context, id string) error { return o.observeMachine(ctx, a, id) }
 	first, rest := p.gets, []string(nil)
 	if len(first) > firstBatch {
 		first, rest = first[:firstBatch], first[firstBatch:]
 	}
-	if err := each(ctx, first, o.opts.MaxConcurrent, look); err != nil || len(rest) == 0 {
+	if err := forEach(ctx, first, o.opts.MaxConcurrent, look); err != nil || len(rest) == 0 {
 		return err
 	}
 	a.finish(o.costs)
 	if left := o.planMachines(metal.Scope{Machines: rest}, limits{}); a.isSlow() && !p.deadline.IsZero() && o.opts.Clock.Now().Add(left.duration).After(p.deadline) {
 		return metal.ErrTimeout
 	}
-	return each(ctx, rest, o.opts.MaxConcurrent, look)
+	return forEach(ctx, rest, o.opts.MaxConcurrent, look)
 }
 
-// verifyAll takes second looks: the cheap ones first, then finds of those
-// that are left. If they are so many that the first look itself is to be
-// doubted, what is in doubt stays so; focus goes through it as the budget
+// verifyAll takes second observations: the cheap ones first, then finds of those
+// that are left. If they are so many that the first observation itself is to be
+// doubted, what is pending verification stays so; focus goes through it as the budget
 // allows, or the next list shows it again.
 func (o *Observer) verifyAll(ctx context.Context, a *costTally, ids []string) error {
 	limit := max(o.costs.cost(callList, 0), minSweepExtraCost)
@@ -141,20 +141,20 @@ func (o *Observer) verifyAll(ctx context.Context, a *costTally, ids []string) er
 		return errTooManyUnverified
 	}
 	cheap := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		by, doubtful := o.pendingSource(id)
-		return !doubtful || by != sourceList || o.hasNoEvents(id)
+		by, pending := o.pendingSource(id)
+		return !pending || by != sourceList || o.hasNoEvents(id)
 	})
 	err := o.observeInBatches(ctx, &fixedFunds{limit, a}, cheap, []callKind{callGet}, o.getMachine)
-	stillDoubtful := func() []string {
-		return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { _, doubtful := o.pendingSource(id); return !doubtful })
+	stillPending := func() []string {
+		return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { _, pending := o.pendingSource(id); return !pending })
 	}
 	// One find may always be made.
 	finds := &fixedFunds{max(limit, o.costs.cost(callFind, 1)), a}
-	err = cmp.Or(err, o.observeInBatches(ctx, finds, stillDoubtful(), []callKind{callFind}, o.findMachine))
-	if len(stillDoubtful()) > 0 {
+	err = cmp.Or(err, o.observeInBatches(ctx, finds, stillPending(), []callKind{callFind}, o.findMachine))
+	if len(stillPending()) > 0 {
 		return cmp.Or(err, errTooManyUnverified)
 	}
 	return nil
 }
 
-var errTooManyUnverified = errors.New("a look lacked more machines than can be confirmed to be gone at once")
+var errTooManyUnverified = errors.New("an observation lacked more machines than can be verified to be gone at once")

@@ -9,7 +9,7 @@ import (
 // unknownMachineID is an id that no machine has.
 const unknownMachineID = "00000000-0000-0000-0000-000000000000"
 
-// probeIfAllowed finds out whether a metal-api that is away is back, as often as the
+// probeIfAllowed finds out whether a metal-api that does not answer is back, as often as the
 // backoff allows.
 func (o *Observer) probeIfAllowed() {
 	if o.breaker.allow() == nil {
@@ -18,7 +18,7 @@ func (o *Observer) probeIfAllowed() {
 }
 
 // probe makes one get, the cheapest call there is, to learn whether the
-// metal-api answers, and how fast. One is under way at a time.
+// metal-api answers, and how fast. One is in flight at a time.
 func (o *Observer) probe(ctx context.Context) {
 	if !o.probing.TryLock() {
 		return

@@ -12,23 +12,23 @@ import (
 )
 
 // slowReferenceShare is the part of the budget that sweeps may spend on networks and
-// addresses whose last look was late.
+// addresses whose last observation was late.
 const slowReferenceShare = 0.2
 
-// referencedObservations remembers how sweeps looked at the networks and addresses that records
-// name.
+// referencedObservations remembers how sweeps observed the networks and addresses that records
+// reference.
 type referencedObservations struct {
 	mu sync.Mutex
-	// lastAttempt is when each was last looked at, whatever came of it.
+	// lastAttempt is when each was last observed, whatever came of it.
 	lastAttempt map[string]time.Time
-	// slow are those whose last look waited for longer than the read limit, and
-	// again is when one of them may be looked at next.
+	// slow are those whose last observation waited for longer than the refresh timeout, and
+	// retrySlowAt is when one of them may be observed next.
 	slow        map[string]bool
 	retrySlowAt time.Time
 }
 
-// observeReferenced looks at networks and IPs by id, those first that were not looked
-// at for longest, as far as the allowance goes.
+// observeReferenced observes networks and IPs by id, those first that were not
+// observed for longest, as far as the allowance goes.
 func (o *Observer) observeReferenced(ctx context.Context, a *costTally, most time.Duration) {
 	refs, due := o.dueReferences()
 	_ = o.observeInBatches(ctx, &fixedFunds{most, a}, due, []callKind{callNetworkGet}, func(ctx context.Context, a *costTally, key string) (err error) {
@@ -44,7 +44,7 @@ func (o *Observer) observeReferenced(ctx context.Context, a *costTally, most tim
 	})
 }
 
-// dueReferences returns the networks and addresses to look at, in order. Of those that
+// dueReferences returns the networks and addresses to observe, in order. Of those that
 // were late it is one at most.
 func (o *Observer) dueReferences() (refs map[string]metal.Ref, due []string) {
 	refs, last := map[string]metal.Ref{}, map[string]time.Time{}
@@ -64,12 +64,12 @@ func (o *Observer) dueReferences() (refs map[string]metal.Ref, due []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for key, tried := range e.lastAttempt {
-		switch looked, named := last[key]; {
+		switch observed, named := last[key]; {
 		case !named:
 			delete(e.lastAttempt, key)
 			delete(e.slow, key)
-		case looked.After(tried):
-			// A read has looked at it since.
+		case observed.After(tried):
+			// A read has observed it since.
 			delete(e.slow, key)
 		default:
 			last[key] = tried
@@ -90,7 +90,7 @@ func (o *Observer) dueReferences() (refs map[string]metal.Ref, due []string) {
 	return refs, due
 }
 
-// recordReferenceAttempt takes in a look at a network or an address that waited for so long.
+// recordReferenceAttempt takes in an observation of a network or an address that waited for so long.
 func (o *Observer) recordReferenceAttempt(key string, began time.Time, waited time.Duration) {
 	e := &o.referenced
 	e.mu.Lock()

@@ -11,55 +11,55 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// Refresh returns nil when everything that want covers was looked at by looks
-// that began after the call, and Changed was told of all that they saw.
-// Otherwise it returns an *Unconfirmed: after the read limit, or at once if it
-// can be foreseen that a look will not be over within it, be it for want of
-// budget or because the metal-api takes longer. Looks that are under way then go
+// Refresh returns nil when everything in the scope was observed by observations
+// that began after the call, and Changed was called with all that they have shown.
+// Otherwise it returns an *metal.StaleError: after the refresh timeout, or at once if it
+// can be foreseen that an observation will not be over within it, be it for want of
+// budget or because the metal-api takes longer. Observations that are in flight then go
 // on.
-func (o *Observer) Refresh(ctx context.Context, want metal.Scope) error {
-	key := scopeKey(want)
+func (o *Observer) Refresh(ctx context.Context, scope metal.Scope) error {
+	key := scopeKey(scope)
 	if key == "" {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
-		return o.stale(want, err)
+		return o.stale(scope, err)
 	}
 	if err := o.breaker.lastError(); err != nil {
 		o.probeIfAllowed()
-		return o.stale(want, err)
+		return o.stale(scope, err)
 	}
 	if o.slowBackoff.blocked(key) {
-		return o.stale(want, metal.ErrTimeout)
+		return o.stale(scope, metal.ErrTimeout)
 	}
-	until := o.opts.Clock.Now().Add(o.opts.RefreshTimeout)
-	l, cause := o.refreshes.join(key, want, until)
+	deadline := o.opts.Clock.Now().Add(o.opts.RefreshTimeout)
+	l, cause := o.refreshes.join(key, scope, deadline)
 	if cause == nil {
-		cause = o.refreshes.wait(ctx, key, l, until)
+		cause = o.refreshes.wait(ctx, key, l, deadline)
 	}
 	if cause == nil {
 		return nil
 	}
-	return o.stale(want, cause)
+	return o.stale(scope, cause)
 }
 
-func (o *Observer) stale(want metal.Scope, cause error) error {
+func (o *Observer) stale(scope metal.Scope, cause error) error {
 	o.metrics.stale.WithLabelValues(staleCause(cause)).Inc()
-	return &metal.StaleError{Since: o.oldestObservation(want), Cause: cause}
+	return &metal.StaleError{Since: o.oldestObservation(scope), Cause: cause}
 }
 
-// oldestObservation is when the oldest fact of want was last confirmed.
-func (o *Observer) oldestObservation(want metal.Scope) (oldest time.Time) {
-	all := o.withKnownMachines(want)
-	if want.Fleet || want.Project != "" && len(all.Machines) == 0 {
+// oldestObservation is when the oldest fact of a scope was last observed.
+func (o *Observer) oldestObservation(scope metal.Scope) (oldest time.Time) {
+	all := o.withKnownMachines(scope)
+	if scope.Fleet || scope.Project != "" && len(all.Machines) == 0 {
 		return o.lastSweepStart()
 	}
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
 	first := true
-	older := func(looked time.Time) {
-		if first || looked.Before(oldest) {
-			oldest, first = looked, false
+	older := func(observed time.Time) {
+		if first || observed.Before(oldest) {
+			oldest, first = observed, false
 		}
 	}
 	for _, id := range all.Machines {
@@ -81,63 +81,63 @@ func observedAt[T any](s *cache[T], id string) time.Time {
 	return time.Time{}
 }
 
-// withKnownMachines adds to want's machines those that are known of its scope.
-func (o *Observer) withKnownMachines(want metal.Scope) metal.Scope {
+// withKnownMachines adds to the scope's machines those that are known to be in it.
+func (o *Observer) withKnownMachines(scope metal.Scope) metal.Scope {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
 	ids := map[string]struct{}{}
-	for _, id := range want.Machines {
+	for _, id := range scope.Machines {
 		ids[id] = struct{}{}
 	}
-	if want.Project != "" {
-		maps.Copy(ids, o.facts.byProject[want.Project])
+	if scope.Project != "" {
+		maps.Copy(ids, o.facts.byProject[scope.Project])
 	}
-	if want.Fleet {
+	if scope.Fleet {
 		for id, h := range o.facts.machines.entries {
 			if o.facts.machineNeedsVerification(id, h.fact) {
 				ids[id] = struct{}{}
 			}
 		}
 	}
-	want.Machines = slices.Sorted(maps.Keys(ids))
-	return want
+	scope.Machines = slices.Sorted(maps.Keys(ids))
+	return scope
 }
 
-// observeScope makes the look of a scope.
-func (o *Observer) observeScope(ctx context.Context, a *costTally, want metal.Scope, p plan) error {
+// observeScope makes the observation of a scope.
+func (o *Observer) observeScope(ctx context.Context, a *costTally, scope metal.Scope, p plan) error {
 	return errors.Join(
 		o.execute(ctx, a, p),
-		each(ctx, want.Networks, o.opts.MaxConcurrent, func(ctx context.Context, id string) error { return o.observeNetwork(ctx, a, id) }),
-		each(ctx, want.IPs, o.opts.MaxConcurrent, func(ctx context.Context, id string) error { return o.observeIP(ctx, a, id) }),
+		forEach(ctx, scope.Networks, o.opts.MaxConcurrent, func(ctx context.Context, id string) error { return o.observeNetwork(ctx, a, id) }),
+		forEach(ctx, scope.IPs, o.opts.MaxConcurrent, func(ctx context.Context, id string) error { return o.observeIP(ctx, a, id) }),
 	)
 }
 
-// planScope plans the look of a scope; cost and takes of the plan include the
+// planScope plans the observation of a scope; cost and duration of the plan include the
 // networks and addresses.
-func (o *Observer) planScope(want metal.Scope, m limits) (metal.Scope, plan) {
-	want = o.withKnownMachines(want)
-	var cost, takes time.Duration
+func (o *Observer) planScope(scope metal.Scope, m limits) (metal.Scope, plan) {
+	scope = o.withKnownMachines(scope)
+	var cost, duration time.Duration
 	parallel := max(1, o.getLimiter.limit())
 	for _, k := range []struct {
 		call callKind
 		n    int
-	}{{callNetworkGet, len(want.Networks)}, {callIPGet, len(want.IPs)}} {
+	}{{callNetworkGet, len(scope.Networks)}, {callIPGet, len(scope.IPs)}} {
 		if k.n > 0 {
 			cost += time.Duration(k.n) * o.costs.cost(k.call, 1)
-			takes += time.Duration((k.n+parallel-1)/parallel) * o.costs.latency(k.call, 1)
+			duration += time.Duration((k.n+parallel-1)/parallel) * o.costs.latency(k.call, 1)
 		}
 	}
-	if len(want.Machines) == 0 && want.Project == "" && !want.Fleet {
-		return want, plan{cost: cost, duration: takes}
+	if len(scope.Machines) == 0 && scope.Project == "" && !scope.Fleet {
+		return scope, plan{cost: cost, duration: duration}
 	}
-	m.duration, m.funds = m.duration-takes, m.funds-cost
-	p := o.planMachines(want, m)
+	m.duration, m.funds = m.duration-duration, m.funds-cost
+	p := o.planMachines(scope, m)
 	p.cost += cost
-	p.duration += takes
-	return want, p
+	p.duration += duration
+	return scope, p
 }
 
-// scopeKey is the scope of a want: reads of one scope share looks.
+// scopeKey identifies a scope: reads of the same scope share observations.
 func scopeKey(w metal.Scope) string {
 	switch {
 	case w.Fleet:

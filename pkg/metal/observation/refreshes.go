@@ -8,24 +8,24 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// sharedRefresh is a look that any number of reads wait for.
+// sharedRefresh is an observation that any number of reads wait for.
 type sharedRefresh struct {
 	key     string
 	scope   metal.Scope
 	waiters int
 	// deadline is when the last of them stops waiting.
 	deadline time.Time
-	// started is closed when the look begins, at the time since; due is when it is
+	// started is closed when the observation begins, at the time startedAt; expectedEnd is when it is
 	// expected to be over.
 	started                chan struct{}
 	startedAt, expectedEnd time.Time
-	// observed is closed when the look is over, done when the next one of its scope
+	// observed is closed when the observation is over, done when the next one of its scope
 	// may begin.
 	observed, done chan struct{}
 	err            error
 }
 
-// remaining is how long a look that is under way takes from now on: one that is
+// remaining is how long an observation that is in flight takes from now on: one that is
 // overdue as long again as it has taken so far.
 func (l *sharedRefresh) remaining(now time.Time) time.Duration {
 	if d := l.expectedEnd.Sub(now); d > 0 {
@@ -34,18 +34,18 @@ func (l *sharedRefresh) remaining(now time.Time) time.Duration {
 	return now.Sub(l.startedAt)
 }
 
-// refreshes are the looks of reads: of each scope at most one is running, and one
-// waiting, which all reads join that arrive in the meantime. Looks at single
-// objects that arrive in the same moment become one look.
+// refreshes are the observations of reads: of each scope at most one is running, and one
+// waiting, which all reads join that arrive in the meantime. Observations at single
+// objects that arrive in the same moment become one observation.
 type refreshes struct {
 	o  *Observer
 	mu sync.Mutex
-	// waiting has the next look of each scope that has one, running the look that
-	// is under way. driven tells the scopes that have a goroutine.
+	// waiting has the next observation of each scope that has one, running the observation that
+	// is in flight. hasWorker has the scopes that have a goroutine.
 	waiting, running map[string]*sharedRefresh
 	hasWorker        map[string]bool
-	// batch are the looks at single objects that begin together next, young
-	// how many have begun lately.
+	// batch are the observations of single objects that begin together next,
+	// recentStarts how many have begun lately.
 	batch        []*sharedRefresh
 	recentStarts int
 }
@@ -54,25 +54,25 @@ func newRefreshes(o *Observer) *refreshes {
 	return &refreshes{o: o, waiting: map[string]*sharedRefresh{}, running: map[string]*sharedRefresh{}, hasWorker: map[string]bool{}}
 }
 
-// join returns a look of the scope that has not begun. If there will be none
-// in time, because another one is under way first, it returns ErrTooSlow.
-func (s *refreshes) join(key string, want metal.Scope, until time.Time) (*sharedRefresh, error) {
+// join returns an observation of the scope that has not begun. If there will be none
+// in time, because another one is in flight first, it returns ErrTimeout.
+func (s *refreshes) join(key string, scope metal.Scope, deadline time.Time) (*sharedRefresh, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.o.opts.Clock.Now()
 	if r := s.running[key]; r != nil {
-		if _, p := s.o.planScope(want, limits{}); now.Add(r.remaining(now) + p.duration).After(until) {
+		if _, p := s.o.planScope(scope, limits{}); now.Add(r.remaining(now) + p.duration).After(deadline) {
 			return nil, metal.ErrTimeout
 		}
 	}
 	l := s.waiting[key]
 	if l == nil {
-		l = &sharedRefresh{key: key, scope: want, started: make(chan struct{}), observed: make(chan struct{}), done: make(chan struct{})}
+		l = &sharedRefresh{key: key, scope: scope, started: make(chan struct{}), observed: make(chan struct{}), done: make(chan struct{})}
 		s.waiting[key] = l
 	}
-	l.scope = unionScopes(l.scope, want)
-	if until.After(l.deadline) {
-		l.deadline = until
+	l.scope = unionScopes(l.scope, scope)
+	if deadline.After(l.deadline) {
+		l.deadline = deadline
 	}
 	l.waiters++
 	if !s.hasWorker[key] {
@@ -82,9 +82,9 @@ func (s *refreshes) join(key string, want metal.Scope, until time.Time) (*shared
 	return l, nil
 }
 
-// wait waits for a look that was joined.
-func (s *refreshes) wait(ctx context.Context, key string, l *sharedRefresh, until time.Time) error {
-	limit := s.o.opts.Clock.NewTimer(until.Sub(s.o.opts.Clock.Now()))
+// wait waits for an observation that was joined.
+func (s *refreshes) wait(ctx context.Context, key string, l *sharedRefresh, deadline time.Time) error {
+	limit := s.o.opts.Clock.NewTimer(deadline.Sub(s.o.opts.Clock.Now()))
 	defer limit.Stop()
 	begun := l.started
 	for {
@@ -92,7 +92,7 @@ func (s *refreshes) wait(ctx context.Context, key string, l *sharedRefresh, unti
 		case <-l.done:
 			return l.err
 		case <-begun:
-			if begun = nil; l.expectedEnd.After(until) {
+			if begun = nil; l.expectedEnd.After(deadline) {
 				s.leave(key, l)
 				return metal.ErrTimeout
 			}
@@ -119,7 +119,7 @@ func (s *refreshes) leave(key string, l *sharedRefresh) error {
 	return metal.ErrBudgetExceeded
 }
 
-// work makes the looks of a scope, one after the other, while there are any.
+// work makes the observations of a scope, one after the other, while there are any.
 func (s *refreshes) work(key string) {
 	for {
 		s.mu.Lock()
@@ -145,10 +145,10 @@ func (s *refreshes) work(key string) {
 	}
 }
 
-// isUnscoped tells whether only things are wanted that are named.
+// isUnscoped reports whether a scope names all that it covers.
 func isUnscoped(w metal.Scope) bool { return !w.Fleet && w.Project == "" }
 
-// startBatch begins the looks that were gathered, as one, unless some others have
+// startBatch begins the observations that were gathered, as one, unless some others have
 // begun lately: then when one of these is over, or none of late any more.
 func (s *refreshes) startBatch() {
 	if s.recentStarts >= maxUnbatched || len(s.batch) == 0 {
@@ -176,28 +176,28 @@ func (s *refreshes) startBatch() {
 	}()
 }
 
-// observe makes looks together, or as many of them as can be made in time.
+// observe makes observations together, or as many of them as can be made in time.
 func (s *refreshes) observe(batch []*sharedRefresh) {
 	o := s.o
 	if batch = s.dropAbandoned(batch); len(batch) == 0 {
 		return
 	}
-	want, until := s.combine(batch)
-	within := until.Sub(o.opts.Clock.Now())
-	_, p := o.planScope(want, newLimits(within, o.budget.balanceAfter(readAccount, within)))
+	scope, deadline := s.combine(batch)
+	timeLeft := deadline.Sub(o.opts.Clock.Now())
+	_, p := o.planScope(scope, newLimits(timeLeft, o.budget.balanceAfter(readAccount, timeLeft)))
 	err := metal.ErrTimeout
-	if p.duration <= within {
+	if p.duration <= timeLeft {
 		err = metal.ErrBudgetExceeded
 		// What can never be saved could not be finished within any read's limit.
 		if p.cost <= o.budget.capacity(readAccount) {
-			err = o.budget.reserveWithin(readAccount, p.cost, within-p.duration)
+			err = o.budget.reserveWithin(readAccount, p.cost, timeLeft-p.duration)
 		}
 	}
 	switch {
 	case err == nil:
 		s.start(batch, p.cost)
 	case len(batch) == 1:
-		// A read that arrives from now on gets a look of its own.
+		// A read that arrives from now on gets an observation of its own.
 		s.mu.Lock()
 		s.closeToJoin(batch[0])
 		s.mu.Unlock()
@@ -211,7 +211,7 @@ func (s *refreshes) observe(batch []*sharedRefresh) {
 	}
 }
 
-// dropAbandoned ends the looks that nothing waits for any more, and returns the others.
+// dropAbandoned ends the observations that nothing waits for any more, and returns the others.
 func (s *refreshes) dropAbandoned(batch []*sharedRefresh) (left []*sharedRefresh) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +226,7 @@ func (s *refreshes) dropAbandoned(batch []*sharedRefresh) (left []*sharedRefresh
 	return left
 }
 
-// closeToJoin takes a look out of waiting, so that no read joins it any more; s.mu is
+// closeToJoin takes an observation out of waiting, so that no read joins it any more; s.mu is
 // held.
 func (s *refreshes) closeToJoin(l *sharedRefresh) {
 	if s.waiting[l.key] == l {
@@ -234,30 +234,30 @@ func (s *refreshes) closeToJoin(l *sharedRefresh) {
 	}
 }
 
-// combine is what looks want, and until when.
-func (s *refreshes) combine(batch []*sharedRefresh) (want metal.Scope, until time.Time) {
+// combine returns what observations cover, and their last deadline.
+func (s *refreshes) combine(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return combineLocked(batch)
 }
 
-// combineLocked is union where s.mu is held.
-func combineLocked(batch []*sharedRefresh) (want metal.Scope, until time.Time) {
+// combineLocked is combine where s.mu is held.
+func combineLocked(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time) {
 	if len(batch) == 1 {
 		return batch[0].scope, batch[0].deadline
 	}
 	for _, l := range batch {
-		want.Machines = append(want.Machines, l.scope.Machines...)
-		want.Networks = append(want.Networks, l.scope.Networks...)
-		want.IPs = append(want.IPs, l.scope.IPs...)
-		if l.deadline.After(until) {
-			until = l.deadline
+		scope.Machines = append(scope.Machines, l.scope.Machines...)
+		scope.Networks = append(scope.Networks, l.scope.Networks...)
+		scope.IPs = append(scope.IPs, l.scope.IPs...)
+		if l.deadline.After(deadline) {
+			deadline = l.deadline
 		}
 	}
-	return dedupScope(want), until
+	return dedupScope(scope), deadline
 }
 
-// finish ends a look.
+// finish ends an observation.
 func (s *refreshes) finish(l *sharedRefresh, err error) {
 	l.err = err
 	if !l.startedAt.IsZero() {

@@ -7,7 +7,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// slowBackoff remembers which looks took longer than anybody waits for them, so
+// slowBackoff remembers which observations took longer than reads wait for them, so
 // that they are not made again at once.
 type slowBackoff struct {
 	clock clock.PassiveClock
@@ -20,15 +20,15 @@ type slowBackoff struct {
 const focusKeyPrefix = "focus "
 
 type slowKey struct {
-	until time.Time
-	pause time.Duration
+	deadline time.Time
+	pause    time.Duration
 }
 
 func newSlowBackoff(c clock.PassiveClock) *slowBackoff {
 	return &slowBackoff{clock: c, keys: map[string]slowKey{}}
 }
 
-// record takes in whether the look at key was late: the next one has to wait then,
+// record takes in whether the observation of key was late: the next one has to wait then,
 // twice as long each time.
 func (l *slowBackoff) record(key string, late bool) {
 	l.mu.Lock()
@@ -39,7 +39,7 @@ func (l *slowBackoff) record(key string, late bool) {
 	}
 	now := l.clock.Now()
 	for other, k := range l.keys {
-		if now.Sub(k.until) > maxSlowBackoff {
+		if now.Sub(k.deadline) > maxSlowBackoff {
 			delete(l.keys, other)
 		}
 	}
@@ -47,9 +47,9 @@ func (l *slowBackoff) record(key string, late bool) {
 	l.keys[key] = slowKey{now.Add(pause), pause}
 }
 
-// blocked tells whether the look at key has to wait.
+// blocked reports whether the observation of key has to wait.
 func (l *slowBackoff) blocked(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.clock.Now().Before(l.keys[key].until)
+	return l.clock.Now().Before(l.keys[key].deadline)
 }

@@ -184,7 +184,7 @@ func TestCostTally_ChargesFewConcurrentCallsByMedian(t *testing.T) {
 	})
 }
 
-// sizes pays for all batches, and records how many looks each was.
+// sizes pays for all batches, and records how many observations each was.
 type sizes struct {
 	o     *Observer
 	calls []callKind
@@ -236,7 +236,7 @@ func TestPlanScope_NothingIsLeftAfterNetworks(t *testing.T) {
 }
 
 // A read of a fleet in which no machine is known must not be taken for confirmed
-// without a call, be the list ever so dear.
+// without a call, be the list ever so expensive.
 func TestPlanMachines_EmptyFleetNeedsACall(t *testing.T) {
 	runTest(t, envConfig{machines: 20, costs: true}, func(t *testing.T, e *env) {
 		e.sweep()
@@ -264,7 +264,6 @@ func TestFocus_PendingVerificationIsNotDelayedByTransitions(t *testing.T) {
 		require.Equal(t, []string{gone}, doubtful)
 
 		e.observer.budget.commit(focusAccount, 0, e.observer.budget.balance(focusAccount))
-		e.observer.Attend(time.Minute, installing)
 		began := time.Now()
 		for e.machine(gone).Allocation != nil {
 			time.Sleep(DefaultFocusInterval)

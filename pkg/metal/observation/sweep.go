@@ -48,8 +48,8 @@ func (o *Observer) waitForSweep(ctx context.Context, due time.Time) bool {
 	}
 }
 
-// sweep looks at everything: all machines in one list, the networks and IPs
-// that records name, and twice where something is missing.
+// sweep observes everything: all machines in one list, the networks and IPs
+// that records reference, and twice where something is missing.
 func (o *Observer) sweep(ctx context.Context) error {
 	o.updateReferenced()
 	a := &costTally{}
@@ -61,13 +61,13 @@ func (o *Observer) sweep(ctx context.Context) error {
 		o.budget.chargeSweep(took)
 		o.metrics.recordObservation("sweep", took)
 	}()
-	doubtful, began, err := o.listMachines(ctx, a)
+	pending, began, err := o.listMachines(ctx, a)
 	if err != nil {
 		return err
 	}
 	list := a.total
-	// What could not be settled stays in doubt; the sweep is complete without.
-	_ = o.verifyAll(ctx, a, doubtful)
+	// What could not be settled stays pending verification; the sweep is complete without.
+	_ = o.verifyAll(ctx, a, pending)
 	o.observeReferenced(ctx, a, max(list, minSweepExtraCost))
 	o.observeIdentified(ctx, a)
 	o.facts.evict(o.opts.Clock.Now())

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// costTally adds up what a look's calls cost.
+// costTally adds up what an observation's calls cost.
 type costTally struct {
 	mu    sync.Mutex
 	total time.Duration
-	// concurrent are the durations of answered calls of kinds that run side by side.
+	// concurrent are the durations of answered calls of kinds that run concurrently.
 	concurrent [numCallKinds][]time.Duration
-	// outlier: one of them is an exception, as costs.end says.
+	// outlier: one of them is an exception, as costModel.finish says.
 	outlier [numCallKinds]bool
-	// slow: the calls that ran side by side were slow, or another one was, or got
+	// slow: the calls that ran concurrently were slow, or another one was, or got
 	// no answer.
 	slow bool
 }
@@ -26,7 +26,7 @@ func (a *costTally) add(took time.Duration) {
 	a.total += took
 }
 
-// addConcurrent books a call of a kind that runs side by side, when the account is
+// addConcurrent books a call of a kind that runs concurrently, when the account is
 // closed.
 func (a *costTally) addConcurrent(k callKind, took time.Duration, exception bool) {
 	a.mu.Lock()
@@ -35,7 +35,7 @@ func (a *costTally) addConcurrent(k callKind, took time.Duration, exception bool
 	a.concurrent[k] = append(a.concurrent[k], took)
 }
 
-// finish returns what was booked. Calls that ran side by side waited for each
+// finish returns what was booked. Calls that ran concurrently waited for each
 // other, and for our own processor: what the metal-api does for each shows in
 // the quickest tenth of them, and of a few in their median. If that is slow, all are booked as they are, and in
 // any case those that took so long that they waited for something else.
@@ -76,7 +76,7 @@ func (a *costTally) markSlow() {
 	a.slow = true
 }
 
-// isSlow tells whether calls were slow.
+// isSlow reports whether calls were slow.
 func (a *costTally) isSlow() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
