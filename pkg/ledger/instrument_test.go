@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
 
-func TestAnInstrumentedLedgerKeepsTheContract(t *testing.T) {
+func TestInstrument_KeepsTheContract(t *testing.T) {
 	ledgertest.Run(t, ledgertest.Harness{New: func(t *testing.T) ledger.Ledger { return ledger.Instrument(memory.New(), "contract") }})
 }
 
@@ -31,7 +31,7 @@ func (l *failing) Close() error {
 	return nil
 }
 
-func TestEveryOutcomeIsCounted(t *testing.T) {
+func TestInstrument_CountsEveryOutcome(t *testing.T) {
 	f := &failing{Ledger: memory.New()}
 	l := ledger.Instrument(f, "counted")
 	for _, f.err = range []error{nil, ledger.ErrExists, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrNotWritten, ledger.ErrTooLarge, errors.New("lost")} {
@@ -53,7 +53,7 @@ func TestEveryOutcomeIsCounted(t *testing.T) {
 	}
 }
 
-func TestWhoClosesAnInstrumentedLedgerClosesTheOneBelow(t *testing.T) {
+func TestInstrument_ClosesTheLedgerBelow(t *testing.T) {
 	f := &failing{}
 	if err := ledger.Instrument(f, "closed").(interface{ Close() error }).Close(); err != nil || !f.closed {
 		t.Errorf("closed: %t, %v", f.closed, err)

@@ -44,7 +44,7 @@ func TestOneline_IsBounded(t *testing.T) {
 	assert.Equal(t, "012345678", Sanitize("012345678\n\n\n", 10))
 }
 
-func FuzzOf(f *testing.F) {
+func FuzzSanitize(f *testing.F) {
 	f.Add("two\nlines", 20)
 	f.Add("\xff\x00", 4)
 	f.Fuzz(func(t *testing.T, text string, limit int) {

@@ -51,7 +51,7 @@ const (
 )
 
 // holders are records of all kinds that hold metal.
-func (b *bed) holders(phase infrastructure.AllocationPhase) map[string]holder {
+func (b *fixture) holders(phase infrastructure.AllocationPhase) map[string]holder {
 	firewall := &infrastructure.MetalStackFirewall{ObjectMeta: b.record("").ObjectMeta}
 	firewall.Status.Allocation = b.allocated(phonedHome()).Status.Allocation
 	machine := b.allocated(phonedHome())
@@ -88,7 +88,7 @@ func TestAllocated_FollowsMetalThatIsGone(t *testing.T) {
 	for _, kind := range []string{"machine", "firewall", "cluster"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t)
+			b := newFixture(t)
 			h := b.holders(infrastructure.AllocationAllocated)[kind]
 			for reason, lose := range h.lose {
 				h.metal()
@@ -115,7 +115,7 @@ func TestAllocated_FollowsMetalThatIsGone(t *testing.T) {
 
 func TestAllocated_StaysTrueWhileMetalIsNotLookedAt(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	for kind, h := range b.holders(infrastructure.AllocationAllocated) {
 		assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, h.projector.Project(h.record, nil)).Status, kind)
 	}
@@ -131,7 +131,7 @@ func TestConditions_SayTheGenerationThatTheyAreTrueOf(t *testing.T) {
 		infrastructure.AllocationReleasing:  true,
 		infrastructure.AllocationReleased:   true,
 	} {
-		b := newBed(t)
+		b := newFixture(t)
 		for kind, h := range b.holders(phase) {
 			h.metal()
 			*conditionsOf(t, h.record) = []metav1.Condition{{
@@ -152,7 +152,7 @@ func TestConditions_SayTheGenerationThatTheyAreTrueOf(t *testing.T) {
 
 func TestReady_SaysWhyAReleaseIsRefused(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	for kind, h := range b.holders(infrastructure.AllocationReleasing) {
 		h.metal()
 		record := func(reason, message string) {
@@ -175,7 +175,7 @@ func TestReady_SaysWhyAReleaseIsRefused(t *testing.T) {
 
 func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	deletedAt := metav1.NewTime(created)
 	deleting := func(reason, message string) []metav1.Condition {
 		return []metav1.Condition{{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: reason, Message: message}}

@@ -32,7 +32,7 @@ func (a *answer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // What the metal-api says of a machine, in any order, is shown the same, can be
 // sent to clients, and is in no record.
-func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
+func FuzzProject_IsDeterministic(f *testing.F) {
 	for _, recording := range []string{"205", "214", "216", "271", "532", "536"} {
 		files, err := filepath.Glob(filepath.Join("..", "simulator", "testdata", "exchanges", recording+"-*.json"))
 		require.NoError(f, err)
@@ -57,7 +57,7 @@ func FuzzAnAnswerIsShownTheSameEachTime(f *testing.F) {
 		if err != nil || !utf8.ValidString(phase) { // no record can hold it
 			return
 		}
-		b := newBed(t)
+		b := newFixture(t)
 		b.facts.machines[m.ID] = m
 		record := b.allocated(m)
 		record.Status.Allocation.Phase = infrastructure.AllocationPhase(phase)

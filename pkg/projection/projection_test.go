@@ -18,9 +18,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-func TestAMachineThatRuns(t *testing.T) {
+func TestMachineProjector_RunningMachine(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	m := phonedHome()
 	b.facts.machines[m.ID] = m
 	shown := b.project(b.allocated(m), nil)
@@ -43,9 +43,9 @@ func TestAMachineThatRuns(t *testing.T) {
 	assert.Equal(t, shown, b.project(b.allocated(m), shown))
 }
 
-func TestReadyFollowsTheMetalBothWays(t *testing.T) {
+func TestReady_FollowsTheMetalBothWays(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	m := phonedHome()
 	record := b.allocated(m)
 	var shown *infrastructure.MetalStackMachine
@@ -90,65 +90,67 @@ func TestReadyFollowsTheMetalBothWays(t *testing.T) {
 	}
 }
 
-func TestPhasesOfARecord(t *testing.T) {
+func TestPhase_FollowsTheRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name          string
-		record        func(b *bed) *infrastructure.MetalStackMachine
+		record        func(b *fixture) *infrastructure.MetalStackMachine
 		phase, reason string
 		shown         bool // what the metal-api says of the machine is shown
 	}{
-		{"a claim", func(b *bed) *infrastructure.MetalStackMachine { return b.record("") },
+		{"a claim", func(b *fixture) *infrastructure.MetalStackMachine { return b.record("") },
 			infrastructure.PhasePending, infrastructure.ReasonNotAllocated, false},
-		{"a refused claim", func(b *bed) *infrastructure.MetalStackMachine {
+		{"a refused claim", func(b *fixture) *infrastructure.MetalStackMachine {
 			m := b.record(infrastructure.AllocationAllocating)
 			m.Status.Allocation.Phase = ""
 			m.Status.Conditions = []metav1.Condition{{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonAllocationRefused, Message: "no machine available"}}
 			return m
 		}, infrastructure.PhasePending, infrastructure.ReasonAllocationRefused, false},
-		{"under way", func(b *bed) *infrastructure.MetalStackMachine { return b.record(infrastructure.AllocationAllocating) },
+		{"under way", func(b *fixture) *infrastructure.MetalStackMachine {
+			return b.record(infrastructure.AllocationAllocating)
+		},
 			infrastructure.PhaseAllocating, infrastructure.ReasonAllocating, false},
-		{"under way, and seen", func(b *bed) *infrastructure.MetalStackMachine {
+		{"under way, and seen", func(b *fixture) *infrastructure.MetalStackMachine {
 			b.facts.machines[machineID].Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
 			return b.record(infrastructure.AllocationAllocating)
 		}, infrastructure.PhaseAllocating, infrastructure.ReasonAllocating, true},
-		{"under way, and its tag in another project", func(b *bed) *infrastructure.MetalStackMachine {
+		{"under way, and its tag in another project", func(b *fixture) *infrastructure.MetalStackMachine {
 			b.facts.machines[machineID].Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
 			b.facts.machines[machineID].Allocation.Project = "theirs"
 			return b.record(infrastructure.AllocationAllocating)
 		}, infrastructure.PhaseAllocating, infrastructure.ReasonAllocating, false},
-		{"releasing", func(b *bed) *infrastructure.MetalStackMachine {
+		{"releasing", func(b *fixture) *infrastructure.MetalStackMachine {
 			m := b.allocated(phonedHome())
 			m.Status.Allocation.Phase = infrastructure.AllocationReleasing
 			m.Status.Allocation.StartTime = nil
 			return m
 		}, infrastructure.PhaseReleasing, infrastructure.ReasonReleasing, true},
-		{"released", func(b *bed) *infrastructure.MetalStackMachine {
+		{"released", func(b *fixture) *infrastructure.MetalStackMachine {
 			m := b.allocated(phonedHome())
 			m.Status.Allocation.Phase = infrastructure.AllocationReleased
 			return m
 		}, infrastructure.PhaseReleased, infrastructure.ReasonReleased, false},
-		{"freed behind our back", func(b *bed) *infrastructure.MetalStackMachine {
+		{"freed behind our back", func(b *fixture) *infrastructure.MetalStackMachine {
 			b.facts.machines[machineID].Allocation = nil
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
-		{"given to somebody else", func(b *bed) *infrastructure.MetalStackMachine {
+		{"given to somebody else", func(b *fixture) *infrastructure.MetalStackMachine {
 			b.facts.machines[machineID].Allocation.UUID = "uuid-2"
 			b.facts.machines[machineID].Allocation.Project = "theirs"
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
-		{"not in the metal-api any more", func(b *bed) *infrastructure.MetalStackMachine {
+		{"not in the metal-api any more", func(b *fixture) *infrastructure.MetalStackMachine {
 			b.facts.gone[machineID] = true
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
-		{"not looked at yet", func(b *bed) *infrastructure.MetalStackMachine {
+		{"not looked at yet", func(b *fixture) *infrastructure.MetalStackMachine {
 			delete(b.facts.machines, machineID)
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseUnknown, infrastructure.ReasonNotObserved, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t)
+			b := newFixture(t)
 			b.facts.machines[machineID] = phonedHome()
 			shown := b.project(c.record(b), nil)
 			assert.Equal(t, c.phase, shown.Status.Metal.Phase)
@@ -167,9 +169,9 @@ func TestPhasesOfARecord(t *testing.T) {
 	}
 }
 
-func TestMetalThatIsNotLookedAtStaysAsItWasShown(t *testing.T) {
+func TestProject_KeepsUnobservedMetalAsShown(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	m := phonedHome()
 	b.facts.machines[m.ID] = m
 	record := b.allocated(m)
@@ -182,9 +184,9 @@ func TestMetalThatIsNotLookedAtStaysAsItWasShown(t *testing.T) {
 	assert.Equal(t, infrastructure.PhaseUnknown, b.project(record, shown).Status.Metal.Phase)
 }
 
-func TestRefsAndClaims(t *testing.T) {
+func TestMachineProjector_RefsAndClaims(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	j := NewMachineProjector(b.source)
 	m := phonedHome()
 	m.Tags = []string{metal.Tag(metal.TagUID, "uid-of-node")}
@@ -236,9 +238,9 @@ func TestRefsAndClaims(t *testing.T) {
 	assert.Nil(t, none)
 }
 
-func TestACluster(t *testing.T) {
+func TestClusterProjector_NetworkAndAddress(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	j := NewClusterProjector(b.source)
 	began := metav1.NewTime(created.Truncate(time.Second))
 	record := &infrastructure.MetalStackCluster{
@@ -277,9 +279,9 @@ func TestACluster(t *testing.T) {
 	assert.Equal(t, infrastructure.ReasonNotAllocated, ready(project(nil)).Reason)
 }
 
-func TestAClusterThatIsManagedExternallyIsReadyAsItsManagerReports(t *testing.T) {
+func TestClusterProjector_ExternallyManaged(t *testing.T) {
 	t.Parallel()
-	j := NewClusterProjector(newBed(t).source)
+	j := NewClusterProjector(newFixture(t).source)
 	record := &infrastructure.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespaceA, Name: "cluster", UID: "c", Annotations: map[string]string{infrastructure.ManagedByAnnotation: ""},
 	}}
@@ -297,9 +299,9 @@ func TestAClusterThatIsManagedExternallyIsReadyAsItsManagerReports(t *testing.T)
 }
 
 // What is recorded and projected again is what was shown, whatever it was.
-func TestProjectAfterStripChangesNothing(t *testing.T) {
+func TestProject_AfterStripChangesNothing(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	b.facts.machines[machineID] = phonedHome()
 	b.facts.networks["net"] = &metal.Network{ID: "net"}
 	b.facts.ips["100.64.0.1"] = &metal.IP{Address: "100.64.0.1"}
@@ -347,9 +349,9 @@ func TestProjectAfterStripChangesNothing(t *testing.T) {
 	}
 }
 
-func TestMessagesTeach(t *testing.T) {
+func TestReady_MessagesNameTheNextStep(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	m := phonedHome()
 	m.CrashLoop = true
 	b.facts.machines[m.ID] = m

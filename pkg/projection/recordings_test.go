@@ -43,7 +43,7 @@ func recorded(t testing.TB, name string) *metal.Machine {
 	return found[0]
 }
 
-func TestRecordedMachines(t *testing.T) {
+func TestMachineProjector_RecordedMachines(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		recording, phase string
@@ -69,7 +69,7 @@ func TestRecordedMachines(t *testing.T) {
 	} {
 		t.Run(c.recording, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t)
+			b := newFixture(t)
 			m := recorded(t, c.recording)
 			b.facts.machines[m.ID] = m
 			shown := b.project(b.allocated(m), nil)
@@ -86,9 +86,9 @@ func TestRecordedMachines(t *testing.T) {
 	}
 }
 
-func TestARecordedFirewallHasItsAddressesInOrder(t *testing.T) {
+func TestFirewallProjector_SortsAddresses(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newFixture(t)
 	m := recorded(t, "292")
 	b.facts.machines[m.ID] = m
 	addresses := Addresses(m)

@@ -23,7 +23,7 @@ func template(size string) *infrastructure.MetalStackMachineTemplate {
 	return t
 }
 
-func TestTemplateTellsWhatANodeOfItsSizeOffersAtLeast(t *testing.T) {
+func TestMachineTemplateProjector_ShowsMinimumOfTheSize(t *testing.T) {
 	t.Parallel()
 	known := sizes{}
 	projector := NewMachineTemplateProjector(Source{Sizes: known})
@@ -49,7 +49,7 @@ func TestTemplateTellsWhatANodeOfItsSizeOffersAtLeast(t *testing.T) {
 	require.Empty(t, project(template("other"), shown))
 }
 
-func TestWhatATemplateOffersIsNotRecorded(t *testing.T) {
+func TestMachineTemplateProjector_StripsStatus(t *testing.T) {
 	t.Parallel()
 	record := template("s")
 	record.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
@@ -58,7 +58,7 @@ func TestWhatATemplateOffersIsNotRecorded(t *testing.T) {
 	require.Nil(t, NewMachineTemplateProjector(Source{}).Refs(record))
 }
 
-func TestSizeWithoutCoresAndMemoryOffersNothing(t *testing.T) {
+func TestMachineTemplateProjector_SizeWithoutConstraints(t *testing.T) {
 	t.Parallel()
 	projector := NewMachineTemplateProjector(Source{Sizes: sizes{"s": {ID: "s"}}})
 	require.Empty(t, projector.Project(template("s"), nil).(*infrastructure.MetalStackMachineTemplate).Status)

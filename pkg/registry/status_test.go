@@ -13,7 +13,7 @@ func conditionOf(kind string, status metav1.ConditionStatus, reason string) meta
 	return metav1.Condition{Type: kind, Status: status, Reason: reason}
 }
 
-func TestControllersSayWhatAnAllocationWaitsForUntilItHasBegun(t *testing.T) {
+func TestAdmitConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testing.T) {
 	t.Parallel()
 	var (
 		ready   = conditionOf(infrastructure.ConditionReady, metav1.ConditionFalse, infrastructure.ReasonNotAllocated)

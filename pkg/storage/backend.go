@@ -77,7 +77,7 @@ type Backend struct {
 	clock            clock.Clock
 	ledger           ledger.Ledger
 	fence            Fence
-	looks            looks
+	ledgerLists      ledgerLists
 	revisions        revisions
 	history          int
 	bookmarkInterval time.Duration
@@ -140,7 +140,7 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	if opts.Refresher != nil {
 		b.SetRefresher(opts.Refresher)
 	}
-	b.looks.ledger = opts.Ledger
+	b.ledgerLists.ledger = opts.Ledger
 	b.uncertain.init()
 	b.revisions.ctx, b.revisions.clock, b.revisions.ledger = b.ctx, b.clock, opts.Ledger
 	b.revisions.step = uint64(opts.reserveAhead.Microseconds())

@@ -151,8 +151,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestNoSuiteIsForgotten reads the suites' source.
-func TestNoSuiteIsForgotten(t *testing.T) {
+// TestConformance_NamesEverySuiteOfTheLibrary reads the suites' source.
+func TestConformance_NamesEverySuiteOfTheLibrary(t *testing.T) {
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "k8s.io/apiserver/pkg/storage/testing").Output()
 	if err != nil {
 		t.Fatal(err)

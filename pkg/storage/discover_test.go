@@ -14,7 +14,7 @@ import (
 
 var installing = fact{namespace: "team-a", role: "pods", phase: "Installing", allocation: "a1", uid: "u1"}
 
-func TestMetalThatNoRecordNamesShowsUpAsDiscovered(t *testing.T) {
+func TestDiscovered_ShowsMetalWithoutRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
@@ -23,7 +23,7 @@ func TestMetalThatNoRecordNamesShowsUpAsDiscovered(t *testing.T) {
 		if got := names(list(t, w.pods, everything())); got != "m1" {
 			t.Errorf("pods: %s", got)
 		}
-		if got := names(list(t, w.walls, everything())); got != "" {
+		if got := names(list(t, w.firewalls, everything())); got != "" {
 			t.Errorf("walls: %s", got)
 		}
 		phoned := installing
@@ -36,7 +36,7 @@ func TestMetalThatNoRecordNamesShowsUpAsDiscovered(t *testing.T) {
 	})
 }
 
-func TestADiscoveredObjectIsReadOnly(t *testing.T) {
+func TestDiscovered_IsReadOnly(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	before := get(t, w.pods, "m1").ResourceVersion
@@ -64,7 +64,7 @@ func TestADiscoveredObjectIsReadOnly(t *testing.T) {
 	}
 }
 
-func TestWhatARecordClaimsIsNotDiscovered(t *testing.T) {
+func TestDiscovered_LeavesOutClaimedMetal(t *testing.T) {
 	for name, claim := range map[string]func(*example.Pod){
 		"by its allocation":        func(p *example.Pod) { p.Spec.NodeName = "m1/a1" },
 		"by the uid that it bears": func(p *example.Pod) { p.Annotations = map[string]string{uidAnnotation: "u1"} },
@@ -93,13 +93,13 @@ func say2(verb string, p *example.Pod) string {
 	return strings.TrimSpace(verb + " " + p.Name + " " + string(p.Status.Phase))
 }
 
-func TestARecordOfOneResourceHidesDiscoveredMetalOfAnother(t *testing.T) {
+func TestDiscovered_IsHiddenByRecordOfAnotherResource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		wall := installing
 		wall.role = "walls"
 		w.observe("m1", wall)
-		walls := watchFrom(t, w.walls, list(t, w.walls, everything()).ResourceVersion)
+		walls := watchFrom(t, w.firewalls, list(t, w.firewalls, everything()).ResourceVersion)
 		create(t, w.pods, managed("node-1", "m1", "a1"))
 		expectEvents(t, walls, "DELETED m1 Installing")
 		remove(t, w.pods, "node-1")
@@ -107,7 +107,7 @@ func TestARecordOfOneResourceHidesDiscoveredMetalOfAnother(t *testing.T) {
 	})
 }
 
-func TestMetalGivenToSomebodyElseShowsUpAlthoughARecordNamesItsMachine(t *testing.T) {
+func TestDiscovered_ShowsReallocatedMachineThatARecordStillNames(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
@@ -125,7 +125,7 @@ func TestMetalGivenToSomebodyElseShowsUpAlthoughARecordNamesItsMachine(t *testin
 	}
 }
 
-func TestADeletedRecordAndItsDiscoveredMetalChangePlacesAtOnce(t *testing.T) {
+func TestDiscovered_ReplacesDeletedRecordInOneCommit(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
@@ -153,7 +153,7 @@ func TestADeletedRecordAndItsDiscoveredMetalChangePlacesAtOnce(t *testing.T) {
 	<-done
 }
 
-func TestARecordNamedAsTheMachineIsFollowedByTheDiscoveredMachine(t *testing.T) {
+func TestDiscovered_FollowsRecordOfTheSameName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		create(t, w.pods, managed("m1", "", ""))
@@ -171,7 +171,7 @@ func TestARecordNamedAsTheMachineIsFollowedByTheDiscoveredMachine(t *testing.T) 
 	})
 }
 
-func TestANamespaceThatIsBoundShowsItsMetal(t *testing.T) {
+func TestReprojectNamespace_ShowsMetalOfBoundNamespace(t *testing.T) {
 	w := newFixture(t, Options{})
 	unbound := installing
 	unbound.namespace = ""
@@ -191,7 +191,7 @@ func TestANamespaceThatIsBoundShowsItsMetal(t *testing.T) {
 	}
 }
 
-func TestRejoinLooksAtRecordsAgain(t *testing.T) {
+func TestReprojectNamespace_ProjectsRecordsAgain(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	for phase, rejoin := range map[string]func(){
@@ -208,11 +208,11 @@ func TestRejoinLooksAtRecordsAgain(t *testing.T) {
 	}
 }
 
-func TestMetalThatIsKnownBeforeTheStartIsShownUnlessARecordClaimsIt(t *testing.T) {
+func TestStart_ShowsMetalObservedBeforeUnlessClaimed(t *testing.T) {
 	l := newFixture(t, Options{})
 	l.observe("m1", installing)
 	l.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
-	create(t, l.walls, managed("wall-1", "m1", "a1"))
+	create(t, l.firewalls, managed("wall-1", "m1", "a1"))
 
 	w := openFixture(t, l.metal, Options{Ledger: l.ledger})
 	w.MetalChanged([]metal.Ref{machineRef("m1"), machineRef("m2")})
@@ -225,10 +225,10 @@ func TestMetalThatIsKnownBeforeTheStartIsShownUnlessARecordClaimsIt(t *testing.T
 	}
 }
 
-func TestNamedIsAllMetalOfRecords(t *testing.T) {
+func TestRecordedRefs_AreAllMetalOfRecords(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
-	create(t, w.walls, managed("wall-1", "m1", "a1"))
+	create(t, w.firewalls, managed("wall-1", "m1", "a1"))
 	w.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
 	if got := w.RecordedRefs(); len(got) != 2 {
 		t.Errorf("named: %v", got)
@@ -237,7 +237,7 @@ func TestNamedIsAllMetalOfRecords(t *testing.T) {
 	if got := w.RecordedRefs(); len(got) != 2 {
 		t.Errorf("named by the other one: %v", got)
 	}
-	remove(t, w.walls, "wall-1")
+	remove(t, w.firewalls, "wall-1")
 	if got := w.RecordedRefs(); len(got) != 0 {
 		t.Errorf("named by nobody: %v", got)
 	}

@@ -106,8 +106,8 @@ func (j fakeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 // that does not.
 type fixture struct {
 	*Backend
-	metal              *fakeMetal
-	pods, walls, plain *Store
+	metal                  *fakeMetal
+	pods, firewalls, plain *Store
 }
 
 func newFixture(t testing.TB, opts Options) *fixture {
@@ -117,12 +117,12 @@ func newFixture(t testing.TB, opts Options) *fixture {
 	return w
 }
 
-// openFixture returns a world that has not started.
+// openFixture returns a fixture that has not started.
 func openFixture(t testing.TB, metal *fakeMetal, opts Options) *fixture {
 	t.Helper()
 	w := &fixture{metal: metal, Backend: newBackend(t, opts)}
 	w.pods = openPods(t, w.Backend, "pods", fakeProjector{w.metal, "pods"})
-	w.walls = openPods(t, w.Backend, "walls", fakeProjector{w.metal, "walls"})
+	w.firewalls = openPods(t, w.Backend, "walls", fakeProjector{w.metal, "walls"})
 	w.plain = openPods(t, w.Backend, "plain", nil)
 	return w
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // A record is what somebody, or an older version, put into the ledger.
-func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
+func FuzzRecord_RoundTrips(f *testing.F) {
 	for _, seed := range []string{
 		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a","uid":"u"},"spec":{"image":"ubuntu-24.04"},"status":{"allocation":{"phase":"Allocated","attempt":1,"startTime":"2026-11-22T12:00:00Z"}}}}`,
 		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha3","kind":"MetalStackCluster","metadata":{"name":"c"},"spec":{}}}`,
@@ -55,7 +55,7 @@ func FuzzARecordThatCanBeReadIsWrittenAgainAsTheSame(f *testing.F) {
 	})
 }
 
-func FuzzAMarkThatCanBeReadIsARevision(f *testing.F) {
+func FuzzMark_IsARevision(f *testing.F) {
 	for _, seed := range []string{`{"reserved":1764000000000000}`, `{}`, `{"reserved":-1}`, `{"reserved":1e3}`, `{"reserved":18446744073709551615}`, `[]`, ``} {
 		f.Add([]byte(seed))
 	}
@@ -77,7 +77,7 @@ func FuzzAMarkThatCanBeReadIsARevision(f *testing.F) {
 }
 
 // A client sends back a token that it was given, or made up.
-func FuzzAContinueTokenShowsNothingElse(f *testing.F) {
+func FuzzContinueToken_ShowsNothingInvisible(f *testing.F) {
 	f.Add("not base64", "0", int64(1))
 	f.Add("", "", int64(0))
 	for _, seed := range []string{

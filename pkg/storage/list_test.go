@@ -18,7 +18,7 @@ func paged(limit int64, token string) apistorage.ListOptions {
 	return opts
 }
 
-func TestPaginationIsExact(t *testing.T) {
+func TestStore_ListPaginatesExactly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{History: 10})
 		for i := range 9 {
@@ -53,7 +53,7 @@ func TestPaginationIsExact(t *testing.T) {
 	})
 }
 
-func TestAContinueTokenThatIsTooOldGets410(t *testing.T) {
+func TestStore_ListWithOldContinueTokenGets410(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{History: 5})
 		for i := range 3 {
@@ -72,7 +72,7 @@ func TestAContinueTokenThatIsTooOldGets410(t *testing.T) {
 	})
 }
 
-func TestSnapshotsAreFewAndDoNotGetOld(t *testing.T) {
+func TestSnapshots_AreLimitedInNumberAndAge(t *testing.T) {
 	var s snapshots
 	now := time.Now()
 	for i := range uint64(200) {
@@ -95,7 +95,7 @@ func TestSnapshotsAreFewAndDoNotGetOld(t *testing.T) {
 	}
 }
 
-func TestAnExactListIsTheViewAsItWas(t *testing.T) {
+func TestStore_ExactListReturnsPastView(t *testing.T) {
 	w := newFixture(t, Options{})
 	history := []*example.PodList{list(t, w.pods, everything())}
 	note := func() { history = append(history, list(t, w.pods, everything())) }
@@ -103,7 +103,7 @@ func TestAnExactListIsTheViewAsItWas(t *testing.T) {
 	note()
 	w.observe("m1", installing)
 	note()
-	create(t, w.walls, managed("wall-1", "", ""))
+	create(t, w.firewalls, managed("wall-1", "", ""))
 	note()
 	remove(t, w.pods, "node-1")
 	note()
@@ -119,7 +119,7 @@ func TestAnExactListIsTheViewAsItWas(t *testing.T) {
 	}
 }
 
-func TestAnExactListOfAForgottenRevisionGets410(t *testing.T) {
+func TestStore_ExactListOfCompactedRevisionGets410(t *testing.T) {
 	w := newFixture(t, Options{})
 	for _, revision := range []string{"1", "12345"} {
 		opts := everything()

@@ -9,13 +9,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-func TestWhenMetalChangedReturnsEveryViewShowsIt(t *testing.T) {
+func TestMetalChanged_UpdatesEveryViewBeforeReturning(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
-	create(t, w.walls, managed("wall-1", "m1", "a1"))
+	create(t, w.firewalls, managed("wall-1", "m1", "a1"))
 	for _, phase := range []string{"Installing", "Booting New Kernel", "Phoned Home"} {
 		w.observe("m1", fact{phase: phase, allocation: "a1"})
-		for s, name := range map[*Store]string{w.pods: "node-1", w.walls: "wall-1"} {
+		for s, name := range map[*Store]string{w.pods: "node-1", w.firewalls: "wall-1"} {
 			if got := get(t, s, name).Status.Phase; string(got) != phase {
 				t.Errorf("%s shows %q, not %q", name, got, phase)
 			}
@@ -23,7 +23,7 @@ func TestWhenMetalChangedReturnsEveryViewShowsIt(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatIsNotSeenToChangeGetsNoEventAndNoRevision(t *testing.T) {
+func TestMetalChanged_WithoutVisibleChangeIssuesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		create(t, w.pods, managed("node-1", "m1", "a1"))
@@ -45,7 +45,7 @@ func TestAnObjectThatIsNotSeenToChangeGetsNoEventAndNoRevision(t *testing.T) {
 	})
 }
 
-func TestMetalThatCarriesAnIdentityChangesTheRecordOfThatIdentity(t *testing.T) {
+func TestMetalChanged_ReprojectsRecordOfTheIdentity(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	p := managed("node-1", "", "")
@@ -59,7 +59,7 @@ func TestMetalThatCarriesAnIdentityChangesTheRecordOfThatIdentity(t *testing.T) 
 	}
 }
 
-func TestWhatControllersWriteOfTheMetalHalfIsNotKept(t *testing.T) {
+func TestStore_UpdateDropsMetalHalf(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))

@@ -24,7 +24,7 @@ func (j catalogueProjector) Project(record, _ runtime.Object) runtime.Object {
 	return p
 }
 
-func TestWhatIsKnownElsewhereIsShownWhenItChanges(t *testing.T) {
+func TestReprojectResource_ShowsWhatChangedElsewhere(t *testing.T) {
 	known := ""
 	b := newBackend(t, Options{})
 	s := openPods(t, b, "templates", catalogueProjector{fakeProjector{newFakeMetal(), "templates"}, &known})
@@ -43,7 +43,7 @@ func TestWhatIsKnownElsewhereIsShownWhenItChanges(t *testing.T) {
 	expectNoEvent(t, watch)
 }
 
-func TestReadsOfWhatStandsForNoMetalWaitForNoLook(t *testing.T) {
+func TestRefresh_IsNotDoneForStaticResources(t *testing.T) {
 	known := ""
 	b := newBackend(t, Options{})
 	s := openPods(t, b, "templates", catalogueProjector{fakeProjector{newFakeMetal(), "templates"}, &known})

@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
 
-func TestRecordsAreThereAfterARestart(t *testing.T) {
+func TestRestart_KeepsRecords(t *testing.T) {
 	l := memory.New()
 	w := newFixture(t, Options{Ledger: l})
 	p := managed("node-1", "m1", "a1")
@@ -23,7 +23,7 @@ func TestRecordsAreThereAfterARestart(t *testing.T) {
 	p.Finalizers = []string{"keep/it"}
 	create(t, w.pods, p)
 	create(t, w.pods, managed("node-2", "", ""))
-	create(t, w.walls, managed("wall-1", "", ""))
+	create(t, w.firewalls, managed("wall-1", "", ""))
 	remove(t, w.pods, "node-2")
 	before := list(t, w.pods, everything())
 
@@ -39,7 +39,7 @@ func TestRecordsAreThereAfterARestart(t *testing.T) {
 	if diff := cmp.Diff(before.Items, after.Items); diff != "" {
 		t.Error(diff)
 	}
-	if got := names(list(t, w.walls, everything())); got != "wall-1" {
+	if got := names(list(t, w.firewalls, everything())); got != "wall-1" {
 		t.Errorf("walls: %s", got)
 	}
 	if len(w.RecordedRefs()) != 2 {
@@ -48,7 +48,7 @@ func TestRecordsAreThereAfterARestart(t *testing.T) {
 	update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels["a"] = "c" })
 }
 
-func TestARecordIsReadableByAPerson(t *testing.T) {
+func TestRecord_IsReadableJSON(t *testing.T) {
 	l := memory.New()
 	w := newFixture(t, Options{Ledger: l})
 	w.observe("m1", installing)
@@ -66,7 +66,7 @@ func TestARecordIsReadableByAPerson(t *testing.T) {
 	}
 }
 
-func TestAWatchFromBeforeARestartGets410(t *testing.T) {
+func TestRestart_EndsEarlierWatchesWith410(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
 		w := newFixture(t, Options{Ledger: l})
@@ -88,7 +88,7 @@ func TestAWatchFromBeforeARestartGets410(t *testing.T) {
 	})
 }
 
-func TestAContinueTokenOfAnEarlierProcessGets410(t *testing.T) {
+func TestRestart_InvalidatesContinueTokens(t *testing.T) {
 	l := memory.New()
 	w := newFixture(t, Options{Ledger: l})
 	create(t, w.pods, managed("node-1", "", ""))
@@ -109,7 +109,7 @@ func TestAContinueTokenOfAnEarlierProcessGets410(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatExpiresDoesSoAfterARestart(t *testing.T) {
+func TestRestart_KeepsExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
 		w := newFixture(t, Options{Ledger: l})
@@ -128,7 +128,7 @@ func TestAnObjectThatExpiresDoesSoAfterARestart(t *testing.T) {
 	})
 }
 
-func TestARecordThatCannotBeReadStopsTheStart(t *testing.T) {
+func TestStart_FailsOnUnreadableRecord(t *testing.T) {
 	for name, value := range map[string]string{
 		"no envelope": "what's this?",
 		"no object":   `{}`,
@@ -157,7 +157,7 @@ func TestARecordThatCannotBeReadStopsTheStart(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatCannotWork(t *testing.T) {
+func TestOpen_RefusesInvalidConfigs(t *testing.T) {
 	b := newBackend(t, Options{})
 	if _, err := b.Open(ResourceConfig{}); err == nil {
 		t.Error("an empty resource was opened")
@@ -180,7 +180,7 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
-func TestAStoreIsReadyFromTheStartUntilItsBackendStops(t *testing.T) {
+func TestReadinessCheck_FollowsStartAndStop(t *testing.T) {
 	ends := map[string]func(*Backend, context.CancelFunc){
 		"stop":    func(b *Backend, _ context.CancelFunc) { b.Stop() },
 		"context": func(_ *Backend, cancel context.CancelFunc) { cancel() },

@@ -28,7 +28,7 @@ func revision(t testing.TB, obj interface{ GetResourceVersion() string }) uint64
 	return n
 }
 
-func TestRevisionsAreMicrosecondsAndFitIntoJSON(t *testing.T) {
+func TestRevisions_AreMicrosecondsThatFitIntoJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		for i := range 3 {
@@ -44,11 +44,11 @@ func TestRevisionsAreMicrosecondsAndFitIntoJSON(t *testing.T) {
 	})
 }
 
-func TestRevisionsIncreaseStrictlyAcrossAllResources(t *testing.T) {
+func TestRevisions_IncreaseStrictlyAcrossResources(t *testing.T) {
 	w := newFixture(t, Options{Clock: clockAtZero})
 	last := revision(t, list(t, w.pods, everything()))
 	for i := range 20 {
-		s := []*Store{w.pods, w.walls}[i%2]
+		s := []*Store{w.pods, w.firewalls}[i%2]
 		got := revision(t, create(t, s, managed("node-"+strconv.Itoa(i), "", "")))
 		if got != last+1 {
 			t.Errorf("revision %d after %d", got, last)
@@ -57,7 +57,7 @@ func TestRevisionsIncreaseStrictlyAcrossAllResources(t *testing.T) {
 	}
 }
 
-func TestRevisionsDoNotGoBackWithTheClock(t *testing.T) {
+func TestRevisions_DoNotGoBackWithTheClock(t *testing.T) {
 	fake := clocktesting.NewFakeClock(time.Now())
 	w := newFixture(t, Options{Clock: fake})
 	before := revision(t, create(t, w.pods, managed("node-1", "", "")))
@@ -72,7 +72,7 @@ func TestRevisionsDoNotGoBackWithTheClock(t *testing.T) {
 	}
 }
 
-func TestRevisionsDoNotGoBackOverARestart(t *testing.T) {
+func TestRevisions_DoNotGoBackOverARestart(t *testing.T) {
 	l := memory.New()
 	for _, hours := range []int{0, -48, -24, 24, 0} {
 		var last uint64
@@ -91,7 +91,7 @@ func TestRevisionsDoNotGoBackOverARestart(t *testing.T) {
 	}
 }
 
-func TestNoRevisionIsUsedBeforeTheLedgerHasTheMark(t *testing.T) {
+func TestRevisions_AreReservedBeforeUse(t *testing.T) {
 	l := memory.New()
 	w := newFixture(t, Options{Ledger: l, Clock: clockAtZero, reserveAhead: 40 * time.Microsecond})
 	for i := range 200 {
@@ -106,7 +106,7 @@ func TestNoRevisionIsUsedBeforeTheLedgerHasTheMark(t *testing.T) {
 	}
 }
 
-func TestAnIdleServerDoesNotWriteTheMark(t *testing.T) {
+func TestRevisions_IdleServerReservesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
 		w := newFixture(t, Options{Ledger: l})
@@ -128,7 +128,7 @@ func TestAnIdleServerDoesNotWriteTheMark(t *testing.T) {
 	})
 }
 
-func TestAMarkThatIsNotKnownToBeWrittenIsNotReliedOn(t *testing.T) {
+func TestRevisions_UncertainReservationIsNotUsed(t *testing.T) {
 	for name, written := range map[string]bool{"written": true, "not written": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestAMarkThatIsNotKnownToBeWrittenIsNotReliedOn(t *testing.T) {
 	}
 }
 
-func TestTwoServersAtATimeNeverIssueOneRevision(t *testing.T) {
+func TestRevisions_TwoServersNeverIssueTheSame(t *testing.T) {
 	l := memory.New()
 	worlds := []*fixture{}
 	for range 2 {
@@ -191,7 +191,7 @@ func TestTwoServersAtATimeNeverIssueOneRevision(t *testing.T) {
 	}
 }
 
-func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
+func TestStart_FailsOnUnreadableLedger(t *testing.T) {
 	cause := errors.New("disk on fire")
 	l := &faulty{Ledger: memory.New()}
 	l.inject(func(string, string) error { return cause }, nil)
@@ -219,7 +219,7 @@ func TestALedgerThatCannotBeReadEndsTheStart(t *testing.T) {
 	}
 }
 
-func TestAMarkThatLeavesNoRevisionStopsTheStart(t *testing.T) {
+func TestStart_FailsWithoutRevisionsLeft(t *testing.T) {
 	t.Parallel()
 	for _, reserved := range []uint64{maxRevision, 1<<64 - 1} {
 		l := memory.New()
@@ -247,7 +247,7 @@ func (e ending) Create(ctx context.Context, _ string, _ []byte) (string, error) 
 
 // In a bubble, whoever asks over and over would never let the time pass after
 // which it gives up.
-func TestAWriteThatWaitsForRevisionsEndsWithItsServer(t *testing.T) {
+func TestRevisions_WaitEndsWithTheServer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		// The ledger cannot be reached any more, either.

@@ -93,7 +93,7 @@ func (r *ring) count(revision uint64) int {
 	return sort.Search(len(r.events), func(i int) bool { return r.events[i].revision > revision })
 }
 
-// after returns the position of the first event after revision. It is false if
+// listFresh returns the position of the first event after revision. It is false if
 // that event may be forgotten.
 func (r *ring) after(revision uint64) (position uint64, ok bool) {
 	return r.start + uint64(r.count(revision)), revision >= r.floor

@@ -128,7 +128,7 @@ func (b *Backend) fillViews(known map[string]*record) {
 // that follow each other, the former may have begun a write while it still
 // could, that arrived after the latter had read the ledger.
 func (b *Backend) Resync(ctx context.Context) error {
-	records, err := b.looks.look(ctx)
+	records, err := b.ledgerLists.listFresh(ctx)
 	if err != nil {
 		return fmt.Errorf("storage: failed to read the ledger: %w", err)
 	}
@@ -145,7 +145,7 @@ func (b *Backend) Resync(ctx context.Context) error {
 		}
 		defer unlock()
 	}
-	if records, err = b.looks.look(ctx); err != nil {
+	if records, err = b.ledgerLists.listFresh(ctx); err != nil {
 		return fmt.Errorf("storage: failed to read the ledger: %w", err)
 	}
 	for _, p := range different {

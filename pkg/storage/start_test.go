@@ -121,7 +121,7 @@ func requireRefused(t *testing.T, err error, text string) {
 	}
 }
 
-func TestNothingIsAnsweredAndNothingWrittenBeforeTheStart(t *testing.T) {
+func TestStart_NothingIsAnsweredOrWrittenBefore(t *testing.T) {
 	before := newFixture(t, Options{})
 	create(t, before.pods, managed("node-1", "m1", "a1"))
 	l := &counted{Ledger: before.ledger}
@@ -139,7 +139,7 @@ func TestNothingIsAnsweredAndNothingWrittenBeforeTheStart(t *testing.T) {
 	}
 }
 
-func TestASurveyTellsWhichMetalRecordsName(t *testing.T) {
+func TestPreload_FindsRecordedRefs(t *testing.T) {
 	other := newFixture(t, Options{})
 	create(t, other.pods, managed("node-1", "m1", "a1"))
 	w := openFixture(t, other.metal, Options{Ledger: other.ledger})
@@ -153,7 +153,7 @@ func TestASurveyTellsWhichMetalRecordsName(t *testing.T) {
 		}
 	}
 	survey(2)
-	create(t, other.walls, managed("wall-1", "m2", "a2"))
+	create(t, other.firewalls, managed("wall-1", "m2", "a2"))
 	survey(4)
 	remove(t, other.pods, "node-1")
 	survey(2)
@@ -163,7 +163,7 @@ func TestASurveyTellsWhichMetalRecordsName(t *testing.T) {
 	}
 }
 
-func TestAStartShowsWhatTheLedgerHasThenAndNotAtTheSurvey(t *testing.T) {
+func TestStart_ReadsTheLedgerAgainAfterPreload(t *testing.T) {
 	other := newFixture(t, Options{})
 	other.observe("m1", installing)
 	create(t, other.pods, managed("node-1", "m1", "a1"))
@@ -192,7 +192,7 @@ func TestAStartShowsWhatTheLedgerHasThenAndNotAtTheSurvey(t *testing.T) {
 	}
 }
 
-func TestBehindAShutFenceNothingIsAnsweredAndNothingWritten(t *testing.T) {
+func TestFence_ShutRefusesReadsAndWrites(t *testing.T) {
 	l := &counted{Ledger: memory.New()}
 	f := &fence{}
 	w := newFixture(t, Options{Ledger: l, Fence: f})
@@ -213,7 +213,7 @@ func TestBehindAShutFenceNothingIsAnsweredAndNothingWritten(t *testing.T) {
 	}
 }
 
-func TestAFenceThatShutsDuringARequestIsBeforeTheWrite(t *testing.T) {
+func TestFence_IsCheckedBeforeEachLedgerWrite(t *testing.T) {
 	l := &counted{Ledger: memory.New()}
 	f := &fence{}
 	w := newFixture(t, Options{Ledger: l, Fence: f})
@@ -229,7 +229,7 @@ func TestAFenceThatShutsDuringARequestIsBeforeTheWrite(t *testing.T) {
 	}
 }
 
-func TestAWriteThatMayHaveComeTooLateIsNotAcknowledged(t *testing.T) {
+func TestFence_LateWriteIsNotAcknowledged(t *testing.T) {
 	f := &fence{}
 	w := newFixture(t, Options{Fence: f})
 	for name, write := range map[string]func() error{
@@ -257,7 +257,7 @@ func TestAWriteThatMayHaveComeTooLateIsNotAcknowledged(t *testing.T) {
 	}
 }
 
-func TestAWriteThatArrivedAfterTheStartIsShownByTheSecondLook(t *testing.T) {
+func TestResync_ShowsWritesThatArrivedAfterTheStart(t *testing.T) {
 	late := newFixture(t, Options{})
 	create(t, late.pods, managed("changed", "", ""))
 	create(t, late.pods, managed("deleted", "", ""))

@@ -93,16 +93,16 @@ func (f *follower) apply(e watch.Event, p *example.Pod) bool {
 	return true
 }
 
-// TestWhatWatchersKnowIsWhatListsShow lets writers and observations run
+// TestStress_WatchesAgreeWithLists lets writers and observations run
 // against each other, over two resources that claim each other's metal.
-func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
+func TestStress_WatchesAgreeWithLists(t *testing.T) {
 	w := newFixture(t, Options{BookmarkInterval: 5 * time.Millisecond, History: 1 << 16})
 	start := list(t, w.pods, everything())
-	startWalls := list(t, w.walls, everything())
+	startWalls := list(t, w.firewalls, everything())
 
 	var work, watchers sync.WaitGroup
 	done := make(chan struct{})
-	stores := []*Store{w.pods, w.walls}
+	stores := []*Store{w.pods, w.firewalls}
 	var followers []*follower
 	var end atomic.Uint64
 	var writes atomic.Int64
@@ -119,10 +119,10 @@ func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
 		})
 	}
 	for writer := range 4 {
-		work.Go(func() { writeAtRandom(t, stores, writer, 150, &writes) })
+		work.Go(func() { writeRandomly(t, stores, writer, 150, &writes) })
 	}
 	for range 2 {
-		work.Go(func() { observeAtRandom(w, 600) })
+		work.Go(func() { observeRandomly(w, 600) })
 	}
 	work.Go(func() {
 		for range 5 {
@@ -143,7 +143,7 @@ func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
 	close(done)
 	// A last change, so that watchers know when they have seen everything.
 	create(t, w.pods, managed("last", "", ""))
-	end.Store(revision(t, create(t, w.walls, managed("last", "", ""))))
+	end.Store(revision(t, create(t, w.firewalls, managed("last", "", ""))))
 	watchers.Wait()
 
 	for i, f := range followers {
@@ -156,7 +156,7 @@ func TestWhatWatchersKnowIsWhatListsShow(t *testing.T) {
 		}
 	}
 	checkResumed(t, w.pods, start, end.Load())
-	checkResumed(t, w.walls, startWalls, end.Load())
+	checkResumed(t, w.firewalls, startWalls, end.Load())
 	checkClaims(t, w)
 }
 
@@ -181,7 +181,7 @@ func checkClaims(t *testing.T, w *fixture) {
 	t.Helper()
 	claimed := map[string]bool{}
 	discovered := map[string]bool{}
-	for _, s := range []*Store{w.pods, w.walls} {
+	for _, s := range []*Store{w.pods, w.firewalls} {
 		for _, p := range list(t, s, everything()).Items {
 			if p.Labels["discovered"] == "true" {
 				discovered[p.Name] = true
@@ -199,12 +199,12 @@ func checkClaims(t *testing.T, w *fixture) {
 
 const stressMachines = 6
 
-func someAllocation() string {
+func randomAllocation() string {
 	id := rand.IntN(stressMachines)
 	return fmt.Sprintf("m%d/m%d-a%d", id, id, rand.IntN(2))
 }
 
-func writeAtRandom(t *testing.T, stores []*Store, writer, rounds int, writes *atomic.Int64) {
+func writeRandomly(t *testing.T, stores []*Store, writer, rounds int, writes *atomic.Int64) {
 	for range rounds {
 		writes.Add(1)
 		s := stores[rand.IntN(2)]
@@ -213,12 +213,12 @@ func writeAtRandom(t *testing.T, stores []*Store, writer, rounds int, writes *at
 		switch rand.IntN(4) {
 		case 0:
 			p := managed(name, "", "")
-			p.UID, p.Spec.NodeName = "", someAllocation()
+			p.UID, p.Spec.NodeName = "", randomAllocation()
 			err = s.Create(context.Background(), s.testKey(name), p, nil, 0)
 		case 1, 2:
 			err = tryUpdatePod(s, name, &example.Pod{}, func(p *example.Pod) {
 				p.Generation++
-				p.Spec.NodeName = someAllocation()
+				p.Spec.NodeName = randomAllocation()
 			})
 		case 3:
 			err = tryRemove(s, name, &example.Pod{})
@@ -229,7 +229,7 @@ func writeAtRandom(t *testing.T, stores []*Store, writer, rounds int, writes *at
 	}
 }
 
-func observeAtRandom(w *fixture, rounds int) {
+func observeRandomly(w *fixture, rounds int) {
 	for i := range rounds {
 		id := fmt.Sprintf("m%d", rand.IntN(stressMachines))
 		w.metal.set(id, fact{

@@ -171,7 +171,7 @@ func (b *Backend) resolveUncertainWrites() {
 
 // readRecord returns the record of key in the ledger, or nil.
 func (s *Store) readRecord(ctx context.Context, key string) (*ledger.Record, error) {
-	records, err := s.backend.looks.look(ctx)
+	records, err := s.backend.ledgerLists.listFresh(ctx)
 	if err != nil {
 		return nil, err
 	}

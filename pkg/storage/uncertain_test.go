@@ -19,8 +19,8 @@ import (
 
 var errLost = errors.New("connection lost")
 
-// on fails calls of one verb for records, or for everything with "".
-func on(verb string) func(string, string) error {
+// failOn fails calls of one verb for records, or for everything with "".
+func failOn(verb string) func(string, string) error {
 	return func(v, key string) error {
 		if (verb == "" || v == verb) && key != markKey {
 			return errLost
@@ -34,18 +34,18 @@ func newUncertainFixture(t *testing.T) (*fixture, *faulty) {
 	return newFixture(t, Options{Ledger: l}), l
 }
 
-func TestAWriteThatWasDoneAlthoughItsReplyWasLostIsAcknowledged(t *testing.T) {
+func TestUncertainWrite_ThatWasDoneIsAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newUncertainFixture(t)
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
-		l.inject(nil, on("create"))
+		l.inject(nil, failOn("create"))
 		create(t, w.pods, managed("node-1", "", ""))
-		l.inject(nil, on("update"))
+		l.inject(nil, failOn("update"))
 		updated := update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} })
 		if updated.Labels["a"] != "b" {
 			t.Errorf("updated: %v", updated.Labels)
 		}
-		l.inject(nil, on("delete"))
+		l.inject(nil, failOn("delete"))
 		remove(t, w.pods, "node-1")
 		expectEvents(t, events, "ADDED node-1 Pending", "MODIFIED node-1 Pending", "DELETED node-1 Pending")
 		if w.uncertain.count.Load() != 0 {
@@ -54,16 +54,16 @@ func TestAWriteThatWasDoneAlthoughItsReplyWasLostIsAcknowledged(t *testing.T) {
 	})
 }
 
-func TestAWriteOfWhichTheOutcomeIsOpenIsAnsweredWithATimeout(t *testing.T) {
+func TestUncertainWrite_IsAnsweredWithTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newUncertainFixture(t)
 		create(t, w.pods, managed("node-1", "", ""))
 		before := get(t, w.pods, "node-1")
-		l.inject(on("create"), nil)
+		l.inject(failOn("create"), nil)
 		errs := map[string]error{"create": w.pods.Create(t.Context(), w.pods.testKey("node-2"), managed("node-2", "", ""), nil, 0)}
-		l.inject(on("update"), nil)
+		l.inject(failOn("update"), nil)
 		errs["update"] = tryUpdatePod(w.pods, "node-1", &example.Pod{}, func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} })
-		l.inject(on("delete"), nil)
+		l.inject(failOn("delete"), nil)
 		errs["delete"] = tryRemove(w.pods, "node-1", &example.Pod{})
 		for verb, err := range errs {
 			if !apierrors.IsTimeout(err) || !strings.Contains(err.Error(), "unknown: connection lost; read it before retrying") {
@@ -84,7 +84,7 @@ func TestAWriteOfWhichTheOutcomeIsOpenIsAnsweredWithATimeout(t *testing.T) {
 	})
 }
 
-func TestAWriteThatWasCertainlyNotDoneIsNotDoubted(t *testing.T) {
+func TestUncertainWrite_NotRecordedForRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newUncertainFixture(t)
 		create(t, w.pods, managed("node-1", "", ""))
@@ -114,12 +114,12 @@ func TestAWriteThatWasCertainlyNotDoneIsNotDoubted(t *testing.T) {
 	})
 }
 
-func TestAWriteThatArrivesLateIsShownSoon(t *testing.T) {
+func TestUncertainWrite_ThatArrivesLateIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newUncertainFixture(t)
 		create(t, w.pods, managed("node-1", "", ""))
 		events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
-		l.inject(on("update"), nil)
+		l.inject(failOn("update"), nil)
 		err := tryUpdatePod(w.pods, "node-1", &example.Pod{}, func(p *example.Pod) { p.Labels = map[string]string{"a": "late"} })
 		if !apierrors.IsTimeout(err) {
 			t.Fatalf("answered %v", err)
@@ -140,10 +140,10 @@ func TestAWriteThatArrivesLateIsShownSoon(t *testing.T) {
 	})
 }
 
-func TestADoubtEndsWhenTheWriteCanNotArriveAnyMore(t *testing.T) {
+func TestUncertainWrite_EndsWhenItCannotArriveAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newUncertainFixture(t)
-		l.inject(on("create"), nil)
+		l.inject(failOn("create"), nil)
 		if err := w.pods.Create(t.Context(), w.pods.testKey("node-1"), managed("node-1", "", ""), nil, 0); !apierrors.IsTimeout(err) {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestADoubtEndsWhenTheWriteCanNotArriveAnyMore(t *testing.T) {
 	})
 }
 
-func TestWhatIsInDoubtIsReadFromTheLedgerBeforeItIsUsed(t *testing.T) {
+func TestUncertainWrite_IsResolvedBeforeTheKeyIsUsed(t *testing.T) {
 	for name, use := range map[string]func(*testing.T, *fixture){
 		"get": func(t *testing.T, w *fixture) {
 			out := &example.Pod{}
@@ -187,7 +187,7 @@ func TestWhatIsInDoubtIsReadFromTheLedgerBeforeItIsUsed(t *testing.T) {
 				w, l := newUncertainFixture(t)
 				create(t, w.pods, managed("node-1", "", ""))
 				// The write is done, and neither its reply nor the ledger can be read.
-				l.inject(on("list"), on("update"))
+				l.inject(failOn("list"), failOn("update"))
 				err := tryUpdatePod(w.pods, "node-1", &example.Pod{}, func(p *example.Pod) { p.Labels = map[string]string{"a": "b"} })
 				if !apierrors.IsTimeout(err) {
 					t.Fatalf("answered %v", err)
@@ -206,7 +206,7 @@ func TestWhatIsInDoubtIsReadFromTheLedgerBeforeItIsUsed(t *testing.T) {
 	}
 }
 
-func TestAnotherServersWriteIsTakenOverAndTheUpdateTriedAgain(t *testing.T) {
+func TestStore_UpdateRetriesAfterAnotherServersWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
 		one := newFixture(t, Options{Ledger: l})
@@ -244,7 +244,7 @@ func TestAnotherServersWriteIsTakenOverAndTheUpdateTriedAgain(t *testing.T) {
 	})
 }
 
-func TestAnObjectThatAnotherServerReplacedIsSeenToGoAndToCome(t *testing.T) {
+func TestStore_ReplacedObjectIsDeletedAndAdded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := memory.New()
 		one := newFixture(t, Options{Ledger: l})
@@ -263,7 +263,7 @@ func TestAnObjectThatAnotherServerReplacedIsSeenToGoAndToCome(t *testing.T) {
 	})
 }
 
-func TestARecordOfAnotherServerThatCannotBeReadIsNotTakenOver(t *testing.T) {
+func TestStore_UnreadableRecordOfAnotherServerIsNotShown(t *testing.T) {
 	l := memory.New()
 	w := newFixture(t, Options{Ledger: l})
 	create(t, w.pods, managed("node-1", "", ""))
@@ -280,7 +280,7 @@ func TestARecordOfAnotherServerThatCannotBeReadIsNotTakenOver(t *testing.T) {
 	}
 }
 
-func TestManyWritesOfUncertainOutcomeCostTheLedgerTwoLists(t *testing.T) {
+func TestUncertainWrite_ManyCostTwoLedgerLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newUncertainFixture(t)
 		lists := 0

@@ -31,7 +31,7 @@ func listAs(ctx context.Context, t testing.TB, s *Store, opts apistorage.ListOpt
 	return out
 }
 
-func TestWhatIsNotSeenIsAsIfItWereNotThere(t *testing.T) {
+func TestVisibility_InvisibleObjectsDoNotShowInLists(t *testing.T) {
 	t.Parallel()
 	alone, among := startPods(t, Options{Clock: clockAtZero}), startPods(t, Options{Clock: clockAtZero})
 	for _, s := range []*Store{alone, among} {
@@ -76,7 +76,7 @@ func pages(ctx context.Context, t *testing.T, s *Store, predicate apistorage.Sel
 	}
 }
 
-func TestAContinueTokenThatSomebodyElseGotShowsNoMore(t *testing.T) {
+func TestVisibility_AppliesToForeignContinueTokens(t *testing.T) {
 	t.Parallel()
 	s := startPods(t, Options{Clock: clockAtZero})
 	for _, namespace := range []string{"a", "b", "c"} {
@@ -88,7 +88,7 @@ func TestAContinueTokenThatSomebodyElseGotShowsNoMore(t *testing.T) {
 	}
 }
 
-func TestASingleObjectThatIsNotSeenIsNotListed(t *testing.T) {
+func TestVisibility_AppliesToListsOfOneObject(t *testing.T) {
 	t.Parallel()
 	s := startPods(t, Options{Clock: clockAtZero})
 	create(t, s, pod("a", "one"))
@@ -103,7 +103,7 @@ func TestASingleObjectThatIsNotSeenIsNotListed(t *testing.T) {
 	}
 }
 
-func TestAWatchShowsWhatIsSeen(t *testing.T) {
+func TestVisibility_AppliesToWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startPods(t, Options{})
 		create(t, s, pod("team-a", "1"))
@@ -140,7 +140,7 @@ func TestAWatchShowsWhatIsSeen(t *testing.T) {
 	})
 }
 
-func TestAListAsksOnceForEachNamespace(t *testing.T) {
+func TestVisibility_IsDecidedOncePerNamespaceAndList(t *testing.T) {
 	t.Parallel()
 	s := startPods(t, Options{Clock: clockAtZero})
 	for _, namespace := range []string{"a", "b", "c"} {
@@ -158,7 +158,7 @@ func TestAListAsksOnceForEachNamespace(t *testing.T) {
 	}
 }
 
-func TestARevisionWithoutAChangeIsAfterAllListsBefore(t *testing.T) {
+func TestAdvanceRevision_IsAfterAllEarlierLists(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Options{Clock: clockAtZero})
 	create(t, w.pods, pod("a", "1"))

@@ -26,7 +26,7 @@ func label(p *example.Pod) {
 	p.Labels = map[string]string{"n": fmt.Sprint(len(p.Labels["n"]) + 1), "at": time.Now().String()}
 }
 
-func TestAWatchThatIsResumedMissesNothing(t *testing.T) {
+func TestWatch_ResumeMissesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		start := list(t, w.pods, everything()).ResourceVersion
@@ -42,7 +42,7 @@ func TestAWatchThatIsResumedMissesNothing(t *testing.T) {
 	})
 }
 
-func TestTheDeletedEventCarriesTheRevisionOfTheDeletion(t *testing.T) {
+func TestWatch_DeletedEventHasTheRevisionOfTheDeletion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		created := create(t, w.pods, managed("node-1", "", ""))
@@ -55,7 +55,7 @@ func TestTheDeletedEventCarriesTheRevisionOfTheDeletion(t *testing.T) {
 	})
 }
 
-func TestBookmarksComeEveryMinuteOrSoAndBeforeTheEnd(t *testing.T) {
+func TestWatch_BookmarksComePeriodicallyAndBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -79,7 +79,7 @@ func TestBookmarksComeEveryMinuteOrSoAndBeforeTheEnd(t *testing.T) {
 				t.Errorf("a bookmark at revision %s, it was %s", got, now)
 			}
 			// Another resource moves on; the next bookmark covers that.
-			now = create(t, w.walls, managed(fmt.Sprintf("wall-%d", len(at)), "", "")).ResourceVersion
+			now = create(t, w.firewalls, managed(fmt.Sprintf("wall-%d", len(at)), "", "")).ResourceVersion
 		}
 		if len(at) < 4 || at[len(at)-1] != 5*time.Minute-bookmarkBeforeEnd {
 			t.Errorf("bookmarks at %v", at)
@@ -94,7 +94,7 @@ func TestBookmarksComeEveryMinuteOrSoAndBeforeTheEnd(t *testing.T) {
 	})
 }
 
-func TestABookmarkIsNeverAheadOfItsEvents(t *testing.T) {
+func TestWatch_BookmarkIsNeverAheadOfEvents(t *testing.T) {
 	w := newFixture(t, Options{BookmarkInterval: time.Microsecond})
 	create(t, w.pods, managed("node-1", "", ""))
 	opts := withBookmarks(everything())
@@ -128,12 +128,12 @@ func TestABookmarkIsNeverAheadOfItsEvents(t *testing.T) {
 	t.Logf("%d bookmarks", bookmarks)
 }
 
-func TestInitialEventsEndWithABookmark(t *testing.T) {
+func TestWatch_InitialEventsEndWithABookmark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		w.observe("m1", installing)
 		create(t, w.pods, managed("node-1", "", ""))
-		now := create(t, w.walls, managed("wall-1", "", "")).ResourceVersion
+		now := create(t, w.firewalls, managed("wall-1", "", "")).ResourceVersion
 		opts := withBookmarks(everything())
 		opts.SendInitialEvents = ptr.To(true)
 		opts.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
@@ -155,7 +155,7 @@ func TestInitialEventsEndWithABookmark(t *testing.T) {
 	})
 }
 
-func TestARevisionThatIsNotIssuedYetIsWaitedForAndThenTooLarge(t *testing.T) {
+func TestStore_WaitsForRevisionThenReportsTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		at := func(revision uint64) apistorage.ListOptions {
@@ -166,7 +166,7 @@ func TestARevisionThatIsNotIssuedYetIsWaitedForAndThenTooLarge(t *testing.T) {
 		soon := uint64(time.Now().Add(time.Second).UnixMicro())
 		go func() {
 			time.Sleep(2 * time.Second)
-			create(t, w.walls, managed("wall-1", "", ""))
+			create(t, w.firewalls, managed("wall-1", "", ""))
 		}()
 		began := time.Now()
 		list(t, w.pods, at(soon))
@@ -203,7 +203,7 @@ func TestARevisionThatIsNotIssuedYetIsWaitedForAndThenTooLarge(t *testing.T) {
 	})
 }
 
-func TestASlowWatcherIsCutOffAndNeverABrake(t *testing.T) {
+func TestWatch_SlowWatcherIsCutOffAndDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{History: 50})
 		create(t, w.pods, managed("node-1", "", ""))
@@ -231,7 +231,7 @@ func TestASlowWatcherIsCutOffAndNeverABrake(t *testing.T) {
 	})
 }
 
-func TestEventsAreKeptByCountAndByAge(t *testing.T) {
+func TestRing_KeepsEventsByCountAndAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{History: 10})
 		create(t, w.pods, managed("node-1", "", ""))
@@ -262,7 +262,7 @@ func TestEventsAreKeptByCountAndByAge(t *testing.T) {
 	})
 }
 
-func TestAWatchOfWhatIsSelectedSeesObjectsComeAndGo(t *testing.T) {
+func TestWatch_SelectorTurnsUpdatesIntoAddedAndDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		opts := everything()
@@ -289,14 +289,14 @@ func TestAWatchOfWhatIsSelectedSeesObjectsComeAndGo(t *testing.T) {
 	})
 }
 
-func TestWatchProgressIsReportedWhenAskedFor(t *testing.T) {
+func TestWatch_ProgressIsReportedOnRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		opts := everything()
 		opts.ProgressNotify = true
 		opts.ResourceVersion = list(t, w.pods, everything()).ResourceVersion
 		asking, plain := startWatch(t, w.pods, opts), watchFrom(t, w.pods, opts.ResourceVersion)
-		now := create(t, w.walls, managed("wall-1", "", "")).ResourceVersion
+		now := create(t, w.firewalls, managed("wall-1", "", "")).ResourceVersion
 		synctest.Wait()
 		if err := w.pods.RequestWatchProgress(t.Context()); err != nil {
 			t.Fatal(err)
@@ -311,7 +311,7 @@ func TestWatchProgressIsReportedWhenAskedFor(t *testing.T) {
 	})
 }
 
-func TestStoppedWatchesAreForgotten(t *testing.T) {
+func TestWatch_StoppedWatchesAreReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		for range 10 {
@@ -325,7 +325,7 @@ func TestStoppedWatchesAreForgotten(t *testing.T) {
 }
 
 // The encoder of a response writes the kind into an object while it encodes it.
-func TestWhoGetsAnEventMayWriteIntoItsHead(t *testing.T) {
+func TestWatch_EventObjectsHaveTheirOwnTopLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})
 		start := list(t, w.pods, everything()).ResourceVersion

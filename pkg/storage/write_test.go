@@ -18,7 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
 
-func TestAWriteHoldsUpNoWriteOfAnotherKeyAndNoRead(t *testing.T) {
+func TestStore_SlowWriteDelaysNoOtherKeyAndNoRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &faulty{Ledger: memory.New()}
 		w := newFixture(t, Options{Ledger: l})
@@ -47,7 +47,7 @@ func TestAWriteHoldsUpNoWriteOfAnotherKeyAndNoRead(t *testing.T) {
 	})
 }
 
-func TestWritesOfOneKeyAreSerialised(t *testing.T) {
+func TestStore_WritesOfOneKeyAreSerialized(t *testing.T) {
 	l := &faulty{Ledger: memory.New()}
 	w := newFixture(t, Options{Ledger: l})
 	create(t, w.pods, managed("counter", "", ""))
@@ -81,7 +81,7 @@ func TestWritesOfOneKeyAreSerialised(t *testing.T) {
 	}
 }
 
-func TestAClientThatGoesAwayDoesNotLeaveTheOutcomeOpen(t *testing.T) {
+func TestStore_WriteOutlivesItsClient(t *testing.T) {
 	l := &faulty{Ledger: memory.New()}
 	w := newFixture(t, Options{Ledger: l})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -97,7 +97,7 @@ func TestAClientThatGoesAwayDoesNotLeaveTheOutcomeOpen(t *testing.T) {
 	}
 }
 
-func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
+func TestStore_NoOpUpdateWritesNothing(t *testing.T) {
 	l := memory.New()
 	w := newFixture(t, Options{Ledger: l})
 	before := create(t, w.pods, managed("node-1", "", ""))
@@ -108,7 +108,7 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatCallersGetTheyMayModify(t *testing.T) {
+func TestStore_ReturnsObjectsThatCallersMayModify(t *testing.T) {
 	w := newFixture(t, Options{})
 	in := managed("node-1", "", "")
 	in.Labels = map[string]string{"a": "b"}
@@ -125,7 +125,7 @@ func TestWhatCallersGetTheyMayModify(t *testing.T) {
 	}
 }
 
-func TestAnotherTypeIsRefused(t *testing.T) {
+func TestStore_RefusesOtherTypes(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "", ""))
 	key := w.pods.testKey("node-1")
@@ -140,7 +140,7 @@ func TestAnotherTypeIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfTheUpdateIsReturnedAsItIs(t *testing.T) {
+func TestStore_ReturnsErrorOfUpdateFunc(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "", ""))
 	mine := errors.New("mine")
@@ -151,7 +151,7 @@ func TestAnErrorOfTheUpdateIsReturnedAsItIs(t *testing.T) {
 	}
 }
 
-func TestKeyLocksAreForgotten(t *testing.T) {
+func TestKeyLocks_AreReleased(t *testing.T) {
 	w := newFixture(t, Options{})
 	var wg sync.WaitGroup
 	for i := range 20 {

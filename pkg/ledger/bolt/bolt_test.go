@@ -51,7 +51,7 @@ func TestContract(t *testing.T) {
 	})
 }
 
-func TestASecondProcessIsToldWhoHasTheFile(t *testing.T) {
+func TestOpen_NamesTheProcessThatHasTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	open(t, path)
 	_, err := bolt.Open(path, bolt.Options{LockTimeout: time.Millisecond})
@@ -65,7 +65,7 @@ func TestASecondProcessIsToldWhoHasTheFile(t *testing.T) {
 	}
 }
 
-func TestAFileOfSomethingElseIsRefused(t *testing.T) {
+func TestOpen_RefusesForeignFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	if err := os.WriteFile(path, []byte(strings.Repeat("not a ledger", 10000)), 0o600); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestAFileOfSomethingElseIsRefused(t *testing.T) {
 	}
 }
 
-func TestAClosedLedgerTakesNoWrites(t *testing.T) {
+func TestClose_EndsWrites(t *testing.T) {
 	l, err := bolt.Open(filepath.Join(t.TempDir(), "ledger.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -77,9 +77,9 @@ func writeOne(l *bolt.Ledger, key string, remove bool, say func(...any)) error {
 	return nil
 }
 
-// TestEveryAcknowledgedWriteSurvivesAKill runs this binary as a server that is
+// TestLedger_AcknowledgedWritesSurviveKill runs this binary as a server that is
 // killed at a random moment, several times on one file.
-func TestEveryAcknowledgedWriteSurvivesAKill(t *testing.T) {
+func TestLedger_AcknowledgedWritesSurviveKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	acknowledged := map[string]string{}
 	var lastVersion uint64

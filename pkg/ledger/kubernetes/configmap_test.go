@@ -23,7 +23,7 @@ func store(t testing.TB, key, value string) *corev1.ConfigMap {
 }
 
 // A change of these makes every record that is out there unreadable.
-func TestNamesNeverChange(t *testing.T) {
+func TestConfigMapName_NeverChanges(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]string{
 		"metalstackmachines/team-a/node-1": "record-metalstackmachines-team-a-node-1-049f5b2a3dff27ee14d6985a34f3a13d",
@@ -36,7 +36,7 @@ func TestNamesNeverChange(t *testing.T) {
 	}
 }
 
-func TestEveryKeyHasANameOfItsOwn(t *testing.T) {
+func TestConfigMapName_IsUnique(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for _, key := range []string{
@@ -60,14 +60,14 @@ func TestEveryKeyHasANameOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsNoTextIsRefused(t *testing.T) {
+func TestCheckKey_RefusesInvalidUTF8(t *testing.T) {
 	t.Parallel()
 	if err := checkKey("a/\xff"); !errors.Is(err, ledger.ErrNotWritten) {
 		t.Errorf("answered %v", err)
 	}
 }
 
-func TestLabelsAreWhatPeopleSelectBy(t *testing.T) {
+func TestLabels_AreThePartsOfTheKey(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("n", validation.LabelValueMaxLength+1)
 	for key, want := range map[string][3]string{
@@ -85,7 +85,7 @@ func TestLabelsAreWhatPeopleSelectBy(t *testing.T) {
 	}
 }
 
-func FuzzValuesAreReadAsTheyWereWritten(f *testing.F) {
+func FuzzConfigMap_ValueRoundTrips(f *testing.F) {
 	for _, value := range []string{
 		"", "\n", "{}", "[]", `{"object":{"kind":"MetalStackMachine","n":1e3,"s":"<&>\u2028","e":[],"o":{}}}`, "{\"a\":\n1}\n",
 		`{"a":1} `, `"text"`, "null", "plain", "\xff\x00", "\x00", `{"a":"` + strings.Repeat("ä", 1000) + `"}`, "{", `{"a":1}{"b":2}`,
@@ -115,7 +115,7 @@ func FuzzValuesAreReadAsTheyWereWritten(f *testing.F) {
 	})
 }
 
-func TestJSONIsStoredForPeople(t *testing.T) {
+func TestConfigMap_IndentsJSON(t *testing.T) {
 	t.Parallel()
 	cm := store(t, "a/b", `{"object":{"kind":"X","n":[1,2]}}`)
 	want := `{
@@ -132,7 +132,7 @@ func TestJSONIsStoredForPeople(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooDeepOrTooLargeForPeopleIsStoredAsItIs(t *testing.T) {
+func TestConfigMap_StoresDeepOrLargeJSONUnchanged(t *testing.T) {
 	t.Parallel()
 	nest := func(levels int) string {
 		return strings.Repeat(`["]}\"",`, levels-1) + "[]" + strings.Repeat("]", levels-1)
@@ -155,7 +155,7 @@ func TestWhatIsTooDeepOrTooLargeForPeopleIsStoredAsItIs(t *testing.T) {
 	}
 }
 
-func TestAValueOfTheLargestSizeFitsAndNoLarger(t *testing.T) {
+func TestConfigMap_LimitsTheSizeOfValues(t *testing.T) {
 	t.Parallel()
 	largest := `{"a":[` + strings.TrimSuffix(strings.Repeat("1,", (MaxValueBytes-8)/2), ",") + `]}`
 	largest += strings.Repeat(" ", MaxValueBytes-len(largest))

@@ -9,7 +9,7 @@ import (
 
 const key = "metalstackmachines/team-a/node-1"
 
-func TestOnlyWhatIsCertainlyNoRecordIsLeftOut(t *testing.T) {
+func TestList_LeavesOutOnlyWhatIsCertainlyNoRecord(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		harm  func(*corev1.ConfigMap)

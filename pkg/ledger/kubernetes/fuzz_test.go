@@ -11,7 +11,7 @@ import (
 )
 
 // Whoever may write ConfigMaps, or restores a backup, can leave any.
-func FuzzAForeignConfigMapIsTheRecordOfItsOwnKeyOrOfNone(f *testing.F) {
+func FuzzConfigMap_ForeignOneIsTheRecordOfItsKeyOrNone(f *testing.F) {
 	key := "metalstackmachines/team-a/node-1"
 	f.Add(nameOf(key), key, "metalstackmachines", "team-a", "node-1", JSONValue, []byte("{\n \"a\": 1 }"))
 	f.Add(nameOf(key), "", "metalstackmachines", "team-a", "node-1", TextValue, []byte("text"))
@@ -48,7 +48,7 @@ func FuzzAForeignConfigMapIsTheRecordOfItsOwnKeyOrOfNone(f *testing.F) {
 	})
 }
 
-func FuzzEveryKeyIsFoundAgain(f *testing.F) {
+func FuzzConfigMap_KeyRoundTrips(f *testing.F) {
 	for _, key := range []string{"metalstackmachines/team-a/node-1", "_meta/revision", "", "/", "///", "A/b/C", "a/b/" + string(bytes.Repeat([]byte("x"), 300)), "ü/ö/ä"} {
 		f.Add(key)
 	}

@@ -47,7 +47,7 @@ func never(t *testing.T) Operations[node] {
 
 var dryRun = []string{metav1.DryRunAll}
 
-func TestADryRunChangesNoMetal(t *testing.T) {
+func TestREST_DryRunChangesNoMetal(t *testing.T) {
 	t.Parallel()
 	// The operations make their checks, and know that it is one.
 	r := subresource(Operations[node]{
@@ -69,7 +69,7 @@ func TestADryRunChangesNoMetal(t *testing.T) {
 	assert.Equal(t, "node-1", obj.(node).Name)
 }
 
-func TestPreconditionsHoldBeforeMetalIsReleased(t *testing.T) {
+func TestREST_DeleteChecksPreconditionsFirst(t *testing.T) {
 	t.Parallel()
 	r := subresource(never(t))
 	uid, version := types.UID("other"), "6"
@@ -79,13 +79,13 @@ func TestPreconditionsHoldBeforeMetalIsReleased(t *testing.T) {
 	}
 }
 
-func TestTheBodyNamesTheObjectOrNone(t *testing.T) {
+func TestREST_CreateRefusesBodyOfAnotherName(t *testing.T) {
 	t.Parallel()
 	_, err := subresource(never(t)).Create(context.Background(), "node-1", &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{Name: "node-2"}}, nil, &metav1.CreateOptions{})
 	assert.True(t, apierrors.IsInvalid(err), "%v", err)
 }
 
-func TestAnAnswerComesBeforeTheDeadline(t *testing.T) {
+func TestREST_AnswersBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
 	r := subresource(Operations[node]{Allocate: func(ctx context.Context, _, _ string, _ *infrastructure.Allocation) (node, error) {
 		<-ctx.Done()

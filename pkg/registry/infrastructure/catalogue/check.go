@@ -32,9 +32,9 @@ type Validation struct {
 	errs      field.ErrorList
 }
 
-// New begins the validation of an object in a namespace, whose syntax is right.
+// Begin begins the validation of an object in a namespace, whose syntax is right.
 // What it looks up counts against what the request and the namespace may.
-func (c *Validator) New(ctx context.Context, namespace string) *Validation {
+func (c *Validator) Begin(ctx context.Context, namespace string) *Validation {
 	project, _ := c.Bindings.Project(namespace)
 	ctx = c.Catalogue.WithAllowance(ctx, namespace)
 	return &Validation{ctx: ctx, validator: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}

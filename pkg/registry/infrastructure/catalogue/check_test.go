@@ -118,9 +118,9 @@ func checks(o offers) *Validator {
 
 var path = field.NewPath("spec", "x")
 
-func TestWhatTheMetalAPIDoesNotOfferIsRefusedWithWhatItOffers(t *testing.T) {
+func TestValidation_ListsSupportedValues(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{sizes: []string{"v1-small-x86", "c1-large-x86"}}).New(context.Background(), "team-a")
+	c := checks(offers{sizes: []string{"v1-small-x86", "c1-large-x86"}}).Begin(context.Background(), "team-a")
 	c.Size(path, "v1-smal-x86", "")
 	c.Image(path, "ubuntu-99.04", "", Machine)
 	c.Image(path, "firewall-ubuntu-3.0", "", Machine)
@@ -132,23 +132,23 @@ func TestWhatTheMetalAPIDoesNotOfferIsRefusedWithWhatItOffers(t *testing.T) {
 	assert.Equal(t, `spec.x: Unsupported value: "fra-02": supported values: "fra-01"`, c.Errors()[3].Error())
 }
 
-func TestOfManySupportedValuesTheNearestAreListed(t *testing.T) {
+func TestValidation_ListsNearestOfManyValues(t *testing.T) {
 	t.Parallel()
 	var sizes []string
 	for i := range 40 {
 		sizes = append(sizes, fmt.Sprintf("a%02d", i))
 	}
 	sizes = append(sizes, "v1-small-x86")
-	c := checks(offers{sizes: sizes}).New(context.Background(), "team-a")
+	c := checks(offers{sizes: sizes}).Begin(context.Background(), "team-a")
 	c.Size(path, "v1-smal", "")
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `"v1-small-x86"`)
 	assert.Contains(t, c.Errors()[0].Error(), "and 26 more")
 }
 
-func TestWhatWasAcceptedOnceIsNotCheckedAgain(t *testing.T) {
+func TestValidation_SkipsUnchangedValues(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).New(context.Background(), "team-a")
+	c := checks(offers{}).Begin(context.Background(), "team-a")
 	c.Size(path, "gone", "gone")
 	c.Image(path, "gone", "gone", Machine)
 	c.Partition(path, "gone", "gone")
@@ -158,10 +158,10 @@ func TestWhatWasAcceptedOnceIsNotCheckedAgain(t *testing.T) {
 	assert.Empty(t, c.Errors())
 }
 
-func TestNetworksOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
+func TestValidation_ForeignNetworksLookLikeUnknownOnes(t *testing.T) {
 	t.Parallel()
 	o := offers{networks: map[string]string{"mine": project, "internet": "", "theirs": "other"}}
-	c := checks(o).New(context.Background(), "team-a")
+	c := checks(o).Begin(context.Background(), "team-a")
 	c.Networks(path, []string{"mine", "internet"}, nil)
 	c.PrivateNetwork(path, "mine", "")
 	assert.Empty(t, c.Errors())
@@ -177,9 +177,9 @@ func TestNetworksOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 	assert.Contains(t, c.Errors()[3].Error(), "must be a private network of project")
 }
 
-func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
+func TestValidation_RefusesProjectOfAnotherNamespace(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).New(context.Background(), "team-a")
+	c := checks(offers{}).Begin(context.Background(), "team-a")
 	c.Project(path, project, "")
 	assert.Empty(t, c.Errors())
 	c.Project(path, "10000000-0000-4000-8000-00000000000b", "")
@@ -187,9 +187,9 @@ func TestAProjectThatIsNotTheNamespacesIsRefused(t *testing.T) {
 	assert.Contains(t, c.Errors()[0].Error(), `namespace "team-a" is bound to project "`+project+`"`)
 }
 
-func TestAMachineIsOneObjects(t *testing.T) {
+func TestValidation_RefusesMachineHeldByAnotherObject(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{machines: map[string]string{machineID: ""}}).New(context.Background(), "team-a")
+	c := checks(offers{machines: map[string]string{machineID: ""}}).Begin(context.Background(), "team-a")
 	c.ProviderID(path, "metalstack://"+machineID, "", Holder{"metalstackmachines", "node-1"})
 	assert.Empty(t, c.Errors(), "its own")
 	c.ProviderID(path, "metal://fra-01/"+machineID, "", Holder{"metalstackmachines", "node-2"})
@@ -197,10 +197,10 @@ func TestAMachineIsOneObjects(t *testing.T) {
 	assert.Contains(t, c.Errors()[0].Error(), `is already held by metalstackmachines "node-1"`)
 }
 
-func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
+func TestValidation_ForeignMachinesLookLikeUnknownOnes(t *testing.T) {
 	t.Parallel()
 	const theirs, unknown, idle, mine = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004"
-	c := checks(offers{machines: map[string]string{theirs: "other", idle: "", mine: project}}).New(context.Background(), "team-a")
+	c := checks(offers{machines: map[string]string{theirs: "other", idle: "", mine: project}}).Begin(context.Background(), "team-a")
 	asking := Holder{"metalstackmachines", "node-2"}
 	c.ProviderID(path, "metal:///"+idle, "", asking)
 	c.ProviderID(path, "metal:///"+mine, "", asking)
@@ -213,9 +213,9 @@ func TestMachinesOfOtherProjectsAreToldFromUnknownOnesByNothing(t *testing.T) {
 	assert.Contains(t, c.Errors()[0].Error(), `machine `+theirs+` is not available to project "`+project+`"`)
 }
 
-func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
+func TestValidation_RefusesForeignMetalStackAddresses(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).New(context.Background(), "team-a")
+	c := checks(offers{}).Begin(context.Background(), "team-a")
 	for _, host := range []string{"", "api.example.org", "192.0.2.1", "203.0.113.1"} {
 		c.Host(path, host, "")
 	}
@@ -228,7 +228,7 @@ func TestAnAddressOfMetalStackIsTheProjects(t *testing.T) {
 
 func TestCheckHost_RefusesAddressOfForeignPrivateNetworkWithoutNamingIt(t *testing.T) {
 	t.Parallel()
-	c := checks(offers{}).New(context.Background(), "team-a")
+	c := checks(offers{}).Begin(context.Background(), "team-a")
 	c.Host(path, "10.0.0.7", "")
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `is in a metal-stack network and not allocated to project "`+project+`"`)
@@ -251,7 +251,7 @@ func TestCheck_NamespaceThatLooksUpTooMuchIsRefusedAtTheFirst(t *testing.T) {
 	asked := 0
 	o := checks(offers{})
 	o.Catalogue = busy{asked: &asked}
-	c := o.New(context.Background(), "team-a")
+	c := o.Begin(context.Background(), "team-a")
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), "too many lookups of networks, machines and addresses")
@@ -265,7 +265,7 @@ func TestCheck_LooksNothingUpForARequestThatHasEnded(t *testing.T) {
 	o.Catalogue = busy{asked: &asked}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	c := o.New(ctx, "team-a")
+	c := o.Begin(ctx, "team-a")
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	c.Size(path, "v1", "")
 	require.Len(t, c.Errors(), 1)
@@ -278,11 +278,11 @@ type recorder []string
 
 func (r *recorder) AddWarning(_, text string) { *r = append(*r, text) }
 
-func TestWhileTheMetalAPIIsAwayUnknownEntriesAreLetThroughWithAWarning(t *testing.T) {
+func TestValidation_WarnsWhileTheMetalAPIIsUnavailable(t *testing.T) {
 	t.Parallel()
 	var warnings recorder
 	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
-	c := checks(offers{away: true}).New(ctx, "team-a")
+	c := checks(offers{away: true}).Begin(ctx, "team-a")
 	c.Size(field.NewPath("spec", "machineType"), "v9", "")
 	c.ProviderID(path, "metal:///"+machineID, "", Holder{"metalstackmachines", "node-1"})
 	c.Host(path, "203.0.113.2", "")

@@ -77,7 +77,7 @@ func prepare(bindings catalogue.Bindings, c, old *object) {
 }
 
 func validateReferences(ctx context.Context, checks *catalogue.Validator, c, old *object) field.ErrorList {
-	ch := checks.New(ctx, c.Namespace)
+	ch := checks.Begin(ctx, c.Namespace)
 	ValidateSpecReferences(ch, field.NewPath("spec"), &c.Spec, &old.Spec)
 	return ch.Errors()
 }

@@ -54,7 +54,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 }
 
 func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old *object) field.ErrorList {
-	c := checks.New(ctx, t.Namespace)
+	c := checks.Begin(ctx, t.Namespace)
 	cluster.ValidateSpecReferences(c, field.NewPath("spec", "template", "spec"), &t.Spec.Template.Spec, &old.Spec.Template.Spec)
 	return c.Errors()
 }

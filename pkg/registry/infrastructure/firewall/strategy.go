@@ -69,7 +69,7 @@ func prepare(_ context.Context, f, old *object) {
 
 func validateReferences(ctx context.Context, checks *catalogue.Validator, f, old *object) field.ErrorList {
 	path := field.NewPath("spec")
-	c := checks.New(ctx, f.Namespace)
+	c := checks.Begin(ctx, f.Namespace)
 	c.Size(path.Child("machineType"), f.Spec.MachineType, old.Spec.MachineType)
 	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, catalogue.Firewall)
 	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)

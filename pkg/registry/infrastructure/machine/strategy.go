@@ -69,7 +69,7 @@ func prepare(_ context.Context, m, old *object) {
 
 func validateReferences(ctx context.Context, checks *catalogue.Validator, m, old *object) field.ErrorList {
 	path := field.NewPath("spec")
-	c := checks.New(ctx, m.Namespace)
+	c := checks.Begin(ctx, m.Namespace)
 	c.Size(path.Child("machineType"), m.Spec.MachineType, old.Spec.MachineType)
 	c.Image(path.Child("image"), m.Spec.Image, old.Spec.Image, catalogue.Machine)
 	c.Partition(path.Child("partition"), m.Spec.Partition, old.Spec.Partition)

@@ -50,7 +50,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old *object) field.ErrorList {
 	path := field.NewPath("spec", "template", "spec")
 	s, was := &t.Spec.Template.Spec, &old.Spec.Template.Spec
-	c := checks.New(ctx, t.Namespace)
+	c := checks.Begin(ctx, t.Namespace)
 	c.Size(path.Child("machineType"), s.MachineType, was.MachineType)
 	c.Image(path.Child("image"), s.Image, was.Image, catalogue.Machine)
 	c.Partition(path.Child("partition"), s.Partition, was.Partition)

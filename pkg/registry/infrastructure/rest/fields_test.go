@@ -16,7 +16,7 @@ import (
 // values are is set in the registry: the two must agree.
 func TestFieldSelectors_AreRegisteredForEveryVersion(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	for name, resource := range w.all {
 		obj := resource.main.New()
 		_, values, err := resource.main.PredicateFunc(labels.Everything(), fields.Everything()).GetAttrs(obj)

@@ -38,12 +38,12 @@ func (r *releaseAuthorizer) Authorize(_ context.Context, a authorizer.Attributes
 	return r.decision, "", r.err
 }
 
-func newWorldWithAuthorizer(t *testing.T, a authorizer.Authorizer) *world {
+func newEnvironmentWithAuthorizer(t *testing.T, a authorizer.Authorizer) *environment {
 	t.Helper()
 	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
 	require.NoError(t, err)
-	w := &world{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(a, backend), everything{}, nil)
+	w := &environment{backend: backend, facts: facts{}}
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(a, backend), anyCatalogue{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	return w
@@ -51,7 +51,7 @@ func newWorldWithAuthorizer(t *testing.T, a authorizer.Authorizer) *world {
 
 // setAllocation writes the allocation of the machine node-1 and of the cluster
 // c-1, as the allocation protocol does.
-func setAllocation(t *testing.T, w *world, a infrastructure.ClusterAllocation) {
+func setAllocation(t *testing.T, w *environment, a infrastructure.ClusterAllocation) {
 	t.Helper()
 	_, err := w.Machines().Update(t.Context(), "team-a", "node-1", func(m *infrastructure.MetalStackMachine) error {
 		m.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: a.AllocationState, MachineID: idleID}
@@ -89,7 +89,7 @@ func TestFinalizer_StaysOnWhatHoldsMetalUnlessTheUserMayRelease(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			asked := &releaseAuthorizer{decision: authorizer.DecisionNoOpinion}
-			w := newWorldWithAuthorizer(t, asked)
+			w := newEnvironmentWithAuthorizer(t, asked)
 			create(t, w, machine.Resource, newMachine("node-1"))
 			create(t, w, cluster.Resource, newCluster("c-1"))
 			setAllocation(t, w, c.allocation)
@@ -134,7 +134,7 @@ func TestFinalizer_StaysOnWhatHoldsMetalUnlessTheUserMayRelease(t *testing.T) {
 // must not be a way to lose one.
 func TestFinalizer_StaysOnAClusterThatIsHandedToAnotherManager(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithAuthorizer(t, &releaseAuthorizer{decision: authorizer.DecisionNoOpinion})
+	w := newEnvironmentWithAuthorizer(t, &releaseAuthorizer{decision: authorizer.DecisionNoOpinion})
 	create(t, w, machine.Resource, newMachine("node-1"))
 	create(t, w, cluster.Resource, newCluster("c-1"))
 	partial := phased("")

@@ -64,8 +64,8 @@ const (
 
 // Whatever a client sends, it is taken, shown and deleted, or refused with a
 // reason: a panic would be a 500 to the client and a stack trace to the operator.
-func FuzzABodyIsTakenOrRefused(f *testing.F) {
-	w := newWorld(f)
+func FuzzBody_IsAcceptedOrRefused(f *testing.F) {
+	w := newEnvironment(f)
 	for choice := range w.choices() {
 		for _, body := range bodies {
 			f.Add(byte(choice), []byte(body), []byte(bodies[choice%len(bodies)]))
@@ -76,8 +76,8 @@ func FuzzABodyIsTakenOrRefused(f *testing.F) {
 
 // The same holds of whatever stands in the place of one field, or of a part with
 // all that is in it.
-func FuzzAFieldIsTakenOrRefused(f *testing.F) {
-	w := newWorld(f)
+func FuzzField_IsAcceptedOrRefused(f *testing.F) {
+	w := newEnvironment(f)
 	resources := slices.Sorted(maps.Keys(w.all))
 	for choice := range w.choices() {
 		for place := range 40 {
@@ -93,9 +93,9 @@ func FuzzAFieldIsTakenOrRefused(f *testing.F) {
 	})
 }
 
-func TestWhatFieldsAreFuzzedInIsTakenWhole(t *testing.T) {
+func TestFuzzField_SeedIsAccepted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	for resource, body := range whole {
 		for _, version := range scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName) {
 			r := w.all[resource].main
@@ -145,12 +145,12 @@ func replace(node any, at int, in any, n *int) any {
 }
 
 // choices are the kinds in their versions.
-func (w *world) choices() int {
+func (w *environment) choices() int {
 	return len(w.all) * len(scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName))
 }
 
 // submit creates what a body says, and makes of it what the next one does.
-func (w *world) submit(t *testing.T, choice int, body, next []byte) {
+func (w *environment) submit(t *testing.T, choice int, body, next []byte) {
 	t.Helper()
 	resources := slices.Sorted(maps.Keys(w.all))
 	versions := scheme.Scheme.PrioritizedVersionsForGroup(infrastructure.GroupName)
@@ -198,8 +198,8 @@ func (w *world) submit(t *testing.T, choice int, body, next []byte) {
 
 // A record is what somebody, or an older version, put into the ledger: one that
 // could not be shown would take the list of everything else with it.
-func FuzzARecordThatCanBeReadIsShown(f *testing.F) {
-	w := newWorld(f)
+func FuzzRecord_IsProjected(f *testing.F) {
+	w := newEnvironment(f)
 	w.discover(idleID)
 	projectors := NewRESTOptionsGetter(w.backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}).(restOptionsGetter).projectors
 	resources := slices.Sorted(maps.Keys(w.all))

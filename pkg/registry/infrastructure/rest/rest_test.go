@@ -43,8 +43,8 @@ const (
 	foundID = "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
 )
 
-// world is the resources over facts that a test decides on.
-type world struct {
+// environment is the resources over facts that a test decides on.
+type environment struct {
 	*Resources
 	backend *storage.Backend
 	facts   facts
@@ -74,44 +74,44 @@ func (b binding) Admit(_ context.Context, resource schema.GroupResource, namespa
 	return func() {}, nil
 }
 
-// everything is a catalogue that has it.
-type everything struct{}
+// anyCatalogue is a catalogue that has it.
+type anyCatalogue struct{}
 
-func (everything) LookupSize(_ context.Context, id string) (*metal.Size, []string, error) {
+func (anyCatalogue) LookupSize(_ context.Context, id string) (*metal.Size, []string, error) {
 	return &metal.Size{ID: id}, nil, nil
 }
-func (everything) LookupImage(_ context.Context, id, feature string) (*metal.Image, []string, error) {
+func (anyCatalogue) LookupImage(_ context.Context, id, feature string) (*metal.Image, []string, error) {
 	return &metal.Image{ID: id, Features: []string{feature}}, nil, nil
 }
-func (everything) WithAllowance(ctx context.Context, _ string) context.Context { return ctx }
+func (anyCatalogue) WithAllowance(ctx context.Context, _ string) context.Context { return ctx }
 
-func (everything) LookupPartition(_ context.Context, id string) (*metal.Partition, []string, error) {
+func (anyCatalogue) LookupPartition(_ context.Context, id string) (*metal.Partition, []string, error) {
 	return &metal.Partition{ID: id}, nil, nil
 }
-func (everything) LookupMachine(_ context.Context, id, _ string) (*metal.Machine, error) {
+func (anyCatalogue) LookupMachine(_ context.Context, id, _ string) (*metal.Machine, error) {
 	return &metal.Machine{ID: id}, nil
 }
-func (everything) LookupAddress(_ context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error) {
+func (anyCatalogue) LookupAddress(_ context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error) {
 	return &metal.IP{Address: address.String(), Project: project}, nil, nil
 }
-func (everything) LookupNetwork(_ context.Context, id, project string) (*metal.Network, []string, error) {
+func (anyCatalogue) LookupNetwork(_ context.Context, id, project string) (*metal.Network, []string, error) {
 	return &metal.Network{ID: id, Project: project}, []string{id}, nil
 }
 
-func newWorld(t testing.TB, offers ...catalogue.Catalogue) *world {
+func newEnvironment(t testing.TB, offers ...catalogue.Catalogue) *environment {
 	t.Helper()
-	return newWorldOf(t, memory.New(), nil, append(offers, everything{})[0])
+	return newEnvironmentWith(t, memory.New(), nil, append(offers, anyCatalogue{})[0])
 }
 
-// newWorldOf is over records that may be there already, in a cluster if there are
+// newEnvironmentWith is over records that may be there already, in a cluster if there are
 // owners.
-func newWorldOf(t testing.TB, records ledger.Ledger, clusterOwners registry.OwnerLookup, offers catalogue.Catalogue) *world {
+func newEnvironmentWith(t testing.TB, records ledger.Ledger, clusterOwners registry.OwnerLookup, offers catalogue.Catalogue) *environment {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: records})
 	require.NoError(t, err)
-	w := &world{backend: backend, facts: facts{}}
+	w := &environment{backend: backend, facts: facts{}}
 	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(ctx))
@@ -119,7 +119,7 @@ func newWorldOf(t testing.TB, records ledger.Ledger, clusterOwners registry.Owne
 }
 
 // discover makes a machine known that is allocated in the project.
-func (w *world) discover(id string) {
+func (w *environment) discover(id string) {
 	w.facts[id] = &metal.Machine{
 		ID: id, Partition: "fra-01", Rack: "rack-1", Size: "v1-small-x86", Liveliness: "Alive",
 		Allocation: &metal.Allocation{
@@ -157,7 +157,7 @@ func newCluster(name string) *infrastructure.MetalStackCluster {
 	}
 }
 
-func create[T runtime.Object](t *testing.T, w *world, resource string, obj T) T {
+func create[T runtime.Object](t *testing.T, w *environment, resource string, obj T) T {
 	t.Helper()
 	out, err := w.all[resource].main.Create(in("team-a"), obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -195,9 +195,9 @@ func names(t *testing.T, list runtime.Object, err error) []string {
 	return found
 }
 
-func TestAPostedObjectKeepsItsFinalizersAndLosesItsStatus(t *testing.T) {
+func TestCreate_KeepsFinalizersAndDropsStatus(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := newMachine("node-1")
 	provisioned := true
 	m.UID, m.Generation, m.ResourceVersion, m.Finalizers = "elsewhere", 7, "123", []string{"example.org/theirs"}
@@ -216,9 +216,9 @@ func TestAPostedObjectKeepsItsFinalizersAndLosesItsStatus(t *testing.T) {
 	assert.True(t, out.Status.Metal.Managed)
 }
 
-func TestTheProjectIsTheNamespaces(t *testing.T) {
+func TestCreate_SetsProjectOfTheNamespace(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	assert.Equal(t, project, create(t, w, cluster.Resource, newCluster("c")).Spec.ProjectID)
 
 	other := newCluster("d")
@@ -228,9 +228,9 @@ func TestTheProjectIsTheNamespaces(t *testing.T) {
 	assert.ErrorContains(t, err, "spec.projectID")
 }
 
-func TestCreatingInAnUnboundNamespaceIsForbiddenWithWhatBindsIt(t *testing.T) {
+func TestCreate_InUnboundNamespaceIsForbidden(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := newMachine("node-1")
 	m.Namespace = "stray"
 	_, err := w.all[machine.Resource].main.Create(in("stray"), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
@@ -238,9 +238,9 @@ func TestCreatingInAnUnboundNamespaceIsForbiddenWithWhatBindsIt(t *testing.T) {
 	assert.ErrorContains(t, err, `the namespace "stray" is not bound to a metal-stack project: run bind stray`)
 }
 
-func TestAnObjectThatIsMovedHereIsWarnedOfWhatIsNotToBeHadAnyMore(t *testing.T) {
+func TestCreate_WarnsOfUnavailableReferencesOfMovedObject(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nothing{})
+	w := newEnvironment(t, nothing{})
 	create := func(m *infrastructure.MetalStackMachine) (*warnings, error) {
 		var warned warnings
 		_, err := w.all[machine.Resource].main.Create(warning.WithWarningRecorder(in("team-a"), &warned), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
@@ -266,7 +266,7 @@ func TestAnObjectThatIsMovedHereIsWarnedOfWhatIsNotToBeHadAnyMore(t *testing.T) 
 }
 
 // nothing is a catalogue that has nothing.
-type nothing struct{ everything }
+type nothing struct{ anyCatalogue }
 
 func (nothing) LookupSize(context.Context, string) (*metal.Size, []string, error) {
 	return nil, nil, nil
@@ -282,9 +282,9 @@ type warnings []string
 
 func (w *warnings) AddWarning(_, text string) { *w = append(*w, text) }
 
-func TestAnUpdateLeavesStatusAndWhatTheServerFilledIn(t *testing.T) {
+func TestUpdate_KeepsStatusAndServerSetFields(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	create(t, w, machine.Resource, newMachine("node-1"))
 	_, err := w.Machines().Update(context.Background(), "team-a", "node-1", func(m *infrastructure.MetalStackMachine) error {
 		m.Spec.ProviderID = "metal://fra-01/" + idleID
@@ -304,9 +304,9 @@ func TestAnUpdateLeavesStatusAndWhatTheServerFilledIn(t *testing.T) {
 	assert.EqualValues(t, 1, out.Generation, "the spec has not changed")
 }
 
-func TestStatusTakesConditionsAndProvisionedAndNothingElse(t *testing.T) {
+func TestStatusUpdate_TakesOnlyConditionsAndInitialization(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	created := create(t, w, machine.Resource, newMachine("node-1"))
 	yes, no := true, false
 	status := w.all[machine.Resource].status
@@ -338,9 +338,9 @@ func TestStatusTakesConditionsAndProvisionedAndNothingElse(t *testing.T) {
 	assert.True(t, *out.Status.Initialization.Provisioned, "it never goes back")
 }
 
-func TestDeleteMarksAndTheLastFinalizerDeletes(t *testing.T) {
+func TestDelete_WaitsForTheLastFinalizer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	create(t, w, machine.Resource, newMachine("node-1"))
 	main := w.all[machine.Resource].main
 	out, gone, err := main.Delete(in("team-a"), "node-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
@@ -353,9 +353,9 @@ func TestDeleteMarksAndTheLastFinalizerDeletes(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
-func TestOurFinalizerStaysUntilTheObjectIsDeleted(t *testing.T) {
+func TestUpdate_KeepsFinalizerUntilDeletion(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	create(t, w, machine.Resource, newMachine("node-1"))
 	main := w.all[machine.Resource].main
 	out, err := update(t, main, "node-1", func(m *infrastructure.MetalStackMachine) { m.Finalizers = []string{"example.org/theirs"} })
@@ -363,9 +363,9 @@ func TestOurFinalizerStaysUntilTheObjectIsDeleted(t *testing.T) {
 	assert.Equal(t, []string{"example.org/theirs", infrastructure.MachineFinalizer}, out.Finalizers)
 }
 
-func TestDiscoveredMetalIsSkippedByDeleteCollection(t *testing.T) {
+func TestDeleteCollection_SkipsDiscoveredMetal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.discover(foundID)
 	create(t, w, machine.Resource, newMachine("node-1"))
 	main := w.all[machine.Resource].main
@@ -380,9 +380,9 @@ func TestDiscoveredMetalIsSkippedByDeleteCollection(t *testing.T) {
 	assert.True(t, apierrors.IsForbidden(err), "%v", err)
 }
 
-func TestTheRecordsOfEveryKindAreListed(t *testing.T) {
+func TestRecords_ListEveryKind(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.discover(foundID)
 	create(t, w, cluster.Resource, newCluster("cluster-1"))
 	create(t, w, machine.Resource, newMachine("node-1"))
@@ -394,9 +394,9 @@ func TestTheRecordsOfEveryKindAreListed(t *testing.T) {
 	require.Len(t, machines, 1, "what was discovered has none")
 }
 
-func TestFieldSelectors(t *testing.T) {
+func TestFieldSelectors_SelectByEachField(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.discover(foundID)
 	create(t, w, machine.Resource, newMachine("node-1"))
 	for selector, want := range map[string][]string{
@@ -415,9 +415,9 @@ func TestFieldSelectors(t *testing.T) {
 	}
 }
 
-func TestTheRecordsAreThoseThatHaveOne(t *testing.T) {
+func TestRecords_LeaveOutDiscoveredMetal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.discover(foundID)
 	create(t, w, machine.Resource, newMachine("node-1"))
 	records, err := w.Machines().List(context.Background())
@@ -428,9 +428,9 @@ func TestTheRecordsAreThoseThatHaveOne(t *testing.T) {
 	assert.ErrorContains(t, err, cluster.Resource, "the error names the resource that was asked for")
 }
 
-func TestAMachineIDIsNamedByOneRecord(t *testing.T) {
+func TestMachineHolders_FindsTheRecordThatNamesAMachine(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	m := newMachine("node-1")
 	m.Spec.ProviderID = "metalstack://" + idleID
 	create(t, w, machine.Resource, m)
@@ -441,9 +441,9 @@ func TestAMachineIDIsNamedByOneRecord(t *testing.T) {
 	assert.ErrorContains(t, err, "node-1")
 }
 
-func TestDryRunCreatesNothing(t *testing.T) {
+func TestCreate_DryRunCreatesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	main := w.all[machine.Resource].main
 	_, err := main.Create(in("team-a"), newMachine("node-1"), rest.ValidateAllObjectFunc, &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err)
@@ -451,9 +451,9 @@ func TestDryRunCreatesNothing(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
-func TestTheTable(t *testing.T) {
+func TestTable_ShowsColumns(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.discover(foundID)
 	m := newMachine("node-1")
 	m.Labels = map[string]string{infrastructure.ClusterNameLabel: "cluster-1"}

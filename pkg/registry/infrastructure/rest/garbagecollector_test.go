@@ -58,12 +58,12 @@ func (c clusterAPI) Namespace(ctx context.Context, name string) (metav1.Object, 
 	return c.Owner(ctx, registry.OwnerKey{Kind: "Namespace", Name: name})
 }
 
-// ending is a cluster in which team-a is being deleted.
-func ending() clusterAPI {
+// deletingCluster is a cluster in which team-a is being deleted.
+func deletingCluster() clusterAPI {
 	return clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": beingDeleted("uid-of-team-a")}}
 }
 
-func there(uid types.UID) *metav1.ObjectMeta { return &metav1.ObjectMeta{UID: uid} }
+func existing(uid types.UID) *metav1.ObjectMeta { return &metav1.ObjectMeta{UID: uid} }
 
 func beingDeleted(uid types.UID) *metav1.ObjectMeta {
 	return &metav1.ObjectMeta{UID: uid, DeletionTimestamp: &metav1.Time{Time: time.Now()}}
@@ -74,7 +74,7 @@ func ownedBy(apiVersion, kind, name string, uid types.UID) metav1.OwnerReference
 }
 
 // allocatedMachine makes node-1 of Cluster c and Machine m.
-func (w *world) allocatedMachine(t *testing.T, phase infrastructure.AllocationPhase, owners ...metav1.OwnerReference) {
+func (w *environment) allocatedMachine(t *testing.T, phase infrastructure.AllocationPhase, owners ...metav1.OwnerReference) {
 	t.Helper()
 	m := newMachine("node-1")
 	m.Labels = map[string]string{infrastructure.ClusterNameLabel: "c"}
@@ -87,12 +87,12 @@ func (w *world) allocatedMachine(t *testing.T, phase infrastructure.AllocationPh
 	require.NoError(t, err)
 }
 
-func (w *world) delete(ctx context.Context, resource, name string) error {
+func (w *environment) delete(ctx context.Context, resource, name string) error {
 	_, _, err := w.all[resource].main.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
 	return err
 }
 
-func (w *world) machine(t *testing.T) *infrastructure.MetalStackMachine {
+func (w *environment) machine(t *testing.T) *infrastructure.MetalStackMachine {
 	t.Helper()
 	m, err := w.Machines().Get(t.Context(), "team-a", "node-1")
 	require.NoError(t, err)
@@ -115,18 +115,18 @@ func TestDelete_RefusesGarbageCollectorWhileNoOwnerIsBeingDeleted(t *testing.T) 
 		objects map[string]*metav1.ObjectMeta
 		says    string
 	}{
-		"owner has a new uid":                      {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": there("new"), "Cluster/c": there("c")}, "Machine m has uid new, the ownerReference has uid-of-m"},
-		"owner with a new uid is being deleted":    {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": beingDeleted("new"), "Cluster/c": there("c")}, "Machine m has uid new"},
-		"owner is not there":                       {byMachine, map[string]*metav1.ObjectMeta{"Cluster/c": there("c")}, "Machine m (uid uid-of-m) not found"},
+		"owner has a new uid":                      {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": existing("new"), "Cluster/c": existing("c")}, "Machine m has uid new, the ownerReference has uid-of-m"},
+		"owner with a new uid is being deleted":    {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": beingDeleted("new"), "Cluster/c": existing("c")}, "Machine m has uid new"},
+		"owner is not there":                       {byMachine, map[string]*metav1.ObjectMeta{"Cluster/c": existing("c")}, "Machine m (uid uid-of-m) not found"},
 		"owner and Cluster are not there":          {byMachine, nil, "Cluster c not found"},
-		"owner is there":                           {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": there("uid-of-m")}, "Machine m is not being deleted"},
+		"owner is there":                           {byMachine, map[string]*metav1.ObjectMeta{"Machine/m": existing("uid-of-m")}, "Machine m is not being deleted"},
 		"owner is of a kind that is not looked up": {ownedBy("v1", "ConfigMap", "x", "uid-of-x"), nil, "owner ConfigMap x: owners of this kind are not looked up"},
 		"owner of our own is not there":            {ownedBy("infrastructure.cluster.x-k8s.io/v1alpha4", "MetalStackCluster", "x", "uid-of-x"), nil, "MetalStackCluster x (uid uid-of-x) not found"},
 	} {
 		for _, phase := range []infrastructure.AllocationPhase{infrastructure.AllocationAllocating, infrastructure.AllocationAllocated, infrastructure.AllocationReleasing} {
 			t.Run(name+", "+string(phase), func(t *testing.T) {
 				t.Parallel()
-				w := newWorldOf(t, memory.New(), clusterAPI{objects: c.objects}, everything{})
+				w := newEnvironmentWith(t, memory.New(), clusterAPI{objects: c.objects}, anyCatalogue{})
 				w.allocatedMachine(t, phase, c.owner)
 				before := w.machine(t)
 				var logged string
@@ -151,12 +151,12 @@ func TestDelete_AdmitsGarbageCollectorWhileOwnerOrClusterIsBeingDeleted(t *testi
 	t.Parallel()
 	byMachine := ownedBy(capiVersion, "Machine", "m", "uid-of-m")
 	for name, objects := range map[string]map[string]*metav1.ObjectMeta{
-		"owner":   {"Machine/m": beingDeleted("uid-of-m"), "Cluster/c": there("c")},
+		"owner":   {"Machine/m": beingDeleted("uid-of-m"), "Cluster/c": existing("c")},
 		"Cluster": {"Cluster/c": beingDeleted("c")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, memory.New(), clusterAPI{objects: objects}, everything{})
+			w := newEnvironmentWith(t, memory.New(), clusterAPI{objects: objects}, anyCatalogue{})
 			w.allocatedMachine(t, infrastructure.AllocationAllocated, byMachine)
 			require.NoError(t, w.delete(as(collectorUser, "team-a"), machine.Resource, "node-1"))
 			require.NotNil(t, w.machine(t).DeletionTimestamp)
@@ -166,7 +166,7 @@ func TestDelete_AdmitsGarbageCollectorWhileOwnerOrClusterIsBeingDeleted(t *testi
 	t.Run("owner of this server", func(t *testing.T) {
 		t.Parallel()
 		// What this server keeps itself is not asked of the cluster.
-		w := newWorldOf(t, memory.New(), clusterAPI{away: errors.New("connection refused")}, everything{})
+		w := newEnvironmentWith(t, memory.New(), clusterAPI{away: errors.New("connection refused")}, anyCatalogue{})
 		owner := create(t, w, cluster.Resource, newCluster("c-infra"))
 		f := &infrastructure.MetalStackFirewall{
 			ObjectMeta: metav1.ObjectMeta{Name: "fw", Namespace: "team-a", OwnerReferences: []metav1.OwnerReference{
@@ -186,7 +186,7 @@ func TestDelete_AdmitsGarbageCollectorWhileOwnerOrClusterIsBeingDeleted(t *testi
 	t.Run("nothing is held", func(t *testing.T) {
 		t.Parallel()
 		for _, phase := range []infrastructure.AllocationPhase{"", infrastructure.AllocationReleased} {
-			w := newWorldOf(t, memory.New(), clusterAPI{away: errors.New("connection refused")}, everything{})
+			w := newEnvironmentWith(t, memory.New(), clusterAPI{away: errors.New("connection refused")}, anyCatalogue{})
 			w.allocatedMachine(t, phase, byMachine)
 			require.NoError(t, w.delete(as(collectorUser, "team-a"), machine.Resource, "node-1"))
 		}
@@ -195,7 +195,7 @@ func TestDelete_AdmitsGarbageCollectorWhileOwnerOrClusterIsBeingDeleted(t *testi
 
 func TestDelete_HasGarbageCollectorTryAgainWhenOwnersCannotBeRead(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, memory.New(), clusterAPI{away: errors.New("connection refused")}, everything{})
+	w := newEnvironmentWith(t, memory.New(), clusterAPI{away: errors.New("connection refused")}, anyCatalogue{})
 	w.allocatedMachine(t, infrastructure.AllocationAllocated, ownedBy(capiVersion, "Machine", "m", "uid-of-m"))
 	err := w.delete(as(collectorUser, "team-a"), machine.Resource, "node-1")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
@@ -220,7 +220,7 @@ func TestDelete_RecordsWhoAskedFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			records := memory.New()
-			w := newWorldOf(t, records, ending(), everything{})
+			w := newEnvironmentWith(t, records, deletingCluster(), anyCatalogue{})
 			w.allocatedMachine(t, "")
 			_, _, err := w.all[machine.Resource].main.Delete(c.ctx, "node-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
 			require.NoError(t, err)
@@ -237,7 +237,7 @@ func TestDelete_RecordsWhoAskedFirst(t *testing.T) {
 				require.NoError(t, err)
 			}
 			require.Equal(t, &infrastructure.Deletion{RequestedBy: c.want}, w.machine(t).Status.Deletion)
-			require.Equal(t, w.machine(t).Status.Deletion, newWorldOf(t, records, clusterAPI{}, everything{}).machine(t).Status.Deletion, "it is in the record")
+			require.Equal(t, w.machine(t).Status.Deletion, newEnvironmentWith(t, records, clusterAPI{}, anyCatalogue{}).machine(t).Status.Deletion, "it is in the record")
 		})
 	}
 }
@@ -251,13 +251,13 @@ func TestDelete_RefusesNamespaceControllerUnlessTheNamespaceIsBeingDeleted(t *te
 		refused func(error) bool
 		says    string
 	}{
-		"made again": {clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": there("new")}}, apierrors.IsForbidden, `namespace "team-a" is not being deleted`},
+		"made again": {clusterAPI{objects: map[string]*metav1.ObjectMeta{"Namespace/team-a": existing("new")}}, apierrors.IsForbidden, `namespace "team-a" is not being deleted`},
 		"gone":       {clusterAPI{}, apierrors.IsForbidden, `namespace "team-a" is not found`},
 		"unreadable": {clusterAPI{away: errors.New("connection refused")}, apierrors.IsServiceUnavailable, "connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, memory.New(), c.cluster, everything{})
+			w := newEnvironmentWith(t, memory.New(), c.cluster, anyCatalogue{})
 			w.allocatedMachine(t, infrastructure.AllocationAllocated)
 			before := w.machine(t)
 			err := w.delete(as(namespaceUser, "team-a"), machine.Resource, "node-1")
@@ -278,7 +278,7 @@ func TestDelete_RefusesNamespaceControllerUnlessTheNamespaceIsBeingDeleted(t *te
 
 func TestDeleteCollection_RecordsWhoAsked(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, memory.New(), ending(), everything{})
+	w := newEnvironmentWith(t, memory.New(), deletingCluster(), anyCatalogue{})
 	w.allocatedMachine(t, infrastructure.AllocationAllocated)
 	_, err := w.all[machine.Resource].main.DeleteCollection(as(namespaceUser, "team-a"),
 		rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, &metainternalversion.ListOptions{})
@@ -288,7 +288,7 @@ func TestDeleteCollection_RecordsWhoAsked(t *testing.T) {
 
 func TestCreate_DropsWhoAskedForADeletionElsewhere(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, memory.New(), clusterAPI{}, everything{})
+	w := newEnvironmentWith(t, memory.New(), clusterAPI{}, anyCatalogue{})
 	m := newMachine("node-1")
 	m.Status.Deletion = &infrastructure.Deletion{RequestedBy: infrastructure.DeletionByUser}
 	assert.Nil(t, create(t, w, machine.Resource, m).Status.Deletion)
@@ -303,7 +303,7 @@ func TestCreate_DropsWhoAskedForADeletionElsewhere(t *testing.T) {
 
 func TestDelete_RecordsUserWhereNoGarbageCollectorIs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnvironment(t)
 	w.allocatedMachine(t, infrastructure.AllocationAllocated)
 	require.NoError(t, w.delete(withAgent(as("admin", "team-a"), "x/generic-garbage-collector"), machine.Resource, "node-1"))
 	require.Equal(t, infrastructure.DeletionByUser, w.machine(t).Status.Deletion.RequestedBy)

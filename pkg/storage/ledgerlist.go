@@ -7,28 +7,28 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
-// looks reads the ledger for those who must know what became of a write. A
+// ledgerLists reads the ledger for those who must know what became of a write. A
 // thousand of them cost it two lists: at most one runs and one waits.
-type looks struct {
+type ledgerLists struct {
 	ledger ledger.Ledger
 
 	mu      sync.Mutex
-	running *look
-	waiting *look
+	running *ledgerList
+	waiting *ledgerList
 }
 
-type look struct {
+type ledgerList struct {
 	done    chan struct{}
 	records map[string]ledger.Record
 	err     error
 }
 
-// look returns the records by a list that began after the call.
-func (l *looks) look(ctx context.Context) (map[string]ledger.Record, error) {
+// listFresh returns the records by a list that began after the call.
+func (l *ledgerLists) listFresh(ctx context.Context) (map[string]ledger.Record, error) {
 	l.mu.Lock()
 	mine := l.waiting
 	if mine == nil {
-		mine = &look{done: make(chan struct{})}
+		mine = &ledgerList{done: make(chan struct{})}
 		if l.running == nil {
 			l.running = mine
 			go l.run(context.WithoutCancel(ctx), mine)
@@ -45,7 +45,7 @@ func (l *looks) look(ctx context.Context) (map[string]ledger.Record, error) {
 	}
 }
 
-func (l *looks) run(ctx context.Context, k *look) {
+func (l *ledgerLists) run(ctx context.Context, k *ledgerList) {
 	for k != nil {
 		k.records, k.err = l.list(ctx)
 		close(k.done)
@@ -56,7 +56,7 @@ func (l *looks) run(ctx context.Context, k *look) {
 	}
 }
 
-func (l *looks) list(ctx context.Context) (map[string]ledger.Record, error) {
+func (l *ledgerLists) list(ctx context.Context) (map[string]ledger.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	list, err := l.ledger.List(ctx)

@@ -11,13 +11,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
 
-func TestANamespaceHoldsWhatHasARecordAndNotWhatIsDiscovered(t *testing.T) {
+func TestMayHaveRecords_CountsRecordsNotDiscoveredMetal(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	if get(t, w.pods, "m1") == nil || w.MayHaveRecords("team-a") {
 		t.Error("discovered metal is no record")
 	}
-	create(t, w.walls, managed("zz", "", ""))
+	create(t, w.firewalls, managed("zz", "", ""))
 	if !w.MayHaveRecords("team-a") {
 		t.Error("there is a record")
 	}
@@ -26,13 +26,13 @@ func TestANamespaceHoldsWhatHasARecordAndNotWhatIsDiscovered(t *testing.T) {
 			t.Errorf("%s has no record", other)
 		}
 	}
-	remove(t, w.walls, "zz")
+	remove(t, w.firewalls, "zz")
 	if w.MayHaveRecords("team-a") {
 		t.Error("the record is gone")
 	}
 }
 
-func TestANamespaceHoldsWhatMayHaveBeenWritten(t *testing.T) {
+func TestMayHaveRecords_CountsUncertainWrites(t *testing.T) {
 	l := &faulty{Ledger: memory.New()}
 	w := newFixture(t, Options{Ledger: l})
 	lost := errors.New("lost")
@@ -60,7 +60,7 @@ func TestOldest_IsOfRecordsAndNotOfWhatIsDiscovered(t *testing.T) {
 	for name, after := range map[string]time.Duration{"a": time.Hour, "b": 0, "c": time.Minute} {
 		obj := managed(name, "", "")
 		obj.CreationTimestamp = metav1.NewTime(first.Add(after))
-		create(t, w.walls, obj)
+		create(t, w.firewalls, obj)
 	}
 	if got := w.OldestCreationTime("team-a"); !got.Equal(first) {
 		t.Errorf("the oldest is of %s, not %s", first, got)

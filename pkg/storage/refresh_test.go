@@ -16,7 +16,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-func TestWhichReadsAreConfirmed(t *testing.T) {
+func TestRefresh_IsDoneForConsistentReadsOnly(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	claims := []metal.Ref{machineRef("m1"), {Kind: "allocation", ID: "a1"}}
@@ -95,7 +95,7 @@ func TestWhichReadsAreConfirmed(t *testing.T) {
 	}
 }
 
-func TestAReadSeesWhatItsLookFound(t *testing.T) {
+func TestRefresh_IsSeenByItsRead(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.SetRefresher(&fakeRefresher{during: func() { w.observe("m1", installing) }})
 	out := &example.Pod{}
@@ -112,7 +112,7 @@ type warnings struct{ said []string }
 
 func (w *warnings) AddWarning(_, text string) { w.said = append(w.said, text) }
 
-func TestUnconfirmedReadsAnswerWithAWarningOnce(t *testing.T) {
+func TestRefresh_WarnsOnceOfStaleReads(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	since := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)

@@ -19,19 +19,19 @@ const (
 	namespaceA = "team-a"
 )
 
-// bed is what projections are tested on.
-type bed struct {
+// fixture is what projections are tested on.
+type fixture struct {
 	t      testing.TB
 	facts  *facts
 	clock  *clocktesting.FakePassiveClock
 	source Source
 }
 
-func newBed(t testing.TB) *bed {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	bindings, err := tenancy.NewStatic([]string{namespaceA + "=" + projectA})
 	require.NoError(t, err)
-	b := &bed{
+	b := &fixture{
 		t:     t,
 		facts: &facts{machines: map[string]*metal.Machine{}, networks: map[string]*metal.Network{}, ips: map[string]*metal.IP{}, gone: map[string]bool{}},
 		clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)),
@@ -72,7 +72,7 @@ func (f *facts) MachinesByUID(uid string) []*metal.Machine {
 	return found
 }
 
-func (b *bed) record(phase infrastructure.AllocationPhase) *infrastructure.MetalStackMachine {
+func (b *fixture) record(phase infrastructure.AllocationPhase) *infrastructure.MetalStackMachine {
 	began := metav1.NewTime(time.Date(2026, 11, 22, 13, 0, 0, 0, time.UTC))
 	m := &infrastructure.MetalStackMachine{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceA, Name: "node", UID: "uid-of-node", Generation: 3, CreationTimestamp: began},
@@ -87,14 +87,14 @@ func (b *bed) record(phase infrastructure.AllocationPhase) *infrastructure.Metal
 }
 
 // allocated is a record that names the allocation that m is in.
-func (b *bed) allocated(m *metal.Machine) *infrastructure.MetalStackMachine {
+func (b *fixture) allocated(m *metal.Machine) *infrastructure.MetalStackMachine {
 	r := b.record(infrastructure.AllocationAllocated)
 	r.Status.Allocation.MachineID, r.Status.Allocation.AllocationUUID = m.ID, m.AllocationUUID()
 	r.Spec.ProviderID = "metal://fra-01/" + m.ID
 	return r
 }
 
-func (b *bed) project(record, previous *infrastructure.MetalStackMachine) *infrastructure.MetalStackMachine {
+func (b *fixture) project(record, previous *infrastructure.MetalStackMachine) *infrastructure.MetalStackMachine {
 	b.t.Helper()
 	before := record.DeepCopy()
 	var shown *infrastructure.MetalStackMachine

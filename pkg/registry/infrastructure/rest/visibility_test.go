@@ -67,21 +67,21 @@ func (bound) Admit(context.Context, schema.GroupResource, string, string) (func(
 	return func() {}, nil
 }
 
-// scopedWorld has machines in team-a and team-b; alice may get those in team-a,
+// visibilityEnvironment has machines in team-a and team-b; alice may get those in team-a,
 // and admin all.
-type scopedWorld struct {
+type visibilityEnvironment struct {
 	*grants
 	machines *registry.REST
 }
 
-func inScopedWorld(t *testing.T, do func(*testing.T, *scopedWorld)) {
+func inVisibilityEnvironment(t *testing.T, do func(*testing.T, *visibilityEnvironment)) {
 	synctest.Test(t, func(t *testing.T) {
 		backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
 		require.NoError(t, err)
-		w := &scopedWorld{grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
+		w := &visibilityEnvironment{grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
 		resolver := resolverOf(w.grants, backend)
 		go resolver.Run(t.Context())
-		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, resolver, everything{}, nil)
+		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, resolver, anyCatalogue{}, nil)
 		require.NoError(t, err)
 		require.NoError(t, backend.Start(t.Context()))
 		w.machines = resources.all[machine.Resource].main
@@ -94,7 +94,7 @@ func inScopedWorld(t *testing.T, do func(*testing.T, *scopedWorld)) {
 	})
 }
 
-func (w *scopedWorld) create(t *testing.T, namespace, name string) {
+func (w *visibilityEnvironment) create(t *testing.T, namespace, name string) {
 	t.Helper()
 	m := newMachine(name)
 	m.Namespace, m.Labels = namespace, map[string]string{"team": namespace}
@@ -102,7 +102,7 @@ func (w *scopedWorld) create(t *testing.T, namespace, name string) {
 	require.NoError(t, err)
 }
 
-func (w *scopedWorld) watch(t *testing.T, ctx context.Context, options metainternalversion.ListOptions) watch.Interface {
+func (w *visibilityEnvironment) watch(t *testing.T, ctx context.Context, options metainternalversion.ListOptions) watch.Interface {
 	t.Helper()
 	watch, err := w.machines.Watch(ctx, &options)
 	require.NoError(t, err)
@@ -137,8 +137,8 @@ func field(selector string) *metainternalversion.ListOptions {
 	return &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie(selector)}
 }
 
-func TestAListAcrossNamespacesShowsWhatTheUserMayGet(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestList_AcrossNamespacesShowsVisibleObjects(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		for selector, want := range map[string][]string{
 			"":                            {"team-a-0", "team-a-1", "team-a-2"},
 			"metadata.name!=team-a-1":     {"team-a-0", "team-a-2"},
@@ -159,8 +159,8 @@ func TestAListAcrossNamespacesShowsWhatTheUserMayGet(t *testing.T) {
 	})
 }
 
-func TestWhoeverNamesANamespaceThatIsNotTheirsLearnsNothing(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestList_OfForeignNamespaceIsForbidden(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		texts := map[string]bool{}
 		for _, namespace := range []string{"team-b", "nowhere"} {
 			for _, ask := range []func() error{
@@ -195,8 +195,8 @@ func TestWhoeverNamesANamespaceThatIsNotTheirsLearnsNothing(t *testing.T) {
 	})
 }
 
-func TestACollectionIsDeletedAsFarAsItIsSeen(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestDeleteCollection_DeletesVisibleObjectsOnly(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		list, err := w.machines.DeleteCollection(as("alice", "team-a"), rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
 		assert.Equal(t, []string{"team-a-0", "team-a-1", "team-a-2"}, names(t, list, err))
 		// No request of Kubernetes deletes across namespaces. If one did, it could
@@ -206,8 +206,8 @@ func TestACollectionIsDeletedAsFarAsItIsSeen(t *testing.T) {
 	})
 }
 
-func TestAScopedWatchBeginsWithAListIfItIsAskedTo(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestWatch_SendsInitialEvents(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		watch := w.watch(t, as("alice", ""), metainternalversion.ListOptions{
 			SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
 		})
@@ -218,8 +218,8 @@ func TestAScopedWatchBeginsWithAListIfItIsAskedTo(t *testing.T) {
 	})
 }
 
-func TestAScopedWatchIsResumedFromItsList(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestWatch_ResumesFromItsList(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		list, err := w.machines.List(as("alice", ""), nil)
 		require.NoError(t, err)
 		from := metainternalversion.ListOptions{ResourceVersion: list.(metav1.ListInterface).GetResourceVersion()}
@@ -237,8 +237,8 @@ func TestAScopedWatchIsResumedFromItsList(t *testing.T) {
 	})
 }
 
-func TestAWatchTellsToListAgainWhenWhatTheUserMaySeeChanges(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestWatch_ExpiresWhenVisibilityChanges(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		for _, held := range []bool{true, false} {
 			all := w.watch(t, as("alice", ""), metainternalversion.ListOptions{SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true})
 			named := w.watch(t, as("alice", "team-a"), metainternalversion.ListOptions{SendInitialEvents: ptr.To(false)})
@@ -257,8 +257,8 @@ func TestAWatchTellsToListAgainWhenWhatTheUserMaySeeChanges(t *testing.T) {
 	})
 }
 
-func TestAWatchSaysNothingAfterWhatNobodyCouldDecide(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestWatch_SendsNothingAfterUndecidedVisibility(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		watch := w.watch(t, as("alice", ""), metainternalversion.ListOptions{SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true})
 		expect(t, watch, "ADDED team-a-0", "ADDED team-a-1", "ADDED team-a-2", "BOOKMARK")
 		w.mu.Lock()
@@ -270,8 +270,8 @@ func TestAWatchSaysNothingAfterWhatNobodyCouldDecide(t *testing.T) {
 	})
 }
 
-func TestAListOfWhichSomeCouldNotBeDecidedIsNotShown(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestList_FailsIfVisibilityIsUndecided(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		list, err := w.machines.List(as("alice", ""), nil)
 		require.Len(t, names(t, list, err), 3)
 		w.create(t, "team-c", "team-c-0")
@@ -283,8 +283,8 @@ func TestAListOfWhichSomeCouldNotBeDecidedIsNotShown(t *testing.T) {
 	})
 }
 
-func TestWithoutAUserNothingIsListed(t *testing.T) {
-	inScopedWorld(t, func(t *testing.T, w *scopedWorld) {
+func TestList_RequiresAUser(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		nobody := request.WithNamespace(context.Background(), "")
 		_, err := w.machines.List(nobody, nil)
 		assert.Error(t, err)
