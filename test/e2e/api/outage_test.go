@@ -12,39 +12,39 @@ import (
 
 func TestMetalAPIOutage_CostsOnlyFreshness(t *testing.T) {
 	t.Parallel()
-	w := start(t, quickSweep)
+	env := start(t, quickSweep)
 	ctx := t.Context()
-	id := w.phonedHome(t, "node-1")
-	discovered := w.somebodyElses(t, projectA)
-	w.seen(t, teamA, discovered)
-	_, err := w.machines(teamA).Create(ctx, machine("claim"), metav1.CreateOptions{})
+	id := env.phonedHome(t, "node-1")
+	discovered := env.somebodyElses(t, projectA)
+	env.seen(t, teamA, discovered)
+	_, err := env.machines(teamA).Create(ctx, machine("claim"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	events, err := w.machines(teamA).Watch(ctx, metav1.ListOptions{})
+	events, err := env.machines(teamA).Watch(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	defer events.Stop()
 
-	comeBack := w.metalAPIAway()
-	w.warnings.reset()
-	list, err := w.machines(teamA).List(ctx, metav1.ListOptions{})
+	comeBack := env.metalAPIAway()
+	env.warnings.reset()
+	list, err := env.machines(teamA).List(ctx, metav1.ListOptions{})
 	require.NoError(t, err, "reads go on")
 	require.ElementsMatch(t, []string{"node-1", "claim", discovered}, namesOf(list.Items), "nothing disappears")
-	require.Regexp(t, `stale: last observed at \d{4}-\d\d-\d\dT`, w.warnings.all(), "with a warning that says since when")
+	require.Regexp(t, `stale: last observed at \d{4}-\d\d-\d\dT`, env.warnings.all(), "with a warning that says since when")
 
-	_, err = w.tryAllocate(t, "claim")
+	_, err = env.tryAllocate(t, "claim")
 	require.True(t, apierrors.IsServiceUnavailable(err), "writes that need metal fail: %v", err)
 	require.ErrorContains(t, err, "metal-api")
-	_, err = w.machines(teamA).Create(ctx, machine("another"), metav1.CreateOptions{})
+	_, err = env.machines(teamA).Create(ctx, machine("another"), metav1.CreateOptions{})
 	require.NoError(t, err, "writes that need no metal go on")
 
 	comeBack()
-	require.NoError(t, w.sim.SendEvent(id, "Crashed", "while nobody looked"))
+	require.NoError(t, env.sim.SendEvent(id, "Crashed", "while nobody looked"))
 	require.Eventually(t, func() bool {
-		w.warnings.reset()
-		m, err := w.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
-		return err == nil && m.Status.Metal.Phase == "Crashed" && w.warnings.all() == ""
+		env.warnings.reset()
+		m, err := env.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
+		return err == nil && m.Status.Metal.Phase == "Crashed" && env.warnings.all() == ""
 	}, time.Minute, 20*time.Millisecond, "it recovers by itself")
 	require.Eventually(t, func() bool {
-		_, err := w.tryAllocate(t, "claim")
+		_, err := env.tryAllocate(t, "claim")
 		return err == nil
 	}, time.Minute, 100*time.Millisecond, "after the pause that a refusal costs")
 	for drained := false; !drained; {
@@ -59,17 +59,17 @@ func TestMetalAPIOutage_CostsOnlyFreshness(t *testing.T) {
 
 func TestTruncatedList_MakesNothingDisappear(t *testing.T) {
 	t.Parallel()
-	w := start(t, quickSweep)
+	env := start(t, quickSweep)
 	ctx := t.Context()
-	w.phonedHome(t, "node-1")
-	discovered := w.somebodyElses(t, projectA)
-	w.seen(t, teamA, discovered)
+	env.phonedHome(t, "node-1")
+	discovered := env.somebodyElses(t, projectA)
+	env.seen(t, teamA, discovered)
 	for _, f := range []fault{truncatedList, truncatedBody} {
-		events, err := w.machines(teamA).Watch(ctx, metav1.ListOptions{ResourceVersion: w.revision(t, teamA)})
+		events, err := env.machines(teamA).Watch(ctx, metav1.ListOptions{ResourceVersion: env.revision(t, teamA)})
 		require.NoError(t, err)
-		remove := w.inject(f)
-		w.sweeps(t, 2)
-		list, err := w.machines(teamA).List(ctx, metav1.ListOptions{})
+		remove := env.inject(f)
+		env.sweeps(t, 2)
+		list, err := env.machines(teamA).List(ctx, metav1.ListOptions{})
 		require.NoError(t, err)
 		require.ElementsMatch(t, []string{"node-1", discovered}, namesOf(list.Items))
 		remove()

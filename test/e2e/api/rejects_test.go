@@ -13,7 +13,7 @@ import (
 // Bad input gets an answer that names the field, the value and what is allowed.
 func TestInvalidInput_NamesFieldAndCause(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	for name, c := range map[string]struct {
 		spoil func(m *machineT)
 		code  int
@@ -33,7 +33,7 @@ func TestInvalidInput_NamesFieldAndCause(t *testing.T) {
 			t.Parallel()
 			m := machine("node-1")
 			c.spoil(m)
-			_, err := w.machines(teamA).Create(t.Context(), m, metav1.CreateOptions{})
+			_, err := env.machines(teamA).Create(t.Context(), m, metav1.CreateOptions{})
 			status := apierrors.APIStatus(nil)
 			require.ErrorAs(t, err, &status)
 			if c.code != 0 {
@@ -50,30 +50,30 @@ func TestInvalidInput_NamesFieldAndCause(t *testing.T) {
 
 func TestCluster_CannotNameAnotherProject(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	c := cluster("c1")
 	c.Spec.ProjectID = projectB
-	_, err := w.clusters(teamA).Create(t.Context(), c, metav1.CreateOptions{})
+	_, err := env.clusters(teamA).Create(t.Context(), c, metav1.CreateOptions{})
 	require.True(t, apierrors.IsInvalid(err) || apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, "spec.projectID")
 	require.ErrorContains(t, err, projectB)
 
 	c.Spec.ProjectID = ""
-	created, err := w.clusters(teamA).Create(t.Context(), c, metav1.CreateOptions{})
+	created, err := env.clusters(teamA).Create(t.Context(), c, metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.Equal(t, projectA, created.Spec.ProjectID, "it defaults to the namespace's project")
 	require.EqualValues(t, 6443, created.Spec.ControlPlaneEndpoint.Port)
 	created.Spec.ProjectID = projectB
-	_, err = w.clusters(teamA).Update(t.Context(), created, metav1.UpdateOptions{})
+	_, err = env.clusters(teamA).Update(t.Context(), created, metav1.UpdateOptions{})
 	require.Error(t, err)
 	require.ErrorContains(t, err, "spec.projectID")
 }
 
 func TestMalformedBody_IsBadRequest(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	post := func(body, query string) (int, string) {
-		req := w.client.InfrastructureV1alpha4().RESTClient().Post().Namespace(teamA).Resource("metalstackmachines").
+		req := env.client.InfrastructureV1alpha4().RESTClient().Post().Namespace(teamA).Resource("metalstackmachines").
 			SetHeader("Content-Type", "application/json").Body([]byte(body))
 		if query != "" {
 			req = req.Param("fieldValidation", query)

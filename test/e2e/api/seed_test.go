@@ -19,12 +19,12 @@ import (
 // either version reads them back unchanged.
 func TestSeedManifests_ReadBackUnchanged(t *testing.T) {
 	t.Parallel()
-	w := start(t, seedInventory)
-	client, err := dynamic.NewForConfig(w.config)
+	env := start(t, seedInventory)
+	client, err := dynamic.NewForConfig(env.config)
 	require.NoError(t, err)
 	// The control plane's address is one that the project holds.
 	project, network, kind := "00000000-0000-0000-0000-000000000000", "internet-vagrant-lab", "static"
-	_, err = w.Metal.Edit.IP().AllocateSpecificIP(ip.NewAllocateSpecificIPParams().WithIP("100.255.254.1").
+	_, err = env.Metal.Edit.IP().AllocateSpecificIP(ip.NewAllocateSpecificIPParams().WithIP("100.255.254.1").
 		WithBody(&models.V1IPAllocateRequest{Projectid: &project, Networkid: &network, Type: &kind}), nil)
 	require.NoError(t, err)
 	files, err := filepath.Glob("../../../artifacts/examples/seed/*.yaml")

@@ -19,9 +19,9 @@ import (
 
 func TestMachine_CreateReadUpdateDelete(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 
 	created, err := machines.Create(ctx, machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -47,16 +47,16 @@ func TestMachine_CreateReadUpdateDelete(t *testing.T) {
 	require.NoError(t, err, "delete marks; the finalizer keeps the object")
 	require.NotNil(t, got.DeletionTimestamp)
 
-	w.dropFinalizers(t, teamA, "node-1")
+	env.dropFinalizers(t, teamA, "node-1")
 	_, err = machines.Get(ctx, "node-1", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
 func TestList_PagesAreOneSnapshot(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	for i := range 7 {
 		_, err := machines.Create(ctx, machine(fmt.Sprintf("node-%d", i)), metav1.CreateOptions{})
 		require.NoError(t, err)
@@ -81,13 +81,13 @@ func TestList_PagesAreOneSnapshot(t *testing.T) {
 
 func TestList_SelectsByLabelAndField(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	red := machine("red")
 	red.Labels = map[string]string{"color": "red"}
 	named := machine("named")
-	named.Spec.ProviderID = "metalstack://" + w.waitingMachine(t)
+	named.Spec.ProviderID = "metalstack://" + env.waitingMachine(t)
 	for _, m := range []*machineT{red, named} {
 		_, err := machines.Create(ctx, m, metav1.CreateOptions{})
 		require.NoError(t, err)
@@ -111,9 +111,9 @@ func TestList_SelectsByLabelAndField(t *testing.T) {
 
 func TestServerSideApply_TracksOwnersAndConflicts(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	config := func(image string) *v1alpha4.MetalStackMachineApplyConfiguration {
 		return v1alpha4.MetalStackMachine("node-1", teamA).WithLabels(map[string]string{"color": "red"}).
 			WithSpec(v1alpha4.MetalStackMachineSpec().WithImage(image).WithMachineType(small).WithPartition(partition))
@@ -137,9 +137,9 @@ func TestServerSideApply_TracksOwnersAndConflicts(t *testing.T) {
 
 func TestDryRun_ChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	all := []string{metav1.DryRunAll}
 
 	_, err := machines.Create(ctx, machine("ghost"), metav1.CreateOptions{DryRun: all})
@@ -162,9 +162,9 @@ func TestDryRun_ChangesNothing(t *testing.T) {
 
 func TestPatch_EveryType(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	_, err := machines.Create(ctx, machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	for kind, patch := range map[types.PatchType]string{
@@ -183,15 +183,15 @@ func TestPatch_EveryType(t *testing.T) {
 
 func TestTable_Columns(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
 	m := machine("node-1")
 	m.Labels = map[string]string{"cluster.x-k8s.io/cluster-name": "c1"}
-	_, err := w.machines(teamA).Create(ctx, m, metav1.CreateOptions{})
+	_, err := env.machines(teamA).Create(ctx, m, metav1.CreateOptions{})
 	require.NoError(t, err)
 
 	var table metav1.Table
-	raw, err := w.client.InfrastructureV1alpha4().RESTClient().Get().Namespace(teamA).Resource("metalstackmachines").
+	raw, err := env.client.InfrastructureV1alpha4().RESTClient().Get().Namespace(teamA).Resource("metalstackmachines").
 		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(ctx)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(raw, &table))
@@ -212,10 +212,10 @@ func TestTable_Columns(t *testing.T) {
 
 func TestPartialObjectMetadata_IsServed(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	_, err := w.machines(teamA).Create(t.Context(), machine("node-1"), metav1.CreateOptions{})
+	env := start(t)
+	_, err := env.machines(teamA).Create(t.Context(), machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	c, err := metadata.NewForConfig(w.config)
+	c, err := metadata.NewForConfig(env.config)
 	require.NoError(t, err)
 	list, err := c.Resource(machinesGVR).Namespace(teamA).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -226,9 +226,9 @@ func TestPartialObjectMetadata_IsServed(t *testing.T) {
 
 func TestDelete_HonoursPreconditions(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	m, err := machines.Create(ctx, machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	other := types.UID("00000000-0000-4000-8000-00000000dead")
@@ -244,12 +244,12 @@ func TestDelete_HonoursPreconditions(t *testing.T) {
 
 func TestGenerateName_MakesNames(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	m := machine("")
 	m.GenerateName = "worker-"
-	first, err := w.machines(teamA).Create(t.Context(), m.DeepCopy(), metav1.CreateOptions{})
+	first, err := env.machines(teamA).Create(t.Context(), m.DeepCopy(), metav1.CreateOptions{})
 	require.NoError(t, err)
-	second, err := w.machines(teamA).Create(t.Context(), m.DeepCopy(), metav1.CreateOptions{})
+	second, err := env.machines(teamA).Create(t.Context(), m.DeepCopy(), metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(first.Name, "worker-"))
 	require.NotEqual(t, first.Name, second.Name)
@@ -257,10 +257,10 @@ func TestGenerateName_MakesNames(t *testing.T) {
 
 func TestDeleteCollection_MarksMatchesAndSkipsDiscovered(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
-	foreign := w.somebodyElses(t, projectA)
+	machines := env.machines(teamA)
+	foreign := env.somebodyElses(t, projectA)
 	for _, name := range []string{"keep", "go-1", "go-2"} {
 		m := machine(name)
 		m.Labels = map[string]string{"fate": strings.SplitN(name, "-", 2)[0]}
@@ -283,36 +283,36 @@ func TestDeleteCollection_MarksMatchesAndSkipsDiscovered(t *testing.T) {
 	require.ElementsMatch(t, []string{"go-1", "go-2", "keep"}, marked())
 	_, err := machines.Get(ctx, foreign, metav1.GetOptions{})
 	require.NoError(t, err, "discovered metal is still shown")
-	require.True(t, w.allocated(foreign), "and still allocated")
+	require.True(t, env.allocated(foreign), "and still allocated")
 }
 
 func TestDelete_NeverReleasesMetal(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	w.allocate(t, "node-1")
-	m, err := w.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
+	env.allocate(t, "node-1")
+	m, err := env.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
 	require.NoError(t, err)
 	id := m.Status.Metal.MachineID
-	require.NoError(t, w.machines(teamA).Delete(ctx, "node-1", metav1.DeleteOptions{}))
-	w.dropFinalizers(t, teamA, "node-1")
-	require.True(t, w.allocated(id), "stripping the finalizer costs no server")
-	shown, err := w.machines(teamA).Get(ctx, id, metav1.GetOptions{})
+	require.NoError(t, env.machines(teamA).Delete(ctx, "node-1", metav1.DeleteOptions{}))
+	env.dropFinalizers(t, teamA, "node-1")
+	require.True(t, env.allocated(id), "stripping the finalizer costs no server")
+	shown, err := env.machines(teamA).Get(ctx, id, metav1.GetOptions{})
 	require.NoError(t, err, "the machine is not lost from sight")
 	require.False(t, shown.Status.Metal.Managed)
-	err = w.machines(teamA).Delete(ctx, id, metav1.DeleteOptions{})
+	err = env.machines(teamA).Delete(ctx, id, metav1.DeleteOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, "providerID", "the refusal says what to do")
-	_, err = w.machines(teamA).Patch(ctx, id, types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
+	_, err = env.machines(teamA).Patch(ctx, id, types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 }
 
 func TestNamespace_SeesItsProjectOnly(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	a, b := w.somebodyElses(t, projectA), w.somebodyElses(t, projectB)
+	env := start(t)
+	a, b := env.somebodyElses(t, projectA), env.somebodyElses(t, projectB)
 	seen := func(namespace string) []string {
-		list, err := w.machines(namespace).List(context.Background(), metav1.ListOptions{})
+		list, err := env.machines(namespace).List(context.Background(), metav1.ListOptions{})
 		require.NoError(t, err)
 		return namesOf(list.Items)
 	}
@@ -320,7 +320,7 @@ func TestNamespace_SeesItsProjectOnly(t *testing.T) {
 	require.Equal(t, []string{b}, seen(teamB))
 	require.Empty(t, seen("unbound"))
 	require.ElementsMatch(t, []string{a, b}, seen(""))
-	_, err := w.machines("unbound").Create(t.Context(), machine("node-1"), metav1.CreateOptions{})
+	_, err := env.machines("unbound").Create(t.Context(), machine("node-1"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, "bind", "the refusal says how to bind the namespace")
 }

@@ -17,9 +17,9 @@ import (
 
 func TestWatch_ResumesWithoutLoss(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	list, err := machines.List(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	for i := range 3 {
@@ -42,9 +42,9 @@ func TestWatch_ResumesWithoutLoss(t *testing.T) {
 
 func TestWatchList_BeginsWithEverythingAndBookmark(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	for i := range 2 {
 		_, err := machines.Create(ctx, machine(fmt.Sprintf("node-%d", i)), metav1.CreateOptions{})
 		require.NoError(t, err)
@@ -63,39 +63,39 @@ func TestWatchList_BeginsWithEverythingAndBookmark(t *testing.T) {
 
 func TestWatch_ExpiresAcrossRestart(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	before, err := w.machines(teamA).Create(ctx, machine("node-1"), metav1.CreateOptions{})
+	before, err := env.machines(teamA).Create(ctx, machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
 
-	w.restart(t)
+	env.restart(t)
 
-	after, err := w.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
+	after, err := env.machines(teamA).Get(ctx, "node-1", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Equal(t, before.UID, after.UID)
 	require.Equal(t, before.Spec, after.Spec)
 	require.GreaterOrEqual(t, revision(t, after), revision(t, before), "revisions never go back")
-	events, err := w.machines(teamA).Watch(ctx, metav1.ListOptions{ResourceVersion: before.ResourceVersion})
+	events, err := env.machines(teamA).Watch(ctx, metav1.ListOptions{ResourceVersion: before.ResourceVersion})
 	if err == nil {
 		defer events.Stop()
 		err = apierrors.FromObject(next(t, events).Object)
 	}
 	require.True(t, apierrors.IsResourceExpired(err) || apierrors.IsGone(err), "%v", err)
-	updated, err := w.machines(teamA).Patch(ctx, "node-1", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
+	updated, err := env.machines(teamA).Patch(ctx, "node-1", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	require.Greater(t, revision(t, updated), revision(t, before))
 }
 
 func TestInformer_StaysTrueAcrossRestart(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	machines := w.machines(teamA)
+	machines := env.machines(teamA)
 	for i := range 5 {
 		_, err := machines.Create(ctx, machine(fmt.Sprintf("node-%d", i)), metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	factory := externalversions.NewSharedInformerFactory(w.client, 0)
+	factory := externalversions.NewSharedInformerFactory(env.client, 0)
 	informer := factory.Infrastructure().V1alpha4().MetalStackMachines().Informer()
 	deleted := make(chan string, 100)
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
@@ -107,9 +107,9 @@ func TestInformer_StaysTrueAcrossRestart(t *testing.T) {
 	require.True(t, cache.WaitForCacheSync(ctx.Done(), informer.HasSynced))
 	require.Len(t, informer.GetStore().List(), 5)
 
-	w.restart(t)
+	env.restart(t)
 
-	_, err = w.machines(teamA).Create(ctx, machine("node-5"), metav1.CreateOptions{})
+	_, err = env.machines(teamA).Create(ctx, machine("node-5"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		_, there, _ := informer.GetStore().GetByKey(teamA + "/node-5")

@@ -22,9 +22,9 @@ import (
 // namespacesComeBackFromABackup: a namespace that Velero restores has objects
 // without owners and status, and with new uids. Nothing is done by hand, and no
 // machine is touched.
-func namespacesComeBackFromABackup(t *testing.T, w *world, namespace string, estate Estate) {
+func namespacesComeBackFromABackup(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
-	c := w.Order(t, Order{Namespace: namespace, Name: "tulip", ControlPlane: 1, Workers: 1})
+	c := env.Order(t, Order{Namespace: namespace, Name: "tulip", ControlPlane: 1, Workers: 1})
 	c.AwaitMachines(t, slow, 1, 1)
 	held, firewalls, mark := estate.Inventory(), c.firewalls(t.Context(), t), estate.Mark()
 
@@ -45,7 +45,7 @@ func namespacesComeBackFromABackup(t *testing.T, w *world, namespace string, est
 		}},
 	} {
 		t.Log(how.name)
-		backup := w.Backup(t, namespace)
+		backup := env.Backup(t, namespace)
 		backup.Lose(t)
 		backup.Restore(t, how.change)
 		how.after()

@@ -15,9 +15,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-func classesMakeAndChangeClusters(t *testing.T, w *world, namespace string, estate Estate) {
+func classesMakeAndChangeClusters(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
-	c := w.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2})
+	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)
 
 	// A moment of rest: what Cluster API asks for in dry runs, for every

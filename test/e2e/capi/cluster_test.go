@@ -20,9 +20,9 @@ import (
 
 // TestClusterAPI shares one management cluster, which clusterctl installed.
 func TestClusterAPI(t *testing.T) {
-	w := newWorld(t)
+	env := newEnvironment(t)
 	t.Run("parallel", func(t *testing.T) {
-		for name, test := range map[string]func(*testing.T, *world, string, Estate){
+		for name, test := range map[string]func(*testing.T, *environment, string, Estate){
 			"Cluster_CreateScaleRollDelete":           clustersComeUpScaleRollAndGo,
 			"DeadWorkers_AreReplaced":                 workersThatDieAreReplaced,
 			"Provisioning_ResumesAfterMetalAPIOutage": provisioningGoesOnWhenMetalIsBack,
@@ -30,39 +30,39 @@ func TestClusterAPI(t *testing.T) {
 			"Backup_RestoresNamespaces":               namespacesComeBackFromABackup,
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 		} {
-			namespace, estate := w.team(t)
+			namespace, estate := env.team(t)
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				test(t, w, namespace, estate)
+				test(t, env, namespace, estate)
 			})
 		}
 	})
 	// What kills programs comes when nobody else needs them.
 	t.Run("Outages_ChangeNothingInTheEnd", func(t *testing.T) {
-		namespace, estate := w.team(t)
-		hardTimesChangeNothingInTheEnd(t, w, namespace, estate)
+		namespace, estate := env.team(t)
+		hardTimesChangeNothingInTheEnd(t, env, namespace, estate)
 	})
 	t.Run("Move_ThereAndBack", func(t *testing.T) {
-		namespace, estate := w.team(t)
-		clustersMoveThereAndBack(t, w, namespace, estate)
+		namespace, estate := env.team(t)
+		clustersMoveThereAndBack(t, env, namespace, estate)
 	})
 	t.Run("Clusterctl_UpgradesAndDeletesTheProvider", func(t *testing.T) {
-		namespace, _ := w.team(t)
-		clusterctlUpgradesAndDeletesTheProvider(t, w, namespace)
+		namespace, _ := env.team(t)
+		clusterctlUpgradesAndDeletesTheProvider(t, env, namespace)
 	})
 }
 
 // clustersComeUpScaleRollAndGo has a name with a dot, which Cluster API accepts
 // and the names of hosts, services and labels do not all allow.
-func clustersComeUpScaleRollAndGo(t *testing.T, w *world, namespace string, estate Estate) {
+func clustersComeUpScaleRollAndGo(t *testing.T, env *environment, namespace string, estate Estate) {
 	const name = "web.prod"
 	before, start := estate.Inventory(), estate.Mark()
-	c := w.Order(t, Order{Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3})
+	c := env.Order(t, Order{Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3})
 	c.AwaitMachines(t, slow, 3, 3)
 	assert.Equal(t, Account{Allocated: 6, Most: 6}, estate.Since(start, "machine"), "three of each, each once")
 	assert.Equal(t, Account{Allocated: 1, Most: 1}, estate.Since(start, "firewall"))
 	hardwareIsDescribed(t, c)
-	description := w.Clusterctl(t, "describe", "cluster", name, "-n", namespace, "--echo", "--grouping=false")
+	description := env.Clusterctl(t, "describe", "cluster", name, "-n", namespace, "--echo", "--grouping=false")
 	assert.Contains(t, description, "MetalStackCluster "+namespace+"/"+name)
 	assert.Contains(t, description, "MetalStackMachine "+namespace+"/"+name+"-md-0-")
 

@@ -33,13 +33,13 @@ const (
 // hardTimesChangeNothingInTheEnd: our programs are killed over and over, the
 // metal-api is away, the bootstrap provider is late, and the cluster is paused
 // in the middle. No machine too many, none lost.
-func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, estate Estate) {
+func hardTimesChangeNothingInTheEnd(t *testing.T, env *environment, namespace string, estate Estate) {
 	before, start := estate.Inventory(), estate.Mark()
 
 	// Bootstrap data are late: nothing is allocated for workers meanwhile.
-	objects := w.Generate(t, Order{Namespace: namespace, Name: "thistle", ControlPlane: 1, Workers: 3})
-	require.NoError(t, w.Apply(t.Context(), withPausedConfigs(t, objects)))
-	c := w.Tenant(t, namespace, "thistle")
+	objects := env.Generate(t, Order{Namespace: namespace, Name: "thistle", ControlPlane: 1, Workers: 3})
+	require.NoError(t, env.Apply(t.Context(), withPausedConfigs(t, objects)))
+	c := env.Tenant(t, namespace, "thistle")
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		cluster, err := c.Cluster(ctx)
 		if err == nil && !meta.IsStatusConditionTrue(cluster.Status.Conditions, clusterv1.ClusterControlPlaneAvailableCondition) {
@@ -51,7 +51,7 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	releaseConfigs(t, c)
 
 	// From now on somebody is killed all the time, until all is there.
-	awhile := killing(t, w)
+	awhile := killing(t, env)
 	c.AwaitMachines(t, hard, 1, 3)
 	awhile()
 
@@ -59,9 +59,9 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	scaling := estate.Mark()
 	c.Scale(t, 6)
 	pause(t, c, true)
-	awhile = killing(t, w)
+	awhile = killing(t, env)
 	pause(t, c, false)
-	resume := w.Site.Metal.Sim.StopAnswering()
+	resume := env.Site.Metal.Sim.StopAnswering()
 	stop := time.AfterFunc(outage, resume)
 	t.Cleanup(func() {
 		stop.Stop()
@@ -71,7 +71,7 @@ func hardTimesChangeNothingInTheEnd(t *testing.T, w *world, namespace string, es
 	awhile()
 	assert.Equal(t, 3, estate.Since(scaling, "machine").Allocated, "each machine once")
 
-	deleting := killing(t, w)
+	deleting := killing(t, env)
 	c.Delete(t, hard)
 	deleting()
 	awaitEstate(t, estate, before)

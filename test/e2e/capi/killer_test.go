@@ -17,13 +17,13 @@ import (
 // then both are back. What lives between two deaths grows by a half each time:
 // the first ones come quickly, and however slow the machine is, there comes one
 // after which there is time enough.
-func killing(t *testing.T, w *world) (stop func()) {
+func killing(t *testing.T, env *environment) (stop func()) {
 	t.Helper()
 	enough, ended := make(chan struct{}), make(chan struct{})
 	aside := &aside{TB: t, ctx: context.WithoutCancel(t.Context())}
 	go func() {
 		defer close(ended)
-		victims := []*cluster.Program{w.Companion, w.Servers[0]}
+		victims := []*cluster.Program{env.Companion, env.Servers[0]}
 		life := time.Second
 		for i := 0; ; i++ {
 			select {

@@ -18,16 +18,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func clustersMoveThereAndBack(t *testing.T, w *world, namespace string, estate Estate) {
+func clustersMoveThereAndBack(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
-	c := w.Order(t, Order{Namespace: namespace, Name: "fern", ControlPlane: 1, Workers: 2})
+	c := env.Order(t, Order{Namespace: namespace, Name: "fern", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)
 	held, mark := estate.Machines(), estate.Mark()
 
-	other := Start(t, Options{Site: w.Site, Repository: w.Repository, ManagerFlags: hasty})
+	other := Start(t, Options{Site: env.Site, Repository: env.Repository, ManagerFlags: hasty})
 	other.Bind(t, namespace, estate.project)
 	there := other.Tenant(t, namespace, "fern")
-	move(t, w.Management, other, namespace)
+	move(t, env.Management, other, namespace)
 	statusIsComplete(t, there)
 	nothingIsLeft(t, c)
 	there.AwaitMachines(t, slow, 1, 2)
@@ -42,7 +42,7 @@ func clustersMoveThereAndBack(t *testing.T, w *world, namespace string, estate E
 	account := estate.Since(mark, "machine")
 	assert.Equal(t, [2]int{1, 1}, [2]int{account.Allocated, account.Freed})
 
-	move(t, other, w.Management, namespace)
+	move(t, other, env.Management, namespace)
 	statusIsComplete(t, c)
 	nothingIsLeft(t, there)
 	c.AwaitMachines(t, slow, 1, 2)
@@ -97,24 +97,24 @@ func nothingIsLeft(t *testing.T, c *Tenant) {
 	})
 }
 
-func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, w *world, namespace string) {
-	c := w.Tenant(t, namespace, "none")
+func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, env *environment, namespace string) {
+	c := env.Tenant(t, namespace, "none")
 	template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "kept"}}
 	template.Spec.Template.Spec = v1alpha4.MetalStackMachineSpec{Image: Variables["WORKER_MACHINE_IMAGE"], MachineType: Variables["WORKER_MACHINE_SIZE"]}
 	require.NoError(t, c.Client.Create(t.Context(), template))
 
-	assert.Contains(t, w.Clusterctl(t, "upgrade", "plan"), Next)
-	w.Clusterctl(t, "upgrade", "apply", "--infrastructure", "metal-stack-system/metal-stack:"+Next)
-	images, stderr, err := w.Kubectl(t, w.Admin(), "get", "deployment", "-n", cluster.Namespace, "-o", "jsonpath={.items[*].spec.template.spec.containers[*].image}")
+	assert.Contains(t, env.Clusterctl(t, "upgrade", "plan"), Next)
+	env.Clusterctl(t, "upgrade", "apply", "--infrastructure", "metal-stack-system/metal-stack:"+Next)
+	images, stderr, err := env.Kubectl(t, env.Admin(), "get", "deployment", "-n", cluster.Namespace, "-o", "jsonpath={.items[*].spec.template.spec.containers[*].image}")
 	require.NoError(t, err, stderr)
 	assert.Contains(t, images, "metalstack-apiserver:"+Next)
 	assert.Contains(t, images, "metalstack-controller-manager:"+Next)
 	// The old Pods go, and new ones come.
-	w.Servers[0].Kill()
-	w.Companion.Kill()
-	w.Servers[0], w.Companion = w.StartServer(t), w.StartCompanion(t)
-	w.Servers[0].AwaitReady(t)
-	w.Companion.AwaitReady(t)
+	env.Servers[0].Kill()
+	env.Companion.Kill()
+	env.Servers[0], env.Companion = env.StartServer(t), env.StartCompanion(t)
+	env.Servers[0].AwaitReady(t)
+	env.Companion.AwaitReady(t)
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		after := &v1alpha4.MetalStackMachineTemplate{}
 		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(template), after); err != nil {
@@ -125,15 +125,15 @@ func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, w *world, namespace s
 	})
 	require.NoError(t, c.Client.Delete(t.Context(), template))
 
-	w.Clusterctl(t, "delete", "--infrastructure", "metal-stack")
-	_, stderr, err = w.Kubectl(t, w.Admin(), "get", "deployment", "-n", cluster.Namespace, cluster.APIServer)
+	env.Clusterctl(t, "delete", "--infrastructure", "metal-stack")
+	_, stderr, err = env.Kubectl(t, env.Admin(), "get", "deployment", "-n", cluster.Namespace, cluster.APIServer)
 	require.Error(t, err)
 	assert.Contains(t, stderr, "not found")
-	_, stderr, err = w.Kubectl(t, w.Admin(), "get", "crd", "metalstackclusters.infrastructure.cluster.x-k8s.io")
+	_, stderr, err = env.Kubectl(t, env.Admin(), "get", "crd", "metalstackclusters.infrastructure.cluster.x-k8s.io")
 	require.NoError(t, err, "clusterctl leaves definitions alone: %s", stderr)
 	// As artifacts/clusterctl/README.md says: the server registered itself.
 	for _, version := range cluster.Versions {
-		_, stderr, err = w.Kubectl(t, w.Admin(), "delete", "apiservice", version.Version+"."+version.Group)
+		_, stderr, err = env.Kubectl(t, env.Admin(), "delete", "apiservice", version.Version+"."+version.Group)
 		require.NoError(t, err, stderr)
 	}
 }

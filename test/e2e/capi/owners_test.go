@@ -26,9 +26,9 @@ const strangeUID = "1c2e9b1e-0000-4000-8000-00000000000f"
 // uids, the real garbage collector takes the objects of a running cluster for
 // ownerless. It is refused, and Cluster API's managers and the companion write
 // the uids that the owners have.
-func ownersGetNewUIDs(t *testing.T, w *world, namespace string, estate Estate) {
+func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
-	c := w.Order(t, Order{Namespace: namespace, Name: "aster", ControlPlane: 1, Workers: 1})
+	c := env.Order(t, Order{Namespace: namespace, Name: "aster", ControlPlane: 1, Workers: 1})
 	c.AwaitMachines(t, slow, 1, 1)
 	firewalls := c.firewalls(t.Context(), t)
 	require.NotEmpty(t, firewalls)
@@ -50,7 +50,7 @@ func ownersGetNewUIDs(t *testing.T, w *world, namespace string, estate Estate) {
 		require.NoError(t, c.Client.Patch(t.Context(), obj, client.RawPatch(types.JSONPatchType, stale)))
 	}
 	for _, obj := range objects {
-		w.awaitRefusal(t, obj.GetName())
+		env.awaitRefusal(t, obj.GetName())
 		require.NoError(t, c.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj))
 		require.Nil(t, obj.GetDeletionTimestamp(), obj.GetName())
 	}
@@ -88,14 +88,14 @@ func ownersGetNewUIDs(t *testing.T, w *world, namespace string, estate Estate) {
 		return nil
 	})
 
-	c.keepMarked(t, w, estate)
+	c.keepMarked(t, env, estate)
 	c.Delete(t, slow)
 	awaitEstate(t, estate, before)
 }
 
 // keepMarked has the machine of a MetalStackMachine kept that was marked by
 // mistake, as docs/operations.md says.
-func (c *Tenant) keepMarked(t *testing.T, w *world, estate Estate) {
+func (c *Tenant) keepMarked(t *testing.T, env *environment, estate Estate) {
 	t.Helper()
 	workers, err := c.Machines(t.Context(), false)
 	require.NoError(t, err)
@@ -128,11 +128,11 @@ func (c *Tenant) keepMarked(t *testing.T, w *world, estate Estate) {
 
 // awaitRefusal waits until the garbage collector was refused an object, as its
 // log says.
-func (w *world) awaitRefusal(t *testing.T, name string) {
+func (env *environment) awaitRefusal(t *testing.T, name string) {
 	t.Helper()
 	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" is forbidden: it holds metal`)
 	framework.Eventually(t, slow, func(context.Context) error {
-		log, err := os.ReadFile(filepath.Join(w.plane.Dir(), "kube-controller-manager.log"))
+		log, err := os.ReadFile(filepath.Join(env.plane.Dir(), "kube-controller-manager.log"))
 		if err == nil && !refusal.Match(log) {
 			err = fmt.Errorf("the garbage collector was not refused %s", name)
 		}

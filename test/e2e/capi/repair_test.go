@@ -16,19 +16,19 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-func workersThatDieAreReplaced(t *testing.T, w *world, namespace string, estate Estate) {
+func workersThatDieAreReplaced(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
-	c := w.Order(t, Order{Namespace: namespace, Name: "iris", ControlPlane: 1, Workers: 3, Variables: map[string]string{"UNHEALTHY_TIMEOUT": "3"}})
+	c := env.Order(t, Order{Namespace: namespace, Name: "iris", ControlPlane: 1, Workers: 3, Variables: map[string]string{"UNHEALTHY_TIMEOUT": "3"}})
 	c.AwaitMachines(t, slow, 1, 3)
 
-	sim := w.Site.Metal.Sim
+	sim := env.Site.Metal.Sim
 	for _, death := range []struct {
 		name string
 		die  func(id string) error
 	}{
 		{"crashes over and over", sim.Crash},
 		{"falls silent", func(id string) error {
-			defer w.Site.Later(6 * time.Minute)
+			defer env.Site.Later(6 * time.Minute)
 			return sim.Silence(id)
 		}},
 		{"is freed behind our back", sim.ForceFree},
@@ -50,10 +50,10 @@ func workersThatDieAreReplaced(t *testing.T, w *world, namespace string, estate 
 	awaitEstate(t, estate, before)
 }
 
-func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string, estate Estate) {
+func provisioningGoesOnWhenMetalIsBack(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
 	// The only machine of the size is somebody else's.
-	sim := w.Site.Metal.Sim
+	sim := env.Site.Metal.Sim
 	var rare string
 	for _, m := range sim.Books().Machines {
 		if m.Size == RareSize {
@@ -61,10 +61,10 @@ func provisioningGoesOnWhenMetalIsBack(t *testing.T, w *world, namespace string,
 		}
 	}
 	require.NoError(t, sim.Reserve(rare, "somebody else's"))
-	require.NoError(t, w.Apply(t.Context(), helmAddOns))
-	variables := ccmVariables(w, estate)
+	require.NoError(t, env.Apply(t.Context(), helmAddOns))
+	variables := ccmVariables(env, estate)
 	variables["WORKER_MACHINE_SIZE"] = RareSize
-	c := w.Order(t, Order{Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: variables})
+	c := env.Order(t, Order{Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: variables})
 	var waiting types.NamespacedName
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)

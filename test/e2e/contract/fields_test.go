@@ -26,11 +26,11 @@ var addressTypes = []string{"Hostname", "ExternalIP", "InternalIP", "ExternalDNS
 
 func TestCluster_ServesContractFields(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	w.cluster("c")
+	env := start(t)
+	env.cluster("c")
 	var c *unstructured.Unstructured
 	require.Eventually(t, func() bool {
-		c = w.read("metalstackclusters", "c")
+		c = env.read("metalstackclusters", "c")
 		provisioned, _, err := unstructured.NestedBool(c.Object, "status", "initialization", "provisioned")
 		return err == nil && provisioned
 	}, limit, glance)
@@ -44,10 +44,10 @@ func TestCluster_ServesContractFields(t *testing.T) {
 
 func TestMachine_ServesContractFields(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	w.cluster("c")
-	id := w.machine("m", "c").Status.Allocation.MachineID
-	m := w.read("metalstackmachines", "m")
+	env := start(t)
+	env.cluster("c")
+	id := env.machine("m", "c").Status.Allocation.MachineID
+	m := env.read("metalstackmachines", "m")
 	assert.Equal(t, "metal://"+simulator.DefaultPartition+"/"+id, at[string](t, m, "spec", "providerID"), "as metal-ccm writes it on the Node")
 	assert.True(t, at[bool](t, m, "status", "initialization", "provisioned"))
 	assert.Equal(t, simulator.DefaultPartition, at[string](t, m, "status", "failureDomain"))
@@ -90,14 +90,14 @@ func noTerminalFailures(t *testing.T, obj *unstructured.Unstructured) {
 
 func TestMachineTemplate_ReportsCapacityAndIsImmutable(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	templates := w.api.MetalStackMachineTemplates(team)
+	env := start(t)
+	templates := env.api.MetalStackMachineTemplates(team)
 	template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}}
 	template.Spec.Template.ObjectMeta = v1alpha4.TemplateMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": "d"}}
 	template.Spec.Template.Spec = objects.Machine("").Spec
 	_, err := templates.Create(t.Context(), template, metav1.CreateOptions{})
 	require.NoError(t, err)
-	read := w.read("metalstackmachinetemplates", "t")
+	read := env.read("metalstackmachinetemplates", "t")
 	assert.Equal(t, map[string]any{"a": "b"}, at[map[string]any](t, read, "spec", "template", "metadata", "labels"))
 	assert.Equal(t, map[string]any{"c": "d"}, at[map[string]any](t, read, "spec", "template", "metadata", "annotations"))
 	for _, resource := range []string{"cpu", "memory"} {
@@ -123,14 +123,14 @@ func TestMachineTemplate_ReportsCapacityAndIsImmutable(t *testing.T) {
 	for _, err := range []error{other(nil), other(asks), other(nil, metav1.DryRunAll)} {
 		require.True(t, apierrors.IsInvalid(err), "%v", err)
 	}
-	after := w.read("metalstackmachinetemplates", "t")
+	after := env.read("metalstackmachinetemplates", "t")
 	assert.Equal(t, read.GetResourceVersion(), after.GetResourceVersion(), "a dry run changes nothing")
 }
 
 func TestMachine_KeepsClusterAPIMetadata(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	machines := w.api.MetalStackMachines(team)
+	env := start(t)
+	machines := env.api.MetalStackMachines(team)
 	cloned := map[string]string{
 		"cluster.x-k8s.io/cloned-from-name":      "t",
 		"cluster.x-k8s.io/cloned-from-groupkind": "MetalStackMachineTemplate." + v1alpha4.GroupName,
@@ -161,8 +161,8 @@ func TestMachine_KeepsClusterAPIMetadata(t *testing.T) {
 	}
 	require.Contains(t, managers(m), "capi-machineset-metadata")
 
-	w.Kill()
-	w.Restart()
+	env.Kill()
+	env.Restart()
 	after, err := machines.Get(t.Context(), "m", metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, managers(m), managers(after))
@@ -171,9 +171,9 @@ func TestMachine_KeepsClusterAPIMetadata(t *testing.T) {
 
 func TestExternallyManagedCluster_IsReportedByItsManager(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	network := w.privateNetwork()
-	clusters := w.api.MetalStackClusters(team)
+	env := start(t)
+	network := env.privateNetwork()
+	clusters := env.api.MetalStackClusters(team)
 	c, err := clusters.Create(t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) {
 		c.Labels = map[string]string{infrastructure.ManagedByAnnotation: "terraform"}
 		c.Spec.PrivateNetworkID = network
@@ -187,13 +187,13 @@ func TestExternallyManagedCluster_IsReportedByItsManager(t *testing.T) {
 	c, err = clusters.UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.True(t, meta.IsStatusConditionTrue(c.Status.Conditions, infrastructure.ConditionReady), "%+v", c.Status.Conditions)
-	read := w.read("metalstackclusters", "c")
+	read := env.read("metalstackclusters", "c")
 	assert.True(t, at[bool](t, read, "status", "initialization", "provisioned"))
 	assert.EqualValues(t, 443, at[int64](t, read, "spec", "controlPlaneEndpoint", "port"))
 	assert.NotEmpty(t, at[[]any](t, read, "status", "failureDomains"))
 
-	m := w.machine("m", "c")
-	account, found := w.Metal.Sim.Books().Machine(m.Status.Allocation.MachineID)
+	m := env.machine("m", "c")
+	account, found := env.Metal.Sim.Books().Machine(m.Status.Allocation.MachineID)
 	require.True(t, found)
 	assert.Contains(t, account.Networks, network)
 
@@ -204,8 +204,8 @@ func TestExternallyManagedCluster_IsReportedByItsManager(t *testing.T) {
 
 func TestExternallyManagedCluster_IsHeldAfterHandover(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	clusters := w.api.MetalStackClusters(team)
+	env := start(t)
+	clusters := env.api.MetalStackClusters(team)
 	_, err := clusters.Create(t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) {
 		c.Annotations = map[string]string{infrastructure.ManagedByAnnotation: "terraform"}
 	}), metav1.CreateOptions{})
@@ -218,25 +218,25 @@ func TestExternallyManagedCluster_IsHeldAfterHandover(t *testing.T) {
 
 func TestCluster_ProvisionedNeverGoesBack(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	c := w.cluster("c")
+	env := start(t)
+	c := env.cluster("c")
 	provisioned := func(c *v1alpha4.MetalStackCluster) bool {
 		return c.Status.Initialization.Provisioned != nil && *c.Status.Initialization.Provisioned
 	}
 	read := func() *v1alpha4.MetalStackCluster {
-		c, err := w.api.MetalStackClusters(team).Get(t.Context(), "c", metav1.GetOptions{})
+		c, err := env.api.MetalStackClusters(team).Get(t.Context(), "c", metav1.GetOptions{})
 		require.NoError(t, err)
 		return c
 	}
 	require.Eventually(t, func() bool { return provisioned(read()) }, limit, 20*time.Millisecond)
-	_, err := w.metal.FreeIP(t.Context(), c.Status.Allocation.IPAddress)
+	_, err := env.metal.FreeIP(t.Context(), c.Status.Allocation.IPAddress)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return !read().Status.Ready }, limit, 20*time.Millisecond)
 	c = read()
 	assert.True(t, provisioned(c))
 	for _, said := range []*bool{nil, new(false)} {
 		c.Status.Initialization.Provisioned = said
-		c, err = w.api.MetalStackClusters(team).UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
+		c, err = env.api.MetalStackClusters(team).UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
 		require.NoError(t, err)
 		assert.True(t, provisioned(c))
 	}

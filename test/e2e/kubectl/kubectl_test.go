@@ -4,7 +4,7 @@ import "testing"
 
 func TestKubectl(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	for name, test := range map[string]func(*space){
 		"explain tells of every field":                             explainTells,
 		"explain reads as a teacher":                               explainTeaches,
@@ -31,6 +31,6 @@ func TestKubectl(t *testing.T) {
 		"resources are listed with short names and category":       listsResources,
 		"names and short names are completed":                      completes,
 	} {
-		t.Run(name, func(t *testing.T) { test(w.space(t)) })
+		t.Run(name, func(t *testing.T) { test(env.space(t)) })
 	}
 }

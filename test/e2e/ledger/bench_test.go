@@ -15,9 +15,9 @@ var typical = `{"object":{"kind":"MetalStackMachine","metadata":{"managedFields"
 // BenchmarkLoad shows how long a server reads 5,000 records when it starts.
 func BenchmarkLoad(b *testing.B) {
 	const records = 5000
-	w := newWorld(b)
-	l := w.ledger(nil)
-	w.fill(l, records)
+	env := newEnvironment(b)
+	l := env.ledger(nil)
+	env.fill(l, records)
 	b.ReportMetric(float64(len(typical)), "B/record")
 	for b.Loop() {
 		list, err := l.List(b.Context())
@@ -29,9 +29,9 @@ func BenchmarkLoad(b *testing.B) {
 
 // BenchmarkUpdate shows what a write costs one writer.
 func BenchmarkUpdate(b *testing.B) {
-	w := newWorld(b)
-	l := w.ledger(nil)
-	version := w.create(l, key, typical)
+	env := newEnvironment(b)
+	l := env.ledger(nil)
+	version := env.create(l, key, typical)
 	for i := 0; b.Loop(); i++ {
 		var err error
 		version, err = l.Update(b.Context(), key, version, fmt.Append(nil, typical, i))

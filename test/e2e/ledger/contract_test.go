@@ -18,22 +18,22 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/ledgertest"
 )
 
-// opened is a ledger that remembers its world.
+// opened is a ledger that remembers its environment.
 type opened struct {
 	ledger.Ledger
-	world *world
+	env *environment
 }
 
 func TestContract(t *testing.T) {
 	t.Parallel()
 	ledgertest.Run(t, ledgertest.Harness{
 		New: func(t *testing.T) ledger.Ledger {
-			w := newWorld(t)
-			return &opened{w.ledger(nil), w}
+			env := newEnvironment(t)
+			return &opened{env.ledger(nil), env}
 		},
 		Reopen: func(_ *testing.T, l ledger.Ledger) ledger.Ledger {
-			w := l.(*opened).world
-			return &opened{w.ledger(nil), w}
+			env := l.(*opened).env
+			return &opened{env.ledger(nil), env}
 		},
 		MaxValue: kubernetes.MaxValueBytes,
 	})
@@ -41,26 +41,26 @@ func TestContract(t *testing.T) {
 
 func TestWrite_TooLargeValueIsRefusedBeforeItIsSent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	env := newEnvironment(t)
 	large := strings.Repeat("x", kubernetes.MaxValueBytes)
-	version := w.create(w.ledger(nil), key, large)
-	_, err := w.ledger(nil).Update(t.Context(), key, version, []byte(large+"x"))
+	version := env.create(env.ledger(nil), key, large)
+	_, err := env.ledger(nil).Update(t.Context(), key, version, []byte(large+"x"))
 	require.ErrorIs(t, err, ledger.ErrTooLarge)
 	require.ErrorIs(t, err, ledger.ErrNotWritten)
-	w.expect(key, large, version)
+	env.expect(key, large, version)
 }
 
 func TestWrite_ConcurrentWritersOverwriteNothing(t *testing.T) {
 	t.Parallel()
 	const writers, increments = 4, 10
-	w := newWorld(t)
-	w.create(w.ledger(nil), key, "0")
+	env := newEnvironment(t)
+	env.create(env.ledger(nil), key, "0")
 	var wg sync.WaitGroup
 	for range writers {
-		l := w.ledger(nil)
+		l := env.ledger(nil)
 		wg.Go(func() {
 			for done := 0; done < increments; {
-				r := w.recordOf(key)
+				r := env.recordOf(key)
 				n, err := strconv.Atoi(string(r.Value))
 				assert.NoError(t, err)
 				_, err = l.Update(t.Context(), key, r.Version, []byte(strconv.Itoa(n+1)))
@@ -75,19 +75,19 @@ func TestWrite_ConcurrentWritersOverwriteNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Equal(t, strconv.Itoa(writers*increments), string(w.recordOf(key).Value))
+	require.Equal(t, strconv.Itoa(writers*increments), string(env.recordOf(key).Value))
 }
 
 func TestWrite_OldVersionDoesNotSwapRecreatedRecord(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	one, two := w.ledger(nil), w.ledger(nil)
-	old := w.create(one, key, `{"a":1}`)
+	env := newEnvironment(t)
+	one, two := env.ledger(nil), env.ledger(nil)
+	old := env.create(one, key, `{"a":1}`)
 	require.NoError(t, two.Delete(t.Context(), key, old))
 
 	_, err := one.Update(t.Context(), key, old, []byte("late"))
 	require.ErrorIs(t, err, ledger.ErrNotFound, "the API server calls this a conflict")
-	again := w.create(two, key, `{"a":1}`)
+	again := env.create(two, key, `{"a":1}`)
 	_, err = one.Update(t.Context(), key, old, []byte("late"))
 	require.ErrorIs(t, err, ledger.ErrConflict)
 	require.ErrorIs(t, one.Delete(t.Context(), key, old), ledger.ErrConflict)
@@ -100,16 +100,16 @@ func TestWrite_OldVersionDoesNotSwapRecreatedRecord(t *testing.T) {
 		require.ErrorIs(t, err, ledger.ErrConflict, forged)
 		require.ErrorIs(t, one.Delete(t.Context(), key, forged), ledger.ErrConflict, forged)
 	}
-	w.expect(key, `{"a":1}`, again)
+	env.expect(key, `{"a":1}`, again)
 }
 
 func TestList_OfManyPagesIsOneState(t *testing.T) {
 	t.Parallel()
 	const records = 1100 // three pages
-	w := newWorld(t)
+	env := newEnvironment(t)
 	wire := &wire{}
-	l := w.ledger(wire)
-	versions := w.fill(l, records)
+	l := env.ledger(wire)
+	versions := env.fill(l, records)
 
 	last := fmt.Sprintf("machines/a/%05d", records-1)
 	var meddle sync.Once
@@ -119,28 +119,28 @@ func TestList_OfManyPagesIsOneState(t *testing.T) {
 		}()
 		if req.Method == http.MethodGet && req.URL.Query().Get("continue") != "" {
 			meddle.Do(func() {
-				other := w.ledger(nil)
+				other := env.ledger(nil)
 				assert.NoError(t, other.Delete(t.Context(), last, versions[last]))
-				w.create(other, "zebras/a/1", "new")
+				env.create(other, "zebras/a/1", "new")
 			})
 		}
 		return pass()
 	})
-	list := w.list(l)
+	list := env.list(l)
 	require.Len(t, list, records)
 	require.Equal(t, last, list[records-1].Key)
 	require.Equal(t, 3, wire.count(http.MethodGet))
-	list = w.list(l)
+	list = env.list(l)
 	require.Len(t, list, records)
 	require.Equal(t, "zebras/a/1", list[records-1].Key)
 }
 
 func TestList_BeginsAnewWhenItsStateWasCompacted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	env := newEnvironment(t)
 	wire := &wire{}
-	l := w.ledger(wire)
-	w.fill(l, 600)
+	l := env.ledger(wire)
+	env.fill(l, 600)
 	expired := metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonExpired, Code: http.StatusGone}
 	var forget sync.Once
 	wire.set(func(req *http.Request, pass pass) (resp *http.Response, err error) {
@@ -150,13 +150,13 @@ func TestList_BeginsAnewWhenItsStateWasCompacted(t *testing.T) {
 		}
 		return resp, err
 	})
-	require.Len(t, w.list(l), 600)
+	require.Len(t, env.list(l), 600)
 	require.Equal(t, 4, wire.count(http.MethodGet))
 }
 
 // fill creates records, and returns their versions.
-func (w *world) fill(l ledger.Ledger, records int) map[string]string {
-	w.t.Helper()
+func (env *environment) fill(l ledger.Ledger, records int) map[string]string {
+	env.t.Helper()
 	var mu sync.Mutex
 	versions := map[string]string{}
 	var wg sync.WaitGroup
@@ -165,8 +165,8 @@ func (w *world) fill(l ledger.Ledger, records int) map[string]string {
 		wg.Go(func() {
 			for i := range next {
 				key := fmt.Sprintf("machines/a/%05d", i)
-				version, err := l.Create(w.t.Context(), key, []byte(typical))
-				assert.NoError(w.t, err)
+				version, err := l.Create(env.t.Context(), key, []byte(typical))
+				assert.NoError(env.t, err)
 				mu.Lock()
 				versions[key] = version
 				mu.Unlock()

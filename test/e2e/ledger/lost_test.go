@@ -34,7 +34,7 @@ func notNow(code int) *http.Response {
 	return &http.Response{StatusCode: code, Header: http.Header{"Retry-After": {"1"}, "Content-Type": {"text/plain"}}, Body: io.NopCloser(bytes.NewReader([]byte("not now")))}
 }
 
-// writes are the three of them; each is made to a record of a world of its own.
+// writes are the three of them; each is made to a record of an environment of its own.
 var writes = map[string]struct {
 	method string
 	// do writes, and returns the new version.
@@ -53,31 +53,31 @@ var writes = map[string]struct {
 
 // eachWrite runs a test for every write, with the version of the record that
 // it is made to.
-func eachWrite(t *testing.T, test func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error))) {
+func eachWrite(t *testing.T, test func(t *testing.T, env *environment, wire *wire, method string, do func(context.Context) (string, error))) {
 	t.Helper()
 	for verb, write := range writes {
 		t.Run(verb, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			env := newEnvironment(t)
 			wire := &wire{}
-			l := w.ledger(wire)
+			l := env.ledger(wire)
 			version := ""
 			if verb != "create" {
-				version = w.create(l, key, "old")
+				version = env.create(l, key, "old")
 			}
-			test(t, w, wire, write.method, func(ctx context.Context) (string, error) { return write.do(ctx, l, version) })
+			test(t, env, wire, write.method, func(ctx context.Context) (string, error) { return write.do(ctx, l, version) })
 		})
 	}
 }
 
 // expectDone checks that a write was done, once.
-func (w *world) expectDone(method, version string) {
-	w.t.Helper()
+func (env *environment) expectDone(method, version string) {
+	env.t.Helper()
 	if method == http.MethodDelete {
-		require.Nil(w.t, w.recordOf(key))
+		require.Nil(env.t, env.recordOf(key))
 		return
 	}
-	w.expect(key, "new", version)
+	env.expect(key, "new", version)
 }
 
 func TestWrite_LostAnswerIsAcknowledged(t *testing.T) {
@@ -95,7 +95,7 @@ func TestWrite_LostAnswerIsAcknowledged(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+			eachWrite(t, func(t *testing.T, env *environment, wire *wire, method string, do func(context.Context) (string, error)) {
 				wire.on(method, once(func(pass pass) (*http.Response, error) {
 					resp, err := pass()
 					assert.NoError(t, err)
@@ -104,7 +104,7 @@ func TestWrite_LostAnswerIsAcknowledged(t *testing.T) {
 				}))
 				version, err := do(t.Context())
 				require.NoError(t, err)
-				w.expectDone(method, version)
+				env.expectDone(method, version)
 			})
 		})
 	}
@@ -123,7 +123,7 @@ func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 // the refusal that its own success is to blame for.
 func TestWrite_RepeatedByProxyIsAcknowledged(t *testing.T) {
 	t.Parallel()
-	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+	eachWrite(t, func(t *testing.T, env *environment, wire *wire, method string, do func(context.Context) (string, error)) {
 		if method == http.MethodDelete {
 			t.Skip("who deletes what is gone cannot tell whose success it was, and is told that it is gone")
 		}
@@ -138,18 +138,18 @@ func TestWrite_RepeatedByProxyIsAcknowledged(t *testing.T) {
 		})
 		version, err := do(t.Context())
 		require.NoError(t, err)
-		w.expectDone(method, version)
+		env.expectDone(method, version)
 		require.Equal(t, 1, wire.count(method))
 	})
 }
 
 func TestWrite_ThatNeverArrivesIsSentAgain(t *testing.T) {
 	t.Parallel()
-	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+	eachWrite(t, func(t *testing.T, env *environment, wire *wire, method string, do func(context.Context) (string, error)) {
 		wire.on(method, once(func(pass) (*http.Response, error) { return nil, errLost }))
 		version, err := do(t.Context())
 		require.NoError(t, err)
-		w.expectDone(method, version)
+		env.expectDone(method, version)
 		require.Equal(t, 2, wire.count(method))
 	})
 }
@@ -168,7 +168,7 @@ func TestWrite_UnknownOutcomeIsNeitherAcknowledgedNorRefused(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			eachWrite(t, func(t *testing.T, _ *world, wire *wire, method string, do func(context.Context) (string, error)) {
+			eachWrite(t, func(t *testing.T, _ *environment, wire *wire, method string, do func(context.Context) (string, error)) {
 				wire.set(func(_ *http.Request, pass pass) (*http.Response, error) { return hook(pass) })
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
@@ -193,7 +193,7 @@ func isOpen(t *testing.T, err error) {
 
 func TestWrite_ThatHangsEndsInTime(t *testing.T) {
 	t.Parallel()
-	eachWrite(t, func(t *testing.T, _ *world, wire *wire, _ string, do func(context.Context) (string, error)) {
+	eachWrite(t, func(t *testing.T, _ *environment, wire *wire, _ string, do func(context.Context) (string, error)) {
 		wire.set(func(req *http.Request, _ pass) (*http.Response, error) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
@@ -208,21 +208,21 @@ func TestWrite_ThatHangsEndsInTime(t *testing.T) {
 
 func TestWrite_OvertakenAfterLostAnswerIsConflict(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	env := newEnvironment(t)
 	wire := &wire{}
-	l, other := w.ledger(wire), w.ledger(nil)
-	version := w.create(l, key, "old")
+	l, other := env.ledger(wire), env.ledger(nil)
+	version := env.create(l, key, "old")
 	theirs := ""
 	wire.on(http.MethodPut, once(func(pass pass) (*http.Response, error) {
 		_, err := pass()
 		assert.NoError(t, err)
-		theirs, err = other.Update(t.Context(), key, w.recordOf(key).Version, []byte("theirs"))
+		theirs, err = other.Update(t.Context(), key, env.recordOf(key).Version, []byte("theirs"))
 		assert.NoError(t, err)
 		return nil, errLost
 	}))
 	_, err := l.Update(t.Context(), key, version, []byte("new"))
 	require.ErrorIs(t, err, ledger.ErrConflict)
-	w.expect(key, "theirs", theirs)
+	env.expect(key, "theirs", theirs)
 
 	wire.on(http.MethodPut, once(func(pass) (*http.Response, error) {
 		assert.NoError(t, other.Delete(t.Context(), key, theirs))
@@ -232,17 +232,17 @@ func TestWrite_OvertakenAfterLostAnswerIsConflict(t *testing.T) {
 	require.ErrorIs(t, err, ledger.ErrNotFound)
 
 	wire.on(http.MethodPost, once(func(pass) (*http.Response, error) {
-		theirs = w.create(other, key, "theirs")
+		theirs = env.create(other, key, "theirs")
 		return nil, errLost
 	}))
 	_, err = l.Create(t.Context(), key, []byte("new"))
 	require.ErrorIs(t, err, ledger.ErrExists)
-	w.expect(key, "theirs", theirs)
+	env.expect(key, "theirs", theirs)
 }
 
 func TestWrite_BusyAPIServerIsRetriedAndNothingIsUncertain(t *testing.T) {
 	t.Parallel()
-	eachWrite(t, func(t *testing.T, w *world, wire *wire, method string, do func(context.Context) (string, error)) {
+	eachWrite(t, func(t *testing.T, env *environment, wire *wire, method string, do func(context.Context) (string, error)) {
 		wire.set(func(*http.Request, pass) (*http.Response, error) { return notNow(http.StatusTooManyRequests), nil })
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
@@ -252,7 +252,7 @@ func TestWrite_BusyAPIServerIsRetriedAndNothingIsUncertain(t *testing.T) {
 		wire.on(method, once(func(pass) (*http.Response, error) { return notNow(http.StatusTooManyRequests), nil }))
 		version, err := do(t.Context())
 		require.NoError(t, err)
-		w.expectDone(method, version)
+		env.expectDone(method, version)
 	})
 }
 
@@ -274,19 +274,19 @@ func TestWrite_WithoutAPIServerNothingIsUncertain(t *testing.T) {
 
 func TestWrite_ForbiddenIsNotDone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	version := w.create(w.ledger(nil), key, "old")
-	l, err := kubernetes.New(w.plane.User("nobody"), w.namespace)
+	env := newEnvironment(t)
+	version := env.create(env.ledger(nil), key, "old")
+	l, err := kubernetes.New(env.plane.User("nobody"), env.namespace)
 	require.NoError(t, err)
 	for verb, write := range writes {
 		_, err := write.do(t.Context(), l, version)
 		require.ErrorIs(t, err, ledger.ErrNotWritten, verb)
 		require.ErrorContains(t, err, "nobody")
 	}
-	l, err = kubernetes.New(w.plane.Admin(), "no-such-namespace")
+	l, err = kubernetes.New(env.plane.Admin(), "no-such-namespace")
 	require.NoError(t, err)
 	_, err = l.Create(t.Context(), key, nil)
 	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	require.ErrorContains(t, err, `namespaces "no-such-namespace" not found`)
-	w.expect(key, "old", version)
+	env.expect(key, "old", version)
 }

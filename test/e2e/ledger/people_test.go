@@ -15,32 +15,32 @@ import (
 
 const value = `{"object":{"kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"},"spec":{"image":"ubuntu-24.04"}}}`
 
-// kubectl runs as an administrator in the world's namespace.
-func (w *world) kubectl(args ...string) string {
-	w.t.Helper()
-	stdout, stderr, err := w.plane.Kubectl(w.t, w.plane.Admin(), append([]string{"-n", w.namespace}, args...)...)
-	require.NoError(w.t, err, stderr)
+// kubectl runs as an administrator in the environment's namespace.
+func (env *environment) kubectl(args ...string) string {
+	env.t.Helper()
+	stdout, stderr, err := env.plane.Kubectl(env.t, env.plane.Admin(), append([]string{"-n", env.namespace}, args...)...)
+	require.NoError(env.t, err, stderr)
 	return stdout
 }
 
-func (w *world) patch(name, patch string) {
-	w.t.Helper()
-	_, err := w.configMaps.Patch(w.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	require.NoError(w.t, err)
+func (env *environment) patch(name, patch string) {
+	env.t.Helper()
+	_, err := env.configMaps.Patch(env.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	require.NoError(env.t, err)
 }
 
 func TestRecord_IsReadableByPeople(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	l := w.ledger(nil)
-	w.create(l, key, value)
-	w.create(l, "metalstackclusters/team-a/orchid", value)
-	w.create(l, "metalstackmachines/team-b/node-1", value)
-	w.create(l, "_meta/revision", `{"reserved":1}`)
+	env := newEnvironment(t)
+	l := env.ledger(nil)
+	env.create(l, key, value)
+	env.create(l, "metalstackclusters/team-a/orchid", value)
+	env.create(l, "metalstackmachines/team-b/node-1", value)
+	env.create(l, "_meta/revision", `{"reserved":1}`)
 
 	label := func(name string) string { return kubernetes.RecordLabel + name }
-	require.Equal(t, 4, strings.Count(w.kubectl("get", "configmaps", "-o", "name", "-l", label("")), "\n"))
-	out := w.kubectl("get", "configmaps", "-o", "yaml", "-l", label("=metalstackmachines")+","+label("-namespace=team-a")+","+label("-name=node-1"))
+	require.Equal(t, 4, strings.Count(env.kubectl("get", "configmaps", "-o", "name", "-l", label("")), "\n"))
+	out := env.kubectl("get", "configmaps", "-o", "yaml", "-l", label("=metalstackmachines")+","+label("-namespace=team-a")+","+label("-name=node-1"))
 	for _, line := range []string{
 		kubernetes.KeyAnnotation + ": " + key,
 		"record.json: |-",
@@ -53,88 +53,88 @@ func TestRecord_IsReadableByPeople(t *testing.T) {
 
 func TestRecord_ManualRepairIsRead(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	l := w.ledger(nil)
-	version := w.create(l, key, value)
-	w.patch(w.configMapOf(key).Name, `{"data":{"record.json":"{\n  \"object\": {\"kind\": \"Repaired\"}\n}\n"}}`)
-	r := w.recordOf(key)
+	env := newEnvironment(t)
+	l := env.ledger(nil)
+	version := env.create(l, key, value)
+	env.patch(env.configMapOf(key).Name, `{"data":{"record.json":"{\n  \"object\": {\"kind\": \"Repaired\"}\n}\n"}}`)
+	r := env.recordOf(key)
 	require.JSONEq(t, `{"object":{"kind":"Repaired"}}`, string(r.Value))
 	require.NotContains(t, string(r.Value), " ", "spaces are for people")
 	_, err := l.Update(t.Context(), key, version, []byte(value))
 	require.ErrorIs(t, err, ledger.ErrConflict)
 	_, err = l.Update(t.Context(), key, r.Version, []byte(value))
 	require.NoError(t, err)
-	w.expect(key, value, w.recordOf(key).Version)
+	env.expect(key, value, env.recordOf(key).Version)
 }
 
 func TestConfigMaps_OfOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	env := newEnvironment(t)
 	for name, labels := range map[string]map[string]string{"settings": nil, "labelled": {kubernetes.RecordLabel: "metalstackmachines"}} {
-		_, err := w.configMaps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+		_, err := env.configMaps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	require.Empty(t, w.list(w.ledger(nil)))
+	require.Empty(t, env.list(env.ledger(nil)))
 }
 
 func TestRecord_DamagedIsNeverMissing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	l := w.ledger(nil)
-	w.create(l, key, value)
-	w.create(l, "metalstackmachines/team-a/node-2", value)
-	name := w.configMapOf(key).Name
+	env := newEnvironment(t)
+	l := env.ledger(nil)
+	env.create(l, key, value)
+	env.create(l, "metalstackmachines/team-a/node-2", value)
+	name := env.configMapOf(key).Name
 
-	w.patch(name, `{"data":{"record.json":"{\"object"}}`)
-	require.Equal(t, `{"object`, string(w.recordOf(key).Value), "whoever knows what records mean refuses it")
-	w.patch(name, `{"data":null}`)
-	require.Empty(t, w.recordOf(key).Value)
-	w.patch(name, `{"metadata":{"annotations":null}}`)
-	require.NotNil(t, w.recordOf(key), "the labels and the name tell whose it is")
+	env.patch(name, `{"data":{"record.json":"{\"object"}}`)
+	require.Equal(t, `{"object`, string(env.recordOf(key).Value), "whoever knows what records mean refuses it")
+	env.patch(name, `{"data":null}`)
+	require.Empty(t, env.recordOf(key).Value)
+	env.patch(name, `{"metadata":{"annotations":null}}`)
+	require.NotNil(t, env.recordOf(key), "the labels and the name tell whose it is")
 
-	w.patch(name, `{"metadata":{"labels":{"`+kubernetes.NameLabel+`":null}}}`)
+	env.patch(name, `{"metadata":{"labels":{"`+kubernetes.NameLabel+`":null}}}`)
 	_, err := l.List(t.Context())
-	require.ErrorContains(t, err, w.namespace+"/"+name)
-	command := "label configmap -n " + w.namespace + " " + name + " " + kubernetes.RecordLabel + "-"
+	require.ErrorContains(t, err, env.namespace+"/"+name)
+	command := "label configmap -n " + env.namespace + " " + name + " " + kubernetes.RecordLabel + "-"
 	require.ErrorContains(t, err, "kubectl "+command)
 
 	// People decide, with the command that they were told.
-	w.kubectl(strings.Fields(command)...)
-	require.Len(t, w.list(l), 1)
+	env.kubectl(strings.Fields(command)...)
+	require.Len(t, env.list(l), 1)
 	_, err = l.Create(t.Context(), key, []byte(value))
 	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	require.ErrorContains(t, err, "is in the way")
-	w.kubectl("label", "configmap", name, kubernetes.RecordLabel+"=metalstackmachines")
-	w.kubectl("annotate", "configmap", name, kubernetes.KeyAnnotation+"="+key)
+	env.kubectl("label", "configmap", name, kubernetes.RecordLabel+"=metalstackmachines")
+	env.kubectl("annotate", "configmap", name, kubernetes.KeyAnnotation+"="+key)
 	_, err = l.Create(t.Context(), key, []byte(value))
 	require.ErrorIs(t, err, ledger.ErrExists)
-	_, err = l.Update(t.Context(), key, w.recordOf(key).Version, []byte(value))
+	_, err = l.Update(t.Context(), key, env.recordOf(key).Version, []byte(value))
 	require.NoError(t, err)
-	w.expect(key, value, w.recordOf(key).Version)
+	env.expect(key, value, env.recordOf(key).Version)
 }
 
 func TestRecord_WithForeignFinalizerIsNotTakenForDeleted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	l := w.ledger(nil)
-	w.create(l, key, value)
-	w.patch(w.configMapOf(key).Name, `{"metadata":{"finalizers":["example.org/hold"]}}`)
-	require.ErrorContains(t, l.Delete(t.Context(), key, w.recordOf(key).Version), "finalizers")
-	r := w.recordOf(key)
+	env := newEnvironment(t)
+	l := env.ledger(nil)
+	env.create(l, key, value)
+	env.patch(env.configMapOf(key).Name, `{"metadata":{"finalizers":["example.org/hold"]}}`)
+	require.ErrorContains(t, l.Delete(t.Context(), key, env.recordOf(key).Version), "finalizers")
+	r := env.recordOf(key)
 	require.NotNil(t, r)
 	// An update takes the finalizer off, and the record goes with it.
 	_, err := l.Update(t.Context(), key, r.Version, []byte("new"))
 	require.ErrorIs(t, err, ledger.ErrNotFound)
-	require.Nil(t, w.recordOf(key))
+	require.Nil(t, env.recordOf(key))
 }
 
 func TestRecord_ImmutableIsNotWritten(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	l := w.ledger(nil)
-	w.create(l, key, value)
-	w.patch(w.configMapOf(key).Name, `{"immutable":true}`)
-	_, err := l.Update(t.Context(), key, w.recordOf(key).Version, []byte("new"))
+	env := newEnvironment(t)
+	l := env.ledger(nil)
+	env.create(l, key, value)
+	env.patch(env.configMapOf(key).Name, `{"immutable":true}`)
+	_, err := l.Update(t.Context(), key, env.recordOf(key).Version, []byte("new"))
 	require.ErrorIs(t, err, ledger.ErrNotWritten)
 	require.ErrorContains(t, err, "immutable")
 }

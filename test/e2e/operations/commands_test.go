@@ -54,11 +54,11 @@ func blocks(t testing.TB) map[string]string {
 }
 
 // run runs a block as an administrator would, and returns what it prints.
-func (w *world) run(t *testing.T, name string) (stdout, stderr string) {
+func (env *environment) run(t *testing.T, name string) (stdout, stderr string) {
 	t.Helper()
-	script, ok := w.blocks[name]
+	script, ok := env.blocks[name]
 	require.True(t, ok, "%s has no block %q", page, name)
-	delete(w.blocks, name)
+	delete(env.blocks, name)
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
@@ -66,9 +66,9 @@ func (w *world) run(t *testing.T, name string) (stdout, stderr string) {
 	cmd.Env = []string{
 		"PATH=" + filepath.Join(root(), "bin") + ":" + os.Getenv("PATH"),
 		"HOME=" + t.TempDir(),
-		"KUBECONFIG=" + w.plane.Kubeconfig(w.plane.Admin()),
+		"KUBECONFIG=" + env.plane.Kubeconfig(env.plane.Admin()),
 	}
-	for key, value := range w.variables {
+	for key, value := range env.variables {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%s", key, value))
 	}
 	cmd.WaitDelay = 5 * time.Second

@@ -25,29 +25,29 @@ import (
 
 // readMetrics has the companion build something, installs the monitoring
 // component, and reads the metrics as Prometheus would.
-func (w *world) readMetrics(t *testing.T) {
-	w.build(t)
+func (env *environment) readMetrics(t *testing.T) {
+	env.build(t)
 	overlay := cluster.Overlay(t, "monitoring")
-	w.monitoring = cluster.Render(t, w.plane, overlay)
-	cluster.DefineOthers(t, w.plane, w.monitoring)
-	_, stderr, err := w.Kubectl(t, w.Admin(), "apply", "-k", overlay)
+	env.monitoring = cluster.Render(t, env.plane, overlay)
+	cluster.DefineOthers(t, env.plane, env.monitoring)
+	_, stderr, err := env.Kubectl(t, env.Admin(), "apply", "-k", overlay)
 	require.NoError(t, err, stderr)
-	for _, program := range []*cluster.Program{w.Servers[0], w.Companion} {
-		_, status := w.get(t, program, "")
+	for _, program := range []*cluster.Program{env.Servers[0], env.Companion} {
+		_, status := env.get(t, program, "")
 		assert.NotEqual(t, http.StatusOK, status, "%s tells strangers nothing", program.Name)
 	}
 
 	// What there is has names that are nowhere else.
-	machine, err := w.machines(t).InfrastructureV1alpha4().MetalStackMachines(team).Get(t.Context(), "node-1", metav1.GetOptions{})
+	machine, err := env.machines(t).InfrastructureV1alpha4().MetalStackMachines(team).Get(t.Context(), "node-1", metav1.GetOptions{})
 	require.NoError(t, err)
 	secret := map[string]string{
 		"the namespace": team, "the project": simulator.ProjectA, "the machine": "node-1", "the cluster": "orchid",
 		"the machine's id": machine.Status.Metal.MachineID, "its uid": string(machine.UID), "its allocation": machine.Status.Metal.AllocationUUID,
 		"its address": machine.Status.Addresses[0].Address, "its owner": "alice@example.org",
 	}
-	_, err = w.Metalstack(t, w.User(secret["its owner"], team)).InfrastructureV1alpha4().MetalStackMachines(team).List(t.Context(), metav1.ListOptions{})
+	_, err = env.Metalstack(t, env.User(secret["its owner"], team)).InfrastructureV1alpha4().MetalStackMachines(team).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err, "a tenant has the rights that the page gives")
-	for _, samples := range w.scrapeOurs(t) {
+	for _, samples := range env.scrapeOurs(t) {
 		for _, sample := range samples {
 			for what, value := range secret {
 				for label, shown := range sample.Metric {
@@ -59,9 +59,9 @@ func (w *world) readMetrics(t *testing.T) {
 }
 
 // build makes a cluster and a machine, and waits until it has its metal.
-func (w *world) build(t *testing.T) {
+func (env *environment) build(t *testing.T) {
 	t.Helper()
-	client := w.machines(t).InfrastructureV1alpha4()
+	client := env.machines(t).InfrastructureV1alpha4()
 	meta := func(name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Name: name, Labels: map[string]string{"cluster.x-k8s.io/cluster-name": "orchid"}}
 	}
@@ -81,16 +81,16 @@ func (w *world) build(t *testing.T) {
 		allocated = machine
 		return err == nil && machine.Status.Metal != nil && machine.Status.Metal.AllocationUUID != "" && len(machine.Status.Addresses) > 0
 	}, patience, patience/600, "the companion asks for metal")
-	w.machine = allocated.Status.Metal.MachineID
-	require.NoError(t, w.metal.Sim.PhoneHome(w.machine))
+	env.machine = allocated.Status.Metal.MachineID
+	require.NoError(t, env.metal.Sim.PhoneHome(env.machine))
 }
 
 // monitor is the one endpoint of a program's ServiceMonitor.
-func (w *world) monitor(t *testing.T, program *cluster.Program) map[string]any {
+func (env *environment) monitor(t *testing.T, program *cluster.Program) map[string]any {
 	t.Helper()
-	for _, object := range w.monitoring {
+	for _, object := range env.monitoring {
 		if object.GetKind() == "ServiceMonitor" && strings.HasPrefix(program.Name, object.GetName()) {
-			w.selects(t, object, program)
+			env.selects(t, object, program)
 			endpoints, _, err := unstructured.NestedSlice(object.Object, "spec", "endpoints")
 			require.NoError(t, err)
 			require.Len(t, endpoints, 1)
@@ -102,18 +102,18 @@ func (w *world) monitor(t *testing.T, program *cluster.Program) map[string]any {
 }
 
 // selects checks that the ServiceMonitor leads to the program by one Service.
-func (w *world) selects(t *testing.T, monitor *unstructured.Unstructured, program *cluster.Program) {
+func (env *environment) selects(t *testing.T, monitor *unstructured.Unstructured, program *cluster.Program) {
 	t.Helper()
 	wanted, _, err := unstructured.NestedStringMap(monitor.Object, "spec", "selector", "matchLabels")
 	require.NoError(t, err)
-	services, err := w.Client().CoreV1().Services(cluster.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: labels.FormatLabels(wanted)})
+	services, err := env.Client().CoreV1().Services(cluster.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: labels.FormatLabels(wanted)})
 	require.NoError(t, err)
 	require.Len(t, services.Items, 1)
 	service := services.Items[0]
 	job, _, err := unstructured.NestedString(monitor.Object, "spec", "jobLabel")
 	require.NoError(t, err)
 	assert.Equal(t, monitor.GetName(), service.Labels[job], "the job that alerts know")
-	pods, err := w.Client().CoreV1().Pods(cluster.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: labels.FormatLabels(service.Spec.Selector)})
+	pods, err := env.Client().CoreV1().Pods(cluster.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: labels.FormatLabels(service.Spec.Selector)})
 	require.NoError(t, err)
 	var names []string
 	for _, pod := range pods.Items {
@@ -123,14 +123,14 @@ func (w *world) selects(t *testing.T, monitor *unstructured.Unstructured, progra
 }
 
 // secretKey is what a selector of a Secret's key leads to.
-func (w *world) secretKey(t *testing.T, from map[string]any, path ...string) string {
+func (env *environment) secretKey(t *testing.T, from map[string]any, path ...string) string {
 	t.Helper()
 	selector, found, err := unstructured.NestedStringMap(from, path...)
 	require.NoError(t, err)
 	require.True(t, found, "%v", path)
 	var value string
 	require.Eventually(t, func() bool {
-		secret, err := w.Client().CoreV1().Secrets(cluster.Namespace).Get(t.Context(), selector["name"], metav1.GetOptions{})
+		secret, err := env.Client().CoreV1().Secrets(cluster.Namespace).Get(t.Context(), selector["name"], metav1.GetOptions{})
 		if err == nil {
 			value = string(secret.Data[selector["key"]])
 		}
@@ -141,16 +141,16 @@ func (w *world) secretKey(t *testing.T, from map[string]any, path ...string) str
 
 // get reads a program's metrics where its ServiceMonitor says, and as that says
 // but for the token.
-func (w *world) get(t *testing.T, program *cluster.Program, token string) (body string, status int) {
+func (env *environment) get(t *testing.T, program *cluster.Program, token string) (body string, status int) {
 	t.Helper()
-	endpoint := w.monitor(t, program)
+	endpoint := env.monitor(t, program)
 	config := &tls.Config{}
 	insecure, _, err := unstructured.NestedBool(endpoint, "tlsConfig", "insecureSkipVerify")
 	require.NoError(t, err)
 	if config.InsecureSkipVerify = insecure; !insecure {
 		config.ServerName, _, _ = unstructured.NestedString(endpoint, "tlsConfig", "serverName")
 		config.RootCAs = x509.NewCertPool()
-		require.True(t, config.RootCAs.AppendCertsFromPEM([]byte(w.secretKey(t, endpoint, "tlsConfig", "ca", "secret"))))
+		require.True(t, config.RootCAs.AppendCertsFromPEM([]byte(env.secretKey(t, endpoint, "tlsConfig", "ca", "secret"))))
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 	address := url.URL{
@@ -171,12 +171,12 @@ func (w *world) get(t *testing.T, program *cluster.Program, token string) (body 
 }
 
 // scrapeOurs are the metrics of both programs.
-func (w *world) scrapeOurs(t *testing.T) testutil.Metrics {
+func (env *environment) scrapeOurs(t *testing.T) testutil.Metrics {
 	t.Helper()
 	all := testutil.NewMetrics()
-	for _, program := range []*cluster.Program{w.Servers[0], w.Companion} {
-		token := w.secretKey(t, w.monitor(t, program), "authorization", "credentials")
-		body, status := w.get(t, program, token)
+	for _, program := range []*cluster.Program{env.Servers[0], env.Companion} {
+		token := env.secretKey(t, env.monitor(t, program), "authorization", "credentials")
+		body, status := env.get(t, program, token)
 		require.Equal(t, http.StatusOK, status, body)
 		require.NoError(t, testutil.ParseMetrics(body, &all))
 	}
@@ -184,10 +184,10 @@ func (w *world) scrapeOurs(t *testing.T) testutil.Metrics {
 }
 
 // scrapeAll adds those of the kube-apiserver.
-func (w *world) scrapeAll(t *testing.T) testutil.Metrics {
+func (env *environment) scrapeAll(t *testing.T) testutil.Metrics {
 	t.Helper()
-	all := w.scrapeOurs(t)
-	body, err := w.Client().Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	all := env.scrapeOurs(t)
+	body, err := env.Client().Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, testutil.ParseMetrics(string(body), &all))
 	return all

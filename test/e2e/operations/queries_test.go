@@ -149,13 +149,13 @@ func (q query) check(samples testutil.Metrics) (problems []string) {
 }
 
 // askedFor holds all queries against what the running programs show.
-func (w *world) askedFor(t *testing.T) {
-	samples := w.scrapeAll(t)
+func (env *environment) askedFor(t *testing.T) {
+	samples := env.scrapeAll(t)
 	all := map[string]string{}
-	for name, rule := range alerts(t, w.monitoring) {
+	for name, rule := range alerts(t, env.monitoring) {
 		all["alert "+name] = rule.expr
 	}
-	for _, p := range dashboard(t, w.monitoring).Panels {
+	for _, p := range dashboard(t, env.monitoring).Panels {
 		for _, target := range p.Targets {
 			all[fmt.Sprintf("panel %d %s, %s", p.ID, p.Title, target.RefID)] = target.Expr
 		}

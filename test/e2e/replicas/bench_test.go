@@ -19,23 +19,23 @@ import (
 // that has 5,000 records, and what its successor needs of that.
 func BenchmarkTakeover5000(b *testing.B) {
 	const n = 5000
-	w := newWorld(b)
-	active, standby := w.pair()
-	w.fill(n)
+	env := newEnvironment(b)
+	active, standby := env.pair()
+	env.fill(n)
 	// The records are news to both of them.
 	active.Stop(b)
-	w.awaitActive(standby)
+	env.awaitActive(standby)
 	active.Pod.Delete(b)
 	var takeover float64
 	for b.Loop() {
-		active, standby = w.pair()
+		active, standby = env.pair()
 		active.Stop(b)
-		w.awaitActive(standby)
+		env.awaitActive(standby)
 		active.Pod.Delete(b)
-		seconds, err := strconv.ParseFloat(w.gauge(standby, "metalstack_replica_takeover_duration_seconds_sum"), 64)
+		seconds, err := strconv.ParseFloat(env.gauge(standby, "metalstack_replica_takeover_duration_seconds_sum"), 64)
 		require.NoError(b, err)
 		takeover += seconds
-		list, err := w.direct(standby).MetalStackMachines(team).List(w.context(), metav1.ListOptions{ResourceVersion: "0"})
+		list, err := env.direct(standby).MetalStackMachines(team).List(env.context(), metav1.ListOptions{ResourceVersion: "0"})
 		require.NoError(b, err)
 		require.Len(b, list.Items, n)
 	}
@@ -43,11 +43,11 @@ func BenchmarkTakeover5000(b *testing.B) {
 }
 
 // fill writes records of machines, as the server would.
-func (w *world) fill(n int) {
-	w.t.Helper()
-	account := w.ServiceAccount(w.t, cluster.Namespace, cluster.APIServer)
+func (env *environment) fill(n int) {
+	env.t.Helper()
+	account := env.ServiceAccount(env.t, cluster.Namespace, cluster.APIServer)
 	l, err := kubernetes.New(account, cluster.Namespace)
-	require.NoError(w.t, err)
+	require.NoError(env.t, err)
 	var wg sync.WaitGroup
 	numbers := make(chan int)
 	for range 8 {
@@ -68,10 +68,10 @@ func (w *world) fill(n int) {
 					"spec": map[string]any{"image": "ubuntu-24.04", "machineType": "v1-small-x86", "partition": "fra-01"},
 				}})
 				if err == nil {
-					_, err = l.Create(w.context(), "metalstackmachines/"+team+"/"+name, value)
+					_, err = l.Create(env.context(), "metalstackmachines/"+team+"/"+name, value)
 				}
 				if err != nil {
-					w.t.Error(err)
+					env.t.Error(err)
 				}
 			}
 		})

@@ -21,7 +21,7 @@ import (
 // load is clients that never rest, each as client-go makes them: they repeat
 // what a server says may be repeated, and nothing else.
 type load struct {
-	w    *world
+	w    *environment
 	wg   sync.WaitGroup
 	stop context.CancelFunc
 
@@ -36,13 +36,13 @@ type load struct {
 // stepLabel counts the writes of an object.
 const stepLabel = "step"
 
-func (w *world) load(writers, readers, watchers int) *load {
-	w.t.Helper()
-	ctx, cancel := context.WithCancel(w.t.Context())
-	l := &load{w: w, stop: cancel, written: map[string]string{}}
-	w.t.Cleanup(l.rest)
+func (env *environment) load(writers, readers, watchers int) *load {
+	env.t.Helper()
+	ctx, cancel := context.WithCancel(env.t.Context())
+	l := &load{w: env, stop: cancel, written: map[string]string{}}
+	env.t.Cleanup(l.rest)
 	for i := range watchers {
-		l.watch(w.t.Context(), i)
+		l.watch(env.t.Context(), i)
 	}
 	for i := range writers {
 		l.wg.Go(func() { l.write(ctx, "load-"+strconv.Itoa(i)) })

@@ -16,10 +16,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-func aLabelBindsANamespace(t *testing.T, w *world) {
-	found, _ := w.byHand(t, project("c"))
-	w.Bind(t, "free", "")
-	client, config := w.tenant(t, "carol", "free")
+func aLabelBindsANamespace(t *testing.T, env *environment) {
+	found, _ := env.byHand(t, project("c"))
+	env.Bind(t, "free", "")
+	client, config := env.tenant(t, "carol", "free")
 	machines := client.InfrastructureV1alpha4().MetalStackMachines("free")
 	list, err := machines.List(soon(t), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -29,40 +29,40 @@ func aLabelBindsANamespace(t *testing.T, w *world) {
 	require.ErrorContains(t, err, `the namespace "free" is not bound to a metal-stack project`)
 	require.ErrorContains(t, err, "kubectl label namespace free "+infrastructure.ProjectLabel+"=<project id>")
 
-	_, stderr, err := w.Kubectl(t, w.Admin(), "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("c"))
+	_, stderr, err := env.Kubectl(t, env.Admin(), "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("c"))
 	require.NoError(t, err, stderr)
 	_, err = machines.Create(soon(t), objects.Machine("node-1"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err, "what is bound takes objects at once")
-	w.shows(t, "free", found)
-	w.event(t, "free", tenancy.ReasonBound)
+	env.shows(t, "free", found)
+	env.event(t, "free", tenancy.ReasonBound)
 	m, err := machines.Get(soon(t), found, metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.False(t, m.Status.Metal.Managed)
 
-	_, stderr, err = w.Kubectl(t, config, "-n", "free", "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("d"))
+	_, stderr, err = env.Kubectl(t, config, "-n", "free", "label", "namespace", "free", infrastructure.ProjectLabel+"="+project("d"))
 	require.Error(t, err, "no tenant labels a namespace")
 	assert.Contains(t, stderr, "Forbidden")
 
 	// Nothing that has a record is in it, so the label alone decides.
-	w.label(t, "free", "")
-	w.shows(t, "free")
-	w.event(t, "free", tenancy.ReasonUnbound)
+	env.label(t, "free", "")
+	env.shows(t, "free")
+	env.event(t, "free", tenancy.ReasonUnbound)
 }
 
-func aLabelThatCannotBindIsRefused(t *testing.T, w *world) {
-	w.Bind(t, "first", project("d"))
-	w.shows(t, "first")
-	w.Bind(t, "second", project("d"))
-	assert.Contains(t, w.event(t, "second", tenancy.ReasonTaken), `is bound to the namespace "first" already`)
-	client, _ := w.tenant(t, "dave", "second")
+func aLabelThatCannotBindIsRefused(t *testing.T, env *environment) {
+	env.Bind(t, "first", project("d"))
+	env.shows(t, "first")
+	env.Bind(t, "second", project("d"))
+	assert.Contains(t, env.event(t, "second", tenancy.ReasonTaken), `is bound to the namespace "first" already`)
+	client, _ := env.tenant(t, "dave", "second")
 	_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(soon(t), objects.Cluster("c"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	require.ErrorContains(t, err, "belongs to another namespace of this cluster")
 	assert.NotContains(t, err.Error(), "first", "which one is none of a tenant's business")
-	w.shows(t, "second")
+	env.shows(t, "second")
 
-	w.label(t, "second", "team-d")
-	assert.Contains(t, w.event(t, "second", tenancy.ReasonInvalid), "a UUID in lower case")
+	env.label(t, "second", "team-d")
+	assert.Contains(t, env.event(t, "second", tenancy.ReasonInvalid), "a UUID in lower case")
 	framework.Eventually(t, limit, func(context.Context) error {
 		_, err = client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{})
 		if !apierrors.IsForbidden(err) {
@@ -73,41 +73,41 @@ func aLabelThatCannotBindIsRefused(t *testing.T, w *world) {
 	require.ErrorContains(t, err, `is "team-d", and must be the id of a metal-stack project`)
 
 	// Its turn comes by itself.
-	w.label(t, "second", project("d"))
-	w.label(t, "first", "")
+	env.label(t, "second", project("d"))
+	env.label(t, "first", "")
 	framework.Eventually(t, limit, func(context.Context) error {
 		_, err := client.InfrastructureV1alpha4().MetalStackClusters("second").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	})
 }
 
-func aBindingStaysInForceWhileThereAreObjects(t *testing.T, w *world) {
-	old, _ := w.byHand(t, project("f"))
-	w.Bind(t, "steady", project("f"))
-	_, config := w.tenant(t, "frank", "steady")
+func aBindingStaysInForceWhileThereAreObjects(t *testing.T, env *environment) {
+	old, _ := env.byHand(t, project("f"))
+	env.Bind(t, "steady", project("f"))
+	_, config := env.tenant(t, "frank", "steady")
 	warned := &warnings{}
 	config.WarningHandler = warned
-	clusters := w.Metalstack(t, config).InfrastructureV1alpha4().MetalStackClusters("steady")
+	clusters := env.Metalstack(t, config).InfrastructureV1alpha4().MetalStackClusters("steady")
 	c := objects.Cluster("kept")
 	// Nobody allocates anything for it.
 	c.Annotations = map[string]string{infrastructure.PausedAnnotation: ""}
 	_, err := clusters.Create(soon(t), c, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.shows(t, "steady", old)
+	env.shows(t, "steady", old)
 	warned.take()
 
-	w.label(t, "steady", project("c"))
-	note := w.event(t, "steady", tenancy.ReasonStillBound)
+	env.label(t, "steady", project("c"))
+	note := env.event(t, "steady", tenancy.ReasonStillBound)
 	assert.Contains(t, note, "the project "+project("f")+" stays in force")
 	assert.Contains(t, note, "delete these objects, whereupon the binding changes by itself")
-	require.NoError(t, w.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
+	require.NoError(t, env.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
 
-	w.Servers[0].Stop(t)
-	w.Servers[0].Start(t)
-	w.Servers[0].AwaitReady(t)
-	w.AwaitAvailable(t)
-	assert.Contains(t, w.event(t, "steady", tenancy.ReasonStillBound), project("f"), "a server that knows only the label as it is now says so, too")
-	w.shows(t, "steady", old)
+	env.Servers[0].Stop(t)
+	env.Servers[0].Start(t)
+	env.Servers[0].AwaitReady(t)
+	env.AwaitAvailable(t)
+	assert.Contains(t, env.event(t, "steady", tenancy.ReasonStillBound), project("f"), "a server that knows only the label as it is now says so, too")
+	env.shows(t, "steady", old)
 
 	created, err := clusters.Create(soon(t), objects.Cluster("late"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err, "what is there may need more")
@@ -126,8 +126,8 @@ func aBindingStaysInForceWhileThereAreObjects(t *testing.T, w *world) {
 		}
 		return err
 	})
-	w.event(t, "steady", tenancy.ReasonBound)
-	found, err := names(soon(t), w.admin(t), "steady", metav1.ListOptions{})
+	env.event(t, "steady", tenancy.ReasonBound)
+	found, err := names(soon(t), env.admin(t), "steady", metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.NotContains(t, found, old)
 	assert.Len(t, found, 1, "the metal of the project that it is bound to now")

@@ -38,7 +38,7 @@ var forged = http.Header{
 var impersonating = http.Header{"Impersonate-User": {"admin"}, "Impersonate-Group": {"system:masters"}}
 
 // past asks the server itself, as whoever reaches its port can.
-func past(t *testing.T, w *tenantsEnvironment, path string, certificate *tls.Certificate, headers ...http.Header) (int, string) {
+func past(t *testing.T, env *tenantsEnvironment, path string, certificate *tls.Certificate, headers ...http.Header) (int, string) {
 	t.Helper()
 	// Whom the client talks to is not the point.
 	config := &tls.Config{InsecureSkipVerify: true}
@@ -47,7 +47,7 @@ func past(t *testing.T, w *tenantsEnvironment, path string, certificate *tls.Cer
 	}
 	transport := &http.Transport{TLSClientConfig: config}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.Servers[0].URL+path, nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, env.Servers[0].URL+path, nil)
 	require.NoError(t, err)
 	for _, header := range headers {
 		for key, values := range header {
@@ -85,19 +85,19 @@ func selfMade(t *testing.T, name string, groups ...string) *tls.Certificate {
 	return &pair
 }
 
-func nobodyGetsPast(t *testing.T, w *tenantsEnvironment) {
+func nobodyGetsPast(t *testing.T, env *tenantsEnvironment) {
 	for _, path := range paths {
 		for what, try := range map[string]func() (int, string){
-			"no credentials": func() (int, string) { return past(t, w, path, nil) },
-			"forged headers": func() (int, string) { return past(t, w, path, nil, forged) },
-			"a wrong token":  func() (int, string) { return past(t, w, path, nil, bearer("wrong")) },
-			"all of these":   func() (int, string) { return past(t, w, path, nil, bearer("wrong"), forged, impersonating) },
+			"no credentials": func() (int, string) { return past(t, env, path, nil) },
+			"forged headers": func() (int, string) { return past(t, env, path, nil, forged) },
+			"a wrong token":  func() (int, string) { return past(t, env, path, nil, bearer("wrong")) },
+			"all of these":   func() (int, string) { return past(t, env, path, nil, bearer("wrong"), forged, impersonating) },
 			"a password": func() (int, string) {
-				return past(t, w, path, nil, http.Header{"Authorization": {"Basic YWRtaW46YWRtaW4="}})
+				return past(t, env, path, nil, http.Header{"Authorization": {"Basic YWRtaW46YWRtaW4="}})
 			},
-			"an own proxy":               func() (int, string) { return past(t, w, path, selfMade(t, "front-proxy-client"), forged) },
-			"an own admin":               func() (int, string) { return past(t, w, path, selfMade(t, "admin", "system:masters")) },
-			"an own admin, with headers": func() (int, string) { return past(t, w, path, selfMade(t, "admin", "system:masters"), forged) },
+			"an own proxy":               func() (int, string) { return past(t, env, path, selfMade(t, "front-proxy-client"), forged) },
+			"an own admin":               func() (int, string) { return past(t, env, path, selfMade(t, "admin", "system:masters")) },
+			"an own admin, with headers": func() (int, string) { return past(t, env, path, selfMade(t, "admin", "system:masters"), forged) },
 		} {
 			status, body := try()
 			assert.Equal(t, http.StatusUnauthorized, status, "%s, %s: %s", path, what, body)
@@ -105,30 +105,30 @@ func nobodyGetsPast(t *testing.T, w *tenantsEnvironment) {
 		}
 	}
 	for _, path := range []string{"/livez", "/readyz", "/healthz"} {
-		status, _ := past(t, w, path, nil)
+		status, _ := past(t, env, path, nil)
 		assert.Equal(t, http.StatusOK, status, path)
 	}
 }
 
 // whoeverIsKnown: credentials of the cluster count on the port itself, and
 // headers beside them do not.
-func whoeverIsKnown(t *testing.T, w *tenantsEnvironment) {
-	pod := bearer(w.ServiceAccount(t, teamB, "default").BearerToken)
+func whoeverIsKnown(t *testing.T, env *tenantsEnvironment) {
+	pod := bearer(env.ServiceAccount(t, teamB, "default").BearerToken)
 	list, one := paths[0], paths[1]
 	for _, path := range []string{list, one} {
-		status, body := past(t, w, path, certificateOf(t, w.Admin()))
+		status, body := past(t, env, path, certificateOf(t, env.Admin()))
 		assert.Equal(t, http.StatusOK, status, "the administrator: %s", body)
 		for _, headers := range []http.Header{{}, forged, impersonating} {
-			status, body = past(t, w, path, nil, pod, headers)
+			status, body = past(t, env, path, nil, pod, headers)
 			assert.Equal(t, http.StatusForbidden, status, "an unprivileged pod: %s", body)
 			// A user's certificate is not that of the proxy, even of this name.
 			for _, name := range []string{"mallory", "front-proxy-client"} {
-				status, body = past(t, w, path, certificateOf(t, w.User(name)), headers)
+				status, body = past(t, env, path, certificateOf(t, env.User(name)), headers)
 				assert.Equal(t, http.StatusForbidden, status, "%s: %s", name, body)
 			}
 		}
 	}
-	status, body := past(t, w, list, certificateOf(t, w.tenant("alice")), forged)
+	status, body := past(t, env, list, certificateOf(t, env.tenant("alice")), forged)
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, body, teamA+"-0")
 	assert.NotContains(t, body, teamB)

@@ -24,10 +24,10 @@ import (
 
 // aFinalizerKeepsWhatHoldsMetal: a tenant who pauses a cluster, deletes it and
 // takes the finalizer off would keep a network and an address each time.
-func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
+func aFinalizerKeepsWhatHoldsMetal(t *testing.T, env *environment) {
 	const ns, name = "keeping", "quota"
-	w.Bind(t, ns, project("1"))
-	tenant, _ := w.tenant(t, "grace", ns, "status")
+	env.Bind(t, ns, project("1"))
+	tenant, _ := env.tenant(t, "grace", ns, "status")
 	c := tenant.InfrastructureV1alpha4().MetalStackClusters(ns)
 	const manager = "grace"
 	applied := func(ctx context.Context, finalizers ...string) error {
@@ -47,7 +47,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 		}
 		return err
 	})
-	held := w.estate(project("1"))
+	held := env.estate(project("1"))
 	_, err := c.Patch(soon(t), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"",%q:""}}}`, infrastructure.PausedAnnotation, infrastructure.DeleteForMoveAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
 	require.NoError(t, c.Delete(soon(t), name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}))
@@ -91,27 +91,27 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	got, err = c.Get(soon(t), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{infrastructure.ClusterFinalizer}, got.Finalizers)
-	assert.Equal(t, held, w.estate(project("1")))
+	assert.Equal(t, held, env.estate(project("1")))
 
 	// clusterctl move does this, by whom it is run.
-	_, err = w.admin(t).MetalStackClusters(ns).Patch(soon(t), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	_, err = env.admin(t).MetalStackClusters(ns).Patch(soon(t), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	_, err = c.Get(soon(t), name, metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
-	assert.Equal(t, held, w.estate(project("1")), "and the metal stays")
+	assert.Equal(t, held, env.estate(project("1")), "and the metal stays")
 
 	// An operator sees it, and gives it back as docs/operations.md says.
 	network, address := got.Status.Allocation.NetworkID, got.Status.Allocation.IPAddress
 	// The server looks for it once a minute.
 	framework.Eventually(t, 4*limit, func(context.Context) error {
-		log := w.Servers[0].Log(t)
+		log := env.Servers[0].Log(t)
 		for _, id := range []string{network, address} {
 			if !strings.Contains(log, fmt.Sprintf(`"id":%q,"project":%q,"namespace":%q,"name":%q`, id, project("1"), ns, name)) {
 				return fmt.Errorf("the log does not name %s", id)
 			}
 		}
 		for _, kind := range []string{"network", "address"} {
-			if err := w.counted(t, fmt.Sprintf("metalstack_allocation_unrecorded_metal{kind=%q} 1", kind)); err != nil {
+			if err := env.counted(t, fmt.Sprintf("metalstack_allocation_unrecorded_metal{kind=%q} 1", kind)); err != nil {
 				return err
 			}
 		}
@@ -119,24 +119,24 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, w *world) {
 	})
 	again := objects.Cluster(name)
 	again.Spec.PublicNetworkID, again.Spec.PrivateNetworkID, again.Spec.ControlPlaneEndpoint = "", network, api.APIEndpoint{Host: address, Port: 6443}
-	_, err = w.admin(t).MetalStackClusters(ns).Create(soon(t), again, metav1.CreateOptions{})
+	_, err = env.admin(t).MetalStackClusters(ns).Create(soon(t), again, metav1.CreateOptions{})
 	require.NoError(t, err)
 	body := filepath.Join(t.TempDir(), "allocation.json")
 	require.NoError(t, os.WriteFile(body, fmt.Appendf(nil, `{"apiVersion":%q,"kind":"Allocation"}`, api.SchemeGroupVersion.String()), 0o600))
 	framework.Eventually(t, limit, func(context.Context) error {
-		_, stderr, err := w.Kubectl(t, w.Admin(), "create", "--raw", "/apis/"+api.SchemeGroupVersion.String()+"/namespaces/"+ns+"/metalstackclusters/"+name+"/allocation", "-f", body)
+		_, stderr, err := env.Kubectl(t, env.Admin(), "create", "--raw", "/apis/"+api.SchemeGroupVersion.String()+"/namespaces/"+ns+"/metalstackclusters/"+name+"/allocation", "-f", body)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr) // The companion may be faster, and under way.
 		}
 		return nil
 	})
-	_, stderr, err := w.Kubectl(t, w.Admin(), "-n", ns, "delete", "metalstackcluster", name)
+	_, stderr, err := env.Kubectl(t, env.Admin(), "-n", ns, "delete", "metalstackcluster", name)
 	require.NoError(t, err, stderr)
-	require.NoError(t, w.holds(project("1"), 0, 0))
-	for _, ip := range w.sim.Books().IPs {
+	require.NoError(t, env.holds(project("1"), 0, 0))
+	for _, ip := range env.sim.Books().IPs {
 		assert.NotEqual(t, address, ip.Address, "it is given back")
 	}
 	framework.Eventually(t, 2*limit, func(context.Context) error {
-		return w.counted(t, `metalstack_allocation_unrecorded_metal{kind="address"} 0`)
+		return env.counted(t, `metalstack_allocation_unrecorded_metal{kind="address"} 0`)
 	})
 }

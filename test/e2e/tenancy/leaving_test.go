@@ -17,11 +17,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
+func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, env *environment) {
 	const ns = "leaving"
-	found, itsNetwork := w.byHand(t, project("e"))
-	w.Bind(t, ns, project("e"))
-	admin := w.admin(t)
+	found, itsNetwork := env.byHand(t, project("e"))
+	env.Bind(t, ns, project("e"))
+	admin := env.admin(t)
 	_, err := admin.MetalStackClusters(ns).Create(soon(t), objects.Cluster("c"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	fw := objects.Firewall("fw")
@@ -38,10 +38,10 @@ func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
 	template.Spec.Template.Spec = objects.Machine("").Spec
 	_, err = admin.MetalStackMachineTemplates(ns).Create(soon(t), template, metav1.CreateOptions{})
 	require.NoError(t, err)
-	framework.Eventually(t, limit, func(context.Context) error { return w.holds(project("e"), 4, 2) })
-	w.shows(t, ns, found, "node-1", "node-2")
+	framework.Eventually(t, limit, func(context.Context) error { return env.holds(project("e"), 4, 2) })
+	env.shows(t, ns, found, "node-1", "node-2")
 
-	require.NoError(t, w.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
+	require.NoError(t, env.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
 	framework.Eventually(t, limit, func(context.Context) error {
 		switch _, err := admin.MetalStackMachines(ns).Create(t.Context(), objects.Machine("late"), metav1.CreateOptions{}); {
 		case err == nil:
@@ -52,28 +52,28 @@ func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, w *world) {
 		return nil
 	})
 	framework.Eventually(t, limit, func(context.Context) error {
-		_, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		_, err := env.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
 		return fmt.Errorf("the namespace is still there: %v", err)
 	})
 
-	require.NoError(t, w.holds(project("e"), 1, 1), "what was discovered is all that is left")
-	account, known := w.sim.Books().Machine(found)
+	require.NoError(t, env.holds(project("e"), 1, 1), "what was discovered is all that is left")
+	account, known := env.sim.Books().Machine(found)
 	require.True(t, known)
 	assert.Equal(t, []string{itsNetwork}, account.Networks)
-	for _, deed := range w.sim.Books().History {
+	for _, deed := range env.sim.Books().History {
 		assert.False(t, deed.Verb == "free" && deed.ID == found, "what was discovered was freed in between")
 	}
-	for _, ip := range w.sim.Books().IPs {
+	for _, ip := range env.sim.Books().IPs {
 		assert.False(t, ip.Project == project("e") && ip.Network == simulator.InternetNetwork, "address %s is kept", ip.Address)
 	}
 }
 
 // holds tells whether a project holds so many machines and networks.
-func (w *world) holds(project string, machines, networks int) error {
-	b := w.sim.Books()
+func (env *environment) holds(project string, machines, networks int) error {
+	b := env.sim.Books()
 	for _, m := range b.Machines {
 		if m.Allocated && m.Project == project {
 			machines--

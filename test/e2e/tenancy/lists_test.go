@@ -23,17 +23,17 @@ import (
 
 var machinesGVR = v1alpha4.SchemeGroupVersion.WithResource("metalstackmachines")
 
-func listsAcrossNamespaces(t *testing.T, w *tenantsEnvironment) {
+func listsAcrossNamespaces(t *testing.T, env *tenantsEnvironment) {
 	for _, user := range []struct{ name, own, other string }{{"alice", teamA, teamB}, {"bob", teamB, teamA}} {
 		for _, output := range []string{"wide", "yaml", "name"} {
-			stdout, stderr, err := w.Kubectl(t, w.tenant(user.name), "get", "msm", "-A", "-o", output)
+			stdout, stderr, err := env.Kubectl(t, env.tenant(user.name), "get", "msm", "-A", "-o", output)
 			require.NoError(t, err, stderr)
 			for _, name := range namesOf(user.own) {
 				assert.Contains(t, stdout, name, "-o %s", output)
 			}
 			assert.NotContains(t, stdout+stderr, user.other, "-o %s", output)
 		}
-		table, stderr, err := w.Kubectl(t, w.tenant(user.name), "get", "msm", "-A")
+		table, stderr, err := env.Kubectl(t, env.tenant(user.name), "get", "msm", "-A")
 		require.NoError(t, err, stderr)
 		assert.Len(t, lines(table), count+1, table)
 		assert.Regexp(t, `^NAMESPACE\s+NAME\s+CLUSTER\s+READY\s+PHASE`, table)
@@ -41,23 +41,23 @@ func listsAcrossNamespaces(t *testing.T, w *tenantsEnvironment) {
 			"metadata.namespace=" + user.own: count, "metadata.namespace!=" + user.own: 0,
 			"metadata.name=" + user.other + "-0": 0, "status.metal.phase=Pending": count,
 		} {
-			list, err := w.machines(t, w.tenant(user.name), "").List(t.Context(), metav1.ListOptions{FieldSelector: selector})
+			list, err := env.machines(t, env.tenant(user.name), "").List(t.Context(), metav1.ListOptions{FieldSelector: selector})
 			require.NoError(t, err, selector)
 			assert.Len(t, list.Items, want, selector)
 		}
 	}
-	stdout, stderr, err := w.Kubectl(t, w.tenant("nobody"), "get", "msm", "-A")
+	stdout, stderr, err := env.Kubectl(t, env.tenant("nobody"), "get", "msm", "-A")
 	require.NoError(t, err, stderr)
 	assert.Empty(t, stdout)
 	assert.Contains(t, stderr, "No resources found")
 
-	_, stderr, err = w.Kubectl(t, w.User("stranger"), "get", "msm", "-A")
+	_, stderr, err = env.Kubectl(t, env.User("stranger"), "get", "msm", "-A")
 	require.Error(t, err)
 	assert.Contains(t, stderr, "Forbidden", "who is no tenant may not list across namespaces")
 }
 
-func pagesAreExact(t *testing.T, w *tenantsEnvironment) {
-	bob := w.machines(t, w.tenant("bob"), "")
+func pagesAreExact(t *testing.T, env *tenantsEnvironment) {
+	bob := env.machines(t, env.tenant("bob"), "")
 	for size := int64(1); size <= count+1; size++ {
 		var got []string
 		options := metav1.ListOptions{Limit: size}
@@ -76,13 +76,13 @@ func pagesAreExact(t *testing.T, w *tenantsEnvironment) {
 		}
 		assert.Equal(t, namesOf(teamB), got)
 	}
-	stdout, stderr, err := w.Kubectl(t, w.tenant("bob"), "get", "msm", "-A", "--chunk-size=2", "-o", "name")
+	stdout, stderr, err := env.Kubectl(t, env.tenant("bob"), "get", "msm", "-A", "--chunk-size=2", "-o", "name")
 	require.NoError(t, err, stderr)
 	assert.Len(t, lines(stdout), count)
 }
 
-func metadataIsScoped(t *testing.T, w *tenantsEnvironment) {
-	client, err := metadata.NewForConfig(w.tenant("alice"))
+func metadataIsScoped(t *testing.T, env *tenantsEnvironment) {
+	client, err := metadata.NewForConfig(env.tenant("alice"))
 	require.NoError(t, err)
 	list, err := client.Resource(machinesGVR).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -98,53 +98,53 @@ func metadataIsScoped(t *testing.T, w *tenantsEnvironment) {
 
 // foreignNamespaces compares all answers about a namespace of somebody else
 // with those about one that does not exist.
-func foreignNamespaces(t *testing.T, w *tenantsEnvironment) {
+func foreignNamespaces(t *testing.T, env *tenantsEnvironment) {
 	for what, ask := range map[string]func(namespace string) error{
 		"list": func(namespace string) error {
-			_, err := w.machines(t, w.tenant("alice"), namespace).List(t.Context(), metav1.ListOptions{})
+			_, err := env.machines(t, env.tenant("alice"), namespace).List(t.Context(), metav1.ListOptions{})
 			return err
 		},
 		"list by field": func(namespace string) error {
-			_, err := w.machines(t, w.tenant("alice"), "").List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=" + namespace})
+			_, err := env.machines(t, env.tenant("alice"), "").List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=" + namespace})
 			return err
 		},
 		"list one": func(namespace string) error {
-			_, err := w.machines(t, w.tenant("alice"), namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + teamB + "-0"})
+			_, err := env.machines(t, env.tenant("alice"), namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + teamB + "-0"})
 			return err
 		},
 		"watch": func(namespace string) error {
-			_, err := w.machines(t, w.tenant("alice"), namespace).Watch(t.Context(), metav1.ListOptions{})
+			_, err := env.machines(t, env.tenant("alice"), namespace).Watch(t.Context(), metav1.ListOptions{})
 			return err
 		},
 		"get": func(namespace string) error {
-			_, err := w.machines(t, w.tenant("alice"), namespace).Get(t.Context(), teamB+"-0", metav1.GetOptions{})
+			_, err := env.machines(t, env.tenant("alice"), namespace).Get(t.Context(), teamB+"-0", metav1.GetOptions{})
 			return err
 		},
 		"delete": func(namespace string) error {
-			return w.machines(t, w.tenant("alice"), namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
+			return env.machines(t, env.tenant("alice"), namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
 		},
 	} {
 		theirs, none := ask(teamB), ask("nowhere")
 		require.True(t, apierrors.IsForbidden(theirs), "%s: %v", what, theirs)
 		assert.Equal(t, strings.ReplaceAll(none.Error(), "nowhere", teamB), theirs.Error(), what)
 	}
-	_, stderr, err := w.Kubectl(t, w.tenant("alice"), "get", "msm", "-n", teamB)
+	_, stderr, err := env.Kubectl(t, env.tenant("alice"), "get", "msm", "-n", teamB)
 	require.Error(t, err)
 	assert.Contains(t, stderr, "kubectl create rolebinding NAME --clusterrole=view --user=alice --namespace="+teamB)
 }
 
 // whoeverSeesAll: the kube-controller-manager and its controllers work from
 // informers that may list and watch whatever there is, not all of them get it.
-func whoeverSeesAll(t *testing.T, w *tenantsEnvironment) {
-	system := func(name string) *rest.Config { return w.ServiceAccount(t, "kube-system", name) }
+func whoeverSeesAll(t *testing.T, env *tenantsEnvironment) {
+	system := func(name string) *rest.Config { return env.ServiceAccount(t, "kube-system", name) }
 	for name, config := range map[string]*rest.Config{
-		"administrator":           w.Admin(),
-		"kube-controller-manager": w.User("system:kube-controller-manager"),
+		"administrator":           env.Admin(),
+		"kube-controller-manager": env.User("system:kube-controller-manager"),
 		"garbage collector":       system("generic-garbage-collector"),
 		"namespace controller":    system("namespace-controller"),
 		"quota controller":        system("resourcequota-controller"),
 	} {
-		list, err := w.machines(t, config, "").List(t.Context(), metav1.ListOptions{})
+		list, err := env.machines(t, config, "").List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err, name)
 		seen := map[string]int{}
 		for _, m := range list.Items {
@@ -152,16 +152,16 @@ func whoeverSeesAll(t *testing.T, w *tenantsEnvironment) {
 		}
 		assert.GreaterOrEqual(t, seen[teamA], count, name)
 		assert.GreaterOrEqual(t, seen[teamB], count, name)
-		_, err = w.machines(t, config, teamB).List(t.Context(), metav1.ListOptions{})
+		_, err = env.machines(t, config, teamB).List(t.Context(), metav1.ListOptions{})
 		assert.NoError(t, err, name)
 	}
 }
 
 // garbageIsCollected: an object of ours whose owner goes is deleted, and so is
 // one whose owner is an object of ours.
-func garbageIsCollected(t *testing.T, w *tenantsEnvironment) {
-	templates := w.Metalstack(t, w.Admin()).InfrastructureV1alpha4().MetalStackMachineTemplates(teamA)
-	owners := w.Client().CoreV1().ConfigMaps(teamA) // and their dependents
+func garbageIsCollected(t *testing.T, env *tenantsEnvironment) {
+	templates := env.Metalstack(t, env.Admin()).InfrastructureV1alpha4().MetalStackMachineTemplates(teamA)
+	owners := env.Client().CoreV1().ConfigMaps(teamA) // and their dependents
 	ours := func(name string, owners ...metav1.OwnerReference) types.UID {
 		template := &v1alpha4.MetalStackMachineTemplate{ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners}}
 		template.Spec.Template.Spec = objects.Machine("").Spec

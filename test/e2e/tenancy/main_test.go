@@ -16,17 +16,17 @@ func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 // projects, and what stops the server comes last.
 func TestTenancy(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	t.Run("parallel", func(t *testing.T) {
-		t.Run("Tenant_ReachesNoForeignMetal", func(t *testing.T) { t.Parallel(); noTenantReachesAnothersMetal(t, w) })
-		t.Run("Label_BindsNamespace", func(t *testing.T) { t.Parallel(); aLabelBindsANamespace(t, w) })
-		t.Run("Label_ThatCannotBindIsRefused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, w) })
-		t.Run("ServiceAccounts_Rights", func(t *testing.T) { t.Parallel(); noAccountDoesMoreThanItsPageSays(t, w) })
-		t.Run("DeletedNamespace_ReleasesItsMetal", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, w) })
-		t.Run("Finalizer_StaysWhileMetalIsHeld", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, w) })
-		t.Run("RecreatedNamespace_HidesOldRecords", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, w) })
+		t.Run("Tenant_ReachesNoForeignMetal", func(t *testing.T) { t.Parallel(); noTenantReachesAnothersMetal(t, env) })
+		t.Run("Label_BindsNamespace", func(t *testing.T) { t.Parallel(); aLabelBindsANamespace(t, env) })
+		t.Run("Label_ThatCannotBindIsRefused", func(t *testing.T) { t.Parallel(); aLabelThatCannotBindIsRefused(t, env) })
+		t.Run("ServiceAccounts_Rights", func(t *testing.T) { t.Parallel(); noAccountDoesMoreThanItsPageSays(t, env) })
+		t.Run("DeletedNamespace_ReleasesItsMetal", func(t *testing.T) { t.Parallel(); aNamespaceThatGoesGivesItsMetalBack(t, env) })
+		t.Run("Finalizer_StaysWhileMetalIsHeld", func(t *testing.T) { t.Parallel(); aFinalizerKeepsWhatHoldsMetal(t, env) })
+		t.Run("RecreatedNamespace_HidesOldRecords", func(t *testing.T) { t.Parallel(); aNamespaceMadeAnewInheritsNothing(t, env) })
 	})
-	t.Run("LostBindings_RecordsStayHidden", func(t *testing.T) { recordsStayHiddenWithoutBindings(t, w) })
-	t.Run("AbandonedRecords_SetAside", func(t *testing.T) { abandonedRecordsAreSetAside(t, w) })
-	t.Run("Binding_StaysWhileObjectsExist", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, w) })
+	t.Run("LostBindings_RecordsStayHidden", func(t *testing.T) { recordsStayHiddenWithoutBindings(t, env) })
+	t.Run("AbandonedRecords_SetAside", func(t *testing.T) { abandonedRecordsAreSetAside(t, env) })
+	t.Run("Binding_StaysWhileObjectsExist", func(t *testing.T) { aBindingStaysInForceWhileThereAreObjects(t, env) })
 }

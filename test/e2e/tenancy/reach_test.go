@@ -127,14 +127,14 @@ func watched(ctx context.Context, c client, namespace string, opts metav1.ListOp
 	return errors.New("the watch ended early")
 }
 
-func noTenantReachesAnothersMetal(t *testing.T, w *world) {
-	w.Bind(t, own, simulator.ProjectA)
-	alice, aliceConfig := w.tenant(t, "alice", own)
-	mallory, _ := w.tenant(t, "mallory", own, "status", "allocation")
-	w.mine(t, alice.InfrastructureV1alpha4())
-	v := w.victim(t)
-	w.tenant(t, "bob", theirs)
-	before := w.estate(v.project)
+func noTenantReachesAnothersMetal(t *testing.T, env *environment) {
+	env.Bind(t, own, simulator.ProjectA)
+	alice, aliceConfig := env.tenant(t, "alice", own)
+	mallory, _ := env.tenant(t, "mallory", own, "status", "allocation")
+	env.mine(t, alice.InfrastructureV1alpha4())
+	v := env.victim(t)
+	env.tenant(t, "bob", theirs)
+	before := env.estate(v.project)
 
 	refused := func(t *testing.T, a attempt, c client) {
 		t.Parallel()
@@ -162,7 +162,7 @@ func noTenantReachesAnothersMetal(t *testing.T, w *world) {
 		})
 		t.Run("an owner reference to their cluster", func(t *testing.T) {
 			t.Parallel()
-			w.anOwnerReferenceMovesNothing(t, alice.InfrastructureV1alpha4(), v)
+			env.anOwnerReferenceMovesNothing(t, alice.InfrastructureV1alpha4(), v)
 		})
 		t.Run("an object of the name of their machine", func(t *testing.T) {
 			t.Parallel()
@@ -174,14 +174,14 @@ func noTenantReachesAnothersMetal(t *testing.T, w *world) {
 		t.Run("a label on a namespace", func(t *testing.T) {
 			t.Parallel()
 			for _, namespace := range []string{own, theirs, none().namespace} {
-				_, stderr, err := w.Kubectl(t, aliceConfig, "label", "--overwrite", "namespace", namespace, infrastructure.ProjectLabel+"="+v.project)
+				_, stderr, err := env.Kubectl(t, aliceConfig, "label", "--overwrite", "namespace", namespace, infrastructure.ProjectLabel+"="+v.project)
 				require.Error(t, err)
 				assert.Contains(t, stderr, "Forbidden")
 			}
 		})
 	})
-	assert.Equal(t, before, w.estate(v.project), "what is theirs is as it was")
-	shown, err := names(soon(t), w.admin(t), theirs, metav1.ListOptions{})
+	assert.Equal(t, before, env.estate(v.project), "what is theirs is as it was")
+	shown, err := names(soon(t), env.admin(t), theirs, metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []string{v.machine, v.discovered}, shown)
 }
@@ -202,7 +202,7 @@ func thereIsNothingOfOthersAcrossNamespaces(t *testing.T, c client) {
 }
 
 // mine are objects of the tenant's own, which nobody allocates.
-func (w *world) mine(t *testing.T, c client) {
+func (env *environment) mine(t *testing.T, c client) {
 	t.Helper()
 	paused := map[string]string{infrastructure.PausedAnnotation: ""}
 	m, cluster := objects.Machine("mine"), objects.Cluster("mine")
@@ -215,7 +215,7 @@ func (w *world) mine(t *testing.T, c client) {
 
 // anOwnerReferenceMovesNothing: the garbage collector looks for owners in the
 // namespace of what they own, and finds none.
-func (w *world) anOwnerReferenceMovesNothing(t *testing.T, c client, v *target) {
+func (env *environment) anOwnerReferenceMovesNothing(t *testing.T, c client, v *target) {
 	block := true
 	for _, to := range []*target{v, none()} {
 		m := objects.Machine("owned-" + to.uid)

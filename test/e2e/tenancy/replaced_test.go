@@ -27,10 +27,10 @@ import (
 // leaveBehind gives a namespace a cluster and a machine, and then finalizes it by
 // force, as people do when its deletion does not end. Everything in it is paused,
 // so that it is marked and not released.
-func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStackCluster, m *api.MetalStackMachine) {
+func (env *environment) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStackCluster, m *api.MetalStackMachine) {
 	t.Helper()
-	w.Bind(t, ns, project)
-	admin := w.admin(t)
+	env.Bind(t, ns, project)
+	admin := env.admin(t)
 	_, err := admin.MetalStackClusters(ns).Create(soon(t), objects.Cluster("old"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	member := objects.Machine("old")
@@ -52,7 +52,7 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 	c, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, paused, metav1.PatchOptions{})
 	require.NoError(t, err)
 
-	require.NoError(t, w.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
+	require.NoError(t, env.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
 	framework.Eventually(t, limit, func(context.Context) error {
 		m, err := admin.MetalStackMachines(ns).Get(t.Context(), "old", metav1.GetOptions{})
 		if err == nil && m.DeletionTimestamp == nil {
@@ -68,16 +68,16 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 		return err
 	})
 	framework.Eventually(t, limit, func(context.Context) error {
-		live, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		live, err := env.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
 		live.Spec.Finalizers = nil
-		_, err = w.Client().CoreV1().Namespaces().Finalize(t.Context(), live, metav1.UpdateOptions{})
+		_, err = env.Client().CoreV1().Namespaces().Finalize(t.Context(), live, metav1.UpdateOptions{})
 		return err
 	})
 	framework.Eventually(t, limit, func(context.Context) error {
-		_, err := w.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		_, err := env.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
@@ -86,20 +86,20 @@ func (w *world) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStack
 	return c, m
 }
 
-func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
+func aNamespaceMadeAnewInheritsNothing(t *testing.T, env *environment) {
 	const ns = "anew"
-	c, m := w.leaveBehind(t, ns, project("2"))
-	assert.Contains(t, w.event(t, ns, tenancy.ReasonAbandoned), "project "+project("2"))
-	framework.Eventually(t, limit, func(context.Context) error { return w.counted(t, "metalstack_tenancy_abandoned_namespaces 1") })
-	w.shows(t, ns)
-	held := w.estate(project("2"))
+	c, m := env.leaveBehind(t, ns, project("2"))
+	assert.Contains(t, env.event(t, ns, tenancy.ReasonAbandoned), "project "+project("2"))
+	framework.Eventually(t, limit, func(context.Context) error { return env.counted(t, "metalstack_tenancy_abandoned_namespaces 1") })
+	env.shows(t, ns)
+	held := env.estate(project("2"))
 
 	// Another tenant, who may even allocate and release.
-	w.Bind(t, ns, project("3"))
-	found, _ := w.byHand(t, project("3"))
+	env.Bind(t, ns, project("3"))
+	found, _ := env.byHand(t, project("3"))
 	// By a ClusterRole: the namespace controller, which is not done with the former
 	// Namespace yet, deletes Roles in the name, too.
-	tenant, _ := w.tenant(t, "heidi", metav1.NamespaceAll, "allocation", "status")
+	tenant, _ := env.tenant(t, "heidi", metav1.NamespaceAll, "allocation", "status")
 	heidi := tenant.InfrastructureV1alpha4()
 	resource := func(sub ...string) *rest.Request {
 		return heidi.RESTClient().Delete().Namespace(ns).Resource("metalstackmachines").Name("old").SubResource(sub...)
@@ -167,16 +167,16 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 	require.ErrorContains(t, replay(ctx, heidi.MetalStackMachines(ns).Watch, m.ResourceVersion), "Expired")
 	require.ErrorContains(t, replay(ctx, heidi.MetalStackClusters(ns).Watch, c.ResourceVersion), "Expired")
 	// The project is not bound elsewhere, where its metal would be nobody's.
-	w.Bind(t, "anew-elsewhere", project("2"))
-	assert.Contains(t, w.event(t, "anew-elsewhere", tenancy.ReasonTaken), `has objects of the namespace "anew", which is gone`)
-	w.shows(t, "anew-elsewhere")
-	assert.Equal(t, held, w.estate(project("2")))
+	env.Bind(t, "anew-elsewhere", project("2"))
+	assert.Contains(t, env.event(t, "anew-elsewhere", tenancy.ReasonTaken), `has objects of the namespace "anew", which is gone`)
+	env.shows(t, "anew-elsewhere")
+	assert.Equal(t, held, env.estate(project("2")))
 
 	// The same tenant has them back, and nothing that was marked goes by itself.
-	w.label(t, ns, project("2"))
-	w.shows(t, ns, "old")
-	w.event(t, ns, tenancy.ReasonTakenOver)
-	admin := w.admin(t)
+	env.label(t, ns, project("2"))
+	env.shows(t, ns, "old")
+	env.event(t, ns, tenancy.ReasonTakenOver)
+	admin := env.admin(t)
 	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, infrastructure.PausedAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
 	framework.Eventually(t, limit, func(context.Context) error {
@@ -190,14 +190,14 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, w *world) {
 		}
 		return nil
 	})
-	assert.Equal(t, held, w.estate(project("2")))
+	assert.Equal(t, held, env.estate(project("2")))
 	insist := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null,%q:"true"}}}`, infrastructure.PausedAnnotation, infrastructure.ForceReleaseAnnotation)
 	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
 	_, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
 	// The companion asks again after pauses that grow while the machine is held.
-	framework.Eventually(t, 3*limit, func(context.Context) error { return w.holds(project("2"), 0, 0) })
+	framework.Eventually(t, 3*limit, func(context.Context) error { return env.holds(project("2"), 0, 0) })
 }
 
 // replay watches from a revision, and returns the error by which the watch ends;
@@ -220,12 +220,12 @@ func replay(ctx context.Context, begin func(context.Context, metav1.ListOptions)
 }
 
 // counted tells whether the server shows a metric with its value.
-func (w *world) counted(t *testing.T, metric string) error {
-	config := rest.CopyConfig(w.Admin())
+func (env *environment) counted(t *testing.T, metric string) error {
+	config := rest.CopyConfig(env.Admin())
 	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData, config.TLSClientConfig.CAFile = true, nil, ""
 	client, err := rest.HTTPClientFor(config)
 	require.NoError(t, err)
-	answer, err := client.Get(w.Servers[0].URL + "/metrics")
+	answer, err := client.Get(env.Servers[0].URL + "/metrics")
 	if err != nil {
 		return err
 	}
@@ -239,61 +239,61 @@ func (w *world) counted(t *testing.T, metric string) error {
 
 // abandonedRecordsAreSetAside is what docs/operations.md says of records whose
 // name belongs to another tenant by now.
-func abandonedRecordsAreSetAside(t *testing.T, w *world) {
+func abandonedRecordsAreSetAside(t *testing.T, env *environment) {
 	const ns = "aside"
-	_, m := w.leaveBehind(t, ns, project("4"))
-	w.event(t, ns, tenancy.ReasonAbandoned)
-	held := w.estate(project("4"))
-	w.Bind(t, ns, "")
-	w.Bind(t, "aside-elsewhere", project("4"))
-	w.Servers[0].Stop(t)
+	_, m := env.leaveBehind(t, ns, project("4"))
+	env.event(t, ns, tenancy.ReasonAbandoned)
+	held := env.estate(project("4"))
+	env.Bind(t, ns, "")
+	env.Bind(t, "aside-elsewhere", project("4"))
+	env.Servers[0].Stop(t)
 	const label = "metal-stack.infrastructure.cluster.x-k8s.io/record"
-	_, stderr, err := w.Kubectl(t, w.Admin(), "-n", "metal-stack-system", "label", "configmaps", "-l", label+"-namespace="+ns, label+"-")
+	_, stderr, err := env.Kubectl(t, env.Admin(), "-n", "metal-stack-system", "label", "configmaps", "-l", label+"-namespace="+ns, label+"-")
 	require.NoError(t, err, stderr)
-	w.Servers[0].Start(t)
-	w.Servers[0].AwaitReady(t)
-	w.AwaitAvailable(t)
-	w.shows(t, "aside-elsewhere", m.Status.Allocation.MachineID)
-	w.shows(t, ns)
-	assert.Equal(t, held, w.estate(project("4")), "their metal stays")
+	env.Servers[0].Start(t)
+	env.Servers[0].AwaitReady(t)
+	env.AwaitAvailable(t)
+	env.shows(t, "aside-elsewhere", m.Status.Allocation.MachineID)
+	env.shows(t, ns)
+	assert.Equal(t, held, env.estate(project("4")), "their metal stays")
 	framework.Eventually(t, limit, func(context.Context) error {
-		_, err := w.admin(t).MetalStackClusters("aside-elsewhere").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		_, err := env.admin(t).MetalStackClusters("aside-elsewhere").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	})
 }
 
 // recordsStayHiddenWithoutBindings: what was written down of bindings is lost
 // alone, and only the records tell of which Namespace they are.
-func recordsStayHiddenWithoutBindings(t *testing.T, w *world) {
+func recordsStayHiddenWithoutBindings(t *testing.T, env *environment) {
 	const ns, key = "lost", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
-	w.leaveBehind(t, ns, project("5"))
-	w.event(t, ns, tenancy.ReasonAbandoned)
-	held := w.estate(project("5"))
-	w.Servers[0].Stop(t)
-	w.Bind(t, ns, project("6"))
-	found, _ := w.byHand(t, project("6"))
-	records, err := w.Client().CoreV1().ConfigMaps("metal-stack-system").List(soon(t), metav1.ListOptions{})
+	env.leaveBehind(t, ns, project("5"))
+	env.event(t, ns, tenancy.ReasonAbandoned)
+	held := env.estate(project("5"))
+	env.Servers[0].Stop(t)
+	env.Bind(t, ns, project("6"))
+	found, _ := env.byHand(t, project("6"))
+	records, err := env.Client().CoreV1().ConfigMaps("metal-stack-system").List(soon(t), metav1.ListOptions{})
 	require.NoError(t, err)
 	deleted := 0
 	for _, r := range records.Items {
 		if r.Annotations[key] == "_meta/bindings" {
-			require.NoError(t, w.Client().CoreV1().ConfigMaps(r.Namespace).Delete(soon(t), r.Name, metav1.DeleteOptions{}))
+			require.NoError(t, env.Client().CoreV1().ConfigMaps(r.Namespace).Delete(soon(t), r.Name, metav1.DeleteOptions{}))
 			deleted++
 		}
 	}
 	require.Equal(t, 1, deleted)
-	require.NoError(t, w.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
-	w.Servers[0].Start(t)
-	w.Servers[0].AwaitReady(t)
-	w.AwaitAvailable(t)
-	assert.Contains(t, w.event(t, ns, tenancy.ReasonAbandoned), "project "+project("5"))
-	w.shows(t, ns)
-	_, err = w.admin(t).MetalStackMachines(ns).Get(soon(t), "old", metav1.GetOptions{})
+	require.NoError(t, env.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
+	env.Servers[0].Start(t)
+	env.Servers[0].AwaitReady(t)
+	env.AwaitAvailable(t)
+	assert.Contains(t, env.event(t, ns, tenancy.ReasonAbandoned), "project "+project("5"))
+	env.shows(t, ns)
+	_, err = env.admin(t).MetalStackMachines(ns).Get(soon(t), "old", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
-	_, err = w.admin(t).MetalStackMachines(ns).Get(soon(t), found, metav1.GetOptions{})
+	_, err = env.admin(t).MetalStackMachines(ns).Get(soon(t), found, metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "it is not bound: %v", err)
-	w.label(t, ns, project("5"))
-	w.shows(t, ns, "old")
-	w.event(t, ns, tenancy.ReasonTakenOver)
-	assert.Equal(t, held, w.estate(project("5")))
+	env.label(t, ns, project("5"))
+	env.shows(t, ns, "old")
+	env.event(t, ns, tenancy.ReasonTakenOver)
+	assert.Equal(t, held, env.estate(project("5")))
 }

@@ -40,31 +40,31 @@ type use struct {
 // noAccountDoesMoreThanItsPageSays tries with the token of each service account
 // what docs/security.md says of it, against the real authorizer and admission.
 // Everything is a dry run, so that what is allowed changes nothing.
-func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
+func noAccountDoesMoreThanItsPageSays(t *testing.T, env *environment) {
 	bound, unbound := "rights-bound", "rights-unbound"
-	w.Bind(t, bound, project("8"))
-	w.Bind(t, unbound, "")
+	env.Bind(t, bound, project("8"))
+	env.Bind(t, unbound, "")
 	for _, namespace := range []string{bound, unbound, cluster.Namespace} {
-		_, err := w.Client().CoreV1().Secrets(namespace).Create(soon(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-bootstrap"}}, metav1.CreateOptions{})
+		_, err := env.Client().CoreV1().Secrets(namespace).Create(soon(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-bootstrap"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	t.Run("companion", func(t *testing.T) {
-		account, err := kubernetes.NewForConfig(w.Companion.Account)
+		account, err := kubernetes.NewForConfig(env.Companion.Account)
 		require.NoError(t, err)
 		framework.Eventually(t, limit, func(context.Context) error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
-		attemptAll(t, w.Companion.Account, companionUses(bound, unbound))
+		attemptAll(t, env.Companion.Account, companionUses(bound, unbound))
 	})
 	t.Run("server", func(t *testing.T) {
-		attemptAll(t, w.Servers[0].Account, serverUses(w.Servers[0].Name, bound, unbound))
+		attemptAll(t, env.Servers[0].Account, serverUses(env.Servers[0].Name, bound, unbound))
 	})
 	t.Run("the server makes no token of its Secret", func(t *testing.T) {
-		account, err := kubernetes.NewForConfig(w.Servers[0].Account)
+		account, err := kubernetes.NewForConfig(env.Servers[0].Account)
 		require.NoError(t, err)
 		var last error
 		// The type of a Secret that is there cannot be changed, and the server
 		// writes it again.
 		framework.Eventually(t, limit, func(context.Context) error {
-			err := w.Client().CoreV1().Secrets(cluster.Namespace).Delete(t.Context(), servingSecret, metav1.DeleteOptions{})
+			err := env.Client().CoreV1().Secrets(cluster.Namespace).Delete(t.Context(), servingSecret, metav1.DeleteOptions{})
 			if err != nil && !apierrors.IsNotFound(err) {
 				return err
 			}
@@ -78,15 +78,15 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, w *world) {
 		assert.ErrorContains(t, last, "of the type Opaque")
 	})
 	t.Run("the RoleBinding follows the label", func(t *testing.T) {
-		account, err := kubernetes.NewForConfig(w.Companion.Account)
+		account, err := kubernetes.NewForConfig(env.Companion.Account)
 		require.NoError(t, err)
-		bindings := w.Client().RbacV1().RoleBindings(bound)
+		bindings := env.Client().RbacV1().RoleBindings(bound)
 		require.NoError(t, bindings.Delete(soon(t), bootstrapRole, metav1.DeleteOptions{}))
 		framework.Eventually(t, limit, func(context.Context) error {
 			_, err := bindings.Get(t.Context(), bootstrapRole, metav1.GetOptions{})
 			return err
 		})
-		w.label(t, bound, "")
+		env.label(t, bound, "")
 		framework.Eventually(t, limit, func(context.Context) error {
 			if err := getSecret(bound, "a-bootstrap")(t.Context(), account); !apierrors.IsForbidden(err) {
 				return fmt.Errorf("the companion reads on: %v", err)

@@ -19,16 +19,16 @@ import (
 var roles = []string{"view", "edit", "admin"}
 
 // user is a user with one of the built-in roles in a busy team.
-func (w *tenantsEnvironment) user(t *testing.T, purpose, role string) typed.MetalStackMachineInterface {
+func (env *tenantsEnvironment) user(t *testing.T, purpose, role string) typed.MetalStackMachineInterface {
 	t.Helper()
 	name := purpose + "-" + role
-	w.admin(t, "create", "rolebinding", name, "--clusterrole="+role, "--user="+name, "-n", busy)
-	return w.machines(t, w.User(name), busy)
+	env.admin(t, "create", "rolebinding", name, "--clusterrole="+role, "--user="+name, "-n", busy)
+	return env.machines(t, env.User(name), busy)
 }
 
-func rolesAllow(t *testing.T, w *tenantsEnvironment) {
+func rolesAllow(t *testing.T, env *tenantsEnvironment) {
 	for _, role := range roles {
-		machines := w.user(t, "allowed", role)
+		machines := env.user(t, "allowed", role)
 		list, err := machines.List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err, role)
 		assert.Subset(t, collect(list.Items, nameOf), namesOf(busy), role)
@@ -55,7 +55,7 @@ func rolesAllow(t *testing.T, w *tenantsEnvironment) {
 		require.NoError(t, err, role)
 		require.NoError(t, machines.Delete(t.Context(), name, metav1.DeleteOptions{}), role)
 	}
-	client, err := kubernetes.NewForConfig(w.User("allowed-edit"))
+	client, err := kubernetes.NewForConfig(env.User("allowed-edit"))
 	require.NoError(t, err)
 	for _, resource := range []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackmachines", "metalstackmachinetemplates"} {
 		for _, verb := range []string{"create", "update", "patch", "delete", "deletecollection", "get", "list", "watch"} {
@@ -70,12 +70,12 @@ func rolesAllow(t *testing.T, w *tenantsEnvironment) {
 	}
 }
 
-func rolesRefuse(t *testing.T, w *tenantsEnvironment) {
+func rolesRefuse(t *testing.T, env *tenantsEnvironment) {
 	for _, role := range roles {
 		name := "refused-" + role
-		w.user(t, "refused", role)
-		client := w.Metalstack(t, w.User(name)).InfrastructureV1alpha4().RESTClient()
-		m, err := w.machines(t, w.User(name), busy).Get(t.Context(), busy+"-0", metav1.GetOptions{})
+		env.user(t, "refused", role)
+		client := env.Metalstack(t, env.User(name)).InfrastructureV1alpha4().RESTClient()
+		m, err := env.machines(t, env.User(name), busy).Get(t.Context(), busy+"-0", metav1.GetOptions{})
 		require.NoError(t, err)
 		for _, resource := range []string{"metalstackclusters", "metalstackfirewalls", "metalstackmachines"} {
 			for _, err := range []error{

@@ -57,11 +57,11 @@ func none() *target {
 }
 
 // victim gives a tenant a cluster with a machine, and a machine by hand.
-func (w *world) victim(t *testing.T) *target {
+func (env *environment) victim(t *testing.T) *target {
 	t.Helper()
 	v := &target{namespace: theirs, project: simulator.ProjectB, cluster: "victims-cluster", machine: "victims-machine"}
-	w.Bind(t, theirs, v.project)
-	admin := w.admin(t)
+	env.Bind(t, theirs, v.project)
+	admin := env.admin(t)
 	c, err := admin.MetalStackClusters(theirs).Create(soon(t), objects.Cluster(v.cluster), metav1.CreateOptions{})
 	require.NoError(t, err)
 	m := objects.Machine(v.machine)
@@ -69,7 +69,7 @@ func (w *world) victim(t *testing.T) *target {
 	_, err = admin.MetalStackMachines(theirs).Create(soon(t), m, metav1.CreateOptions{})
 	require.NoError(t, err)
 	v.uid = string(c.UID)
-	v.discovered, _ = w.byHand(t, v.project)
+	v.discovered, _ = env.byHand(t, v.project)
 	framework.Eventually(t, limit, func(context.Context) error {
 		m, err := admin.MetalStackMachines(theirs).Get(t.Context(), v.machine, metav1.GetOptions{})
 		if err != nil {
@@ -91,8 +91,8 @@ func (w *world) victim(t *testing.T) *target {
 }
 
 // estate is everything that a project has, in words, and what became of it.
-func (w *world) estate(project string) (estate []string) {
-	b := w.sim.Books()
+func (env *environment) estate(project string) (estate []string) {
+	b := env.sim.Books()
 	for _, m := range b.Machines {
 		if m.Project == project {
 			estate = append(estate, fmt.Sprint("machine ", m.ID, m.AllocationUUID, m.Tags, m.IPs, m.Networks))

@@ -34,7 +34,7 @@ const (
 // cluster: each of them has users of its own.
 func TestTenants(t *testing.T) {
 	t.Parallel()
-	w := startTenants(t)
+	env := startTenants(t)
 	for name, test := range map[string]func(*testing.T, *tenantsEnvironment){
 		"List_AcrossNamespacesShowsTheTenantsOwn":          listsAcrossNamespaces,
 		"List_PagesAreExact":                               pagesAreExact,
@@ -51,7 +51,7 @@ func TestTenants(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, w)
+			test(t, env)
 		})
 	}
 }
@@ -73,44 +73,44 @@ func startTenants(t *testing.T) *tenantsEnvironment {
 	t.Helper()
 	// Seconds are enough for a test.
 	flags := []string{"--authorization-webhook-cache-authorized-ttl=1s", "--authorization-webhook-cache-unauthorized-ttl=1s"}
-	w := &tenantsEnvironment{cluster.Start(t, cluster.Options{Flags: flags})}
-	w.admin(t, "create", "clusterrolebinding", "metalstack-tenants", "--clusterrole=metalstack-tenant", "--group="+tenants)
+	env := &tenantsEnvironment{cluster.Start(t, cluster.Options{Flags: flags})}
+	env.admin(t, "create", "clusterrolebinding", "metalstack-tenants", "--clusterrole=metalstack-tenant", "--group="+tenants)
 	for namespace, project := range projects {
-		w.Bind(t, namespace, project)
+		env.Bind(t, namespace, project)
 	}
-	w.awaitRoles(t)
-	w.admin(t, "create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", "-n", teamA)
-	w.admin(t, "create", "rolebinding", "bob", "--clusterrole=edit", "--user=bob", "-n", teamB)
-	for namespace, user := range map[string]*rest.Config{teamA: w.tenant("alice"), teamB: w.tenant("bob"), busy: w.Admin(), passing: w.Admin()} {
+	env.awaitRoles(t)
+	env.admin(t, "create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", "-n", teamA)
+	env.admin(t, "create", "rolebinding", "bob", "--clusterrole=edit", "--user=bob", "-n", teamB)
+	for namespace, user := range map[string]*rest.Config{teamA: env.tenant("alice"), teamB: env.tenant("bob"), busy: env.Admin(), passing: env.Admin()} {
 		for i := range count {
-			_, err := w.machines(t, user, namespace).Create(t.Context(), objects.Machine(fmt.Sprintf("%s-%d", namespace, i)), metav1.CreateOptions{})
+			_, err := env.machines(t, user, namespace).Create(t.Context(), objects.Machine(fmt.Sprintf("%s-%d", namespace, i)), metav1.CreateOptions{})
 			require.NoError(t, err)
 		}
 	}
-	return w
+	return env
 }
 
 // admin runs kubectl as the administrator.
-func (w *tenantsEnvironment) admin(t *testing.T, args ...string) {
+func (env *tenantsEnvironment) admin(t *testing.T, args ...string) {
 	t.Helper()
-	_, stderr, err := w.Kubectl(t, w.Admin(), args...)
+	_, stderr, err := env.Kubectl(t, env.Admin(), args...)
 	require.NoError(t, err, stderr)
 }
 
 // tenant is the configuration of a user in the group of tenants.
-func (w *tenantsEnvironment) tenant(name string) *rest.Config { return w.User(name, tenants) }
+func (env *tenantsEnvironment) tenant(name string) *rest.Config { return env.User(name, tenants) }
 
-func (w *tenantsEnvironment) machines(t *testing.T, config *rest.Config, namespace string) typed.MetalStackMachineInterface {
+func (env *tenantsEnvironment) machines(t *testing.T, config *rest.Config, namespace string) typed.MetalStackMachineInterface {
 	t.Helper()
-	return w.Metalstack(t, config).InfrastructureV1alpha4().MetalStackMachines(namespace)
+	return env.Metalstack(t, config).InfrastructureV1alpha4().MetalStackMachines(namespace)
 }
 
 // awaitRoles waits until the built-in roles have taken in ours.
-func (w *tenantsEnvironment) awaitRoles(t *testing.T) {
+func (env *tenantsEnvironment) awaitRoles(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"view", "edit", "admin"} {
 		framework.Eventually(t, limit, func(ctx context.Context) error {
-			role, err := w.Client().RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+			role, err := env.Client().RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
 			if err == nil && !mentions(role) {
 				err = fmt.Errorf("the ClusterRole %s says nothing of our group", name)
 			}

@@ -53,9 +53,9 @@ func (o *told) take(t *testing.T, want ...string) []string {
 	return got
 }
 
-func informersAreTold(t *testing.T, w *tenantsEnvironment) {
-	w.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", teamA)
-	factory := externalversions.NewSharedInformerFactory(w.Metalstack(t, w.tenant("erin")), 0)
+func informersAreTold(t *testing.T, env *tenantsEnvironment) {
+	env.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", teamA)
+	factory := externalversions.NewSharedInformerFactory(env.Metalstack(t, env.tenant("erin")), 0)
 	informer := factory.Infrastructure().V1alpha4().MetalStackMachines().Informer()
 	heard := &told{}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -86,11 +86,11 @@ func informersAreTold(t *testing.T, w *tenantsEnvironment) {
 	}
 	none(heard.take(t, said("ADDED", teamA)...), passing)
 
-	w.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", passing)
+	env.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", passing)
 	none(heard.take(t, said("ADDED", passing)...), teamA)
 
 	// What happens there now is told as it happens.
-	machines := w.machines(t, w.Admin(), passing)
+	machines := env.machines(t, env.Admin(), passing)
 	_, err = machines.Create(t.Context(), objects.Machine("here"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	heard.take(t, "ADDED here")
@@ -102,18 +102,18 @@ func informersAreTold(t *testing.T, w *tenantsEnvironment) {
 	require.NoError(t, err)
 	heard.take(t, "DELETED here")
 
-	w.admin(t, "delete", "rolebinding", "erin", "-n", teamA)
+	env.admin(t, "delete", "rolebinding", "erin", "-n", teamA)
 	none(heard.take(t, said("DELETED", teamA)...), passing)
 	assert.Len(t, informer.GetStore().List(), count)
 }
 
-func namedWatchesEnd(t *testing.T, w *tenantsEnvironment) {
-	w.admin(t, "create", "rolebinding", "frank", "--clusterrole=view", "--user=frank", "-n", teamA)
-	machines := w.machines(t, w.tenant("frank"), teamA)
+func namedWatchesEnd(t *testing.T, env *tenantsEnvironment) {
+	env.admin(t, "create", "rolebinding", "frank", "--clusterrole=view", "--user=frank", "-n", teamA)
+	machines := env.machines(t, env.tenant("frank"), teamA)
 	watching, err := machines.Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	defer watching.Stop()
-	w.admin(t, "delete", "rolebinding", "frank", "-n", teamA)
+	env.admin(t, "delete", "rolebinding", "frank", "-n", teamA)
 	var last watch.Event
 	framework.Eventually(t, limit, func(ctx context.Context) error {
 		for {

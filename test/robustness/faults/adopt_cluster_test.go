@@ -35,25 +35,25 @@ const (
 
 // nameForCluster creates a cluster that names a network or an address, or two
 // at once that name the same.
-func nameForCluster(d *dice) (string, func(w *world)) {
+func nameForCluster(d *dice) (string, func(env *environment)) {
 	who, what, n := d.oneOrAll(namingClusters), pick(d, aNetwork, anAddress), d.IntN(100)
 	whose := pick(d, allocatedByHand, allocatedByHand, allocatedByHand, allocatedByHand, oneOfOurs, oneOfTheirs)
-	return fmt.Sprintf("%v: a cluster that names %s: %s", who, what, whose), func(w *world) {
-		all := w.nameable(what, whose)
+	return fmt.Sprintf("%v: a cluster that names %s: %s", who, what, whose), func(env *environment) {
+		all := env.nameable(what, whose)
 		if len(all) == 0 {
 			return
 		}
 		id := all[n%len(all)]
 		for _, name := range who {
-			background(func(w *world) error {
-				return w.createCluster(name, func(c *infrastructure.MetalStackCluster) {
+			background(func(env *environment) error {
+				return env.createCluster(name, func(c *infrastructure.MetalStackCluster) {
 					if what == aNetwork {
 						c.Spec.PrivateNetworkID = id
 					} else {
 						c.Spec.ControlPlaneEndpoint.Host = id
 					}
 				})
-			})(w)
+			})(env)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func (d *dice) oneOrAll(names []string) []string {
 }
 
 // nameable are the networks, or the addresses, that are so-and-so's.
-func (w *world) nameable(what, whose string) (all []string) {
+func (env *environment) nameable(what, whose string) (all []string) {
 	owner := func(project string, managed bool) string {
 		switch {
 		case project != simulator.ProjectA:
@@ -77,7 +77,7 @@ func (w *world) nameable(what, whose string) (all []string) {
 		}
 		return allocatedByHand
 	}
-	books := w.sim.Books()
+	books := env.sim.Books()
 	for _, n := range books.Networks {
 		if what == aNetwork && n.Project != "" && owner(n.Project, n.Labels[metal.TagManagementCluster] != "") == whose {
 			all = append(all, n.ID)
@@ -91,18 +91,18 @@ func (w *world) nameable(what, whose string) (all []string) {
 	return all
 }
 
-func (w *world) createCluster(name string, spec func(c *infrastructure.MetalStackCluster)) error {
+func (env *environment) createCluster(name string, spec func(c *infrastructure.MetalStackCluster)) error {
 	obj := newObject(clusters, name).(*infrastructure.MetalStackCluster)
 	spec(obj)
-	err := w.createObject(clusters, name, obj)
-	w.note("%s names %q and %q: %v", name, obj.Spec.PrivateNetworkID, obj.Spec.ControlPlaneEndpoint.Host, err)
+	err := env.createObject(clusters, name, obj)
+	env.note("%s names %q and %q: %v", name, obj.Spec.PrivateNetworkID, obj.Spec.ControlPlaneEndpoint.Host, err)
 	return err
 }
 
 // peopleHoldNetworks allocates a network or an address in our project.
-func peopleHoldNetworks(d *dice) (string, func(w *world)) {
+func peopleHoldNetworks(d *dice) (string, func(env *environment)) {
 	what := pick(d, aNetwork, anAddress)
-	return "somebody allocates " + what + " in our project", func(w *world) { w.people.holdNetworks(what) }
+	return "somebody allocates " + what + " in our project", func(env *environment) { env.people.holdNetworks(what) }
 }
 
 func (p *people) holdNetworks(what string) {
@@ -121,13 +121,13 @@ func (p *people) holdNetworks(what string) {
 
 // adoptsNetworks lets a network and an address be allocated by hand, and a
 // cluster name both.
-func (w *world) adoptsNetworks() {
-	w.people.holdNetworks(aNetwork)
-	w.people.holdNetworks(anAddress)
-	w.settle(func() string {
-		err := w.createCluster(namingClusters[0], func(c *infrastructure.MetalStackCluster) {
-			c.Spec.PrivateNetworkID = w.nameable(aNetwork, allocatedByHand)[0]
-			c.Spec.ControlPlaneEndpoint.Host = w.nameable(anAddress, allocatedByHand)[0]
+func (env *environment) adoptsNetworks() {
+	env.people.holdNetworks(aNetwork)
+	env.people.holdNetworks(anAddress)
+	env.settle(func() string {
+		err := env.createCluster(namingClusters[0], func(c *infrastructure.MetalStackCluster) {
+			c.Spec.PrivateNetworkID = env.nameable(aNetwork, allocatedByHand)[0]
+			c.Spec.ControlPlaneEndpoint.Host = env.nameable(anAddress, allocatedByHand)[0]
 		})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return err.Error()
@@ -141,11 +141,11 @@ func (w *world) adoptsNetworks() {
 func networkAdoptionPoints() []point {
 	return pointsAt([]string{
 		"network/begun", "network/recorded", "address/begun", "address/recorded", "cluster/allocated", "cluster/releasing", "cluster/released",
-	}, clusters, namingClusters[0], (*world).adoptsNetworks)
+	}, clusters, namingClusters[0], (*environment).adoptsNetworks)
 }
 
 // cannotAdopt is whether a cluster waits for what is somebody else's.
-func (w *world) cannotAdopt(c *infrastructure.MetalStackCluster, all []runtime.Object) bool {
+func (env *environment) cannotAdopt(c *infrastructure.MetalStackCluster, all []runtime.Object) bool {
 	a := c.Status.Allocation
 	if a == nil {
 		a = &infrastructure.ClusterAllocation{}
@@ -161,7 +161,7 @@ func (w *world) cannotAdopt(c *infrastructure.MetalStackCluster, all []runtime.O
 		if named == "" || named == a.NetworkID || named == a.IPAddress {
 			continue
 		}
-		if !slices.Contains(w.nameable(what, allocatedByHand), named) || othersHave(named) {
+		if !slices.Contains(env.nameable(what, allocatedByHand), named) || othersHave(named) {
 			return true
 		}
 	}

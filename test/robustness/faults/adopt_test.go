@@ -40,25 +40,25 @@ func byHand(m simulator.MachineAccount) bool {
 
 // nameSomething creates an object that names a machine, or two at once that
 // name the same.
-func nameSomething(d *dice) (string, func(w *world)) {
+func nameSomething(d *dice) (string, func(env *environment)) {
 	who, n := d.oneOrAll(naming), d.IntN(100)
 	whose := pick(d, "nobody's", allocatedByHand, allocatedByHand, allocatedByHand, oneOfOurs, oneOfTheirs)
-	return fmt.Sprintf("%v: a machine that names one of metal's: %s", who, whose), func(w *world) {
-		all := w.machinesThat(whoseMachine[whose])
+	return fmt.Sprintf("%v: a machine that names one of metal's: %s", who, whose), func(env *environment) {
+		all := env.machinesThat(whoseMachine[whose])
 		if len(all) == 0 {
-			all = w.machinesThat(whoseMachine["nobody's"])
+			all = env.machinesThat(whoseMachine["nobody's"])
 		}
 		if len(all) == 0 {
 			return
 		}
 		for _, name := range who {
-			background(func(w *world) error { return w.createNaming(name, all[n%len(all)]) })(w)
+			background(func(env *environment) error { return env.createNaming(name, all[n%len(all)]) })(env)
 		}
 	}
 }
 
-func (w *world) machinesThat(so func(m simulator.MachineAccount) bool) (ids []string) {
-	for _, m := range w.sim.Books().Machines {
+func (env *environment) machinesThat(so func(m simulator.MachineAccount) bool) (ids []string) {
+	for _, m := range env.sim.Books().Machines {
 		if so(m) {
 			ids = append(ids, m.ID)
 		}
@@ -66,17 +66,17 @@ func (w *world) machinesThat(so func(m simulator.MachineAccount) bool) (ids []st
 	return ids
 }
 
-func (w *world) createNaming(name, id string) error {
+func (env *environment) createNaming(name, id string) error {
 	obj := newObject(machines, name).(*infrastructure.MetalStackMachine)
 	obj.Spec.ProviderID = providerid.New(simulator.DefaultPartition, id)
-	err := w.createObject(machines, name, obj)
-	w.note("%s names %s: %v", name, id, err)
+	err := env.createObject(machines, name, obj)
+	env.note("%s names %s: %v", name, id, err)
 	return err
 }
 
 // peopleHold allocates a machine in our project, with metalctl.
-func peopleHold(*dice) (string, func(w *world)) {
-	return "somebody allocates a machine in our project", func(w *world) { w.people.hold() }
+func peopleHold(*dice) (string, func(env *environment)) {
+	return "somebody allocates a machine in our project", func(env *environment) { env.people.hold() }
 }
 
 func (p *people) hold(tags ...string) {
@@ -90,10 +90,10 @@ func (p *people) hold(tags ...string) {
 }
 
 // adopts lets a machine be allocated by hand, and an object name it.
-func (w *world) adopts() {
-	w.people.hold()
-	w.settle(func() string {
-		if err := w.createNaming(naming[0], w.machinesThat(byHand)[0]); err != nil && !apierrors.IsAlreadyExists(err) {
+func (env *environment) adopts() {
+	env.people.hold()
+	env.settle(func() string {
+		if err := env.createNaming(naming[0], env.machinesThat(byHand)[0]); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err.Error()
 		}
 		return ""
@@ -106,7 +106,7 @@ func adoptionPoints() []point {
 	return pointsAt([]string{
 		"machine/begun", "machine/learned", "machine/allocated",
 		"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released",
-	}, machines, naming[0], (*world).adopts)
+	}, machines, naming[0], (*environment).adopts)
 }
 
 // duplicatePoints let an object name a machine that is one too many of another
@@ -118,29 +118,29 @@ func duplicatePoints() (points []point) {
 		"and answers late":                 {Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second},
 		"for somebody who loses the Lease": {Kind: simulator.FaultLatency, Latency: 20 * time.Second},
 	} {
-		points = append(points, point{name: "a duplicate is named while it is freed " + words, when: between, prepare: func(w *world) func() bool {
-			w.people.twin(0)
-			twin := w.machinesThat(byHand)[0]
+		points = append(points, point{name: "a duplicate is named while it is freed " + words, when: between, prepare: func(env *environment) func() bool {
+			env.people.twin(0)
+			twin := env.machinesThat(byHand)[0]
 			fault.Endpoint, fault.Times = "machine-free", 1
 			// It lasts longer than others' faults: the Recoverer waits before it frees.
-			w.sim.Inject(fault)
-			w.settle(func() string {
-				if !w.api.freeing(twin) {
+			env.sim.Inject(fault)
+			env.settle(func() string {
+				if !env.api.freeing(twin) {
 					return "nobody frees the duplicate"
 				}
 				return ""
 			})
 			inTime := false
-			w.settle(func() string {
-				err := w.createNaming(naming[0], twin)
-				inTime = inTime || (err == nil && w.api.freeing(twin))
+			env.settle(func() string {
+				err := env.createNaming(naming[0], twin)
+				inTime = inTime || (err == nil && env.api.freeing(twin))
 				if err != nil && !apierrors.IsAlreadyExists(err) {
 					return err.Error()
 				}
 				return ""
 			})
 			if strings.Contains(words, "Lease") {
-				w.lease.cutOff(w.lease.heldBy(), 2*leaseDuration)
+				env.lease.cutOff(env.lease.heldBy(), 2*leaseDuration)
 			}
 			return func() bool { return inTime }
 		}})
@@ -149,19 +149,19 @@ func duplicatePoints() (points []point) {
 }
 
 // pointsAt are all traps at steps of an object's adoption and of its release.
-func pointsAt(steps []string, resource, name string, adopts func(w *world)) (points []point) {
+func pointsAt(steps []string, resource, name string, adopts func(env *environment)) (points []point) {
 	for _, step := range steps {
 		for _, do := range []string{trapKill, trapCut, trapStop} {
-			points = append(points, point{name: do + " at " + step, when: between, prepare: func(w *world) func() bool {
-				comesToIt := func() { adopts(w) }
+			points = append(points, point{name: do + " at " + step, when: between, prepare: func(env *environment) func() bool {
+				comesToIt := func() { adopts(env) }
 				if released(step) {
-					adopts(w)
-					w.settle(w.everythingIsAllocated)
-					comesToIt = func() { w.settle(func() string { return w.removed(resource, name) }) }
+					adopts(env)
+					env.settle(env.everythingIsAllocated)
+					comesToIt = func() { env.settle(func() string { return env.removed(resource, name) }) }
 				}
-				w.traps.add(trap{step: step, do: do})
+				env.traps.add(trap{step: step, do: do})
 				comesToIt()
-				return func() bool { return w.traps.has(step) }
+				return func() bool { return env.traps.has(step) }
 			}})
 		}
 	}
@@ -169,11 +169,11 @@ func pointsAt(steps []string, resource, name string, adopts func(w *world)) (poi
 }
 
 // giveUpNaming deletes objects that wait for metal that is somebody else's.
-func (w *world) giveUpNaming(all []runtime.Object) {
+func (env *environment) giveUpNaming(all []runtime.Object) {
 	for _, obj := range all {
 		if c, ok := obj.(*infrastructure.MetalStackCluster); ok {
-			if c.DeletionTimestamp == nil && stateOf(c).Phase != infrastructure.AllocationAllocated && w.cannotAdopt(c, all) {
-				_ = w.remove(clusters, c.Name, c.UID)
+			if c.DeletionTimestamp == nil && stateOf(c).Phase != infrastructure.AllocationAllocated && env.cannotAdopt(c, all) {
+				_ = env.remove(clusters, c.Name, c.UID)
 			}
 			continue
 		}
@@ -185,8 +185,8 @@ func (w *world) giveUpNaming(all []runtime.Object) {
 		if err != nil {
 			continue
 		}
-		if account, ok := w.sim.Books().Machine(id.MachineID); ok && isSomebodyElses(account, all) {
-			_ = w.remove(machines, m.Name, m.UID)
+		if account, ok := env.sim.Books().Machine(id.MachineID); ok && isSomebodyElses(account, all) {
+			_ = env.remove(machines, m.Name, m.UID)
 		}
 	}
 }

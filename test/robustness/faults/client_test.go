@@ -36,9 +36,9 @@ const requestLimit = 34 * time.Second
 
 // call makes a request of whichever server the Service leads to. Once that is
 // dead the connection is lost.
-func call[T any](w *world, what string, do func(ctx context.Context, s *server) (T, error)) (T, error) {
+func call[T any](env *environment, what string, do func(ctx context.Context, s *server) (T, error)) (T, error) {
 	var none T
-	s := w.active()
+	s := env.active()
 	if s == nil {
 		return none, errNobody
 	}
@@ -62,7 +62,7 @@ func call[T any](w *world, what string, do func(ctx context.Context, s *server) 
 			return none, errLost
 		}
 		if o.err != nil {
-			w.secrets.search("the answer to "+what, fmt.Appendf(nil, "%v %#v", o.err, o.err))
+			env.secrets.search("the answer to "+what, fmt.Appendf(nil, "%v %#v", o.err, o.err))
 		}
 		return o.value, o.err
 	}
@@ -75,25 +75,25 @@ func asClient(ctx context.Context) context.Context {
 
 func (s *server) main(resource string) *registry.REST { return s.storage[resource].(*registry.REST) }
 
-func (w *world) create(resource, name string) error {
-	return w.createObject(resource, name, newObject(resource, name))
+func (env *environment) create(resource, name string) error {
+	return env.createObject(resource, name, newObject(resource, name))
 }
 
-func (w *world) createObject(resource, name string, obj runtime.Object) error {
-	q := w.journal.ask()
-	obj, err := call(w, "create "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) createObject(resource, name string, obj runtime.Object) error {
+	q := env.journal.ask()
+	obj, err := call(env, "create "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
 		return s.main(resource).Create(ctx, obj, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	})
 	if err == nil {
-		w.journal.created(q, resource, obj.(metav1.Object))
+		env.journal.created(q, resource, obj.(metav1.Object))
 	}
 	return err
 }
 
 // patch adds an annotation of its own to an object.
-func (w *world) patch(resource, name, mark string) error {
-	q := w.journal.ask()
-	obj, err := call(w, "patch "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) patch(resource, name, mark string) error {
+	q := env.journal.ask()
+	obj, err := call(env, "patch "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
 		return update(ctx, s, resource, name, func(obj metav1.Object) {
 			annotations := obj.GetAnnotations()
 			if annotations == nil {
@@ -104,7 +104,7 @@ func (w *world) patch(resource, name, mark string) error {
 		})
 	})
 	if err == nil {
-		w.journal.patched(q, mark, obj.(metav1.Object))
+		env.journal.patched(q, mark, obj.(metav1.Object))
 	}
 	return err
 }
@@ -125,9 +125,9 @@ type patching struct{ rest.UpdatedObjectInfo }
 func (patching) Preconditions() *metav1.Preconditions { return nil }
 
 // remove deletes an object that a list shows.
-func (w *world) remove(resource, name string, uid types.UID) error {
-	acknowledged := w.journal.deleting(uid)
-	_, err := call(w, "delete "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) remove(resource, name string, uid types.UID) error {
+	acknowledged := env.journal.deleting(uid)
+	_, err := call(env, "delete "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
 		obj, _, err := s.main(resource).Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 		return obj, err
 	})
@@ -138,8 +138,8 @@ func (w *world) remove(resource, name string, uid types.UID) error {
 }
 
 // finish takes the finalizers off an object, as long as it is as it was seen.
-func (w *world) finish(resource string, obj metav1.Object) error {
-	_, err := call(w, "finish "+obj.GetName(), func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) finish(resource string, obj metav1.Object) error {
+	_, err := call(env, "finish "+obj.GetName(), func(ctx context.Context, s *server) (runtime.Object, error) {
 		changed := obj.(runtime.Object).DeepCopyObject()
 		changed.(metav1.Object).SetFinalizers(nil)
 		info := rest.DefaultUpdatedObjectInfo(changed)
@@ -147,26 +147,26 @@ func (w *world) finish(resource string, obj metav1.Object) error {
 		return out, err
 	})
 	if err == nil {
-		w.journal.ended(obj.GetUID())
+		env.journal.ended(obj.GetUID())
 	}
 	return err
 }
 
 // list lists a resource; a resource version of "" is the most recent state.
-func (w *world) list(resource, resourceVersion string) (runtime.Object, error) {
-	q := w.journal.ask()
-	list, err := call(w, "list "+resource, func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) list(resource, resourceVersion string) (runtime.Object, error) {
+	q := env.journal.ask()
+	list, err := call(env, "list "+resource, func(ctx context.Context, s *server) (runtime.Object, error) {
 		return s.main(resource).Store.List(ctx, &metainternalversion.ListOptions{ResourceVersion: resourceVersion})
 	})
 	if err == nil {
-		w.journal.listed(q, resource, list)
+		env.journal.listed(q, resource, list)
 	}
 	return list, err
 }
 
 // allocate asks for the metal of an object, and release for its end.
-func (w *world) allocate(resource, name string, uid types.UID, cluster string) error {
-	_, err := call(w, "allocate "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) allocate(resource, name string, uid types.UID, cluster string) error {
+	_, err := call(env, "allocate "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
 		body := &infrastructure.Allocation{ObjectMeta: metav1.ObjectMeta{Name: name, UID: uid}}
 		if cluster != "" {
 			body.ClusterRef, body.UserData = &infrastructure.LocalReference{Name: cluster}, []byte(userData)
@@ -176,8 +176,8 @@ func (w *world) allocate(resource, name string, uid types.UID, cluster string) e
 	return err
 }
 
-func (w *world) release(resource, name string, uid types.UID) error {
-	_, err := call(w, "release "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
+func (env *environment) release(resource, name string, uid types.UID) error {
+	_, err := call(env, "release "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
 		obj, _, err := s.storage[resource+"/allocation"].(rest.GracefulDeleter).Delete(ctx, name, nil, &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 		return obj, err
 	})

@@ -17,7 +17,7 @@ const companionInterval = 4 * time.Second
 // companion asks for metal and gives it back, as metalstack-controller-manager
 // does: it knows nothing but what it lists.
 type companion struct {
-	w    *world
+	w    *environment
 	mu   sync.Mutex
 	busy map[string]bool
 	work sync.WaitGroup

@@ -60,36 +60,36 @@ func TestHistories(t *testing.T) {
 // it back, and checks the invariants.
 func (h *history) run(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, h.seed, h.servers, breaks{})
-		defer w.close()
-		w.play(h)
-		if wrong := w.check(); len(wrong) > 0 || *storyFlag {
-			h.tell(t, w, wrong)
+		env := newEnvironment(t, h.seed, h.servers, breaks{})
+		defer env.close()
+		env.play(h)
+		if wrong := env.check(); len(wrong) > 0 || *storyFlag {
+			h.tell(t, env, wrong)
 		}
 	})
 }
 
 // play makes the steps, and comes to rest twice: with everything allocated, and
 // with nothing left.
-func (w *world) play(h *history) {
+func (env *environment) play(h *history) {
 	for _, s := range h.steps {
-		time.Sleep(time.Until(w.began.Add(s.at)))
-		w.note("* %s", s.words)
-		s.do(w)
+		time.Sleep(time.Until(env.began.Add(s.at)))
+		env.note("* %s", s.words)
+		s.do(env)
 	}
 	time.Sleep(pace)
-	w.calm()
-	w.settle(w.everythingIsAllocated)
-	w.settle(w.everythingIsGivenBack)
+	env.calm()
+	env.settle(env.everythingIsAllocated)
+	env.settle(env.everythingIsGivenBack)
 }
 
 // check asks every invariant, with exceptions.
-func (w *world) check(except ...string) (wrong []string) {
+func (env *environment) check(except ...string) (wrong []string) {
 	for name, check := range invariants {
 		if slices.Contains(except, name) {
 			continue
 		}
-		for _, words := range check(w) {
+		for _, words := range check(env) {
 			wrong = append(wrong, name+": "+words)
 		}
 	}
@@ -97,8 +97,8 @@ func (w *world) check(except ...string) (wrong []string) {
 }
 
 // tell says what went wrong, what had happened, and how to see it again.
-func (h *history) tell(t *testing.T, w *world, wrong []string) {
-	t.Log("\n" + w.story())
+func (h *history) tell(t *testing.T, env *environment, wrong []string) {
+	t.Log("\n" + env.story())
 	for _, words := range wrong {
 		t.Error(words)
 	}

@@ -19,7 +19,7 @@ import (
 type step struct {
 	at    time.Duration
 	words string
-	do    func(w *world)
+	do    func(env *environment)
 }
 
 // history is what happens in one run; the same seed makes the same one.
@@ -37,7 +37,7 @@ func newHistory(seed uint64) *history {
 	d := &dice{rand.New(rand.NewPCG(seed, 0x686973746f7279))}
 	h := &history{seed: seed, servers: 1 + d.IntN(2)}
 	at := time.Duration(0)
-	add := func(words string, do func(w *world)) {
+	add := func(words string, do func(env *environment)) {
 		h.steps = append(h.steps, step{at, words, do})
 	}
 	for _, o := range [][2]string{{clusters, "c0"}, {machines, "m0-0"}, {machines, "m0-1"}, {firewalls, "f0"}} {
@@ -56,7 +56,7 @@ func newHistory(seed uint64) *history {
 // dice decide what happens.
 type dice struct{ *rand.Rand }
 
-type kindOfStep func(d *dice) (words string, do func(w *world))
+type kindOfStep func(d *dice) (words string, do func(env *environment))
 
 // kinds are what can happen, and how often.
 var kinds = []struct {
@@ -107,50 +107,50 @@ func (d *dice) existing() (resource, name string) {
 var namingOf = map[string][]string{machines: naming, clusters: namingClusters}
 
 // background does something for a client.
-func background(do func(w *world) error) func(w *world) {
-	return func(w *world) { w.clients.Go(func() { _ = do(w) }) }
+func background(do func(env *environment) error) func(env *environment) {
+	return func(env *environment) { env.clients.Go(func() { _ = do(env) }) }
 }
 
-func creates(resource, name string) func(w *world) {
-	return background(func(w *world) error { return w.create(resource, name) })
+func creates(resource, name string) func(env *environment) {
+	return background(func(env *environment) error { return env.create(resource, name) })
 }
 
-func createSomething(d *dice) (string, func(w *world)) {
+func createSomething(d *dice) (string, func(env *environment)) {
 	resource, name := d.object()
 	return name + " is created", creates(resource, name)
 }
 
-func patchSomething(d *dice) (string, func(w *world)) {
+func patchSomething(d *dice) (string, func(env *environment)) {
 	resource, name := d.existing()
 	mark := fmt.Sprintf("example.org/%d", d.Uint32())
-	return name + " is patched with " + mark, background(func(w *world) error { return w.patch(resource, name, mark) })
+	return name + " is patched with " + mark, background(func(env *environment) error { return env.patch(resource, name, mark) })
 }
 
-func deleteSomething(d *dice) (string, func(w *world)) {
+func deleteSomething(d *dice) (string, func(env *environment)) {
 	resource, name := d.existing()
-	return name + " is deleted", background(func(w *world) error { return w.removeNamed(resource, name) })
+	return name + " is deleted", background(func(env *environment) error { return env.removeNamed(resource, name) })
 }
 
-func listSomething(d *dice) (string, func(w *world)) {
+func listSomething(d *dice) (string, func(env *environment)) {
 	resource, version := pick(d, resources...), pick(d, "", "0")
-	return fmt.Sprintf("%s are listed at %q", resource, version), background(func(w *world) error {
-		_, err := w.list(resource, version)
+	return fmt.Sprintf("%s are listed at %q", resource, version), background(func(env *environment) error {
+		_, err := env.list(resource, version)
 		return err
 	})
 }
 
 // removeNamed deletes what has a name now.
-func (w *world) removeNamed(resource, name string) error {
-	m, err := w.find(resource, name)
+func (env *environment) removeNamed(resource, name string) error {
+	m, err := env.find(resource, name)
 	if err != nil || m == nil || m.GetDeletionTimestamp() != nil {
 		return err
 	}
-	return w.remove(resource, name, m.GetUID())
+	return env.remove(resource, name, m.GetUID())
 }
 
 // find returns what has a name now, or nil.
-func (w *world) find(resource, name string) (found metav1.Object, err error) {
-	list, err := w.list(resource, "0")
+func (env *environment) find(resource, name string) (found metav1.Object, err error) {
+	list, err := env.list(resource, "0")
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ var (
 	metalReads  = []string{"machine-list", "machine-find", "machine-get", "network-find", "ip-find", "machine-*", "*"}
 )
 
-func metalFails(d *dice) (string, func(w *world)) {
+func metalFails(d *dice) (string, func(env *environment)) {
 	f := d.fault()
 	words := fmt.Sprintf("the metal-api: %s of %s, %d times after %d", f.Kind, f.Endpoint, f.Times, f.Skip)
 	switch {
@@ -204,7 +204,7 @@ func metalFails(d *dice) (string, func(w *world)) {
 	case f.Backend != "":
 		words += ", " + f.Backend
 	}
-	return words, func(w *world) { w.inject(f) }
+	return words, func(env *environment) { env.inject(f) }
 }
 
 // fault is something that goes wrong with the metal-api. What it does late, it
@@ -255,10 +255,10 @@ func (d *dice) fault() simulator.Fault {
 // forgotten is after how long a fault is over that did not strike.
 const forgotten = 3 * time.Minute
 
-func (w *world) inject(f simulator.Fault) {
-	remove := w.sim.Inject(f)
-	w.mu.Lock()
-	w.faults = append(w.faults, remove)
-	w.mu.Unlock()
+func (env *environment) inject(f simulator.Fault) {
+	remove := env.sim.Inject(f)
+	env.mu.Lock()
+	env.faults = append(env.faults, remove)
+	env.mu.Unlock()
 	time.AfterFunc(forgotten, remove)
 }

@@ -14,7 +14,7 @@ import (
 const us = "Metal-Edit"
 
 // invariants are what holds of every history, from its beginning to its end.
-var invariants = map[string]func(w *world) []string{
+var invariants = map[string]func(env *environment) []string{
 	"no two for one uid":                noTwoForOneUID,
 	"nothing of others is freed":        nothingOfOthersIsFreedOrChanged,
 	"nothing is freed that nobody gave": nothingIsFreedThatNobodyGaveBack,
@@ -59,9 +59,9 @@ func replay(b simulator.Books, each func(d simulator.Deed, was ownership, held m
 }
 
 // At no time are there two machines, two networks or two addresses for one uid.
-func noTwoForOneUID(w *world) (wrong []string) {
+func noTwoForOneUID(env *environment) (wrong []string) {
 	kinds := map[string]string{}
-	replay(w.sim.Books(), func(d simulator.Deed, _ ownership, held map[string]ownership) {
+	replay(env.sim.Books(), func(d simulator.Deed, _ ownership, held map[string]ownership) {
 		uid := uidIn(d.Tags, d.Labels)
 		if d.Verb != "allocate" || d.By != us || uid == "" {
 			return
@@ -79,15 +79,15 @@ func noTwoForOneUID(w *world) (wrong []string) {
 // No machine, network or address that was not ours at that moment was ever freed
 // or changed: not somebody else's, and not nobody's, which would take a machine
 // out of the pool.
-func nothingOfOthersIsFreedOrChanged(w *world) (wrong []string) {
-	replay(w.sim.Books(), func(d simulator.Deed, was ownership, _ map[string]ownership) {
+func nothingOfOthersIsFreedOrChanged(env *environment) (wrong []string) {
+	replay(env.sim.Books(), func(d simulator.Deed, was ownership, _ map[string]ownership) {
 		switch {
 		case d.By != us || d.Verb == "allocate":
 		case d.Verb != "free":
 			wrong = append(wrong, fmt.Sprintf("%s %s was changed", d.Kind, d.ID))
 		case was.by == "":
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed, and was nobody's", d.Kind, d.ID))
-		case (was.twin || w.journal.adoptedBefore(was.allocation, d)) && was.allocation == d.AllocationUUID:
+		case (was.twin || env.journal.adoptedBefore(was.allocation, d)) && was.allocation == d.AllocationUUID:
 		case was.by != us || was.allocation != d.AllocationUUID:
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed in the allocation %s, which was made by %s", d.Kind, d.ID, d.AllocationUUID, was.by))
 		}
@@ -97,13 +97,13 @@ func nothingOfOthersIsFreedOrChanged(w *world) (wrong []string) {
 
 // Nothing is freed that an object holds of which nobody asked for the deletion,
 // unless it is one too many.
-func nothingIsFreedThatNobodyGaveBack(w *world) (wrong []string) {
-	replay(w.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
-		uid := w.journal.holderOf(was, d)
-		if d.Verb != "free" || d.By != us || uid == "" || w.journal.mayGo(uid, d.Time) {
+func nothingIsFreedThatNobodyGaveBack(env *environment) (wrong []string) {
+	replay(env.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
+		uid := env.journal.holderOf(was, d)
+		if d.Verb != "free" || d.By != us || uid == "" || env.journal.mayGo(uid, d.Time) {
 			return
 		}
-		if was.twin && !w.journal.adoptedBefore(was.allocation, d) {
+		if was.twin && !env.journal.adoptedBefore(was.allocation, d) {
 			return
 		}
 		for id, other := range held {
@@ -118,13 +118,13 @@ func nothingIsFreedThatNobodyGaveBack(w *world) (wrong []string) {
 
 // The addresses of a machine of ours are taken, and by nobody else: a failed
 // allocation cost no other one its addresses.
-func addressesStayWithTheirMachines(w *world) (wrong []string) {
-	books := w.sim.Books()
+func addressesStayWithTheirMachines(env *environment) (wrong []string) {
+	books := env.sim.Books()
 	taken := map[string]bool{}
 	for _, ip := range books.IPs {
 		taken[ip.Address] = ip.Taken
 	}
-	for _, m := range w.ours() {
+	for _, m := range env.ours() {
 		for _, address := range m.IPs {
 			if !taken[address] {
 				wrong = append(wrong, fmt.Sprintf("the address %s of machine %s was taken away", address, m.ID))
@@ -135,8 +135,8 @@ func addressesStayWithTheirMachines(w *world) (wrong []string) {
 }
 
 // No network is freed by halves, which breaks every list that shows it.
-func noNetworkIsWrecked(w *world) (wrong []string) {
-	for _, n := range w.sim.Books().Networks {
+func noNetworkIsWrecked(env *environment) (wrong []string) {
+	for _, n := range env.sim.Books().Networks {
 		if n.HalfFreed {
 			wrong = append(wrong, "network "+n.ID+" was freed by halves")
 		}
@@ -146,13 +146,13 @@ func noNetworkIsWrecked(w *world) (wrong []string) {
 
 // Every acknowledged write is there, no revision was used twice or went
 // backwards, and no object vanished from a list and came back: see journal.
-func whatClientsWereToldIsTrue(w *world) []string { return w.journal.complaints() }
+func whatClientsWereToldIsTrue(env *environment) []string { return env.journal.complaints() }
 
 // Every watcher that resumed saw the same history as all others: what one of
 // them saw, everybody saw whose watch covers that revision.
-func watchersSawTheSameHistory(w *world) (wrong []string) {
-	for _, f := range w.watchers {
-		for _, other := range w.watchers {
+func watchersSawTheSameHistory(env *environment) (wrong []string) {
+	for _, f := range env.watchers {
+		for _, other := range env.watchers {
 			if f != other && f.resource == other.resource {
 				wrong = append(wrong, f.unseen(other)...)
 			}
@@ -181,6 +181,6 @@ func (f *watcher) unseen(other *watcher) (wrong []string) {
 }
 
 // No secret is in any line of the log, record, event or error.
-func noSecretLeaves(w *world) []string {
-	return append(w.secrets.complaints(), everySecret.complaints()...)
+func noSecretLeaves(env *environment) []string {
+	return append(env.secrets.complaints(), everySecret.complaints()...)
 }

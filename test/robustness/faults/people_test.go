@@ -9,7 +9,7 @@ import (
 
 // people use metalctl, with an administrator's rights, and do not ask us.
 type people struct {
-	w *world
+	w *environment
 	// network is a network of their project.
 	network string
 	// own is a network of our project, in which they allocate by hand.
@@ -20,8 +20,8 @@ type people struct {
 
 // ours are the machines that carry the identity of this management cluster,
 // and are in its project.
-func (w *world) ours() (held []simulator.MachineAccount) {
-	for _, m := range w.sim.Books().Machines {
+func (env *environment) ours() (held []simulator.MachineAccount) {
+	for _, m := range env.sim.Books().Machines {
 		if m.Allocated && m.Project == simulator.ProjectA && carries(m.Tags, managementTag) {
 			held = append(held, m)
 		}

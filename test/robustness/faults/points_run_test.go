@@ -43,53 +43,53 @@ func runPoints(t *testing.T, points []point) {
 
 // run plays the point, and checks the invariants.
 func (p point) run(t *testing.T) {
-	w := newWorld(t, 1, 2, breaks{})
-	defer w.close()
-	happened := p.play(w)
-	require.True(t, happened(), "it did not come to that:\n%s", w.story())
-	wrong := w.check(p.except...)
+	env := newEnvironment(t, 1, 2, breaks{})
+	defer env.close()
+	happened := p.play(env)
+	require.True(t, happened(), "it did not come to that:\n%s", env.story())
+	wrong := env.check(p.except...)
 	for _, words := range wrong {
 		t.Error(words)
 	}
 	if len(wrong) > 0 {
-		t.Log("\n" + w.story())
+		t.Log("\n" + env.story())
 	}
 }
 
 // play allocates a cluster with a machine and a firewall and gives them back,
 // with what goes wrong.
-func (p point) play(w *world) (happened func() bool) {
+func (p point) play(env *environment) (happened func() bool) {
 	happened = func() bool { return true }
 	prepare := func(when string) {
 		if p.when == when {
-			happened = p.prepare(w)
+			happened = p.prepare(env)
 		}
 	}
-	w.settle(w.somebodyAnswers)
+	env.settle(env.somebodyAnswers)
 	prepare(allocating)
 	for _, name := range []string{"c0", "m0-0", "f0"} {
-		w.settle(func() string { return w.present(name) })
+		env.settle(func() string { return env.present(name) })
 	}
-	w.settle(w.everythingIsAllocated)
+	env.settle(env.everythingIsAllocated)
 	prepare(between)
-	w.settle(w.everythingIsAllocated)
+	env.settle(env.everythingIsAllocated)
 	prepare(releasing)
-	w.settle(w.everythingIsGivenBack)
+	env.settle(env.everythingIsGivenBack)
 	return happened
 }
 
-func (w *world) somebodyAnswers() string {
-	if w.active() == nil {
+func (env *environment) somebodyAnswers() string {
+	if env.active() == nil {
 		return "nobody answers"
 	}
 	return ""
 }
 
 // present creates an object unless it is there.
-func (w *world) present(name string) string {
+func (env *environment) present(name string) string {
 	resource := resourceOf(name)
-	if err := w.create(resource, name); err != nil {
-		if there, listErr := w.find(resource, name); listErr != nil || there == nil {
+	if err := env.create(resource, name); err != nil {
+		if there, listErr := env.find(resource, name); listErr != nil || there == nil {
 			return err.Error()
 		}
 	}
@@ -97,33 +97,33 @@ func (w *world) present(name string) string {
 }
 
 // everythingIsGivenBack deletes all that is there.
-func (w *world) everythingIsGivenBack() string {
+func (env *environment) everythingIsGivenBack() string {
 	for _, resource := range []string{machines, firewalls, clusters} {
 		for _, name := range slices.Concat(names[resource], namingOf[resource]) {
-			if err := w.removeNamed(resource, name); err != nil {
+			if err := env.removeNamed(resource, name); err != nil {
 				return err.Error()
 			}
 		}
 	}
-	return w.nothingIsLeft()
+	return env.nothingIsLeft()
 }
 
 // loseAnAttempt lets a server die with a machine that no record names, and the
 // object be deleted before anybody can look for it.
-func (w *world) loseAnAttempt() {
-	w.traps.add(trap{step: "machine/called", do: trapKill})
+func (env *environment) loseAnAttempt() {
+	env.traps.add(trap{step: "machine/called", do: trapKill})
 	go func() {
-		for !w.traps.has("machine/called") {
+		for !env.traps.has("machine/called") {
 			time.Sleep(100 * time.Millisecond)
 		}
-		w.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 20})
-		w.settle(func() string { return w.removed(machines, "m0-0") })
+		env.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 20})
+		env.settle(func() string { return env.removed(machines, "m0-0") })
 	}()
 }
 
 // removed deletes an object unless it is deleted, or not there.
-func (w *world) removed(resource, name string) string {
-	if err := w.removeNamed(resource, name); err != nil {
+func (env *environment) removed(resource, name string) string {
+	if err := env.removeNamed(resource, name); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -131,15 +131,15 @@ func (w *world) removed(resource, name string) string {
 
 // makeADuplicate is the late work of a server that stood still for too long: it
 // allocates a machine for an object that has one.
-func (w *world) makeADuplicate() {
-	held := w.ours()
+func (env *environment) makeADuplicate() {
+	held := env.ours()
 	i := slices.IndexFunc(held, func(m simulator.MachineAccount) bool { return m.Role == metal.RoleMachine })
-	require.GreaterOrEqual(w.t, i, 0)
-	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: w.sim.Handler(), life: context.Background()}})
-	require.NoError(w.t, err)
+	require.GreaterOrEqual(env.t, i, 0)
+	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: env.sim.Handler(), life: context.Background()}})
+	require.NoError(env.t, err)
 	_, err = client.AllocateMachine(context.Background(), metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,
 		Name: "twin", Hostname: "twin", Networks: held[i].Networks[:1], Tags: withoutMachine(held[i].Tags),
 	})
-	require.NoError(w.t, err)
+	require.NoError(env.t, err)
 }

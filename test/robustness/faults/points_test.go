@@ -16,7 +16,7 @@ type point struct {
 	// released, or when everything is there.
 	when string
 	// prepare lets it happen, and returns whether it has.
-	prepare func(w *world) (happened func() bool)
+	prepare func(env *environment) (happened func() bool)
 	// except are invariants that this is about to break: a duplicate that a
 	// test makes is one.
 	except []string
@@ -55,28 +55,28 @@ func stepPoints() (points []point) {
 			if released(step) {
 				p.when = releasing
 			}
-			trapped := func(w *world) func() bool {
-				w.traps.add(trap{step: step, do: do})
-				return func() bool { return w.traps.has(step) }
+			trapped := func(env *environment) func() bool {
+				env.traps.add(trap{step: step, do: do})
+				return func() bool { return env.traps.has(step) }
 			}
 			p.prepare = trapped
 			switch detour, needed := detours[step]; {
 			case needed:
-				p.prepare = func(w *world) func() bool {
+				p.prepare = func(env *environment) func() bool {
 					detour.Times = 1
-					w.inject(detour)
-					return trapped(w)
+					env.inject(detour)
+					return trapped(env)
 				}
 			case step == "machine/found":
-				p.prepare = func(w *world) func() bool {
-					w.loseAnAttempt()
-					return trapped(w)
+				p.prepare = func(env *environment) func() bool {
+					env.loseAnAttempt()
+					return trapped(env)
 				}
 			case strings.HasPrefix(step, "duplicate/"):
 				p.when, p.except = between, []string{"no two for one uid"}
-				p.prepare = func(w *world) func() bool {
-					w.makeADuplicate()
-					return trapped(w)
+				p.prepare = func(env *environment) func() bool {
+					env.makeADuplicate()
+					return trapped(env)
 				}
 			}
 			points = append(points, p)
@@ -135,26 +135,26 @@ func callPoint(call, words string, fault simulator.Fault) point {
 	if released(call) {
 		p.when = releasing
 	}
-	p.prepare = func(w *world) func() bool {
+	p.prepare = func(env *environment) func() bool {
 		var struck atomic.Bool
 		fault.Endpoint, fault.Times = call, 1
 		fault.Match = func(*http.Request) bool {
 			struck.Store(true)
-			s := w.active()
+			s := env.active()
 			switch {
 			case s == nil:
 			case strings.Contains(words, "killed"):
 				time.AfterFunc(time.Second, s.kill)
 			case strings.Contains(words, "Lease"):
-				w.lease.cutOff(s.name, 2*leaseDuration)
+				env.lease.cutOff(s.name, 2*leaseDuration)
 			case strings.Contains(words, "finds are cut"):
-				go w.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultTruncatedBody, Times: 6})
+				go env.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultTruncatedBody, Times: 6})
 			case strings.Contains(words, "all but it"):
-				go w.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 6})
+				go env.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 6})
 			}
 			return true
 		}
-		w.inject(fault)
+		env.inject(fault)
 		return struck.Load
 	}
 	return p
@@ -178,13 +178,13 @@ func writePoints() (points []point) {
 
 func writePoint(when string, n int, how string) point {
 	name := ordinals[n] + " write while " + when + ": " + how
-	return point{name: name, when: when, prepare: func(w *world) func() bool {
+	return point{name: name, when: when, prepare: func(env *environment) func() bool {
 		if step, crash := strings.CutPrefix(how, "crash "); crash {
-			w.traps.add(trap{step: "ledger/" + step, skip: n, do: trapKill})
-			return func() bool { return w.traps.has("ledger/" + step) }
+			env.traps.add(trap{step: "ledger/" + step, skip: n, do: trapKill})
+			return func() bool { return env.traps.has("ledger/" + step) }
 		}
-		w.records.fail(append(make([]string, n), how)...)
-		return func() bool { return w.records.none() }
+		env.records.fail(append(make([]string, n), how)...)
+		return func() bool { return env.records.none() }
 	}}
 }
 

@@ -22,38 +22,38 @@ const (
 )
 
 // calm ends all that goes wrong by chance or on purpose.
-func (w *world) calm() {
-	w.mu.Lock()
-	w.calmed = true
-	for _, remove := range w.faults {
+func (env *environment) calm() {
+	env.mu.Lock()
+	env.calmed = true
+	for _, remove := range env.faults {
 		remove()
 	}
-	w.mu.Unlock()
-	w.traps.clear()
-	w.records.mend()
-	w.lease.mend()
-	w.people.makeGood()
-	w.note("nothing goes wrong from here on")
+	env.mu.Unlock()
+	env.traps.clear()
+	env.records.mend()
+	env.lease.mend()
+	env.people.makeGood()
+	env.note("nothing goes wrong from here on")
 }
 
-func (w *world) isCalm() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.calmed
+func (env *environment) isCalm() bool {
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	return env.calmed
 }
 
 // settle waits until so says nothing, and complains if that takes too long:
 // nothing ever gets stuck.
-func (w *world) settle(so func() string) {
+func (env *environment) settle(so func() string) {
 	began := time.Now()
 	for {
 		reason := so()
 		if reason == "" {
-			w.note("quiet")
+			env.note("quiet")
 			return
 		}
 		if time.Since(began) > quietLimit {
-			w.journal.complain("stuck for %v: %s", quietLimit, reason)
+			env.journal.complain("stuck for %v: %s", quietLimit, reason)
 			return
 		}
 		time.Sleep(quietInterval)
@@ -61,10 +61,10 @@ func (w *world) settle(so func() string) {
 }
 
 // objects are all that have a record.
-func (w *world) objects() ([]runtime.Object, error) {
+func (env *environment) objects() ([]runtime.Object, error) {
 	var all []runtime.Object
 	for _, resource := range resources {
-		list, err := w.list(resource, "0")
+		list, err := env.list(resource, "0")
 		if err != nil {
 			return nil, err
 		}
@@ -97,57 +97,57 @@ func said(obj runtime.Object) string {
 
 // completeClusters creates the clusters that are missing, without which their
 // machines wait.
-func (w *world) completeClusters(all []runtime.Object) {
+func (env *environment) completeClusters(all []runtime.Object) {
 	there := map[string]bool{}
 	for _, obj := range all {
 		there[obj.(metav1.Object).GetName()] = true
 	}
 	for _, name := range names[clusters] {
 		if !there[name] {
-			_ = w.create(clusters, name)
+			_ = env.create(clusters, name)
 		}
 	}
 }
 
 // everythingIsAllocated: every object that is there holds its metal, every
 // metal of ours belongs to exactly one of them, and watchers know that.
-func (w *world) everythingIsAllocated() string {
-	all, err := w.objects()
+func (env *environment) everythingIsAllocated() string {
+	all, err := env.objects()
 	if err != nil {
 		return err.Error()
 	}
-	w.completeClusters(all)
-	w.giveUpNaming(all)
+	env.completeClusters(all)
+	env.giveUpNaming(all)
 	for _, obj := range all {
 		m, state := obj.(metav1.Object), stateOf(obj)
 		if m.GetDeletionTimestamp() != nil || state.Phase != infrastructure.AllocationAllocated {
 			return fmt.Sprintf("%s is %q, and deleted: %v: %s", m.GetName(), state.Phase, m.GetDeletionTimestamp() != nil, said(obj))
 		}
 	}
-	if reason := w.belongsToOne(all); reason != "" {
+	if reason := env.belongsToOne(all); reason != "" {
 		return reason
 	}
-	return w.watchersAgree()
+	return env.watchersAgree()
 }
 
 // nothingIsLeft: no object, and no metal of ours.
-func (w *world) nothingIsLeft() string {
-	all, err := w.objects()
+func (env *environment) nothingIsLeft() string {
+	all, err := env.objects()
 	switch {
 	case err != nil:
 		return err.Error()
 	case len(all) > 0:
 		return fmt.Sprintf("%d objects are left, the first is %s, which is %q", len(all), all[0].(metav1.Object).GetName(), stateOf(all[0]).Phase)
 	}
-	if reason := w.belongsToOne(nil); reason != "" {
+	if reason := env.belongsToOne(nil); reason != "" {
 		return reason
 	}
-	return w.watchersAgree()
+	return env.watchersAgree()
 }
 
-func (w *world) watchersAgree() string {
-	for _, f := range w.watchers {
-		list, err := w.list(f.resource, "0")
+func (env *environment) watchersAgree() string {
+	for _, f := range env.watchers {
+		list, err := env.list(f.resource, "0")
 		if err != nil {
 			return err.Error()
 		}
@@ -160,7 +160,7 @@ func (w *world) watchersAgree() string {
 
 // belongsToOne tells of the first allocation made for us that does not belong
 // to exactly one record, and of the first record whose metal nobody knows of.
-func (w *world) belongsToOne(all []runtime.Object) string {
+func (env *environment) belongsToOne(all []runtime.Object) string {
 	named := map[string]int{}
 	for _, obj := range all {
 		if c, ok := obj.(*infrastructure.MetalStackCluster); ok {
@@ -173,20 +173,20 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 		_, allocation := metalOf(obj)
 		named[allocation]++
 	}
-	for _, m := range w.sim.Books().Machines {
+	for _, m := range env.sim.Books().Machines {
 		uid := uidIn(m.Tags, nil)
 		is := func(obj runtime.Object) bool { return stateOf(obj).UID == uid }
 		if byHand(m) && uid != "" && named[m.AllocationUUID] == 0 && slices.ContainsFunc(all, is) {
 			return fmt.Sprintf("machine %s carries the identity of an object that has another one, and was not freed", m.ID)
 		}
 	}
-	for what, name := range w.held() {
+	for what, name := range env.held() {
 		if named[name] != 1 {
 			return fmt.Sprintf("%s is named by %d records", what, named[name])
 		}
 		delete(named, name)
 	}
-	for _, m := range w.sim.Books().Machines {
+	for _, m := range env.sim.Books().Machines {
 		if m.Allocated && named[m.AllocationUUID] > 0 {
 			// Adopted: it does not carry our tags.
 			if named[m.AllocationUUID] > 1 || m.Project != simulator.ProjectA {
@@ -195,14 +195,14 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 			delete(named, m.AllocationUUID)
 		}
 	}
-	for _, id := range slices.Concat(w.nameable(aNetwork, allocatedByHand), w.nameable(anAddress, allocatedByHand)) {
+	for _, id := range slices.Concat(env.nameable(aNetwork, allocatedByHand), env.nameable(anAddress, allocatedByHand)) {
 		if named[id] > 1 {
 			return fmt.Sprintf("the network or address %s, which somebody allocated by hand, is named by %d records", id, named[id])
 		}
 		delete(named, id)
 	}
 	freed := map[string]bool{}
-	for _, d := range w.sim.Books().History {
+	for _, d := range env.sim.Books().History {
 		if d.Verb == "free" && d.By != us {
 			freed[d.AllocationUUID] = true
 		}
@@ -217,14 +217,14 @@ func (w *world) belongsToOne(all []runtime.Object) string {
 
 // held are the machines, networks and addresses that were allocated for us, by
 // what records call them.
-func (w *world) held() map[string]string {
+func (env *environment) held() map[string]string {
 	held := map[string]string{}
-	for _, m := range w.ours() {
+	for _, m := range env.ours() {
 		if !byHand(m) {
 			held["machine "+m.ID] = m.AllocationUUID
 		}
 	}
-	books := w.sim.Books()
+	books := env.sim.Books()
 	for _, n := range books.Networks {
 		if n.Labels[metal.TagManagementCluster] == managementCluster && n.Project == simulator.ProjectA {
 			held["network "+n.ID] = n.ID

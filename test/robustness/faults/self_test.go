@@ -20,7 +20,7 @@ func TestInvariants_FindViolations(t *testing.T) {
 	hiding, returning := &hidingLedger{}, &hidingLedger{}
 	for name, c := range map[string]struct {
 		breaks breaks
-		play   func(w *world)
+		play   func(env *environment)
 		// objects is the invariant that has to, and words what it says.
 		objects, words string
 	}{
@@ -43,123 +43,123 @@ func TestInvariants_FindViolations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, 1, 1, c.breaks)
-				defer w.close()
-				c.play(w)
-				wrong := w.check()
+				env := newEnvironment(t, 1, 1, c.breaks)
+				defer env.close()
+				c.play(env)
+				wrong := env.check()
 				if !slices.ContainsFunc(wrong, func(words string) bool {
 					return strings.HasPrefix(words, c.objects) && strings.Contains(words, c.words)
 				}) {
-					t.Errorf("nobody objected that %q; only:\n%s\n%s", c.words, strings.Join(wrong, "\n"), w.story())
+					t.Errorf("nobody objected that %q; only:\n%s\n%s", c.words, strings.Join(wrong, "\n"), env.story())
 				}
 			})
 		})
 	}
 }
 
-func plays(p point) func(w *world) {
-	return func(w *world) { p.play(w) }
+func plays(p point) func(env *environment) {
+	return func(env *environment) { p.play(env) }
 }
 
 // allocates plays the first half, and waits for what comes late.
-func allocates(p point) func(w *world) {
-	return func(w *world) {
-		w.settle(w.somebodyAnswers)
+func allocates(p point) func(env *environment) {
+	return func(env *environment) {
+		env.settle(env.somebodyAnswers)
 		if p.prepare != nil {
-			p.prepare(w)
+			p.prepare(env)
 		}
 		for _, name := range []string{"c0", "m0-0"} {
-			w.settle(func() string { return w.present(name) })
+			env.settle(func() string { return env.present(name) })
 		}
-		w.settle(w.everythingIsAllocated)
+		env.settle(env.everythingIsAllocated)
 		time.Sleep(time.Minute)
 	}
 }
 
 // giveToAnother has a machine freed by somebody else, given to another project
 // and released by its former owner.
-func giveToAnother(w *world) {
-	w.settle(w.somebodyAnswers)
+func giveToAnother(env *environment) {
+	env.settle(env.somebodyAnswers)
 	for _, name := range []string{"c0", "m0-0"} {
-		w.settle(func() string { return w.present(name) })
+		env.settle(func() string { return env.present(name) })
 	}
-	w.settle(w.everythingIsAllocated)
-	w.people.free(0)
+	env.settle(env.everythingIsAllocated)
+	env.people.free(0)
 	time.Sleep(2 * time.Minute)
-	w.people.take()
-	w.settle(w.everythingIsGivenBack)
+	env.people.take()
+	env.settle(env.everythingIsGivenBack)
 }
 
 // adopted plays an adoption, and waits for what comes of it.
-func adopted(w *world) {
-	w.settle(w.somebodyAnswers)
-	w.settle(func() string { return w.present("c0") })
-	w.settle(w.everythingIsAllocated)
-	w.adopts()
+func adopted(env *environment) {
+	env.settle(env.somebodyAnswers)
+	env.settle(func() string { return env.present("c0") })
+	env.settle(env.everythingIsAllocated)
+	env.adopts()
 	time.Sleep(3 * time.Minute)
 }
 
 // adoptedNetworks plays a cluster's adoption, and its release.
-func adoptedNetworks(w *world) {
-	w.settle(w.somebodyAnswers)
-	w.adoptsNetworks()
-	w.settle(w.everythingIsAllocated)
-	w.settle(func() string { return w.removed(clusters, namingClusters[0]) })
+func adoptedNetworks(env *environment) {
+	env.settle(env.somebodyAnswers)
+	env.adoptsNetworks()
+	env.settle(env.everythingIsAllocated)
+	env.settle(func() string { return env.removed(clusters, namingClusters[0]) })
 	time.Sleep(3 * time.Minute)
 }
 
 // overwrite lets a patch arrive late, after another one was acknowledged.
-func overwrite(w *world) {
-	w.settle(w.somebodyAnswers)
-	w.settle(func() string { return w.present("c0") })
-	w.settle(w.everythingIsAllocated)
-	w.records.fail(writeLate)
-	_ = w.patch(clusters, "c0", "example.org/late")
-	w.active().kill()
+func overwrite(env *environment) {
+	env.settle(env.somebodyAnswers)
+	env.settle(func() string { return env.present("c0") })
+	env.settle(env.everythingIsAllocated)
+	env.records.fail(writeLate)
+	_ = env.patch(clusters, "c0", "example.org/late")
+	env.active().kill()
 	time.Sleep(5 * time.Second)
-	w.settle(w.somebodyAnswers)
-	w.settle(func() string {
-		if err := w.patch(clusters, "c0", "example.org/early"); err != nil {
+	env.settle(env.somebodyAnswers)
+	env.settle(func() string {
+		if err := env.patch(clusters, "c0", "example.org/early"); err != nil {
 			return err.Error()
 		}
 		return ""
 	})
 	time.Sleep(lateness)
-	restartTwice(w)
+	restartTwice(env)
 }
 
-func restartTwice(w *world) {
-	w.settle(w.somebodyAnswers)
-	w.settle(func() string { return w.present("c0") })
+func restartTwice(env *environment) {
+	env.settle(env.somebodyAnswers)
+	env.settle(func() string { return env.present("c0") })
 	for range 2 {
-		w.active().kill()
+		env.active().kill()
 		time.Sleep(5 * time.Second)
-		w.settle(w.somebodyAnswers)
-		_, _ = w.list(clusters, "0")
+		env.settle(env.somebodyAnswers)
+		_, _ = env.list(clusters, "0")
 	}
 }
 
 // hideOnce lets a server start that cannot see all records, and another one.
-func hideOnce(l *hidingLedger) func(w *world) {
-	return func(w *world) {
-		w.settle(w.somebodyAnswers)
-		w.settle(func() string { return w.present("c0") })
-		_, _ = w.list(clusters, "0")
+func hideOnce(l *hidingLedger) func(env *environment) {
+	return func(env *environment) {
+		env.settle(env.somebodyAnswers)
+		env.settle(func() string { return env.present("c0") })
+		_, _ = env.list(clusters, "0")
 		for _, hides := range []bool{true, false} {
 			l.hides.Store(hides)
-			w.active().kill()
+			env.active().kill()
 			time.Sleep(5 * time.Second)
-			w.settle(w.somebodyAnswers)
-			_, _ = w.list(clusters, "0")
+			env.settle(env.somebodyAnswers)
+			_, _ = env.list(clusters, "0")
 		}
 	}
 }
 
-func restartInThePast(w *world) {
-	w.settle(w.somebodyAnswers)
-	w.settle(func() string { return w.present("c0") })
-	w.revisionClock.step(-time.Hour)
-	restartTwice(w)
+func restartInThePast(env *environment) {
+	env.settle(env.somebodyAnswers)
+	env.settle(func() string { return env.present("c0") })
+	env.revisionClock.step(-time.Hour)
+	restartTwice(env)
 }
 
 // TestInvariants_FindGapInWatch: a watcher that passes over an event is found by

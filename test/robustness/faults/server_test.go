@@ -32,7 +32,7 @@ const (
 // server is one process: all that pkg/apiserver puts together, but HTTP. It is
 // dead when its life has ended: nothing that it still does reaches anybody.
 type server struct {
-	w    *world
+	w    *environment
 	name string
 	life context.Context
 	die  context.CancelFunc
@@ -48,25 +48,25 @@ type server struct {
 }
 
 // startServer starts a process.
-func (w *world) startServer(name string) *server {
-	s := &server{w: w, name: name, fence: &fence{}}
+func (env *environment) startServer(name string) *server {
+	s := &server{w: env, name: name, fence: &fence{}}
 	s.life, s.die = context.WithCancel(context.Background())
 	client, err := metalclient.New(metalclient.Options{
 		URL: "http://metal-api.test", HMAC: editKey, Fence: s.fence.Check,
-		Transport: &wire{handler: w.api, life: s.life},
+		Transport: &wire{handler: env.api, life: s.life},
 	})
-	require.NoError(w.t, err)
-	records := &access{records: w.records, life: s.life, at: s.spring}
-	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: w.revisionClock, Fence: s.fence})
-	require.NoError(w.t, err)
+	require.NoError(env.t, err)
+	records := &access{records: env.records, life: s.life, at: s.spring}
+	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: env.revisionClock, Fence: s.fence})
+	require.NoError(env.t, err)
 	s.observer = observation.New(client, observation.Options{
 		SweepInterval: sweepInterval, FocusInterval: focusInterval, Referenced: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
 		Relevant: func(project string) bool {
-			_, bound := w.binding.Namespace(project)
+			_, bound := env.binding.Namespace(project)
 			return bound
 		},
 	})
-	s.backend.SetRefresher(refresh.New(s.observer, w.binding))
+	s.backend.SetRefresher(refresh.New(s.observer, env.binding))
 	s.assemble(client)
 	go s.observer.Run(s.life)
 	go s.live()

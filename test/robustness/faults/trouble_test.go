@@ -10,98 +10,98 @@ import (
 
 // What goes wrong on our side of the metal-api, and who else is at work.
 
-func ledgerFails(d *dice) (string, func(w *world)) {
+func ledgerFails(d *dice) (string, func(env *environment)) {
 	if d.IntN(4) == 0 {
 		away := time.Duration(1+d.IntN(40)) * time.Second
-		return fmt.Sprintf("the ledger is away for %v", away), func(w *world) {
-			w.records.goAway(true)
-			time.AfterFunc(away, func() { w.records.goAway(false) })
+		return fmt.Sprintf("the ledger is away for %v", away), func(env *environment) {
+			env.records.goAway(true)
+			time.AfterFunc(away, func() { env.records.goAway(false) })
 		}
 	}
 	var faults []string
 	for range 1 + d.IntN(3) {
 		faults = append(faults, pick(d, writeRefused, writeLost, writeLost, writeLate))
 	}
-	return "writes to the ledger: " + strings.Join(faults, ", "), func(w *world) { w.records.fail(faults...) }
+	return "writes to the ledger: " + strings.Join(faults, ", "), func(env *environment) { env.records.fail(faults...) }
 }
 
-func setTrap(d *dice) (string, func(w *world)) {
+func setTrap(d *dice) (string, func(env *environment)) {
 	trap := trap{step: pick(d, everyStep()...), skip: d.IntN(2), do: pick(d, trapKill, trapKill, trapKill, trapCut, trapStop)}
 	if d.IntN(4) == 0 {
 		trap.step, trap.skip = pick(d, "ledger/before", "ledger/after"), d.IntN(8)
 	}
-	return fmt.Sprintf("%s waits at %s for whoever comes there after %d", trap.do, trap.step, trap.skip), func(w *world) { w.traps.add(trap) }
+	return fmt.Sprintf("%s waits at %s for whoever comes there after %d", trap.do, trap.step, trap.skip), func(env *environment) { env.traps.add(trap) }
 }
 
-func killNow(*dice) (string, func(w *world)) {
-	return "the active server is killed", func(w *world) {
-		if s := w.active(); s != nil {
+func killNow(*dice) (string, func(env *environment)) {
+	return "the active server is killed", func(env *environment) {
+		if s := env.active(); s != nil {
 			s.kill()
 		}
 	}
 }
 
-func stopNow(*dice) (string, func(w *world)) {
-	return "the active server is asked to stop", func(w *world) {
-		if s := w.active(); s != nil {
+func stopNow(*dice) (string, func(env *environment)) {
+	return "the active server is asked to stop", func(env *environment) {
+		if s := env.active(); s != nil {
 			go s.stop()
 		}
 	}
 }
 
-func loseLease(d *dice) (string, func(w *world)) {
+func loseLease(d *dice) (string, func(env *environment)) {
 	away := time.Duration(5+d.IntN(40)) * time.Second
-	return fmt.Sprintf("the active server does not reach the Lease for %v", away), func(w *world) {
-		w.lease.cutOff(w.lease.heldBy(), away)
+	return fmt.Sprintf("the active server does not reach the Lease for %v", away), func(env *environment) {
+		env.lease.cutOff(env.lease.heldBy(), away)
 	}
 }
 
 // clocksStep lets a node's clock be off by what two nodes may differ, and the
 // one that revisions come from by whatever.
-func clocksStep(d *dice) (string, func(w *world)) {
+func clocksStep(d *dice) (string, func(env *environment)) {
 	name := fmt.Sprintf("server-%d", d.IntN(2))
 	off := time.Duration(d.IntN(41)-20) * time.Second
 	far := time.Duration(d.IntN(7200)-3600) * time.Second
-	return fmt.Sprintf("the clock of %s is off by %v, that of revisions by %v", name, off, far), func(w *world) {
-		if c := w.clocks[name]; c != nil {
+	return fmt.Sprintf("the clock of %s is off by %v, that of revisions by %v", name, off, far), func(env *environment) {
+		if c := env.clocks[name]; c != nil {
 			c.step(off)
 		}
-		w.revisionClock.step(far)
+		env.revisionClock.step(far)
 	}
 }
 
-func peopleFree(d *dice) (string, func(w *world)) {
+func peopleFree(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody frees a machine of ours", func(w *world) { w.people.free(n) }
+	return "somebody frees a machine of ours", func(env *environment) { env.people.free(n) }
 }
 
-func peopleTag(d *dice) (string, func(w *world)) {
+func peopleTag(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
 	if d.IntN(2) == 0 {
-		return "somebody takes our tags off a machine", func(w *world) { w.people.untag(n) }
+		return "somebody takes our tags off a machine", func(env *environment) { env.people.untag(n) }
 	}
-	return "somebody adds a tag to a machine of ours", func(w *world) { w.people.tag(n) }
+	return "somebody adds a tag to a machine of ours", func(env *environment) { env.people.tag(n) }
 }
 
-func peopleLock(d *dice) (string, func(w *world)) {
+func peopleLock(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody locks a machine of ours", func(w *world) { w.people.lock(n) }
+	return "somebody locks a machine of ours", func(env *environment) { env.people.lock(n) }
 }
 
 // peopleTake gives the next machine that becomes free to another project, the
 // moment that it can be had.
-func peopleTake(*dice) (string, func(w *world)) {
-	return "another project takes the next machine that is freed, as soon as it can be had", func(w *world) {
-		before := len(w.sim.Books().History)
-		w.clients.Go(func() {
+func peopleTake(*dice) (string, func(env *environment)) {
+	return "another project takes the next machine that is freed, as soon as it can be had", func(env *environment) {
+		before := len(env.sim.Books().History)
+		env.clients.Go(func() {
 			for range 180 {
 				time.Sleep(time.Second)
-				if w.isCalm() {
+				if env.isCalm() {
 					return
 				}
-				for _, d := range w.sim.Books().History[before:] {
-					if m, ok := w.sim.Books().Machine(d.ID); d.Verb == "free" && ok && m.Waiting && m.Size == simulator.SmallSize {
-						w.people.take()
+				for _, d := range env.sim.Books().History[before:] {
+					if m, ok := env.sim.Books().Machine(d.ID); d.Verb == "free" && ok && m.Waiting && m.Size == simulator.SmallSize {
+						env.people.take()
 						return
 					}
 				}
@@ -110,12 +110,12 @@ func peopleTake(*dice) (string, func(w *world)) {
 	}
 }
 
-func peoplePose(d *dice) (string, func(w *world)) {
+func peoplePose(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "another project takes a machine and copies our tags to it", func(w *world) { w.people.pose(n) }
+	return "another project takes a machine and copies our tags to it", func(env *environment) { env.people.pose(n) }
 }
 
-func peopleTwin(d *dice) (string, func(w *world)) {
+func peopleTwin(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody allocates a machine in our project and copies our tags to it", func(w *world) { w.people.twin(n) }
+	return "somebody allocates a machine in our project and copies our tags to it", func(env *environment) { env.people.twin(n) }
 }

@@ -25,7 +25,7 @@ type span struct {
 // watcher is an informer: it lists, watches, goes on from where it was when its
 // watch ends, and lists again when that is refused.
 type watcher struct {
-	w        *world
+	w        *environment
 	resource string
 	// patience is after how long it hangs up and resumes.
 	patience time.Duration
@@ -36,7 +36,7 @@ type watcher struct {
 	spans []*span
 }
 
-// follow watches until the world ends.
+// follow watches until the environment ends.
 func (f *watcher) follow(ctx context.Context) {
 	listed := false
 	for ctx.Err() == nil {

@@ -36,20 +36,20 @@ const (
 
 // resetStreams: clients without a credential open streams, each a request with
 // a new token, and reset them at once.
-func (w *world) resetStreams(t *testing.T) {
-	reviews := w.metric(t, "apiserver_delegated_authn_request_total")
+func (env *environment) resetStreams(t *testing.T) {
+	reviews := env.metric(t, "apiserver_delegated_authn_request_total")
 	ctx, cancel := context.WithTimeout(t.Context(), floodFor)
 	defer cancel()
 	var opened atomic.Int64
 	began := time.Now()
-	w.served(t, func() {
+	env.served(t, func() {
 		pace := rate.NewLimiter(streamsPerSecond, connections)
 		var all sync.WaitGroup
 		for range connections {
 			all.Go(func() {
 				// The server may close the connection.
 				for ctx.Err() == nil {
-					if err := w.openAndReset(ctx, pace, &opened); err != nil && ctx.Err() == nil && pace.Wait(ctx) != nil {
+					if err := env.openAndReset(ctx, pace, &opened); err != nil && ctx.Err() == nil && pace.Wait(ctx) != nil {
 						return
 					}
 				}
@@ -58,17 +58,17 @@ func (w *world) resetStreams(t *testing.T) {
 		all.Wait()
 	})
 	assert.Greater(t, opened.Load(), int64(1000))
-	done := w.metric(t, "apiserver_delegated_authn_request_total") - reviews
+	done := env.metric(t, "apiserver_delegated_authn_request_total") - reviews
 	// One address may have 25 tokens reviewed a second, and 50 at once.
 	most := 25*time.Since(began).Seconds() + 50 + 10
 	t.Logf("%d streams were opened and reset; %.0f tokens were reviewed", opened.Load(), done)
 	assert.Less(t, done, most)
-	assert.Positive(t, w.metric(t, "metalstack_apiserver_direct_requests_refused_total"))
+	assert.Positive(t, env.metric(t, "metalstack_apiserver_direct_requests_refused_total"))
 }
 
 // openAndReset floods one connection until ctx ends or the server closes it.
-func (w *world) openAndReset(ctx context.Context, pace *rate.Limiter, opened *atomic.Int64) error {
-	host := strings.TrimPrefix(w.server.URL, "https://")
+func (env *environment) openAndReset(ctx context.Context, pace *rate.Limiter, opened *atomic.Int64) error {
+	host := strings.TrimPrefix(env.server.URL, "https://")
 	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}}
 	conn, err := dialer.DialContext(ctx, "tcp", host)
 	if err != nil {
@@ -118,12 +118,12 @@ const waiting = 450
 
 // futureRevisions: a user asks for revisions that will not be issued, past the
 // kube-apiserver and through it.
-func (w *world) futureRevisions(t *testing.T) {
+func (env *environment) futureRevisions(t *testing.T) {
 	future := time.Now().Add(time.Hour).UnixMicro()
-	for name, config := range map[string]*rest.Config{"past": w.past(w.User(other)), "through": w.User(other)} {
+	for name, config := range map[string]*rest.Config{"past": env.past(env.User(other)), "through": env.User(other)} {
 		t.Run(name, func(t *testing.T) {
 			var answers sync.Map
-			w.served(t, func() { w.ask450(t, config, future, &answers) })
+			env.served(t, func() { env.ask450(t, config, future, &answers) })
 			answers.Range(func(code, n any) bool {
 				t.Logf("%v: %d", code, n.(*atomic.Int64).Load())
 				assert.Contains(t, []int{http.StatusGatewayTimeout, http.StatusTooManyRequests}, code)
@@ -133,7 +133,7 @@ func (w *world) futureRevisions(t *testing.T) {
 	}
 }
 
-func (w *world) ask450(t *testing.T, config *rest.Config, revision int64, answers *sync.Map) {
+func (env *environment) ask450(t *testing.T, config *rest.Config, revision int64, answers *sync.Map) {
 	client, err := rest.HTTPClientFor(config)
 	if !assert.NoError(t, err) {
 		return
@@ -161,11 +161,11 @@ func (w *world) ask450(t *testing.T, config *rest.Config, revision int64, answer
 
 // knownClients: a user floods the server past the kube-apiserver with requests
 // that it answers. Prometheus and the kube-apiserver have places of their own.
-func (w *world) knownClients(t *testing.T) {
-	mallory := w.past(w.User(other))
+func (env *environment) knownClients(t *testing.T) {
+	mallory := env.past(env.User(other))
 	client, err := rest.HTTPClientFor(mallory)
 	require.NoError(t, err)
-	w.served(t, func() {
+	env.served(t, func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		pace := rate.NewLimiter(1000, 100)

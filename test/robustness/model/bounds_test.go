@@ -1,5 +1,5 @@
 // Package model checks the allocation protocol (pkg/allocation) for itself, by
-// trying every order in which its steps, the metal-api's and the world's can
+// trying every order in which its steps, the metal-api's and the environment's can
 // come. docs/allocation.md is its legend: which step is which function.
 //
 // The model is one object, two machines, two servers over one record, and a

@@ -47,7 +47,7 @@ func explore(b bounds) found {
 	return space[state]{
 		start: b.start(), next: m.next, wrong: m.wrong,
 		quiet: func(s *state) bool { return s.quiet(&b) },
-		who:   []string{"server A", "server B", "metal-api", "world", "clock"},
+		who:   []string{"server A", "server B", "metal-api", "environment", "clock"},
 	}.explore()
 }
 

@@ -3,7 +3,7 @@ package model
 // Who takes a step: a server (0 or 1), or
 const (
 	metalAPI uint8 = iota + 2
-	world
+	environment
 	clock
 )
 
@@ -45,36 +45,36 @@ func (m *model) next(s state) []step[state] {
 		m.server(s, uint8(i))
 	}
 	m.metalAPI(s)
-	m.world(s)
+	m.environment(s)
 	m.tick(s)
 	return m.steps
 }
 
-// world is what nobody here decides about.
-func (m *model) world(s state) {
+// environment is what nobody here decides about.
+func (m *model) environment(s state) {
 	if s.left.deletions > 0 && !s.unwanted {
 		t := s
 		t.left.deletions--
 		t.unwanted = true
-		m.add(world, "the object is deleted", t)
+		m.add(environment, "the object is deleted", t)
 	}
 	if s.unwanted && s.record.phase == released && !m.kept {
 		t := s
 		t.record = record{phase: forgotten}
-		m.add(world, "the record is deleted", t)
+		m.add(environment, "the record is deleted", t)
 	}
 	for i, f := range s.machines {
 		if f.owner == us && s.left.strangers > 0 {
 			t := s
 			t.left.strangers--
 			t.machines[i].owner, t.machines[i].idle = nobody, 0
-			m.add(world, "somebody frees machine "+name(i), t)
+			m.add(environment, "somebody frees machine "+name(i), t)
 		}
 		if f.owner == nobody && f.uuid > 0 && f.idle >= m.wipe && s.left.gifts > 0 {
 			t := s
 			t.left.gifts--
 			t.machines[i] = machine{owner: them, uuid: f.uuid + 1}
-			m.add(world, "machine "+name(i)+" is allocated to another project", t)
+			m.add(environment, "machine "+name(i)+" is allocated to another project", t)
 		}
 	}
 	for i := range s.servers {

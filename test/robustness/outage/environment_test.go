@@ -32,8 +32,8 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 
-// world is a cluster with one server, and one team.
-type world struct {
+// environment is a cluster with one server, and one team.
+type environment struct {
 	*cluster.Cluster
 	t      *testing.T
 	team   cluster.Team
@@ -41,14 +41,14 @@ type world struct {
 	home   string // where kubectl remembers what it discovered
 }
 
-func start(t *testing.T) *world {
+func start(t *testing.T) *environment {
 	t.Helper()
 	opts := cluster.Options{}
 	team := opts.AddTeams(1)[0]
-	w := &world{Cluster: cluster.Start(t, opts), t: t, team: team, home: t.TempDir()}
-	w.Bind(t, team.Namespace, team.Project)
-	w.client = w.Metalstack(t, w.Admin())
-	return w
+	env := &environment{Cluster: cluster.Start(t, opts), t: t, team: team, home: t.TempDir()}
+	env.Bind(t, team.Namespace, team.Project)
+	env.client = env.Metalstack(t, env.Admin())
+	return env
 }
 
 // outcome is what became of a command.
@@ -57,11 +57,11 @@ type outcome struct {
 	code           int
 }
 
-func (w *world) run(home, stdin string, args ...string) outcome {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+func (env *environment) run(home, stdin string, args ...string) outcome {
+	env.t.Helper()
+	ctx, cancel := context.WithTimeout(env.t.Context(), limit)
 	defer cancel()
-	cmd := w.KubectlCommand(ctx, w.Admin(), append([]string{"--namespace=" + w.team.Namespace}, args...)...)
+	cmd := env.KubectlCommand(ctx, env.Admin(), append([]string{"--namespace=" + env.team.Namespace}, args...)...)
 	cmd.Env = append(cmd.Env, "HOME="+home)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs strings.Builder
@@ -69,33 +69,33 @@ func (w *world) run(home, stdin string, args ...string) outcome {
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		require.NoError(w.t, err)
+		require.NoError(env.t, err)
 	}
 	return outcome{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
 // kubectl runs a command that succeeds, and returns what it prints.
-func (w *world) kubectl(args ...string) string {
-	w.t.Helper()
-	return w.kubectlIn("", args...)
+func (env *environment) kubectl(args ...string) string {
+	env.t.Helper()
+	return env.kubectlIn("", args...)
 }
 
-func (w *world) kubectlIn(stdin string, args ...string) string {
-	w.t.Helper()
-	o := w.run(w.home, stdin, args...)
-	require.Zero(w.t, o.code, "kubectl %s: %s%s", strings.Join(args, " "), o.stdout, o.stderr)
+func (env *environment) kubectlIn(stdin string, args ...string) string {
+	env.t.Helper()
+	o := env.run(env.home, stdin, args...)
+	require.Zero(env.t, o.code, "kubectl %s: %s%s", strings.Join(args, " "), o.stdout, o.stderr)
 	return o.stdout
 }
 
-func (w *world) eventually(ask func(context.Context) error, what ...any) {
-	w.t.Helper()
-	framework.Eventually(w.t, limit, ask, what...)
+func (env *environment) eventually(ask func(context.Context) error, what ...any) {
+	env.t.Helper()
+	framework.Eventually(env.t, limit, ask, what...)
 }
 
 // gone waits until an object is not there any more.
-func gone[T any](w *world, get func(context.Context, string, metav1.GetOptions) (T, error), name string) {
-	w.t.Helper()
-	w.eventually(func(ctx context.Context) error {
+func gone[T any](env *environment, get func(context.Context, string, metav1.GetOptions) (T, error), name string) {
+	env.t.Helper()
+	env.eventually(func(ctx context.Context) error {
 		switch _, err := get(ctx, name, metav1.GetOptions{}); {
 		case err == nil:
 			return fmt.Errorf("%s is still there", name)

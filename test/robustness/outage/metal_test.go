@@ -17,10 +17,10 @@ import (
 
 func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	clusters := w.client.InfrastructureV1alpha4().MetalStackClusters(w.team.Namespace)
-	machines := w.client.InfrastructureV1alpha4().MetalStackMachines(w.team.Namespace)
+	clusters := env.client.InfrastructureV1alpha4().MetalStackClusters(env.team.Namespace)
+	machines := env.client.InfrastructureV1alpha4().MetalStackMachines(env.team.Namespace)
 	_, err := clusters.Create(ctx, objects.Cluster("orchid"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	allocated, err := clusters.Allocate(ctx, "orchid", &v1alpha4.Allocation{}, metav1.CreateOptions{})
@@ -32,11 +32,11 @@ func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	node, err := machines.Allocate(ctx, "node-1", &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "orchid"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	id := node.Status.Metal.MachineID
-	require.NoError(t, w.Metal.Sim.PhoneHome(id))
-	discovered, err := w.Metal.Sim.AllocateFor(simulator.AllocateRequest{Project: w.team.Project, Name: "theirs", Size: simulator.SmallSize,
+	require.NoError(t, env.Metal.Sim.PhoneHome(id))
+	discovered, err := env.Metal.Sim.AllocateFor(simulator.AllocateRequest{Project: env.team.Project, Name: "theirs", Size: simulator.SmallSize,
 		Partition: simulator.DefaultPartition, Networks: []string{allocated.Status.Allocation.NetworkID}})
 	require.NoError(t, err)
-	w.eventually(func(ctx context.Context) error {
+	env.eventually(func(ctx context.Context) error {
 		node, err := machines.Get(ctx, "node-1", metav1.GetOptions{})
 		if err == nil && !node.Status.Ready {
 			err = fmt.Errorf("not ready: %v", node.Status.Conditions)
@@ -52,7 +52,7 @@ func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	require.NoError(t, err)
 	defer events.Stop()
 
-	comeBack := w.Metal.Sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+	comeBack := env.Metal.Sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 	all := func(o outcome) {
 		t.Helper()
 		require.Zero(t, o.code, o.stderr)
@@ -62,22 +62,22 @@ func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	}
 	unconfirmed := `Warning: .*stale: last observed at \d{4}-\d\d-\d\dT`
 	for _, args := range [][]string{{"get", "msm"}, {"get", "msm", "-A", "-o=yaml"}, {"describe", "msm"}} {
-		o := w.run(w.home, "", args...)
+		o := env.run(env.home, "", args...)
 		all(o)
 		require.Regexp(t, unconfirmed, o.stderr, "%v", args)
 	}
-	require.Contains(t, w.kubectl("get", "msm", "node-1"), "Phoned Home")
-	w.kubectl("label", "msm", "claim", "color=red")
-	o := w.run(w.home, "", "patch", "msm", "claim", "--type=merge", `--patch={"spec":{"machineType":"c1-large-x86"}}`)
+	require.Contains(t, env.kubectl("get", "msm", "node-1"), "Phoned Home")
+	env.kubectl("label", "msm", "claim", "color=red")
+	o := env.run(env.home, "", "patch", "msm", "claim", "--type=merge", `--patch={"spec":{"machineType":"c1-large-x86"}}`)
 	require.Zero(t, o.code, o.stderr)
 
 	// One that starts now knows nothing of the metal yet, and says so. The client
 	// asks ten times more before it hands out a refusal, as long as it is told to
 	// come back.
-	w.Servers[0].Kill()
-	w.Servers[0].Start(t)
+	env.Servers[0].Kill()
+	env.Servers[0].Start(t)
 	refusals := 0
-	w.eventually(func(ctx context.Context) error {
+	env.eventually(func(ctx context.Context) error {
 		list, err := machines.List(ctx, metav1.ListOptions{})
 		require.Error(t, err, "neither all nor nothing: %v", list)
 		require.False(t, apierrors.IsNotFound(err), "%v", err)
@@ -88,11 +88,11 @@ func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	})
 
 	comeBack()
-	require.NoError(t, w.Metal.Sim.SendEvent(id, "Crashed", "while nobody looked"))
-	w.Servers[0].AwaitReady(t)
-	w.AwaitAvailable(t)
-	w.eventually(func(context.Context) error {
-		o := w.run(w.home, "", "get", "msm")
+	require.NoError(t, env.Metal.Sim.SendEvent(id, "Crashed", "while nobody looked"))
+	env.Servers[0].AwaitReady(t)
+	env.AwaitAvailable(t)
+	env.eventually(func(context.Context) error {
+		o := env.run(env.home, "", "get", "msm")
 		all(o)
 		if o.stderr != "" {
 			return fmt.Errorf("still: %s", o.stderr)

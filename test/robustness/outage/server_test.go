@@ -42,36 +42,36 @@ spec:
 
 func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	env := start(t)
 	ctx := t.Context()
-	ours := w.client.InfrastructureV1alpha4()
-	maps := w.Client().CoreV1().ConfigMaps(w.team.Namespace)
-	_, err := ours.MetalStackMachines(w.team.Namespace).Create(ctx, objects.Machine("node-1", objects.InDefaultPartition), metav1.CreateOptions{})
+	ours := env.client.InfrastructureV1alpha4()
+	maps := env.Client().CoreV1().ConfigMaps(env.team.Namespace)
+	_, err := ours.MetalStackMachines(env.team.Namespace).Create(ctx, objects.Machine("node-1", objects.InDefaultPartition), metav1.CreateOptions{})
 	require.NoError(t, err)
-	owner, err := ours.MetalStackMachineTemplates(w.team.Namespace).Create(ctx, objects.MachineTemplate("owner"), metav1.CreateOptions{})
+	owner, err := ours.MetalStackMachineTemplates(env.team.Namespace).Create(ctx, objects.MachineTemplate("owner"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	require.Contains(t, w.kubectl("get", "msm"), "node-1", "and kubectl knows the kind now")
-	resources := w.kubectl("api-resources", "-o=name")
-	documented := w.documented()
+	require.Contains(t, env.kubectl("get", "msm"), "node-1", "and kubectl knows the kind now")
+	resources := env.kubectl("api-resources", "-o=name")
+	documented := env.documented()
 
-	w.Servers[0].Kill()
+	env.Servers[0].Kill()
 	for _, version := range cluster.Versions {
-		w.WaitAvailable(t, version, false)
+		env.WaitAvailable(t, version, false)
 	}
 
 	t.Run("our kinds are known to be away, not taken for unknown or empty", func(t *testing.T) {
-		o := w.run(w.home, "", "get", "msm")
+		o := env.run(env.home, "", "get", "msm")
 		require.NotZero(t, o.code)
 		require.Empty(t, o.stdout)
 		require.Contains(t, o.stderr, "ServiceUnavailable")
-		_, err := ours.MetalStackMachines(w.team.Namespace).Get(ctx, "node-1", metav1.GetOptions{})
+		_, err := ours.MetalStackMachines(env.team.Namespace).Get(ctx, "node-1", metav1.GetOptions{})
 		require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	})
 	t.Run("all other kinds are listed and documented", func(t *testing.T) {
 		// For a while the kube-apiserver goes by what it has discovered before.
 		var o outcome
-		w.eventually(func(context.Context) error {
-			o = w.run(t.TempDir(), "", "api-resources", "-o=name")
+		env.eventually(func(context.Context) error {
+			o = env.run(t.TempDir(), "", "api-resources", "-o=name")
 			if strings.Contains(o.stdout, group) {
 				return errors.New("ours are still listed")
 			}
@@ -82,46 +82,46 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 			require.Contains(t, resources, name+"\n")
 			require.Contains(t, o.stdout, name+"\n")
 		}
-		now := w.documented()
+		now := env.documented()
 		for path := range documented {
 			require.Contains(t, now, path)
 		}
-		require.Contains(t, w.kubectl("explain", "deployment.spec.replicas"), "Number of desired pods")
-		require.Contains(t, w.kubectl("explain", "configmap.data", "--output=plaintext-openapiv2"), "configuration data")
+		require.Contains(t, env.kubectl("explain", "deployment.spec.replicas"), "Number of desired pods")
+		require.Contains(t, env.kubectl("explain", "configmap.data", "--output=plaintext-openapiv2"), "configuration data")
 	})
 	t.Run("all other kinds work", func(t *testing.T) {
 		const manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\ndata: {a: b}\n"
-		w.kubectlIn(manifest, "apply", "--validate=strict", "-f", "-")
-		w.kubectlIn(manifest, "apply", "--server-side", "--force-conflicts", "-f", "-")
-		require.Contains(t, w.run(w.home, manifest+"date: {}\n", "apply", "--validate=strict", "-f", "-").stderr, `unknown field "date"`)
-		require.Contains(t, w.kubectl("describe", "configmap", "theirs"), "Name:         theirs")
-		w.kubectl("delete", "configmap", "theirs")
+		env.kubectlIn(manifest, "apply", "--validate=strict", "-f", "-")
+		env.kubectlIn(manifest, "apply", "--server-side", "--force-conflicts", "-f", "-")
+		require.Contains(t, env.run(env.home, manifest+"date: {}\n", "apply", "--validate=strict", "-f", "-").stderr, `unknown field "date"`)
+		require.Contains(t, env.kubectl("describe", "configmap", "theirs"), "Name:         theirs")
+		env.kubectl("delete", "configmap", "theirs")
 	})
 	t.Run("new kinds are served and documented", func(t *testing.T) {
-		w.kubectlIn(things, "apply", "-f", "-")
-		w.kubectl("wait", "--for=condition=Established", "crd/things.example.com", "--timeout=1m")
-		w.eventually(func(context.Context) error {
-			if o := w.run(t.TempDir(), "", "explain", "thing.color"); o.code != 0 {
+		env.kubectlIn(things, "apply", "-f", "-")
+		env.kubectl("wait", "--for=condition=Established", "crd/things.example.com", "--timeout=1m")
+		env.eventually(func(context.Context) error {
+			if o := env.run(t.TempDir(), "", "explain", "thing.color"); o.code != 0 {
 				return errors.New(o.stderr)
 			}
 			return nil
 		})
-		o := w.run(t.TempDir(), "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: a}\ncolor: red\n", "create", "-f", "-")
+		o := env.run(t.TempDir(), "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: a}\ncolor: red\n", "create", "-f", "-")
 		require.Zero(t, o.code, o.stderr)
 	})
 	t.Run("other kinds' garbage is collected, and quotas are kept", func(t *testing.T) {
 		parent, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "parent"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.newMap("child", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: parent.Name, UID: parent.UID})
+		env.newMap("child", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: parent.Name, UID: parent.UID})
 		require.NoError(t, maps.Delete(ctx, "parent", metav1.DeleteOptions{}))
-		gone(w, maps.Get, "child")
-		_, err = w.Client().CoreV1().ResourceQuotas(w.team.Namespace).Create(ctx, &corev1.ResourceQuota{
+		gone(env, maps.Get, "child")
+		_, err = env.Client().CoreV1().ResourceQuotas(env.team.Namespace).Create(ctx, &corev1.ResourceQuota{
 			ObjectMeta: metav1.ObjectMeta{Name: "none"},
 			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/secrets": resource.MustParse("0")}},
 		}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.eventually(func(ctx context.Context) error {
-			_, err := w.Client().CoreV1().Secrets(w.team.Namespace).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "x-"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		env.eventually(func(ctx context.Context) error {
+			_, err := env.Client().CoreV1().Secrets(env.team.Namespace).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "x-"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			if err == nil || !apierrors.IsForbidden(err) {
 				return fmt.Errorf("want a refusal, got: %v", err)
 			}
@@ -131,15 +131,15 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 	// An owner that is away is not gone. The second one has never been.
 	kind := v1alpha4.SchemeGroupVersion.WithKind("MetalStackMachineTemplate")
 	reference := metav1.OwnerReference{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: owner.Name, UID: owner.UID}
-	w.newMap("owned", reference)
+	env.newMap("owned", reference)
 	reference.Name, reference.UID = "never-was", types.UID("1c2e9b1e-0000-4000-8000-000000000001")
-	w.newMap("orphan", reference)
+	env.newMap("orphan", reference)
 	t.Run("a namespace that is deleted waits", func(t *testing.T) {
-		_, err := w.Client().CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "unrelated"}}, metav1.CreateOptions{})
+		_, err := env.Client().CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "unrelated"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		require.NoError(t, w.Client().CoreV1().Namespaces().Delete(ctx, "unrelated", metav1.DeleteOptions{}))
-		w.eventually(func(ctx context.Context) error {
-			namespace, err := w.Client().CoreV1().Namespaces().Get(ctx, "unrelated", metav1.GetOptions{})
+		require.NoError(t, env.Client().CoreV1().Namespaces().Delete(ctx, "unrelated", metav1.DeleteOptions{}))
+		env.eventually(func(ctx context.Context) error {
+			namespace, err := env.Client().CoreV1().Namespaces().Get(ctx, "unrelated", metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
@@ -156,46 +156,46 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 	_, err = maps.Get(ctx, "orphan", metav1.GetOptions{})
 	require.NoError(t, err, "nobody can know that its owner is not there")
 
-	w.Servers[0].Start(t)
-	w.Servers[0].AwaitReady(t)
-	w.AwaitAvailable(t)
-	require.Contains(t, w.kubectl("get", "msm"), "node-1", "it is as if nothing had been")
-	o := w.run(t.TempDir(), "", "api-resources", "-o=name")
+	env.Servers[0].Start(t)
+	env.Servers[0].AwaitReady(t)
+	env.AwaitAvailable(t)
+	require.Contains(t, env.kubectl("get", "msm"), "node-1", "it is as if nothing had been")
+	o := env.run(t.TempDir(), "", "api-resources", "-o=name")
 	require.Zero(t, o.code, o.stderr)
 	require.Contains(t, o.stdout, "metalstackmachines."+group)
-	w.eventually(func(context.Context) error {
-		if o := w.run(t.TempDir(), "", "explain", "msm.spec"); o.code != 0 {
+	env.eventually(func(context.Context) error {
+		if o := env.run(t.TempDir(), "", "explain", "msm.spec"); o.code != 0 {
 			return errors.New(o.stderr)
 		}
 		return nil
 	})
-	gone(w, w.Client().CoreV1().Namespaces().Get, "unrelated")
-	gone(w, maps.Get, "orphan")
+	gone(env, env.Client().CoreV1().Namespaces().Get, "unrelated")
+	gone(env, maps.Get, "orphan")
 	_, err = maps.Get(ctx, "owned", metav1.GetOptions{})
 	require.NoError(t, err, "its owner is there")
 }
 
 // documented are the paths below which the kube-apiserver has OpenAPI version
 // 3; version 2 must be whole.
-func (w *world) documented() map[string]any {
-	w.t.Helper()
+func (env *environment) documented() map[string]any {
+	env.t.Helper()
 	var whole struct{ Definitions map[string]any }
-	require.NoError(w.t, json.Unmarshal([]byte(w.kubectl("get", "--raw", "/openapi/v2")), &whole))
-	require.Contains(w.t, whole.Definitions, "io.k8s.api.apps.v1.Deployment")
+	require.NoError(env.t, json.Unmarshal([]byte(env.kubectl("get", "--raw", "/openapi/v2")), &whole))
+	require.Contains(env.t, whole.Definitions, "io.k8s.api.apps.v1.Deployment")
 	var index struct{ Paths map[string]any }
-	require.NoError(w.t, json.Unmarshal([]byte(w.kubectl("get", "--raw", "/openapi/v3")), &index))
+	require.NoError(env.t, json.Unmarshal([]byte(env.kubectl("get", "--raw", "/openapi/v3")), &index))
 	for path := range index.Paths {
 		if path == "apis/"+group+"/v1alpha3" || path == "apis/"+group+"/v1alpha4" {
 			delete(index.Paths, path)
 		}
 	}
-	require.Contains(w.t, index.Paths, "apis/apps/v1")
+	require.Contains(env.t, index.Paths, "apis/apps/v1")
 	return index.Paths
 }
 
-func (w *world) newMap(name string, owners ...metav1.OwnerReference) {
-	w.t.Helper()
-	_, err := w.Client().CoreV1().ConfigMaps(w.team.Namespace).Create(w.t.Context(),
+func (env *environment) newMap(name string, owners ...metav1.OwnerReference) {
+	env.t.Helper()
+	_, err := env.Client().CoreV1().ConfigMaps(env.team.Namespace).Create(env.t.Context(),
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners}}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
+	require.NoError(env.t, err)
 }

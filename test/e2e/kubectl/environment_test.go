@@ -33,13 +33,13 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 
-// world is a cluster that all tests share, each in a namespace of its own.
-type world struct {
+// environment is a cluster that all tests share, each in a namespace of its own.
+type environment struct {
 	*cluster.Cluster
 	teams chan cluster.Team
 }
 
-func start(t *testing.T) *world {
+func start(t *testing.T) *environment {
 	t.Helper()
 	opts := cluster.Options{
 		Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(64), Speed: speed},
@@ -47,36 +47,36 @@ func start(t *testing.T) *world {
 		Flags:     []string{"--consistent-read-timeout=30s"},
 		Companion: true,
 	}
-	w := &world{teams: make(chan cluster.Team, spaces)}
+	env := &environment{teams: make(chan cluster.Team, spaces)}
 	for _, team := range opts.AddTeams(spaces) {
-		w.teams <- team
+		env.teams <- team
 	}
-	close(w.teams)
-	w.Cluster = cluster.Start(t, opts)
+	close(env.teams)
+	env.Cluster = cluster.Start(t, opts)
 	// The kube-apiserver fetches it after the API has become available.
 	for _, version := range cluster.Versions {
 		require.Eventually(t, func() bool {
-			return w.Client().Discovery().RESTClient().Get().AbsPath("/openapi/v3/apis/"+version.String()).Do(t.Context()).Error() == nil
+			return env.Client().Discovery().RESTClient().Get().AbsPath("/openapi/v3/apis/"+version.String()).Do(t.Context()).Error() == nil
 		}, limit, 100*time.Millisecond, "OpenAPI of %s", version)
 	}
-	return w
+	return env
 }
 
 // space is a namespace in which one test uses kubectl.
 type space struct {
-	*world
+	*environment
 	t             *testing.T
 	name, project string
 	home          string // where kubectl remembers what it discovered
 }
 
-func (w *world) space(t *testing.T) *space {
+func (env *environment) space(t *testing.T) *space {
 	t.Helper()
 	t.Parallel()
-	team, left := <-w.teams
+	team, left := <-env.teams
 	require.True(t, left, "there are no more teams")
-	w.Bind(t, team.Namespace, team.Project)
-	return &space{w, t, team.Namespace, team.Project, t.TempDir()}
+	env.Bind(t, team.Namespace, team.Project)
+	return &space{env, t, team.Namespace, team.Project, t.TempDir()}
 }
 
 // outcome is what became of a command.

@@ -38,8 +38,8 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 
-// world is a cluster that all tests share, each in a namespace of its own.
-type world struct {
+// environment is a cluster that all tests share, each in a namespace of its own.
+type environment struct {
 	*cluster.Cluster
 	teams chan cluster.Team
 }
@@ -47,13 +47,13 @@ type world struct {
 func TestKubernetesControllers(t *testing.T) {
 	t.Parallel()
 	opts := cluster.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16)}, Companion: true}
-	w := &world{teams: make(chan cluster.Team, spaces)}
+	env := &environment{teams: make(chan cluster.Team, spaces)}
 	for _, team := range opts.AddTeams(spaces) {
-		w.teams <- team
+		env.teams <- team
 	}
-	close(w.teams)
-	w.Cluster = cluster.Start(t, opts)
-	w.awaitControllers(t)
+	close(env.teams)
+	env.Cluster = cluster.Start(t, opts)
+	env.awaitControllers(t)
 	for name, test := range map[string]func(*space){
 		"GarbageCollector_DeletesDependents":            dependentsGo,
 		"GarbageCollector_DeletesObjectOfMissingOwner":  ownerless,
@@ -68,14 +68,14 @@ func TestKubernetesControllers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(w.space(t))
+			test(env.space(t))
 		})
 	}
 }
 
 // space is the namespace of one test.
 type space struct {
-	*world
+	*environment
 	t *testing.T
 	cluster.Team
 	maps      typedcorev1.ConfigMapInterface
@@ -84,15 +84,15 @@ type space struct {
 	templates typed.MetalStackMachineTemplateInterface
 }
 
-func (w *world) space(t *testing.T) *space {
+func (env *environment) space(t *testing.T) *space {
 	t.Helper()
-	team, left := <-w.teams
+	team, left := <-env.teams
 	require.True(t, left, "there are no more teams")
-	w.Bind(t, team.Namespace, team.Project)
-	ours := w.Metalstack(t, w.Admin()).InfrastructureV1alpha4()
+	env.Bind(t, team.Namespace, team.Project)
+	ours := env.Metalstack(t, env.Admin()).InfrastructureV1alpha4()
 	return &space{
-		world: w, t: t, Team: team,
-		maps:     w.Client().CoreV1().ConfigMaps(team.Namespace),
+		environment: env, t: t, Team: team,
+		maps:     env.Client().CoreV1().ConfigMaps(team.Namespace),
 		machines: ours.MetalStackMachines(team.Namespace), clusters: ours.MetalStackClusters(team.Namespace),
 		templates: ours.MetalStackMachineTemplates(team.Namespace),
 	}
@@ -101,12 +101,12 @@ func (w *world) space(t *testing.T) *space {
 // awaitControllers waits until the garbage collector and the quota controller
 // have discovered our kinds. Until then the one knows no owner's dependents,
 // and the other tries ever more seldom to count.
-func (w *world) awaitControllers(t *testing.T) {
+func (env *environment) awaitControllers(t *testing.T) {
 	t.Helper()
-	s := w.space(t)
+	s := env.space(t)
 	s.newTemplate("orphan", neverWas(0))
 	gone(s, s.templates.Get, "orphan")
-	quotas := w.Client().CoreV1().ResourceQuotas(s.Namespace)
+	quotas := env.Client().CoreV1().ResourceQuotas(s.Namespace)
 	for i, known := 0, false; !known; i++ {
 		name := fmt.Sprintf("probe-%d", i)
 		_, err := quotas.Create(t.Context(), &corev1.ResourceQuota{

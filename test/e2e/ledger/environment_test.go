@@ -29,9 +29,9 @@ const key = "metalstackmachines/team-a/node-1"
 
 func TestMain(m *testing.M) { os.Exit(controlplane.Main(m)) }
 
-// world is a namespace, and a user who has just the rights that the ledger
+// environment is a namespace, and a user who has just the rights that the ledger
 // says it needs.
-type world struct {
+type environment struct {
 	t         testing.TB
 	plane     *controlplane.ControlPlane
 	namespace string
@@ -40,34 +40,34 @@ type world struct {
 	configMaps typedcorev1.ConfigMapInterface
 }
 
-func newWorld(t testing.TB) *world {
+func newEnvironment(t testing.TB) *environment {
 	t.Helper()
 	plane := controlplane.StartShared(t)
 	namespace, err := plane.Client().CoreV1().Namespaces().Create(t.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "ledger-"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w := &world{t: t, plane: plane, namespace: namespace.Name, user: plane.User(namespace.Name), configMaps: plane.Client().CoreV1().ConfigMaps(namespace.Name)}
-	w.grant("get", "list", "create", "update", "delete")
-	return w
+	env := &environment{t: t, plane: plane, namespace: namespace.Name, user: plane.User(namespace.Name), configMaps: plane.Client().CoreV1().ConfigMaps(namespace.Name)}
+	env.grant("get", "list", "create", "update", "delete")
+	return env
 }
 
 // grant gives the user the verbs, and waits until they count.
-func (w *world) grant(verbs ...string) {
-	w.t.Helper()
-	rbac := w.plane.Client().RbacV1()
-	role, err := rbac.Roles(w.namespace).Create(w.t.Context(), &rbacv1.Role{
+func (env *environment) grant(verbs ...string) {
+	env.t.Helper()
+	rbac := env.plane.Client().RbacV1()
+	role, err := rbac.Roles(env.namespace).Create(env.t.Context(), &rbacv1.Role{
 		ObjectMeta: metav1.ObjectMeta{Name: "records"},
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: verbs}},
 	}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	_, err = rbac.RoleBindings(w.namespace).Create(w.t.Context(), &rbacv1.RoleBinding{
+	require.NoError(env.t, err)
+	_, err = rbac.RoleBindings(env.namespace).Create(env.t.Context(), &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "records"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: w.namespace}},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: env.namespace}},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
 	}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	l := w.ledger(nil)
-	require.NoError(w.t, wait.PollUntilContextTimeout(w.t.Context(), 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	require.NoError(env.t, err)
+	l := env.ledger(nil)
+	require.NoError(env.t, wait.PollUntilContextTimeout(env.t.Context(), 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		_, err := l.List(ctx)
 		if apierrors.IsForbidden(err) {
 			return false, nil
@@ -78,17 +78,17 @@ func (w *world) grant(verbs ...string) {
 
 // ledger returns a ledger of one more process, which reaches the API server
 // through wire.
-func (w *world) ledger(wire *wire) ledger.Ledger {
-	w.t.Helper()
-	config := rest.CopyConfig(w.user)
+func (env *environment) ledger(wire *wire) ledger.Ledger {
+	env.t.Helper()
+	config := rest.CopyConfig(env.user)
 	if wire != nil {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 			wire.next = next
 			return wire
 		})
 	}
-	l, err := kubernetes.New(config, w.namespace)
-	require.NoError(w.t, err)
+	l, err := kubernetes.New(config, env.namespace)
+	require.NoError(env.t, err)
 	return l
 }
 
@@ -168,9 +168,9 @@ func once(hook func(pass) (*http.Response, error)) func(pass) (*http.Response, e
 }
 
 // recordOf returns the record of a key as a new process finds it, or nil.
-func (w *world) recordOf(key string) *ledger.Record {
-	w.t.Helper()
-	for _, r := range w.list(w.ledger(nil)) {
+func (env *environment) recordOf(key string) *ledger.Record {
+	env.t.Helper()
+	for _, r := range env.list(env.ledger(nil)) {
 		if r.Key == key {
 			return &r
 		}
@@ -178,39 +178,39 @@ func (w *world) recordOf(key string) *ledger.Record {
 	return nil
 }
 
-func (w *world) list(l ledger.Ledger) []ledger.Record {
-	w.t.Helper()
-	list, err := l.List(w.t.Context())
-	require.NoError(w.t, err)
+func (env *environment) list(l ledger.Ledger) []ledger.Record {
+	env.t.Helper()
+	list, err := l.List(env.t.Context())
+	require.NoError(env.t, err)
 	return list
 }
 
-func (w *world) create(l ledger.Ledger, key, value string) string {
-	w.t.Helper()
-	version, err := l.Create(w.t.Context(), key, []byte(value))
-	require.NoError(w.t, err)
+func (env *environment) create(l ledger.Ledger, key, value string) string {
+	env.t.Helper()
+	version, err := l.Create(env.t.Context(), key, []byte(value))
+	require.NoError(env.t, err)
 	return version
 }
 
 // expect checks that a key has just this value and version.
-func (w *world) expect(key, value, version string) {
-	w.t.Helper()
-	r := w.recordOf(key)
-	require.NotNil(w.t, r)
-	require.Equal(w.t, value, string(r.Value))
-	require.Equal(w.t, version, r.Version)
+func (env *environment) expect(key, value, version string) {
+	env.t.Helper()
+	r := env.recordOf(key)
+	require.NotNil(env.t, r)
+	require.Equal(env.t, value, string(r.Value))
+	require.Equal(env.t, version, r.Version)
 }
 
 // configMapOf returns what stores the record of a key.
-func (w *world) configMapOf(key string) *corev1.ConfigMap {
-	w.t.Helper()
-	list, err := w.configMaps.List(w.t.Context(), metav1.ListOptions{})
-	require.NoError(w.t, err)
+func (env *environment) configMapOf(key string) *corev1.ConfigMap {
+	env.t.Helper()
+	list, err := env.configMaps.List(env.t.Context(), metav1.ListOptions{})
+	require.NoError(env.t, err)
 	for _, cm := range list.Items {
 		if cm.Annotations[kubernetes.KeyAnnotation] == key {
 			return &cm
 		}
 	}
-	w.t.Fatalf("no ConfigMap stores %s", key)
+	env.t.Fatalf("no ConfigMap stores %s", key)
 	return nil
 }

@@ -42,57 +42,57 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 
-// world is a cluster with a cluster of metal in it.
-type world struct {
+// environment is a cluster with a cluster of metal in it.
+type environment struct {
 	*cluster.Cluster
 	t testing.TB
 	// whole is the test that all servers run for.
 	whole testing.TB
 }
 
-func newWorld(t testing.TB) *world {
+func newEnvironment(t testing.TB) *environment {
 	t.Helper()
-	w := &world{t: t, whole: t, Cluster: cluster.Start(t, cluster.Options{Servers: 2, Flags: []string{
+	env := &environment{t: t, whole: t, Cluster: cluster.Start(t, cluster.Options{Servers: 2, Flags: []string{
 		"--leader-elect-lease-duration=" + leaseDuration.String(),
 		"--leader-elect-renew-deadline=6s",
 		"--leader-elect-retry-period=500ms",
 		"--handover-grace-period=1s",
 	}})}
-	w.Bind(t, team, simulator.ProjectA)
-	clusters := w.as(w.Admin()).MetalStackClusters(team)
-	ctx := w.context()
+	env.Bind(t, team, simulator.ProjectA)
+	clusters := env.as(env.Admin()).MetalStackClusters(team)
+	ctx := env.context()
 	_, err := clusters.Create(ctx, objects.Cluster("c"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = clusters.Allocate(ctx, "c", &api.Allocation{}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	return w
+	return env
 }
 
 // context ends with the test, or when it takes too long.
-func (w *world) context() context.Context {
-	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
-	w.t.Cleanup(cancel)
+func (env *environment) context() context.Context {
+	ctx, cancel := context.WithTimeout(env.t.Context(), limit)
+	env.t.Cleanup(cancel)
 	return ctx
 }
 
-func (w *world) as(config *rest.Config) typed.InfrastructureV1alpha4Interface {
-	return w.Metalstack(w.t, config).InfrastructureV1alpha4()
+func (env *environment) as(config *rest.Config) typed.InfrastructureV1alpha4Interface {
+	return env.Metalstack(env.t, config).InfrastructureV1alpha4()
 }
 
 // direct is the administrator's way to one server, past the kube-apiserver.
-func (w *world) direct(p *cluster.Program) typed.InfrastructureV1alpha4Interface {
-	config := w.Admin()
+func (env *environment) direct(p *cluster.Program) typed.InfrastructureV1alpha4Interface {
+	config := env.Admin()
 	config.Host = p.URL
 	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData = true, nil
-	return w.as(config)
+	return env.as(config)
 }
 
 // pair returns the active server and the one that stands by, when the Service
 // leads to the former. One that is missing is started.
-func (w *world) pair() (active, standby *cluster.Program) {
-	w.t.Helper()
+func (env *environment) pair() (active, standby *cluster.Program) {
+	env.t.Helper()
 	var alive []*cluster.Program
-	for _, p := range w.Servers {
+	for _, p := range env.Servers {
 		select {
 		case <-p.Ended():
 		default:
@@ -100,13 +100,13 @@ func (w *world) pair() (active, standby *cluster.Program) {
 		}
 	}
 	for len(alive) < 2 {
-		p := w.StartServer(w.whole)
-		p.AwaitReady(w.t)
+		p := env.StartServer(env.whole)
+		p.AwaitReady(env.t)
 		alive = append(alive, p)
 	}
-	w.Servers = alive
-	w.await("one to be active, and the other to stand by", func(context.Context) error {
-		holder := w.holder()
+	env.Servers = alive
+	env.await("one to be active, and the other to stand by", func(context.Context) error {
+		holder := env.holder()
 		for i, p := range alive {
 			if p.Name == holder {
 				active, standby = p, alive[1-i]
@@ -115,7 +115,7 @@ func (w *world) pair() (active, standby *cluster.Program) {
 		if active == nil {
 			return fmt.Errorf("the Lease is held by %q", holder)
 		}
-		if labels := w.labels(); labels[active.Name] != replica.ActiveValue || labels[standby.Name] != replica.StandbyValue {
+		if labels := env.labels(); labels[active.Name] != replica.ActiveValue || labels[standby.Name] != replica.StandbyValue {
 			return fmt.Errorf("labels: %v", labels)
 		}
 		return nil
@@ -123,34 +123,34 @@ func (w *world) pair() (active, standby *cluster.Program) {
 	return active, standby
 }
 
-func (w *world) lease() *coordinationv1.Lease {
-	w.t.Helper()
-	lease, err := w.Client().CoordinationV1().Leases(cluster.Namespace).Get(w.context(), cluster.APIServer, metav1.GetOptions{})
-	require.NoError(w.t, err)
+func (env *environment) lease() *coordinationv1.Lease {
+	env.t.Helper()
+	lease, err := env.Client().CoordinationV1().Leases(cluster.Namespace).Get(env.context(), cluster.APIServer, metav1.GetOptions{})
+	require.NoError(env.t, err)
 	return lease
 }
 
 // gauge is a figure among the metrics of a server.
-func (w *world) gauge(p *cluster.Program, name string) string {
-	w.t.Helper()
-	metrics, err := w.direct(p).RESTClient().Get().AbsPath("/metrics").DoRaw(w.context())
-	require.NoError(w.t, err)
+func (env *environment) gauge(p *cluster.Program, name string) string {
+	env.t.Helper()
+	metrics, err := env.direct(p).RESTClient().Get().AbsPath("/metrics").DoRaw(env.context())
+	require.NoError(env.t, err)
 	for line := range strings.Lines(string(metrics)) {
 		if value, found := strings.CutPrefix(line, name+" "); found {
 			return strings.TrimSpace(value)
 		}
 	}
-	w.t.Fatalf("%s has no metric %s", p.Name, name)
+	env.t.Fatalf("%s has no metric %s", p.Name, name)
 	return ""
 }
 
-func (w *world) holder() string { return ptr.Deref(w.lease().Spec.HolderIdentity, "") }
+func (env *environment) holder() string { return ptr.Deref(env.lease().Spec.HolderIdentity, "") }
 
 // labels are those by which the Service finds the active server, by Pod.
-func (w *world) labels() map[string]string {
-	w.t.Helper()
-	pods, err := w.Client().CoreV1().Pods(cluster.Namespace).List(w.context(), metav1.ListOptions{LabelSelector: replica.ActiveLabel})
-	require.NoError(w.t, err)
+func (env *environment) labels() map[string]string {
+	env.t.Helper()
+	pods, err := env.Client().CoreV1().Pods(cluster.Namespace).List(env.context(), metav1.ListOptions{LabelSelector: replica.ActiveLabel})
+	require.NoError(env.t, err)
 	labels := map[string]string{}
 	for _, pod := range pods.Items {
 		labels[pod.Name] = pod.Labels[replica.ActiveLabel]
@@ -159,16 +159,16 @@ func (w *world) labels() map[string]string {
 }
 
 // await waits until ask succeeds.
-func (w *world) await(what string, ask func(context.Context) error) {
-	w.t.Helper()
-	framework.Eventually(w.t, limit, ask, "waited for "+what)
+func (env *environment) await(what string, ask func(context.Context) error) {
+	env.t.Helper()
+	framework.Eventually(env.t, limit, ask, "waited for "+what)
 }
 
 // awaitActive waits until a server holds the Lease and the Service leads to it.
-func (w *world) awaitActive(p *cluster.Program) {
-	w.t.Helper()
-	w.await(p.Name+" to become the active server", func(context.Context) error {
-		if holder, label := w.holder(), w.labels()[p.Name]; holder != p.Name || label != replica.ActiveValue {
+func (env *environment) awaitActive(p *cluster.Program) {
+	env.t.Helper()
+	env.await(p.Name+" to become the active server", func(context.Context) error {
+		if holder, label := env.holder(), env.labels()[p.Name]; holder != p.Name || label != replica.ActiveValue {
 			return fmt.Errorf("the Lease is held by %q, and its label is %q", holder, label)
 		}
 		return nil
@@ -176,13 +176,13 @@ func (w *world) awaitActive(p *cluster.Program) {
 }
 
 // allocate begins an allocation through the kube-apiserver.
-func (w *world) allocate(name string) (claim *api.MetalStackMachine, answer <-chan error) {
-	w.t.Helper()
-	machines := w.as(w.Admin()).MetalStackMachines(team)
-	claim, err := machines.Create(w.context(), objects.Machine(name), metav1.CreateOptions{})
-	require.NoError(w.t, err)
+func (env *environment) allocate(name string) (claim *api.MetalStackMachine, answer <-chan error) {
+	env.t.Helper()
+	machines := env.as(env.Admin()).MetalStackMachines(team)
+	claim, err := machines.Create(env.context(), objects.Machine(name), metav1.CreateOptions{})
+	require.NoError(env.t, err)
 	answers := make(chan error, 1)
-	ctx := w.context()
+	ctx := env.context()
 	go func() {
 		_, err := machines.Allocate(ctx, name, &api.Allocation{ClusterRef: &api.LocalReference{Name: "c"}}, metav1.CreateOptions{})
 		answers <- err
@@ -192,7 +192,7 @@ func (w *world) allocate(name string) (claim *api.MetalStackMachine, answer <-ch
 
 // inject lets a call of the metal-api that allocates a machine go wrong, once,
 // and returns a channel that is closed when the call arrives.
-func (w *world) inject(fault simulator.Fault) <-chan struct{} {
+func (env *environment) inject(fault simulator.Fault) <-chan struct{} {
 	arrived := make(chan struct{})
 	fault.Endpoint, fault.Times = "machine-allocate", 1
 	fault.Match = func(*http.Request) bool {
@@ -203,32 +203,32 @@ func (w *world) inject(fault simulator.Fault) <-chan struct{} {
 		}
 		return true
 	}
-	w.Metal.Sim.Inject(fault)
+	env.Metal.Sim.Inject(fault)
 	return arrived
 }
 
 // requireAllocatedOnce requires that an object got one machine, which is the
 // one that its record names.
-func (w *world) requireAllocatedOnce(claim *api.MetalStackMachine) {
-	w.t.Helper()
-	m, err := w.as(w.Admin()).MetalStackMachines(team).Get(w.context(), claim.Name, metav1.GetOptions{})
-	require.NoError(w.t, err)
-	require.NotNil(w.t, m.Status.Allocation)
-	require.Equal(w.t, api.AllocationAllocated, m.Status.Allocation.Phase)
-	books, tag := w.Metal.Sim.Books(), metal.Tag(metal.TagUID, string(claim.UID))
+func (env *environment) requireAllocatedOnce(claim *api.MetalStackMachine) {
+	env.t.Helper()
+	m, err := env.as(env.Admin()).MetalStackMachines(team).Get(env.context(), claim.Name, metav1.GetOptions{})
+	require.NoError(env.t, err)
+	require.NotNil(env.t, m.Status.Allocation)
+	require.Equal(env.t, api.AllocationAllocated, m.Status.Allocation.Phase)
+	books, tag := env.Metal.Sim.Books(), metal.Tag(metal.TagUID, string(claim.UID))
 	holding := books.Holding(tag)
-	require.Len(w.t, holding, 1)
-	require.Equal(w.t, m.Status.Allocation.MachineID, holding[0].ID)
-	require.Equal(w.t, 1, books.Allocations(tag))
-	require.Zero(w.t, books.Frees(tag))
+	require.Len(env.t, holding, 1)
+	require.Equal(env.t, m.Status.Allocation.MachineID, holding[0].ID)
+	require.Equal(env.t, 1, books.Allocations(tag))
+	require.Zero(env.t, books.Frees(tag))
 }
 
 // records are the versions of all records but the mark of revisions.
-func (w *world) records() map[string]string {
-	w.t.Helper()
+func (env *environment) records() map[string]string {
+	env.t.Helper()
 	const label, key = "metal-stack.infrastructure.cluster.x-k8s.io/record", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
-	maps, err := w.Client().CoreV1().ConfigMaps(cluster.Namespace).List(w.context(), metav1.ListOptions{LabelSelector: label})
-	require.NoError(w.t, err)
+	maps, err := env.Client().CoreV1().ConfigMaps(cluster.Namespace).List(env.context(), metav1.ListOptions{LabelSelector: label})
+	require.NoError(env.t, err)
 	versions := map[string]string{}
 	for _, m := range maps.Items {
 		if m.Labels[label] != "" {
@@ -239,9 +239,9 @@ func (w *world) records() map[string]string {
 }
 
 // writes counts the calls that change metal.
-func (w *world) writes() (n int) {
+func (env *environment) writes() (n int) {
 	for _, endpoint := range []string{"machine-allocate", "firewall-allocate", "network-allocate", "ip-allocate", "ip-allocate-specific", "machine-free", "network-free", "ip-free"} {
-		n += w.Metal.Sim.CallsOf(endpoint)
+		n += env.Metal.Sim.CallsOf(endpoint)
 	}
 	return n
 }

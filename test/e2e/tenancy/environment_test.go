@@ -33,20 +33,20 @@ func project(letter string) string { return "10000000-0000-4000-8000-00000000000
 
 var kinds = []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackmachines", "metalstackmachinetemplates"}
 
-// world is an installation with both programs.
-type world struct {
+// environment is an installation with both programs.
+type environment struct {
 	*cluster.Cluster
 	sim *simulator.Simulator
 }
 
-func start(t *testing.T) *world {
+func start(t *testing.T) *environment {
 	t.Helper()
 	d := simulator.DefaultDataCentre(20)
 	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "5", "6", "8"} {
 		d.Projects = append(d.Projects, simulator.Project{ID: project(letter), Name: "team-" + letter, Tenant: d.Projects[0].Tenant})
 	}
 	c := cluster.Start(t, cluster.Options{Simulator: simulator.Config{DataCentre: d}, Companion: true})
-	return &world{c, c.Metal.Sim}
+	return &environment{c, c.Metal.Sim}
 }
 
 func soon(t *testing.T) context.Context {
@@ -57,13 +57,13 @@ func soon(t *testing.T) context.Context {
 }
 
 // admin is a client of our kinds that may do everything.
-func (w *world) admin(t *testing.T) typed.InfrastructureV1alpha4Interface {
-	return w.Metalstack(t, w.Admin()).InfrastructureV1alpha4()
+func (env *environment) admin(t *testing.T) typed.InfrastructureV1alpha4Interface {
+	return env.Metalstack(t, env.Admin()).InfrastructureV1alpha4()
 }
 
 // tenant makes a user that may do everything with our kinds in a namespace;
 // subresources are those that it may write, too.
-func (w *world) tenant(t *testing.T, name, namespace string, subresources ...string) (versioned.Interface, *rest.Config) {
+func (env *environment) tenant(t *testing.T, name, namespace string, subresources ...string) (versioned.Interface, *rest.Config) {
 	t.Helper()
 	resources := slices.Clone(kinds)
 	for _, sub := range subresources {
@@ -76,21 +76,21 @@ func (w *world) tenant(t *testing.T, name, namespace string, subresources ...str
 	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}}
 	var err error
 	if namespace == metav1.NamespaceAll {
-		_, err = w.Client().RbacV1().ClusterRoles().Create(soon(t), &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
+		_, err = env.Client().RbacV1().ClusterRoles().Create(soon(t), &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		_, err = w.Client().RbacV1().ClusterRoleBindings().Create(soon(t), &rbacv1.ClusterRoleBinding{
+		_, err = env.Client().RbacV1().ClusterRoleBindings().Create(soon(t), &rbacv1.ClusterRoleBinding{
 			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name}, Subjects: subjects,
 		}, metav1.CreateOptions{})
 	} else {
-		_, err = w.Client().RbacV1().Roles(namespace).Create(soon(t), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
+		_, err = env.Client().RbacV1().Roles(namespace).Create(soon(t), &rbacv1.Role{ObjectMeta: meta, Rules: rules}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		_, err = w.Client().RbacV1().RoleBindings(namespace).Create(soon(t), &rbacv1.RoleBinding{
+		_, err = env.Client().RbacV1().RoleBindings(namespace).Create(soon(t), &rbacv1.RoleBinding{
 			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name}, Subjects: subjects,
 		}, metav1.CreateOptions{})
 	}
 	require.NoError(t, err)
-	config := w.User(name)
-	client := w.Metalstack(t, config)
+	config := env.User(name)
+	client := env.Metalstack(t, config)
 	framework.Eventually(t, limit, func(context.Context) error {
 		_, err := client.InfrastructureV1alpha4().MetalStackMachines(namespace).List(t.Context(), metav1.ListOptions{})
 		return err
@@ -99,23 +99,23 @@ func (w *world) tenant(t *testing.T, name, namespace string, subresources ...str
 }
 
 // label binds a namespace; "" takes the label off.
-func (w *world) label(t *testing.T, namespace, project string) {
+func (env *environment) label(t *testing.T, namespace, project string) {
 	t.Helper()
 	value := "null"
 	if project != "" {
 		value = fmt.Sprintf("%q", project)
 	}
 	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, infrastructure.ProjectLabel, value)
-	_, err := w.Client().CoreV1().Namespaces().Patch(soon(t), namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := env.Client().CoreV1().Namespaces().Patch(soon(t), namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	require.NoError(t, err)
 }
 
 // byHand allocates a machine as somebody else does, in a network of its own.
-func (w *world) byHand(t *testing.T, project string) (id, network string) {
+func (env *environment) byHand(t *testing.T, project string) (id, network string) {
 	t.Helper()
-	network, err := w.sim.AllocateNetworkFor(project, simulator.DefaultPartition, "by-hand", nil)
+	network, err := env.sim.AllocateNetworkFor(project, simulator.DefaultPartition, "by-hand", nil)
 	require.NoError(t, err)
-	id, err = w.sim.AllocateFor(simulator.AllocateRequest{
+	id, err = env.sim.AllocateFor(simulator.AllocateRequest{
 		Project: project, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{network},
 	})
 	require.NoError(t, err)
@@ -123,10 +123,10 @@ func (w *world) byHand(t *testing.T, project string) (id, network string) {
 }
 
 // event waits for an Event about a namespace, and returns its note.
-func (w *world) event(t *testing.T, namespace, reason string) (note string) {
+func (env *environment) event(t *testing.T, namespace, reason string) (note string) {
 	t.Helper()
 	framework.Eventually(t, limit, func(context.Context) error {
-		events, err := w.Client().EventsV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
+		events, err := env.Client().EventsV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
 		if err != nil {
 			return err
 		}
@@ -155,9 +155,9 @@ func names(ctx context.Context, client typed.InfrastructureV1alpha4Interface, na
 }
 
 // shows waits until a namespace shows exactly these machines.
-func (w *world) shows(t *testing.T, namespace string, want ...string) {
+func (env *environment) shows(t *testing.T, namespace string, want ...string) {
 	t.Helper()
-	admin := w.admin(t)
+	admin := env.admin(t)
 	framework.Eventually(t, limit, func(context.Context) error {
 		found, err := names(t.Context(), admin, namespace, metav1.ListOptions{})
 		if err == nil && !slices.Equal(found, want) {

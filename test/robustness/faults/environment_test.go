@@ -46,10 +46,10 @@ type breaks struct {
 	timing allocation.Timing
 }
 
-// world is a metal-api, a ledger and a Lease, servers that come and go over
+// environment is a metal-api, a ledger and a Lease, servers that come and go over
 // them, and clients, a companion, watchers and other people. All of it lives in
 // one bubble of synctest, on its time.
-type world struct {
+type environment struct {
 	t       testing.TB
 	breaks  breaks
 	began   time.Time
@@ -78,96 +78,96 @@ type world struct {
 	notes   []string
 }
 
-// newWorld starts everything, with so many servers. It is called in a bubble.
-func newWorld(t testing.TB, seed uint64, servers int, breaks breaks) *world {
-	w := &world{
+// newEnvironment starts everything, with so many servers. It is called in a bubble.
+func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *environment {
+	env := &environment{
 		t: t, breaks: breaks, began: time.Now(), secrets: newSecrets(), traps: newTraps(), journal: newJournal(),
 		lease: &lease{cut: map[string]time.Time{}}, clocks: map[string]*nodeClock{}, revisionClock: newClock(0), servers: map[string]*server{},
 	}
 	var err error
-	w.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(fleet)})
+	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(fleet)})
 	require.NoError(t, err)
-	w.api = &atWork{Handler: w.sim.Handler(), frees: map[string]int{}}
-	w.records = newRecords(w.secrets, w.journal.recorded)
+	env.api = &atWork{Handler: env.sim.Handler(), frees: map[string]int{}}
+	env.records = newRecords(env.secrets, env.journal.recorded)
 	if breaks.ledger != nil {
-		w.records.Ledger = breaks.ledger(w.records.Ledger)
+		env.records.Ledger = breaks.ledger(env.records.Ledger)
 	}
-	w.binding, err = (&options.Records{ProjectBindings: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
+	env.binding, err = (&options.Records{ProjectBindings: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
 	require.NoError(t, err)
-	network, err := w.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
+	network, err := env.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
 	require.NoError(t, err)
-	_, err = w.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
+	_, err = env.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
 	require.NoError(t, err)
-	own, err := w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
+	own, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
 	require.NoError(t, err)
-	w.people = &people{w: w, network: network, own: own, tags: map[string][]string{}}
+	env.people = &people{w: env, network: network, own: own, tags: map[string][]string{}}
 	for i := range servers {
 		name := fmt.Sprintf("server-%d", i)
-		w.clocks[name] = newClock(0)
-		w.servers[name] = w.startServer(name)
+		env.clocks[name] = newClock(0)
+		env.servers[name] = env.startServer(name)
 	}
 	var ctx context.Context
-	ctx, w.end = context.WithCancel(context.Background())
-	c := &companion{w: w, busy: map[string]bool{}}
-	w.clients.Go(func() { c.run(ctx) })
+	ctx, env.end = context.WithCancel(context.Background())
+	c := &companion{w: env, busy: map[string]bool{}}
+	env.clients.Go(func() { c.run(ctx) })
 	for i, resource := range resources {
 		for j := range 2 {
-			f := &watcher{w: w, resource: resource, patience: time.Duration(20+30*j+7*i) * time.Second, known: nil}
-			w.watchers = append(w.watchers, f)
-			w.clients.Go(func() { f.follow(ctx) })
+			f := &watcher{w: env, resource: resource, patience: time.Duration(20+30*j+7*i) * time.Second, known: nil}
+			env.watchers = append(env.watchers, f)
+			env.clients.Go(func() { f.follow(ctx) })
 		}
 	}
-	return w
+	return env
 }
 
 // close ends everything, so that the bubble can.
-func (w *world) close() {
-	w.mu.Lock()
-	w.over = true
-	all := w.servers
-	w.mu.Unlock()
-	w.end()
-	w.traps.clear()
-	w.records.mend()
-	w.sim.Close()
+func (env *environment) close() {
+	env.mu.Lock()
+	env.over = true
+	all := env.servers
+	env.mu.Unlock()
+	env.end()
+	env.traps.clear()
+	env.records.mend()
+	env.sim.Close()
 	for _, s := range all {
 		s.kill()
 	}
-	w.clients.Wait()
-	w.records.late.Wait()
+	env.clients.Wait()
+	env.records.late.Wait()
 	// What still waits for a deadline of its own comes to its end.
 	time.Sleep(15 * time.Minute)
 }
 
 // restart starts a process again that has ended.
-func (w *world) restart(name string) {
+func (env *environment) restart(name string) {
 	go func() {
 		time.Sleep(restartAfter)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if !w.over {
-			w.servers[name] = w.startServer(name)
+		env.mu.Lock()
+		defer env.mu.Unlock()
+		if !env.over {
+			env.servers[name] = env.startServer(name)
 		}
 	}()
 }
 
 // active is the server to which the Service leads.
-func (w *world) active() *server {
-	holder := w.lease.heldBy()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if s := w.servers[holder]; s != nil && s.open.Load() {
+func (env *environment) active() *server {
+	holder := env.lease.heldBy()
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	if s := env.servers[holder]; s != nil && s.open.Load() {
 		return s
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.servers)) {
-		if s := w.servers[name]; s.open.Load() {
+	for _, name := range slices.Sorted(maps.Keys(env.servers)) {
+		if s := env.servers[name]; s.open.Load() {
 			return s
 		}
 	}
 	return nil
 }
 
-func (w *world) sleep(ctx context.Context, d time.Duration) {
+func (env *environment) sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -177,16 +177,16 @@ func (w *world) sleep(ctx context.Context, d time.Duration) {
 }
 
 // note writes down what happened, for people.
-func (w *world) note(format string, args ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.notes = append(w.notes, fmt.Sprintf("%10s  ", time.Since(w.began).Round(time.Millisecond))+fmt.Sprintf(format, args...))
+func (env *environment) note(format string, args ...any) {
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	env.notes = append(env.notes, fmt.Sprintf("%10s  ", time.Since(env.began).Round(time.Millisecond))+fmt.Sprintf(format, args...))
 }
 
-func (w *world) story() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.Join(w.notes, "\n")
+func (env *environment) story() string {
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	return strings.Join(env.notes, "\n")
 }
 
 // newObject is what a client creates.

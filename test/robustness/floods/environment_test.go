@@ -37,8 +37,8 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
 
-// world is a server that several floods meet one after the other.
-type world struct {
+// environment is a server that several floods meet one after the other.
+type environment struct {
 	*cluster.Cluster
 	server *cluster.Program
 	// scraper is Prometheus's token, which the server has seen before.
@@ -47,19 +47,19 @@ type world struct {
 
 func TestFloods(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	t.Run("ResetStreams", func(t *testing.T) { w.resetStreams(t) })
-	t.Run("FutureResourceVersions", func(t *testing.T) { w.futureRevisions(t) })
-	t.Run("KnownClients", func(t *testing.T) { w.knownClients(t) })
+	env := start(t)
+	t.Run("ResetStreams", func(t *testing.T) { env.resetStreams(t) })
+	t.Run("FutureResourceVersions", func(t *testing.T) { env.futureRevisions(t) })
+	t.Run("KnownClients", func(t *testing.T) { env.knownClients(t) })
 }
 
-func start(t *testing.T) *world {
-	w := &world{Cluster: cluster.Start(t, cluster.Options{})}
-	w.server = w.Servers[0]
-	w.Bind(t, team, simulator.ProjectA)
+func start(t *testing.T) *environment {
+	env := &environment{Cluster: cluster.Start(t, cluster.Options{})}
+	env.server = env.Servers[0]
+	env.Bind(t, team, simulator.ProjectA)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	rbac := w.Client().RbacV1()
+	rbac := env.Client().RbacV1()
 	_, err := rbac.RoleBindings(team).Create(ctx, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "tenants"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
@@ -80,25 +80,25 @@ func start(t *testing.T) *world {
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: team, Name: "scraper"}},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.scraper = w.ServiceAccount(t, team, "scraper").BearerToken
+	env.scraper = env.ServiceAccount(t, team, "scraper").BearerToken
 	require.Eventually(t, func() bool {
-		code, _, err := w.ask(ctx, "/metrics", w.scraper)
-		return err == nil && code == http.StatusOK && w.list(ctx, w.User(tenant), 0) == nil
+		code, _, err := env.ask(ctx, "/metrics", env.scraper)
+		return err == nil && code == http.StatusOK && env.list(ctx, env.User(tenant), 0) == nil
 	}, patience, 100*time.Millisecond, "rights take effect")
-	return w
+	return env
 }
 
 // lease is the server's.
-func (w *world) lease(t *testing.T) *coordinationv1.LeaseSpec {
+func (env *environment) lease(t *testing.T) *coordinationv1.LeaseSpec {
 	t.Helper()
-	lease, err := w.Client().CoordinationV1().Leases(cluster.Namespace).Get(t.Context(), cluster.APIServer, metav1.GetOptions{})
+	lease, err := env.Client().CoordinationV1().Leases(cluster.Namespace).Get(t.Context(), cluster.APIServer, metav1.GetOptions{})
 	require.NoError(t, err)
 	return &lease.Spec
 }
 
 // ask asks the server itself, on a new connection as kubelets do.
-func (w *world) ask(ctx context.Context, path, token string) (int, string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL+path, nil)
+func (env *environment) ask(ctx context.Context, path, token string) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, env.server.URL+path, nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -116,9 +116,9 @@ func (w *world) ask(ctx context.Context, path, token string) (int, string, error
 }
 
 // metric is the sum of a metric's samples.
-func (w *world) metric(t *testing.T, name string) (sum float64) {
+func (env *environment) metric(t *testing.T, name string) (sum float64) {
 	t.Helper()
-	code, body, err := w.ask(t.Context(), "/metrics", w.scraper)
+	code, body, err := env.ask(t.Context(), "/metrics", env.scraper)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, code, "Prometheus goes on")
 	for line := range strings.Lines(body) {
@@ -133,14 +133,14 @@ func (w *world) metric(t *testing.T, name string) (sum float64) {
 }
 
 // past is a user's way to the server, past the kube-apiserver.
-func (w *world) past(config *rest.Config) *rest.Config {
-	config.Host = w.server.URL
+func (env *environment) past(config *rest.Config) *rest.Config {
+	config.Host = env.server.URL
 	config.Insecure, config.CAData = true, nil
 	return config
 }
 
 // list lists machines as a user, once; a revision of 0 is the view as it is.
-func (w *world) list(ctx context.Context, config *rest.Config, revision int64) error {
+func (env *environment) list(ctx context.Context, config *rest.Config, revision int64) error {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return err
@@ -176,15 +176,15 @@ func (s status) Error() string { return strconv.Itoa(s.code) + ": " + s.body }
 
 // served runs until flood has ended what others do, and sees that it works: the
 // tenant reads through the kube-apiserver, and the kubelet probes.
-func (w *world) served(t *testing.T, flood func()) {
+func (env *environment) served(t *testing.T, flood func()) {
 	t.Helper()
-	before := w.lease(t)
+	before := env.lease(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		flood()
 	}()
-	alice := w.User(tenant)
+	alice := env.User(tenant)
 	client, err := rest.HTTPClientFor(alice)
 	require.NoError(t, err)
 	const interval = 100 * time.Millisecond
@@ -205,23 +205,23 @@ func (w *world) served(t *testing.T, flood func()) {
 		}
 		slowest = max(slowest, time.Since(began))
 		for _, path := range []string{"/livez", "/readyz"} {
-			code, body, err := w.ask(ctx, path, "")
+			code, body, err := env.ask(ctx, path, "")
 			assert.NoError(t, err)
 			assert.Equal(t, http.StatusOK, code, "%s: %s", path, body)
 		}
 		cancel()
 	}
-	after := w.lease(t)
-	t.Logf("%d answers for the tenant, the slowest in %s; %.0f MiB resident", answers, slowest, w.metric(t, "process_resident_memory_bytes")/(1<<20))
+	after := env.lease(t)
+	t.Logf("%d answers for the tenant, the slowest in %s; %.0f MiB resident", answers, slowest, env.metric(t, "process_resident_memory_bytes")/(1<<20))
 	assert.Greater(t, answers, 3)
 	assert.Equal(t, before.HolderIdentity, after.HolderIdentity)
 	assert.Equal(t, ptr.Deref(before.LeaseTransitions, 0), ptr.Deref(after.LeaseTransitions, 0))
 	assert.True(t, after.RenewTime.After(before.RenewTime.Time), "the Lease is renewed")
 	assert.Less(t, time.Since(after.RenewTime.Time), 8*time.Second, "and was lately")
 	select {
-	case <-w.server.Ended():
+	case <-env.server.Ended():
 		t.Error("the server has ended")
 	default:
 	}
-	assert.Less(t, w.metric(t, "process_resident_memory_bytes"), float64(512<<20))
+	assert.Less(t, env.metric(t, "process_resident_memory_bytes"), float64(512<<20))
 }

@@ -50,7 +50,7 @@ var (
 	truncatedBody = fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedBody}
 )
 
-// option changes how a world is started.
+// option changes how an environment is started.
 type option func(*testserver.Options)
 
 // quickSweep looks at everything several times a second.
@@ -81,8 +81,8 @@ func seedInventory(o *testserver.Options) {
 	o.Bind = []string{"metal-stack=00000000-0000-0000-0000-000000000000", "default=" + projectA}
 }
 
-// world is a server under test with a client, and the metal behind it.
-type world struct {
+// environment is a server under test with a client, and the metal behind it.
+type environment struct {
 	*testserver.Server
 	sim      *simulator.Simulator
 	config   *rest.Config
@@ -90,34 +90,34 @@ type world struct {
 	warnings *warnings
 }
 
-func start(t *testing.T, opts ...option) *world {
+func start(t *testing.T, opts ...option) *environment {
 	t.Helper()
 	o := testserver.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(12)}}
 	for _, opt := range opts {
 		opt(&o)
 	}
 	s := testserver.Start(t, o)
-	w := &world{Server: s, sim: s.Metal.Sim, config: rest.CopyConfig(s.Config), warnings: &warnings{}}
-	w.config.WarningHandler = w.warnings
+	env := &environment{Server: s, sim: s.Metal.Sim, config: rest.CopyConfig(s.Config), warnings: &warnings{}}
+	env.config.WarningHandler = env.warnings
 	var err error
-	w.client, err = versioned.NewForConfig(w.config)
+	env.client, err = versioned.NewForConfig(env.config)
 	require.NoError(t, err)
-	return w
+	return env
 }
 
-func (w *world) machines(namespace string) typed.MetalStackMachineInterface {
-	return w.client.InfrastructureV1alpha4().MetalStackMachines(namespace)
+func (env *environment) machines(namespace string) typed.MetalStackMachineInterface {
+	return env.client.InfrastructureV1alpha4().MetalStackMachines(namespace)
 }
 
-func (w *world) clusters(namespace string) typed.MetalStackClusterInterface {
-	return w.client.InfrastructureV1alpha4().MetalStackClusters(namespace)
+func (env *environment) clusters(namespace string) typed.MetalStackClusterInterface {
+	return env.client.InfrastructureV1alpha4().MetalStackClusters(namespace)
 }
 
 // restart kills the server, as a power cut would, and starts it again.
-func (w *world) restart(t *testing.T) {
+func (env *environment) restart(t *testing.T) {
 	t.Helper()
-	w.Kill()
-	w.Restart()
+	env.Kill()
+	env.Restart()
 }
 
 func machine(name string) *machineT { return objects.Machine(name, objects.InDefaultPartition) }
@@ -126,16 +126,16 @@ func cluster(name string) *clusterT { return objects.Cluster(name) }
 
 // allocate makes a machine in team A, with a cluster for its network, and
 // turns both into metal.
-func (w *world) allocate(t *testing.T, name string) *machineT {
+func (env *environment) allocate(t *testing.T, name string) *machineT {
 	t.Helper()
 	ctx := t.Context()
-	_, err := w.clusters(teamA).Create(ctx, cluster("of-"+name), metav1.CreateOptions{})
+	_, err := env.clusters(teamA).Create(ctx, cluster("of-"+name), metav1.CreateOptions{})
 	require.NoError(t, err)
-	_, err = w.clusters(teamA).Allocate(ctx, "of-"+name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
+	_, err = env.clusters(teamA).Allocate(ctx, "of-"+name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	_, err = w.machines(teamA).Create(ctx, machine(name), metav1.CreateOptions{})
+	_, err = env.machines(teamA).Create(ctx, machine(name), metav1.CreateOptions{})
 	require.NoError(t, err)
-	m, err := w.machines(teamA).Allocate(ctx, name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-" + name}}, metav1.CreateOptions{})
+	m, err := env.machines(teamA).Allocate(ctx, name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-" + name}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, m.Status.Metal.MachineID)
 	return m
@@ -143,71 +143,71 @@ func (w *world) allocate(t *testing.T, name string) *machineT {
 
 // tryAllocate asks for metal for a machine of team A, in the network of any
 // cluster that there is.
-func (w *world) tryAllocate(t *testing.T, name string) (*machineT, error) {
-	return w.machines(teamA).Allocate(t.Context(), name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-node-1"}}, metav1.CreateOptions{})
+func (env *environment) tryAllocate(t *testing.T, name string) (*machineT, error) {
+	return env.machines(teamA).Allocate(t.Context(), name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-node-1"}}, metav1.CreateOptions{})
 }
 
 // phonedHome makes a machine that is up and running; it returns the server's id.
-func (w *world) phonedHome(t *testing.T, name string) string {
+func (env *environment) phonedHome(t *testing.T, name string) string {
 	t.Helper()
-	id := w.allocate(t, name).Status.Metal.MachineID
-	require.NoError(t, w.sim.PhoneHome(id))
+	id := env.allocate(t, name).Status.Metal.MachineID
+	require.NoError(t, env.sim.PhoneHome(id))
 	require.Eventually(t, func() bool {
-		m, err := w.machines(teamA).Get(t.Context(), name, metav1.GetOptions{})
+		m, err := env.machines(teamA).Get(t.Context(), name, metav1.GetOptions{})
 		return err == nil && m.Status.Ready
 	}, time.Minute, 10*time.Millisecond)
 	return id
 }
 
 // somebodyElses is a machine that was allocated in a project without our doing.
-func (w *world) somebodyElses(t *testing.T, project string) (id string) {
+func (env *environment) somebodyElses(t *testing.T, project string) (id string) {
 	t.Helper()
-	network := w.privateNetwork(t, project)
-	id, err := w.sim.AllocateFor(simulator.AllocateRequest{Project: project, Name: "theirs", Hostname: "theirs",
+	network := env.privateNetwork(t, project)
+	id, err := env.sim.AllocateFor(simulator.AllocateRequest{Project: project, Name: "theirs", Hostname: "theirs",
 		Size: small, Partition: partition, Image: image, Networks: []string{network}})
 	require.NoError(t, err)
 	return id
 }
 
 // privateNetwork makes a private network for somebody else's machine.
-func (w *world) privateNetwork(t *testing.T, project string) string {
+func (env *environment) privateNetwork(t *testing.T, project string) string {
 	t.Helper()
-	resp, err := w.Metal.Client.Network().AllocateNetwork(network.NewAllocateNetworkParams().WithBody(&models.V1NetworkAllocateRequest{
+	resp, err := env.Metal.Client.Network().AllocateNetwork(network.NewAllocateNetworkParams().WithBody(&models.V1NetworkAllocateRequest{
 		Projectid: project, Partitionid: partition, Name: "theirs"}), nil)
 	require.NoError(t, err)
 	return *resp.Payload.ID
 }
 
 // seen waits until a list of a namespace holds an object.
-func (w *world) seen(t *testing.T, namespace, name string) {
+func (env *environment) seen(t *testing.T, namespace, name string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		list, err := w.machines(namespace).List(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+		list, err := env.machines(namespace).List(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
 		return err == nil && slices.Contains(namesOf(list.Items), name)
 	}, time.Minute, 10*time.Millisecond)
 }
 
-func (w *world) revision(t *testing.T, namespace string) string {
+func (env *environment) revision(t *testing.T, namespace string) string {
 	t.Helper()
-	list, err := w.machines(namespace).List(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+	list, err := env.machines(namespace).List(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
 	require.NoError(t, err)
 	return list.ResourceVersion
 }
 
 // sweeps waits until the server has looked at everything n times more.
-func (w *world) sweeps(t *testing.T, n int) {
+func (env *environment) sweeps(t *testing.T, n int) {
 	t.Helper()
-	want := w.sim.CallsOf("machine-list") + n
-	require.Eventually(t, func() bool { return w.sim.CallsOf("machine-list") >= want }, time.Minute, 10*time.Millisecond)
+	want := env.sim.CallsOf("machine-list") + n
+	require.Eventually(t, func() bool { return env.sim.CallsOf("machine-list") >= want }, time.Minute, 10*time.Millisecond)
 }
 
 // allocated tells whether somebody holds a machine, by the metal's own books.
-func (w *world) allocated(id string) bool {
-	return slices.ContainsFunc(w.sim.Books().Machines, func(m simulator.MachineAccount) bool { return m.ID == id && m.Allocated })
+func (env *environment) allocated(id string) bool {
+	return slices.ContainsFunc(env.sim.Books().Machines, func(m simulator.MachineAccount) bool { return m.ID == id && m.Allocated })
 }
 
-func (w *world) tags(id string) []string {
-	for _, m := range w.sim.Books().Machines {
+func (env *environment) tags(id string) []string {
+	for _, m := range env.sim.Books().Machines {
 		if m.ID == id {
 			return m.Tags
 		}
@@ -215,9 +215,9 @@ func (w *world) tags(id string) []string {
 	return nil
 }
 
-func (w *world) waitingMachine(t *testing.T) string {
+func (env *environment) waitingMachine(t *testing.T) string {
 	t.Helper()
-	for _, m := range w.sim.Books().Machines {
+	for _, m := range env.sim.Books().Machines {
 		if !m.Allocated && m.Size == small {
 			return m.ID
 		}
@@ -226,16 +226,16 @@ func (w *world) waitingMachine(t *testing.T) string {
 	return ""
 }
 
-func (w *world) inject(f fault) (remove func()) { return w.sim.Inject(f) }
+func (env *environment) inject(f fault) (remove func()) { return env.sim.Inject(f) }
 
 // metalAPIAway closes every connection without an answer.
-func (w *world) metalAPIAway() (comeBack func()) {
-	return w.sim.Inject(fault{Endpoint: "*", Kind: simulator.FaultRefused})
+func (env *environment) metalAPIAway() (comeBack func()) {
+	return env.sim.Inject(fault{Endpoint: "*", Kind: simulator.FaultRefused})
 }
 
-func (w *world) dropFinalizers(t *testing.T, namespace, name string) {
+func (env *environment) dropFinalizers(t *testing.T, namespace, name string) {
 	t.Helper()
-	_, err := w.machines(namespace).Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	_, err := env.machines(namespace).Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 }
 

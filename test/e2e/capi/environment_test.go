@@ -21,17 +21,17 @@ import (
 // slow is how long what takes seconds may take on a busy machine.
 const slow = 4 * time.Minute
 
-// world is one management cluster for all tests that can share it, and a
+// environment is one management cluster for all tests that can share it, and a
 // namespace and project for each.
-type world struct {
+type environment struct {
 	*Management
 	taken int
 }
 
-func newWorld(t *testing.T) *world {
+func newEnvironment(t *testing.T) *environment {
 	t.Helper()
 	site := StartSite(t, simulator.Config{Speed: 200, DataCentre: DataCentre(48)})
-	return &world{Management: Start(t, Options{Site: site, ManagerFlags: hasty})}
+	return &environment{Management: Start(t, Options{Site: site, ManagerFlags: hasty})}
 }
 
 // hasty is a companion that waits for nobody: it is killed in some tests, and
@@ -41,13 +41,13 @@ var hasty = []string{
 }
 
 // team is a namespace of a test's own, and the estate of its project.
-func (w *world) team(t *testing.T) (namespace string, estate Estate) {
+func (env *environment) team(t *testing.T) (namespace string, estate Estate) {
 	t.Helper()
-	i := w.taken
-	w.taken++
+	i := env.taken
+	env.taken++
 	namespace = fmt.Sprintf("team-%d", i)
-	w.Bind(t, namespace, Projects[i])
-	return namespace, w.Site.Estate(Projects[i])
+	env.Bind(t, namespace, Projects[i])
+	return namespace, env.Site.Estate(Projects[i])
 }
 
 // awaitEstate waits until a project holds what it held.

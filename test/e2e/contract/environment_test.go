@@ -22,42 +22,42 @@ const (
 	limit = time.Minute
 )
 
-// world is a server under test, a client of it, and one of its metal-api.
-type world struct {
+// environment is a server under test, a client of it, and one of its metal-api.
+type environment struct {
 	*testserver.Server
 	t     *testing.T
 	api   typed.InfrastructureV1alpha4Interface
 	metal *metalclient.Client
 }
 
-func start(t *testing.T) *world {
+func start(t *testing.T) *environment {
 	t.Helper()
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}})
 	client, err := metalclient.New(metalclient.Options{URL: s.Metal.URL, HMAC: s.Metal.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
-	return &world{Server: s, t: t, api: s.Client().InfrastructureV1alpha4(), metal: client}
+	return &environment{Server: s, t: t, api: s.Client().InfrastructureV1alpha4(), metal: client}
 }
 
 // cluster is one with network and address.
-func (w *world) cluster(name string, changes ...func(*v1alpha4.MetalStackCluster)) *v1alpha4.MetalStackCluster {
-	w.t.Helper()
-	_, err := w.api.MetalStackClusters(team).Create(w.t.Context(), objects.Cluster(name, changes...), metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	c, err := w.api.MetalStackClusters(team).Allocate(w.t.Context(), name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
+func (env *environment) cluster(name string, changes ...func(*v1alpha4.MetalStackCluster)) *v1alpha4.MetalStackCluster {
+	env.t.Helper()
+	_, err := env.api.MetalStackClusters(team).Create(env.t.Context(), objects.Cluster(name, changes...), metav1.CreateOptions{})
+	require.NoError(env.t, err)
+	c, err := env.api.MetalStackClusters(team).Allocate(env.t.Context(), name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
+	require.NoError(env.t, err)
 	return c
 }
 
 // machine is one of a cluster that has phoned home.
-func (w *world) machine(name, cluster string, changes ...func(*v1alpha4.MetalStackMachine)) *v1alpha4.MetalStackMachine {
-	w.t.Helper()
-	_, err := w.api.MetalStackMachines(team).Create(w.t.Context(), objects.Machine(name, changes...), metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	_, err = w.api.MetalStackMachines(team).Allocate(w.t.Context(), name, joins(cluster), metav1.CreateOptions{})
-	require.NoError(w.t, err)
+func (env *environment) machine(name, cluster string, changes ...func(*v1alpha4.MetalStackMachine)) *v1alpha4.MetalStackMachine {
+	env.t.Helper()
+	_, err := env.api.MetalStackMachines(team).Create(env.t.Context(), objects.Machine(name, changes...), metav1.CreateOptions{})
+	require.NoError(env.t, err)
+	_, err = env.api.MetalStackMachines(team).Allocate(env.t.Context(), name, joins(cluster), metav1.CreateOptions{})
+	require.NoError(env.t, err)
 	var m *v1alpha4.MetalStackMachine
-	require.Eventually(w.t, func() bool {
-		m, err = w.api.MetalStackMachines(team).Get(w.t.Context(), name, metav1.GetOptions{})
+	require.Eventually(env.t, func() bool {
+		m, err = env.api.MetalStackMachines(team).Get(env.t.Context(), name, metav1.GetOptions{})
 		return err == nil && m.Status.Ready && m.Status.Initialization.Provisioned != nil
 	}, limit, 20*time.Millisecond)
 	return m
@@ -68,10 +68,10 @@ func joins(cluster string) *v1alpha4.Allocation {
 }
 
 // read is an object as Cluster API reads it.
-func (w *world) read(resource, name string) *unstructured.Unstructured {
-	w.t.Helper()
-	obj, err := w.Dynamic().Resource(v1alpha4.SchemeGroupVersion.WithResource(resource)).Namespace(team).Get(w.t.Context(), name, metav1.GetOptions{})
-	require.NoError(w.t, err)
+func (env *environment) read(resource, name string) *unstructured.Unstructured {
+	env.t.Helper()
+	obj, err := env.Dynamic().Resource(v1alpha4.SchemeGroupVersion.WithResource(resource)).Namespace(team).Get(env.t.Context(), name, metav1.GetOptions{})
+	require.NoError(env.t, err)
 	return obj
 }
 
