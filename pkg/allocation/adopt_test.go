@@ -148,7 +148,7 @@ func TestAdopt_AllocatedMachineOfProject(t *testing.T) {
 
 	env.sweep()
 	keeper := NewRecoverer(env.p)
-	env.whileClockAdvances(func() { keeper.ReconcileAll(env.context()); keeper.wg.Wait() })
+	env.whileClockAdvances(func() { keeper.reconcileAll(env.context()); keeper.wg.Wait() })
 	assert.Len(t, env.machinesWithIdentity(old.UID), 1)
 	env.requireReleasesAll(env.p)
 }

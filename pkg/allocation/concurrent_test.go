@@ -139,7 +139,7 @@ func TestRecoverer_WaitsForDuplicateFreeOfEarlierProcess(t *testing.T) {
 	_, id := env.allocateDuplicate()
 	recoverer := NewRecoverer(env.p)
 	for passed := time.Duration(0); passed < env.p.timing.allocateInFlight(); passed += 10 * time.Second {
-		env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+		env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()); recoverer.wg.Wait() })
 		require.Zero(t, env.sim.CallsOf(machineFree), "after %s", passed)
 		env.advance(10 * time.Second)
 	}
@@ -152,7 +152,7 @@ func TestRecoverer_WaitsForLostDuplicateFree(t *testing.T) {
 	env := newEnvironment(t)
 	_, id := env.allocateDuplicate()
 	recoverer := NewRecoverer(env.p)
-	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()); recoverer.wg.Wait() })
 	env.advance(env.p.timing.allocateInFlight())
 	env.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1})
 	var first, second time.Time
@@ -177,11 +177,11 @@ func TestRecoverer_WaitsForLostDuplicateFree(t *testing.T) {
 		}
 	}
 	for !working() {
-		env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
+		env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()) })
 		env.advance(reconcileInterval)
 	}
 	// A pass during an operation on the object keeps its schedule.
-	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
+	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()) })
 	close(passed)
 	env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
 	assert.GreaterOrEqual(t, second.Sub(first), env.p.timing.UncertainDuration)

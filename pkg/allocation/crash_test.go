@@ -292,7 +292,7 @@ func (env *environment) reconcileUntil(recoverer *Recoverer, so func() bool) {
 			env.whileClockAdvances(recoverer.wg.Wait)
 			return
 		}
-		env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
+		env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()) })
 		env.advance(reconcileInterval)
 	}
 	env.t.Fatal("the Recoverer did not do it")

@@ -22,10 +22,10 @@ func FuzzLabelValue_IsValid(f *testing.F) {
 		value := LabelValue(s)
 		assert.Empty(t, validation.IsValidLabelValue(value), "%q of %q", value, s)
 		assert.Equal(t, value, LabelValue(value), "what is valid stays as it is")
-		host := Hostname(s)
+		host := hostname(s)
 		if s != "" {
 			assert.Empty(t, validation.IsDNS1123Label(host), "%q of %q", host, s)
-			assert.Equal(t, host, Hostname(host))
+			assert.Equal(t, host, hostname(host))
 		}
 		if s != other && value != s && LabelValue(other) != other {
 			assert.NotEqual(t, value, LabelValue(other), "%q and %q", s, other)

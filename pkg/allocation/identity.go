@@ -74,10 +74,10 @@ func LabelValue(s string) string {
 	return withHash(invalidInLabels.ReplaceAllString(s, "-"), s)
 }
 
-// Hostname returns name if it is a valid host name, which has no dots and at
+// hostname returns name if it is a valid host name, which has no dots and at
 // most 63 characters. Otherwise it is made one as by LabelValue; dots become
 // dashes.
-func Hostname(name string) string {
+func hostname(name string) string {
 	if len(validation.IsDNS1123Label(name)) == 0 {
 		return name
 	}

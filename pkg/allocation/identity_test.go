@@ -75,7 +75,7 @@ func TestAdopt_NotDuplicate(t *testing.T) {
 			env := newEnvironment(t)
 			_, id := env.allocateDuplicate()
 			recoverer := NewRecoverer(env.p)
-			env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+			env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()); recoverer.wg.Wait() })
 			if phase == infrastructure.AllocationReleased {
 				_, err := env.release(env.p, "node")
 				require.NoError(t, err)

@@ -72,7 +72,7 @@ type Options struct {
 	ManagementCluster string
 	// Clock is the source of time; default the real one.
 	Clock clock.WithTicker
-	// Timing is how long things may take; zero fields get DefaultTiming's.
+	// Timing is how long things may take; zero fields get defaultTiming's.
 	Timing Timing
 	// CrashPoint, if it is set, is called after each step that a crash could
 	// follow on (docs/allocation.md); for tests.
@@ -100,8 +100,8 @@ type Timing struct {
 	NetworkFreeDelay time.Duration
 }
 
-// DefaultTiming is for a real metal-api.
-var DefaultTiming = Timing{
+// defaultTiming is for a real metal-api.
+var defaultTiming = Timing{
 	BeginTimeout:    30 * time.Second,
 	AllocateTimeout: metal.AllocateTimeout,
 	FreeTimeout:     metal.FreeTimeout,
@@ -120,14 +120,14 @@ var DefaultTiming = Timing{
 
 func (t Timing) withDefaults() Timing {
 	for _, f := range []struct{ set, def *time.Duration }{
-		{&t.BeginTimeout, &DefaultTiming.BeginTimeout},
-		{&t.AllocateTimeout, &DefaultTiming.AllocateTimeout},
-		{&t.FreeTimeout, &DefaultTiming.FreeTimeout},
-		{&t.UncertainDuration, &DefaultTiming.UncertainDuration},
-		{&t.PollInterval, &DefaultTiming.PollInterval},
-		{&t.Backoff, &DefaultTiming.Backoff},
-		{&t.MaxBackoff, &DefaultTiming.MaxBackoff},
-		{&t.NetworkFreeDelay, &DefaultTiming.NetworkFreeDelay},
+		{&t.BeginTimeout, &defaultTiming.BeginTimeout},
+		{&t.AllocateTimeout, &defaultTiming.AllocateTimeout},
+		{&t.FreeTimeout, &defaultTiming.FreeTimeout},
+		{&t.UncertainDuration, &defaultTiming.UncertainDuration},
+		{&t.PollInterval, &defaultTiming.PollInterval},
+		{&t.Backoff, &defaultTiming.Backoff},
+		{&t.MaxBackoff, &defaultTiming.MaxBackoff},
+		{&t.NetworkFreeDelay, &defaultTiming.NetworkFreeDelay},
 	} {
 		if *f.set == 0 {
 			*f.set = *f.def

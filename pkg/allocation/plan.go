@@ -172,7 +172,7 @@ func (p *Protocol) machineRequest(m *machineLike, kind string, pl *plan, id iden
 		Size:        m.machineType,
 		Image:       m.image,
 		Name:        m.meta.Name,
-		Hostname:    Hostname(m.meta.Name),
+		Hostname:    hostname(m.meta.Name),
 		Description: kind + " " + m.meta.Namespace + "/" + m.meta.Name,
 		SSHKeys:     m.sshKeys,
 		Tags:        append(p.identityTags(id), m.tags...),

@@ -62,7 +62,7 @@ func (r *Recoverer) Run(ctx context.Context) {
 	defer clearUnrecordedMetrics()
 	defer r.wg.Wait()
 	for {
-		r.ReconcileAll(ctx)
+		r.reconcileAll(ctx)
 		timer := r.p.clock.NewTimer(reconcileInterval)
 		select {
 		case <-ctx.Done():
@@ -73,9 +73,9 @@ func (r *Recoverer) Run(ctx context.Context) {
 	}
 }
 
-// ReconcileAll reconciles every record once. What takes long is done in the
+// reconcileAll reconciles every record once. What takes long is done in the
 // background.
-func (r *Recoverer) ReconcileAll(ctx context.Context) {
+func (r *Recoverer) reconcileAll(ctx context.Context) {
 	if r.startTime.IsZero() {
 		r.startTime = r.p.clock.Now()
 	}

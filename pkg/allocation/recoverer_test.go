@@ -24,19 +24,19 @@ func TestRecoverer_LatchesProvisioned(t *testing.T) {
 	env := newEnvironment(t)
 	m := env.allocatedMachine("node")
 	recoverer := NewRecoverer(env.p)
-	recoverer.ReconcileAll(env.context())
+	recoverer.reconcileAll(env.context())
 	assert.True(t, isProvisioned(env.getCluster("cluster").Status.Initialization))
 	assert.False(t, isProvisioned(env.getMachine("node").Status.Initialization))
 
 	require.NoError(t, env.sim.PhoneHome(m.Status.Allocation.MachineID))
 	env.sweep()
 	require.True(t, env.getMachine("node").Status.Ready)
-	recoverer.ReconcileAll(env.context())
+	recoverer.reconcileAll(env.context())
 	assert.True(t, isProvisioned(env.getMachine("node").Status.Initialization))
 
 	require.NoError(t, env.sim.ForceFree(m.Status.Allocation.MachineID))
 	env.sweep()
-	recoverer.ReconcileAll(env.context())
+	recoverer.reconcileAll(env.context())
 	m = env.getMachine("node")
 	assert.False(t, m.Status.Ready)
 	assert.Equal(t, infrastructure.PhaseGone, m.Status.Metal.Phase)
@@ -57,9 +57,9 @@ func (env *environment) allocateWithTags(project, network string, tags ...string
 // reconcileAfter reconciles with a new Recoverer now, and again after some time.
 func (env *environment) reconcileAfter(d time.Duration) {
 	recoverer := NewRecoverer(env.p)
-	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()); recoverer.wg.Wait() })
 	env.advance(d)
-	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()); recoverer.wg.Wait() })
+	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()); recoverer.wg.Wait() })
 }
 
 func TestRecoverer_ReleasesOnlyDuplicates(t *testing.T) {
@@ -115,7 +115,7 @@ func TestRecoverer_WaitingDuplicateEndsWithRun(t *testing.T) {
 	recoverer.startTime = env.clock.Now().Add(-env.p.timing.allocateInFlight())
 	recoverer.duplicateSlot <- struct{}{}
 	ctx, cancel := context.WithCancel(env.context())
-	recoverer.ReconcileAll(ctx)
+	recoverer.reconcileAll(ctx)
 	require.Len(t, recoverer.slots, 1, "it waits")
 	cancel()
 	recoverer.wg.Wait()
@@ -292,11 +292,11 @@ func TestLabelValue_IsValid(t *testing.T) {
 			assert.Equal(t, s, value)
 		}
 		if s != "" {
-			assert.Empty(t, validation.IsDNS1123Label(Hostname(s)), "%q of %q", Hostname(s), s)
+			assert.Empty(t, validation.IsDNS1123Label(hostname(s)), "%q of %q", hostname(s), s)
 		}
 	}
 	assert.NotEqual(t, LabelValue(long), LabelValue(long+"2"))
-	assert.NotEqual(t, Hostname("a.b"), Hostname("a-b"))
+	assert.NotEqual(t, hostname("a.b"), hostname("a-b"))
 	for _, tag := range env.p.identityTags(identity{uid: types.UID(long), namespace: teamA, name: long, cluster: "c"}) {
 		key, value, _ := strings.Cut(tag, "=")
 		assert.Empty(t, validation.IsQualifiedName(key))

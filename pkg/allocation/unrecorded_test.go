@@ -30,7 +30,7 @@ func (s *fakeObserver) Identified() (machines []*metal.Machine, networks []*meta
 func (env *environment) unrecordedKinds(recoverer *Recoverer) map[string]int {
 	env.sweep()
 	env.clock.Step(unrecordedInterval)
-	env.whileClockAdvances(func() { recoverer.ReconcileAll(env.context()) })
+	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()) })
 	kinds := map[string]int{}
 	for _, u := range recoverer.unrecorded {
 		kinds[u.kind]++
