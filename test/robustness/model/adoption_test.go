@@ -3,7 +3,7 @@ package model
 // The second model is of adoption: two objects, a Recoverer, and one thing - a
 // machine, a network or an address - that somebody allocated before. The second
 // object names it; the first one has it, wants it as well, or would find it by
-// the identity that it carries. Each step of allocateServer, adopt and
+// the identity that it carries. Each step of allocateMachineLike, adopt and
 // releaseDuplicate is one here, and any of them may be the last of its server.
 
 // precaution is something that adoption keeps to, and that a test can break.

@@ -1,6 +1,6 @@
 package model
 
-// release makes the steps of releaseServer.
+// release makes the steps of releaseMachineLike.
 func (m *model) release(s state, i uint8) {
 	v := s.servers[i]
 	switch v.at {

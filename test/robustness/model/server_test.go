@@ -94,7 +94,7 @@ func (m *model) begin(s state, i uint8) {
 	}
 }
 
-// allocation makes the steps of allocateServer and resume.
+// allocation makes the steps of allocateMachineLike and resumeAttempt.
 func (m *model) allocation(s state, i uint8) {
 	v := s.servers[i]
 	switch v.at {
