@@ -72,7 +72,7 @@ func (s *Server) becomeActive(ctx context.Context) error {
 		klog.FromContext(ctx).Info("Continuing with observations from before the takeover", "reason", err.Error())
 	}
 	if s.extra.Namespaces != nil {
-		if err := s.extra.Namespaces.Lead(ctx); err != nil {
+		if err := s.extra.Namespaces.Activate(ctx); err != nil {
 			return err
 		}
 	}

@@ -28,10 +28,10 @@ func (s *Server) addNamespaceBindingsHook() error {
 	}
 	return s.Generic.AddPostStartHook("start-namespace-bindings", func(hook server.PostStartHookContext) error {
 		go wait.UntilWithContext(hook, s.completeRecords, completeInterval)
-		go s.extra.Namespaces.Run(hook, tenancy.Keeping{
-			Ledger: s.ledger, Holds: s.backend.MayHaveRecords, Oldest: s.backend.OldestCreationTime, Origins: s.origins, Live: s.extra.Owners.Namespace, StandBy: s.extra.Replica != nil,
-			HiddenChanged: s.backend.HiddenNamespacesChanged,
-			Changed: func(namespaces, projects []string) {
+		go s.extra.Namespaces.Run(hook, tenancy.Config{
+			Ledger: s.ledger, HasRecords: s.backend.MayHaveRecords, OldestRecord: s.backend.OldestCreationTime, Origins: s.origins, GetNamespace: s.extra.Owners.Namespace, Standby: s.extra.Replica != nil,
+			OnHiddenChange: s.backend.HiddenNamespacesChanged,
+			OnChange: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
 				s.observer.RelevanceChanged(projects...)

@@ -19,10 +19,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// belongs returns whether a firewall is the cluster's to control: the cluster
+// belongsTo returns whether a firewall is the cluster's to control: the cluster
 // controls it, or nothing does and it has the label of the cluster, or a cluster
 // controlled it that had the same name and was this one before a restore.
-func belongs(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+func belongsTo(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
 	controller := metav1.GetControllerOf(f)
 	if controller == nil {
 		return f.Labels[infrastructure.ClusterNameLabel] == clusterNameOf(cluster)
@@ -31,11 +31,11 @@ func belongs(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall
 	return group == v1alpha4.GroupName && controller.Kind == clusters.kind && controller.Name == cluster.Name
 }
 
-// adoptable returns the firewalls that a cluster shall adopt: those that belong
+// adoptableFirewalls returns the firewalls that a cluster shall adopt: those that belong
 // to it, that it does not control yet and that it made, which their names say.
 // If that leaves it without a firewall like its firewallSpec, one that is like it
 // and that somebody else made for it is adopted as well.
-func adoptable(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+func adoptableFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
 	wanted := cluster.Spec.FirewallSpec
 	if wanted == nil {
 		// All that the cluster controls would be given back.
@@ -45,39 +45,39 @@ func adoptable(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFi
 	served := false
 	for _, f := range all {
 		switch {
-		case f.DeletionTimestamp != nil || !belongs(cluster, f):
+		case f.DeletionTimestamp != nil || !belongsTo(cluster, f):
 			continue
 		case metav1.IsControlledBy(f, cluster):
-		case madeBy(cluster, f):
+		case isGeneratedBy(cluster, f):
 			adopted = append(adopted, f)
 		default:
 			others = append(others, f)
 			continue
 		}
-		served = served || like(f, wanted)
+		served = served || matchesSpec(f, wanted)
 	}
-	if i := slices.IndexFunc(others, func(f *v1alpha4.MetalStackFirewall) bool { return like(f, wanted) }); !served && i >= 0 {
+	if i := slices.IndexFunc(others, func(f *v1alpha4.MetalStackFirewall) bool { return matchesSpec(f, wanted) }); !served && i >= 0 {
 		adopted = append(adopted, others[i])
 	}
 	return adopted
 }
 
-// marked returns the firewalls that belong to a cluster and are being deleted, and
+// deletingFirewalls returns the firewalls that belong to a cluster and are being deleted, and
 // that it does not control. They are not adopted, and may serve for as long as their
 // release is held.
-func marked(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+func deletingFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
 	var marked []*v1alpha4.MetalStackFirewall
 	for _, f := range all {
-		if f.DeletionTimestamp != nil && belongs(cluster, f) && !metav1.IsControlledBy(f, cluster) {
+		if f.DeletionTimestamp != nil && belongsTo(cluster, f) && !metav1.IsControlledBy(f, cluster) {
 			marked = append(marked, f)
 		}
 	}
 	return marked
 }
 
-// madeBy returns whether a firewall has a name that newFirewall gives, or was
+// isGeneratedBy returns whether a firewall has a name that newFirewall gives, or was
 // controlled by the cluster before a restore.
-func madeBy(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+func isGeneratedBy(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
 	digits, named := strings.CutPrefix(f.Name, firewallNamePrefix(cluster.Name))
 	_, err := hex.DecodeString(digits)
 	return (named && err == nil && len(digits) == firewallNameDigits) || metav1.GetControllerOf(f) != nil
@@ -94,37 +94,37 @@ func (s *scope) adopt(ctx context.Context, cluster *v1alpha4.MetalStackCluster, 
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("Adopted a firewall", "firewall", f.Name)
-	s.normal(EventFirewallAdopted, actionRoll, fmt.Sprintf("Adopted MetalStackFirewall %s, which belongs to the cluster and had no controller", f.Name))
+	s.recordNormal(EventFirewallAdopted, actionRoll, fmt.Sprintf("Adopted MetalStackFirewall %s, which belongs to the cluster and had no controller", f.Name))
 	return nil
 }
 
-// nameTaken is for a firewall that cannot be made because there is one of its
+// handleNameTaken is for a firewall that cannot be made because there is one of its
 // name. It asks the server, since the cache did not show that one.
-func (s *scope) nameTaken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string) (wait, error) {
+func (s *scope) handleNameTaken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string) (wait, error) {
 	there := &v1alpha4.MetalStackFirewall{}
 	err := s.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, there)
 	switch {
 	case apierrors.IsNotFound(err):
-		return wait{why: "the conflicting firewall is gone", again: underWay}, nil
+		return wait{message: "the conflicting firewall is gone", requeueAfter: inFlightRequeue}, nil
 	case err != nil:
 		return wait{}, err
 	case there.DeletionTimestamp == nil && metav1.IsControlledBy(there, cluster):
-		return wait{why: "the cache does not show the firewall yet", again: underWay}, nil
-	case there.DeletionTimestamp == nil && belongs(cluster, there) && !s.ofAnother(cluster, there):
-		return wait{why: "the firewall was adopted", again: underWay}, s.adopt(ctx, cluster, there)
+		return wait{message: "the cache does not show the firewall yet", requeueAfter: inFlightRequeue}, nil
+	case there.DeletionTimestamp == nil && belongsTo(cluster, there) && !s.belongsToAnother(cluster, there):
+		return wait{message: "the firewall was adopted", requeueAfter: inFlightRequeue}, s.adopt(ctx, cluster, there)
 	}
-	text := inTheWay(cluster, there)
-	if there.DeletionTimestamp == nil && belongs(cluster, there) {
+	text := nameTakenMessage(cluster, there)
+	if there.DeletionTimestamp == nil && belongsTo(cluster, there) {
 		text = fmt.Sprintf("MetalStackFirewall %s, which would be made, exists, and belongs to MetalStackCluster %s, which Cluster %s names: delete MetalStackCluster %s if it is not needed",
 			name, s.cluster.Spec.InfrastructureRef.Name, s.cluster.Name, cluster.Name)
 	}
-	s.firewall = firewallNotReady(infrastructure.ReasonFirewallNameTaken, "%s", text)
-	return wait{why: "the name of the firewall is taken", again: lost}, nil
+	s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallNameTaken, "%s", text)
+	return wait{message: "the name of the firewall is taken", requeueAfter: fallbackRequeue}, nil
 }
 
-// inTheWay says why a firewall that has the name of one to be made is not the
+// nameTakenMessage says why a firewall that has the name of one to be made is not the
 // cluster's, and what to do about it.
-func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFirewall) string {
+func nameTakenMessage(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFirewall) string {
 	name := "MetalStackFirewall " + there.Name
 	of := there.Labels[infrastructure.ClusterNameLabel]
 	switch {
@@ -135,7 +135,7 @@ func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFir
 		}
 		return text + ". To keep its metal, make the object anew (docs/operations.md, MetalstackReleaseHeld)"
 	case metav1.GetControllerOf(there) != nil:
-		return fmt.Sprintf("%s already exists and is %s: delete it, or remove that owner reference to have it adopted", name, controllerOf(there))
+		return fmt.Sprintf("%s already exists and is %s: delete it, or remove that owner reference to have it adopted", name, describeController(there))
 	case of == "":
 		return fmt.Sprintf("%s already exists without the label %s: delete it, or have it adopted: kubectl label metalstackfirewalls %s -n %s %s=%s",
 			name, infrastructure.ClusterNameLabel, there.Name, there.Namespace, infrastructure.ClusterNameLabel, clusterNameOf(cluster))
@@ -144,8 +144,8 @@ func inTheWay(cluster *v1alpha4.MetalStackCluster, there *v1alpha4.MetalStackFir
 		name, infrastructure.ClusterNameLabel, of, there.Name, there.Namespace, infrastructure.ClusterNameLabel, clusterNameOf(cluster))
 }
 
-// controllerOf says what controls an object, for messages.
-func controllerOf(obj client.Object) string {
+// describeController says what controls an object, for messages.
+func describeController(obj client.Object) string {
 	if c := metav1.GetControllerOf(obj); c != nil {
 		return fmt.Sprintf("controlled by %s %s", c.Kind, c.Name)
 	}

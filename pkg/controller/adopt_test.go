@@ -39,7 +39,7 @@ func (h *harness) allFirewalls() map[string]v1alpha4.MetalStackFirewall {
 	return byName
 }
 
-func TestFirewall_IsAdoptedIfItBelongsToTheCluster(t *testing.T) {
+func TestAdopt_FirewallThatBelongsToTheCluster(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	made := newFirewall(cluster, nil).Name
@@ -83,7 +83,7 @@ func TestFirewall_IsAdoptedIfItBelongsToTheCluster(t *testing.T) {
 				}
 			}
 			require.ElementsMatch(t, c.adopted, adopted)
-			require.Equal(t, len(c.adopted), strings.Count(strings.Join(h.told(), "\n"), EventFirewallAdopted))
+			require.Equal(t, len(c.adopted), strings.Count(strings.Join(h.takeEvents(), "\n"), EventFirewallAdopted))
 			want := len(c.firewalls)
 			if c.created {
 				want++
@@ -93,7 +93,7 @@ func TestFirewall_IsAdoptedIfItBelongsToTheCluster(t *testing.T) {
 	}
 }
 
-func TestFirewall_IsLeftAloneByClusterWithoutFirewallSpec(t *testing.T) {
+func TestAdopt_NothingWithoutFirewallSpec(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	f := firewallOf(cluster, newFirewall(cluster, nil).Name, home, unowned)
@@ -105,7 +105,7 @@ func TestFirewall_IsLeftAloneByClusterWithoutFirewallSpec(t *testing.T) {
 	require.Nil(t, now.DeletionTimestamp)
 }
 
-func TestFirewall_ThatIsInTheWayIsNamedWithItsOwnerAndWhatToDo(t *testing.T) {
+func TestFirewallNameTaken_NamesTheOwnerAndWhatToDo(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	made := newFirewall(cluster, nil).Name
@@ -126,14 +126,14 @@ func TestFirewall_ThatIsInTheWayIsNamedWithItsOwnerAndWhatToDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t, clusters, false, cluster.DeepCopy(), capiCluster(), firewallOf(cluster, made, c.there...))
-			require.Equal(t, lost, h.reconcile("c-infra").RequeueAfter)
-			ready := condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady)
+			require.Equal(t, fallbackRequeue, h.reconcile("c-infra").RequeueAfter)
+			ready := condition(h.get(clusters, "c-infra"), infrastructure.ConditionFirewallReady)
 			require.Equal(t, metav1.ConditionFalse, ready.Status)
 			require.Equal(t, infrastructure.ReasonFirewallNameTaken, ready.Reason, ready.Message)
 			for _, words := range append(c.says, made) {
 				require.Contains(t, ready.Message, words)
 			}
-			require.Contains(t, strings.Join(h.told(), "\n"), "Warning "+infrastructure.ReasonFirewallNameTaken)
+			require.Contains(t, strings.Join(h.takeEvents(), "\n"), "Warning "+infrastructure.ReasonFirewallNameTaken)
 			require.Len(t, h.allFirewalls(), 1)
 		})
 	}
@@ -149,7 +149,7 @@ func (c withoutFirewalls) List(ctx context.Context, list client.ObjectList, opts
 	return c.Client.List(ctx, list, opts...)
 }
 
-func TestFirewall_ThatTheCacheDoesNotShowIsLookedForAtTheServer(t *testing.T) {
+func TestFirewallNameTaken_ReadsTheFirewallFromTheServer(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	made := newFirewall(cluster, nil).Name
@@ -158,15 +158,15 @@ func TestFirewall_ThatTheCacheDoesNotShowIsLookedForAtTheServer(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t, clusters, false, cluster.DeepCopy(), capiCluster(), firewallOf(cluster, made, changes...))
 			h.r.cached = withoutFirewalls{h.api}
-			require.Equal(t, underWay, h.reconcile("c-infra").RequeueAfter)
+			require.Equal(t, inFlightRequeue, h.reconcile("c-infra").RequeueAfter)
 			now := h.allFirewalls()[made]
 			require.True(t, metav1.IsControlledBy(&now, cluster))
-			require.Equal(t, infrastructure.ReasonFirewallProvisioning, condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady).Reason)
+			require.Equal(t, infrastructure.ReasonFirewallProvisioning, condition(h.get(clusters, "c-infra"), infrastructure.ConditionFirewallReady).Reason)
 		})
 	}
 }
 
-func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
+func TestClusterDeletion_DeletesFirewallsWithoutController(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-2"), deleted), capiCluster(),
@@ -181,7 +181,7 @@ func TestCluster_DeletesFirewallsThatNothingControls(t *testing.T) {
 		f := all[name]
 		require.Equal(t, goes, f.DeletionTimestamp != nil, name)
 	}
-	deleting := condition(h.the(clusters, "c-infra"), infrastructure.ConditionDeleting)
+	deleting := condition(h.get(clusters, "c-infra"), infrastructure.ConditionDeleting)
 	require.Equal(t, infrastructure.ReasonWaitingForFirewalls, deleting.Reason)
 	require.Contains(t, deleting.Message, "theirs (controlled by MetalStackCluster d-infra)", "what does not go by itself is named")
 }
@@ -191,7 +191,7 @@ func leftBehind(changes ...func(client.Object)) *v1alpha4.MetalStackCluster {
 	return object(clusters, "stale", append([]func(client.Object){of("c"), with(v1alpha4.AllocationAllocated), withFirewallSpec("firewall-2")}, changes...)...).(*v1alpha4.MetalStackCluster)
 }
 
-func TestFirewall_ThatIsBeingDeletedIsReplacedUnderAnotherName(t *testing.T) {
+func TestRollout_ReplacesDeletingFirewallUnderAnotherName(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	held := firewallOf(cluster, newFirewall(cluster, nil).Name, home, unowned, going)
@@ -200,13 +200,13 @@ func TestFirewall_ThatIsBeingDeletedIsReplacedUnderAnotherName(t *testing.T) {
 		h.reconcile("c-infra")
 		require.Len(t, h.allFirewalls(), 2, "it stays as it is, and there is one more")
 	}
-	require.Empty(t, h.the(firewalls, held.Name).GetOwnerReferences())
+	require.Empty(t, h.get(firewalls, held.Name).GetOwnerReferences())
 	for name, f := range h.allFirewalls() {
 		require.True(t, name == held.Name || metav1.IsControlledBy(&f, cluster), name)
 	}
 }
 
-func TestMachine_WaitsForNoOtherFirewallWhileOneThatIsBeingDeletedServes(t *testing.T) {
+func TestWaitForFirewall_DeletingFirewallThatServesIsEnough(t *testing.T) {
 	t.Parallel()
 	freed := func(f *v1alpha4.MetalStackFirewall) { f.Status.Allocation.Phase = v1alpha4.AllocationReleased }
 	for name, c := range map[string]struct {
@@ -235,7 +235,7 @@ func TestMachine_WaitsForNoOtherFirewallWhileOneThatIsBeingDeletedServes(t *test
 	}
 }
 
-func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {
+func TestAdopt_OnlyByTheClusterThatInfrastructureRefNames(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	f := firewallOf(cluster, "theirs", home, unowned)
@@ -244,9 +244,9 @@ func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t, clusters, false, cluster.DeepCopy(), leftBehind(), capiCluster(), f.DeepCopy())
 		h.reconcile("stale")
-		require.Empty(t, h.the(firewalls, "theirs").GetOwnerReferences())
+		require.Empty(t, h.get(firewalls, "theirs").GetOwnerReferences())
 		h.reconcile("c-infra")
-		require.True(t, metav1.IsControlledBy(h.the(firewalls, "theirs"), cluster))
+		require.True(t, metav1.IsControlledBy(h.get(firewalls, "theirs"), cluster))
 	})
 	t.Run("adopts none of a name that it wants", func(t *testing.T) {
 		t.Parallel()
@@ -254,8 +254,8 @@ func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {
 		named.Name = newFirewall(leftBehind(), nil).Name
 		h := newHarness(t, clusters, false, leftBehind(), capiCluster(), named)
 		h.reconcile("stale")
-		require.Empty(t, h.the(firewalls, named.Name).GetOwnerReferences())
-		ready := condition(h.the(clusters, "stale"), infrastructure.ConditionFirewallReady)
+		require.Empty(t, h.get(firewalls, named.Name).GetOwnerReferences())
+		ready := condition(h.get(clusters, "stale"), infrastructure.ConditionFirewallReady)
 		require.Equal(t, infrastructure.ReasonFirewallNameTaken, ready.Reason)
 		require.Contains(t, ready.Message, "belongs to MetalStackCluster c-infra, which Cluster c names")
 	})
@@ -263,17 +263,17 @@ func TestCluster_LeavesFirewallsToTheOneThatTheClusterNames(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t, clusters, false, cluster.DeepCopy(), leftBehind(deleted), capiCluster(), f.DeepCopy(), machine.DeepCopyObject().(client.Object))
 		h.reconcile("stale")
-		left := h.the(firewalls, "theirs")
+		left := h.get(firewalls, "theirs")
 		require.Nil(t, left.GetDeletionTimestamp())
 		require.Empty(t, left.GetOwnerReferences())
 		require.Equal(t, []string{"release stale"}, h.calls, "it does not wait for members of the other")
 	})
 }
 
-func TestMachines_AreWokenWhenTheirFirewallIsAdopted(t *testing.T) {
+func TestWatches_AdoptedFirewallTriggersMachines(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	was, now := firewallOf(cluster, "f", home, unowned), firewallOf(cluster, "f", home)
-	require.True(t, whenProvisioned.Update(event.UpdateEvent{ObjectOld: was, ObjectNew: now}))
-	require.False(t, whenProvisioned.Update(event.UpdateEvent{ObjectOld: now, ObjectNew: now}))
+	require.True(t, firewallProvisioned.Update(event.UpdateEvent{ObjectOld: was, ObjectNew: now}))
+	require.False(t, firewallProvisioned.Update(event.UpdateEvent{ObjectOld: now, ObjectNew: now}))
 }

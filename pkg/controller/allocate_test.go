@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-func TestClusterIsAllocatedAtOnce(t *testing.T) {
+func TestAllocate_ClusterAtOnce(t *testing.T) {
 	h := newHarness(t, clusters, true, object(clusters, "c"))
 	h.reconcile("c")
 	require.Equal(t, []string{"allocate c"}, h.calls)
@@ -24,7 +24,7 @@ func TestClusterIsAllocatedAtOnce(t *testing.T) {
 	require.Len(t, h.calls, 1, "what is allocated is not asked for again")
 }
 
-func TestServersWaitForTheNetworkOfTheirCluster(t *testing.T) {
+func TestAllocate_MachinesAndFirewallsWaitForTheNetwork(t *testing.T) {
 	for _, k := range []kind{machines, firewalls} {
 		t.Run(k.name, func(t *testing.T) {
 			h := newHarness(t, k, true, object(k, "s", of("c")))
@@ -37,12 +37,12 @@ func TestServersWaitForTheNetworkOfTheirCluster(t *testing.T) {
 			require.Empty(t, h.calls, "nothing allocated for the cluster")
 
 			with(v1alpha4.AllocationAllocating)(cluster)
-			h.put(cluster)
+			h.update(cluster)
 			h.reconcile("s")
 			require.Empty(t, h.calls, "the cluster's allocation is under way")
 
 			with(v1alpha4.AllocationAllocated)(cluster)
-			h.put(cluster)
+			h.update(cluster)
 			h.reconcile("s")
 			require.Equal(t, []string{"allocate s"}, h.calls)
 			require.Equal(t, "c", h.requests[0].ClusterRef.Name)
@@ -50,27 +50,27 @@ func TestServersWaitForTheNetworkOfTheirCluster(t *testing.T) {
 	}
 }
 
-func TestServersDoNotJoinAClusterThatIsBeingDeleted(t *testing.T) {
+func TestAllocate_WaitsWhileTheClusterIsBeingDeleted(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", of("c")),
 		object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted))
 	h.reconcile("m")
 	require.Empty(t, h.calls)
 }
 
-func TestServerWithoutClusterLabelIsAllocatedWithoutClusterRef(t *testing.T) {
+func TestAllocate_WithoutClusterLabelHasNoClusterRef(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m"))
 	h.reconcile("m")
 	require.Equal(t, []string{"allocate m"}, h.calls)
 	require.Nil(t, h.requests[0].ClusterRef)
 }
 
-func TestMachineWithoutOwnerIsAllocatedStandaloneOnly(t *testing.T) {
+func TestAllocate_MachineWithoutOwnerStandaloneOnly(t *testing.T) {
 	h := newHarness(t, machines, false, object(machines, "m"))
 	h.reconcile("m")
 	require.Empty(t, h.calls)
 }
 
-func TestMachineIsNotAllocatedWithoutTheUserDataThatItNames(t *testing.T) {
+func TestAllocate_StandaloneWaitsWhenUserDataIsNamed(t *testing.T) {
 	m := object(machines, "m").(*v1alpha4.MetalStackMachine)
 	m.Spec.UserData = &v1alpha4.SecretReference{Name: "cloud-init"}
 	h := newHarness(t, machines, true, m)
@@ -78,7 +78,7 @@ func TestMachineIsNotAllocatedWithoutTheUserDataThatItNames(t *testing.T) {
 	require.Empty(t, h.calls)
 }
 
-func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
+func TestReconcile_SkipsForeignObjects(t *testing.T) {
 	for name, change := range map[string]func(client.Object){
 		"discovered":             withoutOurFinalizer,
 		"paused":                 annotated(infrastructure.PausedAnnotation),
@@ -100,7 +100,7 @@ func TestObjectsThatAreNotOursAreLeftAlone(t *testing.T) {
 	}
 }
 
-func TestExternallyManagedClustersAreLeftAlone(t *testing.T) {
+func TestReconcile_SkipsExternallyManagedClusters(t *testing.T) {
 	for name, change := range map[string]func(client.Object){
 		"annotation": annotated(infrastructure.ManagedByAnnotation),
 		"label":      labelled(infrastructure.ManagedByAnnotation, "somebody"),
@@ -111,12 +111,12 @@ func TestExternallyManagedClustersAreLeftAlone(t *testing.T) {
 			h.reconcile("y")
 			require.Empty(t, h.calls)
 			require.True(t, h.exists(clusters, "y"))
-			require.Empty(t, h.the(clusters, "x").GetConditions(), "not even a condition")
+			require.Empty(t, h.get(clusters, "x").GetConditions(), "not even a condition")
 		})
 	}
 }
 
-func TestOnlyObjectsWithTheWatchFilterAreLookedAfter(t *testing.T) {
+func TestReconcile_SkipsObjectsWithoutTheWatchFilter(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "theirs"), object(machines, "ours", labelled(infrastructure.WatchFilterLabel, "a")),
 		object(machines, "others", labelled(infrastructure.WatchFilterLabel, "b")))
 	options := h.r.options
@@ -128,19 +128,19 @@ func TestOnlyObjectsWithTheWatchFilterAreLookedAfter(t *testing.T) {
 	require.Equal(t, []string{"allocate ours"}, h.calls)
 }
 
-func TestFirewallOwnedByItsClusterIsOurs(t *testing.T) {
+func TestReconcile_FirewallOwnedByItsClusterStandalone(t *testing.T) {
 	h := newHarness(t, firewalls, false, object(clusters, "owner", with(v1alpha4.AllocationAllocated)),
 		object(firewalls, "f", owned(v1alpha4.SchemeGroupVersion.String(), "MetalStackCluster")))
 	h.reconcile("f")
 	require.Equal(t, []string{"allocate f"}, h.calls)
 }
 
-func TestNextAttemptWaitsForNotBefore(t *testing.T) {
+func TestAllocate_NextAttemptWaitsForNotBefore(t *testing.T) {
 	h := newHarness(t, machines, true)
 	m := object(machines, "m", notBefore(h.clock.Now().Add(20*time.Second)))
 	require.NoError(t, h.api.Create(t.Context(), m.DeepCopyObject().(client.Object)))
-	m.SetResourceVersion(h.the(machines, "m").GetResourceVersion())
-	h.put(m)
+	m.SetResourceVersion(h.get(machines, "m").GetResourceVersion())
+	h.update(m)
 
 	require.Equal(t, 20*time.Second, h.reconcile("m").RequeueAfter)
 	require.Empty(t, h.calls)
@@ -150,7 +150,7 @@ func TestNextAttemptWaitsForNotBefore(t *testing.T) {
 	require.Equal(t, []string{"allocate m"}, h.calls)
 }
 
-func TestRefusalsAreRepeatedMoreAndMoreSeldom(t *testing.T) {
+func TestBackoff_GrowsWithRefusals(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m"))
 	h.refuse = apierrors.NewBadRequest("no machine available")
 
@@ -164,17 +164,17 @@ func TestRefusalsAreRepeatedMoreAndMoreSeldom(t *testing.T) {
 		require.Len(t, h.calls, asked, "an event in between does not make it ask sooner")
 		h.clock.Step(time.Millisecond)
 	}
-	require.Equal(t, firstPause, pauses[0])
-	require.Equal(t, 2*firstPause, pauses[1])
-	require.Equal(t, longestPause, pauses[8])
+	require.Equal(t, minBackoff, pauses[0])
+	require.Equal(t, 2*minBackoff, pauses[1])
+	require.Equal(t, maxBackoff, pauses[8])
 
 	h.refuse = nil
 	h.reconcile("m")
 	h.reconcile("m")
-	require.Zero(t, h.r.memory.patience(requestOf("m")), "success makes it forget")
+	require.Zero(t, h.r.backoff.remaining(requestOf("m")), "success makes it forget")
 }
 
-func TestCacheThatLagsBehindDoesNotMakeItAskAgain(t *testing.T) {
+func TestAllocate_StaleCacheCausesNoSecondCall(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", func(obj client.Object) {
 		obj.(*v1alpha4.MetalStackMachine).Status.Conditions = []metav1.Condition{{
 			Type: infrastructure.ConditionPaused, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNotPaused,
@@ -185,33 +185,33 @@ func TestCacheThatLagsBehindDoesNotMakeItAskAgain(t *testing.T) {
 	h.reconcile("m")
 
 	h.r.cached = staleCache{h.api, before.(*v1alpha4.MetalStackMachine)}
-	require.Equal(t, catchUp, h.reconcile("m").RequeueAfter)
+	require.Equal(t, cacheSyncDelay, h.reconcile("m").RequeueAfter)
 	require.Len(t, h.calls, 1)
 
-	h.clock.Step(catchUp)
+	h.clock.Step(cacheSyncDelay)
 	h.reconcile("m")
 	require.Len(t, h.calls, 2, "a cache that does not catch up is believed")
 }
 
-func TestRefusalThatNamesATimeIsHeeded(t *testing.T) {
+func TestBackoff_HonoursRetryAfter(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m"))
 	h.refuse = apierrors.NewTooManyRequests("later", 90)
 	require.Equal(t, 90*time.Second, h.reconcile("m").RequeueAfter)
 }
 
-func TestCallThatIsUnderWayIsLookedAtAgainSoon(t *testing.T) {
+func TestAllocate_InFlightCallIsRequeuedSoon(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m"))
 	for name, err := range map[string]error{
 		"another call": apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m", errors.New("under way")),
 		"timeout":      apierrors.NewTimeoutError("goes on in the background", 1),
 	} {
 		h.refuse = err
-		require.Equal(t, underWay, h.reconcile("m").RequeueAfter, name)
+		require.Equal(t, inFlightRequeue, h.reconcile("m").RequeueAfter, name)
 	}
-	require.Zero(t, h.r.memory.patience(requestOf("m")), "that is no refusal")
+	require.Zero(t, h.r.backoff.remaining(requestOf("m")), "that is no refusal")
 }
 
-func TestMetalGivenBackByHandIsNotAskedForAgain(t *testing.T) {
+func TestAllocate_NotAgainAfterManualRelease(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationReleased)))
 	h.reconcile("m")
 	require.Empty(t, h.calls)

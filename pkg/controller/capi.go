@@ -18,8 +18,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// lost is how soon to look again at what an event should have told.
-const lost = time.Minute
+// fallbackRequeue is how soon to look again at what an event should have told.
+const fallbackRequeue = time.Minute
 
 // ownedByClusterAPI returns whether Cluster API made the object or took it
 // over.
@@ -31,12 +31,12 @@ func ownedByClusterAPI(obj client.Object) bool {
 			return true
 		}
 	}
-	return has(obj.GetAnnotations(), clusterv1.TemplateClonedFromNameAnnotation)
+	return hasKey(obj.GetAnnotations(), clusterv1.TemplateClonedFromNameAnnotation)
 }
 
-// resolve finds the Machine and the Cluster of an object, if they are there.
+// resolveOwners finds the Machine and the Cluster of an object, if they are there.
 // What is missing is for later phases to wait for.
-func resolve(ctx context.Context, s *scope) (wait, error) {
+func resolveOwners(ctx context.Context, s *scope) (wait, error) {
 	if s.options.Standalone {
 		return wait{}, nil
 	}
@@ -92,44 +92,44 @@ func (s *scope) clusterName() string {
 	return s.obj.GetLabels()[infrastructure.ClusterNameLabel]
 }
 
-// pause ends the reconcile of an object that is paused, or whose Cluster is.
-func pause(ctx context.Context, s *scope) (wait, error) {
+// reconcilePaused ends the reconcile of an object that is paused, or whose Cluster is.
+func reconcilePaused(ctx context.Context, s *scope) (wait, error) {
 	if s.cluster != nil && ptr.Deref(s.cluster.Spec.Paused, false) {
-		s.pauses = append(s.pauses, "Cluster spec.paused is set to true")
+		s.pauseReasons = append(s.pauseReasons, "Cluster spec.paused is set to true")
 	}
 	if annotations.HasPaused(s.obj) {
-		s.pauses = append(s.pauses, fmt.Sprintf("%s has the %s annotation", s.kind.kind, infrastructure.PausedAnnotation))
+		s.pauseReasons = append(s.pauseReasons, fmt.Sprintf("%s has the %s annotation", s.kind.kind, infrastructure.PausedAnnotation))
 	}
-	if len(s.pauses) == 0 {
+	if len(s.pauseReasons) == 0 {
 		return wait{}, nil
 	}
-	w := wait{reason: infrastructure.ReasonPaused, why: "paused"}
+	w := wait{reason: infrastructure.ReasonPaused, message: "paused"}
 	if allocationOf(s.obj).Phase != "" {
 		return w, nil
 	}
 	// Nothing is in flight, unless it was sent off just now.
-	if w.again = s.memory.patience(s.request); w.again > 0 {
+	if w.requeueAfter = s.backoff.remaining(s.request); w.requeueAfter > 0 {
 		return w, nil
 	}
 	return w, s.unblockMove(ctx)
 }
 
-// ownerCluster waits until a Cluster owns the MetalStackCluster.
-func ownerCluster(_ context.Context, s *scope) (wait, error) {
+// waitForOwnerCluster waits until a Cluster owns the MetalStackCluster.
+func waitForOwnerCluster(_ context.Context, s *scope) (wait, error) {
 	for _, ref := range s.obj.GetOwnerReferences() {
 		if ref.Kind == "Cluster" && isClusterAPI(ref.APIVersion) && s.cluster != nil && ref.UID == s.cluster.UID {
 			return wait{}, nil
 		}
 	}
-	return waitFor(lost, infrastructure.ReasonWaitingForOwner,
+	return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForOwner,
 		"No Cluster owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Cluster names it"), nil
 }
 
-// network waits for the MetalStackCluster of a machine or firewall and for its
-// network, which they join.
-func network(ctx context.Context, s *scope) (wait, error) {
+// waitForNetwork waits for the MetalStackCluster of a machine or firewall and for its
+// waitForNetwork, which they join.
+func waitForNetwork(ctx context.Context, s *scope) (wait, error) {
 	name, w := s.infraName()
-	if name == "" || w.why != "" {
+	if name == "" || w.message != "" {
 		return w, nil
 	}
 	infra := &v1alpha4.MetalStackCluster{}
@@ -137,15 +137,15 @@ func network(ctx context.Context, s *scope) (wait, error) {
 	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch {
 	case apierrors.IsNotFound(err):
-		return waitFor(lost, reason, "There is no MetalStackCluster %s", name), nil
+		return waitFor(fallbackRequeue, reason, "There is no MetalStackCluster %s", name), nil
 	case err != nil:
 		return wait{}, err
 	case infra.DeletionTimestamp != nil:
-		return waitFor(lost, reason, "MetalStackCluster %s is being deleted", name), nil
+		return waitFor(fallbackRequeue, reason, "MetalStackCluster %s is being deleted", name), nil
 	case !infrastructure.ExternallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
-		return waitFor(lost, reason, "MetalStackCluster %s has no network yet", name), nil
+		return waitFor(fallbackRequeue, reason, "MetalStackCluster %s has no network yet", name), nil
 	}
-	s.infra = infra
+	s.metalStackCluster = infra
 	return wait{}, nil
 }
 
@@ -162,9 +162,9 @@ func (s *scope) infraName() (string, wait) {
 	case name == "" || s.options.Standalone:
 		return name, wait{}
 	case s.cluster == nil:
-		return "", waitFor(lost, infrastructure.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
+		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
 	case !s.cluster.Spec.InfrastructureRef.IsDefined():
-		return "", waitFor(lost, infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
+		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
 	case s.cluster.Spec.InfrastructureRef.APIGroup != v1alpha4.GroupName || s.cluster.Spec.InfrastructureRef.Kind != clusters.kind:
 		return "", wait{}
 	}

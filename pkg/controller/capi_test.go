@@ -65,11 +65,11 @@ func bootstrapSecret(data map[string]string) *corev1.Secret {
 	return s
 }
 
-func infraCluster(changes ...func(client.Object)) holder {
+func infraCluster(changes ...func(client.Object)) metalObject {
 	return object(clusters, "c-infra", append([]func(client.Object){of("c"), ownedBy("Cluster", "c", "uid-of-cluster"), with(v1alpha4.AllocationAllocated)}, changes...)...)
 }
 
-func infraMachine(changes ...func(client.Object)) holder {
+func infraMachine(changes ...func(client.Object)) metalObject {
 	return object(machines, "m-infra", append([]func(client.Object){of("c"), ownedBy("Machine", "m", "uid-of-machine")}, changes...)...)
 }
 
@@ -100,26 +100,26 @@ func harnessOf(t *testing.T, k kind, objects map[string]client.Object) *harness 
 	return newHarness(t, k, false, all...)
 }
 
-func condition(obj holder, kind string) metav1.Condition {
+func condition(obj metalObject, kind string) metav1.Condition {
 	if c := meta.FindStatusCondition(obj.GetConditions(), kind); c != nil {
 		return *c
 	}
 	return metav1.Condition{}
 }
 
-func TestMachineIsAllocatedWithTheBootstrapDataOfItsMachine(t *testing.T) {
+func TestAllocate_UsesBootstrapDataOfTheMachine(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, everything())
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
 	require.Equal(t, secretData, string(h.requests[0].UserData))
 	require.Equal(t, "c-infra", h.requests[0].ClusterRef.Name, "the MetalStackCluster that the Cluster names, whatever its name")
-	m := h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine)
+	m := h.get(machines, "m-infra").(*v1alpha4.MetalStackMachine)
 	require.Equal(t, &v1alpha4.SecretReference{Name: "m-bootstrap"}, m.Spec.UserData)
 	require.Equal(t, infrastructure.ReasonNotPaused, condition(m, infrastructure.ConditionPaused).Reason)
 }
 
-func TestMachineWaitsForEachThingThatItNeeds(t *testing.T) {
+func TestAllocate_MachineWaitsForEachPrerequisite(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(map[string]client.Object)
@@ -199,22 +199,22 @@ func TestMachineWaitsForEachThingThatItNeeds(t *testing.T) {
 			result := h.reconcile("m-infra")
 			require.Empty(t, h.calls)
 			require.NotZero(t, result.RequeueAfter, "it looks again even if no event comes")
-			allocated := condition(h.the(machines, "m-infra"), infrastructure.ConditionAllocated)
+			allocated := condition(h.get(machines, "m-infra"), infrastructure.ConditionAllocated)
 			require.Equal(t, metav1.ConditionFalse, allocated.Status)
 			require.Equal(t, c.reason, allocated.Reason)
 			require.Contains(t, allocated.Message, c.says)
 
-			told := slices.DeleteFunc(h.told(), func(event string) bool { return strings.Contains(event, EventUserDataSet) })
+			told := slices.DeleteFunc(h.takeEvents(), func(event string) bool { return strings.Contains(event, EventUserDataSet) })
 			require.Len(t, told, 1)
 			require.Contains(t, told[0], c.reason)
 			require.Contains(t, told[0], c.says)
 			h.reconcile("m-infra")
-			require.Empty(t, h.told(), "what is waited for is told once")
+			require.Empty(t, h.takeEvents(), "what is waited for is told once")
 		})
 	}
 }
 
-func TestFirewallThatHasPhonedHomeOnceIsEnoughForMachines(t *testing.T) {
+func TestWaitForFirewall_OnePhonedHomeIsEnough(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	infra := objects["infra"].(*v1alpha4.MetalStackCluster)
@@ -225,18 +225,18 @@ func TestFirewallThatHasPhonedHomeOnceIsEnoughForMachines(t *testing.T) {
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
 }
 
-func TestUserDataAreInNoEventConditionOrObject(t *testing.T) {
+func TestUserData_AreInNoEventConditionOrObject(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, everything())
 	h.reconcile("m-infra")
 	h.reconcile("m-infra")
-	require.NotContains(t, strings.Join(h.told(), "\n"), "very-secret")
-	written, err := jsonOf(h.the(machines, "m-infra"))
+	require.NotContains(t, strings.Join(h.takeEvents(), "\n"), "very-secret")
+	written, err := jsonOf(h.get(machines, "m-infra"))
 	require.NoError(t, err)
 	require.NotContains(t, written, "very-secret")
 }
 
-func TestFailureDomainOfTheMachineIsThePartition(t *testing.T) {
+func TestSyncSpec_FailureDomainIsThePartition(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	objects["machine"].(*clusterv1.Machine).Spec.FailureDomain = "fra-02"
@@ -244,11 +244,11 @@ func TestFailureDomainOfTheMachineIsThePartition(t *testing.T) {
 	h := harnessOf(t, machines, objects)
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
-	require.Equal(t, "fra-02", h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.Partition)
-	require.Contains(t, strings.Join(h.told(), "\n"), EventPartitionSet)
+	require.Equal(t, "fra-02", h.get(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.Partition)
+	require.Contains(t, strings.Join(h.takeEvents(), "\n"), EventPartitionSet)
 }
 
-func TestMachine_WaitsWhileItsSecretMayNotBeRead(t *testing.T) {
+func TestBootstrapData_WaitsWhileTheSecretMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, everything())
 	allowed := false
@@ -264,7 +264,7 @@ func TestMachine_WaitsWhileItsSecretMayNotBeRead(t *testing.T) {
 	require.Empty(t, h.calls)
 	require.LessOrEqual(t, result.RequeueAfter, 10*time.Second)
 	require.NotZero(t, result.RequeueAfter)
-	allocated := condition(h.the(machines, "m-infra"), infrastructure.ConditionAllocated)
+	allocated := condition(h.get(machines, "m-infra"), infrastructure.ConditionAllocated)
 	require.Equal(t, metav1.ConditionFalse, allocated.Status)
 	require.Equal(t, infrastructure.ReasonWaitingForBootstrapData, allocated.Reason)
 	require.Contains(t, allocated.Message, "Secret m-bootstrap cannot be read yet")
@@ -276,7 +276,7 @@ func TestMachine_WaitsWhileItsSecretMayNotBeRead(t *testing.T) {
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
 }
 
-func TestSecretOfAnotherNamespaceIsNeverRead(t *testing.T) {
+func TestBootstrapData_SecretOfAnotherNamespaceIsNeverRead(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	objects["obj"].(*v1alpha4.MetalStackMachine).Spec.UserData = &v1alpha4.SecretReference{Name: "m-bootstrap", Namespace: "victim"}
@@ -286,10 +286,10 @@ func TestSecretOfAnotherNamespaceIsNeverRead(t *testing.T) {
 	h := harnessOf(t, machines, objects)
 	h.reconcile("m-infra")
 	require.Equal(t, secretData, string(h.requests[0].UserData))
-	require.Equal(t, &v1alpha4.SecretReference{Name: "m-bootstrap"}, h.the(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.UserData)
+	require.Equal(t, &v1alpha4.SecretReference{Name: "m-bootstrap"}, h.get(machines, "m-infra").(*v1alpha4.MetalStackMachine).Spec.UserData)
 }
 
-func TestMachineOfAClusterOfAnotherProviderJoinsNoNetworkOfOurs(t *testing.T) {
+func TestAllocate_MachineOfAnotherProvidersClusterHasNoClusterRef(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	objects["cluster"].(*clusterv1.Cluster).Spec.InfrastructureRef.Kind = "DockerCluster"
@@ -299,21 +299,21 @@ func TestMachineOfAClusterOfAnotherProviderJoinsNoNetworkOfOurs(t *testing.T) {
 	require.Nil(t, h.requests[0].ClusterRef)
 }
 
-func TestClusterWaitsForItsOwner(t *testing.T) {
+func TestAllocate_ClusterWaitsForItsOwner(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, clusters, false, object(clusters, "c-infra", of("c")), capiCluster())
 	h.reconcile("c-infra")
 	require.Empty(t, h.calls)
-	require.Equal(t, infrastructure.ReasonWaitingForOwner, condition(h.the(clusters, "c-infra"), infrastructure.ConditionAllocated).Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForOwner, condition(h.get(clusters, "c-infra"), infrastructure.ConditionAllocated).Reason)
 
-	obj := h.the(clusters, "c-infra")
+	obj := h.get(clusters, "c-infra")
 	ownedBy("Cluster", "c", "uid-of-cluster")(obj)
-	h.put(obj)
+	h.update(obj)
 	h.reconcile("c-infra")
 	require.Equal(t, []string{"allocate c-infra"}, h.calls)
 }
 
-func TestNothingIsDoneWhilePaused(t *testing.T) {
+func TestPaused_NothingIsDone(t *testing.T) {
 	t.Parallel()
 	pausedCluster := func(c *clusterv1.Cluster) { c.Spec.Paused = ptr.To(true) }
 	for name, c := range map[string]struct {
@@ -334,7 +334,7 @@ func TestNothingIsDoneWhilePaused(t *testing.T) {
 				h.reconcile("old")
 				require.Empty(t, h.calls, k.name)
 				for _, name := range []string{"new", "old"} {
-					paused := condition(h.the(k, name), infrastructure.ConditionPaused)
+					paused := condition(h.get(k, name), infrastructure.ConditionPaused)
 					require.Equal(t, metav1.ConditionTrue, paused.Status)
 					require.Equal(t, infrastructure.ReasonPaused, paused.Reason)
 					require.Contains(t, paused.Message, c.says)
@@ -344,7 +344,7 @@ func TestNothingIsDoneWhilePaused(t *testing.T) {
 	}
 }
 
-func TestEndOfAPauseIsACondition(t *testing.T) {
+func TestPaused_EndIsACondition(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	objects["cluster"] = capiCluster(func(c *clusterv1.Cluster) { c.Spec.Paused = ptr.To(true) })
@@ -356,27 +356,27 @@ func TestEndOfAPauseIsACondition(t *testing.T) {
 	require.NoError(t, h.api.Update(t.Context(), cluster))
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"allocate m-infra"}, h.calls)
-	paused := condition(h.the(machines, "m-infra"), infrastructure.ConditionPaused)
+	paused := condition(h.get(machines, "m-infra"), infrastructure.ConditionPaused)
 	require.Equal(t, metav1.ConditionFalse, paused.Status)
 	require.Equal(t, infrastructure.ReasonNotPaused, paused.Reason)
 }
 
-func TestRefusalIsToldOnceInTheServersWords(t *testing.T) {
+func TestEvents_RefusalIsRecordedOnceInTheServersWords(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, everything())
 	h.refuse = refusalOf("m-infra", "the metal-api says: no machine of size v1-small-x86 is left")
 	for range 3 {
 		h.reconcile("m-infra")
-		h.clock.Step(longestPause)
+		h.clock.Step(maxBackoff)
 	}
 	require.Len(t, h.calls, 3)
-	told := strings.Join(h.told(), "\n")
+	told := strings.Join(h.takeEvents(), "\n")
 	require.Equal(t, 1, strings.Count(told, EventAllocationRefused), told)
 	require.Contains(t, told, "the metal-api says: no machine of size v1-small-x86 is left")
 	require.Equal(t, 1, strings.Count(told, EventAllocating+" "), told)
 }
 
-func TestPauseOfTheServerAfterARefusalIsKept(t *testing.T) {
+func TestAllocate_WaitsForTheServersBackoffAfterARefusal(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	notBefore(time.Date(2026, 1, 1, 0, 0, 7, 0, time.UTC))(objects["obj"])

@@ -19,39 +19,39 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// membersAgain is how soon to look again for what a cluster waits for, if no
+// membersRequeue is how soon to look again for what a cluster waits for, if no
 // event tells.
-const membersAgain = 30 * time.Second
+const membersRequeue = 30 * time.Second
 
-// keepFirewall keeps one firewall as firewallSpec says.
-func keepFirewall(ctx context.Context, s *scope) (wait, error) {
+// reconcileFirewalls keeps one firewall as firewallSpec says.
+func reconcileFirewalls(ctx context.Context, s *scope) (wait, error) {
 	cluster := s.obj.(*v1alpha4.MetalStackCluster)
 	if allocationOf(cluster).Phase != v1alpha4.AllocationAllocated {
 		return wait{}, nil
 	}
-	all, err := s.firewallsIn(ctx, cluster)
+	all, err := s.listFirewalls(ctx, cluster)
 	if err != nil {
 		return wait{}, err
 	}
-	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return s.ofAnother(cluster, f) })
-	owned := controlledBy(cluster, all)
-	for _, f := range adoptable(cluster, all) {
+	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return s.belongsToAnother(cluster, f) })
+	owned := controlledFirewalls(cluster, all)
+	for _, f := range adoptableFirewalls(cluster, all) {
 		if err := s.adopt(ctx, cluster, f); err != nil {
 			return wait{}, err
 		}
 		owned = append(owned, f)
 	}
 	// They cannot be adopted, and the next one needs another name.
-	owned = append(owned, marked(cluster, all)...)
-	plan := planFirewalls(cluster, owned, s.clock.Now(), s.options.FirewallUnhealthyTimeout)
-	s.firewall = plan.status
-	for _, r := range plan.retire {
-		if err := s.retire(ctx, r); err != nil {
+	owned = append(owned, deletingFirewalls(cluster, all)...)
+	plan := planRollout(cluster, owned, s.clock.Now(), s.options.FirewallUnhealthyTimeout)
+	s.firewallReady = plan.status
+	for _, r := range plan.deletions {
+		if err := s.deleteFirewall(ctx, r); err != nil {
 			return wait{}, err
 		}
 	}
 	if plan.create == nil {
-		return wait{why: "a firewall that does not run by then is replaced", again: plan.again}, nil
+		return wait{message: "a firewall that does not run by then is replaced", requeueAfter: plan.requeueAfter}, nil
 	}
 	return s.createFirewall(ctx, cluster, plan)
 }
@@ -60,34 +60,34 @@ func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStack
 	err := s.cached.Create(ctx, plan.create)
 	switch {
 	case err == nil:
-		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "because", plan.why)
-		s.normal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.why))
+		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "because", plan.createReason)
+		s.recordNormal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.createReason))
 		return wait{}, nil
 	case apierrors.IsAlreadyExists(err):
-		return s.nameTaken(ctx, cluster, plan.create.Name)
+		return s.handleNameTaken(ctx, cluster, plan.create.Name)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		s.firewall = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be made: %v", plan.create.Name, err)
-		return wait{why: "the firewall was refused", again: lost}, nil
+		s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be made: %v", plan.create.Name, err)
+		return wait{message: "the firewall was refused", requeueAfter: fallbackRequeue}, nil
 	}
 	return wait{}, err
 }
 
-// retire deletes a firewall, which its own reconciler then gives back, unless it
+// deleteFirewall deletes a firewall, which its own reconciler then gives back, unless it
 // has changed since it was judged.
-func (s *scope) retire(ctx context.Context, r retirement) error {
+func (s *scope) deleteFirewall(ctx context.Context, r firewallDeletion) error {
 	err := s.cached.Delete(ctx, r.firewall, client.Preconditions{
 		UID: ptr.To(r.firewall.UID), ResourceVersion: ptr.To(r.firewall.ResourceVersion),
 	})
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Retired a firewall", "firewall", r.firewall.Name, "because", r.why)
-	s.normal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", r.firewall.Name, r.why))
+	ctrl.LoggerFrom(ctx).Info("Retired a firewall", "firewall", r.firewall.Name, "because", r.reason)
+	s.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", r.firewall.Name, r.reason))
 	return nil
 }
 
-// firewallsIn returns the firewalls in the namespace of a cluster.
-func (s *scope) firewallsIn(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
+// listFirewalls returns the firewalls in the namespace of a cluster.
+func (s *scope) listFirewalls(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
 	list := &v1alpha4.MetalStackFirewallList{}
 	if err := s.cached.List(ctx, list, client.InNamespace(cluster.Namespace)); err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (s *scope) firewallsIn(ctx context.Context, cluster *v1alpha4.MetalStackClu
 	return all, nil
 }
 
-func controlledBy(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+func controlledFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
 	var owned []*v1alpha4.MetalStackFirewall
 	for _, f := range all {
 		if metav1.IsControlledBy(f, cluster) {
@@ -109,33 +109,33 @@ func controlledBy(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStac
 	return owned
 }
 
-// machinesGone waits for the machines of a cluster, which live in its network.
+// waitForMachinesDeleted waits for the machines of a cluster, which live in its network.
 // It asks the server, not the cache: what it does not see loses its network.
-func machinesGone(ctx context.Context, s *scope) (wait, error) {
-	there, err := s.members(ctx, machines)
+func waitForMachinesDeleted(ctx context.Context, s *scope) (wait, error) {
+	there, err := s.listMembers(ctx, machines)
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
-	return waitFor(membersAgain, infrastructure.ReasonWaitingForMachines,
-		"%d machines of the cluster still exist, for example %s (%s)", len(there), there[0].GetName(), controllerOf(there[0])), nil
+	return waitFor(membersRequeue, infrastructure.ReasonWaitingForMachines,
+		"%d machines of the cluster still exist, for example %s (%s)", len(there), there[0].GetName(), describeController(there[0])), nil
 }
 
-// machinesFreed waits, with a firewall whose cluster is being deleted, for the
+// waitForMachinesReleased waits, with a firewall whose cluster is being deleted, for the
 // machines of the cluster that hold metal: they are drained through it. The
 // garbage collector and the namespace controller delete both at the same time. A
 // firewall that is replaced, or that a person deletes, waits for none.
-func machinesFreed(ctx context.Context, s *scope) (wait, error) {
+func waitForMachinesReleased(ctx context.Context, s *scope) (wait, error) {
 	infra, _ := s.infraName()
 	infra = cmp.Or(infra, allocationOf(s.obj).ClusterName)
 	if deleted, err := s.clusterDeleted(ctx, infra); err != nil || !deleted {
 		return wait{}, err
 	}
-	there, err := s.membersOfCluster(ctx, machines, s.clusterName(), infra)
-	there = slices.DeleteFunc(there, func(m client.Object) bool { return released(m) })
+	there, err := s.listMembersOf(ctx, machines, s.clusterName(), infra)
+	there = slices.DeleteFunc(there, func(m client.Object) bool { return isReleased(m) })
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
-	return waitFor(membersAgain, infrastructure.ReasonWaitingForMachines,
+	return waitFor(membersRequeue, infrastructure.ReasonWaitingForMachines,
 		"The cluster is being deleted, and %d machines of it still hold metal, such as %s", len(there), there[0].GetName()), nil
 }
 
@@ -153,10 +153,10 @@ func (s *scope) clusterDeleted(ctx context.Context, infra string) (bool, error) 
 	return cluster.DeletionTimestamp != nil, client.IgnoreNotFound(err)
 }
 
-// firewallsGone deletes the firewalls that the cluster owns, and those that
+// reconcileFirewallDeletion deletes the firewalls that the cluster owns, and those that
 // belong to it and that nothing controls, and waits for all of them.
-func firewallsGone(ctx context.Context, s *scope) (wait, error) {
-	there, err := s.members(ctx, firewalls)
+func reconcileFirewallDeletion(ctx context.Context, s *scope) (wait, error) {
+	there, err := s.listMembers(ctx, firewalls)
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
@@ -164,7 +164,7 @@ func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 	example := there[0]
 	for _, obj := range there {
 		f := obj.(*v1alpha4.MetalStackFirewall)
-		ownerless := belongs(cluster, f) && !s.ofAnother(cluster, f) && !metav1.IsControlledBy(f, cluster)
+		ownerless := belongsTo(cluster, f) && !s.belongsToAnother(cluster, f) && !metav1.IsControlledBy(f, cluster)
 		switch {
 		case !ownerless && !metav1.IsControlledBy(f, cluster):
 			// It does not go by itself.
@@ -177,18 +177,18 @@ func firewallsGone(ctx context.Context, s *scope) (wait, error) {
 				return wait{}, err
 			}
 		}
-		if err := s.retire(ctx, retirement{f, "its cluster is being deleted"}); err != nil {
+		if err := s.deleteFirewall(ctx, firewallDeletion{f, "its cluster is being deleted"}); err != nil {
 			return wait{}, err
 		}
 	}
-	return waitFor(membersAgain, infrastructure.ReasonWaitingForFirewalls,
-		"%d firewalls of the cluster still exist, for example %s (%s)", len(there), example.GetName(), controllerOf(example)), nil
+	return waitFor(membersRequeue, infrastructure.ReasonWaitingForFirewalls,
+		"%d firewalls of the cluster still exist, for example %s (%s)", len(there), example.GetName(), describeController(example)), nil
 }
 
-// leads returns whether the members that have the label of the Cluster belong to the
+// ownsLabelledMembers returns whether the members that have the label of the Cluster belong to the
 // MetalStackCluster of a name: the one that spec.infrastructureRef names, if there
 // is one.
-func (s *scope) leads(infra string) bool {
+func (s *scope) ownsLabelledMembers(infra string) bool {
 	if s.cluster == nil || !s.cluster.Spec.InfrastructureRef.IsDefined() {
 		return true
 	}
@@ -196,32 +196,32 @@ func (s *scope) leads(infra string) bool {
 	return ref.APIGroup == v1alpha4.GroupName && ref.Kind == clusters.kind && ref.Name == infra
 }
 
-// ofAnother returns whether a firewall that nothing controls belongs to another
+// belongsToAnother returns whether a firewall that nothing controls belongs to another
 // MetalStackCluster of the same Cluster.
-func (s *scope) ofAnother(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
-	return metav1.GetControllerOf(f) == nil && !s.leads(cluster.Name)
+func (s *scope) belongsToAnother(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+	return metav1.GetControllerOf(f) == nil && !s.ownsLabelledMembers(cluster.Name)
 }
 
-// members returns the objects of a kind that belong to the MetalStackCluster of
+// listMembers returns the objects of a kind that belong to the MetalStackCluster of
 // the scope.
-func (s *scope) members(ctx context.Context, k kind) ([]client.Object, error) {
-	return s.membersOfCluster(ctx, k, clusterNameOf(s.obj.(*v1alpha4.MetalStackCluster)), s.obj.GetName())
+func (s *scope) listMembers(ctx context.Context, k kind) ([]client.Object, error) {
+	return s.listMembersOf(ctx, k, clusterNameOf(s.obj.(*v1alpha4.MetalStackCluster)), s.obj.GetName())
 }
 
-// membersOfCluster returns the objects of a kind that belong to a
+// listMembersOf returns the objects of a kind that belong to a
 // MetalStackCluster, whose name is infra: by the label of the cluster, by owner,
 // or because their metal was allocated for it.
-func (s *scope) membersOfCluster(ctx context.Context, k kind, name, infra string) ([]client.Object, error) {
+func (s *scope) listMembersOf(ctx context.Context, k kind, name, infra string) ([]client.Object, error) {
 	list := k.list()
 	if err := s.live.List(ctx, list, client.InNamespace(s.obj.GetNamespace())); err != nil {
 		return nil, err
 	}
-	byLabel := name != "" && s.leads(infra)
+	byLabel := name != "" && s.ownsLabelledMembers(infra)
 	var there []client.Object
 	err := meta.EachListItem(list, func(item runtime.Object) error {
 		obj := item.(client.Object)
 		if (byLabel && obj.GetLabels()[infrastructure.ClusterNameLabel] == name) || metav1.IsControlledBy(obj, s.obj) ||
-			(infra != "" && allocationOf(obj).ClusterName == infra && !released(obj)) {
+			(infra != "" && allocationOf(obj).ClusterName == infra && !isReleased(obj)) {
 			there = append(there, obj)
 		}
 		return nil

@@ -23,17 +23,17 @@ import (
 )
 
 // restart has the companion forget what it did not write.
-func (h *harness) restart() { h.r.memory = newMemory(h.clock) }
+func (h *harness) restart() { h.r.backoff = newBackoff(h.clock) }
 
 func (h *harness) requireHeld(name, reason string) {
 	h.t.Helper()
 	for range 3 {
-		require.Equal(h.t, heldAgain, h.reconcile(name).RequeueAfter)
+		require.Equal(h.t, holdRequeue, h.reconcile(name).RequeueAfter)
 		h.clock.Step(time.Hour)
 		h.restart()
 	}
 	require.Empty(h.t, h.calls)
-	deleting := condition(h.the(machines, name), infrastructure.ConditionDeleting)
+	deleting := condition(h.get(machines, name), infrastructure.ConditionDeleting)
 	require.Equal(h.t, reason, deleting.Reason)
 	require.Contains(h.t, deleting.Message, infrastructure.ForceReleaseAnnotation+"=true")
 }
@@ -48,9 +48,9 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 			require.NoError(h.t, h.api.Delete(h.t.Context(), capiCluster()))
 		},
 		"annotation insists": func(h *harness) {
-			obj := h.the(machines, "m-infra")
+			obj := h.get(machines, "m-infra")
 			annotated(infrastructure.ForceReleaseAnnotation)(obj)
-			h.put(obj)
+			h.update(obj)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,11 +70,11 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 			h.requireHeld("m-infra", infrastructure.ReasonOwnerNotFound)
 
 			// Cluster API writes the new uid: now the owner is found.
-			obj := h.the(machines, "m-infra")
+			obj := h.get(machines, "m-infra")
 			refs := obj.GetOwnerReferences()
 			refs[0].UID = "uid-after-restore"
 			obj.SetOwnerReferences(refs)
-			h.put(obj)
+			h.update(obj)
 			h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 
 			end(h)
@@ -88,7 +88,7 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 // A deletion by anybody but the garbage collector needs no owner that is being
 // deleted: MachineSets scale down by deleting Machines, and people delete what
 // they like.
-func TestRelease_GoesOnByWhoAskedForTheDeletion(t *testing.T) {
+func TestRelease_DependsOnWhoRequestedTheDeletion(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		by   v1alpha4.DeletionRequester
@@ -107,7 +107,7 @@ func TestRelease_GoesOnByWhoAskedForTheDeletion(t *testing.T) {
 				h.reconcile("obj")
 				if c.held {
 					require.Empty(t, h.calls)
-					require.Equal(t, infrastructure.ReasonGarbageCollected, condition(h.the(k, "obj"), infrastructure.ConditionDeleting).Reason)
+					require.Equal(t, infrastructure.ReasonGarbageCollected, condition(h.get(k, "obj"), infrastructure.ConditionDeleting).Reason)
 					return
 				}
 				require.Equal(t, []string{"release obj"}, h.calls)
@@ -172,8 +172,8 @@ func TestRelease_OfFirewallWaitsForMachinesOfDeletedCluster(t *testing.T) {
 				return
 			}
 			require.Empty(t, h.calls)
-			require.Equal(t, membersAgain, result.RequeueAfter)
-			deleting := condition(h.the(firewalls, "f"), infrastructure.ConditionDeleting)
+			require.Equal(t, membersRequeue, result.RequeueAfter)
+			deleting := condition(h.get(firewalls, "f"), infrastructure.ConditionDeleting)
 			require.Equal(t, infrastructure.ReasonWaitingForMachines, deleting.Reason)
 			require.Contains(t, deleting.Message, "m-infra")
 
@@ -246,12 +246,12 @@ func (o memoryOwners) Namespace(ctx context.Context, name string) (metav1.Object
 // nothing was freed.
 func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
 	t.Parallel()
-	var w *capiWorld
-	w = newCAPIWorld(t, func(config *apiserver.Config) {
+	var w *capiEnvironment
+	w = newCAPIEnvironment(t, func(config *apiserver.Config) {
 		config.Extra.Owners = memoryOwners{func() client.Client { return w.api.memory }}
 	})
 	w.createCluster(1)
-	w.until("all is ready", w.allReady("m-0"))
+	w.reconcileUntil("all is ready", w.allReady("m-0"))
 
 	// The Machine is made anew, with a new uid, while the Cluster is paused.
 	ctx := t.Context()
@@ -279,7 +279,7 @@ func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
 	}
 
 	w.pauseCluster(false)
-	w.until("Cluster API has written the new uid", func() bool {
+	w.reconcileUntil("Cluster API has written the new uid", func() bool {
 		return w.machine("m-0").OwnerReferences[0].UID == restored.UID
 	})
 	require.Zero(t, deeds(w.server, "free"))
@@ -290,10 +290,10 @@ func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
 	require.NoError(t, w.api.memory.Delete(ctx, restored))
 	require.NoError(t, ours.MetalStackMachines(team).Delete(ctx, "m-0", metav1.DeleteOptions{}))
 	require.Equal(t, v1alpha4.DeletionByGarbageCollector, w.machine("m-0").Status.Deletion.RequestedBy)
-	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
 }
 
-func (w *capiWorld) pauseCluster(paused bool) {
+func (w *capiEnvironment) pauseCluster(paused bool) {
 	w.t.Helper()
 	cluster := &clusterv1.Cluster{}
 	require.NoError(w.t, w.api.Get(w.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, cluster))

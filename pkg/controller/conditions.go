@@ -27,49 +27,49 @@ var ownedConditions = []string{
 
 // setConditions makes conditions of what the phases found.
 func (s *scope) setConditions() {
-	s.set(s.pausedCondition())
+	s.setCondition(s.pausedCondition())
 	deleting := s.obj.GetDeletionTimestamp() != nil
 	switch said := conditions.Get(s.obj, infrastructure.ConditionDeleting); {
-	case len(s.pauses) > 0:
+	case len(s.pauseReasons) > 0:
 	case s.wait.reason == "" && deleting && said != nil:
 		// What was said of the deletion holds, whatever the spec is now.
-		s.set(*said)
+		s.setCondition(*said)
 	case s.wait.reason == "":
 	case deleting:
-		s.set(metav1.Condition{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.why})
+		s.setCondition(metav1.Condition{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.message})
 	case allocationOf(s.obj).Phase == "":
-		s.set(metav1.Condition{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.why})
+		s.setCondition(metav1.Condition{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.message})
 	}
 	switch {
-	case s.kind.name != clusters.name || len(s.pauses) > 0:
+	case s.kind.name != clusters.name || len(s.pauseReasons) > 0:
 	case deleting:
 		// The firewalls go, too, so that nobody looks after one any more.
 		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
-	case s.firewall != nil:
-		s.set(*s.firewall)
+	case s.firewallReady != nil:
+		s.setCondition(*s.firewallReady)
 	case s.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
 		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
 	}
 }
 
 func (s *scope) pausedCondition() metav1.Condition {
-	if len(s.pauses) == 0 {
+	if len(s.pauseReasons) == 0 {
 		return metav1.Condition{Type: infrastructure.ConditionPaused, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNotPaused}
 	}
 	return metav1.Condition{
 		Type: infrastructure.ConditionPaused, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonPaused,
-		Message: strings.Join(s.pauses, ", "),
+		Message: strings.Join(s.pauseReasons, ", "),
 	}
 }
 
-func (s *scope) set(c metav1.Condition) {
+func (s *scope) setCondition(c metav1.Condition) {
 	c.LastTransitionTime = metav1.NewTime(s.clock.Now())
 	c.Message = oneline.Sanitize(c.Message, oneline.MaxMessage)
 	conditions.Set(s.obj, c)
 }
 
-// troubles are the reasons that somebody has to do something about.
-var troubles = []string{
+// warningReasons are the reasons that somebody has to do something about.
+var warningReasons = []string{
 	infrastructure.ReasonOwnerNotFound,
 	infrastructure.ReasonGarbageCollected,
 	infrastructure.ReasonOwnerLookupFailed,
@@ -82,14 +82,14 @@ var troubles = []string{
 	infrastructure.ReasonFirewallNotReady,
 }
 
-// tellConditions makes an Event of each of our conditions that has changed, so
+// recordConditionEvents makes an Event of each of our conditions that has changed, so
 // that every reason is told once, also after a restart.
-func (s *scope) tellConditions(ctx context.Context) {
+func (s *scope) recordConditionEvents(ctx context.Context) {
 	for _, c := range s.obj.GetConditions() {
 		if !slices.Contains(ownedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && c.Reason != s.wait.reason) {
 			continue
 		}
-		was := meta.FindStatusCondition(s.before, c.Type)
+		was := meta.FindStatusCondition(s.oldConditions, c.Type)
 		if was == nil && c.Type == infrastructure.ConditionPaused && c.Status == metav1.ConditionFalse {
 			continue
 		}
@@ -98,13 +98,13 @@ func (s *scope) tellConditions(ctx context.Context) {
 		}
 		ctrl.LoggerFrom(ctx).Info("Condition changed", "type", c.Type, "status", c.Status, "reason", c.Reason, "message", c.Message)
 		kind := corev1.EventTypeNormal
-		if slices.Contains(troubles, c.Reason) {
+		if slices.Contains(warningReasons, c.Reason) {
 			kind = corev1.EventTypeWarning
 		}
 		message := c.Message
 		if message == "" {
 			message = c.Type + " is " + string(c.Status)
 		}
-		s.tell(kind, c.Reason, c.Type, message)
+		s.recordEvent(kind, c.Reason, c.Type, message)
 	}
 }

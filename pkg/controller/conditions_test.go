@@ -17,14 +17,14 @@ import (
 
 // outdatedCondition names a condition that says another generation than its
 // object has, which is what `kubectl wait` waits for; "" if there is none.
-func (w *capiWorld) outdatedCondition() string {
+func (w *capiEnvironment) outdatedCondition() string {
 	w.t.Helper()
 	found := ""
 	for _, k := range []kind{clusters, machines, firewalls} {
 		list := k.list()
 		require.NoError(w.t, w.api.List(w.t.Context(), list, client.InNamespace(team)))
 		require.NoError(w.t, meta.EachListItem(list, func(item runtime.Object) error {
-			obj := item.(holder)
+			obj := item.(metalObject)
 			for _, c := range obj.GetConditions() {
 				if c.ObservedGeneration != obj.GetGeneration() {
 					found = k.kind + " " + obj.GetName() + ": " + c.Type
@@ -36,7 +36,7 @@ func (w *capiWorld) outdatedCondition() string {
 	return found
 }
 
-func (w *capiWorld) conditionsAreOfTheirGeneration(when string) {
+func (w *capiEnvironment) conditionsAreOfTheirGeneration(when string) {
 	w.t.Helper()
 	last := ""
 	defer func() {
@@ -44,24 +44,24 @@ func (w *capiWorld) conditionsAreOfTheirGeneration(when string) {
 			w.t.Logf("%s: %s", when, last)
 		}
 	}()
-	w.until("all conditions say the generation of their object: "+when, func() bool {
+	w.reconcileUntil("all conditions say the generation of their object: "+when, func() bool {
 		last = w.outdatedCondition()
 		return last == ""
 	})
 }
 
-func TestConditions_SayTheGenerationOfTheirObject(t *testing.T) {
+func TestConditions_HaveObservedGeneration(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(1)
 	// A claim that waits for its Machine, of which the spec is changed.
 	claim := &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "claim"}}
 	claim.Spec = *w.machine("m-0").Spec.DeepCopy()
 	create(t, w.api, claim)
-	w.until("the claim waits", func() bool {
+	w.reconcileUntil("the claim waits", func() bool {
 		return condition(w.machine("claim"), infrastructure.ConditionAllocated).Reason == infrastructure.ReasonWaitingForOwner
 	})
-	w.until("all is ready", w.allReady("m-0"))
+	w.reconcileUntil("all is ready", w.allReady("m-0"))
 	w.conditionsAreOfTheirGeneration("all is ready")
 
 	changed := w.machine("claim")
@@ -82,10 +82,10 @@ func TestConditions_SayTheGenerationOfTheirObject(t *testing.T) {
 	require.NoError(t, w.server.Metal.Sim.Lock(id, "evidence"))
 	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c"}}))
 	require.NoError(t, w.api.Delete(t.Context(), w.infra()))
-	w.until("the release is refused", func() bool {
+	w.reconcileUntil("the release is refused", func() bool {
 		return condition(w.machine("m-0"), infrastructure.ConditionDeleting).Reason == infrastructure.ReasonReleaseRefused
 	})
-	w.until("the summary has the metal-api's words", func() bool {
+	w.reconcileUntil("the summary has the metal-api's words", func() bool {
 		ready := condition(w.machine("m-0"), infrastructure.ConditionReady)
 		return ready.Reason == infrastructure.ReasonReleaseRefused && strings.Contains(ready.Message, "locked")
 	})

@@ -50,17 +50,17 @@ const (
 	actionPrepare  = "Prepare"
 )
 
-// tell makes an Event about the object. Nothing secret may be in a note.
-func (s *scope) tell(kind, reason, action, note string) {
+// recordEvent makes an Event about the object. Nothing secret may be in a note.
+func (s *scope) recordEvent(kind, reason, action, note string) {
 	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
 }
 
-func (s *scope) normal(reason, action, note string) {
-	s.tell(corev1.EventTypeNormal, reason, action, note)
+func (s *scope) recordNormal(reason, action, note string) {
+	s.recordEvent(corev1.EventTypeNormal, reason, action, note)
 }
 
-func (s *scope) warn(reason, action, note string) {
-	s.tell(corev1.EventTypeWarning, reason, action, note)
+func (s *scope) recordWarning(reason, action, note string) {
+	s.recordEvent(corev1.EventTypeWarning, reason, action, note)
 }
 
 // noEvents is for a server without Events; everything is in the log, too.

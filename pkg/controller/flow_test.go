@@ -19,10 +19,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func (w *capiWorld) allReady(machines ...string) func() bool {
+func (w *capiEnvironment) allReady(machines ...string) func() bool {
 	return func() bool {
 		for _, name := range machines {
-			if m := w.machine(name); !ready(m) || !provisioned(m) {
+			if m := w.machine(name); !ready(m) || !isProvisioned(m) {
 				return false
 			}
 		}
@@ -30,11 +30,11 @@ func (w *capiWorld) allReady(machines ...string) func() bool {
 	}
 }
 
-func TestClusterOfClusterAPIIsBuiltAndGivenBackWithoutATrace(t *testing.T) {
+func TestClusterAPI_ClusterIsAllocatedAndReleasedCompletely(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(2)
-	w.until("all is ready", w.allReady("m-0", "m-1"))
+	w.reconcileUntil("all is ready", w.allReady("m-0", "m-1"))
 
 	books := w.server.Metal.Sim.Books()
 	var order []string
@@ -65,14 +65,14 @@ func TestClusterOfClusterAPIIsBuiltAndGivenBackWithoutATrace(t *testing.T) {
 
 	w.deleteCluster()
 	require.Equal(t, 3, deeds(w.server, "free"), "each once")
-	w.requireNoTrace()
+	w.requireNoMetal()
 }
 
-func TestFirewallIsRolledWithoutAGap(t *testing.T) {
+func TestRollout_WithoutAGap(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(0)
-	w.until("the first firewall is ready", w.allReady())
+	w.reconcileUntil("the first firewall is ready", w.allReady())
 	first := w.firewalls()[0].Name
 
 	cluster := w.infra()
@@ -80,7 +80,7 @@ func TestFirewallIsRolledWithoutAGap(t *testing.T) {
 	changed.Spec.FirewallSpec.Rules = &v1alpha4.FirewallRules{Egress: []v1alpha4.FirewallEgressRule{{Ports: []int32{443}, To: []string{"0.0.0.0/0"}}}}
 	require.NoError(t, w.api.Patch(t.Context(), changed, client.MergeFrom(cluster)))
 	most := 0
-	w.until("the second one has taken its place", func() bool {
+	w.reconcileUntil("the second one has taken its place", func() bool {
 		all := w.firewalls()
 		most = max(most, len(all))
 		require.True(t, slices.ContainsFunc(all, func(f v1alpha4.MetalStackFirewall) bool {
@@ -92,29 +92,29 @@ func TestFirewallIsRolledWithoutAGap(t *testing.T) {
 	require.Equal(t, 2, deeds(w.server, "allocate"))
 	require.Equal(t, 1, deeds(w.server, "free"))
 	w.deleteCluster()
-	w.requireNoTrace()
+	w.requireNoMetal()
 }
 
-func TestFirewallThatWasFreedBehindOurBackIsReplaced(t *testing.T) {
+func TestRollout_ReplacesFirewallThatIsGone(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(0)
-	w.until("the first firewall is ready", w.allReady())
+	w.reconcileUntil("the first firewall is ready", w.allReady())
 	first := w.firewalls()[0]
 	require.NoError(t, w.server.Metal.Sim.ForceFree(first.Status.Allocation.MachineID))
-	w.until("another one has taken its place", func() bool {
+	w.reconcileUntil("another one has taken its place", func() bool {
 		all := w.firewalls()
 		return len(all) == 1 && all[0].UID != first.UID && all[0].Status.Ready
 	})
 	w.deleteCluster()
-	w.requireNoTrace()
+	w.requireNoMetal()
 }
 
-func TestMachineWhoseOwnerIsMissingIsHeldUntilSomebodyInsists(t *testing.T) {
+func TestRelease_HoldsMachineWithoutOwnerUntilForced(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(1)
-	w.until("all is ready", w.allReady("m-0"))
+	w.reconcileUntil("all is ready", w.allReady("m-0"))
 
 	// An etcd from before the Machine was made: the garbage collector deletes
 	// what the Machine owned.
@@ -124,7 +124,7 @@ func TestMachineWhoseOwnerIsMissingIsHeldUntilSomebodyInsists(t *testing.T) {
 	require.NoError(t, w.api.memory.Update(t.Context(), lost))
 	require.NoError(t, w.api.memory.Delete(t.Context(), lost))
 	require.NoError(t, w.api.Delete(t.Context(), w.machine("m-0")))
-	w.until("the release is held", func() bool {
+	w.reconcileUntil("the release is held", func() bool {
 		return condition(w.machine("m-0"), infrastructure.ConditionDeleting).Reason == infrastructure.ReasonOwnerNotFound
 	})
 	require.Zero(t, deeds(w.server, "free"))
@@ -134,23 +134,23 @@ func TestMachineWhoseOwnerIsMissingIsHeldUntilSomebodyInsists(t *testing.T) {
 	insisted := m.DeepCopy()
 	insisted.Annotations = map[string]string{infrastructure.ForceReleaseAnnotation: "true"}
 	require.NoError(t, w.api.Patch(t.Context(), insisted, client.MergeFrom(m)))
-	w.until("the machine is given back", func() bool {
+	w.reconcileUntil("the machine is given back", func() bool {
 		_, err := get(t, w.api, m)
 		return apierrors.IsNotFound(err)
 	})
 	require.Equal(t, 1, deeds(w.server, "free"))
 }
 
-func TestLockedMachineIsGivenBackWhenItIsUnlocked(t *testing.T) {
+func TestRelease_LockedMachineIsReleasedWhenUnlocked(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(1)
-	w.until("all is ready", w.allReady("m-0"))
+	w.reconcileUntil("all is ready", w.allReady("m-0"))
 	id := w.machine("m-0").Status.Allocation.MachineID
 	require.NoError(t, w.server.Metal.Sim.Lock(id, "evidence"))
 	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Machine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "m-0"}}))
 	var deleting metav1.Condition
-	w.until("the release is refused", func() bool {
+	w.reconcileUntil("the release is refused", func() bool {
 		deleting = condition(w.machine("m-0"), infrastructure.ConditionDeleting)
 		return deleting.Reason == infrastructure.ReasonReleaseRefused
 	})
@@ -158,36 +158,36 @@ func TestLockedMachineIsGivenBackWhenItIsUnlocked(t *testing.T) {
 	require.Zero(t, deeds(w.server, "free"))
 
 	require.NoError(t, w.server.Metal.Sim.Unlock(id))
-	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
 }
 
 func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(1)
-	w.until("all is ready", w.allReady("m-0"))
+	w.reconcileUntil("all is ready", w.allReady("m-0"))
 	repair := w.server.Metal.Sim.Inject(simulator.Fault{Endpoint: "machine-free", Kind: simulator.FaultBackendDown, Backend: "nsq"})
 	require.NoError(t, w.api.memory.Delete(t.Context(), &clusterv1.Machine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "m-0"}}))
 	var deleting metav1.Condition
-	w.until("the release is held back", func() bool {
+	w.reconcileUntil("the release is held back", func() bool {
 		deleting = condition(w.machine("m-0"), infrastructure.ConditionDeleting)
 		return deleting.Reason == infrastructure.ReasonMetalAPIUnavailable
 	})
 	require.Contains(t, deleting.Message, "cannot publish delete event", "the metal-api's words")
 	require.Equal(t, infrastructure.ReasonMetalAPIUnavailable, condition(w.machine("m-0"), infrastructure.ConditionAllocated).Reason)
 	repair()
-	w.until("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
 }
 
-func TestLackOfMachinesIsAConditionAndEnds(t *testing.T) {
+func TestAllocate_LackOfMachinesIsACondition(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	for _, id := range w.server.Metal.Sim.MachineIDs()[1:] {
 		require.NoError(t, w.server.Metal.Sim.Reserve(id, "others"))
 	}
 	w.createCluster(1)
 	var allocated metav1.Condition
-	w.until("the allocation is refused", func() bool {
+	w.reconcileUntil("the allocation is refused", func() bool {
 		allocated = condition(w.machine("m-0"), infrastructure.ConditionAllocated)
 		return allocated.Reason == infrastructure.ReasonAllocationRefused
 	})
@@ -197,33 +197,33 @@ func TestLackOfMachinesIsAConditionAndEnds(t *testing.T) {
 	for _, id := range w.server.Metal.Sim.MachineIDs()[1:] {
 		require.NoError(t, w.server.Metal.Sim.Unlock(id))
 	}
-	w.until("it goes on by itself", w.allReady("m-0"))
+	w.reconcileUntil("it goes on by itself", w.allReady("m-0"))
 }
 
-func TestCompanionThatIsKilledAfterEveryWriteReachesTheSameEnd(t *testing.T) {
+func TestReconcile_CrashAfterEveryWriteReachesTheSameState(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
-	w.fuse = &crashes{left: 1}
+	w := newCAPIEnvironment(t)
+	w.crashes = &crashInjector{left: 1}
 	w.restart()
 	w.createCluster(2)
-	w.until("all is ready", w.allReady("m-0", "m-1"))
-	require.Greater(t, w.fuse.round, 5, "it was killed often")
+	w.reconcileUntil("all is ready", w.allReady("m-0", "m-1"))
+	require.Greater(t, w.crashes.round, 5, "it was killed often")
 	require.Equal(t, 3, deeds(w.server, "allocate"), "each once")
 	for _, name := range []string{"m-0", "m-1"} {
-		w.until("nothing blocks a move of "+name, func() bool { return !blocked(w.machine(name)) })
+		w.reconcileUntil("nothing blocks a move of "+name, func() bool { return !blocked(w.machine(name)) })
 	}
-	killed := w.fuse.round
+	killed := w.crashes.round
 	w.deleteCluster()
-	require.Greater(t, w.fuse.round, killed+5)
+	require.Greater(t, w.crashes.round, killed+5)
 	require.Equal(t, 3, deeds(w.server, "free"), "each once")
-	w.requireNoTrace()
+	w.requireNoMetal()
 }
 
-func TestEveryStepIsAnEvent(t *testing.T) {
+func TestEvents_EveryStepIsRecorded(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	w.createCluster(1)
-	w.until("all is ready", w.allReady("m-0"))
+	w.reconcileUntil("all is ready", w.allReady("m-0"))
 	w.deleteCluster()
 	var told []string
 	for len(w.events.Events) > 0 {
@@ -239,9 +239,9 @@ func TestEveryStepIsAnEvent(t *testing.T) {
 	require.NotContains(t, all, "#cloud-config")
 }
 
-func TestFirewallThatWasTakenOverIsKept(t *testing.T) {
+func TestRollout_KeepsFirewallThatWasTakenOver(t *testing.T) {
 	t.Parallel()
-	w := newCAPIWorld(t)
+	w := newCAPIEnvironment(t)
 	ctx := t.Context()
 	metalAPI, err := metalclient.New(metalclient.Options{URL: w.server.Metal.URL, HMAC: w.server.Metal.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
@@ -270,7 +270,7 @@ func TestFirewallThatWasTakenOverIsKept(t *testing.T) {
 	}, Spec: *spec.DeepCopy()}
 	firewall.Spec.ProviderID = "metal:///" + old.ID
 	create(t, w.api, firewall)
-	w.until("it serves the cluster", w.allReady())
+	w.reconcileUntil("it serves the cluster", w.allReady())
 
 	all := w.firewalls()
 	require.Len(t, all, 1, "there is no other")

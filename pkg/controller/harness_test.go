@@ -73,11 +73,11 @@ func mapperOf(scheme *runtime.Scheme) meta.RESTMapper {
 // use makes the harness's reconciler one of another kind, or with other options.
 func (h *harness) use(k kind, options Options) {
 	h.r = newReconciler(k, options)
-	h.r.cached, h.r.live, h.r.metal = h.api, h.api, h
-	h.r.recorder, h.r.clock, h.r.memory = h.events, h.clock, newMemory(h.clock)
+	h.r.cached, h.r.live, h.r.allocations = h.api, h.api, h
+	h.r.recorder, h.r.clock, h.r.backoff = h.events, h.clock, newBackoff(h.clock)
 }
 
-func (h *harness) allocate(ctx context.Context, k kind, obj holder, a *v1alpha4.Allocation) (holder, error) {
+func (h *harness) allocate(ctx context.Context, k kind, obj metalObject, a *v1alpha4.Allocation) (metalObject, error) {
 	h.calls = append(h.calls, "allocate "+obj.GetName())
 	h.requests = append(h.requests, a)
 	if h.refuse != nil {
@@ -86,7 +86,7 @@ func (h *harness) allocate(ctx context.Context, k kind, obj holder, a *v1alpha4.
 	return h.answer(ctx, k, obj, v1alpha4.AllocationAllocated, h.onAllocate)
 }
 
-func (h *harness) release(ctx context.Context, k kind, obj holder) (holder, error) {
+func (h *harness) release(ctx context.Context, k kind, obj metalObject) (metalObject, error) {
 	h.calls = append(h.calls, "release "+obj.GetName())
 	if h.refuse != nil {
 		return nil, h.refuse
@@ -94,7 +94,7 @@ func (h *harness) release(ctx context.Context, k kind, obj holder) (holder, erro
 	return h.answer(ctx, k, obj, v1alpha4.AllocationReleased, h.onRelease)
 }
 
-func (h *harness) answer(ctx context.Context, k kind, obj client.Object, phase v1alpha4.AllocationPhase, before func(client.Object)) (holder, error) {
+func (h *harness) answer(ctx context.Context, k kind, obj client.Object, phase v1alpha4.AllocationPhase, before func(client.Object)) (metalObject, error) {
 	fresh := k.object()
 	require.NoError(h.t, h.api.Get(ctx, client.ObjectKeyFromObject(obj), fresh))
 	with(phase)(fresh)
@@ -105,8 +105,8 @@ func (h *harness) answer(ctx context.Context, k kind, obj client.Object, phase v
 	return fresh, nil
 }
 
-// put writes an object as it is, status and all.
-func (h *harness) put(obj client.Object) {
+// update writes an object as it is, status and all.
+func (h *harness) update(obj client.Object) {
 	h.t.Helper()
 	status := obj.DeepCopyObject().(client.Object)
 	require.NoError(h.t, h.api.Update(h.t.Context(), obj))
@@ -115,16 +115,16 @@ func (h *harness) put(obj client.Object) {
 	obj.SetResourceVersion(status.GetResourceVersion())
 }
 
-// the returns an object as it is now.
-func (h *harness) the(k kind, name string) holder {
+// get returns an object as it is now.
+func (h *harness) get(k kind, name string) metalObject {
 	h.t.Helper()
 	obj := k.object()
 	require.NoError(h.t, h.api.Get(h.t.Context(), requestOf(name).NamespacedName, obj))
 	return obj
 }
 
-// told returns the Events since the last call.
-func (h *harness) told() []string {
+// takeEvents returns the Events since the last call.
+func (h *harness) takeEvents() []string {
 	var told []string
 	for {
 		select {
@@ -155,7 +155,7 @@ func requestOf(name string) ctrl.Request {
 }
 
 // object makes one of a kind, with our finalizer, as the server would.
-func object(k kind, name string, changes ...func(client.Object)) holder {
+func object(k kind, name string, changes ...func(client.Object)) metalObject {
 	obj := k.object()
 	obj.SetName(name)
 	obj.SetNamespace(namespace)

@@ -10,7 +10,7 @@ import (
 )
 
 // A holder is an object that holds metal, or shall.
-type holder interface {
+type metalObject interface {
 	client.Object
 	conditions.Setter
 }
@@ -21,24 +21,24 @@ type kind struct {
 	kind      string // as in manifests: MetalStackMachine
 	resource  string // as in URLs: metalstackmachines
 	finalizer string
-	object    func() holder
+	object    func() metalObject
 	list      func() client.ObjectList
 }
 
 var (
 	clusters = kind{
 		name: "cluster", kind: "MetalStackCluster", resource: "metalstackclusters", finalizer: infrastructure.ClusterFinalizer,
-		object: func() holder { return &v1alpha4.MetalStackCluster{} },
+		object: func() metalObject { return &v1alpha4.MetalStackCluster{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackClusterList{} },
 	}
 	machines = kind{
 		name: "machine", kind: "MetalStackMachine", resource: "metalstackmachines", finalizer: infrastructure.MachineFinalizer,
-		object: func() holder { return &v1alpha4.MetalStackMachine{} },
+		object: func() metalObject { return &v1alpha4.MetalStackMachine{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackMachineList{} },
 	}
 	firewalls = kind{
 		name: "firewall", kind: "MetalStackFirewall", resource: "metalstackfirewalls", finalizer: infrastructure.FirewallFinalizer,
-		object: func() holder { return &v1alpha4.MetalStackFirewall{} },
+		object: func() metalObject { return &v1alpha4.MetalStackFirewall{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackFirewallList{} },
 	}
 )
@@ -77,8 +77,8 @@ func deletionOf(obj client.Object) *v1alpha4.Deletion {
 	return nil
 }
 
-// provisioned returns whether the metal was there for the first time.
-func provisioned(obj client.Object) bool {
+// isProvisioned returns whether the metal was there for the first time.
+func isProvisioned(obj client.Object) bool {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:
 		return ptr.Deref(o.Status.Initialization.Provisioned, false)
@@ -90,8 +90,8 @@ func provisioned(obj client.Object) bool {
 	return false
 }
 
-// holds returns the ids of the metal that the object holds, for logs.
-func holds(obj client.Object) []any {
+// metalIDs returns the ids of the metal that the object holds, for logs.
+func metalIDs(obj client.Object) []any {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:
 		if a := o.Status.Allocation; a != nil {
@@ -109,8 +109,8 @@ func holds(obj client.Object) []any {
 	return nil
 }
 
-// metalOf is the same for people.
-func metalOf(obj client.Object) string {
+// describeMetal is the same for people.
+func describeMetal(obj client.Object) string {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:
 		if a := o.Status.Allocation; a != nil && a.IPAddress != "" {
@@ -130,7 +130,7 @@ func metalOf(obj client.Object) string {
 	return "nothing"
 }
 
-func has(m map[string]string, key string) bool {
+func hasKey(m map[string]string, key string) bool {
 	_, ok := m[key]
 	return ok
 }

@@ -116,11 +116,11 @@ func TestRelease_RemembersHoldWhenItsReasonChanges(t *testing.T) {
 		again := capiMachine()
 		again.SetUID("uid-of-the-next")
 		require.NoError(t, h.api.Create(t.Context(), again))
-		obj := h.the(machines, "m-infra")
+		obj := h.get(machines, "m-infra")
 		refs := obj.GetOwnerReferences()
 		refs[0].UID = again.GetUID()
 		obj.SetOwnerReferences(refs)
-		h.put(obj)
+		h.update(obj)
 		h.requireHeld("m-infra", infrastructure.ReasonGarbageCollected)
 	})
 	t.Run("owner is back", func(t *testing.T) {
@@ -153,8 +153,8 @@ func TestRelease_LooksUpFewOwners(t *testing.T) {
 	h.r.live = live
 	h.reconcile("m-infra")
 	require.Empty(t, h.calls)
-	require.LessOrEqual(t, live.gets, maxOwners+2, "the owners, the object and its Cluster")
-	require.Contains(t, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Message, "more than 8 owners")
+	require.LessOrEqual(t, live.gets, maxOwnerLookups+2, "the owners, the object and its Cluster")
+	require.Contains(t, condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting).Message, "more than 8 owners")
 }
 
 // counting counts gets.

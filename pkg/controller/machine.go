@@ -24,85 +24,85 @@ const (
 // the other by themselves.
 var bootstrapFormats = []string{"cloud-config", "ignition"}
 
-// noUserData waits for ever with a machine that names user data, standalone:
+// waitWithoutSecrets waits for ever with a machine that names user data, standalone:
 // there are no Secrets.
-func noUserData(_ context.Context, s *scope) (wait, error) {
+func waitWithoutSecrets(_ context.Context, s *scope) (wait, error) {
 	if s.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
 		return wait{}, nil
 	}
-	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, why: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
+	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, message: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
 }
 
-// ownerReady waits until a Machine owns the object.
-func ownerReady(_ context.Context, s *scope) (wait, error) {
+// waitForOwnerMachine waits until a Machine owns the object.
+func waitForOwnerMachine(_ context.Context, s *scope) (wait, error) {
 	switch {
 	case s.machine == nil:
-		return waitFor(lost, infrastructure.ReasonWaitingForOwner,
+		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForOwner,
 			"No Machine owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Machine names it"), nil
 	case s.machine.DeletionTimestamp != nil:
-		return waitFor(lost, infrastructure.ReasonWaitingForOwner, "Machine %s is being deleted", s.machine.Name), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForOwner, "Machine %s is being deleted", s.machine.Name), nil
 	}
 	return wait{}, nil
 }
 
-// infrastructureReady waits until Cluster API says that the infrastructure of
+// waitForClusterInfrastructure waits until Cluster API says that the infrastructure of
 // the cluster is there.
-func infrastructureReady(_ context.Context, s *scope) (wait, error) {
+func waitForClusterInfrastructure(_ context.Context, s *scope) (wait, error) {
 	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch c := s.cluster; {
 	case c == nil:
-		return waitFor(lost, reason, "There is no Cluster %s", s.clusterName()), nil
+		return waitFor(fallbackRequeue, reason, "There is no Cluster %s", s.clusterName()), nil
 	case c.DeletionTimestamp != nil:
-		return waitFor(lost, reason, "Cluster %s is being deleted", c.Name), nil
+		return waitFor(fallbackRequeue, reason, "Cluster %s is being deleted", c.Name), nil
 	case !ptr.Deref(c.Status.Initialization.InfrastructureProvisioned, false):
-		return waitFor(lost, reason, "The infrastructure of Cluster %s is not provisioned yet (status.initialization.infrastructureProvisioned)", c.Name), nil
+		return waitFor(fallbackRequeue, reason, "The infrastructure of Cluster %s is not provisioned yet (status.initialization.infrastructureProvisioned)", c.Name), nil
 	}
 	return wait{}, nil
 }
 
-// firewallSeen waits until a firewall of the cluster has phoned home for the
+// waitForFirewall waits until a firewall of the cluster has phoned home for the
 // first time: without one, a machine reaches nothing at its first boot, which
 // is when it joins its cluster. One that is being deleted serves while it holds
 // its metal.
-func firewallSeen(ctx context.Context, s *scope) (wait, error) {
-	if s.infra == nil || s.infra.Spec.FirewallSpec == nil || infrastructure.ExternallyManaged(s.infra) {
+func waitForFirewall(ctx context.Context, s *scope) (wait, error) {
+	if s.metalStackCluster == nil || s.metalStackCluster.Spec.FirewallSpec == nil || infrastructure.ExternallyManaged(s.metalStackCluster) {
 		return wait{}, nil
 	}
-	all, err := s.firewallsIn(ctx, s.infra)
+	all, err := s.listFirewalls(ctx, s.metalStackCluster)
 	if err != nil {
 		return wait{}, err
 	}
-	for _, f := range controlledBy(s.infra, all) {
-		if phonedHome(f) {
+	for _, f := range controlledFirewalls(s.metalStackCluster, all) {
+		if hasPhonedHome(f) {
 			return wait{}, nil
 		}
 	}
-	for _, f := range marked(s.infra, all) {
-		if allocationOf(f).Phase == v1alpha4.AllocationAllocated && phonedHome(f) && !s.ofAnother(s.infra, f) {
+	for _, f := range deletingFirewalls(s.metalStackCluster, all) {
+		if allocationOf(f).Phase == v1alpha4.AllocationAllocated && hasPhonedHome(f) && !s.belongsToAnother(s.metalStackCluster, f) {
 			return wait{}, nil
 		}
 	}
-	return waitFor(lost, infrastructure.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", s.infra.Name), nil
+	return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", s.metalStackCluster.Name), nil
 }
 
-// bootstrap waits for the bootstrap data, writes into the spec where they are
+// reconcileBootstrapData waits for the bootstrap data, writes into the spec where they are
 // and where the machine shall stand, and reads them.
-func bootstrap(ctx context.Context, s *scope) (wait, error) {
+func reconcileBootstrapData(ctx context.Context, s *scope) (wait, error) {
 	name := ptr.Deref(s.machine.Spec.Bootstrap.DataSecretName, "")
 	if name == "" {
-		return waitFor(lost, infrastructure.ReasonWaitingForBootstrapData,
+		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForBootstrapData,
 			"The bootstrap data of Machine %s are not there yet (spec.bootstrap.dataSecretName)", s.machine.Name), nil
 	}
 	if allocationOf(s.obj).Phase == "" {
-		if w, err := s.fill(ctx, name); w.why != "" || err != nil {
+		if w, err := s.syncSpec(ctx, name); w.message != "" || err != nil {
 			return w, err
 		}
 	}
-	return s.read(ctx, name)
+	return s.readBootstrapSecret(ctx, name)
 }
 
-// fill writes what the Machine says into the spec, while that can be changed.
-func (s *scope) fill(ctx context.Context, secret string) (wait, error) {
+// syncSpec writes what the Machine says into the spec, while that can be changed.
+func (s *scope) syncSpec(ctx context.Context, secret string) (wait, error) {
 	m := s.obj.(*v1alpha4.MetalStackMachine)
 	partition := s.machine.Spec.FailureDomain
 	newUserData := m.Spec.UserData == nil || m.Spec.UserData.Name != secret || (m.Spec.UserData.Namespace != "" && m.Spec.UserData.Namespace != m.Namespace)
@@ -111,7 +111,7 @@ func (s *scope) fill(ctx context.Context, secret string) (wait, error) {
 	if !newUserData && !newPartition && !newLabel {
 		return wait{}, nil
 	}
-	err := s.persist(ctx, func(obj holder) {
+	err := s.patchObject(ctx, func(obj metalObject) {
 		m := obj.(*v1alpha4.MetalStackMachine)
 		if newUserData {
 			m.Spec.UserData = &v1alpha4.SecretReference{Name: secret}
@@ -125,30 +125,30 @@ func (s *scope) fill(ctx context.Context, secret string) (wait, error) {
 	})
 	if apierrors.IsInvalid(err) {
 		// E.g. a failure domain that is no partition.
-		return waitFor(lost, infrastructure.ReasonAllocationRefused, "What Machine %s asks for is refused: %v", s.machine.Name, err), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "What Machine %s asks for is refused: %v", s.machine.Name, err), nil
 	}
 	if err != nil {
 		return wait{}, err
 	}
 	if newUserData {
-		s.normal(EventUserDataSet, actionPrepare, "The user data are in Secret "+secret)
+		s.recordNormal(EventUserDataSet, actionPrepare, "The user data are in Secret "+secret)
 	}
 	if newPartition {
-		s.normal(EventPartitionSet, actionPrepare, "The failure domain of the Machine is partition "+partition)
+		s.recordNormal(EventPartitionSet, actionPrepare, "The failure domain of the Machine is partition "+partition)
 	}
 	return wait{}, nil
 }
 
-// read reads the user data, from the server and by name: this controller keeps
+// readBootstrapSecret reads the user data, from the server and by name: this controller keeps
 // no Secret.
-func (s *scope) read(ctx context.Context, name string) (wait, error) {
+func (s *scope) readBootstrapSecret(ctx context.Context, name string) (wait, error) {
 	secret := &corev1.Secret{}
 	err := s.live.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, secret)
 	if apierrors.IsNotFound(err) {
-		return waitFor(underWay, infrastructure.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
+		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
 	}
 	if apierrors.IsForbidden(err) {
-		return waitFor(underWay, infrastructure.ReasonWaitingForBootstrapData,
+		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData,
 			"Secret %s cannot be read yet: metalstack-apiserver has not created the RoleBinding metalstack-bootstrap-data in this namespace: %v", name, err), nil
 	}
 	if err != nil {
@@ -157,18 +157,18 @@ func (s *scope) read(ctx context.Context, name string) (wait, error) {
 	format := string(secret.Data[bootstrapFormat])
 	switch {
 	case len(secret.Data[bootstrapValue]) == 0:
-		return waitFor(lost, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has nothing under the key %q", name, bootstrapValue), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has nothing under the key %q", name, bootstrapValue), nil
 	case format != "" && format != bootstrapFormats[0] && format != bootstrapFormats[1]:
-		return waitFor(lost, infrastructure.ReasonBootstrapDataInvalid,
+		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid,
 			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", name, format, bootstrapFormats[0], bootstrapFormats[1]), nil
 	}
 	s.userData = secret.Data[bootstrapValue]
 	return wait{}, nil
 }
 
-// loadBalancersNoticed leaves a control plane machine its metal for a while, so
+// waitForLoadBalancers leaves a control plane machine its metal for a while, so
 // that load balancers see it fail its checks before it is switched off.
-func loadBalancersNoticed(_ context.Context, s *scope) (wait, error) {
+func waitForLoadBalancers(_ context.Context, s *scope) (wait, error) {
 	if !isControlPlane(s.obj) {
 		return wait{}, nil
 	}
@@ -181,5 +181,5 @@ func loadBalancersNoticed(_ context.Context, s *scope) (wait, error) {
 }
 
 func isControlPlane(obj client.Object) bool {
-	return has(obj.GetLabels(), infrastructure.ControlPlaneLabel)
+	return hasKey(obj.GetLabels(), infrastructure.ControlPlaneLabel)
 }

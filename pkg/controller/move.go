@@ -16,10 +16,10 @@ const moveBlocker = "metalstack-controller-manager"
 // blockMove makes `clusterctl move` wait while metal is asked for: what has not
 // been recorded yet would be left behind.
 func (s *scope) blockMove(ctx context.Context) error {
-	if has(s.obj.GetAnnotations(), infrastructure.BlockMoveAnnotation) {
+	if hasKey(s.obj.GetAnnotations(), infrastructure.BlockMoveAnnotation) {
 		return nil
 	}
-	return s.persist(ctx, func(obj holder) {
+	return s.patchObject(ctx, func(obj metalObject) {
 		annotations.AddAnnotations(obj, map[string]string{infrastructure.BlockMoveAnnotation: moveBlocker})
 	})
 }
@@ -29,17 +29,17 @@ func (s *scope) unblockMove(ctx context.Context) error {
 	if s.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return nil
 	}
-	return s.persist(ctx, func(obj holder) {
+	return s.patchObject(ctx, func(obj metalObject) {
 		kept := obj.GetAnnotations()
 		delete(kept, infrastructure.BlockMoveAnnotation)
 		obj.SetAnnotations(kept)
 	})
 }
 
-// unblock lets `clusterctl move` go on when the outcome of an allocation is
+// reconcileMoveBlock lets `clusterctl move` go on when the outcome of an allocation is
 // recorded, and tells that there is one. It is the first phase, since a move
 // pauses everything and then waits for this.
-func unblock(ctx context.Context, s *scope) (wait, error) {
+func reconcileMoveBlock(ctx context.Context, s *scope) (wait, error) {
 	phase := allocationOf(s.obj).Phase
 	if phase == "" || phase == v1alpha4.AllocationAllocating || s.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return wait{}, nil
@@ -48,7 +48,7 @@ func unblock(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	}
 	if phase == v1alpha4.AllocationAllocated {
-		s.normal(EventAllocated, actionAllocate, "Allocated "+metalOf(s.obj))
+		s.recordNormal(EventAllocated, actionAllocate, "Allocated "+describeMetal(s.obj))
 	}
 	return wait{}, nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func blocked(obj client.Object) bool {
-	return has(obj.GetAnnotations(), infrastructure.BlockMoveAnnotation)
+	return hasKey(obj.GetAnnotations(), infrastructure.BlockMoveAnnotation)
 }
 
 func blocks(by string) func(client.Object) {
@@ -25,7 +25,7 @@ func blocks(by string) func(client.Object) {
 	}
 }
 
-func TestMoveIsBlockedWhileAnAllocationIsInFlight(t *testing.T) {
+func TestMove_IsBlockedWhileAnAllocationIsInFlight(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, everything())
 	h.onAllocate = func(obj client.Object) {
@@ -33,12 +33,12 @@ func TestMoveIsBlockedWhileAnAllocationIsInFlight(t *testing.T) {
 	}
 	h.reconcile("m-infra")
 	require.Len(t, h.calls, 1)
-	require.False(t, blocked(h.the(machines, "m-infra")), "until it is recorded")
-	told := strings.Join(h.told(), "\n")
+	require.False(t, blocked(h.get(machines, "m-infra")), "until it is recorded")
+	told := strings.Join(h.takeEvents(), "\n")
 	require.Equal(t, 1, strings.Count(told, "Allocated machine"), told)
 }
 
-func TestMoveStaysBlockedWhileTheOutcomeIsOpen(t *testing.T) {
+func TestMove_StaysBlockedWhileTheOutcomeIsUnknown(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
 		"under way":  apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m-infra", errors.New("another allocation is under way")),
@@ -52,21 +52,21 @@ func TestMoveStaysBlockedWhileTheOutcomeIsOpen(t *testing.T) {
 			h.refuse = err
 			h.reconcile("m-infra")
 			require.Len(t, h.calls, 1)
-			require.True(t, blocked(h.the(machines, "m-infra")))
+			require.True(t, blocked(h.get(machines, "m-infra")))
 		})
 	}
 }
 
-func TestRefusalUnblocksMove(t *testing.T) {
+func TestMove_RefusalUnblocks(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, everything())
 	h.refuse = refusalOf("m-infra", "the metal-api says: no machine left")
 	h.reconcile("m-infra")
 	require.Len(t, h.calls, 1)
-	require.False(t, blocked(h.the(machines, "m-infra")))
+	require.False(t, blocked(h.get(machines, "m-infra")))
 }
 
-func TestBlockThatACrashLeftIsTakenOff(t *testing.T) {
+func TestMove_BlockLeftByACrashIsRemoved(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change  func(map[string]client.Object)
@@ -94,12 +94,12 @@ func TestBlockThatACrashLeftIsTakenOff(t *testing.T) {
 			h := harnessOf(t, machines, objects)
 			h.reconcile("m-infra")
 			require.Empty(t, h.calls)
-			require.Equal(t, c.blocked, blocked(h.the(machines, "m-infra")))
+			require.Equal(t, c.blocked, blocked(h.get(machines, "m-infra")))
 		})
 	}
 }
 
-func TestBlockOfSomebodyElseStays(t *testing.T) {
+func TestMove_ForeignBlockStays(t *testing.T) {
 	t.Parallel()
 	objects := everything()
 	blocks("true")(objects["obj"])
@@ -107,5 +107,5 @@ func TestBlockOfSomebodyElseStays(t *testing.T) {
 	h.reconcile("m-infra")
 	h.reconcile("m-infra")
 	require.Len(t, h.calls, 1)
-	require.True(t, blocked(h.the(machines, "m-infra")))
+	require.True(t, blocked(h.get(machines, "m-infra")))
 }

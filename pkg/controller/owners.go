@@ -18,27 +18,27 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ownerref"
 )
 
-// heldAgain is how soon to look again for an owner that could not be found: it
+// holdRequeue is how soon to look again for an owner that could not be found: it
 // may be restored, too.
-const heldAgain = time.Minute
+const holdRequeue = time.Minute
 
-// unreadAgain is how soon to look again for an owner that could not be read.
-const unreadAgain = 15 * time.Second
+// ownerLookupRequeue is how soon to look again for an owner that could not be read.
+const ownerLookupRequeue = 15 * time.Second
 
 const (
-	// maxOwners is how many owners of an object, and of their owners together, are
+	// maxOwnerLookups is how many owners of an object, and of their owners together, are
 	// looked up in one reconcile. Cluster API gives an object one or two.
-	maxOwners = 8
-	// ownersLimit is how long looking them up may take.
-	ownersLimit = 10 * time.Second
+	maxOwnerLookups = 8
+	// ownerLookupTimeout is how long looking them up may take.
+	ownerLookupTimeout = 10 * time.Second
 )
 
-// insist tells how somebody who knows better has the metal given back.
-var insist = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + infrastructure.ForceReleaseAnnotation + "=true"
+// forceReleaseHint tells how somebody who knows better has the metal given back.
+var forceReleaseHint = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + infrastructure.ForceReleaseAnnotation + "=true"
 
-// resolveLive finds the Cluster of an object that is being deleted, as the
+// resolveClusterLive finds the Cluster of an object that is being deleted, as the
 // server knows it: it may have been paused just now.
-func resolveLive(ctx context.Context, s *scope) (wait, error) {
+func resolveClusterLive(ctx context.Context, s *scope) (wait, error) {
 	name := s.clusterName()
 	if s.options.Standalone || name == "" {
 		return wait{}, nil
@@ -47,13 +47,13 @@ func resolveLive(ctx context.Context, s *scope) (wait, error) {
 	switch {
 	case err == nil:
 		s.cluster = cluster
-	case !apierrors.IsNotFound(err) && !s.insisted():
-		return s.unreadable("Cluster "+name, err), nil
+	case !apierrors.IsNotFound(err) && !s.isReleaseForced():
+		return s.holdOwnerLookupFailed("Cluster "+name, err), nil
 	}
 	return wait{}, nil
 }
 
-// owners holds a release while the deletion may be a mistake: while an owner
+// reconcileOwnerHolds holds a release while the deletion may be a mistake: while an owner
 // that the object names cannot be found, since an etcd that was restored from an
 // old backup makes live machines look ownerless; and if the garbage collector
 // asked for it, until an owner or the Cluster is being deleted. The garbage
@@ -61,73 +61,73 @@ func resolveLive(ctx context.Context, s *scope) (wait, error) {
 // not help that Cluster API has written the new uid since. The same holds for an
 // owner that the garbage collector had deleted, such as a Machine whose
 // MachineSet was restored. It asks the server for each owner, by uid.
-func owners(ctx context.Context, s *scope) (wait, error) {
-	if s.insisted() {
-		if s.memory.news(s.request, EventReleaseForced, "") {
-			s.warn(EventReleaseForced, actionRelease, "Owners are not asked for, because of the annotation "+infrastructure.ForceReleaseAnnotation)
+func reconcileOwnerHolds(ctx context.Context, s *scope) (wait, error) {
+	if s.isReleaseForced() {
+		if s.backoff.isNewEvent(s.request, EventReleaseForced, "") {
+			s.recordWarning(EventReleaseForced, actionRelease, "Owners are not asked for, because of the annotation "+infrastructure.ForceReleaseAnnotation)
 		}
 		return wait{}, nil
 	}
 	if name := s.clusterName(); !s.options.Standalone && name != "" && s.cluster == nil {
-		return s.ownerless(fmt.Sprintf("Cluster %s cannot be found", name)), nil
+		return s.holdOwnerNotFound(fmt.Sprintf("Cluster %s cannot be found", name)), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ownersLimit)
+	ctx, cancel := context.WithTimeout(ctx, ownerLookupTimeout)
 	defer cancel()
-	s.lookups = maxOwners
+	s.lookupsLeft = maxOwnerLookups
 	clusterDeleted := s.cluster != nil && s.cluster.DeletionTimestamp != nil
 	ownerDeleted, aboveDeleted := false, false
 	for _, ref := range s.obj.GetOwnerReferences() {
-		owner, err := s.owner(ctx, ref)
+		owner, err := s.getOwner(ctx, ref)
 		what := ref.Kind + " " + ref.Name
 		state, words := ownerref.Judge(ref, owner, err)
 		switch {
 		case state == ownerref.Missing:
-			return s.ownerless("the owner " + words), nil
+			return s.holdOwnerNotFound("the owner " + words), nil
 		case state == ownerref.Unknown:
-			return s.unreadable("the owner "+what, err), nil
+			return s.holdOwnerLookupFailed("the owner "+what, err), nil
 		case state == ownerref.Present || clusterDeleted:
 			continue
 		}
 		ownerDeleted = true
-		above, missing, err := s.ownersOf(ctx, owner, maxGenerations)
+		above, missing, err := s.checkAncestors(ctx, owner, maxAncestorDepth)
 		switch {
 		case err != nil:
-			return s.unreadable("an owner of "+what, err), nil
+			return s.holdOwnerLookupFailed("an owner of "+what, err), nil
 		case missing != "":
-			return s.held(infrastructure.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
+			return s.hold(infrastructure.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
 		}
 		aboveDeleted = aboveDeleted || above
 	}
-	held := s.heldBefore()
+	held := s.previousHold()
 	switch {
 	case clusterDeleted:
-	case s.collected() && !ownerDeleted:
-		return s.held(infrastructure.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
-	case s.collected():
+	case s.isDeletedByGarbageCollector() && !ownerDeleted:
+		return s.hold(infrastructure.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
+	case s.isDeletedByGarbageCollector():
 	case held == infrastructure.ReasonGarbageCollected && !aboveDeleted:
-		return s.held(held, "the garbage collector deleted the owner, and neither the Cluster nor an owner of the owner is being deleted"), nil
+		return s.hold(held, "the garbage collector deleted the owner, and neither the Cluster nor an owner of the owner is being deleted"), nil
 	case held == infrastructure.ReasonOwnerNotFound && !ownerDeleted:
-		return s.held(held, "an owner could not be found before, and no owner is being deleted"), nil
+		return s.hold(held, "an owner could not be found before, and no owner is being deleted"), nil
 	}
 	return wait{}, nil
 }
 
-// maxGenerations is how far up owners of owners are looked at: MachineSet or
+// maxAncestorDepth is how far up owners of owners are looked at: MachineSet or
 // control plane, MachineDeployment, Cluster.
-const maxGenerations = 3
+const maxAncestorDepth = 3
 
-// ownersOf looks at the owners of an owner that is being deleted, as far as they
+// checkAncestors looks at the owners of an owner that is being deleted, as far as they
 // are being deleted, too: the garbage collector deletes a Machine whose
 // MachineSet was restored with a new uid, and Cluster API then deletes what the
 // Machine has. It returns whether one of them is being deleted, and which one
 // cannot be found by its uid. Kinds that the companion may not read, such as
 // other providers' control planes, are passed over.
-func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadata, generations int) (deleted bool, missing string, err error) {
+func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectMetadata, generations int) (deleted bool, missing string, err error) {
 	if generations == 0 {
 		return false, "", nil
 	}
 	for _, ref := range owner.OwnerReferences {
-		above, err := s.owner(ctx, ref)
+		above, err := s.getOwner(ctx, ref)
 		switch state, words := ownerref.Judge(ref, above, err); {
 		case apierrors.IsForbidden(err), meta.IsNoMatchError(err):
 			continue
@@ -136,7 +136,7 @@ func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadat
 		case state == ownerref.Unknown:
 			return false, "", fmt.Errorf("its owner %s %s: %w", ref.Kind, ref.Name, err)
 		case state == ownerref.Deleting:
-			if _, missing, err := s.ownersOf(ctx, above, generations-1); err != nil || missing != "" {
+			if _, missing, err := s.checkAncestors(ctx, above, generations-1); err != nil || missing != "" {
 				return false, missing, err
 			}
 			deleted = true
@@ -145,34 +145,34 @@ func (s *scope) ownersOf(ctx context.Context, owner *metav1.PartialObjectMetadat
 	return deleted, "", nil
 }
 
-// heldBefore returns for which reason the release was held before because of its
+// previousHold returns for which reason the release was held before because of its
 // owners, which the condition Deleting remembers; "" if it was not. That an owner
 // could not be read is no reason: it is judged when it can be.
-func (s *scope) heldBefore() string {
-	deleting := meta.FindStatusCondition(s.before, infrastructure.ConditionDeleting)
+func (s *scope) previousHold() string {
+	deleting := meta.FindStatusCondition(s.oldConditions, infrastructure.ConditionDeleting)
 	if deleting == nil || deleting.Reason != infrastructure.ReasonGarbageCollected && deleting.Reason != infrastructure.ReasonOwnerNotFound {
 		return ""
 	}
 	return deleting.Reason
 }
 
-// collected returns whether the garbage collector had the object deleted. A
+// isDeletedByGarbageCollector returns whether the garbage collector had the object deleted. A
 // server before this one did not record who asked: then the object counts as
-// collected if it was held before, which its conditions tell.
-func (s *scope) collected() bool {
+// isDeletedByGarbageCollector if it was held before, which its conditions tell.
+func (s *scope) isDeletedByGarbageCollector() bool {
 	if d := deletionOf(s.obj); d != nil {
 		return d.RequestedBy == v1alpha4.DeletionByGarbageCollector
 	}
-	deleting := meta.FindStatusCondition(s.before, infrastructure.ConditionDeleting)
-	return meta.IsStatusConditionTrue(s.before, infrastructure.ConditionPaused) ||
-		deleting != nil && slices.Contains(ownerHolds, deleting.Reason)
+	deleting := meta.FindStatusCondition(s.oldConditions, infrastructure.ConditionDeleting)
+	return meta.IsStatusConditionTrue(s.oldConditions, infrastructure.ConditionPaused) ||
+		deleting != nil && slices.Contains(ownerHoldReasons, deleting.Reason)
 }
 
-// ownerHolds are the reasons of Deleting with which owners hold a release.
-var ownerHolds = []string{infrastructure.ReasonOwnerNotFound, infrastructure.ReasonGarbageCollected, infrastructure.ReasonOwnerLookupFailed}
+// ownerHoldReasons are the reasons of Deleting with which owners hold a release.
+var ownerHoldReasons = []string{infrastructure.ReasonOwnerNotFound, infrastructure.ReasonGarbageCollected, infrastructure.ReasonOwnerLookupFailed}
 
-// owner asks the server for the metadata of an owner.
-func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
+// getOwner asks the server for the metadata of an owner.
+func (s *scope) getOwner(ctx context.Context, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
 		return nil, err
@@ -186,8 +186,8 @@ func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.P
 	if err != nil {
 		return nil, err
 	}
-	if s.lookups--; s.lookups < 0 {
-		return nil, fmt.Errorf("more than %d owners", maxOwners)
+	if s.lookupsLeft--; s.lookupsLeft < 0 {
+		return nil, fmt.Errorf("more than %d owners", maxOwnerLookups)
 	}
 	owner := &metav1.PartialObjectMetadata{}
 	owner.SetGroupVersionKind(mapping.GroupVersionKind)
@@ -198,27 +198,29 @@ func (s *scope) owner(ctx context.Context, ref metav1.OwnerReference) (*metav1.P
 	return owner, s.live.Get(ctx, key, owner)
 }
 
-func (s *scope) insisted() bool {
-	return has(s.obj.GetAnnotations(), infrastructure.ForceReleaseAnnotation)
+func (s *scope) isReleaseForced() bool {
+	return hasKey(s.obj.GetAnnotations(), infrastructure.ForceReleaseAnnotation)
 }
 
-func (s *scope) ownerless(why string) wait { return s.held(infrastructure.ReasonOwnerNotFound, why) }
+func (s *scope) holdOwnerNotFound(why string) wait {
+	return s.hold(infrastructure.ReasonOwnerNotFound, why)
+}
 
-// held keeps a reason for which the release was held before: what is not to be
+// hold keeps a reason for which the release was held before: what is not to be
 // found now, or cannot be read, must not make it forgotten.
-func (s *scope) held(reason, why string) wait {
-	if s.heldBefore() == infrastructure.ReasonGarbageCollected {
+func (s *scope) hold(reason, why string) wait {
+	if s.previousHold() == infrastructure.ReasonGarbageCollected {
 		reason = infrastructure.ReasonGarbageCollected
 	}
-	return waitFor(heldAgain, reason, "%s, so the deletion may be a mistake, and "+insist,
+	return waitFor(holdRequeue, reason, "%s, so the deletion may be a mistake, and "+forceReleaseHint,
 		why, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }
 
-func (s *scope) unreadable(what string, err error) wait {
+func (s *scope) holdOwnerLookupFailed(what string, err error) wait {
 	reason := infrastructure.ReasonOwnerLookupFailed
-	if held := s.heldBefore(); held != "" {
+	if held := s.previousHold(); held != "" {
 		reason = held
 	}
-	return waitFor(unreadAgain, reason, "Whether %s is there cannot be found out (%v), so "+insist,
+	return waitFor(ownerLookupRequeue, reason, "Whether %s is there cannot be found out (%v), so "+forceReleaseHint,
 		what, err, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }

@@ -30,7 +30,7 @@ func doomed(changes ...func(client.Object)) map[string]client.Object {
 	return objects
 }
 
-func TestMachineIsReleasedWhenItsOwnersAreThere(t *testing.T) {
+func TestRelease_MachineWhoseOwnersExist(t *testing.T) {
 	t.Parallel()
 	objects := doomed()
 	// Machine and Cluster wait for it, with a deletionTimestamp of their own.
@@ -40,12 +40,12 @@ func TestMachineIsReleasedWhenItsOwnersAreThere(t *testing.T) {
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"release m-infra"}, h.calls)
 	require.False(t, h.exists(machines, "m-infra"))
-	told := strings.Join(h.told(), "\n")
+	told := strings.Join(h.takeEvents(), "\n")
 	require.Contains(t, told, EventReleasing)
 	require.Contains(t, told, EventReleased)
 }
 
-func TestReleaseIsHeldWhenAnOwnerCannotBeFound(t *testing.T) {
+func TestRelease_HoldsWhenAnOwnerIsMissing(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(map[string]client.Object){
 		"Machine is not there":            func(o map[string]client.Object) { o["machine"] = nil },
@@ -60,25 +60,25 @@ func TestReleaseIsHeldWhenAnOwnerCannotBeFound(t *testing.T) {
 			change(objects)
 			h := harnessOf(t, machines, objects)
 			for range 3 {
-				require.Equal(t, heldAgain, h.reconcile("m-infra").RequeueAfter)
+				require.Equal(t, holdRequeue, h.reconcile("m-infra").RequeueAfter)
 				h.clock.Step(time.Hour)
 			}
 			require.Empty(t, h.calls)
-			deleting := condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting)
+			deleting := condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting)
 			require.Equal(t, metav1.ConditionTrue, deleting.Status)
 			require.Equal(t, infrastructure.ReasonOwnerNotFound, deleting.Reason)
 			require.Contains(t, deleting.Message, "kubectl annotate metalstackmachines m-infra -n tenant "+infrastructure.ForceReleaseAnnotation+"=true")
-			told := h.told()
+			told := h.takeEvents()
 			require.Len(t, told, 1, "it is told once")
 			require.True(t, strings.HasPrefix(told[0], corev1.EventTypeWarning+" "+infrastructure.ReasonOwnerNotFound))
 
 			// Somebody insists.
-			obj := h.the(machines, "m-infra")
+			obj := h.get(machines, "m-infra")
 			annotated(infrastructure.ForceReleaseAnnotation)(obj)
-			h.put(obj)
+			h.update(obj)
 			h.reconcile("m-infra")
 			require.Equal(t, []string{"release m-infra"}, h.calls)
-			require.Contains(t, strings.Join(h.told(), "\n"), EventReleaseForced)
+			require.Contains(t, strings.Join(h.takeEvents(), "\n"), EventReleaseForced)
 		})
 	}
 }
@@ -91,14 +91,14 @@ func ownedIn(version string) func(client.Object) {
 	}
 }
 
-func TestOwnerOfAnOldVersionIsFoundInTheServedOne(t *testing.T) {
+func TestRelease_FindsOwnerOfAnUnservedVersion(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, doomed(ownedIn("v1alpha3")))
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"release m-infra"}, h.calls)
 }
 
-func TestReleaseIsHeldWhileAnOwnerCannotBeRead(t *testing.T) {
+func TestRelease_HoldsWhileAnOwnerLookupFails(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
 		"away":      errAway,
@@ -108,9 +108,9 @@ func TestReleaseIsHeldWhileAnOwnerCannotBeRead(t *testing.T) {
 			t.Parallel()
 			h := harnessOf(t, machines, doomed())
 			h.r.live = unreadable{h.api, "m", err}
-			require.Equal(t, unreadAgain, h.reconcile("m-infra").RequeueAfter)
+			require.Equal(t, ownerLookupRequeue, h.reconcile("m-infra").RequeueAfter)
 			require.Empty(t, h.calls)
-			deleting := condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting)
+			deleting := condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting)
 			require.Equal(t, infrastructure.ReasonOwnerLookupFailed, deleting.Reason)
 			require.Contains(t, deleting.Message, err.Error())
 
@@ -125,17 +125,17 @@ func TestReleaseIsHeldWhileAnOwnerCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestOwnerOfAnUnknownKindHoldsTheRelease(t *testing.T) {
+func TestRelease_HoldsForOwnerOfUnknownKind(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, doomed(func(obj client.Object) {
 		obj.SetOwnerReferences(append(obj.GetOwnerReferences(), metav1.OwnerReference{APIVersion: "example.org/v1", Kind: "Thing", Name: "t", UID: "u"}))
 	}))
 	h.reconcile("m-infra")
 	require.Empty(t, h.calls)
-	require.Equal(t, infrastructure.ReasonOwnerLookupFailed, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
+	require.Equal(t, infrastructure.ReasonOwnerLookupFailed, condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
 }
 
-func TestObjectWithoutMetalIsLetGoWhateverItsOwners(t *testing.T) {
+func TestRelease_ObjectWithoutMetalIsDeletedWhateverItsOwners(t *testing.T) {
 	t.Parallel()
 	objects := doomed(with(""))
 	objects["machine"], objects["cluster"] = nil, nil
@@ -145,7 +145,7 @@ func TestObjectWithoutMetalIsLetGoWhateverItsOwners(t *testing.T) {
 	require.False(t, h.exists(machines, "m-infra"))
 }
 
-func TestMovedObjectIsNotReleased(t *testing.T) {
+func TestRelease_SkipsMovedObject(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, doomed(annotated(infrastructure.DeleteForMoveAnnotation)))
 	h.reconcile("m-infra")
@@ -153,7 +153,7 @@ func TestMovedObjectIsNotReleased(t *testing.T) {
 	require.True(t, h.exists(machines, "m-infra"))
 }
 
-func TestControlPlaneMachineWaitsForLoadBalancers(t *testing.T) {
+func TestRelease_ControlPlaneMachineWaitsForLoadBalancers(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, doomed(func(obj client.Object) {
 		obj.SetLabels(map[string]string{infrastructure.ClusterNameLabel: "c", infrastructure.ControlPlaneLabel: ""})
@@ -161,25 +161,25 @@ func TestControlPlaneMachineWaitsForLoadBalancers(t *testing.T) {
 	}))
 	require.Equal(t, 20*time.Second, h.reconcile("m-infra").RequeueAfter, "from when it was deleted on")
 	require.Empty(t, h.calls)
-	require.Equal(t, infrastructure.ReasonWaitingForLoadBalancers, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
+	require.Equal(t, infrastructure.ReasonWaitingForLoadBalancers, condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
 	h.clock.Step(20 * time.Second)
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"release m-infra"}, h.calls)
 }
 
-func TestLockedMachineIsKeptWithTheMetalAPIsWords(t *testing.T) {
+func TestRelease_LockedMachineHasTheMetalAPIsMessage(t *testing.T) {
 	t.Parallel()
 	h := harnessOf(t, machines, doomed())
 	h.refuse = refusalOf("m-infra", "the metal-api says: machine is locked")
 	h.reconcile("m-infra")
 	require.True(t, h.exists(machines, "m-infra"))
-	deleting := condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting)
+	deleting := condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting)
 	require.Equal(t, infrastructure.ReasonReleaseRefused, deleting.Reason)
 	require.Equal(t, "the metal-api says: machine is locked", deleting.Message)
-	require.Contains(t, strings.Join(h.told(), "\n"), "Warning ReleaseRefused the metal-api says: machine is locked")
+	require.Contains(t, strings.Join(h.takeEvents(), "\n"), "Warning ReleaseRefused the metal-api says: machine is locked")
 
 	h.refuse = nil
-	h.clock.Step(firstPause)
+	h.clock.Step(minBackoff)
 	h.reconcile("m-infra")
 	require.False(t, h.exists(machines, "m-infra"))
 }
@@ -193,26 +193,26 @@ func TestRelease_SaysThatTheObjectWasMarkedBeforeTheTakeover(t *testing.T) {
 	h.refuse = refusal
 	h.reconcile("m-infra")
 	require.True(t, h.exists(machines, "m-infra"))
-	require.Equal(t, infrastructure.ReasonMarkedBeforeTakeover, condition(h.the(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
-	require.Contains(t, strings.Join(h.told(), "\n"), "Warning MarkedBeforeTakeover its metal is kept")
+	require.Equal(t, infrastructure.ReasonMarkedBeforeTakeover, condition(h.get(machines, "m-infra"), infrastructure.ConditionDeleting).Reason)
+	require.Contains(t, strings.Join(h.takeEvents(), "\n"), "Warning MarkedBeforeTakeover its metal is kept")
 }
 
-func TestClusterTellsWhatItWaitsFor(t *testing.T) {
+func TestClusterDeletion_SaysWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(deleted, withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	h := newHarness(t, clusters, false, cluster, capiCluster(), infraMachine(with(v1alpha4.AllocationAllocated)), firewallOf(cluster, "f", home))
 	deleting := func() metav1.Condition {
-		return condition(h.the(clusters, "c-infra"), infrastructure.ConditionDeleting)
+		return condition(h.get(clusters, "c-infra"), infrastructure.ConditionDeleting)
 	}
 
 	h.reconcile("c-infra")
 	require.Equal(t, infrastructure.ReasonWaitingForMachines, deleting().Reason)
-	require.Nil(t, h.the(firewalls, "f").GetDeletionTimestamp(), "machines still need it")
+	require.Nil(t, h.get(firewalls, "f").GetDeletionTimestamp(), "machines still need it")
 
 	require.NoError(t, client.IgnoreNotFound(h.drop(machines, "m-infra")))
 	h.reconcile("c-infra")
 	require.Equal(t, infrastructure.ReasonWaitingForFirewalls, deleting().Reason)
-	require.NotNil(t, h.the(firewalls, "f").GetDeletionTimestamp())
+	require.NotNil(t, h.get(firewalls, "f").GetDeletionTimestamp())
 	require.Empty(t, h.calls)
 
 	require.NoError(t, client.IgnoreNotFound(h.drop(firewalls, "f")))
@@ -221,7 +221,7 @@ func TestClusterTellsWhatItWaitsFor(t *testing.T) {
 	require.False(t, h.exists(clusters, "c-infra"))
 }
 
-func TestMemberThatLostItsLabelStillCounts(t *testing.T) {
+func TestClusterDeletion_CountsMembersWithoutLabel(t *testing.T) {
 	t.Parallel()
 	m := infraMachine(with(v1alpha4.AllocationAllocated))
 	m.SetLabels(nil)
@@ -246,7 +246,7 @@ func (c unreadable) Get(ctx context.Context, key client.ObjectKey, obj client.Ob
 	return c.Client.Get(ctx, key, obj, opts...)
 }
 
-func TestFirewallIsKeptAndRolled(t *testing.T) {
+func TestRollout_OneFirewallIsKeptAndReplaced(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-1")), capiCluster())
 	all := func() []v1alpha4.MetalStackFirewall {
@@ -255,7 +255,7 @@ func TestFirewallIsKeptAndRolled(t *testing.T) {
 		return list.Items
 	}
 	ready := func() string {
-		return condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady).Reason
+		return condition(h.get(clusters, "c-infra"), infrastructure.ConditionFirewallReady).Reason
 	}
 	h.reconcile("c-infra")
 	require.Len(t, all(), 1)
@@ -266,13 +266,13 @@ func TestFirewallIsKeptAndRolled(t *testing.T) {
 	first := all()[0]
 	first.UID, first.Finalizers = "uid-of-first", []string{infrastructure.FirewallFinalizer}
 	home(&first)
-	h.put(&first)
+	h.update(&first)
 	h.reconcile("c-infra")
 	require.Equal(t, infrastructure.ReasonPhonedHome, ready())
 
-	cluster := h.the(clusters, "c-infra")
+	cluster := h.get(clusters, "c-infra")
 	withFirewallSpec("firewall-2")(cluster)
-	h.put(cluster)
+	h.update(cluster)
 	h.reconcile("c-infra")
 	h.reconcile("c-infra")
 	require.Len(t, all(), 2)
@@ -281,23 +281,23 @@ func TestFirewallIsKeptAndRolled(t *testing.T) {
 		require.Nil(t, f.DeletionTimestamp, "the old one serves")
 		if f.Name != first.Name {
 			home(&f)
-			h.put(&f)
+			h.update(&f)
 		}
 	}
 	h.reconcile("c-infra")
-	require.NotNil(t, h.the(firewalls, first.Name).GetDeletionTimestamp())
+	require.NotNil(t, h.get(firewalls, first.Name).GetDeletionTimestamp())
 	require.Equal(t, infrastructure.ReasonPhonedHome, ready())
-	told := strings.Join(h.told(), "\n")
+	told := strings.Join(h.takeEvents(), "\n")
 	require.Equal(t, 2, strings.Count(told, EventFirewallCreated), told)
 	require.Equal(t, 1, strings.Count(told, EventFirewallRetired), told)
 }
 
-func TestFirewallThatTheServerRefusesIsACondition(t *testing.T) {
+func TestRollout_RefusedFirewallIsACondition(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, clusters, false, infraCluster(withFirewallSpec("firewall-1")), capiCluster())
 	h.r.cached = uncreatable{h.api}
 	require.NotZero(t, h.reconcile("c-infra").RequeueAfter)
-	c := condition(h.the(clusters, "c-infra"), infrastructure.ConditionFirewallReady)
+	c := condition(h.get(clusters, "c-infra"), infrastructure.ConditionFirewallReady)
 	require.Equal(t, infrastructure.ReasonFirewallCreationRefused, c.Reason)
 	require.Contains(t, c.Message, "unsupported image")
 }

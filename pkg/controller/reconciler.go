@@ -22,21 +22,21 @@ type reconciler struct {
 	kind kind
 
 	// cached answers from the informers' caches, live from the server.
-	cached client.Client
-	live   client.Client
-	metal  subresource
+	cached      client.Client
+	live        client.Client
+	allocations allocationClient
 
 	clock    clock.Clock
-	memory   *memory
+	backoff  *backoff
 	recorder events.EventRecorder
 	options  Options
 
-	// due are the phases before the object's metal is asked for.
-	due []phase
-	// keep are the phases for an object that holds its metal.
-	keep []phase
-	// mayGo are the phases before the object's metal is given back.
-	mayGo []phase
+	// beforeAllocate are the phases before the object's metal is asked for.
+	beforeAllocate []phase
+	// whileAllocated are the phases for an object that holds its metal.
+	whileAllocated []phase
+	// beforeRelease are the phases before the object's metal is given back.
+	beforeRelease []phase
 }
 
 // A phase does one step of a reconcile. A wait ends the reconcile, and with
@@ -48,27 +48,27 @@ type phase func(ctx context.Context, s *scope) (wait, error)
 type wait struct {
 	// reason is that of the condition which says so; none if it is nobody's
 	// business.
-	reason string
-	why    string
-	again  time.Duration
+	reason       string
+	message      string
+	requeueAfter time.Duration
 }
 
 func waitFor(again time.Duration, reason, format string, args ...any) wait {
-	return wait{reason: reason, why: fmt.Sprintf(format, args...), again: again}
+	return wait{reason: reason, message: fmt.Sprintf(format, args...), requeueAfter: again}
 }
 
 // Reconcile does the next steps for one object.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	if left := r.memory.catchingUp(request); left > 0 {
+	if left := r.backoff.cacheDelay(request); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	obj := r.kind.object()
 	if err := r.cached.Get(ctx, request.NamespacedName, obj); err != nil {
 		// Gone is nothing to act on: release comes before the finalizer's end.
-		r.memory.forget(request)
+		r.backoff.reset(request)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if why := r.handsOff(obj); why != "" {
+	if why := r.skipReason(obj); why != "" {
 		// There may be thousands, so it is hardly a word.
 		ctrl.LoggerFrom(ctx).V(4).Info("Left alone", "because", why)
 		return ctrl.Result{}, nil
@@ -78,25 +78,25 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	steps := []phase{resolve, unblock, pause, allocate}
-	steps = append(steps, r.keep...)
+	steps := []phase{resolveOwners, reconcileMoveBlock, reconcilePaused, reconcileAllocation}
+	steps = append(steps, r.whileAllocated...)
 	if obj.GetDeletionTimestamp() != nil {
-		steps = append([]phase{resolveLive, unblock, pause, letGoReleased, owners}, r.mayGo...)
-		steps = append(steps, release)
+		steps = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
+		steps = append(steps, reconcileRelease)
 	}
-	err = s.run(ctx, steps)
-	if s.wait.again > 0 {
-		ctrl.LoggerFrom(ctx).V(1).Info("Looking again later", "because", s.wait.why, "after", s.wait.again.String())
+	err = s.runPhases(ctx, steps)
+	if s.wait.requeueAfter > 0 {
+		ctrl.LoggerFrom(ctx).V(1).Info("Looking again later", "because", s.wait.message, "after", s.wait.requeueAfter.String())
 	}
-	return ctrl.Result{RequeueAfter: s.wait.again}, kerrors.NewAggregate([]error{err, s.close(ctx)})
+	return ctrl.Result{RequeueAfter: s.wait.requeueAfter}, kerrors.NewAggregate([]error{err, s.patchConditions(ctx)})
 }
 
-// handsOff returns why an object is none of our business, if so.
-func (r *reconciler) handsOff(obj client.Object) string {
+// skipReason returns why an object is none of our business, if so.
+func (r *reconciler) skipReason(obj client.Object) string {
 	switch {
 	case !controllerutil.ContainsFinalizer(obj, r.kind.finalizer):
 		return "it was discovered, or is being moved away"
-	case has(obj.GetAnnotations(), infrastructure.DeleteForMoveAnnotation):
+	case hasKey(obj.GetAnnotations(), infrastructure.DeleteForMoveAnnotation):
 		return "it lives in another management cluster now"
 	case r.kind.name == clusters.name && infrastructure.ExternallyManaged(obj):
 		return "somebody else manages it"

@@ -14,57 +14,57 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// letGoReleased lets an object go that holds no metal.
-func letGoReleased(ctx context.Context, s *scope) (wait, error) {
-	if released(s.obj) {
-		return s.letGo(ctx, s.obj)
+// reconcileReleased lets an object go that holds no metal.
+func reconcileReleased(ctx context.Context, s *scope) (wait, error) {
+	if isReleased(s.obj) {
+		return s.removeFinalizer(ctx, s.obj)
 	}
 	return wait{}, nil
 }
 
-// release gives the metal of an object that is being deleted back, and then
+// reconcileRelease gives the metal of an object that is being deleted back, and then
 // lets the object go. It is the last phase: nothing needs the metal any more.
-func release(ctx context.Context, s *scope) (wait, error) {
-	if left := s.memory.patience(s.request); left > 0 {
+func reconcileRelease(ctx context.Context, s *scope) (wait, error) {
+	if left := s.backoff.remaining(s.request); left > 0 {
 		// What was said about the last attempt still holds.
-		return wait{why: "the server is left in peace after its last answer", again: left}, nil
+		return wait{message: "the server is left in peace after its last answer", requeueAfter: left}, nil
 	}
 	log := ctrl.LoggerFrom(ctx)
-	held := metalOf(s.obj)
-	log.Info("Releasing", holds(s.obj)...)
-	if s.memory.news(s.request, EventReleasing, "") {
-		s.normal(EventReleasing, actionRelease, "Giving back "+held)
+	held := describeMetal(s.obj)
+	log.Info("Releasing", metalIDs(s.obj)...)
+	if s.backoff.isNewEvent(s.request, EventReleasing, "") {
+		s.recordNormal(EventReleasing, actionRelease, "Giving back "+held)
 	}
 	began := s.clock.Now()
-	answer, err := s.metal.release(ctx, s.kind, s.obj)
+	answer, err := s.allocations.release(ctx, s.kind, s.obj)
 	switch {
 	case apierrors.IsNotFound(err):
-		return s.missing(err)
+		return s.handleNotFound(err)
 	case err != nil:
-		return s.kept(ctx, err)
+		return s.handleReleaseError(ctx, err)
 	}
-	if err := s.take(answer); err != nil {
+	if err := s.setObject(answer); err != nil {
 		return wait{}, err
 	}
-	if !released(answer) {
-		return wait{reason: infrastructure.ReasonReleasing, why: "the server is giving back " + held, again: underWay}, nil
+	if !isReleased(answer) {
+		return wait{reason: infrastructure.ReasonReleasing, message: "the server is giving back " + held, requeueAfter: inFlightRequeue}, nil
 	}
-	s.memory.forget(s.request)
-	log.Info("Released", append(holds(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
-	s.normal(EventReleased, actionRelease, "Gave back "+held)
-	return s.letGo(ctx, answer)
+	s.backoff.reset(s.request)
+	log.Info("Released", append(metalIDs(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
+	s.recordNormal(EventReleased, actionRelease, "Gave back "+held)
+	return s.removeFinalizer(ctx, answer)
 }
 
-// kept decides when a release that failed is asked for again.
-func (s *scope) kept(ctx context.Context, err error) (wait, error) {
+// handleReleaseError decides when a release that failed is asked for again.
+func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error) {
 	if ctx.Err() != nil {
 		return wait{}, ctx.Err()
 	}
-	if isUnderWay(err) && suggested(err) == 0 {
+	if isInFlight(err) && retryAfter(err) == 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Release is under way", "answer", err.Error())
-		return wait{reason: infrastructure.ReasonReleasing, why: "a call is under way", again: underWay}, nil
+		return wait{reason: infrastructure.ReasonReleasing, message: "a call is under way", requeueAfter: inFlightRequeue}, nil
 	}
-	again := s.memory.refused(s.request, suggested(err))
+	again := s.backoff.recordRefusal(s.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
 	reason := infrastructure.ReasonReleaseRefused
 	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover} {
@@ -72,12 +72,12 @@ func (s *scope) kept(ctx context.Context, err error) (wait, error) {
 			reason = cause
 		}
 	}
-	return wait{reason: reason, why: s.words(err), again: again}, nil
+	return wait{reason: reason, message: s.refusalMessage(err), requeueAfter: again}, nil
 }
 
-// released returns whether the object holds no metal, and no call is under
+// isReleased returns whether the object holds no metal, and no call is under
 // way that may still bring it some.
-func released(obj client.Object) bool {
+func isReleased(obj client.Object) bool {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:
 		return !o.Status.Allocation.HoldsMetal()
@@ -89,23 +89,23 @@ func released(obj client.Object) bool {
 	return true
 }
 
-// letGo takes our finalizer off the very state of the object that was judged:
+// removeFinalizer takes our finalizer off the very state of the object that was judged:
 // if it has changed since, the patch fails, and the new state is judged.
-func (s *scope) letGo(ctx context.Context, obj client.Object) (wait, error) {
+func (s *scope) removeFinalizer(ctx context.Context, obj client.Object) (wait, error) {
 	before := obj.DeepCopyObject().(client.Object)
 	controllerutil.RemoveFinalizer(obj, s.kind.finalizer)
 	err := s.cached.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	s.gone = true
+	s.objectGone = true
 	switch {
 	case apierrors.IsConflict(err):
-		return wait{why: "the object has changed since it was judged", again: time.Second}, nil
+		return wait{message: "the object has changed since it was judged", requeueAfter: time.Second}, nil
 	case apierrors.IsNotFound(err):
 		// The cache showed an object that is gone already.
 		return wait{}, nil
 	case err != nil:
 		return wait{}, err
 	}
-	s.memory.forget(s.request)
+	s.backoff.reset(s.request)
 	ctrl.LoggerFrom(ctx).Info("Let go")
 	return wait{}, nil
 }

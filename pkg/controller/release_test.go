@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-func TestDeletedObjectIsReleasedAndThenLetGo(t *testing.T) {
+func TestRelease_ThenRemovesTheFinalizer(t *testing.T) {
 	for _, k := range []kind{clusters, machines, firewalls} {
 		t.Run(k.name, func(t *testing.T) {
 			h := newHarness(t, k, true, object(k, "x", with(v1alpha4.AllocationAllocated), deleted))
@@ -24,7 +24,7 @@ func TestDeletedObjectIsReleasedAndThenLetGo(t *testing.T) {
 	}
 }
 
-func TestObjectWithoutMetalIsLetGoWithoutRelease(t *testing.T) {
+func TestRelease_IsSkippedWithoutMetal(t *testing.T) {
 	for name, change := range map[string]func(client.Object){
 		"never allocated": func(client.Object) {},
 		"released":        with(v1alpha4.AllocationReleased),
@@ -38,10 +38,10 @@ func TestObjectWithoutMetalIsLetGoWithoutRelease(t *testing.T) {
 	}
 }
 
-func TestAllocationUnderWayIsReleasedBeforeTheObjectIsLetGo(t *testing.T) {
+func TestRelease_AllocationInFlight(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationAllocating), deleted))
 	h.onRelease = with(v1alpha4.AllocationReleasing)
-	require.Equal(t, underWay, h.reconcile("m").RequeueAfter)
+	require.Equal(t, inFlightRequeue, h.reconcile("m").RequeueAfter)
 	require.True(t, h.exists(machines, "m"), "release has not ended")
 
 	h.onRelease = nil
@@ -49,35 +49,35 @@ func TestAllocationUnderWayIsReleasedBeforeTheObjectIsLetGo(t *testing.T) {
 	require.False(t, h.exists(machines, "m"))
 }
 
-func TestRefusedReleaseKeepsTheObject(t *testing.T) {
+func TestRelease_RefusalKeepsTheObject(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationAllocated), deleted))
 	h.refuse = apierrors.NewBadRequest("machine is locked")
-	require.Equal(t, firstPause, h.reconcile("m").RequeueAfter)
+	require.Equal(t, minBackoff, h.reconcile("m").RequeueAfter)
 	h.reconcile("m")
 	require.Len(t, h.calls, 1, "not before the pause is over")
 	require.True(t, h.exists(machines, "m"))
 
 	h.refuse = nil
-	h.clock.Step(firstPause)
+	h.clock.Step(minBackoff)
 	h.reconcile("m")
 	require.False(t, h.exists(machines, "m"))
 }
 
-func TestObjectThatChangedSinceItWasJudgedIsNotLetGo(t *testing.T) {
+func TestRelease_KeepsFinalizerOfAChangedObject(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", deleted))
-	judged := h.the(machines, "m")
+	judged := h.get(machines, "m")
 
 	// An allocation that was under way is recorded just now.
 	changed := judged.DeepCopyObject().(client.Object)
 	with(v1alpha4.AllocationAllocated)(changed)
-	h.put(changed)
+	h.update(changed)
 
 	h.r.cached = staleCache{h.api, judged.(*v1alpha4.MetalStackMachine)}
 	require.Equal(t, time.Second, h.reconcile("m").RequeueAfter)
 	require.True(t, h.exists(machines, "m"))
 }
 
-func TestFinalizersOfOthersStay(t *testing.T) {
+func TestRelease_KeepsForeignFinalizers(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationReleased), deleted,
 		func(obj client.Object) { obj.SetFinalizers(append(obj.GetFinalizers(), "example.org/other")) }))
 	h.reconcile("m")
@@ -86,7 +86,7 @@ func TestFinalizersOfOthersStay(t *testing.T) {
 	require.Equal(t, []string{"example.org/other"}, m.GetFinalizers())
 }
 
-func TestClusterWaitsForItsMachinesAndFirewalls(t *testing.T) {
+func TestClusterDeletion_WaitsForMachinesAndFirewalls(t *testing.T) {
 	h := newHarness(t, clusters, true,
 		object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted),
 		object(machines, "m", of("c"), with(v1alpha4.AllocationAllocated)),
@@ -104,7 +104,7 @@ func TestClusterWaitsForItsMachinesAndFirewalls(t *testing.T) {
 	require.False(t, h.exists(clusters, "c"))
 }
 
-func TestClusterIsNotReleasedWhileItsMachinesCannotBeListed(t *testing.T) {
+func TestClusterDeletion_WaitsWhileMachinesCannotBeListed(t *testing.T) {
 	h := newHarness(t, clusters, true, object(clusters, "c", with(v1alpha4.AllocationAllocated), deleted))
 	h.r.live = unreachable{h.api}
 	_, err := h.r.Reconcile(t.Context(), requestOf("c"))
@@ -112,21 +112,21 @@ func TestClusterIsNotReleasedWhileItsMachinesCannotBeListed(t *testing.T) {
 	require.Empty(t, h.calls)
 }
 
-func TestEventsReachThoseWhoWaitForThem(t *testing.T) {
+func TestWatches_TriggerWaitingObjects(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", of("c")), object(machines, "n", of("d")), object(machines, "o"),
 		object(clusters, "c"), object(clusters, "c-x7kq2", of("capi")))
-	requests := h.r.membersOf(t.Context(), object(clusters, "c"))
+	requests := h.r.requestsForMembers(t.Context(), object(clusters, "c"))
 	require.Equal(t, []ctrl.Request{requestOf("m")}, requests)
-	requests = h.r.membersOf(t.Context(), object(firewalls, "f", of("c")))
+	requests = h.r.requestsForMembers(t.Context(), object(firewalls, "f", of("c")))
 	require.Equal(t, []ctrl.Request{requestOf("m")}, requests)
 
-	require.Equal(t, []ctrl.Request{requestOf("c")}, h.r.clusterOf(t.Context(), object(machines, "m", of("c"))))
-	require.Equal(t, []ctrl.Request{requestOf("c-x7kq2")}, h.r.clusterOf(t.Context(), object(machines, "m", of("capi"))),
+	require.Equal(t, []ctrl.Request{requestOf("c")}, h.r.requestsForCluster(t.Context(), object(machines, "m", of("c"))))
+	require.Equal(t, []ctrl.Request{requestOf("c-x7kq2")}, h.r.requestsForCluster(t.Context(), object(machines, "m", of("capi"))),
 		"a MetalStackCluster may have another name than its Cluster")
-	require.Empty(t, h.r.clusterOf(t.Context(), object(machines, "o")))
+	require.Empty(t, h.r.requestsForCluster(t.Context(), object(machines, "o")))
 }
 
-func TestNothingIsConcludedFromAbsence(t *testing.T) {
+func TestRelease_ConcludesNothingFromAbsence(t *testing.T) {
 	h := newHarness(t, machines, true)
 	require.Zero(t, h.reconcile("m"))
 	require.Empty(t, h.calls)

@@ -25,32 +25,32 @@ import (
 // one like its firewallSpec serves it at all times.
 type rollout struct {
 	// create is the firewall to make, and why.
-	create *v1alpha4.MetalStackFirewall
-	why    string
-	// retire are the firewalls that are not needed any more.
-	retire []retirement
+	create       *v1alpha4.MetalStackFirewall
+	createReason string
+	// deletions are the firewalls that are not needed any more.
+	deletions []firewallDeletion
 	// status sums up; nil without a firewallSpec.
 	status *metav1.Condition
-	// again is when time alone changes the plan.
-	again time.Duration
+	// requeueAfter is when time alone changes the plan.
+	requeueAfter time.Duration
 }
 
-type retirement struct {
+type firewallDeletion struct {
 	firewall *v1alpha4.MetalStackFirewall
-	why      string
+	reason   string
 }
 
-// planFirewalls decides about the firewalls that a cluster owns. A firewall
+// planRollout decides about the firewalls that a cluster owns. A firewall
 // that is like the spec and works is kept; if there is none, one is made; and
 // everything else goes as soon as that one has phoned home, or at once if it
 // never served. While it is unknown of one whether it serves, none is made, and
 // none goes for never having served.
-func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) rollout {
+func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) rollout {
 	var r rollout
 	wanted := cluster.Spec.FirewallSpec
 	if wanted == nil {
 		for _, f := range owned {
-			r.remove(f, "the cluster has no firewallSpec any more")
+			r.planDelete(f, "the cluster has no firewallSpec any more")
 		}
 		return r
 	}
@@ -58,34 +58,34 @@ func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalS
 	var candidates, others []*v1alpha4.MetalStackFirewall
 	reasons := map[*v1alpha4.MetalStackFirewall]string{}
 	for _, f := range owned {
-		left, why := broken(f, now, patience)
+		left, why := checkHealth(f, now, patience)
 		switch {
 		case f.DeletionTimestamp != nil:
 			why = "it is being deleted"
-		case !like(f, wanted):
+		case !matchesSpec(f, wanted):
 			why = "firewallSpec has changed"
 		case why == "":
 			candidates = append(candidates, f)
-			if left > 0 && (r.again == 0 || left < r.again) {
-				r.again = left
+			if left > 0 && (r.requeueAfter == 0 || left < r.requeueAfter) {
+				r.requeueAfter = left
 			}
 			continue
 		}
 		reasons[f] = why
 		others = append(others, f)
 	}
-	slices.SortFunc(candidates, better)
+	slices.SortFunc(candidates, compareFirewalls)
 
-	undecided := slices.IndexFunc(owned, unknown)
-	if undecided >= 0 && (r.again == 0 || lost < r.again) {
-		r.again = lost
+	undecided := slices.IndexFunc(owned, isUndetermined)
+	if undecided >= 0 && (r.requeueAfter == 0 || fallbackRequeue < r.requeueAfter) {
+		r.requeueAfter = fallbackRequeue
 	}
 	if len(candidates) == 0 && undecided >= 0 {
-		r.status = undecidedStatus(owned[undecided])
+		r.status = undeterminedCondition(owned[undecided])
 		return r
 	}
 	if len(candidates) == 0 {
-		r.begin(cluster, others, reasons)
+		r.planCreate(cluster, others, reasons)
 		return r
 	}
 	chosen := candidates[0]
@@ -96,22 +96,22 @@ func planFirewalls(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalS
 	for _, f := range others {
 		switch {
 		case chosen.Status.Ready:
-			r.remove(f, reasons[f]+", and "+chosen.Name+" has phoned home")
-		case undecided < 0 && !phonedHome(f):
-			r.remove(f, reasons[f]+", and it has never served")
+			r.planDelete(f, reasons[f]+", and "+chosen.Name+" has phoned home")
+		case undecided < 0 && !hasPhonedHome(f):
+			r.planDelete(f, reasons[f]+", and it has never served")
 		}
 	}
-	r.status = statusOf(chosen, others)
+	r.status = firewallCondition(chosen, others)
 	return r
 }
 
-// begin makes a firewall where there is none that will do.
-func (r *rollout) begin(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall, reasons map[*v1alpha4.MetalStackFirewall]string) {
+// planCreate makes a firewall where there is none that will do.
+func (r *rollout) planCreate(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall, reasons map[*v1alpha4.MetalStackFirewall]string) {
 	wanted := cluster.Spec.FirewallSpec
 	for _, f := range others {
-		if sameMachine(f, wanted) {
+		if usesSameMachine(f, wanted) {
 			// Two cannot have one machine, so that the cluster is without for a while.
-			r.remove(f, reasons[f]+", and its machine is the one that firewallSpec names")
+			r.planDelete(f, reasons[f]+", and its machine is the one that firewallSpec names")
 			r.status = firewallNotReady(infrastructure.ReasonFirewallReplacing, "MetalStackFirewall %s has to go before its machine can be used again: %s", f.Name, reasons[f])
 		}
 	}
@@ -119,27 +119,27 @@ func (r *rollout) begin(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.
 		return
 	}
 	r.create = newFirewall(cluster, others)
-	r.why = "the cluster has none"
+	r.createReason = "the cluster has none"
 	reason := infrastructure.ReasonFirewallProvisioning
 	for _, f := range others {
-		r.why = reasons[f] + " (" + f.Name + ")"
+		r.createReason = reasons[f] + " (" + f.Name + ")"
 		reason = infrastructure.ReasonFirewallRollingOut
-		if like(f, wanted) {
+		if matchesSpec(f, wanted) {
 			reason = infrastructure.ReasonFirewallReplacing
 			break
 		}
 	}
-	r.status = firewallNotReady(reason, "MetalStackFirewall %s is being made: %s", r.create.Name, r.why)
+	r.status = firewallNotReady(reason, "MetalStackFirewall %s is being made: %s", r.create.Name, r.createReason)
 }
 
-func (r *rollout) remove(f *v1alpha4.MetalStackFirewall, why string) {
-	if f.DeletionTimestamp == nil && !unknown(f) {
-		r.retire = append(r.retire, retirement{f, why})
+func (r *rollout) planDelete(f *v1alpha4.MetalStackFirewall, why string) {
+	if f.DeletionTimestamp == nil && !isUndetermined(f) {
+		r.deletions = append(r.deletions, firewallDeletion{f, why})
 	}
 }
 
-// statusOf is the condition for a firewall that is like the spec.
-func statusOf(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall) *metav1.Condition {
+// firewallCondition is the condition for a firewall that is like the spec.
+func firewallCondition(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall) *metav1.Condition {
 	state := "MetalStackFirewall " + chosen.Name
 	if c := meta.FindStatusCondition(chosen.Status.Conditions, infrastructure.ConditionReady); c != nil && c.Message != "" {
 		state += ": " + c.Message
@@ -150,7 +150,7 @@ func statusOf(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStack
 			Type: infrastructure.ConditionFirewallReady, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonPhonedHome,
 			Message: "MetalStackFirewall " + chosen.Name + " has phoned home",
 		}
-	case phonedHome(chosen):
+	case hasPhonedHome(chosen):
 		return firewallNotReady(infrastructure.ReasonFirewallNotReady, "%s", state)
 	case len(others) > 0:
 		return firewallNotReady(infrastructure.ReasonFirewallRollingOut, "%s", state)
@@ -164,10 +164,10 @@ func firewallNotReady(reason, format string, args ...any) *metav1.Condition {
 	}
 }
 
-// broken returns why a firewall is to be replaced, or for how long it may still
+// checkHealth returns why a firewall is to be replaced, or for how long it may still
 // be as it is until then. One that is gone is at once; one that crashes or is
 // silent, or came back to an earlier step, after patience.
-func broken(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) (left time.Duration, why string) {
+func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) (left time.Duration, why string) {
 	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionTrue || allocationOf(f).Phase != v1alpha4.AllocationAllocated {
 		return 0, ""
@@ -179,7 +179,7 @@ func broken(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duratio
 		return 0, ""
 	case infrastructure.ReasonCrashLoop, infrastructure.ReasonFailedReclaim, infrastructure.ReasonUnreachable:
 	default:
-		if !phonedHome(f) {
+		if !hasPhonedHome(f) {
 			// It takes as long as it takes.
 			return 0, ""
 		}
@@ -194,13 +194,13 @@ func broken(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duratio
 	return 0, "it has not been ready since " + since.UTC().Format(time.RFC3339)
 }
 
-// better orders firewalls that are like the spec by how well they serve.
-func better(a, b *v1alpha4.MetalStackFirewall) int {
+// compareFirewalls orders firewalls that are like the spec by how well they serve.
+func compareFirewalls(a, b *v1alpha4.MetalStackFirewall) int {
 	rank := func(f *v1alpha4.MetalStackFirewall) int {
 		switch {
 		case f.Status.Ready:
 			return 0
-		case phonedHome(f):
+		case hasPhonedHome(f):
 			return 1
 		}
 		return 2
@@ -208,9 +208,9 @@ func better(a, b *v1alpha4.MetalStackFirewall) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
-// like returns whether a firewall is what the spec says. The server fills in
+// matchesSpec returns whether a firewall is what the spec says. The server fills in
 // which machine it got.
-func like(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
+func matchesSpec(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
 	spec := f.Spec.DeepCopy()
 	if wanted.ProviderID == "" {
 		spec.ProviderID = ""
@@ -218,20 +218,20 @@ func like(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpe
 	return apiequality.Semantic.DeepEqual(spec, wanted)
 }
 
-// phonedHome returns whether a firewall has ever phoned home. That it has now is
+// hasPhonedHome returns whether a firewall has ever phoned home. That it has now is
 // seen a moment before it is written down. One that is unreachable, and of which it
 // is unknown whether it is ready, had phoned home last.
-func phonedHome(f *v1alpha4.MetalStackFirewall) bool {
+func hasPhonedHome(f *v1alpha4.MetalStackFirewall) bool {
 	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
 	silent := ready != nil && ready.Status == metav1.ConditionUnknown && ready.Reason == infrastructure.ReasonUnreachable
-	return f.Status.Ready || provisioned(f) || silent
+	return f.Status.Ready || isProvisioned(f) || silent
 }
 
-// unknown returns whether it cannot be said yet if a firewall serves: it names its
+// isUndetermined returns whether it cannot be said yet if a firewall serves: it names its
 // machine, as after a restore or a move, and the server has neither allocated nor
 // refused that machine, or has not looked at it yet.
-func unknown(f *v1alpha4.MetalStackFirewall) bool {
-	if f.DeletionTimestamp != nil || f.Spec.ProviderID == "" || phonedHome(f) {
+func isUndetermined(f *v1alpha4.MetalStackFirewall) bool {
+	if f.DeletionTimestamp != nil || f.Spec.ProviderID == "" || hasPhonedHome(f) {
 		return false
 	}
 	switch allocationOf(f).Phase {
@@ -247,7 +247,7 @@ func unknown(f *v1alpha4.MetalStackFirewall) bool {
 	return false
 }
 
-func undecidedStatus(f *v1alpha4.MetalStackFirewall) *metav1.Condition {
+func undeterminedCondition(f *v1alpha4.MetalStackFirewall) *metav1.Condition {
 	text := "Whether MetalStackFirewall " + f.Name + " serves is unknown until the server has looked at its machine (spec.providerID)"
 	if c := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionAllocated); c != nil && c.Message != "" {
 		text += ": " + c.Message
@@ -255,7 +255,7 @@ func undecidedStatus(f *v1alpha4.MetalStackFirewall) *metav1.Condition {
 	return firewallNotReady(infrastructure.ReasonFirewallProvisioning, "%s", text)
 }
 
-func sameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
+func usesSameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) bool {
 	a, errA := providerid.Parse(f.Spec.ProviderID)
 	b, errB := providerid.Parse(wanted.ProviderID)
 	return errA == nil && errB == nil && a.MachineID == b.MachineID && allocationOf(f).Phase != v1alpha4.AllocationReleased
@@ -267,7 +267,7 @@ func sameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFire
 func newFirewall(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall) *v1alpha4.MetalStackFirewall {
 	var replaced []string
 	for _, f := range others {
-		if like(f, cluster.Spec.FirewallSpec) {
+		if matchesSpec(f, cluster.Spec.FirewallSpec) {
 			replaced = append(replaced, string(f.UID))
 		}
 	}

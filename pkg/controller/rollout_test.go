@@ -122,7 +122,7 @@ func younger(f *v1alpha4.MetalStackFirewall) { f.CreationTimestamp = metav1.NewT
 
 func going(f *v1alpha4.MetalStackFirewall) { f.DeletionTimestamp = ptr.To(metav1.NewTime(rollTime)) }
 
-func TestFirewallRolls(t *testing.T) {
+func TestPlanRollout(t *testing.T) {
 	t.Parallel()
 	type change = []func(*v1alpha4.MetalStackFirewall)
 	for name, c := range map[string]struct {
@@ -170,11 +170,11 @@ func TestFirewallRolls(t *testing.T) {
 			for name, changes := range c.firewalls {
 				owned = append(owned, firewallOf(cluster, name, changes...))
 			}
-			plan := planFirewalls(cluster, owned, rollTime, 15*time.Minute)
+			plan := planRollout(cluster, owned, rollTime, 15*time.Minute)
 			require.Equal(t, c.create, plan.create != nil)
 			var retire []string
-			for _, r := range plan.retire {
-				require.NotEmpty(t, r.why)
+			for _, r := range plan.deletions {
+				require.NotEmpty(t, r.reason)
 				retire = append(retire, r.firewall.Name)
 			}
 			require.Equal(t, c.retire, retire)
@@ -185,38 +185,38 @@ func TestFirewallRolls(t *testing.T) {
 	}
 }
 
-func TestClusterWithoutFirewallSpecHasNoFirewallOfItsOwn(t *testing.T) {
+func TestPlanRollout_DeletesFirewallsWithoutFirewallSpec(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	owned := []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", home)}
 	cluster.Spec.FirewallSpec = nil
-	plan := planFirewalls(cluster, owned, rollTime, time.Minute)
+	plan := planRollout(cluster, owned, rollTime, time.Minute)
 	require.Nil(t, plan.create)
 	require.Nil(t, plan.status)
-	require.Len(t, plan.retire, 1)
+	require.Len(t, plan.deletions, 1)
 }
 
-func TestSilentFirewallIsLookedAtAgainWhenPatienceEnds(t *testing.T) {
+func TestPlanRollout_RequeuesForSilentFirewall(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
-	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", silent)}, rollTime, 15*time.Minute)
-	require.Equal(t, 14*time.Minute, plan.again)
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", silent)}, rollTime, 15*time.Minute)
+	require.Equal(t, 14*time.Minute, plan.requeueAfter)
 }
 
-func TestFirewall_ThatIsUnknownIsKept(t *testing.T) {
+func TestPlanRollout_KeepsUndeterminedFirewall(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	old := firewallOf(cluster, "a", restored, outdated)
 	old.Status.Conditions = []metav1.Condition{{Type: infrastructure.ConditionAllocated, Reason: infrastructure.ReasonMetalAPIUnavailable, Message: "the metal-api cannot be reached"}}
-	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
 	require.Contains(t, plan.status.Message, "MetalStackFirewall a")
 	require.Contains(t, plan.status.Message, "the metal-api cannot be reached", "it says why that is unknown")
-	require.Equal(t, lost, plan.again)
+	require.Equal(t, fallbackRequeue, plan.requeueAfter)
 
 	cluster.Spec.FirewallSpec.ProviderID = old.Spec.ProviderID
-	require.Empty(t, planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).retire, "its machine is the one that the spec names")
+	require.Empty(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).deletions, "its machine is the one that the spec names")
 	cluster.Spec.FirewallSpec = nil
-	require.Empty(t, planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).retire, "the cluster has no firewallSpec")
+	require.Empty(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).deletions, "the cluster has no firewallSpec")
 }
 
 // outdatedCache shows firewalls as they were before the last write.
@@ -233,37 +233,37 @@ func (c outdatedCache) List(ctx context.Context, list client.ObjectList, opts ..
 	return c.Client.List(ctx, list, opts...)
 }
 
-func TestFirewall_ThatHasChangedSinceItWasJudgedIsNotRetired(t *testing.T) {
+func TestRollout_KeepsFirewallThatHasChanged(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	old := firewallOf(cluster, "a", installing, outdated)
 	h := newHarness(t, clusters, false, cluster, capiCluster(), old, firewallOf(cluster, "b", installing))
 	list := &v1alpha4.MetalStackFirewallList{}
 	require.NoError(t, h.api.List(t.Context(), list))
-	now := h.the(firewalls, "a").(*v1alpha4.MetalStackFirewall)
+	now := h.get(firewalls, "a").(*v1alpha4.MetalStackFirewall)
 	home(now)
-	h.put(now)
+	h.update(now)
 	h.r.cached = outdatedCache{h.api, list.Items}
 	_, err := h.r.Reconcile(t.Context(), requestOf("c-infra"))
 	require.ErrorContains(t, err, "cannot be fulfilled")
-	require.Nil(t, h.the(firewalls, "a").GetDeletionTimestamp(), "it has phoned home meanwhile")
+	require.Nil(t, h.get(firewalls, "a").GetDeletionTimestamp(), "it has phoned home meanwhile")
 }
 
-func TestFirewallOnANamedMachineIsReplacedInPlace(t *testing.T) {
+func TestPlanRollout_ReplacesFirewallOnANamedMachineInPlace(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	old := firewallOf(cluster, "a", home, outdated)
 	cluster.Spec.FirewallSpec.ProviderID = "metalstack://e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
-	plan := planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
 	require.Nil(t, plan.create, "two cannot have one machine")
-	require.Len(t, plan.retire, 1)
+	require.Len(t, plan.deletions, 1)
 
 	old.Status.Allocation.Phase = v1alpha4.AllocationReleased
-	plan = planFirewalls(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	plan = planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
 	require.NotNil(t, plan.create)
 }
 
-func TestFirewallIsNamedAfterWhatItIs(t *testing.T) {
+func TestFirewallName_FollowsFromTheSpec(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	first := newFirewall(cluster, nil)

@@ -18,67 +18,67 @@ import (
 // A scope is what one reconcile knows of one object, and what it finds.
 type scope struct {
 	*reconciler
-	request ctrl.Request
-	obj     holder
-	helper  *patch.Helper
-	// before are the conditions that the reconcile began with.
-	before []metav1.Condition
+	request     ctrl.Request
+	obj         metalObject
+	patchHelper *patch.Helper
+	// oldConditions are the conditions that the reconcile began with.
+	oldConditions []metav1.Condition
 
 	// cluster and machine are Cluster API's; nil if there are none, or they are
 	// not there yet.
 	cluster *clusterv1.Cluster
 	machine *clusterv1.Machine
-	// infra is the MetalStackCluster of a machine or firewall.
-	infra *v1alpha4.MetalStackCluster
+	// metalStackCluster is the MetalStackCluster of a machine or firewall.
+	metalStackCluster *v1alpha4.MetalStackCluster
 	// userData is what a machine boots with.
 	userData []byte
 
 	// What the phases found, of which conditions are made.
 	wait wait
-	// lookups are how many owners may still be looked up.
-	lookups int
-	// pauses say why the object is paused.
-	pauses []string
-	// firewall is what there is to say about a cluster's firewall.
-	firewall *metav1.Condition
-	// gone is true after the object was let go: there is nothing to write to.
-	gone bool
+	// lookupsLeft are how many owners may still be looked up.
+	lookupsLeft int
+	// pauseReasons say why the object is paused.
+	pauseReasons []string
+	// firewallReady is what there is to say about a cluster's firewall.
+	firewallReady *metav1.Condition
+	// objectGone is true after the object was let go: there is nothing to write to.
+	objectGone bool
 }
 
-func newScope(r *reconciler, request ctrl.Request, obj holder) (*scope, error) {
+func newScope(r *reconciler, request ctrl.Request, obj metalObject) (*scope, error) {
 	s := &scope{reconciler: r, request: request}
 	for _, c := range obj.GetConditions() {
-		s.before = append(s.before, *c.DeepCopy())
+		s.oldConditions = append(s.oldConditions, *c.DeepCopy())
 	}
-	return s, s.take(obj)
+	return s, s.setObject(obj)
 }
 
-// take goes on with obj, which is what the server says that the object is now.
-func (s *scope) take(obj holder) (err error) {
+// setObject goes on with obj, which is what the server says that the object is now.
+func (s *scope) setObject(obj metalObject) (err error) {
 	s.obj = obj
-	s.helper, err = patch.NewHelper(obj, s.cached)
+	s.patchHelper, err = patch.NewHelper(obj, s.cached)
 	return err
 }
 
-// persist writes a change of metadata or spec at once, because what follows
+// patchObject writes a change of metadata or spec at once, because what follows
 // relies on it.
-func (s *scope) persist(ctx context.Context, change func(holder)) error {
-	changed := s.obj.DeepCopyObject().(holder)
+func (s *scope) patchObject(ctx context.Context, change func(metalObject)) error {
+	changed := s.obj.DeepCopyObject().(metalObject)
 	change(changed)
 	if err := s.cached.Patch(ctx, changed, client.MergeFrom(s.obj)); err != nil {
 		return err
 	}
-	return s.take(changed)
+	return s.setObject(changed)
 }
 
-// run does phases until one waits, fails, or there are no more.
-func (s *scope) run(ctx context.Context, phases []phase) error {
+// runPhases does phases until one waits, fails, or there are no more.
+func (s *scope) runPhases(ctx context.Context, phases []phase) error {
 	for _, phase := range phases {
 		w, err := phase(ctx, s)
 		if err != nil {
 			return err
 		}
-		if w.why != "" || s.gone {
+		if w.message != "" || s.objectGone {
 			s.wait = w
 			return nil
 		}
@@ -86,17 +86,17 @@ func (s *scope) run(ctx context.Context, phases []phase) error {
 	return nil
 }
 
-// close writes the conditions, and tells what is new in them.
-func (s *scope) close(ctx context.Context) error {
-	if s.gone {
+// patchConditions writes the conditions, and tells what is new in them.
+func (s *scope) patchConditions(ctx context.Context) error {
+	if s.objectGone {
 		return nil
 	}
 	s.setConditions()
-	err := s.helper.Patch(ctx, s.obj, patch.WithOwnedConditions{Conditions: ownedConditions})
+	err := s.patchHelper.Patch(ctx, s.obj, patch.WithOwnedConditions{Conditions: ownedConditions})
 	if err != nil {
 		return ignoreGone(err)
 	}
-	s.tellConditions(ctx)
+	s.recordConditionEvents(ctx)
 	return nil
 }
 

@@ -178,7 +178,7 @@ func held(s *testserver.Server) (machines, networks, ips int) {
 	return machines, networks, ips
 }
 
-func TestClustersAreBuiltAndGivenBackWithoutATrace(t *testing.T) {
+func TestStandalone_ClustersAreAllocatedAndReleasedCompletely(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
 	startCompanion(t, s)
@@ -203,7 +203,7 @@ func TestClustersAreBuiltAndGivenBackWithoutATrace(t *testing.T) {
 	require.Zero(t, ips)
 }
 
-func TestCompanionThatIsRestartedGoesOn(t *testing.T) {
+func TestStandalone_ControllerManagerResumesAfterRestart(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
 	stop := startCompanion(t, s)
@@ -223,7 +223,7 @@ func TestCompanionThatIsRestartedGoesOn(t *testing.T) {
 	require.Equal(t, 1, deeds(s, "free"))
 }
 
-func TestServerThatIsKilledCostsNoSecondMachine(t *testing.T) {
+func TestStandalone_KilledServerCostsNoSecondMachine(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
 	startCompanion(t, s)
@@ -239,7 +239,7 @@ func TestServerThatIsKilledCostsNoSecondMachine(t *testing.T) {
 	require.Zero(t, deeds(s, "free"))
 }
 
-func TestDeletionWithoutTheCompanionCostsNoMetal(t *testing.T) {
+func TestStandalone_DeletionWithoutControllerManagerKeepsMetal(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
 	stop := startCompanion(t, s)
@@ -261,7 +261,7 @@ func TestDeletionWithoutTheCompanionCostsNoMetal(t *testing.T) {
 	require.Equal(t, 2, machines)
 }
 
-func TestPausedObjectsAreTakenUpAgainWhenThePauseEnds(t *testing.T) {
+func TestStandalone_PausedObjectsContinueAfterThePause(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
 	startCompanion(t, s)

@@ -71,17 +71,17 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if !options.Standalone {
 		recorder = mgr.GetEventRecorder("metalstack-controller-manager")
 	}
-	metal := restSubresource{clients.InfrastructureV1alpha4().RESTClient()}
+	metal := restAllocationClient{clients.InfrastructureV1alpha4().RESTClient()}
 
 	for _, k := range []kind{clusters, machines, firewalls} {
 		r := newReconciler(k, options)
-		r.cached, r.live, r.metal = mgr.GetClient(), live, metal
-		r.recorder, r.clock, r.memory = recorder, clock.RealClock{}, newMemory(clock.RealClock{})
+		r.cached, r.live, r.allocations = mgr.GetClient(), live, metal
+		r.recorder, r.clock, r.backoff = recorder, clock.RealClock{}, newBackoff(clock.RealClock{})
 		builder := ctrl.NewControllerManagedBy(mgr).
 			Named(k.name).
 			For(k.object()).
 			WithOptions(controller.Options{MaxConcurrentReconciles: max(1, r.concurrency())})
-		if err := r.watches(mgr, builder); err != nil {
+		if err := r.addWatches(mgr, builder); err != nil {
 			return err
 		}
 		if err := builder.Complete(r); err != nil {
@@ -107,19 +107,19 @@ func newReconciler(k kind, options Options) *reconciler {
 	switch k.name {
 	case clusters.name:
 		if !options.Standalone {
-			r.due = []phase{ownerCluster}
+			r.beforeAllocate = []phase{waitForOwnerCluster}
 		}
-		r.keep = []phase{keepFirewall}
-		r.mayGo = []phase{machinesGone, firewallsGone}
+		r.whileAllocated = []phase{reconcileFirewalls}
+		r.beforeRelease = []phase{waitForMachinesDeleted, reconcileFirewallDeletion}
 	case machines.name:
-		r.due = []phase{noUserData, network}
+		r.beforeAllocate = []phase{waitWithoutSecrets, waitForNetwork}
 		if !options.Standalone {
-			r.due = []phase{ownerReady, infrastructureReady, network, firewallSeen, bootstrap}
+			r.beforeAllocate = []phase{waitForOwnerMachine, waitForClusterInfrastructure, waitForNetwork, waitForFirewall, reconcileBootstrapData}
 		}
-		r.mayGo = []phase{loadBalancersNoticed}
+		r.beforeRelease = []phase{waitForLoadBalancers}
 	case firewalls.name:
-		r.due = []phase{network}
-		r.mayGo = []phase{machinesFreed}
+		r.beforeAllocate = []phase{waitForNetwork}
+		r.beforeRelease = []phase{waitForMachinesReleased}
 	}
 	return r
 }

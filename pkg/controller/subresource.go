@@ -17,17 +17,17 @@ const subresourceTimeout = 65 * time.Second
 // A subresource is how metal is asked for and given back. Both calls
 // answer with the object as it is then, are refused if obj is not the object of
 // this name any more, and may be repeated: twice has the same effect as once.
-type subresource interface {
+type allocationClient interface {
 	// allocate asks for the metal of obj.
-	allocate(ctx context.Context, k kind, obj holder, allocation *v1alpha4.Allocation) (holder, error)
+	allocate(ctx context.Context, k kind, obj metalObject, allocation *v1alpha4.Allocation) (metalObject, error)
 	// release gives the metal of obj back.
-	release(ctx context.Context, k kind, obj holder) (holder, error)
+	release(ctx context.Context, k kind, obj metalObject) (metalObject, error)
 }
 
-// restSubresource is POST and DELETE of …/NAME/allocation.
-type restSubresource struct{ rest.Interface }
+// restAllocationClient is POST and DELETE of …/NAME/allocation.
+type restAllocationClient struct{ rest.Interface }
 
-func (s restSubresource) allocate(ctx context.Context, k kind, obj holder, allocation *v1alpha4.Allocation) (holder, error) {
+func (s restAllocationClient) allocate(ctx context.Context, k kind, obj metalObject, allocation *v1alpha4.Allocation) (metalObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, subresourceTimeout)
 	defer cancel()
 	allocation.Name, allocation.Namespace, allocation.UID = obj.GetName(), obj.GetNamespace(), obj.GetUID()
@@ -38,7 +38,7 @@ func (s restSubresource) allocate(ctx context.Context, k kind, obj holder, alloc
 		Do(ctx).Into(answer)
 }
 
-func (s restSubresource) release(ctx context.Context, k kind, obj holder) (holder, error) {
+func (s restAllocationClient) release(ctx context.Context, k kind, obj metalObject) (metalObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, subresourceTimeout)
 	defer cancel()
 	uid := obj.GetUID()

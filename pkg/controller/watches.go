@@ -20,13 +20,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// watches says whose events wake the objects of the reconciler's kind.
-func (r *reconciler) watches(mgr ctrl.Manager, b *builder.Builder) error {
+// addWatches says whose events wake the objects of the reconciler's kind.
+func (r *reconciler) addWatches(mgr ctrl.Manager, b *builder.Builder) error {
 	gvk := v1alpha4.SchemeGroupVersion.WithKind(r.kind.kind)
 	if r.kind.name == clusters.name {
 		// A cluster that is to go waits for its machines, and has firewalls.
-		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.clusterOf), builder.WithPredicates(onlyDeletes))
-		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.clusterOf))
+		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForCluster), builder.WithPredicates(deleteEvents))
+		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForCluster))
 		if !r.options.Standalone {
 			b.Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(
 				util.ClusterToInfrastructureMapFunc(context.Background(), gvk, mgr.GetClient(), clusters.object())))
@@ -35,12 +35,12 @@ func (r *reconciler) watches(mgr ctrl.Manager, b *builder.Builder) error {
 	}
 	// Machines and firewalls wait for their cluster's network, and machines for
 	// its firewall.
-	b.Watches(clusters.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf))
+	b.Watches(clusters.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForMembers))
 	if r.kind.name == machines.name {
-		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf), builder.WithPredicates(whenProvisioned))
+		b.Watches(firewalls.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForMembers), builder.WithPredicates(firewallProvisioned))
 	} else {
 		// A firewall that goes with its cluster waits for the machines.
-		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.membersOf), builder.WithPredicates(onlyDeletes))
+		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForMembers), builder.WithPredicates(deleteEvents))
 	}
 	if r.options.Standalone {
 		return nil
@@ -56,25 +56,25 @@ func (r *reconciler) watches(mgr ctrl.Manager, b *builder.Builder) error {
 	return nil
 }
 
-var onlyDeletes = predicate.Funcs{
+var deleteEvents = predicate.Funcs{
 	CreateFunc:  func(event.CreateEvent) bool { return false },
 	UpdateFunc:  func(event.UpdateEvent) bool { return false },
 	GenericFunc: func(event.GenericEvent) bool { return false },
 }
 
-// whenProvisioned is for the events of a firewall that machines wait for: it has
+// firewallProvisioned is for the events of a firewall that machines wait for: it has
 // phoned home for the first time, or one that had is the cluster's now.
-var whenProvisioned = predicate.Funcs{
+var firewallProvisioned = predicate.Funcs{
 	CreateFunc: func(event.CreateEvent) bool { return false },
 	UpdateFunc: func(e event.UpdateEvent) bool {
-		return provisioned(e.ObjectNew) && (!provisioned(e.ObjectOld) || controllerUID(e.ObjectOld) != controllerUID(e.ObjectNew))
+		return isProvisioned(e.ObjectNew) && (!isProvisioned(e.ObjectOld) || controllerUID(e.ObjectOld) != controllerUID(e.ObjectNew))
 	},
 	DeleteFunc:  func(event.DeleteEvent) bool { return false },
 	GenericFunc: func(event.GenericEvent) bool { return false },
 }
 
-// clusterOf names the MetalStackCluster of a machine or firewall.
-func (r *reconciler) clusterOf(ctx context.Context, obj client.Object) []reconcile.Request {
+// requestsForCluster names the MetalStackCluster of a machine or firewall.
+func (r *reconciler) requestsForCluster(ctx context.Context, obj client.Object) []reconcile.Request {
 	name := obj.GetLabels()[infrastructure.ClusterNameLabel]
 	list := &v1alpha4.MetalStackClusterList{}
 	if err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace())); err != nil {
@@ -91,9 +91,9 @@ func (r *reconciler) clusterOf(ctx context.Context, obj client.Object) []reconci
 	return requests
 }
 
-// membersOf names the objects of the reconciler's kind that belong to the same
+// requestsForMembers names the objects of the reconciler's kind that belong to the same
 // cluster as obj, which is the MetalStackCluster, a firewall or a machine.
-func (r *reconciler) membersOf(ctx context.Context, obj client.Object) []reconcile.Request {
+func (r *reconciler) requestsForMembers(ctx context.Context, obj client.Object) []reconcile.Request {
 	name := obj.GetLabels()[infrastructure.ClusterNameLabel]
 	if cluster, ok := obj.(*v1alpha4.MetalStackCluster); ok {
 		name = clusterNameOf(cluster)

@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	// lookLimit is how long it may take to look at one Namespace.
-	lookLimit = 2 * time.Second
-	// judgeLimit is how long to wait until a change of a Namespace is judged.
-	judgeLimit = 3 * time.Second
-	// againSeconds is what clients are told after that.
-	againSeconds = 1
+	// getTimeout is how long it may take to look at one Namespace.
+	getTimeout = 2 * time.Second
+	// syncTimeout is how long to wait until a change of a Namespace is judged.
+	syncTimeout = 3 * time.Second
+	// retryAfterSeconds is what clients are told after that.
+	retryAfterSeconds = 1
 )
 
 // Admit returns an API status if nothing can be created in a namespace, which
@@ -30,34 +30,34 @@ const (
 // before done is called. An object may follow its Namespace at once: what is
 // not known yet is looked at.
 func (n *Namespaces) Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
-	if done = n.enter(ctx, namespace); done != nil {
+	if done = n.beginCreate(ctx, namespace); done != nil {
 		return done, nil
 	}
-	if err := n.catchUp(ctx, namespace); err != nil {
+	if err := n.waitForSync(ctx, namespace); err != nil {
 		return nil, err
 	}
-	if done = n.enter(ctx, namespace); done != nil {
+	if done = n.beginCreate(ctx, namespace); done != nil {
 		return done, nil
 	}
-	j := n.state.Load().judged[namespace]
-	if j.going {
-		return nil, terminating(resource, namespace, name)
+	j := n.state.Load().results[namespace]
+	if j.deleting {
+		return nil, namespaceTerminating(resource, namespace, name)
 	}
 	return nil, NotBound(resource, namespace, name, j.advice())
 }
 
-// enter holds the binding, if there is one under which something can be
+// beginCreate holds the binding, if there is one under which something can be
 // created.
-func (n *Namespaces) enter(ctx context.Context, namespace string) (leave func()) {
+func (n *Namespaces) beginCreate(ctx context.Context, namespace string) (leave func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.state.Load()
-	j := s.judged[namespace]
-	if _, bound := s.bindings[namespace]; !bound || j.going || j.uid == "" {
+	j := s.results[namespace]
+	if _, bound := s.bindings[namespace]; !bound || j.deleting || j.uid == "" {
 		return nil
 	}
-	if j.verdict == held {
-		warning.Add(ctx, "%s", j.staysBound())
+	if j.outcome == stillBound {
+		warning.Add(ctx, "%s", j.stillBoundWarning())
 	}
 	n.creating[namespace]++
 	return sync.OnceFunc(func() {
@@ -69,9 +69,9 @@ func (n *Namespaces) enter(ctx context.Context, namespace string) (leave func())
 	})
 }
 
-// catchUp returns when a Namespace has been judged as it is now.
-func (n *Namespaces) catchUp(ctx context.Context, name string) error {
-	looking, cancel := context.WithTimeout(ctx, lookLimit)
+// waitForSync returns when a Namespace has been judged as it is now.
+func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
+	looking, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
 	live, err := n.client.Resource(resource).Get(looking, name, metav1.GetOptions{})
 	switch {
@@ -80,13 +80,13 @@ func (n *Namespaces) catchUp(ctx context.Context, name string) error {
 	case err != nil:
 		return unavailable(fmt.Sprintf("the namespace %q cannot be looked at: %v", name, err))
 	}
-	timer := n.clock.NewTimer(judgeLimit)
+	timer := n.clock.NewTimer(syncTimeout)
 	defer timer.Stop()
 	for {
 		n.mu.Lock()
-		moved := n.moved
+		moved := n.stateChanged
 		n.mu.Unlock()
-		if judged, found := n.state.Load().judged[name]; found && judged.uid == live.UID && notOlder(judged.version, live.ResourceVersion) {
+		if judged, found := n.state.Load().results[name]; found && judged.uid == live.UID && isAtLeast(judged.resourceVersion, live.ResourceVersion) {
 			return nil
 		}
 		select {
@@ -99,21 +99,21 @@ func (n *Namespaces) catchUp(ctx context.Context, name string) error {
 	}
 }
 
-// notOlder tells whether the state of a Namespace is not older than another.
-func notOlder(version, than string) bool {
+// isAtLeast tells whether the state of a Namespace is not older than another.
+func isAtLeast(version, than string) bool {
 	order, err := resourceversion.CompareResourceVersion(version, than)
 	return err == nil && order >= 0 || version == than
 }
 
 func unavailable(message string) error {
 	err := apierrors.NewServiceUnavailable(message)
-	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: againSeconds}
+	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: retryAfterSeconds}
 	return err
 }
 
-// terminating is what the kube-apiserver answers for kinds of its own;
+// namespaceTerminating is what the kube-apiserver answers for kinds of its own;
 // controllers know it by its cause.
-func terminating(resource schema.GroupResource, namespace, name string) error {
+func namespaceTerminating(resource schema.GroupResource, namespace, name string) error {
 	err := apierrors.NewForbidden(resource, name, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", namespace))
 	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
 		Type: corev1.NamespaceTerminatingCause, Field: "metadata.namespace", Message: fmt.Sprintf("namespace %s is being terminated", namespace),
@@ -126,27 +126,27 @@ const projectIDHelp = "must be the id of a metal-stack project, which is a UUID 
 
 // advice says to a tenant why the namespace is not bound, and what to do. It
 // says nothing of other namespaces.
-func (j judgement) advice() string {
+func (j result) advice() string {
 	label := infrastructure.ProjectLabel
-	switch j.verdict {
+	switch j.outcome {
 	case invalid:
 		return fmt.Sprintf("its label %s is %q, and %s; ask an administrator to correct it: kubectl label --overwrite namespace %s %s=<project id>", label, j.project, projectIDHelp, j.name, label)
 	case abandoned:
 		return fmt.Sprintf("objects of an earlier namespace of this name were left behind, and an administrator has to decide what becomes of them first. Ask one to follow the Events of this Namespace: kubectl -n default get events --field-selector involvedObject.kind=Namespace,involvedObject.name=%s", j.name)
-	case taken:
+	case projectTaken:
 		return fmt.Sprintf("the project %s, which its label names, belongs to another namespace of this cluster, and a project has one namespace; ask an administrator for a project of its own", j.project)
 	}
 	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", j.name, label)
 }
 
-// staysBound says to a tenant why the binding is not what the label says.
-func (j judgement) staysBound() string {
-	return fmt.Sprintf("the namespace %q stays bound to the project %s, although %s, until the last object of %s in it is deleted", j.name, j.bound, j.asked(), infrastructure.GroupName)
+// stillBoundWarning says to a tenant why the binding is not what the label says.
+func (j result) stillBoundWarning() string {
+	return fmt.Sprintf("the namespace %q stays bound to the project %s, although %s, until the last object of %s in it is deleted", j.name, j.boundProject, j.labelChange(), infrastructure.GroupName)
 }
 
-// asked says what the label says.
-func (j judgement) asked() string {
-	if !j.asks {
+// labelChange says what the label says.
+func (j result) labelChange() string {
+	if !j.labeled {
 		return "its label " + infrastructure.ProjectLabel + " is gone"
 	}
 	return fmt.Sprintf("its label %s is %q now", infrastructure.ProjectLabel, j.project)

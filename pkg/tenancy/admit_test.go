@@ -18,14 +18,14 @@ import (
 
 var msm = schema.GroupResource{Group: infrastructure.GroupName, Resource: "metalstackmachines"}
 
-// recorder keeps warnings.
-type recorder []string
+// warningRecorder keeps warnings.
+type warningRecorder []string
 
-func (r *recorder) AddWarning(_, text string) { *r = append(*r, text) }
+func (r *warningRecorder) AddWarning(_, text string) { *r = append(*r, text) }
 
-func TestARefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
+func TestAdmit_RefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	t.Parallel()
-	c := inCluster(t, newBed(t), inAPI("plain", "1", ""), inAPI("team-a", "2", projectA), inAPI("zweitens", "3", projectA), inAPI("typo", "4", "TEAM"))
+	c := startServer(t, newEnvironment(t), namespaceObject("plain", "1", ""), namespaceObject("team-a", "2", projectA), namespaceObject("zweitens", "3", projectA), namespaceObject("typo", "4", "TEAM"))
 	done, err := c.Admit(t.Context(), msm, "team-a", "node-1")
 	require.NoError(t, err)
 	done()
@@ -45,54 +45,54 @@ func TestARefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	require.ErrorContains(t, err, `namespaces "nowhere" not found`)
 }
 
-func TestAnObjectMayFollowItsNamespaceAtOnce(t *testing.T) {
+func TestAdmit_WaitsForTheWatchOfANewNamespace(t *testing.T) {
 	t.Parallel()
-	c := inCluster(t, newBed(t))
-	require.NoError(t, c.api.Tracker().Add(inAPI("team-a", "7", projectA)))
+	c := startServer(t, newEnvironment(t))
+	require.NoError(t, c.api.Tracker().Add(namespaceObject("team-a", "7", projectA)))
 	done, err := c.Admit(t.Context(), msm, "team-a", "node-1")
 	require.NoError(t, err)
 	done()
 }
 
-func TestNothingIsCreatedInANamespaceThatGoes(t *testing.T) {
+func TestAdmit_RefusesInATerminatingNamespace(t *testing.T) {
 	t.Parallel()
-	going := inAPI("team-a", "1", projectA)
+	going := namespaceObject("team-a", "1", projectA)
 	now := metav1.Now()
 	going.DeletionTimestamp, going.Finalizers = &now, []string{"kubernetes"}
-	b := newBed(t)
-	b.holds("team-a", true)
-	c := inCluster(t, b, going)
+	b := newEnvironment(t)
+	b.setHasRecords("team-a", true)
+	c := startServer(t, b, going)
 	_, err := c.Admit(t.Context(), msm, "team-a", "node-1")
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	assert.True(t, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), "by which controllers know it")
-	assert.Equal(t, projectA, bound(c, "team-a"))
+	assert.Equal(t, projectA, projectOf(c, "team-a"))
 }
 
-func TestABindingDoesNotChangeUnderAnObjectThatIsBeingCreated(t *testing.T) {
+func TestAdmit_KeepsTheBindingUntilTheObjectIsCreated(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newEnvironment(t)
 	b.label("team-a", projectA)
-	k := b.kept(b.server())
+	k := b.reconcile(b.newServer())
 	done, err := k.Admit(t.Context(), msm, "team-a", "node-1")
 	require.NoError(t, err)
 	b.label("team-a", projectB)
-	b.kept(k)
-	assert.Equal(t, projectA, bound(k, "team-a"))
+	b.reconcile(k)
+	assert.Equal(t, projectA, projectOf(k, "team-a"))
 	done()
 	done() // once is enough
-	b.kept(k)
-	assert.Equal(t, projectB, bound(k, "team-a"))
+	b.reconcile(k)
+	assert.Equal(t, projectB, projectOf(k, "team-a"))
 }
 
-func TestWhoCreatesUnderABindingThatIsHeldIsWarned(t *testing.T) {
+func TestAdmit_WarnsWhenTheLabelHasChanged(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newEnvironment(t)
 	b.label("team-a", projectA)
-	k := b.kept(b.server())
-	b.holds("team-a", true)
+	k := b.reconcile(b.newServer())
+	b.setHasRecords("team-a", true)
 	b.label("team-a", projectC)
-	b.kept(k)
-	var warned recorder
+	b.reconcile(k)
+	var warned warningRecorder
 	done, err := k.Admit(warning.WithWarningRecorder(t.Context(), &warned), msm, "team-a", "node-1")
 	require.NoError(t, err, "what is there may need it")
 	done()
@@ -100,13 +100,13 @@ func TestWhoCreatesUnderABindingThatIsHeldIsWarned(t *testing.T) {
 	assert.Contains(t, warned[0], `stays bound to the project `+projectA+`, although its label `+infrastructure.ProjectLabel+` is "`+projectC+`" now`)
 }
 
-func TestANamespaceThatIsNotJudgedInTimeIsAskedForAgain(t *testing.T) {
+func TestAdmit_IsUnavailableUntilTheNamespaceIsSynced(t *testing.T) {
 	t.Parallel()
-	c := inCluster(t, newBed(t), inAPI("team-a", "1", ""))
+	c := startServer(t, newEnvironment(t), namespaceObject("team-a", "1", ""))
 	// A change that no watch tells of.
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	other := NewNamespaces(c.api, c.bed, nil)
+	other := NewNamespaces(c.api, c.environment, nil)
 	_, err := other.Admit(ctx, msm, "team-a", "node-1")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 }

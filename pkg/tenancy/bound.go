@@ -12,7 +12,7 @@ func (n *Namespaces) Bound() map[string]types.UID {
 	s := n.state.Load()
 	bound := map[string]types.UID{}
 	for name := range maps.Values(s.shown) {
-		bound[name] = s.judged[name].uid
+		bound[name] = s.results[name].uid
 	}
 	return bound
 }

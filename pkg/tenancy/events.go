@@ -39,53 +39,53 @@ const (
 // action is what Events say was being done.
 const action = "Bind"
 
-// sayAgain is how often a warning is repeated; Events are kept for an hour.
-const sayAgain = 30 * time.Minute
+// eventRepeatInterval is how often a warning is repeated; Events are kept for an hour.
+const eventRepeatInterval = 30 * time.Minute
 
-// saying is what was said last about a namespace.
-type saying struct {
+// lastEvent is what was said last about a namespace.
+type lastEvent struct {
 	reason, note string
 	at           time.Time
 }
 
-// report says what has changed since was, and what is wrong, once and then
+// recordEvents says what has changed since was, and what is wrong, once and then
 // every now and then. What was in force before this process is no news.
-func (k *keeper) report(ctx context.Context, was, is *state) {
+func (k *binder) recordEvents(ctx context.Context, was, is *state) {
 	logger := klog.FromContext(ctx)
-	for _, name := range slices.Sorted(maps.Keys(is.judged)) {
-		j := is.judged[name]
-		if before := was.judged[name].bound; len(was.judged) > 0 && before != j.bound && j.verdict != abandoned {
-			reason, note := ReasonBound, fmt.Sprintf("bound to the project %s, whose metal is shown here from now on", j.bound)
-			if j.bound == "" {
+	for _, name := range slices.Sorted(maps.Keys(is.results)) {
+		j := is.results[name]
+		if before := was.results[name].boundProject; len(was.results) > 0 && before != j.boundProject && j.outcome != abandoned {
+			reason, note := ReasonBound, fmt.Sprintf("bound to the project %s, whose metal is shown here from now on", j.boundProject)
+			if j.boundProject == "" {
 				reason, note = ReasonUnbound, fmt.Sprintf("not bound to the project %s any more", before)
 			}
-			logger.Info("The binding of a namespace has changed", "namespace", name, "project", j.bound, "before", before)
-			k.say(j, corev1.EventTypeNormal, reason, note)
+			logger.Info("The binding of a namespace has changed", "namespace", name, "project", j.boundProject, "before", before)
+			k.recordEvent(j, corev1.EventTypeNormal, reason, note)
 		}
 		if j.tookOver {
-			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", j.bound)
-			k.say(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("took over the objects of an earlier namespace of this name (project %s); objects that were marked for deletion before keep their metal until they have the annotation %s",
-				j.bound, infrastructure.ForceReleaseAnnotation))
+			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", j.boundProject)
+			k.recordEvent(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("took over the objects of an earlier namespace of this name (project %s); objects that were marked for deletion before keep their metal until they have the annotation %s",
+				j.boundProject, infrastructure.ForceReleaseAnnotation))
 		}
-		reason, note := j.complaint()
-		said := saying{reason, note, k.clock.Now()}
-		last := k.said[name]
+		reason, note := j.problem()
+		said := lastEvent{reason, note, k.clock.Now()}
+		last := k.lastEvents[name]
 		switch {
 		case reason == "":
-			delete(k.said, name)
-		case last.reason != reason || last.note != note || said.at.Sub(last.at) >= sayAgain:
-			k.said[name] = said
+			delete(k.lastEvents, name)
+		case last.reason != reason || last.note != note || said.at.Sub(last.at) >= eventRepeatInterval:
+			k.lastEvents[name] = said
 			logger.Info("A namespace is not bound as its label says", "namespace", name, "reason", reason, "message", note)
-			k.say(j, corev1.EventTypeWarning, reason, note)
+			k.recordEvent(j, corev1.EventTypeWarning, reason, note)
 		}
 	}
-	maps.DeleteFunc(k.said, func(name string, _ saying) bool { _, known := is.judged[name]; return !known })
+	maps.DeleteFunc(k.lastEvents, func(name string, _ lastEvent) bool { _, known := is.results[name]; return !known })
 }
 
-// say records an Event about a Namespace: the one that there is, or else the
+// recordEvent records an Event about a Namespace: the one that there is, or else the
 // one that is gone.
-func (k *keeper) say(j judgement, kind, reason, note string) {
-	uid := cmp.Or(j.uid, j.left.uid)
+func (k *binder) recordEvent(j result, kind, reason, note string) {
+	uid := cmp.Or(j.uid, j.leftBehind.uid)
 	if uid == "" {
 		return
 	}
@@ -93,22 +93,22 @@ func (k *keeper) say(j judgement, kind, reason, note string) {
 	k.events.Eventf(about, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
 }
 
-// complaint says what is wrong, to an administrator.
-func (j judgement) complaint() (reason, note string) {
+// problem says what is wrong, to an administrator.
+func (j result) problem() (reason, note string) {
 	label := infrastructure.ProjectLabel
-	switch j.verdict {
+	switch j.outcome {
 	case invalid:
 		return ReasonInvalid, fmt.Sprintf("the label %s is %q, and %s; nothing can be created here until it is corrected", label, j.project, projectIDHelp)
 	case abandoned:
-		return ReasonAbandoned, j.abandonment()
-	case taken:
-		if j.left.project != "" {
-			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which is gone; nothing can be created here until that is resolved (%s)", j.project, j.holder, abandonedHelp)
+		return ReasonAbandoned, j.abandonedNote()
+	case projectTaken:
+		if j.leftBehind.project != "" {
+			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which is gone; nothing can be created here until that is resolved (%s)", j.project, j.projectHolder, abandonedHelp)
 		}
-		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.holder)
-	case held:
+		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.projectHolder)
+	case stillBound:
 		return ReasonStillBound, fmt.Sprintf("the project %s stays in force, although %s, because the namespace still holds objects of %s: put the label back (kubectl label --overwrite namespace %s %s=%s), or delete these objects, whereupon the binding changes by itself",
-			j.bound, j.asked(), infrastructure.GroupName, j.name, label, j.bound)
+			j.boundProject, j.labelChange(), infrastructure.GroupName, j.name, label, j.boundProject)
 	}
 	return "", ""
 }
@@ -116,17 +116,17 @@ func (j judgement) complaint() (reason, note string) {
 // abandonedHelp is the runbook of the alert MetalstackRecordsAbandoned.
 const abandonedHelp = "https://github.com/metal-stack/metalstack-apiserver/blob/main/docs/operations.md#metalstackrecordsabandoned"
 
-// abandonment says what was left behind, and what can be done.
-func (j judgement) abandonment() string {
-	if j.stray {
+// abandonedNote says what was left behind, and what can be done.
+func (j result) abandonedNote() string {
+	if j.conflicting {
 		return fmt.Sprintf("the namespace %s has objects of %s that belong to an earlier namespace of its name (uid %s) and to the project %s, which it cannot take over, because it has objects of another project, or because another namespace is bound to that project; all objects of the namespace are hidden and keep their metal until the records of the earlier namespace are set aside (%s)",
-			j.name, infrastructure.GroupName, j.left.uid, j.left.project, abandonedHelp)
+			j.name, infrastructure.GroupName, j.leftBehind.uid, j.leftBehind.project, abandonedHelp)
 	}
-	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", j.name, j.left.uid, j.left.project, infrastructure.GroupName)
+	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", j.name, j.leftBehind.uid, j.leftBehind.project, infrastructure.GroupName)
 	if j.uid == "" {
 		return fmt.Sprintf("%s; they are hidden and keep their metal: create the namespace again with the label %s=%s to have them back, or give their metal to another namespace (%s)",
-			what, infrastructure.ProjectLabel, j.left.project, abandonedHelp)
+			what, infrastructure.ProjectLabel, j.leftBehind.project, abandonedHelp)
 	}
 	return fmt.Sprintf("%s; they are hidden and keep their metal, and nothing can be created here while they exist: if this namespace belongs to the same tenant, label it %s=%s to have them back, otherwise give their metal to another namespace (%s)",
-		what, infrastructure.ProjectLabel, j.left.project, abandonedHelp)
+		what, infrastructure.ProjectLabel, j.leftBehind.project, abandonedHelp)
 }

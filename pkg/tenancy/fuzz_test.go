@@ -9,7 +9,7 @@ import (
 )
 
 // The record of the bindings decides whose metal a namespace reaches.
-func FuzzBindingsThatCanBeReadAreOneToOne(f *testing.F) {
+func FuzzParseRecord_BindingsAreOneToOne(f *testing.F) {
 	for _, seed := range []string{
 		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"}}`, `{"namespaces":{}}`, `{}`, `null`, ``,
 		`{"namespaces":{"a":"10000000-0000-4000-8000-00000000000a","b":"10000000-0000-4000-8000-00000000000A"}}`,
@@ -19,7 +19,7 @@ func FuzzBindingsThatCanBeReadAreOneToOne(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		bindings, err := parse(value)
+		bindings, err := parseRecord(value)
 		if err != nil {
 			assert.Nil(t, bindings)
 			return
@@ -30,9 +30,9 @@ func FuzzBindingsThatCanBeReadAreOneToOne(f *testing.F) {
 			assert.Empty(t, namespaces[b.project])
 			namespaces[b.project] = namespace
 		}
-		written, err := json.Marshal(recordOf(bindings))
+		written, err := json.Marshal(newRecord(bindings))
 		require.NoError(t, err)
-		again, err := parse(written)
+		again, err := parseRecord(written)
 		require.NoError(t, err)
 		assert.Equal(t, bindings, again)
 	})

@@ -22,17 +22,17 @@ import (
 )
 
 const (
-	// heldInterval is how often it is looked whether a namespace still holds
+	// pendingInterval is how often it is looked whether a namespace still holds
 	// records, if its binding waits for that.
-	heldInterval = time.Second
-	// followInterval is how often a server that stands by reads what is in force.
-	followInterval = 30 * time.Second
-	// resync is how often everything is judged although nothing has changed.
-	resync = 5 * time.Minute
+	pendingInterval = time.Second
+	// standbyInterval is how often a server that stands by reads what is in force.
+	standbyInterval = 30 * time.Second
+	// resyncInterval is how often everything is judged although nothing has changed.
+	resyncInterval = 5 * time.Minute
 )
 
-// retries is when what failed is tried again.
-var retries = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 9, Cap: 30 * time.Second}
+// reconcileBackoff is when what failed is tried again.
+var reconcileBackoff = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 9, Cap: 30 * time.Second}
 
 var resource = corev1.SchemeGroupVersion.WithResource("namespaces")
 
@@ -48,15 +48,15 @@ type Namespaces struct {
 	state atomic.Pointer[state]
 	// synced is true after everything was looked at once, leads from when on this
 	// server is to decide, and led after it has.
-	synced, leads, led atomic.Bool
-	// changed is for changes of Namespaces, and turn for the one of leads.
-	changed, turn chan struct{}
+	synced, active, reconciledActive atomic.Bool
+	// namespaceChanged is for changes of Namespaces, and turn for the one of leads.
+	namespaceChanged, activation chan struct{}
 
 	mu sync.Mutex
 	// creating is how many objects are being created, by namespace.
 	creating map[string]int
-	// moved is closed, and replaced, when something has changed.
-	moved chan struct{}
+	// stateChanged is closed, and replaced, when something has changed.
+	stateChanged chan struct{}
 }
 
 var _ Bindings = &Namespaces{}
@@ -66,26 +66,26 @@ type state struct {
 	bindings map[string]binding // by namespace; those in force
 	shown    map[string]string  // namespaces by project
 	// hidden are the namespaces whose records are of a Namespace that is gone.
-	hidden map[string]struct{}
-	judged map[string]judgement
+	hidden  map[string]struct{}
+	results map[string]result
 }
 
 // newState returns the state in which all bindings are in force but those of
 // records that were abandoned.
-func newState(bindings map[string]binding, judged map[string]judgement) *state {
-	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, judged: judged}
+func newState(bindings map[string]binding, judged map[string]result) *state {
+	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, results: judged}
 	for name, j := range judged {
-		if j.verdict == abandoned {
+		if j.outcome == abandoned {
 			s.hidden[name] = struct{}{}
 		}
 	}
 	for name, b := range bindings {
 		ns := judged[name]
-		if ns.verdict == abandoned {
+		if ns.outcome == abandoned {
 			continue
 		}
 		s.bindings[name] = b
-		if !ns.going && ns.uid != "" {
+		if !ns.deleting && ns.uid != "" {
 			s.shown[b.project] = name
 		}
 	}
@@ -98,7 +98,7 @@ func NewNamespaces(client metadata.Interface, recorder events.EventRecorder, c c
 	if c == nil {
 		c = clock.RealClock{}
 	}
-	n := &Namespaces{client: client, events: recorder, clock: c, creating: map[string]int{}, changed: make(chan struct{}, 1), turn: make(chan struct{}, 1), moved: make(chan struct{})}
+	n := &Namespaces{client: client, events: recorder, clock: c, creating: map[string]int{}, namespaceChanged: make(chan struct{}, 1), activation: make(chan struct{}, 1), stateChanged: make(chan struct{})}
 	n.state.Store(newState(nil, nil))
 	return n
 }
@@ -128,56 +128,56 @@ func (n *Namespaces) Namespace(project string) (string, bool) {
 // Synced tells whether every Namespace has been judged once.
 func (n *Namespaces) Synced() bool { return n.synced.Load() }
 
-// Keeping is what bindings are kept with.
-type Keeping struct {
+// Config is what bindings are kept with.
+type Config struct {
 	// Ledger is where they are written down. Of several servers, only the active
 	// one's may take writes.
 	Ledger ledger.Ledger
-	// Holds tells whether a namespace has records.
-	Holds func(namespace string) bool
-	// Oldest returns when the oldest object of a namespace that has a record was
+	// HasRecords tells whether a namespace has records.
+	HasRecords func(namespace string) bool
+	// OldestRecord returns when the oldest object of a namespace that has a record was
 	// created; zero if there is none.
-	Oldest func(namespace string) time.Time
+	OldestRecord func(namespace string) time.Time
 	// Origins returns what records say of the Namespaces that they are of, by name.
 	Origins func() map[string][]Origin
-	// Live looks at a Namespace at the kube-apiserver, which is asked for the most
+	// GetNamespace looks at a Namespace at the kube-apiserver, which is asked for the most
 	// recent state. What says that a Namespace is gone is put in force only after
 	// that.
-	Live func(ctx context.Context, name string) (metav1.Object, error)
-	// Changed is told of which namespaces the project, and of which projects
+	GetNamespace func(ctx context.Context, name string) (metav1.Object, error)
+	// OnChange is told of which namespaces the project, and of which projects
 	// the namespace that shows their metal, is another one now.
-	Changed func(namespaces, projects []string)
-	// HiddenChanged is told when Hidden answers otherwise than before. Optional.
-	HiddenChanged func()
-	// StandBy leaves it to another server what is in force, until Lead is called.
-	StandBy bool
+	OnChange func(namespaces, projects []string)
+	// OnHiddenChange is told when Hidden answers otherwise than before. Optional.
+	OnHiddenChange func()
+	// Standby leaves it to another server what is in force, until Lead is called.
+	Standby bool
 }
 
 // Run keeps the bindings until ctx ends.
-func (n *Namespaces) Run(ctx context.Context, k Keeping) {
+func (n *Namespaces) Run(ctx context.Context, k Config) {
 	logger := klog.FromContext(ctx)
-	if !k.StandBy {
-		n.leads.Store(true)
+	if !k.Standby {
+		n.active.Store(true)
 	}
-	list, err := n.watch(ctx)
+	list, err := n.startInformer(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			logger.Error(err, "Cannot watch Namespaces: no namespace is bound to a project")
 		}
 		return
 	}
-	keeper := newKeeper(n, k, list)
-	backoff := retries
+	keeper := newBinder(n, k, list)
+	backoff := reconcileBackoff
 	for {
-		again, err := keeper.keep(ctx)
+		again, err := keeper.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			again = backoff.Step()
 			logger.Error(err, "Cannot keep the bindings of namespaces to projects; trying again", "in", again.String())
 		} else {
-			backoff = retries
+			backoff = reconcileBackoff
 		}
-		changed := n.changed
-		if !n.leads.Load() {
+		changed := n.namespaceChanged
+		if !n.active.Load() {
 			changed = nil // to read all records with each change is too much
 		}
 		timer := n.clock.NewTimer(again)
@@ -186,24 +186,24 @@ func (n *Namespaces) Run(ctx context.Context, k Keeping) {
 			timer.Stop()
 			return
 		case <-changed:
-		case <-n.turn:
+		case <-n.activation:
 		case <-timer.C():
 		}
 		timer.Stop()
 	}
 }
 
-// Lead makes a server that stood by the one that decides what is in force. It
+// Activate makes a server that stood by the one that decides what is in force. It
 // returns when that is done. Call it when the records are known, and before
 // anything is answered.
-func (n *Namespaces) Lead(ctx context.Context) error {
-	n.leads.Store(true)
-	poke(n.turn)
+func (n *Namespaces) Activate(ctx context.Context) error {
+	n.active.Store(true)
+	wake(n.activation)
 	for {
 		n.mu.Lock()
-		moved := n.moved
+		moved := n.stateChanged
 		n.mu.Unlock()
-		if n.led.Load() {
+		if n.reconciledActive.Load() {
 			return nil
 		}
 		select {
@@ -214,23 +214,23 @@ func (n *Namespaces) Lead(ctx context.Context) error {
 	}
 }
 
-// poke wakes whoever reads c, now or when next they do.
-func poke(c chan<- struct{}) {
+// wake wakes whoever reads c, now or when next they do.
+func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// watch has everything looked at when a Namespace changes. It returns what lists
+// startInformer has everything looked at when a Namespace changes. It returns what lists
 // them, once they are known.
-func (n *Namespaces) watch(ctx context.Context) (list func() []namespace, err error) {
+func (n *Namespaces) startInformer(ctx context.Context) (list func() []namespace, err error) {
 	informer := metadatainformer.NewFilteredMetadataInformer(n.client, resource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
-	if err := informer.SetTransform(lean); err != nil {
+	if err := informer.SetTransform(trimMetadata); err != nil {
 		return nil, err
 	}
 	registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { poke(n.changed) }, UpdateFunc: func(_, _ any) { poke(n.changed) }, DeleteFunc: func(any) { poke(n.changed) },
+		AddFunc: func(any) { wake(n.namespaceChanged) }, UpdateFunc: func(_, _ any) { wake(n.namespaceChanged) }, DeleteFunc: func(any) { wake(n.namespaceChanged) },
 	})
 	if err != nil {
 		return nil, err
@@ -250,8 +250,8 @@ func (n *Namespaces) watch(ctx context.Context) (list func() []namespace, err er
 	}, nil
 }
 
-// lean drops what nobody here asks for.
-func lean(obj any) (any, error) {
+// trimMetadata drops what nobody here asks for.
+func trimMetadata(obj any) (any, error) {
 	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		m.ManagedFields, m.Annotations, m.OwnerReferences = nil, nil, nil
 	}
@@ -261,7 +261,7 @@ func lean(obj any) (any, error) {
 func namespaceOf(m metav1.Object) namespace {
 	project, asks := m.GetLabels()[infrastructure.ProjectLabel]
 	return namespace{
-		name: m.GetName(), uid: m.GetUID(), version: m.GetResourceVersion(), created: m.GetCreationTimestamp().Time,
-		asks: asks, project: project, going: m.GetDeletionTimestamp() != nil,
+		name: m.GetName(), uid: m.GetUID(), resourceVersion: m.GetResourceVersion(), created: m.GetCreationTimestamp().Time,
+		labeled: asks, project: project, deleting: m.GetDeletionTimestamp() != nil,
 	}
 }

@@ -23,21 +23,21 @@ type Origin struct {
 func (n *Namespaces) Origin(namespace string) (origin Origin, since time.Time) {
 	s := n.state.Load()
 	b, bound := s.bindings[namespace]
-	ns := s.judged[namespace]
+	ns := s.results[namespace]
 	if !bound || ns.uid == "" || ns.uid != b.uid {
 		return Origin{}, time.Time{}
 	}
 	return Origin{b.uid, b.project}, ns.created
 }
 
-// complete returns the bindings that are in force, and those that are not known
+// completeFromOrigins returns the bindings that are in force, and those that are not known
 // any more, because what was written down of them is lost, as far as records tell
 // of them. stray are bindings that records tell of and that cannot be in force:
 // the namespace is bound to another project, or the project to another namespace.
 //
 // If records and a binding say the same project, and another uid, and nothing was
 // taken over, there are records of an earlier Namespace.
-func complete(known map[string]namespace, inForce map[string]binding, origins map[string][]Origin) (all, stray map[string]binding) {
+func completeFromOrigins(known map[string]namespace, inForce map[string]binding, origins map[string][]Origin) (all, stray map[string]binding) {
 	all, stray = maps.Clone(inForce), map[string]binding{}
 	if all == nil {
 		all = map[string]binding{}

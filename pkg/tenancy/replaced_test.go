@@ -13,41 +13,41 @@ import (
 
 var ofMachines = schema.GroupResource{Group: infrastructure.GroupName, Resource: "metalstackmachines"}
 
-// leaveRecords binds team-a to projectA, gives it records, and lets it vanish.
-func leaveRecords(t *testing.T) (*bed, *keeper) {
+// abandonRecords binds team-a to projectA, gives it records, and lets it vanish.
+func abandonRecords(t *testing.T) (*environment, *binder) {
 	t.Helper()
-	b := newBed(t)
+	b := newEnvironment(t)
 	b.label("team-a", projectA)
-	k := b.kept(b.server())
-	b.holds("team-a", true)
-	b.gone("team-a")
-	b.said()
+	k := b.reconcile(b.newServer())
+	b.setHasRecords("team-a", true)
+	b.remove("team-a")
+	b.takeEvents()
 	return b, k
 }
 
-func TestBinding_RecordsOfANamespaceThatIsGoneAreHidden(t *testing.T) {
+func TestBinding_RecordsOfADeletedNamespaceAreHidden(t *testing.T) {
 	t.Parallel()
-	b, k := leaveRecords(t)
+	b, k := abandonRecords(t)
 	b.label("team-b", projectA)
 	for range 2 {
-		again, err := k.keep(t.Context())
+		again, err := k.reconcile(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, heldInterval, again)
-		assert.Empty(t, bound(k, "team-a"), "nothing is released for nobody")
+		assert.Equal(t, pendingInterval, again)
+		assert.Empty(t, projectOf(k, "team-a"), "nothing is released for nobody")
 		assert.Contains(t, k.Hidden(), "team-a")
-		assert.Empty(t, bound(k, "team-b"), "the metal of the records would be shown there as nobody's")
-		said := b.said()
+		assert.Empty(t, projectOf(k, "team-b"), "the metal of the records would be shown there as nobody's")
+		said := b.takeEvents()
 		require.Len(t, said, 2)
 		assert.Contains(t, said[0], "team-a Warning RecordsAbandoned: ")
 		assert.Contains(t, said[0], "project "+projectA)
 		assert.Contains(t, said[1], "team-b Warning ProjectTaken: ")
 		assert.Contains(t, said[1], `has objects of the namespace "team-a", which is gone`)
-		k = b.server() // also over a restart
+		k = b.newServer() // also over a restart
 	}
-	b.holds("team-a", false)
-	b.kept(k)
+	b.setHasRecords("team-a", false)
+	b.reconcile(k)
 	assert.Empty(t, k.Hidden())
-	assert.Equal(t, projectA, bound(k, "team-b"))
+	assert.Equal(t, projectA, projectOf(k, "team-b"))
 }
 
 func TestBinding_SuccessorWithTheSameProjectTakesRecordsOver(t *testing.T) {
@@ -55,27 +55,27 @@ func TestBinding_SuccessorWithTheSameProjectTakesRecordsOver(t *testing.T) {
 	for name, seen := range map[string]bool{"seen to be gone": true, "replaced between two looks": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, k := leaveRecords(t)
+			b, k := abandonRecords(t)
 			if seen {
-				b.kept(k)
+				b.reconcile(k)
 			}
-			b.said()
+			b.takeEvents()
 			b.label("team-a", projectA)
-			b.kept(k)
+			b.reconcile(k)
 			for range 2 {
-				assert.Equal(t, projectA, bound(k, "team-a"))
+				assert.Equal(t, projectA, projectOf(k, "team-a"))
 				assert.Empty(t, k.Hidden())
 				assert.True(t, k.TakenOver("team-a").Equal(b.clock.Now()), "%s", k.TakenOver("team-a"))
-				k = b.kept(b.server()) // also over a restart
+				k = b.reconcile(b.newServer()) // also over a restart
 			}
-			said := b.said()
+			said := b.takeEvents()
 			require.NotEmpty(t, said)
 			assert.Contains(t, said[len(said)-1], "team-a Normal RecordsTakenOver: ")
 			assert.Contains(t, said[len(said)-1], infrastructure.ForceReleaseAnnotation)
 			// It is a binding like any other from then on.
 			b.label("team-a", projectB)
-			b.kept(k)
-			assert.Equal(t, projectA, bound(k, "team-a"))
+			b.reconcile(k)
+			assert.Equal(t, projectA, projectOf(k, "team-a"))
 		})
 	}
 }
@@ -85,78 +85,78 @@ func TestBinding_SuccessorWithAnotherProjectInheritsNothing(t *testing.T) {
 	for name, label := range map[string]string{"another project": projectB, "no project": "", "no project id": "x"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, k := leaveRecords(t)
+			b, k := abandonRecords(t)
 			b.label("team-a", label)
 			b.label("team-b", projectA)
 			for range 2 {
-				b.kept(k)
-				assert.Empty(t, bound(k, "team-a"))
+				b.reconcile(k)
+				assert.Empty(t, projectOf(k, "team-a"))
 				assert.Contains(t, k.Hidden(), "team-a")
 				_, shown := k.Namespace(projectA)
 				assert.False(t, shown)
 				_, shown = k.Namespace(projectB)
 				assert.False(t, shown)
-				said := b.said()
+				said := b.takeEvents()
 				require.Len(t, said, 2)
 				assert.Contains(t, said[0], "team-a Warning RecordsAbandoned: ")
 				assert.Contains(t, said[1], "team-b Warning ProjectTaken: ")
-				advice := k.state.Load().judged["team-a"].advice()
+				advice := k.state.Load().results["team-a"].advice()
 				assert.NotContains(t, advice, projectA, "whose it was is none of the next tenant's business")
 				assert.Contains(t, advice, "an administrator has to decide")
-				k = b.server()
+				k = b.newServer()
 			}
-			b.holds("team-a", false)
-			b.kept(k)
+			b.setHasRecords("team-a", false)
+			b.reconcile(k)
 			assert.Empty(t, k.Hidden())
 			if label != projectB {
 				label = ""
 			}
-			assert.Equal(t, label, bound(k, "team-a"))
-			assert.Equal(t, projectA, bound(k, "team-b"))
+			assert.Equal(t, label, projectOf(k, "team-a"))
+			assert.Equal(t, projectA, projectOf(k, "team-b"))
 		})
 	}
 }
 
-func TestBinding_NamespaceThatIsBeingDeletedTakesNothingOver(t *testing.T) {
+func TestBinding_TerminatingNamespaceTakesNothingOver(t *testing.T) {
 	t.Parallel()
-	b, k := leaveRecords(t)
+	b, k := abandonRecords(t)
 	b.label("team-a", projectA)
-	b.going("team-a")
-	b.kept(k)
-	assert.Empty(t, bound(k, "team-a"), "its end would mark what it takes over")
+	b.startDeletion("team-a")
+	b.reconcile(k)
+	assert.Empty(t, projectOf(k, "team-a"), "its end would mark what it takes over")
 	assert.Contains(t, k.Hidden(), "team-a")
 }
 
 func TestBinding_RecordWithoutUIDsIsCompleted(t *testing.T) {
 	t.Parallel()
 	old := []byte(`{"namespaces":{"team-a":"` + projectA + `"}}`)
-	b := newBed(t)
+	b := newEnvironment(t)
 	_, err := b.ledger.Create(t.Context(), recordKey, old)
 	require.NoError(t, err)
 	b.label("team-a", projectA)
-	b.holds("team-a", true)
-	k := b.kept(b.server())
-	assert.Equal(t, projectA, bound(k, "team-a"))
+	b.setHasRecords("team-a", true)
+	k := b.reconcile(b.newServer())
+	assert.Equal(t, projectA, projectOf(k, "team-a"))
 	assert.Zero(t, k.TakenOver("team-a"))
-	b.gone("team-a")
+	b.remove("team-a")
 	b.label("team-a", projectB)
-	k = b.kept(b.server())
+	k = b.reconcile(b.newServer())
 	assert.Contains(t, k.Hidden(), "team-a", "a server that never saw the first one knows its uid")
 
 	// Where the Namespace is gone by then, its uid is never known.
-	b = newBed(t)
+	b = newEnvironment(t)
 	_, err = b.ledger.Create(t.Context(), recordKey, old)
 	require.NoError(t, err)
-	b.holds("team-a", true)
-	k = b.kept(b.server())
+	b.setHasRecords("team-a", true)
+	k = b.reconcile(b.newServer())
 	assert.Contains(t, k.Hidden(), "team-a")
 	b.label("team-a", projectB)
-	k = b.kept(k)
+	k = b.reconcile(k)
 	assert.Contains(t, k.Hidden(), "team-a", "and whoever comes next is another")
-	assert.Empty(t, bound(k, "team-a"))
+	assert.Empty(t, projectOf(k, "team-a"))
 }
 
-func TestBinding_RecordWithoutUIDsIsOfNoNamespaceYoungerThanItsObjects(t *testing.T) {
+func TestBinding_RecordWithoutUIDsBelongsToNoNamespaceYoungerThanItsObjects(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		project  string
@@ -172,18 +172,18 @@ func TestBinding_RecordWithoutUIDsIsOfNoNamespaceYoungerThanItsObjects(t *testin
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t)
+			b := newEnvironment(t)
 			_, err := b.ledger.Create(t.Context(), recordKey, []byte(`{"namespaces":{"team-a":"`+projectA+`"}}`))
 			require.NoError(t, err)
 			b.label("team-a", c.project)
-			b.holds("team-a", true)
+			b.setHasRecords("team-a", true)
 			b.oldest["team-a"] = b.namespaces["team-a"].created
 			if !c.older {
 				b.oldest["team-a"] = b.oldest["team-a"].Add(-time.Second)
 			}
 			for range 2 {
-				k := b.kept(b.server())
-				assert.Equal(t, c.bound, bound(k, "team-a"))
+				k := b.reconcile(b.newServer())
+				assert.Equal(t, c.bound, projectOf(k, "team-a"))
 				assert.Equal(t, c.bound == "", len(k.Hidden()) == 1)
 				assert.Equal(t, c.takeover, !k.TakenOver("team-a").IsZero())
 			}
@@ -191,47 +191,47 @@ func TestBinding_RecordWithoutUIDsIsOfNoNamespaceYoungerThanItsObjects(t *testin
 	}
 }
 
-func TestBinding_TakeoverIsInForceOnceItIsWritten(t *testing.T) {
+func TestBinding_TakeoverIsInForceOnceItIsSaved(t *testing.T) {
 	t.Parallel()
-	b, k := leaveRecords(t)
+	b, k := abandonRecords(t)
 	b.label("team-a", projectA)
-	k.book.ledger = unwritable{b.ledger}
-	_, err := k.keep(t.Context())
+	k.store.ledger = readOnlyLedger{b.ledger}
+	_, err := k.reconcile(t.Context())
 	require.ErrorIs(t, err, errFull)
-	assert.Empty(t, bound(k, "team-a"), "what was marked before could be released meanwhile")
-	k.book.ledger = b.ledger
-	b.kept(k)
-	assert.Equal(t, projectA, bound(k, "team-a"))
+	assert.Empty(t, projectOf(k, "team-a"), "what was marked before could be released meanwhile")
+	k.store.ledger = b.ledger
+	b.reconcile(k)
+	assert.Equal(t, projectA, projectOf(k, "team-a"))
 	assert.NotZero(t, k.TakenOver("team-a"))
 }
 
-func TestAdmit_RefusesInANamespaceWhoseNameHasRecordsOfAnother(t *testing.T) {
+func TestAdmit_RefusesInANamespaceWithAbandonedRecords(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newEnvironment(t)
 	b.label("team-a", projectA)
-	b.kept(b.server())
-	b.said()
-	b.holds("team-a", true)
-	c := inCluster(t, b, inAPIAs("team-a", "1", projectB, "uid-of-team-a-again"))
+	b.reconcile(b.newServer())
+	b.takeEvents()
+	b.setHasRecords("team-a", true)
+	c := startServer(t, b, namespaceObjectWithUID("team-a", "1", projectB, "uid-of-team-a-again"))
 	_, err := c.Admit(t.Context(), ofMachines, "team-a", "m")
 	require.ErrorContains(t, err, "objects of an earlier namespace of this name were left behind")
 	assert.NotContains(t, err.Error(), projectA)
 	assert.Contains(t, c.Hidden(), "team-a")
 }
 
-func TestKeep_TellsWhenOtherNamespacesAreHidden(t *testing.T) {
+func TestBinder_NotifiesOfHiddenNamespaces(t *testing.T) {
 	t.Parallel()
-	b, k := leaveRecords(t)
+	b, k := abandonRecords(t)
 	told := 0
-	k.HiddenChanged = func() { told++ }
-	b.kept(k)
+	k.OnHiddenChange = func() { told++ }
+	b.reconcile(k)
 	assert.Equal(t, 1, told)
-	b.kept(k)
+	b.reconcile(k)
 	assert.Equal(t, 1, told)
 	b.label("team-a", projectA)
-	b.kept(k)
+	b.reconcile(k)
 	assert.Equal(t, 2, told)
 	b.label("team-c", projectC)
-	b.kept(k)
+	b.reconcile(k)
 	assert.Equal(t, 2, told, "a binding like any other ends nobody's watch")
 }

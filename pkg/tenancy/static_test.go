@@ -47,7 +47,7 @@ func TestStatic(t *testing.T) {
 	}
 }
 
-func TestStaticRefusesWhatIsNotOneToOne(t *testing.T) {
+func TestStatic_RefusesWhatIsNotOneToOne(t *testing.T) {
 	t.Parallel()
 	for _, list := range [][]string{
 		{"team-a"},

@@ -21,12 +21,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-func TestRoundTripThroughJSONLosesNothing(t *testing.T) {
+func TestRoundTrip_ThroughJSON(t *testing.T) {
 	t.Parallel()
 	roundtrip.RoundTripTestForAPIGroup(t, Install, fuzzer.Funcs)
 }
 
-func TestRoundTripThroughUnstructuredLosesNothing(t *testing.T) {
+func TestRoundTrip_ThroughUnstructured(t *testing.T) {
 	t.Parallel()
 
 	options := sets.New[schema.GroupVersionKind]()
@@ -40,7 +40,7 @@ func TestRoundTripThroughUnstructuredLosesNothing(t *testing.T) {
 
 // What is written in one version and read in the other must survive, since the
 // two are views of one record.
-func TestWayThroughBothVersionsLosesNothing(t *testing.T) {
+func TestRoundTrip_ThroughBothVersions(t *testing.T) {
 	t.Parallel()
 
 	scheme := installed()
@@ -74,7 +74,7 @@ func TestWayThroughBothVersionsLosesNothing(t *testing.T) {
 	require.Equal(t, 11, kinds, "five kinds, their lists, and Allocation")
 }
 
-func TestV1alpha4ComesFirst(t *testing.T) {
+func TestInstall_V1alpha4ComesFirst(t *testing.T) {
 	t.Parallel()
 	require.Equal(t,
 		[]schema.GroupVersion{v1alpha4.SchemeGroupVersion, v1alpha3.SchemeGroupVersion},

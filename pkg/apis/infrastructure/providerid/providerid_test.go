@@ -10,7 +10,7 @@ import (
 
 const machine = "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
 
-func TestThreeSpellingsAreRead(t *testing.T) {
+func TestParse_AcceptsThreeForms(t *testing.T) {
 	t.Parallel()
 
 	for providerID, want := range map[string]ID{
@@ -25,14 +25,14 @@ func TestThreeSpellingsAreRead(t *testing.T) {
 	}
 }
 
-func TestOneSpellingIsWritten(t *testing.T) {
+func TestString_WritesOneForm(t *testing.T) {
 	t.Parallel()
 
 	assert.Equal(t, "metal://vagrant/"+machine, New("vagrant", machine))
 	assert.Equal(t, "metal:///"+machine, ID{MachineID: machine}.String())
 }
 
-func TestErrorsTeach(t *testing.T) {
+func TestParse_ErrorsSayWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 
 	for _, test := range []struct{ name, providerID, want string }{
@@ -59,7 +59,7 @@ func TestErrorsTeach(t *testing.T) {
 	}
 }
 
-func FuzzWhatIsReadCanBeWrittenAndReadAgain(f *testing.F) {
+func FuzzParse_RoundTrips(f *testing.F) {
 	for _, seed := range []string{"metalstack://" + machine, "metal:///" + machine, "metal://vagrant/" + machine, "metal://", "metal://a/b/c", ""} {
 		f.Add(seed)
 	}

@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-func TestExamplesAreValidAndSayNothingUnknown(t *testing.T) {
+func TestExamples_AreValidWithoutUnknownFields(t *testing.T) {
 	t.Parallel()
 
 	strict := serializer.NewCodecFactory(Scheme, serializer.EnableStrict).UniversalDecoder(infrastructure.SchemeGroupVersion)

@@ -18,7 +18,7 @@ import (
 )
 
 // Cluster API's accessors fail on a null, and block the reconcile.
-func TestEmptyFieldsAreLeftOutNeverNull(t *testing.T) {
+func TestJSON_EmptyFieldsAreOmitted(t *testing.T) {
 	t.Parallel()
 
 	empty := map[string]string{
@@ -42,7 +42,7 @@ func TestEmptyFieldsAreLeftOutNeverNull(t *testing.T) {
 }
 
 // The same for what is there but holds nothing.
-func TestEmptyPartsAreNeverNull(t *testing.T) {
+func TestJSON_EmptyStructsAreNotNull(t *testing.T) {
 	t.Parallel()
 
 	for _, object := range []runtime.Object{
@@ -66,7 +66,7 @@ func TestEmptyPartsAreNeverNull(t *testing.T) {
 	}
 }
 
-func TestMachineIsWrittenAsDocumented(t *testing.T) {
+func TestJSON_MachineIsWrittenAsDocumented(t *testing.T) {
 	t.Parallel()
 
 	machine := v1alpha4.MetalStackMachine{
@@ -94,7 +94,7 @@ func TestMachineIsWrittenAsDocumented(t *testing.T) {
 	}`, string(encoded))
 }
 
-func TestRecordsAreStoredInV1alpha4(t *testing.T) {
+func TestScheme_RecordsAreStoredInV1alpha4(t *testing.T) {
 	t.Parallel()
 
 	record, err := runtime.Encode(StorageCodec, &infrastructure.MetalStackMachine{})
@@ -105,7 +105,7 @@ func TestRecordsAreStoredInV1alpha4(t *testing.T) {
 	assert.IsType(t, &infrastructure.MetalStackMachine{}, object)
 }
 
-func TestBothVersionsServeTheSameKinds(t *testing.T) {
+func TestScheme_BothVersionsServeTheSameKinds(t *testing.T) {
 	t.Parallel()
 
 	v4 := Scheme.KnownTypes(v1alpha4.SchemeGroupVersion)

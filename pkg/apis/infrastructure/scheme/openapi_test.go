@@ -34,7 +34,7 @@ func definitions() map[string]common.OpenAPIDefinition {
 }
 
 // kubectl explain works to the last field.
-func TestEveryFieldIsDescribed(t *testing.T) {
+func TestOpenAPI_EveryFieldIsDescribed(t *testing.T) {
 	t.Parallel()
 
 	ours := 0
@@ -58,7 +58,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 
 // A definition that refers to one that is not there breaks the OpenAPI of the
 // whole cluster, and with it everybody's kubectl and Argo CD.
-func TestEveryReferenceIsDefined(t *testing.T) {
+func TestOpenAPI_EveryReferenceIsDefined(t *testing.T) {
 	t.Parallel()
 
 	all := definitions()
@@ -70,7 +70,7 @@ func TestEveryReferenceIsDefined(t *testing.T) {
 	}
 }
 
-func TestEveryKindIsDefinedInBothVersions(t *testing.T) {
+func TestOpenAPI_EveryKindIsDefinedInBothVersions(t *testing.T) {
 	t.Parallel()
 
 	all := definitions()
@@ -100,7 +100,7 @@ func typeConverter(t *testing.T) managedfields.TypeConverter {
 	return converter
 }
 
-func TestServerSideApplyKnowsWhatIsOneAndWhatIsMany(t *testing.T) {
+func TestServerSideApply_ListAndMapTypes(t *testing.T) {
 	t.Parallel()
 
 	converter := typeConverter(t)
@@ -138,7 +138,7 @@ func TestServerSideApplyKnowsWhatIsOneAndWhatIsMany(t *testing.T) {
 
 // Server-side apply compares typed values; an object that changes on its way
 // through them would never be seen as unchanged.
-func TestServerSideApplySeesEveryKindAsItIs(t *testing.T) {
+func TestServerSideApply_TypesOfEveryKind(t *testing.T) {
 	t.Parallel()
 
 	converter := typeConverter(t)

@@ -22,7 +22,7 @@ const examples = "../../../../artifacts/examples"
 
 // The manifests of the archived provider's documentation are valid, and read
 // back as they were written in either version.
-func TestManifestsOfTheArchivedProviderReadBackUnchanged(t *testing.T) {
+func TestScheme_ManifestsOfTheArchivedProviderRoundTrip(t *testing.T) {
 	t.Parallel()
 
 	files, err := filepath.Glob(filepath.Join(examples, "seed", "*.yaml"))

@@ -16,7 +16,7 @@ func defaulted[T runtime.Object](t *testing.T, object T) T {
 	return object
 }
 
-func TestEndpointPortDefaultsTo6443(t *testing.T) {
+func TestDefaults_EndpointPortIs6443(t *testing.T) {
 	t.Parallel()
 
 	assert.EqualValues(t, 6443, defaulted(t, &MetalStackCluster{}).Spec.ControlPlaneEndpoint.Port)
@@ -27,7 +27,7 @@ func TestEndpointPortDefaultsTo6443(t *testing.T) {
 	assert.EqualValues(t, 443, defaulted(t, own).Spec.ControlPlaneEndpoint.Port)
 }
 
-func TestRuleProtocolDefaultsToTCP(t *testing.T) {
+func TestDefaults_RuleProtocolIsTCP(t *testing.T) {
 	t.Parallel()
 
 	rules := func() *FirewallRules {
@@ -42,7 +42,7 @@ func TestRuleProtocolDefaultsToTCP(t *testing.T) {
 	assert.Equal(t, want, defaulted(t, cluster).Spec.FirewallSpec.Rules)
 }
 
-func TestTemplatesReadBackAsTheyWereWritten(t *testing.T) {
+func TestDefaults_TemplatesAreNotDefaulted(t *testing.T) {
 	t.Parallel()
 
 	template := func() *MetalStackClusterTemplate {

@@ -8,7 +8,7 @@ import (
 
 type clusterEdit = func(*infrastructure.MetalStackCluster)
 
-func TestCluster(t *testing.T) {
+func TestValidateCluster(t *testing.T) {
 	t.Parallel()
 
 	for name, test := range map[string]struct {
@@ -104,7 +104,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-func TestClusterStaysWhereItIs(t *testing.T) {
+func TestValidateClusterUpdate_PlacementIsImmutable(t *testing.T) {
 	t.Parallel()
 
 	empty := func(c *infrastructure.MetalStackCluster) {
@@ -137,7 +137,7 @@ func TestClusterStaysWhereItIs(t *testing.T) {
 		`spec.partition: Invalid value: "fra-equ01": field is immutable`)
 }
 
-func TestFirewallOfABuiltClusterMayChange(t *testing.T) {
+func TestValidateClusterUpdate_FirewallSpecMayChange(t *testing.T) {
 	t.Parallel()
 
 	allocated := func(c *infrastructure.MetalStackCluster) {
@@ -149,7 +149,7 @@ func TestFirewallOfABuiltClusterMayChange(t *testing.T) {
 	says(t, ValidateClusterUpdate(cluster(allocated, func(c *infrastructure.MetalStackCluster) { c.Spec.FirewallSpec = nil }), cluster(allocated)))
 }
 
-func TestClusterStatusUpdate(t *testing.T) {
+func TestValidateClusterStatusUpdate(t *testing.T) {
 	t.Parallel()
 
 	says(t, ValidateClusterStatusUpdate(cluster(func(c *infrastructure.MetalStackCluster) {
@@ -158,7 +158,7 @@ func TestClusterStatusUpdate(t *testing.T) {
 		`status.failureDomains[1].name: Duplicate value: "a"`, "status.failureDomains[2].name: Required value")
 }
 
-func TestClusterEndpoint_RefusesUnreachableHosts(t *testing.T) {
+func TestValidateCluster_RefusesUnreachableEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{
 		"127.0.0.1", "127.1.2.3", "::1", "169.254.169.254", "fe80::1", "fe80::1%eth0", "0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1",

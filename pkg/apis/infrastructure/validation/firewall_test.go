@@ -7,7 +7,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-func TestFirewallRules(t *testing.T) {
+func TestValidateFirewall_Rules(t *testing.T) {
 	t.Parallel()
 
 	egress := func(r infrastructure.FirewallEgressRule) *infrastructure.FirewallRules {
@@ -83,7 +83,7 @@ func TestFirewallRules(t *testing.T) {
 	}
 }
 
-func TestFirewallNeedsImageAndSize(t *testing.T) {
+func TestValidateFirewall_RequiresImageAndSize(t *testing.T) {
 	t.Parallel()
 
 	says(t, ValidateFirewall(firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec = infrastructure.MetalStackFirewallSpec{} })),
@@ -92,7 +92,7 @@ func TestFirewallNeedsImageAndSize(t *testing.T) {
 	)
 }
 
-func TestAllocatedFirewallIsReplacedNotChanged(t *testing.T) {
+func TestValidateFirewallUpdate_AllocatedIsImmutable(t *testing.T) {
 	t.Parallel()
 
 	allocated := func(f *infrastructure.MetalStackFirewall) {

@@ -19,7 +19,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-func FuzzTagsThatAreAcceptedBecomeLabelsAndClaimNothing(f *testing.F) {
+func FuzzValidateTags_AcceptedTagsAreLabelsAndClaimNothing(f *testing.F) {
 	f.Add("a=b", "a")
 	f.Add("infrastructure.cluster.x-k8s.io/uid=x", "infrastructure.cluster.x-k8s.io/uid")
 	f.Add("cluster.metal-stack.io/id=x", "machine.metal-stack.io/id=x")
@@ -70,7 +70,7 @@ func names(body []byte) (all []string) {
 // Whatever is wrong with a body, no answer quotes the user data in it. It says
 // what a field is called that nobody knows, even if that is called like user
 // data.
-func FuzzAnAllocationBodyIsNeverQuoted(f *testing.F) {
+func FuzzValidateAllocation_QuotesNoUserData(f *testing.F) {
 	for _, seed := range []string{
 		`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"Allocation","metadata":{"name":"node-1","uid":"u"},"clusterRef":{"name":"c"},"userData":"dGhlLXNlY3JldC1qb2luLXRva2Vu"}`,
 		`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha3","kind":"Allocation","userData":"not base64 at all!"}`,

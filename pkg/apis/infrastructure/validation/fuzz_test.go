@@ -14,7 +14,7 @@ import (
 
 // Whatever a client sends, validation answers: a panic would be a 500 to the
 // client and a stack trace to the operator.
-func TestNoObjectMakesValidationPanic(t *testing.T) {
+func TestValidation_NeverPanics(t *testing.T) {
 	t.Parallel()
 
 	fill := apifuzzer.FuzzerFor(apifuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, fuzzer.Funcs), rand.NewSource(1), scheme.Codecs).Fill

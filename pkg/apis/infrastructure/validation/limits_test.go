@@ -29,7 +29,7 @@ func manyRules(n int) *infrastructure.FirewallRules {
 	return rules
 }
 
-func TestRules_FitIntoAServerSideApply(t *testing.T) {
+func TestLimits_RulesFitIntoAServerSideApply(t *testing.T) {
 	t.Parallel()
 	const maxYAML = 256 << 10 // of a body, in pkg/apiserver
 	largest := firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec.Rules = manyRules(maxRuleEntries) })
@@ -43,7 +43,7 @@ func TestRules_FitIntoAServerSideApply(t *testing.T) {
 	)
 }
 
-func TestLimits_LeaveAloneListsThatAreAsTheyWere(t *testing.T) {
+func TestLimits_UnchangedListsAreAccepted(t *testing.T) {
 	t.Parallel()
 	lists := func(f *infrastructure.MetalStackFirewallSpec) {
 		f.Rules = manyRules(maxRuleEntries + 2)

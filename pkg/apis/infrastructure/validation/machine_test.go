@@ -14,7 +14,7 @@ import (
 
 type machineEdit = func(*infrastructure.MetalStackMachine)
 
-func TestMachine(t *testing.T) {
+func TestValidateMachine(t *testing.T) {
 	t.Parallel()
 
 	for name, test := range map[string]struct {
@@ -155,7 +155,7 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-func TestPrivateKeyIsNotQuoted(t *testing.T) {
+func TestValidateMachine_DoesNotQuotePrivateKey(t *testing.T) {
 	t.Parallel()
 
 	secret := "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE"
@@ -170,7 +170,7 @@ func allocated(m *infrastructure.MetalStackMachine) {
 	}
 }
 
-func TestAllocatedMachineIsReplacedNotChanged(t *testing.T) {
+func TestValidateMachineUpdate_AllocatedIsImmutable(t *testing.T) {
 	t.Parallel()
 
 	for field, edit := range map[string]machineEdit{
@@ -197,7 +197,7 @@ func TestAllocatedMachineIsReplacedNotChanged(t *testing.T) {
 	}
 }
 
-func TestProviderIDIsSetOnce(t *testing.T) {
+func TestValidateMachineUpdate_ProviderIDIsSetOnce(t *testing.T) {
 	t.Parallel()
 
 	id := func(id string) machineEdit {
@@ -211,7 +211,7 @@ func TestProviderIDIsSetOnce(t *testing.T) {
 	says(t, ValidateMachineUpdate(machine(), set), "spec.providerID: Invalid value")
 }
 
-func TestUpdateThatLeavesTheSpecAloneIsNotRefusedForIt(t *testing.T) {
+func TestValidateMachineUpdate_UnchangedInvalidSpecIsAccepted(t *testing.T) {
 	t.Parallel()
 
 	old := machine(allocated, func(m *infrastructure.MetalStackMachine) {
@@ -225,7 +225,7 @@ func TestUpdateThatLeavesTheSpecAloneIsNotRefusedForIt(t *testing.T) {
 	says(t, ValidateMachineUpdate(updated, old))
 }
 
-func TestMachineStatusUpdate(t *testing.T) {
+func TestValidateMachineStatusUpdate(t *testing.T) {
 	t.Parallel()
 
 	provisioned := func(m *infrastructure.MetalStackMachine) { m.Status.Initialization.Provisioned = ptr.To(true) }

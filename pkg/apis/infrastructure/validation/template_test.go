@@ -35,7 +35,7 @@ func clusterTemplate(edits ...func(*infrastructure.MetalStackClusterTemplate)) *
 	return t
 }
 
-func TestTemplatesAreLookedAtLikeWhatIsMadeFromThem(t *testing.T) {
+func TestValidateTemplate_AppliesTheRulesOfItsKind(t *testing.T) {
 	t.Parallel()
 
 	says(t, ValidateMachineTemplate(machineTemplate()))
@@ -50,7 +50,7 @@ func TestTemplatesAreLookedAtLikeWhatIsMadeFromThem(t *testing.T) {
 	})), "spec.template.spec.controlPlaneEndpoint.host: Invalid value")
 }
 
-func TestTemplatesNameNoServer(t *testing.T) {
+func TestValidateTemplate_RefusesProviderID(t *testing.T) {
 	t.Parallel()
 
 	says(t, ValidateMachineTemplate(machineTemplate(func(t *infrastructure.MetalStackMachineTemplate) {
@@ -61,7 +61,7 @@ func TestTemplatesNameNoServer(t *testing.T) {
 	})), "spec.template.spec.firewallSpec.providerID: Forbidden")
 }
 
-func TestTemplateCannotBeChangedButInATopologyDryRun(t *testing.T) {
+func TestValidateTemplateUpdate_OnlyInATopologyDryRun(t *testing.T) {
 	t.Parallel()
 
 	asked := func(meta *metav1.ObjectMeta) {
@@ -81,7 +81,7 @@ func TestTemplateCannotBeChangedButInATopologyDryRun(t *testing.T) {
 	says(t, ValidateClusterTemplateUpdate(clusterTemplate(editCluster, askCluster), clusterTemplate(), true))
 }
 
-func TestATemplateNamesNoSecretOfAnotherNamespace(t *testing.T) {
+func TestValidateTemplate_RefusesSecretOfAnotherNamespace(t *testing.T) {
 	t.Parallel()
 
 	naming := func(namespace string) func(*infrastructure.MetalStackMachineTemplate) {
@@ -93,7 +93,7 @@ func TestATemplateNamesNoSecretOfAnotherNamespace(t *testing.T) {
 	says(t, ValidateMachineTemplate(machineTemplate(naming("kube-system"))), "spec.template.spec.userData.namespace: Invalid value")
 }
 
-func TestCapacityIsNotNegative(t *testing.T) {
+func TestValidateTemplate_CapacityIsNotNegative(t *testing.T) {
 	t.Parallel()
 
 	capacity := func(cpu string) func(*infrastructure.MetalStackMachineTemplate) {
@@ -105,7 +105,7 @@ func TestCapacityIsNotNegative(t *testing.T) {
 	says(t, ValidateMachineTemplateStatusUpdate(machineTemplate(capacity("-1")), machineTemplate()), `status.capacity[cpu]: Invalid value: "-1"`)
 }
 
-func TestAllocation(t *testing.T) {
+func TestValidateAllocation(t *testing.T) {
 	t.Parallel()
 
 	says(t, ValidateAllocation(&infrastructure.Allocation{ClusterRef: &infrastructure.LocalReference{Name: "cluster-1"}, UserData: []byte("#cloud-config")}, "node-1"))

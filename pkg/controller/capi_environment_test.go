@@ -31,15 +31,15 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// capiWorld is the whole server with a simulated data centre, beside a
+// capiEnvironment is the whole server with a simulated data centre, beside a
 // Cluster API whose controllers are played: its objects are in memory.
-type capiWorld struct {
+type capiEnvironment struct {
 	t      *testing.T
 	server *testserver.Server
 	// api serves ours from the server and everything else from memory.
-	api split
-	// fuse, if there is one, kills the companion.
-	fuse        *crashes
+	api splitClient
+	// crashes, if there is one, kills the companion.
+	crashes     *crashInjector
 	options     Options
 	reconcilers []*reconciler
 	events      *events.FakeRecorder
@@ -47,7 +47,7 @@ type capiWorld struct {
 
 const team = testserver.NamespaceA
 
-func newCAPIWorld(t *testing.T, configure ...func(*apiserver.Config)) *capiWorld {
+func newCAPIEnvironment(t *testing.T, configure ...func(*apiserver.Config)) *capiEnvironment {
 	t.Helper()
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}, Configure: func(config *apiserver.Config) {
 		for _, change := range configure {
@@ -57,14 +57,14 @@ func newCAPIWorld(t *testing.T, configure ...func(*apiserver.Config)) *capiWorld
 	scheme, err := NewScheme()
 	require.NoError(t, err)
 	memory := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&clusterv1.Cluster{}, &clusterv1.Machine{}).Build()
-	w := &capiWorld{t: t, server: s, api: split{apiOf(t, s), memory, mapperOf(scheme)}, options: NewOptions()}
+	w := &capiEnvironment{t: t, server: s, api: splitClient{apiOf(t, s), memory, mapperOf(scheme)}, options: NewOptions()}
 	w.options.LoadBalancerGracePeriod = time.Millisecond
 	w.restart()
 	return w
 }
 
 // restart starts a companion that remembers nothing.
-func (w *capiWorld) restart() {
+func (w *capiEnvironment) restart() {
 	w.t.Helper()
 	clients, err := versioned.NewForConfig(w.server.Config)
 	require.NoError(w.t, err)
@@ -73,18 +73,18 @@ func (w *capiWorld) restart() {
 	for _, k := range []kind{clusters, machines, firewalls} {
 		r := newReconciler(k, w.options)
 		r.cached, r.live, r.recorder = w.api, w.api, w.events
-		r.metal = restSubresource{clients.InfrastructureV1alpha4().RESTClient()}
-		if w.fuse != nil {
-			r.cached, r.live, r.metal = mortal{w.api, w.fuse}, mortal{w.api, w.fuse}, mortalMetal{r.metal, w.fuse}
+		r.allocations = restAllocationClient{clients.InfrastructureV1alpha4().RESTClient()}
+		if w.crashes != nil {
+			r.cached, r.live, r.allocations = crashingClient{w.api, w.crashes}, crashingClient{w.api, w.crashes}, crashingAllocations{r.allocations, w.crashes}
 		}
-		r.clock, r.memory = clock.RealClock{}, newMemory(clock.RealClock{})
+		r.clock, r.backoff = clock.RealClock{}, newBackoff(clock.RealClock{})
 		w.reconcilers = append(w.reconcilers, r)
 	}
 }
 
-// until lets the companion and Cluster API work until something is so. The data
+// reconcileUntil lets the companion and Cluster API work until something is so. The data
 // centre lives meanwhile, some hundred times as fast as life, so time has to pass.
-func (w *capiWorld) until(what string, so func() bool) {
+func (w *capiEnvironment) reconcileUntil(what string, so func() bool) {
 	w.t.Helper()
 	var last error
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -105,8 +105,8 @@ func (w *capiWorld) until(what string, so func() bool) {
 				}
 				return nil
 			}))
-			if w.fuse != nil && w.fuse.blown {
-				w.fuse.again()
+			if w.crashes != nil && w.crashes.crashed {
+				w.crashes.restart()
 				w.restart()
 				break
 			}
@@ -116,14 +116,14 @@ func (w *capiWorld) until(what string, so func() bool) {
 
 // playClusterAPI does what Cluster API's controllers do with our objects: own
 // them, mirror what is provisioned, and delete them before what owns them.
-func (w *capiWorld) playClusterAPI() {
+func (w *capiEnvironment) playClusterAPI() {
 	ctx := w.t.Context()
 	machines := &clusterv1.MachineList{}
 	require.NoError(w.t, w.api.List(ctx, machines))
 	for i := range machines.Items {
 		m := &machines.Items[i]
 		infra := &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: m.Spec.InfrastructureRef.Name}}
-		if w.own(m, "Machine", infra) || m.DeletionTimestamp == nil {
+		if w.setOwner(m, "Machine", infra) || m.DeletionTimestamp == nil {
 			continue
 		}
 		m.Finalizers = nil
@@ -140,19 +140,19 @@ func (w *capiWorld) playClusterAPI() {
 			}
 			continue
 		}
-		switch there := w.own(c, "Cluster", infra); {
+		switch there := w.setOwner(c, "Cluster", infra); {
 		case !there && c.DeletionTimestamp != nil:
 			c.Finalizers = nil
 			require.NoError(w.t, w.api.memory.Update(ctx, c))
-		case there && provisioned(infra) && c.Status.Initialization.InfrastructureProvisioned == nil:
+		case there && isProvisioned(infra) && c.Status.Initialization.InfrastructureProvisioned == nil:
 			c.Status.Initialization.InfrastructureProvisioned = ptr.To(true)
 			require.NoError(w.t, w.api.memory.Status().Update(ctx, c))
 		}
 	}
 }
 
-// own makes an object of ours Cluster API's; false if it is not there.
-func (w *capiWorld) own(owner client.Object, kind string, obj client.Object) bool {
+// setOwner makes an object of ours Cluster API's; false if it is not there.
+func (w *capiEnvironment) setOwner(owner client.Object, kind string, obj client.Object) bool {
 	ctx := w.t.Context()
 	err := w.api.Get(ctx, client.ObjectKeyFromObject(obj), obj)
 	if apierrors.IsNotFound(err) {
@@ -173,7 +173,7 @@ func (w *capiWorld) own(owner client.Object, kind string, obj client.Object) boo
 }
 
 // createCluster makes Cluster c with a firewall, and n Machines.
-func (w *capiWorld) createCluster(n int) {
+func (w *capiEnvironment) createCluster(n int) {
 	ctx := w.t.Context()
 	cluster := capiCluster(func(c *clusterv1.Cluster) {
 		c.Namespace, c.Status.Initialization.InfrastructureProvisioned = team, nil
@@ -205,21 +205,21 @@ func (w *capiWorld) createCluster(n int) {
 	}
 }
 
-func (w *capiWorld) machine(name string) *v1alpha4.MetalStackMachine {
+func (w *capiEnvironment) machine(name string) *v1alpha4.MetalStackMachine {
 	w.t.Helper()
 	m, err := get(w.t, w.api, &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name}})
 	require.NoError(w.t, err)
 	return m
 }
 
-func (w *capiWorld) infra() *v1alpha4.MetalStackCluster {
+func (w *capiEnvironment) infra() *v1alpha4.MetalStackCluster {
 	w.t.Helper()
 	c, err := get(w.t, w.api, &v1alpha4.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c-infra"}})
 	require.NoError(w.t, err)
 	return c
 }
 
-func (w *capiWorld) firewalls() []v1alpha4.MetalStackFirewall {
+func (w *capiEnvironment) firewalls() []v1alpha4.MetalStackFirewall {
 	w.t.Helper()
 	list := &v1alpha4.MetalStackFirewallList{}
 	require.NoError(w.t, w.api.List(w.t.Context(), list, client.InNamespace(team)))
@@ -227,16 +227,16 @@ func (w *capiWorld) firewalls() []v1alpha4.MetalStackFirewall {
 }
 
 // deleteCluster deletes the Cluster, and waits until all is gone.
-func (w *capiWorld) deleteCluster() {
+func (w *capiEnvironment) deleteCluster() {
 	w.t.Helper()
 	require.NoError(w.t, w.api.memory.Delete(w.t.Context(), &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c"}}))
-	w.until("the Cluster is gone", func() bool {
+	w.reconcileUntil("the Cluster is gone", func() bool {
 		err := w.api.Get(w.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, &clusterv1.Cluster{})
 		return apierrors.IsNotFound(err)
 	})
 }
 
-func (w *capiWorld) requireNoTrace() {
+func (w *capiEnvironment) requireNoMetal() {
 	w.t.Helper()
 	machines, networks, ips := held(w.server)
 	require.Zero(w.t, machines)
@@ -244,16 +244,16 @@ func (w *capiWorld) requireNoTrace() {
 	require.Zero(w.t, ips)
 }
 
-// split is one API of two servers.
-type split struct {
+// splitClient is one API of two servers.
+type splitClient struct {
 	client.Client
 	memory client.Client
 	mapper meta.RESTMapper
 }
 
-func (c split) RESTMapper() meta.RESTMapper { return c.mapper }
+func (c splitClient) RESTMapper() meta.RESTMapper { return c.mapper }
 
-func (c split) of(obj runtime.Object) client.Client {
+func (c splitClient) of(obj runtime.Object) client.Client {
 	gvk, err := apiutil.GVKForObject(obj, c.Scheme())
 	if err == nil && gvk.Group == v1alpha4.GroupName {
 		return c.Client
@@ -261,95 +261,95 @@ func (c split) of(obj runtime.Object) client.Client {
 	return c.memory
 }
 
-func (c split) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+func (c splitClient) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	return c.of(obj).Get(ctx, key, obj, opts...)
 }
 
-func (c split) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+func (c splitClient) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	return c.of(list).List(ctx, list, opts...)
 }
 
-// crashes kills the companion after its first write, then after its second, and
+// crashInjector kills the companion after its first write, then after its second, and
 // so on by turns.
-type crashes struct {
+type crashInjector struct {
 	left, round int
-	blown       bool
+	crashed     bool
 }
 
-var errKilled = errors.New("the companion was killed")
+var errCrashed = errors.New("the companion was killed")
 
 // write counts a write. What was sent has its effect, and the answer is lost.
-func (f *crashes) write(err error) error {
+func (f *crashInjector) write(err error) error {
 	if f.left--; f.left > 0 || err != nil {
 		return err
 	}
-	f.blown = true
-	return errKilled
+	f.crashed = true
+	return errCrashed
 }
 
-func (f *crashes) again() {
+func (f *crashInjector) restart() {
 	f.round++
-	f.left, f.blown = 1+f.round%2, false
+	f.left, f.crashed = 1+f.round%2, false
 }
 
-func (f *crashes) alive() error {
-	if f.blown {
-		return errKilled
+func (f *crashInjector) alive() error {
+	if f.crashed {
+		return errCrashed
 	}
 	return nil
 }
 
-// mortal is the API of a companion that is killed.
-type mortal struct {
-	split
-	fuse *crashes
+// crashingClient is the API of a companion that is killed.
+type crashingClient struct {
+	splitClient
+	crashes *crashInjector
 }
 
-func (c mortal) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	if err := c.fuse.alive(); err != nil {
+func (c crashingClient) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if err := c.crashes.alive(); err != nil {
 		return err
 	}
-	return c.split.Get(ctx, key, obj, opts...)
+	return c.splitClient.Get(ctx, key, obj, opts...)
 }
 
-func (c mortal) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
-	if err := c.fuse.alive(); err != nil {
+func (c crashingClient) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
+	if err := c.crashes.alive(); err != nil {
 		return err
 	}
-	return c.fuse.write(c.split.Create(ctx, obj, opts...))
+	return c.crashes.write(c.splitClient.Create(ctx, obj, opts...))
 }
 
-func (c mortal) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
-	if err := c.fuse.alive(); err != nil {
+func (c crashingClient) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
+	if err := c.crashes.alive(); err != nil {
 		return err
 	}
-	return c.fuse.write(c.split.Delete(ctx, obj, opts...))
+	return c.crashes.write(c.splitClient.Delete(ctx, obj, opts...))
 }
 
-func (c mortal) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-	if err := c.fuse.alive(); err != nil {
+func (c crashingClient) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	if err := c.crashes.alive(); err != nil {
 		return err
 	}
-	return c.fuse.write(c.split.Patch(ctx, obj, patch, opts...))
+	return c.crashes.write(c.splitClient.Patch(ctx, obj, patch, opts...))
 }
 
-type mortalMetal struct {
-	subresource
-	fuse *crashes
+type crashingAllocations struct {
+	allocationClient
+	crashes *crashInjector
 }
 
-func (c mortalMetal) allocate(ctx context.Context, k kind, obj holder, a *v1alpha4.Allocation) (holder, error) {
-	if err := c.fuse.alive(); err != nil {
+func (c crashingAllocations) allocate(ctx context.Context, k kind, obj metalObject, a *v1alpha4.Allocation) (metalObject, error) {
+	if err := c.crashes.alive(); err != nil {
 		return nil, err
 	}
-	answer, err := c.subresource.allocate(ctx, k, obj, a)
-	return answer, c.fuse.write(err)
+	answer, err := c.allocationClient.allocate(ctx, k, obj, a)
+	return answer, c.crashes.write(err)
 }
 
-func (c mortalMetal) release(ctx context.Context, k kind, obj holder) (holder, error) {
-	if err := c.fuse.alive(); err != nil {
+func (c crashingAllocations) release(ctx context.Context, k kind, obj metalObject) (metalObject, error) {
+	if err := c.crashes.alive(); err != nil {
 		return nil, err
 	}
-	answer, err := c.subresource.release(ctx, k, obj)
-	return answer, c.fuse.write(err)
+	answer, err := c.allocationClient.release(ctx, k, obj)
+	return answer, c.crashes.write(err)
 }

@@ -20,36 +20,36 @@ import (
 )
 
 const (
-	// awaitInterval is how often to look for APIs that are not there.
-	awaitInterval = 3 * time.Second
-	// complainInterval is how often to say so.
-	complainInterval = time.Minute
+	// servedPollInterval is how often to look for APIs that are not there.
+	servedPollInterval = 3 * time.Second
+	// notServedLogInterval is how often to say so.
+	notServedLogInterval = time.Minute
 )
 
-// starter adds the reconcilers to a manager as soon as the APIs that they need
+// setupRunnable adds the reconcilers to a manager as soon as the APIs that they need
 // are served. Until then the process is alive and not ready, and says what it
 // lacks, where a manager by itself would end after minutes, again and again.
-type starter struct {
+type setupRunnable struct {
 	mgr     ctrl.Manager
 	options Options
-	// lacks is what there is to complain about; nil after the reconcilers were
+	// notReady is what there is to complain about; nil after the reconcilers were
 	// added.
-	lacks atomic.Pointer[error]
+	notReady atomic.Pointer[error]
 }
 
 var (
-	_ manager.Runnable               = &starter{}
-	_ manager.LeaderElectionRunnable = &starter{}
-	_ healthz.Checker                = (&starter{}).ready
+	_ manager.Runnable               = &setupRunnable{}
+	_ manager.LeaderElectionRunnable = &setupRunnable{}
+	_ healthz.Checker                = (&setupRunnable{}).ready
 )
 
 // AddWhenServed adds the reconcilers of all kinds to a manager, which has
 // NewScheme's, as soon as the APIs that they need are served, and a check of
 // readiness that fails until then.
 func AddWhenServed(mgr ctrl.Manager, options Options) error {
-	s := &starter{mgr: mgr, options: options}
+	s := &setupRunnable{mgr: mgr, options: options}
 	starting := errors.New("starting")
-	s.lacks.Store(&starting)
+	s.notReady.Store(&starting)
 	if err := mgr.AddReadyzCheck("served-apis", s.ready); err != nil {
 		return err
 	}
@@ -57,16 +57,16 @@ func AddWhenServed(mgr ctrl.Manager, options Options) error {
 }
 
 // Start implements manager.Runnable.
-func (s *starter) Start(ctx context.Context) error {
+func (s *setupRunnable) Start(ctx context.Context) error {
 	log := ctrl.LoggerFrom(ctx).WithName("served-apis")
 	var told time.Time
-	err := utilwait.PollUntilContextCancel(ctx, awaitInterval, true, func(context.Context) (bool, error) {
-		err := served(s.mgr.GetRESTMapper(), s.options)
+	err := utilwait.PollUntilContextCancel(ctx, servedPollInterval, true, func(context.Context) (bool, error) {
+		err := checkServed(s.mgr.GetRESTMapper(), s.options)
 		if err == nil {
 			return true, nil
 		}
-		s.lacks.Store(&err)
-		if now := time.Now(); now.Sub(told) >= complainInterval {
+		s.notReady.Store(&err)
+		if now := time.Now(); now.Sub(told) >= notServedLogInterval {
 			told = now
 			log.Error(err, "Nothing is done until the APIs that are needed are served")
 		}
@@ -79,24 +79,24 @@ func (s *starter) Start(ctx context.Context) error {
 	if err := Setup(s.mgr, s.options); err != nil {
 		return err
 	}
-	s.lacks.Store(nil)
+	s.notReady.Store(nil)
 	log.Info("All APIs that are needed are served")
 	return nil
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: a replica that
 // waits for its turn is ready, too. The reconcilers themselves wait for it.
-func (s *starter) NeedLeaderElection() bool { return false }
+func (s *setupRunnable) NeedLeaderElection() bool { return false }
 
-func (s *starter) ready(*http.Request) error {
-	if lacks := s.lacks.Load(); lacks != nil {
+func (s *setupRunnable) ready(*http.Request) error {
+	if lacks := s.notReady.Load(); lacks != nil {
 		return *lacks
 	}
 	return nil
 }
 
-// served returns what is not served of the APIs that the reconcilers need.
-func served(mapper meta.RESTMapper, options Options) error {
+// checkServed returns what is not served of the APIs that the reconcilers need.
+func checkServed(mapper meta.RESTMapper, options Options) error {
 	need := func(gvk schema.GroupVersionKind, advice string) error {
 		_, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 		if meta.IsNoMatchError(err) {

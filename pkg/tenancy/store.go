@@ -16,8 +16,8 @@ import (
 // so that two servers cannot give one project to two namespaces.
 const recordKey = "_meta/bindings"
 
-// recordLimit is how long one call of the ledger may take.
-const recordLimit = 10 * time.Second
+// ledgerTimeout is how long one call of the ledger may take.
+const ledgerTimeout = 10 * time.Second
 
 // record is the value at recordKey.
 type record struct {
@@ -30,22 +30,22 @@ type record struct {
 	TakenOver map[string]time.Time `json:"takenOver,omitempty"`
 }
 
-// book is what is written down of the bindings.
-type book struct {
+// bindingStore is what is written down of the bindings.
+type bindingStore struct {
 	ledger ledger.Ledger
 	// inForce is what the record says, as of version, which is "" if there is
 	// none; read is false if it is not known what it says.
 	inForce map[string]binding
 	version string
-	read    bool
+	loaded  bool
 }
 
-// open reads the record, unless it is known.
-func (b *book) open(ctx context.Context) error {
-	if b.read {
+// load reads the record, unless it is known.
+func (b *bindingStore) load(ctx context.Context) error {
+	if b.loaded {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, recordLimit)
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	all, err := b.ledger.List(ctx)
 	if err != nil {
@@ -56,16 +56,16 @@ func (b *book) open(ctx context.Context) error {
 		if r.Key != recordKey {
 			continue
 		}
-		if b.inForce, err = parse(r.Value); err != nil {
+		if b.inForce, err = parseRecord(r.Value); err != nil {
 			return fmt.Errorf("the record %s says which project each namespace is bound to, and cannot be read; repair it, or delete it: then the Namespaces' labels decide anew, also where one was changed under objects: %w", recordKey, err)
 		}
 		b.version = r.Version
 	}
-	b.read = true
+	b.loaded = true
 	return nil
 }
 
-func parse(value []byte) (map[string]binding, error) {
+func parseRecord(value []byte) (map[string]binding, error) {
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, err
@@ -87,8 +87,8 @@ func parse(value []byte) (map[string]binding, error) {
 	return bindings, nil
 }
 
-// recordOf is the record of bindings.
-func recordOf(bindings map[string]binding) record {
+// newRecord is the record of bindings.
+func newRecord(bindings map[string]binding) record {
 	r := record{Namespaces: map[string]string{}, UIDs: map[string]types.UID{}, TakenOver: map[string]time.Time{}}
 	for namespace, b := range bindings {
 		r.Namespaces[namespace] = b.project
@@ -102,16 +102,16 @@ func recordOf(bindings map[string]binding) record {
 	return r
 }
 
-// write puts next in force. After an error it is read again before it is
+// save puts next in force. After an error it is read again before it is
 // relied on.
-func (b *book) write(ctx context.Context, next map[string]binding) error {
-	value, err := json.Marshal(recordOf(next))
+func (b *bindingStore) save(ctx context.Context, next map[string]binding) error {
+	value, err := json.Marshal(newRecord(next))
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, recordLimit)
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	b.read = false
+	b.loaded = false
 	version := b.version
 	if version == "" {
 		version, err = b.ledger.Create(ctx, recordKey, value)
@@ -121,6 +121,6 @@ func (b *book) write(ctx context.Context, next map[string]binding) error {
 	if err != nil {
 		return fmt.Errorf("write down which bindings are in force: %w", err)
 	}
-	b.inForce, b.version, b.read = next, version, true
+	b.inForce, b.version, b.loaded = next, version, true
 	return nil
 }

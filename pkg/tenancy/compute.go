@@ -11,15 +11,15 @@ import (
 
 // namespace is what counts of a Namespace.
 type namespace struct {
-	name    string
-	uid     types.UID
-	version string // its resource version
-	created time.Time
-	// asks is true if it has the label, and project the label's value.
-	asks    bool
+	name            string
+	uid             types.UID
+	resourceVersion string // its resource version
+	created         time.Time
+	// labeled is true if it has the label, and project the label's value.
+	labeled bool
 	project string
-	// going is true while it is being deleted.
-	going bool
+	// deleting is true while it is being deleted.
+	deleting bool
 }
 
 // binding is the project of a Namespace.
@@ -41,53 +41,53 @@ func (b binding) equal(other binding) bool {
 // which the Namespace is gone.
 const unknownUID types.UID = "unknown"
 
-// verdict is what becomes of what a namespace asks for.
-type verdict string
+// outcome is what becomes of what a namespace asks for.
+type outcome string
 
 const (
-	// unasked: it asks for no project, and has none.
-	unasked verdict = "unasked"
-	// granted: it has the project that it asks for.
-	granted verdict = "granted"
-	// held: it has the project of a binding that it does not ask for any more,
+	// unlabeled: it asks for no project, and has none.
+	unlabeled outcome = "unasked"
+	// assigned: it has the project that it asks for.
+	assigned outcome = "granted"
+	// stillBound: it has the project of a binding that it does not ask for any more,
 	// and that still has records.
-	held verdict = "held"
+	stillBound outcome = "held"
 	// invalid: what it asks for is no project id.
-	invalid verdict = "invalid"
-	// taken: the project that it asks for is another namespace's.
-	taken verdict = "taken"
-	// late: it is being deleted, and nothing begins in it.
-	late verdict = "late"
+	invalid outcome = "invalid"
+	// projectTaken: the project that it asks for is another namespace's.
+	projectTaken outcome = "taken"
+	// terminating: it is being deleted, and nothing begins in it.
+	terminating outcome = "late"
 	// abandoned: there are records of a Namespace of this name that is gone. They
 	// are hidden, and the Namespace that has the name now, if any, is not bound.
-	abandoned verdict = "abandoned"
+	abandoned outcome = "abandoned"
 )
 
-// judgement is what was decided about a namespace.
-type judgement struct {
+// result is what was decided about a namespace.
+type result struct {
 	namespace
-	verdict verdict
-	// bound is the project that it has, if any.
-	bound string
-	// holder is the namespace that has the project that it asks for, if it is
+	outcome outcome
+	// boundProject is the project that it has, if any.
+	boundProject string
+	// projectHolder is the namespace that has the project that it asks for, if it is
 	// taken.
-	holder string
-	// left is the binding of the records, if the verdict is abandoned, or if it is
+	projectHolder string
+	// leftBehind is the binding of the records, if the verdict is abandoned, or if it is
 	// taken by such records.
-	left binding
+	leftBehind binding
 	// tookOver is true when the Namespace has just taken over the records of an
 	// earlier one.
 	tookOver bool
-	// former is the uid of the Namespace that is gone, if the verdict is abandoned
+	// formerUID is the uid of the Namespace that is gone, if the verdict is abandoned
 	// or tookOver is true.
-	former types.UID
-	// stray is true if the verdict is abandoned and no Namespace can take the
+	formerUID types.UID
+	// conflicting is true if the verdict is abandoned and no Namespace can take the
 	// records over: the namespace has a binding of another project, or the records'
 	// project is another namespace's.
-	stray bool
+	conflicting bool
 }
 
-// decide returns which projects namespaces have, by namespace. What is in force
+// computeBindings returns which projects namespaces have, by namespace. What is in force
 // stays so, if it is asked for or the namespace holds records: thus the older
 // binding wins, whoever asks. Of new ones, the older Namespace's does.
 //
@@ -97,13 +97,13 @@ type judgement struct {
 // is of the Namespace that there is, unless that is younger than a record: then it
 // is of an earlier one. What is in force is completed by what records say of the
 // Namespaces that they are of (complete).
-func decide(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, judged map[string]judgement) {
-	next, judged = map[string]binding{}, map[string]judgement{}
+func computeBindings(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, judged map[string]result) {
+	next, judged = map[string]binding{}, map[string]result{}
 	holder := map[string]string{}
-	bind := func(j judgement, b binding) {
+	bind := func(j result, b binding) {
 		next[j.name], holder[b.project] = b, j.name
-		if j.verdict != abandoned {
-			j.bound = b.project
+		if j.outcome != abandoned {
+			j.boundProject = b.project
 		}
 		judged[j.name] = j
 	}
@@ -111,7 +111,7 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 	for _, ns := range all {
 		known[ns.name] = ns
 	}
-	inForce, stray := complete(known, inForce, origins)
+	inForce, stray := completeFromOrigins(known, inForce, origins)
 	for _, name := range slices.Sorted(maps.Keys(inForce)) {
 		b := inForce[name]
 		ns, found := known[name]
@@ -122,26 +122,26 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 			}
 		}
 		same := found && ns.uid == b.uid
-		asks := found && ns.asks && ns.project == b.project
+		asks := found && ns.labeled && ns.project == b.project
 		left, strays := stray[name]
 		switch {
 		case strays:
 			ns.name = name
-			bind(judgement{namespace: ns, verdict: abandoned, left: left, former: left.uid, stray: true}, b)
+			bind(result{namespace: ns, outcome: abandoned, leftBehind: left, formerUID: left.uid, conflicting: true}, b)
 		case same && asks:
-			bind(judgement{namespace: ns, verdict: granted}, b)
+			bind(result{namespace: ns, outcome: assigned}, b)
 		case !holds(name):
 			// It ends.
 		case same:
-			bind(judgement{namespace: ns, verdict: held}, b)
-		case asks && !ns.going:
+			bind(result{namespace: ns, outcome: stillBound}, b)
+		case asks && !ns.deleting:
 			former := b.uid
 			b.uid, b.takenOver = ns.uid, now.UTC().Truncate(time.Second)
-			bind(judgement{namespace: ns, verdict: granted, tookOver: true, former: former}, b)
+			bind(result{namespace: ns, outcome: assigned, tookOver: true, formerUID: former}, b)
 		default:
 			ns.name = name
 			b.uid = cmp.Or(b.uid, unknownUID)
-			bind(judgement{namespace: ns, verdict: abandoned, left: b, former: b.uid}, b)
+			bind(result{namespace: ns, outcome: abandoned, leftBehind: b, formerUID: b.uid}, b)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(stray)) {
@@ -152,7 +152,7 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 		if _, done := judged[name]; !done {
 			ns := known[name]
 			ns.name = name
-			judged[name] = judgement{namespace: ns, verdict: abandoned, left: left, former: left.uid, stray: true}
+			judged[name] = result{namespace: ns, outcome: abandoned, leftBehind: left, formerUID: left.uid, conflicting: true}
 		}
 	}
 	all = slices.SortedFunc(slices.Values(all), func(a, b namespace) int {
@@ -162,16 +162,16 @@ func decide(all []namespace, inForce map[string]binding, holds func(string) bool
 		other := holder[ns.project]
 		switch _, done := judged[ns.name]; {
 		case done:
-		case !ns.asks:
-			judged[ns.name] = judgement{namespace: ns, verdict: unasked}
+		case !ns.labeled:
+			judged[ns.name] = result{namespace: ns, outcome: unlabeled}
 		case !isProjectID(ns.project):
-			judged[ns.name] = judgement{namespace: ns, verdict: invalid}
+			judged[ns.name] = result{namespace: ns, outcome: invalid}
 		case other != "":
-			judged[ns.name] = judgement{namespace: ns, verdict: taken, holder: other, left: judged[other].left}
-		case ns.going && !holds(ns.name):
-			judged[ns.name] = judgement{namespace: ns, verdict: late}
+			judged[ns.name] = result{namespace: ns, outcome: projectTaken, projectHolder: other, leftBehind: judged[other].leftBehind}
+		case ns.deleting && !holds(ns.name):
+			judged[ns.name] = result{namespace: ns, outcome: terminating}
 		default:
-			bind(judgement{namespace: ns, verdict: granted}, binding{project: ns.project, uid: ns.uid})
+			bind(result{namespace: ns, outcome: assigned}, binding{project: ns.project, uid: ns.uid})
 		}
 	}
 	return next, judged

@@ -27,139 +27,139 @@ import (
 
 const projectC = "10000000-0000-4000-8000-00000000000c"
 
-// bed is a cluster's Namespaces, a ledger, and servers that come and go.
-type bed struct {
+// environment is a cluster's Namespaces, a ledger, and servers that come and go.
+type environment struct {
 	t      *testing.T
 	clock  *clocktesting.FakeClock
 	ledger ledger.Ledger
 
 	mu         sync.Mutex
 	namespaces map[string]namespace
-	holding    map[string]bool
+	hasRecords map[string]bool
 	oldest     map[string]time.Time // of the records of a namespace
 	origins    map[string][]Origin  // of the records of a namespace
-	// behind is what the watch shows, if it is behind; nil: it is not.
-	behind map[string]namespace
-	// looks counts looks at Namespaces, and fails is their error.
-	looks   map[string]int
-	fails   error
-	ended   map[string]int // how many Namespaces of a name are gone
-	events  []string
-	changes [][2][]string
-	version int
+	// stale is what the watch shows, if it is behind; nil: it is not.
+	stale map[string]namespace
+	// gets counts looks at Namespaces, and fails is their error.
+	gets     map[string]int
+	getError error
+	removed  map[string]int // how many Namespaces of a name are gone
+	events   []string
+	changes  [][2][]string
+	version  int
 }
 
-func newBed(t *testing.T) *bed {
-	return &bed{
+func newEnvironment(t *testing.T) *environment {
+	return &environment{
 		t: t, clock: clocktesting.NewFakeClock(time.Unix(1e9, 0)), ledger: memory.New(),
-		namespaces: map[string]namespace{}, holding: map[string]bool{}, oldest: map[string]time.Time{}, looks: map[string]int{}, ended: map[string]int{},
+		namespaces: map[string]namespace{}, hasRecords: map[string]bool{}, oldest: map[string]time.Time{}, gets: map[string]int{}, removed: map[string]int{},
 	}
 }
 
 // label makes a namespace, or changes its label; "" takes the label off.
-func (b *bed) label(name, project string) {
+func (b *environment) label(name, project string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.version++
 	ns, known := b.namespaces[name]
 	if !known {
 		// Another one of the same name has another uid.
-		ns = namespace{name: name, uid: types.UID("uid-of-" + name + strings.Repeat("-again", b.ended[name])), created: time.Unix(int64(b.version), 0)}
+		ns = namespace{name: name, uid: types.UID("uid-of-" + name + strings.Repeat("-again", b.removed[name])), created: time.Unix(int64(b.version), 0)}
 	}
-	ns.version, ns.asks, ns.project = fmt.Sprint(b.version), project != "", project
+	ns.resourceVersion, ns.labeled, ns.project = fmt.Sprint(b.version), project != "", project
 	b.namespaces[name] = ns
 }
 
-// going begins to delete a namespace.
-func (b *bed) going(name string) {
+// startDeletion begins to delete a namespace.
+func (b *environment) startDeletion(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ns := b.namespaces[name]
-	ns.going = true
+	ns.deleting = true
 	b.namespaces[name] = ns
 }
 
-func (b *bed) gone(name string) {
+func (b *environment) remove(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.namespaces, name)
-	b.ended[name]++
+	b.removed[name]++
 }
 
-func (b *bed) holds(name string, holds bool) {
+func (b *environment) setHasRecords(name string, holds bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.holding[name] = holds
+	b.hasRecords[name] = holds
 }
 
-func (b *bed) list() []namespace {
+func (b *environment) list() []namespace {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.behind != nil {
-		return slices.Collect(maps.Values(b.behind))
+	if b.stale != nil {
+		return slices.Collect(maps.Values(b.stale))
 	}
 	return slices.Collect(maps.Values(b.namespaces))
 }
 
-// stall has the watch show from now on what there is now, until the clock of the
+// stallWatch has the watch show from now on what there is now, until the clock of the
 // watch goes on.
-func (b *bed) stall() {
+func (b *environment) stallWatch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.behind = maps.Clone(b.namespaces)
+	b.stale = maps.Clone(b.namespaces)
 }
 
-func (b *bed) goOn() {
+func (b *environment) resumeWatch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.behind = nil
+	b.stale = nil
 }
 
-// fail makes looks at Namespaces fail; nil ends that.
-func (b *bed) fail(err error) {
+// failGets makes looks at Namespaces fail; nil ends that.
+func (b *environment) failGets(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fails = err
+	b.getError = err
 }
 
-// live looks at a Namespace, as Keeping.Live does.
-func (b *bed) live(ctx context.Context, name string) (metav1.Object, error) {
+// getNamespace looks at a Namespace, as Keeping.Live does.
+func (b *environment) getNamespace(ctx context.Context, name string) (metav1.Object, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
 		b.t.Error("a look has no deadline")
 	}
-	b.looks[name]++
+	b.gets[name]++
 	ns, found := b.namespaces[name]
 	switch {
-	case b.fails != nil:
-		return nil, b.fails
+	case b.getError != nil:
+		return nil, b.getError
 	case !found:
 		return nil, apierrors.NewNotFound(resource.GroupResource(), name)
 	}
-	m := inAPIAs(name, ns.version, ns.project, string(ns.uid))
-	if ns.asks && ns.project == "" {
+	m := namespaceObjectWithUID(name, ns.resourceVersion, ns.project, string(ns.uid))
+	if ns.labeled && ns.project == "" {
 		m.Labels = map[string]string{infrastructure.ProjectLabel: ""}
 	}
-	if ns.going {
+	if ns.deleting {
 		m.DeletionTimestamp = &metav1.Time{Time: b.clock.Now()}
 	}
 	return m, nil
 }
 
-// looked returns how many looks at Namespaces there were since the last call.
-func (b *bed) looked() (looks int) {
+// takeGets returns how many looks at Namespaces there were since the last call.
+func (b *environment) takeGets() (looks int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, count := range b.looks {
+	for _, count := range b.gets {
 		looks += count
 	}
-	clear(b.looks)
+	clear(b.gets)
 	return looks
 }
 
 // Eventf implements events.EventRecorder.
-func (b *bed) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
+func (b *environment) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	about := regarding.(*corev1.ObjectReference)
@@ -169,8 +169,8 @@ func (b *bed) Eventf(regarding, _ runtime.Object, kind, reason, action, note str
 	b.events = append(b.events, fmt.Sprintf("%s %s %s: %s", about.Name, kind, reason, fmt.Sprintf(note, args...)))
 }
 
-// said returns the events since the last call.
-func (b *bed) said() []string {
+// takeEvents returns the events since the last call.
+func (b *environment) takeEvents() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events := b.events
@@ -178,22 +178,22 @@ func (b *bed) said() []string {
 	return events
 }
 
-// server is a server that has just started.
-func (b *bed) server() *keeper {
+// newServer is a server that has just started.
+func (b *environment) newServer() *binder {
 	n := NewNamespaces(metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme()), b, b.clock)
-	n.leads.Store(true)
-	return newKeeper(n, b.keeping(), b.list)
+	n.active.Store(true)
+	return newBinder(n, b.config(), b.list)
 }
 
-func (b *bed) keeping() Keeping {
-	return Keeping{
+func (b *environment) config() Config {
+	return Config{
 		Ledger: b.ledger,
-		Holds: func(name string) bool {
+		HasRecords: func(name string) bool {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return b.holding[name]
+			return b.hasRecords[name]
 		},
-		Oldest: func(name string) time.Time {
+		OldestRecord: func(name string) time.Time {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.oldest[name]
@@ -203,8 +203,8 @@ func (b *bed) keeping() Keeping {
 			defer b.mu.Unlock()
 			return maps.Clone(b.origins)
 		},
-		Live: b.live,
-		Changed: func(namespaces, projects []string) {
+		GetNamespace: b.getNamespace,
+		OnChange: func(namespaces, projects []string) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.changes = append(b.changes, [2][]string{namespaces, projects})
@@ -212,44 +212,44 @@ func (b *bed) keeping() Keeping {
 	}
 }
 
-// kept has a server judge everything.
-func (b *bed) kept(k *keeper) *keeper {
+// reconcile has a server judge everything.
+func (b *environment) reconcile(k *binder) *binder {
 	b.t.Helper()
-	_, err := k.keep(context.Background())
+	_, err := k.reconcile(context.Background())
 	require.NoError(b.t, err)
 	return k
 }
 
-// bound tells what a namespace is bound to, "" for nothing.
-func bound(n Bindings, namespace string) string {
+// projectOf tells what a namespace is bound to, "" for nothing.
+func projectOf(n Bindings, namespace string) string {
 	project, _ := n.Project(namespace)
 	return project
 }
 
-// cluster is a server over Namespaces in an API.
-type cluster struct {
-	*bed
+// runningServer is a server over Namespaces in an API.
+type runningServer struct {
+	*environment
 	*Namespaces
 	api *metadatafake.FakeMetadataClient
 }
 
-// inCluster runs a server until the test ends.
-func inCluster(t *testing.T, b *bed, objects ...runtime.Object) *cluster {
+// startServer runs a server until the test ends.
+func startServer(t *testing.T, b *environment, objects ...runtime.Object) *runningServer {
 	t.Helper()
-	return runCluster(t, b, false, objects...)
+	return startReplica(t, b, false, objects...)
 }
 
-func runCluster(t *testing.T, b *bed, standBy bool, objects ...runtime.Object) *cluster {
+func startReplica(t *testing.T, b *environment, standBy bool, objects ...runtime.Object) *runningServer {
 	t.Helper()
 	scheme := metadatafake.NewTestScheme()
 	require.NoError(t, metav1.AddMetaToScheme(scheme))
-	c := &cluster{bed: b, api: metadatafake.NewSimpleMetadataClient(scheme, objects...)}
+	c := &runningServer{environment: b, api: metadatafake.NewSimpleMetadataClient(scheme, objects...)}
 	c.Namespaces = NewNamespaces(c.api, b, clock.RealClock{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	keeping := b.keeping()
-	keeping.StandBy = standBy
-	keeping.Live = func(ctx context.Context, name string) (metav1.Object, error) {
+	keeping := b.config()
+	keeping.Standby = standBy
+	keeping.GetNamespace = func(ctx context.Context, name string) (metav1.Object, error) {
 		return c.api.Resource(resource).Get(ctx, name, metav1.GetOptions{})
 	}
 	go func() {
@@ -261,11 +261,11 @@ func runCluster(t *testing.T, b *bed, standBy bool, objects ...runtime.Object) *
 	return c
 }
 
-func inAPI(name, version, project string) *metav1.PartialObjectMetadata {
-	return inAPIAs(name, version, project, "uid-of-"+name)
+func namespaceObject(name, version, project string) *metav1.PartialObjectMetadata {
+	return namespaceObjectWithUID(name, version, project, "uid-of-"+name)
 }
 
-func inAPIAs(name, version, project, uid string) *metav1.PartialObjectMetadata {
+func namespaceObjectWithUID(name, version, project, uid string) *metav1.PartialObjectMetadata {
 	m := &metav1.PartialObjectMetadata{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(uid), ResourceVersion: version},
