@@ -309,7 +309,7 @@ func TestAllocate_DryRunReservesNothing(t *testing.T) {
 	var meanwhile error
 	api.meanwhile = func() { _, meanwhile = p.AllocateMachine(env.context(), teamA, "wet", body("cluster")) }
 	env.whileClockAdvances(func() { _, _ = p.AllocateMachine(WithDryRun(env.context()), teamA, "dry", body("cluster")) })
-	require.Nil(t, api.meanwhile, "nobody looked")
+	require.Nil(t, api.meanwhile, "the metal was not read")
 	require.NoError(t, meanwhile)
 	require.NotEmpty(t, env.getMachine("wet").Status.Allocation.MachineID)
 	require.Nil(t, env.getMachine("dry").Status.Allocation)
@@ -390,7 +390,7 @@ func TestAdopt_NotWhatWasReleasedMeanwhile(t *testing.T) {
 				assert.NoError(t, err)
 			}
 			err := ask(env, late, c, m)
-			require.Nil(t, other.meanwhile, "nobody looked")
+			require.Nil(t, other.meanwhile, "the records were not listed")
 			require.ErrorContains(t, err, map[string]string{"network": "not found in project", "address": "was released meanwhile", "machine": "was released meanwhile"}[what])
 			assert.Empty(t, env.adoptingClusters())
 			env.requireReleasesAll(env.p)

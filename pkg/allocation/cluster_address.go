@@ -129,11 +129,11 @@ func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 	return o.recordAddress(ctx, ip.Address, ip.UID() != LabelValue(string(o.identity.uid)))
 }
 
-// adoptedAddressIdentity is the identity under which an address is adopted: that of the
-// address, if a cluster of this name in this management cluster allocated it and
-// the network has no identity already. The address is then the cluster's own
-// again. It is how an address is given back that no record names any more. In
-// another management cluster a cluster of the same name may still use it.
+// adoptedAddressIdentity is the identity under which an address is adopted: that
+// of the address, if a cluster of this name in this management cluster allocated
+// it and the network has no identity already. The address is then the cluster's
+// own again, and released with it, even if no record named it any more. In another
+// management cluster a cluster of the same name may still use it.
 func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
 	tag := func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value }
 	if ip.UID() == "" || tag(metal.TagManagementCluster) != LabelValue(o.p.opts.ManagementCluster) ||

@@ -36,7 +36,7 @@ func FuzzLabelValue_IsValid(f *testing.F) {
 		assert.True(t, found)
 		assert.Equal(t, value, uid, "it is found by what it was tagged with")
 		for _, tag := range tags {
-			assert.True(t, isReservedTag(tag), "%q can be written by nobody else", tag)
+			assert.True(t, isReservedTag(tag), "%q is reserved", tag)
 		}
 	})
 }

@@ -137,7 +137,7 @@ func TestRecoverer_FreesDuplicateOnceThatHolderReleases(t *testing.T) {
 	env.machine("holder", named(id))
 	_, err := env.allocate(env.p, "holder", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, env.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}), "somebody copies tags")
+	require.NoError(t, env.sim.SetTags(id, []string{uidTag(m.UID), metal.Tag(metal.TagManagementCluster, managementCluster)}), "the tags are copied")
 	env.sweep()
 	held, err := env.machines.Get(env.context(), teamA, "holder")
 	require.NoError(t, err)

@@ -17,8 +17,8 @@ type machineAllocator struct {
 	claim    *machineLike
 	plan     *plan
 	userData []byte
-	// slot gives the slot in the partition back, if there is one.
-	slot func()
+	// freeSlot frees the slot in the partition, if there is one.
+	freeSlot func()
 	// adopted: what was found had been allocated before.
 	adopted bool
 }
@@ -28,14 +28,14 @@ var _ allocator[*metal.Machine] = &machineAllocator{}
 // acquire takes a slot in the partition.
 func (o *machineAllocator) acquire(ctx context.Context) (err error) {
 	o.releaseSlot()
-	o.slot, err = o.p.limiter.acquire(ctx, o.plan.partition, o.plan.machineID != "")
+	o.freeSlot, err = o.p.limiter.acquire(ctx, o.plan.partition, o.plan.machineID != "")
 	return err
 }
 
 func (o *machineAllocator) releaseSlot() {
-	if o.slot != nil {
-		o.slot()
-		o.slot = nil
+	if o.freeSlot != nil {
+		o.freeSlot()
+		o.freeSlot = nil
 	}
 }
 

@@ -77,7 +77,7 @@ func TestRecoverer_ReleasesOnlyDuplicates(t *testing.T) {
 	env.machine("adopter", named(adopted))
 	_, err = env.allocate(env.p, "adopter", "cluster")
 	require.NoError(t, err)
-	require.NoError(t, env.sim.SetTags(adopted, []string{uid, cluster}), "somebody copies tags")
+	require.NoError(t, env.sim.SetTags(adopted, []string{uid, cluster}), "the tags are copied")
 
 	env.sweep()
 	env.reconcileAfter(env.p.timing.allocateInFlight())

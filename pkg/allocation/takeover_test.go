@@ -50,7 +50,7 @@ func TestRelease_HoldsObjectMarkedBeforeTakeover(t *testing.T) {
 
 	mark(takenOver.Add(-time.Hour), map[string]string{infrastructure.ForceReleaseAnnotation: "true"})
 	_, err = env.release(env.p, "m")
-	require.NoError(t, err, "somebody insists")
+	require.NoError(t, err, "the annotation lifts the hold")
 	mark(takenOver.Add(time.Hour), nil)
 	_, err = env.releaseCluster(env.p, "c")
 	require.NoError(t, err, "it was deleted in this namespace")

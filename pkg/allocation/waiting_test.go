@@ -35,7 +35,7 @@ func TestWaitingRecords_RefusedSinceFirstRefusalAfterRestart(t *testing.T) {
 	for _, name := range []string{"first", "second"} {
 		env.machine(name, func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize })
 	}
-	assert.Empty(t, env.waitingRecords("first", "second"), "nobody has asked for metal")
+	assert.Empty(t, env.waitingRecords("first", "second"), "nothing was requested")
 
 	began := env.clock.Now()
 	for _, name := range []string{"first", "second", "first"} {
