@@ -30,7 +30,7 @@ const (
 	Unavailable Kind = "Unavailable"
 )
 
-// Error is what every method of the port returns when it fails.
+// Error is what every method of a Backend returns when it fails.
 type Error struct {
 	Kind Kind
 	// Op is the operation, e.g. "machine allocate".
@@ -56,15 +56,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Unanswered reports whether nobody answered, or nobody who is the metal-api. An
-// answer that is an error, as of a network that was wrecked or of a backend that
-// is down, is one all the same: other calls can succeed.
+// Unanswered reports whether the metal-api did not answer. An error that it
+// answers with, such as that of a broken network or of a backend that is down, is
+// an answer: other calls can succeed.
 func (e *Error) Unanswered() bool {
 	return e.Status == 0 || e.Status > 500 || e.Kind == Busy
 }
 
 // KindOf returns the kind of err; "" for nil, and Uncertain for an error that
-// is not the port's: what is not understood must not be taken for a refusal.
+// is not a Backend's: what is not understood must not be taken for a refusal.
 func KindOf(err error) Kind {
 	if err == nil {
 		return ""
@@ -75,16 +75,17 @@ func KindOf(err error) Kind {
 	return Uncertain
 }
 
-// IsNotFound: not known; for a machine that proves nothing.
+// IsNotFound reports whether err says that it is not known; for a machine that proves
+// nothing.
 func IsNotFound(err error) bool { return KindOf(err) == NotFound }
 
-// StaleError is what Observer.Confirm returns when the scope could not be
-// observed in time: what is known of it is from Since, or from after it.
+// StaleError is what a refresh returns when its scope could not be observed in time:
+// what is known of it is from Since, or from after it.
 type StaleError struct {
 	// Since is when the oldest fact of the scope was last observed; zero if
 	// there was no observation yet.
 	Since time.Time
-	// Cause is why: the metal-api's error, ErrTooSlow or ErrOverBudget.
+	// Cause is why: the metal-api's error, ErrTimeout or ErrBudgetExceeded.
 	Cause error
 }
 
@@ -103,7 +104,7 @@ func (u *StaleError) Unwrap() error { return u.Cause }
 var (
 	// ErrTimeout: the observation was not finished within the refresh timeout.
 	ErrTimeout = errors.New("the metal-api did not answer in time")
-	// ErrBudgetExceeded: looking would keep the metal-api busier than it may be.
+	// ErrBudgetExceeded: observing would exceed the polling budget.
 	ErrBudgetExceeded = errors.New("the polling budget of the metal-api is exhausted")
 )
 

@@ -116,14 +116,14 @@ type Ref struct {
 type RefKind string
 
 // The kinds of metal, and the identity by which metal of an allocation that is
-// still under way is known.
+// in flight is known.
 const (
 	KindMachine RefKind = "machine"
 	KindNetwork RefKind = "network"
 	KindIP      RefKind = "ip"
 	KindUID     RefKind = "uid"
 	// KindAllocation is one allocation of a machine, by its UUID: unlike the
-	// machine it never becomes somebody else's.
+	// machine it never belongs to another.
 	KindAllocation RefKind = "allocation"
 )
 
@@ -131,10 +131,10 @@ const (
 type Presence string
 
 const (
-	// Unobserved: no complete look has shown it yet, nor its absence.
-	Unobserved Presence = "Unseen"
-	// Present: it was shown, and no two looks agreed that it is gone.
+	// Unobserved: no complete observation has shown it yet, nor its absence.
+	Unobserved Presence = "Unobserved"
+	// Present: it was observed, and no two observations agreed that it is gone.
 	Present Presence = "Present"
-	// Gone: two complete looks agreed that the metal-api does not know it.
+	// Gone: two complete observations agreed that the metal-api does not know it.
 	Gone Presence = "Gone"
 )

@@ -18,8 +18,8 @@ type entityCache[T any] struct {
 	clock  clock.WithTicker
 	entity string
 	get    func(context.Context, string) (*T, error)
-	// ttl and gap are how old an answer may be: that it is there, and that it
-	// is not.
+	// ttl and missTTL are how old an answer may be: that it exists, and that it
+	// does not.
 	ttl, missTTL time.Duration
 	limits       *lookupLimits
 	loads        *prometheus.CounterVec
@@ -35,7 +35,7 @@ type entityEntry[T any] struct {
 	tried   time.Time
 	failed  error
 	reading chan struct{}
-	// waiting is how many lookups wait for the get under way, which is cancelled
+	// waiting is how many lookups wait for the get in flight, which is cancelled
 	// when none does any more.
 	waiting int
 	cancel  context.CancelFunc
@@ -48,8 +48,8 @@ func newEntityCache[T any](c clock.WithTicker, entity string, get func(context.C
 }
 
 // lookup returns the entity, or nil if the metal-api does not know it. What
-// was found once is found while the metal-api is away, with an error that says
-// so.
+// was found once is found while the metal-api does not answer, with an error that
+// says so.
 func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 	if id == "" {
 		return nil, nil
@@ -70,13 +70,13 @@ func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-late.C():
-		// The next one to ask will have the answer.
+		// The next lookup will have the answer.
 		err = metal.ErrTimeout
 	}
 	b.mu.Lock()
 	if e.reading == reading {
-		// It goes on for a while without anybody: the next one to ask has the
-		// answer. It ends when everybody's requests have ended.
+		// It goes on without waiters: the next lookup has the answer. It ends when
+		// the requests of all waiters have ended.
 		if e.waiting--; e.waiting == 0 && ctx.Err() != nil {
 			e.cancel()
 			e.reading = nil
@@ -121,9 +121,9 @@ func (b *entityCache[T]) evict() {
 	}
 }
 
-// read begins a get, or joins the one under way; nil if there is an answer
+// read begins a get, or joins the one in flight; nil if there is an answer
 // that is new enough, or none may begin, which the error then says. The get
-// goes on while anybody waits for it, and at most for as long as gets may take.
+// goes on while a lookup waits for it, and at most for as long as gets may take.
 func (b *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T]) (done chan struct{}, err error) {
 	if e.reading != nil {
 		return e.reading, nil

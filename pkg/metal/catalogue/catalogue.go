@@ -22,8 +22,8 @@ const (
 	// refreshInterval is how often lists are read again.
 	refreshInterval = 5 * time.Minute
 	// minGap is the least time between two reads of one list or of one
-	// id that is not known: what typing errors cost at most. A list that takes
-	// long is read so seldom that it takes 1 % of the time.
+	// id that is not known: the most that typing errors cost. A list that takes
+	// long is read at intervals of which it takes 1 %.
 	minGap      = 5 * time.Second
 	quietFactor = 100
 	// retryGap is the least time between two reads while they fail. It is
@@ -39,20 +39,20 @@ const (
 
 // Catalogue answers what the metal-api offers, from a cache.
 //
-// A Lookup returns the entry, or nil and the ids that there are. An error, an
-// *Error of kind Unavailable, means that it cannot be known at the moment: the
+// A Lookup returns the entry, or nil and the ids that there are. An error, a
+// *metal.Error of kind Unavailable, means that it cannot be known at the moment: the
 // id is not in the cache, and the metal-api does not answer; its text says
 // since when.
 //
 // While the metal-api does not answer, the cache tells a project only of what
-// that may use: that something was seen which is another project's would tell
-// it from what does not exist.
+// that may use: knowing that something of another project was cached
+// would distinguish it from what does not exist.
 type Catalogue struct {
 	clock      clock.WithTicker
 	sizes      *listCache[metal.Size]
 	images     *listCache[metal.Image]
 	partitions *listCache[metal.Partition]
-	// networks is for what could be meant instead; byID answers what is.
+	// networks is for suggestions; network answers whether one exists.
 	networks *listCache[metal.Network]
 	network  *entityCache[metal.Network]
 	machine  *entityCache[metal.Machine]

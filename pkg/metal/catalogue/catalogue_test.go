@@ -364,7 +364,7 @@ func TestCatalogue_AnswersFromCacheDuringOutage(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				_, _, err = c.LookupSize(t.Context(), "typo")
-				require.ErrorContains(t, err, "unreachable since 2000-")
+				require.ErrorContains(t, err, "unavailable since 2000-")
 
 				remove()
 				time.Sleep(time.Minute)

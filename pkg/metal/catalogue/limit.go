@@ -20,12 +20,12 @@ const (
 	// lookupsPerRequest is more than a valid spec needs: twelve networks, the
 	// two of a cluster, a machine and an address.
 	lookupsPerRequest = 16
-	// Of one namespace: a restore of some hundred objects, each with a server of
+	// Of one namespace: a restore of some hundred objects, each with a machine of
 	// its own, waits at the limit, and its client comes again.
 	lookupRate  = 2
 	lookupBurst = 100
 	// Of all namespaces together. A get takes about 4 ms of the metal-api's time,
-	// so that is 8 % of it if somebody tries.
+	// so that is at most 8 % of it.
 	serverLookupRate  = 20
 	serverLookupBurst = 400
 	// maxNamespaces is how many namespaces are told apart.
@@ -69,7 +69,7 @@ func newLookupLimits(c clock.PassiveClock) *lookupLimits {
 
 // acquire takes a token for one get. Where the namespace has none left, the error
 // is a *metal.LookupLimitError: its requests are refused. Where all together have none
-// left, it is not: somebody else's requests must not be refused for that.
+// left, it is not: requests of other namespaces must not be refused for that.
 func (l *lookupLimits) acquire(ctx context.Context) error {
 	a, limited := ctx.Value(lookupAllowanceKey{}).(*lookupAllowance)
 	if l == nil || !limited {

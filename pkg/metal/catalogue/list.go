@@ -32,7 +32,7 @@ type listCache[T any] struct {
 	took         time.Duration
 	failed       error
 	failingSince time.Time     // since when reads fail
-	reading      chan struct{} // closed when the read under way has ended; nil: none
+	reading      chan struct{} // closed when the read in flight has ended; nil: none
 	began        time.Time     // when that was begun
 }
 
@@ -71,7 +71,7 @@ func (l *listCache[T]) get(id string) *T {
 }
 
 // entries returns what is cached if it is enough; otherwise it reads the list
-// again, once for all who wait and not more often than the gap allows. The
+// again, once for all that wait and not more often than the gap allows. The
 // error says why the entries may not be the newest.
 func (l *listCache[T]) entries(ctx context.Context, wanted string, enough func([]*T) bool) ([]*T, error) {
 	l.mu.Lock()
@@ -110,9 +110,9 @@ func (l *listCache[T]) unknown(wanted string, cause error) error {
 }
 
 func unavailable(entity, wanted string, since time.Time, cause error) error {
-	message := fmt.Sprintf("cannot tell whether %s %q is known: %v", entity, wanted, cause)
+	message := fmt.Sprintf("cannot look up %s %q: %v", entity, wanted, cause)
 	if !since.IsZero() {
-		message += " (unreachable since " + since.UTC().Format(time.RFC3339) + ")"
+		message += " (unavailable since " + since.UTC().Format(time.RFC3339) + ")"
 	}
 	return &metal.Error{Kind: metal.Unavailable, Op: entity + " lookup", Message: message, Err: cause}
 }
@@ -134,7 +134,7 @@ func (l *listCache[T]) minInterval() time.Duration {
 	return max(minGap, quietFactor*l.took)
 }
 
-// read begins a read, or joins the one under way; nil within the gap. One that
+// read begins a read, or joins the one in flight; nil within the gap. One that
 // hangs, as reads do that an outage has caught, is not joined for long.
 func (l *listCache[T]) read() (done <-chan struct{}) {
 	if l.reading != nil && l.clock.Since(l.began) < lookupTimeout {
@@ -146,7 +146,7 @@ func (l *listCache[T]) read() (done <-chan struct{}) {
 	reading, began := make(chan struct{}), l.clock.Now()
 	l.reading, l.began = reading, began
 	go func() {
-		// Who asked first may leave first.
+		// The request that asked first may end first.
 		entries, err := l.load(context.Background())
 		l.mu.Lock()
 		if began.Before(l.loaded) {

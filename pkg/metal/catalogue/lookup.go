@@ -40,8 +40,8 @@ func (c *Catalogue) knownNetworks(ctx context.Context, wanted string) ([]*metal.
 	return entries, err
 }
 
-// LookupMachine looks up a machine that a project can have: one that nobody
-// holds, or its own. A machine of another project is as unknown as none.
+// LookupMachine looks up a machine that a project can have: one that is
+// not allocated, or its own. A machine of another project is as unknown as none.
 func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*metal.Machine, error) {
 	m, err := c.machine.lookup(ctx, id)
 	if m == nil && err == nil && c.facts != nil {
@@ -56,7 +56,7 @@ func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*met
 // LookupAddress looks up an address of a project. If the project has none such,
 // it returns the network that the address would have to be allocated in: one
 // that the project can use, if there is such a one, or else any. A private
-// network of somebody's lies in the range that its partition sets aside for
+// network of a project lies in the range that its partition sets aside for
 // all of them, so that it does not matter whether there is one. No network means
 // that the address is not metal-stack's.
 func (c *Catalogue) LookupAddress(ctx context.Context, address netip.Addr, project string) (ip *metal.IP, in *metal.Network, err error) {

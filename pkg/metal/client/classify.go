@@ -55,11 +55,11 @@ func classify(c class, status int, message string) metal.Kind {
 func explain(status int, message string) string {
 	switch {
 	case status == http.StatusNotFound && rules[0].message.MatchString(message):
-		return message + ": the metal-api does not know this path at all; is the base path of its URL right (…/metal)?"
+		return message + ": unknown path: check the base path of the metal-api's URL (…/metal)"
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
-		return cmp.Or(message, http.StatusText(status)) + ": the metal-api does not accept this server's credential; check HMAC, its type and the clocks"
+		return cmp.Or(message, http.StatusText(status)) + ": the metal-api rejects the credential of this server: check the HMAC key, its type and the clocks"
 	case status >= 300 && status < 400:
-		return "redirected, which is not followed: is the metal-api's URL right (http or https)?"
+		return "redirects are not followed: check the scheme (http or https) of the metal-api's URL"
 	}
 	return cmp.Or(message, http.StatusText(status))
 }

@@ -60,7 +60,7 @@ func prefixOf(file string) string {
 }
 
 // classOf is the class of the recorded operation; for operations that this
-// port never calls, that of a read or a free.
+// client never calls, that of a read or a free.
 func (r recording) classOf() class {
 	path, _, _ := strings.Cut(r.Path, "?")
 	switch {
@@ -76,7 +76,7 @@ func (r recording) classOf() class {
 	return classRead
 }
 
-// foreign are recordings of writes that this port never makes: to projects,
+// foreign are recordings of writes that the client never makes: to projects,
 // images, and updates.
 func (r recording) foreign() bool {
 	return strings.HasPrefix(r.Path, "/v1/project") && r.Method != "GET" ||

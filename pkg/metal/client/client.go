@@ -66,8 +66,8 @@ var DefaultTimeouts = Timeouts{
 }
 
 // Client is the metal.Backend that calls the metal-api. Its methods return
-// *metal.Error and nothing else. Reads end with their context. Writes do not: a caller whose context
-// ends gets an Uncertain error at once, while the call goes on to its own
+// *metal.Error and nothing else. Reads end with their context. Writes do not: a
+// caller whose context ends gets an Uncertain error at once, while the call goes on to its own
 // deadline, because the metal-api does half of what it was asked when its
 // client goes away (docs/metal-api.md, Q33 and Q34).
 type Client struct {
@@ -109,7 +109,7 @@ func New(opts Options) (*Client, error) {
 }
 
 // maxIdleConns is how many connections are kept: twice as many as observations
-// make calls side by side (observation.DefaultParallel).
+// make calls concurrently (observation.DefaultMaxConcurrent).
 const maxIdleConns = 200
 
 func newHTTPTransport() http.RoundTripper {
@@ -147,14 +147,14 @@ func (c *Client) notify(learn func(metal.WriteListener)) {
 	}
 }
 
-// write makes a write: call runs to its end whatever becomes of ctx.
+// write makes a write: call runs to its end even if ctx ends.
 func write[T any](ctx context.Context, c *Client, op string, call func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
-		return none, &metal.Error{Kind: metal.Unavailable, Op: op, Message: "not begun: " + err.Error(), Err: err}
+		return none, &metal.Error{Kind: metal.Unavailable, Op: op, Message: "not sent: " + err.Error(), Err: err}
 	}
 	if err := c.fence(); err != nil {
-		return none, &metal.Error{Kind: metal.Unavailable, Op: op, Message: "not begun: " + err.Error(), Err: err}
+		return none, &metal.Error{Kind: metal.Unavailable, Op: op, Message: "not sent: " + err.Error(), Err: err}
 	}
 	type outcome struct {
 		value T
@@ -172,7 +172,7 @@ func write[T any](ctx context.Context, c *Client, op string, call func(context.C
 		return none, &metal.Error{
 			Kind:    metal.Uncertain,
 			Op:      op,
-			Message: "still under way when its caller stopped waiting: " + ctx.Err().Error(),
+			Message: "still in flight when its caller stopped waiting: " + ctx.Err().Error(),
 			Err:     ctx.Err(),
 		}
 	}

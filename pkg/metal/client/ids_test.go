@@ -12,7 +12,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// Whatever reaches the port as an id, another operation is never called.
+// Whatever is passed as an id, another operation is never called.
 func TestClient_SendsNothingForInvalidID(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		machine := e.allocate(simulator.ProjectA)

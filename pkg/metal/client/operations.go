@@ -18,7 +18,7 @@ const (
 	classAny      = classRead | classWrite
 )
 
-// operation is one call of the metal-api that this port makes.
+// operation is one call of the metal-api that the client makes.
 type operation struct {
 	// name is what errors and metrics say.
 	name    string

@@ -24,7 +24,7 @@ func far(address string) string {
 	return a.String()
 }
 
-// everything makes each call of the port once, in an order in which each can
+// everything makes each call of the client once, in an order in which each can
 // succeed, and returns what each was answered.
 func everything(ctx context.Context, c *Client, network, machine, address string) map[string]error {
 	answers := map[string]error{}
@@ -92,7 +92,7 @@ func privileged(t *testing.T, user, key string) (answers map[string]error) {
 		require.NoError(t, err)
 		answers = everything(t.Context(), c, network, m.ID, ip.Address)
 	})
-	assert.ElementsMatch(t, slices.Collect(maps.Keys(operations)), slices.Collect(maps.Keys(answers)), "every call of the port is made")
+	assert.ElementsMatch(t, slices.Collect(maps.Keys(operations)), slices.Collect(maps.Keys(answers)), "every call of the client is made")
 	return answers
 }
 

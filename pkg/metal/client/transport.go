@@ -74,14 +74,14 @@ func (w *transport) AuthenticateRequest(r runtime.ClientRequest, _ strfmt.Regist
 func (w *transport) Submit(op *runtime.ClientOperation) (any, error) {
 	known, ok := operations[op.ID]
 	if !ok {
-		return nil, &metal.Error{Kind: metal.Unavailable, Op: op.ID, Message: "not an operation of this port"}
+		return nil, &metal.Error{Kind: metal.Unavailable, Op: op.ID, Message: "unknown operation"}
 	}
 	parent := op.Context
 	if parent == nil {
 		parent = context.Background()
 	}
 	if err := parent.Err(); err != nil {
-		return nil, &metal.Error{Kind: metal.Unavailable, Op: known.name, Message: "not begun: " + err.Error(), Err: err}
+		return nil, &metal.Error{Kind: metal.Unavailable, Op: known.name, Message: "not sent: " + err.Error(), Err: err}
 	}
 	ctx, cancel := context.WithTimeout(parent, known.timeout(w.timeouts))
 	defer cancel()

@@ -61,7 +61,7 @@ func (o *Observer) costOf(calls []callKind) (cost time.Duration) {
 	return max(cost, time.Microsecond)
 }
 
-// focusRound pays for one round of focus, at what moves or at what is pending verification:
+// focusRound pays for one round of focus, at what is in transition or at what is pending verification:
 // roundCost and one batch at most, whatever answers take, out of the account of
 // focus.
 type focusRound struct {

@@ -55,7 +55,7 @@ type cache[T any] struct {
 	// disappeared reports whether after shows that what before showed is gone; either
 	// can be nil.
 	disappeared func(before, after *T) bool
-	// equal reports whether nothing changed that anyone is notified of.
+	// equal reports whether nothing changed that listeners are notified of.
 	equal func(before, after *T) bool
 	// onChange is notified of every change of a fact, for indexes and listeners.
 	onChange func(id string, before, after *T)

@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// away frees a machine behind everybody's back and gives it to somebody else.
+// away frees a machine behind everybody's back and gives it to another.
 func (e *env) reassign(id string) {
 	e.t.Helper()
 	require.NoError(e.t, e.sim.ForceFree(id))

@@ -119,7 +119,7 @@ func (s *refreshes) leave(key string, l *sharedRefresh) error {
 	return metal.ErrBudgetExceeded
 }
 
-// work makes the observations of a scope, one after the other, while there are any.
+// work makes the observations of a scope, in sequence, while there are any.
 func (s *refreshes) work(key string) {
 	for {
 		s.mu.Lock()

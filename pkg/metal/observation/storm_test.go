@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// install lets somebody else allocate machines that have phoned home.
+// install lets another allocate machines that have phoned home.
 func (e *env) install(project string, n int) (ids []string) {
 	e.t.Helper()
 	ids = e.allocate(project, n)

@@ -66,7 +66,7 @@ func (o *Observer) sweep(ctx context.Context) error {
 		return err
 	}
 	list := a.total
-	// What could not be settled stays pending verification; the sweep is complete without.
+	// What could not be verified stays pending verification; the sweep is complete without.
 	_ = o.verifyAll(ctx, a, pending)
 	o.observeReferenced(ctx, a, max(list, minSweepExtraCost))
 	o.observeIdentified(ctx, a)
