@@ -58,7 +58,7 @@ type Writer interface {
 	AllocateMachine(ctx context.Context, r MachineRequest) (*Machine, error)
 	AllocateFirewall(ctx context.Context, r FirewallRequest) (*Machine, error)
 	// FreeMachine ends the allocation of a machine or firewall. It succeeds on one
-	// that is not allocated, and takes that out of the pool: look first.
+	// that is not allocated, and takes that out of the pool: find it first.
 	FreeMachine(ctx context.Context, id string) (*Machine, error)
 	AllocateNetwork(ctx context.Context, r NetworkRequest) (*Network, error)
 	// FreeNetwork frees a private network, which must have no addresses left.
@@ -67,22 +67,22 @@ type Writer interface {
 	FreeIP(ctx context.Context, address string) (*IP, error)
 }
 
-// WriteNotifier tells the answers of writes.
+// WriteNotifier notifies of the answers of writes.
 type WriteNotifier interface {
 	// AddWriteListener adds a listener for the answers of writes, also of those
-	// that nobody waits for any more. It is told before the method of Writer
+	// that no caller waits for any more. It is called before the method of Writer
 	// returns.
 	AddWriteListener(l WriteListener)
 }
 
 // WriteListener learns from the answers of writes.
 type WriteListener interface {
-	// LearnMachine takes in a machine or firewall that was allocated or freed.
+	// LearnMachine records a machine or firewall that was allocated or freed.
 	LearnMachine(m *Machine)
-	// LearnNetwork and LearnIP take in what was allocated.
+	// LearnNetwork and LearnIP record what was allocated.
 	LearnNetwork(n *Network)
 	LearnIP(i *IP)
-	// LearnFreed takes in that a network or an IP was freed.
+	// LearnFreed records that a network or an IP was freed.
 	LearnFreed(ref Ref)
 }
 

@@ -8,7 +8,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// Kind tells what a failed call means for metal: not the HTTP status, which
+// Kind is what a failed call means for metal: not the HTTP status, which
 // the metal-api uses for everything (422 is a refusal and an outage alike).
 type Kind string
 
@@ -18,7 +18,7 @@ const (
 	// NotFound: what was asked for is not known. For machines this proves
 	// nothing (a machine without an event container answers it too).
 	NotFound Kind = "NotFound"
-	// Conflict: somebody else changed it, or holds it.
+	// Conflict: another client changed it, or holds it.
 	Conflict Kind = "Conflict"
 	// Busy: too much at once; nothing was changed; try again later.
 	Busy Kind = "Busy"

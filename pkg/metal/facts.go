@@ -24,7 +24,7 @@ type Machine struct {
 	CrashLoop            bool
 	FailedMachineReclaim bool
 	Changed              time.Time
-	// Allocation is nil for a machine that nobody holds.
+	// Allocation is nil for a machine that is not allocated.
 	Allocation *Allocation
 }
 

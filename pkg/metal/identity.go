@@ -55,7 +55,7 @@ const EventWaiting = "Waiting"
 // LivelinessAlive is the liveliness of a machine that sends events.
 const LivelinessAlive = "Alive"
 
-// InTransition tells whether the machine is allocated and has not phoned home
+// InTransition reports whether the machine is allocated and has not phoned home
 // since: the log keeps the events of earlier allocations
 // (docs/metal-api.md, Q26).
 func (m *Machine) InTransition() bool {
@@ -67,7 +67,7 @@ func (m *Machine) InTransition() bool {
 	})
 }
 
-// Allocatable tells whether the machine may be asked for by its id:
+// Allocatable reports whether the machine may be asked for by its id:
 // unallocated, waiting, alive, neither reserved nor locked. The metal-api
 // itself would hand out any that is unallocated (docs/metal-api.md, Q37).
 func (m *Machine) Allocatable() bool {

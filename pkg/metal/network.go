@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// UsableBy tells whether a project may put machines and addresses into the
-// network: it is the project's own, a shared one, or nobody's.
+// UsableBy reports whether a project may put machines and addresses into the
+// network: it is the project's own, a shared one, or one of no project.
 func (n *Network) UsableBy(project string) bool {
 	return !n.Underlay && !n.PrivateSuper && (n.Project == project || n.Shared || n.Project == "")
 }
 
-// Contains tells whether an address is in one of the network's ranges.
+// Contains reports whether an address is in one of the network's ranges.
 func (n *Network) Contains(address netip.Addr) bool {
 	return slices.ContainsFunc(n.Prefixes, func(s string) bool {
 		prefix, err := netip.ParsePrefix(s)

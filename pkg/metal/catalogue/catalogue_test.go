@@ -112,7 +112,7 @@ func TestLookupMachine_OfProject(t *testing.T) {
 		}
 		require.NotNil(t, lookup(own))
 		for _, m := range e.sim.Books().Machines {
-			require.Equal(t, m.Project != simulator.ProjectB, lookup(m.ID) != nil, "nobody's may be asked for")
+			require.Equal(t, m.Project != simulator.ProjectB, lookup(m.ID) != nil, "unallocated ones may be asked for")
 		}
 		require.Nil(t, lookup(foreign))
 		require.Nil(t, lookup(nobody))

@@ -58,7 +58,7 @@ func (e *env) observe(id string) {
 	e.facts[id] = found[0]
 }
 
-// allocate lets somebody else allocate a machine with a network of the project.
+// allocate has another client allocate a machine with a network of the project.
 func (e *env) allocate(project string) (id string) {
 	e.t.Helper()
 	id, err := e.sim.AllocateFor(simulator.AllocateRequest{

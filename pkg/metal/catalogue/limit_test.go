@@ -68,7 +68,7 @@ func TestLookupLimits_ServerWide(t *testing.T) {
 		for i := range 3000 {
 			if err := limitedLookup(c.WithAllowance(t.Context(), fmt.Sprintf("ns-%d", i)), c, i); err != nil {
 				require.ErrorIs(t, err, errServerLimit)
-				require.Equal(t, metal.Unavailable, metal.KindOf(err), "as while the metal-api is away")
+				require.Equal(t, metal.Unavailable, metal.KindOf(err), "as during an outage")
 			}
 		}
 		require.Equal(t, serverLookupBurst, e.sim.CallsOf("ip-get"))

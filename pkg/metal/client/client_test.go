@@ -129,7 +129,7 @@ func TestWrite_SurvivesCancellationOfItsCaller(t *testing.T) {
 		_, err := e.client.AllocateMachine(ctx, r)
 		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, time.Second, time.Since(began), "who gives up is told at once")
+		require.Equal(t, time.Second, time.Since(began), "a caller that gives up gets its answer at once")
 		require.Empty(t, e.sim.Books().Of(simulator.ProjectA))
 
 		time.Sleep(19*time.Second + time.Millisecond)

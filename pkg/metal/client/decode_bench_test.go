@@ -17,7 +17,7 @@ import (
 func BenchmarkListDecode(b *testing.B) {
 	body := metaltest.Fleet(b, 10_000)
 	ways := map[string]func() (int, any, error){
-		"lean": func() (int, any, error) {
+		"partial": func() (int, any, error) {
 			var l machineDecoder
 			err := l.decodeList(json.NewDecoder(bytes.NewReader(body)))
 			return len(l.machines), l.machines, err

@@ -67,7 +67,7 @@ func (e *env) learned() []string {
 	return e.writes.uids
 }
 
-// allocate lets somebody else allocate a machine with a network of the project.
+// allocate has another client allocate a machine with a network of the project.
 func (e *env) allocate(project string) (id string) {
 	e.t.Helper()
 	id, err := e.sim.AllocateFor(simulator.AllocateRequest{

@@ -113,6 +113,6 @@ func TestPrivilege_MetalViewAllowsReadsOnly(t *testing.T) {
 		var e *metal.Error
 		require.ErrorAs(t, err, &e, id)
 		assert.Equal(t, http.StatusForbidden, e.Status, id)
-		assert.Equal(t, metal.Unavailable, e.Kind, "%s: it changed nothing, and nobody is told that the metal-api refuses", id)
+		assert.Equal(t, metal.Unavailable, e.Kind, "%s: it changed nothing, and is not reported as a refusal", id)
 	}
 }

@@ -19,7 +19,7 @@ type observeFunc func(ctx context.Context, a *costTally, id string) error
 
 // observeInBatches observes metal concurrently in batches, each booked at what it was
 // measured to take before the next one begins, as long as the payer pays and the
-// metal-api is not away. calls are those of one observation. It returns the errors of
+// metal-api answers. calls are those of one observation. It returns the errors of
 // the first batch that has any.
 //
 // The first batch is one observation, and each the double of the one before it as long

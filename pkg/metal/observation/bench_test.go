@@ -30,7 +30,7 @@ func BenchmarkSharedReads(b *testing.B) {
 		}
 		wg.Wait()
 	}
-	b.ReportMetric(float64(srv.Sim.CallsOf("machine-get"))/float64(b.N), "looks/1000reads")
+	b.ReportMetric(float64(srv.Sim.CallsOf("machine-get"))/float64(b.N), "calls/1000reads")
 }
 
 // What taking in a list of 10,000 machines costs of which nothing changed.

@@ -143,7 +143,7 @@ func (b *budget) reserve(p account, cost time.Duration) (ok bool, wait time.Dura
 func (b *budget) tryReserve(p account, cost, ahead time.Duration) (wait time.Duration) {
 	b.refill()
 	a := &b.accounts[p]
-	// An observation that is more expensive than all savings takes them all.
+	// An observation that costs more than the capacity takes all of it.
 	cost = min(cost, a.burst)
 	missing := cost + ahead - a.balance
 	if missing <= 0 {

@@ -94,7 +94,7 @@ func TestBudget_HoldsWhereSweepCostsTwoMinutesIncome(t *testing.T) {
 		t.Logf("with 30 readers: %d sweeps in 5 min, busy %.2f %%; confirmed %v, unconfirmed %v", sweeps, 100*share, confirmed, unconfirmed)
 		require.LessOrEqual(t, share, budget+1.1/300, "one sweep more or less")
 		require.GreaterOrEqual(t, sweeps, 1, "reads do not starve sweeps")
-		require.Greater(t, confirmed["object"], 100*unconfirmed["object"], "nor dear reads cheap ones")
+		require.Greater(t, confirmed["object"], 100*unconfirmed["object"], "nor expensive reads cheap ones")
 	})
 }
 

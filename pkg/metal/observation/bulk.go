@@ -108,7 +108,7 @@ func (o *Observer) executeBulk(ctx context.Context, a *costTally, p plan) (faile
 
 // remainingGets returns the machines of a scope that are to be observed one by one after
 // the list or the finds of a plan, because no observation since then has confirmed what
-// is known of them, and the errors of those calls that want was to be seen by.
+// is known of them, and the errors of those calls that would have shown the scope.
 func (o *Observer) remainingGets(scope metal.Scope, p plan, since observationTime, failed map[string]error) (gets []string, err error) {
 	concern := map[string]bool{}
 	answered := func(key string) bool {

@@ -44,7 +44,7 @@ func (e *env) free() (ids []string) {
 	return ids
 }
 
-// batch returns observes one machine each, which begin together.
+// batch returns observations of one machine each, which begin together.
 func (e *env) batch(ids ...string) (looks []*sharedRefresh) {
 	for _, id := range ids {
 		want := metal.Scope{Machines: []string{id}}
@@ -80,7 +80,11 @@ func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 				joined[id] = l
 			}
 		}
-		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA}))
+		// Without a reader that waits, only what observes asks for the time.
+		first, err := s.join(key, metal.Scope{Project: simulator.ProjectA}, time.Now().Add(DefaultRefreshTimeout))
+		require.NoError(t, err)
+		<-first.done
+		require.NoError(t, first.err)
 		asked.asked = nil
 		require.Greater(t, len(joined), 2)
 		require.Less(t, len(joined), len(free))
@@ -88,7 +92,7 @@ func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 			<-l.done
 			require.NoError(t, l.err)
 			_, presence := e.observer.Machine(id)
-			require.Equal(t, metal.Present, presence, "the read was told that the machine was looked at")
+			require.Equal(t, metal.Present, presence, "the read was answered that the machine was observed")
 		}
 	})
 }

@@ -59,7 +59,7 @@ type cache[T any] struct {
 	equal func(before, after *T) bool
 	// onChange is notified of every change of a fact, for indexes and listeners.
 	onChange func(id string, before, after *T)
-	// needsVerification: whether what is shown of the fact is worth a second observation.
+	// needsVerification: whether its disappearance is to be verified by a second observation.
 	needsVerification func(id string, fact *T) bool
 }
 
@@ -72,7 +72,7 @@ func (s *cache[T]) getOrCreate(id string, now time.Time) *entry[T] {
 	return h
 }
 
-// apply takes in what an observation has shown of id: a fact, or nil if it did not show it.
+// apply records what an observation has shown of id: a fact, or nil if it did not show it.
 // It returns true if that is pending verification and wants a second observation.
 func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (pending bool) {
 	h := s.getOrCreate(id, m.start)
@@ -108,7 +108,7 @@ func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (pend
 	return false
 }
 
-// applyAbsence takes in that a complete observation, which would have shown id, did not.
+// applyAbsence records that a complete observation, which would have shown id, did not.
 func (s *cache[T]) applyAbsence(id string, m observationTime) (pending bool) {
 	if h := s.entries[id]; h == nil || h.presence == metal.Gone {
 		return false

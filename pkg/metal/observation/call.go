@@ -80,7 +80,7 @@ func acquire(ctx context.Context, l *limiter) error {
 	return err
 }
 
-// recordUnanswered takes in that a call got no answer, and returns what it is booked at. The
+// recordUnanswered records that a call got no answer, and returns what it is charged. The
 // metal-api works on for who gave up waiting, so that costs what was waited, at
 // least; unless it answers no call: then it is unavailable, and works on no call.
 func (o *Observer) recordUnanswered(k callKind, began time.Time, took time.Duration, exception bool, err error) time.Duration {

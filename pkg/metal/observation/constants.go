@@ -34,7 +34,7 @@ const (
 	// probeBulkCost is the cost from which a find or list of focus is preceded by a get.
 	probeBulkCost = 100 * time.Millisecond
 	// firstBatch is how many calls of a read begin concurrently before the first
-	// of them has told how long they take now.
+	// of them has shown how long they take now.
 	firstBatch = 16
 	// cheapFindCost is the cost up to which a read of a project is a find, which
 	// also discovers, although gets would cost less.

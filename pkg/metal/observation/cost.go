@@ -178,14 +178,14 @@ func (c *costModel) longestUnanswered() (longest time.Duration) {
 	return longest
 }
 
-// setFleetSize takes in how many machines a list showed.
+// setFleetSize records how many machines a list has shown.
 func (c *costModel) setFleetSize(machines int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fleetSize = machines
 }
 
-// recordCost takes in what a call cost, or one of many that ran concurrently.
+// recordCost records what a call cost, or one of many that ran concurrently.
 func (c *costModel) recordCost(k callKind, hits int, cost time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,7 +207,7 @@ func (c *costModel) recordCost(k callKind, hits int, cost time.Duration) {
 	}
 }
 
-// recordTimeout takes in that a call was given up after waiting for so long: it costs
+// recordTimeout records that a call was abandoned after waiting for so long: it costs
 // that, and more.
 func (c *costModel) recordTimeout(k callKind, hits int, waited time.Duration) {
 	c.mu.Lock()

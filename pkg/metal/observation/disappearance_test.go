@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// away frees a machine behind everybody's back and gives it to another.
+// reassign frees a machine and allocates it for another project, without the server.
 func (e *env) reassign(id string) {
 	e.t.Helper()
 	require.NoError(e.t, e.sim.ForceFree(id))
@@ -37,7 +37,7 @@ func TestDisappearance_OfAllocationNeedsListAndFindOfID(t *testing.T) {
 		require.Nil(t, e.machine(id).Allocation)
 		require.Empty(t, e.observer.AllocatedIn(simulator.ProjectA))
 		require.Equal(t, 1, e.sim.CallsOf("machine-list"))
-		require.Equal(t, 1, e.sim.CallsOf("machine-find"), "the second look is a find")
+		require.Equal(t, 1, e.sim.CallsOf("machine-find"), "the second observation is a find")
 		require.ElementsMatch(t, []metal.Ref{{Kind: metal.KindMachine, ID: id}, {Kind: metal.KindAllocation, ID: uuid}}, e.changed())
 	})
 }

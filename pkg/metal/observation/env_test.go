@@ -108,7 +108,7 @@ func (e *env) changed() []metal.Ref {
 	return told
 }
 
-// allocate lets another allocate machines, each with a network of the
+// allocate has another client allocate machines, each with a network of the
 // project, and returns their ids.
 func (e *env) allocate(project string, n int) (ids []string) {
 	e.t.Helper()

@@ -128,7 +128,8 @@ func (f *facts) isReferenced(kind metal.RefKind, id string) bool {
 	return named
 }
 
-// machineNeedsVerification: somebody is shown the machine, so its end must be certain.
+// machineNeedsVerification reports whether the machine is visible to clients, so that
+// its disappearance must be verified.
 func (f *facts) machineNeedsVerification(id string, m *metal.Machine) bool {
 	return f.isReferenced(metal.KindMachine, id) || m != nil && m.Allocation != nil && f.relevant(m.Allocation.Project)
 }
@@ -142,7 +143,7 @@ func (f *facts) machineChanged(id string, before, after *metal.Machine) {
 	f.notifyMachine(id, before, after)
 }
 
-// notifyMachine tells of a machine, and of the allocations that it is or was in.
+// notifyMachine notifies of a machine, and of the allocations that it is or was in.
 func (f *facts) notifyMachine(id string, states ...*metal.Machine) {
 	refs := []metal.Ref{{Kind: metal.KindMachine, ID: id}}
 	for _, m := range states {

@@ -25,7 +25,7 @@ func (o *Observer) focusLoop(ctx context.Context) {
 		case o.breaker.isOpen():
 			o.probeIfAllowed()
 		case o.costs.longestUnanswered() > probeInterval:
-			// Is it away, or at work? Calls that are given up are booked by that.
+			// Does it not answer, or is it slow? Abandoned calls are charged accordingly.
 			o.probe(ctx)
 		case o.HasSynced():
 			o.focus(ctx)
@@ -83,7 +83,7 @@ func (o *Observer) focusInBulk(ctx context.Context, r *focusRound, ids []string)
 	}
 	p := choose()
 	if p.cost > probeBulkCost && len(p.gets) < len(ids) {
-		// What it costs now one get tells first.
+		// One get shows first what it costs now.
 		_ = o.observeInBatches(ctx, r, ids[:1], []callKind{callGet}, o.withFocusBackoff(o.observeMachine))
 		ids = ids[1:]
 		p = choose()

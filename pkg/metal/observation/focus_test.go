@@ -101,7 +101,7 @@ func TestFocus_RotatesFairlyBeyondBudget(t *testing.T) {
 		}
 		e.observer.facts.mu.RUnlock()
 		slices.Sort(ages)
-		t.Logf("80 machines installing in a fleet of 2,000: looked at %s to %s ago, %s of calls in %s", ages[0], ages[len(ages)-1], after-busy, time.Since(began))
+		t.Logf("80 machines installing in a fleet of 2,000: observed %s to %s ago, %s of calls in %s", ages[0], ages[len(ages)-1], after-busy, time.Since(began))
 		require.Less(t, ages[len(ages)-1], 20*time.Second, "none is forgotten")
 	})
 }
@@ -130,6 +130,6 @@ func TestFocus_IgnoresIrrelevantProjects(t *testing.T) {
 		require.NoError(t, e.sim.ForceFree(id))
 		time.Sleep(time.Minute)
 		require.Empty(t, e.observer.AllocatedIn(simulator.ProjectB))
-		require.Zero(t, e.sim.CallsOf("machine-find"), "whose end nobody is shown needs no second look")
+		require.Zero(t, e.sim.CallsOf("machine-find"), "an irrelevant machine needs no verification")
 	})
 }

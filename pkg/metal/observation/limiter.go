@@ -16,7 +16,7 @@ type limiter struct {
 	current  float64
 	inFlight int
 	queue    []chan struct{}
-	// halvedAt is when the bound last was: calls that began before tell nothing of
+	// halvedAt is when the limit was last halved: calls that began before say nothing of
 	// the new one.
 	halvedAt time.Time
 }

@@ -24,7 +24,7 @@ const (
 	MetricStaleReads           = "metalstack_metal_stale_reads_total"
 )
 
-// observerMetrics tell how well and at what cost an Observer works.
+// observerMetrics measure how well and at what cost an Observer works.
 type observerMetrics struct {
 	observations  *prometheus.CounterVec
 	busy          *prometheus.CounterVec

@@ -111,7 +111,7 @@ func (o *Observer) findProject(ctx context.Context, a *costTally, project string
 }
 
 // listMachines observes everything, and returns the machines that are pending verification
-// after it, and those that are named and have never been seen.
+// after it, and those that are referenced and were never observed.
 func (o *Observer) listMachines(ctx context.Context, a *costTally) (pending []string, began time.Time, err error) {
 	all, m, err := timedCall(ctx, o, a, callList, countAll, o.backend.ListMachines)
 	if err != nil {
@@ -128,7 +128,7 @@ func (o *Observer) listMachines(ctx context.Context, a *costTally) (pending []st
 	return pending, m.start, nil
 }
 
-// applyListed takes in what a list shows; machines that are neither allocated nor referenced
+// applyListed records what a list shows; machines that are neither allocated nor referenced
 // are not kept.
 func (o *Observer) applyListed(all []*metal.Machine, m observationTime, pending *[]string) (listed map[string]bool) {
 	listed = make(map[string]bool, len(all))

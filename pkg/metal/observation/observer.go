@@ -48,7 +48,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Observer keeps facts about metal by looking at it. It knows nothing of
+// Observer keeps facts about metal by observing it. It knows nothing of
 // Kubernetes, and changes nothing.
 //
 // Facts are ordered by when the observation that brought them began. That a piece of
@@ -88,7 +88,7 @@ type Observer struct {
 	lastRound, sweepStarted time.Time
 }
 
-// New returns an Observer that knows nothing yet. Answers of the
+// New returns an Observer without facts. Answers of the
 // backend's writes are learned by themselves.
 func New(backend metal.Observable, opts Options) *Observer {
 	if opts.Clock == nil {
@@ -241,9 +241,9 @@ func (o *Observer) MachinesByUID(uid string) []*metal.Machine {
 	return o.facts.machinesIn(o.facts.byUID, uid)
 }
 
-// RelevanceChanged tells Changed of all machines of projects about which Relevant has
-// changed its mind, and has everything observed as soon as the budget allows:
-// while nobody is shown a machine, it is observed no more than in passing.
+// RelevanceChanged notifies Changed of all machines of projects whose Relevant has
+// changed, and requests a sweep as soon as the budget allows: machines that are not
+// relevant are observed by sweeps only.
 func (o *Observer) RelevanceChanged(projects ...string) {
 	o.facts.update(func() {
 		for _, project := range projects {
@@ -257,18 +257,18 @@ func (o *Observer) RelevanceChanged(projects ...string) {
 	}
 }
 
-// LearnMachine takes in the answer of a write to a machine or firewall; an observation
+// LearnMachine records the answer of a write to a machine or firewall; an observation
 // that began earlier does not overwrite it. Answers of the backend's own writes
 // arrive by themselves.
 func (o *Observer) LearnMachine(m *metal.Machine) { o.learn(m) }
 
-// LearnNetwork takes in the answer of a network's allocation.
+// LearnNetwork records the answer of a network's allocation.
 func (o *Observer) LearnNetwork(n *metal.Network) { o.learn(n) }
 
-// LearnIP takes in the answer of an address's allocation.
+// LearnIP records the answer of an address's allocation.
 func (o *Observer) LearnIP(i *metal.IP) { o.learn(i) }
 
-// LearnFreed takes in that a network or an IP was freed by us.
+// LearnFreed records that a network or an IP was freed by this server.
 func (o *Observer) LearnFreed(ref metal.Ref) { o.learn(ref) }
 
 func (o *Observer) learn(answer any) {
@@ -295,7 +295,7 @@ func (o *Observer) learn(answer any) {
 	})
 }
 
-// learn takes in an answer, once: who wrote may tell it again, later, when
+// learn records an answer, once: the writer may report it again, later, when
 // newer observations have been taken.
 func learn[T any](s *cache[T], id string, fact *T, m observationTime) {
 	h := s.getOrCreate(id, m.start)

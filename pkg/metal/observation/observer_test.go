@@ -40,7 +40,7 @@ func TestSweep_ObservesEverythingOnce(t *testing.T) {
 		for range e.observer.Machines() {
 			n++
 		}
-		require.Equal(t, 3, n, "machines that nobody holds or names are not kept")
+		require.Equal(t, 3, n, "machines that are neither allocated nor referenced are not kept")
 	})
 }
 
@@ -70,7 +70,7 @@ func TestRelevanceChanged_NotifiesAtOnce(t *testing.T) {
 		e.observer.RelevanceChanged(simulator.ProjectA)
 		require.ElementsMatch(t, ids, machines())
 		time.Sleep(time.Second)
-		require.Contains(t, machines(), late, "and everything is looked at")
+		require.Contains(t, machines(), late, "and everything is observed")
 
 		relevant.Store("")
 		e.observer.RelevanceChanged(simulator.ProjectA)
@@ -122,7 +122,7 @@ func TestRefresh_CountsOnlyObservationsBegunAfterIt(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-second:
-			t.Fatal("a look that began before the read arrived was taken for it")
+			t.Fatal("an observation that began before the read arrived was taken for it")
 		default:
 		}
 		close(answered)
@@ -339,7 +339,7 @@ func TestRefresh_TimesOutAndReportsStaleness(t *testing.T) {
 		require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{id}}), &u)
 		require.ErrorIs(t, u, metal.ErrTimeout)
 		require.Zero(t, time.Since(began), "what a get takes is known by now")
-		require.True(t, u.Since.After(swept), "the looks went on: %s", u.Since)
+		require.True(t, u.Since.After(swept), "the observations went on: %s", u.Since)
 
 		time.Sleep(2 * time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), soon)

@@ -29,7 +29,7 @@ type limits struct {
 	duration, funds time.Duration
 }
 
-// newLimits are means that are limited, be it to nothing.
+// newLimits returns limits, which may be zero or less.
 func newLimits(timeLeft, spare time.Duration) limits { return limits{true, timeLeft, spare} }
 
 func (m limits) allow(p plan) bool {
@@ -40,7 +40,7 @@ func (m limits) allow(p plan) bool {
 // the rest by get, and a list of everything, by what they are measured to cost
 // now: what is soonest done without costing much more than the cheapest. What
 // discovers as well, a find or a list, is preferred where it costs little, and
-// until there was a sweep. What the means do not suffice for is chosen only if
+// until there was a sweep. What the limits do not allow is chosen only if
 // there is nothing else.
 func (o *Observer) planMachines(scope metal.Scope, m limits) plan {
 	ids, discover := scope.Machines, scope.Project
@@ -133,7 +133,7 @@ func (o *Observer) getMachines(ctx context.Context, a *costTally, p plan) error 
 
 // verifyAll takes second observations: the cheap ones first, then finds of those
 // that are left. If they are so many that the first observation itself is to be
-// doubted, what is pending verification stays so; focus goes through it as the budget
+// unreliable, what is pending verification stays so; focus goes through it as the budget
 // allows, or the next list shows it again.
 func (o *Observer) verifyAll(ctx context.Context, a *costTally, ids []string) error {
 	limit := max(o.costs.cost(callList, 0), minSweepExtraCost)

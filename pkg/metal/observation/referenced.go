@@ -12,7 +12,7 @@ import (
 )
 
 // slowReferenceShare is the part of the budget that sweeps may spend on networks and
-// addresses whose last observation was late.
+// addresses whose last observation was slow.
 const slowReferenceShare = 0.2
 
 // referencedObservations remembers how sweeps observed the networks and addresses that records
@@ -45,7 +45,7 @@ func (o *Observer) observeReferenced(ctx context.Context, a *costTally, most tim
 }
 
 // dueReferences returns the networks and addresses to observe, in order. Of those that
-// were late it is one at most.
+// were slow it is one at most.
 func (o *Observer) dueReferences() (refs map[string]metal.Ref, due []string) {
 	refs, last := map[string]metal.Ref{}, map[string]time.Time{}
 	o.facts.mu.RLock()
@@ -90,7 +90,8 @@ func (o *Observer) dueReferences() (refs map[string]metal.Ref, due []string) {
 	return refs, due
 }
 
-// recordReferenceAttempt takes in an observation of a network or an address that waited for so long.
+// recordReferenceAttempt records an observation of a network or an address, and for
+// how long it waited.
 func (o *Observer) recordReferenceAttempt(key string, began time.Time, waited time.Duration) {
 	e := &o.referenced
 	e.mu.Lock()

@@ -148,8 +148,9 @@ func (s *refreshes) work(key string) {
 // isUnscoped reports whether a scope names all that it covers.
 func isUnscoped(w metal.Scope) bool { return !w.Fleet && w.Project == "" }
 
-// startBatch begins the observations that were gathered, as one, unless some others have
-// begun lately: then when one of these is over, or none of late any more.
+// startBatch starts the observations of the batch, as one, unless several others have
+// started within the window: then it is called again when one of these is over, or
+// their window is.
 func (s *refreshes) startBatch() {
 	if s.recentStarts >= maxUnbatched || len(s.batch) == 0 {
 		return

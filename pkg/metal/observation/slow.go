@@ -28,7 +28,7 @@ func newSlowBackoff(c clock.PassiveClock) *slowBackoff {
 	return &slowBackoff{clock: c, keys: map[string]slowKey{}}
 }
 
-// record takes in whether the observation of key was late: the next one has to wait then,
+// record records whether the observation of key was slow: the next one has to wait then,
 // twice as long each time.
 func (l *slowBackoff) record(key string, late bool) {
 	l.mu.Lock()

@@ -43,7 +43,7 @@ func TestSweep_HangingNetworkDelaysNoOther(t *testing.T) {
 		time.Sleep(15 * time.Minute)
 		sweeps := e.sim.CallsOf("machine-list")
 		t.Logf("%d sweeps in 15 min", sweeps)
-		require.Greater(t, sweeps, 50, "it is looked at again, but seldom")
+		require.Greater(t, sweeps, 50, "it is observed again, but seldom")
 
 		answer()
 		time.Sleep(20 * time.Minute)

@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// install lets another allocate machines that have phoned home.
+// install has another client allocate machines that have phoned home.
 func (e *env) install(project string, n int) (ids []string) {
 	e.t.Helper()
 	ids = e.allocate(project, n)
@@ -167,7 +167,7 @@ func TestObserver_AbandonedCallIsChargedAndNotRepeatedAtOnce(t *testing.T) {
 		want := metal.Scope{Project: simulator.ProjectA}
 		_, err := e.refresh(want)
 		require.NoError(t, err)
-		require.Equal(t, 1, e.sim.CallsOf("machine-find"), "the soonest that is not dear")
+		require.Equal(t, 1, e.sim.CallsOf("machine-find"), "the fastest that is not expensive")
 
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: time.Minute})
 		_, _, busy := e.observer.budget.balances()
@@ -261,8 +261,8 @@ func TestRefresh_SimultaneousGetsShareCheapestCall(t *testing.T) {
 		getsAtMost     int
 		togetherAtMost int
 	}{
-		"gets where finds are dear": {1000, 50 * 3500 * time.Microsecond, 15 * time.Millisecond, 50, 0},
-		"a list of a small fleet":   {120, 80 * time.Millisecond, 80 * time.Millisecond, maxUnbatched, 1},
+		"gets where finds are expensive": {1000, 50 * 3500 * time.Microsecond, 15 * time.Millisecond, 50, 0},
+		"a list of a small fleet":        {120, 80 * time.Millisecond, 80 * time.Millisecond, maxUnbatched, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runTest(t, envConfig{machines: c.machines, costs: true}, func(t *testing.T, e *env) {
@@ -317,7 +317,7 @@ func TestRefresh_WithoutBudgetIsAnsweredAtOnce(t *testing.T) {
 		}
 		wg.Wait()
 		require.Positive(t, confirmed, "a second earns some gets")
-		require.LessOrEqual(t, waits, 15, "only looks that others, which need less, went ahead of")
+		require.LessOrEqual(t, waits, 15, "only those that others, which need less, went ahead of")
 		took, err := e.refresh(metal.Scope{Project: simulator.ProjectA})
 		require.ErrorIs(t, err, metal.ErrBudgetExceeded)
 		require.Zero(t, took)
