@@ -36,14 +36,23 @@ func trusts(bundle []byte, c contents, now time.Time) error {
 func TestContents_AreTrustedByClientsADayBehind(t *testing.T) {
 	t.Parallel()
 	c, _ := renew(t, contents{}, begin)
+	const day = 24 * time.Hour
 	authorities, certificates := 1, 1
-	heard := c.bundle
-	for now := begin; now.Before(begin.Add(3 * authorityLifetime)); now = now.Add(24 * time.Hour) {
+	heard, renewed := c.bundle, true
+	for now := begin; now.Before(begin.Add(3 * authorityLifetime)); now = now.Add(day) {
 		next, news := renew(t, c, now)
-		require.NoError(t, trusts(heard, next, now), "on %s", now)
+		// What is valid on the first and on the last day without a change is so in
+		// between.
+		if len(news) > 0 {
+			require.NoError(t, trusts(c.bundle, c, now.Add(-day)), "on the day before %s", now)
+		}
+		if len(news) > 0 || renewed {
+			require.NoError(t, trusts(heard, next, now), "on %s", now)
+		}
+		renewed = len(news) > 0
 		cert, _, err := next.leaf.Parse()
 		require.NoError(t, err)
-		require.Greater(t, cert.NotAfter.Sub(now), leafRenewal-24*time.Hour, "renewed well before it expires")
+		require.Greater(t, cert.NotAfter.Sub(now), leafRenewal-day, "renewed well before it expires")
 		for _, what := range news {
 			switch what {
 			case "authority":
@@ -54,6 +63,7 @@ func TestContents_AreTrustedByClientsADayBehind(t *testing.T) {
 		}
 		heard, c = next.bundle, next
 	}
+	require.NoError(t, trusts(heard, c, begin.Add(3*authorityLifetime-day)), "on the last day")
 	assert.Equal(t, 4, authorities, "thirty years, each authority followed after nine")
 	assert.Greater(t, certificates, 3*authorities)
 	certs, err := certutil.ParseCertsPEM(c.bundle)
