@@ -31,10 +31,7 @@ type Options struct {
 
 // Ledger is a bbolt file.
 type Ledger struct {
-	db      *bolt.DB
-	batches chan *write
-	closing chan struct{}
-	closed  chan struct{}
+	db *bolt.DB
 }
 
 var _ ledger.Ledger = &Ledger{}
@@ -67,9 +64,8 @@ func Open(path string, opts Options) (*Ledger, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: prepare %s: %w", path, err), db.Close())
 	}
-	l := &Ledger{db: db, batches: make(chan *write), closing: make(chan struct{}), closed: make(chan struct{})}
-	go l.commitBatches()
-	return l, nil
+	db.MaxBatchSize, db.MaxBatchDelay = maxBatchSize, maxBatchDelay
+	return &Ledger{db: db}, nil
 }
 
 func syncDir(path string) error {
@@ -80,13 +76,9 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// Close lets go of the file, after the writes that were taken are done. It
-// must be called once.
-func (l *Ledger) Close() error {
-	close(l.closing)
-	<-l.closed
-	return l.db.Close()
-}
+// Close lets go of the file, after the transaction that is being synced. Writes
+// that wait for another end with an error.
+func (l *Ledger) Close() error { return l.db.Close() }
 
 // List implements ledger.Ledger.
 func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
@@ -115,7 +107,7 @@ func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, 
 	if err := ledger.CheckKey(key); err != nil {
 		return "", err
 	}
-	return l.submit(ctx, "create", key, func(b *bolt.Bucket) (string, error) {
+	return l.batch(ctx, "create", key, func(b *bolt.Bucket) (string, error) {
 		if b.Get([]byte(key)) != nil {
 			return "", ledger.ErrExists
 		}
@@ -125,7 +117,7 @@ func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, 
 
 // Update implements ledger.Ledger.
 func (l *Ledger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
-	return l.submit(ctx, "update", key, func(b *bolt.Bucket) (string, error) {
+	return l.batch(ctx, "update", key, func(b *bolt.Bucket) (string, error) {
 		if err := check(b, key, version); err != nil {
 			return "", err
 		}
@@ -135,7 +127,7 @@ func (l *Ledger) Update(ctx context.Context, key, version string, value []byte) 
 
 // Delete implements ledger.Ledger.
 func (l *Ledger) Delete(ctx context.Context, key, version string) error {
-	_, err := l.submit(ctx, "delete", key, func(b *bolt.Bucket) (string, error) {
+	_, err := l.batch(ctx, "delete", key, func(b *bolt.Bucket) (string, error) {
 		if err := check(b, key, version); err != nil {
 			return "", err
 		}
