@@ -1,6 +1,6 @@
 // Package ledger keeps records: the half of an object that the metal-api has
 // no word for. A ledger is a key-value store with compare-and-swap and four
-// verbs, and nothing else; it does not look into values.
+// verbs, and nothing else; it does not interpret values.
 package ledger
 
 import (
@@ -27,21 +27,21 @@ type Record struct {
 // Errors of a ledger. They come wrapped; use errors.Is.
 var (
 	// ErrExists: Create found the key taken.
-	ErrExists = errors.New("record exists already")
+	ErrExists = errors.New("record already exists")
 	// ErrNotFound: Update or Delete found no such key.
-	ErrNotFound = errors.New("no such record")
+	ErrNotFound = errors.New("record not found")
 	// ErrConflict: the record is not at the version that was named.
-	ErrConflict = errors.New("record was changed by somebody else")
+	ErrConflict = errors.New("record changed")
 
 	// ErrNotWritten: the write was not done and will not be, for a reason that
 	// has nothing to do with the record that is there; the text gives it.
 	ErrNotWritten = errors.New("nothing was written")
 	// ErrFenced is the ErrNotWritten of a process that may not write any more,
 	// because another one does.
-	ErrFenced = fmt.Errorf("this process may not write, %w", ErrNotWritten)
+	ErrFenced = fmt.Errorf("not the active process: %w", ErrNotWritten)
 	// ErrTooLarge is the ErrNotWritten of a value that is larger than the ledger
 	// takes.
-	ErrTooLarge = fmt.Errorf("too large, %w", ErrNotWritten)
+	ErrTooLarge = fmt.Errorf("value too large: %w", ErrNotWritten)
 )
 
 // Ledger is the store of records. What it acknowledged survives a crash. Any
@@ -61,7 +61,7 @@ type Ledger interface {
 // CheckKey returns an error if key is none that a ledger takes.
 func CheckKey(key string) error {
 	if key == "" || len(key) > MaxKeyBytes {
-		return fmt.Errorf("the key of a record has 1 to %d bytes, this has %d: %.60q", MaxKeyBytes, len(key), key)
+		return fmt.Errorf("invalid key %.60q of %d bytes: must have 1 to %d bytes", key, len(key), MaxKeyBytes)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func Sanitize(text string, limit int) string {
 	return strings.TrimRight(line[:end], " ") + cut
 }
 
-// isClean tells whether a text is fit as it is, which most are.
+// isClean returns whether a text needs no change, as most do not.
 func isClean(text string, limit int) bool {
 	if len(text) > limit {
 		return false

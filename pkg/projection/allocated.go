@@ -10,7 +10,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// allocatedState is the verdict of an object whose record names its metal: it holds
+// allocatedState is the condition of an object whose record names its metal: it holds
 // that, until Ready says that it is gone.
 func allocatedState(a *infrastructure.AllocationState, ready conditionState, reason, message string) conditionState {
 	switch ready.reason {
@@ -21,7 +21,7 @@ func allocatedState(a *infrastructure.AllocationState, ready conditionState, rea
 }
 
 // releasingReason is what there is to say of a release that has begun: why it does not
-// get on, or that it does. While it is tried again, the controller tells why it
+// get on, or that it does. While it is retried, the controller says why it
 // was refused.
 func releasingReason(object *metav1.ObjectMeta, conditions []metav1.Condition, underWay string) (reason, message string) {
 	c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated)
@@ -37,8 +37,8 @@ func releasingReason(object *metav1.ObjectMeta, conditions []metav1.Condition, u
 	return infrastructure.ReasonReleasing, underWay
 }
 
-// blockedDeletion returns the condition by which a controller tells what is in the
-// way of a deletion; nil if nothing is.
+// blockedDeletion returns the condition by which a controller says what blocks a
+// deletion; nil if nothing does.
 func blockedDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) *metav1.Condition {
 	c := meta.FindStatusCondition(conditions, infrastructure.ConditionDeleting)
 	if object.DeletionTimestamp == nil || c == nil || c.Status != metav1.ConditionTrue ||
@@ -48,12 +48,12 @@ func blockedDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) *
 	return c
 }
 
-// deletionSeparator stands in a message between how the metal is and what is in the
-// way of the deletion.
+// deletionSeparator separates, in a message, the state of the metal from what
+// blocks the deletion.
 const deletionSeparator = " The deletion waits: "
 
-// withDeletion adds to a verdict about metal that is held what is in the way of
-// the object's deletion. The verdict may be one that was shown before.
+// withDeletion adds to the condition of metal that is held what blocks the
+// object's deletion. The condition may be one that was shown before.
 func (v conditionState) withDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) conditionState {
 	v.message, _, _ = strings.Cut(v.message, deletionSeparator)
 	if c := blockedDeletion(object, conditions); c != nil {

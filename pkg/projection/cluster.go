@@ -12,7 +12,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// ClusterProjector joins clusters with their private network and their address.
+// ClusterProjector combines clusters with their private network and their address.
 type ClusterProjector struct{ Source }
 
 // Refs implements storage.Projector.
@@ -81,7 +81,7 @@ func clusterAllocation(c *infrastructure.MetalStackCluster) *infrastructure.Allo
 	return &c.Status.Allocation.AllocationState
 }
 
-// clusterAllocatedState is the verdict about the allocation of a record that names its
+// clusterAllocatedState is the condition Allocated of a record that names its
 // network.
 func clusterAllocatedState(c *infrastructure.MetalStackCluster, ready conditionState) conditionState {
 	a := c.Status.Allocation
@@ -92,8 +92,8 @@ func clusterAllocatedState(c *infrastructure.MetalStackCluster, ready conditionS
 		"The private network is "+a.NetworkID+", the control plane is reached at "+c.Spec.ControlPlaneEndpoint.Host+".")
 }
 
-// fill fills in what is seen of network and address; of what was not looked
-// at, what was shown.
+// fill fills in what is observed of network and address; of what is not
+// observed, what was shown.
 func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 	a := c.Status.Allocation
 	if a == nil {
@@ -120,8 +120,8 @@ func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 	}
 }
 
-// externallyManagedState is the verdict of whoever else manages a cluster. (Cluster API's
-// contract for InfraClusters, "Externally managed infrastructure")
+// externallyManagedState is the condition of a cluster that another controller
+// manages, as Cluster API defines externally managed infrastructure.
 func externallyManagedState(c *infrastructure.MetalStackCluster) conditionState {
 	if provisioned := c.Status.Initialization.Provisioned; provisioned != nil && *provisioned {
 		return conditionState{
@@ -185,7 +185,7 @@ func (j *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, befor
 			message: fmt.Sprintf("Control plane address %s not found in the metal-api.", a.IPAddress),
 		}
 	case network == metal.Unobserved || address == metal.Unobserved:
-		// Not having looked proves nothing.
+		// Not having observed it proves nothing.
 		if before != nil {
 			return conditionState{status: before.Status, reason: before.Reason, message: before.Message, since: before.LastTransitionTime.Time}
 		}

@@ -16,9 +16,9 @@ import (
 var discoveredNamespaceUUID = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c11")
 
 // Discovered implements storage.Projector. What claims a machine is a record of
-// its very allocation, or one whose own allocation is under way and whose
+// its very allocation, or one whose own allocation is in flight and whose
 // identity the machine carries; not a record that names the machine's id: that
-// machine may have been given to somebody else since.
+// machine may have been allocated anew since.
 func (j *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	if ref.Kind != metal.KindMachine {
 		return nil, nil

@@ -8,7 +8,7 @@ import (
 
 // Facts is what is known of metal at the moment. A fact that a machine, a
 // network or an address is gone, or that a machine's allocation ended, is held
-// back by whoever observes until it is confirmed: here it is taken as it is.
+// back by the observer until it is confirmed: here it is taken as it is.
 type Facts interface {
 	Machine(id string) (*metal.Machine, metal.Presence)
 	// MachinesByUID returns the allocated machines that carry an identity tag.

@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// MachineLikeProjector joins machines or firewalls: both stand for one server.
+// MachineLikeProjector projects machines or firewalls: both stand for one metal-api machine.
 type MachineLikeProjector struct {
 	Source
 	role string
@@ -44,7 +44,7 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 }
 
 // Refs implements storage.Projector. A claim refs nothing, whatever provider ID
-// it names: or it could hide somebody else's machine by naming it.
+// it names: or it could hide another object's machine by naming it.
 func (j *MachineLikeProjector) Refs(record runtime.Object) []metal.Ref {
 	s := machineLikeOf(record)
 	if s == nil || s.status.Allocation == nil {
@@ -109,7 +109,7 @@ func (s *machineLike) allocationState() *infrastructure.AllocationState {
 	return &s.status.Allocation.AllocationState
 }
 
-// allocatedState is the verdict about the allocation of a record that names its machine.
+// allocatedState is the condition Allocated of a record that names its machine.
 func (s *machineLike) allocatedState(ready conditionState) conditionState {
 	a := s.status.Allocation
 	switch {
@@ -121,7 +121,7 @@ func (s *machineLike) allocatedState(ready conditionState) conditionState {
 	return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAllocated, "Machine "+a.MachineID+" was allocated.")
 }
 
-// fill fills in everything but Ready, about which it returns a verdict.
+// fill fills in everything but Ready, whose state it returns.
 func (j *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 	a := s.status.Allocation
 	if a == nil || a.Phase == "" {
@@ -176,13 +176,13 @@ func (j *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by another client; the machine is not allocated.", a.AllocationUUID, a.MachineID)
 	default:
 		v.since = m.Allocation.Created
-		// Whose it is now may be none of this tenant's business.
+		// Which project has it now must not be disclosed.
 		v.message = fmt.Sprintf("Allocation %s of machine %s was ended by another client; the machine has a new allocation.", a.AllocationUUID, a.MachineID)
 	}
 	return v
 }
 
-// unobservedState keeps showing what was shown: not having looked proves nothing.
+// unobservedState keeps showing what was shown: not having observed it proves nothing.
 func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
 	if shown != nil && shown.status.Metal != nil && shown.status.Metal.AllocationUUID == a.AllocationUUID {
 		if c := meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady); c != nil {
@@ -199,14 +199,14 @@ func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation)
 	}
 }
 
-// allocatingMachine returns the machine that an allocation under way has got already.
+// allocatingMachine returns the machine that an allocation in flight has got already.
 func (j *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructure.MachineAllocation) *metal.Machine {
 	project, bound := j.Bindings.Project(s.meta.Namespace)
 	if !bound || a.UID == "" {
 		return nil
 	}
 	for _, m := range j.Facts.MachinesByUID(string(a.UID)) {
-		// Anybody can write a tag in a project of theirs.
+		// A tag alone proves nothing: users of other projects can set it, too.
 		if m.Allocation != nil && m.Allocation.Project == project && m.Allocation.Role == j.role {
 			return m
 		}

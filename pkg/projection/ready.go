@@ -17,7 +17,7 @@ import (
 // cannot set them, and they are not recorded.
 var ComputedConditions = []string{infrastructure.ConditionReady}
 
-// conditionState is whether an object is ready, and why.
+// conditionState is the status of a condition, and why.
 type conditionState struct {
 	status  metav1.ConditionStatus
 	reason  string
@@ -29,7 +29,7 @@ type conditionState struct {
 
 func (v conditionState) isTrue() bool { return v.status == metav1.ConditionTrue }
 
-// condition is the verdict as a condition of an object. While the status stays
+// condition is the state as a condition of an object. While the status stays
 // the same, the time of its last transition does; it never goes back.
 func (v conditionState) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
 	c := metav1.Condition{
@@ -59,7 +59,7 @@ func releaseTime(a infrastructure.AllocationState, conditions []metav1.Condition
 	return timeOrZero(a.StartTime)
 }
 
-// notAllocatedState is the verdict about a claim; a refusal is told here too,
+// notAllocatedState is the condition Ready of a claim; a refusal is shown here too,
 // because this is the condition that Cluster API shows.
 func notAllocatedState(created time.Time, conditions []metav1.Condition) conditionState {
 	v := conditionState{
@@ -72,7 +72,7 @@ func notAllocatedState(created time.Time, conditions []metav1.Condition) conditi
 	return v
 }
 
-// liveState is the verdict about a machine that is allocated to its object.
+// liveState is the condition Ready of a machine that is allocated to its object.
 func liveState(m *metal.Machine, created time.Time) conditionState {
 	events := allocationEvents(m)
 	home := slices.IndexFunc(events, func(e metal.Event) bool { return e.Event == metal.EventPhonedHome })

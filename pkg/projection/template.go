@@ -9,7 +9,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// MachineTemplateProjector joins machine templates with the size that they name, which
+// MachineTemplateProjector combines machine templates with the size that they name, which
 // tells an autoscaler what a node would offer before there is one.
 type MachineTemplateProjector struct{ sizes Sizes }
 

@@ -50,8 +50,8 @@ type OwnerLookup interface {
 }
 
 // Delete refuses the garbage collector what holds metal, unless an owner is
-// being deleted, see collectable, and the namespace controller what it may not
-// delete, see namespaceEnds.
+// being deleted, see checkGarbageCollection, and the namespace controller what it
+// may not delete, see checkNamespaceController.
 func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
 	if r.owners != nil && r.holdsMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
 		err := r.checkGarbageCollection(ctx, name)
@@ -68,7 +68,7 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 		return nil, false, err
 	}
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
-		// The storage refuses a dry run, too. The generic store looks at the object
+		// The storage refuses a dry run, too. The generic store reads the object
 		// before it deletes it.
 		ctx = storage.WithDryRun(ctx, 1)
 	}
@@ -78,12 +78,12 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 // checkGarbageCollection returns why the garbage collector may not have an object deleted.
 // It deletes what has no owner. When owners were restored, they have other uids,
 // and Cluster API writes these into its objects only later; until then machines
-// that run look ownerless. So its word counts for metal only while an owner,
+// that run seem ownerless. So its request counts for metal only while an owner,
 // found by its uid, is being deleted, or the Cluster is, which is when it deletes
-// dependents in the foreground. Anybody else may delete the object.
+// dependents in the foreground. All other clients may delete the object.
 //
-// What becomes of the object after this look does no harm: the record says who
-// asked, and the companion asks for owners again.
+// Later changes of the object do no harm: the record says who asked, and the
+// controller manager looks its owners up again.
 func (r *REST) checkGarbageCollection(ctx context.Context, name string) error {
 	obj, err := r.Store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
@@ -112,7 +112,7 @@ func (r *REST) checkGarbageCollection(ctx context.Context, name string) error {
 }
 
 // ownerBeingDeleted returns whether an owner of an object or its Cluster is being
-// deleted, or else why not; an error if that could not be found out.
+// deleted, or else why not; an error if the lookup failed.
 func (r *REST) ownerBeingDeleted(ctx context.Context, m metav1.Object) (deleted bool, whyNot []string, failed error) {
 	var all []metav1.OwnerReference
 	for i, ref := range m.GetOwnerReferences() {

@@ -35,7 +35,7 @@ type Kind[T Object, Spec, Status any] struct {
 	Spec   func(T) *Spec
 	Status func(T) *Status
 
-	// Finalizer keeps an object until its metal was given back. Optional.
+	// Finalizer keeps an object until its metal was released. Optional.
 	Finalizer string
 	// HoldsMetal is whether the record says that metal may be allocated for an
 	// object. Required with a Finalizer.

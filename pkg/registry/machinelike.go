@@ -10,11 +10,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// managedField tells records from discovered metal.
+// managedField distinguishes records from discovered metal.
 const managedField = "status.metal.managed"
 
-// ManagedSelector selects the objects that have a record: discovered metal is not
-// anybody's to delete.
+// ManagedSelector selects the objects that have a record: discovered metal
+// cannot be deleted.
 var ManagedSelector = fields.OneTermEqualSelector(managedField, "true")
 
 // MachineLikeFields are the selectable fields of an object that stands for a server.
@@ -55,38 +55,38 @@ func MachineLikeColumns[T Object](server func(T) MachineLike) []Column[T] {
 		}
 	}
 	return []Column[T]{
-		{Name: "Cluster", Description: "The Cluster API Cluster that the server belongs to.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+		{Name: "Cluster", Description: "Name of the Cluster API Cluster.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
 			return s.Meta.Labels[infrastructure.ClusterNameLabel]
 		})},
-		{Name: "Ready", Description: "Whether the server has phoned home and is alive.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+		{Name: "Ready", Description: "Whether the machine has phoned home and is alive.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
 			return ReadyCell(s.Status.Ready, s.Status.Conditions)
 		})},
-		{Name: "Phase", Description: "How far the server has got: its newest provisioning event.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
+		{Name: "Phase", Description: "Last provisioning event of the machine.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
 			return m.Phase
 		})},
-		{Name: "Liveliness", Description: "Whether the metal-api hears of the server.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
+		{Name: "Liveliness", Description: "Liveliness of the machine, as the metal-api reports it.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
 			return m.Liveliness
 		})},
-		{Name: "Size", Description: "The metal-stack size of the server.", Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
+		{Name: "Size", Description: "metal-stack size of the machine.", Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
 			return cmp.Or(m.Size, s.Size)
 		})},
-		{Name: "Address", Description: "An address of the server.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+		{Name: "Address", Description: "Address of the machine.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
 			return s.address()
 		})},
 		Age[T](),
-		{Name: "ProviderID", Description: "The name of the server, as its Node bears it.", Wide: true, Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+		{Name: "ProviderID", Description: "Provider ID, which the Node has, too.", Wide: true, Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
 			return s.ProviderID
 		})},
-		{Name: "Image", Description: "The image that the server runs.", Wide: true, Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
+		{Name: "Image", Description: "Image of the machine.", Wide: true, Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
 			return cmp.Or(m.Image, s.Image)
 		})},
-		{Name: "Partition", Description: "The partition that the server stands in.", Wide: true, Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
+		{Name: "Partition", Description: "Partition of the machine.", Wide: true, Cell: cell(func(s MachineLike, m infrastructure.Metal) string {
 			return cmp.Or(m.Partition, s.Partition)
 		})},
-		{Name: "Rack", Description: "The rack that the server stands in.", Wide: true, Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
+		{Name: "Rack", Description: "Rack of the machine.", Wide: true, Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
 			return m.Rack
 		})},
-		{Name: "Managed", Type: "boolean", Description: "False for a server that was discovered: it is shown, and nobody's here.", Wide: true, Cell: func(obj T) any {
+		{Name: "Managed", Type: "boolean", Description: "Whether a record manages the machine; false for discovered machines.", Wide: true, Cell: func(obj T) any {
 			m := server(obj).Status.Metal
 			return m == nil || m.Managed
 		}},

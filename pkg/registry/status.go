@@ -14,7 +14,7 @@ import (
 // AdmitConditions returns the submitted conditions, but those that the server
 // computes as they were. Allocated is a controller's only until an allocation
 // has begun, and only to say what that waits for: from then on it is the
-// server's, so that nobody who comes late overwrites what became of it.
+// server's, so that a late write does not overwrite its outcome.
 func AdmitConditions(old, submitted []metav1.Condition, begun bool) []metav1.Condition {
 	mayWait := func(c metav1.Condition) bool {
 		return c.Type == infrastructure.ConditionAllocated && !begun && c.Status == metav1.ConditionFalse

@@ -57,7 +57,7 @@ var (
 )
 
 // NewREST returns what serves a kind, and what serves its status, which is nil
-// for a kind whose status nobody writes. owners is nil where no garbage
+// for a kind whose status clients cannot write. owners is nil where no garbage
 // collector is.
 func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, visible Visibility, owners OwnerLookup, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
 	s := newStrategy(kind)
@@ -133,14 +133,14 @@ func (r *REST) RecordSelector() fields.Selector {
 
 type movedKey struct{}
 
-// IsMoved tells whether an object that is created lived elsewhere before, in
+// IsMoved returns whether an object that is created existed before in
 // another management cluster or in a backup: it brings the finalizer along that
 // only this server puts on. Its metal may have changed since.
 func IsMoved(ctx context.Context) bool { return ctx.Value(movedKey{}) != nil }
 
 type dryRunKey struct{}
 
-// IsDryRun tells whether an update is one.
+// IsDryRun returns whether an update is one.
 func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 
 // StatusREST serves the status subresource of one kind.

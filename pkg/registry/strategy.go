@@ -56,7 +56,7 @@ func (s strategy[T, Spec, Status]) addFinalizer(obj T) {
 
 // PrepareForUpdate keeps the status, and counts generations of the spec. An
 // object that is not being deleted keeps our finalizer, too: a manifest by
-// which it is replaced does not have it, and the metal would be lost sight of.
+// which it is replaced does not have it, and the metal would leak.
 func (s strategy[T, Spec, Status]) PrepareForUpdate(ctx context.Context, o, oldObj runtime.Object) {
 	obj, old := o.(T), oldObj.(T)
 	*s.kind.Status(obj) = *s.kind.Status(old)

@@ -38,10 +38,10 @@ type Options struct {
 	History int
 	// BookmarkInterval defaults to DefaultBookmarkInterval.
 	BookmarkInterval time.Duration
-	// Fence tells whether this process may still answer and write; nil: it is
+	// Fence decides whether this process may still answer and write; nil: it is
 	// the only one.
 	Fence Fence
-	// HiddenNamespaces returns the namespaces whose records are shown to nobody, from
+	// HiddenNamespaces returns the namespaces whose records no client is shown, from
 	// memory; nil: none ever is. When it answers otherwise than before,
 	// Backend.HiddenNamespacesChanged is to be called.
 	HiddenNamespaces func() map[string]struct{}
@@ -53,13 +53,13 @@ type Options struct {
 	reserveAhead time.Duration
 }
 
-// Fence tells whether this process is the one of several that answers and
+// Fence decides whether this process is the one of several that answers and
 // writes. Its answers come from memory.
 type Fence interface {
 	// Check returns an error if nothing may begin any more.
 	Check() error
-	// CheckExclusive returns an error if somebody else may have begun: then they may not
-	// see what was written by now.
+	// CheckExclusive returns an error if another process may have become the active
+	// one: it may not have read what was written by now.
 	CheckExclusive() error
 }
 
@@ -87,10 +87,10 @@ type Backend struct {
 	hiddenNamespaces func() map[string]struct{}
 	origin           func(namespace string) (origin Origin, since time.Time)
 	// waiting are the reads and watches that wait for a revision, and confirming
-	// those that wait for a look at metal.
+	// those that wait for a refresh.
 	waiting, refreshing atomic.Int64
 
-	// mu orders changes: whoever holds it is the only one who changes views
+	// mu orders changes: only its holder changes views
 	// and the fields below. It is never held while the ledger works, and taken
 	// before any view's own lock.
 	mu     sync.Mutex
@@ -158,7 +158,7 @@ type ResourceConfig struct {
 	Codec       runtime.Codec
 	NewFunc     func() runtime.Object
 	NewListFunc func() runtime.Object
-	// Projector joins the halves; nil: a record is the whole object.
+	// Projector combines the halves; nil: a record is the whole object.
 	Projector Projector
 }
 
@@ -199,7 +199,7 @@ func (b *Backend) Store(resource schema.GroupResource) *Store {
 // SetRefresher sets who makes reads most recent.
 func (b *Backend) SetRefresher(f Refresher) { b.refresher.Store(&f) }
 
-// awaitRevision is the last question of a read before it looks at a view: it returns
+// awaitRevision is the last step of a read before it uses a view: it returns
 // when revision has been issued, and an error if that takes seconds, or if this
 // process is not the one that answers any more.
 func (b *Backend) awaitRevision(ctx context.Context, revision uint64) error {

@@ -2,13 +2,13 @@ package storage
 
 import "sync"
 
-// broadcast wakes everybody who waits. It costs nothing while nobody does.
+// broadcast wakes all that wait. It costs nothing while none do.
 type broadcast struct {
 	mu sync.Mutex
 	ch chan struct{}
 }
 
-// wait returns a channel that the next wake closes. Take it before looking at
+// wait returns a channel that the next wake closes. Take it before reading
 // the state that is waited for.
 func (b *broadcast) wait() <-chan struct{} {
 	b.mu.Lock()

@@ -14,8 +14,8 @@ import (
 type changeSet struct {
 	b       *Backend
 	changes []change
-	// affected are refs of which the claims changed and which are not looked
-	// at yet.
+	// affected are refs whose claims changed and which are not projected again
+	// yet.
 	affected []metal.Ref
 }
 
@@ -87,7 +87,7 @@ func (c *changeSet) record(s *Store, key string, rec *record) {
 	}
 }
 
-// reproject joins the record at a place again, and changes nothing if nothing
+// reproject projects the record at a place again, and changes nothing if nothing
 // is seen to change.
 func (c *changeSet) reproject(p storeKey) {
 	prev := c.find(p.store, p.key)

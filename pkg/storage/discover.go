@@ -67,7 +67,7 @@ func (c *changeSet) markAffected(ref metal.Ref) {
 	}
 }
 
-// propagate looks at everything that was affected, and at what that affects.
+// propagate projects everything that was affected, and what that affects.
 func (c *changeSet) propagate() {
 	for len(c.affected) > 0 {
 		ref := c.affected[0]

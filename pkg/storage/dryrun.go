@@ -10,20 +10,20 @@ import (
 
 type dryRunKey struct{}
 
-// dryRun counts the looks that come before the write of a dry run.
+// dryRun counts the reads that come before the write of a dry run.
 type dryRun struct{ reads atomic.Int32 }
 
 // WithDryRun makes the context one of a dry run of an update or a deletion, in
 // which genericregistry.DryRunnableStorage reads instead of writing. A read of
 // the most recent state is then refused as the write would be, except for as
-// many looks as come before it.
-func WithDryRun(ctx context.Context, looks int32) context.Context {
+// many reads as come before it.
+func WithDryRun(ctx context.Context, reads int32) context.Context {
 	d := &dryRun{}
-	d.reads.Store(looks)
+	d.reads.Store(reads)
 	return context.WithValue(ctx, dryRunKey{}, d)
 }
 
-// isDryRunWrite tells whether a read stands for a write.
+// isDryRunWrite returns whether a read takes the place of a write.
 func isDryRunWrite(ctx context.Context) bool {
 	d, _ := ctx.Value(dryRunKey{}).(*dryRun)
 	return d != nil && d.reads.Add(-1) < 0

@@ -56,7 +56,7 @@ func (m *fakeMetal) get(id string) (fact, bool) {
 
 func machineRef(id string) metal.Ref { return metal.Ref{Kind: metal.KindMachine, ID: id} }
 
-// fakeProjector joins one resource.
+// fakeProjector projects one resource.
 type fakeProjector struct {
 	metal *fakeMetal
 	role  string

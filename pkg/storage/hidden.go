@@ -24,7 +24,7 @@ func (b *Backend) hiddenFrom(ctx context.Context) map[string]struct{} {
 	return b.hiddenNamespaces()
 }
 
-// isHidden tells whether what is at key is in a hidden namespace.
+// isHidden returns whether what is at key is in a hidden namespace.
 func (s *Store) isHidden(ctx context.Context, key string) bool {
 	hidden := s.backend.hiddenFrom(ctx)
 	if len(hidden) == 0 {
@@ -67,14 +67,14 @@ func (v *view) beginEpoch(revision uint64) {
 	v.changed.wake()
 }
 
-// currentEpoch is which of the times between calls of startAnew it is.
+// currentEpoch is which of the times between calls of beginEpoch it is.
 func (v *view) currentEpoch() uint64 {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return v.epoch
 }
 
-// epochEndedError tells a client why its watch ends.
+// epochEndedError is why watches of an earlier epoch end.
 func epochEndedError() error {
 	return apierrors.NewResourceExpired("set of visible namespaces changed; relist")
 }

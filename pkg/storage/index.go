@@ -12,7 +12,7 @@ type storeKey struct {
 	key   string
 }
 
-// discoveredKey is metal in a store that shows it as long as nobody claims it.
+// discoveredKey is metal in a store that shows it as long as no record claims it.
 type discoveredKey struct {
 	store *Store
 	ref   metal.Ref

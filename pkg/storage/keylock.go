@@ -12,8 +12,8 @@ type keyLocks struct {
 }
 
 type keyLock struct {
-	held  chan struct{} // holds one token while somebody has the lock
-	users int           // who has the lock or waits for it
+	held  chan struct{} // holds one token while the lock is held
+	users int           // holders of the lock and those that wait for it
 }
 
 // lock returns the function that unlocks, or the context's error.

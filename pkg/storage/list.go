@@ -138,12 +138,12 @@ type page struct {
 	items         *items
 	visibility    visibility
 
-	last string // the last key that was looked at
+	last string // the last key that was visited
 	more bool   // there are keys after it that are shown
 }
 
-// contextCheckInterval is how many objects are looked at before asking whether the
-// client still waits.
+// contextCheckInterval is how many objects are visited before the context is
+// checked.
 const contextCheckInterval = 1024
 
 func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPredicate) (err error) {

@@ -54,7 +54,7 @@ func registerMetrics(b *Backend) {
 }
 
 // initCounters begins a resource's counters: one that appears with its first
-// event hides that event from whoever asks for its increase.
+// event hides that event from queries for its increase.
 func initCounters(resource string) {
 	for _, c := range []*metrics.CounterVec{ledgerConflicts, ledgerUncertain, watchersCutOff, staleReads} {
 		c.WithLabelValues(resource)

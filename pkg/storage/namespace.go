@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 )
 
-// MayHaveRecords tells whether a namespace has an object with a record, of whatever
-// resource, or may have one, because it is not known what became of a write.
+// MayHaveRecords returns whether a namespace has an object with a record, of any
+// resource, or may have one because of an uncertain write.
 func (b *Backend) MayHaveRecords(namespace string) bool {
 	for _, p := range b.uncertain.keys() {
 		if strings.HasPrefix(p.key, p.store.prefix+namespace+"/") {

@@ -57,8 +57,8 @@ func (c *changeSet) refreshRecords(ref metal.Ref) {
 	}
 }
 
-// ReprojectNamespace joins everything in a namespace again, and looks again at
-// what is to be discovered, because the namespace's binding changed.
+// ReprojectNamespace projects everything in a namespace again, including what is
+// discovered, because the namespace's binding changed.
 func (b *Backend) ReprojectNamespace(namespace string) { b.reproject(namespace + "/") }
 
 // ReprojectAll is ReprojectNamespace for all namespaces.

@@ -9,7 +9,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// Projector joins the two halves of the objects of one resource. Its methods
+// Projector combines the two halves of the objects of one resource. Its methods
 // answer from what is known at the moment and never call out.
 type Projector interface {
 	// Refs names the metal that the record shows or claims, and depends on
@@ -28,8 +28,8 @@ type Projector interface {
 	Discovered(ref metal.Ref) (obj runtime.Object, claims []metal.Ref)
 }
 
-// A Static projector joins objects that stand for no metal, with what else is
-// known: reads of them wait for no look.
+// A Static projector projects objects that stand for no metal, with what else is
+// known: reads of them wait for no refresh.
 type Static interface {
 	Projector
 	Static()
@@ -49,10 +49,10 @@ type Scope struct {
 
 // Refresher makes reads most recent.
 type Refresher interface {
-	// Refresh returns after the metal of the scope was looked at by a look
-	// that began after the call, and after every change that the look saw was
+	// Refresh returns after the metal of the scope was observed by an observation
+	// that began after the call, and after every change that it showed was
 	// handed to Backend.MetalChanged. Otherwise, after its limit, or when the
-	// metal-api does not answer, it returns since when the scope's state is
-	// unconfirmed, and why.
-	Refresh(ctx context.Context, scope Scope) (unconfirmedSince time.Time, cause error)
+	// metal-api does not answer, it returns when the scope was last
+	// observed, and why it is stale.
+	Refresh(ctx context.Context, scope Scope) (lastObserved time.Time, cause error)
 }

@@ -26,9 +26,9 @@ const (
 	// Any client can ask for one that will not be issued, and each that waits
 	// takes one of the server's requests in flight (400 that read).
 	maxWaiting = 50
-	// maxRefreshing is how many reads and watches may wait for a look at metal at
-	// a time, half of the requests in flight. Those beyond it are answered as
-	// they are when a look takes too long: with a warning.
+	// maxRefreshing is how many reads and watches may wait for a refresh at a time,
+	// half of the requests in flight. Those beyond it are answered like those
+	// whose refresh takes too long: with a warning.
 	maxRefreshing = 200
 )
 

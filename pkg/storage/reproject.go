@@ -2,7 +2,7 @@ package storage
 
 import "k8s.io/apimachinery/pkg/runtime/schema"
 
-// ReprojectResource joins every record of one resource again, because something
+// ReprojectResource projects every record of one resource again, because something
 // has changed that is no metal. Objects that are not seen to change get no
 // event and no revision.
 func (b *Backend) ReprojectResource(resource schema.GroupResource) {

@@ -112,7 +112,7 @@ func (r *revisions) now() uint64 {
 	return 0
 }
 
-// next issues the next revision. Whoever commits calls ensure first, when no
+// next issues the next revision. Callers call ensureReserved first, while no
 // lock is held, so that one is always left.
 func (r *revisions) next() uint64 {
 	r.mu.Lock()
@@ -143,7 +143,7 @@ func (r *revisions) ensureReserved(ctx context.Context) error {
 			return nil
 		}
 		if r.ctx.Err() != nil {
-			// Whoever reserves gives up at once, and would be asked over and over.
+			// Reservations fail at once now, and would be retried without a pause.
 			return apierrors.NewServiceUnavailable("server is stopping: no write is accepted")
 		}
 		select {

@@ -34,7 +34,7 @@ type event struct {
 	deleted     runtime.Object
 }
 
-// asDeleted is the object as those saw it last for whom it is out of sight now.
+// asDeleted is the object as it was shown last, for watches that it left.
 func (e *event) asDeleted(versioned func(runtime.Object, uint64) runtime.Object) runtime.Object {
 	if e.typ == watch.Deleted {
 		return e.obj

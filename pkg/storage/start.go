@@ -137,7 +137,7 @@ func (b *Backend) Resync(ctx context.Context) error {
 		return nil
 	}
 	// Most of them differ because they are being written just now, and not any
-	// more by the second look.
+	// more by the second read.
 	for _, p := range different {
 		unlock, err := p.store.keys.lock(ctx, p.key)
 		if err != nil {

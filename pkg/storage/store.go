@@ -62,7 +62,7 @@ func newStore(b *Backend, cfg ResourceConfig) (*Store, error) {
 	return s, nil
 }
 
-// load fills the view before anybody sees it. Whatever is there at the start
+// load fills the view before it is read. Whatever is there at the start
 // has the revision of the start. The claims of all stores are in the index
 // already.
 func (s *Store) load(records map[string]*record, start uint64) {
@@ -133,7 +133,7 @@ func (s *Store) project(record, previous runtime.Object) runtime.Object {
 	return obj
 }
 
-// setVersion sets the revision of an object that nobody else sees yet.
+// setVersion sets the revision of an object that is not shared yet.
 func (s *Store) setVersion(obj runtime.Object, revision uint64) {
 	_ = s.versioner.UpdateObject(obj, revision) // fails only without metadata, which the codec would not take
 }

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// uncertainFor is for how long a write whose outcome is not known may still
+	// uncertainFor is for how long a write whose outcome is unknown may still
 	// arrive in the ledger.
 	uncertainFor = 2 * time.Minute
 	// resolveBackoff is the first pause before the ledger is asked again; they
-	// double up to doubtPauseMax.
+	// double up to resolveBackoffMax.
 	resolveBackoff    = time.Second
 	resolveBackoffMax = 30 * time.Second
 	// resolveReadTimeout is how long a read waits for the ledger.
@@ -26,9 +26,9 @@ const (
 )
 
 // uncertainWrites are the keys of which the ledger may have another state than the
-// view, because it is not known what became of a write.
+// view, because the outcome of a write is unknown.
 type uncertainWrites struct {
-	count atomic.Int64 // so that nobody pays who has no doubts
+	count atomic.Int64 // so that keys are checked without a lock while there are none
 	added broadcast
 
 	mu     sync.Mutex
@@ -53,10 +53,10 @@ func (d *uncertainWrites) get(p storeKey) (uncertainWrite, bool) {
 	return found, ok
 }
 
-func (d *uncertainWrites) set(p storeKey, doubt uncertainWrite) {
+func (d *uncertainWrites) set(p storeKey, w uncertainWrite) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.writes[p] = doubt
+	d.writes[p] = w
 	d.count.Store(int64(len(d.writes)))
 	d.added.wake()
 }
@@ -87,7 +87,7 @@ func (s *Store) markUncertain(key string, cur *entry) {
 	s.backend.uncertain.set(storeKey{s, key}, uncertainWrite{since: s.backend.clock.Now(), previousVersion: before})
 }
 
-// resolveUncertain makes the view of key agree with the ledger if there is doubt.
+// resolveUncertain makes the view of key agree with the ledger if its last write is uncertain.
 func (s *Store) resolveUncertain(ctx context.Context, key string) error {
 	if _, found := s.backend.uncertain.get(storeKey{s, key}); !found {
 		return nil
@@ -102,8 +102,8 @@ func (s *Store) resolveUncertain(ctx context.Context, key string) error {
 
 func (s *Store) resolveUncertainLocked(ctx context.Context, key string) error {
 	p := storeKey{s, key}
-	d, doubtful := s.backend.uncertain.get(p)
-	if !doubtful {
+	d, uncertain := s.backend.uncertain.get(p)
+	if !uncertain {
 		return nil
 	}
 	found, err := s.readRecord(ctx, key)
@@ -128,18 +128,18 @@ func (s *Store) resolveUncertainLocked(ctx context.Context, key string) error {
 	return nil
 }
 
-// resolveUncertainForRead is settleDoubt for those who answer from the view in any case.
+// resolveUncertainForRead is resolveUncertain for reads, which answer from the view in any case.
 func (s *Store) resolveUncertainForRead(ctx context.Context, key string) {
-	d, doubtful := s.backend.uncertain.get(storeKey{s, key})
-	if !doubtful || d.checked {
+	d, uncertain := s.backend.uncertain.get(storeKey{s, key})
+	if !uncertain || d.checked {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveReadTimeout)
 	defer cancel()
-	_ = s.resolveUncertain(ctx, key) // what is not settled is repaired later
+	_ = s.resolveUncertain(ctx, key) // what is not resolved is retried later
 }
 
-// resolveUncertainWrites settles doubts that nobody else settles.
+// resolveUncertainWrites resolves what no request resolves.
 func (b *Backend) resolveUncertainWrites() {
 	pause := resolveBackoff
 	for {

@@ -49,7 +49,7 @@ func TestUncertainWrite_ThatWasDoneIsAcknowledged(t *testing.T) {
 		remove(t, w.pods, "node-1")
 		expectEvents(t, events, "ADDED node-1 Pending", "MODIFIED node-1 Pending", "DELETED node-1 Pending")
 		if w.uncertain.count.Load() != 0 {
-			t.Error("doubts are left")
+			t.Error("uncertain writes are left")
 		}
 	})
 }
@@ -109,7 +109,7 @@ func TestUncertainWrite_NotRecordedForRefusals(t *testing.T) {
 			}
 		}
 		if w.uncertain.count.Load() != 0 {
-			t.Error("there are doubts")
+			t.Error("there are uncertain writes")
 		}
 	})
 }
@@ -135,7 +135,7 @@ func TestUncertainWrite_ThatArrivesLateIsShown(t *testing.T) {
 		time.Sleep(resolveBackoffMax)
 		expectEvents(t, events, "MODIFIED node-1 Pending")
 		if w.uncertain.count.Load() != 0 {
-			t.Error("doubts are left")
+			t.Error("uncertain writes are left")
 		}
 	})
 }
@@ -150,7 +150,7 @@ func TestUncertainWrite_EndsWhenItCannotArriveAnyMore(t *testing.T) {
 		l.inject(nil, nil)
 		time.Sleep(uncertainFor + 2*resolveBackoffMax)
 		if w.uncertain.count.Load() != 0 {
-			t.Error("doubts are left")
+			t.Error("uncertain writes are left")
 		}
 	})
 }

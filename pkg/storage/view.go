@@ -18,7 +18,7 @@ const treeDegree = 32
 // entry is one object in the view. It is immutable.
 type entry struct {
 	key string
-	obj runtime.Object // joined, with its revision
+	obj runtime.Object // projected, with its revision
 	rec *record        // nil if the object is discovered
 	ref metal.Ref      // of a discovered object
 }
@@ -31,8 +31,8 @@ func newTree() *tree {
 
 // view is what is shown of one resource. Only the backend's commit changes it.
 //
-// Revisions are issued while mu is held for writing. So whoever holds it for
-// reading sees all events of the resource up to the revision issued last, by
+// Revisions are issued while mu is held for writing. So a holder of the read
+// lock sees all events of the resource up to the revision issued last, by
 // whichever resource, and none will come that has a lower one.
 type view struct {
 	mu      sync.RWMutex
@@ -43,7 +43,7 @@ type view struct {
 	bytes   int64 // the size of all records
 	snaps   snapshots
 	changed broadcast
-	epoch   uint64 // counts startAnew
+	epoch   uint64 // counts beginEpoch
 }
 
 // get returns the entry at key, or nil.

@@ -6,7 +6,7 @@ type visibilityKey struct{}
 
 // WithVisibility makes lists and watches show only the objects of namespaces for
 // which sees is true. All others are as if they were not there: no limit, no
-// count and no continue token tells of them. It comes with the context, because
+// count and no continue token discloses them. It comes with the context, because
 // that is all that reaches the storage through the registry.
 //
 // A list asks for a namespace once when it comes to its objects, a watch for
@@ -35,7 +35,7 @@ func (s *Store) visibility(ctx context.Context) visibility {
 	}, s.prefix}
 }
 
-// shows tells whether what is at key is shown.
+// shows returns whether what is at key is shown.
 func (s visibility) shows(key string) bool {
 	return s.visible == nil || s.visible(namespaceOf(s.prefix, key))
 }

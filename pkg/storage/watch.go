@@ -67,7 +67,7 @@ func (w *watcher) start(revision uint64, opts apistorage.ListOptions) error {
 	return nil
 }
 
-// errorEvent tells a client why its watch ends.
+// errorEvent is the event that ends a watch.
 func errorEvent(err error) watch.Event {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {

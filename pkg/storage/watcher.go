@@ -27,7 +27,7 @@ const (
 	bookmarkBeforeEnd = 2 * time.Second
 )
 
-// watcher is one watch. It reads the ring with a cursor of its own: nobody
+// watcher is one watch. It reads the ring with a cursor of its own: nothing
 // waits for it, and it holds no events back but the few in its channel.
 type watcher struct {
 	ctx        context.Context
@@ -51,10 +51,10 @@ type watcher struct {
 }
 
 func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
-	// Before the visibility: a change in between ends the watch.
-	era := s.view.currentEpoch()
+	// Read before the visibility: a change in between ends the watch.
+	epoch := s.view.currentEpoch()
 	w := &watcher{
-		epoch:      era,
+		epoch:      epoch,
 		store:      s,
 		key:        key,
 		recursive:  opts.Recursive,
@@ -202,7 +202,7 @@ func (w *watcher) selects(obj runtime.Object) bool {
 
 // shallowCopy returns a copy of an object that shares everything but its outermost
 // fields: the encoder of a response writes the kind into what it encodes, for
-// as long as that takes, and the object is everybody's.
+// as long as that takes, and the object is shared.
 func shallowCopy(obj runtime.Object) runtime.Object {
 	shared := reflect.ValueOf(obj).Elem()
 	head := reflect.New(shared.Type())

@@ -12,7 +12,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
-// errRecordChanged says that the record is another one by now: look again.
+// errRecordChanged says that the record has changed: read it again.
 var errRecordChanged = errors.New("record changed")
 
 // Create implements storage.Interface.
@@ -160,7 +160,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 
 // swap puts next in the place of cur, in the ledger and then in the view, and
 // returns the object as it is shown, or as it was deleted. Either may be nil,
-// for none. It returns errAgain if cur is not what is there.
+// for none. It returns errRecordChanged if cur is not what is there.
 func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (runtime.Object, error) {
 	if err := s.backend.revisions.ensureReserved(ctx); err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 		return nil, err
 	}
 	if err := s.backend.fence.CheckExclusive(); err != nil {
-		// It was done, but whoever answers by now may have looked before.
+		// It was done, but the active process may have read the ledger before.
 		return nil, unknownOutcomeError(s, key, err)
 	}
 	if next == nil {
@@ -223,7 +223,7 @@ func (s *Store) write(ctx context.Context, key string, cur *entry, next *draft) 
 
 // resolveOutcome finds out what became of a write that the ledger did not
 // acknowledge. It returns the version if the write was done after all, and
-// errAgain if somebody else's was.
+// errRecordChanged if another server's was.
 func (s *Store) resolveOutcome(ctx context.Context, key string, cur *entry, next *draft, cause error) (version string, err error) {
 	if errors.Is(cause, ledger.ErrNotWritten) {
 		return "", notWrittenError(s, key, cause)
@@ -263,7 +263,7 @@ func wasWritten(found *ledger.Record, next *draft) bool {
 	return string(found.Value) == string(next.value)
 }
 
-// hasUID reports whether nobody else can have meant next: a ledger that
+// hasUID reports whether next can only be this write's: a ledger that
 // tries again after a lost reply is refused because of its own success.
 func hasUID(next *draft) bool {
 	if next == nil {

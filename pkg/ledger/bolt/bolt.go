@@ -49,9 +49,9 @@ func Open(path string, opts Options) (*Ledger, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: opts.LockTimeout, FreelistType: bolt.FreelistMapType})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("ledger: another process has %s open, and did not let go of it in %s: only one server at a time can keep its records there. Stop that one first (fuser %[1]s names it), or give this one a file of its own", path, opts.LockTimeout)
+		return nil, fmt.Errorf("ledger: failed to lock %s in %s: another process has it open (fuser %[1]s names it); stop that process, or use another file", path, opts.LockTimeout)
 	case err != nil:
-		return nil, fmt.Errorf("ledger: open %s: %w", path, err)
+		return nil, fmt.Errorf("ledger: failed to open %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		_, err := tx.CreateBucketIfNotExists(recordsBucket)
@@ -62,7 +62,7 @@ func Open(path string, opts Options) (*Ledger, error) {
 		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger: prepare %s: %w", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("ledger: failed to prepare %s: %w", path, err), db.Close())
 	}
 	db.MaxBatchSize, db.MaxBatchDelay = maxBatchSize, maxBatchDelay
 	return &Ledger{db: db}, nil
@@ -167,7 +167,7 @@ func put(b *bolt.Bucket, key string, value []byte) (string, error) {
 func split(stored []byte) (version string, value []byte, err error) {
 	v, value, found := bytes.Cut(stored, []byte{'\n'})
 	if !found {
-		return "", nil, errors.New("no version before the value: this is not a file of this server, or it is damaged")
+		return "", nil, errors.New("value without version: not a file of this server, or damaged")
 	}
 	return string(v), value, nil
 }

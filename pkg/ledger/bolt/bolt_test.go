@@ -58,7 +58,7 @@ func TestOpen_NamesTheProcessThatHasTheFile(t *testing.T) {
 	if err == nil {
 		t.Fatal("one file was opened twice")
 	}
-	for _, want := range []string{path, "another process", "Stop that one first"} {
+	for _, want := range []string{path, "another process", "stop that process"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}

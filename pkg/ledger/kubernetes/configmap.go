@@ -86,7 +86,7 @@ func checkKey(key string) error {
 		return fmt.Errorf("%w: %w", err, ledger.ErrNotWritten)
 	}
 	if !utf8.ValidString(key) {
-		return fmt.Errorf("the key of a record must be UTF-8 text, and %.60q is not: %w", key, ledger.ErrNotWritten)
+		return fmt.Errorf("invalid key %.60q: must be UTF-8: %w", key, ledger.ErrNotWritten)
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func checkKey(key string) error {
 // configMap returns what stores a value under a key.
 func configMap(namespace, key string, value []byte, write string) (*corev1.ConfigMap, error) {
 	if len(value) > MaxValueBytes {
-		return nil, fmt.Errorf("its value has %d bytes, and the API server takes at most %d in a ConfigMap: %w", len(value), MaxValueBytes, ledger.ErrTooLarge)
+		return nil, fmt.Errorf("value of %d bytes exceeds the limit of a ConfigMap, %d bytes: %w", len(value), MaxValueBytes, ledger.ErrTooLarge)
 	}
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
 		Namespace:   namespace,
@@ -171,7 +171,7 @@ func depth(value []byte) int {
 }
 
 // keyOf returns the key of which cm is the record, or "" if cm does not tell.
-// The name is the witness: whoever took the annotation off left the labels.
+// The name proves it: if the annotation was removed, the labels are tried.
 func keyOf(cm *corev1.ConfigMap) string {
 	l := cm.Labels
 	for _, key := range []string{cm.Annotations[KeyAnnotation], strings.Join([]string{l[RecordLabel], l[NamespaceLabel], l[NameLabel]}, "/")} {
@@ -187,7 +187,7 @@ func valueOf(cm *corev1.ConfigMap) ([]byte, error) {
 	if text, found := cm.Data[JSONValue]; found {
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, []byte(text)); err != nil {
-			return []byte(text), fmt.Errorf("%s is no JSON: %w", JSONValue, err)
+			return []byte(text), fmt.Errorf("invalid JSON in %s: %w", JSONValue, err)
 		}
 		return compact.Bytes(), nil
 	}
@@ -197,7 +197,7 @@ func valueOf(cm *corev1.ConfigMap) ([]byte, error) {
 	if value, found := cm.BinaryData[BinaryValue]; found {
 		return value, nil
 	}
-	return nil, errors.New("it has no value: neither " + JSONValue + " nor " + TextValue + " nor " + BinaryValue)
+	return nil, errors.New("no value: none of " + JSONValue + ", " + TextValue + " and " + BinaryValue + " is set")
 }
 
 // versionOf is the version of the state that cm is: the resource version alone

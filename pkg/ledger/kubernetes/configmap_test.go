@@ -163,7 +163,7 @@ func TestConfigMap_LimitsTheSizeOfValues(t *testing.T) {
 		t.Errorf("stored: %.60s", got)
 	}
 	_, err := configMap("system", "a/b", []byte(largest+" "), "w")
-	if !errors.Is(err, ledger.ErrTooLarge) || !errors.Is(err, ledger.ErrNotWritten) || !strings.Contains(err.Error(), "1048577 bytes") || !strings.Contains(err.Error(), "at most 1048576") {
+	if !errors.Is(err, ledger.ErrTooLarge) || !errors.Is(err, ledger.ErrNotWritten) || !strings.Contains(err.Error(), "1048577 bytes") || !strings.Contains(err.Error(), "limit of a ConfigMap, 1048576 bytes") {
 		t.Errorf("answered %v", err)
 	}
 }

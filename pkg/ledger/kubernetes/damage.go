@@ -20,11 +20,11 @@ type damage struct {
 
 // damageKind decides what becomes of a List.
 //
-// A record must not be dropped because somebody damaged it: its object would
+// A record must not be dropped because it was damaged: its object would
 // vanish as if it had been deleted, and its metal would be shown as discovered
 // while a record of it exists. So List leaves out only what certainly is no
 // record. A record whose value is damaged is listed with what is left of it:
-// whoever knows what records mean refuses that one key, not all the others. If
+// the storage, which can decode records, fails for that key alone. If
 // it is not even known whose record it is, List fails, because then a complete
 // answer cannot be given; people decide, by repairing the ConfigMap or by
 // taking the label off it.
@@ -35,7 +35,7 @@ const (
 	noRecord damageKind = "no-record"
 	// damagedValue: the key is known, the value is not what was written.
 	damagedValue damageKind = "value"
-	// unknownKey: it is a record, and does not tell which. List fails.
+	// unknownKey: it is a record, and does not say which. List fails.
 	unknownKey damageKind = "key"
 )
 
@@ -47,22 +47,22 @@ func read(cm *corev1.ConfigMap) (ledger.Record, *damage) {
 	switch {
 	case key == "" && !nameForm.MatchString(cm.Name):
 		return ledger.Record{}, &damage{noRecord, cm.Name, fmt.Sprintf(
-			"it carries the label %s, but was not made by this ledger: records have names that end in a hash of their key. It is ignored", RecordLabel)}
+			"not a record although it has the label %s: names of records end in a hash of their key; ignored", RecordLabel)}
 	case key == "":
 		return ledger.Record{}, &damage{unknownKey, cm.Name, fmt.Sprintf(
-			"it is a record and does not say which: the annotation %s is missing, or is not the key that the hash at the end of the name was made of. "+
-				"Write it again, or set the ConfigMap aside: kubectl label configmap -n %s %s %s-. Then the object is forgotten, and its metal kept, and shown as discovered",
+			"record without its key: the annotation %s is missing, or does not match the hash at the end of the name; "+
+				"restore it, or remove the ConfigMap from the ledger: kubectl label configmap -n %s %s %s- (then the object is gone, and its metal is kept and shown as discovered)",
 			KeyAnnotation, cm.Namespace, cm.Name, RecordLabel)}
 	}
 	value, err := valueOf(cm)
 	record := ledger.Record{Key: key, Value: value, Version: versionOf(cm)}
 	if err != nil {
-		return record, &damage{damagedValue, cm.Name, fmt.Sprintf("the value of the record %s is damaged: %v", key, err)}
+		return record, &damage{damagedValue, cm.Name, fmt.Sprintf("damaged value of record %s: %v", key, err)}
 	}
 	return record, nil
 }
 
-// report tells what is wrong: in metrics, in the log when it is new, and as an
+// report reports damage: in metrics, in the log when it is new, and as an
 // error if the list would not be complete.
 func (l *Ledger) report(ctx context.Context, found []damage) error {
 	count := map[damageKind]int{}
@@ -74,7 +74,7 @@ func (l *Ledger) report(ctx context.Context, found []damage) error {
 		count[d.kind]++
 		now[d.name] = d.text
 		if l.reported[d.name] != d.text {
-			klog.FromContext(ctx).Error(errors.New(d.text), "A ConfigMap of the ledger is damaged", "configMap", klog.KRef(l.namespace, d.name), "damage", d.kind)
+			klog.FromContext(ctx).Error(errors.New(d.text), "Damaged ConfigMap in the ledger", "configMap", klog.KRef(l.namespace, d.name), "damage", d.kind)
 		}
 		if d.kind == unknownKey {
 			errs = append(errs, fmt.Errorf("ConfigMap %s/%s: %s", l.namespace, d.name, d.text))

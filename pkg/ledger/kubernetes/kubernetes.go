@@ -5,7 +5,7 @@
 // Versions are the uid and the resource version of the ConfigMap. Every write
 // is sent with both as its condition, so any number of servers can write. They
 // are as good as etcd's history is: stop the servers before etcd is restored
-// from a backup, as whoever remembers resource versions must be.
+// from a backup, like every client that remembers resource versions.
 package kubernetes
 
 import (
@@ -56,7 +56,7 @@ var _ ledger.Ledger = &Ledger{}
 // waits for a record is a request that the API server let through already.
 func New(config *rest.Config, namespace string) (*Ledger, error) {
 	if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
-		return nil, fmt.Errorf("ledger: %q is no name of a namespace: %v", namespace, problems)
+		return nil, fmt.Errorf("ledger: invalid namespace %q: %v", namespace, problems)
 	}
 	config = rest.CopyConfig(config)
 	config.QPS, config.RateLimiter = -1, nil
@@ -83,7 +83,7 @@ func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the records in namespace %s: %w", l.namespace, err)
+		return nil, fmt.Errorf("failed to list records in namespace %s: %w", l.namespace, err)
 	}
 	records := make([]ledger.Record, 0, len(list))
 	var found []damage
@@ -142,4 +142,4 @@ func (l *Ledger) get(ctx context.Context, name string) (*corev1.ConfigMap, error
 
 // errBeingDeleted: somebody deletes the ConfigMap by hand, and a finalizer
 // that is not ours holds it.
-var errBeingDeleted = errors.New("the ConfigMap is being deleted and has finalizers, which records never have; take them off")
+var errBeingDeleted = errors.New("ConfigMap is being deleted but has finalizers, which records never have: remove them")

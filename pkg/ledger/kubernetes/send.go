@@ -101,7 +101,7 @@ func attempt(ctx context.Context, until time.Time, request func() *rest.Request)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// The API server gives up a little earlier: then it answers, and does not
-	// do late what nobody waits for any more.
+	// do late what no client waits for any more.
 	obj, err := request().MaxRetries(0).Param("timeout", (limit * 9 / 10).Truncate(time.Millisecond).String()).Do(ctx).Get()
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// classify tells what an error says about the write. Only errors that are known
+// classify returns what an error says about the write. Only errors that are known
 // to come before the API server stores anything count as certain.
 func classify(verb string, err error) outcome {
 	var network *net.OpError
@@ -136,7 +136,7 @@ func classify(verb string, err error) outcome {
 	}
 	switch code := status.Status().Code; {
 	case verb == verbCreate && apierrors.IsConflict(err):
-		return retriable // a quota, which somebody else changed
+		return retriable // a quota, which was changed concurrently
 	case verb == verbCreate && apierrors.IsNotFound(err):
 		return rejected // there is no such namespace
 	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err), apierrors.IsConflict(err):

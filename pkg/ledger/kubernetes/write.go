@@ -51,25 +51,25 @@ func (l *Ledger) resolveExisting(ctx context.Context, key string, mine *corev1.C
 	found, err := l.get(ctx, mine.Name)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("it exists, and it is not known whether due to this write: %w", err)
+		return "", fmt.Errorf("record exists, unknown whether by this write: %w", err)
 	case found == nil: // by now
 		return "", ledger.ErrExists
 	case sameWrite(found, mine):
 		recovered.WithLabelValues(verbCreate).Inc()
 		return versionOf(found), nil
 	}
-	// Whoever is told that a record exists looks for it, and must find it.
+	// The answer "exists" must only be given if List shows the record.
 	_, labelled := found.Labels[RecordLabel]
 	if labelled && keyOf(found) == key {
 		return "", ledger.ErrExists
 	}
-	return "", fmt.Errorf("the ConfigMap %s/%s is in the way: it has the name of this record, and is not listed as it. "+
-		"Give it the label %s and the annotation %s=%s to have it taken for the record, or delete it: %w",
+	return "", fmt.Errorf("ConfigMap %s/%s has the name of this record, but is not labelled as it: "+
+		"add the label %s and the annotation %s=%s to make it the record, or delete it: %w",
 		l.namespace, found.Name, RecordLabel, KeyAnnotation, key, ledger.ErrNotWritten)
 }
 
 // Update implements ledger.Ledger. Labels, annotations and everything else that
-// somebody else put on the ConfigMap are lost with it.
+// others have set on the ConfigMap are lost with it.
 func (l *Ledger) Update(ctx context.Context, key, version string, value []byte) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -113,7 +113,7 @@ func (l *Ledger) resolveConflict(ctx context.Context, name, version string, a re
 	found, err := l.get(ctx, name)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("it was changed, and it is not known whether by this write: %w", err)
+		return nil, fmt.Errorf("record changed, unknown whether by this write: %w", err)
 	case found == nil:
 		return nil, ledger.ErrNotFound
 	case versionOf(found) != version:
@@ -177,7 +177,7 @@ func split(version string) (types.UID, string) {
 	return types.UID(uid), resourceVersion
 }
 
-// wrap says what was being done, and that it ended with its caller's patience
+// wrap says what was being done, and that it ended with its caller's deadline
 // if it did.
 func wrap(ctx context.Context, verb, key string, err error) error {
 	if ended := context.Cause(ctx); ended != nil && !errors.Is(err, ended) && !isDefinite(err) {

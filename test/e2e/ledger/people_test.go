@@ -103,7 +103,7 @@ func TestRecord_DamagedIsNeverMissing(t *testing.T) {
 	require.Len(t, env.list(l), 1)
 	_, err = l.Create(t.Context(), key, []byte(value))
 	require.ErrorIs(t, err, ledger.ErrNotWritten)
-	require.ErrorContains(t, err, "is in the way")
+	require.ErrorContains(t, err, "has the name of this record")
 	env.kubectl("label", "configmap", name, kubernetes.RecordLabel+"=metalstackmachines")
 	env.kubectl("annotate", "configmap", name, kubernetes.KeyAnnotation+"="+key)
 	_, err = l.Create(t.Context(), key, []byte(value))

@@ -1,5 +1,5 @@
 // Package allocation serves the allocation subresource, by which objects get
-// and give back metal, and gives the allocation protocol its view of records.
+// and release metal, and gives the allocation protocol its view of records.
 // It decides nothing itself.
 package allocation
 
@@ -36,8 +36,8 @@ func NewRecords[T registry.Object](r *registry.REST) Records[T] {
 	return Records[T]{store: r.Store, selector: r.RecordSelector()}
 }
 
-// Get returns an object. It answers from the view: whoever decides
-// about metal looks at metal.
+// Get returns an object. It answers from the view: the
+// protocol observes metal itself.
 func (r Records[T]) Get(ctx context.Context, namespace, name string) (T, error) {
 	obj, err := r.store.Get(r.requestContext(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {

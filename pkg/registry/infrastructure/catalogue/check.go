@@ -125,9 +125,9 @@ func (c *Validation) PrivateNetwork(path *field.Path, value, old string) {
 func (c *Validation) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(c.project) }
 
 // Host checks that an address in a range of metal-stack is one that the project
-// has allocated. It answers the same about one that nobody has and about another
+// has allocated. It answers the same about one that is free and about another
 // project's. An address in no range of metal-stack, and a name, is an endpoint
-// that somebody else looks after.
+// that is managed elsewhere.
 func (c *Validation) Host(path *field.Path, value, old string) {
 	address, err := netip.ParseAddr(value)
 	if value == old || err != nil || c.done() {
@@ -210,8 +210,8 @@ func (c *Validation) warn(path *field.Path, value string, err error) {
 	warning.Add(c.ctx, "%s: %q not validated: %v", path, value, err)
 }
 
-// done tells whether nothing is to be looked up any more: the request has ended,
-// or was refused for what it looks up.
+// done returns whether lookups end here: the request has ended, or exceeded its
+// limit.
 func (c *Validation) done() bool {
 	if err := c.ctx.Err(); err != nil {
 		c.stop(field.InternalError(nil, fmt.Errorf("request ended before validation: %w", err)))

@@ -42,10 +42,10 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 			return validateReferences(ctx, checks, t, old)
 		},
 		Columns: []registry.Column[*object]{
-			{Name: "Partition", Description: "The partition that the clusters are built in.", Cell: func(t *object) any {
+			{Name: "Partition", Description: "Partition of the clusters.", Cell: func(t *object) any {
 				return registry.OrNone(t.Spec.Template.Spec.Partition)
 			}},
-			{Name: "Public Network", Description: "The network that the clusters reach the world through.", Cell: func(t *object) any {
+			{Name: "Public Network", Description: "Public network of the clusters.", Cell: func(t *object) any {
 				return registry.OrNone(t.Spec.Template.Spec.PublicNetworkID)
 			}},
 			registry.Age[*object](),

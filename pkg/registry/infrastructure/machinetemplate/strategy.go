@@ -60,13 +60,13 @@ func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old
 
 func columns() []registry.Column[*object] {
 	return []registry.Column[*object]{
-		{Name: "Size", Description: "The metal-stack size of the machines.", Cell: func(t *object) any {
+		{Name: "Size", Description: "metal-stack size of the machines.", Cell: func(t *object) any {
 			return registry.OrNone(t.Spec.Template.Spec.MachineType)
 		}},
-		{Name: "Image", Description: "The image that the machines get.", Cell: func(t *object) any {
+		{Name: "Image", Description: "Image of the machines.", Cell: func(t *object) any {
 			return registry.OrNone(t.Spec.Template.Spec.Image)
 		}},
-		{Name: "Partition", Description: "The partition that the machines are taken from, if it is not that of their cluster.", Cell: func(t *object) any {
+		{Name: "Partition", Description: "Partition of the machines; empty: that of their cluster.", Cell: func(t *object) any {
 			return registry.OrNone(t.Spec.Template.Spec.Partition)
 		}},
 		registry.Age[*object](),
