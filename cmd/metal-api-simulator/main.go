@@ -118,7 +118,7 @@ func (o *options) run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	log.Info("serving", "url", url+base, "admin", admin, "machines", o.machines, "seed", o.seed, "speed", o.speed, "costs", o.costs)
+	log.Info("Serving", "url", url+base, "admin", admin, "machines", o.machines, "seed", o.seed, "speed", o.speed, "costs", o.costs)
 	if _, err := fmt.Fprintf(out, "METAL_API_URL=%s\nMETAL_API_ADMIN_URL=%s\n", url+base, admin); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (o *options) run(ctx context.Context, out io.Writer) error {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
-	log.Info("stopping")
+	log.Info("Stopping")
 	sim.Close()
 	grace, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
@@ -146,7 +146,7 @@ func logCalls(log *slog.Logger, next http.Handler) http.Handler {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
 		defer func() {
-			log.Info("call", "method", r.Method, "path", r.URL.Path, "status", rec.status, "duration", time.Since(start).Round(100*time.Microsecond))
+			log.Info("Call", "method", r.Method, "path", r.URL.Path, "status", rec.status, "duration", time.Since(start).Round(100*time.Microsecond))
 		}()
 		next.ServeHTTP(rec, r)
 	})

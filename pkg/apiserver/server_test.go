@@ -121,7 +121,7 @@ func TestServer_AnswersUnavailableBeforeTheInitialSync(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond)
 	code, body := get(t, s, "/readyz")
 	assert.Equal(t, http.StatusInternalServerError, code)
-	assert.Equal(t, "readyz check failed", body, "strangers are not told which check")
+	assert.Equal(t, "readyz check failed", body, "without credentials, the check is not named")
 	code, body = get(t, s, "/livez")
 	assert.Equal(t, http.StatusOK, code, body)
 	_, err := s.Client().Discovery().ServerResourcesForGroupVersion(api.SchemeGroupVersion.String())
@@ -172,7 +172,7 @@ func TestUserData_IsInNoAuditEventAndNoRecord(t *testing.T) {
 	allocatedCluster(t, s, "c")
 	_, err := client.MetalStackMachines(team).Create(ctx, machine("node-1"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	secret := []byte("a-join-token-that-nobody-may-see")
+	secret := []byte("a-join-token-that-must-stay-secret")
 	_, err = client.MetalStackMachines(team).Allocate(ctx, "node-1", &api.Allocation{ClusterRef: &api.LocalReference{Name: "c"}, UserData: secret}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	s.Stop()
@@ -193,7 +193,7 @@ func TestUserData_IsInNoAuditEventAndNoRecord(t *testing.T) {
 func TestUserData_IsInNoErrorOfAnAllocation(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
-	secret := base64.StdEncoding.EncodeToString([]byte("a-join-token-which-nobody-sees"))
+	secret := base64.StdEncoding.EncodeToString([]byte("another-join-token-that-must-stay-secret"))
 	for _, c := range []struct{ mediaType, body, says string }{
 		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `only "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation" are allowed`},
 		{"application/json", `{"userData":"` + secret, `unexpected end of JSON input`},
@@ -275,7 +275,7 @@ func TestDiscoveredMachine_IsListedWithoutOwner(t *testing.T) {
 	require.NoError(t, err)
 	machines := s.Client().InfrastructureV1alpha4().MetalStackMachines(team)
 	m, err := machines.Get(ctx, id, metav1.GetOptions{})
-	require.NoError(t, err, "a get waits for a look")
+	require.NoError(t, err, "a get waits for an observation")
 	assert.False(t, m.Status.Metal.Managed)
 	assert.True(t, apierrors.IsForbidden(machines.Delete(ctx, id, metav1.DeleteOptions{})))
 	require.NoError(t, machines.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))

@@ -104,7 +104,7 @@ func TestServingGate_DrainWaitsForWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated()
 		g.advance(gateOpen)
-		assert.NoError(t, g.drain(t.Context()), "nobody is inside")
+		assert.NoError(t, g.drain(t.Context()), "no request is in flight")
 		read, watch, write := g.ask("list", "read"), g.ask("watch", "read"), g.ask("patch", "write")
 		g.advance(gatePaused)
 		limited, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -121,7 +121,7 @@ func TestServingGate_DrainWaitsForWrites(t *testing.T) {
 		close(g.finish["read"])
 		synctest.Wait()
 		for _, w := range []*httptest.ResponseRecorder{read, watch, write} {
-			assert.Equal(t, http.StatusOK, w.Code, "who was inside is answered")
+			assert.Equal(t, http.StatusOK, w.Code, "a request in flight is answered")
 		}
 	})
 }

@@ -19,7 +19,7 @@ import (
 type stallServer struct {
 	*httptest.Server
 	failed chan error
-	// closed is told of connections.
+	// closed receives closed connections.
 	closed chan struct{}
 }
 
@@ -75,7 +75,7 @@ func (s *stallServer) awaitFailure(t *testing.T) {
 	select {
 	case <-s.failed:
 	case <-time.After(30 * time.Second):
-		t.Fatal("whoever writes for a client that does not read is not told")
+		t.Fatal("a write for a client that does not read does not fail")
 	}
 }
 
@@ -93,7 +93,7 @@ func TestStallTimeout_AbortsUnreadResponseButNotItsConnection(t *testing.T) {
 	s.awaitFailure(t)
 	select {
 	case err := <-read:
-		t.Errorf("who reads is cut off, too: %v", err)
+		t.Errorf("a client that reads is disconnected, too: %v", err)
 	case <-s.closed:
 		t.Error("the connection is closed")
 	default:

@@ -26,10 +26,10 @@ func TestTLS_OffersNoCBCByDefault(t *testing.T) {
 	require.Error(t, handshake(usual, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{cbc, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}}))
 	require.NoError(t, handshake(usual, &tls.Config{MaxVersion: tls.VersionTLS12}))
 	require.NoError(t, handshake(usual, &tls.Config{MinVersion: tls.VersionTLS13}))
-	told := testserver.Start(t, testserver.Options{Memory: true, Flags: func(o *options.Options) {
+	configured := testserver.Start(t, testserver.Options{Memory: true, Flags: func(o *options.Options) {
 		flags := o.Flags().FlagSets["serving"]
 		require.NoError(t, flags.Parse([]string{"--tls-cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}))
 	}})
-	require.NoError(t, handshake(told, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{cbc}}))
-	require.Error(t, handshake(told, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}}))
+	require.NoError(t, handshake(configured, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{cbc}}))
+	require.Error(t, handshake(configured, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}}))
 }

@@ -51,33 +51,33 @@ func deployed(t *testing.T, file string) []runtime.Object {
 	}
 }
 
-// world is a cluster with the policies of artifacts/deploy.
-type world struct {
+// fakeCluster is a cluster with the policies of artifacts/deploy.
+type fakeCluster struct {
 	*fake.Clientset
 	mu     sync.Mutex
 	logged []string
 }
 
-func (w *world) log(_, line string) {
+func (w *fakeCluster) log(_, line string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.logged = append(w.logged, line)
 }
 
 // lines are those that were logged so far.
-func (w *world) lines() []string {
+func (w *fakeCluster) lines() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.logged)
 }
 
-func (w *world) ctx(ctx context.Context) context.Context {
+func (w *fakeCluster) ctx(ctx context.Context) context.Context {
 	return logr.NewContext(ctx, funcr.New(w.log, funcr.Options{}))
 }
 
-func start(t *testing.T) (*world, *Checker) {
+func start(t *testing.T) (*fakeCluster, *Checker) {
 	t.Helper()
-	w := &world{Clientset: fake.NewClientset(deployed(t, "admission.yaml")...)}
+	w := &fakeCluster{Clientset: fake.NewClientset(deployed(t, "admission.yaml")...)}
 	return w, New(w.Clientset, clock.RealClock{})
 }
 
@@ -122,24 +122,24 @@ func TestChecker_KnowsThePoliciesOfTheInstallation(t *testing.T) {
 func TestChecker_ReportsPolicyThatIsNotEnforced(t *testing.T) {
 	const name = "metalstack-apiserver-pods"
 	for what, c := range map[string]struct {
-		change func(context.Context, *testing.T, *world)
+		change func(context.Context, *testing.T, *fakeCluster)
 		logged string
 	}{
-		"policy deleted": {func(ctx context.Context, t *testing.T, w *world) {
+		"policy deleted": {func(ctx context.Context, t *testing.T, w *fakeCluster) {
 			require.NoError(t, w.AdmissionregistrationV1().ValidatingAdmissionPolicies().Delete(ctx, name, metav1.DeleteOptions{}))
 		}, name + ": ValidatingAdmissionPolicy not found"},
-		"binding deleted": {func(ctx context.Context, t *testing.T, w *world) {
+		"binding deleted": {func(ctx context.Context, t *testing.T, w *fakeCluster) {
 			require.NoError(t, w.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, name, metav1.DeleteOptions{}))
 		}, name + ": ValidatingAdmissionPolicyBinding not found"},
-		"binding that only audits": {func(ctx context.Context, t *testing.T, w *world) {
+		"binding that only audits": {func(ctx context.Context, t *testing.T, w *fakeCluster) {
 			w.rebind(ctx, t, name, func(s *admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec) {
 				s.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
 			})
 		}, "validationActions [Audit], without Deny"},
-		"binding of another policy": {func(ctx context.Context, t *testing.T, w *world) {
+		"binding of another policy": {func(ctx context.Context, t *testing.T, w *fakeCluster) {
 			w.rebind(ctx, t, name, func(s *admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec) { s.PolicyName = "other" })
 		}, `policyName \"other\"`},
-		"no right to read it": {func(_ context.Context, _ *testing.T, w *world) {
+		"no right to read it": {func(_ context.Context, _ *testing.T, w *fakeCluster) {
 			w.fail("validatingadmissionpolicies", name, apierrors.NewForbidden(schema.GroupResource{Resource: "validatingadmissionpolicies"}, name, errors.New("no")))
 		}, name + ": ValidatingAdmissionPolicy cannot be read"},
 	} {
@@ -225,7 +225,7 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 }
 
 // rebind changes a binding.
-func (w *world) rebind(ctx context.Context, t *testing.T, name string, change func(*admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec)) {
+func (w *fakeCluster) rebind(ctx context.Context, t *testing.T, name string, change func(*admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec)) {
 	t.Helper()
 	bindings := w.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	binding, err := bindings.Get(ctx, name, metav1.GetOptions{})
@@ -236,7 +236,7 @@ func (w *world) rebind(ctx context.Context, t *testing.T, name string, change fu
 }
 
 // fail answers reads of one object with an error.
-func (w *world) fail(resource, name string, err error) {
+func (w *fakeCluster) fail(resource, name string, err error) {
 	w.PrependReactor("get", resource, func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return action.(clienttesting.GetAction).GetName() == name, nil, err
 	})

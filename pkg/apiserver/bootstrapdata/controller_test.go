@@ -64,7 +64,7 @@ func (f *fixture) round(t *testing.T) error {
 	return f.reconcile(t.Context(), f.found(t))
 }
 
-func (f *fixture) told() []string {
+func (f *fixture) recordedEvents() []string {
 	var notes []string
 	for {
 		select {
@@ -90,7 +90,7 @@ func TestReconcile_GrantsInBoundNamespacesOnly(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", own: "3", "kube-system": "4"}
-	require.NoError(t, f.round(t), "there is no reason to try again")
+	require.NoError(t, f.round(t), "nothing is to be retried")
 	found := f.found(t)
 	require.Len(t, found, 2)
 	for _, namespace := range []string{"team-a", "team-b"} {
@@ -100,13 +100,13 @@ func TestReconcile_GrantsInBoundNamespacesOnly(t *testing.T) {
 		assert.Equal(t, "metalstack-bootstrap-data", b.RoleRef.Name)
 		assert.Equal(t, []rbacv1.Subject{{Kind: "ServiceAccount", Name: "metalstack-controller-manager", Namespace: own}}, b.Subjects)
 	}
-	assert.Len(t, f.told(), 2, "an Event for each namespace in which nothing can be read")
+	assert.Len(t, f.recordedEvents(), 2, "one Event for each namespace without access")
 	assert.Len(t, f.failures, 2)
 	assert.NoError(t, f.round(t))
-	assert.Empty(t, f.told(), "once")
+	assert.Empty(t, f.recordedEvents(), "once")
 	f.clock.SetTime(f.clock.Now().Add(repeatInterval))
 	assert.NoError(t, f.round(t))
-	assert.Len(t, f.told(), 2, "and again before Events expire")
+	assert.Len(t, f.recordedEvents(), 2, "and again before Events expire")
 }
 
 func TestReconcile_WritesNothingWithoutDifference(t *testing.T) {
@@ -123,7 +123,7 @@ func TestReconcile_RevokesWhenBindingEnds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(
 		binding("team-a", Name, "metalstack-controller-manager", ours),
-		binding("team-b", Name, "somebody", nil), // not ours
+		binding("team-b", Name, "other", nil), // not ours
 	)
 	require.NoError(t, f.round(t))
 	found := f.found(t)
@@ -136,7 +136,7 @@ func TestReconcile_CorrectsChangedRoleBinding(t *testing.T) {
 	for name, changed := range map[string]*rbacv1.RoleBinding{
 		"another subject":              binding("team-a", Name, "thief", ours),
 		"no label":                     binding("team-a", Name, "metalstack-controller-manager", nil),
-		"made anew with another role":  binding("team-a", "admin", "metalstack-controller-manager", ours),
+		"recreated with another role":  binding("team-a", "admin", "metalstack-controller-manager", ours),
 		"another subject and no label": binding("team-a", Name, "thief", nil),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,14 +151,14 @@ func TestReconcile_CorrectsChangedRoleBinding(t *testing.T) {
 
 func TestReconcile_LeavesForeignRoleBinding(t *testing.T) {
 	t.Parallel()
-	f := newFixture(binding("team-a", "admin", "somebody", nil))
+	f := newFixture(binding("team-a", "admin", "other", nil))
 	f.bound = map[string]types.UID{"team-a": "1", "team-b": "2"}
 	require.NoError(t, f.round(t), "that it is deleted comes as an event")
 	assert.Equal(t, "admin", f.found(t)["team-a"].RoleRef.Name)
 	assert.True(t, f.isUpToDate(f.found(t)["team-b"]), "other namespaces do not wait for it")
-	told := f.told()
-	require.Len(t, told, 1)
-	assert.Contains(t, told[0], "delete it")
+	recorded := f.recordedEvents()
+	require.Len(t, recorded, 1)
+	assert.Contains(t, recorded[0], "delete it")
 }
 
 // failIn has writes in a namespace, or in all of them, fail.
@@ -233,7 +233,7 @@ func TestReconcile_RetriesForbiddenNamespaceRarely(t *testing.T) {
 	f.clock.SetTime(f.clock.Now().Add(time.Second))
 	require.NoError(t, f.round(t), "tried again with all others only")
 	assert.Empty(t, f.writes(), "a tenant's change costs no request")
-	assert.Len(t, f.told(), 1)
+	assert.Len(t, f.recordedEvents(), 1)
 	assert.Len(t, f.failures, 1)
 	f.client.ReactionChain = f.client.ReactionChain[1:]
 	f.clock.SetTime(f.clock.Now().Add(resync))
@@ -282,10 +282,10 @@ func TestReport_WritesOneLineOfBoundedLength(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	f.report(t.Context(), "team-a", "1", errors.New("refused:\n"+strings.Repeat("x", 2*oneline.MaxNote)))
-	told := f.told()
-	require.Len(t, told, 1)
-	_, note, found := strings.Cut(told[0], ReasonUnreadable+" ")
-	require.True(t, found, told[0])
+	recorded := f.recordedEvents()
+	require.Len(t, recorded, 1)
+	_, note, found := strings.Cut(recorded[0], ReasonUnreadable+" ")
+	require.True(t, found, recorded[0])
 	assert.LessOrEqual(t, len(note), oneline.MaxNote)
 	assert.NotContains(t, note, "\n")
 }

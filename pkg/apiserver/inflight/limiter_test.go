@@ -28,7 +28,7 @@ var small = Limits{
 }
 
 // chain is a Limiter with handlers around it as in a server: the handler in the
-// middle runs on, as the generic server's do, when its client goes away.
+// middle continues, as the generic server's handlers do, when its client disconnects.
 type chain struct {
 	*Limiter
 	http.Handler
@@ -134,7 +134,7 @@ func TestLimiter_CountsRequestUntilItsTokenReviewEnds(t *testing.T) {
 		assert.Equal(t, small.UnknownPerAddress, c.reviews, "nothing is reviewed for the ones that were refused")
 		close(c.authenticating)
 		synctest.Wait()
-		assert.Equal(t, http.StatusUnauthorized, c.ask(withToken("10.0.0.1:1", "third")), "the slots were given back")
+		assert.Equal(t, http.StatusUnauthorized, c.ask(withToken("10.0.0.1:1", "third")), "the slots were released")
 	})
 }
 
@@ -221,13 +221,13 @@ func TestLimiter_RemembersTokenThatCannotBeReviewed(t *testing.T) {
 		err   error
 		known bool
 	}{
-		"deadline":          {&url.Error{Op: "Post", Err: context.DeadlineExceeded}, true},
-		"context":           {context.DeadlineExceeded, true},
-		"aggregate":         {utilerrors.NewAggregate([]error{&url.Error{Op: "Post", Err: errors.New("refused")}}), true},
-		"answer":            {apierrors.NewInternalError(errors.New("etcd")), true},
-		"rejected":          {errors.New("invalid bearer token"), false},
-		"rejected of two":   {utilerrors.NewAggregate([]error{errors.New("invalid bearer token"), errors.New("no certificate")}), false},
-		"nobody's, no word": {nil, false},
+		"deadline":                  {&url.Error{Op: "Post", Err: context.DeadlineExceeded}, true},
+		"context":                   {context.DeadlineExceeded, true},
+		"aggregate":                 {utilerrors.NewAggregate([]error{&url.Error{Op: "Post", Err: errors.New("refused")}}), true},
+		"answer":                    {apierrors.NewInternalError(errors.New("etcd")), true},
+		"rejected":                  {errors.New("invalid bearer token"), false},
+		"rejected of two":           {utilerrors.NewAggregate([]error{errors.New("invalid bearer token"), errors.New("no certificate")}), false},
+		"rejected without an error": {nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

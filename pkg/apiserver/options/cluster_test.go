@@ -24,7 +24,7 @@ func TestLeaseClient_SharesNoConnectionAndNoRateLimit(t *testing.T) {
 	assert.Same(t, transport(shared), transport(shared), "configurations that are alike share one transport")
 	assert.NotSame(t, transport(shared), transport(leaseConfig(shared)))
 	assert.Nil(t, leaseConfig(shared).RateLimiter)
-	assert.Nil(t, shared.Dial, "the shared one is left alone")
+	assert.Nil(t, shared.Dial, "the shared configuration is unchanged")
 }
 
 func TestAuthorization_CacheTTLsMatchTenancyDocs(t *testing.T) {

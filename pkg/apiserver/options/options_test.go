@@ -126,7 +126,7 @@ func TestStandalone_AuthorizesOnlyTheAdministrator(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, config.Close()) })
 
-	decision, _, err := config.Generic.Authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: nobody{}, Path: "/apis", Verb: "get"})
+	decision, _, err := config.Generic.Authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: otherUser{}, Path: "/apis", Verb: "get"})
 	require.NoError(t, err)
 	assert.NotEqual(t, authorizer.DecisionAllow, decision)
 	assert.Equal(t, metalclient.AuthEdit, config.Extra.Metal.AuthType)
@@ -139,13 +139,13 @@ func TestStandalone_AuthorizesOnlyTheAdministrator(t *testing.T) {
 	assert.FileExists(t, o.KubeconfigOut)
 }
 
-// nobody is a user in no group.
-type nobody struct{}
+// otherUser is a user in no group.
+type otherUser struct{}
 
-func (nobody) GetName() string               { return "nobody" }
-func (nobody) GetUID() string                { return "" }
-func (nobody) GetGroups() []string           { return nil }
-func (nobody) GetExtra() map[string][]string { return nil }
+func (otherUser) GetName() string               { return "other" }
+func (otherUser) GetUID() string                { return "" }
+func (otherUser) GetGroups() []string           { return nil }
+func (otherUser) GetExtra() map[string][]string { return nil }
 
 func TestReplicas_ValidateLeaseTimes(t *testing.T) {
 	t.Parallel()

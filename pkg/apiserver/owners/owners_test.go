@@ -20,7 +20,7 @@ type answer struct {
 	status metav1.StatusReason
 }
 
-// serve plays a kube-apiserver; paths it was told nothing of are not served.
+// serve simulates a kube-apiserver; it serves the given paths only.
 func serve(t *testing.T, answers map[string]answer) *Cluster {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

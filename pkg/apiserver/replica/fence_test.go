@@ -81,6 +81,6 @@ func TestFence_IsUnsureAfterShut(t *testing.T) {
 	f.Shut()
 	assert.ErrorIs(t, f.Check(), errNoLongerActive)
 	assert.ErrorIs(t, f.CheckExclusive(), errNoLongerActive)
-	assert.True(t, f.isExclusive(), "the Lease is there to be given back")
+	assert.True(t, f.isExclusive(), "the Lease can still be released")
 	assert.False(t, f.renew(clock.Now()))
 }

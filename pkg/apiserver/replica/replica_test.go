@@ -22,8 +22,8 @@ import (
 
 const namespace = "metal-stack-system"
 
-// world is a cluster with a Pod for each replica.
-type world struct {
+// fakeCluster is a cluster with a Pod for each replica.
+type fakeCluster struct {
 	t      *testing.T
 	client *fake.Clientset
 
@@ -32,14 +32,14 @@ type world struct {
 }
 
 // failing lets requests about the Lease fail for which fail returns an error;
-// holder is who would hold it.
-func (w *world) failing(fail func(verb, holder string) error) {
+// holder is the holder of the Lease.
+func (w *fakeCluster) failing(fail func(verb, holder string) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fail = fail
 }
 
-func (w *world) react(action clienttesting.Action) (bool, runtime.Object, error) {
+func (w *fakeCluster) react(action clienttesting.Action) (bool, runtime.Object, error) {
 	holder := ""
 	if update, ok := action.(clienttesting.UpdateAction); ok {
 		holder = ptr.Deref(update.GetObject().(*coordinationv1.Lease).Spec.HolderIdentity, "")
@@ -50,8 +50,8 @@ func (w *world) react(action clienttesting.Action) (bool, runtime.Object, error)
 	return err != nil, nil, err
 }
 
-func newWorld(t *testing.T, pods ...string) *world {
-	w := &world{t: t, client: fake.NewClientset(), fail: func(string, string) error { return nil }}
+func newFakeCluster(t *testing.T, pods ...string) *fakeCluster {
+	w := &fakeCluster{t: t, client: fake.NewClientset(), fail: func(string, string) error { return nil }}
 	w.client.PrependReactor("*", "leases", w.react)
 	for _, name := range pods {
 		_, err := w.client.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
@@ -71,7 +71,7 @@ type running struct {
 	kill context.CancelFunc
 }
 
-func (w *world) run(pod string) *running {
+func (w *fakeCluster) run(pod string) *running {
 	w.t.Helper()
 	r, err := newReplica(Options{
 		Client: w.client, Namespace: namespace, Lease: "metalstack-apiserver", Pod: pod,
@@ -100,13 +100,13 @@ func (r *running) hasWon() bool {
 	}
 }
 
-func (w *world) holder() string {
+func (w *fakeCluster) holder() string {
 	lease, err := w.client.CoordinationV1().Leases(namespace).Get(w.t.Context(), "metalstack-apiserver", metav1.GetOptions{})
 	require.NoError(w.t, err)
 	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
-func (w *world) labels() map[string]string {
+func (w *fakeCluster) labels() map[string]string {
 	pods, err := w.client.CoreV1().Pods(namespace).List(w.t.Context(), metav1.ListOptions{})
 	require.NoError(w.t, err)
 	labels := map[string]string{}
@@ -116,18 +116,18 @@ func (w *world) labels() map[string]string {
 	return labels
 }
 
-// inWorld runs a test in a bubble with replicas a and b, of which a is active.
-func inWorld(t *testing.T, test func(t *testing.T, w *world, a, b *running)) {
+// inCluster runs a test in a bubble with replicas a and b, of which a is active.
+func inCluster(t *testing.T, test func(t *testing.T, w *fakeCluster, a, b *running)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "a", "b")
+		w := newFakeCluster(t, "a", "b")
 		a := w.run("a")
 		require.True(t, a.hasWon())
 		b := w.run("b")
 		defer func() {
 			a.kill()
 			b.kill()
-			time.Sleep(time.Minute) // what is under way comes to its end
+			time.Sleep(time.Minute) // what is in flight ends
 		}()
 		time.Sleep(5 * time.Second)
 		require.False(t, b.hasWon())
@@ -136,7 +136,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world, a, b *running)) {
 }
 
 func TestReplica_OneIsActiveAndSelectedByTheService(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+	inCluster(t, func(t *testing.T, w *fakeCluster, a, b *running) {
 		assert.Equal(t, map[string]string{"a": ActiveValue, "b": StandbyValue}, w.labels())
 		time.Sleep(10 * time.Minute)
 		assert.False(t, b.hasWon())
@@ -148,7 +148,7 @@ func TestReplica_OneIsActiveAndSelectedByTheService(t *testing.T) {
 }
 
 func TestReplica_AcquiresReleasedLeaseAtOnce(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+	inCluster(t, func(t *testing.T, w *fakeCluster, a, b *running) {
 		began := time.Now()
 		a.Resign(t.Context())
 		assert.Error(t, a.Fence().Check())
@@ -162,7 +162,7 @@ func TestReplica_AcquiresReleasedLeaseAtOnce(t *testing.T) {
 }
 
 func TestReplica_AcquiresLeaseOfDeadServerWhenItExpires(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+	inCluster(t, func(t *testing.T, w *fakeCluster, a, b *running) {
 		// It does not renew any more, and does not know.
 		w.failing(func(verb, holder string) error {
 			if verb == "update" && holder != "b" {
@@ -180,8 +180,8 @@ func TestReplica_AcquiresLeaseOfDeadServerWhenItExpires(t *testing.T) {
 }
 
 func TestReplica_LosesBeforeAnotherCanWin(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world, a, b *running) {
-		w.failing(func(string, string) error { return errors.New("the kube-apiserver is away") })
+	inCluster(t, func(t *testing.T, w *fakeCluster, a, b *running) {
+		w.failing(func(string, string) error { return errors.New("kube-apiserver unavailable") })
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		assert.ErrorIs(t, a.Fence().Check(), errNoLongerActive)
@@ -196,7 +196,7 @@ func TestReplica_LosesBeforeAnotherCanWin(t *testing.T) {
 }
 
 func TestReplica_DoesNotReleaseSuccessorsLeaseAfterSleep(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world, a, b *running) {
+	inCluster(t, func(t *testing.T, w *fakeCluster, a, b *running) {
 		leases := w.client.CoordinationV1().Leases(namespace)
 		lease, err := leases.Get(t.Context(), "metalstack-apiserver", metav1.GetOptions{})
 		require.NoError(t, err)
@@ -216,7 +216,7 @@ func TestReplica_DoesNotReleaseSuccessorsLeaseAfterSleep(t *testing.T) {
 
 func TestReplica_WaitsForNoSuccessorWithoutStandby(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "a", "other")
+		w := newFakeCluster(t, "a", "other")
 		a := w.run("a")
 		require.True(t, a.hasWon())
 		a.Resign(t.Context())
@@ -230,7 +230,7 @@ func TestReplica_WaitsForNoSuccessorWithoutStandby(t *testing.T) {
 
 func TestReplica_RestartedContainerContinuesItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "a")
+		w := newFakeCluster(t, "a")
 		first := w.run("a")
 		require.True(t, first.hasWon())
 		w.failing(func(verb, holder string) error {

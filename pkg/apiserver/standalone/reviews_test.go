@@ -15,7 +15,7 @@ import (
 
 var (
 	administrator = &user.DefaultInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}}
-	stranger      = &user.DefaultInfo{Name: "stranger", Extra: map[string][]string{"a": {"b"}}}
+	otherUser     = &user.DefaultInfo{Name: "other", Extra: map[string][]string{"a": {"b"}}}
 )
 
 func TestSelfSubjectReviews_AnswerByTheAuthorizer(t *testing.T) {
@@ -29,21 +29,21 @@ func TestSelfSubjectReviews_AnswerByTheAuthorizer(t *testing.T) {
 		spec authorizationv1.SelfSubjectAccessReviewSpec
 		want bool
 	}{
-		{administrator, machines, true}, {administrator, health, true}, {stranger, machines, false}, {stranger, health, false},
+		{administrator, machines, true}, {administrator, health, true}, {otherUser, machines, false}, {otherUser, health, false},
 	} {
 		ctx := request.WithUser(t.Context(), c.who)
 		answer, err := accessReview{authorizer: info.Authorizer}.Create(ctx, &authorizationv1.SelfSubjectAccessReview{Spec: c.spec}, nil, nil)
 		require.NoError(t, err)
 		assert.Equal(t, c.want, answer.(*authorizationv1.SelfSubjectAccessReview).Status.Allowed, "%s %v", c.who.GetName(), c.spec)
 	}
-	for who, rules := range map[*user.DefaultInfo]int{administrator: 1, stranger: 0} {
+	for who, rules := range map[*user.DefaultInfo]int{administrator: 1, otherUser: 0} {
 		answer, err := rulesReview{authorizer: info.Authorizer}.Create(request.WithUser(t.Context(), who), &authorizationv1.SelfSubjectRulesReview{}, nil, nil)
 		require.NoError(t, err)
 		assert.Len(t, answer.(*authorizationv1.SelfSubjectRulesReview).Status.ResourceRules, rules)
 	}
-	answer, err := selfReview{}.Create(request.WithUser(t.Context(), stranger), &authenticationv1.SelfSubjectReview{}, nil, nil)
+	answer, err := selfReview{}.Create(request.WithUser(t.Context(), otherUser), &authenticationv1.SelfSubjectReview{}, nil, nil)
 	require.NoError(t, err)
-	assert.Equal(t, authenticationv1.UserInfo{Username: "stranger", Extra: map[string]authenticationv1.ExtraValue{"a": {"b"}}}, answer.(*authenticationv1.SelfSubjectReview).Status.UserInfo)
+	assert.Equal(t, authenticationv1.UserInfo{Username: "other", Extra: map[string]authenticationv1.ExtraValue{"a": {"b"}}}, answer.(*authenticationv1.SelfSubjectReview).Status.UserInfo)
 }
 
 func TestAccessReview_RequiresExactlyOneKindOfAttributes(t *testing.T) {

@@ -114,7 +114,7 @@ func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {
 	t.Parallel()
 	authority, err := OpenAuthority(t.TempDir())
 	require.NoError(t, err)
-	stranger, err := OpenAuthority(t.TempDir())
+	otherAuthority, err := OpenAuthority(t.TempDir())
 	require.NoError(t, err)
 	var authentication server.AuthenticationInfo
 	require.NoError(t, Authenticate(&authentication, &server.SecureServingInfo{}, authority))
@@ -127,11 +127,11 @@ func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {
 		known  bool
 		admits authorizer.Decision
 	}{
-		"the administrator":             {"/apis", authority, true, authorizer.DecisionAllow},
-		"another authority's":           {"/apis", stranger, false, authorizer.DecisionNoOpinion},
-		"nobody":                        {"/apis", nil, false, authorizer.DecisionNoOpinion},
-		"nobody at a path below health": {"/readyz/ping", nil, false, authorizer.DecisionNoOpinion},
-		"nobody at a path of health":    {"/readyz", nil, false, authorizer.DecisionNoOpinion},
+		"the administrator":              {"/apis", authority, true, authorizer.DecisionAllow},
+		"another authority's":            {"/apis", otherAuthority, false, authorizer.DecisionNoOpinion},
+		"no user":                        {"/apis", nil, false, authorizer.DecisionNoOpinion},
+		"no user at a path below health": {"/readyz/ping", nil, false, authorizer.DecisionNoOpinion},
+		"no user at a path of health":    {"/readyz", nil, false, authorizer.DecisionNoOpinion},
 	} {
 		req := httptest.NewRequest(http.MethodGet, c.path, nil)
 		if c.from != nil {
@@ -150,7 +150,7 @@ func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, c.admits, decision, name)
 	}
-	decision, _, err := authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "somebody"}, Path: "/apis", Verb: "get"})
+	decision, _, err := authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "other"}, Path: "/apis", Verb: "get"})
 	require.NoError(t, err)
 	assert.NotEqual(t, authorizer.DecisionAllow, decision)
 }

@@ -391,7 +391,7 @@ func TestLookups_SkippedForInvalidSpec(t *testing.T) {
 	assert.Equal(t, before, gets(s))
 }
 
-// A namespace that looks up ever other things is told when to come again; others
+// A namespace that requests too many lookups gets 429 with Retry-After; others
 // go on.
 func TestLookups_BeyondNamespaceLimitReturn429(t *testing.T) {
 	t.Parallel()
