@@ -164,7 +164,7 @@ func (env *environment) rotateKey(t *testing.T) {
 	default:
 	}
 	log := strings.TrimPrefix(server.Log(t), before)
-	assert.Contains(t, log, "The metal-api's key has changed")
+	assert.Contains(t, log, "Reloaded the HMAC key for the metal-api")
 	assert.NotContains(t, log, next)
 }
 
