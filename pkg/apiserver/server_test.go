@@ -193,7 +193,7 @@ func TestUserData_IsInNoAuditEventAndNoRecord(t *testing.T) {
 func TestUserData_IsInNoErrorOfAnAllocation(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Memory: true})
-	secret := base64.StdEncoding.EncodeToString([]byte("another-join-token-that-must-stay-secret"))
+	secret := base64.StdEncoding.EncodeToString([]byte("a-join-token-that-stays-secret"))
 	for _, c := range []struct{ mediaType, body, says string }{
 		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `only "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation" are allowed`},
 		{"application/json", `{"userData":"` + secret, `unexpected end of JSON input`},

@@ -52,5 +52,5 @@ func TestAdmission_ReturnsUnavailableIfQuotasCannotBeRead(t *testing.T) {
 	assert.Equal(t, error(refusal), (&Admission{&plugin{answer: refusal}}).Validate(t.Context(), create(""), nil))
 	err := (&Admission{&plugin{answer: errors.New("connection refused")}}).Validate(t.Context(), create(""), nil)
 	assert.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
-	assert.ErrorContains(t, err, "quotas of namespace team-a")
+	assert.ErrorContains(t, err, `quotas of namespace "team-a"`)
 }
