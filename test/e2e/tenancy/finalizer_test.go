@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -54,13 +55,15 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, env *environment) {
 
 	for form, strip := range map[string]func(ctx context.Context) error{
 		"update": func(ctx context.Context) error {
-			got, err := c.Get(ctx, name, metav1.GetOptions{})
-			if err != nil {
+			return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+				got, err := c.Get(ctx, name, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				got.Finalizers = nil
+				_, err = c.Update(ctx, got, metav1.UpdateOptions{})
 				return err
-			}
-			got.Finalizers = nil
-			_, err = c.Update(ctx, got, metav1.UpdateOptions{})
-			return err
+			})
 		},
 		"dry run": func(ctx context.Context) error {
 			_, err := c.Patch(ctx, name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})

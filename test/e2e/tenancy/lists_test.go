@@ -130,7 +130,7 @@ func foreignNamespaces(t *testing.T, env *tenantsEnvironment) {
 	}
 	_, stderr, err := env.Kubectl(t, env.tenant("alice"), "get", "msm", "-n", teamB)
 	require.Error(t, err)
-	assert.Contains(t, stderr, "kubectl create rolebinding NAME --clusterrole=view --user=alice --namespace="+teamB)
+	assert.Contains(t, stderr, "kubectl create rolebinding NAME --clusterrole=view --user='alice' --namespace="+teamB)
 }
 
 // whoeverSeesAll: the kube-controller-manager and its controllers work from
