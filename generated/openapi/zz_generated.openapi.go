@@ -2870,12 +2870,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref common.ReferenceCal
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "APIEndpoint is where an API server is reached.",
+				Description: "APIEndpoint is the address of an API server.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. Empty means that an address is to be allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address in a range that metal-stack hands out, unless it is one that the project has allocated.",
+							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. If it is empty, an address is allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address of a metal-stack network, unless the project has allocated it.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -2883,7 +2883,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref common.ReferenceCal
 					},
 					"port": {
 						SchemaProps: spec.SchemaProps{
-							Description: "port is a TCP port from 1 to 65535; 6443 if it is left out.",
+							Description: "port is a TCP port from 1 to 65535. It defaults to 6443.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -2903,7 +2903,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, a machine or a firewall. It turns the object, which until then only says what is wanted, into metal, as a Binding turns a Pod into a scheduled one. Asked again, it answers with what was allocated the first time. A DELETE of the subresource gives the metal back. Both are the controller's business; it is of use by hand only where no controller runs. It is kept nowhere.",
+				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, a machine or a firewall. The POST allocates metal for the object, as a Binding schedules a Pod, and is answered with the object. It is idempotent. A DELETE of the subresource releases the metal. Both are sent by the controller manager, and by users only where none runs. The body is not stored.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -2922,20 +2922,20 @@ func schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref common.ReferenceCall
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name, if there is one, is that of the object to allocate for.",
+							Description: "metadata is the standard object's metadata. The name is that of the object to allocate for, or omitted.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"clusterRef": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterRef names the MetalStackCluster of the same namespace whose private network the machine or firewall joins, and whose partition it is taken from if its spec names none. A cluster's own allocation has no use for it.",
+							Description: "clusterRef references the MetalStackCluster of the same namespace whose private network the machine or firewall joins, and whose partition is used if its spec names none. It is ignored for the allocation of a cluster.",
 							Ref:         ref(v1alpha3.LocalReference{}.OpenAPIModelName()),
 						},
 					},
 					"userData": {
 						SchemaProps: spec.SchemaProps{
-							Description: "userData is what the server runs at its first boot: cloud-init or ignition, base64 encoded as all bytes are in JSON. It is handed to the metal-api and kept nowhere: it is in no object, no log and no audit trail. It has at most 1 MiB, which are 1,398,104 characters in base64.",
+							Description: "userData is the user data for the machine's first boot: cloud-init or ignition, base64 encoded. It is passed to the metal-api, and is in no object, log or audit event. It has at most 1 MiB, which is 1,398,104 characters in base64.",
 							MaxLength:   ptr.To[int64](1398104),
 							Type:        []string{"string"},
 							Format:      "byte",
@@ -2953,19 +2953,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_AllocationState(ref common.Referenc
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "AllocationState is what every allocation record has.",
+				Description: "AllocationState is the part that all allocation records have.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is the step that the allocation has reached: `Allocating`, `Allocated`, then, when the object is deleted, `Releasing` and `Released`.",
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"attempt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attempt counts the allocate calls that were begun, from 1.",
+							Description: "attempt is the number of allocate calls that were begun.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -2979,19 +2979,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_AllocationState(ref common.Referenc
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"notBefore": {
 						SchemaProps: spec.SchemaProps{
-							Description: "notBefore is when the next attempt may begin, after a refusal. The Allocated condition holds the reason.",
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"clusterName": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterName is the MetalStackCluster that the allocation was asked for.",
+							Description: "clusterName is the MetalStackCluster of the allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3008,19 +3008,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterAllocation is what makes a network and an address in metal-stack this object's own: only what is named here is ever released.",
+				Description: "ClusterAllocation is the record of the network and the address that are allocated for a cluster. Only these are ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is the step that the allocation has reached: `Allocating`, `Allocated`, then, when the object is deleted, `Releasing` and `Released`.",
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"attempt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attempt counts the allocate calls that were begun, from 1.",
+							Description: "attempt is the number of allocate calls that were begun.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -3034,19 +3034,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"notBefore": {
 						SchemaProps: spec.SchemaProps{
-							Description: "notBefore is when the next attempt may begin, after a refusal. The Allocated condition holds the reason.",
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"clusterName": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterName is the MetalStackCluster that the allocation was asked for.",
+							Description: "clusterName is the MetalStackCluster of the allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3060,7 +3060,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref common.Refere
 					},
 					"networkAdopted": {
 						SchemaProps: spec.SchemaProps{
-							Description: "networkAdopted is true if the spec named the network; it is then not given back when the cluster is deleted.",
+							Description: "networkAdopted is true if the spec named the network; it is then not released when the cluster is deleted.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -3074,7 +3074,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref common.Refere
 					},
 					"ipAdopted": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ipAdopted is true if the spec named the address; it is then not given back when the cluster is deleted.",
+							Description: "ipAdopted is true if the spec named the address; it is then not released when the cluster is deleted.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -3096,7 +3096,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterIP(ref common.ReferenceCallb
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterIP holds what matters of an address.",
+				Description: "ClusterIP is an IP address in the metal-api.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"address": {
@@ -3108,7 +3108,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterIP(ref common.ReferenceCallb
 					},
 					"type": {
 						SchemaProps: spec.SchemaProps{
-							Description: "type is `static` for an address that stays until it is released, or `ephemeral` for one that goes with the machine that holds it.",
+							Description: "type is `static` for an address that stays until it is released, or `ephemeral` for one that is released together with its machine.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3135,7 +3135,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterNetwork holds what matters of a network; `metalctl network describe <id>` shows the rest.",
+				Description: "ClusterNetwork is a network in the metal-api. `metalctl network describe <id>` shows all properties.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
@@ -3167,14 +3167,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref common.Reference
 					},
 					"vrf": {
 						SchemaProps: spec.SchemaProps{
-							Description: "vrf is the number of the virtual routing table that keeps this network apart from all others on the switches.",
+							Description: "vrf is the number of the network's virtual routing table on the switches.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
 					},
 					"availableIPs": {
 						SchemaProps: spec.SchemaProps{
-							Description: "availableIPs is how many IPv4 addresses the network holds in total, or IPv6 ones if it has no IPv4 prefix.",
+							Description: "availableIPs is the total number of IPv4 addresses in the network, or of IPv6 addresses if it has no IPv4 prefix.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -3182,7 +3182,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref common.Reference
 					},
 					"usedIPs": {
 						SchemaProps: spec.SchemaProps{
-							Description: "usedIPs is how many of them are taken. When it reaches availableIPs, no further machine can join.",
+							Description: "usedIPs is the number of used addresses. When it reaches availableIPs, no further machine can join.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -3208,7 +3208,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref common.ReferenceCallba
 				Properties: map[string]spec.Schema{
 					"requestedBy": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes. The metal is kept\n    until an owner or the Cluster is being deleted, or the object has the\n    annotation metal-stack.infrastructure.cluster.x-k8s.io/force-release.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
+							Description: "requestedBy is the kind of client that sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes. The metal is kept\n    until an owner or the Cluster is being deleted, or the object has the\n    annotation metal-stack.infrastructure.cluster.x-k8s.io/force-release.\n  - NamespaceController: the namespace is being deleted.\n  - User: any other user, including controllers such as Cluster API's.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -3230,7 +3230,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FailureDomain is one place to put machines.",
+				Description: "FailureDomain is a failure domain of machines.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -3243,14 +3243,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref common.ReferenceC
 					},
 					"controlPlane": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlane is true if control plane machines may be put there.",
+							Description: "controlPlane is true if control plane machines may be placed there.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"attributes": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attributes say more about it.",
+							Description: "attributes are further properties.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -3275,12 +3275,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallEgressRule needs ports and to.",
+				Description: "FirewallEgressRule allows outgoing connections. The ports and to are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
-							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							Description: "protocol is `tcp` or `udp`. It defaults to `tcp`.",
 							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
@@ -3314,7 +3314,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 do not mix in one rule. There are at most 100.",
+							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 cannot be mixed in one rule. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -3343,7 +3343,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.Refer
 					},
 					"comment": {
 						SchemaProps: spec.SchemaProps{
-							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							Description: "comment describes the rule, in at most 100 letters, spaces, dashes and underscores. It is written into the firewall's configuration.",
 							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
@@ -3360,12 +3360,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallIngressRule needs ports and from.",
+				Description: "FirewallIngressRule allows incoming connections. The ports and from are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
-							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							Description: "protocol is `tcp` or `udp`. It defaults to `tcp`.",
 							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
@@ -3399,7 +3399,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations inside, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 do not mix in one rule, neither here nor with from. There are at most 100.",
+							Description: "to are the destinations in the private network, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 cannot be mixed in one rule, which includes from. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -3462,7 +3462,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 					},
 					"comment": {
 						SchemaProps: spec.SchemaProps{
-							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							Description: "comment describes the rule, in at most 100 letters, spaces, dashes and underscores. It is written into the firewall's configuration.",
 							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
@@ -3479,7 +3479,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallRules hold for all machines behind the firewall.",
+				Description: "FirewallRules are the rules of a firewall, for all machines behind it.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"egress": {
@@ -3539,12 +3539,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_Initialization(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Initialization holds what never goes back once it is true.",
+				Description: "Initialization is set once, and never reset.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"provisioned": {
 						SchemaProps: spec.SchemaProps{
-							Description: "provisioned is true once the infrastructure was there for the first time: for a cluster, network and address; for a machine or firewall, its first `Phoned Home`. Cluster API waits for it and never looks back, so it stays true whatever happens later; status.ready tells the present.",
+							Description: "provisioned is true once the infrastructure was complete: for a cluster, when network and address exist; for a machine or firewall, when it has phoned home. Cluster API waits for it, and it stays true whatever happens later. The current state is in status.ready.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -3564,7 +3564,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_LocalReference(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "LocalReference names an object of the same namespace.",
+				Description: "LocalReference references an object of the same namespace.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -3592,7 +3592,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MachineAddress is one address or name of a server.",
+				Description: "MachineAddress is an address or name of a machine.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"type": {
@@ -3627,19 +3627,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MachineAllocation is what makes a server in metal-stack this object's own: only what is named here is ever released.",
+				Description: "MachineAllocation is the record of the machine that is allocated for an object. Only this machine, in this allocation, is ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is the step that the allocation has reached: `Allocating`, `Allocated`, then, when the object is deleted, `Releasing` and `Released`.",
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"attempt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attempt counts the allocate calls that were begun, from 1.",
+							Description: "attempt is the number of allocate calls that were begun.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -3653,40 +3653,40 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"notBefore": {
 						SchemaProps: spec.SchemaProps{
-							Description: "notBefore is when the next attempt may begin, after a refusal. The Allocated condition holds the reason.",
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"clusterName": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterName is the MetalStackCluster that the allocation was asked for.",
+							Description: "clusterName is the MetalStackCluster of the allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"machineID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineID is the id of the server that was allocated, a UUID.",
+							Description: "machineID is the id of the allocated machine, a UUID.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"allocationUUID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocationUUID names the allocation of that server which is ours. A server that has another one by now is not ours any more, and is never released.",
+							Description: "allocationUUID identifies the allocation of that machine. A machine that has another one by now is never released.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"adopted": {
 						SchemaProps: spec.SchemaProps{
-							Description: "adopted is true if the server had been allocated before the object named it in spec.providerID.",
+							Description: "adopted is true if the machine was allocated before the object named it in spec.providerID.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -3708,26 +3708,26 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Metal holds what the owner of a node asks about its server; `metalctl machine describe <machineID>` shows the rest.",
+				Description: "Metal is a machine in the metal-api. `metalctl machine describe <machineID>` shows all properties.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"machineID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineID is the server's id in metal-stack, a UUID that it keeps for life.",
+							Description: "machineID is the machine's id in metal-stack, a UUID that never changes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"allocationUUID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocationUUID names this allocation of the server. When the server is given back and allocated again, by whomever, it gets another one; that is how an allocation which ended is told from one which goes on.",
+							Description: "allocationUUID identifies this allocation of the machine. When the machine is released and allocated again, it has another one.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"managed": {
 						SchemaProps: spec.SchemaProps{
-							Description: "managed is true for a server that this object asked for or adopted. It is false for a discovered one: the object is then read-only, and deleting it leaves the server as it is.",
+							Description: "managed is true for a machine that was allocated for or adopted by this object. It is false for a discovered machine: the object is then read-only, and deleting it does not change the machine.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -3735,62 +3735,62 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 					},
 					"project": {
 						SchemaProps: spec.SchemaProps{
-							Description: "project is the metal-stack project that the server is allocated to, a UUID.",
+							Description: "project is the metal-stack project that the machine is allocated in, a UUID.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the location that the server stands in.",
+							Description: "partition is the machine's partition.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"rack": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rack is the rack that the server stands in. Servers in one rack share switches and power.",
+							Description: "rack is the machine's rack. Machines of one rack share switches and power.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"size": {
 						SchemaProps: spec.SchemaProps{
-							Description: "size is the server's size, as in spec.machineType.",
+							Description: "size is the machine's size, as in spec.machineType.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the full id of the image that the server was installed with. If spec.image is an alias, this says which version it meant.",
+							Description: "image is the full id of the image that the machine was installed with. If spec.image is an alias, this is the version that it stood for.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"hostname": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostname that the server was installed with.",
+							Description: "hostname that the machine was installed with.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"allocationTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocationTime is when the server was allocated.",
+							Description: "allocationTime is when the machine was allocated.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is how far the server has got. On its way to a node, in this order:\n  - Pending: nothing has been asked of the metal-api yet.\n  - Allocating: a server is being asked for, or has been allocated and sent\n    no event since.\n  - Installing: the image is being written to its disk.\n  - Booting New Kernel: it starts what was installed.\n  - Phoned Home: its operating system is up, and reports every minute or so.\n    This is where it stays.\n\nOn its way back, after the object was deleted:\n  - Releasing: it is being given back.\n  - Released: it was given back.\n\nAt any time:\n  - Gone: the allocation ended without our doing.\n  - Unknown: this API server has not looked at it since it started.\n  - any other provisioning event of the metal-api, when it is the newest of\n    this allocation, such as PXE Booting, Planned Reboot or Crashed.",
+							Description: "phase is the machine's phase. While it is provisioned, in this order:\n  - Pending: no allocation was requested yet.\n  - Allocating: a machine is being allocated, or is allocated and has sent no\n    event since.\n  - Installing: the image is being written to its disk.\n  - Booting New Kernel: it boots the installed image.\n  - Phoned Home: its operating system runs, and reports about once a minute.\n\nAfter the object was deleted:\n  - Releasing: it is being released.\n  - Released: it was released.\n\nAt any time:\n  - Gone: the allocation ended without a release by this API.\n  - Unknown: the API server has not observed it since it started.\n  - any other provisioning event of the metal-api, if it is the newest of this\n    allocation, such as PXE Booting, Planned Reboot or Crashed.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"liveliness": {
 						SchemaProps: spec.SchemaProps{
-							Description: "liveliness says whether the server is heard of:\n  - Alive: it sent an event within the last five minutes.\n  - Unknown: it is allocated, and has been silent for longer. It may be down\n    or cut off, or its operating system has stopped reporting.\n  - Dead: it is not allocated, and has been silent for longer.",
+							Description: "liveliness is whether the machine sends events:\n  - Alive: it sent an event within the last five minutes.\n  - Unknown: it is allocated, and has sent no event for longer. It may be down\n    or disconnected, or its operating system has stopped reporting.\n  - Dead: it is not allocated, and has sent no event for longer.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3803,21 +3803,21 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 					},
 					"crashLoop": {
 						SchemaProps: spec.SchemaProps{
-							Description: "crashLoop is true if the metal-api saw the server come back to an earlier step over and over.",
+							Description: "crashLoop is true if the provisioning of the machine repeatedly restarts at an earlier step.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"failedMachineReclaim": {
 						SchemaProps: spec.SchemaProps{
-							Description: "failedMachineReclaim is true if the server was given back but still phones home from its old operating system. An operator has to look after it.",
+							Description: "failedMachineReclaim is true if the machine was released but still phones home from its old operating system. A metal-stack operator has to repair it.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"locked": {
 						SchemaProps: spec.SchemaProps{
-							Description: "locked is true if an operator locked the server. The metal-api then refuses to give it back, and deleting this object waits.",
+							Description: "locked is true if a metal-stack operator locked the machine. The metal-api then refuses to release it, and the deletion of this object waits.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -3829,7 +3829,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "tags are all tags of the server: those of the spec, those that identify this object, and those that the metal-api adds for rack and chassis.",
+							Description: "tags are all tags of the machine: those of the spec, those of the object's identity, and those that the metal-api adds for rack and chassis.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3849,7 +3849,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the networks that the server is part of, with its addresses in them.",
+							Description: "networks are the networks that the machine has joined, with its addresses.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3878,7 +3878,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalEvent is what a server tells the metal-api at each step of its way.",
+				Description: "MetalEvent is a provisioning event of a machine in the metal-api.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"event": {
@@ -3890,7 +3890,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref common.ReferenceCall
 					},
 					"message": {
 						SchemaProps: spec.SchemaProps{
-							Description: "message is what the server said with it.",
+							Description: "message is the event's message.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -3913,7 +3913,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalNetwork is a server's part in one network.",
+				Description: "MetalNetwork is a network that a machine has joined.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
@@ -3930,7 +3930,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ips are the server's addresses in it.",
+							Description: "ips are the machine's addresses in it.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -3965,7 +3965,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 					},
 					"asn": {
 						SchemaProps: spec.SchemaProps{
-							Description: "asn is the number under which the server announces its addresses to the switches by BGP.",
+							Description: "asn is the machine's autonomous system number in BGP.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
@@ -3979,7 +3979,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 					},
 					"nat": {
 						SchemaProps: spec.SchemaProps{
-							Description: "nat is true if what leaves through this network gets the server's address as its source. Firewalls have that on external networks.",
+							Description: "nat is true if the source address of connections through this network is translated to the machine's, as on external networks of firewalls.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -4001,7 +4001,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackCluster is the infrastructure of one Kubernetes cluster on metal-stack: the private network that its machines share, the address of its control plane, and the firewall between the two. A Cluster API Cluster names it in spec.infrastructureRef. The spec is what you want; the status is what the metal-api says, read when you ask for it.",
+				Description: "MetalStackCluster is the infrastructure of one Kubernetes cluster on metal-stack: the private network of its machines, the address of its control plane, and its firewall. A Cluster API Cluster references it in spec.infrastructureRef. The spec is the desired state. The status is the state in the metal-api, which is read for each request.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -4020,21 +4020,21 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack. The namespace decides the metal-stack project that everything is allocated in.",
+							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack. Everything is allocated in the metal-stack project that the namespace is bound to.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what you want of the cluster's infrastructure.",
+							Description: "spec is the desired state of the cluster's infrastructure.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackClusterSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the cluster's infrastructure. Nobody but the API server and its controllers writes it.",
+							Description: "status is the observed state of the cluster's infrastructure. It is written by the API server and the controller manager only.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackClusterStatus{}.OpenAPIModelName()),
 						},
@@ -4102,12 +4102,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an address or a firewall has to be made.",
+				Description: "MetalStackClusterSpec is the desired state of a MetalStackCluster. The partition is required; so is publicNetworkID if an address or a firewall is allocated.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"controlPlaneEndpoint": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlaneEndpoint is where the API server of the new cluster is reached. Leave it out to have an address allocated in publicNetworkID and written here; or name an address of your own, which must belong to the project, and which is then kept when the cluster is deleted.",
+							Description: "controlPlaneEndpoint is the address of the workload cluster's API server. If it is omitted, an address is allocated in publicNetworkID and written here. An address that you set must belong to the project, and is kept when the cluster is deleted.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.APIEndpoint{}.OpenAPIModelName()),
 						},
@@ -4122,7 +4122,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition, which is one location with its own switches and machines, that the cluster is built in: `fra-equ01`, say. `metalctl partition list` shows those there are. It cannot be changed.",
+							Description: "partition is the metal-stack partition of the cluster, which is one location with its own switches and machines, such as `fra-equ01`. `metalctl partition list` lists all. It cannot be changed.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4130,7 +4130,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"publicNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "publicNetworkID is the external network that the cluster reaches the world through: the firewall is connected to it, and the control plane's address is taken from it if none is given. Example: `internet-fra-equ01`. It cannot be changed once something has been allocated for the cluster.",
+							Description: "publicNetworkID is the external network of the cluster: the firewall is connected to it, and the control plane's address is allocated in it if none is set. Example: `internet-fra-equ01`. It cannot be changed once the allocation of the cluster has begun.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4138,7 +4138,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"privateNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "privateNetworkID is the private network of the cluster's machines. Leave it out to have one allocated, and given back when the cluster is deleted; its id is then written here. Or name one of your project, which is then kept when the cluster is deleted. It cannot be changed once it is set.",
+							Description: "privateNetworkID is the private network of the cluster's machines. If it is omitted, a network is allocated, its id is written here, and it is released when the cluster is deleted. A network that you set must belong to the project, and is kept when the cluster is deleted. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4146,7 +4146,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"firewallSpec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "firewallSpec is the firewall between the private network and the others. It makes the controller keep one MetalStackFirewall like it; when it changes, a new firewall is built and, once that has phoned home, takes the place of the old one. Without it the cluster gets no firewall.",
+							Description: "firewallSpec is the firewall between the private network and the others. The controller manager ensures that one MetalStackFirewall matches it. When it changes, a new firewall is created, and replaces the old one once it has phoned home. Without it the cluster has no firewall.",
 							Ref:         ref(v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
 					},
@@ -4163,12 +4163,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready and failureDomains, which follow from them, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
+				Description: "MetalStackClusterStatus is the observed state of a MetalStackCluster. The fields network, controlPlaneIP, ready and failureDomains are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while network and control plane address exist in metal-stack. It goes back to false when one of them is lost; the Ready condition says why.",
+							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -4176,7 +4176,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on.",
+							Description: "initialization tells Cluster API when it may continue.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.Initialization{}.OpenAPIModelName()),
 						},
@@ -4191,7 +4191,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "failureDomains are the places that machines of this cluster can be spread over. There is one: the partition.",
+							Description: "failureDomains are the failure domains for the machines of this cluster. There is one, the partition.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -4213,7 +4213,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated for which an\n    allocation or a release does not go on. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. NetworkGone and\n    AddressGone: the metal is not there any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken\n    if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4228,19 +4228,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 					},
 					"network": {
 						SchemaProps: spec.SchemaProps{
-							Description: "network is the cluster's private network as the metal-api shows it now.",
+							Description: "network is the cluster's private network in the metal-api.",
 							Ref:         ref(v1alpha3.ClusterNetwork{}.OpenAPIModelName()),
 						},
 					},
 					"controlPlaneIP": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlaneIP is the control plane's address as the metal-api shows it now. It stays empty if the endpoint is a DNS name.",
+							Description: "controlPlaneIP is the control plane's address in the metal-api. It is empty if the endpoint is a DNS name.",
 							Ref:         ref(v1alpha3.ClusterIP{}.OpenAPIModelName()),
 						},
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the API server's record of what this cluster holds in metal-stack. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of what is allocated for this cluster. It is set from the first attempt on.",
 							Ref:         ref(v1alpha3.ClusterAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -4262,7 +4262,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplate(ref commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterTemplate is the mould of MetalStackClusters. A ClusterClass of Cluster API names it, and every Cluster of that class gets a MetalStackCluster made from it. Its spec cannot be changed: make a new template and name that instead.",
+				Description: "MetalStackClusterTemplate is a template of MetalStackClusters. A ClusterClass of Cluster API references it, and a MetalStackCluster is created from it for each Cluster of that class. Its spec cannot be changed: create another template and reference it instead.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -4356,19 +4356,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterTemplateResource has what a user writes of a cluster. Fields that a ClusterClass patches may be left out.",
+				Description: "MetalStackClusterTemplateResource is the metadata and the spec of a cluster. Fields that a ClusterClass patches may be omitted.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is given to the cluster.",
+							Description: "metadata is copied to the cluster.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.TemplateMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is given to the cluster. What must be its own, such as privateNetworkID or the host of the endpoint, is better left out.",
+							Description: "spec is copied to the cluster. Omit what must differ between clusters, such as privateNetworkID or the host of the endpoint.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackClusterSpec{}.OpenAPIModelName()),
 						},
@@ -4391,7 +4391,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateSpec(ref c
 				Properties: map[string]spec.Schema{
 					"template": {
 						SchemaProps: spec.SchemaProps{
-							Description: "template is what a cluster made from this begins with.",
+							Description: "template is the metadata and the spec of clusters that are created from it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackClusterTemplateResource{}.OpenAPIModelName()),
 						},
@@ -4409,7 +4409,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref common.Refer
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewall is one server that stands between the private network of a cluster and the networks outside: it routes, translates addresses and filters. Usually the controller makes it from spec.firewallSpec of the MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which cluster it guards.",
+				Description: "MetalStackFirewall is a firewall between the private network of a cluster and external networks: a machine that routes, translates addresses and filters. Usually the controller manager creates it from spec.firewallSpec of the MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which cluster it belongs to.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -4428,21 +4428,21 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref common.Refer
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end.",
+							Description: "metadata is the standard object's metadata. The name becomes the machine's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. In the hostname, dots are replaced by dashes, and a hash of the name is appended.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what you want of the firewall. All of it but the provider ID, which can be set once, is fixed as soon as the server has been allocated: a firewall is replaced, not changed.",
+							Description: "spec is the desired state of the firewall. It cannot be changed once the allocation has begun, but for the provider ID, which can be set once.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the firewall. Nobody but the API server and its controllers writes it.",
+							Description: "status is the observed state of the firewall. It is written by the API server and the controller manager only.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackFirewallStatus{}.OpenAPIModelName()),
 						},
@@ -4510,12 +4510,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallSpec needs an image and a machineType; all else can be left out.",
+				Description: "MetalStackFirewallSpec is the desired state of a MetalStackFirewall. The image and the machineType are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the operating system to install, one that metal-stack knows as a firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest. `metalctl image list` shows those there are.",
+							Description: "image is the firewall image to install: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest version. `metalctl image list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4523,7 +4523,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `n1-medium-x86`. `metalctl size list` shows those there are.",
+							Description: "machineType is the metal-stack size of the firewall, which stands for cores, memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4531,7 +4531,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the firewall's cluster, and can hardly be another.",
+							Description: "partition is the metal-stack partition of the firewall. It defaults to that of the firewall's cluster.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4539,7 +4539,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "providerID names the server. You set it only to ask for a certain server; left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							Description: "providerID identifies the machine of the firewall. If it is omitted, any machine of the size is allocated, and its provider ID is written here as `metal://<partition>/<id>`. Set it to request a certain machine. `metalstack://<id>` and `metal:///<id>` are accepted, too, and kept as they are. The id is a UUID. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4615,7 +4615,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules say what the firewall lets through from its first boot on. Without them metal-stack's defaults apply.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without them metal-stack's defaults apply.",
 							Ref:         ref(v1alpha3.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -4632,12 +4632,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallStatus has two halves, as that of a machine: metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api; initialization, conditions and allocation are recorded.",
+				Description: "MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while the firewall runs: it has phoned home in its present allocation, and is alive. It goes back to false when that ends; the Ready condition says why.",
+							Description: "ready is true while the firewall runs: it has phoned home in its current allocation, and is alive. It becomes false when that ends; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -4645,7 +4645,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization holds what never goes back once it was reached.",
+							Description: "initialization is set once, and never reset.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.Initialization{}.OpenAPIModelName()),
 						},
@@ -4671,7 +4671,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 					},
 					"failureDomain": {
 						SchemaProps: spec.SchemaProps{
-							Description: "failureDomain is the partition that the firewall stands in.",
+							Description: "failureDomain is the firewall's partition.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4686,7 +4686,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not there yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4701,13 +4701,13 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 					},
 					"metal": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metal is the server itself, as the metal-api shows it now. It is never stored, so it is never out of date by more than the last look; an answer that could not be confirmed comes with a warning.",
+							Description: "metal is the machine in the metal-api. It is never stored: it is as recent as the last observation, and an answer that is stale has a Warning header.",
 							Ref:         ref(v1alpha3.Metal{}.OpenAPIModelName()),
 						},
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is set from the first attempt on.",
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -4729,7 +4729,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachine is one server of metal-stack that is, or shall become, a node of a Kubernetes cluster. A Cluster API Machine names it in spec.infrastructureRef. The spec is what you want; status.metal is the server itself, read from the metal-api when you ask for it. Creating one allocates nothing yet: the controller allocates when the bootstrap data is there. One that carries a machine's id as its name and that you did not create was discovered: it shows a server of your project that no object here asked for.",
+				Description: "MetalStackMachine is a machine of metal-stack for one node of a Kubernetes cluster. A Cluster API Machine references it in spec.infrastructureRef. The spec is the desired state. The machine itself is in status.metal, which is read from the metal-api for each request. The machine is allocated when its bootstrap data exist, not when the object is created. An object that has a machine's id as its name was discovered: it shows a machine of the project that was not allocated for an object of this API, and is read-only.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -4748,21 +4748,21 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
+							Description: "metadata is the standard object's metadata. The name becomes the machine's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. In the hostname, dots are replaced by dashes, and a hash of the name is appended. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what you want of the server. All of it but the provider ID, which can be set once, is fixed as soon as the server has been allocated: a server is replaced, not changed.",
+							Description: "spec is the desired state of the machine. It cannot be changed once the allocation has begun, but for the provider ID, which can be set once.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackMachineSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the server. Nobody but the API server and its controllers writes it.",
+							Description: "status is the observed state of the machine. It is written by the API server and the controller manager only.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackMachineStatus{}.OpenAPIModelName()),
 						},
@@ -4830,12 +4830,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineSpec needs an image and a machineType; all else can be left out.",
+				Description: "MetalStackMachineSpec is the desired state of a MetalStackMachine. The image and the machineType are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest; status.metal.image says which that was. `metalctl image list` shows those there are.",
+							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest version; status.metal.image says which. `metalctl image list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4843,7 +4843,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size list` shows those there are.",
+							Description: "machineType is the metal-stack size of the machine, which stands for cores, memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4851,7 +4851,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the machine's cluster.",
+							Description: "partition is the metal-stack partition of the machine. It defaults to that of the machine's cluster.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4859,7 +4859,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					},
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "providerID names the server. You set it only to ask for a certain server: an idle one is then allocated for you, and one that is allocated in your project already, and that nobody else has, is adopted as it is. Left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`, as it is in spec.providerID of the Node, since that is how Cluster API finds the Node of a Machine. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							Description: "providerID identifies the machine. If it is omitted, any machine of the size is allocated, and its provider ID is written here as `metal://<partition>/<id>`, as in spec.providerID of the Node, by which Cluster API finds the Node of a Machine. Set it to request a certain machine: it is allocated if it is free, and adopted if it is allocated in the project and no other object has it. `metalstack://<id>` and `metal:///<id>` are accepted, too, and kept as they are. The id is a UUID. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4872,7 +4872,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the server: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
+							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the machine: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
 							MaxItems:    ptr.To[int64](32),
 							AllOf: []spec.Schema{
 								{
@@ -4906,7 +4906,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "tags are put on the server in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so its value must be a valid label value. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved. There are at most 64, each of at most 317 bytes.",
+							Description: "tags are set on the machine in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so key and value must be valid in a label, and each key must be unique. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved. There are at most 64, each of at most 317 bytes.",
 							MaxItems:    ptr.To[int64](64),
 							AllOf: []spec.Schema{
 								{
@@ -4935,7 +4935,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					},
 					"userData": {
 						SchemaProps: spec.SchemaProps{
-							Description: "userData names the Secret that holds, under the key `value`, what the server runs at its first boot: cloud-init or ignition. With Cluster API leave it out; the controller fills in the bootstrap secret of the Machine that owns this object.",
+							Description: "userData references the Secret that holds, under the key `value`, the user data for the machine's first boot: cloud-init or ignition. With Cluster API it is set to the bootstrap secret of the Machine that owns this object.",
 							Ref:         ref(v1alpha3.SecretReference{}.OpenAPIModelName()),
 						},
 					},
@@ -4946,7 +4946,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the ids of further networks that the server joins, with an address in each, besides the private network of its cluster. There are at most 12.",
+							Description: "networks are the ids of further networks that the machine joins, with an address in each, besides the private network of its cluster. There are at most 12.",
 							MaxItems:    ptr.To[int64](12),
 							AllOf: []spec.Schema{
 								{
@@ -4986,12 +4986,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineStatus has two halves. Metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
+				Description: "MetalStackMachineStatus is the observed state of a MetalStackMachine. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while the server runs: it has phoned home in its present allocation, and is alive. It goes back to false when that ends; the Ready condition says why.",
+							Description: "ready is true while the machine runs: it has phoned home in its current allocation, and is alive. It becomes false when that ends; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -4999,7 +4999,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on.",
+							Description: "initialization tells Cluster API when it may continue.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.Initialization{}.OpenAPIModelName()),
 						},
@@ -5011,7 +5011,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "addresses are the server's addresses and names. Cluster API copies them to the Machine.",
+							Description: "addresses are the machine's addresses and names. Cluster API copies them to the Machine.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -5025,7 +5025,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 					},
 					"failureDomain": {
 						SchemaProps: spec.SchemaProps{
-							Description: "failureDomain is the partition that the server stands in. Cluster API copies it to the Machine.",
+							Description: "failureDomain is the machine's partition. Cluster API copies it to the Machine.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5040,7 +5040,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller waits for before it asks for\n    metal.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller manager waits for\n    before it requests the allocation.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -5055,13 +5055,13 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 					},
 					"metal": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metal is the server itself, as the metal-api shows it now. It is never stored, so it is never out of date by more than the last look; an answer that could not be confirmed comes with a warning.",
+							Description: "metal is the machine in the metal-api. It is never stored: it is as recent as the last observation, and an answer that is stale has a Warning header.",
 							Ref:         ref(v1alpha3.Metal{}.OpenAPIModelName()),
 						},
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is set from the first attempt on.",
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -5083,7 +5083,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplate(ref commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplate is the mould of MetalStackMachines. A MachineDeployment or KubeadmControlPlane of Cluster API names it, and makes a machine from it whenever it needs one. Its spec cannot be changed, since the machines made from it would no longer be like it: make a new template and name that instead.",
+				Description: "MetalStackMachineTemplate is a template of MetalStackMachines. A MachineDeployment or KubeadmControlPlane of Cluster API references it, and creates machines from it. Its spec cannot be changed: create another template and reference it instead.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -5116,7 +5116,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplate(ref commo
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status says what a node made from this template would offer.",
+							Description: "status is the capacity of a node that is created from this template.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackMachineTemplateStatus{}.OpenAPIModelName()),
 						},
@@ -5184,19 +5184,19 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateResource has what a user writes of a machine.",
+				Description: "MetalStackMachineTemplateResource is the metadata and the spec of a machine.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is given to the machine.",
+							Description: "metadata is copied to the machine.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.TemplateMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is given to the machine. A providerID in it would ask for the same server again and again, and is refused.",
+							Description: "spec is copied to the machine. The providerID must be empty.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackMachineSpec{}.OpenAPIModelName()),
 						},
@@ -5219,7 +5219,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateSpec(ref c
 				Properties: map[string]spec.Schema{
 					"template": {
 						SchemaProps: spec.SchemaProps{
-							Description: "template is what a machine made from this begins with.",
+							Description: "template is the metadata and the spec of machines that are created from it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackMachineTemplateResource{}.OpenAPIModelName()),
 						},
@@ -5237,12 +5237,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.",
+				Description: "MetalStackMachineTemplateStatus is what an autoscaler needs to scale from zero.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"capacity": {
 						SchemaProps: spec.SchemaProps{
-							Description: "capacity is what a server of the template's size has: `cpu` in cores, `memory` in bytes.",
+							Description: "capacity is that of a machine of the template's size: `cpu` in cores, `memory` in bytes.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -5256,7 +5256,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref
 					},
 					"nodeInfo": {
 						SchemaProps: spec.SchemaProps{
-							Description: "nodeInfo is what kind of node it would be.",
+							Description: "nodeInfo describes the node.",
 							Ref:         ref(v1alpha3.NodeInfo{}.OpenAPIModelName()),
 						},
 					},
@@ -5272,7 +5272,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref common.ReferenceCallba
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "NodeInfo has the names that Kubernetes uses.",
+				Description: "NodeInfo describes a node in the words of a Node's status.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"architecture": {
@@ -5299,7 +5299,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref common.Referenc
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "SecretReference names a Secret.",
+				Description: "SecretReference references a Secret.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -5335,12 +5335,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "TemplateMeta has the parts of metadata that can be given on.",
+				Description: "TemplateMeta is the part of metadata that a template can set.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"labels": {
 						SchemaProps: spec.SchemaProps{
-							Description:   "labels are given to the object. There are at most 256.",
+							Description:   "labels are copied to the object. There are at most 256.",
 							MaxProperties: ptr.To[int64](256),
 							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
@@ -5357,7 +5357,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref common.ReferenceCa
 					},
 					"annotations": {
 						SchemaProps: spec.SchemaProps{
-							Description:   "annotations are given to the object. There are at most 256, of 256 KiB together.",
+							Description:   "annotations are copied to the object. There are at most 256, of 256 KiB together.",
 							MaxProperties: ptr.To[int64](256),
 							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
@@ -5382,12 +5382,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref common.ReferenceCal
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "APIEndpoint is where an API server is reached.",
+				Description: "APIEndpoint is the address of an API server.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. Empty means that an address is to be allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address in a range that metal-stack hands out, unless it is one that the project has allocated.",
+							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. If it is empty, an address is allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address of a metal-stack network, unless the project has allocated it.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5395,7 +5395,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref common.ReferenceCal
 					},
 					"port": {
 						SchemaProps: spec.SchemaProps{
-							Description: "port is a TCP port from 1 to 65535; 6443 if it is left out.",
+							Description: "port is a TCP port from 1 to 65535. It defaults to 6443.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -5415,7 +5415,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, a machine or a firewall. It turns the object, which until then only says what is wanted, into metal, as a Binding turns a Pod into a scheduled one. Asked again, it answers with what was allocated the first time. A DELETE of the subresource gives the metal back. Both are the controller's business; it is of use by hand only where no controller runs. It is kept nowhere.",
+				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, a machine or a firewall. The POST allocates metal for the object, as a Binding schedules a Pod, and is answered with the object. It is idempotent. A DELETE of the subresource releases the metal. Both are sent by the controller manager, and by users only where none runs. The body is not stored.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -5434,20 +5434,20 @@ func schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref common.ReferenceCall
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name, if there is one, is that of the object to allocate for.",
+							Description: "metadata is the standard object's metadata. The name is that of the object to allocate for, or omitted.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"clusterRef": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterRef names the MetalStackCluster of the same namespace whose private network the machine or firewall joins, and whose partition it is taken from if its spec names none. A cluster's own allocation has no use for it.",
+							Description: "clusterRef references the MetalStackCluster of the same namespace whose private network the machine or firewall joins, and whose partition is used if its spec names none. It is ignored for the allocation of a cluster.",
 							Ref:         ref(v1alpha4.LocalReference{}.OpenAPIModelName()),
 						},
 					},
 					"userData": {
 						SchemaProps: spec.SchemaProps{
-							Description: "userData is what the server runs at its first boot: cloud-init or ignition, base64 encoded as all bytes are in JSON. It is handed to the metal-api and kept nowhere: it is in no object, no log and no audit trail. It has at most 1 MiB, which are 1,398,104 characters in base64.",
+							Description: "userData is the user data for the machine's first boot: cloud-init or ignition, base64 encoded. It is passed to the metal-api, and is in no object, log or audit event. It has at most 1 MiB, which is 1,398,104 characters in base64.",
 							MaxLength:   ptr.To[int64](1398104),
 							Type:        []string{"string"},
 							Format:      "byte",
@@ -5465,19 +5465,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_AllocationState(ref common.Referenc
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "AllocationState is what every allocation record has.",
+				Description: "AllocationState is the part that all allocation records have.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is the step that the allocation has reached: `Allocating`, `Allocated`, then, when the object is deleted, `Releasing` and `Released`.",
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"attempt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attempt counts the allocate calls that were begun, from 1.",
+							Description: "attempt is the number of allocate calls that were begun.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -5491,19 +5491,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_AllocationState(ref common.Referenc
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"notBefore": {
 						SchemaProps: spec.SchemaProps{
-							Description: "notBefore is when the next attempt may begin, after a refusal. The Allocated condition holds the reason.",
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"clusterName": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterName is the MetalStackCluster that the allocation was asked for.",
+							Description: "clusterName is the MetalStackCluster of the allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5520,19 +5520,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterAllocation is what makes a network and an address in metal-stack this object's own: only what is named here is ever released.",
+				Description: "ClusterAllocation is the record of the network and the address that are allocated for a cluster. Only these are ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is the step that the allocation has reached: `Allocating`, `Allocated`, then, when the object is deleted, `Releasing` and `Released`.",
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"attempt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attempt counts the allocate calls that were begun, from 1.",
+							Description: "attempt is the number of allocate calls that were begun.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -5546,19 +5546,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"notBefore": {
 						SchemaProps: spec.SchemaProps{
-							Description: "notBefore is when the next attempt may begin, after a refusal. The Allocated condition holds the reason.",
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"clusterName": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterName is the MetalStackCluster that the allocation was asked for.",
+							Description: "clusterName is the MetalStackCluster of the allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5572,7 +5572,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref common.Refere
 					},
 					"networkAdopted": {
 						SchemaProps: spec.SchemaProps{
-							Description: "networkAdopted is true if the spec named the network; it is then not given back when the cluster is deleted.",
+							Description: "networkAdopted is true if the spec named the network; it is then not released when the cluster is deleted.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -5586,7 +5586,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref common.Refere
 					},
 					"ipAdopted": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ipAdopted is true if the spec named the address; it is then not given back when the cluster is deleted.",
+							Description: "ipAdopted is true if the spec named the address; it is then not released when the cluster is deleted.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -5608,7 +5608,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterIP(ref common.ReferenceCallb
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterIP holds what matters of an address.",
+				Description: "ClusterIP is an IP address in the metal-api.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"address": {
@@ -5620,7 +5620,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterIP(ref common.ReferenceCallb
 					},
 					"type": {
 						SchemaProps: spec.SchemaProps{
-							Description: "type is `static` for an address that stays until it is released, or `ephemeral` for one that goes with the machine that holds it.",
+							Description: "type is `static` for an address that stays until it is released, or `ephemeral` for one that is released together with its machine.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -5647,7 +5647,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterNetwork holds what matters of a network; `metalctl network describe <id>` shows the rest.",
+				Description: "ClusterNetwork is a network in the metal-api. `metalctl network describe <id>` shows all properties.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
@@ -5679,14 +5679,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref common.Reference
 					},
 					"vrf": {
 						SchemaProps: spec.SchemaProps{
-							Description: "vrf is the number of the virtual routing table that keeps this network apart from all others on the switches.",
+							Description: "vrf is the number of the network's virtual routing table on the switches.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
 					},
 					"availableIPs": {
 						SchemaProps: spec.SchemaProps{
-							Description: "availableIPs is how many IPv4 addresses the network holds in total, or IPv6 ones if it has no IPv4 prefix.",
+							Description: "availableIPs is the total number of IPv4 addresses in the network, or of IPv6 addresses if it has no IPv4 prefix.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -5694,7 +5694,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref common.Reference
 					},
 					"usedIPs": {
 						SchemaProps: spec.SchemaProps{
-							Description: "usedIPs is how many of them are taken. When it reaches availableIPs, no further machine can join.",
+							Description: "usedIPs is the number of used addresses. When it reaches availableIPs, no further machine can join.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -5720,7 +5720,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref common.ReferenceCallba
 				Properties: map[string]spec.Schema{
 					"requestedBy": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestedBy is who sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes. The metal is kept\n    until an owner or the Cluster is being deleted, or the object has the\n    annotation metal-stack.infrastructure.cluster.x-k8s.io/force-release.\n  - NamespaceController: the namespace is being deleted.\n  - User: anybody else, a person or a controller such as Cluster API's.",
+							Description: "requestedBy is the kind of client that sent the first request to delete the object:\n  - GarbageCollector: the garbage collector of Kubernetes. The metal is kept\n    until an owner or the Cluster is being deleted, or the object has the\n    annotation metal-stack.infrastructure.cluster.x-k8s.io/force-release.\n  - NamespaceController: the namespace is being deleted.\n  - User: any other user, including controllers such as Cluster API's.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -5742,7 +5742,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FailureDomain is one place to put machines.",
+				Description: "FailureDomain is a failure domain of machines.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -5755,14 +5755,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref common.ReferenceC
 					},
 					"controlPlane": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlane is true if control plane machines may be put there.",
+							Description: "controlPlane is true if control plane machines may be placed there.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"attributes": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attributes say more about it.",
+							Description: "attributes are further properties.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -5787,12 +5787,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallEgressRule needs ports and to.",
+				Description: "FirewallEgressRule allows outgoing connections. The ports and to are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
-							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							Description: "protocol is `tcp` or `udp`. It defaults to `tcp`.",
 							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5826,7 +5826,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 do not mix in one rule. There are at most 100.",
+							Description: "to are the destinations, as prefixes: `[\"0.0.0.0/0\"]`. IPv4 and IPv6 cannot be mixed in one rule. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -5855,7 +5855,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.Refer
 					},
 					"comment": {
 						SchemaProps: spec.SchemaProps{
-							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							Description: "comment describes the rule, in at most 100 letters, spaces, dashes and underscores. It is written into the firewall's configuration.",
 							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5872,12 +5872,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallIngressRule needs ports and from.",
+				Description: "FirewallIngressRule allows incoming connections. The ports and from are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"protocol": {
 						SchemaProps: spec.SchemaProps{
-							Description: "protocol is `tcp` or `udp`; `tcp` if it is left out.",
+							Description: "protocol is `tcp` or `udp`. It defaults to `tcp`.",
 							MaxLength:   ptr.To[int64](3),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5911,7 +5911,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "to are the destinations inside, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 do not mix in one rule, neither here nor with from. There are at most 100.",
+							Description: "to are the destinations in the private network, as prefixes: `[\"10.0.12.0/22\"]`. IPv4 and IPv6 cannot be mixed in one rule, which includes from. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -5974,7 +5974,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 					},
 					"comment": {
 						SchemaProps: spec.SchemaProps{
-							Description: "comment says what the rule is for, in at most 100 letters, spaces, dashes and underscores; it is written into the firewall's configuration.",
+							Description: "comment describes the rule, in at most 100 letters, spaces, dashes and underscores. It is written into the firewall's configuration.",
 							MaxLength:   ptr.To[int64](100),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5991,7 +5991,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "FirewallRules hold for all machines behind the firewall.",
+				Description: "FirewallRules are the rules of a firewall, for all machines behind it.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"egress": {
@@ -6051,12 +6051,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_Initialization(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Initialization holds what never goes back once it is true.",
+				Description: "Initialization is set once, and never reset.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"provisioned": {
 						SchemaProps: spec.SchemaProps{
-							Description: "provisioned is true once the infrastructure was there for the first time: for a cluster, network and address; for a machine or firewall, its first `Phoned Home`. Cluster API waits for it and never looks back, so it stays true whatever happens later; status.ready tells the present.",
+							Description: "provisioned is true once the infrastructure was complete: for a cluster, when network and address exist; for a machine or firewall, when it has phoned home. Cluster API waits for it, and it stays true whatever happens later. The current state is in status.ready.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -6076,7 +6076,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_LocalReference(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "LocalReference names an object of the same namespace.",
+				Description: "LocalReference references an object of the same namespace.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -6104,7 +6104,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MachineAddress is one address or name of a server.",
+				Description: "MachineAddress is an address or name of a machine.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"type": {
@@ -6139,19 +6139,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MachineAllocation is what makes a server in metal-stack this object's own: only what is named here is ever released.",
+				Description: "MachineAllocation is the record of the machine that is allocated for an object. Only this machine, in this allocation, is ever released.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is the step that the allocation has reached: `Allocating`, `Allocated`, then, when the object is deleted, `Releasing` and `Released`.",
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"attempt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "attempt counts the allocate calls that were begun, from 1.",
+							Description: "attempt is the number of allocate calls that were begun.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -6165,40 +6165,40 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref common.Refere
 					},
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the current phase began; in the phases `Allocating` and `Releasing`, when the call was begun that may be open. Without it, none is.",
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"notBefore": {
 						SchemaProps: spec.SchemaProps{
-							Description: "notBefore is when the next attempt may begin, after a refusal. The Allocated condition holds the reason.",
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"clusterName": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clusterName is the MetalStackCluster that the allocation was asked for.",
+							Description: "clusterName is the MetalStackCluster of the allocation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"machineID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineID is the id of the server that was allocated, a UUID.",
+							Description: "machineID is the id of the allocated machine, a UUID.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"allocationUUID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocationUUID names the allocation of that server which is ours. A server that has another one by now is not ours any more, and is never released.",
+							Description: "allocationUUID identifies the allocation of that machine. A machine that has another one by now is never released.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"adopted": {
 						SchemaProps: spec.SchemaProps{
-							Description: "adopted is true if the server had been allocated before the object named it in spec.providerID.",
+							Description: "adopted is true if the machine was allocated before the object named it in spec.providerID.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -6220,26 +6220,26 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Metal holds what the owner of a node asks about its server; `metalctl machine describe <machineID>` shows the rest.",
+				Description: "Metal is a machine in the metal-api. `metalctl machine describe <machineID>` shows all properties.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"machineID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineID is the server's id in metal-stack, a UUID that it keeps for life.",
+							Description: "machineID is the machine's id in metal-stack, a UUID that never changes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"allocationUUID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocationUUID names this allocation of the server. When the server is given back and allocated again, by whomever, it gets another one; that is how an allocation which ended is told from one which goes on.",
+							Description: "allocationUUID identifies this allocation of the machine. When the machine is released and allocated again, it has another one.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"managed": {
 						SchemaProps: spec.SchemaProps{
-							Description: "managed is true for a server that this object asked for or adopted. It is false for a discovered one: the object is then read-only, and deleting it leaves the server as it is.",
+							Description: "managed is true for a machine that was allocated for or adopted by this object. It is false for a discovered machine: the object is then read-only, and deleting it does not change the machine.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -6247,62 +6247,62 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 					},
 					"project": {
 						SchemaProps: spec.SchemaProps{
-							Description: "project is the metal-stack project that the server is allocated to, a UUID.",
+							Description: "project is the metal-stack project that the machine is allocated in, a UUID.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the location that the server stands in.",
+							Description: "partition is the machine's partition.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"rack": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rack is the rack that the server stands in. Servers in one rack share switches and power.",
+							Description: "rack is the machine's rack. Machines of one rack share switches and power.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"size": {
 						SchemaProps: spec.SchemaProps{
-							Description: "size is the server's size, as in spec.machineType.",
+							Description: "size is the machine's size, as in spec.machineType.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the full id of the image that the server was installed with. If spec.image is an alias, this says which version it meant.",
+							Description: "image is the full id of the image that the machine was installed with. If spec.image is an alias, this is the version that it stood for.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"hostname": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostname that the server was installed with.",
+							Description: "hostname that the machine was installed with.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"allocationTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocationTime is when the server was allocated.",
+							Description: "allocationTime is when the machine was allocated.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is how far the server has got. On its way to a node, in this order:\n  - Pending: nothing has been asked of the metal-api yet.\n  - Allocating: a server is being asked for, or has been allocated and sent\n    no event since.\n  - Installing: the image is being written to its disk.\n  - Booting New Kernel: it starts what was installed.\n  - Phoned Home: its operating system is up, and reports every minute or so.\n    This is where it stays.\n\nOn its way back, after the object was deleted:\n  - Releasing: it is being given back.\n  - Released: it was given back.\n\nAt any time:\n  - Gone: the allocation ended without our doing.\n  - Unknown: this API server has not looked at it since it started.\n  - any other provisioning event of the metal-api, when it is the newest of\n    this allocation, such as PXE Booting, Planned Reboot or Crashed.",
+							Description: "phase is the machine's phase. While it is provisioned, in this order:\n  - Pending: no allocation was requested yet.\n  - Allocating: a machine is being allocated, or is allocated and has sent no\n    event since.\n  - Installing: the image is being written to its disk.\n  - Booting New Kernel: it boots the installed image.\n  - Phoned Home: its operating system runs, and reports about once a minute.\n\nAfter the object was deleted:\n  - Releasing: it is being released.\n  - Released: it was released.\n\nAt any time:\n  - Gone: the allocation ended without a release by this API.\n  - Unknown: the API server has not observed it since it started.\n  - any other provisioning event of the metal-api, if it is the newest of this\n    allocation, such as PXE Booting, Planned Reboot or Crashed.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"liveliness": {
 						SchemaProps: spec.SchemaProps{
-							Description: "liveliness says whether the server is heard of:\n  - Alive: it sent an event within the last five minutes.\n  - Unknown: it is allocated, and has been silent for longer. It may be down\n    or cut off, or its operating system has stopped reporting.\n  - Dead: it is not allocated, and has been silent for longer.",
+							Description: "liveliness is whether the machine sends events:\n  - Alive: it sent an event within the last five minutes.\n  - Unknown: it is allocated, and has sent no event for longer. It may be down\n    or disconnected, or its operating system has stopped reporting.\n  - Dead: it is not allocated, and has sent no event for longer.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6315,21 +6315,21 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 					},
 					"crashLoop": {
 						SchemaProps: spec.SchemaProps{
-							Description: "crashLoop is true if the metal-api saw the server come back to an earlier step over and over.",
+							Description: "crashLoop is true if the provisioning of the machine repeatedly restarts at an earlier step.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"failedMachineReclaim": {
 						SchemaProps: spec.SchemaProps{
-							Description: "failedMachineReclaim is true if the server was given back but still phones home from its old operating system. An operator has to look after it.",
+							Description: "failedMachineReclaim is true if the machine was released but still phones home from its old operating system. A metal-stack operator has to repair it.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"locked": {
 						SchemaProps: spec.SchemaProps{
-							Description: "locked is true if an operator locked the server. The metal-api then refuses to give it back, and deleting this object waits.",
+							Description: "locked is true if a metal-stack operator locked the machine. The metal-api then refuses to release it, and the deletion of this object waits.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -6341,7 +6341,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "tags are all tags of the server: those of the spec, those that identify this object, and those that the metal-api adds for rack and chassis.",
+							Description: "tags are all tags of the machine: those of the spec, those of the object's identity, and those that the metal-api adds for rack and chassis.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6361,7 +6361,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the networks that the server is part of, with its addresses in them.",
+							Description: "networks are the networks that the machine has joined, with its addresses.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6390,7 +6390,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalEvent is what a server tells the metal-api at each step of its way.",
+				Description: "MetalEvent is a provisioning event of a machine in the metal-api.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"event": {
@@ -6402,7 +6402,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref common.ReferenceCall
 					},
 					"message": {
 						SchemaProps: spec.SchemaProps{
-							Description: "message is what the server said with it.",
+							Description: "message is the event's message.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -6425,7 +6425,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalNetwork is a server's part in one network.",
+				Description: "MetalNetwork is a network that a machine has joined.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
@@ -6442,7 +6442,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ips are the server's addresses in it.",
+							Description: "ips are the machine's addresses in it.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6477,7 +6477,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 					},
 					"asn": {
 						SchemaProps: spec.SchemaProps{
-							Description: "asn is the number under which the server announces its addresses to the switches by BGP.",
+							Description: "asn is the machine's autonomous system number in BGP.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
@@ -6491,7 +6491,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 					},
 					"nat": {
 						SchemaProps: spec.SchemaProps{
-							Description: "nat is true if what leaves through this network gets the server's address as its source. Firewalls have that on external networks.",
+							Description: "nat is true if the source address of connections through this network is translated to the machine's, as on external networks of firewalls.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -6513,7 +6513,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackCluster is the infrastructure of one Kubernetes cluster on metal-stack: the private network that its machines share, the address of its control plane, and the firewall between the two. A Cluster API Cluster names it in spec.infrastructureRef. The spec is what you want; the status is what the metal-api says, read when you ask for it.",
+				Description: "MetalStackCluster is the infrastructure of one Kubernetes cluster on metal-stack: the private network of its machines, the address of its control plane, and its firewall. A Cluster API Cluster references it in spec.infrastructureRef. The spec is the desired state. The status is the state in the metal-api, which is read for each request.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -6532,21 +6532,21 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack. The namespace decides the metal-stack project that everything is allocated in.",
+							Description: "metadata is the standard object's metadata. The name is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack. Everything is allocated in the metal-stack project that the namespace is bound to.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what you want of the cluster's infrastructure.",
+							Description: "spec is the desired state of the cluster's infrastructure.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackClusterSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the cluster's infrastructure. Nobody but the API server and its controllers writes it.",
+							Description: "status is the observed state of the cluster's infrastructure. It is written by the API server and the controller manager only.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackClusterStatus{}.OpenAPIModelName()),
 						},
@@ -6614,12 +6614,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an address or a firewall has to be made.",
+				Description: "MetalStackClusterSpec is the desired state of a MetalStackCluster. The partition is required; so is publicNetworkID if an address or a firewall is allocated.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"controlPlaneEndpoint": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlaneEndpoint is where the API server of the new cluster is reached. Leave it out to have an address allocated in publicNetworkID and written here; or name an address of your own, which must belong to the project, and which is then kept when the cluster is deleted.",
+							Description: "controlPlaneEndpoint is the address of the workload cluster's API server. If it is omitted, an address is allocated in publicNetworkID and written here. An address that you set must belong to the project, and is kept when the cluster is deleted.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.APIEndpoint{}.OpenAPIModelName()),
 						},
@@ -6634,7 +6634,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition, which is one location with its own switches and machines, that the cluster is built in: `fra-equ01`, say. `metalctl partition list` shows those there are. It cannot be changed.",
+							Description: "partition is the metal-stack partition of the cluster, which is one location with its own switches and machines, such as `fra-equ01`. `metalctl partition list` lists all. It cannot be changed.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6642,7 +6642,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"publicNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "publicNetworkID is the external network that the cluster reaches the world through: the firewall is connected to it, and the control plane's address is taken from it if none is given. Example: `internet-fra-equ01`. It cannot be changed once something has been allocated for the cluster.",
+							Description: "publicNetworkID is the external network of the cluster: the firewall is connected to it, and the control plane's address is allocated in it if none is set. Example: `internet-fra-equ01`. It cannot be changed once the allocation of the cluster has begun.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6650,7 +6650,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"privateNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "privateNetworkID is the private network of the cluster's machines. Leave it out to have one allocated, and given back when the cluster is deleted; its id is then written here. Or name one of your project, which is then kept when the cluster is deleted. It cannot be changed once it is set.",
+							Description: "privateNetworkID is the private network of the cluster's machines. If it is omitted, a network is allocated, its id is written here, and it is released when the cluster is deleted. A network that you set must belong to the project, and is kept when the cluster is deleted. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6658,7 +6658,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"firewallSpec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "firewallSpec is the firewall between the private network and the others. It makes the controller keep one MetalStackFirewall like it; when it changes, a new firewall is built and, once that has phoned home, takes the place of the old one. Without it the cluster gets no firewall.",
+							Description: "firewallSpec is the firewall between the private network and the others. The controller manager ensures that one MetalStackFirewall matches it. When it changes, a new firewall is created, and replaces the old one once it has phoned home. Without it the cluster has no firewall.",
 							Ref:         ref(v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
 					},
@@ -6675,12 +6675,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready and failureDomains, which follow from them, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
+				Description: "MetalStackClusterStatus is the observed state of a MetalStackCluster. The fields network, controlPlaneIP, ready and failureDomains are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while network and control plane address exist in metal-stack. It goes back to false when one of them is lost; the Ready condition says why.",
+							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -6688,7 +6688,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on.",
+							Description: "initialization tells Cluster API when it may continue.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.Initialization{}.OpenAPIModelName()),
 						},
@@ -6703,7 +6703,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "failureDomains are the places that machines of this cluster can be spread over. There is one: the partition.",
+							Description: "failureDomains are the failure domains for the machines of this cluster. There is one, the partition.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -6725,7 +6725,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is Available while network and address are\n    there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated for which an\n    allocation or a release does not go on. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. NetworkGone and\n    AddressGone: the metal is not there any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken\n    if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -6740,19 +6740,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 					},
 					"network": {
 						SchemaProps: spec.SchemaProps{
-							Description: "network is the cluster's private network as the metal-api shows it now.",
+							Description: "network is the cluster's private network in the metal-api.",
 							Ref:         ref(v1alpha4.ClusterNetwork{}.OpenAPIModelName()),
 						},
 					},
 					"controlPlaneIP": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlaneIP is the control plane's address as the metal-api shows it now. It stays empty if the endpoint is a DNS name.",
+							Description: "controlPlaneIP is the control plane's address in the metal-api. It is empty if the endpoint is a DNS name.",
 							Ref:         ref(v1alpha4.ClusterIP{}.OpenAPIModelName()),
 						},
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the API server's record of what this cluster holds in metal-stack. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of what is allocated for this cluster. It is set from the first attempt on.",
 							Ref:         ref(v1alpha4.ClusterAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -6774,7 +6774,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplate(ref commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterTemplate is the mould of MetalStackClusters. A ClusterClass of Cluster API names it, and every Cluster of that class gets a MetalStackCluster made from it. Its spec cannot be changed: make a new template and name that instead.",
+				Description: "MetalStackClusterTemplate is a template of MetalStackClusters. A ClusterClass of Cluster API references it, and a MetalStackCluster is created from it for each Cluster of that class. Its spec cannot be changed: create another template and reference it instead.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -6868,19 +6868,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackClusterTemplateResource has what a user writes of a cluster. Fields that a ClusterClass patches may be left out.",
+				Description: "MetalStackClusterTemplateResource is the metadata and the spec of a cluster. Fields that a ClusterClass patches may be omitted.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is given to the cluster.",
+							Description: "metadata is copied to the cluster.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.TemplateMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is given to the cluster. What must be its own, such as privateNetworkID or the host of the endpoint, is better left out.",
+							Description: "spec is copied to the cluster. Omit what must differ between clusters, such as privateNetworkID or the host of the endpoint.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackClusterSpec{}.OpenAPIModelName()),
 						},
@@ -6903,7 +6903,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateSpec(ref c
 				Properties: map[string]spec.Schema{
 					"template": {
 						SchemaProps: spec.SchemaProps{
-							Description: "template is what a cluster made from this begins with.",
+							Description: "template is the metadata and the spec of clusters that are created from it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackClusterTemplateResource{}.OpenAPIModelName()),
 						},
@@ -6921,7 +6921,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref common.Refer
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewall is one server that stands between the private network of a cluster and the networks outside: it routes, translates addresses and filters. Usually the controller makes it from spec.firewallSpec of the MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which cluster it guards.",
+				Description: "MetalStackFirewall is a firewall between the private network of a cluster and external networks: a machine that routes, translates addresses and filters. Usually the controller manager creates it from spec.firewallSpec of the MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which cluster it belongs to.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -6940,21 +6940,21 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref common.Refer
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end.",
+							Description: "metadata is the standard object's metadata. The name becomes the machine's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. In the hostname, dots are replaced by dashes, and a hash of the name is appended.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what you want of the firewall. All of it but the provider ID, which can be set once, is fixed as soon as the server has been allocated: a firewall is replaced, not changed.",
+							Description: "spec is the desired state of the firewall. It cannot be changed once the allocation has begun, but for the provider ID, which can be set once.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the firewall. Nobody but the API server and its controllers writes it.",
+							Description: "status is the observed state of the firewall. It is written by the API server and the controller manager only.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackFirewallStatus{}.OpenAPIModelName()),
 						},
@@ -7022,12 +7022,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallSpec needs an image and a machineType; all else can be left out.",
+				Description: "MetalStackFirewallSpec is the desired state of a MetalStackFirewall. The image and the machineType are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the operating system to install, one that metal-stack knows as a firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest. `metalctl image list` shows those there are.",
+							Description: "image is the firewall image to install: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest version. `metalctl image list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7035,7 +7035,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `n1-medium-x86`. `metalctl size list` shows those there are.",
+							Description: "machineType is the metal-stack size of the firewall, which stands for cores, memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7043,7 +7043,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the firewall's cluster, and can hardly be another.",
+							Description: "partition is the metal-stack partition of the firewall. It defaults to that of the firewall's cluster.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7051,7 +7051,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "providerID names the server. You set it only to ask for a certain server; left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							Description: "providerID identifies the machine of the firewall. If it is omitted, any machine of the size is allocated, and its provider ID is written here as `metal://<partition>/<id>`. Set it to request a certain machine. `metalstack://<id>` and `metal:///<id>` are accepted, too, and kept as they are. The id is a UUID. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7127,7 +7127,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules say what the firewall lets through from its first boot on. Without them metal-stack's defaults apply.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without them metal-stack's defaults apply.",
 							Ref:         ref(v1alpha4.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -7144,12 +7144,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallStatus has two halves, as that of a machine: metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api; initialization, conditions and allocation are recorded.",
+				Description: "MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while the firewall runs: it has phoned home in its present allocation, and is alive. It goes back to false when that ends; the Ready condition says why.",
+							Description: "ready is true while the firewall runs: it has phoned home in its current allocation, and is alive. It becomes false when that ends; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -7157,7 +7157,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization holds what never goes back once it was reached.",
+							Description: "initialization is set once, and never reset.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.Initialization{}.OpenAPIModelName()),
 						},
@@ -7183,7 +7183,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 					},
 					"failureDomain": {
 						SchemaProps: spec.SchemaProps{
-							Description: "failureDomain is the partition that the firewall stands in.",
+							Description: "failureDomain is the firewall's partition.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7198,7 +7198,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not there yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7213,13 +7213,13 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 					},
 					"metal": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metal is the server itself, as the metal-api shows it now. It is never stored, so it is never out of date by more than the last look; an answer that could not be confirmed comes with a warning.",
+							Description: "metal is the machine in the metal-api. It is never stored: it is as recent as the last observation, and an answer that is stale has a Warning header.",
 							Ref:         ref(v1alpha4.Metal{}.OpenAPIModelName()),
 						},
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is set from the first attempt on.",
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -7241,7 +7241,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachine is one server of metal-stack that is, or shall become, a node of a Kubernetes cluster. A Cluster API Machine names it in spec.infrastructureRef. The spec is what you want; status.metal is the server itself, read from the metal-api when you ask for it. Creating one allocates nothing yet: the controller allocates when the bootstrap data is there. One that carries a machine's id as its name and that you did not create was discovered: it shows a server of your project that no object here asked for.",
+				Description: "MetalStackMachine is a machine of metal-stack for one node of a Kubernetes cluster. A Cluster API Machine references it in spec.infrastructureRef. The spec is the desired state. The machine itself is in status.metal, which is read from the metal-api for each request. The machine is allocated when its bootstrap data exist, not when the object is created. An object that has a machine's id as its name was discovered: it shows a machine of the project that was not allocated for an object of this API, and is read-only.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -7260,21 +7260,21 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref common.Refere
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object's metadata. The name becomes the server's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. A hostname has no dots: it gets dashes for them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
+							Description: "metadata is the standard object's metadata. The name becomes the machine's hostname and a label in metal-stack, so it is at most 63 lower-case letters, digits, dashes and dots. In the hostname, dots are replaced by dashes, and a hash of the name is appended. The label `cluster.x-k8s.io/cluster-name` says which cluster the machine belongs to.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what you want of the server. All of it but the provider ID, which can be set once, is fixed as soon as the server has been allocated: a server is replaced, not changed.",
+							Description: "spec is the desired state of the machine. It cannot be changed once the allocation has begun, but for the provider ID, which can be set once.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackMachineSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the server. Nobody but the API server and its controllers writes it.",
+							Description: "status is the observed state of the machine. It is written by the API server and the controller manager only.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackMachineStatus{}.OpenAPIModelName()),
 						},
@@ -7342,12 +7342,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineSpec needs an image and a machineType; all else can be left out.",
+				Description: "MetalStackMachineSpec is the desired state of a MetalStackMachine. The image and the machineType are required.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest; status.metal.image says which that was. `metalctl image list` shows those there are.",
+							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest version; status.metal.image says which. `metalctl image list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7355,7 +7355,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the size of the server in metal-stack's words: cores, memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size list` shows those there are.",
+							Description: "machineType is the metal-stack size of the machine, which stands for cores, memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7363,7 +7363,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition that the server is taken from. It defaults to that of the machine's cluster.",
+							Description: "partition is the metal-stack partition of the machine. It defaults to that of the machine's cluster.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7371,7 +7371,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					},
 					"providerID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "providerID names the server. You set it only to ask for a certain server: an idle one is then allocated for you, and one that is allocated in your project already, and that nobody else has, is adopted as it is. Left empty, any server of the size will do, and the chosen one's id is written here as `metal://<partition>/<id>`, as it is in spec.providerID of the Node, since that is how Cluster API finds the Node of a Machine. `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you wrote them. The id is a UUID. It cannot be changed once it is set.",
+							Description: "providerID identifies the machine. If it is omitted, any machine of the size is allocated, and its provider ID is written here as `metal://<partition>/<id>`, as in spec.providerID of the Node, by which Cluster API finds the Node of a Machine. Set it to request a certain machine: it is allocated if it is free, and adopted if it is allocated in the project and no other object has it. `metalstack://<id>` and `metal:///<id>` are accepted, too, and kept as they are. The id is a UUID. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7384,7 +7384,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the server: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
+							Description: "sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to the machine: `ssh-ed25519 AAAA… you@example.org`. There are at most 32, each one line of at most 16 KiB, with a comment of at most 1 KiB.",
 							MaxItems:    ptr.To[int64](32),
 							AllOf: []spec.Schema{
 								{
@@ -7418,7 +7418,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "tags are put on the server in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so its value must be a valid label value. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved. There are at most 64, each of at most 317 bytes.",
+							Description: "tags are set on the machine in metal-stack when it is allocated. A tag of the form `key=value` also becomes a label of the Node, so key and value must be valid in a label, and each key must be unique. `infrastructure.cluster.x-k8s.io/…`, `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved. There are at most 64, each of at most 317 bytes.",
 							MaxItems:    ptr.To[int64](64),
 							AllOf: []spec.Schema{
 								{
@@ -7447,7 +7447,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					},
 					"userData": {
 						SchemaProps: spec.SchemaProps{
-							Description: "userData names the Secret that holds, under the key `value`, what the server runs at its first boot: cloud-init or ignition. With Cluster API leave it out; the controller fills in the bootstrap secret of the Machine that owns this object.",
+							Description: "userData references the Secret that holds, under the key `value`, the user data for the machine's first boot: cloud-init or ignition. With Cluster API it is set to the bootstrap secret of the Machine that owns this object.",
 							Ref:         ref(v1alpha4.SecretReference{}.OpenAPIModelName()),
 						},
 					},
@@ -7458,7 +7458,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "networks are the ids of further networks that the server joins, with an address in each, besides the private network of its cluster. There are at most 12.",
+							Description: "networks are the ids of further networks that the machine joins, with an address in each, besides the private network of its cluster. There are at most 12.",
 							MaxItems:    ptr.To[int64](12),
 							AllOf: []spec.Schema{
 								{
@@ -7498,12 +7498,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineStatus has two halves. Metal, and ready, addresses and failureDomain, which follow from it, are read from the metal-api, and stored nowhere. Initialization, conditions and allocation are what the metal-api has no word for, and are recorded.",
+				Description: "MetalStackMachineStatus is the observed state of a MetalStackMachine. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while the server runs: it has phoned home in its present allocation, and is alive. It goes back to false when that ends; the Ready condition says why.",
+							Description: "ready is true while the machine runs: it has phoned home in its current allocation, and is alive. It becomes false when that ends; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -7511,7 +7511,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 					},
 					"initialization": {
 						SchemaProps: spec.SchemaProps{
-							Description: "initialization tells Cluster API when it may go on.",
+							Description: "initialization tells Cluster API when it may continue.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.Initialization{}.OpenAPIModelName()),
 						},
@@ -7523,7 +7523,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "addresses are the server's addresses and names. Cluster API copies them to the Machine.",
+							Description: "addresses are the machine's addresses and names. Cluster API copies them to the Machine.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -7537,7 +7537,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 					},
 					"failureDomain": {
 						SchemaProps: spec.SchemaProps{
-							Description: "failureDomain is the partition that the server stands in. Cluster API copies it to the Machine.",
+							Description: "failureDomain is the machine's partition. Cluster API copies it to the Machine.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -7552,7 +7552,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say what has been reached and what is in the way:\n  - Ready sums up. Its reason is PhonedHome while the server runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated for which an allocation or a release does not go on.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: an\n    answer was lost, and the outcome is looked for. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller waits for before it asks for\n    metal.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.\n  - Paused is True while the controller does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller manager waits for\n    before it requests the allocation.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7567,13 +7567,13 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 					},
 					"metal": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metal is the server itself, as the metal-api shows it now. It is never stored, so it is never out of date by more than the last look; an answer that could not be confirmed comes with a warning.",
+							Description: "metal is the machine in the metal-api. It is never stored: it is as recent as the last observation, and an answer that is stale has a Warning header.",
 							Ref:         ref(v1alpha4.Metal{}.OpenAPIModelName()),
 						},
 					},
 					"allocation": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocation is the API server's record of which metal this object holds. It is there from the first attempt on.",
+							Description: "allocation is the API server's record of which metal this object holds. It is set from the first attempt on.",
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
@@ -7595,7 +7595,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplate(ref commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplate is the mould of MetalStackMachines. A MachineDeployment or KubeadmControlPlane of Cluster API names it, and makes a machine from it whenever it needs one. Its spec cannot be changed, since the machines made from it would no longer be like it: make a new template and name that instead.",
+				Description: "MetalStackMachineTemplate is a template of MetalStackMachines. A MachineDeployment or KubeadmControlPlane of Cluster API references it, and creates machines from it. Its spec cannot be changed: create another template and reference it instead.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -7628,7 +7628,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplate(ref commo
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status says what a node made from this template would offer.",
+							Description: "status is the capacity of a node that is created from this template.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackMachineTemplateStatus{}.OpenAPIModelName()),
 						},
@@ -7696,19 +7696,19 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateResource(r
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateResource has what a user writes of a machine.",
+				Description: "MetalStackMachineTemplateResource is the metadata and the spec of a machine.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is given to the machine.",
+							Description: "metadata is copied to the machine.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.TemplateMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is given to the machine. A providerID in it would ask for the same server again and again, and is refused.",
+							Description: "spec is copied to the machine. The providerID must be empty.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackMachineSpec{}.OpenAPIModelName()),
 						},
@@ -7731,7 +7731,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateSpec(ref c
 				Properties: map[string]spec.Schema{
 					"template": {
 						SchemaProps: spec.SchemaProps{
-							Description: "template is what a machine made from this begins with.",
+							Description: "template is the metadata and the spec of machines that are created from it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackMachineTemplateResource{}.OpenAPIModelName()),
 						},
@@ -7749,12 +7749,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.",
+				Description: "MetalStackMachineTemplateStatus is what an autoscaler needs to scale from zero.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"capacity": {
 						SchemaProps: spec.SchemaProps{
-							Description: "capacity is what a server of the template's size has: `cpu` in cores, `memory` in bytes.",
+							Description: "capacity is that of a machine of the template's size: `cpu` in cores, `memory` in bytes.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -7768,7 +7768,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref
 					},
 					"nodeInfo": {
 						SchemaProps: spec.SchemaProps{
-							Description: "nodeInfo is what kind of node it would be.",
+							Description: "nodeInfo describes the node.",
 							Ref:         ref(v1alpha4.NodeInfo{}.OpenAPIModelName()),
 						},
 					},
@@ -7784,7 +7784,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref common.ReferenceCallba
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "NodeInfo has the names that Kubernetes uses.",
+				Description: "NodeInfo describes a node in the words of a Node's status.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"architecture": {
@@ -7811,7 +7811,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref common.Referenc
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "SecretReference names a Secret.",
+				Description: "SecretReference references a Secret.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
@@ -7847,12 +7847,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "TemplateMeta has the parts of metadata that can be given on.",
+				Description: "TemplateMeta is the part of metadata that a template can set.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"labels": {
 						SchemaProps: spec.SchemaProps{
-							Description:   "labels are given to the object. There are at most 256.",
+							Description:   "labels are copied to the object. There are at most 256.",
 							MaxProperties: ptr.To[int64](256),
 							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
@@ -7869,7 +7869,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref common.ReferenceCa
 					},
 					"annotations": {
 						SchemaProps: spec.SchemaProps{
-							Description:   "annotations are given to the object. There are at most 256, of 256 KiB together.",
+							Description:   "annotations are copied to the object. There are at most 256, of 256 KiB together.",
 							MaxProperties: ptr.To[int64](256),
 							Type:          []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{

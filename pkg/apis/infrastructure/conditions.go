@@ -19,8 +19,8 @@ const (
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
-// Before an allocation, the reason may be that of Allocated; while a release does
-// not go on, it is ReleaseRefused, ReleaseUncertain or MetalAPIUnavailable.
+// Before an allocation, the reason may be that of Allocated; while a release is
+// held up, it is ReleaseRefused, ReleaseUncertain or MetalAPIUnavailable.
 const (
 	// ReasonPhonedHome: the machine or firewall runs and reports.
 	ReasonPhonedHome = "PhonedHome"
@@ -30,31 +30,31 @@ const (
 	// is what the external manager reported.
 	ReasonExternallyManaged = "ExternallyManaged"
 
-	// ReasonNotAllocated: nothing was allocated yet; see Allocated.
+	// ReasonNotAllocated: nothing is allocated yet; the condition Allocated says why.
 	ReasonNotAllocated = "NotAllocated"
-	// ReasonProvisioning: allocated, and on its way to its first `Phoned Home`.
+	// ReasonProvisioning: allocated, and not yet phoned home.
 	ReasonProvisioning = "Provisioning"
-	// ReasonCrashLoop: it comes back to an earlier step over and over.
+	// ReasonCrashLoop: provisioning repeatedly restarts at an earlier step.
 	ReasonCrashLoop = "CrashLoop"
-	// ReasonUnreachable: its liveliness is Unknown or Dead, it has not been heard
-	// of for minutes.
+	// ReasonUnreachable: its liveliness is Unknown or Dead: it has sent no event for
+	// minutes.
 	ReasonUnreachable = "Unreachable"
 	// ReasonFailedReclaim: an earlier release of the machine did not finish, so it
 	// may still run what it ran before.
 	ReasonFailedReclaim = "FailedReclaim"
-	// ReasonNotObserved: the server has not looked at the metal since it started.
+	// ReasonNotObserved: the API server has not observed the metal since it started.
 	ReasonNotObserved = "NotObserved"
-	// ReasonAllocationGone: the allocation ended without our doing. The server is
-	// not ours any more, and a MachineHealthCheck may replace the machine.
+	// ReasonAllocationGone: the allocation ended without a release by this server. A
+	// MachineHealthCheck may replace the machine.
 	ReasonAllocationGone = "AllocationGone"
-	// ReasonNetworkGone, ReasonAddressGone: the cluster's private network or
-	// control plane address is not there any more.
+	// ReasonNetworkGone, ReasonAddressGone: the cluster's private network or control
+	// plane address does not exist any more.
 	ReasonNetworkGone = "NetworkGone"
 	ReasonAddressGone = "AddressGone"
 	// ReasonReleasing: the metal is being released. Shared with Allocated and
 	// Deleting, where nothing holds the release up.
 	ReasonReleasing = "Releasing"
-	// ReasonReleased: the metal was given back.
+	// ReasonReleased: the metal was released.
 	ReasonReleased = "Released"
 )
 
@@ -63,59 +63,58 @@ const (
 const (
 	// ReasonAllocated: the object holds metal that was allocated for it.
 	ReasonAllocated = "Allocated"
-	// ReasonAdopted: the object holds metal that was there before it.
+	// ReasonAdopted: the object holds metal that existed before it.
 	ReasonAdopted = "Adopted"
 
-	// ReasonAllocating: an allocate call is under way.
+	// ReasonAllocating: an allocate call is in flight.
 	ReasonAllocating = "Allocating"
-	// ReasonAllocationRefused: the metal-api said no, in the words of the
-	// message. It is tried again after status.allocation.notBefore.
+	// ReasonAllocationRefused: the metal-api refused the allocation; the message quotes
+	// it. The next attempt begins after status.allocation.notBefore.
 	ReasonAllocationRefused = "AllocationRefused"
-	// ReasonAllocationUncertain: an answer was lost; before another attempt the
-	// server makes sure that the lost one did not allocate after all.
+	// ReasonAllocationUncertain: the outcome of an allocate call is unknown. It is
+	// determined before another attempt.
 	ReasonAllocationUncertain = "AllocationUncertain"
 	// ReasonMetalAPIUnavailable: the metal-api or one of its backends does not
-	// answer, in the words of the message; nothing was allocated, and no allocation
-	// was taken away, though a release may have begun at the metal. It is tried
-	// again. It stands for claims, releases and the condition Deleting alike.
+	// answer; the message quotes it. Nothing was allocated, and no allocation was
+	// ended, though a release may have begun at the metal. It is tried again. Shared
+	// by allocations, releases and the condition Deleting.
 	ReasonMetalAPIUnavailable = "MetalAPIUnavailable"
-	// ReasonReleaseUncertain: the answer to a release was lost; before another
-	// attempt the server makes sure that the lost one cannot be at work any more.
+	// ReasonReleaseUncertain: the outcome of a release is unknown. The next attempt
+	// begins when the call cannot be in flight any more.
 	ReasonReleaseUncertain = "ReleaseUncertain"
 	// ReasonReleaseRefused: the metal is not released, and the message says why:
 	// the metal-api refused (a locked machine, an address in use). Shared with
 	// Ready and Deleting.
 	ReasonReleaseRefused = "ReleaseRefused"
-	// ReasonOwnershipMismatch: release was asked for, but the metal belongs to somebody
-	// else by now, and was not touched.
+	// ReasonOwnershipMismatch: the metal has another owner by now, and was not released.
 	ReasonOwnershipMismatch = "OwnershipMismatch"
 )
 
-// Reasons for which a controller waits before it asks for metal; they too are
-// reasons of Allocated, which is False then. A controller sets them while no
-// allocation has begun, and the server everything else.
+// Reasons for which the controller manager waits before it requests an allocation.
+// They are reasons of Allocated, which is False then, and set by the controller
+// manager while no allocation has begun. All others are set by the API server.
 const (
 	// ReasonWaitingForOwner: Cluster API has not set the owner reference yet.
 	ReasonWaitingForOwner = "WaitingForOwner"
-	// ReasonWaitingForClusterInfrastructure: the cluster's network is not there yet.
+	// ReasonWaitingForClusterInfrastructure: the cluster's network is not allocated yet.
 	ReasonWaitingForClusterInfrastructure = "WaitingForClusterInfrastructure"
-	// ReasonWaitingForFirewall: no firewall of the cluster has ever phoned home,
-	// so that a machine would not reach anything at its first boot.
+	// ReasonWaitingForFirewall: no firewall of the cluster has phoned home yet, so a
+	// machine would have no connection at its first boot.
 	ReasonWaitingForFirewall = "WaitingForFirewall"
 	// ReasonWaitingForBootstrapData: the Secret with the user data does not exist
-	// yet, or the companion may not read it yet.
+	// yet, or the controller manager may not read it yet.
 	ReasonWaitingForBootstrapData = "WaitingForBootstrapData"
-	// ReasonBootstrapDataInvalid: the Secret is there, but does not hold what a
-	// machine can boot with.
+	// ReasonBootstrapDataInvalid: the Secret exists, but a machine cannot boot with its
+	// data.
 	ReasonBootstrapDataInvalid = "BootstrapDataInvalid"
 )
 
 // Reasons of Deleting. Releasing, ReleaseRefused and MetalAPIUnavailable are
 // shared with Ready and Allocated.
 const (
-	// ReasonOwnerNotFound: the object is being deleted, but an owner that it
-	// names cannot be found, so the garbage collector may be wrong: the metal is
-	// kept until somebody insists with ForceReleaseAnnotation.
+	// ReasonOwnerNotFound: an owner of the object cannot be found, so the deletion may
+	// be a mistake. The metal is kept until the owner is found, or until the object has
+	// ForceReleaseAnnotation.
 	ReasonOwnerNotFound = "OwnerNotFound"
 	// ReasonGarbageCollected: the garbage collector deleted the object or one of
 	// its owners, and no owner or Cluster is being deleted that would explain it.
@@ -125,37 +124,36 @@ const (
 	// namespace took over the records of an earlier one of its name. The metal is
 	// kept until the object has ForceReleaseAnnotation.
 	ReasonMarkedBeforeTakeover = "MarkedBeforeTakeover"
-	// ReasonOwnerLookupFailed: whether an owner is there cannot be found out at the
-	// moment. The metal is kept, and it is tried again.
+	// ReasonOwnerLookupFailed: an owner cannot be read. The metal is kept, and the
+	// lookup is tried again.
 	ReasonOwnerLookupFailed = "OwnerLookupFailed"
 	// ReasonWaitingForMachines: the cluster still has machines.
 	ReasonWaitingForMachines = "WaitingForMachines"
 	// ReasonWaitingForFirewalls: the cluster still has firewalls.
 	ReasonWaitingForFirewalls = "WaitingForFirewalls"
-	// ReasonWaitingForLoadBalancers: a control plane machine keeps answering for
-	// a while, until load balancers have noticed.
+	// ReasonWaitingForLoadBalancers: a control plane machine keeps running until load
+	// balancers have removed it.
 	ReasonWaitingForLoadBalancers = "WaitingForLoadBalancers"
 )
 
 // Reasons of FirewallReady. PhonedHome, with which it is True, is shared with
 // Ready.
 const (
-	// ReasonFirewallProvisioning: a firewall is on its way to its first `Phoned
-	// Home`.
+	// ReasonFirewallProvisioning: a firewall is allocated or installed, and has not
+	// phoned home yet.
 	ReasonFirewallProvisioning = "Provisioning"
-	// ReasonFirewallRollingOut: a firewall like the spec is on its way; the one
-	// before it serves until then.
+	// ReasonFirewallRollingOut: a firewall that matches the spec is being provisioned;
+	// its predecessor serves until then.
 	ReasonFirewallRollingOut = "RollingOut"
-	// ReasonFirewallReplacing: the firewall is gone or broken, and another one is
-	// on its way.
+	// ReasonFirewallReplacing: the firewall is gone or unhealthy, and its replacement is
+	// being provisioned.
 	ReasonFirewallReplacing = "Replacing"
-	// ReasonFirewallNotReady: the firewall has phoned home once, and does not run
-	// now.
+	// ReasonFirewallNotReady: the firewall has phoned home before, and is not ready now.
 	ReasonFirewallNotReady = "NotReady"
-	// ReasonFirewallCreationRefused: the firewall cannot be made as the spec says.
+	// ReasonFirewallCreationRefused: the API server refused to create the firewall.
 	ReasonFirewallCreationRefused = "CreationRefused"
-	// ReasonFirewallNameTaken: a firewall that is not the cluster's has the name
-	// of the one that is to be made.
+	// ReasonFirewallNameTaken: a firewall of another owner has the name of the one to
+	// create.
 	ReasonFirewallNameTaken = "NameTaken"
 )
 

@@ -7,6 +7,6 @@
 //
 // An object has two halves. The Kubernetes half, which is metadata, spec,
 // conditions and the allocation record, is kept in the ledger. The metal half
-// (Ready, Addresses, Metal, Network, ControlPlaneIP) is what the metal-api says,
-// and is kept nowhere.
+// (Ready, Addresses, Metal, Network, ControlPlaneIP) is read from the metal-api,
+// and not stored.
 package infrastructure

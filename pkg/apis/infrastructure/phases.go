@@ -1,27 +1,27 @@
 package infrastructure
 
-// Phases that are ours; all others are the metal-api's provisioning events.
+// Phases of this API; all others are the metal-api's provisioning events.
 const (
-	// PhasePending: nothing was asked of the metal-api yet.
+	// PhasePending: no allocation was requested yet.
 	PhasePending = "Pending"
-	// PhaseAllocating: an allocate call is under way, or the machine has been
-	// allocated and sent no event of this allocation yet.
+	// PhaseAllocating: an allocate call is in flight, or the machine is allocated and
+	// has sent no event of this allocation yet.
 	PhaseAllocating = "Allocating"
-	// PhaseReleasing: the metal is being given back.
+	// PhaseReleasing: the metal is being released.
 	PhaseReleasing = "Releasing"
-	// PhaseReleased: the metal was given back.
+	// PhaseReleased: the metal was released.
 	PhaseReleased = "Released"
-	// PhaseGone: the allocation ended without our doing.
+	// PhaseGone: the allocation ended without a release by this server.
 	PhaseGone = "Gone"
-	// PhaseUnknown: the server has not looked at the metal since it started.
+	// PhaseUnknown: the API server has not observed the metal since it started.
 	PhaseUnknown = "Unknown"
 )
 
-// PhasePhonedHome is the provisioning event that a machine's way ends with: its
-// operating system is up and reports.
+// PhasePhonedHome is the last provisioning event of a machine: its operating system
+// runs and reports.
 const PhasePhonedHome = "Phoned Home"
 
-// What the metal-api knows of a machine's being alive.
+// The liveliness of a machine, as the metal-api reports it.
 const (
 	// LivelinessAlive: it sent an event within the last minutes.
 	LivelinessAlive = "Alive"

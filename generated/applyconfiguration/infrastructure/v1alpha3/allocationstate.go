@@ -13,25 +13,26 @@ import (
 // AllocationStateApplyConfiguration represents a declarative configuration of the AllocationState type for use
 // with apply.
 //
-// AllocationState is what every allocation record has.
+// AllocationState is the part that all allocation records have.
 type AllocationStateApplyConfiguration struct {
-	// phase is the step that the allocation has reached: `Allocating`,
-	// `Allocated`, then, when the object is deleted, `Releasing` and `Released`.
+	// phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the
+	// object was deleted, `Releasing` and `Released`.
 	Phase *infrastructurev1alpha3.AllocationPhase `json:"phase,omitempty"`
-	// attempt counts the allocate calls that were begun, from 1.
+	// attempt is the number of allocate calls that were begun.
 	Attempt *int32 `json:"attempt,omitempty"`
 	// uid is the identity that the metal carries as a tag or label
 	// `infrastructure.cluster.x-k8s.io/uid`. It is the uid that the object had
 	// when it was allocated; after `clusterctl move`, or an adoption, the object
 	// has another one.
 	UID *types.UID `json:"uid,omitempty"`
-	// startTime is when the current phase began; in the phases `Allocating` and
-	// `Releasing`, when the call was begun that may be open. Without it, none is.
+	// startTime is when the current phase began. In the phases `Allocating` and
+	// `Releasing`, it is when the call began that may be in flight; without it, none
+	// is.
 	StartTime *v1.Time `json:"startTime,omitempty"`
-	// notBefore is when the next attempt may begin, after a refusal. The
-	// Allocated condition holds the reason.
+	// notBefore is when the next attempt may begin after a refusal. The Allocated
+	// condition says why.
 	NotBefore *v1.Time `json:"notBefore,omitempty"`
-	// clusterName is the MetalStackCluster that the allocation was asked for.
+	// clusterName is the MetalStackCluster of the allocation.
 	ClusterName *string `json:"clusterName,omitempty"`
 }
 

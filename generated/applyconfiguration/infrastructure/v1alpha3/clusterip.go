@@ -7,12 +7,12 @@ package v1alpha3
 // ClusterIPApplyConfiguration represents a declarative configuration of the ClusterIP type for use
 // with apply.
 //
-// ClusterIP holds what matters of an address.
+// ClusterIP is an IP address in the metal-api.
 type ClusterIPApplyConfiguration struct {
 	// address is the IP address: `203.0.113.7`.
 	Address *string `json:"address,omitempty"`
 	// type is `static` for an address that stays until it is released, or
-	// `ephemeral` for one that goes with the machine that holds it.
+	// `ephemeral` for one that is released together with its machine.
 	Type *string `json:"type,omitempty"`
 	// networkID is the network that the address belongs to.
 	NetworkID *string `json:"networkID,omitempty"`

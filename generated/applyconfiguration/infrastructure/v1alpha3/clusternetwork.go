@@ -7,20 +7,19 @@ package v1alpha3
 // ClusterNetworkApplyConfiguration represents a declarative configuration of the ClusterNetwork type for use
 // with apply.
 //
-// ClusterNetwork holds what matters of a network; `metalctl network describe
-// <id>` shows the rest.
+// ClusterNetwork is a network in the metal-api. `metalctl network describe <id>`
+// shows all properties.
 type ClusterNetworkApplyConfiguration struct {
 	// id of the network in metal-stack, a UUID.
 	ID *string `json:"id,omitempty"`
 	// prefixes are the network's address ranges: `10.0.12.0/22`.
 	Prefixes []string `json:"prefixes,omitempty"`
-	// vrf is the number of the virtual routing table that keeps this network
-	// apart from all others on the switches.
+	// vrf is the number of the network's virtual routing table on the switches.
 	VRF *int64 `json:"vrf,omitempty"`
-	// availableIPs is how many IPv4 addresses the network holds in total, or
-	// IPv6 ones if it has no IPv4 prefix.
+	// availableIPs is the total number of IPv4 addresses in the network, or of IPv6
+	// addresses if it has no IPv4 prefix.
 	AvailableIPs *int64 `json:"availableIPs,omitempty"`
-	// usedIPs is how many of them are taken. When it reaches availableIPs, no
+	// usedIPs is the number of used addresses. When it reaches availableIPs, no
 	// further machine can join.
 	UsedIPs *int64 `json:"usedIPs,omitempty"`
 }

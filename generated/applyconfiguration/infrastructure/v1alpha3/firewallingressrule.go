@@ -7,22 +7,23 @@ package v1alpha3
 // FirewallIngressRuleApplyConfiguration represents a declarative configuration of the FirewallIngressRule type for use
 // with apply.
 //
-// FirewallIngressRule needs ports and from.
+// FirewallIngressRule allows incoming connections. The ports and from are required.
 type FirewallIngressRuleApplyConfiguration struct {
-	// protocol is `tcp` or `udp`; `tcp` if it is left out.
+	// protocol is `tcp` or `udp`. It defaults to `tcp`.
 	Protocol *string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
 	// There are at most 100.
 	Ports []int32 `json:"ports,omitempty"`
-	// to are the destinations inside, as prefixes: `["10.0.12.0/22"]`. IPv4 and
-	// IPv6 do not mix in one rule, neither here nor with from.
+	// to are the destinations in the private network, as prefixes:
+	// `["10.0.12.0/22"]`. IPv4 and IPv6 cannot be mixed in one rule, which includes
+	// from.
 	// There are at most 100.
 	To []string `json:"to,omitempty"`
 	// from are the sources, as prefixes: `["203.0.113.0/24"]`.
 	// There are at most 100.
 	From []string `json:"from,omitempty"`
-	// comment says what the rule is for, in at most 100 letters, spaces, dashes
-	// and underscores; it is written into the firewall's configuration.
+	// comment describes the rule, in at most 100 letters, spaces, dashes and
+	// underscores. It is written into the firewall's configuration.
 	Comment *string `json:"comment,omitempty"`
 }
 

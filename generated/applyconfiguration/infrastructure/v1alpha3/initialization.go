@@ -7,12 +7,12 @@ package v1alpha3
 // InitializationApplyConfiguration represents a declarative configuration of the Initialization type for use
 // with apply.
 //
-// Initialization holds what never goes back once it is true.
+// Initialization is set once, and never reset.
 type InitializationApplyConfiguration struct {
-	// provisioned is true once the infrastructure was there for the first time:
-	// for a cluster, network and address; for a machine or firewall, its first
-	// `Phoned Home`. Cluster API waits for it and never looks back, so it stays
-	// true whatever happens later; status.ready tells the present.
+	// provisioned is true once the infrastructure was complete: for a cluster, when
+	// network and address exist; for a machine or firewall, when it has phoned home.
+	// Cluster API waits for it, and it stays true whatever happens later. The current
+	// state is in status.ready.
 	Provisioned *bool `json:"provisioned,omitempty"`
 }
 

@@ -11,76 +11,72 @@ import (
 // MetalApplyConfiguration represents a declarative configuration of the Metal type for use
 // with apply.
 //
-// Metal holds what the owner of a node asks about its server; `metalctl machine
-// describe <machineID>` shows the rest.
+// Metal is a machine in the metal-api. `metalctl machine describe <machineID>`
+// shows all properties.
 type MetalApplyConfiguration struct {
-	// machineID is the server's id in metal-stack, a UUID that it keeps for life.
+	// machineID is the machine's id in metal-stack, a UUID that never changes.
 	MachineID *string `json:"machineID,omitempty"`
-	// allocationUUID names this allocation of the server. When the server is
-	// given back and allocated again, by whomever, it gets another one; that is
-	// how an allocation which ended is told from one which goes on.
+	// allocationUUID identifies this allocation of the machine. When the machine is
+	// released and allocated again, it has another one.
 	AllocationUUID *string `json:"allocationUUID,omitempty"`
-	// managed is true for a server that this object asked for or adopted. It is
-	// false for a discovered one: the object is then read-only, and deleting it
-	// leaves the server as it is.
+	// managed is true for a machine that was allocated for or adopted by this object.
+	// It is false for a discovered machine: the object is then read-only, and deleting
+	// it does not change the machine.
 	Managed *bool `json:"managed,omitempty"`
-	// project is the metal-stack project that the server is allocated to, a UUID.
+	// project is the metal-stack project that the machine is allocated in, a UUID.
 	Project *string `json:"project,omitempty"`
-	// partition is the location that the server stands in.
+	// partition is the machine's partition.
 	Partition *string `json:"partition,omitempty"`
-	// rack is the rack that the server stands in. Servers in one rack share
-	// switches and power.
+	// rack is the machine's rack. Machines of one rack share switches and power.
 	Rack *string `json:"rack,omitempty"`
-	// size is the server's size, as in spec.machineType.
+	// size is the machine's size, as in spec.machineType.
 	Size *string `json:"size,omitempty"`
-	// image is the full id of the image that the server was installed with. If
-	// spec.image is an alias, this says which version it meant.
+	// image is the full id of the image that the machine was installed with. If
+	// spec.image is an alias, this is the version that it stood for.
 	Image *string `json:"image,omitempty"`
-	// hostname that the server was installed with.
+	// hostname that the machine was installed with.
 	Hostname *string `json:"hostname,omitempty"`
-	// allocationTime is when the server was allocated.
+	// allocationTime is when the machine was allocated.
 	AllocationTime *v1.Time `json:"allocationTime,omitempty"`
-	// phase is how far the server has got. On its way to a node, in this order:
-	// - Pending: nothing has been asked of the metal-api yet.
-	// - Allocating: a server is being asked for, or has been allocated and sent
-	// no event since.
+	// phase is the machine's phase. While it is provisioned, in this order:
+	// - Pending: no allocation was requested yet.
+	// - Allocating: a machine is being allocated, or is allocated and has sent no
+	// event since.
 	// - Installing: the image is being written to its disk.
-	// - Booting New Kernel: it starts what was installed.
-	// - Phoned Home: its operating system is up, and reports every minute or so.
-	// This is where it stays.
+	// - Booting New Kernel: it boots the installed image.
+	// - Phoned Home: its operating system runs, and reports about once a minute.
 	//
-	// On its way back, after the object was deleted:
-	// - Releasing: it is being given back.
-	// - Released: it was given back.
+	// After the object was deleted:
+	// - Releasing: it is being released.
+	// - Released: it was released.
 	//
 	// At any time:
-	// - Gone: the allocation ended without our doing.
-	// - Unknown: this API server has not looked at it since it started.
-	// - any other provisioning event of the metal-api, when it is the newest of
-	// this allocation, such as PXE Booting, Planned Reboot or Crashed.
+	// - Gone: the allocation ended without a release by this API.
+	// - Unknown: the API server has not observed it since it started.
+	// - any other provisioning event of the metal-api, if it is the newest of this
+	// allocation, such as PXE Booting, Planned Reboot or Crashed.
 	Phase *string `json:"phase,omitempty"`
-	// liveliness says whether the server is heard of:
+	// liveliness is whether the machine sends events:
 	// - Alive: it sent an event within the last five minutes.
-	// - Unknown: it is allocated, and has been silent for longer. It may be down
-	// or cut off, or its operating system has stopped reporting.
-	// - Dead: it is not allocated, and has been silent for longer.
+	// - Unknown: it is allocated, and has sent no event for longer. It may be down
+	// or disconnected, or its operating system has stopped reporting.
+	// - Dead: it is not allocated, and has sent no event for longer.
 	Liveliness *string `json:"liveliness,omitempty"`
 	// lastEvent is the newest provisioning event of this allocation.
 	LastEvent *MetalEventApplyConfiguration `json:"lastEvent,omitempty"`
-	// crashLoop is true if the metal-api saw the server come back to an earlier
-	// step over and over.
+	// crashLoop is true if the provisioning of the machine repeatedly restarts at an
+	// earlier step.
 	CrashLoop *bool `json:"crashLoop,omitempty"`
-	// failedMachineReclaim is true if the server was given back but still phones
-	// home from its old operating system. An operator has to look after it.
+	// failedMachineReclaim is true if the machine was released but still phones home
+	// from its old operating system. A metal-stack operator has to repair it.
 	FailedMachineReclaim *bool `json:"failedMachineReclaim,omitempty"`
-	// locked is true if an operator locked the server. The metal-api then
-	// refuses to give it back, and deleting this object waits.
+	// locked is true if a metal-stack operator locked the machine. The metal-api then
+	// refuses to release it, and the deletion of this object waits.
 	Locked *bool `json:"locked,omitempty"`
-	// tags are all tags of the server: those of the spec, those that identify
-	// this object, and those that the metal-api adds for rack and chassis.
+	// tags are all tags of the machine: those of the spec, those of the object's
+	// identity, and those that the metal-api adds for rack and chassis.
 	Tags []string `json:"tags,omitempty"`
-	// networks are the networks that the server is part of, with its addresses
-	// in them.
+	// networks are the networks that the machine has joined, with its addresses.
 	Networks []MetalNetworkApplyConfiguration `json:"networks,omitempty"`
 }
 

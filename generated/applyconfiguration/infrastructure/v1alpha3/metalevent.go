@@ -11,11 +11,11 @@ import (
 // MetalEventApplyConfiguration represents a declarative configuration of the MetalEvent type for use
 // with apply.
 //
-// MetalEvent is what a server tells the metal-api at each step of its way.
+// MetalEvent is a provisioning event of a machine in the metal-api.
 type MetalEventApplyConfiguration struct {
 	// event is its kind, such as `Installing` or `Phoned Home`.
 	Event *string `json:"event,omitempty"`
-	// message is what the server said with it.
+	// message is the event's message.
 	Message *string `json:"message,omitempty"`
 	// time is when it was sent; of a repeated event, when it was sent last.
 	Time *v1.Time `json:"time,omitempty"`

@@ -7,21 +7,20 @@ package v1alpha3
 // MetalNetworkApplyConfiguration represents a declarative configuration of the MetalNetwork type for use
 // with apply.
 //
-// MetalNetwork is a server's part in one network.
+// MetalNetwork is a network that a machine has joined.
 type MetalNetworkApplyConfiguration struct {
 	// id of the network in metal-stack.
 	ID *string `json:"id,omitempty"`
-	// ips are the server's addresses in it.
+	// ips are the machine's addresses in it.
 	IPs []string `json:"ips,omitempty"`
 	// prefixes are the network's address ranges.
 	Prefixes []string `json:"prefixes,omitempty"`
-	// asn is the number under which the server announces its addresses to the
-	// switches by BGP.
+	// asn is the machine's autonomous system number in BGP.
 	ASN *int64 `json:"asn,omitempty"`
 	// vrf is the number of the network's virtual routing table.
 	VRF *int64 `json:"vrf,omitempty"`
-	// nat is true if what leaves through this network gets the server's address
-	// as its source. Firewalls have that on external networks.
+	// nat is true if the source address of connections through this network is
+	// translated to the machine's, as on external networks of firewalls.
 	NAT *bool `json:"nat,omitempty"`
 	// private is true for a private network of a project.
 	Private *bool `json:"private,omitempty"`

@@ -7,36 +7,36 @@ package v1alpha3
 // MetalStackClusterSpecApplyConfiguration represents a declarative configuration of the MetalStackClusterSpec type for use
 // with apply.
 //
-// MetalStackClusterSpec needs a partition, and a publicNetworkID wherever an
-// address or a firewall has to be made.
+// MetalStackClusterSpec is the desired state of a MetalStackCluster. The partition
+// is required; so is publicNetworkID if an address or a firewall is allocated.
 type MetalStackClusterSpecApplyConfiguration struct {
-	// controlPlaneEndpoint is where the API server of the new cluster is
-	// reached. Leave it out to have an address allocated in publicNetworkID and
-	// written here; or name an address of your own, which must belong to the
-	// project, and which is then kept when the cluster is deleted.
+	// controlPlaneEndpoint is the address of the workload cluster's API server. If
+	// it is omitted, an address is allocated in publicNetworkID and written here. An
+	// address that you set must belong to the project, and is kept when the cluster
+	// is deleted.
 	ControlPlaneEndpoint *APIEndpointApplyConfiguration `json:"controlPlaneEndpoint,omitempty"`
 	// projectID is the metal-stack project that owns everything of this cluster,
 	// a UUID. It defaults to the project that the namespace is bound to, and no
 	// other one is accepted. It cannot be changed once it is set.
 	ProjectID *string `json:"projectID,omitempty"`
-	// partition is the metal-stack partition, which is one location with its own
-	// switches and machines, that the cluster is built in: `fra-equ01`, say.
-	// `metalctl partition list` shows those there are. It cannot be changed.
+	// partition is the metal-stack partition of the cluster, which is one location
+	// with its own switches and machines, such as `fra-equ01`. `metalctl partition
+	// list` lists all. It cannot be changed.
 	Partition *string `json:"partition,omitempty"`
-	// publicNetworkID is the external network that the cluster reaches the
-	// world through: the firewall is connected to it, and the control plane's
-	// address is taken from it if none is given. Example: `internet-fra-equ01`.
-	// It cannot be changed once something has been allocated for the cluster.
+	// publicNetworkID is the external network of the cluster: the firewall is
+	// connected to it, and the control plane's address is allocated in it if none
+	// is set. Example: `internet-fra-equ01`.
+	// It cannot be changed once the allocation of the cluster has begun.
 	PublicNetworkID *string `json:"publicNetworkID,omitempty"`
-	// privateNetworkID is the private network of the cluster's machines. Leave
-	// it out to have one allocated, and given back when the cluster is deleted;
-	// its id is then written here. Or name one of your project, which is then
-	// kept when the cluster is deleted. It cannot be changed once it is set.
+	// privateNetworkID is the private network of the cluster's machines. If it is
+	// omitted, a network is allocated, its id is written here, and it is released
+	// when the cluster is deleted. A network that you set must belong to the project,
+	// and is kept when the cluster is deleted. It cannot be changed once it is set.
 	PrivateNetworkID *string `json:"privateNetworkID,omitempty"`
-	// firewallSpec is the firewall between the private network and the others.
-	// It makes the controller keep one MetalStackFirewall like it; when it
-	// changes, a new firewall is built and, once that has phoned home, takes the
-	// place of the old one. Without it the cluster gets no firewall.
+	// firewallSpec is the firewall between the private network and the others. The
+	// controller manager ensures that one MetalStackFirewall matches it. When it
+	// changes, a new firewall is created, and replaces the old one once it has
+	// phoned home. Without it the cluster has no firewall.
 	FirewallSpec *MetalStackFirewallSpecApplyConfiguration `json:"firewallSpec,omitempty"`
 }
 

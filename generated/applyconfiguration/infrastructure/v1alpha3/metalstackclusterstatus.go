@@ -11,47 +11,47 @@ import (
 // MetalStackClusterStatusApplyConfiguration represents a declarative configuration of the MetalStackClusterStatus type for use
 // with apply.
 //
-// MetalStackClusterStatus has two halves. Network and controlPlaneIP, and ready
-// and failureDomains, which follow from them, are read from the metal-api, and
-// stored nowhere. Initialization, conditions and allocation are what the
-// metal-api has no word for, and are recorded.
+// MetalStackClusterStatus is the observed state of a MetalStackCluster. The fields
+// network, controlPlaneIP, ready and failureDomains are read from the metal-api,
+// and not stored. The fields initialization, conditions, allocation and deletion
+// are Kubernetes-only state, and are recorded.
 type MetalStackClusterStatusApplyConfiguration struct {
 	// ready is true while network and control plane address exist in
-	// metal-stack. It goes back to false when one of them is lost; the Ready
+	// metal-stack. It becomes false when one of them is lost; the Ready
 	// condition says why.
 	Ready *bool `json:"ready,omitempty"`
-	// initialization tells Cluster API when it may go on.
+	// initialization tells Cluster API when it may continue.
 	Initialization *InitializationApplyConfiguration `json:"initialization,omitempty"`
-	// failureDomains are the places that machines of this cluster can be spread
-	// over. There is one: the partition.
+	// failureDomains are the failure domains for the machines of this cluster. There
+	// is one, the partition.
 	FailureDomains []FailureDomainApplyConfiguration `json:"failureDomains,omitempty"`
-	// conditions say what has been reached and what is in the way:
-	// - Ready sums up. Its reason is Available while network and address are
-	// there; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,
-	// NotObserved, Releasing or Released, or the reason of Allocated for which an
-	// allocation or a release does not go on. It is ExternallyManaged if another
+	// conditions are the observed conditions:
+	// - Ready is the summary. Its reason is Available while network and address
+	// exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,
+	// NotObserved, Releasing or Released, or the reason of Allocated that holds up an
+	// allocation or a release. It is ExternallyManaged if another
 	// controller manages the cluster.
 	// - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
 	// the message says why. MetalAPIUnavailable: the metal-api or one of its
-	// backends does not answer. AllocationUncertain and ReleaseUncertain: an
-	// answer was lost, and the outcome is looked for. NetworkGone and
-	// AddressGone: the metal is not there any more. WaitingForOwner: Cluster API
+	// backends does not answer. AllocationUncertain and ReleaseUncertain: the
+	// outcome of a call is unknown, and is being determined. NetworkGone and
+	// AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API
 	// has not set the owner reference yet.
 	// - FirewallReady is about the cluster's firewall: PhonedHome while it runs;
-	// otherwise Provisioning, Rolling, Replacing, NotReady, Refused, or NameTaken
-	// if another firewall has the name.
+	// otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,
+	// or NameTaken if another firewall has the name.
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	// GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
-	// MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.
-	// - Paused is True while the controller does not reconcile the object.
+	// MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.
+	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// network is the cluster's private network as the metal-api shows it now.
+	// network is the cluster's private network in the metal-api.
 	Network *ClusterNetworkApplyConfiguration `json:"network,omitempty"`
-	// controlPlaneIP is the control plane's address as the metal-api shows it
-	// now. It stays empty if the endpoint is a DNS name.
+	// controlPlaneIP is the control plane's address in the metal-api. It is empty if
+	// the endpoint is a DNS name.
 	ControlPlaneIP *ClusterIPApplyConfiguration `json:"controlPlaneIP,omitempty"`
-	// allocation is the API server's record of what this cluster holds in
-	// metal-stack. It is there from the first attempt on.
+	// allocation is the API server's record of what is allocated for this cluster. It
+	// is set from the first attempt on.
 	Allocation *ClusterAllocationApplyConfiguration `json:"allocation,omitempty"`
 	// deletion is the API server's record of the request that deleted this
 	// object. It is set together with metadata.deletionTimestamp; objects that were

@@ -9,7 +9,7 @@ package v1alpha3
 //
 // MetalStackClusterTemplateSpec holds the template.
 type MetalStackClusterTemplateSpecApplyConfiguration struct {
-	// template is what a cluster made from this begins with.
+	// template is the metadata and the spec of clusters that are created from it.
 	Template *MetalStackClusterTemplateResourceApplyConfiguration `json:"template,omitempty"`
 }
 

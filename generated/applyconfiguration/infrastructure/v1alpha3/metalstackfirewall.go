@@ -13,24 +13,23 @@ import (
 // MetalStackFirewallApplyConfiguration represents a declarative configuration of the MetalStackFirewall type for use
 // with apply.
 //
-// MetalStackFirewall is one server that stands between the private network of a
-// cluster and the networks outside: it routes, translates addresses and
-// filters. Usually the controller makes it from spec.firewallSpec of the
-// MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which
-// cluster it guards.
+// MetalStackFirewall is a firewall between the private network of a cluster and
+// external networks: a machine that routes, translates addresses and filters.
+// Usually the controller manager creates it from spec.firewallSpec of the
+// MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which cluster
+// it belongs to.
 type MetalStackFirewallApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
-	// metadata is the standard object's metadata. The name becomes the server's
-	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
-	// them, and a hash of the name at its end.
+	// metadata is the standard object's metadata. The name becomes the machine's
+	// hostname and a label in metal-stack, so it is at most 63 lower-case letters,
+	// digits, dashes and dots. In the hostname, dots are replaced by dashes, and a
+	// hash of the name is appended.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what you want of the firewall. All of it but the provider ID,
-	// which can be set once, is fixed as soon as the server has been allocated:
-	// a firewall is replaced, not changed.
+	// spec is the desired state of the firewall. It cannot be changed once the
+	// allocation has begun, but for the provider ID, which can be set once.
 	Spec *MetalStackFirewallSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what is known of the firewall. Nobody but the API server and its
-	// controllers writes it.
+	// status is the observed state of the firewall. It is written by the API server
+	// and the controller manager only.
 	Status *MetalStackFirewallStatusApplyConfiguration `json:"status,omitempty"`
 }
 

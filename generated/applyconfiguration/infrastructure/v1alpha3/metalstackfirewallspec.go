@@ -7,26 +7,24 @@ package v1alpha3
 // MetalStackFirewallSpecApplyConfiguration represents a declarative configuration of the MetalStackFirewallSpec type for use
 // with apply.
 //
-// MetalStackFirewallSpec needs an image and a machineType; all else can be left
-// out.
+// MetalStackFirewallSpec is the desired state of a MetalStackFirewall. The image and
+// the machineType are required.
 type MetalStackFirewallSpecApplyConfiguration struct {
-	// image is the operating system to install, one that metal-stack knows as a
-	// firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an
-	// alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the
-	// newest. `metalctl image list` shows those there are.
+	// image is the firewall image to install: a full image id such as
+	// `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for
+	// which the metal-api takes the newest version. `metalctl image list` lists all.
 	Image *string `json:"image,omitempty"`
-	// machineType is the size of the server in metal-stack's words: cores,
-	// memory and disks under one name, such as `n1-medium-x86`. `metalctl size
-	// list` shows those there are.
+	// machineType is the metal-stack size of the firewall, which stands for cores,
+	// memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.
 	MachineType *string `json:"machineType,omitempty"`
-	// partition is the metal-stack partition that the server is taken from. It
-	// defaults to that of the firewall's cluster, and can hardly be another.
+	// partition is the metal-stack partition of the firewall. It defaults to that of
+	// the firewall's cluster.
 	Partition *string `json:"partition,omitempty"`
-	// providerID names the server. You set it only to ask for a certain server;
-	// left empty, any server of the size will do, and the chosen one's id is
-	// written here as `metal://<partition>/<id>`. `metalstack://<id>` and
-	// `metal:///<id>` are accepted too, and kept as you wrote them. The id is a
-	// UUID. It cannot be changed once it is set.
+	// providerID identifies the machine of the firewall. If it is omitted, any machine
+	// of the size is allocated, and its provider ID is written here as
+	// `metal://<partition>/<id>`. Set it to request a certain machine.
+	// `metalstack://<id>` and `metal:///<id>` are accepted, too, and kept as they are.
+	// The id is a UUID. It cannot be changed once it is set.
 	ProviderID *string `json:"providerID,omitempty"`
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
 	// the firewall: `ssh-ed25519 AAAA… you@example.org`.
@@ -38,8 +36,8 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// publicNetworkID.
 	// There are at most 12.
 	Networks []string `json:"networks,omitempty"`
-	// rules say what the firewall lets through from its first boot on. Without
-	// them metal-stack's defaults apply.
+	// rules are the connections that the firewall allows from its first boot on.
+	// Without them metal-stack's defaults apply.
 	Rules *FirewallRulesApplyConfiguration `json:"rules,omitempty"`
 }
 

@@ -9,7 +9,7 @@ package v1alpha3
 //
 // MetalStackMachineTemplateSpec holds the template.
 type MetalStackMachineTemplateSpecApplyConfiguration struct {
-	// template is what a machine made from this begins with.
+	// template is the metadata and the spec of machines that are created from it.
 	Template *MetalStackMachineTemplateResourceApplyConfiguration `json:"template,omitempty"`
 }
 

@@ -11,12 +11,12 @@ import (
 // MetalStackMachineTemplateStatusApplyConfiguration represents a declarative configuration of the MetalStackMachineTemplateStatus type for use
 // with apply.
 //
-// MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.
+// MetalStackMachineTemplateStatus is what an autoscaler needs to scale from zero.
 type MetalStackMachineTemplateStatusApplyConfiguration struct {
-	// capacity is what a server of the template's size has: `cpu` in cores,
-	// `memory` in bytes.
+	// capacity is that of a machine of the template's size: `cpu` in cores, `memory`
+	// in bytes.
 	Capacity *v1.ResourceList `json:"capacity,omitempty"`
-	// nodeInfo is what kind of node it would be.
+	// nodeInfo describes the node.
 	NodeInfo *NodeInfoApplyConfiguration `json:"nodeInfo,omitempty"`
 }
 

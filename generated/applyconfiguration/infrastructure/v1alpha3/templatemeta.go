@@ -7,12 +7,12 @@ package v1alpha3
 // TemplateMetaApplyConfiguration represents a declarative configuration of the TemplateMeta type for use
 // with apply.
 //
-// TemplateMeta has the parts of metadata that can be given on.
+// TemplateMeta is the part of metadata that a template can set.
 type TemplateMetaApplyConfiguration struct {
-	// labels are given to the object.
+	// labels are copied to the object.
 	// There are at most 256.
 	Labels map[string]string `json:"labels,omitempty"`
-	// annotations are given to the object.
+	// annotations are copied to the object.
 	// There are at most 256, of 256 KiB together.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }

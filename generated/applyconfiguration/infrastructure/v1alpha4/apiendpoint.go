@@ -7,15 +7,15 @@ package v1alpha4
 // APIEndpointApplyConfiguration represents a declarative configuration of the APIEndpoint type for use
 // with apply.
 //
-// APIEndpoint is where an API server is reached.
+// APIEndpoint is the address of an API server.
 type APIEndpointApplyConfiguration struct {
 	// host is an IP address or a DNS name, without a port: `203.0.113.7`, or
-	// `api.example.org`. Empty means that an address is to be allocated.
+	// `api.example.org`. If it is empty, an address is allocated.
 	// Loopback, link-local, multicast and unspecified addresses and `localhost` are
-	// refused, and so is an address in a range that metal-stack hands out, unless it
-	// is one that the project has allocated.
+	// refused, and so is an address of a metal-stack network, unless the project has
+	// allocated it.
 	Host *string `json:"host,omitempty"`
-	// port is a TCP port from 1 to 65535; 6443 if it is left out.
+	// port is a TCP port from 1 to 65535. It defaults to 6443.
 	Port *int32 `json:"port,omitempty"`
 }
 

@@ -13,18 +13,18 @@ import (
 // ClusterAllocationApplyConfiguration represents a declarative configuration of the ClusterAllocation type for use
 // with apply.
 //
-// ClusterAllocation is what makes a network and an address in metal-stack this
-// object's own: only what is named here is ever released.
+// ClusterAllocation is the record of the network and the address that are allocated
+// for a cluster. Only these are ever released.
 type ClusterAllocationApplyConfiguration struct {
 	AllocationStateApplyConfiguration `json:",inline"`
 	// networkID is the private network of the cluster.
 	NetworkID *string `json:"networkID,omitempty"`
-	// networkAdopted is true if the spec named the network; it is then not given
-	// back when the cluster is deleted.
+	// networkAdopted is true if the spec named the network; it is then not
+	// released when the cluster is deleted.
 	NetworkAdopted *bool `json:"networkAdopted,omitempty"`
 	// ipAddress is the control plane's address.
 	IPAddress *string `json:"ipAddress,omitempty"`
-	// ipAdopted is true if the spec named the address; it is then not given back
+	// ipAdopted is true if the spec named the address; it is then not released
 	// when the cluster is deleted.
 	IPAdopted *bool `json:"ipAdopted,omitempty"`
 }

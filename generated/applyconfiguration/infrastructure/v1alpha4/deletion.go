@@ -13,12 +13,12 @@ import (
 //
 // Deletion is the API server's record of the request that deleted an object.
 type DeletionApplyConfiguration struct {
-	// requestedBy is who sent the first request to delete the object:
+	// requestedBy is the kind of client that sent the first request to delete the object:
 	// - GarbageCollector: the garbage collector of Kubernetes. The metal is kept
 	// until an owner or the Cluster is being deleted, or the object has the
 	// annotation metal-stack.infrastructure.cluster.x-k8s.io/force-release.
 	// - NamespaceController: the namespace is being deleted.
-	// - User: anybody else, a person or a controller such as Cluster API's.
+	// - User: any other user, including controllers such as Cluster API's.
 	RequestedBy *infrastructurev1alpha4.DeletionRequester `json:"requestedBy,omitempty"`
 }
 

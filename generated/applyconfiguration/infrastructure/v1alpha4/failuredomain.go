@@ -7,13 +7,13 @@ package v1alpha4
 // FailureDomainApplyConfiguration represents a declarative configuration of the FailureDomain type for use
 // with apply.
 //
-// FailureDomain is one place to put machines.
+// FailureDomain is a failure domain of machines.
 type FailureDomainApplyConfiguration struct {
 	// name of the failure domain, which is the partition's.
 	Name *string `json:"name,omitempty"`
-	// controlPlane is true if control plane machines may be put there.
+	// controlPlane is true if control plane machines may be placed there.
 	ControlPlane *bool `json:"controlPlane,omitempty"`
-	// attributes say more about it.
+	// attributes are further properties.
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 

@@ -7,19 +7,19 @@ package v1alpha4
 // FirewallEgressRuleApplyConfiguration represents a declarative configuration of the FirewallEgressRule type for use
 // with apply.
 //
-// FirewallEgressRule needs ports and to.
+// FirewallEgressRule allows outgoing connections. The ports and to are required.
 type FirewallEgressRuleApplyConfiguration struct {
-	// protocol is `tcp` or `udp`; `tcp` if it is left out.
+	// protocol is `tcp` or `udp`. It defaults to `tcp`.
 	Protocol *string `json:"protocol,omitempty"`
 	// ports are the destination ports, from 0 to 65535: `[443, 8443]`.
 	// There are at most 100.
 	Ports []int32 `json:"ports,omitempty"`
-	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6 do
-	// not mix in one rule.
+	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6
+	// cannot be mixed in one rule.
 	// There are at most 100.
 	To []string `json:"to,omitempty"`
-	// comment says what the rule is for, in at most 100 letters, spaces, dashes
-	// and underscores; it is written into the firewall's configuration.
+	// comment describes the rule, in at most 100 letters, spaces, dashes and
+	// underscores. It is written into the firewall's configuration.
 	Comment *string `json:"comment,omitempty"`
 }
 

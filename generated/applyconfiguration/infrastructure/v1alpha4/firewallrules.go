@@ -7,7 +7,7 @@ package v1alpha4
 // FirewallRulesApplyConfiguration represents a declarative configuration of the FirewallRules type for use
 // with apply.
 //
-// FirewallRules hold for all machines behind the firewall.
+// FirewallRules are the rules of a firewall, for all machines behind it.
 type FirewallRulesApplyConfiguration struct {
 	// egress rules allow connections out of the private network.
 	// There are at most 100.

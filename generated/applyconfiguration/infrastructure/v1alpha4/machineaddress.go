@@ -11,7 +11,7 @@ import (
 // MachineAddressApplyConfiguration represents a declarative configuration of the MachineAddress type for use
 // with apply.
 //
-// MachineAddress is one address or name of a server.
+// MachineAddress is an address or name of a machine.
 type MachineAddressApplyConfiguration struct {
 	// type is `InternalIP` for an address in a private network, `ExternalIP` for
 	// one in any other network, `Hostname` or `InternalDNS` for a name.

@@ -13,17 +13,17 @@ import (
 // MachineAllocationApplyConfiguration represents a declarative configuration of the MachineAllocation type for use
 // with apply.
 //
-// MachineAllocation is what makes a server in metal-stack this object's own: only
-// what is named here is ever released.
+// MachineAllocation is the record of the machine that is allocated for an object.
+// Only this machine, in this allocation, is ever released.
 type MachineAllocationApplyConfiguration struct {
 	AllocationStateApplyConfiguration `json:",inline"`
-	// machineID is the id of the server that was allocated, a UUID.
+	// machineID is the id of the allocated machine, a UUID.
 	MachineID *string `json:"machineID,omitempty"`
-	// allocationUUID names the allocation of that server which is ours. A server
-	// that has another one by now is not ours any more, and is never released.
+	// allocationUUID identifies the allocation of that machine. A machine that has
+	// another one by now is never released.
 	AllocationUUID *string `json:"allocationUUID,omitempty"`
-	// adopted is true if the server had been allocated before the object named
-	// it in spec.providerID.
+	// adopted is true if the machine was allocated before the object named it in
+	// spec.providerID.
 	Adopted *bool `json:"adopted,omitempty"`
 }
 

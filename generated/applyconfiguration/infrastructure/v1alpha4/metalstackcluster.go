@@ -14,21 +14,21 @@ import (
 // with apply.
 //
 // MetalStackCluster is the infrastructure of one Kubernetes cluster on
-// metal-stack: the private network that its machines share, the address of its
-// control plane, and the firewall between the two. A Cluster API Cluster names
-// it in spec.infrastructureRef. The spec is what you want; the status is what
-// the metal-api says, read when you ask for it.
+// metal-stack: the private network of its machines, the address of its control
+// plane, and its firewall. A Cluster API Cluster references it in
+// spec.infrastructureRef. The spec is the desired state. The status is the state
+// in the metal-api, which is read for each request.
 type MetalStackClusterApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
 	// metadata is the standard object's metadata. The name is at most 63
 	// lower-case letters, digits, dashes and dots, because it becomes a label in
-	// metal-stack. The namespace decides the metal-stack project that
-	// everything is allocated in.
+	// metal-stack. Everything is allocated in the metal-stack project that the
+	// namespace is bound to.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what you want of the cluster's infrastructure.
+	// spec is the desired state of the cluster's infrastructure.
 	Spec *MetalStackClusterSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what is known of the cluster's infrastructure. Nobody but the
-	// API server and its controllers writes it.
+	// status is the observed state of the cluster's infrastructure. It is written by
+	// the API server and the controller manager only.
 	Status *MetalStackClusterStatusApplyConfiguration `json:"status,omitempty"`
 }
 

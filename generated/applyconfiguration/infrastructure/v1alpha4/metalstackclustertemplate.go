@@ -13,10 +13,10 @@ import (
 // MetalStackClusterTemplateApplyConfiguration represents a declarative configuration of the MetalStackClusterTemplate type for use
 // with apply.
 //
-// MetalStackClusterTemplate is the mould of MetalStackClusters. A ClusterClass
-// of Cluster API names it, and every Cluster of that class gets a
-// MetalStackCluster made from it. Its spec cannot be changed: make a new
-// template and name that instead.
+// MetalStackClusterTemplate is a template of MetalStackClusters. A ClusterClass of
+// Cluster API references it, and a MetalStackCluster is created from it for each
+// Cluster of that class. Its spec cannot be changed: create another template and
+// reference it instead.
 type MetalStackClusterTemplateApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
 	// metadata is the standard object's metadata.

@@ -7,13 +7,13 @@ package v1alpha4
 // MetalStackClusterTemplateResourceApplyConfiguration represents a declarative configuration of the MetalStackClusterTemplateResource type for use
 // with apply.
 //
-// MetalStackClusterTemplateResource has what a user writes of a cluster. Fields
-// that a ClusterClass patches may be left out.
+// MetalStackClusterTemplateResource is the metadata and the spec of a cluster.
+// Fields that a ClusterClass patches may be omitted.
 type MetalStackClusterTemplateResourceApplyConfiguration struct {
-	// metadata is given to the cluster.
+	// metadata is copied to the cluster.
 	ObjectMeta *TemplateMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is given to the cluster. What must be its own, such as
-	// privateNetworkID or the host of the endpoint, is better left out.
+	// spec is copied to the cluster. Omit what must differ between clusters, such as
+	// privateNetworkID or the host of the endpoint.
 	Spec *MetalStackClusterSpecApplyConfiguration `json:"spec,omitempty"`
 }
 

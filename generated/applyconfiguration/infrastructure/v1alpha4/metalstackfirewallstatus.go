@@ -11,43 +11,43 @@ import (
 // MetalStackFirewallStatusApplyConfiguration represents a declarative configuration of the MetalStackFirewallStatus type for use
 // with apply.
 //
-// MetalStackFirewallStatus has two halves, as that of a machine: metal, and
-// ready, addresses and failureDomain, which follow from it, are read from the
-// metal-api; initialization, conditions and allocation are recorded.
+// MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields
+// metal, ready, addresses and failureDomain are read from the metal-api, and not
+// stored. The fields initialization, conditions, allocation and deletion are
+// Kubernetes-only state, and are recorded.
 type MetalStackFirewallStatusApplyConfiguration struct {
-	// ready is true while the firewall runs: it has phoned home in its present
-	// allocation, and is alive. It goes back to false when that ends; the Ready
-	// condition says why.
+	// ready is true while the firewall runs: it has phoned home in its current
+	// allocation, and is alive. It becomes false when that ends; the Ready condition
+	// says why.
 	Ready *bool `json:"ready,omitempty"`
-	// initialization holds what never goes back once it was reached.
+	// initialization is set once, and never reset.
 	Initialization *InitializationApplyConfiguration `json:"initialization,omitempty"`
 	// addresses are the firewall's addresses and names.
 	Addresses []MachineAddressApplyConfiguration `json:"addresses,omitempty"`
-	// failureDomain is the partition that the firewall stands in.
+	// failureDomain is the firewall's partition.
 	FailureDomain *string `json:"failureDomain,omitempty"`
-	// conditions say what has been reached and what is in the way:
-	// - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	// conditions are the observed conditions:
+	// - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise
 	// NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
 	// FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason
-	// of Allocated for which an allocation or a release does not go on.
+	// of Allocated that holds up an allocation or a release.
 	// - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
 	// the message says why. MetalAPIUnavailable: the metal-api or one of its
-	// backends does not answer. AllocationUncertain and ReleaseUncertain: an
-	// answer was lost, and the outcome is looked for. AllocationGone: the
+	// backends does not answer. AllocationUncertain and ReleaseUncertain: the
+	// outcome of a call is unknown, and is being determined. AllocationGone: the
 	// allocation ended without a release by this server. OwnershipMismatch: at the release
 	// the machine had another allocation, and was not touched.
-	// WaitingForClusterInfrastructure: the cluster's network is not there yet.
+	// WaitingForClusterInfrastructure: the cluster's network is not allocated yet.
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	// GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
-	// MetalAPIUnavailable; Releasing if for nothing.
-	// - Paused is True while the controller does not reconcile the object.
+	// MetalAPIUnavailable; Releasing if nothing.
+	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// metal is the server itself, as the metal-api shows it now. It is never
-	// stored, so it is never out of date by more than the last look; an answer
-	// that could not be confirmed comes with a warning.
+	// metal is the machine in the metal-api. It is never stored: it is as recent as
+	// the last observation, and an answer that is stale has a Warning header.
 	Metal *MetalApplyConfiguration `json:"metal,omitempty"`
-	// allocation is the API server's record of which metal this object holds. It
-	// is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It is
+	// set from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
 	// deletion is the API server's record of the request that deleted this
 	// object. It is set together with metadata.deletionTimestamp; objects that were

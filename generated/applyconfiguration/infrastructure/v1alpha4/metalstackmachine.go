@@ -13,27 +13,26 @@ import (
 // MetalStackMachineApplyConfiguration represents a declarative configuration of the MetalStackMachine type for use
 // with apply.
 //
-// MetalStackMachine is one server of metal-stack that is, or shall become, a
-// node of a Kubernetes cluster. A Cluster API Machine names it in
-// spec.infrastructureRef. The spec is what you want; status.metal is the server
-// itself, read from the metal-api when you ask for it. Creating one allocates
-// nothing yet: the controller allocates when the bootstrap data is there. One
-// that carries a machine's id as its name and that you did not create was
-// discovered: it shows a server of your project that no object here asked for.
+// MetalStackMachine is a machine of metal-stack for one node of a Kubernetes
+// cluster. A Cluster API Machine references it in spec.infrastructureRef. The spec
+// is the desired state. The machine itself is in status.metal, which is read from
+// the metal-api for each request. The machine is allocated when its bootstrap data
+// exist, not when the object is created. An object that has a machine's id as its
+// name was discovered: it shows a machine of the project that was not allocated
+// for an object of this API, and is read-only.
 type MetalStackMachineApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
-	// metadata is the standard object's metadata. The name becomes the server's
-	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
-	// them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says
+	// metadata is the standard object's metadata. The name becomes the machine's
+	// hostname and a label in metal-stack, so it is at most 63 lower-case letters,
+	// digits, dashes and dots. In the hostname, dots are replaced by dashes, and a
+	// hash of the name is appended. The label `cluster.x-k8s.io/cluster-name` says
 	// which cluster the machine belongs to.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what you want of the server. All of it but the provider ID, which
-	// can be set once, is fixed as soon as the server has been allocated: a
-	// server is replaced, not changed.
+	// spec is the desired state of the machine. It cannot be changed once the
+	// allocation has begun, but for the provider ID, which can be set once.
 	Spec *MetalStackMachineSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what is known of the server. Nobody but the API server and its
-	// controllers writes it.
+	// status is the observed state of the machine. It is written by the API server
+	// and the controller manager only.
 	Status *MetalStackMachineStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -7,47 +7,44 @@ package v1alpha4
 // MetalStackMachineSpecApplyConfiguration represents a declarative configuration of the MetalStackMachineSpec type for use
 // with apply.
 //
-// MetalStackMachineSpec needs an image and a machineType; all else can be left
-// out.
+// MetalStackMachineSpec is the desired state of a MetalStackMachine. The image and
+// the machineType are required.
 type MetalStackMachineSpecApplyConfiguration struct {
 	// image is the operating system to install: a full image id such as
 	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the
-	// metal-api takes the newest; status.metal.image says which that was.
-	// `metalctl image list` shows those there are.
+	// metal-api takes the newest version; status.metal.image says which.
+	// `metalctl image list` lists all.
 	Image *string `json:"image,omitempty"`
-	// machineType is the size of the server in metal-stack's words: cores,
-	// memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size
-	// list` shows those there are.
+	// machineType is the metal-stack size of the machine, which stands for cores,
+	// memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.
 	MachineType *string `json:"machineType,omitempty"`
-	// partition is the metal-stack partition that the server is taken from. It
-	// defaults to that of the machine's cluster.
+	// partition is the metal-stack partition of the machine. It defaults to that of
+	// the machine's cluster.
 	Partition *string `json:"partition,omitempty"`
-	// providerID names the server. You set it only to ask for a certain server:
-	// an idle one is then allocated for you, and one that is allocated in your
-	// project already, and that nobody else has, is adopted as it is. Left
-	// empty, any server of the size will do, and the chosen one's id is written
-	// here as `metal://<partition>/<id>`, as it is in spec.providerID of the
-	// Node, since that is how Cluster API finds the Node of a Machine.
-	// `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you
-	// wrote them. The id is a UUID. It cannot be changed once it is set.
+	// providerID identifies the machine. If it is omitted, any machine of the size
+	// is allocated, and its provider ID is written here as
+	// `metal://<partition>/<id>`, as in spec.providerID of the Node, by which Cluster
+	// API finds the Node of a Machine. Set it to request a certain machine: it is
+	// allocated if it is free, and adopted if it is allocated in the project and no
+	// other object has it. `metalstack://<id>` and `metal:///<id>` are accepted, too,
+	// and kept as they are. The id is a UUID. It cannot be changed once it is set.
 	ProviderID *string `json:"providerID,omitempty"`
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
-	// the server: `ssh-ed25519 AAAA… you@example.org`.
+	// the machine: `ssh-ed25519 AAAA… you@example.org`.
 	// There are at most 32, each one line of at most 16 KiB, with a comment of at
 	// most 1 KiB.
 	SSHKeys []string `json:"sshKeys,omitempty"`
-	// tags are put on the server in metal-stack when it is allocated. A tag of
-	// the form `key=value` also becomes a label of the Node, so its value must
-	// be a valid label value. `infrastructure.cluster.x-k8s.io/…`,
+	// tags are set on the machine in metal-stack when it is allocated. A tag of the
+	// form `key=value` also becomes a label of the Node, so key and value must be
+	// valid in a label, and each key must be unique. `infrastructure.cluster.x-k8s.io/…`,
 	// `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.
 	// There are at most 64, each of at most 317 bytes.
 	Tags []string `json:"tags,omitempty"`
-	// userData names the Secret that holds, under the key `value`, what the
-	// server runs at its first boot: cloud-init or ignition. With Cluster API
-	// leave it out; the controller fills in the bootstrap secret of the Machine
-	// that owns this object.
+	// userData references the Secret that holds, under the key `value`, the user data
+	// for the machine's first boot: cloud-init or ignition. With Cluster API it is
+	// set to the bootstrap secret of the Machine that owns this object.
 	UserData *SecretReferenceApplyConfiguration `json:"userData,omitempty"`
-	// networks are the ids of further networks that the server joins, with an
+	// networks are the ids of further networks that the machine joins, with an
 	// address in each, besides the private network of its cluster.
 	// There are at most 12.
 	Networks []string `json:"networks,omitempty"`

@@ -13,18 +13,17 @@ import (
 // MetalStackMachineTemplateApplyConfiguration represents a declarative configuration of the MetalStackMachineTemplate type for use
 // with apply.
 //
-// MetalStackMachineTemplate is the mould of MetalStackMachines. A
-// MachineDeployment or KubeadmControlPlane of Cluster API names it, and makes a
-// machine from it whenever it needs one. Its spec cannot be changed, since the
-// machines made from it would no longer be like it: make a new template and
-// name that instead.
+// MetalStackMachineTemplate is a template of MetalStackMachines. A
+// MachineDeployment or KubeadmControlPlane of Cluster API references it, and creates
+// machines from it. Its spec cannot be changed: create another template and
+// reference it instead.
 type MetalStackMachineTemplateApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:",inline"`
 	// metadata is the standard object's metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec holds the template. It cannot be changed.
 	Spec *MetalStackMachineTemplateSpecApplyConfiguration `json:"spec,omitempty"`
-	// status says what a node made from this template would offer.
+	// status is the capacity of a node that is created from this template.
 	Status *MetalStackMachineTemplateStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -7,12 +7,11 @@ package v1alpha4
 // MetalStackMachineTemplateResourceApplyConfiguration represents a declarative configuration of the MetalStackMachineTemplateResource type for use
 // with apply.
 //
-// MetalStackMachineTemplateResource has what a user writes of a machine.
+// MetalStackMachineTemplateResource is the metadata and the spec of a machine.
 type MetalStackMachineTemplateResourceApplyConfiguration struct {
-	// metadata is given to the machine.
+	// metadata is copied to the machine.
 	ObjectMeta *TemplateMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is given to the machine. A providerID in it would ask for the same
-	// server again and again, and is refused.
+	// spec is copied to the machine. The providerID must be empty.
 	Spec *MetalStackMachineSpecApplyConfiguration `json:"spec,omitempty"`
 }
 

@@ -7,7 +7,7 @@ package v1alpha4
 // NodeInfoApplyConfiguration represents a declarative configuration of the NodeInfo type for use
 // with apply.
 //
-// NodeInfo has the names that Kubernetes uses.
+// NodeInfo describes a node in the words of a Node's status.
 type NodeInfoApplyConfiguration struct {
 	// architecture of the processor: `amd64` or `arm64`.
 	Architecture *string `json:"architecture,omitempty"`

@@ -7,7 +7,7 @@ package v1alpha4
 // SecretReferenceApplyConfiguration represents a declarative configuration of the SecretReference type for use
 // with apply.
 //
-// SecretReference names a Secret.
+// SecretReference references a Secret.
 type SecretReferenceApplyConfiguration struct {
 	// name of the Secret.
 	Name *string `json:"name,omitempty"`

@@ -1,6 +1,6 @@
 // Package providerid reads and writes the provider IDs of machines.
 //
-// Three spellings are read, one is written: metal://<partition>/<id>, because
+// Three forms are accepted, one is written: metal://<partition>/<id>, because
 // that is what metal-ccm writes on Nodes, and Cluster API finds the Node of a
 // Machine by comparing the two byte for byte. For the same reason a provider ID
 // that a user wrote is never rewritten.
@@ -22,30 +22,30 @@ const (
 	archivedScheme = "metalstack://"
 )
 
-// ID is a provider ID that was understood.
+// ID is a parsed provider ID.
 type ID struct {
-	// Partition is empty if the provider ID does not tell it.
+	// Partition is empty if the provider ID does not name it.
 	Partition string
 	// MachineID is the machine's UUID, in lower case.
 	MachineID string
 }
 
-// String spells the ID as the server writes it.
+// String returns the ID in the form that the server writes.
 func (id ID) String() string {
 	return New(id.Partition, id.MachineID)
 }
 
-// New spells a provider ID as the server writes it. Without a partition it
-// is metal:///<id>.
+// New returns a provider ID in the form that the server writes. Without a partition
+// it is metal:///<id>.
 func New(partition, machineID string) string {
 	return scheme + partition + "/" + machineID
 }
 
 var (
-	errNoScheme = fmt.Errorf("begins with neither %q nor %q; %s", scheme, archivedScheme, forms)
-	errNoID     = fmt.Errorf("has no machine id; %s", forms)
-	errSlashes  = fmt.Errorf("has too many parts; %s", forms)
-	errNoUUID   = errors.New("does not end in a machine's id, which is a UUID in lower case such as 2294c949-88f6-5390-8154-fa53d93a3313")
+	errNoScheme = fmt.Errorf("must begin with %q or %q; %s", scheme, archivedScheme, forms)
+	errNoID     = fmt.Errorf("must contain a machine id; %s", forms)
+	errSlashes  = fmt.Errorf("must not have more parts; %s", forms)
+	errNoUUID   = errors.New("must end in the id of a machine, which is a UUID in lower case such as 2294c949-88f6-5390-8154-fa53d93a3313")
 )
 
 const forms = "a provider ID is metal://<partition>/<id>, metal:///<id> or metalstack://<id>"
@@ -53,8 +53,8 @@ const forms = "a provider ID is metal://<partition>/<id>, metal:///<id> or metal
 // partitionSyntax is that of a label value, which a partition's id becomes.
 var partitionSyntax = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
 
-// Parse reads a provider ID. An error says what is wrong and what would be
-// right; it leaves it to the caller to quote the provider ID.
+// Parse parses a provider ID. An error says what is wrong and what is allowed; it
+// is left to the caller to quote the provider ID.
 func Parse(providerID string) (ID, error) {
 	if machineID, ok := strings.CutPrefix(providerID, archivedScheme); ok {
 		return parseMachineID("", machineID)
@@ -68,7 +68,7 @@ func Parse(providerID string) (ID, error) {
 		return ID{}, errNoID
 	}
 	if !partitionSyntax.MatchString(partition) {
-		return ID{}, fmt.Errorf("names %q, which cannot be a partition; %s", partition, forms)
+		return ID{}, fmt.Errorf("invalid partition %q; %s", partition, forms)
 	}
 	return parseMachineID(partition, machineID)
 }

@@ -36,20 +36,20 @@ func TestParse_ErrorsSayWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 
 	for _, test := range []struct{ name, providerID, want string }{
-		{"nothing", "", "begins with neither"},
-		{"no scheme", machine, "begins with neither"},
-		{"another provider's", "aws:///eu-central-1a/i-0a1b2c", "begins with neither"},
-		{"no id", "metalstack://", "has no machine id"},
-		{"no id, no slash", "metal://vagrant", "has no machine id"},
-		{"no id, slash", "metal://vagrant/", "has no machine id"},
-		{"partition in the archived spelling", "metalstack://vagrant/" + machine, "too many parts"},
-		{"one part too many", "metal://vagrant/rack-1/" + machine, "too many parts"},
+		{"nothing", "", "must begin with"},
+		{"no scheme", machine, "must begin with"},
+		{"another provider's", "aws:///eu-central-1a/i-0a1b2c", "must begin with"},
+		{"no id", "metalstack://", "must contain a machine id"},
+		{"no id, no slash", "metal://vagrant", "must contain a machine id"},
+		{"no id, slash", "metal://vagrant/", "must contain a machine id"},
+		{"partition in the archived spelling", "metalstack://vagrant/" + machine, "must not have more parts"},
+		{"one part too many", "metal://vagrant/rack-1/" + machine, "must not have more parts"},
 		{"id without dashes", "metal:///" + strings.ReplaceAll(machine, "-", ""), "UUID"},
 		{"id in capitals", "metal:///" + strings.ToUpper(machine), "lower case"},
 		{"id in braces", "metal:///{" + machine + "}", "UUID"},
 		{"hostname", "metalstack://node-1", "UUID"},
-		{"partition with a space", "metal://fra equ/" + machine, "cannot be a partition"},
-		{"partition too long", "metal://" + strings.Repeat("x", 64) + "/" + machine, "cannot be a partition"},
+		{"partition with a space", "metal://fra equ/" + machine, "invalid partition"},
+		{"partition too long", "metal://" + strings.Repeat("x", 64) + "/" + machine, "invalid partition"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -10,27 +10,26 @@ import (
 // +genclient:method=Allocate,verb=create,subresource=allocation,input=Allocation,result=MetalStackFirewall
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackFirewall is one server that stands between the private network of a
-// cluster and the networks outside: it routes, translates addresses and
-// filters. Usually the controller makes it from spec.firewallSpec of the
-// MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which
-// cluster it guards.
+// MetalStackFirewall is a firewall between the private network of a cluster and
+// external networks: a machine that routes, translates addresses and filters.
+// Usually the controller manager creates it from spec.firewallSpec of the
+// MetalStackCluster. The label `cluster.x-k8s.io/cluster-name` says which cluster
+// it belongs to.
 type MetalStackFirewall struct {
 	metav1.TypeMeta `json:",inline"`
-	// metadata is the standard object's metadata. The name becomes the server's
-	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
-	// them, and a hash of the name at its end.
+	// metadata is the standard object's metadata. The name becomes the machine's
+	// hostname and a label in metal-stack, so it is at most 63 lower-case letters,
+	// digits, dashes and dots. In the hostname, dots are replaced by dashes, and a
+	// hash of the name is appended.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what you want of the firewall. All of it but the provider ID,
-	// which can be set once, is fixed as soon as the server has been allocated:
-	// a firewall is replaced, not changed.
+	// spec is the desired state of the firewall. It cannot be changed once the
+	// allocation has begun, but for the provider ID, which can be set once.
 	// +optional
 	Spec MetalStackFirewallSpec `json:"spec,omitempty"`
-	// status is what is known of the firewall. Nobody but the API server and its
-	// controllers writes it.
+	// status is the observed state of the firewall. It is written by the API server
+	// and the controller manager only.
 	// +optional
 	Status MetalStackFirewallStatus `json:"status,omitempty"`
 }
@@ -48,35 +47,33 @@ type MetalStackFirewallList struct {
 	Items []MetalStackFirewall `json:"items"`
 }
 
-// MetalStackFirewallSpec needs an image and a machineType; all else can be left
-// out.
+// MetalStackFirewallSpec is the desired state of a MetalStackFirewall. The image and
+// the machineType are required.
 type MetalStackFirewallSpec struct {
-	// image is the operating system to install, one that metal-stack knows as a
-	// firewall: a full image id such as `firewall-ubuntu-3.0.20260101`, or an
-	// alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the
-	// newest. `metalctl image list` shows those there are.
+	// image is the firewall image to install: a full image id such as
+	// `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for
+	// which the metal-api takes the newest version. `metalctl image list` lists all.
 	// +required
 	// +k8s:validation:maxLength=253
 	Image string `json:"image,omitempty"`
 
-	// machineType is the size of the server in metal-stack's words: cores,
-	// memory and disks under one name, such as `n1-medium-x86`. `metalctl size
-	// list` shows those there are.
+	// machineType is the metal-stack size of the firewall, which stands for cores,
+	// memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.
 	// +required
 	// +k8s:validation:maxLength=253
 	MachineType string `json:"machineType,omitempty"`
 
-	// partition is the metal-stack partition that the server is taken from. It
-	// defaults to that of the firewall's cluster, and can hardly be another.
+	// partition is the metal-stack partition of the firewall. It defaults to that of
+	// the firewall's cluster.
 	// +optional
 	// +k8s:validation:maxLength=63
 	Partition string `json:"partition,omitempty"`
 
-	// providerID names the server. You set it only to ask for a certain server;
-	// left empty, any server of the size will do, and the chosen one's id is
-	// written here as `metal://<partition>/<id>`. `metalstack://<id>` and
-	// `metal:///<id>` are accepted too, and kept as you wrote them. The id is a
-	// UUID. It cannot be changed once it is set.
+	// providerID identifies the machine of the firewall. If it is omitted, any machine
+	// of the size is allocated, and its provider ID is written here as
+	// `metal://<partition>/<id>`. Set it to request a certain machine.
+	// `metalstack://<id>` and `metal:///<id>` are accepted, too, and kept as they are.
+	// The id is a UUID. It cannot be changed once it is set.
 	// +optional
 	// +k8s:validation:maxLength=128
 	ProviderID string `json:"providerID,omitempty"`
@@ -101,13 +98,13 @@ type MetalStackFirewallSpec struct {
 	// +k8s:validation:items:maxLength=253
 	Networks []string `json:"networks,omitempty"`
 
-	// rules say what the firewall lets through from its first boot on. Without
-	// them metal-stack's defaults apply.
+	// rules are the connections that the firewall allows from its first boot on.
+	// Without them metal-stack's defaults apply.
 	// +optional
 	Rules *FirewallRules `json:"rules,omitempty"`
 }
 
-// FirewallRules hold for all machines behind the firewall.
+// FirewallRules are the rules of a firewall, for all machines behind it.
 // +structType=granular
 type FirewallRules struct {
 	// egress rules allow connections out of the private network.
@@ -124,9 +121,9 @@ type FirewallRules struct {
 	Ingress []FirewallIngressRule `json:"ingress,omitempty"`
 }
 
-// FirewallEgressRule needs ports and to.
+// FirewallEgressRule allows outgoing connections. The ports and to are required.
 type FirewallEgressRule struct {
-	// protocol is `tcp` or `udp`; `tcp` if it is left out.
+	// protocol is `tcp` or `udp`. It defaults to `tcp`.
 	// +optional
 	// +k8s:validation:maxLength=3
 	Protocol string `json:"protocol,omitempty"`
@@ -136,24 +133,24 @@ type FirewallEgressRule struct {
 	// +listType=atomic
 	// +k8s:validation:maxItems=100
 	Ports []int32 `json:"ports,omitempty"`
-	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6 do
-	// not mix in one rule.
+	// to are the destinations, as prefixes: `["0.0.0.0/0"]`. IPv4 and IPv6
+	// cannot be mixed in one rule.
 	// There are at most 100.
 	// +required
 	// +listType=atomic
 	// +k8s:validation:maxItems=100
 	// +k8s:validation:items:maxLength=64
 	To []string `json:"to,omitempty"`
-	// comment says what the rule is for, in at most 100 letters, spaces, dashes
-	// and underscores; it is written into the firewall's configuration.
+	// comment describes the rule, in at most 100 letters, spaces, dashes and
+	// underscores. It is written into the firewall's configuration.
 	// +optional
 	// +k8s:validation:maxLength=100
 	Comment string `json:"comment,omitempty"`
 }
 
-// FirewallIngressRule needs ports and from.
+// FirewallIngressRule allows incoming connections. The ports and from are required.
 type FirewallIngressRule struct {
-	// protocol is `tcp` or `udp`; `tcp` if it is left out.
+	// protocol is `tcp` or `udp`. It defaults to `tcp`.
 	// +optional
 	// +k8s:validation:maxLength=3
 	Protocol string `json:"protocol,omitempty"`
@@ -163,8 +160,9 @@ type FirewallIngressRule struct {
 	// +listType=atomic
 	// +k8s:validation:maxItems=100
 	Ports []int32 `json:"ports,omitempty"`
-	// to are the destinations inside, as prefixes: `["10.0.12.0/22"]`. IPv4 and
-	// IPv6 do not mix in one rule, neither here nor with from.
+	// to are the destinations in the private network, as prefixes:
+	// `["10.0.12.0/22"]`. IPv4 and IPv6 cannot be mixed in one rule, which includes
+	// from.
 	// There are at most 100.
 	// +optional
 	// +listType=atomic
@@ -178,24 +176,25 @@ type FirewallIngressRule struct {
 	// +k8s:validation:maxItems=100
 	// +k8s:validation:items:maxLength=64
 	From []string `json:"from,omitempty"`
-	// comment says what the rule is for, in at most 100 letters, spaces, dashes
-	// and underscores; it is written into the firewall's configuration.
+	// comment describes the rule, in at most 100 letters, spaces, dashes and
+	// underscores. It is written into the firewall's configuration.
 	// +optional
 	// +k8s:validation:maxLength=100
 	Comment string `json:"comment,omitempty"`
 }
 
-// MetalStackFirewallStatus has two halves, as that of a machine: metal, and
-// ready, addresses and failureDomain, which follow from it, are read from the
-// metal-api; initialization, conditions and allocation are recorded.
+// MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields
+// metal, ready, addresses and failureDomain are read from the metal-api, and not
+// stored. The fields initialization, conditions, allocation and deletion are
+// Kubernetes-only state, and are recorded.
 type MetalStackFirewallStatus struct {
-	// ready is true while the firewall runs: it has phoned home in its present
-	// allocation, and is alive. It goes back to false when that ends; the Ready
-	// condition says why.
+	// ready is true while the firewall runs: it has phoned home in its current
+	// allocation, and is alive. It becomes false when that ends; the Ready condition
+	// says why.
 	// +optional
 	Ready bool `json:"ready"`
 
-	// initialization holds what never goes back once it was reached.
+	// initialization is set once, and never reset.
 	// +optional
 	Initialization Initialization `json:"initialization,omitempty,omitzero"`
 
@@ -204,40 +203,39 @@ type MetalStackFirewallStatus struct {
 	// +listType=atomic
 	Addresses []MachineAddress `json:"addresses,omitempty"`
 
-	// failureDomain is the partition that the firewall stands in.
+	// failureDomain is the firewall's partition.
 	// +optional
 	FailureDomain string `json:"failureDomain,omitempty"`
 
-	// conditions say what has been reached and what is in the way:
-	//   - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	// conditions are the observed conditions:
+	//   - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise
 	//     NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
 	//     FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason
-	//     of Allocated for which an allocation or a release does not go on.
+	//     of Allocated that holds up an allocation or a release.
 	//   - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
 	//     the message says why. MetalAPIUnavailable: the metal-api or one of its
-	//     backends does not answer. AllocationUncertain and ReleaseUncertain: an
-	//     answer was lost, and the outcome is looked for. AllocationGone: the
+	//     backends does not answer. AllocationUncertain and ReleaseUncertain: the
+	//     outcome of a call is unknown, and is being determined. AllocationGone: the
 	//     allocation ended without a release by this server. OwnershipMismatch: at the release
 	//     the machine had another allocation, and was not touched.
-	//     WaitingForClusterInfrastructure: the cluster's network is not there yet.
+	//     WaitingForClusterInfrastructure: the cluster's network is not allocated yet.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
-	//     MetalAPIUnavailable; Releasing if for nothing.
-	//   - Paused is True while the controller does not reconcile the object.
+	//     MetalAPIUnavailable; Releasing if nothing.
+	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +k8s:validation:maxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// metal is the server itself, as the metal-api shows it now. It is never
-	// stored, so it is never out of date by more than the last look; an answer
-	// that could not be confirmed comes with a warning.
+	// metal is the machine in the metal-api. It is never stored: it is as recent as
+	// the last observation, and an answer that is stale has a Warning header.
 	// +optional
 	Metal *Metal `json:"metal,omitempty"`
 
-	// allocation is the API server's record of which metal this object holds. It
-	// is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It is
+	// set from the first attempt on.
 	// +optional
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
 

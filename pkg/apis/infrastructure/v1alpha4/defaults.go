@@ -2,9 +2,8 @@ package v1alpha4
 
 import "k8s.io/apimachinery/pkg/runtime"
 
-// What is filled in when it is left out. Templates are not touched: what a
-// template leaves out is filled in when an object is made from it, so that the
-// template itself reads back as it was written.
+// Defaults. Templates are not defaulted: the defaults are set in the objects that
+// are created from them, so that a template reads back as it was written.
 const (
 	// DefaultControlPlanePort is the port of a control plane endpoint.
 	DefaultControlPlanePort int32 = 6443
@@ -17,8 +16,8 @@ func addDefaultingFuncs(scheme *runtime.Scheme) error {
 	return RegisterDefaults(scheme)
 }
 
-// SetDefaults_MetalStackCluster fills in the control plane's port and the
-// protocols of the firewall's rules.
+// SetDefaults_MetalStackCluster sets the control plane's port and the protocols of
+// the firewall's rules.
 func SetDefaults_MetalStackCluster(cluster *MetalStackCluster) {
 	if cluster.Spec.ControlPlaneEndpoint.Port == 0 {
 		cluster.Spec.ControlPlaneEndpoint.Port = DefaultControlPlanePort
@@ -28,7 +27,7 @@ func SetDefaults_MetalStackCluster(cluster *MetalStackCluster) {
 	}
 }
 
-// SetDefaults_MetalStackFirewall fills in the protocols of its rules.
+// SetDefaults_MetalStackFirewall sets the protocols of its rules.
 func SetDefaults_MetalStackFirewall(firewall *MetalStackFirewall) {
 	setDefaultsFirewallRules(firewall.Spec.Rules)
 }

@@ -8,7 +8,6 @@
 // Package v1alpha4 is the preferred version of the API, the one that records
 // are stored in and that satisfies Cluster API's v1beta2 contract.
 //
-// The doc comments of its types are what `kubectl explain` prints, so they are
-// written for whoever types that. The types of v1alpha3 are made from these by
-// hack/update-codegen.sh.
+// The doc comments of its types are what `kubectl explain` prints. The types of
+// v1alpha3 are generated from these by hack/update-codegen.sh.
 package v1alpha4

@@ -8,30 +8,29 @@ import (
 // +genclient:method=Allocate,verb=create,subresource=allocation,input=Allocation,result=MetalStackMachine
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackMachine is one server of metal-stack that is, or shall become, a
-// node of a Kubernetes cluster. A Cluster API Machine names it in
-// spec.infrastructureRef. The spec is what you want; status.metal is the server
-// itself, read from the metal-api when you ask for it. Creating one allocates
-// nothing yet: the controller allocates when the bootstrap data is there. One
-// that carries a machine's id as its name and that you did not create was
-// discovered: it shows a server of your project that no object here asked for.
+// MetalStackMachine is a machine of metal-stack for one node of a Kubernetes
+// cluster. A Cluster API Machine references it in spec.infrastructureRef. The spec
+// is the desired state. The machine itself is in status.metal, which is read from
+// the metal-api for each request. The machine is allocated when its bootstrap data
+// exist, not when the object is created. An object that has a machine's id as its
+// name was discovered: it shows a machine of the project that was not allocated
+// for an object of this API, and is read-only.
 type MetalStackMachine struct {
 	metav1.TypeMeta `json:",inline"`
-	// metadata is the standard object's metadata. The name becomes the server's
-	// hostname and a label in metal-stack, so it is at most 63 lower-case
-	// letters, digits, dashes and dots. A hostname has no dots: it gets dashes for
-	// them, and a hash of the name at its end. The label `cluster.x-k8s.io/cluster-name` says
+	// metadata is the standard object's metadata. The name becomes the machine's
+	// hostname and a label in metal-stack, so it is at most 63 lower-case letters,
+	// digits, dashes and dots. In the hostname, dots are replaced by dashes, and a
+	// hash of the name is appended. The label `cluster.x-k8s.io/cluster-name` says
 	// which cluster the machine belongs to.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what you want of the server. All of it but the provider ID, which
-	// can be set once, is fixed as soon as the server has been allocated: a
-	// server is replaced, not changed.
+	// spec is the desired state of the machine. It cannot be changed once the
+	// allocation has begun, but for the provider ID, which can be set once.
 	// +optional
 	Spec MetalStackMachineSpec `json:"spec,omitempty"`
-	// status is what is known of the server. Nobody but the API server and its
-	// controllers writes it.
+	// status is the observed state of the machine. It is written by the API server
+	// and the controller manager only.
 	// +optional
 	Status MetalStackMachineStatus `json:"status,omitempty"`
 }
@@ -49,44 +48,42 @@ type MetalStackMachineList struct {
 	Items []MetalStackMachine `json:"items"`
 }
 
-// MetalStackMachineSpec needs an image and a machineType; all else can be left
-// out.
+// MetalStackMachineSpec is the desired state of a MetalStackMachine. The image and
+// the machineType are required.
 type MetalStackMachineSpec struct {
 	// image is the operating system to install: a full image id such as
 	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the
-	// metal-api takes the newest; status.metal.image says which that was.
-	// `metalctl image list` shows those there are.
+	// metal-api takes the newest version; status.metal.image says which.
+	// `metalctl image list` lists all.
 	// +required
 	// +k8s:validation:maxLength=253
 	Image string `json:"image,omitempty"`
 
-	// machineType is the size of the server in metal-stack's words: cores,
-	// memory and disks under one name, such as `c1-xlarge-x86`. `metalctl size
-	// list` shows those there are.
+	// machineType is the metal-stack size of the machine, which stands for cores,
+	// memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.
 	// +required
 	// +k8s:validation:maxLength=253
 	MachineType string `json:"machineType,omitempty"`
 
-	// partition is the metal-stack partition that the server is taken from. It
-	// defaults to that of the machine's cluster.
+	// partition is the metal-stack partition of the machine. It defaults to that of
+	// the machine's cluster.
 	// +optional
 	// +k8s:validation:maxLength=63
 	Partition string `json:"partition,omitempty"`
 
-	// providerID names the server. You set it only to ask for a certain server:
-	// an idle one is then allocated for you, and one that is allocated in your
-	// project already, and that nobody else has, is adopted as it is. Left
-	// empty, any server of the size will do, and the chosen one's id is written
-	// here as `metal://<partition>/<id>`, as it is in spec.providerID of the
-	// Node, since that is how Cluster API finds the Node of a Machine.
-	// `metalstack://<id>` and `metal:///<id>` are accepted too, and kept as you
-	// wrote them. The id is a UUID. It cannot be changed once it is set.
+	// providerID identifies the machine. If it is omitted, any machine of the size
+	// is allocated, and its provider ID is written here as
+	// `metal://<partition>/<id>`, as in spec.providerID of the Node, by which Cluster
+	// API finds the Node of a Machine. Set it to request a certain machine: it is
+	// allocated if it is free, and adopted if it is allocated in the project and no
+	// other object has it. `metalstack://<id>` and `metal:///<id>` are accepted, too,
+	// and kept as they are. The id is a UUID. It cannot be changed once it is set.
 	// +optional
 	// +k8s:validation:maxLength=128
 	ProviderID string `json:"providerID,omitempty"`
 
 	// sshKeys are public keys, as in ~/.ssh/authorized_keys, that may log in to
-	// the server: `ssh-ed25519 AAAA… you@example.org`.
+	// the machine: `ssh-ed25519 AAAA… you@example.org`.
 	// There are at most 32, each one line of at most 16 KiB, with a comment of at
 	// most 1 KiB.
 	// +optional
@@ -95,9 +92,9 @@ type MetalStackMachineSpec struct {
 	// +k8s:validation:items:maxLength=16384
 	SSHKeys []string `json:"sshKeys,omitempty"`
 
-	// tags are put on the server in metal-stack when it is allocated. A tag of
-	// the form `key=value` also becomes a label of the Node, so its value must
-	// be a valid label value. `infrastructure.cluster.x-k8s.io/…`,
+	// tags are set on the machine in metal-stack when it is allocated. A tag of the
+	// form `key=value` also becomes a label of the Node, so key and value must be
+	// valid in a label, and each key must be unique. `infrastructure.cluster.x-k8s.io/…`,
 	// `cluster.metal-stack.io/…` and `machine.metal-stack.io/…` are reserved.
 	// There are at most 64, each of at most 317 bytes.
 	// +optional
@@ -106,14 +103,13 @@ type MetalStackMachineSpec struct {
 	// +k8s:validation:items:maxLength=317
 	Tags []string `json:"tags,omitempty"`
 
-	// userData names the Secret that holds, under the key `value`, what the
-	// server runs at its first boot: cloud-init or ignition. With Cluster API
-	// leave it out; the controller fills in the bootstrap secret of the Machine
-	// that owns this object.
+	// userData references the Secret that holds, under the key `value`, the user data
+	// for the machine's first boot: cloud-init or ignition. With Cluster API it is
+	// set to the bootstrap secret of the Machine that owns this object.
 	// +optional
 	UserData *SecretReference `json:"userData,omitempty"`
 
-	// networks are the ids of further networks that the server joins, with an
+	// networks are the ids of further networks that the machine joins, with an
 	// address in each, besides the private network of its cluster.
 	// There are at most 12.
 	// +optional
@@ -123,7 +119,7 @@ type MetalStackMachineSpec struct {
 	Networks []string `json:"networks,omitempty"`
 }
 
-// SecretReference names a Secret.
+// SecretReference references a Secret.
 // +structType=atomic
 type SecretReference struct {
 	// name of the Secret.
@@ -136,64 +132,62 @@ type SecretReference struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// MetalStackMachineStatus has two halves. Metal, and ready, addresses and
-// failureDomain, which follow from it, are read from the metal-api, and stored
-// nowhere. Initialization, conditions and allocation are what the metal-api has
-// no word for, and are recorded.
+// MetalStackMachineStatus is the observed state of a MetalStackMachine. The fields
+// metal, ready, addresses and failureDomain are read from the metal-api, and not
+// stored. The fields initialization, conditions, allocation and deletion are
+// Kubernetes-only state, and are recorded.
 type MetalStackMachineStatus struct {
-	// ready is true while the server runs: it has phoned home in its present
-	// allocation, and is alive. It goes back to false when that ends; the Ready
-	// condition says why.
+	// ready is true while the machine runs: it has phoned home in its current
+	// allocation, and is alive. It becomes false when that ends; the Ready condition
+	// says why.
 	// +optional
 	Ready bool `json:"ready"`
 
-	// initialization tells Cluster API when it may go on.
+	// initialization tells Cluster API when it may continue.
 	// +optional
 	Initialization Initialization `json:"initialization,omitempty,omitzero"`
 
-	// addresses are the server's addresses and names. Cluster API copies them to
-	// the Machine.
+	// addresses are the machine's addresses and names. Cluster API copies them to the
+	// Machine.
 	// +optional
 	// +listType=atomic
 	Addresses []MachineAddress `json:"addresses,omitempty"`
 
-	// failureDomain is the partition that the server stands in. Cluster API
-	// copies it to the Machine.
+	// failureDomain is the machine's partition. Cluster API copies it to the Machine.
 	// +optional
 	FailureDomain string `json:"failureDomain,omitempty"`
 
-	// conditions say what has been reached and what is in the way:
-	//   - Ready sums up. Its reason is PhonedHome while the server runs; otherwise
+	// conditions are the observed conditions:
+	//   - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise
 	//     NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
 	//     FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason
-	//     of Allocated for which an allocation or a release does not go on.
+	//     of Allocated that holds up an allocation or a release.
 	//   - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
 	//     the message says why. MetalAPIUnavailable: the metal-api or one of its
-	//     backends does not answer. AllocationUncertain and ReleaseUncertain: an
-	//     answer was lost, and the outcome is looked for. AllocationGone: the
+	//     backends does not answer. AllocationUncertain and ReleaseUncertain: the
+	//     outcome of a call is unknown, and is being determined. AllocationGone: the
 	//     allocation ended without a release by this server. OwnershipMismatch: at the release
 	//     the machine had another allocation, and was not touched. WaitingForOwner,
 	//     WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData
-	//     and BootstrapDataInvalid: what the controller waits for before it asks for
-	//     metal.
+	//     and BootstrapDataInvalid: what the controller manager waits for
+	//     before it requests the allocation.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,
-	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if for nothing.
-	//   - Paused is True while the controller does not reconcile the object.
+	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.
+	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +k8s:validation:maxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// metal is the server itself, as the metal-api shows it now. It is never
-	// stored, so it is never out of date by more than the last look; an answer
-	// that could not be confirmed comes with a warning.
+	// metal is the machine in the metal-api. It is never stored: it is as recent as
+	// the last observation, and an answer that is stale has a Warning header.
 	// +optional
 	Metal *Metal `json:"metal,omitempty"`
 
-	// allocation is the API server's record of which metal this object holds. It
-	// is there from the first attempt on.
+	// allocation is the API server's record of which metal this object holds. It is
+	// set from the first attempt on.
 	// +optional
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
 
@@ -204,7 +198,7 @@ type MetalStackMachineStatus struct {
 	Deletion *Deletion `json:"deletion,omitempty"`
 }
 
-// MachineAddress is one address or name of a server.
+// MachineAddress is an address or name of a machine.
 // +structType=atomic
 type MachineAddress struct {
 	// type is `InternalIP` for an address in a private network, `ExternalIP` for

@@ -8,11 +8,10 @@ import (
 // +genclient
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackMachineTemplate is the mould of MetalStackMachines. A
-// MachineDeployment or KubeadmControlPlane of Cluster API names it, and makes a
-// machine from it whenever it needs one. Its spec cannot be changed, since the
-// machines made from it would no longer be like it: make a new template and
-// name that instead.
+// MetalStackMachineTemplate is a template of MetalStackMachines. A
+// MachineDeployment or KubeadmControlPlane of Cluster API references it, and creates
+// machines from it. Its spec cannot be changed: create another template and
+// reference it instead.
 type MetalStackMachineTemplate struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object's metadata.
@@ -22,7 +21,7 @@ type MetalStackMachineTemplate struct {
 	// spec holds the template. It cannot be changed.
 	// +optional
 	Spec MetalStackMachineTemplateSpec `json:"spec,omitempty"`
-	// status says what a node made from this template would offer.
+	// status is the capacity of a node that is created from this template.
 	// +optional
 	Status MetalStackMachineTemplateStatus `json:"status,omitempty,omitzero"`
 }
@@ -42,48 +41,47 @@ type MetalStackMachineTemplateList struct {
 
 // MetalStackMachineTemplateSpec holds the template.
 type MetalStackMachineTemplateSpec struct {
-	// template is what a machine made from this begins with.
+	// template is the metadata and the spec of machines that are created from it.
 	// +required
 	Template MetalStackMachineTemplateResource `json:"template"`
 }
 
-// MetalStackMachineTemplateResource has what a user writes of a machine.
+// MetalStackMachineTemplateResource is the metadata and the spec of a machine.
 type MetalStackMachineTemplateResource struct {
-	// metadata is given to the machine.
+	// metadata is copied to the machine.
 	// +optional
 	ObjectMeta TemplateMeta `json:"metadata,omitempty,omitzero"`
-	// spec is given to the machine. A providerID in it would ask for the same
-	// server again and again, and is refused.
+	// spec is copied to the machine. The providerID must be empty.
 	// +required
 	Spec MetalStackMachineSpec `json:"spec"`
 }
 
-// TemplateMeta has the parts of metadata that can be given on.
+// TemplateMeta is the part of metadata that a template can set.
 type TemplateMeta struct {
-	// labels are given to the object.
+	// labels are copied to the object.
 	// There are at most 256.
 	// +optional
 	// +k8s:validation:maxProperties=256
 	Labels map[string]string `json:"labels,omitempty"`
-	// annotations are given to the object.
+	// annotations are copied to the object.
 	// There are at most 256, of 256 KiB together.
 	// +optional
 	// +k8s:validation:maxProperties=256
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// MetalStackMachineTemplateStatus lets an autoscaler scale up from no node at all.
+// MetalStackMachineTemplateStatus is what an autoscaler needs to scale from zero.
 type MetalStackMachineTemplateStatus struct {
-	// capacity is what a server of the template's size has: `cpu` in cores,
-	// `memory` in bytes.
+	// capacity is that of a machine of the template's size: `cpu` in cores, `memory`
+	// in bytes.
 	// +optional
 	Capacity corev1.ResourceList `json:"capacity,omitempty"`
-	// nodeInfo is what kind of node it would be.
+	// nodeInfo describes the node.
 	// +optional
 	NodeInfo *NodeInfo `json:"nodeInfo,omitempty"`
 }
 
-// NodeInfo has the names that Kubernetes uses.
+// NodeInfo describes a node in the words of a Node's status.
 type NodeInfo struct {
 	// architecture of the processor: `amd64` or `arm64`.
 	// +optional
@@ -96,10 +94,10 @@ type NodeInfo struct {
 // +genclient
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackClusterTemplate is the mould of MetalStackClusters. A ClusterClass
-// of Cluster API names it, and every Cluster of that class gets a
-// MetalStackCluster made from it. Its spec cannot be changed: make a new
-// template and name that instead.
+// MetalStackClusterTemplate is a template of MetalStackClusters. A ClusterClass of
+// Cluster API references it, and a MetalStackCluster is created from it for each
+// Cluster of that class. Its spec cannot be changed: create another template and
+// reference it instead.
 type MetalStackClusterTemplate struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object's metadata.
@@ -126,19 +124,19 @@ type MetalStackClusterTemplateList struct {
 
 // MetalStackClusterTemplateSpec holds the template.
 type MetalStackClusterTemplateSpec struct {
-	// template is what a cluster made from this begins with.
+	// template is the metadata and the spec of clusters that are created from it.
 	// +required
 	Template MetalStackClusterTemplateResource `json:"template"`
 }
 
-// MetalStackClusterTemplateResource has what a user writes of a cluster. Fields
-// that a ClusterClass patches may be left out.
+// MetalStackClusterTemplateResource is the metadata and the spec of a cluster.
+// Fields that a ClusterClass patches may be omitted.
 type MetalStackClusterTemplateResource struct {
-	// metadata is given to the cluster.
+	// metadata is copied to the cluster.
 	// +optional
 	ObjectMeta TemplateMeta `json:"metadata,omitempty,omitzero"`
-	// spec is given to the cluster. What must be its own, such as
-	// privateNetworkID or the host of the endpoint, is better left out.
+	// spec is copied to the cluster. Omit what must differ between clusters, such as
+	// privateNetworkID or the host of the endpoint.
 	// +required
 	Spec MetalStackClusterSpec `json:"spec"`
 }

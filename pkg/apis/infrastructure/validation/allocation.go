@@ -11,7 +11,7 @@ import (
 // maxUserData is as much as a Secret holds, which is where user data comes from.
 const maxUserData = 1 << 20
 
-// ValidateAllocation looks at the body of a POST to the allocation subresource
+// ValidateAllocation validates the body of a POST to the allocation subresource
 // of the object with that name. It never quotes the user data, which holds the
 // secrets that a machine joins its cluster with.
 func ValidateAllocation(allocation *infrastructure.Allocation, name string) field.ErrorList {

@@ -8,15 +8,15 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-const builtHelp = "the cluster has been built with it"
+const builtHelp = "the allocation of the cluster's infrastructure has begun with it"
 
-// ValidateCluster looks at a new MetalStackCluster.
+// ValidateCluster validates a new MetalStackCluster.
 func ValidateCluster(cluster *infrastructure.MetalStackCluster) field.ErrorList {
 	errs := validateMetadata(&cluster.ObjectMeta)
 	return append(errs, validateWholeClusterSpec(&cluster.Spec, specPath)...)
 }
 
-// ValidateClusterUpdate looks at a changed MetalStackCluster.
+// ValidateClusterUpdate validates a changed MetalStackCluster.
 func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field.ErrorList {
 	errs := validateMetadataUpdate(&cluster.ObjectMeta, &old.ObjectMeta)
 	spec, before := &cluster.Spec, &old.Spec
@@ -24,8 +24,8 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 		return errs
 	}
 	errs = append(errs, unlessListsUnchanged(validateWholeClusterSpec(spec, specPath), spec.FirewallSpec, before.FirewallSpec, specPath.Child("firewallSpec"))...)
-	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "a cluster in another partition is another cluster")...)
-	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project of the namespace")...)
+	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "create another cluster for another partition")...)
+	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project that the namespace is bound to")...)
 	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), builtHelp)...)
 	if clusterBegun(old.Status.Allocation) {
 		endpoint := specPath.Child("controlPlaneEndpoint")
@@ -36,7 +36,7 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 	return errs
 }
 
-// ValidateClusterStatusUpdate looks at a changed status of a MetalStackCluster.
+// ValidateClusterStatusUpdate validates a changed status of a MetalStackCluster.
 func ValidateClusterStatusUpdate(cluster, old *infrastructure.MetalStackCluster) field.ErrorList {
 	errs := validateMetadataUpdate(&cluster.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, validateConditions(cluster.Status.Conditions)...)
@@ -44,7 +44,7 @@ func ValidateClusterStatusUpdate(cluster, old *infrastructure.MetalStackCluster)
 	return append(errs, validateFailureDomains(cluster.Status.FailureDomains)...)
 }
 
-// validateWholeClusterSpec looks at the spec of a cluster that is to be built,
+// validateWholeClusterSpec validates the spec of a cluster that is to be built,
 // in which nothing may be missing.
 func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
@@ -62,7 +62,7 @@ func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *
 	return append(errs, validateClusterSpec(spec, path)...)
 }
 
-// validateClusterSpec looks at what is there of the spec of a cluster.
+// validateClusterSpec validates what is there of the spec of a cluster.
 func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field.Path) field.ErrorList {
 	endpoint := path.Child("controlPlaneEndpoint")
 	errs := validateHost(spec.ControlPlaneEndpoint.Host, endpoint.Child("host"))
@@ -78,7 +78,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field
 		path := path.Child("firewallSpec")
 		errs = append(errs, validateFirewallSpec(firewall, cmp.Or(firewall.Partition, spec.Partition), path, spec.PublicNetworkID, spec.PrivateNetworkID)...)
 		if firewall.Partition != "" && spec.Partition != "" && firewall.Partition != spec.Partition {
-			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, "must be the cluster's, which is "+spec.Partition+": leave it out"))
+			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, "must be the cluster's partition, "+spec.Partition+", or omitted"))
 		}
 	}
 	return errs

@@ -1,8 +1,7 @@
-// Package validation says what is wrong with an object, by looking at nothing
-// but the object: no catalogue, no project, no clock. An error names the field,
-// the value, and what would be right.
+// Package validation validates objects by themselves: without catalogue, project
+// or clock. An error names the field, the value, and what is allowed.
 //
-// An update that leaves the spec alone is never refused for what the spec says:
-// a rule that was made after an object must not keep controllers from writing
-// its metadata, nor a finalizer from coming off.
+// An update that does not change the spec is never refused for what the spec says:
+// a rule that is newer than an object must not prevent controllers from writing its
+// metadata, nor the removal of a finalizer.
 package validation

@@ -19,9 +19,9 @@ import (
 // idSyntax is that of metal-stack's own ids of images, sizes and networks.
 var idSyntax = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
 
-const idHelp = "must be an id as metal-stack has them: at most 253 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit (e.g. 'ubuntu-24.04', 'v1-small-x86', 'internet-fra-equ01')"
+const idHelp = "must be a metal-stack id: at most 253 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit (e.g. 'ubuntu-24.04', 'v1-small-x86', 'internet-fra-equ01')"
 
-// validateID looks at an id that may be left out.
+// validateID validates an id that may be left out.
 func validateID(id string, path *field.Path) field.ErrorList {
 	if errs := tooLong(id, maxIDLength, path); errs != nil || id == "" || idSyntax.MatchString(id) {
 		return errs
@@ -29,7 +29,7 @@ func validateID(id string, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(path, id, idHelp)}
 }
 
-// requireID looks at an id that may not be left out; help says where to find one.
+// requireID validates an id that may not be left out; help says where to find one.
 func requireID(id string, path *field.Path, help string) field.ErrorList {
 	if id == "" {
 		return field.ErrorList{field.Required(path, help)}
@@ -37,7 +37,7 @@ func requireID(id string, path *field.Path, help string) field.ErrorList {
 	return validateID(id, path)
 }
 
-// validatePartition looks at a partition's id, which becomes a label of Nodes.
+// validatePartition validates a partition's id, which becomes a label of Nodes.
 func validatePartition(partition string, path *field.Path) field.ErrorList {
 	if errs := tooLong(partition, validation.LabelValueMaxLength, path); errs != nil {
 		return errs
@@ -51,12 +51,12 @@ func validateProjectID(project string, path *field.Path) field.ErrorList {
 		return errs
 	}
 	if parsed, err := uuid.Parse(project); err != nil || parsed.String() != project {
-		return field.ErrorList{field.Invalid(path, project, "must be the id of a metal-stack project, which is a UUID in lower case; leave it out to have the namespace's project filled in")}
+		return field.ErrorList{field.Invalid(path, project, "must be the id of a metal-stack project, which is a UUID in lower case; if omitted, it defaults to the project of the namespace")}
 	}
 	return nil
 }
 
-// validateProviderID looks at a provider ID that may be left out, and at
+// validateProviderID validates a provider ID that may be left out, and at
 // whether it names another partition than the spec.
 func validateProviderID(providerID, partition string, path *field.Path) field.ErrorList {
 	if errs := tooLong(providerID, maxProviderIDLength, path); errs != nil || providerID == "" {
@@ -67,12 +67,12 @@ func validateProviderID(providerID, partition string, path *field.Path) field.Er
 	case err != nil:
 		return field.ErrorList{field.Invalid(path, providerID, err.Error())}
 	case id.Partition != "" && partition != "" && id.Partition != partition:
-		return field.ErrorList{field.Invalid(path, providerID, "names another partition than the spec, which has "+partition)}
+		return field.ErrorList{field.Invalid(path, providerID, "must name the partition of the spec, "+partition)}
 	}
 	return nil
 }
 
-// validateHost looks at the host of an endpoint, which may be left out.
+// validateHost validates the host of an endpoint, which may be left out.
 func validateHost(host string, path *field.Path) field.ErrorList {
 	if errs := tooLong(host, validation.DNS1123SubdomainMaxLength, path); errs != nil || host == "" {
 		return errs
@@ -91,8 +91,7 @@ func validateHost(host string, path *field.Path) field.ErrorList {
 	return nil
 }
 
-// reachable tells whether an address can be another host's, in the form that
-// everybody writes it in.
+// reachable tells whether an address can be another host's, in its usual form.
 func reachable(addr netip.Addr) bool {
 	thisNetwork := netip.PrefixFrom(netip.IPv4Unspecified(), 8) // RFC 1122, 3.2.1.3
 	return addr.IsGlobalUnicast() && addr.Zone() == "" && !addr.Is4In6() && !thisNetwork.Contains(addr)
@@ -109,7 +108,7 @@ func endsInDigits(host string) bool {
 	return strings.Trim(last, "0123456789") == ""
 }
 
-// validatePort looks at a TCP port that may be left out.
+// validatePort validates a TCP port that may be left out.
 func validatePort(port int32, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if port != 0 {
@@ -123,8 +122,8 @@ func validatePort(port int32, path *field.Path) field.ErrorList {
 // maxSSHKeyShown is how many bytes of a wrong key an error repeats.
 const maxSSHKeyShown = 24
 
-// validateSSHKeys never quotes a key as a whole: somebody will put a private
-// one there, and errors go into logs.
+// validateSSHKeys never quotes a whole key: it may be a private one, and errors
+// are logged.
 func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
 	if errs := tooMany(len(keys), maxSSHKeys, path); errs != nil {
 		return errs
@@ -137,7 +136,7 @@ func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
 			continue
 		}
 		if strings.Contains(key, "PRIVATE KEY") {
-			errs = append(errs, field.Forbidden(path, "this is a private key, which nobody else should ever see: replace the pair, and put the public key here"))
+			errs = append(errs, field.Forbidden(path, "must be a public key, and this is a private key: replace the key pair, since the private key was disclosed"))
 			continue
 		}
 		line := strings.Trim(key, " \t\r\n")
@@ -154,7 +153,7 @@ func validateSSHKeys(keys []string, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// validateNetworks looks at further networks; seen are those that the object
+// validateNetworks validates further networks; seen are those that the object
 // is part of anyway.
 func validateNetworks(networks []string, path *field.Path, seen ...string) field.ErrorList {
 	if errs := tooMany(len(networks), maxNetworks, path); errs != nil {
@@ -175,8 +174,8 @@ func validateNetworks(networks []string, path *field.Path, seen ...string) field
 	return errs
 }
 
-// validateSecretReference looks at what names a Secret, which may be left out.
-// Who may write an object in one namespace may not have the Secrets of others.
+// validateSecretReference validates what names a Secret, which may be left out.
+// A user who may write an object in one namespace may not read the Secrets of others.
 func validateSecretReference(ref *infrastructure.SecretReference, namespace string, path *field.Path) field.ErrorList {
 	if ref == nil {
 		return nil

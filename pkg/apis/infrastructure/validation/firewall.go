@@ -8,13 +8,13 @@ import (
 
 const firewallImageHelp = "must be a firewall image or its alias, such as firewall-ubuntu-3.0: see 'metalctl image list'"
 
-// ValidateFirewall looks at a new MetalStackFirewall.
+// ValidateFirewall validates a new MetalStackFirewall.
 func ValidateFirewall(firewall *infrastructure.MetalStackFirewall) field.ErrorList {
 	errs := validateMetadata(&firewall.ObjectMeta)
 	return append(errs, validateFirewallSpec(&firewall.Spec, firewall.Spec.Partition, specPath)...)
 }
 
-// ValidateFirewallUpdate looks at a changed MetalStackFirewall.
+// ValidateFirewallUpdate validates a changed MetalStackFirewall.
 func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) field.ErrorList {
 	errs := validateMetadataUpdate(&firewall.ObjectMeta, &old.ObjectMeta)
 	spec, before := &firewall.Spec, &old.Spec
@@ -34,7 +34,7 @@ func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) fi
 	return errs
 }
 
-// ValidateFirewallStatusUpdate looks at a changed status of a MetalStackFirewall.
+// ValidateFirewallStatusUpdate validates a changed status of a MetalStackFirewall.
 func ValidateFirewallStatusUpdate(firewall, old *infrastructure.MetalStackFirewall) field.ErrorList {
 	errs := validateMetadataUpdate(&firewall.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, validateConditions(firewall.Status.Conditions)...)
@@ -42,7 +42,7 @@ func ValidateFirewallStatusUpdate(firewall, old *infrastructure.MetalStackFirewa
 	return append(errs, validateAddresses(firewall.Status.Addresses)...)
 }
 
-// validateFirewallSpec looks at the spec of a firewall, or in that of a
+// validateFirewallSpec validates the spec of a firewall, or in that of a
 // cluster; partition is where the firewall is to be, and seen are the networks
 // that it is part of anyway.
 func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, partition string, path *field.Path, seen ...string) field.ErrorList {

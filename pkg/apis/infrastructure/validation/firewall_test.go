@@ -59,13 +59,13 @@ func TestValidateFirewall_Rules(t *testing.T) {
 				`spec.rules.egress[0].to[1]: Invalid value: "10.0.0.1": must be a prefix`,
 			},
 		},
-		"families do not mix in a list": {
+		"families cannot be mixed in a list": {
 			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{1}, To: []string{"0.0.0.0/0", "::/0"}}),
-			want:  []string{`spec.rules.egress[0].to[1]: Invalid value: "::/0": is IPv6, but the rule's prefixes before it are IPv4`},
+			want:  []string{`spec.rules.egress[0].to[1]: Invalid value: "::/0": must be IPv4, as the prefixes before it`},
 		},
-		"families do not mix between from and to": {
+		"families cannot be mixed between from and to": {
 			rules: ingress(infrastructure.FirewallIngressRule{Ports: []int32{1}, From: []string{"::/0"}, To: []string{"10.0.0.0/8"}}),
-			want:  []string{`spec.rules.ingress[0].to[0]: Invalid value: "10.0.0.0/8": is IPv4, but the rule's prefixes before it are IPv6`},
+			want:  []string{`spec.rules.ingress[0].to[0]: Invalid value: "10.0.0.0/8": must be IPv6, as the prefixes before it`},
 		},
 		"comments cannot break out of the configuration that they are written into": {
 			rules: egress(infrastructure.FirewallEgressRule{Ports: []int32{1}, To: []string{"::/0"}, Comment: "a\nb\"c"}),

@@ -82,7 +82,7 @@ func FuzzValidateAllocation_QuotesNoUserData(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	gvk := v1alpha4.SchemeGroupVersion.WithKind("Allocation")
-	served, decoders := scheme.Discreet(scheme.Codecs), []runtime.Decoder{}
+	served, decoders := scheme.RedactingSerializer(scheme.Codecs), []runtime.Decoder{}
 	for _, info := range served.SupportedMediaTypes() {
 		for _, serializer := range []runtime.Serializer{info.Serializer, info.StrictSerializer} {
 			decoders = append(decoders, served.DecoderToVersion(serializer, infrastructure.SchemeGroupVersion))

@@ -18,17 +18,17 @@ func immutable(value, old any, path *field.Path, because string) field.ErrorList
 	return field.ErrorList{field.Invalid(path, value, apivalidation.FieldImmutableErrorMsg+": "+because)}
 }
 
-// setOnce refuses a change of what is set, and lets through what sets it.
+// setOnce refuses to change a value once it is set.
 func setOnce(value, old string, path *field.Path, because string) field.ErrorList {
 	if old == "" || value == old {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(path, value, fmt.Sprintf("%s once it is set, and is %q: %s", apivalidation.FieldImmutableErrorMsg, old, because))}
+	return field.ErrorList{field.Invalid(path, value, fmt.Sprintf("%s once set, and is %q: %s", apivalidation.FieldImmutableErrorMsg, old, because))}
 }
 
-// begun tells whether an allocation is under way, done or being undone. One
-// without a phase was refused for good and waits for its next attempt, so what
-// it will ask for may still be corrected.
+// begun tells whether an allocation is in flight, done or being released. One
+// without a phase was refused and waits for its next attempt, so the spec may
+// still be corrected.
 func begun(state *infrastructure.AllocationState) bool {
 	return state.Phase != ""
 }

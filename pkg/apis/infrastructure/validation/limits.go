@@ -31,8 +31,8 @@ const (
 	maxPrefixLength     = 64
 )
 
-// tooMany refuses a list or map with more than most entries. What it returns is
-// all that is to be said about the list: its entries are not looked at.
+// tooMany refuses a list or map with more than most entries. If it
+// returns an error, the entries are not validated.
 func tooMany(entries, most int, path *field.Path) field.ErrorList {
 	if entries <= most {
 		return nil
@@ -48,8 +48,8 @@ func tooLong(value string, most int, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.TooLong(path, "", most)}
 }
 
-// unlessUnchanged leaves out what errs say of the size of a field that is as it
-// was: an object from before a limit can be changed elsewhere.
+// unlessUnchanged drops errors about the size of a field that has not changed: an
+// object that is older than a limit can be changed elsewhere.
 func unlessUnchanged(errs field.ErrorList, value, old any, path *field.Path) field.ErrorList {
 	if !apiequality.Semantic.DeepEqual(value, old) {
 		return errs

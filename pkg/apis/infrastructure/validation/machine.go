@@ -10,17 +10,17 @@ const (
 	imageHelp       = "must be an image or its alias, such as ubuntu-24.04: see 'metalctl image list'"
 	machineTypeHelp = "must be a metal-stack size, such as v1-small-x86: see 'metalctl size list'"
 
-	replaceHelp    = "the server has been allocated with it; a server is replaced, not changed"
-	providerIDHelp = "another server is another object"
+	replaceHelp    = "its allocation has begun; replace the object instead"
+	providerIDHelp = "create another object for another machine"
 )
 
-// ValidateMachine looks at a new MetalStackMachine.
+// ValidateMachine validates a new MetalStackMachine.
 func ValidateMachine(machine *infrastructure.MetalStackMachine) field.ErrorList {
 	errs := validateMetadata(&machine.ObjectMeta)
 	return append(errs, validateMachineSpec(&machine.Spec, machine.Namespace, specPath)...)
 }
 
-// ValidateMachineUpdate looks at a changed MetalStackMachine.
+// ValidateMachineUpdate validates a changed MetalStackMachine.
 func ValidateMachineUpdate(machine, old *infrastructure.MetalStackMachine) field.ErrorList {
 	errs := validateMetadataUpdate(&machine.ObjectMeta, &old.ObjectMeta)
 	spec, before := &machine.Spec, &old.Spec
@@ -44,7 +44,7 @@ func ValidateMachineUpdate(machine, old *infrastructure.MetalStackMachine) field
 	return errs
 }
 
-// ValidateMachineStatusUpdate looks at a changed status of a MetalStackMachine.
+// ValidateMachineStatusUpdate validates a changed status of a MetalStackMachine.
 func ValidateMachineStatusUpdate(machine, old *infrastructure.MetalStackMachine) field.ErrorList {
 	errs := validateMetadataUpdate(&machine.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, validateConditions(machine.Status.Conditions)...)

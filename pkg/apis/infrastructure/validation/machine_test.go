@@ -43,7 +43,7 @@ func TestValidateMachine(t *testing.T) {
 		},
 		"ids have no spaces": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = "v1 small" },
-			want: []string{`spec.machineType: Invalid value: "v1 small": must be an id as metal-stack has them`},
+			want: []string{`spec.machineType: Invalid value: "v1 small": must be a metal-stack id`},
 		},
 		"partition becomes a label": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.Partition = strings.Repeat("x", 64) },
@@ -61,7 +61,7 @@ func TestValidateMachine(t *testing.T) {
 				m.Spec.Networks = []string{"../machine/" + machineID, "..", "a/b", "a%2fb"}
 			},
 			want: []string{
-				`spec.networks[0]: Invalid value: "../machine/` + machineID + `": must be an id`,
+				`spec.networks[0]: Invalid value: "../machine/` + machineID + `": must be a metal-stack id`,
 				"spec.networks[1]: Invalid value", "spec.networks[2]: Invalid value", "spec.networks[3]: Invalid value",
 			},
 		},
@@ -85,11 +85,11 @@ func TestValidateMachine(t *testing.T) {
 		},
 		"provider ID is of a machine": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "metalstack://node-1" },
-			want: []string{`spec.providerID: Invalid value: "metalstack://node-1": does not end in a machine's id`},
+			want: []string{`spec.providerID: Invalid value: "metalstack://node-1": must end in the id of a machine`},
 		},
 		"provider ID is in the partition": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "metal://fra-equ01/" + machineID },
-			want: []string{"names another partition than the spec, which has vagrant"},
+			want: []string{"must name the partition of the spec, vagrant"},
 		},
 		"ssh key is one": {
 			edit: func(m *infrastructure.MetalStackMachine) {
@@ -103,15 +103,15 @@ func TestValidateMachine(t *testing.T) {
 		},
 		"tags are not repeated": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{"a", "a", "k=1", "k=2"} },
-			want: []string{`spec.tags[1]: Duplicate value: "a"`, `spec.tags[3]: Invalid value: "k=2": "k=1" has the same key`},
+			want: []string{`spec.tags[1]: Duplicate value: "a"`, `spec.tags[3]: Invalid value: "k=2": duplicate key: Node labels must be unique, and "k=1" has the same key`},
 		},
 		"tags that are pairs can be labels": {
 			edit: func(m *infrastructure.MetalStackMachine) {
 				m.Spec.Tags = []string{"contact=me@example.org", "a b=c", "long=" + strings.Repeat("x", 64), "x=y=z"}
 			},
 			want: []string{
-				"spec.tags[0]: Invalid value: \"contact=me@example.org\": the value becomes that of a label of the Node",
-				"spec.tags[1]: Invalid value: \"a b=c\": the key becomes a label of the Node",
+				"spec.tags[0]: Invalid value: \"contact=me@example.org\": value must be a valid label value",
+				"spec.tags[1]: Invalid value: \"a b=c\": key must be a valid label key",
 				"spec.tags[2]: Invalid value:",
 				"spec.tags[3]: Invalid value: \"x=y=z\"",
 			},
@@ -160,7 +160,7 @@ func TestValidateMachine_DoesNotQuotePrivateKey(t *testing.T) {
 
 	secret := "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE"
 	errs := ValidateMachine(machine(func(m *infrastructure.MetalStackMachine) { m.Spec.SSHKeys = []string{secret} }))
-	says(t, errs, "spec.sshKeys[0]: Forbidden: this is a private key")
+	says(t, errs, "spec.sshKeys[0]: Forbidden: must be a public key")
 	assert.NotContains(t, errs.ToAggregate().Error(), "b3Blbn")
 }
 
@@ -206,7 +206,7 @@ func TestValidateMachineUpdate_ProviderIDIsSetOnce(t *testing.T) {
 	set := machine(id("metalstack://" + machineID))
 	says(t, ValidateMachineUpdate(set, machine()))
 	says(t, ValidateMachineUpdate(machine(allocated, id("metal://vagrant/"+machineID)), machine(allocated)))
-	says(t, ValidateMachineUpdate(machine(id("metalstack://"+otherID)), set), `spec.providerID: Invalid value: "metalstack://`+otherID+`": field is immutable once it is set, and is "metalstack://`+machineID+`"`)
+	says(t, ValidateMachineUpdate(machine(id("metalstack://"+otherID)), set), `spec.providerID: Invalid value: "metalstack://`+otherID+`": field is immutable once set, and is "metalstack://`+machineID+`"`)
 	says(t, ValidateMachineUpdate(machine(id("metal://vagrant/"+machineID)), set), "spec.providerID: Invalid value")
 	says(t, ValidateMachineUpdate(machine(), set), "spec.providerID: Invalid value")
 }
@@ -230,7 +230,7 @@ func TestValidateMachineStatusUpdate(t *testing.T) {
 
 	provisioned := func(m *infrastructure.MetalStackMachine) { m.Status.Initialization.Provisioned = ptr.To(true) }
 	says(t, ValidateMachineStatusUpdate(machine(provisioned), machine()))
-	says(t, ValidateMachineStatusUpdate(machine(), machine(provisioned)), "status.initialization.provisioned: Invalid value: null: never goes back")
+	says(t, ValidateMachineStatusUpdate(machine(), machine(provisioned)), "status.initialization.provisioned: Invalid value: null: must stay true")
 
 	says(t, ValidateMachineStatusUpdate(machine(func(m *infrastructure.MetalStackMachine) {
 		m.Status.Conditions = []metav1.Condition{{Type: "Allocated", Status: "Perhaps", Reason: "Allocating", LastTransitionTime: metav1.Now()}}

@@ -17,7 +17,7 @@ var (
 	statusPath   = field.NewPath("status")
 )
 
-// validateMetadata looks at the metadata of an object whose name is made a
+// validateMetadata validates the metadata of an object whose name becomes a
 // hostname, and the value of a tag or label.
 func validateMetadata(meta *metav1.ObjectMeta) field.ErrorList {
 	return apivalidation.ValidateObjectMeta(meta, true, nameIsLabelValue, metadataPath)
@@ -33,7 +33,7 @@ func nameIsLabelValue(name string, prefix bool) []string {
 	return apivalidation.NameIsDNSSubdomain(name, prefix)
 }
 
-// validateTemplateMetadata looks at the metadata of a template, whose name
+// validateTemplateMetadata validates the metadata of a template, whose name
 // never leaves Kubernetes.
 func validateTemplateMetadata(meta *metav1.ObjectMeta) field.ErrorList {
 	return apivalidation.ValidateObjectMeta(meta, true, apivalidation.NameIsDNSSubdomain, metadataPath)
@@ -43,7 +43,7 @@ func validateMetadataUpdate(meta, old *metav1.ObjectMeta) field.ErrorList {
 	return apivalidation.ValidateObjectMetaUpdate(meta, old, metadataPath)
 }
 
-// validateMetadataOfTemplate looks at the metadata in a template, that the
+// validateMetadataOfTemplate validates the metadata in a template, that the
 // objects made from it get.
 func validateMetadataOfTemplate(meta *infrastructure.TemplateMeta, path *field.Path) field.ErrorList {
 	errs := tooMany(len(meta.Labels), maxTemplateMetadata, path.Child("labels"))

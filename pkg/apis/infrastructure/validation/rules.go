@@ -64,7 +64,7 @@ func tooManyInRules(entries int, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// validateRule looks at what rules of both directions have. The protocol may be
+// validateRule validates what rules of both directions have. The protocol may be
 // left out, as in a template.
 func validateRule(protocol string, ports []int32, comment string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
@@ -74,7 +74,7 @@ func validateRule(protocol string, ports []int32, comment string, path *field.Pa
 		errs = append(errs, field.NotSupported(path.Child("protocol"), protocol, protocols))
 	}
 	if len(ports) == 0 {
-		errs = append(errs, field.Required(path.Child("ports"), "a rule names the destination ports that it opens"))
+		errs = append(errs, field.Required(path.Child("ports"), "must list at least one destination port"))
 	}
 	if many := tooMany(len(ports), maxPorts, path.Child("ports")); many != nil {
 		errs, ports = append(errs, many...), nil
@@ -98,7 +98,7 @@ type addressFamily string
 
 func (f *addressFamily) requirePrefixes(prefixes []string, path *field.Path) field.ErrorList {
 	if len(prefixes) == 0 {
-		return field.ErrorList{field.Required(path, "a rule names the prefixes that it is for; 0.0.0.0/0 and ::/0 are all of them")}
+		return field.ErrorList{field.Required(path, "must list at least one prefix; 0.0.0.0/0 and ::/0 match all addresses")}
 	}
 	return f.validatePrefixes(prefixes, path)
 }
@@ -115,7 +115,7 @@ func (f *addressFamily) validatePrefixes(prefixes []string, path *field.Path) fi
 		}
 		prefix, err := netip.ParsePrefix(s)
 		if err != nil {
-			errs = append(errs, field.Invalid(path.Index(i), s, "must be a prefix, such as 10.0.0.0/8 or 2001:db8::/32; a single address is 203.0.113.7/32"))
+			errs = append(errs, field.Invalid(path.Index(i), s, "must be a prefix, such as 10.0.0.0/8 or 2001:db8::/32; for a single address, such as 203.0.113.7/32"))
 			continue
 		}
 		family := addressFamily("IPv6")
@@ -126,7 +126,7 @@ func (f *addressFamily) validatePrefixes(prefixes []string, path *field.Path) fi
 			*f = family
 		}
 		if *f != family {
-			errs = append(errs, field.Invalid(path.Index(i), s, "is "+string(family)+", but the rule's prefixes before it are "+string(*f)+": the two do not mix in one rule"))
+			errs = append(errs, field.Invalid(path.Index(i), s, "must be "+string(*f)+", as the prefixes before it: IPv4 and IPv6 cannot be mixed in one rule"))
 		}
 	}
 	return errs

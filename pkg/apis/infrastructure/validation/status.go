@@ -22,12 +22,11 @@ func validateConditions(conditions []metav1.Condition) field.ErrorList {
 	return metav1validation.ValidateConditions(conditions, statusPath.Child("conditions"))
 }
 
-// validateInitialization keeps what Cluster API never looks back at from going
-// back.
+// validateInitialization refuses to reset what Cluster API reads only once.
 func validateInitialization(initialization, old infrastructure.Initialization) field.ErrorList {
 	isTrue := func(b *bool) bool { return b != nil && *b }
 	if isTrue(old.Provisioned) && !isTrue(initialization.Provisioned) {
-		return field.ErrorList{field.Invalid(statusPath.Child("initialization", "provisioned"), initialization.Provisioned, "never goes back once it is true; status.ready and the Ready condition tell the present")}
+		return field.ErrorList{field.Invalid(statusPath.Child("initialization", "provisioned"), initialization.Provisioned, "must stay true once it is true; the current state is in status.ready and the condition Ready")}
 	}
 	return nil
 }

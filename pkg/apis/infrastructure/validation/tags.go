@@ -12,8 +12,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// reservedTagPrefixes begin tags that a spec may not set: the first is the
-// identity of our objects, the others are written by metal-stack.
+// reservedTagPrefixes are the prefixes of tags that a spec may not set: the first
+// is that of the identity of our objects, the others are written by metal-stack.
 var reservedTagPrefixes = []string{
 	infrastructure.IdentityPrefix,
 	"cluster.metal-stack.io/",
@@ -22,9 +22,9 @@ var reservedTagPrefixes = []string{
 
 const maxTagLength = 317 // A label's: prefix 253, slash, name 63.
 
-// validateTags looks at tags as metal-ccm does: it makes a label of the Node of
-// every `key=value`, and one that cannot be a label keeps the Node from getting
-// any.
+// validateTags validates tags by the rules of metal-ccm, which turns every
+// `key=value` into a label of the Node. If one of them is not a valid label, the
+// Node gets none.
 func validateTags(tags []string, path *field.Path) field.ErrorList {
 	if errs := tooMany(len(tags), maxTags, path); errs != nil {
 		return errs
@@ -42,20 +42,20 @@ func validateTags(tags []string, path *field.Path) field.ErrorList {
 		case found && other == tag:
 			errs = append(errs, field.Duplicate(path, tag))
 		case found:
-			errs = append(errs, field.Invalid(path, tag, fmt.Sprintf("%q has the same key, and a Node has one label of a key", other)))
+			errs = append(errs, field.Invalid(path, tag, fmt.Sprintf("duplicate key: Node labels must be unique, and %q has the same key", other)))
 		}
 		seen[key] = tag
 
 		reserved := func(prefix string) bool { return strings.HasPrefix(tag, prefix) }
 		switch {
 		case slices.ContainsFunc(reservedTagPrefixes, reserved):
-			errs = append(errs, field.Forbidden(path, "tags that begin with "+strings.Join(reservedTagPrefixes, ", ")+" are reserved: they say whose the machine is"))
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("%q is reserved for ownership, as are all tags with the prefixes %s", tag, strings.Join(reservedTagPrefixes, ", "))))
 		case isPair:
 			for _, msg := range validation.IsQualifiedName(key) {
-				errs = append(errs, field.Invalid(path, tag, "the key becomes a label of the Node: "+msg))
+				errs = append(errs, field.Invalid(path, tag, "key must be a valid label key, since it becomes a label of the Node: "+msg))
 			}
 			for _, msg := range validation.IsValidLabelValue(value) {
-				errs = append(errs, field.Invalid(path, tag, "the value becomes that of a label of the Node: "+msg))
+				errs = append(errs, field.Invalid(path, tag, "value must be a valid label value, since it becomes a label of the Node: "+msg))
 			}
 		default:
 			errs = append(errs, validatePlainTag(tag, path)...)

@@ -12,17 +12,17 @@ import (
 var templatePath = specPath.Child("template")
 
 const (
-	templateHelp     = "what was made from the template would not be like it any more; make another template and name that instead"
-	noProviderIDHelp = "a template cannot name a server, since a second object made from it would ask for the same one"
+	templateHelp     = "create another template and reference it instead"
+	noProviderIDHelp = "must be empty in a template: two objects cannot have the same machine"
 )
 
-// ValidateMachineTemplate looks at a new MetalStackMachineTemplate.
+// ValidateMachineTemplate validates a new MetalStackMachineTemplate.
 func ValidateMachineTemplate(template *infrastructure.MetalStackMachineTemplate) field.ErrorList {
 	errs := validateTemplateMetadata(&template.ObjectMeta)
 	return append(errs, validateMachineTemplateSpec(&template.Spec, template.Namespace)...)
 }
 
-// ValidateMachineTemplateUpdate looks at a changed MetalStackMachineTemplate.
+// ValidateMachineTemplateUpdate validates a changed MetalStackMachineTemplate.
 // In a dry run, its spec may change if Cluster API's topology controller asks:
 // it finds out in this way whether a new template would be another one.
 func ValidateMachineTemplateUpdate(template, old *infrastructure.MetalStackMachineTemplate, dryRun bool) field.ErrorList {
@@ -37,7 +37,7 @@ func ValidateMachineTemplateUpdate(template, old *infrastructure.MetalStackMachi
 	return errs
 }
 
-// ValidateMachineTemplateStatusUpdate looks at a changed status of a
+// ValidateMachineTemplateStatusUpdate validates a changed status of a
 // MetalStackMachineTemplate.
 func ValidateMachineTemplateStatusUpdate(template, old *infrastructure.MetalStackMachineTemplate) field.ErrorList {
 	errs := validateMetadataUpdate(&template.ObjectMeta, &old.ObjectMeta)
@@ -63,14 +63,14 @@ func validateMachineTemplateSpec(spec *infrastructure.MetalStackMachineTemplateS
 	return errs
 }
 
-// ValidateClusterTemplate looks at a new MetalStackClusterTemplate. What a
+// ValidateClusterTemplate validates a new MetalStackClusterTemplate. What a
 // cluster needs may be missing: a ClusterClass patches it in.
 func ValidateClusterTemplate(template *infrastructure.MetalStackClusterTemplate) field.ErrorList {
 	errs := validateTemplateMetadata(&template.ObjectMeta)
 	return append(errs, validateClusterTemplateSpec(&template.Spec)...)
 }
 
-// ValidateClusterTemplateUpdate looks at a changed MetalStackClusterTemplate;
+// ValidateClusterTemplateUpdate validates a changed MetalStackClusterTemplate;
 // see ValidateMachineTemplateUpdate.
 func ValidateClusterTemplateUpdate(template, old *infrastructure.MetalStackClusterTemplate, dryRun bool) field.ErrorList {
 	errs := validateMetadataUpdate(&template.ObjectMeta, &old.ObjectMeta)

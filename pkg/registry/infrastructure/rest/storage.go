@@ -103,7 +103,7 @@ func (r *Resources) Clusters() allocationrest.Records[*infrastructure.MetalStack
 // storage.
 func (r *Resources) APIGroup(a Allocator) *server.APIGroupInfo {
 	group := server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
-	group.NegotiatedSerializer = scheme.Discreet(scheme.WithoutProtobuf(group.NegotiatedSerializer))
+	group.NegotiatedSerializer = scheme.RedactingSerializer(scheme.WithoutProtobuf(group.NegotiatedSerializer))
 	for _, gv := range group.PrioritizedVersions {
 		storage := map[string]rest.Storage{}
 		for name, resource := range r.all {
