@@ -38,7 +38,7 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 	case began.Before(inFlightUntil):
 		return nil
 	}
-	o.recordRefusal(ctx, &refusal{
+	_ = o.recordRefusal(ctx, &refusal{
 		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonAllocationUncertain, retryAfter: time.Second,
 		message: "The server stopped during an attempt, and nothing was allocated: retrying.",
 	})

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/cluster-api/util/labels"
@@ -88,7 +88,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if s.wait.requeueAfter > 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Looking again later", "because", s.wait.message, "after", s.wait.requeueAfter.String())
 	}
-	return ctrl.Result{RequeueAfter: s.wait.requeueAfter}, kerrors.NewAggregate([]error{err, s.patchConditions(ctx)})
+	return ctrl.Result{RequeueAfter: s.wait.requeueAfter}, utilerrors.NewAggregate([]error{err, s.patchConditions(ctx)})
 }
 
 // skipReason returns why an object is none of our business, if so.

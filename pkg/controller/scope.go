@@ -6,7 +6,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/patch"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -103,8 +103,8 @@ func (s *scope) patchConditions(ctx context.Context) error {
 // ignoreGone leaves out that an object is gone from what CAPI's patch helper
 // says.
 func ignoreGone(err error) error {
-	var all kerrors.Aggregate
-	if errors.As(err, &all) && kerrors.FilterOut(all, apierrors.IsNotFound) == nil {
+	var all utilerrors.Aggregate
+	if errors.As(err, &all) && utilerrors.FilterOut(all, apierrors.IsNotFound) == nil {
 		return nil
 	}
 	return err

@@ -15,14 +15,14 @@ import (
 type State int
 
 const (
-	// Unknown: the lookup failed, so that nothing can be said of the owner.
+	// Unknown is said when the lookup failed: nothing is known about the owner.
 	Unknown State = iota
-	// Missing: there is no object of that name, or it has another uid than the
+	// Missing means that there is no object of that name, or with another uid than the
 	// reference, because it was replaced or restored.
 	Missing
-	// Present: the owner is there, and is not being deleted.
+	// Present means that the owner exists, and is not being deleted.
 	Present
-	// Deleting: the owner is there, and is being deleted.
+	// Deleting means that the owner exists, and is being deleted.
 	Deleting
 )
 

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/generic"
-	"k8s.io/apiserver/pkg/storage"
+	apistorage "k8s.io/apiserver/pkg/storage"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 )
@@ -20,7 +20,7 @@ func servedVersions() []schema.GroupVersion {
 }
 
 // attrFunc returns what selectors see of an object.
-func attrFunc[T Object](fieldsOf func(T) fields.Set) storage.AttrFunc {
+func attrFunc[T Object](fieldsOf func(T) fields.Set) apistorage.AttrFunc {
 	return func(o runtime.Object) (labels.Set, fields.Set, error) {
 		obj, ok := o.(T)
 		if !ok {

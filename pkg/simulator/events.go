@@ -201,37 +201,37 @@ func (e *eventLog) next(event, message string, t time.Time) *eventLog {
 }
 
 // unexpected keeps an event that does not fit, with a note in its message (216, 217, 531).
-func (n *eventLog) unexpected(ev wire.Event, after string) *eventLog {
+func (e *eventLog) unexpected(ev wire.Event, after string) *eventLog {
 	note := fmt.Sprintf("[unexpectedly received in %s]", stateName(after))
 	if ev.Message == "" {
 		ev.Message = note
 	} else {
 		ev.Message = note + ": " + ev.Message
 	}
-	n.last, n.liveliness, n.lastError = &ev.Time, livelinessAlive, &ev
+	e.last, e.liveliness, e.lastError = &ev.Time, livelinessAlive, &ev
 	switch ev.Event {
 	case eventAlive:
 	case eventPXEBooting, eventPreparing:
-		n.crashLoop = true
-		n.log = prepend(ev, n.log)
+		e.crashLoop = true
+		e.log = prepend(ev, e.log)
 	default:
-		n.log = prepend(ev, n.log)
+		e.log = prepend(ev, e.log)
 	}
-	n.settle(ev.Event)
-	return n
+	e.settle(ev.Event)
+	return e
 }
 
 // settle decides whether the machine is on after an event.
-func (n *eventLog) settle(event string) {
+func (e *eventLog) settle(event string) {
 	switch event {
 	case eventCrashed, eventPlannedReboot, eventMachineReclaim:
-		n.beats = false
+		e.beats = false
 	case eventAlive:
 	default:
-		n.beats = true
+		e.beats = true
 	}
-	if len(n.log) > logLength {
-		n.log = n.log[:logLength]
+	if len(e.log) > logLength {
+		e.log = e.log[:logLength]
 	}
 }
 

@@ -352,7 +352,7 @@ func (s *Simulator) machineDelete(c *call) (int, any, error) {
 		return 0, nil, errors.New("cannot delete machine that is allocated")
 	}
 	if n.ec != nil && n.ec.liveliness != livelinessDead {
-		//lint:ignore ST1005 these are the metal-api's own words
+		//nolint:revive,staticcheck // the metal-api's own words
 		return 0, nil, errors.New("can only delete dead machines, if you power off this machine it will reach dead state.")
 	}
 	s.dropNode(n)

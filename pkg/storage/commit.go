@@ -1,7 +1,7 @@
 package storage
 
 import (
-	"k8s.io/apimachinery/pkg/api/equality"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -104,7 +104,7 @@ func (c *changeSet) reproject(p storeKey) {
 // same compares what is shown with what would be, which it may modify.
 func same(shown, next runtime.Object) bool {
 	setRevision(next, revisionOf(shown))
-	return equality.Semantic.DeepEqual(shown, next)
+	return apiequality.Semantic.DeepEqual(shown, next)
 }
 
 // publish issues the revisions, changes the views, and wakes who waits.

@@ -184,7 +184,7 @@ func newItems(list runtime.Object) (*items, error) {
 	}
 	v, err := conversion.EnforcePtr(ptr)
 	if err != nil || v.Kind() != reflect.Slice {
-		return nil, fmt.Errorf("need ptr to slice: %v", err)
+		return nil, fmt.Errorf("need ptr to slice: %v", err) //nolint:errorlint // err may be nil
 	}
 	// Whatever the caller's list held is not part of the answer.
 	v.SetZero()

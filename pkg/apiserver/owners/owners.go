@@ -131,7 +131,7 @@ func (c *Cluster) get(ctx context.Context, version string, key registry.OwnerKey
 		last = err
 	}
 	// No version is served: whether the owner exists is unknown.
-	return nil, fmt.Errorf("kube-apiserver serves resource %q of group %q in none of the versions %v: %s", resources[key.Kind], group, tried, last)
+	return nil, fmt.Errorf("kube-apiserver serves resource %q of group %q in none of the versions %v: %w", resources[key.Kind], group, tried, last)
 }
 
 // versionMissing is whether the kube-apiserver does not serve the version, or

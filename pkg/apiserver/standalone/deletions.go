@@ -30,8 +30,7 @@ func (Deletions) Validate(_ context.Context, a admission.Attributes, _ admission
 	if policy := options.PropagationPolicy; policy != nil && *policy != metav1.DeletePropagationBackground {
 		problems = append(problems, field.Invalid(field.NewPath("propagationPolicy"), *policy, why))
 	}
-	//lint:ignore SA1019 old clients send it
-	if orphan := options.OrphanDependents; orphan != nil && *orphan {
+	if orphan := options.OrphanDependents; orphan != nil && *orphan { //nolint:staticcheck // deprecated, and sent by old clients
 		problems = append(problems, field.Invalid(field.NewPath("orphanDependents"), *orphan, why))
 	}
 	if len(problems) == 0 {

@@ -5,7 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -46,7 +46,7 @@ func (n namespaces) Get(_ context.Context, name string, _ *metav1.GetOptions) (r
 
 // List implements rest.Lister. Namespaces that are named after a project's ID are bound
 // without being listed: they exist when they are requested.
-func (n namespaces) List(_ context.Context, options *internalversion.ListOptions) (runtime.Object, error) {
+func (n namespaces) List(_ context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	list := &corev1.NamespaceList{}
 	for _, name := range n.known.Names() {
 		project, _ := n.known.Project(name)
@@ -58,7 +58,7 @@ func (n namespaces) List(_ context.Context, options *internalversion.ListOptions
 	return list, nil
 }
 
-func matches(options *internalversion.ListOptions, namespace *corev1.Namespace) bool {
+func matches(options *metainternalversion.ListOptions, namespace *corev1.Namespace) bool {
 	if options == nil {
 		return true
 	}

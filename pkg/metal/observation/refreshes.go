@@ -93,13 +93,13 @@ func (s *refreshes) wait(ctx context.Context, key string, l *sharedRefresh, dead
 			return l.err
 		case <-begun:
 			if begun = nil; l.expectedEnd.After(deadline) {
-				s.leave(key, l)
+				_ = s.leave(key, l)
 				return metal.ErrTimeout
 			}
 		case <-limit.C():
 			return s.leave(key, l)
 		case <-ctx.Done():
-			s.leave(key, l)
+			_ = s.leave(key, l)
 			return ctx.Err()
 		}
 	}

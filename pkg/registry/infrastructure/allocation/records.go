@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
-	"k8s.io/apiserver/pkg/storage"
+	apistorage "k8s.io/apiserver/pkg/storage"
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -54,7 +54,7 @@ func (r Records[T]) Update(ctx context.Context, namespace, name string, change f
 		return *new(T), err
 	}
 	var changeErr error
-	apply := storage.SimpleUpdate(func(existing runtime.Object) (runtime.Object, error) {
+	apply := apistorage.SimpleUpdate(func(existing runtime.Object) (runtime.Object, error) {
 		changeErr = change(existing.(T))
 		return existing, changeErr
 	})
