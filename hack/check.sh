@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Runs the named checks, or all of them, each under a header; goes on after a
 # failure, and closes with a count of checks and Go tests.
 #
@@ -22,6 +24,18 @@ check_format() {
   local unformatted
   unformatted=$(files '*.go' | xargs gofmt -l) || return 1
   [[ -z $unformatted ]] || { echo "run gofmt -w on:"; echo "$unformatted"; return 1; }
+  check_boilerplate
+}
+
+# What is written by hand begins with the licence's header; generated code gets it
+# from its generators.
+check_boilerplate() {
+  local file header missing=0
+  while read -r file; do
+    header=$(<"hack/boilerplate/boilerplate.${file##*.}.txt")
+    head -n 5 "$file" | grep -qxF -- "$header" || { echo "$file: no header; put hack/boilerplate/boilerplate.${file##*.}.txt at its top"; missing=1; }
+  done < <(files '*.go' '*.sh' | grep -v '^generated/')
+  return $missing
 }
 
 check_vet() { "$GO" vet ./...; }
@@ -44,7 +58,7 @@ check_shell() {
   local script failed=0
   while read -r script; do
     bash -n "$script" || failed=1
-    head -n 12 "$script" | grep -q '^set -.*u' || { echo "$script: no 'set -u' at its top"; failed=1; }
+    head -n 15 "$script" | grep -q '^set -.*u' || { echo "$script: no 'set -u' at its top"; failed=1; }
   done < <(files '*.sh' .ci/run)
   return $failed
 }
@@ -91,7 +105,7 @@ check_gotest() {
 
 describe() {
   case $1 in
-    format) echo "gofmt" ;;
+    format) echo "gofmt, licence headers" ;;
     vet) echo "go vet" ;;
     lint) echo "golangci-lint" ;;
     modules) echo "go.mod and go.sum are tidy, downloads are what they were" ;;

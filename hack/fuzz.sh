@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Runs each fuzz target of the module, or those whose names match, in turn.
 # What a target finds is a file under testdata/fuzz of its package: it is
 # mended, and the file committed.

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Writes what clusterctl takes from a release of this provider.
 #
 # usage: hack/release.sh DIRECTORY REGISTRY TAG     (needs bin/kubectl)

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Makes everything that is generated: the types of v1alpha3 from those of
 # v1alpha4, the code beside the types, and generated/. The generators are tools
 # of go.mod, so a clean checkout and the module proxy are all that is needed.
@@ -12,7 +14,7 @@ readonly hub="${module}/${apis}"
 readonly versions=("${hub}/v1alpha3" "${hub}/v1alpha4")
 readonly out=generated
 readonly out_pkg="${module}/${out}"
-readonly header=(--go-header-file hack/boilerplate.go.txt)
+readonly header=(--go-header-file hack/boilerplate/boilerplate.go.txt)
 
 # copy FILE TARGET SED-EXPRESSION: a hand-written file, for another package.
 copy() {

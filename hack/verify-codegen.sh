@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Fails if the tree is not what hack/update-codegen.sh makes of it. It generates
 # into a copy, so the tree stays as it is.
 set -euo pipefail

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // metal-api-simulator serves a simulated metal-api: the REST surface of the
 // real one with its answers, errors, quirks and, with --costs, answer times,
 // over an in-memory data centre. See pkg/simulator.

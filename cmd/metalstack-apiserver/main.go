@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command metalstack-apiserver serves metal-stack's machines, firewalls and
 // cluster infrastructures as Kubernetes objects.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command metalstack-controller-manager reconciles the objects that
 // metalstack-apiserver serves: it requests the allocation and the release of metal.
 // It is a client of the Kubernetes API only.

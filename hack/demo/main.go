@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command demo shows the whole thing on one machine: a management cluster with
 // Cluster API and this provider as clusterctl installs them, a simulated data
 // centre, and a tenant's cluster that is made, scaled, repaired and deleted.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command run shows the project at work on one machine, without Kubernetes
 // and without metal: it starts the simulator, the API server in standalone
 // mode and the companion, applies the examples, tells what to type next, and

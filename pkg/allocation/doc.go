@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package allocation allocates metal for claims and releases it, exactly once
 // (docs/allocation.md). It is the only caller of the metal-api's dangerous
 // verbs: allocate and free. It must never trust that a call that failed did

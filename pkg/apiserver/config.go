@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package apiserver assembles the server: metal, records and the registry under the
 // generic server of Kubernetes. It orders their start and stop, and decides when the
 // server is ready. It must never know a single kind's rules.

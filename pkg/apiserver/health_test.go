@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package apiserver
 
 import (
@@ -10,7 +12,7 @@ import (
 // known says what is known so far.
 type known struct{ metal, bindings bool }
 
-func (k *known) HasSynced() bool              { return k.metal }
+func (k *known) HasSynced() bool          { return k.metal }
 func (k *known) Staleness() time.Duration { return time.Minute }
 func (k *known) Synced() bool             { return k.bindings }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controller is the companion's reconcilers: they turn what users and
 // Cluster API want into calls of the allocation subresource, at the right
 // moment, and give metal back when an object is deleted and may be released.

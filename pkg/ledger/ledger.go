@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ledger keeps records: the half of an object that the metal-api has
 // no word for. A ledger is a key-value store with compare-and-swap and four
 // verbs, and nothing else; it does not interpret values.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package metal
 
 // MachineQuery selects machines; what is set is ANDed. Firewalls are machines.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package metal
 
 // Scope is what a read covers. For one object it names just that object's metal; for

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package oneline makes one line of bounded length of texts that others wrote:
 // the metal-api's words, errors that were joined, what a user typed. Such a text
 // is read as one line wherever it leaves: as a Warning header, which

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ownerref judges what a lookup of an owner has found. Both programs do so
 // before metal is given back: the server when the garbage collector asks, the
 // companion in each reconcile. How an owner is looked up is theirs to decide, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pki generates certificate authorities and the certificates that they sign. It
 // must never store anything, or use a clock other than the caller's.
 package pki

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package refresh has the metal-api observed for consistent reads: it translates
 // what a read of the storage covers into what the observer has to observe. It
 // must never answer a read, or know a kind.

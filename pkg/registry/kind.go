@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package registry holds what the resources of the group have in common on top
 // of the generic server's Store: strategies, the status subresource, tables and
 // selectable fields. A kind says in a Kind what it does differently.

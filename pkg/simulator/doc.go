@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package simulator is a metal-api to build, demonstrate, test and measure
 // against: the REST surface that this project uses, with the real one's
 // answers, errors, quirks and, when asked for, answer times, over an

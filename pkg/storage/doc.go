@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package storage implements k8s.io/apiserver/pkg/storage.Interface, once, for
 // all kinds: over records in a ledger and over metal as it is observed.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tenancy knows which Kubernetes namespace belongs to which
 // metal-stack project (a binding). One namespace a project, one project a
 // namespace. A binding never changes under an object: not while the namespace

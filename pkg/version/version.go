@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package version is the version of this project that a program is built from.
 // It links nothing of the project.
 package version

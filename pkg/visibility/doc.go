@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package visibility decides which namespaces' objects a user is shown by lists
 // and watches: those in which the user may get the resource. It asks the
 // authorizer, and knows nothing of projects or bindings.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package framework holds what tests of running programs share. Its packages
 // run them: controlplane a Kubernetes control plane, cluster our installation
 // in one, standalone a server without one. build builds our programs, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package infrastructure
 
 // HoldsMetal is whether metal may be allocated for an object whose allocation is

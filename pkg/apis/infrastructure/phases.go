@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package infrastructure
 
 // Phases of this API; all others are the metal-api's provisioning events.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package admissionpolicies checks whether the ValidatingAdmissionPolicies are
 // enforced that restrict the server's service account where RBAC cannot. They are
 // part of the installation (artifacts/deploy/admission.yaml), but Kubernetes

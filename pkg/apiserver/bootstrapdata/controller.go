@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bootstrapdata grants the controller manager access to Secrets in the
 // namespaces that are bound to a project, and in no other: it reconciles a RoleBinding
 // to one fixed ClusterRole in each of them. It must never grant anything to another

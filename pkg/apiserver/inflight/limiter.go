@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inflight limits the requests of clients that connect to the server
 // directly, before they are authenticated. The kube-apiserver's own requests, which
 // have its front-proxy certificate, are not limited: it has priority and fairness, and

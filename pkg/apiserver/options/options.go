@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package options turns the API server's flags into its configuration. Options of the
 // generic server are included one by one. It must never start a server.
 package options

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package owners looks up the Machines and Clusters of Cluster API that own
 // objects of this server, and Namespaces, as metadata. It decides nothing, and answers NotFound
 // only if the kube-apiserver said so.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package quota enforces ResourceQuotas. The kube-apiserver does that for the kinds that
 // it serves itself, but not for what it proxies to another server.
 //

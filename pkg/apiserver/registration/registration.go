@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package registration registers the API in the cluster: it reconciles the APIServices
 // by which the kube-apiserver proxies requests, and the marker CustomResourceDefinitions
 // from which Cluster API reads the kinds' version. It creates again what is deleted, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package replica elects the active one of several servers: the one that holds a
 // Lease. It notifies this server when it has become active, fences its writes off when
 // the Lease is no longer certain (Fence), and labels Pods so that the Service selects

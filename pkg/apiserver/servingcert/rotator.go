@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package servingcert rotates the serving certificate of a server in a cluster, and
 // the CA that signs it. Both are in one Secret, which all replicas share. It generates
 // what is missing and renews what is about to expire, early enough for all clients to

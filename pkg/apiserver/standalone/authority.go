@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package standalone is what a server needs without a Kubernetes cluster: a certificate
 // authority of its own, one administrator, a kubeconfig with the administrator's
 // certificate, an authenticator and an authorizer for the administrator only, and what

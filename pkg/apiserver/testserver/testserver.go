@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package testserver runs the whole server in a test's process: over loopback TLS,
 // against a simulator, standalone. It can be killed as a process can, and restarted.
 // The product must never link it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package options turns the controller manager's flags into the configuration of
 // a manager and of its reconcilers. It must never start anything.
 package options

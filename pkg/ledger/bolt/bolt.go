@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bolt is the ledger of a server that runs alone: one go.etcd.io/bbolt
 // file. A write is acknowledged after it was synced to disk, never before.
 package bolt

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kubernetes is the ledger of a server in a cluster: one ConfigMap a
 // record, in the server's own namespace, so that records are backed up and
 // restored with everything else, and can be read with kubectl.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ledgertest is the contract of a ledger as a test: every
 // implementation passes Run.
 package ledgertest

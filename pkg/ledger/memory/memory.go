@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package memory is a ledger for tests: it keeps records in memory, and what
 // it acknowledged does not survive the process. It must never be offered to
 // users.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package observation keeps facts about metal by reading the metal-api: in sweeps
 // of everything, by focus on what is in transition, and in refreshes that reads
 // wait for. A budget bounds for how much of the time it keeps the metal-api busy.

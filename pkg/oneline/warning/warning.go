@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package warning adds one-line warnings to answers. It is apart from oneline,
 // which links no API server.
 package warning

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package simtest serves a simulator to a test over loopback HTTP.
 package simtest
 

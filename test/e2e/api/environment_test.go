@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package api tests the running server over HTTP with client-go, as kubectl
 // and controllers use it, against the simulator.
 package api

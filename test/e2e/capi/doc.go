@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package capi runs Cluster API for tests, as it is used: clusterctl installs
 // its managers and our provider from a local repository into a real control
 // plane, and the real managers and our real programs run against a simulated

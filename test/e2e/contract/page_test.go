@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package contract_test holds docs/contract.md to Cluster API's contract and to
 // the tests that the page names, and tests of the contract what no other package
 // does.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package deploy_test holds artifacts/deploy to what its README.md says, with a
 // real kube-apiserver.
 package deploy_test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package garbagecollection_test holds that what Kubernetes' own controllers do to
 // objects, the garbage collector and quotas above all, they do to ours as well.
 package garbagecollection_test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kubectl_test holds, through a real kube-apiserver, that kubectl
 // treats our kinds as it treats those that are built in.
 package kubectl_test

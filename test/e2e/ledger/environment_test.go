@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ledger_test holds the kubernetes ledger to its contract against a
 // real kube-apiserver and etcd, with what can happen between them.
 package ledger_test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package operations_test is the operator that docs/operations.md is written
 // for: it runs the commands of that page against a real installation, in their
 // order, and sees that they do what the page says.

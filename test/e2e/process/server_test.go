@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process holds what only real processes can show: what survives
 // kill -9.
 package process

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package replicas_test runs two servers as artifacts/deploy does, and takes the
 // active one away: it is asked to stop, killed, or paused in the middle of its
 // work.

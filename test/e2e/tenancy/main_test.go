@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tenancy tests in a management cluster that tenants do not reach each
 // other's metal, what they see across namespaces, what their roles let them do,
 // and that namespaces are bound, changed and deleted as docs say.

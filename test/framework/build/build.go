@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package build finds this repository and builds its programs, once for all
 // test packages that run at the same time and after each other.
 package build

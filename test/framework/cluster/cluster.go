@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cluster runs the whole installation for tests: artifacts/deploy is
 // applied to a real control plane, and the real programs run against a
 // simulated metal-api, with the arguments, the environment, the service

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane runs a real Kubernetes control plane for tests: etcd,
 // kube-apiserver and kube-controller-manager, on loopback ports of their own
 // and with certificates of their own. There are no nodes; what a test needs of

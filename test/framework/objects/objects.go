@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package objects builds the objects that tests create: with what is required,
 // and of the simulator's default data centre.
 package objects

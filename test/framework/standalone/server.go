@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package standalone runs the API server as a process of its own, without a
 // cluster, for tests that kill it or measure it.
 package standalone

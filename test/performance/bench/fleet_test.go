@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bench measures the whole server, over HTTP, against a simulator that
 // takes as long to answer as the real metal-api. docs/benchmarks.md holds the
 // figures and says how to get them.

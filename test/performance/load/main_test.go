@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package load shows what a server bears: clients that watch and write for as
 // long as it is told, among them some that do not read what they asked for, over
 // a metal-api that stumbles; and a thousand claims that want metal at once.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package faults_test plays histories in which whatever can go wrong does: the
 // metal-api, the ledger, the Lease, the clocks, and other people. Servers are
 // the real code on a simulated metal-api, and are killed at any step. After

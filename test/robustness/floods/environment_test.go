@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package floods sends a real server more than it can serve, over loopback and
 // for seconds, and sees that the others are served meanwhile.
 package floods

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package model
 
 // The second model is of adoption: two objects, a Recoverer, and one thing - a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package model checks the allocation protocol (pkg/allocation) for itself, by
 // trying every order in which its steps, the metal-api's and the environment's can
 // come. docs/allocation.md is its legend: which step is which function.

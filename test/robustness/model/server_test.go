@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package model
 
 // swap is a compare-and-swap of the record by a server: change says what it

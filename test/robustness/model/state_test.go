@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package model
 
 // The phases of a record. forgotten is that of one that was deleted.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package outage_test holds what clients of a management cluster see while the
 // server, or the metal-api behind it, is away; what informers see of many
 // objects when the server is restarted; and what becomes of machines when etcd

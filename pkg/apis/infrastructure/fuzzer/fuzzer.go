@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fuzzer fills objects of the API with random content, for tests.
 package fuzzer
 

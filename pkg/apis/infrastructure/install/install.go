@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package install makes a scheme know the API: the internal types, both served
 // versions, and that v1alpha4 comes first.
 package install

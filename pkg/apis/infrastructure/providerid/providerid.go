@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package providerid reads and writes the provider IDs of machines.
 //
 // Three forms are accepted, one is written: metal://<partition>/<id>, because

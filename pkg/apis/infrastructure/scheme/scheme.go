@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package scheme holds the one scheme of the server, and the codecs over it.
 // Clients do not need it: the generated clientset has a scheme of its own,
 // without internal types.

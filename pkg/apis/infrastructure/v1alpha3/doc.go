@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // +k8s:openapi-gen=true
 // +k8s:openapi-model-package=io.x-k8s.cluster.infrastructure.v1alpha3
 // +k8s:deepcopy-gen=package

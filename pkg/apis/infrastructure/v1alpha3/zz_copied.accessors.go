@@ -1,5 +1,7 @@
 // Code generated from ../v1alpha4/accessors.go by hack/update-codegen.sh. DO NOT EDIT.
 
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha3
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"

@@ -1,5 +1,7 @@
 // Code generated from ../v1alpha4/machine_types.go by hack/update-codegen.sh. DO NOT EDIT.
 
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha3
 
 import (

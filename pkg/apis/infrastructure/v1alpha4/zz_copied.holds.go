@@ -1,5 +1,7 @@
 // Code generated from ../holds.go by hack/update-codegen.sh. DO NOT EDIT.
 
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha4
 
 // HoldsMetal is whether metal may be allocated for an object whose allocation is

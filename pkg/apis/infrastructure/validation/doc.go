@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package validation validates objects by themselves: without catalogue, project
 // or clock. An error names the field, the value, and what is allowed.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metaltest runs tests of the packages under pkg/metal against the
 // simulator, without a network in between. Only tests import it.
 package metaltest

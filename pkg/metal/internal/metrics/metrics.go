@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics holds what the metrics of the packages under pkg/metal share.
 package metrics
 

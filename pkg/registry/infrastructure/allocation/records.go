@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package allocation serves the allocation subresource, by which objects get
 // and release metal, and gives the allocation protocol its view of records.
 // It decides nothing itself.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rest puts the resources of the group together: which there are, and
 // which subresources they have.
 package rest

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package wire
 
 // MachineSearchQuery is the body of machine and firewall find (162-165, 221-227).
