@@ -223,7 +223,7 @@ func TestRelease_RemembersHoldOfObjectWithoutRequester(t *testing.T) {
 	})
 }
 
-// memoryOwners are Cluster API's objects of a world, for its server.
+// memoryOwners are Cluster API's objects of an environment, for its server.
 type memoryOwners struct{ api func() client.Client }
 
 func (o memoryOwners) Supports(apiVersion, kind string) bool {
