@@ -17,12 +17,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// inFlightRequeue is how soon to look again at a call that has not ended: the server
-// goes on with it, and its outcome arrives as an event too.
+// inFlightRequeue is when to requeue while a call is in flight: the server completes
+// it, and its outcome arrives as an event, too.
 const inFlightRequeue = 5 * time.Second
 
-// reconcileAllocation asks for the metal of an object that has none, when the time has
-// come.
+// reconcileAllocation allocates the metal of an object that has none, when all that
+// it needs exists.
 func reconcileAllocation(ctx context.Context, s *scope) (wait, error) {
 	state := allocationOf(s.obj)
 	switch state.Phase {
@@ -32,14 +32,14 @@ func reconcileAllocation(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, nil
 	default:
 		// The server's condition Allocated says so.
-		return wait{message: "its metal was given back by hand; delete it and make a new one"}, nil
+		return wait{message: "the metal was released manually: delete and recreate the object"}, nil
 	}
 	if left := s.backoff.remaining(s.request); left > 0 {
-		return wait{message: "the server is left in peace after its last answer", requeueAfter: left}, nil
+		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	if state.NotBefore != nil {
 		if left := state.NotBefore.Sub(s.clock.Now()); left > 0 {
-			return wait{message: "the next attempt may begin then", requeueAfter: left}, s.unblockMove(ctx)
+			return wait{message: "waiting for status.allocation.notBefore", requeueAfter: left}, s.unblockMove(ctx)
 		}
 	}
 	for _, due := range s.beforeAllocate {
@@ -69,7 +69,7 @@ func (s *scope) callAllocate(ctx context.Context, state v1alpha4.AllocationState
 	log := ctrl.LoggerFrom(ctx)
 	log.Info("Allocating", "attempt", state.Attempt+1)
 	if s.backoff.isNewEvent(s.request, EventAllocating, "") {
-		s.recordNormal(EventAllocating, actionAllocate, "Asking for metal")
+		s.recordNormal(EventAllocating, actionAllocate, "Requesting an allocation")
 	}
 	began := s.clock.Now()
 	answer, err := s.allocations.allocate(ctx, s.kind, s.obj, allocation)
@@ -88,8 +88,8 @@ func (s *scope) callAllocate(ctx context.Context, state v1alpha4.AllocationState
 	}
 }
 
-// handleNotFound is for a 404: the object itself went away meanwhile, or what was
-// named in the request is not there.
+// handleNotFound handles a 404: the object itself was deleted meanwhile, or what
+// the request names does not exist.
 func (s *scope) handleNotFound(err error) (wait, error) {
 	var answer apierrors.APIStatus
 	if errors.As(err, &answer) {
@@ -101,14 +101,14 @@ func (s *scope) handleNotFound(err error) (wait, error) {
 	return wait{}, err
 }
 
-// handleAllocateError decides when an allocation that failed is asked for again.
+// handleAllocateError decides when an allocation that failed is tried again.
 func (s *scope) handleAllocateError(ctx context.Context, err error) (wait, error) {
 	if ctx.Err() != nil {
 		return wait{}, ctx.Err()
 	}
 	if isInFlight(err) {
-		ctrl.LoggerFrom(ctx).V(1).Info("Allocation is under way", "answer", err.Error())
-		return wait{message: "a call is under way", requeueAfter: inFlightRequeue}, nil
+		ctrl.LoggerFrom(ctx).V(1).Info("Allocation in flight", "answer", err.Error())
+		return wait{message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
 	again := s.backoff.recordRefusal(s.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Allocation refused", "answer", err.Error(), "again", again.String())
@@ -141,7 +141,7 @@ func isMetalAPIUnavailable(err error) bool {
 	return apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMetalAPIUnavailable))
 }
 
-// retryAfter is how long the server wants to be left in peace.
+// retryAfter is the Retry-After of an answer.
 func retryAfter(err error) time.Duration {
 	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
 		return time.Duration(seconds) * time.Second

@@ -10,12 +10,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// The first pause after a refusal, doubled with each one up to the longest.
+// The backoff after a refusal is doubled with each one.
 const (
 	minBackoff = 2 * time.Second
 	maxBackoff = 2 * time.Minute
-	// cacheSyncDelay is how long to leave an object alone after a success, in which
-	// the cache may still show its state before.
+	// cacheSyncDelay is how long an object is not reconciled after a success, since
+	// the cache may still show its former state.
 	cacheSyncDelay = time.Second
 )
 
@@ -64,8 +64,8 @@ func (m *backoff) isNewEvent(request ctrl.Request, topic, what string) bool {
 	return true
 }
 
-// recordRefusal notes a refusal and returns for how long not to ask again: at least
-// atLeast, and longer with every refusal.
+// recordRefusal returns when to retry after a refusal: not before atLeast, and later
+// with every refusal.
 func (m *backoff) recordRefusal(request ctrl.Request, atLeast time.Duration) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,7 +76,7 @@ func (m *backoff) recordRefusal(request ctrl.Request, atLeast time.Duration) tim
 	return pause
 }
 
-// recordSuccess notes a success.
+// recordSuccess resets the backoff.
 func (m *backoff) recordSuccess(request ctrl.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +93,7 @@ func (m *backoff) cacheDelay(request ctrl.Request) time.Duration {
 	return 0
 }
 
-// remaining returns how long the server is to be left in peace.
+// remaining returns the remaining backoff.
 func (m *backoff) remaining(request ctrl.Request) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,7 +103,7 @@ func (m *backoff) remaining(request ctrl.Request) time.Duration {
 	return 0
 }
 
-// reset is for objects that have got on, or are gone.
+// reset forgets an object that made progress or is gone.
 func (m *backoff) reset(request ctrl.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

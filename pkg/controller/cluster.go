@@ -68,7 +68,7 @@ func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStack
 	case apierrors.IsAlreadyExists(err):
 		return s.handleNameTaken(ctx, cluster, plan.create.Name)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be made: %v", plan.create.Name, err)
+		s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be created: %v", plan.create.Name, err)
 		return wait{message: "the firewall was refused", requeueAfter: fallbackRequeue}, nil
 	}
 	return wait{}, err
@@ -83,7 +83,7 @@ func (s *scope) deleteFirewall(ctx context.Context, r firewallDeletion) error {
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Retired a firewall", "firewall", r.firewall.Name, "because", r.reason)
+	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", r.firewall.Name, "because", r.reason)
 	s.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", r.firewall.Name, r.reason))
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// Reasons of Events. What is waited for, and what holds a release up, is told
+// Reasons of Events. What is waited for, and what holds a release up, is recorded
 // under the reasons of the conditions Allocated, Deleting, FirewallReady and
 // Paused, once for each change.
 const (

@@ -127,7 +127,7 @@ func (s *scope) syncSpec(ctx context.Context, secret string) (wait, error) {
 	})
 	if apierrors.IsInvalid(err) {
 		// E.g. a failure domain that is no partition.
-		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "What Machine %s asks for is refused: %v", s.machine.Name, err), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "The API server refused the values of Machine %s: %v", s.machine.Name, err), nil
 	}
 	if err != nil {
 		return wait{}, err

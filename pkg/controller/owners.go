@@ -36,7 +36,7 @@ const (
 )
 
 // forceReleaseHint tells how somebody who knows better has the metal given back.
-var forceReleaseHint = "the metal is kept. If the object may go nevertheless, insist: kubectl annotate %s %s -n %s " + infrastructure.ForceReleaseAnnotation + "=true"
+var forceReleaseHint = "the metal is kept. To release it nevertheless: kubectl annotate %s %s -n %s " + infrastructure.ForceReleaseAnnotation + "=true"
 
 // resolveClusterLive finds the Cluster of an object that is being deleted, as the
 // server knows it: it may have been paused just now.
@@ -66,7 +66,7 @@ func resolveClusterLive(ctx context.Context, s *scope) (wait, error) {
 func reconcileOwnerHolds(ctx context.Context, s *scope) (wait, error) {
 	if s.isReleaseForced() {
 		if s.backoff.isNewEvent(s.request, EventReleaseForced, "") {
-			s.recordWarning(EventReleaseForced, actionRelease, "Owners are not asked for, because of the annotation "+infrastructure.ForceReleaseAnnotation)
+			s.recordWarning(EventReleaseForced, actionRelease, "Owners are not checked, because of the annotation "+infrastructure.ForceReleaseAnnotation)
 		}
 		return wait{}, nil
 	}
@@ -122,7 +122,7 @@ const maxAncestorDepth = 3
 // are being deleted, too: the garbage collector deletes a Machine whose
 // MachineSet was restored with a new uid, and Cluster API then deletes what the
 // Machine has. It returns whether one of them is being deleted, and which one
-// cannot be found by its uid. Kinds that the companion may not read, such as
+// cannot be found by its uid. Kinds that the controller manager may not read, such as
 // other providers' control planes, are passed over.
 func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectMetadata, generations int) (deleted bool, missing string, err error) {
 	if generations == 0 {

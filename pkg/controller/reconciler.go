@@ -18,8 +18,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// A reconciler looks after the objects of one kind. What differs between
-// kinds is when metal may be asked for and given back.
+// A reconciler reconciles the objects of one kind. What differs between kinds are
+// the phases before an allocation and a release.
 type reconciler struct {
 	kind kind
 
@@ -33,23 +33,22 @@ type reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	// beforeAllocate are the phases before the object's metal is asked for.
+	// beforeAllocate are the phases before an allocation.
 	beforeAllocate []phase
-	// whileAllocated are the phases for an object that holds its metal.
+	// whileAllocated are the phases of an object that holds metal.
 	whileAllocated []phase
-	// beforeRelease are the phases before the object's metal is given back.
+	// beforeRelease are the phases before a release.
 	beforeRelease []phase
 }
 
-// A phase does one step of a reconcile. A wait ends the reconcile, and with
-// none the next phase goes on.
+// A phase is one step of a reconcile. A wait ends the reconcile; without one the
+// next phase runs.
 type phase func(ctx context.Context, s *scope) (wait, error)
 
-// A wait says why nothing more is done now, for people, and after how long to
-// look again if no event comes first. The zero wait is none.
+// A wait says what a reconcile waits for, and when to requeue if no event comes
+// first. The zero wait is none.
 type wait struct {
-	// reason is that of the condition which says so; none if it is nobody's
-	// business.
+	// reason is that of the condition; without one, there is no condition.
 	reason       string
 	message      string
 	requeueAfter time.Duration
@@ -71,8 +70,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if why := r.skipReason(obj); why != "" {
-		// There may be thousands, so it is hardly a word.
-		ctrl.LoggerFrom(ctx).V(4).Info("Left alone", "because", why)
+		ctrl.LoggerFrom(ctx).V(4).Info("Skipped", "reason", why)
 		return ctrl.Result{}, nil
 	}
 
@@ -88,24 +86,24 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	err = s.runPhases(ctx, steps)
 	if s.wait.requeueAfter > 0 {
-		ctrl.LoggerFrom(ctx).V(1).Info("Looking again later", "because", s.wait.message, "after", s.wait.requeueAfter.String())
+		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", s.wait.message, "after", s.wait.requeueAfter.String())
 	}
 	return ctrl.Result{RequeueAfter: s.wait.requeueAfter}, utilerrors.NewAggregate([]error{err, s.patchConditions(ctx)})
 }
 
-// skipReason returns why an object is none of our business, if so.
+// skipReason returns why an object is not reconciled; "" if it is.
 func (r *reconciler) skipReason(obj client.Object) string {
 	switch {
 	case !controllerutil.ContainsFinalizer(obj, r.kind.finalizer):
-		return "it was discovered, or is being moved away"
+		return "discovered, or being moved"
 	case hasKey(obj.GetAnnotations(), infrastructure.DeleteForMoveAnnotation):
-		return "it lives in another management cluster now"
+		return "moved to another management cluster"
 	case r.kind.name == clusters.name && infrastructure.ExternallyManaged(obj):
-		return "somebody else manages it"
+		return "externally managed"
 	case r.options.WatchFilter != "" && !labels.HasWatchLabel(obj, r.options.WatchFilter):
-		return "another controller looks after it"
+		return "no watch-filter label"
 	case r.options.Standalone && ownedByClusterAPI(obj):
-		return "it belongs to Cluster API objects, which are not looked after standalone"
+		return "owned by Cluster API, which is not reconciled standalone"
 	}
 	return ""
 }

@@ -16,7 +16,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// reconcileReleased lets an object go that holds no metal.
+// reconcileReleased removes the finalizer of an object that holds no metal.
 func reconcileReleased(ctx context.Context, s *scope) (wait, error) {
 	if isReleased(s.obj) {
 		return s.removeFinalizer(ctx, s.obj)
@@ -24,18 +24,18 @@ func reconcileReleased(ctx context.Context, s *scope) (wait, error) {
 	return wait{}, nil
 }
 
-// reconcileRelease gives the metal of an object that is being deleted back, and then
-// lets the object go. It is the last phase: nothing needs the metal any more.
+// reconcileRelease releases the metal of an object that is being deleted, and then
+// removes the finalizer. It is the last phase.
 func reconcileRelease(ctx context.Context, s *scope) (wait, error) {
 	if left := s.backoff.remaining(s.request); left > 0 {
-		// What was said about the last attempt still holds.
-		return wait{message: "the server is left in peace after its last answer", requeueAfter: left}, nil
+		// The condition still describes the last attempt.
+		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	log := ctrl.LoggerFrom(ctx)
 	held := describeMetal(s.obj)
 	log.Info("Releasing", metalIDs(s.obj)...)
 	if s.backoff.isNewEvent(s.request, EventReleasing, "") {
-		s.recordNormal(EventReleasing, actionRelease, "Giving back "+held)
+		s.recordNormal(EventReleasing, actionRelease, "Releasing "+held)
 	}
 	began := s.clock.Now()
 	answer, err := s.allocations.release(ctx, s.kind, s.obj)
@@ -49,22 +49,22 @@ func reconcileRelease(ctx context.Context, s *scope) (wait, error) {
 		return wait{}, err
 	}
 	if !isReleased(answer) {
-		return wait{reason: infrastructure.ReasonReleasing, message: "the server is giving back " + held, requeueAfter: inFlightRequeue}, nil
+		return wait{reason: infrastructure.ReasonReleasing, message: "the API server is releasing " + held, requeueAfter: inFlightRequeue}, nil
 	}
 	s.backoff.reset(s.request)
 	log.Info("Released", append(metalIDs(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
-	s.recordNormal(EventReleased, actionRelease, "Gave back "+held)
+	s.recordNormal(EventReleased, actionRelease, "Released "+held)
 	return s.removeFinalizer(ctx, answer)
 }
 
-// handleReleaseError decides when a release that failed is asked for again.
+// handleReleaseError decides when a release that failed is tried again.
 func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error) {
 	if ctx.Err() != nil {
 		return wait{}, ctx.Err()
 	}
 	if isInFlight(err) && retryAfter(err) == 0 {
-		ctrl.LoggerFrom(ctx).V(1).Info("Release is under way", "answer", err.Error())
-		return wait{reason: infrastructure.ReasonReleasing, message: "a call is under way", requeueAfter: inFlightRequeue}, nil
+		ctrl.LoggerFrom(ctx).V(1).Info("Release in flight", "answer", err.Error())
+		return wait{reason: infrastructure.ReasonReleasing, message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
 	again := s.backoff.recordRefusal(s.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
@@ -77,8 +77,8 @@ func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error)
 	return wait{reason: reason, message: s.refusalMessage(err), requeueAfter: again}, nil
 }
 
-// isReleased returns whether the object holds no metal, and no call is under
-// way that may still bring it some.
+// isReleased returns whether the object holds no metal, and no call is in flight
+// that may still allocate some.
 func isReleased(obj client.Object) bool {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:
@@ -91,8 +91,8 @@ func isReleased(obj client.Object) bool {
 	return true
 }
 
-// removeFinalizer takes our finalizer off the very state of the object that was judged:
-// if it has changed since, the patch fails, and the new state is judged.
+// removeFinalizer removes the finalizer from the very state of the object that was
+// reconciled: if it has changed since, the patch fails, and it is reconciled again.
 func (s *scope) removeFinalizer(ctx context.Context, obj client.Object) (wait, error) {
 	before := obj.DeepCopyObject().(client.Object)
 	controllerutil.RemoveFinalizer(obj, s.kind.finalizer)
@@ -100,7 +100,7 @@ func (s *scope) removeFinalizer(ctx context.Context, obj client.Object) (wait, e
 	s.objectGone = true
 	switch {
 	case apierrors.IsConflict(err):
-		return wait{message: "the object has changed since it was judged", requeueAfter: time.Second}, nil
+		return wait{message: "the object has changed since it was read", requeueAfter: time.Second}, nil
 	case apierrors.IsNotFound(err):
 		// The cache showed an object that is gone already.
 		return wait{}, nil
@@ -108,6 +108,6 @@ func (s *scope) removeFinalizer(ctx context.Context, obj client.Object) (wait, e
 		return wait{}, err
 	}
 	s.backoff.reset(s.request)
-	ctrl.LoggerFrom(ctx).Info("Let go")
+	ctrl.LoggerFrom(ctx).Info("Removed the finalizer")
 	return wait{}, nil
 }

@@ -114,7 +114,7 @@ func (r *rollout) planCreate(cluster *v1alpha4.MetalStackCluster, others []*v1al
 		if usesSameMachine(f, wanted) {
 			// Two cannot have one machine, so that the cluster is without for a while.
 			r.planDelete(f, reasons[f]+", and its machine is the one that firewallSpec names")
-			r.status = firewallNotReady(infrastructure.ReasonFirewallReplacing, "MetalStackFirewall %s has to go before its machine can be used again: %s", f.Name, reasons[f])
+			r.status = firewallNotReady(infrastructure.ReasonFirewallReplacing, "MetalStackFirewall %s must be deleted before its machine can be allocated again: %s", f.Name, reasons[f])
 		}
 	}
 	if r.status != nil {
@@ -131,7 +131,7 @@ func (r *rollout) planCreate(cluster *v1alpha4.MetalStackCluster, others []*v1al
 			break
 		}
 	}
-	r.status = firewallNotReady(reason, "MetalStackFirewall %s is being made: %s", r.create.Name, r.createReason)
+	r.status = firewallNotReady(reason, "MetalStackFirewall %s is being created: %s", r.create.Name, r.createReason)
 }
 
 func (r *rollout) planDelete(f *v1alpha4.MetalStackFirewall, why string) {
@@ -250,7 +250,7 @@ func isUndetermined(f *v1alpha4.MetalStackFirewall) bool {
 }
 
 func undeterminedCondition(f *v1alpha4.MetalStackFirewall) *metav1.Condition {
-	text := "Whether MetalStackFirewall " + f.Name + " serves is unknown until the server has looked at its machine (spec.providerID)"
+	text := "Whether MetalStackFirewall " + f.Name + " serves is unknown until the API server has observed its machine (spec.providerID)"
 	if c := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionAllocated); c != nil && c.Message != "" {
 		text += ": " + c.Message
 	}

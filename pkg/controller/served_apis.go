@@ -70,7 +70,7 @@ func (s *setupRunnable) Start(ctx context.Context) error {
 		s.notReady.Store(&err)
 		if now := time.Now(); now.Sub(told) >= notServedLogInterval {
 			told = now
-			log.Error(err, "Nothing is done until the APIs that are needed are served")
+			log.Error(err, "Waiting for required APIs")
 		}
 		return false, nil
 	})
@@ -82,7 +82,7 @@ func (s *setupRunnable) Start(ctx context.Context) error {
 		return err
 	}
 	s.notReady.Store(nil)
-	log.Info("All APIs that are needed are served")
+	log.Info("All required APIs are served")
 	return nil
 }
 
@@ -105,7 +105,7 @@ func checkServed(mapper meta.RESTMapper, options Options) error {
 			return fmt.Errorf("%s %s is not served: %s", gvk.GroupVersion(), gvk.Kind, advice)
 		}
 		if err != nil {
-			return fmt.Errorf("whether %s %s is served cannot be found out: %w", gvk.GroupVersion(), gvk.Kind, err)
+			return fmt.Errorf("failed to check whether %s %s is served: %w", gvk.GroupVersion(), gvk.Kind, err)
 		}
 		return nil
 	}

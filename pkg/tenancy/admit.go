@@ -71,7 +71,7 @@ func (n *Namespaces) beginCreate(ctx context.Context, namespace string) (leave f
 	})
 }
 
-// waitForSync returns when a Namespace has been judged as it is now.
+// waitForSync returns when a Namespace is synced with the given state.
 func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
 	looking, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
@@ -80,7 +80,7 @@ func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
 	case apierrors.IsNotFound(err):
 		return err
 	case err != nil:
-		return unavailable(fmt.Sprintf("the namespace %q cannot be looked at: %v", name, err))
+		return unavailable(fmt.Sprintf("failed to get namespace %q: %v", name, err))
 	}
 	timer := n.clock.NewTimer(syncTimeout)
 	defer timer.Stop()
@@ -94,9 +94,9 @@ func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
 		select {
 		case <-moved:
 		case <-timer.C():
-			return unavailable(fmt.Sprintf("the label of the namespace %q has not been looked at yet", name))
+			return unavailable(fmt.Sprintf("the project label of namespace %q is not synced yet", name))
 		case <-ctx.Done():
-			return unavailable(fmt.Sprintf("the label of the namespace %q has not been looked at yet: %v", name, ctx.Err()))
+			return unavailable(fmt.Sprintf("the project label of namespace %q is not synced yet: %v", name, ctx.Err()))
 		}
 	}
 }

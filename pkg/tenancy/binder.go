@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// binder is what Run works with.
+// binder reconciles the bindings with the labels of Namespaces.
 type binder struct {
 	*Namespaces
 	Config

@@ -128,7 +128,7 @@ func TestBinding_StaysWhileTheNamespaceHasRecords(t *testing.T) {
 				assert.Empty(t, projectOf(k, "team-b"), "the project is not free")
 				said := b.takeEvents()
 				require.Len(t, said, 2)
-				assert.Contains(t, said[0], "team-a Warning ProjectStillBound: the project "+projectA+" stays in force")
+				assert.Contains(t, said[0], "team-a Warning ProjectStillBound: the project "+projectA+" stays bound")
 				assert.Contains(t, said[0], "kubectl label --overwrite namespace team-a")
 				assert.Contains(t, said[1], "team-b Warning ProjectTaken")
 				k = b.newServer() // also over a restart, which knows the label only as it is now

@@ -43,7 +43,7 @@ func (b binding) equal(other binding) bool {
 // which the Namespace is gone.
 const unknownUID types.UID = "unknown"
 
-// outcome is what becomes of what a namespace asks for.
+// outcome is the result of the project label of a namespace.
 type outcome string
 
 const (
@@ -65,7 +65,7 @@ const (
 	abandoned outcome = "abandoned"
 )
 
-// result is what was decided about a namespace.
+// result is the binding of a namespace, and why it has it.
 type result struct {
 	namespace
 	outcome outcome

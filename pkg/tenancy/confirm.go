@@ -70,12 +70,12 @@ func (k *binder) confirmOne(ctx context.Context, j result) error {
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
-		return fmt.Errorf("the namespace %q seems to be another one than its objects are of (uid %s), and cannot be looked at: %w", j.name, j.formerUID, err)
+		return fmt.Errorf("failed to confirm that namespace %q was deleted (uid %s): %w", j.name, j.formerUID, err)
 	default:
 		now = withoutVersion(namespaceOf(live))
 	}
 	if seen := withoutVersion(j.namespace); now != seen {
-		return fmt.Errorf("the watch of Namespaces is behind: the namespace %q is %s, and was last seen as %s", j.name, now.describe(), seen.describe())
+		return fmt.Errorf("the watch of Namespaces is stale: namespace %q is %s, but cached as %s", j.name, now.describe(), seen.describe())
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func TestConfirm_StaleWatchHidesNothing(t *testing.T) {
 			k := b.newServer()
 			for range 3 {
 				_, err := k.reconcile(t.Context())
-				require.ErrorContains(t, err, "the watch of Namespaces is behind")
+				require.ErrorContains(t, err, "the watch of Namespaces is stale")
 				assert.Empty(t, k.Hidden())
 				assert.False(t, k.Synced(), "it does not lead on what is doubtful")
 			}
@@ -68,7 +68,7 @@ func TestConfirm_StaleWatchTakesNothingOver(t *testing.T) {
 			b.stallWatch()
 			change(b)
 			_, err := k.reconcile(t.Context())
-			require.ErrorContains(t, err, "the watch of Namespaces is behind")
+			require.ErrorContains(t, err, "the watch of Namespaces is stale")
 			assert.Zero(t, k.TakenOver("team-a"))
 			assert.Empty(t, b.takeEvents())
 			b.resumeWatch()

@@ -130,7 +130,7 @@ func (n *Namespaces) Namespace(project string) (string, bool) {
 // Synced tells whether every Namespace has been judged once.
 func (n *Namespaces) Synced() bool { return n.synced.Load() }
 
-// Config is what bindings are kept with.
+// Config is what a binder works with.
 type Config struct {
 	// Ledger is where they are written down. Of several servers, only the active
 	// one's may take writes.
@@ -155,7 +155,7 @@ type Config struct {
 	Standby bool
 }
 
-// Run keeps the bindings until ctx ends.
+// Run reconciles the bindings until ctx ends.
 func (n *Namespaces) Run(ctx context.Context, k Config) {
 	logger := klog.FromContext(ctx)
 	if !k.Standby {
@@ -164,7 +164,7 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 	list, err := n.startInformer(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			logger.Error(err, "Cannot watch Namespaces: no namespace is bound to a project")
+			logger.Error(err, "Failed to watch Namespaces; no namespace is bound to a project")
 		}
 		return
 	}
@@ -174,7 +174,7 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 		again, err := keeper.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			again = backoff.Step()
-			logger.Error(err, "Cannot keep the bindings of namespaces to projects; trying again", "in", again.String())
+			logger.Error(err, "Failed to reconcile the bindings of namespaces; retrying", "after", again.String())
 		} else {
 			backoff = reconcileBackoff
 		}
@@ -239,7 +239,7 @@ func (n *Namespaces) startInformer(ctx context.Context) (list func() []namespace
 	}
 	go informer.RunWithContext(ctx)
 	if !cache.WaitForCacheSync(ctx.Done(), registered.HasSynced) {
-		return nil, fmt.Errorf("cannot list Namespaces: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("failed to list Namespaces: %w", context.Cause(ctx))
 	}
 	return func() []namespace {
 		var all []namespace

@@ -62,7 +62,7 @@ func TestOrigin_RecordsOfAFormerNamespaceAreHiddenWithoutBindings(t *testing.T) 
 				said := b.takeEvents()
 				require.Len(t, said, 2)
 				assert.Contains(t, said[0], "RecordsAbandoned: namespace team-a (uid uid-of-team-a, project "+projectA+")")
-				assert.Contains(t, said[1], `has objects of the namespace "team-a", which is gone`)
+				assert.Contains(t, said[1], `has objects of the namespace "team-a", which was deleted`)
 			}
 			b.label("team-a", projectA)
 			k := b.reconcile(b.newServer())

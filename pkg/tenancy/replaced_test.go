@@ -43,7 +43,7 @@ func TestBinding_RecordsOfADeletedNamespaceAreHidden(t *testing.T) {
 		assert.Contains(t, said[0], "team-a Warning RecordsAbandoned: ")
 		assert.Contains(t, said[0], "project "+projectA)
 		assert.Contains(t, said[1], "team-b Warning ProjectTaken: ")
-		assert.Contains(t, said[1], `has objects of the namespace "team-a", which is gone`)
+		assert.Contains(t, said[1], `has objects of the namespace "team-a", which was deleted`)
 		k = b.newServer() // also over a restart
 	}
 	b.setHasRecords("team-a", false)

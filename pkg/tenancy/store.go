@@ -51,7 +51,7 @@ func (b *bindingStore) load(ctx context.Context) error {
 	defer cancel()
 	all, err := b.ledger.List(ctx)
 	if err != nil {
-		return fmt.Errorf("read the bindings that are in force: %w", err)
+		return fmt.Errorf("failed to read the bindings: %w", err)
 	}
 	b.inForce, b.version = map[string]binding{}, ""
 	for _, r := range all {
@@ -59,7 +59,7 @@ func (b *bindingStore) load(ctx context.Context) error {
 			continue
 		}
 		if b.inForce, err = parseRecord(r.Value); err != nil {
-			return fmt.Errorf("the record %s says which project each namespace is bound to, and cannot be read; repair it, or delete it: then the Namespaces' labels decide anew, also where one was changed under objects: %w", recordKey, err)
+			return fmt.Errorf("the record %s of the bindings is invalid; repair it, or delete it to bind namespaces by their current labels, even if one was changed while the namespace had objects: %w", recordKey, err)
 		}
 		b.version = r.Version
 	}
@@ -73,12 +73,12 @@ func parseRecord(value []byte) (map[string]binding, error) {
 		return nil, err
 	}
 	if r.Namespaces == nil {
-		return nil, errors.New("it names no namespaces")
+		return nil, errors.New("it has no namespaces")
 	}
 	bindings, holder := map[string]binding{}, map[string]string{}
 	for namespace, project := range r.Namespaces {
 		if !isProjectID(project) {
-			return nil, fmt.Errorf("namespace %q has %q, which is no project id", namespace, project)
+			return nil, fmt.Errorf("namespace %q has %q, which is not a project id", namespace, project)
 		}
 		if other, taken := holder[project]; taken {
 			return nil, fmt.Errorf("namespaces %q and %q have the same project", min(namespace, other), max(namespace, other))
@@ -121,7 +121,7 @@ func (b *bindingStore) save(ctx context.Context, next map[string]binding) error 
 		version, err = b.ledger.Update(ctx, recordKey, version, value)
 	}
 	if err != nil {
-		return fmt.Errorf("write down which bindings are in force: %w", err)
+		return fmt.Errorf("failed to save the bindings: %w", err)
 	}
 	b.inForce, b.version, b.loaded = next, version, true
 	return nil

@@ -170,7 +170,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, env *environment) {
 	require.ErrorContains(t, replay(ctx, heidi.MetalStackClusters(ns).Watch, c.ResourceVersion), "Expired")
 	// The project is not bound elsewhere, where its metal would be nobody's.
 	env.Bind(t, "anew-elsewhere", project("2"))
-	assert.Contains(t, env.event(t, "anew-elsewhere", tenancy.ReasonTaken), `has objects of the namespace "anew", which is gone`)
+	assert.Contains(t, env.event(t, "anew-elsewhere", tenancy.ReasonTaken), `has objects of the namespace "anew", which was deleted`)
 	env.shows(t, "anew-elsewhere")
 	assert.Equal(t, held, env.estate(project("2")))
 
