@@ -128,7 +128,7 @@ $(CAPI_MANAGERS) $(BIN)/clusterctl: $(CLUSTERAPI)
 
 $(BIN)/golangci-lint: $(TOOLS)
 	@echo "building golangci-lint (once; with cold caches: 2 to 3 minutes)"
-	@CGO_ENABLED=0 $(GO) -C hack/tools build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@CGO_ENABLED=0 $(GO) -C hack/tools build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
 
 $(BIN)/gotestsum: $(TOOLS)
 	@echo "building gotestsum (once)"
