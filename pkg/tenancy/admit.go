@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// getTimeout is how long it may take to look at one Namespace.
+	// getTimeout is how long the read of one Namespace may take.
 	getTimeout = 2 * time.Second
-	// syncTimeout is how long to wait until a change of a Namespace is judged.
+	// syncTimeout is how long to wait until a change of a Namespace is reconciled.
 	syncTimeout = 3 * time.Second
-	// retryAfterSeconds is what clients are told after that.
+	// retryAfterSeconds is the Retry-After of the answer after that.
 	retryAfterSeconds = 1
 )
 
-// Admit returns an API status if nothing can be created in a namespace, which
-// says why and what to do. Otherwise the namespace's binding does not change
-// before done is called. An object may follow its Namespace at once: what is
-// not known yet is looked at.
+// Admit returns an API status, which says why and what to do, if no object can be
+// created in a namespace. Otherwise the namespace's binding does not change before
+// done is called. A Namespace that the watch does not show yet is read live, so an
+// object may be created right after its Namespace.
 func (n *Namespaces) Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
 	if done = n.beginCreate(ctx, namespace); done != nil {
 		return done, nil
@@ -48,8 +48,8 @@ func (n *Namespaces) Admit(ctx context.Context, resource schema.GroupResource, n
 	return nil, NotBound(resource, namespace, name, j.advice())
 }
 
-// beginCreate holds the binding, if there is one under which something can be
-// created.
+// beginCreate keeps the binding from changing, if there is one under which objects
+// can be created; otherwise it returns nil.
 func (n *Namespaces) beginCreate(ctx context.Context, namespace string) (leave func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -71,11 +71,11 @@ func (n *Namespaces) beginCreate(ctx context.Context, namespace string) (leave f
 	})
 }
 
-// waitForSync returns when a Namespace is synced with the given state.
+// waitForSync returns when the present state of a Namespace is reconciled.
 func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
-	looking, cancel := context.WithTimeout(ctx, getTimeout)
+	getCtx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	live, err := n.client.Resource(resource).Get(looking, name, metav1.GetOptions{})
+	live, err := n.client.Resource(resource).Get(getCtx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return err
@@ -88,7 +88,7 @@ func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
 		n.mu.Lock()
 		moved := n.stateChanged
 		n.mu.Unlock()
-		if judged, found := n.state.Load().results[name]; found && judged.uid == live.UID && isAtLeast(judged.resourceVersion, live.ResourceVersion) {
+		if r, found := n.state.Load().results[name]; found && r.uid == live.UID && isAtLeast(r.resourceVersion, live.ResourceVersion) {
 			return nil
 		}
 		select {
@@ -101,7 +101,7 @@ func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
 	}
 }
 
-// isAtLeast tells whether the state of a Namespace is not older than another.
+// isAtLeast reports whether a resource version is not older than another.
 func isAtLeast(version, than string) bool {
 	order, err := resourceversion.CompareResourceVersion(version, than)
 	return err == nil && order >= 0 || version == than
@@ -113,8 +113,8 @@ func unavailable(message string) error {
 	return err
 }
 
-// namespaceTerminating is what the kube-apiserver answers for kinds of its own;
-// controllers know it by its cause.
+// namespaceTerminating is the kube-apiserver's answer for its own kinds; controllers
+// recognize it by its cause.
 func namespaceTerminating(resource schema.GroupResource, namespace, name string) error {
 	err := apierrors.NewForbidden(resource, name, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", namespace))
 	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
@@ -123,11 +123,11 @@ func namespaceTerminating(resource schema.GroupResource, namespace, name string)
 	return err
 }
 
-// projectIDHelp says what a label must be.
+// projectIDHelp is what the label's value must be.
 const projectIDHelp = "must be the id of a metal-stack project, which is a UUID in lower case: see 'metalctl project list'"
 
-// advice says to a tenant why the namespace is not bound, and what to do. It
-// says nothing of other namespaces.
+// advice is why the namespace is not bound, and what a tenant can do. It reveals
+// nothing about other namespaces.
 func (j result) advice() string {
 	label := infrastructure.ProjectLabel
 	switch j.outcome {
@@ -141,12 +141,12 @@ func (j result) advice() string {
 	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", j.name, label)
 }
 
-// stillBoundWarning says to a tenant why the binding is not what the label says.
+// stillBoundWarning is why the binding differs from the label.
 func (j result) stillBoundWarning() string {
 	return fmt.Sprintf("the namespace %q stays bound to the project %s, although %s, until the last object of %s in it is deleted", j.name, j.boundProject, j.labelChange(), infrastructure.GroupName)
 }
 
-// labelChange says what the label says.
+// labelChange describes the label that differs from the binding.
 func (j result) labelChange() string {
 	if !j.labeled {
 		return "its label " + infrastructure.ProjectLabel + " is gone"

@@ -15,49 +15,57 @@ import (
 type binder struct {
 	*Namespaces
 	Config
-	listNamespaces func() []namespace
-	store          bindingStore
-	// notified is what Changed knows of.
+	// listNamespaces lists them from the watch's cache, listLiveNamespaces from the
+	// kube-apiserver.
+	listNamespaces     func() []namespace
+	listLiveNamespaces func(ctx context.Context) ([]namespace, error)
+	store              bindingStore
+	// notified is the state that OnChange was last called for.
 	notified *state
-	// notifiedHidden is what HiddenChanged knows of.
+	// notifiedHidden is the set that OnHiddenChange was last called for.
 	notifiedHidden map[string]struct{}
 	lastEvents     map[string]lastEvent
-	// confirmedGone are the uids of the Namespaces that are gone and whose records are
-	// hidden, by name, as far as looks have confirmed that.
+	// confirmedGone has the uids of Namespaces that live reads confirmed to be gone
+	// and whose records are hidden, by name.
 	confirmedGone map[string]types.UID
-	// confirmed is what looks have confirmed and what is not in force yet, by name.
+	// confirmed has what live reads confirmed and is not in force yet, by name.
 	confirmed map[string]confirmation
 }
 
-func newBinder(n *Namespaces, k Config, list func() []namespace) *binder {
+func newBinder(n *Namespaces, k Config, list func() []namespace, listLive func(ctx context.Context) ([]namespace, error)) *binder {
 	return &binder{
-		Namespaces: n, Config: k, listNamespaces: list, store: bindingStore{ledger: k.Ledger}, notified: newState(nil, nil),
+		Namespaces: n, Config: k, listNamespaces: list, listLiveNamespaces: listLive, store: bindingStore{ledger: k.Ledger}, notified: newState(nil, nil),
 		lastEvents: map[string]lastEvent{}, confirmed: map[string]confirmation{},
 	}
 }
 
-// reconcile puts in force what the Namespaces ask for, as far as it may be. It
-// returns when to do so again.
+// reconcile computes the bindings that the Namespaces' labels ask for, stores them,
+// and puts them in force. It returns after how long to reconcile again.
 func (k *binder) reconcile(ctx context.Context) (again time.Duration, err error) {
 	leads := k.active.Load()
 	if err := k.store.load(ctx); err != nil {
 		return 0, err
 	}
 	if !leads {
-		_, judged := computeBindings(k.listNamespaces(), k.store.inForce, k.HasRecords, k.OldestRecord, nil, k.clock.Now())
-		k.setState(newState(k.store.inForce, judged))
-		k.store.loaded = false // somebody else writes it
+		_, results := computeBindings(k.listNamespaces(), k.store.inForce, k.HasRecords, k.OldestRecord, nil, k.clock.Now())
+		k.setState(newState(k.store.inForce, results))
+		k.store.loaded = false // the active server writes it
 		return standbyInterval, nil
 	}
 	all := k.listNamespaces()
-	next, judged, open := k.planAndRevoke(all)
+	if !k.reconciledActive.Load() {
+		if err := k.confirmWatch(ctx, all); err != nil {
+			return 0, err
+		}
+	}
+	next, results, open := k.planAndRevoke(all)
 	if len(open) > 0 {
 		if err := k.confirm(ctx, open); err != nil {
 			return 0, err
 		}
-		// Others are due by now only if records have come or gone meanwhile, or if
-		// there were too many.
-		if next, judged, open = k.planAndRevoke(all); len(open) > 0 {
+		// More are unconfirmed only if records were created or deleted meanwhile, or
+		// if there were too many for one round.
+		if next, results, open = k.planAndRevoke(all); len(open) > 0 {
 			return pendingInterval, nil
 		}
 	}
@@ -68,15 +76,15 @@ func (k *binder) reconcile(ctx context.Context) (again time.Duration, err error)
 			return 0, err
 		}
 	}
-	was, is := k.notified, newState(next, judged)
+	was, is := k.notified, newState(next, results)
 	k.setState(is)
-	k.resetConfirmed(judged)
+	k.resetConfirmed(results)
 	k.reconciledActive.Store(true)
 	k.broadcast()
 	k.recordEvents(ctx, was, is)
 	again = resyncInterval
 	gone := 0
-	for _, j := range judged {
+	for _, j := range results {
 		if j.outcome == stillBound || j.outcome == abandoned {
 			again = pendingInterval
 		}
@@ -88,7 +96,7 @@ func (k *binder) reconcile(ctx context.Context) (again time.Duration, err error)
 	return again, nil
 }
 
-// setState makes a state the one that is in force, and tells everybody.
+// setState puts a state in force, and calls OnChange and OnHiddenChange.
 func (k *binder) setState(is *state) {
 	k.mu.Lock()
 	k.state.Store(is)
@@ -102,7 +110,7 @@ func (k *binder) setState(is *state) {
 	k.broadcast()
 }
 
-// notifyHidden tells if other namespaces are hidden in is than before.
+// notifyHidden calls OnHiddenChange if the set of hidden namespaces has changed.
 func (k *binder) notifyHidden(is *state) {
 	changed := !maps.Equal(k.notifiedHidden, is.hidden)
 	k.notifiedHidden = is.hidden
@@ -111,7 +119,7 @@ func (k *binder) notifyHidden(is *state) {
 	}
 }
 
-// broadcast wakes those who wait for a change.
+// broadcast wakes all callers that wait for a change.
 func (n *Namespaces) broadcast() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -119,18 +127,19 @@ func (n *Namespaces) broadcast() {
 	n.stateChanged = make(chan struct{})
 }
 
-// planAndRevoke decides, and ends the bindings that are not to be in force any more: no
-// object can be created under them from here on, and what is to be hidden is. It
-// changes nothing if there is something open: what is to be confirmed first.
-func (k *binder) planAndRevoke(all []namespace) (next map[string]binding, judged map[string]result, open []result) {
+// planAndRevoke computes the next bindings, and ends those that are not among them:
+// from here on no object can be created under them, and records that are to be
+// hidden are. It changes nothing, and returns open, if results are to be confirmed
+// first.
+func (k *binder) planAndRevoke(all []namespace) (next map[string]binding, results map[string]result, open []result) {
 	origins := k.Origins()
 	k.mu.Lock()
-	next, judged = computeBindings(all, k.store.inForce, func(name string) bool { return k.creating[name] > 0 || k.HasRecords(name) }, k.OldestRecord, origins, k.clock.Now())
-	if open = k.unconfirmed(judged); len(open) > 0 {
+	next, results = computeBindings(all, k.store.inForce, func(name string) bool { return k.creating[name] > 0 || k.HasRecords(name) }, k.OldestRecord, origins, k.clock.Now())
+	if open = k.unconfirmed(results); len(open) > 0 {
 		k.mu.Unlock()
 		return nil, nil, open
 	}
-	was, will := k.state.Load(), newState(next, judged)
+	was, will := k.state.Load(), newState(next, results)
 	left := maps.Clone(was.bindings)
 	maps.DeleteFunc(left, func(name string, b binding) bool {
 		n, stays := will.bindings[name]
@@ -147,11 +156,11 @@ func (k *binder) planAndRevoke(all []namespace) (next map[string]binding, judged
 	if ended {
 		k.notifyHidden(is)
 	}
-	return next, judged, nil
+	return next, results, nil
 }
 
-// differences are the namespaces that have another project, and the projects
-// that are shown elsewhere.
+// differences returns the namespaces whose project differs, and the projects whose
+// namespace differs.
 func differences(a, b *state) (namespaces, projects []string) {
 	return changedKeys(a.bindings, b.bindings), changedKeys(a.shown, b.shown)
 }

@@ -11,11 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// namespace is what counts of a Namespace.
+// namespace is the part of a Namespace that bindings depend on.
 type namespace struct {
 	name            string
 	uid             types.UID
-	resourceVersion string // its resource version
+	resourceVersion string
 	created         time.Time
 	// labeled is true if it has the label, and project the label's value.
 	labeled bool
@@ -27,7 +27,7 @@ type namespace struct {
 // binding is the project of a Namespace.
 type binding struct {
 	project string
-	// uid is the Namespace's: another one of its name is not bound by it. It is
+	// uid is the Namespace's: a later one of the same name is not bound by it. It is
 	// empty in a record that was written before bindings had uids.
 	uid types.UID
 	// takenOver is when the Namespace took over the records of an earlier one of
@@ -39,29 +39,29 @@ func (b binding) equal(other binding) bool {
 	return b.project == other.project && b.uid == other.uid && b.takenOver.Equal(other.takenOver)
 }
 
-// unknownUID is the uid in a binding of which only the name is known, and of
-// which the Namespace is gone.
+// unknownUID is the uid in a binding whose Namespace is gone and is known by name
+// only.
 const unknownUID types.UID = "unknown"
 
 // outcome is the result of the project label of a namespace.
 type outcome string
 
 const (
-	// unlabeled: it asks for no project, and has none.
-	unlabeled outcome = "unasked"
-	// assigned: it has the project that it asks for.
-	assigned outcome = "granted"
-	// stillBound: it has the project of a binding that it does not ask for any more,
-	// and that still has records.
-	stillBound outcome = "held"
-	// invalid: what it asks for is no project id.
+	// unlabeled: it has no project label, and no project.
+	unlabeled outcome = "unlabeled"
+	// assigned: it has the project that its label names.
+	assigned outcome = "assigned"
+	// stillBound: its label has changed, and its binding stays until its last record
+	// is gone.
+	stillBound outcome = "stillBound"
+	// invalid: its label is not a project id.
 	invalid outcome = "invalid"
-	// projectTaken: the project that it asks for is another namespace's.
-	projectTaken outcome = "taken"
-	// terminating: it is being deleted, and nothing begins in it.
-	terminating outcome = "late"
-	// abandoned: there are records of a Namespace of this name that is gone. They
-	// are hidden, and the Namespace that has the name now, if any, is not bound.
+	// projectTaken: the project that its label names belongs to another namespace.
+	projectTaken outcome = "projectTaken"
+	// terminating: it is being deleted, and is not bound any more.
+	terminating outcome = "terminating"
+	// abandoned: there are records of a deleted Namespace of this name. They are
+	// hidden, and the Namespace that has the name now, if any, is not bound.
 	abandoned outcome = "abandoned"
 )
 
@@ -71,43 +71,43 @@ type result struct {
 	outcome outcome
 	// boundProject is the project that it has, if any.
 	boundProject string
-	// projectHolder is the namespace that has the project that it asks for, if it is
-	// taken.
+	// projectHolder is the namespace that has the project, if the outcome is
+	// projectTaken.
 	projectHolder string
-	// leftBehind is the binding of the records, if the verdict is abandoned, or if it is
-	// taken by such records.
+	// leftBehind is the binding of abandoned records: its own, or those that hold the
+	// project that its label names.
 	leftBehind binding
-	// tookOver is true when the Namespace has just taken over the records of an
-	// earlier one.
+	// tookOver is true when the Namespace takes over the records of an earlier one.
 	tookOver bool
-	// formerUID is the uid of the Namespace that is gone, if the verdict is abandoned
-	// or tookOver is true.
+	// formerUID is the uid of the deleted Namespace, if the outcome is abandoned or
+	// tookOver is true.
 	formerUID types.UID
-	// conflicting is true if the verdict is abandoned and no Namespace can take the
+	// conflicting is true if the outcome is abandoned and no Namespace can take the
 	// records over: the namespace has a binding of another project, or the records'
 	// project is another namespace's.
 	conflicting bool
 }
 
-// computeBindings returns which projects namespaces have, by namespace. What is in force
-// stays so, if it is asked for or the namespace holds records: thus the older
-// binding wins, whoever asks. Of new ones, the older Namespace's does.
+// computeBindings returns the bindings by namespace, and the result for each
+// Namespace. A binding in force stays in force while the label asks for it or the
+// namespace has records: the older binding wins. Of new ones, the older Namespace
+// wins.
 //
-// A binding is of one Namespace, by its uid. A later Namespace of the same name
-// takes records over only if it asks for the same project; otherwise their
-// binding is kept for them, and is in force for nobody. A binding without a uid
-// is of the Namespace that there is, unless that is younger than a record: then it
-// is of an earlier one. What is in force is completed by what records say of the
-// Namespaces that they are of (complete).
-func computeBindings(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, judged map[string]result) {
-	next, judged = map[string]binding{}, map[string]result{}
+// A binding belongs to one Namespace, by its uid. A later Namespace of the same
+// name takes records over only if its label names the same project; otherwise their
+// binding is kept without being in force. A binding without a uid belongs to the
+// existing Namespace, unless that is younger than a record: then it belongs to an
+// earlier one. Bindings in force are completed from the Namespaces that records
+// name (completeFromOrigins).
+func computeBindings(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, results map[string]result) {
+	next, results = map[string]binding{}, map[string]result{}
 	holder := map[string]string{}
 	bind := func(j result, b binding) {
 		next[j.name], holder[b.project] = b, j.name
 		if j.outcome != abandoned {
 			j.boundProject = b.project
 		}
-		judged[j.name] = j
+		results[j.name] = j
 	}
 	known := map[string]namespace{}
 	for _, ns := range all {
@@ -151,10 +151,10 @@ func computeBindings(all []namespace, inForce map[string]binding, holds func(str
 		if holder[left.project] == "" {
 			holder[left.project] = name
 		}
-		if _, done := judged[name]; !done {
+		if _, done := results[name]; !done {
 			ns := known[name]
 			ns.name = name
-			judged[name] = result{namespace: ns, outcome: abandoned, leftBehind: left, formerUID: left.uid, conflicting: true}
+			results[name] = result{namespace: ns, outcome: abandoned, leftBehind: left, formerUID: left.uid, conflicting: true}
 		}
 	}
 	all = slices.SortedFunc(slices.Values(all), func(a, b namespace) int {
@@ -162,19 +162,19 @@ func computeBindings(all []namespace, inForce map[string]binding, holds func(str
 	})
 	for _, ns := range all {
 		other := holder[ns.project]
-		switch _, done := judged[ns.name]; {
+		switch _, done := results[ns.name]; {
 		case done:
 		case !ns.labeled:
-			judged[ns.name] = result{namespace: ns, outcome: unlabeled}
+			results[ns.name] = result{namespace: ns, outcome: unlabeled}
 		case !isProjectID(ns.project):
-			judged[ns.name] = result{namespace: ns, outcome: invalid}
+			results[ns.name] = result{namespace: ns, outcome: invalid}
 		case other != "":
-			judged[ns.name] = result{namespace: ns, outcome: projectTaken, projectHolder: other, leftBehind: judged[other].leftBehind}
+			results[ns.name] = result{namespace: ns, outcome: projectTaken, projectHolder: other, leftBehind: results[other].leftBehind}
 		case ns.deleting && !holds(ns.name):
-			judged[ns.name] = result{namespace: ns, outcome: terminating}
+			results[ns.name] = result{namespace: ns, outcome: terminating}
 		default:
 			bind(result{namespace: ns, outcome: assigned}, binding{project: ns.project, uid: ns.uid})
 		}
 	}
-	return next, judged
+	return next, results
 }

@@ -13,34 +13,37 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// maxConfirmationsPerRound is how many Namespaces are looked at in one round, one after the
-// other. The next round, a second later, goes on with the others.
+// maxConfirmationsPerRound is how many Namespaces are read in one round, one after
+// the other. The next round, a second later, continues with the others.
 const maxConfirmationsPerRound = 100
 
-// confirmation is that a Namespace is gone, and what has its name now.
+// listTimeout is how long the live list of Namespaces may take.
+const listTimeout = 10 * time.Second
+
+// confirmation says that a Namespace is gone, and which one has its name now.
 type confirmation struct {
 	formerUID types.UID
-	now       namespace // Without its version; without a uid there is none.
+	now       namespace // Without its resource version; without a uid there is none.
 }
 
 func (j result) confirmation() confirmation {
 	return confirmation{j.formerUID, withoutVersion(j.namespace)}
 }
 
-// withoutVersion is what a look at a Namespace is compared by.
+// withoutVersion returns what a live Namespace and a cached one are compared by.
 func withoutVersion(ns namespace) namespace {
 	ns.resourceVersion, ns.created = "", time.Time{}
 	return ns
 }
 
-// unconfirmed returns the judgements that say that a Namespace is gone, as far as
-// neither a look has confirmed them nor are they in force. The watch may be behind
-// after a change of the active server, or after it was interrupted, and would hide
-// records of a Namespace that is there, or give them to one that is gone.
-func (k *binder) unconfirmed(judged map[string]result) []result {
+// unconfirmed returns the results that say that a Namespace is gone, unless a live
+// read has confirmed them or they are in force already. The watch may be stale
+// after a change of the active server, or after an interruption: it would hide
+// records of a Namespace that exists, or hand them to one that is gone.
+func (k *binder) unconfirmed(results map[string]result) []result {
 	var open []result
-	for _, name := range slices.Sorted(maps.Keys(judged)) {
-		j := judged[name]
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		j := results[name]
 		if j.formerUID == "" || j.outcome == abandoned && k.confirmedGone[name] == j.formerUID || k.confirmed[name] == j.confirmation() {
 			continue
 		}
@@ -49,9 +52,8 @@ func (k *binder) unconfirmed(judged map[string]result) []result {
 	return open
 }
 
-// confirm looks at the Namespaces of judgements. It returns an error, and the
-// judgements stay open, as soon as a look fails or shows something else than the
-// watch.
+// confirm reads the Namespaces of results. As soon as a read fails, or differs from
+// the watch, it returns an error and the other results stay unconfirmed.
 func (k *binder) confirm(ctx context.Context, open []result) error {
 	for _, j := range open[:min(len(open), maxConfirmationsPerRound)] {
 		if err := k.confirmOne(ctx, j); err != nil {
@@ -80,7 +82,34 @@ func (k *binder) confirmOne(ctx context.Context, j result) error {
 	return nil
 }
 
-// describe says in a few words what counts of a Namespace.
+// confirmWatch compares the watch with a live list, before the first decision of a
+// server that became active: a stale watch may still show a deleted Namespace, and
+// its records would be shown in the one that has its name now.
+func (k *binder) confirmWatch(ctx context.Context, cached []namespace) error {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	live, err := k.listLiveNamespaces(ctx)
+	if err != nil {
+		return fmt.Errorf("failed to list Namespaces: %w", err)
+	}
+	current, seen := byName(live), byName(cached)
+	for _, name := range slices.Sorted(maps.Keys(k.store.inForce)) {
+		if now, was := current[name], seen[name]; now.uid != was.uid {
+			return fmt.Errorf("the watch of Namespaces is stale: namespace %q is %s, but cached as %s", name, now.describe(), was.describe())
+		}
+	}
+	return nil
+}
+
+func byName(all []namespace) map[string]namespace {
+	m := make(map[string]namespace, len(all))
+	for _, ns := range all {
+		m[ns.name] = ns
+	}
+	return m
+}
+
+// describe returns the state of a Namespace as an error message shows it.
 func (ns namespace) describe() string {
 	if ns.uid == "" {
 		return "gone"
@@ -88,10 +117,11 @@ func (ns namespace) describe() string {
 	return fmt.Sprintf("uid %s, project label %q, being deleted: %t", ns.uid, ns.project, ns.deleting)
 }
 
-// resetConfirmed forgets what was to be confirmed for what is in force now.
-func (k *binder) resetConfirmed(judged map[string]result) {
+// resetConfirmed keeps the confirmations of results that are in force now, and
+// drops all others.
+func (k *binder) resetConfirmed(results map[string]result) {
 	k.confirmedGone = map[string]types.UID{}
-	for name, j := range judged {
+	for name, j := range results {
 		if j.outcome == abandoned {
 			k.confirmedGone[name] = j.formerUID
 		}

@@ -148,3 +148,48 @@ func TestConfirm_LimitsReadsPerRound(t *testing.T) {
 	assert.Equal(t, count-maxConfirmationsPerRound, b.takeGets())
 	assert.Len(t, k.Hidden(), count)
 }
+
+// The records of a deleted Namespace must not be shown in the one that has its name
+// now, however stale the watch of a server that becomes active is.
+func TestConfirm_StaleWatchShowsNoRecordsOfADeletedNamespace(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(b *environment){
+		"created again with another project": func(b *environment) { b.remove("team-a"); b.label("team-a", projectB) },
+		"created again without a label":      func(b *environment) { b.remove("team-a"); b.label("team-a", "") },
+		"deleted":                            func(b *environment) { b.remove("team-a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newEnvironment(t)
+			b.label("team-a", projectA)
+			b.reconcile(b.newServer())
+			b.setHasRecords("team-a", true)
+			b.stallWatch()
+			prepare(b)
+
+			k := b.newServer()
+			_, err := k.reconcile(t.Context())
+			require.ErrorContains(t, err, "the watch of Namespaces is stale")
+			assert.False(t, k.reconciledActive.Load(), "it does not become active")
+			b.resumeWatch()
+			b.reconcile(k)
+			assert.Contains(t, k.Hidden(), "team-a")
+		})
+	}
+}
+
+func TestConfirm_FailedListKeepsAServerFromBecomingActive(t *testing.T) {
+	t.Parallel()
+	b := newEnvironment(t)
+	b.label("team-a", projectA)
+	b.listError = context.DeadlineExceeded
+	k := b.newServer()
+	_, err := k.reconcile(t.Context())
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.False(t, k.reconciledActive.Load())
+	b.listError = nil
+	b.reconcile(k)
+	b.listError = context.DeadlineExceeded
+	b.reconcile(k)
+	assert.Equal(t, projectA, projectOf(k, "team-a"), "only the first reconciliation lists live")
+}

@@ -45,10 +45,12 @@ type environment struct {
 	// gets counts looks at Namespaces, and fails is their error.
 	gets     map[string]int
 	getError error
-	removed  map[string]int // how many Namespaces of a name are gone
-	events   []string
-	changes  [][2][]string
-	version  int
+	// listError is the error of live lists.
+	listError error
+	removed   map[string]int // how many Namespaces of a name are gone
+	events    []string
+	changes   [][2][]string
+	version   int
 }
 
 func newEnvironment(t *testing.T) *environment {
@@ -101,6 +103,19 @@ func (b *environment) list() []namespace {
 		return slices.Collect(maps.Values(b.stale))
 	}
 	return slices.Collect(maps.Values(b.namespaces))
+}
+
+// listLive lists Namespaces as they are, whatever the watch shows.
+func (b *environment) listLive(ctx context.Context) ([]namespace, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, limited := ctx.Deadline(); !limited {
+		b.t.Error("a list has no deadline")
+	}
+	if b.listError != nil {
+		return nil, b.listError
+	}
+	return slices.Collect(maps.Values(b.namespaces)), nil
 }
 
 // stallWatch has the watch show from now on what there is now, until the clock of the
@@ -184,7 +199,7 @@ func (b *environment) takeEvents() []string {
 func (b *environment) newServer() *binder {
 	n := NewNamespaces(metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme()), b, b.clock)
 	n.active.Store(true)
-	return newBinder(n, b.config(), b.list)
+	return newBinder(n, b.config(), b.list, b.listLive)
 }
 
 func (b *environment) config() Config {

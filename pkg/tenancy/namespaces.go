@@ -24,65 +24,65 @@ import (
 )
 
 const (
-	// pendingInterval is how often it is looked whether a namespace still holds
-	// records, if its binding waits for that.
+	// pendingInterval is how often a namespace is checked for records while its
+	// binding waits for the last of them to go.
 	pendingInterval = time.Second
-	// standbyInterval is how often a server that stands by reads what is in force.
+	// standbyInterval is how often a standby reads the bindings in force.
 	standbyInterval = 30 * time.Second
-	// resyncInterval is how often everything is judged although nothing has changed.
+	// resyncInterval is how often all Namespaces are reconciled without a change.
 	resyncInterval = 5 * time.Minute
 )
 
-// reconcileBackoff is when what failed is tried again.
+// reconcileBackoff is the backoff after a failure.
 var reconcileBackoff = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 9, Cap: 30 * time.Second}
 
 var resource = corev1.SchemeGroupVersion.WithResource("namespaces")
 
 // Namespaces are the bindings of a server in a cluster: the label
-// infrastructure.ProjectLabel on a Namespace asks for a project. What is in
-// force is written down, so that it outlives a label that is changed.
+// infrastructure.ProjectLabel on a Namespace asks for a project. Bindings in force
+// are stored in the ledger, so that they outlive a change of the label.
 type Namespaces struct {
 	client metadata.Interface
 	events events.EventRecorder
 	clock  clock.WithTicker
 
-	// state is replaced while mu is held, and read without.
+	// state is replaced while mu is held, and read without it.
 	state atomic.Pointer[state]
-	// synced is true after everything was looked at once, leads from when on this
-	// server is to decide, and led after it has.
+	// synced is true after the first reconciliation, active once this server is the
+	// active one, and reconciledActive after its first reconciliation as such.
 	synced, active, reconciledActive atomic.Bool
-	// namespaceChanged is for changes of Namespaces, and turn for the one of leads.
+	// namespaceChanged signals a change of a Namespace, activation that of active.
 	namespaceChanged, activation chan struct{}
 
 	mu sync.Mutex
 	// creating is how many objects are being created, by namespace.
 	creating map[string]int
-	// stateChanged is closed, and replaced, when something has changed.
+	// stateChanged is closed, and replaced, when the state has changed.
 	stateChanged chan struct{}
 }
 
 var _ Bindings = &Namespaces{}
 
-// state is what is in force. It is immutable.
+// state is the bindings in force. It is immutable.
 type state struct {
 	bindings map[string]binding // by namespace; those in force
 	shown    map[string]string  // namespaces by project
-	// hidden are the namespaces whose records are of a Namespace that is gone.
+	// hidden are the namespaces whose records belong to a deleted Namespace.
 	hidden  map[string]struct{}
 	results map[string]result
 }
 
-// newState returns the state in which all bindings are in force but those of
-// records that were abandoned.
-func newState(bindings map[string]binding, judged map[string]result) *state {
-	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, results: judged}
-	for name, j := range judged {
+// newState returns the state in which all bindings are in force, except those of
+// abandoned records.
+func newState(bindings map[string]binding, results map[string]result) *state {
+	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, results: results}
+	for name, j := range results {
 		if j.outcome == abandoned {
 			s.hidden[name] = struct{}{}
 		}
 	}
 	for name, b := range bindings {
-		ns := judged[name]
+		ns := results[name]
 		if ns.outcome == abandoned {
 			continue
 		}
@@ -94,8 +94,8 @@ func newState(bindings map[string]binding, judged map[string]result) *state {
 	return s
 }
 
-// NewNamespaces returns bindings of which none is in force until Run. A nil
-// clock is the real one.
+// NewNamespaces returns bindings of which none is in force before Run. A nil clock
+// is the real one.
 func NewNamespaces(client metadata.Interface, recorder events.EventRecorder, c clock.WithTicker) *Namespaces {
 	if c == nil {
 		c = clock.RealClock{}
@@ -111,8 +111,8 @@ func (n *Namespaces) Project(namespace string) (string, bool) {
 	return b.project, bound
 }
 
-// Hidden returns the namespaces whose records are shown to nobody, because they
-// are of a Namespace that is gone. The caller does not change it.
+// Hidden returns the namespaces whose records are hidden, because they belong to a
+// deleted Namespace. Callers must not change it.
 func (n *Namespaces) Hidden() map[string]struct{} { return n.state.Load().hidden }
 
 // TakenOver returns when the Namespace took over the records of an earlier one
@@ -127,31 +127,29 @@ func (n *Namespaces) Namespace(project string) (string, bool) {
 	return namespace, bound
 }
 
-// Synced tells whether every Namespace has been judged once.
+// Synced reports whether every Namespace has been reconciled once.
 func (n *Namespaces) Synced() bool { return n.synced.Load() }
 
 // Config is what a binder works with.
 type Config struct {
-	// Ledger is where they are written down. Of several servers, only the active
-	// one's may take writes.
+	// Ledger stores the bindings. Of several servers, only the active one may write.
 	Ledger ledger.Ledger
-	// HasRecords tells whether a namespace has records.
+	// HasRecords reports whether a namespace has records.
 	HasRecords func(namespace string) bool
-	// OldestRecord returns when the oldest object of a namespace that has a record was
-	// created; zero if there is none.
+	// OldestRecord returns when the oldest object with a record was created in a
+	// namespace; zero if there is none.
 	OldestRecord func(namespace string) time.Time
-	// Origins returns what records say of the Namespaces that they are of, by name.
+	// Origins returns the Namespaces that records name as their own, by name.
 	Origins func() map[string][]Origin
-	// GetNamespace looks at a Namespace at the kube-apiserver, which is asked for the most
-	// recent state. What says that a Namespace is gone is put in force only after
-	// that.
+	// GetNamespace reads a Namespace's most recent state from the kube-apiserver. A
+	// result that says that a Namespace is gone is put in force only after that.
 	GetNamespace func(ctx context.Context, name string) (metav1.Object, error)
-	// OnChange is told of which namespaces the project, and of which projects
-	// the namespace that shows their metal, is another one now.
+	// OnChange is called with the namespaces whose project has changed, and the
+	// projects whose namespace has.
 	OnChange func(namespaces, projects []string)
-	// OnHiddenChange is told when Hidden answers otherwise than before. Optional.
+	// OnHiddenChange is called when Hidden has changed. Optional.
 	OnHiddenChange func()
-	// Standby leaves it to another server what is in force, until Lead is called.
+	// Standby follows the bindings that another server stores, until Activate.
 	Standby bool
 }
 
@@ -168,10 +166,10 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 		}
 		return
 	}
-	keeper := newBinder(n, k, list)
+	binder := newBinder(n, k, list, n.listLive)
 	backoff := reconcileBackoff
 	for {
-		again, err := keeper.reconcile(ctx)
+		again, err := binder.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			again = backoff.Step()
 			logger.Error(err, "Failed to reconcile the bindings of namespaces; retrying", "after", again.String())
@@ -180,7 +178,7 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 		}
 		changed := n.namespaceChanged
 		if !n.active.Load() {
-			changed = nil // to read all records with each change is too much
+			changed = nil // a standby would read all records with each change
 		}
 		timer := n.clock.NewTimer(again)
 		select {
@@ -195,9 +193,9 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 	}
 }
 
-// Activate makes a server that stood by the one that decides what is in force. It
-// returns when that is done. Call it when the records are known, and before
-// anything is answered.
+// Activate makes a standby the server that decides which bindings are in force. It
+// returns after the first reconciliation. Call it when the records are loaded, and
+// before the first request is served.
 func (n *Namespaces) Activate(ctx context.Context) error {
 	n.active.Store(true)
 	wake(n.activation)
@@ -216,7 +214,7 @@ func (n *Namespaces) Activate(ctx context.Context) error {
 	}
 }
 
-// wake wakes whoever reads c, now or when next they do.
+// wake signals the reader of c, at once or at its next read.
 func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -224,8 +222,8 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-// startInformer has everything looked at when a Namespace changes. It returns what lists
-// them, once they are known.
+// startInformer watches Namespaces; each change triggers a reconciliation. Once
+// synced, it returns the function that lists the cached Namespaces.
 func (n *Namespaces) startInformer(ctx context.Context) (list func() []namespace, err error) {
 	informer := metadatainformer.NewFilteredMetadataInformer(n.client, resource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
 	if err := informer.SetTransform(trimMetadata); err != nil {
@@ -252,12 +250,25 @@ func (n *Namespaces) startInformer(ctx context.Context) (list func() []namespace
 	}, nil
 }
 
-// trimMetadata drops what nobody here asks for.
+// trimMetadata drops the fields that are not used.
 func trimMetadata(obj any) (any, error) {
 	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		m.ManagedFields, m.Annotations, m.OwnerReferences = nil, nil, nil
 	}
 	return obj, nil
+}
+
+// listLive lists Namespaces at the kube-apiserver, in their most recent state.
+func (n *Namespaces) listLive(ctx context.Context) ([]namespace, error) {
+	list, err := n.client.Resource(resource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]namespace, 0, len(list.Items))
+	for i := range list.Items {
+		all = append(all, namespaceOf(&list.Items[i]))
+	}
+	return all, nil
 }
 
 func namespaceOf(m metav1.Object) namespace {
