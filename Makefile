@@ -40,7 +40,7 @@ CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/c
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator, API server and companion, and build clusters to watch (Ctrl-C stops all)
+run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator, API server and controller manager, and build clusters to watch (Ctrl-C stops all)
 	@echo "building hack/run"
 	@$(GO_BUILD) -o $(BIN)/run ./hack/run
 	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)

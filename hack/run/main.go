@@ -2,7 +2,7 @@
 
 // Command run shows the project at work on one machine, without Kubernetes
 // and without metal: it starts the simulator, the API server in standalone
-// mode and the companion, applies the examples, tells what to type next, and
+// mode and the controller manager, applies the examples, tells what to type next, and
 // stops everything on Ctrl-C, or as soon as one of the three ends.
 package main
 

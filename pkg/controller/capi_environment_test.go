@@ -40,7 +40,7 @@ type capiEnvironment struct {
 	server *testserver.Server
 	// api serves ours from the server and everything else from memory.
 	api splitClient
-	// crashes, if there is one, kills the companion.
+	// crashes, if there is one, kills the controller manager.
 	crashes     *crashInjector
 	options     Options
 	reconcilers []*reconciler
@@ -65,7 +65,7 @@ func newCAPIEnvironment(t *testing.T, configure ...func(*apiserver.Config)) *cap
 	return w
 }
 
-// restart starts a companion that remembers nothing.
+// restart starts a controller manager that remembers nothing.
 func (w *capiEnvironment) restart() {
 	w.t.Helper()
 	clients, err := versioned.NewForConfig(w.server.Config)
@@ -84,7 +84,7 @@ func (w *capiEnvironment) restart() {
 	}
 }
 
-// reconcileUntil lets the companion and Cluster API work until something is so. The data
+// reconcileUntil lets the controller manager and Cluster API work until something is so. The data
 // centre lives meanwhile, some hundred times as fast as life, so time has to pass.
 func (w *capiEnvironment) reconcileUntil(what string, so func() bool) {
 	w.t.Helper()
@@ -271,14 +271,14 @@ func (c splitClient) List(ctx context.Context, list client.ObjectList, opts ...c
 	return c.of(list).List(ctx, list, opts...)
 }
 
-// crashInjector kills the companion after its first write, then after its second, and
+// crashInjector kills the controller manager after its first write, then after its second, and
 // so on by turns.
 type crashInjector struct {
 	left, round int
 	crashed     bool
 }
 
-var errCrashed = errors.New("the companion was killed")
+var errCrashed = errors.New("the controller manager was killed")
 
 // write counts a write. What was sent has its effect, and the answer is lost.
 func (f *crashInjector) write(err error) error {
@@ -301,7 +301,7 @@ func (f *crashInjector) alive() error {
 	return nil
 }
 
-// crashingClient is the API of a companion that is killed.
+// crashingClient is the API of a controller manager that is killed.
 type crashingClient struct {
 	splitClient
 	crashes *crashInjector

@@ -24,7 +24,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
-// restart has the companion forget what it did not write.
+// restart has the controller manager forget what it did not write.
 func (h *harness) restart() { h.r.backoff = newBackoff(h.clock) }
 
 func (h *harness) requireHeld(name, reason string) {
@@ -243,7 +243,7 @@ func (o memoryOwners) Namespace(ctx context.Context, name string) (metav1.Object
 	return ns, o.api().Get(ctx, types.NamespacedName{Name: name}, ns)
 }
 
-// The whole server and the companion, through a restore that gives owners new
+// The whole server and the controller manager, through a restore that gives owners new
 // uids: the garbage collector is refused, Cluster API rewrites the owners, and
 // nothing was freed.
 func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {

@@ -26,7 +26,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// These tests run the companion against the whole server and a simulated
+// These tests run the controller manager against the whole server and a simulated
 // data centre.
 
 const (
@@ -39,9 +39,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// startCompanion runs the companion until the test or the returned function
+// startControllerManager runs the controller manager until the test or the returned function
 // ends it.
-func startCompanion(t *testing.T, s *testserver.Server) (stop func()) {
+func startControllerManager(t *testing.T, s *testserver.Server) (stop func()) {
 	t.Helper()
 	scheme, err := NewScheme()
 	require.NoError(t, err)
@@ -183,7 +183,7 @@ func held(s *testserver.Server) (machines, networks, ips int) {
 func TestStandalone_ClustersAreAllocatedAndReleasedCompletely(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
-	startCompanion(t, s)
+	startControllerManager(t, s)
 
 	objects := exampleCluster("c", 3)
 	create(t, api, objects...)
@@ -208,7 +208,7 @@ func TestStandalone_ClustersAreAllocatedAndReleasedCompletely(t *testing.T) {
 func TestStandalone_ControllerManagerResumesAfterRestart(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
-	stop := startCompanion(t, s)
+	stop := startControllerManager(t, s)
 	first := exampleCluster("a", 1)
 	create(t, api, first...)
 	requireReady(t, api, first...)
@@ -218,7 +218,7 @@ func TestStandalone_ControllerManagerResumesAfterRestart(t *testing.T) {
 	create(t, api, second...)
 	require.NoError(t, api.Delete(t.Context(), first[1]))
 
-	startCompanion(t, s)
+	startControllerManager(t, s)
 	requireReady(t, api, second...)
 	requireGone(t, api, first[1])
 	require.Equal(t, 4, deeds(s, "allocate"))
@@ -228,7 +228,7 @@ func TestStandalone_ControllerManagerResumesAfterRestart(t *testing.T) {
 func TestStandalone_KilledServerCostsNoSecondMachine(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
-	startCompanion(t, s)
+	startControllerManager(t, s)
 
 	objects := exampleCluster("c", 3)
 	create(t, api, objects...)
@@ -244,7 +244,7 @@ func TestStandalone_KilledServerCostsNoSecondMachine(t *testing.T) {
 func TestStandalone_DeletionWithoutControllerManagerKeepsMetal(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
-	stop := startCompanion(t, s)
+	stop := startControllerManager(t, s)
 	objects := exampleCluster("c", 1)
 	create(t, api, objects...)
 	requireReady(t, api, objects...)
@@ -256,7 +256,7 @@ func TestStandalone_DeletionWithoutControllerManagerKeepsMetal(t *testing.T) {
 		require.NoError(t, api.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":[]}}`))))
 	}
 	requireGone(t, api, objects...)
-	startCompanion(t, s)
+	startControllerManager(t, s)
 	time.Sleep(time.Second)
 	require.Zero(t, deeds(s, "free"))
 	machines, _, _ := held(s)
@@ -266,7 +266,7 @@ func TestStandalone_DeletionWithoutControllerManagerKeepsMetal(t *testing.T) {
 func TestStandalone_PausedObjectsContinueAfterThePause(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 200}})
 	api := apiOf(t, s)
-	startCompanion(t, s)
+	startControllerManager(t, s)
 	objects := exampleCluster("c", 1)
 	machine := objects[1]
 	machine.SetAnnotations(map[string]string{infrastructure.PausedAnnotation: ""})

@@ -2,7 +2,7 @@
 
 // Package ownerref judges what a lookup of an owner has found. Both programs do so
 // before metal is given back: the server when the garbage collector asks, the
-// companion in each reconcile. How an owner is looked up is theirs to decide, and
+// controller manager in each reconcile. How an owner is looked up is theirs to decide, and
 // so is what follows from the finding.
 package ownerref
 

@@ -36,7 +36,7 @@ func newEnvironment(t *testing.T) *environment {
 	return &environment{Management: Start(t, Options{Site: site, ManagerFlags: hasty})}
 }
 
-// hasty is a companion that waits for nobody: it is killed in some tests, and
+// hasty is a controller manager that waits for nobody: it is killed in some tests, and
 // there are no load balancers.
 var hasty = []string{
 	"--load-balancer-grace-period=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",

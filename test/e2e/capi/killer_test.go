@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// killing kills the companion and the server in turn until it is told to stop;
+// killing kills the controller manager and the server in turn until it is told to stop;
 // then both are back. What lives between two deaths grows by a half each time:
 // the first ones come quickly, and however slow the machine is, there comes one
 // after which there is time enough.
@@ -25,7 +25,7 @@ func killing(t *testing.T, env *environment) (stop func()) {
 	aside := &aside{TB: t, ctx: context.WithoutCancel(t.Context())}
 	go func() {
 		defer close(ended)
-		victims := []*cluster.Program{env.Companion, env.Servers[0]}
+		victims := []*cluster.Program{env.ControllerManager, env.Servers[0]}
 		life := time.Second
 		for i := 0; ; i++ {
 			select {

@@ -28,7 +28,7 @@ type Options struct {
 	Site *Site
 	// Repository is where clusterctl installs from; default: a new one.
 	Repository *Repository
-	// ManagerFlags are added to the companion's arguments.
+	// ManagerFlags are added to the controller manager's arguments.
 	ManagerFlags []string
 }
 
@@ -64,7 +64,7 @@ func Start(t testing.TB, opts Options) *Management {
 
 	m.Cluster = cluster.Start(t, cluster.Options{
 		ControlPlane: m.plane, Metal: m.Site.Metal, Installed: true,
-		Companion: true, ManagerFlags: append([]string{"--standalone=false"}, opts.ManagerFlags...),
+		ControllerManager: true, ManagerFlags: append([]string{"--standalone=false"}, opts.ManagerFlags...),
 	})
 	for _, p := range providers {
 		m.Managers[p.program] = m.run(t, p)

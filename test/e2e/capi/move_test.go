@@ -60,7 +60,7 @@ func move(t *testing.T, from, to *Management, namespace string) {
 }
 
 // statusIsComplete: what the metal-api knows is there without anybody having
-// written it, as soon as the companion has taken the machines over.
+// written it, as soon as the controller manager has taken the machines over.
 func statusIsComplete(t *testing.T, c *Tenant) {
 	t.Helper()
 	start := time.Now()
@@ -113,10 +113,10 @@ func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, env *environment, nam
 	assert.Contains(t, images, "metalstack-controller-manager:"+Next)
 	// The old Pods go, and new ones come.
 	env.Servers[0].Kill()
-	env.Companion.Kill()
-	env.Servers[0], env.Companion = env.StartServer(t), env.StartCompanion(t)
+	env.ControllerManager.Kill()
+	env.Servers[0], env.ControllerManager = env.StartServer(t), env.StartControllerManager(t)
 	env.Servers[0].AwaitReady(t)
-	env.Companion.AwaitReady(t)
+	env.ControllerManager.AwaitReady(t)
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		after := &v1alpha4.MetalStackMachineTemplate{}
 		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(template), after); err != nil {

@@ -26,7 +26,7 @@ const strangeUID = "1c2e9b1e-0000-4000-8000-00000000000f"
 
 // ownersGetNewUIDs: after a restore that gave the owners of our objects new
 // uids, the real garbage collector takes the objects of a running cluster for
-// ownerless. It is refused, and Cluster API's managers and the companion write
+// ownerless. It is refused, and Cluster API's managers and the controller manager write
 // the uids that the owners have.
 func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()

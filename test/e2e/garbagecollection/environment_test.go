@@ -48,7 +48,7 @@ type environment struct {
 
 func TestKubernetesControllers(t *testing.T) {
 	t.Parallel()
-	opts := cluster.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16)}, Companion: true}
+	opts := cluster.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16)}, ControllerManager: true}
 	env := &environment{teams: make(chan cluster.Team, spaces)}
 	for _, team := range opts.AddTeams(spaces) {
 		env.teams <- team
@@ -204,7 +204,7 @@ func (s *space) newTemplate(name string, owners ...metav1.OwnerReference) *v1alp
 	return created
 }
 
-// machine is one that the companion leaves alone.
+// machine is one that the controller manager leaves alone.
 func machine(name string, owners ...metav1.OwnerReference) *v1alpha4.MetalStackMachine {
 	return objects.Machine(name, objects.InDefaultPartition, func(m *v1alpha4.MetalStackMachine) {
 		m.OwnerReferences, m.Annotations = owners, map[string]string{infrastructure.PausedAnnotation: "true"}

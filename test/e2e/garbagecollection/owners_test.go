@@ -30,7 +30,7 @@ func dependentsGo(s *space) {
 	require.NoError(s.t, s.maps.Delete(s.t.Context(), owner.Name, metav1.DeleteOptions{}))
 	gone(s, s.templates.Get, "ours")
 	marked(s, s.machines.Get, "node-1")
-	require.NotEmpty(s.t, there(s, s.machines.Get, "node-1").Finalizers, "what happens to the metal is for the companion to say")
+	require.NotEmpty(s.t, there(s, s.machines.Get, "node-1").Finalizers, "what happens to the metal is for the controller manager to say")
 	s.eventually(func(ctx context.Context) error {
 		both, err := s.templates.Get(ctx, "both", metav1.GetOptions{})
 		if err == nil && len(both.OwnerReferences) != 1 {

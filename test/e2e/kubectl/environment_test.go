@@ -46,8 +46,8 @@ func start(t *testing.T) *environment {
 	opts := cluster.Options{
 		Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(64), Speed: speed},
 		// On a busy machine, too, reads are confirmed, and so come without warnings.
-		Flags:     []string{"--consistent-read-timeout=30s"},
-		Companion: true,
+		Flags:             []string{"--consistent-read-timeout=30s"},
+		ControllerManager: true,
 	}
 	env := &environment{teams: make(chan cluster.Team, spaces)}
 	for _, team := range opts.AddTeams(spaces) {
@@ -179,7 +179,7 @@ spec:
 `, v1alpha4.SchemeGroupVersion, name, ofCluster, simulator.MachineImage, simulator.SmallSize)
 }
 
-// restingManifest is that of a machine that the companion leaves alone, so
+// restingManifest is that of a machine that the controller manager leaves alone, so
 // that nothing changes but what a test changes.
 func restingManifest(name string) string {
 	return fmt.Sprintf(`

@@ -25,7 +25,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// readMetrics has the companion build something, installs the monitoring
+// readMetrics has the controller manager build something, installs the monitoring
 // component, and reads the metrics as Prometheus would.
 func (env *environment) readMetrics(t *testing.T) {
 	env.build(t)
@@ -34,7 +34,7 @@ func (env *environment) readMetrics(t *testing.T) {
 	cluster.DefineOthers(t, env.plane, env.monitoring)
 	_, stderr, err := env.Kubectl(t, env.Admin(), "apply", "-k", overlay)
 	require.NoError(t, err, stderr)
-	for _, program := range []*cluster.Program{env.Servers[0], env.Companion} {
+	for _, program := range []*cluster.Program{env.Servers[0], env.ControllerManager} {
 		_, status := env.get(t, program, "")
 		assert.NotEqual(t, http.StatusOK, status, "%s tells strangers nothing", program.Name)
 	}
@@ -82,7 +82,7 @@ func (env *environment) build(t *testing.T) {
 		machine, err := client.MetalStackMachines(team).Get(t.Context(), "node-1", metav1.GetOptions{})
 		allocated = machine
 		return err == nil && machine.Status.Metal != nil && machine.Status.Metal.AllocationUUID != "" && len(machine.Status.Addresses) > 0
-	}, patience, patience/600, "the companion asks for metal")
+	}, patience, patience/600, "the controller manager asks for metal")
 	env.machine = allocated.Status.Metal.MachineID
 	require.NoError(t, env.metal.Sim.PhoneHome(env.machine))
 }
@@ -176,7 +176,7 @@ func (env *environment) get(t *testing.T, program *cluster.Program, token string
 func (env *environment) scrapeOurs(t *testing.T) testutil.Metrics {
 	t.Helper()
 	all := testutil.NewMetrics()
-	for _, program := range []*cluster.Program{env.Servers[0], env.Companion} {
+	for _, program := range []*cluster.Program{env.Servers[0], env.ControllerManager} {
 		token := env.secretKey(t, env.monitor(t, program), "authorization", "credentials")
 		body, status := env.get(t, program, token)
 		require.Equal(t, http.StatusOK, status, body)

@@ -91,7 +91,7 @@ func (env *environment) key(t *testing.T, key string) {
 
 func (env *environment) install(t *testing.T) {
 	env.run(t, "install")
-	env.Cluster = cluster.Start(t, cluster.Options{ControlPlane: env.plane, Metal: env.metal, Companion: true})
+	env.Cluster = cluster.Start(t, cluster.Options{ControlPlane: env.plane, Metal: env.metal, ControllerManager: true})
 	stdout, stderr := env.run(t, "check")
 	assert.Equal(t, 2, strings.Count(stdout, "condition met"))
 	for _, kind := range []string{"MetalStackCluster", "MetalStackMachine", "MetalStackFirewall", "msm"} {
@@ -264,7 +264,7 @@ func (env *environment) uninstall(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	env.run(t, "uninstall-stop")
-	for _, program := range append(env.Servers, env.Companion) {
+	for _, program := range append(env.Servers, env.ControllerManager) {
 		// As the Deployment's controller and the kubelet do.
 		program.Stop(t)
 		program.Pod.Delete(t)

@@ -47,7 +47,7 @@ func start(t *testing.T) *environment {
 	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "5", "6", "8"} {
 		d.Projects = append(d.Projects, simulator.Project{ID: project(letter), Name: "team-" + letter, Tenant: d.Projects[0].Tenant})
 	}
-	c := cluster.Start(t, cluster.Options{Simulator: simulator.Config{DataCentre: d}, Companion: true})
+	c := cluster.Start(t, cluster.Options{Simulator: simulator.Config{DataCentre: d}, ControllerManager: true})
 	return &environment{c, c.Metal.Sim}
 }
 

@@ -131,7 +131,7 @@ func aFinalizerKeepsWhatHoldsMetal(t *testing.T, env *environment) {
 	framework.Eventually(t, limit, func(context.Context) error {
 		_, stderr, err := env.Kubectl(t, env.Admin(), "create", "--raw", "/apis/"+api.SchemeGroupVersion.String()+"/namespaces/"+ns+"/metalstackclusters/"+name+"/allocation", "-f", body)
 		if err != nil {
-			return fmt.Errorf("%w: %s", err, stderr) // The companion may be faster, and under way.
+			return fmt.Errorf("%w: %s", err, stderr) // The controller manager may be faster, and under way.
 		}
 		return nil
 	})

@@ -198,7 +198,7 @@ func aNamespaceMadeAnewInheritsNothing(t *testing.T, env *environment) {
 	require.NoError(t, err)
 	_, err = admin.MetalStackClusters(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
-	// The companion asks again after pauses that grow while the machine is held.
+	// The controller manager asks again after pauses that grow while the machine is held.
 	framework.Eventually(t, 3*limit, func(context.Context) error { return env.holds(project("2"), 0, 0) })
 }
 

@@ -50,11 +50,11 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, env *environment) {
 		_, err := env.Client().CoreV1().Secrets(namespace).Create(soon(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-bootstrap"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	t.Run("companion", func(t *testing.T) {
-		account, err := kubernetes.NewForConfig(env.Companion.Account)
+	t.Run("controller manager", func(t *testing.T) {
+		account, err := kubernetes.NewForConfig(env.ControllerManager.Account)
 		require.NoError(t, err)
 		framework.Eventually(t, limit, func(context.Context) error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
-		attemptAll(t, env.Companion.Account, companionUses(bound, unbound))
+		attemptAll(t, env.ControllerManager.Account, controllerManagerUses(bound, unbound))
 	})
 	t.Run("server", func(t *testing.T) {
 		attemptAll(t, env.Servers[0].Account, serverUses(env.Servers[0].Name, bound, unbound))
@@ -73,14 +73,14 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, env *environment) {
 			_, last = account.CoreV1().Secrets(cluster.Namespace).Apply(t.Context(), corev1apply.Secret(servingSecret, cluster.Namespace).
 				WithType(corev1.SecretTypeServiceAccountToken).WithAnnotations(map[string]string{corev1.ServiceAccountNameKey: cluster.Manager}), dryApply)
 			if !apierrors.IsForbidden(last) {
-				return fmt.Errorf("a Secret that Kubernetes writes the companion's token into: %v", last)
+				return fmt.Errorf("a Secret that Kubernetes writes the controller manager's token into: %v", last)
 			}
 			return nil
 		})
 		assert.ErrorContains(t, last, "of the type Opaque")
 	})
 	t.Run("the RoleBinding follows the label", func(t *testing.T) {
-		account, err := kubernetes.NewForConfig(env.Companion.Account)
+		account, err := kubernetes.NewForConfig(env.ControllerManager.Account)
 		require.NoError(t, err)
 		bindings := env.Client().RbacV1().RoleBindings(bound)
 		require.NoError(t, bindings.Delete(soon(t), bootstrapRole, metav1.DeleteOptions{}))
@@ -91,7 +91,7 @@ func noAccountDoesMoreThanItsPageSays(t *testing.T, env *environment) {
 		env.label(t, bound, "")
 		framework.Eventually(t, limit, func(context.Context) error {
 			if err := getSecret(bound, "a-bootstrap")(t.Context(), account); !apierrors.IsForbidden(err) {
-				return fmt.Errorf("the companion reads on: %v", err)
+				return fmt.Errorf("the controller manager reads on: %v", err)
 			}
 			return nil
 		})
@@ -151,7 +151,7 @@ func secretUses(bound, unbound string) []use {
 	}
 }
 
-func companionUses(bound, unbound string) []use {
+func controllerManagerUses(bound, unbound string) []use {
 	return append(secretUses(bound, unbound), []use{
 		{"read a Secret of a bound namespace", true, getSecret(bound, "a-bootstrap")},
 		{"read the server's serving certificate", false, getSecret(cluster.Namespace, servingSecret)},
@@ -211,7 +211,7 @@ func serverUses(pod, bound, unbound string) []use {
 			return err
 		}},
 
-		{"bind the companion in a bound namespace", true, bind(bound, right())},
+		{"bind the controller manager in a bound namespace", true, bind(bound, right())},
 		{"bind it in an unbound namespace", false, bind(unbound, right())},
 		{"bind it in the server's namespace", false, bind(cluster.Namespace, right())},
 		{"bind it in kube-system", false, bind(metav1.NamespaceSystem, right())},
@@ -269,7 +269,7 @@ func serverUses(pod, bound, unbound string) []use {
 			return c.CoreV1().ConfigMaps(cluster.Namespace).Delete(ctx, "kube-root-ca.crt", dryDelete)
 		}},
 		{"write a ConfigMap of a tenant", false, writeConfigMap(bound, "record-x")},
-		{"take the companion's Lease", false, patchLease(manager)},
+		{"take the controller manager's Lease", false, patchLease(manager)},
 		{"bind a namespace to a project", false, func(ctx context.Context, c kubernetes.Interface) error {
 			_, err := c.CoreV1().Namespaces().Patch(ctx, unbound, types.MergePatchType, []byte(`{"metadata":{"labels":{"`+infrastructure.ProjectLabel+`":"x"}}}`), dryPatch)
 			return err

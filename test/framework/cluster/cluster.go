@@ -49,7 +49,7 @@ const (
 var Versions = []schema.GroupVersion{v1alpha3.SchemeGroupVersion, v1alpha4.SchemeGroupVersion}
 
 // Options are what a test may want differently; the zero value is one server,
-// no companion, and a data centre that rests.
+// no controller manager, and a data centre that rests.
 type Options struct {
 	// ControlPlane is one that runs already. The installation is a cluster's
 	// only one.
@@ -63,11 +63,11 @@ type Options struct {
 	Servers int
 	// Flags are added to the servers' arguments, and win over them.
 	Flags []string
-	// Companion starts the controller manager. It runs with --standalone, which
+	// ControllerManager starts the controller manager. It runs with --standalone, which
 	// allocates machines that no Machine owns, unless ManagerFlags say
 	// otherwise.
-	Companion    bool
-	ManagerFlags []string
+	ControllerManager bool
+	ManagerFlags      []string
 	// Overlay is a directory to apply instead of artifacts/deploy.
 	Overlay string
 	// Installed says that the installation is there already, by other means.
@@ -79,9 +79,9 @@ type Cluster struct {
 	*controlplane.ControlPlane
 	// Metal is the simulator.
 	Metal *simtest.Server
-	// Servers and Companion are the programs that Start started.
-	Servers   []*Program
-	Companion *Program
+	// Servers and ControllerManager are the programs that Start started.
+	Servers           []*Program
+	ControllerManager *Program
 
 	t    testing.TB
 	opts Options
@@ -116,8 +116,8 @@ func Start(t testing.TB, opts Options) *Cluster {
 	for range opts.Servers {
 		c.Servers = append(c.Servers, c.StartServer(t))
 	}
-	if opts.Companion {
-		c.Companion = c.StartCompanion(t)
+	if opts.ControllerManager {
+		c.ControllerManager = c.StartControllerManager(t)
 	}
 	for _, p := range c.Servers {
 		p.AwaitReady(t)
@@ -125,8 +125,8 @@ func Start(t testing.TB, opts Options) *Cluster {
 	if opts.Servers > 0 {
 		c.AwaitAvailable(t)
 	}
-	if c.Companion != nil {
-		c.Companion.AwaitReady(t)
+	if c.ControllerManager != nil {
+		c.ControllerManager.AwaitReady(t)
 	}
 	return c
 }

@@ -11,5 +11,5 @@ func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
 func TestInstallation_Serves(t *testing.T) {
 	t.Parallel()
-	Start(t, Options{Companion: true})
+	Start(t, Options{ControllerManager: true})
 }

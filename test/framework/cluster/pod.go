@@ -35,9 +35,9 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 	})
 }
 
-// StartCompanion starts one more replica of the controller manager, and does
+// StartControllerManager starts one more replica of the controller manager, and does
 // not wait for it.
-func (c *Cluster) StartCompanion(t testing.TB) *Program {
+func (c *Cluster) StartControllerManager(t testing.TB) *Program {
 	t.Helper()
 	return c.Run(t, Deployment{
 		Namespace: Namespace, Name: Manager, Path: Binary(t, Manager), Port: "health", Scheme: "http",

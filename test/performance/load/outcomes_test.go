@@ -89,7 +89,7 @@ func classify(err error) (what string, again bool) {
 
 // notNow is whether an allocation cannot be now. Its words are for people, so
 // clients are not told to repeat it by themselves (pkg/allocation/errors.go): who
-// asks is the companion, which tells the words and asks again.
+// asks is the controller manager, which tells the words and asks again.
 func notNow(err error) bool { return apierrors.IsServiceUnavailable(err) || apierrors.IsTimeout(err) }
 
 // fatal are the outcomes that no client may see, each with an example.

@@ -129,7 +129,7 @@ func (w *writer) lifetime(ctx context.Context) {
 	w.remove(ctx, machines, name)
 }
 
-// remove deletes an object and takes its finalizers off, as the companion does
+// remove deletes an object and takes its finalizers off, as the controller manager does
 // when no metal is held any more.
 func (w *writer) remove(ctx context.Context, machines typed.MetalStackMachineInterface, name string) {
 	if !w.outcomes.note("delete", machines.Delete(ctx, name, metav1.DeleteOptions{})) {
@@ -140,7 +140,7 @@ func (w *writer) remove(ctx context.Context, machines typed.MetalStackMachineInt
 }
 
 // allocate turns claims into metal and back until ctx ends, asking again
-// whatever the server says, as the companion does. It returns the uids of the
+// whatever the server says, as the controller manager does. It returns the uids of the
 // objects that it asked metal for, and whether their metal was given back.
 func (w *writer) allocate(ctx context.Context, cluster string) map[types.UID]bool {
 	uids := map[types.UID]bool{}

@@ -49,7 +49,7 @@ type breaks struct {
 }
 
 // environment is a metal-api, a ledger and a Lease, servers that come and go over
-// them, and clients, a companion, watchers and other people. All of it lives in
+// them, and clients, a controller manager, watchers and other people. All of it lives in
 // one bubble of synctest, on its time.
 type environment struct {
 	t       testing.TB
@@ -110,7 +110,7 @@ func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *envi
 	}
 	var ctx context.Context
 	ctx, env.end = context.WithCancel(context.Background())
-	c := &companion{w: env, busy: map[string]bool{}}
+	c := &controllerManager{w: env, busy: map[string]bool{}}
 	env.clients.Go(func() { c.run(ctx) })
 	for i, resource := range resources {
 		for j := range 2 {

@@ -26,7 +26,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-// installation is a cluster with a companion, and one team. Its etcd is restored
+// installation is a cluster with a controller manager, and one team. Its etcd is restored
 // from a backup that does not know of all machines.
 type installation struct {
 	*cluster.Cluster
@@ -52,14 +52,14 @@ func TestRestoreEtcd_UnknownMachinesAreDiscoveredAndKept(t *testing.T) {
 	after := env.ready(env.newMachine("after", "orchid", env.newOwner("owner-after")))
 	unknown := env.ready(env.newMachine("unknown", "lotus", env.newOwner("owner-unknown")))
 
-	env.Companion.Stop(t)
+	env.ControllerManager.Stop(t)
 	env.Servers[0].Stop(t)
 	env.RestoreEtcd(t, backup)
 	env.Servers[0].Start(t)
-	env.Companion.Start(t)
+	env.ControllerManager.Start(t)
 	env.Servers[0].AwaitReady(t)
 	env.AwaitAvailable(t)
-	env.Companion.AwaitReady(t)
+	env.ControllerManager.AwaitReady(t)
 
 	known := env.get("before")
 	require.Equal(t, before.UID, known.UID)
@@ -108,7 +108,7 @@ func TestRestoreEtcd_UnknownMachinesAreDiscoveredAndKept(t *testing.T) {
 
 func startInstallation(t *testing.T) *installation {
 	t.Helper()
-	opts := cluster.Options{Companion: true, Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16), Speed: 120}}
+	opts := cluster.Options{ControllerManager: true, Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(16), Speed: 120}}
 	team := opts.AddTeams(1)[0]
 	c := cluster.Start(t, opts)
 	c.Bind(t, team.Namespace, team.Project)

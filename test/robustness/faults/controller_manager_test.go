@@ -14,11 +14,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-const companionInterval = 4 * time.Second
+const controllerManagerInterval = 4 * time.Second
 
-// companion asks for metal and gives it back, as metalstack-controller-manager
+// controllerManager asks for metal and releases it, as metalstack-controller-manager
 // does: it knows nothing but what it lists.
-type companion struct {
+type controllerManager struct {
 	w    *environment
 	mu   sync.Mutex
 	busy map[string]bool
@@ -28,16 +28,16 @@ type companion struct {
 	passes int
 }
 
-func (c *companion) run(ctx context.Context) {
+func (c *controllerManager) run(ctx context.Context) {
 	defer c.work.Wait()
 	for ctx.Err() == nil {
 		c.pass()
-		c.w.sleep(ctx, companionInterval)
+		c.w.sleep(ctx, controllerManagerInterval)
 	}
 }
 
 // pass looks at all objects once.
-func (c *companion) pass() {
+func (c *controllerManager) pass() {
 	all := map[string][]runtime.Object{}
 	version := "0"
 	if c.passes++; c.passes%4 == 0 {
@@ -63,7 +63,7 @@ func (c *companion) pass() {
 }
 
 // reconcile does what is next for an object, unless something is under way.
-func (c *companion) reconcile(resource string, obj runtime.Object, all map[string][]runtime.Object) {
+func (c *controllerManager) reconcile(resource string, obj runtime.Object, all map[string][]runtime.Object) {
 	m := obj.(metav1.Object)
 	var do func() error
 	state := stateOf(obj)
@@ -90,7 +90,7 @@ func (c *companion) reconcile(resource string, obj runtime.Object, all map[strin
 
 // deleteMembers deletes what belongs to a cluster that is being deleted; it is
 // false if there is nothing left.
-func (c *companion) deleteMembers(cluster string, all map[string][]runtime.Object) bool {
+func (c *controllerManager) deleteMembers(cluster string, all map[string][]runtime.Object) bool {
 	left := false
 	for _, resource := range []string{machines, firewalls} {
 		for _, obj := range all[resource] {
@@ -107,7 +107,7 @@ func (c *companion) deleteMembers(cluster string, all map[string][]runtime.Objec
 	return left
 }
 
-func (c *companion) start(key string, do func() error) {
+func (c *controllerManager) start(key string, do func() error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.busy[key] {
@@ -116,7 +116,7 @@ func (c *companion) start(key string, do func() error) {
 	c.busy[key] = true
 	c.work.Go(func() {
 		if err := do(); err != nil {
-			c.w.note("the companion, for %s: %.200v", key, err)
+			c.w.note("the controller manager, for %s: %.200v", key, err)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
