@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMake_BuildsEachProgramOnceAndSaysSo reads what `make demo` and `make run`
+// TestMake_BuildsEachProgramOnce reads what `make demo` and `make run`
 // would do. Packages are compiled once only if all builds have the same flags,
 // and programs only if what is run is told where they are.
-func TestMake_BuildsEachProgramOnceAndSaysSo(t *testing.T) {
+func TestMake_BuildsEachProgramOnce(t *testing.T) {
 	t.Parallel()
 	for _, target := range []string{"demo", "run"} {
 		t.Run(target, func(t *testing.T) {

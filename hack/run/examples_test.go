@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestNamespacesBecomeBindings(t *testing.T) {
+func TestExamples_NamespacesBecomeBindings(t *testing.T) {
 	e := &examples{}
 	require.NoError(t, e.add([]byte(`
 # a comment
@@ -31,6 +31,6 @@ metadata: {name: m, namespace: team-a}
 	require.Equal(t, 1, e.servers())
 }
 
-func TestForeignKindsAreRefused(t *testing.T) {
+func TestExamples_ForeignKindIsRefused(t *testing.T) {
 	require.ErrorContains(t, (&examples{}).add([]byte("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")), "not served standalone")
 }

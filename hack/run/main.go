@@ -95,7 +95,7 @@ func run(ctx context.Context, o options) (err error) {
 	select {
 	case <-story.Done():
 	case p := <-d.firstEnd():
-		return p.obituary()
+		return p.exitReport()
 	}
 	return ignoreEnd(ctx, d.verdict(context.Cause(story)))
 }

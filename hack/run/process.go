@@ -83,8 +83,8 @@ func (p *process) stop() {
 	})
 }
 
-// obituary tells how the program ended, and its last words.
-func (p *process) obituary() error {
+// exitReport says how the program ended, with the last lines of its log.
+func (p *process) exitReport() error {
 	how := "ended"
 	if p.err != nil {
 		how = p.err.Error()

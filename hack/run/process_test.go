@@ -29,7 +29,7 @@ func startScript(t *testing.T, script string) *process {
 	return p
 }
 
-func TestStopEndsAProgramAndWhatItStarted(t *testing.T) {
+func TestStop_EndsProgramAndChildren(t *testing.T) {
 	// Whoever lives holds the pipe open. A process that nobody has waited for
 	// yet is dead all the same, though it can still be signalled.
 	pipe := filepath.Join(t.TempDir(), "pipe")
@@ -47,29 +47,29 @@ func TestStopEndsAProgramAndWhatItStarted(t *testing.T) {
 	p.stop() // again is fine
 }
 
-func TestObituaryHoldsTheLastWords(t *testing.T) {
+func TestExitReport_ContainsLastLogLines(t *testing.T) {
 	p := startScript(t, `seq 100; echo $WORD; exit 3`)
 	<-p.ended
-	require.ErrorContains(t, p.obituary(), "exit status 3")
-	require.ErrorContains(t, p.obituary(), "farewell")
-	require.NotContains(t, p.obituary().Error(), "\n    80\n", "the last words, not all")
+	require.ErrorContains(t, p.exitReport(), "exit status 3")
+	require.ErrorContains(t, p.exitReport(), "farewell")
+	require.NotContains(t, p.exitReport().Error(), "\n    80\n", "the last lines, not all")
 }
 
-func TestObituaryOfAPanicBeginsWithIt(t *testing.T) {
+func TestExitReport_BeginsWithPanic(t *testing.T) {
 	p := startScript(t, `echo "panic: no way"; seq 100; exit 2`)
 	<-p.ended
-	require.ErrorContains(t, p.obituary(), "panic: no way")
-	require.NotContains(t, p.obituary().Error(), "\n    80\n")
+	require.ErrorContains(t, p.exitReport(), "panic: no way")
+	require.NotContains(t, p.exitReport().Error(), "\n    80\n")
 }
 
-func TestReadyEndsWithTheProgramThatItWaitsFor(t *testing.T) {
+func TestReady_EndsWithProgram(t *testing.T) {
 	d := &demo{options: options{timeout: time.Minute}}
 	d.processes = []*process{startScript(t, "echo no such flag; exit 1")}
 	err := d.ready(t.Context(), "http://127.0.0.1:1/readyz")
 	require.ErrorContains(t, err, "no such flag")
 }
 
-func TestReadyWaitsUntilTheAnswerIsYes(t *testing.T) {
+func TestReady_WaitsForOK(t *testing.T) {
 	asked := 0
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if asked++; asked < 3 {
@@ -86,7 +86,7 @@ func TestReadyWaitsUntilTheAnswerIsYes(t *testing.T) {
 	require.ErrorIs(t, d.ready(ctx, "http://127.0.0.1:1/readyz"), context.Canceled)
 }
 
-func TestOneRunADirectory(t *testing.T) {
+func TestDirectory_SecondRunIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	held, err := lock(dir)
 	require.NoError(t, err)

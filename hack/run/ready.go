@@ -31,7 +31,7 @@ func (d *demo) ready(ctx context.Context, url string) error {
 		}
 		select {
 		case p := <-ended:
-			return p.obituary()
+			return p.exitReport()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(50 * time.Millisecond):

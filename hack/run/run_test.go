@@ -85,7 +85,8 @@ func (r *running) leftNothing(t *testing.T) {
 	}
 }
 
-func TestExamplesPhoneHomeAndEverythingIsStopped(t *testing.T) {
+// TestRun_ExamplesPhoneHome: everything is stopped afterwards.
+func TestRun_ExamplesPhoneHome(t *testing.T) {
 	bin, err := programs()
 	require.NoError(t, err)
 	r := startRun(t, bin, "--until-ready")
@@ -95,7 +96,7 @@ func TestExamplesPhoneHomeAndEverythingIsStopped(t *testing.T) {
 	r.leftNothing(t)
 }
 
-func TestInterruptStopsEverything(t *testing.T) {
+func TestRun_InterruptStopsAll(t *testing.T) {
 	bin, err := programs()
 	require.NoError(t, err)
 	r := startRun(t, bin)
@@ -112,7 +113,9 @@ func TestInterruptStopsEverything(t *testing.T) {
 	r.leftNothing(t)
 }
 
-func TestDeathOfOneStopsAllWithItsLastWords(t *testing.T) {
+// TestRun_ExitOfOneProgramStopsAll: the report of the program that ended
+// contains its last log lines.
+func TestRun_ExitOfOneProgramStopsAll(t *testing.T) {
 	bin, err := programs()
 	require.NoError(t, err)
 	broken := t.TempDir()
@@ -130,7 +133,7 @@ func TestDeathOfOneStopsAllWithItsLastWords(t *testing.T) {
 	r.leftNothing(t)
 }
 
-func TestKilledRunLeavesNothing(t *testing.T) {
+func TestRun_KillLeavesNothing(t *testing.T) {
 	if !diesWithUs {
 		t.Skip("only Linux ties children to their parent's life")
 	}

@@ -15,7 +15,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestPeopleCanDoToTheDataCentreWhatTestsCan(t *testing.T) {
+// TestAdminAPI_OffersEveryControl: people can do to the data centre what tests
+// can.
+func TestAdminAPI_OffersEveryControl(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	admin := httptest.NewServer(s.Sim.AdminHandler())

@@ -45,7 +45,9 @@ func signedBy(user, key string, at time.Time) func(*http.Request) {
 	}
 }
 
-func TestNobodyAndStrangersAre403NotAllowed(t *testing.T) {
+// TestAuth_UnknownUserIsForbidden: requests without credentials, or of an
+// unknown user, are answered 403.
+func TestAuth_UnknownUserIsForbidden(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	status, body := raw(t, "GET", s.URL+"/v1/partition", "", nil)
@@ -58,7 +60,7 @@ func TestNobodyAndStrangersAre403NotAllowed(t *testing.T) {
 	require.Equal(t, 200, status)
 }
 
-func TestAWrongKeyIs403(t *testing.T) {
+func TestAuth_WrongKeyIsForbidden(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	c, err := metalgo.NewClient(s.URL, metalgo.HMACAuth("wrong", "Metal-Admin"))
@@ -67,7 +69,7 @@ func TestAWrongKeyIs403(t *testing.T) {
 	refused(t, err, 403, "")
 }
 
-func TestAChangedKeyIsTheOnlyOne(t *testing.T) {
+func TestAuth_ChangedKeyReplacesOldOne(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	old := s.Key("Metal-Edit")
@@ -80,7 +82,9 @@ func TestAChangedKeyIsTheOnlyOne(t *testing.T) {
 	require.Equal(t, 200, status, "the others' are as they were")
 }
 
-func TestATimestampIsGoodFor90SecondsForTheAdminAnd30ForOthers(t *testing.T) {
+// TestAuth_TimestampExpires: a timestamp is valid for 90 seconds for
+// Metal-Admin, and for 30 seconds for others.
+func TestAuth_TimestampExpires(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	for user, good := range map[string]time.Duration{"Metal-Admin": 80 * time.Second, "Metal-Edit": 25 * time.Second, "Metal-View": 25 * time.Second} {
@@ -94,7 +98,7 @@ func TestATimestampIsGoodFor90SecondsForTheAdminAnd30ForOthers(t *testing.T) {
 	require.Equal(t, 200, status, "the future is accepted")
 }
 
-func TestEachRoleMayWhatItMay(t *testing.T) {
+func TestAuth_RolesAllowTheirCalls(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -112,7 +116,7 @@ func TestEachRoleMayWhatItMay(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestTheRouterAnswersAsTheRealOne(t *testing.T) {
+func TestRouter_AnswersUnknownRoutes(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{BasePath: "/metal"})
 	admin := signedBy("Metal-Admin", s.Key("Metal-Admin"), time.Now())

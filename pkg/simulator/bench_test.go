@@ -47,17 +47,17 @@ func benchmark(b *testing.B, method, path, body string) {
 	b.ReportMetric(float64(size)/1e6, "MB")
 }
 
-func BenchmarkListOf10000Machines(b *testing.B) { benchmark(b, "GET", "/v1/machine", "") }
+func BenchmarkList_10000Machines(b *testing.B) { benchmark(b, "GET", "/v1/machine", "") }
 
-func BenchmarkFindOfAProjectAmong10000Machines(b *testing.B) {
+func BenchmarkFind_ProjectOf10000Machines(b *testing.B) {
 	benchmark(b, "POST", "/v1/machine/find", fmt.Sprintf(`{"allocation_project":%q}`, simulator.ProjectA))
 }
 
-func BenchmarkGetAmong10000Machines(b *testing.B) {
+func BenchmarkGet_10000Machines(b *testing.B) {
 	benchmark(b, "GET", "/v1/machine/00000000-0000-4000-8000-000000000001", "")
 }
 
-func BenchmarkNewOf10000Machines(b *testing.B) {
+func BenchmarkNew_10000Machines(b *testing.B) {
 	for b.Loop() {
 		_, err := simulator.New(simulator.Config{DataCentre: simulator.DefaultDataCentre(10000)})
 		require.NoError(b, err)

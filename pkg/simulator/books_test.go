@@ -8,7 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheBooksTellWhoFreedAndChangedWhat(t *testing.T) {
+// TestHistory_RecordsActor: the books name the user who freed or changed
+// something.
+func TestHistory_RecordsActor(t *testing.T) {
 	t.Parallel()
 	s, err := New(Config{})
 	require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestAnswersTakeTheTimeOfTheCostTable(t *testing.T) {
+func TestCosts_AnswerTimesFollowTable(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		machines   int
@@ -39,7 +39,7 @@ func TestAnswersTakeTheTimeOfTheCostTable(t *testing.T) {
 	}
 }
 
-func TestBusyTimeIsCountedWithoutCostsToo(t *testing.T) {
+func TestBusyTime_IsCountedWithoutCosts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(100)})
@@ -59,7 +59,9 @@ func TestBusyTimeIsCountedWithoutCostsToo(t *testing.T) {
 	})
 }
 
-func TestCallsOtherThanAllocationsBySizeOverlap(t *testing.T) {
+// TestCosts_CallsOverlap: all calls but allocations by size are answered in
+// parallel.
+func TestCosts_CallsOverlap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true, DataCentre: simulator.DefaultDataCentre(1000)})

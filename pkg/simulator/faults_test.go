@@ -20,7 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestACommitWhoseReplyIsLostIsThereWhenOneLooks(t *testing.T) {
+func TestFault_LostReplyIsCommitted(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -33,7 +33,7 @@ func TestACommitWhoseReplyIsLostIsThereWhenOneLooks(t *testing.T) {
 	require.NoError(t, err, "once")
 }
 
-func TestALateCommitHappensAfterTheCallerGaveUp(t *testing.T) {
+func TestFault_LateCommitFollowsCancellation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{})
@@ -49,7 +49,9 @@ func TestALateCommitHappensAfterTheCallerGaveUp(t *testing.T) {
 	})
 }
 
-func TestALateAnswerTellsWhatWasSoWhenItWasAsked(t *testing.T) {
+// TestFault_LateReplyIsSnapshot: a late answer has the state of the time of
+// the request.
+func TestFault_LateReplyIsSnapshot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{})
@@ -66,7 +68,7 @@ func TestALateAnswerTellsWhatWasSoWhenItWasAsked(t *testing.T) {
 	})
 }
 
-func TestARefusedCallDoesNothing(t *testing.T) {
+func TestFault_RefusedCallDoesNothing(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -81,7 +83,7 @@ func TestARefusedCallDoesNothing(t *testing.T) {
 	s.mustAllocate(wanted(nw))
 }
 
-func TestAStatusIsAnsweredAndAFaultCanSkipMatchAndCount(t *testing.T) {
+func TestFault_StatusMatchSkipAndCount(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	ids := s.Sim.MachineIDs()
@@ -101,7 +103,9 @@ func TestAStatusIsAnsweredAndAFaultCanSkipMatchAndCount(t *testing.T) {
 	require.Empty(t, s.Sim.Faults())
 }
 
-func TestATruncatedListIsValidAndShort(t *testing.T) {
+// TestFault_TruncatedListIsValid: a truncated list is valid JSON with fewer
+// entries.
+func TestFault_TruncatedListIsValid(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	remove := s.Sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedList, Fraction: 0.5})
@@ -115,7 +119,7 @@ func TestATruncatedListIsValidAndShort(t *testing.T) {
 	require.Empty(t, n.Payload)
 }
 
-func TestATruncatedBodyIsAnError(t *testing.T) {
+func TestFault_TruncatedBodyIsError(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	s.Sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedBody})
@@ -123,7 +127,9 @@ func TestATruncatedBodyIsAnError(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
-func TestAHangingCallEndsWhenTheCallerGivesUpOrTheFaultGoes(t *testing.T) {
+// TestFault_HangingCallEnds: a hanging call ends when the caller gives up, or
+// when the fault is cleared.
+func TestFault_HangingCallEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{})
@@ -140,7 +146,7 @@ func TestAHangingCallEndsWhenTheCallerGivesUpOrTheFaultGoes(t *testing.T) {
 	})
 }
 
-func TestLatencyIsWaitedForOnTheClock(t *testing.T) {
+func TestFault_LatencyUsesClock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{})
@@ -152,7 +158,9 @@ func TestLatencyIsWaitedForOnTheClock(t *testing.T) {
 	})
 }
 
-func TestABackendThatIsDownIs422InItsOwnWords(t *testing.T) {
+// TestBackendDown_IsUnprocessableWithItsMessage: a backend that is down is
+// answered 422, with its own message.
+func TestBackendDown_IsUnprocessableWithItsMessage(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		backend              string
@@ -190,7 +198,9 @@ func TestABackendThatIsDownIs422InItsOwnWords(t *testing.T) {
 	}
 }
 
-func TestAnIPAMOutageInTheMiddleOfAnAllocateLeavesTheMachineInThePool(t *testing.T) {
+// TestMachineAllocate_IPAMOutageLeavesMachineInPool: the IPAM fails in the
+// middle of the allocation.
+func TestMachineAllocate_IPAMOutageLeavesMachineInPool(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)

@@ -23,7 +23,9 @@ func logOf(m *models.V1MachineResponse) []string {
 	return l
 }
 
-func TestAMachineInstallsAndPhonesHomeInAboutTwoMinutesAndComesBackAfterAFree(t *testing.T) {
+// TestMachine_PhonesHomeAndReturnsAfterFree: an allocated machine installs and
+// phones home in about two minutes, and is available again after a free.
+func TestMachine_PhonesHomeAndReturnsAfterFree(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk, Speed: 1})
@@ -45,7 +47,7 @@ func TestAMachineInstallsAndPhonesHomeInAboutTwoMinutesAndComesBackAfterAFree(t 
 	require.Equal(t, []string{"Waiting", "Registering", "Preparing", "PXE Booting", "Machine Reclaim"}, logOf(s.get(*m.ID))[:5])
 }
 
-func TestNothingMovesByItselfAtSpeedZero(t *testing.T) {
+func TestSpeed_ZeroStopsTransitions(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk})
@@ -57,7 +59,7 @@ func TestNothingMovesByItselfAtSpeedZero(t *testing.T) {
 	require.Equal(t, "Phoned Home", *s.get(*m.ID).Events.Log[0].Event)
 }
 
-func TestSpeedIsAFactor(t *testing.T) {
+func TestSpeed_IsFactor(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk, Speed: 60})
@@ -66,7 +68,7 @@ func TestSpeedIsAFactor(t *testing.T) {
 	require.Equal(t, "Phoned Home", *s.get(*m.ID).Events.Log[0].Event)
 }
 
-func TestChangedDoesNotMoveWithEventsOrLiveliness(t *testing.T) {
+func TestMachineChanged_IgnoresEventsAndLiveliness(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk})
@@ -84,7 +86,9 @@ func TestChangedDoesNotMoveWithEventsOrLiveliness(t *testing.T) {
 	require.Equal(t, before, after.Changed)
 }
 
-func TestARepeatedPhonedHomeOnlyMovesTheLastEventTime(t *testing.T) {
+// TestEvents_RepeatedPhonedHomeUpdatesLastEventTime: a repeated Phoned Home
+// changes nothing else.
+func TestEvents_RepeatedPhonedHomeUpdatesLastEventTime(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk})
@@ -98,7 +102,7 @@ func TestARepeatedPhonedHomeOnlyMovesTheLastEventTime(t *testing.T) {
 	require.Equal(t, after.Events.LastEventTime, s.find(&models.V1MachineFindRequest{ID: *m.ID})[0].Events.LastEventTime, "find and get agree")
 }
 
-func TestTheLogOfANewAllocationKeepsTheOldPhonedHome(t *testing.T) {
+func TestEvents_OldPhonedHomeStaysInNewAllocation(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk})
@@ -118,7 +122,9 @@ func TestTheLogOfANewAllocationKeepsTheOldPhonedHome(t *testing.T) {
 	require.True(t, time.Time(old.Time).Before(time.Time(*again.Allocation.Created)))
 }
 
-func TestASilentMachineIsDeadOrUnknownAfterFiveMinutesAndAliveWithAnyEvent(t *testing.T) {
+// TestLiveliness_SilentMachineIsDeadOrUnknown: a machine without events is
+// Dead or Unknown after five minutes, and Alive again with any event.
+func TestLiveliness_SilentMachineIsDeadOrUnknown(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk})
@@ -142,7 +148,7 @@ func TestASilentMachineIsDeadOrUnknownAfterFiveMinutesAndAliveWithAnyEvent(t *te
 	s.mustAllocate(byID) // a dead machine, by id
 }
 
-func TestACrashSetsCrashLoopAndAReclaimThatFailsSaysSo(t *testing.T) {
+func TestEvents_CrashLoopAndFailedReclaim(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk})
@@ -165,7 +171,7 @@ func TestACrashSetsCrashLoopAndAReclaimThatFailsSaysSo(t *testing.T) {
 	require.False(t, *s.get(*m.ID).Events.FailedMachineReclaim)
 }
 
-func TestACrashedMachineLoopsUntilItWakes(t *testing.T) {
+func TestCrash_LoopsUntilWake(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk, Speed: 1})
@@ -179,7 +185,7 @@ func TestACrashedMachineLoopsUntilItWakes(t *testing.T) {
 	require.Equal(t, "Phoned Home", *s.get(*m.ID).Events.Log[0].Event)
 }
 
-func TestAnUnexpectedEventIsKeptWithANote(t *testing.T) {
+func TestEvents_UnexpectedIsKeptWithNote(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA)))
@@ -189,7 +195,9 @@ func TestAnUnexpectedEventIsKeptWithANote(t *testing.T) {
 	require.Error(t, s.Sim.SendEvent(*m.ID, "No Such Event", ""))
 }
 
-func TestAMachineWithoutEventContainerIs404ToGetAndThereToFind(t *testing.T) {
+// TestMachine_WithoutEventContainerIsNotFoundByGet: a machine without event
+// container is answered 404 by get, but is listed by find.
+func TestMachine_WithoutEventContainerIsNotFoundByGet(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	id := s.Sim.MachineIDs()[0]
@@ -202,7 +210,7 @@ func TestAMachineWithoutEventContainerIs404ToGetAndThereToFind(t *testing.T) {
 	require.Empty(t, *found[0].Liveliness)
 }
 
-func TestAPXEBootOfAnUnknownMachineMakesAnEmptyOne(t *testing.T) {
+func TestPXEBoot_UnknownMachineIsCreatedEmpty(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	const id = "00000000-0000-4000-8000-00000000abcd"
@@ -219,7 +227,7 @@ func TestAPXEBootOfAnUnknownMachineMakesAnEmptyOne(t *testing.T) {
 	require.True(t, m.Waiting)
 }
 
-func TestAReinstalledMachineGoesThroughItsInstallationAgain(t *testing.T) {
+func TestReinstall_RepeatsInstallation(t *testing.T) {
 	t.Parallel()
 	clk := clocktesting.NewFakeClock(time.Now())
 	s := newLab(t, simulator.Config{Clock: clk, Speed: 1})
@@ -237,7 +245,7 @@ func TestAReinstalledMachineGoesThroughItsInstallationAgain(t *testing.T) {
 	require.Equal(t, "ubuntu-24.04.20250701", *again.Allocation.BootInfo.ImageID)
 }
 
-func TestRunLetsThingsHappenWithoutAnybodyLooking(t *testing.T) {
+func TestRun_AdvancesWithoutRequests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Speed: 1})

@@ -13,7 +13,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestAMachineGetsItsNetworkAndAddressesAndGivesThemBack(t *testing.T) {
+// TestMachineAllocate_AddressesReturnWithFree: a machine gets its network and
+// addresses, and they are free again after its free.
+func TestMachineAllocate_AddressesReturnWithFree(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -30,7 +32,9 @@ func TestAMachineGetsItsNetworkAndAddressesAndGivesThemBack(t *testing.T) {
 	require.Equal(t, 1, s.Sim.Books().Frees("a=b"))
 }
 
-func TestMachineTagsAreUniqueByKeyAndTheServersOwnWin(t *testing.T) {
+// TestMachineTags_AreUniqueByKey: tags that the metal-api sets itself take
+// precedence.
+func TestMachineTags_AreUniqueByKey(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA), "k=1", "k=2", "plain", "plain", "machine.metal-stack.io/rack=fake"))
@@ -40,7 +44,9 @@ func TestMachineTagsAreUniqueByKeyAndTheServersOwnWin(t *testing.T) {
 	}, m.Tags)
 }
 
-func TestAnUpdateReplacesAllTagsAnEmptyListNoneAndFreeClears(t *testing.T) {
+// TestMachineUpdate_ReplacesTags: an update replaces all tags, one with an
+// empty list none, and a free clears them.
+func TestMachineUpdate_ReplacesTags(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA), "old"))
@@ -53,7 +59,9 @@ func TestAnUpdateReplacesAllTagsAnEmptyListNoneAndFreeClears(t *testing.T) {
 	require.Empty(t, s.get(*m.ID).Tags)
 }
 
-func TestFindMatchesWholeTagsAllOfThemAndShowsFirewalls(t *testing.T) {
+// TestMachineFind_MatchesAllTags: find matches whole tags, all of them, and
+// lists firewalls too.
+func TestMachineFind_MatchesAllTags(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -71,7 +79,8 @@ func TestFindMatchesWholeTagsAllOfThemAndShowsFirewalls(t *testing.T) {
 	require.Len(t, fw.Allocation.Networks, 3, "the server adds the underlay")
 }
 
-func TestAWriteAnswersNanosecondsAndLaterReadsMilliseconds(t *testing.T) {
+// TestTimestamps_OfWritesHaveNanoseconds: later reads have milliseconds.
+func TestTimestamps_OfWritesHaveNanoseconds(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA)))
@@ -81,7 +90,9 @@ func TestAWriteAnswersNanosecondsAndLaterReadsMilliseconds(t *testing.T) {
 	require.True(t, kept.Equal(written.Round(time.Millisecond)))
 }
 
-func TestALockedReservedDeadOrFreedMachineIsAllocatedByItsIDAll(t *testing.T) {
+// TestMachineAllocate_ByIDTakesAnyFreeMachine: locked, reserved, dead and just
+// freed machines are allocated by id.
+func TestMachineAllocate_ByIDTakesAnyFreeMachine(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -101,7 +112,9 @@ func TestALockedReservedDeadOrFreedMachineIsAllocatedByItsIDAll(t *testing.T) {
 	refused(t, err, 422, "machine is already allocated")
 }
 
-func TestBySizeOnlyAWaitingAliveUnreservedUnlockedMachineIsHandedOut(t *testing.T) {
+// TestMachineAllocate_BySizeTakesAvailableMachine: only a waiting, alive,
+// unreserved and unlocked machine is allocated by size.
+func TestMachineAllocate_BySizeTakesAvailableMachine(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -119,7 +132,7 @@ func TestBySizeOnlyAWaitingAliveUnreservedUnlockedMachineIsHandedOut(t *testing.
 	require.Equal(t, ids[2], *s.mustAllocate(wanted(nw)).ID)
 }
 
-func TestPlacementTagsSpreadMachinesOverRacks(t *testing.T) {
+func TestPlacementTags_SpreadOverRacks(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{Seed: 7})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -132,7 +145,7 @@ func TestPlacementTagsSpreadMachinesOverRacks(t *testing.T) {
 	require.Equal(t, map[string]int{"fra-01-rack-01": 3, "fra-01-rack-02": 3}, racks)
 }
 
-func TestALockedMachineIsNotFreed(t *testing.T) {
+func TestMachineFree_LockedIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA)))
@@ -143,7 +156,7 @@ func TestALockedMachineIsNotFreed(t *testing.T) {
 	require.NoError(t, s.free(*m.ID), "twice: 200")
 }
 
-func TestNamesAreNotUnique(t *testing.T) {
+func TestMachineNames_AreNotUnique(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -151,7 +164,7 @@ func TestNamesAreNotUnique(t *testing.T) {
 	require.NotEqual(t, nw, s.makeNetwork(simulator.ProjectA))
 }
 
-func TestStaticAddressesStayWhenTheirMachineGoes(t *testing.T) {
+func TestMachineFree_KeepsStaticAddresses(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)
@@ -170,7 +183,8 @@ func TestStaticAddressesStayWhenTheirMachineGoes(t *testing.T) {
 	require.Len(t, s.Sim.Books().IPs, 1)
 }
 
-func TestAQuotaCountsFirewallsAndAnEmptyOneIsNoneUpTo0433(t *testing.T) {
+// TestQuota_CountsFirewalls: an empty quota is none up to version 0.43.3.
+func TestQuota_CountsFirewalls(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	nw := s.makeNetwork(simulator.ProjectA)

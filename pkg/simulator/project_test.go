@@ -26,7 +26,7 @@ func postBackTheProject(t testing.TB, s *lab) {
 	require.Equal(t, 200, b.ask("POST", "/v1/project", p).Status)
 }
 
-func TestProjectFindAnswersNullForNothing(t *testing.T) {
+func TestProjectFind_NoResultIsNull(t *testing.T) {
 	t.Parallel()
 	b := newBubble(t, simulator.Config{})
 	require.Equal(t, "null", string(b.ask("POST", "/v1/project/find", map[string]string{"name": "nope"}).Body))
@@ -35,7 +35,9 @@ func TestProjectFindAnswersNullForNothing(t *testing.T) {
 	require.Equal(t, "[]", string(b.ask("POST", "/v1/ip/find", map[string]string{"name": "nope"}).Body))
 }
 
-func TestAProjectUpdateRefusesLowerVersionsAndReplacesEverything(t *testing.T) {
+// TestProjectUpdate_RefusesLowerVersions: an update that is accepted replaces
+// everything.
+func TestProjectUpdate_RefusesLowerVersions(t *testing.T) {
 	t.Parallel()
 	s := newLab(t, simulator.Config{})
 	update := func(version int64, description string) error {
@@ -53,7 +55,9 @@ func TestAProjectUpdateRefusesLowerVersionsAndReplacesEverything(t *testing.T) {
 	require.Empty(t, p.Payload.Description)
 }
 
-func TestTwoProjectUpdatesOfOneVersionCanBothBeAccepted(t *testing.T) {
+// TestProjectUpdate_SameVersionIsAcceptedTwice: two parallel updates of one
+// version can both be accepted.
+func TestProjectUpdate_SameVersionIsAcceptedTwice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true})

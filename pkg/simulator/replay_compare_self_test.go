@@ -10,7 +10,7 @@ import (
 )
 
 // The comparer is the judge of the whole simulator, so it is tried first.
-func TestComparerFindsEveryDifference(t *testing.T) {
+func TestComparer_FindsEveryDifference(t *testing.T) {
 	t.Parallel()
 	const (
 		one = "11111111-1111-4111-8111-111111111111"
@@ -56,7 +56,7 @@ func TestComparerFindsEveryDifference(t *testing.T) {
 	}
 }
 
-func TestComparerNoticesWhatMoves(t *testing.T) {
+func TestComparer_NoticesWhatMoves(t *testing.T) {
 	t.Parallel()
 	at := func(t *testing.T, changed string) any {
 		return decode(t, []byte(`{"id":"m","changed":"2026-01-01T00:00:0`+changed+`Z"}`))
@@ -71,7 +71,7 @@ func TestComparerNoticesWhatMoves(t *testing.T) {
 	assert.NotEmpty(t, c.compare(at(t, "1.3"), at(t, "5.8"), false), "only the recorded one moved")
 }
 
-func TestNumbersGoBackToTheirPool(t *testing.T) {
+func TestComparer_NumbersReturnToPool(t *testing.T) {
 	t.Parallel()
 	network := func(t *testing.T, id, vrf string) any { return decode(t, []byte(`{"id":"`+id+`","vrf":`+vrf+`}`)) }
 	c := newComparer()

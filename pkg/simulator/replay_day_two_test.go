@@ -96,9 +96,9 @@ func playedHardware(v any) any {
 	return v
 }
 
-// TestReinstall_LeavesTheMachineMarkedThoughNSQDIsAway: of what fails only when
+// TestReinstall_NSQDOutageLeavesMachineMarked: of what fails only when
 // the event cannot be published, a part is done.
-func TestReinstall_LeavesTheMachineMarkedThoughNSQDIsAway(t *testing.T) {
+func TestReinstall_NSQDOutageLeavesMachineMarked(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	net := r.privateNetwork(t, nil)

@@ -125,7 +125,7 @@ func used(t testing.TB, r *replay, network, family string) string {
 }
 
 // 157: of six parallel allocations of one address one gets it.
-func TestExperiment157SpecificAddressInParallel(t *testing.T) {
+func TestReplay157_SpecificAddressInParallel(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	outcomes := r.atOnce(t, 6, func(int) (string, string, any) {
@@ -136,7 +136,7 @@ func TestExperiment157SpecificAddressInParallel(t *testing.T) {
 }
 
 // 233: the tags of a machine come back in any order.
-func TestExperiment233OrderOfTags(t *testing.T) {
+func TestReplay233_OrderOfTags(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	id := r.must(t, "POST", "/v1/machine/allocate", bySize(r.privateNetwork(t, nil), nil))["id"]
@@ -161,7 +161,7 @@ func TestExperiment233OrderOfTags(t *testing.T) {
 
 // 276: eight parallel network allocations all succeed, with prefixes and
 // VRFs of their own.
-func TestExperiment276NetworksInParallel(t *testing.T) {
+func TestReplay276_NetworksInParallel(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	outcomes := r.atOnce(t, 8, func(int) (string, string, any) {
@@ -179,7 +179,7 @@ func TestExperiment276NetworksInParallel(t *testing.T) {
 
 // 332-334: an answer's headers are its type, the date and, if it is short,
 // its length. No ETag.
-func TestExperiment332ResponseHeaders(t *testing.T) {
+func TestReplay332_ResponseHeaders(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	for file, path := range map[string]string{
@@ -210,7 +210,7 @@ func TestExperiment332ResponseHeaders(t *testing.T) {
 
 // 342: with six machines free, six of eight parallel allocations by size
 // succeed, each with a machine of its own.
-func TestExperiment342RaceBySize(t *testing.T) {
+func TestReplay342_RaceBySize(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)
@@ -231,7 +231,7 @@ func TestExperiment342RaceBySize(t *testing.T) {
 }
 
 // 344: machines with a placement tag go to the racks in turn.
-func TestExperiment344Placement(t *testing.T) {
+func TestReplay344_Placement(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)
@@ -249,7 +249,7 @@ func TestExperiment344Placement(t *testing.T) {
 
 // 345: after one allocation that failed behind the choice of a machine, the
 // next one of the same machine keeps its addresses.
-func TestExperiment345RetryAfterFailedAllocation(t *testing.T) {
+func TestReplay345_RetryAfterFailedAllocation(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)

@@ -43,7 +43,7 @@ func client(t testing.TB, base string, opts ...metalgo.ClientOption) metalgo.Cli
 
 // 528: what a caller of metal-go sees: the type of an error, its code, its
 // text and its payload.
-func TestExperiment528MetalGo(t *testing.T) {
+func TestReplay528_MetalGo(t *testing.T) {
 	t.Parallel()
 	sim, err := simulator.New(simulator.Config{BasePath: "/metal", Pick: func(candidates []string) string {
 		for _, recorded := range []string{server("3"), "IPv6"} {

@@ -15,7 +15,7 @@ import (
 
 // 066 and 335: a project update is not a compare-and-swap. Of parallel ones
 // with one version more than one may be accepted, and one of them is stored.
-func TestExperiment066ProjectUpdatesInParallel(t *testing.T) {
+func TestReplay066_ProjectUpdatesInParallel(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	both := 0
@@ -53,7 +53,7 @@ func TestExperiment066ProjectUpdatesInParallel(t *testing.T) {
 
 // 273, 274, 275: of eight parallel updates of one entity one or two succeed.
 // The others are told that it was changed by another.
-func TestExperiment273UpdatesInParallel(t *testing.T) {
+func TestReplay273_UpdatesInParallel(t *testing.T) {
 	t.Parallel()
 	for file, one := range map[string]func(id string, i int) (string, object){
 		"273-machine-update-parallel": func(id string, i int) (string, object) {
@@ -100,7 +100,7 @@ func TestExperiment273UpdatesInParallel(t *testing.T) {
 // 272: a free right after the allocation is refused in some cases, because
 // the machine is just noticing that it is allocated; its addresses are on
 // their way out all the same, and a second free works.
-func TestExperiment272FreeRightAfterAllocate(t *testing.T) {
+func TestReplay272_FreeRightAfterAllocate(t *testing.T) {
 	t.Parallel()
 	refused := 0
 	// The free comes so many half milliseconds after the answer.
@@ -132,7 +132,7 @@ func TestExperiment272FreeRightAfterAllocate(t *testing.T) {
 
 // 341: of two parallel allocations of one machine one wins, and the other's
 // roll-back frees the winner's addresses: the next machines get them again.
-func TestExperiment341RaceForOneMachine(t *testing.T) {
+func TestReplay341_RaceForOneMachine(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)
@@ -179,7 +179,7 @@ func TestExperiment341RaceForOneMachine(t *testing.T) {
 
 // 501: after a burst of failed allocations of a machine, late clean-ups take
 // the addresses of the good one that comes at once; after one failure not.
-func TestExperiment501BurstOfFailedAllocations(t *testing.T) {
+func TestReplay501_BurstOfFailedAllocations(t *testing.T) {
 	t.Parallel()
 	var recorded struct {
 		Results []struct {
@@ -214,7 +214,7 @@ func TestExperiment501BurstOfFailedAllocations(t *testing.T) {
 // 541: freeing a network while the addresses of freed machines are still on
 // their way back is refused; it works as soon as they are back, unless one
 // prefix was free before the other: then the network can never be freed.
-func TestExperiment541NetworkFreeRightAfterMachineFrees(t *testing.T) {
+func TestReplay541_NetworkFreeRightAfterMachineFrees(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{Lag: 40 * time.Millisecond})
 	network := r.privateNetwork(t, nil)

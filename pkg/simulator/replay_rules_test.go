@@ -13,9 +13,9 @@ import (
 
 const unknownID = "20000000-0000-4000-8000-000000000000"
 
-// TestRulesOfRefusal holds the rules behind the recorded refusals for what
+// TestReplay_RefusalRules holds the rules behind the recorded refusals for what
 // nobody recorded: other fields, other orders of mistakes, other entities.
-func TestRulesOfRefusal(t *testing.T) {
+func TestReplay_RefusalRules(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	net := r.privateNetwork(t, nil)
@@ -196,9 +196,9 @@ func TestRulesOfRefusal(t *testing.T) {
 	}
 }
 
-// TestRulesOfAccess: view may read, edit may allocate and free, only admin
+// TestReplay_AccessRules: view may read, edit may allocate and free, only admin
 // may change what is there.
-func TestRulesOfAccess(t *testing.T) {
+func TestReplay_AccessRules(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	const (

@@ -22,13 +22,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestRecordedExchanges replays every recorded exchange in a data centre set
+// TestReplay_Exchanges replays every recorded exchange in a data centre set
 // up to match: same status, same field names and types, same message form,
 // same effect afterwards. The effect is checked by the exchanges that follow.
 //
 // RECORDINGS names a further directory of recordings; those take their
 // places, by number, between and before the ones that are here.
-func TestRecordedExchanges(t *testing.T) {
+func TestReplay_Exchanges(t *testing.T) {
 	t.Parallel()
 	recordings := loadRecordings(t, "testdata/exchanges")
 	if dir := os.Getenv("RECORDINGS"); dir != "" {
@@ -43,9 +43,9 @@ func TestRecordedExchanges(t *testing.T) {
 	}
 }
 
-// TestRecordedExchangesOfVersion0431 replays what the version before answers
+// TestReplay_ExchangesOfVersion0431 replays what the version before answers
 // differently: quotas.
-func TestRecordedExchangesOfVersion0431(t *testing.T) {
+func TestReplay_ExchangesOfVersion0431(t *testing.T) {
 	t.Parallel()
 	sceneOfVersion0431().play(t, loadRecordings(t, "testdata/exchanges-v0.43.1"))
 }

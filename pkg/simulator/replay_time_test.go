@@ -97,7 +97,7 @@ func (r *replay) cut(t testing.TB, after time.Duration, method, path string, bod
 // 346-358: what is left of a machine allocation whose caller goes away after
 // so many milliseconds: nothing; nothing, but for a while no allocation by
 // size gets the partition's lock; or the machine.
-func TestExperiment346DisconnectFromMachineAllocate(t *testing.T) {
+func TestReplay346_DisconnectFromMachineAllocate(t *testing.T) {
 	t.Parallel()
 	for _, file := range filesNamed(t, "disconnect-cut-") {
 		t.Run(file, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestExperiment346DisconnectFromMachineAllocate(t *testing.T) {
 }
 
 // 359: callers who went away cost no machine.
-func TestExperiment359PoolAfterDisconnects(t *testing.T) {
+func TestReplay359_PoolAfterDisconnects(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)
@@ -164,7 +164,7 @@ func TestExperiment359PoolAfterDisconnects(t *testing.T) {
 
 // 360-371: the same for a network, of which something may be left that
 // nobody got told of, and for an address.
-func TestExperiment360DisconnectFromNetworkAndAddressAllocate(t *testing.T) {
+func TestReplay360_DisconnectFromNetworkAndAddressAllocate(t *testing.T) {
 	t.Parallel()
 	for _, file := range append(filesNamed(t, "disconnect-cutnet-"), filesNamed(t, "disconnect-cutip-")...) {
 		t.Run(file, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestExperiment360DisconnectFromNetworkAndAddressAllocate(t *testing.T) {
 }
 
 // 409-420: with costs on, an answer takes about as long as the real one's.
-func TestExperiment409Timing(t *testing.T) {
+func TestReplay409_Timing(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	network := r.privateNetwork(t, nil)
@@ -251,7 +251,7 @@ func TestExperiment409Timing(t *testing.T) {
 }
 
 // 419: once a machine's free is answered, its network can be freed at once.
-func TestExperiment419NetworkFreeAfterMachineFree(t *testing.T) {
+func TestReplay419_NetworkFreeAfterMachineFree(t *testing.T) {
 	t.Parallel()
 	r := laboratory(t, simulator.Config{})
 	for range 5 {

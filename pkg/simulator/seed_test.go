@@ -31,7 +31,7 @@ func story(t *testing.T, seed uint64) (told string) {
 	return told
 }
 
-func TestOneSeedTellsOneStory(t *testing.T) {
+func TestSeed_IsDeterministic(t *testing.T) {
 	t.Parallel()
 	one := story(t, 42)
 	for range 3 {

@@ -17,7 +17,9 @@ import (
 
 // docs/metal-api.md, Q33 to Q36, Q47 and Q50.
 
-func TestACallerWhoLeavesAnAllocateLeavesNothingOrALockOrAMachine(t *testing.T) {
+// TestMachineAllocate_DisconnectedCaller: a caller that disconnects leaves
+// nothing, a lock, or a machine.
+func TestMachineAllocate_DisconnectedCaller(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		after        time.Duration
@@ -60,7 +62,9 @@ func TestACallerWhoLeavesAnAllocateLeavesNothingOrALockOrAMachine(t *testing.T) 
 	}
 }
 
-func TestALeftLockBlocksThePartitionForEverybodyFrom10To40Seconds(t *testing.T) {
+// TestMachineAllocate_LeftLockBlocksPartition: a lock that a disconnected
+// caller left blocks the partition for 10 to 40 seconds.
+func TestMachineAllocate_LeftLockBlocksPartition(t *testing.T) {
 	t.Parallel()
 	for _, offset := range []time.Duration{0, 11 * time.Second, 19 * time.Second, 21 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -93,7 +97,9 @@ func TestALeftLockBlocksThePartitionForEverybodyFrom10To40Seconds(t *testing.T) 
 	}
 }
 
-func TestACallerWhoLeavesANetworkAllocateLeavesNothingOrANetworkOrALostPrefix(t *testing.T) {
+// TestNetworkAllocate_DisconnectedCaller: a caller that disconnects leaves
+// nothing, a network, or a lost prefix.
+func TestNetworkAllocate_DisconnectedCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true})
@@ -136,7 +142,10 @@ func usedPrefixes(t testing.TB, b *bubble) int {
 	return n.Usage.UsedPrefixes
 }
 
-func TestOfTwoParallelAllocationsOfOneMachineTheLoserFreesTheWinnersAddresses(t *testing.T) {
+// TestMachineAllocate_LoserOfRaceFreesWinnersAddresses: of two parallel
+// allocations of one machine one fails, and its rollback frees the addresses
+// of the other.
+func TestMachineAllocate_LoserOfRaceFreesWinnersAddresses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true})
@@ -167,7 +176,9 @@ func TestOfTwoParallelAllocationsOfOneMachineTheLoserFreesTheWinnersAddresses(t 
 	})
 }
 
-func TestABurstOfFailuresTakesTheAddressesOfTheNextAllocationOneFailureDoesNot(t *testing.T) {
+// TestMachineAllocate_BurstOfFailuresFreesAddressesOfNext: one failure does
+// not.
+func TestMachineAllocate_BurstOfFailuresFreesAddressesOfNext(t *testing.T) {
 	t.Parallel()
 	for failures, lost := range map[int]bool{0: false, 1: false, 3: false, 6: true, 9: true, 12: true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -186,7 +197,9 @@ func TestABurstOfFailuresTakesTheAddressesOfTheNextAllocationOneFailureDoesNot(t
 	}
 }
 
-func TestAFreeRightAfterAnAllocateCanBe409WithTheAddressesOnTheirWayOut(t *testing.T) {
+// TestMachineFree_RightAfterAllocateCanConflict: a free right after an
+// allocation can be answered 409 although the addresses are being released.
+func TestMachineFree_RightAfterAllocateCanConflict(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true, DataCentre: simulator.DefaultDataCentre(60)})
@@ -211,7 +224,9 @@ func TestAFreeRightAfterAnAllocateCanBe409WithTheAddressesOnTheirWayOut(t *testi
 	})
 }
 
-func TestADualStackNetworkFreedWithAnAddressInItsSecondPrefixBreaksEveryList(t *testing.T) {
+// TestNetworkFree_HalfFreedDualStackBreaksLists: a dual-stack network that is
+// freed with an address in its second prefix makes every list fail.
+func TestNetworkFree_HalfFreedDualStackBreaksLists(t *testing.T) {
 	t.Parallel()
 	b := newBubble(t, simulator.Config{})
 	nw := b.makeNetwork(simulator.ProjectB)
@@ -237,7 +252,9 @@ func TestADualStackNetworkFreedWithAnAddressInItsSecondPrefixBreaksEveryList(t *
 	require.Len(t, half, 1)
 }
 
-func TestOneOfEightParallelUpdatesSucceedsTheOthersConflict(t *testing.T) {
+// TestUpdate_ParallelOnesConflict: of eight parallel updates one succeeds; the
+// others are conflicts.
+func TestUpdate_ParallelOnesConflict(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true})
@@ -257,7 +274,7 @@ func TestOneOfEightParallelUpdatesSucceedsTheOthersConflict(t *testing.T) {
 	})
 }
 
-func TestAllocationsBySizeAreSerialisedInAPartition(t *testing.T) {
+func TestMachineAllocate_BySizeIsSerialisedInPartition(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{Costs: true})

@@ -32,7 +32,7 @@ func TestArchitecture_TableNamesAllPackages(t *testing.T) {
 	for _, pkg := range imports(t).own() {
 		if assert.GreaterOrEqual(t, layerOf(all, pkg), 0, "%s is in no row of docs/architecture.md", pkg) {
 			for _, pattern := range all[layerOf(all, pkg)].packages {
-				named[pattern] = named[pattern] || fits(pattern, pkg)
+				named[pattern] = named[pattern] || matches(pattern, pkg)
 			}
 		}
 	}
@@ -69,8 +69,8 @@ func TestArchitecture_LinksNoneOf(t *testing.T) {
 					continue
 				}
 				for _, forbidden := range l.forbidden {
-					way := g.way(pkg, forbidden)
-					assert.Nil(t, way, "%s links %s: %s", pkg, forbidden, strings.Join(way, " → "))
+					path := g.path(pkg, forbidden)
+					assert.Nil(t, path, "%s links %s: %s", pkg, forbidden, strings.Join(path, " → "))
 				}
 			}
 		})
@@ -88,12 +88,12 @@ func TestArchitecture_ImportedOnlyBy(t *testing.T) {
 			importers := map[string]bool{}
 			for _, pkg := range g.own() {
 				for _, imported := range g[pkg] {
-					if !anyFits(p.imported, imported) || anyFits(p.imported, pkg) || anyFits(tools, pkg) {
+					if !anyMatches(p.imported, imported) || anyMatches(p.imported, pkg) || anyMatches(tools, pkg) {
 						continue
 					}
-					assert.True(t, anyFits(p.importers, pkg), "%s imports %s, which is reserved for %q", pkg, imported, p.importers)
+					assert.True(t, anyMatches(p.importers, pkg), "%s imports %s, which is reserved for %q", pkg, imported, p.importers)
 					for _, pattern := range p.importers {
-						importers[pattern] = importers[pattern] || fits(pattern, pkg)
+						importers[pattern] = importers[pattern] || matches(pattern, pkg)
 					}
 				}
 			}
@@ -104,7 +104,7 @@ func TestArchitecture_ImportedOnlyBy(t *testing.T) {
 	}
 }
 
-func TestFits(t *testing.T) {
+func TestPattern_Matches(t *testing.T) {
 	for _, tc := range []struct {
 		pattern, pkg string
 		want         bool
@@ -118,12 +118,12 @@ func TestFits(t *testing.T) {
 		{"pkg/a/...", "pkg/a/b/c", true},
 		{"pkg/a/...", "pkg/ab", false},
 	} {
-		assert.Equal(t, tc.want, fits(tc.pattern, tc.pkg), "%s %s", tc.pattern, tc.pkg)
+		assert.Equal(t, tc.want, matches(tc.pattern, tc.pkg), "%s %s", tc.pattern, tc.pkg)
 	}
 }
 
-func TestGraphWay(t *testing.T) {
+func TestGraph_Path(t *testing.T) {
 	g := graph{"a": {"b", "c"}, "b": {"d"}, "c": {"b"}, "d": {"e/f"}}
-	assert.Equal(t, []string{"a", "b", "d", "e/f"}, g.way("a", "e/..."))
-	assert.Nil(t, g.way("b", "c"))
+	assert.Equal(t, []string{"a", "b", "d", "e/f"}, g.path("a", "e/..."))
+	assert.Nil(t, g.path("b", "c"))
 }

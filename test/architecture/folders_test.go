@@ -32,7 +32,7 @@ func TestDevelopment_MapsEveryFolder(t *testing.T) {
 	for _, pkg := range imports(t).own() {
 		mapped := strings.HasPrefix(pkg, "cmd/")
 		for _, folder := range named {
-			mapped = mapped || fits(folder, pkg)
+			mapped = mapped || matches(folder, pkg)
 		}
 		assert.True(t, mapped, "%s is not in docs/development.md", pkg)
 	}

@@ -65,9 +65,9 @@ func (g graph) own() []string {
 	return own
 }
 
-// way returns the imports that lead from a package to one that fits a pattern,
+// path returns the imports that lead from a package to one that matches a pattern,
 // nil if none do.
-func (g graph) way(from, pattern string) []string {
+func (g graph) path(from, pattern string) []string {
 	before := map[string]string{from: ""}
 	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
 		for _, next := range g[queue[0]] {
@@ -75,13 +75,13 @@ func (g graph) way(from, pattern string) []string {
 				continue
 			}
 			before[next] = queue[0]
-			if fits(pattern, next) {
-				var way []string
+			if matches(pattern, next) {
+				var path []string
 				for p := next; p != ""; p = before[p] {
-					way = append(way, p)
+					path = append(path, p)
 				}
-				slices.Reverse(way)
-				return way
+				slices.Reverse(path)
+				return path
 			}
 			queue = append(queue, next)
 		}
@@ -89,9 +89,9 @@ func (g graph) way(from, pattern string) []string {
 	return nil
 }
 
-// fits tells whether a pattern names a package: `a/b` names a/b alone, `a/*`
+// matches tells whether a pattern names a package: `a/b` names a/b alone, `a/*`
 // those directly below a, `a/...` a and all that is below it.
-func fits(pattern, pkg string) bool {
+func matches(pattern, pkg string) bool {
 	if all, ok := strings.CutSuffix(pattern, "/..."); ok {
 		return pkg == all || strings.HasPrefix(pkg, all+"/")
 	}

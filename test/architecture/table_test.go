@@ -94,12 +94,12 @@ func privileges() ([]privilege, error) {
 }
 
 // layerOf returns the index of the layer that a package is in, by the most
-// specific pattern; -1 if none fits.
+// specific pattern; -1 if none matches.
 func layerOf(all []layer, pkg string) int {
 	best, longest := -1, 0
 	for i, l := range all {
 		for _, pattern := range l.packages {
-			if specific := len(strings.TrimRight(pattern, ".*/")) + 1; fits(pattern, pkg) && specific > longest {
+			if specific := len(strings.TrimRight(pattern, ".*/")) + 1; matches(pattern, pkg) && specific > longest {
 				best, longest = i, specific
 			}
 		}
@@ -107,7 +107,7 @@ func layerOf(all []layer, pkg string) int {
 	return best
 }
 
-// anyFits tells whether one of the patterns names a package.
-func anyFits(patterns []string, pkg string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return fits(p, pkg) })
+// anyMatches tells whether one of the patterns names a package.
+func anyMatches(patterns []string, pkg string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, pkg) })
 }

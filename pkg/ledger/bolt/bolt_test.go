@@ -37,7 +37,7 @@ func open(t testing.TB, path string) *file {
 	return f
 }
 
-func TestContract(t *testing.T) {
+func TestLedger_Contract(t *testing.T) {
 	ledgertest.Run(t, ledgertest.Harness{
 		New: func(t *testing.T) ledger.Ledger {
 			return open(t, filepath.Join(t.TempDir(), "new", "ledger.db"))

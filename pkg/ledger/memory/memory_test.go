@@ -10,7 +10,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 )
 
-func TestContract(t *testing.T) {
+func TestLedger_Contract(t *testing.T) {
 	ledgertest.Run(t, ledgertest.Harness{
 		New: func(*testing.T) ledger.Ledger { return memory.New() },
 	})

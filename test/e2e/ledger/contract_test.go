@@ -26,7 +26,7 @@ type opened struct {
 	env *environment
 }
 
-func TestContract(t *testing.T) {
+func TestLedger_Contract(t *testing.T) {
 	t.Parallel()
 	ledgertest.Run(t, ledgertest.Harness{
 		New: func(t *testing.T) ledger.Ledger {

@@ -266,7 +266,7 @@ func (c *ControlPlane) died() error {
 	for _, p := range c.processes() {
 		select {
 		case <-p.ended:
-			errs = append(errs, p.obituary())
+			errs = append(errs, p.exitReport())
 		default:
 		}
 	}
@@ -280,7 +280,7 @@ func (c *ControlPlane) report(t testing.TB) {
 		return
 	}
 	for _, p := range c.processes() {
-		t.Logf("the last errors in %s's log:\n%s", p.name, lastWords(p.logFile, 15))
+		t.Logf("the last errors in %s's log:\n%s", p.name, lastErrors(p.logFile, 15))
 		if data, err := os.ReadFile(p.logFile); err == nil {
 			_ = os.WriteFile(filepath.Join(t.ArtifactDir(), filepath.Base(p.logFile)), data, 0o600)
 		}

@@ -80,13 +80,13 @@ func (p *process) ready(ctx context.Context, probe func(context.Context) error) 
 	err := poll(ctx, startDeadline, func(ctx context.Context) error {
 		select {
 		case <-p.ended:
-			return fatal{fmt.Errorf("%w: %w", errEnded, p.obituary())}
+			return fatal{fmt.Errorf("%w: %w", errEnded, p.exitReport())}
 		default:
 			return probe(ctx)
 		}
 	})
 	if err != nil && !errors.Is(err, errEnded) {
-		return fmt.Errorf("%s is not ready: %w; the last errors in its log:\n%s", p.name, err, lastWords(p.logFile, 15))
+		return fmt.Errorf("%s is not ready: %w; the last errors in its log:\n%s", p.name, err, lastErrors(p.logFile, 15))
 	}
 	return err
 }
@@ -97,18 +97,18 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// obituary tells how the program ended, and its last words.
-func (p *process) obituary() error {
+// exitReport says how the program ended, with the last lines of its log.
+func (p *process) exitReport() error {
 	how := "exit status 0"
 	if p.err != nil {
 		how = p.err.Error()
 	}
-	return fmt.Errorf("%s ended by itself: %s; the last errors in its log:\n%s", p.name, how, lastWords(p.logFile, 15))
+	return fmt.Errorf("%s ended by itself: %s; the last errors in its log:\n%s", p.name, how, lastErrors(p.logFile, 15))
 }
 
-// lastWords returns the last n lines of a log that are neither information nor
+// lastErrors returns the last n lines of a log that are neither information nor
 // warnings: these programs warn of much while all is well.
-func lastWords(file string, n int) string {
+func lastErrors(file string, n int) string {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
