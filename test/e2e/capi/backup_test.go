@@ -21,10 +21,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-// namespacesComeBackFromABackup: a namespace that Velero restores has objects
+// backupRestoresNamespaces: a namespace that Velero restores has objects
 // without owners and status, and with new uids. Nothing is done by hand, and no
 // machine is touched.
-func namespacesComeBackFromABackup(t *testing.T, env *environment, namespace string, estate Estate) {
+func backupRestoresNamespaces(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "tulip", ControlPlane: 1, Workers: 1})
 	c.AwaitMachines(t, slow, 1, 1)

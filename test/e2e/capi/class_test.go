@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-func classesMakeAndChangeClusters(t *testing.T, env *environment, namespace string, estate Estate) {
+func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)

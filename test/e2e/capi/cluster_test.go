@@ -25,11 +25,11 @@ func TestClusterAPI(t *testing.T) {
 	env := newEnvironment(t)
 	t.Run("parallel", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *environment, string, Estate){
-			"Cluster_CreateScaleRollDelete":           clustersComeUpScaleRollAndGo,
-			"DeadWorkers_AreReplaced":                 workersThatDieAreReplaced,
-			"Provisioning_ResumesAfterMetalAPIOutage": provisioningGoesOnWhenMetalIsBack,
-			"ClusterClass_CreatesAndChangesClusters":  classesMakeAndChangeClusters,
-			"Backup_RestoresNamespaces":               namespacesComeBackFromABackup,
+			"Cluster_CreateScaleRollDelete":           clusterCreateScaleRollDelete,
+			"DeadWorkers_AreReplaced":                 deadWorkersAreReplaced,
+			"Provisioning_ResumesAfterMetalAPIOutage": provisioningResumesAfterMetalAPIOutage,
+			"ClusterClass_CreatesAndChangesClusters":  clusterClassCreatesAndChangesClusters,
+			"Backup_RestoresNamespaces":               backupRestoresNamespaces,
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 		} {
 			namespace, estate := env.team(t)
@@ -42,11 +42,11 @@ func TestClusterAPI(t *testing.T) {
 	// What kills programs comes when nobody else needs them.
 	t.Run("Outages_ChangeNothingInTheEnd", func(t *testing.T) {
 		namespace, estate := env.team(t)
-		hardTimesChangeNothingInTheEnd(t, env, namespace, estate)
+		outagesChangeNothingInTheEnd(t, env, namespace, estate)
 	})
 	t.Run("Move_ThereAndBack", func(t *testing.T) {
 		namespace, estate := env.team(t)
-		clustersMoveThereAndBack(t, env, namespace, estate)
+		moveThereAndBack(t, env, namespace, estate)
 	})
 	t.Run("Clusterctl_UpgradesAndDeletesTheProvider", func(t *testing.T) {
 		namespace, _ := env.team(t)
@@ -54,9 +54,9 @@ func TestClusterAPI(t *testing.T) {
 	})
 }
 
-// clustersComeUpScaleRollAndGo has a name with a dot, which Cluster API accepts
+// clusterCreateScaleRollDelete has a name with a dot, which Cluster API accepts
 // and the names of hosts, services and labels do not all allow.
-func clustersComeUpScaleRollAndGo(t *testing.T, env *environment, namespace string, estate Estate) {
+func clusterCreateScaleRollDelete(t *testing.T, env *environment, namespace string, estate Estate) {
 	const name = "web.prod"
 	before, start := estate.Inventory(), estate.Mark()
 	c := env.Order(t, Order{Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3})

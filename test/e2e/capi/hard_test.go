@@ -32,10 +32,10 @@ const (
 	hard = 12 * time.Minute
 )
 
-// hardTimesChangeNothingInTheEnd: our programs are killed over and over, the
+// outagesChangeNothingInTheEnd: our programs are killed over and over, the
 // metal-api is away, the bootstrap provider is late, and the cluster is paused
 // in the middle. No machine too many, none lost.
-func hardTimesChangeNothingInTheEnd(t *testing.T, env *environment, namespace string, estate Estate) {
+func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace string, estate Estate) {
 	before, start := estate.Inventory(), estate.Mark()
 
 	// Bootstrap data are late: nothing is allocated for workers meanwhile.

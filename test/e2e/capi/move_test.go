@@ -20,7 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func clustersMoveThereAndBack(t *testing.T, env *environment, namespace string, estate Estate) {
+func moveThereAndBack(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "fern", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)

@@ -18,7 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-func workersThatDieAreReplaced(t *testing.T, env *environment, namespace string, estate Estate) {
+func deadWorkersAreReplaced(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "iris", ControlPlane: 1, Workers: 3, Variables: map[string]string{"UNHEALTHY_TIMEOUT": "3"}})
 	c.AwaitMachines(t, slow, 1, 3)
@@ -52,7 +52,7 @@ func workersThatDieAreReplaced(t *testing.T, env *environment, namespace string,
 	awaitEstate(t, estate, before)
 }
 
-func provisioningGoesOnWhenMetalIsBack(t *testing.T, env *environment, namespace string, estate Estate) {
+func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, namespace string, estate Estate) {
 	before := estate.Inventory()
 	// The only machine of the size is somebody else's.
 	sim := env.Site.Metal.Sim

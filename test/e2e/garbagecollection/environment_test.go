@@ -57,16 +57,16 @@ func TestKubernetesControllers(t *testing.T) {
 	env.Cluster = cluster.Start(t, opts)
 	env.awaitControllers(t)
 	for name, test := range map[string]func(*space){
-		"GarbageCollector_DeletesDependents":            dependentsGo,
-		"GarbageCollector_DeletesObjectOfMissingOwner":  ownerless,
-		"GarbageCollector_KeepsObjectOfUnreadableOwner": unreadableOwner,
-		"ForegroundDeletion_WaitsForDependents":         foreground,
-		"OrphanDeletion_KeepsDependents":                orphans,
-		"Finalizers_KeepObjectAndCannotBeAddedLater":    finalizers,
+		"GarbageCollector_DeletesDependents":            garbageCollectorDeletesDependents,
+		"GarbageCollector_DeletesObjectOfMissingOwner":  garbageCollectorDeletesObjectOfMissingOwner,
+		"GarbageCollector_KeepsObjectOfUnreadableOwner": garbageCollectorKeepsObjectOfUnreadableOwner,
+		"ForegroundDeletion_WaitsForDependents":         foregroundDeletionWaitsForDependents,
+		"OrphanDeletion_KeepsDependents":                orphanDeletionKeepsDependents,
+		"Finalizers_KeepObjectAndCannotBeAddedLater":    finalizersKeepObjectAndCannotBeAddedLater,
 		"Quota_IsKept":                           quotaIsKept,
-		"Quota_IsNotExceededByConcurrentCreates": quotaAndMany,
+		"Quota_IsNotExceededByConcurrentCreates": quotaIsNotExceededByConcurrentCreates,
 		"Quota_CountsDiscovered":                 quotaCountsDiscovered,
-		"Quota_DoesNotBlockAllocation":           quotaAndMetal,
+		"Quota_DoesNotBlockAllocation":           quotaDoesNotBlockAllocation,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
-func dependentsGo(s *space) {
+func garbageCollectorDeletesDependents(s *space) {
 	owner := s.newMap("owner")
 	s.newTemplate("ours", ownedByMap(owner)...)
 	_, err := s.machines.Create(s.t.Context(), machine("node-1", ownedByMap(owner)...), metav1.CreateOptions{})
@@ -44,7 +44,7 @@ func dependentsGo(s *space) {
 	gone(s, s.templates.Get, "both")
 }
 
-func ownerless(s *space) {
+func garbageCollectorDeletesObjectOfMissingOwner(s *space) {
 	s.newTemplate("orphan", neverWas(1))
 	gone(s, s.templates.Get, "orphan")
 	// One that was deleted and made anew is another one.
@@ -55,7 +55,7 @@ func ownerless(s *space) {
 	gone(s, s.templates.Get, "stale")
 }
 
-func unreadableOwner(s *space) {
+func garbageCollectorKeepsObjectOfUnreadableOwner(s *space) {
 	version := schema.GroupVersion{Group: "away-" + s.Namespace + ".example.com", Version: "v1"}
 	port, err := controlplane.FreePort()
 	require.NoError(s.t, err)
@@ -81,7 +81,7 @@ func unreadableOwner(s *space) {
 	require.Nil(s.t, there(s, s.machines.Get, "node-1").DeletionTimestamp)
 }
 
-func foreground(s *space) {
+func foregroundDeletionWaitsForDependents(s *space) {
 	foreground := metav1.DeletePropagationForeground
 	deletes := metav1.DeleteOptions{PropagationPolicy: &foreground}
 	ours, theirs := s.newTemplate("ours"), s.newMap("theirs")
@@ -112,7 +112,7 @@ func foreground(s *space) {
 	gone(s, s.maps.Get, "theirs")
 }
 
-func orphans(s *space) {
+func orphanDeletionKeepsDependents(s *space) {
 	orphan := metav1.DeletePropagationOrphan
 	ours, theirs := s.newTemplate("ours"), s.newMap("theirs")
 	s.newMap("of-ours", ownedByTemplate(ours)...)
@@ -126,7 +126,7 @@ func orphans(s *space) {
 	require.Nil(s.t, there(s, s.templates.Get, "of-theirs").DeletionTimestamp)
 }
 
-func finalizers(s *space) {
+func finalizersKeepObjectAndCannotBeAddedLater(s *space) {
 	s.newTemplate("held")
 	patch := func(finalizers ...string) error {
 		text, err := json.Marshal(map[string]any{"metadata": map[string]any{"finalizers": finalizers}})

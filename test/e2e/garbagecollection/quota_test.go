@@ -96,7 +96,7 @@ func quotaIsKept(s *space) {
 	s.used(2)
 }
 
-func quotaAndMany(s *space) {
+func quotaIsNotExceededByConcurrentCreates(s *space) {
 	s.quota("5", 0)
 	var made atomic.Int32
 	var wg sync.WaitGroup
@@ -135,7 +135,7 @@ func quotaCountsDiscovered(s *space) {
 	s.exceeded(s.create("node-2", metav1.CreateOptions{}))
 }
 
-func quotaAndMetal(s *space) {
+func quotaDoesNotBlockAllocation(s *space) {
 	s.quota("1", 0)
 	_, err := s.clusters.Create(s.t.Context(), objects.Cluster("orchid"), metav1.CreateOptions{})
 	require.NoError(s.t, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func diffShows(s *space) {
+func diffShowsChangesOfApply(s *space) {
 	manifest := restingManifest("node-1")
 	s.kubectlIn(manifest, "apply", "-f", "-")
 	before := s.object("msm", "node-1")
@@ -34,7 +34,7 @@ func diffShows(s *space) {
 	require.Contains(s.t, s.refused("", "get", "msm", "node-2"), "not found")
 }
 
-func serverSideApply(s *space) {
+func serverSideApplyTracksOwners(s *space) {
 	manifest := restingManifest("node-1")
 	apply := func(manager, manifest string, more ...string) outcome {
 		s.t.Helper()
@@ -76,7 +76,7 @@ func serverSideApply(s *space) {
 	require.NotContains(s.t, s.kubectl("get", "msm", "node-1", "-o=yaml"), "managedFields")
 }
 
-func clientSideApply(s *space) {
+func clientSideApplyChangesFieldsOfManifest(s *space) {
 	manifest := restingManifest("node-1") + "---" + clusterManifest("orchid")
 	require.Equal(s.t, 2, strings.Count(s.kubectlIn(manifest, "apply", "-f", "-"), " created"))
 	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "--timeout=1m")
@@ -104,8 +104,9 @@ func clientSideApply(s *space) {
 	require.Contains(s.t, s.refused(strings.Replace(templateManifest("small"), "v1-small-x86", "c1-large-x86", 1), "apply", "-f", "-"), "a template cannot be changed")
 }
 
-// takeOver goes from client-side to server-side apply as kubectl's users do.
-func takeOver(s *space) {
+// serverSideApplyTakesOverClientSideManifest goes from client-side to
+// server-side apply as kubectl's users do.
+func serverSideApplyTakesOverClientSideManifest(s *space) {
 	manifest := restingManifest("node-1")
 	s.kubectlIn(manifest, "apply", "-f", "-")
 	s.kubectlIn(manifest, "apply", "--server-side", "-f", "-")

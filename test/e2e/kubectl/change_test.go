@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func creates(s *space) {
+func createInvalidIsRefused(s *space) {
 	said := s.kubectlIn(restingManifest("node-1"), "create", "--dry-run=server", "-f", "-", "-o=yaml")
 	require.Contains(s.t, said, "finalizers:", "the server has done its part")
 	require.Contains(s.t, said, "uid:")
@@ -28,7 +28,7 @@ func creates(s *space) {
 	require.Contains(s.t, generated, "/worker-")
 }
 
-func unknownFields(s *space) {
+func unknownFieldsAreRefused(s *space) {
 	manifest := strings.Replace(restingManifest("node-1"), "spec:\n", "spec:\n  colour: red\n", 1)
 	for _, how := range []string{"--validate=true", "--validate=strict"} {
 		for _, verb := range []string{"create", "apply"} {
@@ -64,7 +64,7 @@ func (s *space) editor(old, with string) []string {
 	return []string{"KUBE_EDITOR=" + path, "TMPDIR=" + filepath.Dir(path)}
 }
 
-func edits(s *space) {
+func editChangesObject(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	o := s.runWith(s.editor("color: red", "color: blue"), "", "edit", "msm", "node-1")
 	require.Zero(s.t, o.code, o.stderr)
@@ -89,7 +89,7 @@ func edits(s *space) {
 	require.Equal(s.t, `["tier=db"]`, s.field(".spec.tags", "msm", "node-1"))
 }
 
-func labels(s *space) {
+func labelAndAnnotate(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	for _, verb := range []string{"label", "annotate"} {
 		key := map[string]string{"label": ".metadata.labels", "annotate": ".metadata.annotations"}[verb]
@@ -107,7 +107,7 @@ func labels(s *space) {
 	require.Equal(s.t, "1", s.field(".metadata.generation", "msm", "node-1"), "none of this is a new generation")
 }
 
-func patches(s *space) {
+func patchEveryType(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	patch := func(kind, patch string, more ...string) outcome {
 		s.t.Helper()
@@ -141,7 +141,7 @@ func patches(s *space) {
 	require.NotEqual(s.t, "ghost", s.field(".metadata.labels.color", "msm", "node-1"))
 }
 
-func patchesStatus(s *space) {
+func patchStatusIsSeparate(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	const condition = `{"type":"Sunny","status":"True","reason":"NoClouds","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}`
 	for kind, text := range map[string]string{
@@ -165,7 +165,7 @@ func patchesStatus(s *space) {
 	require.Contains(s.t, s.refused("", "patch", "msm", "node-1", "--subresource=status", "--type=merge", `--patch={"status":{"conditions":[{"type":"Sunny"}]}}`), "status.conditions[")
 }
 
-func replaces(s *space) {
+func replaceNeedsCurrentResourceVersion(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	read := s.kubectl("get", "msm", "node-1", "-o=yaml")
 	s.kubectlIn(strings.Replace(read, "color: red", "color: blue", 1), "replace", "-f", "-")
@@ -183,7 +183,7 @@ func replaces(s *space) {
 	require.NotEqual(s.t, uid, s.field(".metadata.uid", "msmt", "small"), "another object")
 }
 
-func senseless(s *space) {
+func unsupportedCommandsAreRefused(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	before := s.object("msm", "node-1")
 	for _, command := range []string{
@@ -211,7 +211,7 @@ func senseless(s *space) {
 	require.Equal(s.t, before, s.object("msm", "node-1"), "nothing was changed")
 }
 
-func deletes(s *space) {
+func deleteWaitsForRelease(s *space) {
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
 	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout=1m")
 	s.kubectl("delete", "msm", "node-1", "--dry-run=server")
@@ -232,7 +232,7 @@ func deletes(s *space) {
 	s.kubectl("wait", "--for=delete", "msm/node-3", "--timeout=1m")
 }
 
-func deletesAll(s *space) {
+func deleteAllDeletesManaged(s *space) {
 	id := s.discovered()
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid")+"---"+machineManifest("node-2", "orchid"), "create", "-f", "-")
 	s.kubectl("wait", "--for=condition=Ready", "msm/node-1", "msm/node-2", "--timeout=1m")

@@ -43,9 +43,9 @@ type schema struct {
 	Kinds       []metav1.GroupVersionKind `json:"x-kubernetes-group-version-kind"`
 }
 
-// explainTells compares what the kube-apiserver publishes of each version, from
-// which kubectl explains, with the fields that there are.
-func explainTells(s *space) {
+// explainDocumentsEveryField compares what the kube-apiserver publishes of each
+// version, from which kubectl explains, with the fields that there are.
+func explainDocumentsEveryField(s *space) {
 	for version, types := range kinds {
 		var document struct {
 			Components struct{ Schemas map[string]schema }
@@ -116,8 +116,9 @@ func fieldsOf(t reflect.Type, at string) []string {
 	return fields
 }
 
-// explainTeaches asks as a person does, and reads what an answer must hold.
-func explainTeaches(s *space) {
+// explainNamesValuesAndExamples asks as a person does, and reads what an
+// answer must hold.
+func explainNamesValuesAndExamples(s *space) {
 	for field, want := range map[string][]string{
 		"msm":                               {"KIND:       MetalStackMachine", "VERSION:    v1alpha4", "one server of metal-stack", "status.metal"},
 		"msc.spec.partition":                {"metalctl partition list", "cannot be changed"},

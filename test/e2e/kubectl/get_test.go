@@ -16,7 +16,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func waits(s *space) {
+func waitForConditionFieldAndDeletion(s *space) {
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
 	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout=1m")
 	require.Equal(s.t, "true", s.field(".status.ready", "msm", "node-1"))
@@ -33,7 +33,7 @@ func waits(s *space) {
 	s.kubectl("wait", "--for=delete", "msm/node-1", "--timeout=1m")
 }
 
-func describes(s *space) {
+func describeShowsObjectAndEvents(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
 	uid := s.field(".metadata.uid", "msm", "node-1")
 	now := metav1.Now()
@@ -62,7 +62,7 @@ func describes(s *space) {
 	require.Contains(s.t, s.refused("", "describe", "msm", "node-2"), "not found")
 }
 
-func prints(s *space) {
+func getPrintsEveryFormat(s *space) {
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
 	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout=1m")
 	header := func(of string) string { return strings.Join(strings.Fields(strings.SplitN(of, "\n", 2)[0]), " ") }
@@ -109,7 +109,7 @@ func compact(text string) []string {
 	return lines
 }
 
-func selects(s *space) {
+func getSelectsSortsAndPages(s *space) {
 	var manifests []string
 	for i, color := range []string{"red", "green", "red", "blue", "green"} {
 		manifests = append(manifests, strings.Replace(restingManifest(fmt.Sprintf("node-%d", i)), "color: red", "color: "+color, 1))
@@ -147,7 +147,7 @@ func selects(s *space) {
 	require.Contains(s.t, s.run("", "get", "msc").stderr, "No resources found in "+s.name)
 }
 
-func watches(s *space) {
+func getWatches(s *space) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
 	defer cancel()
 	cmd := s.KubectlCommand(ctx, s.Admin(), "--namespace="+s.name, "get", "msmt", "--watch", "--output-watch-events", "-L=color", "--no-headers")
@@ -172,7 +172,7 @@ func watches(s *space) {
 	_ = cmd.Wait() // it was ended
 }
 
-func versions(s *space) {
+func versionsShowSameObject(s *space) {
 	s.kubectlIn(strings.Replace(restingManifest("node-1"), "v1alpha4", "v1alpha3", 1), "create", "-f", "-")
 	old := s.object("metalstackmachines.v1alpha3."+group, "node-1")
 	current := s.object("metalstackmachines.v1alpha4."+group, "node-1")
@@ -185,7 +185,7 @@ func versions(s *space) {
 	require.Equal(s.t, "red", s.field(".metadata.labels.color", "metalstackmachines.v1alpha3."+group, "node-1"))
 }
 
-func listsResources(s *space) {
+func apiResourcesShortNamesAndCategory(s *space) {
 	lines := compact(s.kubectl("api-resources", "--api-group="+group, "--no-headers", "--sort-by=name"))
 	require.Equal(s.t, []string{
 		"metalstackclusters msc " + group + "/v1alpha4 true MetalStackCluster",
@@ -214,7 +214,7 @@ func listsResources(s *space) {
 	}
 }
 
-func completes(s *space) {
+func completionOfNamesAndShortNames(s *space) {
 	s.kubectlIn(restingManifest("node-1")+"---"+restingManifest("other")+"---"+templateManifest("small"), "create", "-f", "-")
 	complete := func(args ...string) []string {
 		s.t.Helper()

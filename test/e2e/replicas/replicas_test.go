@@ -28,11 +28,11 @@ func TestReplicas(t *testing.T) {
 		name string
 		test func(*environment)
 	}{
-		{"only the active one answers, and the Service leads to it", onlyOneAnswers},
-		{"a stop under load fails no request that a client would not repeat", aStopUnderLoad},
-		{"a stop lets an allocation end", aStopDuringAnAllocation},
-		{"after a kill the other takes over when the Lease lapses, and finds what was being allocated", aKillDuringAnAllocation},
-		{"one that was paused for longer than its Lease starts no write any more", aPauseDuringWrites},
+		{"Standby_Answers503", standbyAnswers503},
+		{"Stop_UnderLoadFailsOnlyRetriedRequests", stopUnderLoadFailsOnlyRetriedRequests},
+		{"Stop_WaitsForAllocation", stopWaitsForAllocation},
+		{"Kill_StandbyFinishesAllocation", killStandbyFinishesAllocation},
+		{"PausedServer_WritesNothingAfterLeaseExpiry", pausedServerWritesNothingAfterLeaseExpiry},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			rule.test(&environment{Cluster: env.Cluster, t: t, whole: env.whole})
@@ -40,7 +40,8 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-func onlyOneAnswers(env *environment) {
+// standbyAnswers503: only the active server answers, and the Service leads to it.
+func standbyAnswers503(env *environment) {
 	active, standby := env.pair()
 	machines := env.direct(active).MetalStackMachines(team)
 	_, err := machines.List(env.context(), metav1.ListOptions{})
@@ -77,7 +78,9 @@ func onlyOneAnswers(env *environment) {
 	assert.Equal(env.t, []string{active.Name}, targets)
 }
 
-func aStopUnderLoad(env *environment) {
+// stopUnderLoadFailsOnlyRetriedRequests: a stop under load fails no request that
+// a client would not repeat.
+func stopUnderLoadFailsOnlyRetriedRequests(env *environment) {
 	active, standby := env.pair()
 	l := env.load(3, 2, 2)
 	l.awaitWrites(20)
@@ -93,7 +96,7 @@ func aStopUnderLoad(env *environment) {
 	l.requireUnharmed()
 }
 
-func aStopDuringAnAllocation(env *environment) {
+func stopWaitsForAllocation(env *environment) {
 	active, standby := env.pair()
 	arrived := env.inject(simulator.Fault{Kind: simulator.FaultLatency, Latency: 2 * time.Second})
 	claim, answer := env.allocate("stopped")
@@ -107,7 +110,9 @@ func aStopDuringAnAllocation(env *environment) {
 	env.requireAllocatedOnce(claim)
 }
 
-func aKillDuringAnAllocation(env *environment) {
+// killStandbyFinishesAllocation: after a kill the standby takes over when the
+// Lease has expired, and finds what was being allocated.
+func killStandbyFinishesAllocation(env *environment) {
 	active, standby := env.pair()
 	// The metal-api does what it was asked for after the takeover, although who
 	// asked is dead by then.
@@ -138,7 +143,9 @@ func aKillDuringAnAllocation(env *environment) {
 	active.Pod.Delete(env.t)
 }
 
-func aPauseDuringWrites(env *environment) {
+// pausedServerWritesNothingAfterLeaseExpiry: a server that was paused for longer
+// than its Lease begins no write any more.
+func pausedServerWritesNothingAfterLeaseExpiry(env *environment) {
 	active, standby := env.pair()
 	paused := env.direct(active).MetalStackMachines(team)
 	_, err := paused.Create(env.context(), objects.Machine("contested"), metav1.CreateOptions{})

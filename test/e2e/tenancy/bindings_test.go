@@ -18,7 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-func aLabelBindsANamespace(t *testing.T, env *environment) {
+func labelBindsNamespace(t *testing.T, env *environment) {
 	found, _ := env.byHand(t, project("c"))
 	env.Bind(t, "free", "")
 	client, config := env.tenant(t, "carol", "free")
@@ -51,7 +51,7 @@ func aLabelBindsANamespace(t *testing.T, env *environment) {
 	env.event(t, "free", tenancy.ReasonUnbound)
 }
 
-func aLabelThatCannotBindIsRefused(t *testing.T, env *environment) {
+func labelThatCannotBindIsRefused(t *testing.T, env *environment) {
 	env.Bind(t, "first", project("d"))
 	env.shows(t, "first")
 	env.Bind(t, "second", project("d"))
@@ -83,7 +83,7 @@ func aLabelThatCannotBindIsRefused(t *testing.T, env *environment) {
 	})
 }
 
-func aBindingStaysInForceWhileThereAreObjects(t *testing.T, env *environment) {
+func bindingStaysWhileObjectsExist(t *testing.T, env *environment) {
 	old, _ := env.byHand(t, project("f"))
 	env.Bind(t, "steady", project("f"))
 	_, config := env.tenant(t, "frank", "steady")

@@ -87,7 +87,7 @@ func selfMade(t *testing.T, name string, groups ...string) *tls.Certificate {
 	return &pair
 }
 
-func nobodyGetsPast(t *testing.T, env *tenantsEnvironment) {
+func directAccessUnknownClientsAreUnauthorized(t *testing.T, env *tenantsEnvironment) {
 	for _, path := range paths {
 		for what, try := range map[string]func() (int, string){
 			"no credentials": func() (int, string) { return past(t, env, path, nil) },
@@ -112,9 +112,9 @@ func nobodyGetsPast(t *testing.T, env *tenantsEnvironment) {
 	}
 }
 
-// whoeverIsKnown: credentials of the cluster count on the port itself, and
-// headers beside them do not.
-func whoeverIsKnown(t *testing.T, env *tenantsEnvironment) {
+// directAccessKnownClientsMayNoMore: credentials of the cluster count on the
+// port itself, and headers beside them do not.
+func directAccessKnownClientsMayNoMore(t *testing.T, env *tenantsEnvironment) {
 	pod := bearer(env.ServiceAccount(t, teamB, "default").BearerToken)
 	list, one := paths[0], paths[1]
 	for _, path := range []string{list, one} {

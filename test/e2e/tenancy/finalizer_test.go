@@ -25,9 +25,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-// aFinalizerKeepsWhatHoldsMetal: a tenant who pauses a cluster, deletes it and
+// finalizerStaysWhileMetalIsHeld: a tenant who pauses a cluster, deletes it and
 // takes the finalizer off would keep a network and an address each time.
-func aFinalizerKeepsWhatHoldsMetal(t *testing.T, env *environment) {
+func finalizerStaysWhileMetalIsHeld(t *testing.T, env *environment) {
 	const ns, name = "keeping", "quota"
 	env.Bind(t, ns, project("1"))
 	tenant, _ := env.tenant(t, "grace", ns, "status")

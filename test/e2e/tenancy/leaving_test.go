@@ -19,7 +19,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-func aNamespaceThatGoesGivesItsMetalBack(t *testing.T, env *environment) {
+func deletedNamespaceReleasesItsMetal(t *testing.T, env *environment) {
 	const ns = "leaving"
 	found, itsNetwork := env.byHand(t, project("e"))
 	env.Bind(t, ns, project("e"))

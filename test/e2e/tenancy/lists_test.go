@@ -25,7 +25,7 @@ import (
 
 var machinesGVR = v1alpha4.SchemeGroupVersion.WithResource("metalstackmachines")
 
-func listsAcrossNamespaces(t *testing.T, env *tenantsEnvironment) {
+func listAcrossNamespacesShowsTheTenantsOwn(t *testing.T, env *tenantsEnvironment) {
 	for _, user := range []struct{ name, own, other string }{{"alice", teamA, teamB}, {"bob", teamB, teamA}} {
 		for _, output := range []string{"wide", "yaml", "name"} {
 			stdout, stderr, err := env.Kubectl(t, env.tenant(user.name), "get", "msm", "-A", "-o", output)
@@ -58,7 +58,7 @@ func listsAcrossNamespaces(t *testing.T, env *tenantsEnvironment) {
 	assert.Contains(t, stderr, "Forbidden", "who is no tenant may not list across namespaces")
 }
 
-func pagesAreExact(t *testing.T, env *tenantsEnvironment) {
+func listPagesAreExact(t *testing.T, env *tenantsEnvironment) {
 	bob := env.machines(t, env.tenant("bob"), "")
 	for size := int64(1); size <= count+1; size++ {
 		var got []string
@@ -83,7 +83,7 @@ func pagesAreExact(t *testing.T, env *tenantsEnvironment) {
 	assert.Len(t, lines(stdout), count)
 }
 
-func metadataIsScoped(t *testing.T, env *tenantsEnvironment) {
+func partialObjectMetadataIsScoped(t *testing.T, env *tenantsEnvironment) {
 	client, err := metadata.NewForConfig(env.tenant("alice"))
 	require.NoError(t, err)
 	list, err := client.Resource(machinesGVR).List(t.Context(), metav1.ListOptions{})
@@ -98,9 +98,9 @@ func metadataIsScoped(t *testing.T, env *tenantsEnvironment) {
 	}
 }
 
-// foreignNamespaces compares all answers about a namespace of somebody else
-// with those about one that does not exist.
-func foreignNamespaces(t *testing.T, env *tenantsEnvironment) {
+// foreignNamespaceIsForbiddenWhetherOrNotItExists compares all answers about a
+// namespace of somebody else with those about one that does not exist.
+func foreignNamespaceIsForbiddenWhetherOrNotItExists(t *testing.T, env *tenantsEnvironment) {
 	for what, ask := range map[string]func(namespace string) error{
 		"list": func(namespace string) error {
 			_, err := env.machines(t, env.tenant("alice"), namespace).List(t.Context(), metav1.ListOptions{})
@@ -135,9 +135,10 @@ func foreignNamespaces(t *testing.T, env *tenantsEnvironment) {
 	assert.Contains(t, stderr, "kubectl create rolebinding NAME --clusterrole=view --user='alice' --namespace="+teamB)
 }
 
-// whoeverSeesAll: the kube-controller-manager and its controllers work from
-// informers that may list and watch whatever there is, not all of them get it.
-func whoeverSeesAll(t *testing.T, env *tenantsEnvironment) {
+// clusterWideReaderSeesAll: the kube-controller-manager and its controllers
+// work from informers that may list and watch whatever there is, not all of
+// them get it.
+func clusterWideReaderSeesAll(t *testing.T, env *tenantsEnvironment) {
 	system := func(name string) *rest.Config { return env.ServiceAccount(t, "kube-system", name) }
 	for name, config := range map[string]*rest.Config{
 		"administrator":           env.Admin(),
@@ -159,9 +160,9 @@ func whoeverSeesAll(t *testing.T, env *tenantsEnvironment) {
 	}
 }
 
-// garbageIsCollected: an object of ours whose owner goes is deleted, and so is
-// one whose owner is an object of ours.
-func garbageIsCollected(t *testing.T, env *tenantsEnvironment) {
+// garbageCollectorSeesDependentsAndOwners: an object of ours whose owner goes
+// is deleted, and so is one whose owner is an object of ours.
+func garbageCollectorSeesDependentsAndOwners(t *testing.T, env *tenantsEnvironment) {
 	templates := env.Metalstack(t, env.Admin()).InfrastructureV1alpha4().MetalStackMachineTemplates(teamA)
 	owners := env.Client().CoreV1().ConfigMaps(teamA) // and their dependents
 	ours := func(name string, owners ...metav1.OwnerReference) types.UID {

@@ -129,7 +129,7 @@ func watched(ctx context.Context, c client, namespace string, opts metav1.ListOp
 	return errors.New("the watch ended early")
 }
 
-func noTenantReachesAnothersMetal(t *testing.T, env *environment) {
+func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 	env.Bind(t, own, simulator.ProjectA)
 	alice, aliceConfig := env.tenant(t, "alice", own)
 	mallory, _ := env.tenant(t, "mallory", own, "status", "allocation")

@@ -88,7 +88,7 @@ func (env *environment) leaveBehind(t *testing.T, ns, project string) (c *api.Me
 	return c, m
 }
 
-func aNamespaceMadeAnewInheritsNothing(t *testing.T, env *environment) {
+func recreatedNamespaceHidesOldRecords(t *testing.T, env *environment) {
 	const ns = "anew"
 	c, m := env.leaveBehind(t, ns, project("2"))
 	assert.Contains(t, env.event(t, ns, tenancy.ReasonAbandoned), "project "+project("2"))
@@ -239,9 +239,9 @@ func (env *environment) counted(t *testing.T, metric string) error {
 	return err
 }
 
-// abandonedRecordsAreSetAside is what docs/operations.md says of records whose
+// abandonedRecordsSetAside is what docs/operations.md says of records whose
 // name belongs to another tenant by now.
-func abandonedRecordsAreSetAside(t *testing.T, env *environment) {
+func abandonedRecordsSetAside(t *testing.T, env *environment) {
 	const ns = "aside"
 	_, m := env.leaveBehind(t, ns, project("4"))
 	env.event(t, ns, tenancy.ReasonAbandoned)
@@ -264,9 +264,9 @@ func abandonedRecordsAreSetAside(t *testing.T, env *environment) {
 	})
 }
 
-// recordsStayHiddenWithoutBindings: what was written down of bindings is lost
+// lostBindingsRecordsStayHidden: what was written down of bindings is lost
 // alone, and only the records tell of which Namespace they are.
-func recordsStayHiddenWithoutBindings(t *testing.T, env *environment) {
+func lostBindingsRecordsStayHidden(t *testing.T, env *environment) {
 	const ns, key = "lost", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
 	env.leaveBehind(t, ns, project("5"))
 	env.event(t, ns, tenancy.ReasonAbandoned)

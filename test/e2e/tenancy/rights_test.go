@@ -39,10 +39,10 @@ type use struct {
 	try     func(ctx context.Context, c kubernetes.Interface) error
 }
 
-// noAccountDoesMoreThanItsPageSays tries with the token of each service account
+// serviceAccountsRights tries with the token of each service account
 // what docs/security.md says of it, against the real authorizer and admission.
 // Everything is a dry run, so that what is allowed changes nothing.
-func noAccountDoesMoreThanItsPageSays(t *testing.T, env *environment) {
+func serviceAccountsRights(t *testing.T, env *environment) {
 	bound, unbound := "rights-bound", "rights-unbound"
 	env.Bind(t, bound, project("8"))
 	env.Bind(t, unbound, "")

@@ -28,7 +28,7 @@ func (env *tenantsEnvironment) user(t *testing.T, purpose, role string) typed.Me
 	return env.machines(t, env.User(name), busy)
 }
 
-func rolesAllow(t *testing.T, env *tenantsEnvironment) {
+func rolesAllowTenants(t *testing.T, env *tenantsEnvironment) {
 	for _, role := range roles {
 		machines := env.user(t, "allowed", role)
 		list, err := machines.List(t.Context(), metav1.ListOptions{})
@@ -72,7 +72,7 @@ func rolesAllow(t *testing.T, env *tenantsEnvironment) {
 	}
 }
 
-func rolesRefuse(t *testing.T, env *tenantsEnvironment) {
+func rolesRefuseAllocationAndStatus(t *testing.T, env *tenantsEnvironment) {
 	for _, role := range roles {
 		name := "refused-" + role
 		env.user(t, "refused", role)

@@ -38,18 +38,18 @@ func TestTenants(t *testing.T) {
 	t.Parallel()
 	env := startTenants(t)
 	for name, test := range map[string]func(*testing.T, *tenantsEnvironment){
-		"List_AcrossNamespacesShowsTheTenantsOwn":          listsAcrossNamespaces,
-		"List_PagesAreExact":                               pagesAreExact,
-		"PartialObjectMetadata_IsScoped":                   metadataIsScoped,
-		"ForeignNamespace_IsForbiddenWhetherOrNotItExists": foreignNamespaces,
-		"Informer_FollowsGainedAndLostNamespaces":          informersAreTold,
-		"Watch_OfNamespaceEndsWithItsPermission":           namedWatchesEnd,
-		"ClusterWideReader_SeesAll":                        whoeverSeesAll,
-		"GarbageCollector_SeesDependentsAndOwners":         garbageIsCollected,
-		"Roles_AllowTenants":                               rolesAllow,
-		"Roles_RefuseAllocationAndStatus":                  rolesRefuse,
-		"DirectAccess_UnknownClientsAreUnauthorized":       nobodyGetsPast,
-		"DirectAccess_KnownClientsMayNoMore":               whoeverIsKnown,
+		"List_AcrossNamespacesShowsTheTenantsOwn":          listAcrossNamespacesShowsTheTenantsOwn,
+		"List_PagesAreExact":                               listPagesAreExact,
+		"PartialObjectMetadata_IsScoped":                   partialObjectMetadataIsScoped,
+		"ForeignNamespace_IsForbiddenWhetherOrNotItExists": foreignNamespaceIsForbiddenWhetherOrNotItExists,
+		"Informer_FollowsGainedAndLostNamespaces":          informerFollowsGainedAndLostNamespaces,
+		"Watch_OfNamespaceEndsWithItsPermission":           watchOfNamespaceEndsWithItsPermission,
+		"ClusterWideReader_SeesAll":                        clusterWideReaderSeesAll,
+		"GarbageCollector_SeesDependentsAndOwners":         garbageCollectorSeesDependentsAndOwners,
+		"Roles_AllowTenants":                               rolesAllowTenants,
+		"Roles_RefuseAllocationAndStatus":                  rolesRefuseAllocationAndStatus,
+		"DirectAccess_UnknownClientsAreUnauthorized":       directAccessUnknownClientsAreUnauthorized,
+		"DirectAccess_KnownClientsMayNoMore":               directAccessKnownClientsMayNoMore,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,8 +69,8 @@ type tenantsEnvironment struct {
 	*cluster.Cluster
 }
 
-// startTenants installs the server with two teams, and gives each of them a user with
-// the role edit in the team's namespace, as docs/tenancy.md tells.
+// startTenants installs the server with two teams, and gives each of them a
+// user with the role edit in the team's namespace, as docs/tenancy.md tells.
 func startTenants(t *testing.T) *tenantsEnvironment {
 	t.Helper()
 	// Seconds are enough for a test.

@@ -55,7 +55,7 @@ func (o *told) take(t *testing.T, want ...string) []string {
 	return got
 }
 
-func informersAreTold(t *testing.T, env *tenantsEnvironment) {
+func informerFollowsGainedAndLostNamespaces(t *testing.T, env *tenantsEnvironment) {
 	env.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", teamA)
 	factory := externalversions.NewSharedInformerFactory(env.Metalstack(t, env.tenant("erin")), 0)
 	informer := factory.Infrastructure().V1alpha4().MetalStackMachines().Informer()
@@ -109,7 +109,7 @@ func informersAreTold(t *testing.T, env *tenantsEnvironment) {
 	assert.Len(t, informer.GetStore().List(), count)
 }
 
-func namedWatchesEnd(t *testing.T, env *tenantsEnvironment) {
+func watchOfNamespaceEndsWithItsPermission(t *testing.T, env *tenantsEnvironment) {
 	env.admin(t, "create", "rolebinding", "frank", "--clusterrole=view", "--user=frank", "-n", teamA)
 	machines := env.machines(t, env.tenant("frank"), teamA)
 	watching, err := machines.Watch(t.Context(), metav1.ListOptions{})

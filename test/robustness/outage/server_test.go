@@ -61,7 +61,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 		env.WaitAvailable(t, version, false)
 	}
 
-	t.Run("our kinds are known to be away, not taken for unknown or empty", func(t *testing.T) {
+	t.Run("OwnKinds_AreUnavailableNotUnknownOrEmpty", func(t *testing.T) {
 		o := env.run(env.home, "", "get", "msm")
 		require.NotZero(t, o.code)
 		require.Empty(t, o.stdout)
@@ -69,7 +69,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 		_, err := ours.MetalStackMachines(env.team.Namespace).Get(ctx, "node-1", metav1.GetOptions{})
 		require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 	})
-	t.Run("all other kinds are listed and documented", func(t *testing.T) {
+	t.Run("OtherKinds_AreListedAndDocumented", func(t *testing.T) {
 		// For a while the kube-apiserver goes by what it has discovered before.
 		var o outcome
 		env.eventually(func(context.Context) error {
@@ -91,7 +91,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 		require.Contains(t, env.kubectl("explain", "deployment.spec.replicas"), "Number of desired pods")
 		require.Contains(t, env.kubectl("explain", "configmap.data", "--output=plaintext-openapiv2"), "configuration data")
 	})
-	t.Run("all other kinds work", func(t *testing.T) {
+	t.Run("OtherKinds_Work", func(t *testing.T) {
 		const manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\ndata: {a: b}\n"
 		env.kubectlIn(manifest, "apply", "--validate=strict", "-f", "-")
 		env.kubectlIn(manifest, "apply", "--server-side", "--force-conflicts", "-f", "-")
@@ -99,7 +99,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 		require.Contains(t, env.kubectl("describe", "configmap", "theirs"), "Name:         theirs")
 		env.kubectl("delete", "configmap", "theirs")
 	})
-	t.Run("new kinds are served and documented", func(t *testing.T) {
+	t.Run("NewKinds_AreServedAndDocumented", func(t *testing.T) {
 		env.kubectlIn(things, "apply", "-f", "-")
 		env.kubectl("wait", "--for=condition=Established", "crd/things.example.com", "--timeout=1m")
 		env.eventually(func(context.Context) error {
@@ -111,7 +111,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 		o := env.run(t.TempDir(), "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: a}\ncolor: red\n", "create", "-f", "-")
 		require.Zero(t, o.code, o.stderr)
 	})
-	t.Run("other kinds' garbage is collected, and quotas are kept", func(t *testing.T) {
+	t.Run("OtherKinds_GarbageIsCollectedAndQuotaIsKept", func(t *testing.T) {
 		parent, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "parent"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		env.newMap("child", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: parent.Name, UID: parent.UID})
@@ -136,7 +136,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 	env.newMap("owned", reference)
 	reference.Name, reference.UID = "never-was", types.UID("1c2e9b1e-0000-4000-8000-000000000001")
 	env.newMap("orphan", reference)
-	t.Run("a namespace that is deleted waits", func(t *testing.T) {
+	t.Run("DeletedNamespace_Waits", func(t *testing.T) {
 		_, err := env.Client().CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "unrelated"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		require.NoError(t, env.Client().CoreV1().Namespaces().Delete(ctx, "unrelated", metav1.DeleteOptions{}))
