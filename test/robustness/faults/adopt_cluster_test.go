@@ -18,8 +18,8 @@ import (
 // adopt or are refused.
 var namingClusters = []string{"c2", "c3"}
 
-// mostNetworksByHand is how many networks, and how many addresses, people have
-// in our project.
+// mostNetworksByHand is how many networks, and how many addresses,
+// administrators have in our project.
 const mostNetworksByHand = 3
 
 // What a cluster names.
@@ -101,32 +101,32 @@ func (env *environment) createCluster(name string, spec func(c *infrastructure.M
 	return err
 }
 
-// peopleHoldNetworks allocates a network or an address in our project.
-func peopleHoldNetworks(d *dice) (string, func(env *environment)) {
+// adminAllocatesNetworks allocates a network or an address in our project.
+func adminAllocatesNetworks(d *dice) (string, func(env *environment)) {
 	what := pick(d, aNetwork, anAddress)
-	return "somebody allocates " + what + " in our project", func(env *environment) { env.people.holdNetworks(what) }
+	return "somebody allocates " + what + " in our project", func(env *environment) { env.administrators.allocateNetworks(what) }
 }
 
-func (p *people) holdNetworks(what string) {
-	if len(p.w.nameable(what, allocatedByHand)) >= mostNetworksByHand {
+func (p *administrators) allocateNetworks(what string) {
+	if len(p.env.nameable(what, allocatedByHand)) >= mostNetworksByHand {
 		return
 	}
 	var id string
 	var err error
 	if what == aNetwork {
-		id, err = p.w.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
+		id, err = p.env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
 	} else {
-		id, err = p.w.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "by-hand", nil)
+		id, err = p.env.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "by-hand", nil)
 	}
-	p.w.note("somebody allocates the network or address %s by hand: %v", id, err)
+	p.env.note("somebody allocates the network or address %s by hand: %v", id, err)
 }
 
 // adoptsNetworks lets a network and an address be allocated by hand, and a
 // cluster name both.
 func (env *environment) adoptsNetworks() {
-	env.people.holdNetworks(aNetwork)
-	env.people.holdNetworks(anAddress)
-	env.settle(func() string {
+	env.administrators.allocateNetworks(aNetwork)
+	env.administrators.allocateNetworks(anAddress)
+	env.eventually(func() string {
 		err := env.createCluster(namingClusters[0], func(c *infrastructure.MetalStackCluster) {
 			c.Spec.PrivateNetworkID = env.nameable(aNetwork, allocatedByHand)[0]
 			c.Spec.ControlPlaneEndpoint.Host = env.nameable(anAddress, allocatedByHand)[0]

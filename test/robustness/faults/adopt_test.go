@@ -22,7 +22,7 @@ import (
 // naming are objects that name a machine, which they get, adopt or are refused.
 var naming = []string{"a0-0", "a1-0"}
 
-// mostByHand is how many machines people allocate in our project.
+// mostByHand is how many machines administrators allocate in our project.
 const mostByHand = 3
 
 // whoseMachine is which machines an object names.
@@ -35,7 +35,7 @@ var whoseMachine = map[string]func(m simulator.MachineAccount) bool{
 	oneOfTheirs:     func(m simulator.MachineAccount) bool { return m.Allocated && m.Project == simulator.ProjectB },
 }
 
-// byHand is whether people allocated a machine in our project.
+// byHand is whether administrators allocated a machine in our project.
 func byHand(m simulator.MachineAccount) bool {
 	return m.Allocated && m.Project == simulator.ProjectA && m.Name == "by-hand"
 }
@@ -76,25 +76,25 @@ func (env *environment) createNaming(name, id string) error {
 	return err
 }
 
-// peopleHold allocates a machine in our project, with metalctl.
-func peopleHold(*dice) (string, func(env *environment)) {
-	return "somebody allocates a machine in our project", func(env *environment) { env.people.hold() }
+// adminAllocates allocates a machine in our project, with metalctl.
+func adminAllocates(*dice) (string, func(env *environment)) {
+	return "somebody allocates a machine in our project", func(env *environment) { env.administrators.allocate() }
 }
 
-func (p *people) hold(tags ...string) {
-	if len(p.w.machinesThat(byHand)) >= mostByHand {
+func (p *administrators) allocate(tags ...string) {
+	if len(p.env.machinesThat(byHand)) >= mostByHand {
 		return
 	}
-	id, err := p.w.sim.AllocateFor(simulator.AllocateRequest{
+	id, err := p.env.sim.AllocateFor(simulator.AllocateRequest{
 		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{p.own}, Tags: tags,
 	})
-	p.w.note("somebody allocates %s by hand, with the tags %v: %v", id, tags, err)
+	p.env.note("somebody allocates %s by hand, with the tags %v: %v", id, tags, err)
 }
 
 // adopts lets a machine be allocated by hand, and an object name it.
 func (env *environment) adopts() {
-	env.people.hold()
-	env.settle(func() string {
+	env.administrators.allocate()
+	env.eventually(func() string {
 		if err := env.createNaming(naming[0], env.machinesThat(byHand)[0]); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err.Error()
 		}
@@ -121,21 +121,21 @@ func duplicatePoints() (points []point) {
 		"for somebody who loses the Lease": {Kind: simulator.FaultLatency, Latency: 20 * time.Second},
 	} {
 		points = append(points, point{name: "a duplicate is named while it is freed " + words, when: between, prepare: func(env *environment) func() bool {
-			env.people.twin(0)
-			twin := env.machinesThat(byHand)[0]
+			env.administrators.duplicate(0)
+			duplicate := env.machinesThat(byHand)[0]
 			fault.Endpoint, fault.Times = "machine-free", 1
 			// It lasts longer than others' faults: the Recoverer waits before it frees.
 			env.sim.Inject(fault)
-			env.settle(func() string {
-				if !env.api.freeing(twin) {
+			env.eventually(func() string {
+				if !env.api.freeing(duplicate) {
 					return "nobody frees the duplicate"
 				}
 				return ""
 			})
 			inTime := false
-			env.settle(func() string {
-				err := env.createNaming(naming[0], twin)
-				inTime = inTime || (err == nil && env.api.freeing(twin))
+			env.eventually(func() string {
+				err := env.createNaming(naming[0], duplicate)
+				inTime = inTime || (err == nil && env.api.freeing(duplicate))
 				if err != nil && !apierrors.IsAlreadyExists(err) {
 					return err.Error()
 				}
@@ -158,8 +158,8 @@ func pointsAt(steps []string, resource, name string, adopts func(env *environmen
 				comesToIt := func() { adopts(env) }
 				if released(step) {
 					adopts(env)
-					env.settle(env.everythingIsAllocated)
-					comesToIt = func() { env.settle(func() string { return env.removed(resource, name) }) }
+					env.eventually(env.everythingIsAllocated)
+					comesToIt = func() { env.eventually(func() string { return env.removed(resource, name) }) }
 				}
 				env.traps.add(trap{step: step, do: do})
 				comesToIt()
@@ -187,15 +187,15 @@ func (env *environment) giveUpNaming(all []runtime.Object) {
 		if err != nil {
 			continue
 		}
-		if account, ok := env.sim.Books().Machine(id.MachineID); ok && isSomebodyElses(account, all) {
+		if account, ok := env.sim.Books().Machine(id.MachineID); ok && isForeign(account, all) {
 			_ = env.remove(machines, m.Name, m.UID)
 		}
 	}
 }
 
-// isSomebodyElses is whether a machine cannot be adopted: a record stands for
+// isForeign is whether a machine cannot be adopted: a record stands for
 // it, also for one whose allocation has ended.
-func isSomebodyElses(account simulator.MachineAccount, all []runtime.Object) bool {
+func isForeign(account simulator.MachineAccount, all []runtime.Object) bool {
 	if account.Allocated && (account.Project != simulator.ProjectA || account.Role != metal.RoleMachine) {
 		return true
 	}

@@ -29,8 +29,8 @@ const (
 var (
 	resources = []string{clusters, firewalls, machines}
 
-	errNobody = errors.New("no server answers")
-	errLost   = errors.New("the connection was lost")
+	errNoServer = errors.New("no server answers")
+	errLost     = errors.New("the connection was lost")
 )
 
 // requestLimit is how long a client waits.
@@ -42,7 +42,7 @@ func call[T any](env *environment, what string, do func(ctx context.Context, s *
 	var none T
 	s := env.active()
 	if s == nil {
-		return none, errNobody
+		return none, errNoServer
 	}
 	type outcome struct {
 		value T

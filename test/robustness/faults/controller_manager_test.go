@@ -16,10 +16,10 @@ import (
 
 const controllerManagerInterval = 4 * time.Second
 
-// controllerManager asks for metal and releases it, as metalstack-controller-manager
-// does: it knows nothing but what it lists.
+// controllerManager asks for metal and releases it, as
+// metalstack-controller-manager does: it knows nothing but what it lists.
 type controllerManager struct {
-	w    *environment
+	env  *environment
 	mu   sync.Mutex
 	busy map[string]bool
 	work sync.WaitGroup
@@ -32,7 +32,7 @@ func (c *controllerManager) run(ctx context.Context) {
 	defer c.work.Wait()
 	for ctx.Err() == nil {
 		c.pass()
-		c.w.sleep(ctx, controllerManagerInterval)
+		c.env.sleep(ctx, controllerManagerInterval)
 	}
 }
 
@@ -44,7 +44,7 @@ func (c *controllerManager) pass() {
 		version = ""
 	}
 	for _, resource := range resources {
-		list, err := c.w.list(resource, version)
+		list, err := c.env.list(resource, version)
 		if err != nil {
 			return
 		}
@@ -75,15 +75,15 @@ func (c *controllerManager) reconcile(resource string, obj runtime.Object, all m
 		} else if !hasNetwork(all[clusters], cluster) {
 			return
 		}
-		do = func() error { return c.w.allocate(resource, m.GetName(), m.GetUID(), cluster) }
+		do = func() error { return c.env.allocate(resource, m.GetName(), m.GetUID(), cluster) }
 	case m.GetDeletionTimestamp() == nil:
 		return
 	case resource == clusters && c.deleteMembers(m.GetName(), all):
 		return
 	case state.Phase == infrastructure.AllocationReleased, state.Phase == "" && state.Attempt == 0:
-		do = func() error { return c.w.finish(resource, m) }
+		do = func() error { return c.env.finish(resource, m) }
 	default:
-		do = func() error { return c.w.release(resource, m.GetName(), m.GetUID()) }
+		do = func() error { return c.env.release(resource, m.GetName(), m.GetUID()) }
 	}
 	c.start(resource+"/"+m.GetName(), do)
 }
@@ -100,7 +100,7 @@ func (c *controllerManager) deleteMembers(cluster string, all map[string][]runti
 			}
 			left = true
 			if m.GetDeletionTimestamp() == nil {
-				c.start(resource+"/"+m.GetName(), func() error { return c.w.remove(resource, m.GetName(), m.GetUID()) })
+				c.start(resource+"/"+m.GetName(), func() error { return c.env.remove(resource, m.GetName(), m.GetUID()) })
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func (c *controllerManager) start(key string, do func() error) {
 	c.busy[key] = true
 	c.work.Go(func() {
 		if err := do(); err != nil {
-			c.w.note("the controller manager, for %s: %.200v", key, err)
+			c.env.note("the controller manager, for %s: %.200v", key, err)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -33,7 +33,7 @@ const (
 	sweepInterval = 20 * time.Second
 	focusInterval = 3 * time.Second
 	// fleet is how many machines there are: of each four, three are small ones,
-	// enough for all names and for what people allocate by hand.
+	// enough for all names and for what administrators allocate by hand.
 	fleet = 16
 	// restartAfter is how long a process is away.
 	restartAfter = 3 * time.Second
@@ -48,22 +48,22 @@ type breaks struct {
 	timing allocation.Timing
 }
 
-// environment is a metal-api, a ledger and a Lease, servers that come and go over
-// them, and clients, a controller manager, watchers and other people. All of it lives in
-// one bubble of synctest, on its time.
+// environment is a metal-api, a ledger and a Lease, servers that come and go
+// over them, and clients, a controller manager, watchers and other
+// administrators. All of it lives in one bubble of synctest, on its time.
 type environment struct {
-	t       testing.TB
-	breaks  breaks
-	began   time.Time
-	sim     *simulator.Simulator
-	api     *atWork
-	records *records
-	lease   *lease
-	traps   *traps
-	journal *journal
-	secrets *secrets
-	binding options.Binding
-	people  *people
+	t              testing.TB
+	breaks         breaks
+	began          time.Time
+	sim            *simulator.Simulator
+	api            *atWork
+	records        *records
+	lease          *lease
+	traps          *traps
+	journal        *journal
+	secrets        *secrets
+	binding        options.Binding
+	administrators *administrators
 	// clocks are the nodes', by server; revisionClock steps by hours.
 	clocks        map[string]*nodeClock
 	revisionClock *nodeClock
@@ -72,15 +72,16 @@ type environment struct {
 	end     context.CancelFunc
 	clients sync.WaitGroup
 
-	mu      sync.Mutex
-	servers map[string]*server
-	over    bool
-	calmed  bool
-	faults  []func()
-	notes   []string
+	mu            sync.Mutex
+	servers       map[string]*server
+	over          bool
+	faultsStopped bool
+	faults        []func()
+	notes         []string
 }
 
-// newEnvironment starts everything, with so many servers. It is called in a bubble.
+// newEnvironment starts everything, with so many servers. It is called in a
+// bubble.
 func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *environment {
 	env := &environment{
 		t: t, breaks: breaks, began: time.Now(), secrets: newSecrets(), traps: newTraps(), journal: newJournal(),
@@ -102,7 +103,7 @@ func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *envi
 	require.NoError(t, err)
 	own, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
 	require.NoError(t, err)
-	env.people = &people{w: env, network: network, own: own, tags: map[string][]string{}}
+	env.administrators = &administrators{env: env, network: network, own: own, tags: map[string][]string{}}
 	for i := range servers {
 		name := fmt.Sprintf("server-%d", i)
 		env.clocks[name] = newClock(0)
@@ -110,11 +111,11 @@ func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *envi
 	}
 	var ctx context.Context
 	ctx, env.end = context.WithCancel(context.Background())
-	c := &controllerManager{w: env, busy: map[string]bool{}}
+	c := &controllerManager{env: env, busy: map[string]bool{}}
 	env.clients.Go(func() { c.run(ctx) })
 	for i, resource := range resources {
 		for j := range 2 {
-			f := &watcher{w: env, resource: resource, patience: time.Duration(20+30*j+7*i) * time.Second, known: nil}
+			f := &watcher{env: env, resource: resource, patience: time.Duration(20+30*j+7*i) * time.Second, known: nil}
 			env.watchers = append(env.watchers, f)
 			env.clients.Go(func() { f.follow(ctx) })
 		}
@@ -130,7 +131,7 @@ func (env *environment) close() {
 	env.mu.Unlock()
 	env.end()
 	env.traps.clear()
-	env.records.mend()
+	env.records.clearFaults()
 	env.sim.Close()
 	for _, s := range all {
 		s.kill()

@@ -66,7 +66,7 @@ func (h *history) run(t *testing.T) {
 		defer env.close()
 		env.play(h)
 		if wrong := env.check(); len(wrong) > 0 || *storyFlag {
-			h.tell(t, env, wrong)
+			h.report(t, env, wrong)
 		}
 	})
 }
@@ -80,9 +80,9 @@ func (env *environment) play(h *history) {
 		s.do(env)
 	}
 	time.Sleep(pace)
-	env.calm()
-	env.settle(env.everythingIsAllocated)
-	env.settle(env.everythingIsGivenBack)
+	env.stopFaults()
+	env.eventually(env.everythingIsAllocated)
+	env.eventually(env.everythingIsGivenBack)
 }
 
 // check asks every invariant, with exceptions.
@@ -98,8 +98,8 @@ func (env *environment) check(except ...string) (wrong []string) {
 	return wrong
 }
 
-// tell says what went wrong, what had happened, and how to see it again.
-func (h *history) tell(t *testing.T, env *environment, wrong []string) {
+// report says what went wrong, what had happened, and how to see it again.
+func (h *history) report(t *testing.T, env *environment, wrong []string) {
 	t.Log("\n" + env.story())
 	for _, words := range wrong {
 		t.Error(words)

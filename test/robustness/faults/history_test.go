@@ -65,9 +65,9 @@ var kinds = []struct {
 	weight int
 	kind   kindOfStep
 }{
-	{10, createSomething}, {5, patchSomething}, {5, deleteSomething}, {3, listSomething}, {8, nameSomething}, {6, peopleHold}, {3, peopleTwin}, {4, nameForCluster}, {3, peopleHoldNetworks},
+	{10, createSomething}, {5, patchSomething}, {5, deleteSomething}, {3, listSomething}, {8, nameSomething}, {6, adminAllocates}, {3, adminDuplicates}, {4, nameForCluster}, {3, adminAllocatesNetworks},
 	{10, metalFails}, {4, ledgerFails}, {8, setTrap}, {2, killNow}, {2, stopNow}, {2, loseLease}, {2, clocksStep},
-	{3, peopleFree}, {2, peopleTag}, {1, peopleLock}, {3, peopleTake}, {1, peoplePose},
+	{3, adminFrees}, {2, adminTags}, {1, adminLocks}, {3, otherProjectAllocates}, {1, otherProjectCopiesTags},
 }
 
 func (d *dice) kind() kindOfStep {

@@ -17,22 +17,22 @@ const us = "Metal-Edit"
 
 // invariants are what holds of every history, from its beginning to its end.
 var invariants = map[string]func(env *environment) []string{
-	"no two for one uid":                noTwoForOneUID,
-	"nothing of others is freed":        nothingOfOthersIsFreedOrChanged,
-	"nothing is freed that nobody gave": nothingIsFreedThatNobodyGaveBack,
-	"addresses stay":                    addressesStayWithTheirMachines,
-	"what clients were told is true":    whatClientsWereToldIsTrue,
-	"watchers saw the same history":     watchersSawTheSameHistory,
-	"no secret leaves":                  noSecretLeaves,
-	"no network is wrecked":             noNetworkIsWrecked,
+	"no two for one uid":           noTwoForOneUID,
+	"foreign metal is untouched":   foreignMetalIsUntouched,
+	"only released metal is freed": onlyReleasedMetalIsFreed,
+	"addresses stay":               addressesStayWithTheirMachines,
+	"acknowledged writes persist":  acknowledgedWritesPersist,
+	"watchers agree":               watchersAgree,
+	"no secret leaves":             noSecretLeaves,
+	"no half-freed network":        noHalfFreedNetwork,
 }
 
 // ownership is whose a piece of metal is, by the simulator's books.
 type ownership struct {
 	by, allocation string
 	uid            types.UID
-	// twin: people made it look like an object's of ours.
-	twin bool
+	// duplicate: administrators made it look like an object's of ours.
+	duplicate bool
 }
 
 // uidIn is the uid that metal carries, "" if it carries none.
@@ -52,7 +52,7 @@ func replay(b simulator.Books, each func(d simulator.Deed, was ownership, held m
 		switch d.Verb {
 		case "allocate":
 			held[d.ID] = ownership{
-				by: d.By, allocation: d.AllocationUUID, uid: uidIn(d.Tags, d.Labels), twin: isTwin(d.By, d.Project, d.Tags),
+				by: d.By, allocation: d.AllocationUUID, uid: uidIn(d.Tags, d.Labels), duplicate: isDuplicate(d.By, d.Project, d.Tags),
 			}
 		case "free":
 			delete(held, d.ID)
@@ -81,7 +81,7 @@ func noTwoForOneUID(env *environment) (wrong []string) {
 // No machine, network or address that was not ours at that moment was ever freed
 // or changed: not somebody else's, and not nobody's, which would take a machine
 // out of the pool.
-func nothingOfOthersIsFreedOrChanged(env *environment) (wrong []string) {
+func foreignMetalIsUntouched(env *environment) (wrong []string) {
 	replay(env.sim.Books(), func(d simulator.Deed, was ownership, _ map[string]ownership) {
 		switch {
 		case d.By != us || d.Verb == "allocate":
@@ -89,7 +89,7 @@ func nothingOfOthersIsFreedOrChanged(env *environment) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s %s was changed", d.Kind, d.ID))
 		case was.by == "":
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed, and was nobody's", d.Kind, d.ID))
-		case (was.twin || env.journal.adoptedBefore(was.allocation, d)) && was.allocation == d.AllocationUUID:
+		case (was.duplicate || env.journal.adoptedBefore(was.allocation, d)) && was.allocation == d.AllocationUUID:
 		case was.by != us || was.allocation != d.AllocationUUID:
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed in the allocation %s, which was made by %s", d.Kind, d.ID, d.AllocationUUID, was.by))
 		}
@@ -99,13 +99,13 @@ func nothingOfOthersIsFreedOrChanged(env *environment) (wrong []string) {
 
 // Nothing is freed that an object holds of which nobody asked for the deletion,
 // unless it is one too many.
-func nothingIsFreedThatNobodyGaveBack(env *environment) (wrong []string) {
+func onlyReleasedMetalIsFreed(env *environment) (wrong []string) {
 	replay(env.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
 		uid := env.journal.holderOf(was, d)
 		if d.Verb != "free" || d.By != us || uid == "" || env.journal.mayGo(uid, d.Time) {
 			return
 		}
-		if was.twin && !env.journal.adoptedBefore(was.allocation, d) {
+		if was.duplicate && !env.journal.adoptedBefore(was.allocation, d) {
 			return
 		}
 		for id, other := range held {
@@ -137,7 +137,7 @@ func addressesStayWithTheirMachines(env *environment) (wrong []string) {
 }
 
 // No network is freed by halves, which breaks every list that shows it.
-func noNetworkIsWrecked(env *environment) (wrong []string) {
+func noHalfFreedNetwork(env *environment) (wrong []string) {
 	for _, n := range env.sim.Books().Networks {
 		if n.HalfFreed {
 			wrong = append(wrong, "network "+n.ID+" was freed by halves")
@@ -148,11 +148,11 @@ func noNetworkIsWrecked(env *environment) (wrong []string) {
 
 // Every acknowledged write is there, no revision was used twice or went
 // backwards, and no object vanished from a list and came back: see journal.
-func whatClientsWereToldIsTrue(env *environment) []string { return env.journal.complaints() }
+func acknowledgedWritesPersist(env *environment) []string { return env.journal.complaints() }
 
 // Every watcher that resumed saw the same history as all others: what one of
 // them saw, everybody saw whose watch covers that revision.
-func watchersSawTheSameHistory(env *environment) (wrong []string) {
+func watchersAgree(env *environment) (wrong []string) {
 	for _, f := range env.watchers {
 		for _, other := range env.watchers {
 			if f != other && f.resource == other.resource {

@@ -54,7 +54,7 @@ func (l *lease) cutOff(name string, d time.Duration) {
 	l.cut[name] = time.Now().Add(d)
 }
 
-func (l *lease) mend() {
+func (l *lease) clearFaults() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.cut)

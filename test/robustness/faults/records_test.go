@@ -63,7 +63,7 @@ func (r *records) goAway(away bool) {
 	r.away = away
 }
 
-func (r *records) mend() {
+func (r *records) clearFaults() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.faults, r.away = nil, false

@@ -13,8 +13,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestInvariants_FindViolations breaks one thing on purpose at a time. Invariants that
-// cannot fail prove nothing: each has to object to something here.
+// TestInvariants_FindViolations breaks one thing on purpose at a time.
+// Invariants that cannot fail prove nothing: each has to object to something
+// here.
 func TestInvariants_FindViolations(t *testing.T) {
 	lostAnswer := callPoint("machine-allocate", "is done, and its answer lost", simulator.Fault{Kind: simulator.FaultCommitThenLose})
 	lateAnswer := callPoint("machine-allocate", "is done after its caller gave up", simulator.Fault{Kind: simulator.FaultCommitThenLate, Latency: 5*time.Minute + 25*time.Second})
@@ -28,19 +29,19 @@ func TestInvariants_FindViolations(t *testing.T) {
 	}{
 		"finds that do not find":                   {breaks{metal: port(blind)}, plays(lostAnswer), "no two for one uid", "was allocated for"},
 		"no wait for what a lost call may do":      {breaks{timing: allocation.Timing{UncertainDuration: time.Second}}, allocates(lateAnswer), "no two for one uid", "was allocated for"},
-		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "nothing of others is freed", "which was made by simulator"},
-		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "nothing is freed that nobody gave", "nobody had asked"},
-		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "nothing of others is freed", "was nobody's"},
-		"a free of what was adopted":               {breaks{metal: port(eager(time.Minute))}, adopted, "nothing is freed that nobody gave", "nobody had asked"},
-		"a free of what is not adopted yet":        {breaks{metal: port(eager(0))}, adopted, "nothing of others is freed", "which was made by simulator"},
-		"a network that is thought to be its own":  {breaks{metal: greedy}, adoptedNetworks, "nothing of others is freed", "which was made by simulator"},
+		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "foreign metal is untouched", "which was made by simulator"},
+		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "only released metal is freed", "nobody had asked"},
+		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "foreign metal is untouched", "was nobody's"},
+		"a free of what was adopted":               {breaks{metal: port(eager(time.Minute))}, adopted, "only released metal is freed", "nobody had asked"},
+		"a free of what is not adopted yet":        {breaks{metal: port(eager(0))}, adopted, "foreign metal is untouched", "which was made by simulator"},
+		"a network that is thought to be its own":  {breaks{metal: greedy}, adoptedNetworks, "foreign metal is untouched", "which was made by simulator"},
 		"attempts without a pause":                 {breaks{metal: port(impatient)}, allocates(nothing), "addresses stay", "was taken away"},
-		"a network that is freed with addresses":   {breaks{metal: crowded}, plays(nothing), "no network is wrecked", "freed by halves"},
+		"a network that is freed with addresses":   {breaks{metal: crowded}, plays(nothing), "no half-freed network", "freed by halves"},
 		"a refusal that quotes user data":          {breaks{metal: port(quoting)}, plays(nothing), "no secret leaves", token},
-		"a ledger without compare-and-swap":        {breaks{ledger: careless}, overwrite, "what clients were told is true", "without example.org/"},
-		"a ledger that loses a record for a while": {breaks{ledger: hiding.over}, hideOnce(hiding), "what clients were told is true", "lacks c0"},
-		"a record that comes back":                 {breaks{ledger: returning.over}, hideOnce(returning), "what clients were told is true", "again"},
-		"revisions of the clock alone":             {breaks{ledger: markless}, restartInThePast, "what clients were told is true", "had been answered"},
+		"a ledger without compare-and-swap":        {breaks{ledger: careless}, overwrite, "acknowledged writes persist", "without example.org/"},
+		"a ledger that loses a record for a while": {breaks{ledger: hiding.over}, hideOnce(hiding), "acknowledged writes persist", "lacks c0"},
+		"a record that comes back":                 {breaks{ledger: returning.over}, hideOnce(returning), "acknowledged writes persist", "again"},
+		"revisions of the clock alone":             {breaks{ledger: markless}, restartInThePast, "acknowledged writes persist", "had been answered"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,14 +67,14 @@ func plays(p point) func(env *environment) {
 // allocates plays the first half, and waits for what comes late.
 func allocates(p point) func(env *environment) {
 	return func(env *environment) {
-		env.settle(env.somebodyAnswers)
+		env.eventually(env.anyServerReady)
 		if p.prepare != nil {
 			p.prepare(env)
 		}
 		for _, name := range []string{"c0", "m0-0"} {
-			env.settle(func() string { return env.present(name) })
+			env.eventually(func() string { return env.present(name) })
 		}
-		env.settle(env.everythingIsAllocated)
+		env.eventually(env.everythingIsAllocated)
 		time.Sleep(time.Minute)
 	}
 }
@@ -81,46 +82,46 @@ func allocates(p point) func(env *environment) {
 // giveToAnother has a machine freed by somebody else, given to another project
 // and released by its former owner.
 func giveToAnother(env *environment) {
-	env.settle(env.somebodyAnswers)
+	env.eventually(env.anyServerReady)
 	for _, name := range []string{"c0", "m0-0"} {
-		env.settle(func() string { return env.present(name) })
+		env.eventually(func() string { return env.present(name) })
 	}
-	env.settle(env.everythingIsAllocated)
-	env.people.free(0)
+	env.eventually(env.everythingIsAllocated)
+	env.administrators.free(0)
 	time.Sleep(2 * time.Minute)
-	env.people.take()
-	env.settle(env.everythingIsGivenBack)
+	env.administrators.take()
+	env.eventually(env.everythingIsGivenBack)
 }
 
 // adopted plays an adoption, and waits for what comes of it.
 func adopted(env *environment) {
-	env.settle(env.somebodyAnswers)
-	env.settle(func() string { return env.present("c0") })
-	env.settle(env.everythingIsAllocated)
+	env.eventually(env.anyServerReady)
+	env.eventually(func() string { return env.present("c0") })
+	env.eventually(env.everythingIsAllocated)
 	env.adopts()
 	time.Sleep(3 * time.Minute)
 }
 
 // adoptedNetworks plays a cluster's adoption, and its release.
 func adoptedNetworks(env *environment) {
-	env.settle(env.somebodyAnswers)
+	env.eventually(env.anyServerReady)
 	env.adoptsNetworks()
-	env.settle(env.everythingIsAllocated)
-	env.settle(func() string { return env.removed(clusters, namingClusters[0]) })
+	env.eventually(env.everythingIsAllocated)
+	env.eventually(func() string { return env.removed(clusters, namingClusters[0]) })
 	time.Sleep(3 * time.Minute)
 }
 
 // overwrite lets a patch arrive late, after another one was acknowledged.
 func overwrite(env *environment) {
-	env.settle(env.somebodyAnswers)
-	env.settle(func() string { return env.present("c0") })
-	env.settle(env.everythingIsAllocated)
+	env.eventually(env.anyServerReady)
+	env.eventually(func() string { return env.present("c0") })
+	env.eventually(env.everythingIsAllocated)
 	env.records.fail(writeLate)
 	_ = env.patch(clusters, "c0", "example.org/late")
 	env.active().kill()
 	time.Sleep(5 * time.Second)
-	env.settle(env.somebodyAnswers)
-	env.settle(func() string {
+	env.eventually(env.anyServerReady)
+	env.eventually(func() string {
 		if err := env.patch(clusters, "c0", "example.org/early"); err != nil {
 			return err.Error()
 		}
@@ -131,12 +132,12 @@ func overwrite(env *environment) {
 }
 
 func restartTwice(env *environment) {
-	env.settle(env.somebodyAnswers)
-	env.settle(func() string { return env.present("c0") })
+	env.eventually(env.anyServerReady)
+	env.eventually(func() string { return env.present("c0") })
 	for range 2 {
 		env.active().kill()
 		time.Sleep(5 * time.Second)
-		env.settle(env.somebodyAnswers)
+		env.eventually(env.anyServerReady)
 		_, _ = env.list(clusters, "0")
 	}
 }
@@ -144,22 +145,22 @@ func restartTwice(env *environment) {
 // hideOnce lets a server start that cannot see all records, and another one.
 func hideOnce(l *hidingLedger) func(env *environment) {
 	return func(env *environment) {
-		env.settle(env.somebodyAnswers)
-		env.settle(func() string { return env.present("c0") })
+		env.eventually(env.anyServerReady)
+		env.eventually(func() string { return env.present("c0") })
 		_, _ = env.list(clusters, "0")
 		for _, hides := range []bool{true, false} {
 			l.hides.Store(hides)
 			env.active().kill()
 			time.Sleep(5 * time.Second)
-			env.settle(env.somebodyAnswers)
+			env.eventually(env.anyServerReady)
 			_, _ = env.list(clusters, "0")
 		}
 	}
 }
 
 func restartInThePast(env *environment) {
-	env.settle(env.somebodyAnswers)
-	env.settle(func() string { return env.present("c0") })
+	env.eventually(env.anyServerReady)
+	env.eventually(func() string { return env.present("c0") })
 	env.revisionClock.step(-time.Hour)
 	restartTwice(env)
 }

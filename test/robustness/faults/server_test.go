@@ -34,7 +34,7 @@ const (
 // server is one process: all that pkg/apiserver puts together, but HTTP. It is
 // dead when its life has ended: nothing that it still does reaches anybody.
 type server struct {
-	w    *environment
+	env  *environment
 	name string
 	life context.Context
 	die  context.CancelFunc
@@ -51,7 +51,7 @@ type server struct {
 
 // startServer starts a process.
 func (env *environment) startServer(name string) *server {
-	s := &server{w: env, name: name, fence: &fence{}}
+	s := &server{env: env, name: name, fence: &fence{}}
 	s.life, s.die = context.WithCancel(context.Background())
 	client, err := metalclient.New(metalclient.Options{
 		URL: "http://metal-api.test", HMAC: editKey, Fence: s.fence.Check,
@@ -77,18 +77,18 @@ func (env *environment) startServer(name string) *server {
 
 // assemble builds the registry and the protocol.
 func (s *server) assemble(client *metalclient.Client) {
-	source := projection.Source{Facts: s.observer, Bindings: s.w.binding, Clock: s.w.clocks[s.name]}
+	source := projection.Source{Facts: s.observer, Bindings: s.env.binding, Clock: s.env.clocks[s.name]}
 	resolver := visibility.NewResolver(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.AdvanceRevision, clock.RealClock{})
-	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.w.binding, resolver, metalcatalogue.New(client, clock.RealClock{}), nil)
-	require.NoError(s.w.t, err)
+	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.env.binding, resolver, metalcatalogue.New(client, clock.RealClock{}), nil)
+	require.NoError(s.env.t, err)
 	port := allocation.Metal(client)
-	if s.w.breaks.metal != nil {
-		port = s.w.breaks.metal(port)
+	if s.env.breaks.metal != nil {
+		port = s.env.breaks.metal(port)
 	}
 	s.protocol = allocation.New(allocation.Options{
 		Machines: resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
-		Metal: port, Observer: s.observer, Bindings: s.w.binding, ManagementCluster: managementCluster,
-		Clock: s.w.clocks[s.name], Timing: s.w.breaks.timing, CrashPoint: s.at,
+		Metal: port, Observer: s.observer, Bindings: s.env.binding, ManagementCluster: managementCluster,
+		Clock: s.env.clocks[s.name], Timing: s.env.breaks.timing, CrashPoint: s.at,
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	s.storage = resources.APIGroup(s.protocol).VersionedResourcesStorageMap["v1alpha4"]
@@ -103,7 +103,7 @@ func (s *server) live() {
 		}
 	}
 	for tries := 0; ; tries++ {
-		if began := time.Now(); s.w.lease.claim(s.name) && s.fence.renew(began) {
+		if began := time.Now(); s.env.lease.claim(s.name) && s.fence.renew(began) {
 			break
 		}
 		if tries%int(surveyInterval/retryPeriod) == 0 {
@@ -118,11 +118,11 @@ func (s *server) live() {
 	go s.takeOver(work)
 	for s.sleep(retryPeriod) {
 		began := time.Now()
-		if s.w.lease.claim(s.name) {
+		if s.env.lease.claim(s.name) {
 			s.fence.renew(began)
 		}
 		if s.fence.Check() != nil {
-			s.w.note("%s lost the Lease", s.name)
+			s.env.note("%s lost the Lease", s.name)
 			s.leave()
 			return
 		}
@@ -132,13 +132,13 @@ func (s *server) live() {
 // takeOver makes this server the one that answers.
 func (s *server) takeOver(ctx context.Context) {
 	if err := s.backend.Start(ctx); err != nil {
-		s.w.note("%s cannot take over: %v", s.name, err)
+		s.env.note("%s cannot take over: %v", s.name, err)
 		s.leave()
 		return
 	}
 	_ = s.observer.RefreshAll(ctx)
 	s.open.Store(true)
-	s.w.note("%s took over", s.name)
+	s.env.note("%s took over", s.name)
 	go s.recoverer.Run(ctx)
 	if s.sleep(lookAgainAfter) {
 		for s.backend.Resync(ctx) != nil && s.sleep(surveyInterval) {
@@ -165,7 +165,7 @@ func (s *server) stop() {
 	_ = s.protocol.Shutdown(ctx)
 	s.open.Store(false)
 	s.fence.close()
-	s.w.lease.giveBack(s.name)
+	s.env.lease.giveBack(s.name)
 	s.backend.Stop()
 	s.kill()
 }
@@ -180,7 +180,7 @@ func (s *server) kill() {
 	s.backend.Stop()
 	// Goroutines cannot be killed. They reach nobody any more, and unwind.
 	go func() { _ = s.protocol.Shutdown(context.Background()) }()
-	s.w.restart(s.name)
+	s.env.restart(s.name)
 }
 
 func (s *server) sleep(d time.Duration) bool {

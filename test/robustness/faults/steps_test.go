@@ -89,16 +89,16 @@ func (s *server) spring(step string) {
 	if s.life.Err() != nil {
 		return
 	}
-	switch s.w.traps.at(step) {
+	switch s.env.traps.at(step) {
 	case trapKill:
-		s.w.note("%s is killed at %s", s.name, step)
+		s.env.note("%s is killed at %s", s.name, step)
 		s.kill()
 	case trapCut:
-		s.w.note("%s loses its Lease at %s", s.name, step)
-		s.w.lease.cutOff(s.name, 2*leaseDuration)
+		s.env.note("%s loses its Lease at %s", s.name, step)
+		s.env.lease.cutOff(s.name, 2*leaseDuration)
 	case trapStop:
-		s.w.note("%s stands still at %s", s.name, step)
-		s.w.lease.cutOff(s.name, pauseAt)
+		s.env.note("%s stands still at %s", s.name, step)
+		s.env.lease.cutOff(s.name, pauseAt)
 		time.Sleep(pauseAt)
 	}
 }

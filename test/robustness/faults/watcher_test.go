@@ -27,7 +27,7 @@ type span struct {
 // watcher is an informer: it lists, watches, goes on from where it was when its
 // watch ends, and lists again when that is refused.
 type watcher struct {
-	w        *environment
+	env      *environment
 	resource string
 	// patience is after how long it hangs up and resumes.
 	patience time.Duration
@@ -48,12 +48,12 @@ func (f *watcher) follow(ctx context.Context) {
 		if listed {
 			listed = f.watch(ctx)
 		}
-		f.w.sleep(ctx, time.Second)
+		f.env.sleep(ctx, time.Second)
 	}
 }
 
 func (f *watcher) list() bool {
-	list, err := f.w.list(f.resource, "0")
+	list, err := f.env.list(f.resource, "0")
 	if err != nil {
 		return false
 	}
@@ -77,7 +77,7 @@ func (f *watcher) list() bool {
 
 // watch goes on from the last revision; it is false if only a list can.
 func (f *watcher) watch(ctx context.Context) (resumable bool) {
-	s := f.w.active()
+	s := f.env.active()
 	if s == nil {
 		return true
 	}
@@ -112,7 +112,7 @@ func (f *watcher) watch(ctx context.Context) (resumable bool) {
 func (f *watcher) take(e watch.Event) {
 	obj, err := meta.Accessor(e.Object)
 	if err != nil {
-		f.w.journal.complain("a watch of %s shows %v", f.resource, e)
+		f.env.journal.complain("a watch of %s shows %v", f.resource, e)
 		return
 	}
 	f.mu.Lock()
@@ -121,19 +121,19 @@ func (f *watcher) take(e watch.Event) {
 	current := f.spans[len(f.spans)-1]
 	if e.Type == watch.Bookmark {
 		if at < f.last {
-			f.w.journal.complain("a watch of %s shows the bookmark %d after the event %d", f.resource, at, f.last)
+			f.env.journal.complain("a watch of %s shows the bookmark %d after the event %d", f.resource, at, f.last)
 		}
 		f.last, current.until = at, at
 		return
 	}
 	what := fmt.Sprintf("%s %s %d", e.Type, obj.GetName(), at)
-	f.w.secrets.search("the event "+what, fmt.Appendf(nil, "%+v", e.Object))
+	f.env.secrets.search("the event "+what, fmt.Appendf(nil, "%+v", e.Object))
 	if at <= f.last {
-		f.w.journal.complain("a watch of %s shows %s after %d", f.resource, what, f.last)
+		f.env.journal.complain("a watch of %s shows %s after %d", f.resource, what, f.last)
 	}
 	_, known := f.known[obj.GetUID()]
 	if known == (e.Type == watch.Added) {
-		f.w.journal.complain("a watch of %s shows %s of what was known: %v", f.resource, what, known)
+		f.env.journal.complain("a watch of %s shows %s of what was known: %v", f.resource, what, known)
 	}
 	if e.Type == watch.Deleted {
 		delete(f.known, obj.GetUID())

@@ -72,38 +72,38 @@ func clocksStep(d *dice) (string, func(env *environment)) {
 	}
 }
 
-func peopleFree(d *dice) (string, func(env *environment)) {
+func adminFrees(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody frees a machine of ours", func(env *environment) { env.people.free(n) }
+	return "somebody frees a machine of ours", func(env *environment) { env.administrators.free(n) }
 }
 
-func peopleTag(d *dice) (string, func(env *environment)) {
+func adminTags(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
 	if d.IntN(2) == 0 {
-		return "somebody takes our tags off a machine", func(env *environment) { env.people.untag(n) }
+		return "somebody takes our tags off a machine", func(env *environment) { env.administrators.untag(n) }
 	}
-	return "somebody adds a tag to a machine of ours", func(env *environment) { env.people.tag(n) }
+	return "somebody adds a tag to a machine of ours", func(env *environment) { env.administrators.tag(n) }
 }
 
-func peopleLock(d *dice) (string, func(env *environment)) {
+func adminLocks(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody locks a machine of ours", func(env *environment) { env.people.lock(n) }
+	return "somebody locks a machine of ours", func(env *environment) { env.administrators.lock(n) }
 }
 
-// peopleTake gives the next machine that becomes free to another project, the
-// moment that it can be had.
-func peopleTake(*dice) (string, func(env *environment)) {
+// otherProjectAllocates gives the next machine that becomes free to another
+// project, the moment that it can be had.
+func otherProjectAllocates(*dice) (string, func(env *environment)) {
 	return "another project takes the next machine that is freed, as soon as it can be had", func(env *environment) {
 		before := len(env.sim.Books().History)
 		env.clients.Go(func() {
 			for range 180 {
 				time.Sleep(time.Second)
-				if env.isCalm() {
+				if env.areFaultsStopped() {
 					return
 				}
 				for _, d := range env.sim.Books().History[before:] {
 					if m, ok := env.sim.Books().Machine(d.ID); d.Verb == "free" && ok && m.Waiting && m.Size == simulator.SmallSize {
-						env.people.take()
+						env.administrators.take()
 						return
 					}
 				}
@@ -112,12 +112,12 @@ func peopleTake(*dice) (string, func(env *environment)) {
 	}
 }
 
-func peoplePose(d *dice) (string, func(env *environment)) {
+func otherProjectCopiesTags(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "another project takes a machine and copies our tags to it", func(env *environment) { env.people.pose(n) }
+	return "another project takes a machine and copies our tags to it", func(env *environment) { env.administrators.copyTags(n) }
 }
 
-func peopleTwin(d *dice) (string, func(env *environment)) {
+func adminDuplicates(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody allocates a machine in our project and copies our tags to it", func(env *environment) { env.people.twin(n) }
+	return "somebody allocates a machine in our project and copies our tags to it", func(env *environment) { env.administrators.duplicate(n) }
 }

@@ -17,48 +17,48 @@ import (
 )
 
 const (
-	// quietLimit is how long it may take until nobody has anything to do: an
+	// convergenceTimeout is how long it may take until nothing is left to do: an
 	// open call, the longest pause after refusals, and duplicates.
-	quietLimit    = 45 * time.Minute
-	quietInterval = 5 * time.Second
+	convergenceTimeout  = 45 * time.Minute
+	convergenceInterval = 5 * time.Second
 )
 
-// calm ends all that goes wrong by chance or on purpose.
-func (env *environment) calm() {
+// stopFaults ends all that goes wrong by chance or on purpose.
+func (env *environment) stopFaults() {
 	env.mu.Lock()
-	env.calmed = true
+	env.faultsStopped = true
 	for _, remove := range env.faults {
 		remove()
 	}
 	env.mu.Unlock()
 	env.traps.clear()
-	env.records.mend()
-	env.lease.mend()
-	env.people.makeGood()
+	env.records.clearFaults()
+	env.lease.clearFaults()
+	env.administrators.undo()
 	env.note("nothing goes wrong from here on")
 }
 
-func (env *environment) isCalm() bool {
+func (env *environment) areFaultsStopped() bool {
 	env.mu.Lock()
 	defer env.mu.Unlock()
-	return env.calmed
+	return env.faultsStopped
 }
 
-// settle waits until so says nothing, and complains if that takes too long:
+// eventually waits until so says nothing, and complains if that takes too long:
 // nothing ever gets stuck.
-func (env *environment) settle(so func() string) {
+func (env *environment) eventually(so func() string) {
 	began := time.Now()
 	for {
 		reason := so()
 		if reason == "" {
-			env.note("quiet")
+			env.note("converged")
 			return
 		}
-		if time.Since(began) > quietLimit {
-			env.journal.complain("stuck for %v: %s", quietLimit, reason)
+		if time.Since(began) > convergenceTimeout {
+			env.journal.complain("stuck for %v: %s", convergenceTimeout, reason)
 			return
 		}
-		time.Sleep(quietInterval)
+		time.Sleep(convergenceInterval)
 	}
 }
 
@@ -129,7 +129,7 @@ func (env *environment) everythingIsAllocated() string {
 	if reason := env.belongsToOne(all); reason != "" {
 		return reason
 	}
-	return env.watchersAgree()
+	return env.watchersMatchLists()
 }
 
 // nothingIsLeft: no object, and no metal of ours.
@@ -144,10 +144,10 @@ func (env *environment) nothingIsLeft() string {
 	if reason := env.belongsToOne(nil); reason != "" {
 		return reason
 	}
-	return env.watchersAgree()
+	return env.watchersMatchLists()
 }
 
-func (env *environment) watchersAgree() string {
+func (env *environment) watchersMatchLists() string {
 	for _, f := range env.watchers {
 		list, err := env.list(f.resource, "0")
 		if err != nil {

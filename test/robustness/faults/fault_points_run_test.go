@@ -67,22 +67,22 @@ func (p point) play(env *environment) (happened func() bool) {
 			happened = p.prepare(env)
 		}
 	}
-	env.settle(env.somebodyAnswers)
+	env.eventually(env.anyServerReady)
 	prepare(allocating)
 	for _, name := range []string{"c0", "m0-0", "f0"} {
-		env.settle(func() string { return env.present(name) })
+		env.eventually(func() string { return env.present(name) })
 	}
-	env.settle(env.everythingIsAllocated)
+	env.eventually(env.everythingIsAllocated)
 	prepare(between)
-	env.settle(env.everythingIsAllocated)
+	env.eventually(env.everythingIsAllocated)
 	prepare(releasing)
-	env.settle(env.everythingIsGivenBack)
+	env.eventually(env.everythingIsGivenBack)
 	return happened
 }
 
-func (env *environment) somebodyAnswers() string {
+func (env *environment) anyServerReady() string {
 	if env.active() == nil {
-		return "nobody answers"
+		return "no server answers"
 	}
 	return ""
 }
@@ -119,7 +119,7 @@ func (env *environment) loseAnAttempt() {
 			time.Sleep(100 * time.Millisecond)
 		}
 		env.inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "no", Times: 20})
-		env.settle(func() string { return env.removed(machines, "m0-0") })
+		env.eventually(func() string { return env.removed(machines, "m0-0") })
 	}()
 }
 
@@ -141,7 +141,7 @@ func (env *environment) makeADuplicate() {
 	require.NoError(env.t, err)
 	_, err = client.AllocateMachine(context.Background(), metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,
-		Name: "twin", Hostname: "twin", Networks: held[i].Networks[:1], Tags: withoutMachine(held[i].Tags),
+		Name: "duplicate", Hostname: "duplicate", Networks: held[i].Networks[:1], Tags: withoutMachine(held[i].Tags),
 	})
 	require.NoError(env.t, err)
 }
