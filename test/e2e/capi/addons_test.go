@@ -37,9 +37,9 @@ spec:
 `
 
 // ccmVariables are those of the flavour calico.
-func ccmVariables(env *environment, estate Estate) map[string]string {
+func ccmVariables(env *environment, projectMetal ProjectMetal) map[string]string {
 	return map[string]string{
-		"METAL_PROJECT_ID": estate.project, "METAL_CCM_API_URL": env.Site.Metal.URL, "METAL_CCM_API_HMAC": env.Site.Metal.Key("Metal-Edit"),
+		"METAL_PROJECT_ID": projectMetal.project, "METAL_CCM_API_URL": env.Site.Metal.URL, "METAL_CCM_API_HMAC": env.Site.Metal.Key("Metal-Edit"),
 	}
 }
 

@@ -24,11 +24,11 @@ import (
 // backupRestoresNamespaces: a namespace that Velero restores has objects
 // without owners and status, and with new uids. Nothing is done by hand, and no
 // machine is touched.
-func backupRestoresNamespaces(t *testing.T, env *environment, namespace string, estate Estate) {
-	before := estate.Inventory()
+func backupRestoresNamespaces(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "tulip", ControlPlane: 1, Workers: 1})
 	c.AwaitMachines(t, slow, 1, 1)
-	held, firewalls, mark := estate.Inventory(), c.firewalls(t.Context(), t), estate.Mark()
+	held, firewalls, mark := projectMetal.Inventory(), c.firewalls(t.Context(), t), projectMetal.Mark()
 
 	for _, how := range []struct {
 		name   string
@@ -55,18 +55,18 @@ func backupRestoresNamespaces(t *testing.T, env *environment, namespace string, 
 		statusIsComplete(t, c)
 		c.awaitFirewall(t, firewalls)
 		for _, kind := range []string{"machine", "firewall"} {
-			account := estate.Since(mark, kind)
+			account := projectMetal.Since(mark, kind)
 			assert.Zero(t, account.Allocated, "%s: no other %s", how.name, kind)
 			assert.Zero(t, account.Freed, "%s: every %s is kept", how.name, kind)
 		}
-		assert.Equal(t, held, estate.Inventory(), how.name)
+		assert.Equal(t, held, projectMetal.Inventory(), how.name)
 	}
 
 	// It goes on working.
 	c.Scale(t, 2)
 	c.AwaitMachines(t, slow, 1, 2)
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
+	awaitProjectMetal(t, projectMetal, before)
 }
 
 // firewalls are the names of the cluster's firewalls.

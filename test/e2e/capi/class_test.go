@@ -17,8 +17,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, namespace string, estate Estate) {
-	before := estate.Inventory()
+func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)
 
@@ -34,7 +34,7 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 		return found
 	}
 	rest := templates()
-	start := estate.Mark()
+	start := projectMetal.Mark()
 	require.NoError(t, c.Client.Patch(t.Context(), c.named(), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"example.org/touched":"1"}}}`))))
 
 	// Another image for workers, and one worker more.
@@ -66,7 +66,7 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 		return nil
 	})
 	c.AwaitMachines(t, slow, 1, 3)
-	account := estate.Since(start, "machine")
+	account := projectMetal.Since(start, "machine")
 	assert.Equal(t, 3, account.Allocated)
 	assert.Equal(t, 2, account.Freed)
 	for name, generation := range templates() {
@@ -75,7 +75,7 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 		}
 	}
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
+	awaitProjectMetal(t, projectMetal, before)
 }
 
 func (c *Tenant) named() *clusterv1.Cluster {

@@ -24,7 +24,7 @@ import (
 func TestClusterAPI(t *testing.T) {
 	env := newEnvironment(t)
 	t.Run("parallel", func(t *testing.T) {
-		for name, test := range map[string]func(*testing.T, *environment, string, Estate){
+		for name, test := range map[string]func(*testing.T, *environment, string, ProjectMetal){
 			"Cluster_CreateScaleRollDelete":           clusterCreateScaleRollDelete,
 			"DeadWorkers_AreReplaced":                 deadWorkersAreReplaced,
 			"Provisioning_ResumesAfterMetalAPIOutage": provisioningResumesAfterMetalAPIOutage,
@@ -32,21 +32,21 @@ func TestClusterAPI(t *testing.T) {
 			"Backup_RestoresNamespaces":               backupRestoresNamespaces,
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 		} {
-			namespace, estate := env.team(t)
+			namespace, projectMetal := env.team(t)
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				test(t, env, namespace, estate)
+				test(t, env, namespace, projectMetal)
 			})
 		}
 	})
 	// What kills programs comes when nobody else needs them.
 	t.Run("Outages_ChangeNothingInTheEnd", func(t *testing.T) {
-		namespace, estate := env.team(t)
-		outagesChangeNothingInTheEnd(t, env, namespace, estate)
+		namespace, projectMetal := env.team(t)
+		outagesChangeNothingInTheEnd(t, env, namespace, projectMetal)
 	})
 	t.Run("Move_ThereAndBack", func(t *testing.T) {
-		namespace, estate := env.team(t)
-		moveThereAndBack(t, env, namespace, estate)
+		namespace, projectMetal := env.team(t)
+		moveThereAndBack(t, env, namespace, projectMetal)
 	})
 	t.Run("Clusterctl_UpgradesAndDeletesTheProvider", func(t *testing.T) {
 		namespace, _ := env.team(t)
@@ -56,31 +56,31 @@ func TestClusterAPI(t *testing.T) {
 
 // clusterCreateScaleRollDelete has a name with a dot, which Cluster API accepts
 // and the names of hosts, services and labels do not all allow.
-func clusterCreateScaleRollDelete(t *testing.T, env *environment, namespace string, estate Estate) {
+func clusterCreateScaleRollDelete(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
 	const name = "web.prod"
-	before, start := estate.Inventory(), estate.Mark()
+	before, start := projectMetal.Inventory(), projectMetal.Mark()
 	c := env.Order(t, Order{Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3})
 	c.AwaitMachines(t, slow, 3, 3)
-	assert.Equal(t, Account{Allocated: 6, Most: 6}, estate.Since(start, "machine"), "three of each, each once")
-	assert.Equal(t, Account{Allocated: 1, Most: 1}, estate.Since(start, "firewall"))
+	assert.Equal(t, Account{Allocated: 6, Most: 6}, projectMetal.Since(start, "machine"), "three of each, each once")
+	assert.Equal(t, Account{Allocated: 1, Most: 1}, projectMetal.Since(start, "firewall"))
 	hardwareIsDescribed(t, c)
 	description := env.Clusterctl(t, "describe", "cluster", name, "-n", namespace, "--echo", "--grouping=false")
 	assert.Contains(t, description, "MetalStackCluster "+namespace+"/"+name)
 	assert.Contains(t, description, "MetalStackMachine "+namespace+"/"+name+"-md-0-")
 
-	scaled := estate.Mark()
+	scaled := projectMetal.Mark()
 	c.Scale(t, 10)
 	c.AwaitMachines(t, slow, 3, 10)
 	c.Scale(t, 2)
 	c.AwaitMachines(t, slow, 3, 2)
 	framework.Eventually(t, slow, func(context.Context) error {
-		if want, got := (Account{Allocated: 7, Freed: 8, Most: 13}), estate.Since(scaled, "machine"); got != want {
+		if want, got := (Account{Allocated: 7, Freed: 8, Most: 13}), projectMetal.Since(scaled, "machine"); got != want {
 			return fmt.Errorf("3 to 10 to 2: want %+v, got %+v", want, got)
 		}
 		return nil
 	})
 
-	rolled := estate.Mark()
+	rolled := projectMetal.Mark()
 	roll(t, c, "ubuntu-22.04")
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)
@@ -97,7 +97,7 @@ func clusterCreateScaleRollDelete(t *testing.T, env *environment, namespace stri
 			}
 		}
 		// One at a time: maxSurge is 1.
-		if want, got := (Account{Allocated: 2, Freed: 2, Most: 6}), estate.Since(rolled, "machine"); got != want {
+		if want, got := (Account{Allocated: 2, Freed: 2, Most: 6}), projectMetal.Since(rolled, "machine"); got != want {
 			return fmt.Errorf("rolled: want %+v, got %+v", want, got)
 		}
 		return nil
@@ -105,8 +105,8 @@ func clusterCreateScaleRollDelete(t *testing.T, env *environment, namespace stri
 	c.AwaitMachines(t, slow, 3, 2)
 
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
-	total := estate.Since(start, "machine")
+	awaitProjectMetal(t, projectMetal, before)
+	total := projectMetal.Since(start, "machine")
 	assert.Equal(t, total.Allocated, total.Freed)
 }
 

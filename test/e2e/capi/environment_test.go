@@ -42,21 +42,21 @@ var hasty = []string{
 	"--load-balancer-grace-period=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
 }
 
-// team is a namespace of a test's own, and the estate of its project.
-func (env *environment) team(t *testing.T) (namespace string, estate Estate) {
+// team is a namespace of a test's own, and the projectMetal of its project.
+func (env *environment) team(t *testing.T) (namespace string, projectMetal ProjectMetal) {
 	t.Helper()
 	i := env.taken
 	env.taken++
 	namespace = fmt.Sprintf("team-%d", i)
 	env.Bind(t, namespace, Projects[i])
-	return namespace, env.Site.Estate(Projects[i])
+	return namespace, env.Site.ProjectMetal(Projects[i])
 }
 
-// awaitEstate waits until a project holds what it held.
-func awaitEstate(t *testing.T, estate Estate, before string) {
+// awaitProjectMetal waits until a project holds what it held.
+func awaitProjectMetal(t *testing.T, projectMetal ProjectMetal, before string) {
 	t.Helper()
 	framework.Eventually(t, slow, func(context.Context) error {
-		if now := estate.Inventory(); now != before {
+		if now := projectMetal.Inventory(); now != before {
 			return fmt.Errorf("the project holds %q, and held %q", now, before)
 		}
 		return nil

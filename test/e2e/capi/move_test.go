@@ -20,37 +20,37 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func moveThereAndBack(t *testing.T, env *environment, namespace string, estate Estate) {
-	before := estate.Inventory()
+func moveThereAndBack(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "fern", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)
-	held, mark := estate.Machines(), estate.Mark()
+	held, mark := projectMetal.Machines(), projectMetal.Mark()
 
 	other := Start(t, Options{Site: env.Site, Repository: env.Repository, ManagerFlags: hasty})
-	other.Bind(t, namespace, estate.project)
+	other.Bind(t, namespace, projectMetal.project)
 	there := other.Tenant(t, namespace, "fern")
 	move(t, env.Management, other, namespace)
 	statusIsComplete(t, there)
 	nothingIsLeft(t, c)
 	there.AwaitMachines(t, slow, 1, 2)
-	assert.Equal(t, held, estate.Machines(), "moved, and not one machine touched")
+	assert.Equal(t, held, projectMetal.Machines(), "moved, and not one machine touched")
 
 	// It goes on working there.
 	there.Scale(t, 3)
 	there.AwaitMachines(t, slow, 1, 3)
 	there.Scale(t, 2)
 	there.AwaitMachines(t, slow, 1, 2)
-	held = estate.Machines()
-	account := estate.Since(mark, "machine")
+	held = projectMetal.Machines()
+	account := projectMetal.Since(mark, "machine")
 	assert.Equal(t, [2]int{1, 1}, [2]int{account.Allocated, account.Freed})
 
 	move(t, other, env.Management, namespace)
 	statusIsComplete(t, c)
 	nothingIsLeft(t, there)
 	c.AwaitMachines(t, slow, 1, 2)
-	assert.Equal(t, held, estate.Machines(), "and back")
+	assert.Equal(t, held, projectMetal.Machines(), "and back")
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
+	awaitProjectMetal(t, projectMetal, before)
 }
 
 // move has clusterctl move all clusters of a namespace.

@@ -28,14 +28,14 @@ const strangeUID = "1c2e9b1e-0000-4000-8000-00000000000f"
 // uids, the real garbage collector takes the objects of a running cluster for
 // ownerless. It is refused, and Cluster API's managers and the controller manager write
 // the uids that the owners have.
-func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, estate Estate) {
-	before := estate.Inventory()
+func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "aster", ControlPlane: 1, Workers: 1})
 	c.AwaitMachines(t, slow, 1, 1)
 	firewalls := c.firewalls(t.Context(), t)
 	require.NotEmpty(t, firewalls)
 	c.awaitFirewall(t, firewalls)
-	held, start := estate.Inventory(), estate.Mark()
+	held, start := projectMetal.Inventory(), projectMetal.Mark()
 
 	pause(t, c, true)
 	objects := []client.Object{&v1alpha4.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "aster"}}}
@@ -72,9 +72,9 @@ func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, estate E
 	c.AwaitMachines(t, slow, 1, 1)
 	c.awaitFirewall(t, firewalls)
 	for _, kind := range []string{"machine", "firewall"} {
-		assert.Equal(t, Account{Most: estate.Since(start, kind).Most}, estate.Since(start, kind), "no %s was allocated or freed", kind)
+		assert.Equal(t, Account{Most: projectMetal.Since(start, kind).Most}, projectMetal.Since(start, kind), "no %s was allocated or freed", kind)
 	}
-	assert.Equal(t, held, estate.Inventory())
+	assert.Equal(t, held, projectMetal.Inventory())
 
 	// What the garbage collector may delete: dependents of a Machine that is
 	// deleted in the foreground. Another Machine takes its place.
@@ -84,25 +84,25 @@ func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, estate E
 	c.awaitGone(t, &workers[0])
 	c.AwaitMachines(t, slow, 1, 1)
 	framework.Eventually(t, slow, func(context.Context) error {
-		if got := estate.Since(start, "machine"); got.Allocated != 1 || got.Freed != 1 {
+		if got := projectMetal.Since(start, "machine"); got.Allocated != 1 || got.Freed != 1 {
 			return fmt.Errorf("%+v", got)
 		}
 		return nil
 	})
 
-	c.keepMarked(t, env, estate)
+	c.keepMarked(t, env, projectMetal)
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
+	awaitProjectMetal(t, projectMetal, before)
 }
 
 // keepMarked has the machine of a MetalStackMachine kept that was marked by
 // mistake, as docs/operations.md says.
-func (c *Tenant) keepMarked(t *testing.T, env *environment, estate Estate) {
+func (c *Tenant) keepMarked(t *testing.T, env *environment, projectMetal ProjectMetal) {
 	t.Helper()
 	workers, err := c.Machines(t.Context(), false)
 	require.NoError(t, err)
 	hardware := c.hardwareOf(t.Context(), t, &workers[0])
-	held, start := estate.Inventory(), estate.Mark()
+	held, start := projectMetal.Inventory(), projectMetal.Mark()
 	pause(t, c, true)
 	require.NoError(t, c.Client.Delete(t.Context(), hardware))
 	kept := &v1alpha4.MetalStackMachine{}
@@ -124,8 +124,8 @@ func (c *Tenant) keepMarked(t *testing.T, env *environment, estate Estate) {
 	again := c.hardwareOf(t.Context(), t, &workers[0])
 	assert.NotEqual(t, hardware.UID, again.UID)
 	assert.Nil(t, again.DeletionTimestamp)
-	assert.Equal(t, held, estate.Inventory())
-	assert.Zero(t, estate.Since(start, "machine").Freed)
+	assert.Equal(t, held, projectMetal.Inventory())
+	assert.Zero(t, projectMetal.Since(start, "machine").Freed)
 }
 
 // awaitRefusal waits until the garbage collector was refused an object, as its

@@ -18,8 +18,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
-func deadWorkersAreReplaced(t *testing.T, env *environment, namespace string, estate Estate) {
-	before := estate.Inventory()
+func deadWorkersAreReplaced(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "iris", ControlPlane: 1, Workers: 3, Variables: map[string]string{"UNHEALTHY_TIMEOUT": "3"}})
 	c.AwaitMachines(t, slow, 1, 3)
 
@@ -37,23 +37,23 @@ func deadWorkersAreReplaced(t *testing.T, env *environment, namespace string, es
 	} {
 		workers, err := c.Machines(t.Context(), false)
 		require.NoError(t, err)
-		victim := workers[0]
-		hardware := c.hardwareOf(t.Context(), t, &victim)
-		mark := estate.Mark()
+		dead := workers[0]
+		hardware := c.hardwareOf(t.Context(), t, &dead)
+		mark := projectMetal.Mark()
 		require.NoError(t, death.die(hardware.Status.Metal.MachineID), death.name)
-		c.awaitGone(t, &victim)
+		c.awaitGone(t, &dead)
 		c.AwaitMachines(t, slow, 1, 3)
-		account := estate.Since(mark, "machine")
+		account := projectMetal.Since(mark, "machine")
 		assert.Equal(t, 1, account.Allocated, "%s: one in its place", death.name)
 		assert.Equal(t, 1, account.Freed, "%s: freed once, by whoever", death.name)
 		assert.LessOrEqual(t, account.Most, 5, death.name)
 	}
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
+	awaitProjectMetal(t, projectMetal, before)
 }
 
-func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, namespace string, estate Estate) {
-	before := estate.Inventory()
+func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before := projectMetal.Inventory()
 	// The only machine of the size is somebody else's.
 	sim := env.Site.Metal.Sim
 	var rare string
@@ -64,7 +64,7 @@ func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, name
 	}
 	require.NoError(t, sim.Reserve(rare, "somebody else's"))
 	require.NoError(t, env.Apply(t.Context(), helmAddOns))
-	variables := ccmVariables(env, estate)
+	variables := ccmVariables(env, projectMetal)
 	variables["WORKER_MACHINE_SIZE"] = RareSize
 	c := env.Order(t, Order{Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: variables})
 	var waiting types.NamespacedName
@@ -93,5 +93,5 @@ func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, name
 	require.NoError(t, sim.Unlock(rare))
 	c.AwaitMachines(t, slow, 1, 1)
 	c.Delete(t, slow)
-	awaitEstate(t, estate, before)
+	awaitProjectMetal(t, projectMetal, before)
 }

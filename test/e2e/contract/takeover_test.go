@@ -26,9 +26,9 @@ const (
 	oldNode = "old-node"
 )
 
-// estate is what another provider has allocated for a cluster: nothing of it
-// carries an identity of ours.
-type estate struct {
+// foreignMetal is what another provider has allocated for a cluster: nothing
+// of it carries an identity of ours.
+type foreignMetal struct {
 	network, address  string
 	firewall, machine *metal.Machine
 	deeds             int
@@ -41,9 +41,9 @@ func (env *environment) privateNetwork() string {
 	return n.ID
 }
 
-func (env *environment) estate() estate {
+func (env *environment) foreignMetal() foreignMetal {
 	env.t.Helper()
-	e := estate{network: env.privateNetwork()}
+	e := foreignMetal{network: env.privateNetwork()}
 	ip, err := env.metal.AllocateIP(env.t.Context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic, Name: "old"})
 	require.NoError(env.t, err)
 	e.address = ip.Address
@@ -61,8 +61,8 @@ func (env *environment) estate() estate {
 	return e
 }
 
-// untouched: of an estate nothing was freed, and nothing was added to it.
-func (env *environment) untouched(e estate) {
+// untouched: of foreign metal nothing was freed, and nothing was added to it.
+func (env *environment) untouched(e foreignMetal) {
 	env.t.Helper()
 	books := env.Metal.Sim.Books()
 	require.Len(env.t, books.History, e.deeds, "nothing was allocated or freed")
@@ -77,7 +77,7 @@ func (env *environment) untouched(e estate) {
 var blockForm = regexp.MustCompile("(?m)^<!-- test: (.+) -->\n```sh\n((?s:.*?))^```$")
 
 // run runs blocks of commands of docs/migration.md, in one shell.
-func (env *environment) run(e estate, names ...string) string {
+func (env *environment) run(e foreignMetal, names ...string) string {
 	env.t.Helper()
 	blocks := map[string]string{}
 	for _, match := range blockForm.FindAllStringSubmatch(read(env.t, filepath.Join(root, "docs", "migration.md")), -1) {
@@ -107,7 +107,7 @@ func (env *environment) run(e estate, names ...string) string {
 }
 
 // takeOver does what docs/migration.md says, and waits until all is there.
-func (env *environment) takeOver(e estate) {
+func (env *environment) takeOver(e foreignMetal) {
 	env.t.Helper()
 	env.run(e, "cluster", "firewall", "machines", "adopt")
 	require.Eventually(env.t, func() bool {
@@ -126,7 +126,7 @@ func (env *environment) takeOver(e estate) {
 func TestTakeover_AdoptsClusterAsItIs(t *testing.T) {
 	t.Parallel()
 	env := start(t)
-	e := env.estate()
+	e := env.foreignMetal()
 	env.discovered(e)
 	env.takeOver(e)
 	_, err := env.api.MetalStackMachines(team).Get(t.Context(), e.machine.ID, metav1.GetOptions{})
@@ -134,8 +134,8 @@ func TestTakeover_AdoptsClusterAsItIs(t *testing.T) {
 	env.untouched(e)
 }
 
-// discovered waits until an estate is shown that no object stands for.
-func (env *environment) discovered(e estate) {
+// discovered waits until foreign metal is shown that no object stands for.
+func (env *environment) discovered(e foreignMetal) {
 	env.t.Helper()
 	require.Eventually(env.t, func() bool {
 		m, err := env.api.MetalStackMachines(team).Get(env.t.Context(), e.machine.ID, metav1.GetOptions{})
@@ -150,7 +150,7 @@ func (env *environment) discovered(e estate) {
 func TestTakeover_IsUndoneWithoutTouchingMetal(t *testing.T) {
 	t.Parallel()
 	env := start(t)
-	e := env.estate()
+	e := env.foreignMetal()
 	env.discovered(e)
 	env.takeOver(e)
 	env.run(e, "undo")
@@ -167,7 +167,7 @@ func TestTakeover_IsUndoneWithoutTouchingMetal(t *testing.T) {
 func TestTakeover_ReleasesAllButNamedNetworksAndAddresses(t *testing.T) {
 	t.Parallel()
 	env := start(t)
-	e := env.estate()
+	e := env.foreignMetal()
 	env.discovered(e)
 	env.takeOver(e)
 	release := func(resource, name string) {

@@ -50,7 +50,7 @@ func finalizerStaysWhileMetalIsHeld(t *testing.T, env *environment) {
 		}
 		return err
 	})
-	held := env.estate(project("1"))
+	held := env.metalOf(project("1"))
 	_, err := c.Patch(soon(t), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"",%q:""}}}`, infrastructure.PausedAnnotation, infrastructure.DeleteForMoveAnnotation), metav1.PatchOptions{})
 	require.NoError(t, err)
 	require.NoError(t, c.Delete(soon(t), name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}))
@@ -96,14 +96,14 @@ func finalizerStaysWhileMetalIsHeld(t *testing.T, env *environment) {
 	got, err = c.Get(soon(t), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{infrastructure.ClusterFinalizer}, got.Finalizers)
-	assert.Equal(t, held, env.estate(project("1")))
+	assert.Equal(t, held, env.metalOf(project("1")))
 
 	// clusterctl move does this, by whom it is run.
 	_, err = env.admin(t).MetalStackClusters(ns).Patch(soon(t), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	_, err = c.Get(soon(t), name, metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
-	assert.Equal(t, held, env.estate(project("1")), "and the metal stays")
+	assert.Equal(t, held, env.metalOf(project("1")), "and the metal stays")
 
 	// An operator sees it, and gives it back as docs/operations.md says.
 	network, address := got.Status.Allocation.NetworkID, got.Status.Allocation.IPAddress

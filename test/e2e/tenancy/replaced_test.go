@@ -94,7 +94,7 @@ func recreatedNamespaceHidesOldRecords(t *testing.T, env *environment) {
 	assert.Contains(t, env.event(t, ns, tenancy.ReasonAbandoned), "project "+project("2"))
 	framework.Eventually(t, limit, func(context.Context) error { return env.counted(t, "metalstack_tenancy_abandoned_namespaces 1") })
 	env.shows(t, ns)
-	held := env.estate(project("2"))
+	held := env.metalOf(project("2"))
 
 	// Another tenant, who may even allocate and release.
 	env.Bind(t, ns, project("3"))
@@ -172,7 +172,7 @@ func recreatedNamespaceHidesOldRecords(t *testing.T, env *environment) {
 	env.Bind(t, "anew-elsewhere", project("2"))
 	assert.Contains(t, env.event(t, "anew-elsewhere", tenancy.ReasonTaken), `has objects of the namespace "anew", which was deleted`)
 	env.shows(t, "anew-elsewhere")
-	assert.Equal(t, held, env.estate(project("2")))
+	assert.Equal(t, held, env.metalOf(project("2")))
 
 	// The same tenant has them back, and nothing that was marked goes by itself.
 	env.label(t, ns, project("2"))
@@ -192,7 +192,7 @@ func recreatedNamespaceHidesOldRecords(t *testing.T, env *environment) {
 		}
 		return nil
 	})
-	assert.Equal(t, held, env.estate(project("2")))
+	assert.Equal(t, held, env.metalOf(project("2")))
 	insist := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null,%q:"true"}}}`, infrastructure.PausedAnnotation, infrastructure.ForceReleaseAnnotation)
 	_, err = admin.MetalStackMachines(ns).Patch(soon(t), "old", types.MergePatchType, insist, metav1.PatchOptions{})
 	require.NoError(t, err)
@@ -245,7 +245,7 @@ func abandonedRecordsSetAside(t *testing.T, env *environment) {
 	const ns = "aside"
 	_, m := env.leaveBehind(t, ns, project("4"))
 	env.event(t, ns, tenancy.ReasonAbandoned)
-	held := env.estate(project("4"))
+	held := env.metalOf(project("4"))
 	env.Bind(t, ns, "")
 	env.Bind(t, "aside-elsewhere", project("4"))
 	env.Servers[0].Stop(t)
@@ -257,7 +257,7 @@ func abandonedRecordsSetAside(t *testing.T, env *environment) {
 	env.AwaitAvailable(t)
 	env.shows(t, "aside-elsewhere", m.Status.Allocation.MachineID)
 	env.shows(t, ns)
-	assert.Equal(t, held, env.estate(project("4")), "their metal stays")
+	assert.Equal(t, held, env.metalOf(project("4")), "their metal stays")
 	framework.Eventually(t, limit, func(context.Context) error {
 		_, err := env.admin(t).MetalStackClusters("aside-elsewhere").Create(t.Context(), objects.Cluster("c"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
@@ -270,7 +270,7 @@ func lostBindingsRecordsStayHidden(t *testing.T, env *environment) {
 	const ns, key = "lost", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
 	env.leaveBehind(t, ns, project("5"))
 	env.event(t, ns, tenancy.ReasonAbandoned)
-	held := env.estate(project("5"))
+	held := env.metalOf(project("5"))
 	env.Servers[0].Stop(t)
 	env.Bind(t, ns, project("6"))
 	found, _ := env.byHand(t, project("6"))
@@ -297,5 +297,5 @@ func lostBindingsRecordsStayHidden(t *testing.T, env *environment) {
 	env.label(t, ns, project("5"))
 	env.shows(t, ns, "old")
 	env.event(t, ns, tenancy.ReasonTakenOver)
-	assert.Equal(t, held, env.estate(project("5")))
+	assert.Equal(t, held, env.metalOf(project("5")))
 }

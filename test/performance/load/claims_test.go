@@ -30,7 +30,7 @@ func TestClaims_ThousandAtOnceAreAllocatedOnce(t *testing.T) {
 	defer cancel()
 	bare := allocateBare(t, ctx)
 
-	h := newHall(t)
+	h := newDataCentre(t)
 	s := startServer(t, h.URL, []string{namespace(0) + "=" + simulator.ProjectA})
 	uids := h.createClaims(ctx, t, s.client(nil))
 	h.Sim.ResetCalls()
@@ -112,7 +112,7 @@ func bystand(ctx context.Context, s *server) (stop func() string) {
 
 // createClaims creates the claims, and a cluster with a network for each
 // partition, of which it has the name.
-func (h *hall) createClaims(ctx context.Context, t *testing.T, client versioned.Interface) []types.UID {
+func (h *dataCentre) createClaims(ctx context.Context, t *testing.T, client versioned.Interface) []types.UID {
 	t.Helper()
 	api := client.InfrastructureV1alpha4()
 	made := map[string]bool{}

@@ -38,12 +38,12 @@ const (
 // run is one server under load.
 type run struct {
 	*server
-	fleet      *fleet
-	outcomes   *outcomes
-	deliveries *deliveries
-	samples    samples
-	watchers   []*watcher
-	stumbled   []string
+	fleet       *fleet
+	outcomes    *outcomes
+	deliveries  *deliveries
+	samples     samples
+	watchers    []*watcher
+	faultPhases []string
 
 	mu   sync.Mutex
 	uids map[types.UID]bool // of claims, and whether their metal was given back
@@ -122,13 +122,13 @@ func (r *run) watch(ctx context.Context, running *sync.WaitGroup) {
 	})
 }
 
-// stress lets clients write, slow ones watch and the metal-api stumble for the
+// stress lets clients write, slow ones watch and the metal-api fail for the
 // whole time.
 func (r *run) stress() {
 	ctx, cancel := context.WithTimeout(r.t.Context(), *duration)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { r.stumbled = stumble(ctx, r.fleet.Sim, *duration/28) })
+	wg.Go(func() { r.faultPhases = injectFaults(ctx, r.fleet.Sim, *duration/28) })
 	wg.Go(func() { r.samples.take(ctx, r.server, *duration, 60) })
 	wg.Go(func() { r.watchSlowly(ctx) })
 	pace := rate.NewLimiter(rate.Limit(*writeRate), 1)

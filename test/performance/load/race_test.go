@@ -4,7 +4,8 @@
 
 package load
 
-// raceFlags build the server as the test is built: its data races are wanted, too.
+// raceFlags build the server as the test is built: its data races are wanted,
+// too.
 var raceFlags = []string{"-race"}
 
 // defaultClaims are as many as a server bears that is ten times as slow.

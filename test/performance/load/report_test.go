@@ -23,7 +23,7 @@ func (r *run) report() {
 	fmt.Fprintf(&b, "Watches were resumed %d times, and began anew %d times.\n", resumes, relists)
 	fmt.Fprintf(&b, "\nFrom a write's acknowledgement to its event at a watcher that reads:\n  without slow watchers: %s\n  with %d slow watchers:  %s\n",
 		&r.deliveries.delay[0], *slow, &r.deliveries.delay[1])
-	fmt.Fprintf(&b, "\nThe metal-api stumbled:\n  %s\n", strings.Join(r.stumbled, "\n  "))
+	fmt.Fprintf(&b, "\nFaults of the metal-api:\n  %s\n", strings.Join(r.faultPhases, "\n  "))
 	fmt.Fprintf(&b, "\n%s\n%s", r.outcomes.table(), r.samples.table())
 	r.t.Log(b.String())
 }

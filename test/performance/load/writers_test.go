@@ -41,7 +41,8 @@ const (
 	callLimit = 90 * time.Second
 )
 
-// hot is how many of the lasting objects are written to: a fleet is mostly at rest.
+// hot is how many of the lasting objects are written to: a fleet is mostly at
+// rest.
 func hot() int { return max(contested, *objects/5) }
 
 // write writes until ctx ends.
@@ -129,8 +130,8 @@ func (w *writer) lifetime(ctx context.Context) {
 	w.remove(ctx, machines, name)
 }
 
-// remove deletes an object and takes its finalizers off, as the controller manager does
-// when no metal is held any more.
+// remove deletes an object and takes its finalizers off, as the controller
+// manager does when no metal is held any more.
 func (w *writer) remove(ctx context.Context, machines typed.MetalStackMachineInterface, name string) {
 	if !w.outcomes.note("delete", machines.Delete(ctx, name, metav1.DeleteOptions{})) {
 		return
@@ -140,8 +141,9 @@ func (w *writer) remove(ctx context.Context, machines typed.MetalStackMachineInt
 }
 
 // allocate turns claims into metal and back until ctx ends, asking again
-// whatever the server says, as the controller manager does. It returns the uids of the
-// objects that it asked metal for, and whether their metal was given back.
+// whatever the server says, as the controller manager does. It returns the
+// uids of the objects that it asked metal for, and whether their metal was
+// given back.
 func (w *writer) allocate(ctx context.Context, cluster string) map[types.UID]bool {
 	uids := map[types.UID]bool{}
 	machines := w.machines(w.id)

@@ -55,7 +55,7 @@ const (
 	// A Recoverer frees no duplicate that a predecessor may be freeing (releaseDuplicates).
 	waitsBeforeSweeping
 	// ... and waits for the outcome of its own frees (releaseDuplicate).
-	settlesSweeps
+	waitsForOwnFrees
 	// Who lost the Lease begins no write (replica.Fence).
 	fences
 )

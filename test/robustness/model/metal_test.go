@@ -115,7 +115,7 @@ func (m *model) answered(v *server, r request) {
 		v.at, v.wait = freeSettle, 0
 	case r.verb == toFree:
 		v.at = freeHold
-	case r.stage == done && m.keeps(settlesSweeps):
+	case r.stage == done && m.keeps(waitsForOwnFrees):
 		v.at, v.wait = sweepSettle, 0
 	default:
 		v.leave()
@@ -136,7 +136,7 @@ func (m *model) unanswered(v *server, r request) {
 		v.at, v.wait = allocSettle, wait
 	case r.verb == toFree:
 		v.at, v.wait = freeSettle, wait
-	case m.keeps(settlesSweeps):
+	case m.keeps(waitsForOwnFrees):
 		v.at, v.wait = sweepSettle, wait
 	default:
 		v.leave()

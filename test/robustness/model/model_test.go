@@ -83,7 +83,7 @@ func TestProtocol_WithoutRuleBreaksInvariant(t *testing.T) {
 		{"somebody else's release held back", holdsBackItsOwn, noLease, idly},
 		{"a release that does not look for what was lost", looksForWhatWasLost, oneServer, leftOver},
 		{"a duplicate freed while a predecessor may", waitsBeforeSweeping, oversleeping, idly},
-		{"a duplicate freed again at once", settlesSweeps, oversleepingLossy, idly},
+		{"a duplicate freed again at once", waitsForOwnFrees, oversleepingLossy, idly},
 		{"writes without the Lease", fences, oversleepingAgain, idly},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -134,9 +134,9 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 	alice, aliceConfig := env.tenant(t, "alice", own)
 	mallory, _ := env.tenant(t, "mallory", own, "status", "allocation")
 	env.mine(t, alice.InfrastructureV1alpha4())
-	v := env.victim(t)
+	v := env.newTarget(t)
 	env.tenant(t, "bob", theirs)
-	before := env.estate(v.project)
+	before := env.metalOf(v.project)
 
 	refused := func(t *testing.T, a attempt, c client) {
 		t.Parallel()
@@ -182,7 +182,7 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 			}
 		})
 	})
-	assert.Equal(t, before, env.estate(v.project), "what is theirs is as it was")
+	assert.Equal(t, before, env.metalOf(v.project), "what is theirs is as it was")
 	shown, err := names(soon(t), env.admin(t), theirs, metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []string{v.machine, v.discovered}, shown)

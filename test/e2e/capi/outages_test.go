@@ -35,8 +35,8 @@ const (
 // outagesChangeNothingInTheEnd: our programs are killed over and over, the
 // metal-api is away, the bootstrap provider is late, and the cluster is paused
 // in the middle. No machine too many, none lost.
-func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace string, estate Estate) {
-	before, start := estate.Inventory(), estate.Mark()
+func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+	before, start := projectMetal.Inventory(), projectMetal.Mark()
 
 	// Bootstrap data are late: nothing is allocated for workers meanwhile.
 	objects := env.Generate(t, Order{Namespace: namespace, Name: "thistle", ControlPlane: 1, Workers: 3})
@@ -49,19 +49,19 @@ func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace stri
 		}
 		return err
 	})
-	assert.Equal(t, 1, estate.Since(start, "machine").Allocated, "no machine without its user data")
+	assert.Equal(t, 1, projectMetal.Since(start, "machine").Allocated, "no machine without its user data")
 	releaseConfigs(t, c)
 
 	// From now on somebody is killed all the time, until all is there.
-	awhile := killing(t, env)
+	stopCrashes := crashLoop(t, env)
 	c.AwaitMachines(t, hard, 1, 3)
-	awhile()
+	stopCrashes()
 
 	// Paused in the middle of scaling.
-	scaling := estate.Mark()
+	scaling := projectMetal.Mark()
 	c.Scale(t, 6)
 	pause(t, c, true)
-	awhile = killing(t, env)
+	stopCrashes = crashLoop(t, env)
 	pause(t, c, false)
 	resume := env.Site.Metal.Sim.StopAnswering()
 	stop := time.AfterFunc(outage, resume)
@@ -70,14 +70,14 @@ func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace stri
 		resume()
 	})
 	c.AwaitMachines(t, outage+hard, 1, 6)
-	awhile()
-	assert.Equal(t, 3, estate.Since(scaling, "machine").Allocated, "each machine once")
+	stopCrashes()
+	assert.Equal(t, 3, projectMetal.Since(scaling, "machine").Allocated, "each machine once")
 
-	deleting := killing(t, env)
+	stopCrashes = crashLoop(t, env)
 	c.Delete(t, hard)
-	deleting()
-	awaitEstate(t, estate, before)
-	account := estate.Since(start, "machine")
+	stopCrashes()
+	awaitProjectMetal(t, projectMetal, before)
+	account := projectMetal.Since(start, "machine")
 	assert.Equal(t, Account{Allocated: 7, Freed: 7, Most: 7}, account)
 }
 

@@ -11,14 +11,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// trouble is a time of the metal-api's; no faults are a good one.
-type trouble struct {
+// faultPhase is a time of the metal-api's; no faults are a good one.
+type faultPhase struct {
 	name   string
 	faults []simulator.Fault
 }
 
-// troubles come one after the other, each followed by as long a good time.
-var troubles = []trouble{
+// phases come one after the other, each followed by as long a good time.
+var phases = []faultPhase{
 	{"half of all calls are answered 500", []simulator.Fault{
 		{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError, Message: "internal server error", Fraction: 0.5},
 	}},
@@ -33,16 +33,16 @@ var troubles = []trouble{
 	{"nothing is answered", []simulator.Fault{{Kind: simulator.FaultHang}}},
 }
 
-// stumble lets the metal-api go through all troubles, step for each, over and
+// injectFaults lets the metal-api go through all phases, step for each, over and
 // over until ctx ends, and returns what it did.
-func stumble(ctx context.Context, sim *simulator.Simulator, step time.Duration) (went []string) {
+func injectFaults(ctx context.Context, sim *simulator.Simulator, step time.Duration) (went []string) {
 	tick := time.NewTicker(step)
 	defer tick.Stop()
 	times := map[string]int{}
 	for i := 0; ctx.Err() == nil; i++ {
 		var remove []func()
 		if i%2 == 1 {
-			t := troubles[i/2%len(troubles)]
+			t := phases[i/2%len(phases)]
 			times[t.name]++
 			for _, f := range t.faults {
 				remove = append(remove, sim.Inject(f))
@@ -56,7 +56,7 @@ func stumble(ctx context.Context, sim *simulator.Simulator, step time.Duration) 
 			end()
 		}
 	}
-	for _, t := range troubles {
+	for _, t := range phases {
 		went = append(went, fmt.Sprintf("%d × %s for %s", times[t.name], t.name, step))
 	}
 	return went

@@ -19,22 +19,22 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 )
 
-// hall is a data centre in which there are enough free machines for all claims,
-// and in which partitions they are asked for.
-type hall struct {
+// dataCentre is a data centre in which there are enough free machines for all
+// claims, and in which partitions they are asked for.
+type dataCentre struct {
 	*simtest.Server
 	partitions []string // of each claim
 }
 
-// newHall has 10,000 machines in ten partitions if the metal-api takes its
+// newDataCentre has 10,000 machines in ten partitions if the metal-api takes its
 // time: that grows with the fleet.
-func newHall(t *testing.T) *hall {
+func newDataCentre(t *testing.T) *dataCentre {
 	t.Helper()
 	machines := *claims*3/2 + 8
 	if *claimCosts {
 		machines = max(machines, 10_000)
 	}
-	h := &hall{Server: simtest.Start(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(machines), Seed: *seed})}
+	h := &dataCentre{Server: simtest.Start(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(machines), Seed: *seed})}
 	free := map[string]int{}
 	var names []string
 	for _, m := range h.Sim.Books().Machines {
@@ -120,7 +120,7 @@ func (a *attempts) all(ctx context.Context, ask func(ctx context.Context, i int)
 // allocateBare is what clients get who know nothing but metal-go.
 func allocateBare(t *testing.T, ctx context.Context) *attempts {
 	t.Helper()
-	h, a := newHall(t), &attempts{}
+	h, a := newDataCentre(t), &attempts{}
 	networks := map[string]string{}
 	for _, partition := range h.partitions {
 		if networks[partition] == "" {

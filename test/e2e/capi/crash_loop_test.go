@@ -15,17 +15,17 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// killing kills the controller manager and the server in turn until it is told to stop;
-// then both are back. What lives between two deaths grows by a half each time:
-// the first ones come quickly, and however slow the machine is, there comes one
-// after which there is time enough.
-func killing(t *testing.T, env *environment) (stop func()) {
+// crashLoop kills the controller manager and the server in turn until it is
+// told to stop; then both are back. The time between two kills grows by a half
+// each time: the first ones come quickly, and however slow the machine is,
+// there comes one after which there is time enough.
+func crashLoop(t *testing.T, env *environment) (stop func()) {
 	t.Helper()
 	enough, ended := make(chan struct{}), make(chan struct{})
 	aside := &aside{TB: t, ctx: context.WithoutCancel(t.Context())}
 	go func() {
 		defer close(ended)
-		victims := []*cluster.Program{env.ControllerManager, env.Servers[0]}
+		programs := []*cluster.Program{env.ControllerManager, env.Servers[0]}
 		life := time.Second
 		for i := 0; ; i++ {
 			select {
@@ -33,10 +33,10 @@ func killing(t *testing.T, env *environment) (stop func()) {
 				return
 			case <-time.After(life):
 			}
-			victims[i%2].Kill()
-			victims[i%2].Start(aside)
+			programs[i%2].Kill()
+			programs[i%2].Start(aside)
 			// A server is not ready before it has seen all metal.
-			victims[i%2].AwaitReadyWithin(aside, outage+slow)
+			programs[i%2].AwaitReadyWithin(aside, outage+slow)
 			life += life / 2
 		}
 	}()

@@ -10,17 +10,18 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// Estate is what a project has in the metal-api, by the metal-api's own books.
-type Estate struct {
+// ProjectMetal is what a project has in the metal-api, by the metal-api's own
+// books.
+type ProjectMetal struct {
 	site    *Site
 	project string
 }
 
-// Estate is that of a project.
-func (s *Site) Estate(project string) Estate { return Estate{s, project} }
+// ProjectMetal is that of a project.
+func (s *Site) ProjectMetal(project string) ProjectMetal { return ProjectMetal{s, project} }
 
 // Inventory lists all that the project holds now, one a line.
-func (e Estate) Inventory() string {
+func (e ProjectMetal) Inventory() string {
 	books := e.site.Metal.Sim.Books()
 	var lines []string
 	for _, m := range books.Of(e.project) {
@@ -42,7 +43,7 @@ func (e Estate) Inventory() string {
 
 // Machines are the allocated machines that are no firewalls, by id, with their
 // allocations.
-func (e Estate) Machines() map[string]string {
+func (e ProjectMetal) Machines() map[string]string {
 	held := map[string]string{}
 	for _, m := range e.site.Metal.Sim.Books().Of(e.project) {
 		if m.Role == "machine" {
@@ -61,10 +62,10 @@ type Account struct {
 }
 
 // Mark is the moment now.
-func (e Estate) Mark() int { return len(e.site.Metal.Sim.Books().History) }
+func (e ProjectMetal) Mark() int { return len(e.site.Metal.Sim.Books().History) }
 
 // Since is the account of the project's machines, or firewalls, since a mark.
-func (e Estate) Since(mark int, kind string) Account {
+func (e ProjectMetal) Since(mark int, kind string) Account {
 	var a Account
 	held := 0
 	for i, deed := range e.site.Metal.Sim.Books().History {

@@ -58,8 +58,8 @@ func none() *target {
 	}
 }
 
-// victim gives a tenant a cluster with a machine, and a machine by hand.
-func (env *environment) victim(t *testing.T) *target {
+// newTarget gives a tenant a cluster with a machine, and a machine by hand.
+func (env *environment) newTarget(t *testing.T) *target {
 	t.Helper()
 	v := &target{namespace: theirs, project: simulator.ProjectB, cluster: "victims-cluster", machine: "victims-machine"}
 	env.Bind(t, theirs, v.project)
@@ -92,28 +92,28 @@ func (env *environment) victim(t *testing.T) *target {
 	return v
 }
 
-// estate is everything that a project has, in words, and what became of it.
-func (env *environment) estate(project string) (estate []string) {
+// metalOf is everything that a project has, in words, and what became of it.
+func (env *environment) metalOf(project string) (all []string) {
 	b := env.sim.Books()
 	for _, m := range b.Machines {
 		if m.Project == project {
-			estate = append(estate, fmt.Sprint("machine ", m.ID, m.AllocationUUID, m.Tags, m.IPs, m.Networks))
+			all = append(all, fmt.Sprint("machine ", m.ID, m.AllocationUUID, m.Tags, m.IPs, m.Networks))
 		}
 	}
 	for _, n := range b.Networks {
 		if n.Project == project {
-			estate = append(estate, fmt.Sprint("network ", n.ID, n.Labels))
+			all = append(all, fmt.Sprint("network ", n.ID, n.Labels))
 		}
 	}
 	for _, ip := range b.IPs {
 		if ip.Project == project {
-			estate = append(estate, fmt.Sprint("address ", ip.Address, ip.AllocationUUID, ip.Tags))
+			all = append(all, fmt.Sprint("address ", ip.Address, ip.AllocationUUID, ip.Tags))
 		}
 	}
 	for _, deed := range b.History {
 		if deed.Project == project {
-			estate = append(estate, fmt.Sprint(deed.Verb, " ", deed.Kind, deed.ID, deed.AllocationUUID))
+			all = append(all, fmt.Sprint(deed.Verb, " ", deed.Kind, deed.ID, deed.AllocationUUID))
 		}
 	}
-	return estate
+	return all
 }
