@@ -9,9 +9,9 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 : "${GO:=go}" "${TEST_PACKAGES:=./...}" "${TEST_TIMEOUT:=40m}"
-# Many test packages wait for programs most of the time, so that more of them run
-# at once than there are cores.
-: "${TEST_PROCESSES:=$(($(getconf _NPROCESSORS_ONLN) + 2))}"
+# How many test packages run at once. With more than there are cores, the clusters
+# of test/e2e/capi do not come up in time.
+: "${TEST_PROCESSES:=$(getconf _NPROCESSORS_ONLN)}"
 
 # The packages that take longest, which go test starts first.
 longest=(test/e2e/capi hack/run pkg/controller pkg/apiserver/testserver test/robustness/outage test/e2e/tenancy test/e2e/replicas

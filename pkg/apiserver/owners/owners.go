@@ -132,8 +132,9 @@ func (c *Cluster) get(ctx context.Context, version string, key registry.OwnerKey
 		}
 		last = err
 	}
-	// No version is served: whether the owner exists is unknown.
-	return nil, fmt.Errorf("kube-apiserver serves resource %q of group %q in none of the versions %v: %w", resources[key.Kind], group, tried, last)
+	// No version is served: whether the owner exists is unknown, so the NotFound of
+	// the last attempt must not be found in the chain.
+	return nil, fmt.Errorf("kube-apiserver serves resource %q of group %q in none of the versions %v: %v", resources[key.Kind], group, tried, last) //nolint:errorlint // it would be taken for the owner's absence
 }
 
 // versionMissing is whether the kube-apiserver does not serve the version, or

@@ -132,7 +132,7 @@ func (c *Tenant) keepMarked(t *testing.T, env *environment, projectMetal Project
 // log says.
 func (env *environment) awaitRefusal(t *testing.T, name string) {
 	t.Helper()
-	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" is forbidden: it holds metal`)
+	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" is forbidden: object holds metal`)
 	framework.Eventually(t, slow, func(context.Context) error {
 		log, err := os.ReadFile(filepath.Join(env.plane.Dir(), "kube-controller-manager.log"))
 		if err == nil && !refusal.Match(log) {

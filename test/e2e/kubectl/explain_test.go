@@ -120,7 +120,7 @@ func fieldsOf(t reflect.Type, at string) []string {
 // answer must hold.
 func explainNamesValuesAndExamples(s *space) {
 	for field, want := range map[string][]string{
-		"msm":                               {"KIND:       MetalStackMachine", "VERSION:    v1alpha4", "one server of metal-stack", "status.metal"},
+		"msm":                               {"KIND:       MetalStackMachine", "VERSION:    v1alpha4", "a machine of metal-stack", "status.metal"},
 		"msc.spec.partition":                {"metalctl partition list", "cannot be changed"},
 		"msc.spec":                          {"partition <string> -required-", "publicNetworkID <string>"},
 		"msm.status.metal.phase":            {"Phoned Home", "Installing"},

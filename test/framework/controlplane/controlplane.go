@@ -17,12 +17,9 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -163,20 +160,7 @@ func Main(m *testing.M) int {
 			c.stop()
 		}
 	}()
-	raiseParallel()
 	return m.Run()
-}
-
-// raiseParallel has twice as many tests run at once as there are cores, unless
-// -parallel says how many: they wait for other processes most of the time.
-func raiseParallel() {
-	flag.Parse()
-	const name = "test.parallel"
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
-	if !given {
-		_ = flag.Set(name, strconv.Itoa(2*runtime.GOMAXPROCS(0)))
-	}
 }
 
 // run starts everything, or nothing.

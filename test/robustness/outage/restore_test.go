@@ -190,7 +190,7 @@ func (env *installation) allocation(m *v1alpha4.MetalStackMachine) string {
 // says.
 func (env *installation) refused(name string) {
 	env.t.Helper()
-	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" (is forbidden: it )?holds metal`)
+	refusal := regexp.MustCompile(regexp.QuoteMeta(name) + `\\*" (is forbidden: object )?holds metal`)
 	env.eventually(func(context.Context) error {
 		log, err := os.ReadFile(filepath.Join(env.Dir(), "kube-controller-manager.log"))
 		if err == nil && !refusal.Match(log) {
