@@ -24,8 +24,8 @@ func TestAdoption_KeepsInvariants(t *testing.T) {
 	for name, b := range beginnings {
 		for who, in := range map[string]adopting{
 			"by themselves":      {beginning: b, crashes: 3, losses: 2},
-			"and others meddle":  {beginning: b, crashes: 2, losses: 1, strangers: 1, gifts: 1},
-			"and others do more": {beginning: b, crashes: 1, strangers: 2, gifts: 2},
+			"and others meddle":  {beginning: b, crashes: 2, losses: 1, foreignFrees: 1, foreignAllocations: 1},
+			"and others do more": {beginning: b, crashes: 1, foreignFrees: 2, foreignAllocations: 2},
 		} {
 			t.Run(name+", "+who, func(t *testing.T) {
 				t.Parallel()

@@ -212,7 +212,7 @@ func (b adopting) metal(s claims, who uint8) (steps []step[claims]) {
 				wrong = "it was freed, and the " + [...]string{"first", "second"}[o] + " object has it"
 			}
 		}
-	case b.strangers == 0:
+	case b.foreignFrees == 0:
 		wrong = "it was freed, and was nobody's"
 	}
 	if t.thing.owner != them {
@@ -250,9 +250,9 @@ func (b adopting) people(s claims) (steps []step[claims]) {
 			add("the record of the "+name+" object is deleted", t)
 		}
 	}
-	if s.thing.owner == us && s.left.strangers > 0 {
+	if s.thing.owner == us && s.left.foreignFrees > 0 {
 		t := s
-		t.left.strangers--
+		t.left.foreignFrees--
 		t.thing.owner, t.thing.of = nobody, 0
 		add("somebody frees it", t)
 	}
@@ -263,9 +263,9 @@ func (b adopting) people(s claims) (steps []step[claims]) {
 			return steps
 		}
 	}
-	if s.thing.owner == nobody && s.left.gifts > 0 {
+	if s.thing.owner == nobody && s.left.foreignAllocations > 0 {
 		t := s
-		t.left.gifts--
+		t.left.foreignAllocations--
 		t.thing = thing{owner: them, uuid: s.thing.uuid + 1}
 		add("it is allocated to another project", t)
 		t.thing.owner = us

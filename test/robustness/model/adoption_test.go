@@ -55,9 +55,9 @@ type adopting struct {
 	beginning
 	// crashes of servers, losses of answers.
 	crashes, losses uint8
-	// strangers free the thing; gifts make it another project's, or somebody's
-	// who allocates it by hand in ours.
-	strangers, gifts uint8
+	// foreignFrees are frees of the thing by other clients; foreignAllocations
+	// allocate it for another project, or by hand in ours.
+	foreignFrees, foreignAllocations uint8
 	// hasty: a record is deleted while the Recoverer frees a duplicate of it.
 	hasty  bool
 	broken precaution
@@ -132,12 +132,12 @@ type claims struct {
 	unwanted [2]bool
 	workers  [3]worker
 	calls    [3]freeing
-	left     struct{ crashes, losses, strangers, gifts uint8 }
+	left     struct{ crashes, losses, foreignFrees, foreignAllocations uint8 }
 }
 
 func (b adopting) explore() found {
 	s := claims{thing: b.thing, records: [2]wish{b.first, b.second}}
-	s.left.crashes, s.left.losses, s.left.strangers, s.left.gifts = b.crashes, b.losses, b.strangers, b.gifts
+	s.left.crashes, s.left.losses, s.left.foreignFrees, s.left.foreignAllocations = b.crashes, b.losses, b.foreignFrees, b.foreignAllocations
 	return space[claims]{
 		start: s, next: b.next, wrong: b.wrong, quiet: b.quiet,
 		who: []string{"first", "second", "Recoverer", "people"},
@@ -181,7 +181,7 @@ func (b adopting) wrong(s *claims) string {
 		case r.phase != allocated || r.uuid == another:
 		case there:
 			holders++
-		case b.strangers == 0 && b.quiet(s):
+		case b.foreignFrees == 0 && b.quiet(s):
 			return "a record names what was given back"
 		}
 	}

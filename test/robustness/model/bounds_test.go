@@ -70,13 +70,14 @@ type bounds struct {
 	losses, refusals uint8
 	// stalls: a server stops for longer than it may between record and call.
 	stalls uint8
-	// oversleeps: it stops after the last question that it asks before it calls
-	// to allocate, where no check can notice.
-	oversleeps uint8
+	// lateCalls: a server stops after the last question that it asks before it
+	// calls to allocate, where no check can notice.
+	lateCalls uint8
 	// deletions of the object; without one, it is kept.
 	deletions uint8
-	// strangers free our machine; gifts are given of freed ones to another project.
-	strangers, gifts uint8
+	// foreignFrees are frees of our machine by other clients; foreignAllocations
+	// are allocations of freed machines for another project.
+	foreignFrees, foreignAllocations uint8
 	// wipe is how long a freed machine cannot be given to anybody.
 	wipe uint8
 	// kept: the record of a released object is not deleted.

@@ -101,7 +101,7 @@ func (m *model) wrong(s *state) string {
 		}
 	}
 	switch {
-	case held > 1 && m.oversleeps == 0:
+	case held > 1 && m.lateCalls == 0:
 		return "two machines are allocated for one object"
 	case held > 0 && s.record.phase == forgotten:
 		return "a machine is left over that belongs to no record"
@@ -111,7 +111,7 @@ func (m *model) wrong(s *state) string {
 		return "two machines are allocated for one object, and nobody does anything about it"
 	case held > 0 && !named:
 		return "a machine is allocated that no record names, and nobody does anything about it"
-	case held == 0 && s.record.phase == allocated && m.strangers == 0:
+	case held == 0 && s.record.phase == allocated && m.foreignFrees == 0:
 		return "the record names a machine that was freed by nobody else"
 	}
 	return ""

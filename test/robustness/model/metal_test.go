@@ -88,10 +88,10 @@ func (m *model) free(s state, k int) {
 	wrong := ""
 	switch {
 	case f.owner == them:
-		wrong = "a machine of somebody else's was freed"
+		wrong = "a foreign machine was freed"
 	case f.owner == us && f.uuid != r.uuid:
 		wrong = "a machine was freed that was allocated anew for the object"
-	case f.owner == nobody && m.strangers == 0:
+	case f.owner == nobody && m.foreignFrees == 0:
 		// It takes it out of the pool; nobody can help it if somebody else frees.
 		wrong = "a machine was freed that was not allocated"
 	}

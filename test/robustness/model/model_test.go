@@ -11,21 +11,21 @@ import (
 
 // The histories that are explored, each with everything that can happen in it.
 var (
-	oneServer   = bounds{lease: true, crashes: 2, losses: 2, refusals: 1, stalls: 1, deletions: 1, gifts: 1}
-	takeover    = bounds{lease: true, takeovers: 1, losses: 1, refusals: 1, stalls: 1, deletions: 1, gifts: 1}
-	aCrashToo   = bounds{lease: true, takeovers: 1, crashes: 1, losses: 1, deletions: 1, gifts: 1}
-	backAgain   = bounds{lease: true, takeovers: 2, losses: 1, stalls: 1, deletions: 1, gifts: 1}
-	strangers   = bounds{lease: true, takeovers: 1, losses: 1, deletions: 1, strangers: 1, gifts: 1, wipe: open}
-	noLease     = bounds{losses: 1, deletions: 1, gifts: 1, crashes: 1}
-	noLeaseSlow = bounds{stalls: 1, refusals: 1, deletions: 1, gifts: 1}
+	oneServer        = bounds{lease: true, crashes: 2, losses: 2, refusals: 1, stalls: 1, deletions: 1, foreignAllocations: 1}
+	takeover         = bounds{lease: true, takeovers: 1, losses: 1, refusals: 1, stalls: 1, deletions: 1, foreignAllocations: 1}
+	takeoverAndCrash = bounds{lease: true, takeovers: 1, crashes: 1, losses: 1, deletions: 1, foreignAllocations: 1}
+	twoTakeovers     = bounds{lease: true, takeovers: 2, losses: 1, stalls: 1, deletions: 1, foreignAllocations: 1}
+	foreignClients   = bounds{lease: true, takeovers: 1, losses: 1, deletions: 1, foreignFrees: 1, foreignAllocations: 1, wipe: open}
+	noLease          = bounds{losses: 1, deletions: 1, foreignAllocations: 1, crashes: 1}
+	noLeaseSlow      = bounds{stalls: 1, refusals: 1, deletions: 1, foreignAllocations: 1}
 	// Two servers act at once for as long as no duplicate is to be freed.
-	noLeaseStrangers = bounds{losses: 1, deletions: 1, strangers: 1, wipe: open}
+	noLeaseForeignClients = bounds{losses: 1, deletions: 1, foreignFrees: 1, wipe: open}
 	// A call is made so late that nobody can have waited for it: there are
 	// duplicates.
-	oversleeping      = bounds{lease: true, takeovers: 2, oversleeps: 3, gifts: 1}
-	oversleepingLossy = bounds{lease: true, takeovers: 1, losses: 1, oversleeps: 3, gifts: 1}
-	oversleepingAgain = bounds{lease: true, takeovers: 2, losses: 1, oversleeps: 3}
-	oversleptRelease  = bounds{lease: true, takeovers: 1, losses: 1, oversleeps: 3, gifts: 1, deletions: 1, kept: true}
+	lateCalls             = bounds{lease: true, takeovers: 2, lateCalls: 3, foreignAllocations: 1}
+	lateCallsLossy        = bounds{lease: true, takeovers: 1, losses: 1, lateCalls: 3, foreignAllocations: 1}
+	lateCallsTwoTakeovers = bounds{lease: true, takeovers: 2, losses: 1, lateCalls: 3}
+	lateCallsRelease      = bounds{lease: true, takeovers: 1, losses: 1, lateCalls: 3, foreignAllocations: 1, deletions: 1, kept: true}
 )
 
 func TestProtocol_KeepsInvariants(t *testing.T) {
@@ -33,16 +33,16 @@ func TestProtocol_KeepsInvariants(t *testing.T) {
 	for name, b := range map[string]bounds{
 		"one server":                                   oneServer,
 		"a takeover":                                   takeover,
-		"a takeover and a crash":                       aCrashToo,
-		"a takeover and another":                       backAgain,
-		"somebody frees and gives away":                strangers,
+		"a takeover and a crash":                       takeoverAndCrash,
+		"a takeover and another":                       twoTakeovers,
+		"another client frees and allocates":           foreignClients,
 		"two servers without a Lease":                  noLease,
 		"two slow servers without a Lease":             noLeaseSlow,
-		"two servers and somebody who frees":           noLeaseStrangers,
-		"duplicates and two takeovers":                 oversleeping,
-		"duplicates and a lost answer":                 oversleepingLossy,
-		"a duplicate of what is released":              oversleptRelease,
-		"duplicates, two takeovers, and a lost answer": oversleepingAgain,
+		"two servers and another client that frees":    noLeaseForeignClients,
+		"duplicates and two takeovers":                 lateCalls,
+		"duplicates and a lost answer":                 lateCallsLossy,
+		"a duplicate of what is released":              lateCallsRelease,
+		"duplicates, two takeovers, and a lost answer": lateCallsTwoTakeovers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,7 +59,7 @@ func TestProtocol_WithoutRuleBreaksInvariant(t *testing.T) {
 	const (
 		doubled  = "two machines are allocated for one object"
 		leftOver = "a machine is left over that belongs to no record"
-		stolen   = "a machine of somebody else's was freed"
+		stolen   = "a foreign machine was freed"
 		idly     = "a machine was freed that was not allocated"
 	)
 	for _, c := range []struct {
@@ -74,7 +74,7 @@ func TestProtocol_WithoutRuleBreaksInvariant(t *testing.T) {
 		{"a lost answer taken for a refusal", takesLossForLoss, oneServer, doubled},
 		{"an attempt begun over another", beginsByCompareAndSwap, noLease, doubled},
 		{"somebody else's attempt given up", givesUpItsOwnAttempt, noLease, leftOver},
-		{"an attempt recorded over a later one", recordsOverItsOwnAttempt, noLeaseStrangers, leftOver},
+		{"an attempt recorded over a later one", recordsOverItsOwnAttempt, noLeaseForeignClients, leftOver},
 		{"a late call made all the same", startsOverWhenLate, oneServer, leftOver},
 		{"a free without a check of identity", checksIdentity, oneServer, stolen},
 		{"no wait for an open free", waitsForOpenFrees, oneServer, idly},
@@ -82,9 +82,9 @@ func TestProtocol_WithoutRuleBreaksInvariant(t *testing.T) {
 		{"a release of what was read before", releasesWhatItRead, noLease, leftOver},
 		{"somebody else's release held back", holdsBackItsOwn, noLease, idly},
 		{"a release that does not look for what was lost", looksForWhatWasLost, oneServer, leftOver},
-		{"a duplicate freed while a predecessor may", waitsBeforeSweeping, oversleeping, idly},
-		{"a duplicate freed again at once", waitsForOwnFrees, oversleepingLossy, idly},
-		{"writes without the Lease", fences, oversleepingAgain, idly},
+		{"a duplicate freed while a predecessor may", waitsBeforeSweeping, lateCalls, idly},
+		{"a duplicate freed again at once", waitsForOwnFrees, lateCallsLossy, idly},
+		{"writes without the Lease", fences, lateCallsTwoTakeovers, idly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,14 +107,14 @@ func TestProtocol_KnownLimits(t *testing.T) {
 		// The metal-api frees without a condition, so it takes the time in which
 		// a freed machine is wiped.
 		{
-			"somebody frees and gives away between a look and a call",
-			bounds{lease: true, deletions: 1, strangers: 1, gifts: 1},
-			"a machine of somebody else's was freed",
+			"another client frees and allocates between a look and a call",
+			bounds{lease: true, deletions: 1, foreignFrees: 1, foreignAllocations: 1},
+			"a foreign machine was freed",
 		},
 		// It is shown as discovered, and freed by nobody.
 		{
 			"a call is made after the record was deleted",
-			bounds{lease: true, takeovers: 1, oversleeps: 3, deletions: 1},
+			bounds{lease: true, takeovers: 1, lateCalls: 3, deletions: 1},
 			"a machine is left over that belongs to no record",
 		},
 	} {

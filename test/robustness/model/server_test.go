@@ -90,7 +90,7 @@ func (m *model) begin(s state, i uint8) {
 		}
 		m.add(i, "is asked to release, and reads the record", t)
 	}
-	if machine, uuid, ok := s.suspect(); ok && s.servers[i].patience == 0 {
+	if machine, uuid, ok := s.suspect(); ok && s.servers[i].sweepDelay == 0 {
 		v.at, v.machine, v.uuid, v.wait = sweepLook, machine, uuid, certain
 		m.add(i, "suspects a duplicate", t)
 	}

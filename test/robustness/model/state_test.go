@@ -100,8 +100,8 @@ type server struct {
 	// late: the swap was under way when the Lease was lost, against seen.
 	late bool
 	seen record
-	// patience is how long it sweeps nothing.
-	patience uint8
+	// sweepDelay is how long it sweeps nothing.
+	sweepDelay uint8
 }
 
 // Verbs and stages of a call of the metal-api.
@@ -143,7 +143,7 @@ type state struct {
 
 // budget is what may still go wrong.
 type budget struct {
-	takeovers, crashes, losses, refusals, stalls, oversleeps, deletions, strangers, gifts uint8
+	takeovers, crashes, losses, refusals, stalls, lateCalls, deletions, foreignFrees, foreignAllocations uint8
 }
 
 // send adds a request; they are kept in order, so that equal states are equal.
@@ -177,13 +177,13 @@ func (s *state) sort() {
 }
 
 // leave ends the operation of a server.
-func (v *server) leave() { *v = server{patience: v.patience} }
+func (v *server) leave() { *v = server{sweepDelay: v.sweepDelay} }
 
 // tidy forgets what does not matter any more, so that states are equal which
 // nothing can tell apart.
 func (v *server) tidy() {
 	was := *v
-	*v = server{at: was.at, patience: was.patience, late: was.late, seen: was.seen}
+	*v = server{at: was.at, sweepDelay: was.sweepDelay, late: was.late, seen: was.seen}
 	switch was.at {
 	case allocSettle, allocBegin, allocLook, allocLooked, allocChecked, allocWait, allocGiveUp, allocFinish, resumeLook, freeBegin, freeFind:
 		v.attempt = was.attempt

@@ -36,7 +36,7 @@ func (m *model) add(who uint8, what string, to state) {
 func (b *bounds) start() state {
 	return state{left: budget{
 		takeovers: b.takeovers, crashes: b.crashes, losses: b.losses, refusals: b.refusals, stalls: b.stalls,
-		oversleeps: b.oversleeps, deletions: b.deletions, strangers: b.strangers, gifts: b.gifts,
+		lateCalls: b.lateCalls, deletions: b.deletions, foreignFrees: b.foreignFrees, foreignAllocations: b.foreignAllocations,
 	}}
 }
 
@@ -66,30 +66,30 @@ func (m *model) environment(s state) {
 		m.add(environment, "the record is deleted", t)
 	}
 	for i, f := range s.machines {
-		if f.owner == us && s.left.strangers > 0 {
+		if f.owner == us && s.left.foreignFrees > 0 {
 			t := s
-			t.left.strangers--
+			t.left.foreignFrees--
 			t.machines[i].owner, t.machines[i].idle = nobody, 0
 			m.add(environment, "somebody frees machine "+name(i), t)
 		}
-		if f.owner == nobody && f.uuid > 0 && f.idle >= m.wipe && s.left.gifts > 0 {
+		if f.owner == nobody && f.uuid > 0 && f.idle >= m.wipe && s.left.foreignAllocations > 0 {
 			t := s
-			t.left.gifts--
+			t.left.foreignAllocations--
 			t.machines[i] = machine{owner: them, uuid: f.uuid + 1}
 			m.add(environment, "machine "+name(i)+" is allocated to another project", t)
 		}
 	}
 	for i := range s.servers {
-		m.misfortune(s, uint8(i))
+		m.serverFaults(s, uint8(i))
 	}
 }
 
-// misfortune is what can happen to a server.
-func (m *model) misfortune(s state, i uint8) {
+// serverFaults adds the faults that can happen to a server.
+func (m *model) serverFaults(s state, i uint8) {
 	if v := s.servers[i]; v.at != idle && s.left.crashes > 0 {
 		t := s
 		t.left.crashes--
-		t.servers[i] = server{patience: m.impatience()}
+		t.servers[i] = server{sweepDelay: m.sweepDelay()}
 		t.abandon(i)
 		m.add(i, "crashes, and is started again", t)
 	}
@@ -97,7 +97,7 @@ func (m *model) misfortune(s state, i uint8) {
 		t := s
 		t.left.takeovers--
 		t.active = other
-		t.servers[other] = server{patience: m.impatience()}
+		t.servers[other] = server{sweepDelay: m.sweepDelay()}
 		switch v := &t.servers[i]; {
 		case m.broken == fences:
 		case swaps[v.at]:
@@ -112,9 +112,9 @@ func (m *model) misfortune(s state, i uint8) {
 	}
 }
 
-// impatience is how long a server that took over sweeps nothing.
-func (m *model) impatience() uint8 {
-	if m.oversleeps == 0 || !m.keeps(waitsBeforeSweeping) {
+// sweepDelay is how long a server that took over sweeps nothing.
+func (m *model) sweepDelay() uint8 {
+	if m.lateCalls == 0 || !m.keeps(waitsBeforeSweeping) {
 		return 0
 	}
 	return open
@@ -148,10 +148,10 @@ func (m *model) tick(s state) {
 		case allocChecked, freeChecked, sweepChecked:
 			// A process that stops here for longer is out of reach of the protocol.
 			if v.age >= begin {
-				if v.at != allocChecked || t.left.oversleeps == 0 {
+				if v.at != allocChecked || t.left.lateCalls == 0 {
 					return
 				}
-				t.left.oversleeps--
+				t.left.lateCalls--
 			}
 		case allocLook, allocLooked, freeLook, freeLooked, sweepLook, sweepLooked:
 			if v.age == begin {
@@ -173,8 +173,8 @@ func (m *model) tick(s state) {
 				v.seen.age = min(v.seen.age+1, open)
 			}
 		}
-		if v.patience > 0 {
-			v.patience--
+		if v.sweepDelay > 0 {
+			v.sweepDelay--
 		}
 	}
 	for i := range t.requests {
