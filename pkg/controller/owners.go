@@ -20,11 +20,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ownerref"
 )
 
-// holdRequeue is how soon to look again for an owner that could not be found: it
+// holdRequeue is how soon to look up an owner again that could not be found: it
 // may be restored, too.
 const holdRequeue = time.Minute
 
-// ownerLookupRequeue is how soon to look again for an owner that could not be read.
+// ownerLookupRequeue is how soon to look up an owner again that could not be read.
 const ownerLookupRequeue = 15 * time.Second
 
 const (
@@ -35,7 +35,8 @@ const (
 	ownerLookupTimeout = 10 * time.Second
 )
 
-// forceReleaseHint tells how somebody who knows better has the metal given back.
+// forceReleaseHint says that the metal is kept, and how an administrator releases it
+// all the same.
 var forceReleaseHint = "the metal is kept. To release it nevertheless: kubectl annotate %s %s -n %s " + infrastructure.ForceReleaseAnnotation + "=true"
 
 // resolveClusterLive finds the Cluster of an object that is being deleted, as the
@@ -81,10 +82,10 @@ func reconcileOwnerHolds(ctx context.Context, s *scope) (wait, error) {
 	for _, ref := range s.obj.GetOwnerReferences() {
 		owner, err := s.getOwner(ctx, ref)
 		what := ref.Kind + " " + ref.Name
-		state, words := ownerref.Judge(ref, owner, err)
+		state, description := ownerref.Resolve(ref, owner, err)
 		switch {
 		case state == ownerref.Missing:
-			return s.holdOwnerNotFound("the owner " + words), nil
+			return s.holdOwnerNotFound("the owner " + description), nil
 		case state == ownerref.Unknown:
 			return s.holdOwnerLookupFailed("the owner "+what, err), nil
 		case state == ownerref.Present || clusterDeleted:
@@ -114,11 +115,11 @@ func reconcileOwnerHolds(ctx context.Context, s *scope) (wait, error) {
 	return wait{}, nil
 }
 
-// maxAncestorDepth is how far up owners of owners are looked at: MachineSet or
+// maxAncestorDepth is how far up owners of owners are looked up: MachineSet or
 // control plane, MachineDeployment, Cluster.
 const maxAncestorDepth = 3
 
-// checkAncestors looks at the owners of an owner that is being deleted, as far as they
+// checkAncestors looks up the owners of an owner that is being deleted, as far as they
 // are being deleted, too: the garbage collector deletes a Machine whose
 // MachineSet was restored with a new uid, and Cluster API then deletes what the
 // Machine has. It returns whether one of them is being deleted, and which one
@@ -130,11 +131,11 @@ func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectM
 	}
 	for _, ref := range owner.OwnerReferences {
 		above, err := s.getOwner(ctx, ref)
-		switch state, words := ownerref.Judge(ref, above, err); {
+		switch state, description := ownerref.Resolve(ref, above, err); {
 		case apierrors.IsForbidden(err), meta.IsNoMatchError(err):
 			continue
 		case state == ownerref.Missing:
-			return false, "its owner " + words, nil
+			return false, "its owner " + description, nil
 		case state == ownerref.Unknown:
 			return false, "", fmt.Errorf("its owner %s %s: %w", ref.Kind, ref.Name, err)
 		case state == ownerref.Deleting:
@@ -149,7 +150,7 @@ func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectM
 
 // previousHold returns for which reason the release was held before because of its
 // owners, which the condition Deleting remembers; "" if it was not. That an owner
-// could not be read is no reason: it is judged when it can be.
+// could not be read is no reason: it is checked when it can be.
 func (s *scope) previousHold() string {
 	deleting := meta.FindStatusCondition(s.oldConditions, infrastructure.ConditionDeleting)
 	if deleting == nil || deleting.Reason != infrastructure.ReasonGarbageCollected && deleting.Reason != infrastructure.ReasonOwnerNotFound {
@@ -159,8 +160,8 @@ func (s *scope) previousHold() string {
 }
 
 // isDeletedByGarbageCollector returns whether the garbage collector had the object deleted. A
-// server before this one did not record who asked: then the object counts as
-// isDeletedByGarbageCollector if it was held before, which its conditions tell.
+// server before this one did not record who asked: then the object counts as deleted
+// by it if its release was held before, which its conditions show.
 func (s *scope) isDeletedByGarbageCollector() bool {
 	if d := deletionOf(s.obj); d != nil {
 		return d.RequestedBy == v1alpha4.DeletionByGarbageCollector
@@ -223,6 +224,6 @@ func (s *scope) holdOwnerLookupFailed(what string, err error) wait {
 	if held := s.previousHold(); held != "" {
 		reason = held
 	}
-	return waitFor(ownerLookupRequeue, reason, "Whether %s is there cannot be found out (%v), so "+forceReleaseHint,
+	return waitFor(ownerLookupRequeue, reason, "Failed to look up %s: %v: "+forceReleaseHint,
 		what, err, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ownerref judges what a lookup of an owner has found. Both programs do so
-// before metal is given back: the server when the garbage collector asks, the
-// controller manager in each reconcile. How an owner is looked up is theirs to decide, and
-// so is what follows from the finding.
+// Package ownerref resolves an owner reference to a state, given the result of the
+// lookup. Both programs do so before metal is released: the server when the garbage
+// collector deletes an object, the controller manager in each reconcile. How they look
+// up an owner, and what follows from its state, is theirs to decide.
 package ownerref
 
 import (
@@ -13,11 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// State is how an owner is.
+// State is the state of an owner.
 type State int
 
 const (
-	// Unknown is said when the lookup failed: nothing is known about the owner.
+	// Unknown means that the lookup failed: nothing is known about the owner.
 	Unknown State = iota
 	// Missing means that there is no object of that name, or with another uid than the
 	// reference, because it was replaced or restored.
@@ -28,10 +28,10 @@ const (
 	Deleting
 )
 
-// Judge returns how the owner is that ref names, given what the lookup of that
-// kind and name returned, and says so in words. A reference without a uid is
-// satisfied by any object of its name.
-func Judge(ref metav1.OwnerReference, found metav1.Object, err error) (State, string) {
+// Resolve returns the state of the owner that ref names, and its description for
+// messages, given what the lookup of that kind and name returned. A reference without
+// a uid is satisfied by any object of its name.
+func Resolve(ref metav1.OwnerReference, found metav1.Object, err error) (state State, description string) {
 	what := ref.Kind + " " + ref.Name
 	switch {
 	case apierrors.IsNotFound(err) && ref.UID != "":

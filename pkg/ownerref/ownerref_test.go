@@ -12,18 +12,18 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-func TestJudge_ComparesOwnersByUID(t *testing.T) {
+func TestResolve_ComparesOwnersByUID(t *testing.T) {
 	t.Parallel()
 	now := metav1.Now()
 	byUID := metav1.OwnerReference{Kind: "Machine", Name: "m", UID: "1"}
 	byName := metav1.OwnerReference{Kind: "Cluster", Name: "c"}
 	notFound := apierrors.NewNotFound(schema.GroupResource{Resource: "machines"}, "m")
 	for name, c := range map[string]struct {
-		ref   metav1.OwnerReference
-		found *metav1.ObjectMeta
-		err   error
-		state State
-		says  string
+		ref         metav1.OwnerReference
+		found       *metav1.ObjectMeta
+		err         error
+		state       State
+		description string
 	}{
 		"present":                       {byUID, &metav1.ObjectMeta{UID: "1"}, nil, Present, "Machine m is not being deleted"},
 		"being deleted":                 {byUID, &metav1.ObjectMeta{UID: "1", DeletionTimestamp: &now}, nil, Deleting, "Machine m is being deleted"},
@@ -39,9 +39,9 @@ func TestJudge_ComparesOwnersByUID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			state, says := Judge(c.ref, c.found, c.err)
+			state, description := Resolve(c.ref, c.found, c.err)
 			assert.Equal(t, c.state, state)
-			assert.Equal(t, c.says, says)
+			assert.Equal(t, c.description, description)
 		})
 	}
 }

@@ -60,7 +60,7 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 		recordGarbageCollectorDelete(err)
 		if apierrors.IsForbidden(err) {
 			klog.FromContext(ctx).Info("Refused to delete an object for the garbage collector", "resource", r.DefaultQualifiedResource.Resource,
-				"object", klog.KRef(request.NamespaceValue(ctx), name), "reason", err.Error())
+				"object", klog.KRef(request.NamespaceValue(ctx), name), "err", err)
 		}
 		if err != nil {
 			return nil, false, err
@@ -106,7 +106,7 @@ func (r *REST) checkGarbageCollection(ctx context.Context, name string) error {
 		return nil
 	case err != nil:
 		return apierrors.NewServiceUnavailable(fmt.Sprintf(
-			"%s %q holds metal: failed to look up its owners: %v; retry", r.DefaultQualifiedResource, name, err))
+			"%s %q holds metal: failed to look up its owners: %v: retry", r.DefaultQualifiedResource, name, err))
 	}
 	return apierrors.NewForbidden(r.DefaultQualifiedResource, name, fmt.Errorf(
 		"object holds metal: the garbage collector may delete it only while an owner that it names by uid, or its Cluster, is being deleted: %s; to release the metal, run: kubectl delete %s %s -n %s",
@@ -134,13 +134,13 @@ func (r *REST) ownerBeingDeleted(ctx context.Context, m metav1.Object) (deleted 
 	}
 	for _, ref := range all {
 		owner, err := r.owners.Owner(ctx, OwnerKey{ref.APIVersion, ref.Kind, m.GetNamespace(), ref.Name})
-		switch state, words := ownerref.Judge(ref, owner, err); state {
+		switch state, description := ownerref.Resolve(ref, owner, err); state {
 		case ownerref.Deleting:
 			return true, nil, nil
 		case ownerref.Unknown:
 			failed = fmt.Errorf("%s %s: %w", ref.Kind, ref.Name, err)
 		default:
-			whyNot = append(whyNot, words)
+			whyNot = append(whyNot, description)
 		}
 	}
 	if len(whyNot) == 0 {
