@@ -17,7 +17,7 @@ const (
 	standbyBudgetFraction = 0.2
 	// preloadInterval is how often a standby reads the ledger.
 	preloadInterval = 30 * time.Second
-	// resyncDelay is how long after the takeover the ledger is read again. A write
+	// resyncDelay is how long after the failover the ledger is read again. A write
 	// that a predecessor had in flight has arrived by then, or never will.
 	resyncDelay = 2 * time.Minute
 
@@ -71,7 +71,7 @@ func (s *Server) becomeActive(ctx context.Context) error {
 	// What the predecessor has shown must not be followed by an older observation of
 	// this server.
 	if err := s.observer.RefreshAll(ctx); err != nil {
-		klog.FromContext(ctx).Info("Continuing with observations from before the takeover", "reason", err.Error())
+		klog.FromContext(ctx).Info("Continuing with observations from before the failover", "err", err)
 	}
 	if s.extra.Namespaces != nil {
 		if err := s.extra.Namespaces.Activate(ctx); err != nil {
@@ -81,7 +81,7 @@ func (s *Server) becomeActive(ctx context.Context) error {
 	if !s.gate.advance(gateOpen) {
 		return nil // the server is stopping
 	}
-	s.extra.Replica.ObserveTakeover()
+	s.extra.Replica.RecordFailover()
 	go s.extra.Replica.MaintainLabels(ctx)
 	go s.resyncRecords(ctx)
 	s.runActive(ctx)
@@ -144,7 +144,7 @@ func (s *Server) shutDown() {
 	defer cancel()
 	s.stopActive()
 	if err := s.protocol.Shutdown(ctx); err != nil {
-		klog.Background().Info("Timed out waiting for in-flight allocations: they are resumed on the next start", "reason", err)
+		klog.Background().Info("Timed out waiting for in-flight allocations: they are resumed on the next start", "err", err)
 	}
 	if s.extra.Replica != nil {
 		s.handOverLeadership()
@@ -169,13 +169,13 @@ func (s *Server) handOverLeadership() {
 	began := time.Now()
 	limited(writeDrainTimeout, func(ctx context.Context) {
 		if err := s.gate.drain(ctx); err != nil {
-			logger.Info("Timed out draining in-flight writes: their clients get an unknown outcome", "reason", err)
+			logger.Info("Timed out draining in-flight writes: their clients get an unknown outcome", "err", err)
 		}
 	})
 	limited(resignTimeout, r.Resign)
 	followed := false
 	limited(successorTimeout, func(ctx context.Context) { followed = r.AwaitSuccessor(ctx) })
-	r.ObserveHandover(began)
+	r.RecordHandover(began)
 	s.stopServing()
 	logger.Info("Handed over leadership", "successor", followed, "requestsPaused", time.Since(began))
 	if followed {

@@ -15,13 +15,13 @@ var (
 		Help:           "Whether this server holds the Lease and may write: 1 for the active server, 0 for all others.",
 		StabilityLevel: metrics.ALPHA,
 	})
-	takeovers = metrics.NewCounter(&metrics.CounterOpts{
-		Namespace: "metalstack", Subsystem: "replica", Name: "takeovers_total",
-		Help:           "Number of times that this process became the active server, which is at most one. The sum over all processes is the number of takeovers.",
+	failovers = metrics.NewCounter(&metrics.CounterOpts{
+		Namespace: "metalstack", Subsystem: "replica", Name: "failovers_total",
+		Help:           "Number of times that this process became the active server, which is at most one. The sum over all processes is the number of failovers.",
 		StabilityLevel: metrics.ALPHA,
 	})
-	takeoverSeconds = metrics.NewHistogram(&metrics.HistogramOpts{
-		Namespace: "metalstack", Subsystem: "replica", Name: "takeover_duration_seconds",
+	failoverSeconds = metrics.NewHistogram(&metrics.HistogramOpts{
+		Namespace: "metalstack", Subsystem: "replica", Name: "failover_duration_seconds",
 		Help:           "Duration from acquiring the Lease until requests are served.",
 		Buckets:        []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30},
 		StabilityLevel: metrics.ALPHA,
@@ -37,5 +37,5 @@ var (
 )
 
 func registerMetrics() {
-	registerOnce.Do(func() { legacyregistry.MustRegister(leaseHeld, takeovers, takeoverSeconds, handoverSeconds) })
+	registerOnce.Do(func() { legacyregistry.MustRegister(leaseHeld, failovers, failoverSeconds, handoverSeconds) })
 }

@@ -175,11 +175,11 @@ func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 func (r *Replica) started(ctx context.Context) {
 	r.stopStandbyLabel()
 	r.began = r.clock.Now()
-	takeovers.Inc()
+	failovers.Inc()
 	r.logger.Info("Became the active server", "lease", r.lock.Describe(), "identity", r.lock.Identity())
 	if r.Events != nil {
 		about := &corev1.ObjectReference{APIVersion: coordinationv1.SchemeGroupVersion.String(), Kind: "Lease", Namespace: r.Namespace, Name: r.Lease}
-		r.Events.Eventf(about, nil, corev1.EventTypeNormal, ReasonBecameActive, "TakeOver", "%s became the active server", r.lock.Identity())
+		r.Events.Eventf(about, nil, corev1.EventTypeNormal, ReasonBecameActive, "Failover", "%s became the active server", r.lock.Identity())
 	}
 	go r.watchExpiry()
 	r.onElected(klog.NewContext(ctx, r.logger))
@@ -198,12 +198,12 @@ func (r *Replica) watchExpiry() {
 	}
 }
 
-// ObserveTakeover records the duration of the takeover: requests are served now.
-func (r *Replica) ObserveTakeover() { takeoverSeconds.Observe(r.clock.Since(r.began).Seconds()) }
+// RecordFailover records the duration of the failover: requests are served now.
+func (r *Replica) RecordFailover() { failoverSeconds.Observe(r.clock.Since(r.began).Seconds()) }
 
-// ObserveHandover records the duration of a handover: requests, paused since then, are
+// RecordHandover records the duration of a handover: requests, paused since then, are
 // no longer paused.
-func (r *Replica) ObserveHandover(since time.Time) {
+func (r *Replica) RecordHandover(since time.Time) {
 	handoverSeconds.Observe(r.clock.Since(since).Seconds())
 }
 

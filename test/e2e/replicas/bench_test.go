@@ -17,9 +17,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// BenchmarkTakeover5000 is how long requests wait when an active server stops
+// BenchmarkFailover5000 is how long requests wait when an active server stops
 // that has 5,000 records, and what its successor needs of that.
-func BenchmarkTakeover5000(b *testing.B) {
+func BenchmarkFailover5000(b *testing.B) {
 	const n = 5000
 	env := newEnvironment(b)
 	active, standby := env.pair()
@@ -28,20 +28,20 @@ func BenchmarkTakeover5000(b *testing.B) {
 	active.Stop(b)
 	env.awaitActive(standby)
 	active.Pod.Delete(b)
-	var takeover float64
+	var failover float64
 	for b.Loop() {
 		active, standby = env.pair()
 		active.Stop(b)
 		env.awaitActive(standby)
 		active.Pod.Delete(b)
-		seconds, err := strconv.ParseFloat(env.gauge(standby, "metalstack_replica_takeover_duration_seconds_sum"), 64)
+		seconds, err := strconv.ParseFloat(env.gauge(standby, "metalstack_replica_failover_duration_seconds_sum"), 64)
 		require.NoError(b, err)
-		takeover += seconds
+		failover += seconds
 		list, err := env.direct(standby).MetalStackMachines(team).List(env.context(), metav1.ListOptions{ResourceVersion: "0"})
 		require.NoError(b, err)
 		require.Len(b, list.Items, n)
 	}
-	b.ReportMetric(takeover/float64(b.N), "s/takeover")
+	b.ReportMetric(failover/float64(b.N), "s/failover")
 }
 
 // fill writes records of machines, as the server would.

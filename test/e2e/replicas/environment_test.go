@@ -36,7 +36,7 @@ const (
 	team = "team-a"
 	// leaseDuration is short, and long enough for a busy machine.
 	leaseDuration = 8 * time.Second
-	// grace is what a takeover may take besides, on a busy machine.
+	// grace is what a failover may take besides, on a busy machine.
 	grace = 10 * time.Second
 	// limit ends whatever a test waits for.
 	limit = time.Minute

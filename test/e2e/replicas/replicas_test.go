@@ -58,8 +58,8 @@ func standbyAnswers503(env *environment) {
 
 	for p, held := range map[*cluster.Program]string{active: "1", standby: "0"} {
 		assert.Equal(env.t, held, env.gauge(p, "metalstack_replica_lease_held"), p.Name)
-		assert.Equal(env.t, held, env.gauge(p, "metalstack_replica_takeovers_total"), p.Name)
-		assert.Equal(env.t, held, env.gauge(p, "metalstack_replica_takeover_duration_seconds_count"), p.Name)
+		assert.Equal(env.t, held, env.gauge(p, "metalstack_replica_failovers_total"), p.Name)
+		assert.Equal(env.t, held, env.gauge(p, "metalstack_replica_failover_duration_seconds_count"), p.Name)
 	}
 
 	pods, err := env.Client().CoreV1().Pods(cluster.Namespace).List(env.context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + cluster.APIServer})
@@ -114,7 +114,7 @@ func stopWaitsForAllocation(env *environment) {
 // Lease has expired, and finds what was being allocated.
 func killStandbyFinishesAllocation(env *environment) {
 	active, standby := env.pair()
-	// The metal-api does what it was asked for after the takeover, although who
+	// The metal-api does what it was asked for after the failover, although who
 	// asked is dead by then.
 	arrived := env.inject(simulator.Fault{Kind: simulator.FaultCommitThenLate, Latency: leaseDuration + time.Second})
 	claim, answer := env.allocate("killed")
