@@ -134,7 +134,7 @@ func (j result) advice() string {
 	case invalid:
 		return fmt.Sprintf("its label %s is %q, and %s; ask an administrator to correct it: kubectl label --overwrite namespace %s %s=<project id>", label, j.project, projectIDHelp, j.name, label)
 	case abandoned:
-		return fmt.Sprintf("objects of an earlier namespace of this name were left behind, and an administrator has to decide what becomes of them first. Ask one to follow the Events of this Namespace: kubectl -n default get events --field-selector involvedObject.kind=Namespace,involvedObject.name=%s", j.name)
+		return fmt.Sprintf("objects of an earlier namespace of this name were left behind: an administrator must resolve this first. Ask one to follow the Events of this Namespace: kubectl -n default get events --field-selector involvedObject.kind=Namespace,involvedObject.name=%s", j.name)
 	case projectTaken:
 		return fmt.Sprintf("the project %s, which its label names, belongs to another namespace of this cluster, and a project has one namespace; ask an administrator for a project of its own", j.project)
 	}

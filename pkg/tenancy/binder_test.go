@@ -178,7 +178,7 @@ func TestBinding_TerminatingNamespaceKeepsItsProjectAndShowsNoMetal(t *testing.T
 	assert.Empty(t, projectOf(k, "team-b"))
 	b.remove("team-a")
 	b.reconcile(k)
-	assert.Empty(t, projectOf(k, "team-a"), "a record that outlives its Namespace is nobody's")
+	assert.Empty(t, projectOf(k, "team-a"), "a record that outlives its Namespace is no Namespace's")
 	assert.Empty(t, projectOf(k, "team-b"))
 	b.setHasRecords("team-a", false)
 	b.reconcile(k)

@@ -103,7 +103,7 @@ func TestConfirm_FailedGetChangesNothing(t *testing.T) {
 					assert.Zero(t, k.TakenOver("team-a"))
 				}
 				assert.Empty(t, b.takeEvents())
-				assert.Equal(t, 2, b.takeGets(), "one look a round")
+				assert.Equal(t, 2, b.takeGets(), "one get a round")
 				b.failGets(nil)
 				b.reconcile(k)
 				assert.Equal(t, label == projectA, len(k.Hidden()) == 0)

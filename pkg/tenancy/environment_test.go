@@ -42,7 +42,7 @@ type environment struct {
 	origins    map[string][]Origin  // of the records of a namespace
 	// stale is what the watch shows, if it is behind; nil: it is not.
 	stale map[string]namespace
-	// gets counts looks at Namespaces, and fails is their error.
+	// gets counts gets of Namespaces, and fails is their error.
 	gets     map[string]int
 	getError error
 	// listError is the error of live lists.
@@ -132,19 +132,19 @@ func (b *environment) resumeWatch() {
 	b.stale = nil
 }
 
-// failGets makes looks at Namespaces fail; nil ends that.
+// failGets makes gets of Namespaces fail; nil ends that.
 func (b *environment) failGets(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.getError = err
 }
 
-// getNamespace looks at a Namespace, as Keeping.Live does.
+// getNamespace gets a Namespace, as Config.GetNamespace does.
 func (b *environment) getNamespace(ctx context.Context, name string) (metav1.Object, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
-		b.t.Error("a look has no deadline")
+		b.t.Error("a get has no deadline")
 	}
 	b.gets[name]++
 	ns, found := b.namespaces[name]
@@ -164,15 +164,15 @@ func (b *environment) getNamespace(ctx context.Context, name string) (metav1.Obj
 	return m, nil
 }
 
-// takeGets returns how many looks at Namespaces there were since the last call.
-func (b *environment) takeGets() (looks int) {
+// takeGets returns how many gets of Namespaces there were since the last call.
+func (b *environment) takeGets() (total int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, count := range b.gets {
-		looks += count
+		total += count
 	}
 	clear(b.gets)
-	return looks
+	return total
 }
 
 // Eventf implements events.EventRecorder.
@@ -229,7 +229,7 @@ func (b *environment) config() Config {
 	}
 }
 
-// reconcile has a server judge everything.
+// reconcile has a server reconcile all bindings.
 func (b *environment) reconcile(k *binder) *binder {
 	b.t.Helper()
 	_, err := k.reconcile(context.Background())
@@ -237,7 +237,7 @@ func (b *environment) reconcile(k *binder) *binder {
 	return k
 }
 
-// projectOf tells what a namespace is bound to, "" for nothing.
+// projectOf returns the project that a namespace is bound to, "" for nothing.
 func projectOf(n Bindings, namespace string) string {
 	project, _ := n.Project(namespace)
 	return project

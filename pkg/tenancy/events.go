@@ -109,7 +109,7 @@ func (j result) problem() (reason, note string) {
 		}
 		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.projectHolder)
 	case stillBound:
-		return ReasonStillBound, fmt.Sprintf("the project %s stays bound, although %s, because the namespace still holds objects of %s: put the label back (kubectl label --overwrite namespace %s %s=%s), or delete these objects, whereupon the binding changes by itself",
+		return ReasonStillBound, fmt.Sprintf("the project %s stays bound, although %s, because the namespace still holds objects of %s: restore the label (kubectl label --overwrite namespace %s %s=%s) or delete these objects: the binding then changes",
 			j.boundProject, j.labelChange(), infrastructure.GroupName, j.name, label, j.boundProject)
 	}
 	return "", ""
@@ -121,14 +121,14 @@ const abandonedHelp = "https://github.com/metal-stack/metalstack-apiserver/blob/
 // abandonedNote says what was left behind, and what can be done.
 func (j result) abandonedNote() string {
 	if j.conflicting {
-		return fmt.Sprintf("the namespace %s has objects of %s that belong to an earlier namespace of its name (uid %s) and to the project %s, which it cannot take over, because it has objects of another project, or because another namespace is bound to that project; all objects of the namespace are hidden and keep their metal until the records of the earlier namespace are set aside (%s)",
+		return fmt.Sprintf("the namespace %s has objects of %s that belong to an earlier namespace of its name (uid %s) and to the project %s, and cannot take them over, because it has objects of another project, or another namespace is bound to that project. All objects of the namespace are hidden and keep their metal until the records of the earlier namespace are set aside (%s)",
 			j.name, infrastructure.GroupName, j.leftBehind.uid, j.leftBehind.project, abandonedHelp)
 	}
 	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", j.name, j.leftBehind.uid, j.leftBehind.project, infrastructure.GroupName)
 	if j.uid == "" {
-		return fmt.Sprintf("%s; they are hidden and keep their metal: create the namespace again with the label %s=%s to have them back, or give their metal to another namespace (%s)",
+		return fmt.Sprintf("%s; they are hidden and keep their metal: create the namespace again with the label %s=%s to take them over, or migrate their metal to another namespace (%s)",
 			what, infrastructure.ProjectLabel, j.leftBehind.project, abandonedHelp)
 	}
-	return fmt.Sprintf("%s; they are hidden and keep their metal, and nothing can be created here while they exist: if this namespace belongs to the same tenant, label it %s=%s to have them back, otherwise give their metal to another namespace (%s)",
+	return fmt.Sprintf("%s; they are hidden and keep their metal, and nothing can be created here while they exist: if this namespace belongs to the same tenant, label it %s=%s to take them over, otherwise migrate their metal to another namespace (%s)",
 		what, infrastructure.ProjectLabel, j.leftBehind.project, abandonedHelp)
 }

@@ -172,7 +172,7 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 		again, err := binder.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			again = backoff.Step()
-			logger.Error(err, "Failed to reconcile the bindings of namespaces; retrying", "after", again.String())
+			logger.Error(err, "Failed to reconcile the bindings of namespaces: retrying", "after", again.String())
 		} else {
 			backoff = reconcileBackoff
 		}

@@ -35,9 +35,9 @@ func TestBinding_RecordsOfADeletedNamespaceAreHidden(t *testing.T) {
 		again, err := k.reconcile(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, pendingInterval, again)
-		assert.Empty(t, projectOf(k, "team-a"), "nothing is released for nobody")
+		assert.Empty(t, projectOf(k, "team-a"), "nothing is released without a Namespace")
 		assert.Contains(t, k.Hidden(), "team-a")
-		assert.Empty(t, projectOf(k, "team-b"), "the metal of the records would be shown there as nobody's")
+		assert.Empty(t, projectOf(k, "team-b"), "the metal of the records would be shown there as unclaimed")
 		said := b.takeEvents()
 		require.Len(t, said, 2)
 		assert.Contains(t, said[0], "team-a Warning RecordsAbandoned: ")
@@ -54,7 +54,7 @@ func TestBinding_RecordsOfADeletedNamespaceAreHidden(t *testing.T) {
 
 func TestBinding_SuccessorWithTheSameProjectTakesRecordsOver(t *testing.T) {
 	t.Parallel()
-	for name, seen := range map[string]bool{"seen to be gone": true, "replaced between two looks": false} {
+	for name, seen := range map[string]bool{"seen to be gone": true, "replaced between two gets": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b, k := abandonRecords(t)
@@ -104,7 +104,7 @@ func TestBinding_SuccessorWithAnotherProjectInheritsNothing(t *testing.T) {
 				assert.Contains(t, said[1], "team-b Warning ProjectTaken: ")
 				advice := k.state.Load().results["team-a"].advice()
 				assert.NotContains(t, advice, projectA, "whose it was is none of the next tenant's business")
-				assert.Contains(t, advice, "an administrator has to decide")
+				assert.Contains(t, advice, "an administrator must resolve this first")
 				k = b.newServer()
 			}
 			b.setHasRecords("team-a", false)
@@ -235,5 +235,5 @@ func TestBinder_NotifiesOfHiddenNamespaces(t *testing.T) {
 	assert.Equal(t, 2, told)
 	b.label("team-c", projectC)
 	b.reconcile(k)
-	assert.Equal(t, 2, told, "a binding like any other ends nobody's watch")
+	assert.Equal(t, 2, told, "a binding like any other ends no watch")
 }

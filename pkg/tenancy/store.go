@@ -73,7 +73,7 @@ func parseRecord(value []byte) (map[string]binding, error) {
 		return nil, err
 	}
 	if r.Namespaces == nil {
-		return nil, errors.New("it has no namespaces")
+		return nil, errors.New("field namespaces is missing")
 	}
 	bindings, holder := map[string]binding{}, map[string]string{}
 	for namespace, project := range r.Namespaces {

@@ -101,7 +101,7 @@ func bindingStaysWhileObjectsExist(t *testing.T, env *environment) {
 	env.label(t, "steady", project("c"))
 	note := env.event(t, "steady", tenancy.ReasonStillBound)
 	assert.Contains(t, note, "the project "+project("f")+" stays bound")
-	assert.Contains(t, note, "delete these objects, whereupon the binding changes by itself")
+	assert.Contains(t, note, "delete these objects: the binding then changes")
 	require.NoError(t, env.Client().EventsV1().Events(metav1.NamespaceDefault).DeleteCollection(soon(t), metav1.DeleteOptions{}, metav1.ListOptions{}))
 
 	env.Servers[0].Stop(t)
