@@ -103,7 +103,7 @@ func claims(uid string, holds, names clusterPredicate) clusterPredicate {
 	}
 }
 
-// anyOtherCluster tells whether the predicate is true for another cluster that
+// anyOtherCluster reports whether the predicate is true for another cluster that
 // is not released.
 func (o *clusterOperation) anyOtherCluster(ctx context.Context, is clusterPredicate) (bool, error) {
 	all, err := o.records.list(ctx)

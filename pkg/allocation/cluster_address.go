@@ -187,7 +187,7 @@ func (o *clusterOperation) checkAddressUnclaimed(ctx context.Context, ip *metal.
 	return nil
 }
 
-// isAddress tells whether a host is an address, in whatever notation.
+// isAddress reports whether a host is an address, in whatever notation.
 func isAddress(host, address string) bool {
 	parsed, err := netip.ParseAddr(host)
 	return err == nil && parsed.String() == address

@@ -144,7 +144,7 @@ func (o *clusterOperation) checkNetworkUnclaimed(ctx context.Context, n *metal.N
 	return nil
 }
 
-// isOwnName tells whether an identity is that of an object of our name.
+// isOwnName reports whether an identity is that of an object of our name.
 func (o *clusterOperation) isOwnName(namespace, name string) bool {
 	return namespace == LabelValue(o.ref.namespace) && name == LabelValue(o.ref.name)
 }

@@ -25,7 +25,7 @@ func WithDryRun(ctx context.Context) context.Context {
 // interface.
 func (*Protocol) WithDryRun(ctx context.Context) context.Context { return WithDryRun(ctx) }
 
-// IsDryRun tells whether a context is one of a dry run.
+// IsDryRun reports whether a context is one of a dry run.
 func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 
 // errDryRun ends a write that could have been made.

@@ -37,7 +37,7 @@ type freer interface {
 	// begin records that a call is about to be made, by compare-and-swap.
 	begin(ctx context.Context) error
 	// recordReleaseUncertain records that an answer was lost, or that the
-	// outcome cannot be looked for.
+	// outcome cannot be looked up.
 	recordReleaseUncertain(ctx context.Context, message string)
 	// free calls the metal-api.
 	free(ctx context.Context) error

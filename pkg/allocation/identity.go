@@ -48,7 +48,7 @@ func (p *Protocol) identityTags(id identity) []string {
 	return tags
 }
 
-// isReservedTag tells whether only the server may write a tag: with it, the metal
+// isReservedTag reports whether only the server may write a tag: with it, the metal
 // of one object could be passed off as another's.
 func isReservedTag(tag string) bool {
 	key, _, _ := strings.Cut(tag, "=")

@@ -148,7 +148,7 @@ func (o *machineAllocator) allocate(ctx context.Context) (*metal.Machine, error)
 // chosen, or because there is none.
 var refusedBeforeMachineChoice = regexp.MustCompile(`no machine available|quota|already allocated`)
 
-// failedAfterMachineChoice tells whether a refusal came after the metal-api had
+// failedAfterMachineChoice reports whether a refusal came after the metal-api had
 // chosen a machine, so that there is something for it to clean up.
 func failedAfterMachineChoice(err error) bool {
 	var e *metal.Error

@@ -94,7 +94,7 @@ func (o *machineOperation) findHolder(ctx context.Context, m *metal.Machine, is 
 	return nil, "", nil
 }
 
-// claimsMachine tells whether a record stands for the machine as it is now, or for
+// claimsMachine reports whether a record stands for the machine as it is now, or for
 // an attempt to allocate it.
 func claimsMachine(object *machineLike, m *metal.Machine) bool {
 	// Attempts of the object, and the Recoverer, take what carries its identity
@@ -115,7 +115,7 @@ func claimsMachine(object *machineLike, m *metal.Machine) bool {
 	return err == nil && id.MachineID == m.ID
 }
 
-// holdsMachine tells whether a record names the machine, and its allocation if it
+// holdsMachine reports whether a record names the machine, and its allocation if it
 // has one.
 func holdsMachine(object *machineLike, m *metal.Machine) bool {
 	a := object.allocation()

@@ -167,7 +167,7 @@ func (o *operation[R]) recordRefusal(ctx context.Context, err error) error {
 	})
 	o.p.crashPoint(o.kind.step + "/swapped-back")
 	if ignoreDryRun(err) != nil && !apierrors.IsNotFound(err) {
-		klog.FromContext(ctx).Error(err, "Failed to record that an allocation was refused: reconciling later")
+		klog.FromContext(ctx).Error(err, "Failed to record refusal: retrying on recovery")
 	}
 	return r
 }

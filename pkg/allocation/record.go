@@ -123,7 +123,7 @@ func observedStateOf(a *infrastructure.AllocationState) observedState {
 	return observedState{phase: a.Phase, attempt: a.Attempt, start: a.StartTime}
 }
 
-// matches tells whether a record is as it was observed.
+// matches reports whether a record is as it was observed.
 func (s observedState) matches(a *infrastructure.AllocationState) bool {
 	return a.Phase == s.phase && a.Attempt == s.attempt &&
 		(a.Phase != infrastructure.AllocationReleasing || a.StartTime.Equal(s.start))

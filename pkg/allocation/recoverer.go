@@ -206,7 +206,7 @@ func (r *Recoverer) startInBackground(ctx context.Context, notBefore *metav1.Tim
 	})
 }
 
-// isDue tells whether something is to be reconciled now; the interval doubles each
+// isDue reports whether something is to be reconciled now; the interval doubles each
 // time, up to a minute.
 func (r *Recoverer) isDue(key string) bool {
 	now := r.p.clock.Now()

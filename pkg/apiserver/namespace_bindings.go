@@ -18,8 +18,7 @@ import (
 // reprojected at once: each single namespace goes through all metal.
 const rejoinAllThreshold = 8
 
-// completeInterval is how often it is looked for records that do not say of which
-// Namespace they are.
+// completeInterval is how often records that lack their Namespace are completed.
 const completeInterval = time.Minute
 
 // addNamespaceBindingsHook runs the bindings of a server in a cluster, and updates the

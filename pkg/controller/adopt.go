@@ -36,11 +36,11 @@ func belongsTo(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewa
 // adoptableFirewalls returns the firewalls that a cluster shall adopt: those that belong
 // to it, that it does not control yet and that it made, which their names say.
 // If that leaves it without a firewall like its firewallSpec, one that is like it
-// and that somebody else made for it is adopted as well.
+// and that another client created for it is adopted as well.
 func adoptableFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
 	wanted := cluster.Spec.FirewallSpec
 	if wanted == nil {
-		// All that the cluster controls would be given back.
+		// All that the cluster controls would be released.
 		return nil
 	}
 	var adopted, others []*v1alpha4.MetalStackFirewall
@@ -86,7 +86,7 @@ func isGeneratedBy(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFi
 }
 
 // adopt makes a cluster the controller of a firewall, unless that has changed
-// since it was judged.
+// since that was decided.
 func (s *scope) adopt(ctx context.Context, cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) error {
 	before := f.DeepCopy()
 	if err := controllerutil.SetControllerReference(cluster, f, s.cached.Scheme()); err != nil {
@@ -117,7 +117,7 @@ func (s *scope) handleNameTaken(ctx context.Context, cluster *v1alpha4.MetalStac
 	}
 	text := nameTakenMessage(cluster, there)
 	if there.DeletionTimestamp == nil && belongsTo(cluster, there) {
-		text = fmt.Sprintf("MetalStackFirewall %s, which would be made, exists, and belongs to MetalStackCluster %s, which Cluster %s names: delete MetalStackCluster %s if it is not needed",
+		text = fmt.Sprintf("cannot create MetalStackFirewall %s: it already exists and belongs to MetalStackCluster %s, which Cluster %s names: delete MetalStackCluster %s if it is not needed",
 			name, s.cluster.Spec.InfrastructureRef.Name, s.cluster.Name, cluster.Name)
 	}
 	s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallNameTaken, "%s", text)

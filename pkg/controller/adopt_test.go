@@ -216,7 +216,7 @@ func TestWaitForFirewall_DeletingFirewallThatServesIsEnough(t *testing.T) {
 		serves  bool
 	}{
 		"holds its metal":       {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going}, true},
-		"has given it back":     {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, freed}, false},
+		"has released it":       {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, freed}, false},
 		"has never phoned home": {[]func(*v1alpha4.MetalStackFirewall){installing, unowned, going}, false},
 		"another cluster's":     {[]func(*v1alpha4.MetalStackFirewall){home, unowned, going, ofAnotherCluster}, false},
 	} {

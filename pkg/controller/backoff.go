@@ -19,9 +19,8 @@ const (
 	cacheSyncDelay = time.Second
 )
 
-// A memory keeps what is only good manners, so that a restart may lose it:
-// which waits were told already, and how long to leave the server in peace
-// after a refusal.
+// backoff keeps, for each object, which Events were recorded last, and when to
+// retry after a refusal. It is in memory only: a restart may lose it.
 type backoff struct {
 	clock clock.Clock
 
@@ -41,19 +40,19 @@ func newBackoff(clock clock.Clock) *backoff {
 	return &backoff{clock: clock, objects: map[ctrl.Request]*backoffEntry{}}
 }
 
-func (m *backoff) entry(request ctrl.Request) *backoffEntry {
-	if m.objects[request] == nil {
-		m.objects[request] = &backoffEntry{}
+func (b *backoff) entry(request ctrl.Request) *backoffEntry {
+	if b.objects[request] == nil {
+		b.objects[request] = &backoffEntry{}
 	}
-	return m.objects[request]
+	return b.objects[request]
 }
 
-// isNewEvent returns whether what differs from what was told last of the object on
-// that topic.
-func (m *backoff) isNewEvent(request ctrl.Request, topic, what string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	o := m.entry(request)
+// isNewEvent returns whether what differs from the last event of the object on that
+// topic.
+func (b *backoff) isNewEvent(request ctrl.Request, topic, what string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.entry(request)
 	if was, told := o.lastEvents[topic]; told && was == what {
 		return false
 	}
@@ -66,46 +65,46 @@ func (m *backoff) isNewEvent(request ctrl.Request, topic, what string) bool {
 
 // recordRefusal returns when to retry after a refusal: not before atLeast, and later
 // with every refusal.
-func (m *backoff) recordRefusal(request ctrl.Request, atLeast time.Duration) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	o := m.entry(request)
+func (b *backoff) recordRefusal(request ctrl.Request, atLeast time.Duration) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.entry(request)
 	o.delay = min(max(2*o.delay, minBackoff), maxBackoff)
 	pause := max(o.delay, atLeast)
-	o.retryAt = m.clock.Now().Add(pause)
+	o.retryAt = b.clock.Now().Add(pause)
 	return pause
 }
 
 // recordSuccess resets the backoff.
-func (m *backoff) recordSuccess(request ctrl.Request) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.objects[request] = &backoffEntry{cacheSyncedAt: m.clock.Now().Add(cacheSyncDelay)}
+func (b *backoff) recordSuccess(request ctrl.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.objects[request] = &backoffEntry{cacheSyncedAt: b.clock.Now().Add(cacheSyncDelay)}
 }
 
 // cacheDelay returns for how long the cache may still show what was before.
-func (m *backoff) cacheDelay(request ctrl.Request) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if o := m.objects[request]; o != nil {
-		return max(0, o.cacheSyncedAt.Sub(m.clock.Now()))
+func (b *backoff) cacheDelay(request ctrl.Request) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o := b.objects[request]; o != nil {
+		return max(0, o.cacheSyncedAt.Sub(b.clock.Now()))
 	}
 	return 0
 }
 
 // remaining returns the remaining backoff.
-func (m *backoff) remaining(request ctrl.Request) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if o := m.objects[request]; o != nil {
-		return max(0, o.retryAt.Sub(m.clock.Now()))
+func (b *backoff) remaining(request ctrl.Request) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o := b.objects[request]; o != nil {
+		return max(0, o.retryAt.Sub(b.clock.Now()))
 	}
 	return 0
 }
 
 // reset forgets an object that made progress or is gone.
-func (m *backoff) reset(request ctrl.Request) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.objects, request)
+func (b *backoff) reset(request ctrl.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.objects, request)
 }

@@ -20,7 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// fallbackRequeue is how soon to look again at what an event should have told.
+// fallbackRequeue is how soon to requeue in case an event was missed.
 const fallbackRequeue = time.Minute
 
 // ownedByClusterAPI returns whether Cluster API made the object or took it

@@ -21,8 +21,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// membersRequeue is how soon to look again for what a cluster waits for, if no
-// event tells.
+// membersRequeue is how soon to check again what a cluster waits for, if no
+// event arrives.
 const membersRequeue = 30 * time.Second
 
 // reconcileFirewalls keeps one firewall as firewallSpec says.
@@ -74,8 +74,8 @@ func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStack
 	return wait{}, err
 }
 
-// deleteFirewall deletes a firewall, which its own reconciler then gives back, unless it
-// has changed since it was judged.
+// deleteFirewall deletes a firewall, whose own reconciler then releases its metal, unless it
+// has changed since that was decided.
 func (s *scope) deleteFirewall(ctx context.Context, r firewallDeletion) error {
 	err := s.cached.Delete(ctx, r.firewall, client.Preconditions{
 		UID: ptr.To(r.firewall.UID), ResourceVersion: ptr.To(r.firewall.ResourceVersion),

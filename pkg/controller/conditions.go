@@ -45,7 +45,7 @@ func (s *scope) setConditions() {
 	switch {
 	case s.kind.name != clusters.name || len(s.pauseReasons) > 0:
 	case deleting:
-		// The firewalls go, too, so that nobody looks after one any more.
+		// The firewalls are deleted, too, so the condition is not updated any more.
 		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
 	case s.firewallReady != nil:
 		s.setCondition(*s.firewallReady)
@@ -70,7 +70,7 @@ func (s *scope) setCondition(c metav1.Condition) {
 	conditions.Set(s.obj, c)
 }
 
-// warningReasons are the reasons that somebody has to do something about.
+// warningReasons are the reasons that need an action of a user or an administrator.
 var warningReasons = []string{
 	infrastructure.ReasonOwnerNotFound,
 	infrastructure.ReasonGarbageCollected,
@@ -84,8 +84,8 @@ var warningReasons = []string{
 	infrastructure.ReasonFirewallNotReady,
 }
 
-// recordConditionEvents makes an Event of each of our conditions that has changed, so
-// that every reason is told once, also after a restart.
+// recordConditionEvents records an Event for each of our conditions that has changed, so
+// that every change is recorded once, also after a restart.
 func (s *scope) recordConditionEvents(ctx context.Context) {
 	for _, c := range s.obj.GetConditions() {
 		if !slices.Contains(ownedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && c.Reason != s.wait.reason) {

@@ -24,12 +24,11 @@ const (
 	// EventMetalAPIUnavailable: there is none, because the metal-api or one of its
 	// backends does not answer.
 	EventMetalAPIUnavailable = infrastructure.ReasonMetalAPIUnavailable
-	// EventReleasing: the API server was asked to give the metal back.
+	// EventReleasing: the API server was asked to release the metal.
 	EventReleasing = "Releasing"
-	// EventReleased: the metal was given back.
+	// EventReleased: the metal was released.
 	EventReleased = "Released"
-	// EventReleaseForced: somebody insisted that the metal is given back,
-	// although an owner cannot be found.
+	// EventReleaseForced: the force-release annotation overrides the owner checks.
 	EventReleaseForced = "ReleaseForced"
 	// EventFirewallCreated: a cluster got a firewall; the note says why.
 	EventFirewallCreated = "FirewallCreated"

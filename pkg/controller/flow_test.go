@@ -136,7 +136,7 @@ func TestRelease_HoldsMachineWithoutOwnerUntilForced(t *testing.T) {
 	insisted := m.DeepCopy()
 	insisted.Annotations = map[string]string{infrastructure.ForceReleaseAnnotation: "true"}
 	require.NoError(t, w.api.Patch(t.Context(), insisted, client.MergeFrom(m)))
-	w.reconcileUntil("the machine is given back", func() bool {
+	w.reconcileUntil("the machine is released", func() bool {
 		_, err := get(t, w.api, m)
 		return apierrors.IsNotFound(err)
 	})
@@ -160,7 +160,7 @@ func TestRelease_LockedMachineIsReleasedWhenUnlocked(t *testing.T) {
 	require.Zero(t, deeds(w.server, "free"))
 
 	require.NoError(t, w.server.Metal.Sim.Unlock(id))
-	w.reconcileUntil("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is released", func() bool { return deeds(w.server, "free") == 1 })
 }
 
 func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
@@ -178,7 +178,7 @@ func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 	require.Contains(t, deleting.Message, "cannot publish delete event", "the metal-api's words")
 	require.Equal(t, infrastructure.ReasonMetalAPIUnavailable, condition(w.machine("m-0"), infrastructure.ConditionAllocated).Reason)
 	repair()
-	w.reconcileUntil("the machine is given back", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is released", func() bool { return deeds(w.server, "free") == 1 })
 }
 
 func TestAllocate_LackOfMachinesIsACondition(t *testing.T) {

@@ -275,7 +275,7 @@ func (c staleCache) Get(_ context.Context, _ client.ObjectKey, obj client.Object
 	return nil
 }
 
-// refusalOf is the answer of a server that says no, in somebody's words.
+// refusalOf is the answer of a server, with the words of the metal-api.
 func refusalOf(name, words string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid,

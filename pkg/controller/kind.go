@@ -11,7 +11,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// A holder is an object that holds metal, or shall.
+// metalObject is an object that holds metal, or shall.
 type metalObject interface {
 	client.Object
 	conditions.Setter

@@ -74,7 +74,7 @@ func TestRelease_HoldsWhenAnOwnerIsMissing(t *testing.T) {
 			require.Len(t, told, 1, "it is told once")
 			require.True(t, strings.HasPrefix(told[0], corev1.EventTypeWarning+" "+infrastructure.ReasonOwnerNotFound))
 
-			// Somebody insists.
+			// The release is forced.
 			obj := h.get(machines, "m-infra")
 			annotated(infrastructure.ForceReleaseAnnotation)(obj)
 			h.update(obj)

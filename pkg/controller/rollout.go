@@ -231,7 +231,7 @@ func hasPhonedHome(f *v1alpha4.MetalStackFirewall) bool {
 
 // isUndetermined returns whether it cannot be said yet if a firewall serves: it names its
 // machine, as after a restore or a move, and the server has neither allocated nor
-// refused that machine, or has not looked at it yet.
+// refused that machine, or has not observed it yet.
 func isUndetermined(f *v1alpha4.MetalStackFirewall) bool {
 	if f.DeletionTimestamp != nil || f.Spec.ProviderID == "" || hasPhonedHome(f) {
 		return false

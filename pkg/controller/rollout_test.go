@@ -93,7 +93,7 @@ func restored(f *v1alpha4.MetalStackFirewall) {
 	f.Status = v1alpha4.MetalStackFirewallStatus{}
 }
 
-// unseen is a restored firewall whose machine the server has not looked at yet.
+// unseen is a restored firewall whose machine the server has not observed yet.
 func unseen(f *v1alpha4.MetalStackFirewall) {
 	restored(f)
 	readyCondition(f, metav1.ConditionUnknown, infrastructure.ReasonNotObserved, rollTime)
@@ -148,7 +148,7 @@ func TestPlanRollout(t *testing.T) {
 		"restored in a roll":                    {map[string]change{"a": {restored, outdated}, "b": {restored, younger}}, false, nil, "False", "RollingOut"},
 		"restored in a roll, new one known":     {map[string]change{"a": {restored, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
 		"restored in a roll, new one is home":   {map[string]change{"a": {restored, outdated}, "b": {home}}, false, nil, "True", "PhonedHome"},
-		"restored in a roll, not looked at yet": {map[string]change{"a": {unseen, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
+		"restored in a roll, not observed yet":  {map[string]change{"a": {unseen, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
 		"restored in a roll, being adopted":     {map[string]change{"a": {allocating, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
 		"restored in a roll, old one silent":    {map[string]change{"a": {adoptedSilent, outdated}, "b": {installing}}, false, nil, "False", "RollingOut"},
 		"restored in a roll, old one refused":   {map[string]change{"a": {refused, outdated}, "b": {installing}}, false, []string{"a"}, "False", "RollingOut"},

@@ -24,7 +24,7 @@ type Options struct {
 	// allocated although no Machine owns them.
 	Standalone bool
 	// WatchFilter is the value of the label cluster.x-k8s.io/watch-filter that
-	// the objects to look after bear; empty: all of them.
+	// the objects to reconcile have; empty: all of them.
 	WatchFilter string
 	// Clusters, Machines and Firewalls are how many objects of a kind are worked
 	// on at a time. An allocation takes the metal-api seconds.

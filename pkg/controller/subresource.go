@@ -16,13 +16,13 @@ import (
 // request that is no watch, so that the server's answer is what ends it.
 const subresourceTimeout = 65 * time.Second
 
-// A subresource is how metal is asked for and given back. Both calls
+// allocationClient calls the subresource that allocates and releases metal. Both calls
 // answer with the object as it is then, are refused if obj is not the object of
 // this name any more, and may be repeated: twice has the same effect as once.
 type allocationClient interface {
 	// allocate asks for the metal of obj.
 	allocate(ctx context.Context, k kind, obj metalObject, allocation *v1alpha4.Allocation) (metalObject, error)
-	// release gives the metal of obj back.
+	// release releases the metal of obj.
 	release(ctx context.Context, k kind, obj metalObject) (metalObject, error)
 }
 

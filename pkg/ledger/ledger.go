@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ledger keeps records: the half of an object that the metal-api has
-// no word for. A ledger is a key-value store with compare-and-swap and four
+// Package ledger stores records: the part of an object that the metal-api cannot
+// hold. A ledger is a key-value store with compare-and-swap and four
 // verbs, and nothing else; it does not interpret values.
 package ledger
 

@@ -19,8 +19,8 @@ type AnswerTime struct {
 
 type answerTimeKey struct{}
 
-// WithAnswerTime has the wait of the calls under the context measured, also for
-// whoever has measured under it before.
+// WithAnswerTime returns a context in which the waits of calls are added to the
+// returned AnswerTime, and to that of the parent context, if it has one.
 func WithAnswerTime(ctx context.Context) (context.Context, *AnswerTime) {
 	t := &AnswerTime{parent: AnswerTimeOf(ctx)}
 	return context.WithValue(ctx, answerTimeKey{}, t), t

@@ -65,7 +65,7 @@ func FuzzProject_IsDeterministic(f *testing.F) {
 		record.Status.Allocation.Phase = infrastructure.AllocationPhase(phase)
 		shown := b.project(record, nil)
 
-		// The next look says the same in another order.
+		// The next observation says the same in another order.
 		next := *m
 		next.Tags = slices.Clone(m.Tags)
 		slices.Reverse(next.Tags)

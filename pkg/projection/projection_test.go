@@ -136,7 +136,7 @@ func TestPhase_FollowsTheRecord(t *testing.T) {
 			b.facts.machines[machineID].Allocation = nil
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
-		{"given to somebody else", func(b *fixture) *infrastructure.MetalStackMachine {
+		{"allocated for another object", func(b *fixture) *infrastructure.MetalStackMachine {
 			b.facts.machines[machineID].Allocation.UUID = "uuid-2"
 			b.facts.machines[machineID].Allocation.Project = "theirs"
 			return b.allocated(phonedHome())
@@ -145,7 +145,7 @@ func TestPhase_FollowsTheRecord(t *testing.T) {
 			b.facts.gone[machineID] = true
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseGone, infrastructure.ReasonAllocationGone, false},
-		{"not looked at yet", func(b *fixture) *infrastructure.MetalStackMachine {
+		{"not observed yet", func(b *fixture) *infrastructure.MetalStackMachine {
 			delete(b.facts.machines, machineID)
 			return b.allocated(phonedHome())
 		}, infrastructure.PhaseUnknown, infrastructure.ReasonNotObserved, false},
@@ -227,7 +227,7 @@ func TestMachineProjector_RefsAndClaims(t *testing.T) {
 
 	for name, change := range map[string]func(m *metal.Machine){
 		"unbound project": func(m *metal.Machine) { m.Allocation.Project = "20000000-0000-4000-8000-00000000000" },
-		"nobody's":        func(m *metal.Machine) { m.Allocation = nil },
+		"unallocated":     func(m *metal.Machine) { m.Allocation = nil },
 		"a firewall":      func(m *metal.Machine) { m.Allocation.Role = metal.RoleFirewall },
 	} {
 		now := phonedHome()
@@ -270,7 +270,7 @@ func TestClusterProjector_NetworkAndAddress(t *testing.T) {
 	assert.Equal(t, began, ready(shown).LastTransitionTime)
 
 	delete(b.facts.networks, "net")
-	assert.Equal(t, shown, project(shown), "not having looked proves nothing")
+	assert.Equal(t, shown, project(shown), "what is not observed proves nothing")
 	b.facts.gone["net"] = true
 	assert.Equal(t, infrastructure.ReasonNetworkGone, ready(project(shown)).Reason)
 	assert.Equal(t, b.clock.Now(), ready(project(shown)).LastTransitionTime.Time)
@@ -293,7 +293,7 @@ func TestClusterProjector_ExternallyManaged(t *testing.T) {
 		assert.Equal(t, provisioned != nil && *provisioned, c.Status.Ready)
 		assert.Equal(t, infrastructure.ReasonExternallyManaged, c.Status.Conditions[0].Reason)
 	}
-	// What it holds from before somebody else took over is still looked at.
+	// What it holds from before another controller took over is still observed.
 	record.Status.Allocation = &infrastructure.ClusterAllocation{
 		AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}, NetworkID: "net",
 	}

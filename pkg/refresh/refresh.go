@@ -44,8 +44,8 @@ func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time,
 		}
 	}
 	err := r.observer.Refresh(ctx, want)
-	if unconfirmed, ok := errors.AsType[*metal.StaleError](err); ok {
-		return unconfirmed.Since, unconfirmed.Cause
+	if stale, ok := errors.AsType[*metal.StaleError](err); ok {
+		return stale.Since, stale.Cause
 	}
 	return time.Time{}, err
 }

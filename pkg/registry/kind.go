@@ -51,9 +51,9 @@ type Kind[T Object, Spec, Status any] struct {
 	// Prepare fills in what the user may leave out, and what may never be
 	// emptied again; old is the zero value on create. Optional.
 	Prepare func(ctx context.Context, obj, old T)
-	// Validate looks at a new object.
+	// Validate validates a new object.
 	Validate func(ctx context.Context, obj T) field.ErrorList
-	// ValidateUpdate looks at a changed object.
+	// ValidateUpdate validates a changed object.
 	ValidateUpdate func(ctx context.Context, obj, old T) field.ErrorList
 	// ValidateReferences looks up what a spec names; old is an empty object on create. It is
 	// called only if Validate or ValidateUpdate found nothing: what cannot be the
@@ -63,7 +63,7 @@ type Kind[T Object, Spec, Status any] struct {
 	// a controller may make of it with submitted. Optional: without it, there is
 	// no status subresource.
 	AdmitStatus func(status *Status, submitted Status)
-	// ValidateStatusUpdate looks at what AdmitStatus admitted. Required with it.
+	// ValidateStatusUpdate validates what AdmitStatus admitted. Required with it.
 	ValidateStatusUpdate func(obj, old T) field.ErrorList
 	// ReadOnlyStatusFields are the paths under status that AdmitStatus ignores.
 	ReadOnlyStatusFields []string

@@ -35,7 +35,7 @@ func (r *REST) checkNamespaceController(ctx context.Context, name string) error 
 		whyNot = "not found"
 	case err != nil:
 		return apierrors.NewServiceUnavailable(fmt.Sprintf(
-			"failed to get namespace %q: %v; retry", namespace, err))
+			"failed to get namespace %q: %v: retry", namespace, err))
 	case ns.GetDeletionTimestamp() == nil:
 		whyNot = "not being deleted"
 	default:

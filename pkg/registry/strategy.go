@@ -85,8 +85,8 @@ func (s strategy[T, Spec, Status]) ValidateUpdate(ctx context.Context, o, old ru
 	return s.validateReferences(ctx, s.kind.ValidateUpdate(ctx, obj, before), obj, before)
 }
 
-// validateReferences returns what is wrong, of what is right by itself also what is not to
-// be had.
+// validateReferences returns errs, or, if there are none, the errors of what the spec
+// refers to.
 func (s strategy[T, Spec, Status]) validateReferences(ctx context.Context, errs field.ErrorList, obj, old T) field.ErrorList {
 	if len(errs) == 0 && s.kind.ValidateReferences != nil {
 		errs = s.kind.ValidateReferences(ctx, obj, old)

@@ -88,7 +88,7 @@ type Backend struct {
 	advanced         broadcast // a revision was issued
 	hiddenNamespaces func() map[string]struct{}
 	origin           func(namespace string) (origin Origin, since time.Time)
-	// waiting are the reads and watches that wait for a revision, and confirming
+	// waiting are the reads and watches that wait for a revision, and refreshing
 	// those that wait for a refresh.
 	waiting, refreshing atomic.Int64
 
@@ -198,7 +198,7 @@ func (b *Backend) Store(resource schema.GroupResource) *Store {
 	return nil
 }
 
-// SetRefresher sets who makes reads most recent.
+// SetRefresher sets the Refresher that consistent reads wait for.
 func (b *Backend) SetRefresher(f Refresher) { b.refresher.Store(&f) }
 
 // awaitRevision is the last step of a read before it uses a view: it returns

@@ -223,7 +223,7 @@ func TestStart_ShowsMetalObservedBeforeUnlessClaimed(t *testing.T) {
 		t.Error("metal is shown as discovered, although a record of another resource claims it")
 	}
 	if get(t, w.pods, "m2") == nil {
-		t.Error("metal that nobody claims is not shown")
+		t.Error("metal without a claim is not shown")
 	}
 }
 
@@ -241,6 +241,6 @@ func TestRecordedRefs_AreAllMetalOfRecords(t *testing.T) {
 	}
 	remove(t, w.firewalls, "wall-1")
 	if got := w.RecordedRefs(); len(got) != 0 {
-		t.Errorf("named by nobody: %v", got)
+		t.Errorf("named by no record: %v", got)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 )
 
-// A record is what somebody, or an older version, put into the ledger.
+// A record is what a user, or an older version, put into the ledger.
 func FuzzRecord_RoundTrips(f *testing.F) {
 	for _, seed := range []string{
 		`{"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a","uid":"u"},"spec":{"image":"ubuntu-24.04"},"status":{"allocation":{"phase":"Allocated","attempt":1,"startTime":"2026-11-22T12:00:00Z"}}}}`,

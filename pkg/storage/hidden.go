@@ -78,5 +78,5 @@ func (v *view) currentEpoch() uint64 {
 
 // epochEndedError is why watches of an earlier epoch end.
 func epochEndedError() error {
-	return apierrors.NewResourceExpired("set of visible namespaces changed; relist")
+	return apierrors.NewResourceExpired("set of visible namespaces changed: relist")
 }

@@ -36,7 +36,7 @@ func TestMetalChanged_WithoutVisibleChangeIssuesNothing(t *testing.T) {
 		w.MetalChanged([]metal.Ref{machineRef("m1"), machineRef("m2"), machineRef("m3")})
 		w.ReprojectAll()
 		unseen := installing
-		unseen.uid = "another" // nobody shows it
+		unseen.uid = "another" // no object shows it
 		w.observe("m1", unseen)
 		after := list(t, w.pods, everything())
 		if after.ResourceVersion != before.ResourceVersion {

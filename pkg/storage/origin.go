@@ -93,7 +93,7 @@ func (b *Backend) CompleteOrigins(ctx context.Context) error {
 				return nil
 			}
 			if err := s.completeOrigin(ctx, key); err != nil {
-				return fmt.Errorf("storage: complete the record of %s: %w", key, err)
+				return fmt.Errorf("failed to complete record %s: %w", key, err)
 			}
 			timer := b.clock.NewTimer(completePause)
 			select {

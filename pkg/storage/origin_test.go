@@ -48,7 +48,7 @@ func startBound(t *testing.T, l ledger.Ledger) (*bound, *Store) {
 	return b, startPods(t, Options{Ledger: l, Origin: b.origin})
 }
 
-// says tells whether the record of a pod of team-a names the uid.
+// says reports whether the record of a pod of team-a names the uid.
 func says(t *testing.T, l ledger.Ledger, name, uid string) bool {
 	t.Helper()
 	r := recordOf(t, l, "pods/team-a/"+name)

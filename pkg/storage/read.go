@@ -34,8 +34,8 @@ const (
 	maxRefreshing = 200
 )
 
-// errTooManyRefreshes is why a read is not confirmed.
-var errTooManyRefreshes = errors.New("too many requests wait for the metal-api; retry")
+// errTooManyRefreshes is why a read is stale.
+var errTooManyRefreshes = errors.New("too many requests wait for the metal-api: retry")
 
 // Get implements storage.Interface. A resource version of "" is the most
 // recent state, "0" the view as it is, and N the view as soon as it has
@@ -81,7 +81,7 @@ func (s *Store) parse(resourceVersion string) (uint64, error) {
 // cannot be had in time the client is warned; the view still answers.
 func (s *Store) refresh(ctx context.Context, key string, recursive bool) {
 	f := s.backend.refresher.Load()
-	if _, metalless := s.projector.(Static); f == nil || s.projector == nil || metalless {
+	if _, isStatic := s.projector.(Static); f == nil || s.projector == nil || isStatic {
 		return
 	}
 	limited, cancel := context.WithCancelCause(ctx)

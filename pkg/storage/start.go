@@ -46,7 +46,7 @@ func (b *Backend) Start(ctx context.Context) error {
 			b.fillViews(known)
 			return nil
 		case !isRefusal(err) || attempt == beginAttempts:
-			return fmt.Errorf("storage: %w", err)
+			return fmt.Errorf("failed to start storage: %w", err)
 		}
 	}
 }
@@ -59,9 +59,9 @@ func (b *Backend) Stop() { b.stop() }
 func (b *Backend) checkServing() error {
 	switch {
 	case !b.started.Load():
-		return retryLaterError("records not read yet; retry")
+		return retryLaterError("records not read yet: retry")
 	case b.ctx.Err() != nil:
-		return retryLaterError("server is stopping; retry")
+		return retryLaterError("server is stopping: retry")
 	}
 	if err := b.fence.Check(); err != nil {
 		return retryLaterError(err.Error())

@@ -20,7 +20,7 @@ import (
 
 // Store is the storage of one resource.
 //
-// What it hands out in lists and watches is shared: callers may change the top
+// Objects in lists and watches are shared: callers may change the top
 // level of a list's items, and nothing below it. What Get returns is a copy.
 type Store struct {
 	backend      *Backend

@@ -178,7 +178,7 @@ func checkResumed(t *testing.T, s *Store, start *example.PodList, end uint64) {
 	t.Logf("%s: %d events", s.resource.Resource, len(whole.seen))
 }
 
-// checkClaims: metal is shown as discovered if and only if nobody claims it.
+// checkClaims: metal is shown as discovered if and only if no record claims it.
 func checkClaims(t *testing.T, w *fixture) {
 	t.Helper()
 	claimed := map[string]bool{}

@@ -42,7 +42,7 @@ func TestReads_BeyondTheWaitersForARevisionAreAnsweredAtOnce(t *testing.T) {
 			t.Errorf("answered %v", err)
 		}
 		if took := time.Since(began); took != revisionTimeout {
-			t.Errorf("with nobody else waiting the list took %s", took)
+			t.Errorf("with no other request waiting the list took %s", took)
 		}
 	})
 }

@@ -128,20 +128,20 @@ func (w *watcher) follow() {
 	for {
 		changed := v.changed.wait()
 		v.mu.RLock()
-		sameEra := v.epoch == w.epoch
+		sameEpoch := v.epoch == w.epoch
 		n, ok := v.ring.read(w.position, batch[:])
 		if n == 0 && ok {
 			// All events up to here were sent, see view.
 			w.revision = w.store.backend.revisions.last.Load()
 		}
 		v.mu.RUnlock()
-		if !sameEra {
+		if !sameEpoch {
 			w.send(errorEvent(epochEndedError()))
 			return
 		}
 		if !ok {
 			watchersCutOff.WithLabelValues(w.store.resource.Resource).Inc()
-			w.send(errorEvent(apierrors.NewResourceExpired(fmt.Sprintf("the watch fell behind: events after resource version %d are forgotten", w.revision))))
+			w.send(errorEvent(apierrors.NewResourceExpired(fmt.Sprintf("the watch fell behind: events after resource version %d are no longer available: relist", w.revision))))
 			return
 		}
 		for _, e := range batch[:n] {

@@ -79,7 +79,7 @@ func (r *Resolver) staleDecisions() []staleDecision {
 	return stale[:min(len(stale), maxRefreshes)]
 }
 
-// isUrgent tells whether something may be visible that should not be any more.
+// isUrgent reports whether something may be visible that should not be any more.
 func (d staleDecision) isUrgent() bool { return d.allowed || d.namespace == allNamespaces }
 
 func (s *scope) appendStale(stale []staleDecision) []staleDecision {

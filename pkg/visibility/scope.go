@@ -150,7 +150,7 @@ func (s *scope) allowed(ctx context.Context, namespace string, maxStaleness time
 	return s.authorize(ctx, namespace)
 }
 
-// isStale tells whether a decision is to be refreshed. The caller holds mu.
+// isStale reports whether a decision is to be refreshed. The caller holds mu.
 func (s *scope) isStale(namespace string, d decision, maxStaleness time.Duration) bool {
 	age := s.resolver.clock.Since(d.at) - maxStaleness
 	if d.allowed || namespace == allNamespaces {

@@ -24,10 +24,10 @@ type Set struct {
 	closeOnce sync.Once
 }
 
-// All tells whether all is shown that the request is about.
+// All reports whether all is shown that the request is about.
 func (s *Set) All() bool { return s.all }
 
-// Includes tells whether the objects of a namespace are shown. It may have to ask
+// Includes reports whether the objects of a namespace are shown. It may have to ask
 // the authorizer; if that makes no decision, the set ends, and what Includes
 // returns from then on must not be used.
 func (s *Set) Includes(namespace string) bool {

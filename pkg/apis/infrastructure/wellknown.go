@@ -61,7 +61,7 @@ const (
 	ForceReleaseAnnotation = "metal-stack." + GroupName + "/force-release"
 )
 
-// ExternallyManaged tells whether another controller manages an infrastructure
+// ExternallyManaged reports whether another controller manages an infrastructure
 // cluster: its network, its address and its firewall.
 func ExternallyManaged(cluster metav1.Object) bool {
 	_, annotated := cluster.GetAnnotations()[ManagedByAnnotation]

@@ -77,7 +77,7 @@ func (c *Checker) check(ctx context.Context) {
 		}
 		if err != nil {
 			// What the last check found stays in the metric.
-			klog.FromContext(ctx).Error(err, "Cannot check whether a ValidatingAdmissionPolicy is enforced; retrying", "name", name, "after", interval)
+			klog.FromContext(ctx).Error(err, "Cannot check whether a ValidatingAdmissionPolicy is enforced: retrying", "name", name, "after", interval)
 			return
 		}
 		if problem != "" {

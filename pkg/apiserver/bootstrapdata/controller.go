@@ -130,7 +130,7 @@ func (k *Controller) Run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			logger.Error(err, "Failed to reconcile RoleBindings; retrying")
+			logger.Error(err, "Failed to reconcile RoleBindings: retrying")
 			again.Reset(backoff.Step())
 			continue
 		}

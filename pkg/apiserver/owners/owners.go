@@ -100,9 +100,9 @@ func (c *Cluster) Namespace(ctx context.Context, name string) (metav1.Object, er
 }
 
 // measured makes a lookup and measures its duration.
-func measured(look func() (*metav1.PartialObjectMetadata, error)) (metav1.Object, error) {
+func measured(get func() (*metav1.PartialObjectMetadata, error)) (metav1.Object, error) {
 	began := time.Now()
-	found, err := look()
+	found, err := get()
 	outcome := outcomeFound
 	switch {
 	case apierrors.IsNotFound(err):

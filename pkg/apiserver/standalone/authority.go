@@ -52,11 +52,11 @@ func OpenAuthority(dir string) (*Authority, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority in %s: %w", dir, err)
+		return nil, fmt.Errorf("failed to load the certificate authority in %s: %w", dir, err)
 	}
 	a.pair = pair
 	if a.cert, _, err = pair.Parse(); err != nil {
-		return nil, fmt.Errorf("certificate authority in %s: %w", dir, err)
+		return nil, fmt.Errorf("failed to load the certificate authority in %s: %w", dir, err)
 	}
 	if a.now.After(a.cert.NotAfter) {
 		return nil, fmt.Errorf("certificate authority in %s expired on %s: remove ca.crt and ca.key to have a new one generated", dir, a.cert.NotAfter.Format(time.DateOnly))

@@ -30,7 +30,7 @@ func (l *Ledger) batch(ctx context.Context, verb, key string, apply func(*bolt.B
 	}
 	done := make(chan result, 1)
 	if err := ctx.Err(); err != nil {
-		return "", fmt.Errorf("%s %s: %w", verb, key, err)
+		return "", fmt.Errorf("failed to %s %s: %w", verb, key, err)
 	}
 	go func() {
 		var r result
@@ -50,11 +50,11 @@ func (l *Ledger) batch(ctx context.Context, verb, key string, apply func(*bolt.B
 	select {
 	case r := <-done:
 		if r.err != nil {
-			return "", fmt.Errorf("%s %s: %w", verb, key, r.err)
+			return "", fmt.Errorf("failed to %s %s: %w", verb, key, r.err)
 		}
 		return r.version, nil
 	case <-ctx.Done():
-		return "", fmt.Errorf("%s %s: %w", verb, key, ctx.Err())
+		return "", fmt.Errorf("failed to %s %s: %w", verb, key, ctx.Err())
 	}
 }
 

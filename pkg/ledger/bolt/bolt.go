@@ -46,7 +46,7 @@ func Open(path string, opts Options) (*Ledger, error) {
 		opts.LockTimeout = DefaultLockTimeout
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, fmt.Errorf("failed to create the directory of ledger %s: %w", path, err)
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: opts.LockTimeout, FreelistType: bolt.FreelistMapType})
 	switch {

@@ -27,7 +27,7 @@ func TestList_LeavesOutOnlyWhatIsCertainlyNoRecord(t *testing.T) {
 		"annotation and a label lost": {func(cm *corev1.ConfigMap) { cm.Annotations = nil; delete(cm.Labels, NameLabel) }, unknownKey, ""},
 		"another key":                 {func(cm *corev1.ConfigMap) { cm.Annotations[KeyAnnotation] += "0"; delete(cm.Labels, NameLabel) }, unknownKey, ""},
 		"a copy of it":                {func(cm *corev1.ConfigMap) { cm.Name = "record-copy" }, noRecord, ""},
-		"somebody else's":             {func(cm *corev1.ConfigMap) { cm.Name, cm.Annotations = "settings", nil }, noRecord, ""},
+		"of another client":           {func(cm *corev1.ConfigMap) { cm.Name, cm.Annotations = "settings", nil }, noRecord, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

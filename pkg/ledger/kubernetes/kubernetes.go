@@ -142,6 +142,6 @@ func (l *Ledger) get(ctx context.Context, name string) (*corev1.ConfigMap, error
 	return cm, nil
 }
 
-// errBeingDeleted: somebody deletes the ConfigMap by hand, and a finalizer
-// that is not ours holds it.
+// errBeingDeleted: a user has deleted the ConfigMap, and a finalizer that is not
+// ours holds it.
 var errBeingDeleted = errors.New("ConfigMap is being deleted but has finalizers, which records never have: remove them")

@@ -57,7 +57,7 @@ func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, found := l.records[key]; found {
-		return "", fmt.Errorf("create %s: %w", key, ledger.ErrExists)
+		return "", fmt.Errorf("failed to create %s: %w", key, ledger.ErrExists)
 	}
 	return l.put(key, value), nil
 }
@@ -70,7 +70,7 @@ func (l *Ledger) Update(ctx context.Context, key, version string, value []byte) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.check(key, version); err != nil {
-		return "", fmt.Errorf("update %s: %w", key, err)
+		return "", fmt.Errorf("failed to update %s: %w", key, err)
 	}
 	return l.put(key, value), nil
 }
@@ -83,7 +83,7 @@ func (l *Ledger) Delete(ctx context.Context, key, version string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.check(key, version); err != nil {
-		return fmt.Errorf("delete %s: %w", key, err)
+		return fmt.Errorf("failed to delete %s: %w", key, err)
 	}
 	delete(l.records, key)
 	return nil

@@ -35,10 +35,10 @@ const (
 )
 
 // errRequestLimit is the cause where one request asks for too much.
-var errRequestLimit = fmt.Errorf("a request may look up at most %d networks, machines and addresses", lookupsPerRequest)
+var errRequestLimit = fmt.Errorf("lookup limit of one request exceeded (at most %d networks, machines and addresses)", lookupsPerRequest)
 
 // errServerLimit is the cause where all namespaces together ask for too much.
-var errServerLimit = errors.New("the server-wide limit of lookups is reached")
+var errServerLimit = errors.New("server-wide lookup limit exceeded: retry")
 
 // lookupAllowance is what one request may still look up.
 type lookupAllowance struct {

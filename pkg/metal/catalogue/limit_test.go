@@ -109,7 +109,7 @@ func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
 		require.Equal(t, []time.Duration{2 * time.Second}, ended)
 		mu.Unlock()
 
-		// That nobody waited says nothing of the metal-api.
+		// That no caller waited says nothing about the metal-api.
 		e.transport.Answer(nil)
 		n, _, err := c.LookupNetwork(t.Context(), simulator.InternetNetwork, simulator.ProjectA)
 		require.NoError(t, err)
@@ -122,7 +122,7 @@ func TestLookup_IsCancelledWithoutWaiters(t *testing.T) {
 	})
 }
 
-// What somebody else left before its answer came still ends.
+// A lookup that another caller abandoned before its answer came still ends.
 func TestLookup_IsCancelledAfterEarlierTimeout(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		c := New(e.client, nil)

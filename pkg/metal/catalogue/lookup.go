@@ -12,7 +12,7 @@ import (
 
 // LookupNetwork looks up a network of any kind and any project. If it is not
 // one that the project could use, all are those: its own, shared ones and those
-// of nobody.
+// without a project.
 func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (network *metal.Network, all []string, err error) {
 	network, err = c.network.lookup(ctx, id)
 	switch {

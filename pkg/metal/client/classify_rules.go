@@ -14,7 +14,8 @@ const (
 	backendAny    = "a backend went away in the middle: the write may have reached it"
 )
 
-// rules are asked in this order.
+// rules are tried in this order; the first that fits decides. The numbers in the
+// fourth column and in comments are recordings, see rule.from.
 var rules = []rule{
 	// Not the metal-api's doing, or not this call's.
 	{classAny, []int{404, 405, 415}, pattern(`^40[45]: |^415: `), metal.Unavailable, "013 014 016 528 2/511", notThisCall},
@@ -46,9 +47,9 @@ var rules = []rule{
 	// the same machine (docs/metal-api.md, Q36).
 	{classRead, nil, outage, metal.Unavailable, "377 384 385 401-405", "nothing is changed by a read"},
 	{classWrite, nil, outage, metal.Uncertain, "387-389", backendAny},
-	{classRead, nil, pattern(`^prefix usage for cidr:`), metal.Unavailable, "514-516 520", "a network that was freed halfway: every look at it fails, for good"},
+	{classRead, nil, pattern(`^prefix usage for cidr:`), metal.Unavailable, "514-516 520", "a network that was freed halfway: every read of it fails, for good"},
 
-	// Somebody else.
+	// Conflicts with other clients of the metal-api.
 	{classWrite, []int{409}, pattern(`the entity was changed from another, please retry$`), metal.Conflict, "272-275", "the write was refused, but what comes before it may be done (273)"},
 	{classAllocateIP, []int{409}, pattern(`^Conflict ip already allocated`), metal.Conflict, "117 118 157 2/516", checkedFirst},
 	{classAllocateMachine, []int{422}, pattern(`^machine is already allocated$|^machine ".*" already allocated$`), metal.Conflict, "241 341 2/212 2/213 2/268", "it may be an earlier call of ours that took it"},
@@ -116,7 +117,7 @@ var rules = []rule{
 	// Refusals of free.
 	{classFree, []int{422}, pattern(`^machine is locked$`), metal.Refused, "263 2/258 2/259", checkedFirst},
 	{classFree, []int{400}, pattern(`^ip with machine scope can not be deleted$`), metal.Refused, "154 236 2/509", checkedFirst},
-	{classFree, []int{422}, pattern(`^error releasing child prefix in ipam: invalid_argument: NotFound: unable to find prefix for cidr:"" `), metal.Refused, "105", "a super network has no parent prefix to give back to"},
+	{classFree, []int{422}, pattern(`^error releasing child prefix in ipam: invalid_argument: NotFound: unable to find prefix for cidr:"" `), metal.Refused, "105", "a super network has no parent prefix to release to"},
 	{classFree, []int{404}, pattern(`^NotFound no (machine|network|ip) with id `), metal.NotFound, "095 108 134 156 202 2/510", "it is looked up first"},
 
 	// Reads of what is not there.

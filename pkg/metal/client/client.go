@@ -78,8 +78,8 @@ type Client struct {
 	fence     func() error
 
 	mu sync.Mutex
-	// listeners are told the answers of writes, also of those that nobody waits
-	// for.
+	// listeners are called with the answers of writes, also of those whose caller no
+	// longer waits.
 	listeners []metal.WriteListener
 }
 
@@ -88,7 +88,7 @@ var _ metal.Backend = &Client{}
 // New returns a client; it does not call.
 func New(opts Options) (*Client, error) {
 	if opts.HMAC == "" {
-		return nil, errors.New("metal-api: no HMAC given")
+		return nil, errors.New("HMAC key is required")
 	}
 	opts.AuthType = cmp.Or(opts.AuthType, AuthEdit)
 	opts.Timeouts = opts.Timeouts.orDefault()

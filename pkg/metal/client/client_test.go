@@ -136,7 +136,7 @@ func TestWrite_SurvivesCancellationOfItsCaller(t *testing.T) {
 
 		time.Sleep(19*time.Second + time.Millisecond)
 		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1)
-		// Listeners are told the answer that nobody waited for all the same.
+		// Listeners are called even with an answer that no caller waited for.
 		require.Equal(t, []string{"", "uid-1"}, e.learned(), "the network and the machine")
 	})
 }
@@ -145,9 +145,9 @@ func TestClient_SendsNothingForAnEndedContext(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := e.client.FreeMachine(ctx, nobody)
+		_, err := e.client.FreeMachine(ctx, noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
-		_, err = e.client.Machine(ctx, nobody)
+		_, err = e.client.Machine(ctx, noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.Zero(t, e.sim.CallsOf("machine-free")+e.sim.CallsOf("machine-get"))
 	})
@@ -162,14 +162,14 @@ func TestClient_EveryCallHasADeadline(t *testing.T) {
 			took time.Duration
 			do   func(context.Context) error
 		}{
-			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := e.client.Machine(ctx, nobody); return err }},
+			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := e.client.Machine(ctx, noSuchID); return err }},
 			{metal.Unavailable, 15 * time.Second, func(ctx context.Context) error {
 				_, err := e.client.FindMachines(ctx, metal.MachineQuery{})
 				return err
 			}},
 			{metal.Unavailable, time.Minute, func(ctx context.Context) error { _, err := e.client.ListMachines(ctx); return err }},
 			{metal.Uncertain, 5 * time.Minute, func(ctx context.Context) error { _, err := e.client.AllocateMachine(ctx, r); return err }},
-			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := e.client.FreeMachine(ctx, nobody); return err }},
+			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := e.client.FreeMachine(ctx, noSuchID); return err }},
 		} {
 			began := time.Now()
 			err := call.do(t.Context())
@@ -203,9 +203,9 @@ func TestClient_RejectsInvalidAnswers(t *testing.T) {
 
 		for _, body := range []string{"", "{}", "null", "<html>", `{"id":""}`, `{"id":"x"} {"id":"y"}`, `{"id":"x"`, `[]`, `"x"`} {
 			e.transport.Answer(metaltest.Respond(200, "application/json", body))
-			_, err = e.client.Machine(t.Context(), nobody)
+			_, err = e.client.Machine(t.Context(), noSuchID)
 			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
-			_, err = e.client.Network(t.Context(), nobody)
+			_, err = e.client.Network(t.Context(), noSuchID)
 			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
 			_, err = e.client.AllocateNetwork(t.Context(), metal.NetworkRequest{})
 			require.Equal(t, metal.Uncertain, metal.KindOf(err), "%q: %v", body, err)
@@ -229,7 +229,7 @@ func TestClient_RejectsInvalidAnswers(t *testing.T) {
 func TestClient_RejectsAnswerBeyondSizeLimit(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		e.transport.Answer(metaltest.Respond(200, "application/json", `{"id":"x","rackid":"`+strings.Repeat("x", maxEntityBytes)+`"}`))
-		_, err := e.client.Machine(t.Context(), nobody)
+		_, err := e.client.Machine(t.Context(), noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.ErrorIs(t, err, errTooLarge)
 	})
@@ -237,10 +237,10 @@ func TestClient_RejectsAnswerBeyondSizeLimit(t *testing.T) {
 
 func TestClient_WrongBasePathIsUnavailable(t *testing.T) {
 	runTest(t, envConfig{sim: simulator.Config{BasePath: "/metal"}}, func(t *testing.T, e *env) {
-		_, err := e.client.Machine(t.Context(), nobody)
+		_, err := e.client.Machine(t.Context(), noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		require.ErrorContains(t, err, "base path")
-		_, err = e.client.FreeMachine(t.Context(), nobody)
+		_, err = e.client.FreeMachine(t.Context(), noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "nothing was begun: %v", err)
 	})
 }
@@ -248,12 +248,12 @@ func TestClient_WrongBasePathIsUnavailable(t *testing.T) {
 func TestClient_SetHMACReplacesCredential(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		e.client.SetHMAC("wrong-secret-key", AuthEdit)
-		_, err := e.client.Machine(t.Context(), nobody)
+		_, err := e.client.Machine(t.Context(), noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		require.ErrorContains(t, err, "credential")
 		require.NotContains(t, err.Error(), "wrong-secret-key")
 		e.client.SetHMAC(simulator.DefaultHMAC.Admin, AuthAdmin)
-		_, err = e.client.Machine(t.Context(), nobody)
+		_, err = e.client.Machine(t.Context(), noSuchID)
 		require.True(t, metal.IsNotFound(err), "%v", err)
 	})
 }
@@ -272,9 +272,9 @@ func TestClient_RequestThatWasNotSentIsUnavailable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			runTest(t, envConfig{}, func(t *testing.T, e *env) {
 				e.transport.Answer(func(*http.Request) (*http.Response, error) { return nil, c.err })
-				_, err := e.client.FreeMachine(t.Context(), nobody)
+				_, err := e.client.FreeMachine(t.Context(), noSuchID)
 				require.Equal(t, c.kind, metal.KindOf(err))
-				_, err = e.client.Machine(t.Context(), nobody)
+				_, err = e.client.Machine(t.Context(), noSuchID)
 				require.Equal(t, metal.Unavailable, metal.KindOf(err))
 				var u *url.Error
 				require.ErrorAs(t, err, &u)
@@ -292,7 +292,7 @@ func TestClient_DoesNotFollowRedirects(t *testing.T) {
 			resp.Header.Set("Location", "https://metal-api.test/elsewhere")
 			return resp, nil
 		})
-		_, err := e.client.Machine(t.Context(), nobody)
+		_, err := e.client.Machine(t.Context(), noSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.ErrorContains(t, err, "URL")
 		require.Equal(t, 1, calls)

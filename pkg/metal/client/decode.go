@@ -82,7 +82,7 @@ func (l *machineDecoder) decodeList(d *json.Decoder) error {
 	case open == nil: // null: no hits
 		return nil
 	case open != json.Delim('['):
-		return fmt.Errorf("a list of machines begins with %v", open)
+		return fmt.Errorf("failed to decode list of machines: expected [, found %v", open)
 	}
 	for d.More() {
 		if err := l.decodeOne(d); err != nil {

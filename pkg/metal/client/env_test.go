@@ -13,8 +13,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// nobody is an id that no machine has.
-const nobody = "00000000-0000-4000-8000-00000000ffff"
+// noSuchID is an id that no machine has.
+const noSuchID = "00000000-0000-4000-8000-00000000ffff"
 
 // env is a simulator with a client on it, without a network between them, so
 // that all of it runs in the time of a synctest bubble.

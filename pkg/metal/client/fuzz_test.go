@@ -200,7 +200,7 @@ func FuzzWrites(f *testing.F) {
 		}
 		_, err = c.FreeIP(t.Context(), "10.0.0.1")
 		done(t, err)
-		_, err = c.FreeMachine(t.Context(), nobody)
+		_, err = c.FreeMachine(t.Context(), noSuchID)
 		done(t, err)
 	})
 }

@@ -41,7 +41,7 @@ func isAddress(s string) bool {
 
 // checkedParams writes the parameters of one operation, and refuses to write an
 // id into the path that no such thing can have. Nothing is sent then. The kind
-// is Refused and not NotFound, which would be taken for a look at what is gone.
+// is Refused and not NotFound, which would be taken for an observation that it is gone.
 type checkedParams struct {
 	runtime.ClientRequestWriter
 	id string // of the operation

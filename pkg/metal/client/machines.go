@@ -110,7 +110,7 @@ func (c *Client) AllocateFirewall(ctx context.Context, r metal.FirewallRequest) 
 }
 
 // FreeMachine ends the allocation of a machine or firewall. It succeeds on one
-// that is not allocated, and takes that out of the pool (docs/metal-api.md, Q45): look first. It
+// that is not allocated, and takes that out of the pool (docs/metal-api.md, Q45): get it first. It
 // never ends with ctx.
 func (c *Client) FreeMachine(ctx context.Context, id string) (*metal.Machine, error) {
 	return write(ctx, c, "machine free", func(ctx context.Context) (*metal.Machine, error) {

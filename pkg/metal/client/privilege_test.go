@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// far is an address of the same network that nobody has.
+// far is an address of the same network that is not allocated.
 func far(address string) string {
 	a := netip.MustParseAddr(address)
 	for range 40 {

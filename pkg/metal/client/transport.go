@@ -42,10 +42,10 @@ var _ runtime.ClientTransport = &transport{}
 func newMetalTransport(base string, opts Options) (*transport, error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, fmt.Errorf("metal-api URL: %w", err)
+		return nil, fmt.Errorf("failed to parse the metal-api URL: %w", err)
 	}
 	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("metal-api URL %q: want http(s)://host[:port]/basepath", u.Redacted())
+		return nil, fmt.Errorf("invalid metal-api URL %q: must be http(s)://host[:port]/basepath", u.Redacted())
 	}
 	rt := httptransport.NewWithClient(u.Host, u.Path, []string{u.Scheme}, &http.Client{
 		Transport: answerTimeTransport{opts.Transport, opts.Clock},
@@ -197,7 +197,7 @@ type limitedBody struct {
 	left int64
 }
 
-var errTooLarge = errors.New("the answer is too large")
+var errTooLarge = errors.New("response is too large")
 
 // Read implements io.Reader.
 func (b *limitedBody) Read(p []byte) (int, error) {
@@ -209,8 +209,8 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 }
 
 var (
-	errEmptyAnswer = errors.New("the answer is empty")
-	errNoEntity    = errors.New("the answer lacks what was asked for")
+	errEmptyAnswer = errors.New("response body is empty")
+	errNoEntity    = errors.New("response has no entity")
 )
 
 // strictJSON decodes exactly one JSON value. The generated readers take an
@@ -234,5 +234,5 @@ func atEnd(d *json.Decoder) error {
 	case err != nil:
 		return err
 	}
-	return errors.New("the answer goes on after its JSON")
+	return errors.New("unexpected data after the JSON value in the response")
 }

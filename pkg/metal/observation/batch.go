@@ -20,14 +20,14 @@ type funder interface {
 type observeFunc func(ctx context.Context, a *costTally, id string) error
 
 // observeInBatches observes metal concurrently in batches, each booked at what it was
-// measured to take before the next one begins, as long as the payer pays and the
+// measured to take before the next one begins, as long as the funder pays and the
 // metal-api answers. calls are those of one observation. It returns the errors of
 // the first batch that has any.
 //
 // The first batch is one observation, and each the double of the one before it as long
 // as answers are fast. After a slow one it is half as many, and from then on one
 // more each time.
-func (o *Observer) observeInBatches(ctx context.Context, p funder, ids []string, calls []callKind, look observeFunc) error {
+func (o *Observer) observeInBatches(ctx context.Context, p funder, ids []string, calls []callKind, observe observeFunc) error {
 	var failed error
 	for n, steady := 1, false; len(ids) > 0 && ctx.Err() == nil && !o.breaker.isOpen(); {
 		n = min(n, len(ids), o.opts.MaxConcurrent)
@@ -39,7 +39,7 @@ func (o *Observer) observeInBatches(ctx context.Context, p funder, ids []string,
 			break
 		}
 		a := &costTally{}
-		err := forEach(ctx, ids[:n], n, func(ctx context.Context, id string) error { return look(ctx, a, id) })
+		err := forEach(ctx, ids[:n], n, func(ctx context.Context, id string) error { return observe(ctx, a, id) })
 		p.commit(cost, a.finish(o.costs))
 		failed = cmp.Or(failed, err)
 		ids = ids[n:]
@@ -73,7 +73,7 @@ type focusRound struct {
 	insufficient bool
 }
 
-// reserve implements payer. What a round begins with may cost more than a round.
+// reserve implements funder. What a round begins with may cost more than a round.
 func (r *focusRound) reserve(cost time.Duration) bool {
 	if r.spent > 0 && r.spent+cost > maxRoundCost {
 		return false
@@ -83,7 +83,7 @@ func (r *focusRound) reserve(cost time.Duration) bool {
 	return ok
 }
 
-// commit implements payer.
+// commit implements funder.
 func (r *focusRound) commit(reserved, took time.Duration) {
 	r.spent += max(took, time.Microsecond)
 	r.o.budget.commit(focusAccount, reserved, took)
@@ -96,10 +96,10 @@ type fixedFunds struct {
 	a    *costTally
 }
 
-// reserve implements payer.
+// reserve implements funder.
 func (w *fixedFunds) reserve(cost time.Duration) bool { return cost <= w.left }
 
-// commit implements payer.
+// commit implements funder.
 func (w *fixedFunds) commit(_, took time.Duration) {
 	w.left -= took
 	w.a.add(took)

@@ -47,15 +47,15 @@ func (e *env) free() (ids []string) {
 }
 
 // batch returns observations of one machine each, which begin together.
-func (e *env) batch(ids ...string) (looks []*sharedRefresh) {
+func (e *env) batch(ids ...string) (refreshes []*sharedRefresh) {
 	for _, id := range ids {
 		want := metal.Scope{Machines: []string{id}}
-		looks = append(looks, &sharedRefresh{
+		refreshes = append(refreshes, &sharedRefresh{
 			key: scopeKey(want), scope: want, waiters: 1, deadline: time.Now().Add(DefaultRefreshTimeout),
 			started: make(chan struct{}), observed: make(chan struct{}), done: make(chan struct{}),
 		})
 	}
-	return looks
+	return refreshes
 }
 
 // A read can join an observation of any moment until the observation begins: whatever it wants
@@ -119,22 +119,22 @@ func TestRefreshes_FailedFindConcernsOnlyReadsOfItsProject(t *testing.T) {
 		ofA, ofB := e.install(simulator.ProjectA, 40), e.install(simulator.ProjectB, 40)
 		e.sweep()
 		free := e.free()[0]
-		looks := e.batch(append(append([]string{free}, ofA...), ofB...)...)
+		refreshes := e.batch(append(append([]string{free}, ofA...), ofB...)...)
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 500, Message: "x", Times: 1})
 		e.sim.ResetCalls()
-		e.observer.refreshes.start(looks, 110*time.Millisecond)
+		e.observer.refreshes.start(refreshes, 110*time.Millisecond)
 		require.Equal(t, 2, e.sim.CallsOf("machine-find"))
 		require.Equal(t, 1, e.sim.CallsOf("machine-get"))
-		require.NoError(t, looks[0].err, "it came by a get")
-		failed := func(looks []*sharedRefresh) (n int) {
-			for _, l := range looks {
+		require.NoError(t, refreshes[0].err, "it came by a get")
+		failed := func(refreshes []*sharedRefresh) (n int) {
+			for _, l := range refreshes {
 				if l.err != nil {
 					n++
 				}
 			}
 			return n
 		}
-		a, b1 := failed(looks[1:41]), failed(looks[41:])
+		a, b1 := failed(refreshes[1:41]), failed(refreshes[41:])
 		require.Equal(t, 40, a+b1, "one find failed")
 		require.True(t, a == 0 || b1 == 0)
 	})
@@ -144,17 +144,17 @@ func TestRefreshes_GetsDoNotWaitForFindsOfOthers(t *testing.T) {
 	runTest(t, envConfig{machines: 300, costs: true}, func(t *testing.T, e *env) {
 		ofA := e.install(simulator.ProjectA, 40)
 		e.sweep()
-		looks := e.batch(append([]string{e.free()[0]}, ofA...)...)
+		refreshes := e.batch(append([]string{e.free()[0]}, ofA...)...)
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: 5 * time.Second})
 		began := time.Now()
 		var wg sync.WaitGroup
-		wg.Go(func() { e.observer.refreshes.start(looks, 80*time.Millisecond) })
-		<-looks[0].observed
+		wg.Go(func() { e.observer.refreshes.start(refreshes, 80*time.Millisecond) })
+		<-refreshes[0].observed
 		require.Less(t, time.Since(began), soon)
 		wg.Wait()
 		require.GreaterOrEqual(t, time.Since(began), 5*time.Second, "the others came by a find")
-		require.False(t, e.observer.slowBackoff.blocked(looks[0].key))
-		require.True(t, e.observer.slowBackoff.blocked(looks[1].key))
+		require.False(t, e.observer.slowBackoff.blocked(refreshes[0].key))
+		require.True(t, e.observer.slowBackoff.blocked(refreshes[1].key))
 	})
 }
 

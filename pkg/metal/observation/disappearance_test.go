@@ -253,7 +253,7 @@ func TestDisappearance_OfManyIsVerifiedWithinBudget(t *testing.T) {
 
 func TestDisappearance_OfUnobservedNeedsTwoObservations(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
-		e.reference(metal.Ref{Kind: metal.KindMachine, ID: nobody})
+		e.reference(metal.Ref{Kind: metal.KindMachine, ID: noSuchID})
 		e.observer.updateReferenced()
 		finds := make(chan struct{}, 10)
 		e.transport.Around(func(r *http.Request) {
@@ -261,11 +261,11 @@ func TestDisappearance_OfUnobservedNeedsTwoObservations(t *testing.T) {
 				finds <- struct{}{}
 			}
 		}, nil)
-		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{nobody}}))
-		_, presence := e.observer.Machine(nobody)
+		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{noSuchID}}))
+		_, presence := e.observer.Machine(noSuchID)
 		require.Equal(t, metal.Gone, presence)
 		require.Len(t, finds, 2)
-		require.Contains(t, e.changed(), metal.Ref{Kind: metal.KindMachine, ID: nobody})
+		require.Contains(t, e.changed(), metal.Ref{Kind: metal.KindMachine, ID: noSuchID})
 	})
 }
 

@@ -64,11 +64,11 @@ func (o *Observer) focusOnMoving(ctx context.Context, r *focusRound, ids []strin
 
 // withFocusBackoff is an observation of one machine that is not repeated at once if it took long,
 // not counting for how long it waited for other observations.
-func (o *Observer) withFocusBackoff(look observeFunc) observeFunc {
+func (o *Observer) withFocusBackoff(observe observeFunc) observeFunc {
 	return func(ctx context.Context, a *costTally, id string) error {
 		o.recordAttempts(id)
 		ctx, answered := metal.WithAnswerTime(ctx)
-		err := look(ctx, a, id)
+		err := observe(ctx, a, id)
 		o.slowBackoff.record(focusKeyPrefix+id, answered.Total() > o.opts.RefreshTimeout)
 		return err
 	}

@@ -281,7 +281,7 @@ func TestSweep_ObservesReferencedNetworksAndIPs(t *testing.T) {
 		require.Equal(t, metal.Gone, presence)
 		e.changed()
 
-		// Somebody else allocates it, and frees it again.
+		// Another client allocates it, and frees it again.
 		other, err := client.New(client.Options{URL: "http://metal-api.test", HMAC: simulator.DefaultHMAC.Edit, Transport: e.transport})
 		require.NoError(t, err)
 		_, err = other.AllocateIP(t.Context(), metal.IPRequest{Address: address, Project: simulator.ProjectA, Network: simulator.InternetNetwork})

@@ -118,19 +118,19 @@ func (o *Observer) execute(ctx context.Context, a *costTally, p plan) error {
 // getMachines gets the machines of a plan, a few of them first: if they show that the
 // others cannot be answered in time, these are not asked for.
 func (o *Observer) getMachines(ctx context.Context, a *costTally, p plan) error {
-	look := func(ctx context.Context, id string) error { return o.observeMachine(ctx, a, id) }
+	observe := func(ctx context.Context, id string) error { return o.observeMachine(ctx, a, id) }
 	first, rest := p.gets, []string(nil)
 	if len(first) > firstBatch {
 		first, rest = first[:firstBatch], first[firstBatch:]
 	}
-	if err := forEach(ctx, first, o.opts.MaxConcurrent, look); err != nil || len(rest) == 0 {
+	if err := forEach(ctx, first, o.opts.MaxConcurrent, observe); err != nil || len(rest) == 0 {
 		return err
 	}
 	a.finish(o.costs)
 	if left := o.planMachines(metal.Scope{Machines: rest}, limits{}); a.isSlow() && !p.deadline.IsZero() && o.opts.Clock.Now().Add(left.duration).After(p.deadline) {
 		return metal.ErrTimeout
 	}
-	return forEach(ctx, rest, o.opts.MaxConcurrent, look)
+	return forEach(ctx, rest, o.opts.MaxConcurrent, observe)
 }
 
 // verifyAll takes second observations: the cheap ones first, then finds of those
@@ -159,4 +159,4 @@ func (o *Observer) verifyAll(ctx context.Context, a *costTally, ids []string) er
 	return nil
 }
 
-var errTooManyUnverified = errors.New("an observation lacked more machines than can be verified to be gone at once")
+var errTooManyUnverified = errors.New("too many machines missing from one observation: verifying the rest later")

@@ -212,13 +212,13 @@ func TestObserveInBatches_HalvesUnansweredBatches(t *testing.T) {
 				for i := range 200 {
 					time.AfterFunc(time.Duration(i)*time.Second, func() { _ = e.observer.observeNetwork(context.Background(), &costTally{}, network) })
 				}
-				look := e.observer.getMachine
+				observe := e.observer.getMachine
 				if k == callFind {
-					look = e.observer.findMachine
+					observe = e.observer.findMachine
 				}
-				payer := &sizes{o: e.observer, calls: []callKind{k}}
-				_ = e.observer.observeInBatches(t.Context(), payer, ids, payer.calls, look)
-				require.Equal(t, []int{1, 2, 4, 8, 4, 2, 1}, payer.of[:7])
+				funder := &sizes{o: e.observer, calls: []callKind{k}}
+				_ = e.observer.observeInBatches(t.Context(), funder, ids, funder.calls, observe)
+				require.Equal(t, []int{1, 2, 4, 8, 4, 2, 1}, funder.of[:7])
 			})
 		})
 	}

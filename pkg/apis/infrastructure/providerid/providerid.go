@@ -87,7 +87,7 @@ func parseMachineID(partition, machineID string) (ID, error) {
 	return ID{Partition: partition, MachineID: machineID}, nil
 }
 
-// IsMachineID tells whether a string can be the id of a machine: a UUID in
+// IsMachineID reports whether a string can be the id of a machine: a UUID in
 // lower case, in its one spelling of 36 characters. The other spellings of a
 // UUID would be other strings to the metal-api.
 func IsMachineID(s string) bool {

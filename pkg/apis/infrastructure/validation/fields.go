@@ -93,7 +93,7 @@ func validateHost(host string, path *field.Path) field.ErrorList {
 	return nil
 }
 
-// reachable tells whether an address can be another host's, in its usual form.
+// reachable reports whether an address can be another host's, in its usual form.
 func reachable(addr netip.Addr) bool {
 	thisNetwork := netip.PrefixFrom(netip.IPv4Unspecified(), 8) // RFC 1122, 3.2.1.3
 	return addr.IsGlobalUnicast() && addr.Zone() == "" && !addr.Is4In6() && !thisNetwork.Contains(addr)

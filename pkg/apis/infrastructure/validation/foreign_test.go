@@ -69,9 +69,8 @@ func names(body []byte) (all []string) {
 	return all
 }
 
-// Whatever is wrong with a body, no answer quotes the user data in it. It says
-// what a field is called that nobody knows, even if that is called like user
-// data.
+// Whatever is wrong with a body, no answer quotes the user data in it. It names
+// an unknown field, even if that is called like user data.
 func FuzzValidateAllocation_QuotesNoUserData(f *testing.F) {
 	for _, seed := range []string{
 		`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"Allocation","metadata":{"name":"node-1","uid":"u"},"clusterRef":{"name":"c"},"userData":"dGhlLXNlY3JldC1qb2luLXRva2Vu"}`,

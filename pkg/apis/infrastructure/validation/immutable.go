@@ -28,7 +28,7 @@ func setOnce(value, old string, path *field.Path, because string) field.ErrorLis
 	return field.ErrorList{field.Invalid(path, value, fmt.Sprintf("%s once set, and is %q: %s", apivalidation.FieldImmutableErrorMsg, old, because))}
 }
 
-// begun tells whether an allocation is in flight, done or being released. One
+// begun reports whether an allocation is in flight, done or being released. One
 // without a phase was refused and waits for its next attempt, so the spec may
 // still be corrected.
 func begun(state *infrastructure.AllocationState) bool {

@@ -57,7 +57,7 @@ func validateMetadataOfTemplate(meta *infrastructure.TemplateMeta, path *field.P
 	return append(errs, apivalidation.ValidateAnnotations(meta.Annotations, path.Child("annotations"))...)
 }
 
-// changed tells whether two specs differ in more than nil and empty.
+// changed reports whether two specs differ in more than nil and empty.
 func changed(spec, old any) bool {
 	return !apiequality.Semantic.DeepEqual(spec, old)
 }

@@ -31,7 +31,7 @@ type Operations[T registry.Object] struct {
 	WithDryRun func(ctx context.Context) context.Context
 	// Allocate turns the object into metal. It goes on when ctx ends.
 	Allocate func(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (T, error)
-	// Release gives the metal back; uid may be empty.
+	// Release releases the metal; uid may be empty.
 	Release func(ctx context.Context, namespace, name string, uid types.UID) (T, error)
 }
 

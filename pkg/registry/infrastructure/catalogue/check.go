@@ -19,7 +19,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
-// Validation is one validation. Each of its methods looks at one field, and only if
+// Validation is one validation. Each of its methods checks one field, and only if
 // its value is a new one: what was accepted once, and may have gone out of the
 // catalogue since, must not keep an object from being updated or released. Nor
 // may it keep an object from being moved to this cluster, which is then warned

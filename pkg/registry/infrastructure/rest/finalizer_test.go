@@ -132,7 +132,7 @@ func TestFinalizer_StaysOnWhatHoldsMetalUnlessTheUserMayRelease(t *testing.T) {
 	}
 }
 
-// A cluster that somebody else manages has no finalizer, so the mark that says so
+// An externally managed cluster has no finalizer, so the mark that says so
 // must not be a way to lose one.
 func TestFinalizer_StaysOnAClusterThatIsHandedToAnotherManager(t *testing.T) {
 	t.Parallel()

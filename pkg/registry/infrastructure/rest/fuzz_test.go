@@ -198,7 +198,7 @@ func (w *environment) submit(t *testing.T, choice int, body, next []byte) {
 	}
 }
 
-// A record is what somebody, or an older version, put into the ledger: one that
+// A record is what a user, or an older version, put into the ledger: one that
 // could not be shown would take the list of everything else with it.
 func FuzzRecord_IsProjected(f *testing.F) {
 	w := newEnvironment(f)
@@ -278,7 +278,7 @@ func isShown(t *testing.T, r *registry.REST, obj runtime.Object) {
 	require.NoError(t, err)
 }
 
-// remove deletes an object that nobody holds on to any more.
+// remove deletes an object that has no finalizers any more.
 func remove(t *testing.T, r *registry.REST, name string) {
 	t.Helper()
 	_, gone, err := r.Delete(in("team-a"), name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})

@@ -230,7 +230,7 @@ func TestDelete_RecordsWhoAskedFirst(t *testing.T) {
 			require.NoError(t, w.delete(c.ctx, machine.Resource, "node-1"))
 			require.Equal(t, &infrastructure.Deletion{RequestedBy: c.want}, w.machine(t).Status.Deletion)
 
-			// Nobody else changes it.
+			// No other client changes it.
 			for _, again := range []string{"alice", collectorUser} {
 				require.NoError(t, w.delete(as(again, "team-a"), machine.Resource, "node-1"))
 			}

@@ -287,10 +287,10 @@ func TestList_FailsIfVisibilityIsUndecided(t *testing.T) {
 
 func TestList_RequiresAUser(t *testing.T) {
 	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
-		nobody := request.WithNamespace(context.Background(), "")
-		_, err := w.machines.List(nobody, nil)
+		noNamespace := request.WithNamespace(context.Background(), "")
+		_, err := w.machines.List(noNamespace, nil)
 		assert.Error(t, err)
-		_, err = w.machines.Watch(nobody, &metainternalversion.ListOptions{})
+		_, err = w.machines.Watch(noNamespace, &metainternalversion.ListOptions{})
 		assert.Error(t, err)
 	})
 }
