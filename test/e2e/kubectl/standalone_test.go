@@ -56,7 +56,7 @@ func (a *alone) kubectl(args ...string) string {
 	return o.stdout
 }
 
-func TestStandalone_AnswersWhatUsersOfKubectlTryFirst(t *testing.T) {
+func TestStandalone_FirstKubectlCommands(t *testing.T) {
 	t.Parallel()
 	a := startAlone(t)
 	assert.Regexp(t, `(?m)^Username\s+\S+$`, a.kubectl("auth", "whoami"))
@@ -76,7 +76,7 @@ func TestStandalone_AnswersWhatUsersOfKubectlTryFirst(t *testing.T) {
 	assert.Contains(t, a.run("", "get", "events").stderr, `the server doesn't have a resource type "events"`)
 }
 
-func TestStandalone_RefusesDeletionsThatNeedAGarbageCollector(t *testing.T) {
+func TestStandalone_ForegroundAndOrphanDeletionIsRefused(t *testing.T) {
 	t.Parallel()
 	a := startAlone(t)
 	created := a.run(restingManifest("node-1"), "create", "-n", "team-a", "-f", "-")

@@ -151,29 +151,29 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 			assert.NotContains(t, nowhere.Error(), word, "and nobody is told of what they did not name")
 		}
 	}
-	t.Run("refused", func(t *testing.T) {
+	t.Run("Attempts_AreRefused", func(t *testing.T) {
 		for _, a := range attempts() {
 			t.Run(a.name, func(t *testing.T) { refused(t, a, alice.InfrastructureV1alpha4()) })
 		}
 		for _, a := range overreaching() {
-			t.Run("with more rights than any tenant has/"+a.name, func(t *testing.T) { refused(t, a, mallory.InfrastructureV1alpha4()) })
+			t.Run("WithMoreRights/"+a.name, func(t *testing.T) { refused(t, a, mallory.InfrastructureV1alpha4()) })
 		}
-		t.Run("across namespaces", func(t *testing.T) {
+		t.Run("List_AcrossNamespacesShowsNothingForeign", func(t *testing.T) {
 			t.Parallel()
-			thereIsNothingOfOthersAcrossNamespaces(t, alice.InfrastructureV1alpha4())
+			listAcrossNamespacesShowsNothingForeign(t, alice.InfrastructureV1alpha4())
 		})
-		t.Run("an owner reference to their cluster", func(t *testing.T) {
+		t.Run("OwnerReference_ToForeignClusterMovesNothing", func(t *testing.T) {
 			t.Parallel()
-			env.anOwnerReferenceMovesNothing(t, alice.InfrastructureV1alpha4(), v)
+			env.ownerReferenceToForeignClusterMovesNothing(t, alice.InfrastructureV1alpha4(), v)
 		})
-		t.Run("an object of the name of their machine", func(t *testing.T) {
+		t.Run("Create_WithNameOfForeignMachineIsAllowed", func(t *testing.T) {
 			t.Parallel()
 			machines := alice.InfrastructureV1alpha4().MetalStackMachines(own)
 			_, err := machines.Create(soon(t), objects.Machine(v.discovered), metav1.CreateOptions{})
 			require.NoError(t, err, "a name is free where nothing bears it")
 			require.NoError(t, machines.Delete(soon(t), v.discovered, metav1.DeleteOptions{}))
 		})
-		t.Run("a label on a namespace", func(t *testing.T) {
+		t.Run("NamespaceLabel_IsForbidden", func(t *testing.T) {
 			t.Parallel()
 			for _, namespace := range []string{own, theirs, none().namespace} {
 				_, stderr, err := env.Kubectl(t, aliceConfig, "label", "--overwrite", "namespace", namespace, infrastructure.ProjectLabel+"="+v.project)
@@ -188,8 +188,9 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 	assert.ElementsMatch(t, []string{v.machine, v.discovered}, shown)
 }
 
-// thereIsNothingOfOthersAcrossNamespaces: whether it is forbidden to look or not.
-func thereIsNothingOfOthersAcrossNamespaces(t *testing.T, c client) {
+// listAcrossNamespacesShowsNothingForeign: whether it is forbidden to look or
+// not.
+func listAcrossNamespacesShowsNothingForeign(t *testing.T, c client) {
 	list, err := c.MetalStackMachines(metav1.NamespaceAll).List(soon(t), metav1.ListOptions{})
 	if err != nil {
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
@@ -215,9 +216,9 @@ func (env *environment) mine(t *testing.T, c client) {
 	require.NoError(t, err)
 }
 
-// anOwnerReferenceMovesNothing: the garbage collector looks for owners in the
-// namespace of what they own, and finds none.
-func (env *environment) anOwnerReferenceMovesNothing(t *testing.T, c client, v *target) {
+// ownerReferenceToForeignClusterMovesNothing: the garbage collector looks for
+// owners in the namespace of what they own, and finds none.
+func (env *environment) ownerReferenceToForeignClusterMovesNothing(t *testing.T, c client, v *target) {
 	block := true
 	for _, to := range []*target{v, none()} {
 		m := objects.Machine("owned-" + to.uid)

@@ -50,16 +50,16 @@ func serviceAccountsRights(t *testing.T, env *environment) {
 		_, err := env.Client().CoreV1().Secrets(namespace).Create(soon(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-bootstrap"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	t.Run("controller manager", func(t *testing.T) {
+	t.Run("ControllerManager", func(t *testing.T) {
 		account, err := kubernetes.NewForConfig(env.ControllerManager.Account)
 		require.NoError(t, err)
 		framework.Eventually(t, limit, func(context.Context) error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
 		attemptAll(t, env.ControllerManager.Account, controllerManagerUses(bound, unbound))
 	})
-	t.Run("server", func(t *testing.T) {
+	t.Run("Server", func(t *testing.T) {
 		attemptAll(t, env.Servers[0].Account, serverUses(env.Servers[0].Name, bound, unbound))
 	})
-	t.Run("the server makes no token of its Secret", func(t *testing.T) {
+	t.Run("Server_CreatesNoTokenFromSecret", func(t *testing.T) {
 		account, err := kubernetes.NewForConfig(env.Servers[0].Account)
 		require.NoError(t, err)
 		var last error
@@ -79,7 +79,7 @@ func serviceAccountsRights(t *testing.T, env *environment) {
 		})
 		assert.ErrorContains(t, last, "of the type Opaque")
 	})
-	t.Run("the RoleBinding follows the label", func(t *testing.T) {
+	t.Run("RoleBinding_FollowsLabel", func(t *testing.T) {
 		account, err := kubernetes.NewForConfig(env.ControllerManager.Account)
 		require.NoError(t, err)
 		bindings := env.Client().RbacV1().RoleBindings(bound)
