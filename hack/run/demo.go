@@ -52,7 +52,7 @@ func newDemo(o options) (*demo, error) {
 	return d, nil
 }
 
-// freePorts returns loopback addresses that nobody listens on at the moment.
+// freePorts returns loopback addresses that are not listened on at the moment.
 func freePorts(n int) ([]string, error) {
 	var addresses []string
 	for range n {

@@ -72,7 +72,7 @@ func (r *running) untilShown(t *testing.T) {
 	t.Fatal("it does not get ready")
 }
 
-// leftNothing checks that nobody listens on the addresses that were printed.
+// leftNothing checks that no process listens on the addresses that were printed.
 func (r *running) leftNothing(t *testing.T) {
 	t.Helper()
 	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(r.output.String(), -1)
@@ -80,7 +80,7 @@ func (r *running) leftNothing(t *testing.T) {
 	for _, address := range addresses {
 		if connection, err := net.Dial("tcp", address); err == nil {
 			_ = connection.Close()
-			t.Errorf("somebody still listens on %s", address)
+			t.Errorf("a process still listens on %s", address)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (env *environment) createCluster(name string, spec func(c *infrastructure.M
 // adminAllocatesNetworks allocates a network or an address in our project.
 func adminAllocatesNetworks(d *dice) (string, func(env *environment)) {
 	what := pick(d, aNetwork, anAddress)
-	return "somebody allocates " + what + " in our project", func(env *environment) { env.administrators.allocateNetworks(what) }
+	return "an administrator allocates " + what + " in our project", func(env *environment) { env.administrators.allocateNetworks(what) }
 }
 
 func (p *administrators) allocateNetworks(what string) {
@@ -118,7 +118,7 @@ func (p *administrators) allocateNetworks(what string) {
 	} else {
 		id, err = p.env.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "by-hand", nil)
 	}
-	p.env.note("somebody allocates the network or address %s by hand: %v", id, err)
+	p.env.note("an administrator allocates the network or address %s by hand: %v", id, err)
 }
 
 // adoptsNetworks lets a network and an address be allocated by hand, and a
@@ -146,7 +146,7 @@ func networkAdoptionPoints() []point {
 	}, clusters, namingClusters[0], (*environment).adoptsNetworks)
 }
 
-// cannotAdopt is whether a cluster waits for what is somebody else's.
+// cannotAdopt is whether a cluster waits for foreign metal.
 func (env *environment) cannotAdopt(c *infrastructure.MetalStackCluster, all []runtime.Object) bool {
 	a := c.Status.Allocation
 	if a == nil {

@@ -27,7 +27,7 @@ const mostByHand = 3
 
 // whoseMachine is which machines an object names.
 var whoseMachine = map[string]func(m simulator.MachineAccount) bool{
-	"nobody's": func(m simulator.MachineAccount) bool {
+	"unallocated": func(m simulator.MachineAccount) bool {
 		return m.Waiting && !m.Allocated && m.Size == simulator.SmallSize
 	},
 	allocatedByHand: byHand,
@@ -44,11 +44,11 @@ func byHand(m simulator.MachineAccount) bool {
 // name the same.
 func nameSomething(d *dice) (string, func(env *environment)) {
 	who, n := d.oneOrAll(naming), d.IntN(100)
-	whose := pick(d, "nobody's", allocatedByHand, allocatedByHand, allocatedByHand, oneOfOurs, oneOfTheirs)
+	whose := pick(d, "unallocated", allocatedByHand, allocatedByHand, allocatedByHand, oneOfOurs, oneOfTheirs)
 	return fmt.Sprintf("%v: a machine that names one of metal's: %s", who, whose), func(env *environment) {
 		all := env.machinesThat(whoseMachine[whose])
 		if len(all) == 0 {
-			all = env.machinesThat(whoseMachine["nobody's"])
+			all = env.machinesThat(whoseMachine["unallocated"])
 		}
 		if len(all) == 0 {
 			return
@@ -78,7 +78,7 @@ func (env *environment) createNaming(name, id string) error {
 
 // adminAllocates allocates a machine in our project, with metalctl.
 func adminAllocates(*dice) (string, func(env *environment)) {
-	return "somebody allocates a machine in our project", func(env *environment) { env.administrators.allocate() }
+	return "an administrator allocates a machine in our project", func(env *environment) { env.administrators.allocate() }
 }
 
 func (p *administrators) allocate(tags ...string) {
@@ -88,7 +88,7 @@ func (p *administrators) allocate(tags ...string) {
 	id, err := p.env.sim.AllocateFor(simulator.AllocateRequest{
 		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{p.own}, Tags: tags,
 	})
-	p.env.note("somebody allocates %s by hand, with the tags %v: %v", id, tags, err)
+	p.env.note("an administrator allocates %s by hand, with the tags %v: %v", id, tags, err)
 }
 
 // adopts lets a machine be allocated by hand, and an object name it.
@@ -115,10 +115,10 @@ func adoptionPoints() []point {
 // object's, while the metal-api frees it.
 func duplicatePoints() (points []point) {
 	for words, fault := range map[string]simulator.Fault{
-		"for long":                         {Kind: simulator.FaultLatency, Latency: 40 * time.Second},
-		"after its caller gave up":         {Kind: simulator.FaultCommitThenLate, Latency: 2*time.Minute + 25*time.Second},
-		"and answers late":                 {Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second},
-		"for somebody who loses the Lease": {Kind: simulator.FaultLatency, Latency: 20 * time.Second},
+		"for long":                          {Kind: simulator.FaultLatency, Latency: 40 * time.Second},
+		"after its caller gave up":          {Kind: simulator.FaultCommitThenLate, Latency: 2*time.Minute + 25*time.Second},
+		"and answers late":                  {Kind: simulator.FaultLateAnswer, Latency: 20 * time.Second},
+		"for a server that loses the Lease": {Kind: simulator.FaultLatency, Latency: 20 * time.Second},
 	} {
 		points = append(points, point{name: "a duplicate is named while it is freed " + words, when: between, prepare: func(env *environment) func() bool {
 			env.administrators.duplicate(0)
@@ -128,7 +128,7 @@ func duplicatePoints() (points []point) {
 			env.sim.Inject(fault)
 			env.eventually(func() string {
 				if !env.api.freeing(duplicate) {
-					return "nobody frees the duplicate"
+					return "the duplicate is not being freed"
 				}
 				return ""
 			})
@@ -170,7 +170,7 @@ func pointsAt(steps []string, resource, name string, adopts func(env *environmen
 	return points
 }
 
-// giveUpNaming deletes objects that wait for metal that is somebody else's.
+// giveUpNaming deletes objects that wait for metal that is foreign.
 func (env *environment) giveUpNaming(all []runtime.Object) {
 	for _, obj := range all {
 		if c, ok := obj.(*infrastructure.MetalStackCluster); ok {

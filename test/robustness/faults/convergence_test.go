@@ -94,7 +94,7 @@ func said(obj runtime.Object) string {
 	if c := meta.FindStatusCondition(conditions, infrastructure.ConditionAllocated); c != nil {
 		return c.Message
 	}
-	return "nobody has asked for its metal"
+	return "its allocation was not requested"
 }
 
 // completeClusters creates the clusters that are missing, without which their
@@ -161,7 +161,7 @@ func (env *environment) watchersMatchLists() string {
 }
 
 // belongsToOne tells of the first allocation made for us that does not belong
-// to exactly one record, and of the first record whose metal nobody knows of.
+// to exactly one record, and of the first record whose metal is unknown.
 func (env *environment) belongsToOne(all []runtime.Object) string {
 	named := map[string]int{}
 	for _, obj := range all {
@@ -199,7 +199,7 @@ func (env *environment) belongsToOne(all []runtime.Object) string {
 	}
 	for _, id := range slices.Concat(env.nameable(aNetwork, allocatedByHand), env.nameable(anAddress, allocatedByHand)) {
 		if named[id] > 1 {
-			return fmt.Sprintf("the network or address %s, which somebody allocated by hand, is named by %d records", id, named[id])
+			return fmt.Sprintf("the network or address %s, which was allocated by hand, is named by %d records", id, named[id])
 		}
 		delete(named, id)
 	}
@@ -211,7 +211,7 @@ func (env *environment) belongsToOne(all []runtime.Object) string {
 	}
 	for name := range named {
 		if !freed[name] {
-			return name + " is recorded, and is not there, and nobody else freed it"
+			return name + " is recorded, and is not there, and no other client freed it"
 		}
 	}
 	return ""

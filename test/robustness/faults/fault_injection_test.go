@@ -32,7 +32,7 @@ func setTrap(d *dice) (string, func(env *environment)) {
 	if d.IntN(4) == 0 {
 		trap.step, trap.skip = pick(d, "ledger/before", "ledger/after"), d.IntN(8)
 	}
-	return fmt.Sprintf("%s waits at %s for whoever comes there after %d", trap.do, trap.step, trap.skip), func(env *environment) { env.traps.add(trap) }
+	return fmt.Sprintf("%s waits at %s for the server that comes there after %d", trap.do, trap.step, trap.skip), func(env *environment) { env.traps.add(trap) }
 }
 
 func killNow(*dice) (string, func(env *environment)) {
@@ -74,20 +74,20 @@ func clocksStep(d *dice) (string, func(env *environment)) {
 
 func adminFrees(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody frees a machine of ours", func(env *environment) { env.administrators.free(n) }
+	return "an administrator frees a machine of ours", func(env *environment) { env.administrators.free(n) }
 }
 
 func adminTags(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
 	if d.IntN(2) == 0 {
-		return "somebody takes our tags off a machine", func(env *environment) { env.administrators.untag(n) }
+		return "an administrator takes our tags off a machine", func(env *environment) { env.administrators.untag(n) }
 	}
-	return "somebody adds a tag to a machine of ours", func(env *environment) { env.administrators.tag(n) }
+	return "an administrator adds a tag to a machine of ours", func(env *environment) { env.administrators.tag(n) }
 }
 
 func adminLocks(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody locks a machine of ours", func(env *environment) { env.administrators.lock(n) }
+	return "an administrator locks a machine of ours", func(env *environment) { env.administrators.lock(n) }
 }
 
 // otherProjectAllocates gives the next machine that becomes free to another
@@ -119,5 +119,5 @@ func otherProjectCopiesTags(d *dice) (string, func(env *environment)) {
 
 func adminDuplicates(d *dice) (string, func(env *environment)) {
 	n := d.IntN(100)
-	return "somebody allocates a machine in our project and copies our tags to it", func(env *environment) { env.administrators.duplicate(n) }
+	return "an administrator allocates a machine in our project and copies our tags to it", func(env *environment) { env.administrators.duplicate(n) }
 }

@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// step is one thing that somebody does, or that goes wrong, at a time.
+// step is one thing that a client does, or that goes wrong, at a time.
 type step struct {
 	at    time.Duration
 	words string

@@ -79,7 +79,7 @@ func noTwoForOneUID(env *environment) (wrong []string) {
 }
 
 // No machine, network or address that was not ours at that moment was ever freed
-// or changed: not somebody else's, and not nobody's, which would take a machine
+// or changed: neither foreign nor unallocated, which would take a machine
 // out of the pool.
 func foreignMetalIsUntouched(env *environment) (wrong []string) {
 	replay(env.sim.Books(), func(d simulator.Deed, was ownership, _ map[string]ownership) {
@@ -88,7 +88,7 @@ func foreignMetalIsUntouched(env *environment) (wrong []string) {
 		case d.Verb != "free":
 			wrong = append(wrong, fmt.Sprintf("%s %s was changed", d.Kind, d.ID))
 		case was.by == "":
-			wrong = append(wrong, fmt.Sprintf("%s %s was freed, and was nobody's", d.Kind, d.ID))
+			wrong = append(wrong, fmt.Sprintf("%s %s was freed, and was not allocated", d.Kind, d.ID))
 		case (was.duplicate || env.journal.adoptedBefore(was.allocation, d)) && was.allocation == d.AllocationUUID:
 		case was.by != us || was.allocation != d.AllocationUUID:
 			wrong = append(wrong, fmt.Sprintf("%s %s was freed in the allocation %s, which was made by %s", d.Kind, d.ID, d.AllocationUUID, was.by))
@@ -97,8 +97,8 @@ func foreignMetalIsUntouched(env *environment) (wrong []string) {
 	return wrong
 }
 
-// Nothing is freed that an object holds of which nobody asked for the deletion,
-// unless it is one too many.
+// Nothing is freed that an object holds of which no client asked for the
+// deletion, unless it is one too many.
 func onlyReleasedMetalIsFreed(env *environment) (wrong []string) {
 	replay(env.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
 		uid := env.journal.holderOf(was, d)
@@ -113,12 +113,12 @@ func onlyReleasedMetalIsFreed(env *environment) (wrong []string) {
 				return
 			}
 		}
-		wrong = append(wrong, fmt.Sprintf("%s %s of %s was freed, and nobody had asked for it", d.Kind, d.ID, uid))
+		wrong = append(wrong, fmt.Sprintf("%s %s of %s was freed, and its deletion was not requested", d.Kind, d.ID, uid))
 	})
 	return wrong
 }
 
-// The addresses of a machine of ours are taken, and by nobody else: a failed
+// The addresses of a machine of ours are taken, by it alone: a failed
 // allocation cost no other one its addresses.
 func addressesStayWithTheirMachines(env *environment) (wrong []string) {
 	books := env.sim.Books()

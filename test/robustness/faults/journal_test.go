@@ -36,9 +36,9 @@ type journal struct {
 	now   int // counts answers and questions
 	high  uint64
 	lives map[types.UID]*life
-	// asked are the objects of which somebody asked for the deletion, and when.
+	// asked are the objects whose deletion a client asked for, and when.
 	asked map[types.UID]time.Time
-	// adopted are the allocations that somebody else made, and a record names.
+	// adopted are the allocations that another client made, and a record names.
 	adopted map[string]adoption
 	// writes are the revisions of acknowledged writes.
 	writes map[uint64]string
@@ -50,7 +50,7 @@ func newJournal() *journal {
 	return &journal{lives: map[types.UID]*life{}, asked: map[types.UID]time.Time{}, adopted: map[string]adoption{}, writes: map[uint64]string{}}
 }
 
-// mayGo tells whether somebody had asked for the deletion of an object by then.
+// mayGo tells whether a client had asked for the deletion of an object by then.
 func (j *journal) mayGo(uid types.UID, at time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -130,7 +130,7 @@ func (j *journal) patched(q question, mark string, obj metav1.Object) {
 	}
 }
 
-// deleting notes that somebody asks for a deletion, and returns what notes that
+// deleting notes that a client asks for a deletion, and returns what notes that
 // it was acknowledged.
 func (j *journal) deleting(uid types.UID) (acknowledged func()) {
 	j.mu.Lock()

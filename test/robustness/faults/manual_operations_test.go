@@ -47,14 +47,14 @@ func (p *administrators) any(n int) (simulator.MachineAccount, bool) {
 // help (docs/allocation.md).
 func (p *administrators) free(n int) {
 	if m, ok := p.any(n); ok && !p.env.api.freeing(m.ID) {
-		p.env.note("somebody frees %s: %v", m.ID, p.env.sim.ForceFree(m.ID))
+		p.env.note("an administrator frees %s: %v", m.ID, p.env.sim.ForceFree(m.ID))
 	}
 }
 
 // tag adds a tag to a machine of ours.
 func (p *administrators) tag(n int) {
 	if m, ok := p.any(n); ok {
-		p.env.note("somebody tags %s: %v", m.ID, p.env.sim.SetTags(m.ID, append(m.Tags, "color=blue")))
+		p.env.note("an administrator tags %s: %v", m.ID, p.env.sim.SetTags(m.ID, append(m.Tags, "color=blue")))
 	}
 }
 
@@ -62,14 +62,14 @@ func (p *administrators) tag(n int) {
 func (p *administrators) untag(n int) {
 	if m, ok := p.any(n); ok {
 		p.tags[m.AllocationUUID] = m.Tags
-		p.env.note("somebody takes the tags off %s: %v", m.ID, p.env.sim.SetTags(m.ID, []string{"mine=yes"}))
+		p.env.note("an administrator takes the tags off %s: %v", m.ID, p.env.sim.SetTags(m.ID, []string{"mine=yes"}))
 	}
 }
 
 // lock locks a machine of ours.
 func (p *administrators) lock(n int) {
 	if m, ok := p.any(n); ok {
-		p.env.note("somebody locks %s: %v", m.ID, p.env.sim.Lock(m.ID, "hands off"))
+		p.env.note("an administrator locks %s: %v", m.ID, p.env.sim.Lock(m.ID, "hands off"))
 	}
 }
 

@@ -176,8 +176,8 @@ func impatient(b *brokenPort) {
 	}
 }
 
-// crowdedPort is one to a metal-api in which somebody has an address in each
-// private network, and does not see it.
+// crowdedPort is one to a metal-api in which another client has an address in
+// each private network, and does not see it.
 type crowdedPort struct{ allocation.Metal }
 
 func crowded(whole allocation.Metal) allocation.Metal { return crowdedPort{whole} }

@@ -14,9 +14,9 @@ import (
 
 // What can go wrong with one write to the ledger.
 const (
-	writeRefused = "refused" // nothing is done, and nobody knows
-	writeLost    = "lost"    // it is done, and nobody knows
-	writeLate    = "late"    // it is done later, when nobody waits any more
+	writeRefused = "refused" // nothing is done, and the caller is not told
+	writeLost    = "lost"    // it is done, and the caller is not told
+	writeLate    = "late"    // it is done later, when no caller waits any more
 )
 
 // lateness is when a late write arrives.

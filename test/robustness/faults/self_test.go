@@ -30,9 +30,9 @@ func TestInvariants_FindViolations(t *testing.T) {
 		"finds that do not find":                   {breaks{metal: port(blind)}, plays(lostAnswer), "no two for one uid", "was allocated for"},
 		"no wait for what a lost call may do":      {breaks{timing: allocation.Timing{UncertainDuration: time.Second}}, allocates(lateAnswer), "no two for one uid", "was allocated for"},
 		"a look that is older than the call":       {breaks{metal: port(stale)}, giveToAnother, "foreign metal is untouched", "which was made by simulator"},
-		"a free of what nobody gave back":          {breaks{metal: port(generous)}, plays(nothing), "only released metal is freed", "nobody had asked"},
-		"a free of what is nobody's":               {breaks{metal: port(twice)}, plays(nothing), "foreign metal is untouched", "was nobody's"},
-		"a free of what was adopted":               {breaks{metal: port(eager(time.Minute))}, adopted, "only released metal is freed", "nobody had asked"},
+		"a free of what was not released":          {breaks{metal: port(generous)}, plays(nothing), "only released metal is freed", "was not requested"},
+		"a free of what is not allocated":          {breaks{metal: port(twice)}, plays(nothing), "foreign metal is untouched", "was not allocated"},
+		"a free of what was adopted":               {breaks{metal: port(eager(time.Minute))}, adopted, "only released metal is freed", "was not requested"},
 		"a free of what is not adopted yet":        {breaks{metal: port(eager(0))}, adopted, "foreign metal is untouched", "which was made by simulator"},
 		"a network that is thought to be its own":  {breaks{metal: greedy}, adoptedNetworks, "foreign metal is untouched", "which was made by simulator"},
 		"attempts without a pause":                 {breaks{metal: port(impatient)}, allocates(nothing), "addresses stay", "was taken away"},
@@ -53,7 +53,7 @@ func TestInvariants_FindViolations(t *testing.T) {
 				if !slices.ContainsFunc(wrong, func(words string) bool {
 					return strings.HasPrefix(words, c.objects) && strings.Contains(words, c.words)
 				}) {
-					t.Errorf("nobody objected that %q; only:\n%s\n%s", c.words, strings.Join(wrong, "\n"), env.story())
+					t.Errorf("no invariant objected that %q; only:\n%s\n%s", c.words, strings.Join(wrong, "\n"), env.story())
 				}
 			})
 		})
@@ -79,7 +79,7 @@ func allocates(p point) func(env *environment) {
 	}
 }
 
-// giveToAnother has a machine freed by somebody else, given to another project
+// giveToAnother has a machine freed by an administrator, given to another project
 // and released by its former owner.
 func giveToAnother(env *environment) {
 	env.eventually(env.anyServerReady)

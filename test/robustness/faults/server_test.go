@@ -178,7 +178,7 @@ func (s *server) kill() {
 	s.open.Store(false)
 	s.die()
 	s.backend.Stop()
-	// Goroutines cannot be killed. They reach nobody any more, and unwind.
+	// Goroutines cannot be killed. They reach nothing any more, and unwind.
 	go func() { _ = s.protocol.Shutdown(context.Background()) }()
 	s.env.restart(s.name)
 }
