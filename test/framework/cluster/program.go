@@ -140,10 +140,14 @@ func (p *Program) Terminate(t testing.TB) {
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 }
 
+// pauseTimeout is how long the threads of a process may take to stop.
+const pauseTimeout = 10 * time.Second
+
 // Pause stops the process in the middle of whatever it does, until Resume.
 func (p *Program) Pause(t testing.TB) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	framework.Eventually(t, pauseTimeout, func(context.Context) error { return checkStopped(p.cmd.Process.Pid) })
 }
 
 // Resume lets a process go on that was paused.
