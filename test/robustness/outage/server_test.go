@@ -156,7 +156,7 @@ func TestServerOutage_HarmsNoOtherKind(t *testing.T) {
 	_, err = maps.Get(ctx, "owned", metav1.GetOptions{})
 	require.NoError(t, err)
 	_, err = maps.Get(ctx, "orphan", metav1.GetOptions{})
-	require.NoError(t, err, "nobody can know that its owner is not there")
+	require.NoError(t, err, "an object whose owner cannot be looked up must not be deleted")
 
 	env.Servers[0].Start(t)
 	env.Servers[0].AwaitReady(t)
