@@ -55,7 +55,7 @@ func (p *play) run() {
 
 // install is the platform team's part.
 func (p *play) install() {
-	p.act("A management cluster: kube-apiserver, etcd, controller manager; and a data centre of %d machines, %g times as fast as life", p.machines, p.speed)
+	p.act("A management cluster: kube-apiserver, etcd, controller manager; and a data centre of %d machines, %g times as fast as real hardware", p.machines, p.speed)
 	p.site = capi.StartSite(p, simulator.Config{Speed: p.speed, DataCentre: simulator.DefaultDataCentre(p.machines)})
 	p.types("clusterctl init --infrastructure metal-stack")
 	p.manager = capi.Start(p, capi.Options{Site: p.site})

@@ -79,7 +79,7 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.ready(ctx, d.metalAPIURL()+"/v1/health"); err != nil {
 		return err
 	}
-	d.say("metal-api-simulator", "%s, %d machines, %g times as fast as life", d.metalAPIURL(), d.machines, d.speed)
+	d.say("metal-api-simulator", "%s, %d machines, %g times as fast as real hardware", d.metalAPIURL(), d.machines, d.speed)
 	d.say("", "http://%s, where machines can be crashed and answers lost", d.admin)
 
 	_, port, _ := net.SplitHostPort(d.api)

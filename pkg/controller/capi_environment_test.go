@@ -85,7 +85,7 @@ func (w *capiEnvironment) restart() {
 }
 
 // reconcileUntil lets the controller manager and Cluster API work until something is so. The data
-// centre lives meanwhile, some hundred times as fast as life, so time has to pass.
+// centre lives meanwhile, some hundred times as fast as real hardware, so time has to pass.
 func (w *capiEnvironment) reconcileUntil(what string, so func() bool) {
 	w.t.Helper()
 	var last error

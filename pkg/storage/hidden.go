@@ -42,7 +42,7 @@ func namespaceOf(prefix, key string) string {
 	return namespace
 }
 
-// HiddenNamespacesChanged makes clients list again, because Options.Hidden answers
+// HiddenNamespacesChanged makes clients list again, because Options.HiddenNamespaces answers
 // otherwise than before: watches end, and none goes on from a revision up to
 // here, whose events tell of objects that are hidden now, or tell nothing of
 // those that are shown now.

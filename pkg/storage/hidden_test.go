@@ -13,7 +13,7 @@ import (
 	apistorage "k8s.io/apiserver/pkg/storage"
 )
 
-// hiddenSet is Options.Hidden of a test.
+// hiddenSet is Options.HiddenNamespaces of a test.
 type hiddenSet struct {
 	hidden atomic.Pointer[map[string]struct{}]
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -117,5 +118,7 @@ func TestServer_RecordSurvivesKill(t *testing.T) {
 	assert.Equal(t, before.UID, after.UID)
 	list, err := machines.List(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
-	assert.Greater(t, list.ResourceVersion, before.ResourceVersion, "revisions never go back")
+	order, err := resourceversion.CompareResourceVersion(list.ResourceVersion, before.ResourceVersion)
+	require.NoError(t, err)
+	assert.Positive(t, order, "revisions never go back")
 }

@@ -17,8 +17,8 @@ type plan struct {
 	gets  []string
 	finds []string // projects
 	list  bool
-	// cost is for how long it keeps the metal-api busy, takes how long it takes
-	// when as many calls as may run concurrently do.
+	// cost is for how long it keeps the metal-api busy, duration how long it
+	// takes when as many calls run concurrently as may.
 	cost, duration time.Duration
 	// deadline is when it has to be over; zero: whenever.
 	deadline time.Time

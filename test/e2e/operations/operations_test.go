@@ -67,7 +67,7 @@ func TestPage_CommandsDoWhatItSays(t *testing.T) {
 	}{
 		{"bind a tenant and give access", env.handOver},
 		{"read the metrics", env.readMetrics},
-		{"the metal-api is away", env.metalAway},
+		{"the metal-api is unavailable", env.metalUnavailable},
 		{"what alerts and the dashboard ask for is there", env.askedFor},
 		{"rotate the HMAC key", env.rotateKey},
 		{"rotate certificates", env.rotateCertificates},
@@ -131,10 +131,10 @@ func (w *warnings) HandleWarningHeaderWithContext(context.Context, int, string, 
 
 var _ rest.WarningHandlerWithContext = &warnings{}
 
-func (env *environment) metalAway(t *testing.T) {
+func (env *environment) metalUnavailable(t *testing.T) {
 	resume := env.metal.Sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 	defer resume()
-	stdout, stderr := env.run(t, "metal-api-away")
+	stdout, stderr := env.run(t, "metal-api-unavailable")
 	assert.Contains(t, stdout, "node-1", "the last known state")
 	assert.Contains(t, stderr, "stale: last observed at")
 	resume()
@@ -227,7 +227,7 @@ func (env *environment) lookAround(t *testing.T) {
 	assert.Contains(t, stdout, "node-1")
 	stdout, _ = env.run(t, "bootstrap-data")
 	assert.Contains(t, stdout, team+" ", "the RoleBinding of the bound namespace")
-	stdout, _ = env.run(t, "server-away")
+	stdout, _ = env.run(t, "server-unavailable")
 	assert.Contains(t, stdout, "v1alpha4.infrastructure.cluster.x-k8s.io")
 }
 

@@ -15,46 +15,46 @@ import (
 // protocolRows are the rows of the tables in docs/allocation.md, by how they
 // begin, and the steps that a crash "here" means.
 var protocolRows = map[string][]string{
-	"read the record | `allocateMachineLike`":                                          nil, // nothing was done yet
-	"if a call is open, look for metal that carries the uid":                           {"machine/settling", "network/settling", "address/settling"},
-	"swap to `Allocating`, with the next attempt and the time":                         {"machine/begun", "network/begun", "address/begun"},
-	"look once more, and at what the spec names":                                       {"machine/looked", "network/looked", "address/looked"},
-	"late? Then start over. Does the fence still stand? Then call | `ensureAllocated`": {"machine/called", "network/called", "address/called"},
-	"the answer is a refusal: swap back":                                               {"machine/swapped-back", "cluster/swapped-back"},
-	"the answer is lost: look again":                                                   {"machine/settling", "network/settling", "address/settling"},
-	"the answer is a machine: swap to `Allocated`":                                     {"machine/learned", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
-	"read the record | `releaseMachineLike`":                                           nil,
-	"swap to `Releasing`, with the time":                                               {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
-	"no machine is recorded, but there was an attempt":                                 {"machine/settling", "machine/found"},
-	"look whose the machine is":                                                        {"machine/free-looked", "address/free-looked", "network/free-looked", "network/empty"},
-	"late? Then start over. Does the fence still stand? Then call | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed"},
-	"look until it is not ours any more, or the call is over":                          {"machine/free-settling", "address/free-settling", "network/free-settling"},
-	"the metal-api refuses, or cannot be looked at":                                    {"machine/held-back", "cluster/held-back"},
-	"swap to `Released`":                                                               {"machine/released", "address/released", "cluster/released"},
-	"an attempt that nobody works on":                                                  {"machine/allocated", "machine/swapped-back"},
-	"a machine carries the uid of a record that names another one":                     {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
+	"read the record | `allocateMachineLike`":                                                  nil, // nothing was done yet
+	"if a call can be in flight, search for metal that carries the uid":                        {"machine/settling", "network/settling", "address/settling"},
+	"swap to `Allocating`, with the next attempt and the time":                                 {"machine/begun", "network/begun", "address/begun"},
+	"search once more, and check what the spec names":                                          {"machine/looked", "network/looked", "address/looked"},
+	"start over if it is late; call, if this server still holds the Lease | `ensureAllocated`": {"machine/called", "network/called", "address/called"},
+	"the answer is a refusal: swap back":                                                       {"machine/swapped-back", "cluster/swapped-back"},
+	"the answer is lost: search again":                                                         {"machine/settling", "network/settling", "address/settling"},
+	"the answer is a machine: swap to `Allocated`":                                             {"machine/learned", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
+	"read the record | `releaseMachineLike`":                                                   nil,
+	"swap to `Releasing`, with the time":                                                       {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
+	"no machine is recorded, but there was an attempt":                                         {"machine/settling", "machine/found"},
+	"observe whose the machine is":                                                             {"machine/free-looked", "address/free-looked", "network/free-looked", "network/empty"},
+	"start over if it is late; call, if this server still holds the Lease | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed"},
+	"observe until it is not ours any more, or the call is over":                               {"machine/free-settling", "address/free-settling", "network/free-settling"},
+	"the metal-api refuses, or cannot be observed":                                             {"machine/held-back", "cluster/held-back"},
+	"swap to `Released`":                                                                       {"machine/released", "address/released", "cluster/released"},
+	"an attempt that nobody works on":                                                          {"machine/allocated", "machine/swapped-back"},
+	"a machine carries the uid of a record that names another one":                             {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
 }
 
 func TestDocs_EveryRowOfTheProtocolIsTried(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/allocation.md")
 	require.NoError(t, err)
-	_, ways, _ := strings.Cut(string(text), "## Ways")
-	ways, _, _ = strings.Cut(ways, "\n## ")
+	_, steps, _ := strings.Cut(string(text), "## Steps")
+	steps, _, _ = strings.Cut(steps, "\n## ")
 	missed := map[string]bool{}
 	for row := range protocolRows {
 		missed[row] = true
 	}
-	for line := range strings.Lines(ways) {
+	for line := range strings.Lines(steps) {
 		row, isRow := strings.CutPrefix(line, "| ")
 		if !isRow || strings.HasPrefix(row, "step |") || strings.HasPrefix(row, "---") {
 			continue
 		}
 		known := false
-		for begin, steps := range protocolRows {
+		for begin, points := range protocolRows {
 			if strings.HasPrefix(row, begin) {
 				known = true
 				delete(missed, begin)
-				require.Subset(t, everyStep(), steps, "%s", row)
+				require.Subset(t, everyStep(), points, "%s", row)
 			}
 		}
 		require.True(t, known, "no step is known for the row %q", row)
