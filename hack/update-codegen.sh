@@ -28,7 +28,7 @@ find "${apis}" -name 'zz_*.go' -delete
 rm -rf "${out}"
 
 echo "v1alpha3, and when an allocation holds metal, which both versions have of the hub"
-for file in holds; do
+for file in has_metal; do
   for version in v1alpha3 v1alpha4; do
     copy "${apis}/${file}.go" "${apis}/${version}/zz_copied.${file}.go" "s/^package infrastructure$/package ${version}/"
   done

@@ -294,9 +294,9 @@ func TestAllocate_RecreatedObjectFailsUIDPrecondition(t *testing.T) {
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	assert.Nil(t, env.getMachine("node").Status.Allocation)
 	require.Len(t, env.machinesWithIdentity(claim.UID), 1)
-	obj, claims := env.machines.projector.Discovered(metal.Ref{Kind: metal.KindMachine, ID: env.machinesWithIdentity(claim.UID)[0].ID})
+	obj, refs := env.machines.projector.Discovered(metal.Ref{Kind: metal.KindMachine, ID: env.machinesWithIdentity(claim.UID)[0].ID})
 	require.NotNil(t, obj)
-	assert.Contains(t, claims, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
+	assert.Contains(t, refs, metal.Ref{Kind: metal.KindUID, ID: string(claim.UID)})
 }
 
 func TestAllocate_DryRunReservesNothing(t *testing.T) {

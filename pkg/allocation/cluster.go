@@ -84,22 +84,22 @@ func (o *clusterOperation) setIdentity(uid types.UID) {
 // clusterPredicate is true for some clusters.
 type clusterPredicate func(*clusterRecord) bool
 
-func holdsNetwork(id string) clusterPredicate {
+func hasNetwork(id string) clusterPredicate {
 	return func(c *clusterRecord) bool { return c.allocation().NetworkID == id }
 }
 
-func holdsAddress(address string) clusterPredicate {
+func hasAddress(address string) clusterPredicate {
 	return func(c *clusterRecord) bool { return c.allocation().IPAddress == address }
 }
 
-// claims is true for clusters whose records stand for a network or an address:
-// those that hold it, or have an attempt to get what they name; or have the
+// refersTo is true for clusters whose records stand for a network or an address:
+// those that have it, or have an attempt to get what they name; or have the
 // identity that it carries, by which it would be found, even by a record that a
 // backup restored from before.
-func claims(uid string, holds, names clusterPredicate) clusterPredicate {
+func refersTo(uid string, has, names clusterPredicate) clusterPredicate {
 	return func(c *clusterRecord) bool {
 		attempt := c.allocation().Phase == infrastructure.AllocationAllocating
-		return holds(c) || attempt && names(c) || uid != "" && uid == LabelValue(string(c.identityUID()))
+		return has(c) || attempt && names(c) || uid != "" && uid == LabelValue(string(c.identityUID()))
 	}
 }
 

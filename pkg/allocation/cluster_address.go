@@ -89,7 +89,7 @@ func (o *clusterOperation) findAddress(ctx context.Context) (*metal.IP, bool, er
 		if ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)) {
 			continue
 		}
-		if held, err := o.anyOtherCluster(ctx, holdsAddress(ip.Address)); err != nil || !held {
+		if found, err := o.anyOtherCluster(ctx, hasAddress(ip.Address)); err != nil || !found {
 			return ip, err == nil, err
 		}
 	}
@@ -116,7 +116,7 @@ func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 		return err
 	}
 	if err := o.adopt(ctx, "address", uid, func(ctx context.Context) error {
-		if err := o.checkAddressUnclaimed(ctx, ip); err != nil {
+		if err := o.checkAddressUnreferenced(ctx, ip); err != nil {
 			return err
 		}
 		again, err := o.findProjectAddress(ctx, address)
@@ -143,10 +143,10 @@ func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal
 		return o.identity.uid, nil
 	}
 	never := func(*clusterRecord) bool { return false }
-	switch held, err := o.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), never)); {
+	switch found, err := o.anyOtherCluster(ctx, refersTo(ip.UID(), hasAddress(ip.Address), never)); {
 	case err != nil:
 		return "", refusalOf(err)
-	case held:
+	case found:
 		return o.identity.uid, nil // The adoption is refused.
 	}
 	c, err := o.records.get(ctx, o.ref.namespace, o.ref.name)
@@ -173,12 +173,12 @@ func (o *clusterOperation) findProjectAddress(ctx context.Context, address netip
 	return nil, nil
 }
 
-// checkAddressUnclaimed refuses an address that is another cluster's.
-func (o *clusterOperation) checkAddressUnclaimed(ctx context.Context, ip *metal.IP) error {
+// checkAddressUnreferenced refuses an address that is another cluster's.
+func (o *clusterOperation) checkAddressUnreferenced(ctx context.Context, ip *metal.IP) error {
 	wants := func(c *clusterRecord) bool {
 		return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 	}
-	switch found, err := o.anyOtherCluster(ctx, claims(ip.UID(), holdsAddress(ip.Address), wants)); {
+	switch found, err := o.anyOtherCluster(ctx, refersTo(ip.UID(), hasAddress(ip.Address), wants)); {
 	case err != nil:
 		return refusalOf(err)
 	case found:

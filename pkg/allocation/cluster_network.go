@@ -84,7 +84,7 @@ func (o *clusterOperation) findNetwork(ctx context.Context) (*metal.Network, boo
 		if n.Project != o.project || n.UID() != LabelValue(string(o.identity.uid)) {
 			continue
 		}
-		if held, err := o.anyOtherCluster(ctx, holdsNetwork(n.ID)); err != nil || !held {
+		if found, err := o.anyOtherCluster(ctx, hasNetwork(n.ID)); err != nil || !found {
 			return n, err == nil, err
 		}
 	}
@@ -105,7 +105,7 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 		uid = types.UID(n.UID())
 	}
 	if err := o.adopt(ctx, "network", uid, func(ctx context.Context) error {
-		if err := o.checkNetworkUnclaimed(ctx, n); err != nil {
+		if err := o.checkNetworkUnreferenced(ctx, n); err != nil {
 			return err
 		}
 		_, err := o.findProjectNetwork(ctx, id)
@@ -129,13 +129,13 @@ func (o *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*
 	return n, nil
 }
 
-// checkNetworkUnclaimed refuses a network that is another cluster's.
-func (o *clusterOperation) checkNetworkUnclaimed(ctx context.Context, n *metal.Network) error {
+// checkNetworkUnreferenced refuses a network that is another cluster's.
+func (o *clusterOperation) checkNetworkUnreferenced(ctx context.Context, n *metal.Network) error {
 	if n.Shared {
 		return nil
 	}
 	wants := func(c *clusterRecord) bool { return c.Spec.PrivateNetworkID == n.ID }
-	switch found, err := o.anyOtherCluster(ctx, claims(n.UID(), holdsNetwork(n.ID), wants)); {
+	switch found, err := o.anyOtherCluster(ctx, refersTo(n.UID(), hasNetwork(n.ID), wants)); {
 	case err != nil:
 		return refusalOf(err)
 	case found:

@@ -230,8 +230,8 @@ func (o *clusterOperation) addressOwnership(ctx context.Context, address string)
 			continue
 		case ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)):
 			return foreign, nil
-		case ip.Holder() != "":
-			return owned, refuse(http.StatusConflict, "control plane address %s is in use by machine %s", address, ip.Holder())
+		case ip.MachineID() != "":
+			return owned, refuse(http.StatusConflict, "control plane address %s is in use by machine %s", address, ip.MachineID())
 		}
 		return owned, nil
 	}

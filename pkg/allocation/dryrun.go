@@ -110,7 +110,7 @@ func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.checkNetworkUnclaimed(ctx, n)
+	return o.checkNetworkUnreferenced(ctx, n)
 }
 
 func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
@@ -129,7 +129,7 @@ func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
 	case ip == nil:
 		return o.checkExternalAddress(ctx, address)
 	}
-	return o.checkAddressUnclaimed(ctx, ip)
+	return o.checkAddressUnreferenced(ctx, ip)
 }
 
 // dryRunRelease checks what a release would.

@@ -63,18 +63,18 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 	if m == nil || (m.Allocation != nil && m.Project() != o.plan.project) {
 		return nil, false, unknown
 	}
-	holder, phase, err := o.findHolder(ctx, m, claimsMachine)
+	referrer, phase, err := o.findReferrer(ctx, m, refersToMachine)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case holder == nil:
-	case holder.namespace != o.ref.namespace:
+	case referrer == nil:
+	case referrer.namespace != o.ref.namespace:
 		return nil, false, unknown
 	case phase == infrastructure.AllocationAllocated:
-		return nil, false, refuseSpec("spec.providerID: machine %s belongs to %s", id, holder)
+		return nil, false, refuseSpec("spec.providerID: machine %s belongs to %s", id, referrer)
 	default:
 		// That may come to nothing, or end, soon.
-		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s is in use by %s: retry", id, holder)
+		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s is in use by %s: retry", id, referrer)
 	}
 	if m.Allocation != nil {
 		return o.checkAdoption(ctx, m)
@@ -97,7 +97,7 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 }
 
 // checkAdoption checks a machine of the project that is allocated, and that no
-// other record claims.
+// other record refers to.
 func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) (*metal.Machine, bool, error) {
 	if m.Allocation.Role != o.machineKind.role {
 		return nil, false, refuseSpec("spec.providerID: machine %s is allocated with role %q, not %q", m.ID, m.Allocation.Role, o.machineKind.role)

@@ -28,11 +28,11 @@ func (o *machineOperation) find(ctx context.Context) (*metal.Machine, bool, erro
 	}
 	var found []*metal.Machine
 	for _, m := range identified {
-		holder, _, err := o.findHolder(ctx, m, holdsMachine)
+		referrer, _, err := o.findReferrer(ctx, m, hasMachine)
 		if err != nil {
 			return nil, false, err
 		}
-		if holder == nil {
+		if referrer == nil {
 			found = append(found, m)
 		}
 	}
@@ -76,9 +76,9 @@ func (p *Protocol) findMachine(ctx context.Context, id string) (*metal.Machine, 
 	return nil, nil
 }
 
-// findHolder returns another object whose record claims the machine, or holds it,
+// findReferrer returns another object whose record refers to the machine, or has it,
 // and its phase: of two objects that find each other, both step back.
-func (o *machineOperation) findHolder(ctx context.Context, m *metal.Machine, is func(*machineLike, *metal.Machine) bool) (*objectRef, infrastructure.AllocationPhase, error) {
+func (o *machineOperation) findReferrer(ctx context.Context, m *metal.Machine, is func(*machineLike, *metal.Machine) bool) (*objectRef, infrastructure.AllocationPhase, error) {
 	for _, k := range []*machineLikeKind{o.p.machines, o.p.firewalls} {
 		all, err := k.list(ctx)
 		if err != nil {
@@ -94,9 +94,9 @@ func (o *machineOperation) findHolder(ctx context.Context, m *metal.Machine, is 
 	return nil, "", nil
 }
 
-// claimsMachine reports whether a record stands for the machine as it is now, or for
+// refersToMachine reports whether a record stands for the machine as it is now, or for
 // an attempt to allocate it.
-func claimsMachine(object *machineLike, m *metal.Machine) bool {
+func refersToMachine(object *machineLike, m *metal.Machine) bool {
 	// Attempts of the object, and the Recoverer, take what carries its identity
 	// whatever the record says: a backup may be older than the allocation.
 	if uid := m.UID(); uid != "" && m.Allocation != nil && uid == LabelValue(string(object.identityUID())) {
@@ -105,7 +105,7 @@ func claimsMachine(object *machineLike, m *metal.Machine) bool {
 	switch a := object.allocation(); a.Phase {
 	case infrastructure.AllocationAllocated, infrastructure.AllocationReleasing:
 		if a.MachineID != "" {
-			return holdsMachine(object, m)
+			return hasMachine(object, m)
 		}
 	case infrastructure.AllocationAllocating:
 	default:
@@ -115,10 +115,10 @@ func claimsMachine(object *machineLike, m *metal.Machine) bool {
 	return err == nil && id.MachineID == m.ID
 }
 
-// holdsMachine reports whether a record names the machine, and its allocation if it
+// hasMachine reports whether a record names the machine, and its allocation if it
 // has one.
-func holdsMachine(object *machineLike, m *metal.Machine) bool {
+func hasMachine(object *machineLike, m *metal.Machine) bool {
 	a := object.allocation()
-	held := a.Phase == infrastructure.AllocationAllocated || a.Phase == infrastructure.AllocationReleasing
-	return held && a.MachineID == m.ID && (m.Allocation == nil || a.AllocationUUID == m.AllocationUUID())
+	allocated := a.Phase == infrastructure.AllocationAllocated || a.Phase == infrastructure.AllocationReleasing
+	return allocated && a.MachineID == m.ID && (m.Allocation == nil || a.AllocationUUID == m.AllocationUUID())
 }

@@ -148,10 +148,10 @@ func (f *duplicateFreer) ownership(ctx context.Context) (ownership, error) {
 }
 
 // begin swaps no record: see releaseDuplicates. But the other records are read,
-// before the machine is: what its holder releases after that is seen to be gone.
+// before the machine is: what its referrer releases after that is seen to be gone.
 func (f *duplicateFreer) begin(ctx context.Context) error {
-	holder, _, err := f.o.findHolder(ctx, f.suspect, claimsMachine)
-	if err == nil && holder != nil {
+	referrer, _, err := f.o.findReferrer(ctx, f.suspect, refersToMachine)
+	if err == nil && referrer != nil {
 		err = errMachineHeld
 	}
 	return err

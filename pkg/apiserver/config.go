@@ -30,10 +30,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// Binding maps namespaces to projects, and admits creation in a namespace.
-type Binding interface {
+// Bindings map namespaces to projects, and keep a binding while an object is created.
+type Bindings interface {
 	tenancy.Bindings
-	registry.Binding
+	registry.Namespaces
 }
 
 // ExtraConfig is what this server needs besides the generic one.
@@ -47,9 +47,9 @@ type ExtraConfig struct {
 	// Ledger keeps the records. If it has a method Close, that is called when
 	// the server ends.
 	Ledger ledger.Ledger
-	// Binding maps namespaces to projects.
-	Binding Binding
-	// Namespaces is Binding in a cluster, which the server runs; nil without one.
+	// Bindings map namespaces to projects.
+	Bindings Bindings
+	// Namespaces are the Bindings in a cluster, which the server runs; nil without one.
 	Namespaces *tenancy.Namespaces
 	// ManagementCluster is the ID of this management cluster in identities.
 	ManagementCluster string
@@ -115,7 +115,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	switch {
 	case c.Extra.Ledger == nil:
 		return CompletedConfig{}, errors.New("ledger must be set")
-	case c.Extra.Binding == nil:
+	case c.Extra.Bindings == nil:
 		return CompletedConfig{}, errors.New("bindings must be set")
 	}
 	generic := &c.Generic.Config

@@ -85,10 +85,10 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if c.Extra.Namespaces != nil {
 		s.ready.bindings = c.Extra.Namespaces
 	}
-	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Binding, Sizes: s.catalogue, Clock: clock.RealClock{}}
+	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Bindings, Sizes: s.catalogue, Clock: clock.RealClock{}}
 	s.visibility = visibility.NewResolver(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
 	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
-	resources, err := rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Binding, s.visibility, s.catalogue, c.Extra.Owners)
+	resources, err := rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Bindings, s.visibility, s.catalogue, c.Extra.Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	s.protocol = allocation.New(allocation.Options{
 		TakenOver: takenOver,
 		Machines:  resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
-		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Binding,
+		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Bindings,
 		ManagementCluster: c.Extra.ManagementCluster, Timing: c.Extra.Timing,
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
@@ -155,12 +155,12 @@ func (s *Server) connectMetal(ctx context.Context) error {
 	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
 	opts.Changed = s.backend.MetalChanged
 	opts.Relevant = func(project string) bool {
-		_, bound := s.extra.Binding.Namespace(project)
+		_, bound := s.extra.Bindings.Namespace(project)
 		return bound
 	}
 	s.observer = observation.New(s.metal, opts)
 	s.catalogue = metalcatalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
-	s.backend.SetRefresher(refresh.New(s.observer, s.extra.Binding))
+	s.backend.SetRefresher(refresh.New(s.observer, s.extra.Bindings))
 	return nil
 }
 

@@ -82,11 +82,11 @@ func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error)
 func isReleased(obj client.Object) bool {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:
-		return !o.Status.Allocation.HoldsMetal()
+		return !o.Status.Allocation.HasMetal()
 	case *v1alpha4.MetalStackMachine:
-		return !o.Status.Allocation.HoldsMetal()
+		return !o.Status.Allocation.HasMetal()
 	case *v1alpha4.MetalStackFirewall:
-		return !o.Status.Allocation.HoldsMetal()
+		return !o.Status.Allocation.HasMetal()
 	}
 	return true
 }

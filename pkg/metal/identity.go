@@ -45,8 +45,8 @@ func (n *Network) UID() string { return n.Labels[TagUID] }
 // UID is the identity that the IP carries, or "".
 func (i *IP) UID() string { uid, _ := TagValue(i.Tags, TagUID); return uid }
 
-// Holder is the id of the machine that holds the address, or "".
-func (i *IP) Holder() string { id, _ := TagValue(i.Tags, TagMachine); return id }
+// MachineID is the id of the machine that has the address, or "".
+func (i *IP) MachineID() string { id, _ := TagValue(i.Tags, TagMachine); return id }
 
 // EventPhonedHome is the last provisioning event of an installation.
 const EventPhonedHome = "Phoned Home"

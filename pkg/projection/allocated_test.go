@@ -37,8 +37,8 @@ func conditionsOf(t *testing.T, obj runtime.Object) *[]metav1.Condition {
 	return nil
 }
 
-// holder is a record of a kind that holds metal, and how it is shown.
-type holder struct {
+// metalObject is a record of a kind that holds metal, and how it is shown.
+type metalObject struct {
 	projector storage.Projector
 	record    conditioned
 	// metal makes all metal that the record names present.
@@ -52,8 +52,8 @@ const (
 	address   = "100.64.0.1"
 )
 
-// holders are records of all kinds that hold metal.
-func (b *fixture) holders(phase infrastructure.AllocationPhase) map[string]holder {
+// metalObjects are records of all kinds that hold metal.
+func (b *fixture) metalObjects(phase infrastructure.AllocationPhase) map[string]metalObject {
 	firewall := &infrastructure.MetalStackFirewall{ObjectMeta: b.record("").ObjectMeta}
 	firewall.Status.Allocation = b.allocated(phonedHome()).Status.Allocation
 	machine := b.allocated(phonedHome())
@@ -64,7 +64,7 @@ func (b *fixture) holders(phase infrastructure.AllocationPhase) map[string]holde
 	machine.Status.Allocation.Phase, firewall.Status.Allocation.Phase, cluster.Status.Allocation.Phase = phase, phase, phase
 	server := func() { b.facts.machines[machineID] = phonedHome() }
 	ended := map[string]func(){infrastructure.ReasonAllocationGone: func() { b.facts.machines[machineID].Allocation = nil }}
-	return map[string]holder{
+	return map[string]metalObject{
 		"machine":  {NewMachineProjector(b.source), machine, server, ended},
 		"firewall": {NewFirewallProjector(b.source), firewall, server, ended},
 		"cluster": {NewClusterProjector(b.source), cluster, func() {
@@ -91,7 +91,7 @@ func TestAllocated_FollowsMetalThatIsGone(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			b := newFixture(t)
-			h := b.holders(infrastructure.AllocationAllocated)[kind]
+			h := b.metalObjects(infrastructure.AllocationAllocated)[kind]
 			for reason, lose := range h.lose {
 				h.metal()
 				shown := h.projector.Project(h.record, nil)
@@ -118,7 +118,7 @@ func TestAllocated_FollowsMetalThatIsGone(t *testing.T) {
 func TestAllocated_StaysTrueWhileMetalIsNotLookedAt(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)
-	for kind, h := range b.holders(infrastructure.AllocationAllocated) {
+	for kind, h := range b.metalObjects(infrastructure.AllocationAllocated) {
 		assert.Equal(t, metav1.ConditionTrue, allocatedOf(t, h.projector.Project(h.record, nil)).Status, kind)
 	}
 }
@@ -134,7 +134,7 @@ func TestConditions_SayTheGenerationThatTheyAreTrueOf(t *testing.T) {
 		infrastructure.AllocationReleased:   true,
 	} {
 		b := newFixture(t)
-		for kind, h := range b.holders(phase) {
+		for kind, h := range b.metalObjects(phase) {
 			h.metal()
 			*conditionsOf(t, h.record) = []metav1.Condition{{
 				Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: "Recorded", ObservedGeneration: 1,
@@ -155,7 +155,7 @@ func TestConditions_SayTheGenerationThatTheyAreTrueOf(t *testing.T) {
 func TestReady_SaysWhyAReleaseIsRefused(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)
-	for kind, h := range b.holders(infrastructure.AllocationReleasing) {
+	for kind, h := range b.metalObjects(infrastructure.AllocationReleasing) {
 		h.metal()
 		record := func(reason, message string) {
 			*conditionsOf(t, h.record) = []metav1.Condition{{
@@ -183,7 +183,7 @@ func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
 		return []metav1.Condition{{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: reason, Message: message}}
 	}
 	readyOf := func(obj runtime.Object) metav1.Condition { return (*conditionsOf(t, obj))[0] }
-	for kind, h := range b.holders(infrastructure.AllocationAllocated) {
+	for kind, h := range b.metalObjects(infrastructure.AllocationAllocated) {
 		h.metal()
 		h.record.SetDeletionTimestamp(&deletedAt)
 		alive := readyOf(h.projector.Project(h.record, nil))
@@ -201,7 +201,7 @@ func TestReady_SaysWhatADeletionWaitsFor(t *testing.T) {
 		*conditionsOf(t, h.record) = deleting(infrastructure.ReasonReleasing, "nothing is in the way")
 		assert.Equal(t, alive.Message, readyOf(h.projector.Project(h.record, shown)).Message, kind)
 	}
-	for kind, h := range b.holders(infrastructure.AllocationReleasing) {
+	for kind, h := range b.metalObjects(infrastructure.AllocationReleasing) {
 		h.metal()
 		h.record.SetDeletionTimestamp(&deletedAt)
 		*conditionsOf(t, h.record) = append(deleting(infrastructure.ReasonReleaseRefused, "machine is locked"), metav1.Condition{

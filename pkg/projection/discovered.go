@@ -17,7 +17,7 @@ import (
 // discoveredNamespaceUUID is the name space of the uids of discovered objects.
 var discoveredNamespaceUUID = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c11")
 
-// Discovered implements storage.Projector. What claims a machine is a record of
+// Discovered implements storage.Projector. What refers to a machine is a record of
 // its very allocation, or one whose own allocation is in flight and whose
 // identity the machine carries; not a record that names the machine's id: that
 // machine may have been allocated anew since.
@@ -33,11 +33,11 @@ func (j *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []meta
 	if !bound {
 		return nil, nil
 	}
-	claims := []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}
+	refs := []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}
 	if uid := m.UID(); uid != "" {
-		claims = append(claims, metal.Ref{Kind: metal.KindUID, ID: uid})
+		refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: uid})
 	}
-	return j.discovered(m, namespace), claims
+	return j.discovered(m, namespace), refs
 }
 
 func (j *MachineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {

@@ -186,7 +186,7 @@ func TestProject_KeepsUnobservedMetalAsShown(t *testing.T) {
 	assert.Equal(t, infrastructure.PhaseUnknown, b.project(record, shown).Status.Metal.Phase)
 }
 
-func TestMachineProjector_RefsAndClaims(t *testing.T) {
+func TestMachineProjector_RefsAndDiscoveredRefs(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)
 	j := NewMachineProjector(b.source)
@@ -208,9 +208,9 @@ func TestMachineProjector_RefsAndClaims(t *testing.T) {
 	allocated.Status.Allocation.Phase = infrastructure.AllocationReleased
 	assert.Empty(t, j.Refs(allocated))
 
-	obj, claims := j.Discovered(machine)
+	obj, refs := j.Discovered(machine)
 	require.NotNil(t, obj)
-	assert.Equal(t, []metal.Ref{allocation, uid}, claims)
+	assert.Equal(t, []metal.Ref{allocation, uid}, refs)
 	same, _ := j.Discovered(machine)
 	assert.Equal(t, obj, same)
 	found := obj.(*infrastructure.MetalStackMachine)

@@ -130,7 +130,7 @@ func TestFirewallProjector_SortsAddresses(t *testing.T) {
 	assert.Equal(t, addresses, Addresses(&shuffled))
 	assert.Equal(t, Metal(m, true), Metal(&shuffled, true))
 
-	obj, claims := NewFirewallProjector(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
+	obj, refs := NewFirewallProjector(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
 	f, ok := obj.(*infrastructure.MetalStackFirewall)
 	require.True(t, ok)
 	assert.Equal(t, m.ID, f.Name)
@@ -138,7 +138,7 @@ func TestFirewallProjector_SortsAddresses(t *testing.T) {
 	assert.False(t, f.Status.Metal.Managed)
 	assert.Empty(t, f.OwnerReferences)
 	assert.Empty(t, f.Finalizers)
-	assert.Equal(t, []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}, claims)
+	assert.Equal(t, []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}, refs)
 	none, _ := NewMachineProjector(b.source).Discovered(metal.Ref{Kind: metal.KindMachine, ID: m.ID})
 	assert.Nil(t, none, "a firewall is not shown as a machine")
 }

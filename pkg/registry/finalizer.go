@@ -23,13 +23,13 @@ import (
 // the object as it would be written and as it is. Updates of the status do not
 // change finalizers. The authorizer is asked once for one request at most.
 func (r *REST) guardFinalizer(validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
-	if r.holdsMetal == nil {
+	if r.hasMetal == nil {
 		return validate
 	}
 	var once sync.Once
 	var refusal error
 	return func(ctx context.Context, obj, old runtime.Object) error {
-		if r.removesFinalizer(obj, old) && r.holdsMetal(old) {
+		if r.removesFinalizer(obj, old) && r.hasMetal(old) {
 			once.Do(func() { refusal = r.authorizeFinalizerRemoval(ctx, old.(metav1.Object)) })
 			if refusal != nil {
 				return refusal

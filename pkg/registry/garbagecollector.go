@@ -55,7 +55,7 @@ type OwnerLookup interface {
 // being deleted, see checkGarbageCollection, and the namespace controller what it
 // may not delete, see checkNamespaceController.
 func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
-	if r.owners != nil && r.holdsMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
+	if r.owners != nil && r.hasMetal != nil && requester(ctx) == infrastructure.DeletionByGarbageCollector {
 		err := r.checkGarbageCollection(ctx, name)
 		recordGarbageCollectorDelete(err)
 		if apierrors.IsForbidden(err) {
@@ -95,7 +95,7 @@ func (r *REST) checkGarbageCollection(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if m.GetDeletionTimestamp() != nil || !r.holdsMetal(obj) {
+	if m.GetDeletionTimestamp() != nil || !r.hasMetal(obj) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, ownerLookupTimeout)

@@ -39,9 +39,9 @@ type Kind[T Object, Spec, Status any] struct {
 
 	// Finalizer keeps an object until its metal was released. Optional.
 	Finalizer string
-	// HoldsMetal is whether the record says that metal may be allocated for an
+	// HasMetal is whether the record says that metal may be allocated for an
 	// object. Required with a Finalizer.
-	HoldsMetal func(T) bool
+	HasMetal func(T) bool
 	// Deletion points to the record of who asked for an object's deletion.
 	// Required with a Finalizer.
 	Deletion func(T) **infrastructure.Deletion
@@ -59,13 +59,13 @@ type Kind[T Object, Spec, Status any] struct {
 	// called only if Validate or ValidateUpdate found nothing: what cannot be the
 	// name of anything is not asked for. Optional.
 	ValidateReferences func(ctx context.Context, obj, old T) field.ErrorList
-	// AdmitStatus changes status, which starts as a copy of the old one, to what
+	// MergeStatus changes status, which starts as a copy of the old one, to what
 	// a controller may make of it with submitted. Optional: without it, there is
 	// no status subresource.
-	AdmitStatus func(status *Status, submitted Status)
-	// ValidateStatusUpdate validates what AdmitStatus admitted. Required with it.
+	MergeStatus func(status *Status, submitted Status)
+	// ValidateStatusUpdate validates what MergeStatus returned. Required with it.
 	ValidateStatusUpdate func(obj, old T) field.ErrorList
-	// ReadOnlyStatusFields are the paths under status that AdmitStatus ignores.
+	// ReadOnlyStatusFields are the paths under status that MergeStatus ignores.
 	ReadOnlyStatusFields []string
 
 	// SelectableFields are the selectable fields besides name and namespace, the same

@@ -22,7 +22,7 @@ const namespaceLookupTimeout = 5 * time.Second
 // the Namespace is finalized by force and made again meanwhile, the new one may
 // have taken the objects over, and the controller's request is late.
 func (r *REST) checkNamespaceController(ctx context.Context, name string) error {
-	if r.owners == nil || r.holdsMetal == nil || requester(ctx) != infrastructure.DeletionByNamespaceController {
+	if r.owners == nil || r.hasMetal == nil || requester(ctx) != infrastructure.DeletionByNamespaceController {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, namespaceLookupTimeout)

@@ -13,31 +13,31 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 )
 
-// AdmitConditions returns the submitted conditions, but those that the server
+// MergeConditions returns the submitted conditions, but those that the server
 // computes as they were. Allocated is a controller's only until an allocation
 // has begun, and only to say what that waits for: from then on it is the
 // server's, so that a late write does not overwrite its outcome.
-func AdmitConditions(old, submitted []metav1.Condition, begun bool) []metav1.Condition {
+func MergeConditions(old, submitted []metav1.Condition, begun bool) []metav1.Condition {
 	mayWait := func(c metav1.Condition) bool {
 		return c.Type == infrastructure.ConditionAllocated && !begun && c.Status == metav1.ConditionFalse
 	}
 	waits := slices.ContainsFunc(submitted, mayWait)
-	var admitted []metav1.Condition
+	var merged []metav1.Condition
 	for _, c := range old {
 		if slices.Contains(projection.ComputedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && !waits) {
-			admitted = append(admitted, c)
+			merged = append(merged, c)
 		}
 	}
 	for _, c := range submitted {
 		if mayWait(c) || (c.Type != infrastructure.ConditionAllocated && !slices.Contains(projection.ComputedConditions, c.Type)) {
-			admitted = append(admitted, c)
+			merged = append(merged, c)
 		}
 	}
-	return admitted
+	return merged
 }
 
-// AdmitInitialization returns the submitted state, but what was true stays so.
-func AdmitInitialization(old, submitted infrastructure.Initialization) infrastructure.Initialization {
+// MergeInitialization returns the submitted state, but what was true stays so.
+func MergeInitialization(old, submitted infrastructure.Initialization) infrastructure.Initialization {
 	if old.Provisioned != nil && *old.Provisioned {
 		return old
 	}

@@ -15,7 +15,7 @@ func conditionOf(kind string, status metav1.ConditionStatus, reason string) meta
 	return metav1.Condition{Type: kind, Status: status, Reason: reason}
 }
 
-func TestAdmitConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testing.T) {
+func TestMergeConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testing.T) {
 	t.Parallel()
 	var (
 		ready   = conditionOf(infrastructure.ConditionReady, metav1.ConditionFalse, infrastructure.ReasonNotAllocated)
@@ -29,7 +29,7 @@ func TestAdmitConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testi
 	for name, c := range map[string]struct {
 		old, submitted list
 		begun          bool
-		admitted       list
+		merged         list
 	}{
 		"first wait":                             {list{ready}, list{ready, waiting, paused}, false, list{ready, waiting, paused}},
 		"wait after a refusal":                   {list{ready, refused}, list{ready, waiting}, false, list{ready, waiting}},
@@ -41,7 +41,7 @@ func TestAdmitConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testi
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, c.admitted, AdmitConditions(c.old, c.submitted, c.begun))
+			require.Equal(t, c.merged, MergeConditions(c.old, c.submitted, c.begun))
 		})
 	}
 }

@@ -23,12 +23,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
-// Binding tells which project a namespace is bound to.
-type Binding interface {
+// Namespaces look up projects of namespaces, and keep a binding while an object is created.
+type Namespaces interface {
 	Project(namespace string) (project string, bound bool)
-	// Admit returns an API status if nothing can be created in a namespace: there
+	// BeginCreate returns an API status if nothing can be created in a namespace: there
 	// can be no metal for it. Otherwise the binding stays until done is called.
-	Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error)
+	BeginCreate(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error)
 }
 
 // Visibility decides which namespaces' objects a list or a watch shows, and who
@@ -47,7 +47,7 @@ type REST struct {
 	visibility     Visibility
 	shortNames     []string
 	finalizer      string
-	holdsMetal     func(runtime.Object) bool
+	hasMetal       func(runtime.Object) bool
 	owners         OwnerLookup
 	deleteSelector fields.Selector
 }
@@ -61,7 +61,7 @@ var (
 // NewREST returns what serves a kind, and what serves its status, which is nil
 // for a kind whose status clients cannot write. owners is nil where no garbage
 // collector is.
-func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Binding, visible Visibility, owners OwnerLookup, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
+func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Namespaces, visible Visibility, owners OwnerLookup, getter generic.RESTOptionsGetter) (*REST, *StatusREST, error) {
 	s := newStrategy(kind)
 	s.hasGarbageCollector = owners != nil
 	registerMetrics()
@@ -73,7 +73,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 		SingularQualifiedResource: infrastructure.Resource(kind.Singular),
 		// It comes before validation, which would name the missing project instead.
 		BeginCreate: func(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
-			done, err := binding.Admit(ctx, resource, request.NamespaceValue(ctx), obj.(T).GetName())
+			done, err := binding.BeginCreate(ctx, resource, request.NamespaceValue(ctx), obj.(T).GetName())
 			return func(context.Context, bool) { done() }, err
 		},
 		CreateStrategy:      s,
@@ -87,9 +87,9 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Bi
 	}
 	main := &REST{Store: store, visibility: visible, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector}
 	if kind.Finalizer != "" {
-		main.holdsMetal = func(obj runtime.Object) bool { return kind.HoldsMetal(obj.(T)) }
+		main.hasMetal = func(obj runtime.Object) bool { return kind.HasMetal(obj.(T)) }
 	}
-	if kind.AdmitStatus == nil {
+	if kind.MergeStatus == nil {
 		return main, nil, nil
 	}
 	statusStore := *store

@@ -132,7 +132,7 @@ type statusStrategy[T Object, Spec, Status any] struct {
 	strategy[T, Spec, Status]
 }
 
-// PrepareForUpdate takes from obj what AdmitStatus lets it, and its managed
+// PrepareForUpdate takes from obj what MergeStatus lets it, and its managed
 // fields; everything else stays as it was.
 func (s statusStrategy[T, Spec, Status]) PrepareForUpdate(_ context.Context, o, oldObj runtime.Object) {
 	obj, old := o.(T), oldObj.(T)
@@ -143,7 +143,7 @@ func (s statusStrategy[T, Spec, Status]) PrepareForUpdate(_ context.Context, o, 
 	submitted := *s.kind.Status(obj)
 	*s.kind.Spec(obj) = *s.kind.Spec(old)
 	*s.kind.Status(obj) = *s.kind.Status(old)
-	s.kind.AdmitStatus(s.kind.Status(obj), submitted)
+	s.kind.MergeStatus(s.kind.Status(obj), submitted)
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.

@@ -16,7 +16,7 @@ import (
 type changeSet struct {
 	b       *Backend
 	changes []change
-	// affected are refs whose claims changed and which are not projected again
+	// affected are refs that are referred to by other records than before, and which are not projected again
 	// yet.
 	affected []metal.Ref
 }
@@ -71,7 +71,7 @@ func (c *changeSet) record(s *Store, key string, rec *record) {
 		is = s.refs(rec.obj)
 		rec.refs = is
 	}
-	// The claims come first: so what is projected below sees them.
+	// The references come first: so what is projected below sees them.
 	changed := c.b.index.setRefs(storeKey{s, key}, was, is)
 	switch {
 	case rec != nil:

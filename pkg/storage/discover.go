@@ -10,16 +10,16 @@ import (
 )
 
 // discover shows ref in s if it is to be shown there and no record, of any
-// resource, claims it; otherwise it hides it.
+// resource, refers to it; otherwise it hides it.
 func (c *changeSet) discover(s *Store, ref metal.Ref) {
 	if s.projector == nil {
 		return
 	}
 	x := &c.b.index
 	m := discoveredKey{s, ref}
-	obj, claims := s.projector.Discovered(ref)
-	x.setClaims(m, claims)
-	key, visible := "", obj != nil && !x.claimed(claims)
+	obj, refs := s.projector.Discovered(ref)
+	x.setDiscoveredRefs(m, refs)
+	key, visible := "", obj != nil && !x.isReferenced(refs)
 	if visible {
 		key, visible = s.keyOf(obj)
 	}
@@ -61,7 +61,7 @@ func (c *changeSet) unshadow(s *Store, key string) {
 	delete(c.b.index.shadowed, p)
 }
 
-// markAffected notes that the claims of ref changed.
+// markAffected notes that the references to ref changed.
 func (c *changeSet) markAffected(ref metal.Ref) {
 	c.affected = append(c.affected, ref)
 	for _, m := range c.b.index.dependents[ref] {

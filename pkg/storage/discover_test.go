@@ -66,8 +66,8 @@ func TestDiscovered_IsReadOnly(t *testing.T) {
 	}
 }
 
-func TestDiscovered_LeavesOutClaimedMetal(t *testing.T) {
-	for name, claim := range map[string]func(*example.Pod){
+func TestDiscovered_LeavesOutReferencedMetal(t *testing.T) {
+	for name, refer := range map[string]func(*example.Pod){
 		"by its allocation":        func(p *example.Pod) { p.Spec.NodeName = "m1/a1" },
 		"by the uid that it bears": func(p *example.Pod) { p.Annotations = map[string]string{uidAnnotation: "u1"} },
 	} {
@@ -78,13 +78,13 @@ func TestDiscovered_LeavesOutClaimedMetal(t *testing.T) {
 				events := watchFrom(t, w.pods, list(t, w.pods, everything()).ResourceVersion)
 				create(t, w.pods, managed("node-1", "", ""))
 				expectEvents(t, events, "ADDED node-1 Pending")
-				claimed := update(t, w.pods, "node-1", claim)
-				expectEvents(t, events, say2("MODIFIED", claimed), "DELETED m1 Installing")
+				updated := update(t, w.pods, "node-1", refer)
+				expectEvents(t, events, say2("MODIFIED", updated), "DELETED m1 Installing")
 				if got := names(list(t, w.pods, everything())); got != "node-1" {
 					t.Errorf("shown: %s", got)
 				}
 				remove(t, w.pods, "node-1")
-				expectEvents(t, events, say2("DELETED", claimed), "ADDED m1 Installing")
+				expectEvents(t, events, say2("DELETED", updated), "ADDED m1 Installing")
 				expectNoEvent(t, events)
 			})
 		})
@@ -114,7 +114,7 @@ func TestDiscovered_ShowsReallocatedMachineThatARecordStillNames(t *testing.T) {
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	if get(t, w.pods, "m1") != nil {
-		t.Error("claimed metal is shown as discovered")
+		t.Error("metal that a record refers to is shown as discovered")
 	}
 	again := installing
 	again.allocation, again.uid = "a2", "u2"
@@ -210,7 +210,7 @@ func TestReprojectNamespace_ProjectsRecordsAgain(t *testing.T) {
 	}
 }
 
-func TestStart_ShowsMetalObservedBeforeUnlessClaimed(t *testing.T) {
+func TestStart_ShowsMetalObservedBeforeUnlessReferenced(t *testing.T) {
 	l := newFixture(t, Options{})
 	l.observe("m1", installing)
 	l.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
@@ -220,10 +220,10 @@ func TestStart_ShowsMetalObservedBeforeUnlessClaimed(t *testing.T) {
 	w.MetalChanged([]metal.Ref{machineRef("m1"), machineRef("m2")})
 	start(t, w.Backend)
 	if get(t, w.pods, "m1") != nil {
-		t.Error("metal is shown as discovered, although a record of another resource claims it")
+		t.Error("metal is shown as discovered, although a record of another resource refers to it")
 	}
 	if get(t, w.pods, "m2") == nil {
-		t.Error("metal without a claim is not shown")
+		t.Error("metal that no record refers to is not shown")
 	}
 }
 

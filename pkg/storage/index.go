@@ -14,7 +14,7 @@ type storeKey struct {
 	key   string
 }
 
-// discoveredKey is metal in a store that shows it as long as no record claims it.
+// discoveredKey is metal in a store that shows it as long as no record refers to it.
 type discoveredKey struct {
 	store *Store
 	ref   metal.Ref
@@ -24,36 +24,36 @@ type discoveredKey struct {
 // guarded by the backend's mu.
 type index struct {
 	// recordsByRef are the records that name a ref: they are projected again when it
-	// changes, and metal of which a claim is named is not discovered.
+	// changes, and metal that they refer to is not discovered.
 	recordsByRef map[metal.Ref][]storeKey
 	// observed is all metal that was ever reported changed, for when it begins to
 	// be shown for another reason than a change.
 	observed map[metal.Ref]struct{}
-	// discoveredAt is where unclaimed metal is shown.
+	// discoveredAt is where metal is shown that no record refers to.
 	discoveredAt map[discoveredKey]string
-	// claims are the refs by which metal that would be shown is claimed, and
+	// discoveredRefs are the refs by which records refer to metal that would be shown, and
 	// dependents is their inverse.
-	claims     map[discoveredKey][]metal.Ref
-	dependents map[metal.Ref][]discoveredKey
+	discoveredRefs map[discoveredKey][]metal.Ref
+	dependents     map[metal.Ref][]discoveredKey
 	// shadowed is metal that is not shown because its key is taken.
 	shadowed map[storeKey][]metal.Ref
 }
 
 func newIndex() index {
 	return index{
-		recordsByRef: map[metal.Ref][]storeKey{},
-		observed:     map[metal.Ref]struct{}{},
-		discoveredAt: map[discoveredKey]string{},
-		claims:       map[discoveredKey][]metal.Ref{},
-		dependents:   map[metal.Ref][]discoveredKey{},
-		shadowed:     map[storeKey][]metal.Ref{},
+		recordsByRef:   map[metal.Ref][]storeKey{},
+		observed:       map[metal.Ref]struct{}{},
+		discoveredAt:   map[discoveredKey]string{},
+		discoveredRefs: map[discoveredKey][]metal.Ref{},
+		dependents:     map[metal.Ref][]discoveredKey{},
+		shadowed:       map[storeKey][]metal.Ref{},
 	}
 }
 
-// claimed reports whether a record names one of claims.
-func (x *index) claimed(claims []metal.Ref) bool {
-	for _, claim := range claims {
-		if len(x.recordsByRef[claim]) > 0 {
+// isReferenced reports whether a record names one of refs.
+func (x *index) isReferenced(refs []metal.Ref) bool {
+	for _, ref := range refs {
+		if len(x.recordsByRef[ref]) > 0 {
 			return true
 		}
 	}
@@ -79,23 +79,23 @@ func (x *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 	return changed
 }
 
-// setClaims replaces the claims of shown metal.
-func (x *index) setClaims(m discoveredKey, claims []metal.Ref) {
-	old := x.claims[m]
-	if slices.Equal(old, claims) {
+// setDiscoveredRefs replaces the refs by which records refer to shown metal.
+func (x *index) setDiscoveredRefs(m discoveredKey, refs []metal.Ref) {
+	old := x.discoveredRefs[m]
+	if slices.Equal(old, refs) {
 		return
 	}
-	for _, claim := range old {
-		removeValue(x.dependents, claim, m)
+	for _, ref := range old {
+		removeValue(x.dependents, ref, m)
 	}
-	if len(claims) == 0 {
-		delete(x.claims, m)
+	if len(refs) == 0 {
+		delete(x.discoveredRefs, m)
 		return
 	}
-	x.claims[m] = slices.Clone(claims)
-	for _, claim := range claims {
-		if !slices.Contains(x.dependents[claim], m) {
-			x.dependents[claim] = append(x.dependents[claim], m)
+	x.discoveredRefs[m] = slices.Clone(refs)
+	for _, ref := range refs {
+		if !slices.Contains(x.dependents[ref], m) {
+			x.dependents[ref] = append(x.dependents[ref], m)
 		}
 	}
 }

@@ -20,12 +20,12 @@ func (b *Backend) MayHaveRecords(namespace string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.stores {
-		holds := false
+		found := false
 		ascend(s.view.tree, s.prefix+namespace+"/", "", func(e *entry) bool {
-			holds = e.rec != nil
-			return !holds
+			found = e.rec != nil
+			return !found
 		})
-		if holds {
+		if found {
 			return true
 		}
 	}

@@ -39,8 +39,8 @@ func (b *Backend) metalChanged(ref metal.Ref) {
 	c.refreshMetal(ref)
 	// Metal that carries an identity changes what is known of that, too.
 	for _, s := range b.stores {
-		for _, claim := range b.index.claims[discoveredKey{s, ref}] {
-			c.refreshRecords(claim)
+		for _, other := range b.index.discoveredRefs[discoveredKey{s, ref}] {
+			c.refreshRecords(other)
 		}
 	}
 	c.publish()

@@ -14,7 +14,7 @@ import (
 // Projector combines the two halves of the objects of one resource. Its methods
 // answer from what is known at the moment and never call out.
 type Projector interface {
-	// Refs names the metal that the record shows or claims, and depends on
+	// Refs names the metal that the record shows or refers to, and depends on
 	// nothing but the record: when a fact about one of them changes, the record
 	// is projected again.
 	Refs(record runtime.Object) []metal.Ref
@@ -25,9 +25,9 @@ type Projector interface {
 	// Strip clears the metal half of obj, in place: what is left is recorded.
 	Strip(obj runtime.Object)
 	// Discovered returns the new object by which the metal ref is shown while
-	// no record, of any resource, has one of claims among its Refs; nil if it
+	// no record, of any resource, has one of refs among its Refs; nil if it
 	// is not shown in this resource. It, too, answers the same about the same.
-	Discovered(ref metal.Ref) (obj runtime.Object, claims []metal.Ref)
+	Discovered(ref metal.Ref) (obj runtime.Object, refs []metal.Ref)
 }
 
 // A Static projector projects objects that stand for no metal, with what else is

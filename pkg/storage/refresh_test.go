@@ -21,7 +21,7 @@ import (
 func TestRefresh_IsDoneForConsistentReadsOnly(t *testing.T) {
 	w := newFixture(t, Options{})
 	create(t, w.pods, managed("node-1", "m1", "a1"))
-	claims := []metal.Ref{machineRef("m1"), {Kind: "allocation", ID: "a1"}}
+	refs := []metal.Ref{machineRef("m1"), {Kind: "allocation", ID: "a1"}}
 	now := list(t, w.pods, everything()).ResourceVersion
 	paged := everything()
 	paged.Predicate.Limit = 1
@@ -66,14 +66,14 @@ func TestRefresh_IsDoneForConsistentReadsOnly(t *testing.T) {
 		read func()
 		want []Scope
 	}{
-		`get, ""`:                    {get("node-1", ""), []Scope{{Refs: claims}}},
+		`get, ""`:                    {get("node-1", ""), []Scope{{Refs: refs}}},
 		`get of a claim, ""`:         {get("node-2", ""), []Scope{{}}},
 		`get of an unknown name, ""`: {get("m7", ""), []Scope{{Namespace: "team-a"}}},
 		`get, "0"`:                   {get("node-1", "0"), nil},
 		`get, N`:                     {get("node-1", now), nil},
 		`list of everything, ""`:     {list("/pods", at("", nil)), fleet},
-		`list of a namespace, ""`:    {list("/pods/team-a", at("", nil)), []Scope{{Namespace: "team-a", Refs: claims}}},
-		`list of one name, ""`:       {list("/pods/team-a/node-1", apistorage.ListOptions{Predicate: apistorage.Everything}), []Scope{{Refs: claims}}},
+		`list of a namespace, ""`:    {list("/pods/team-a", at("", nil)), []Scope{{Namespace: "team-a", Refs: refs}}},
+		`list of one name, ""`:       {list("/pods/team-a/node-1", apistorage.ListOptions{Predicate: apistorage.Everything}), []Scope{{Refs: refs}}},
 		`list, "0"`:                  {list("/pods", at("0", nil)), nil},
 		`list, not older than N`:     {list("/pods", at(now, func(o *apistorage.ListOptions) { o.ResourceVersionMatch = "NotOlderThan" })), nil},
 		`list, exactly N`:            {list("/pods", at(now, func(o *apistorage.ListOptions) { o.ResourceVersionMatch = "Exact" })), nil},

@@ -99,7 +99,7 @@ func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, know
 }
 
 // fillViews fills the views with what is known, and with the metal that was seen and
-// that nothing of it claims.
+// that nothing of it refers to.
 func (b *Backend) fillViews(known map[string]*record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

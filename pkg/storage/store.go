@@ -65,7 +65,7 @@ func newStore(b *Backend, cfg ResourceConfig) (*Store, error) {
 }
 
 // load fills the view before it is read. Whatever is there at the start
-// has the revision of the start. The claims of all stores are in the index
+// has the revision of the start. The references of all stores are in the index
 // already.
 func (s *Store) load(records map[string]*record, start uint64) {
 	s.view.mu.Lock()

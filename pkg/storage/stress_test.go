@@ -96,7 +96,7 @@ func (f *follower) apply(e watch.Event, p *example.Pod) bool {
 }
 
 // TestStress_WatchesAgreeWithLists lets writers and observations run
-// against each other, over two resources that claim each other's metal.
+// against each other, over two resources that refer to each other's metal.
 func TestStress_WatchesAgreeWithLists(t *testing.T) {
 	w := newFixture(t, Options{BookmarkInterval: 5 * time.Millisecond, History: 1 << 16})
 	start := list(t, w.pods, everything())
@@ -159,7 +159,7 @@ func TestStress_WatchesAgreeWithLists(t *testing.T) {
 	}
 	checkResumed(t, w.pods, start, end.Load())
 	checkResumed(t, w.firewalls, startWalls, end.Load())
-	checkClaims(t, w)
+	checkReferences(t, w)
 }
 
 // checkResumed: a watch that is resumed sees the same history.
@@ -178,23 +178,23 @@ func checkResumed(t *testing.T, s *Store, start *example.PodList, end uint64) {
 	t.Logf("%s: %d events", s.resource.Resource, len(whole.seen))
 }
 
-// checkClaims: metal is shown as discovered if and only if no record claims it.
-func checkClaims(t *testing.T, w *fixture) {
+// checkReferences: metal is shown as discovered if and only if no record refers to it.
+func checkReferences(t *testing.T, w *fixture) {
 	t.Helper()
-	claimed := map[string]bool{}
+	referenced := map[string]bool{}
 	discovered := map[string]bool{}
 	for _, s := range []*Store{w.pods, w.firewalls} {
 		for _, p := range list(t, s, everything()).Items {
 			if p.Labels["discovered"] == "true" {
 				discovered[p.Name] = true
 			}
-			claimed[p.Spec.NodeName] = true
+			referenced[p.Spec.NodeName] = true
 		}
 	}
 	for id, f := range w.metal.facts {
-		want := !claimed[id+"/"+f.allocation] && f.allocation != ""
+		want := !referenced[id+"/"+f.allocation] && f.allocation != ""
 		if discovered[id] != want {
-			t.Errorf("%s/%s is discovered: %v, claimed: %v", id, f.allocation, discovered[id], claimed[id+"/"+f.allocation])
+			t.Errorf("%s/%s is discovered: %v, referenced: %v", id, f.allocation, discovered[id], referenced[id+"/"+f.allocation])
 		}
 	}
 }

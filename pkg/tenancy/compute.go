@@ -71,10 +71,10 @@ type result struct {
 	outcome outcome
 	// boundProject is the project that it has, if any.
 	boundProject string
-	// projectHolder is the namespace that has the project, if the outcome is
+	// otherNamespace is the namespace that has the project, if the outcome is
 	// projectTaken.
-	projectHolder string
-	// leftBehind is the binding of abandoned records: its own, or those that hold the
+	otherNamespace string
+	// leftBehind is the binding of abandoned records: its own, or those that have the
 	// project that its label names.
 	leftBehind binding
 	// tookOver is true when the Namespace takes over the records of an earlier one.
@@ -99,11 +99,11 @@ type result struct {
 // existing Namespace, unless that is younger than a record: then it belongs to an
 // earlier one. Bindings in force are completed from the Namespaces that records
 // name (completeFromOrigins).
-func computeBindings(all []namespace, inForce map[string]binding, holds func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, results map[string]result) {
+func computeBindings(all []namespace, inForce map[string]binding, hasRecords func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, results map[string]result) {
 	next, results = map[string]binding{}, map[string]result{}
-	holder := map[string]string{}
+	namespaceOf := map[string]string{}
 	bind := func(j result, b binding) {
-		next[j.name], holder[b.project] = b, j.name
+		next[j.name], namespaceOf[b.project] = b, j.name
 		if j.outcome != abandoned {
 			j.boundProject = b.project
 		}
@@ -132,7 +132,7 @@ func computeBindings(all []namespace, inForce map[string]binding, holds func(str
 			bind(result{namespace: ns, outcome: abandoned, leftBehind: left, formerUID: left.uid, conflicting: true}, b)
 		case same && asks:
 			bind(result{namespace: ns, outcome: assigned}, b)
-		case !holds(name):
+		case !hasRecords(name):
 			// It ends.
 		case same:
 			bind(result{namespace: ns, outcome: stillBound}, b)
@@ -148,8 +148,8 @@ func computeBindings(all []namespace, inForce map[string]binding, holds func(str
 	}
 	for _, name := range slices.Sorted(maps.Keys(stray)) {
 		left := stray[name]
-		if holder[left.project] == "" {
-			holder[left.project] = name
+		if namespaceOf[left.project] == "" {
+			namespaceOf[left.project] = name
 		}
 		if _, done := results[name]; !done {
 			ns := known[name]
@@ -161,7 +161,7 @@ func computeBindings(all []namespace, inForce map[string]binding, holds func(str
 		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.name, b.name))
 	})
 	for _, ns := range all {
-		other := holder[ns.project]
+		other := namespaceOf[ns.project]
 		switch _, done := results[ns.name]; {
 		case done:
 		case !ns.labeled:
@@ -169,8 +169,8 @@ func computeBindings(all []namespace, inForce map[string]binding, holds func(str
 		case !isProjectID(ns.project):
 			results[ns.name] = result{namespace: ns, outcome: invalid}
 		case other != "":
-			results[ns.name] = result{namespace: ns, outcome: projectTaken, projectHolder: other, leftBehind: results[other].leftBehind}
-		case ns.deleting && !holds(ns.name):
+			results[ns.name] = result{namespace: ns, outcome: projectTaken, otherNamespace: other, leftBehind: results[other].leftBehind}
+		case ns.deleting && !hasRecords(ns.name):
 			results[ns.name] = result{namespace: ns, outcome: terminating}
 		default:
 			bind(result{namespace: ns, outcome: assigned}, binding{project: ns.project, uid: ns.uid})

@@ -105,9 +105,9 @@ func (j result) problem() (reason, note string) {
 		return ReasonAbandoned, j.abandonedNote()
 	case projectTaken:
 		if j.leftBehind.project != "" {
-			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which was deleted; nothing can be created here until that is resolved (%s)", j.project, j.projectHolder, abandonedHelp)
+			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which was deleted; nothing can be created here until that is resolved (%s)", j.project, j.otherNamespace, abandonedHelp)
 		}
-		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.projectHolder)
+		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.otherNamespace)
 	case stillBound:
 		return ReasonStillBound, fmt.Sprintf("the project %s stays bound, although %s, because the namespace still holds objects of %s: restore the label (kubectl label --overwrite namespace %s %s=%s) or delete these objects: the binding then changes",
 			j.boundProject, j.labelChange(), infrastructure.GroupName, j.name, label, j.boundProject)

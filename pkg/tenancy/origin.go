@@ -44,9 +44,9 @@ func completeFromOrigins(known map[string]namespace, inForce map[string]binding,
 	if all == nil {
 		all = map[string]binding{}
 	}
-	holder := map[string]string{}
+	namespaceOf := map[string]string{}
 	for name, b := range all {
-		holder[b.project] = name
+		namespaceOf[b.project] = name
 	}
 	for _, name := range slices.Sorted(maps.Keys(origins)) {
 		for _, o := range slices.SortedFunc(slices.Values(origins[name]), func(a, b Origin) int {
@@ -56,8 +56,8 @@ func completeFromOrigins(known map[string]namespace, inForce map[string]binding,
 			switch {
 			case o.UID == "" || !isProjectID(o.Project):
 				// It was written by hand, and says nothing.
-			case !bound && holder[o.Project] == "":
-				all[name], holder[o.Project] = binding{project: o.Project, uid: o.UID}, name
+			case !bound && namespaceOf[o.Project] == "":
+				all[name], namespaceOf[o.Project] = binding{project: o.Project, uid: o.UID}, name
 			case !bound || b.project != o.Project:
 				stray[name] = binding{project: o.Project, uid: o.UID}
 			case b.takenOver.IsZero() && (b.uid == "" || b.uid == known[name].uid):

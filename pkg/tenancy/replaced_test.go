@@ -207,7 +207,7 @@ func TestBinding_TakeoverIsInForceOnceItIsSaved(t *testing.T) {
 	assert.NotZero(t, k.TakenOver("team-a"))
 }
 
-func TestAdmit_RefusesInANamespaceWithAbandonedRecords(t *testing.T) {
+func TestBeginCreate_RefusesInANamespaceWithAbandonedRecords(t *testing.T) {
 	t.Parallel()
 	b := newEnvironment(t)
 	b.label("team-a", projectA)
@@ -215,7 +215,7 @@ func TestAdmit_RefusesInANamespaceWithAbandonedRecords(t *testing.T) {
 	b.takeEvents()
 	b.setHasRecords("team-a", true)
 	c := startServer(t, b, namespaceObjectWithUID("team-a", "1", projectB, "uid-of-team-a-again"))
-	_, err := c.Admit(t.Context(), ofMachines, "team-a", "m")
+	_, err := c.BeginCreate(t.Context(), ofMachines, "team-a", "m")
 	require.ErrorContains(t, err, "objects of an earlier namespace of this name were left behind")
 	assert.NotContains(t, err.Error(), projectA)
 	assert.Contains(t, c.Hidden(), "team-a")

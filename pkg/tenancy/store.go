@@ -75,15 +75,15 @@ func parseRecord(value []byte) (map[string]binding, error) {
 	if r.Namespaces == nil {
 		return nil, errors.New("field namespaces is missing")
 	}
-	bindings, holder := map[string]binding{}, map[string]string{}
+	bindings, namespaceOf := map[string]binding{}, map[string]string{}
 	for namespace, project := range r.Namespaces {
 		if !isProjectID(project) {
 			return nil, fmt.Errorf("namespace %q has %q, which is not a project id", namespace, project)
 		}
-		if other, taken := holder[project]; taken {
+		if other, taken := namespaceOf[project]; taken {
 			return nil, fmt.Errorf("namespaces %q and %q have the same project", min(namespace, other), max(namespace, other))
 		}
-		holder[project] = namespace
+		namespaceOf[project] = namespace
 		bindings[namespace] = binding{project: project, uid: r.UIDs[namespace], takenOver: r.TakenOver[namespace]}
 	}
 	return bindings, nil

@@ -117,7 +117,7 @@ func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 			health.ServeHTTP(w, req)
 			return
 		}
-		r, share := l.admit(req, verified)
+		r, share := l.acquire(req, verified)
 		if r == nil {
 			reject(w, share)
 			return
@@ -127,8 +127,8 @@ func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 	})
 }
 
-// admit acquires a slot for a request, or returns which share has none.
-func (l *Limiter) admit(req *http.Request, verified bool) (r *reservation, share string) {
+// acquire acquires a slot for a request, or returns which share has none.
+func (l *Limiter) acquire(req *http.Request, verified bool) (r *reservation, share string) {
 	if token := bearerToken(req); verified || l.tokens.known(token) {
 		release, share := l.acquireKnown(req, token)
 		if release == nil {

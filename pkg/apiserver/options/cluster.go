@@ -165,7 +165,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 		return err
 	}
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
-	config.Extra.Binding = config.Extra.Namespaces
+	config.Extra.Bindings = config.Extra.Namespaces
 	if o.Cluster.ControllerManagerAccount != "" {
 		config.Extra.BootstrapData = bootstrapdata.New(bootstrapdata.Options{
 			Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.ControllerManagerAccount,

@@ -69,11 +69,11 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 // applyStandalone configures a server without a cluster: with its own CA, authentication
 // and authorization.
 func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config) error {
-	binding, err := o.Records.Binding()
+	binding, err := o.Records.Bindings()
 	if err != nil {
 		return err
 	}
-	config.Extra.Binding = binding
+	config.Extra.Bindings = binding
 	authority, err := standalone.OpenAuthority(o.Records.DataDir)
 	if err != nil {
 		return err

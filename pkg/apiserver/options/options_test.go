@@ -133,10 +133,10 @@ func TestStandalone_AuthorizesOnlyTheAdministrator(t *testing.T) {
 	assert.NotEqual(t, authorizer.DecisionAllow, decision)
 	assert.Equal(t, metalclient.AuthEdit, config.Extra.Metal.AuthType)
 	assert.NotEmpty(t, config.Extra.ManagementCluster)
-	bound, ok := config.Extra.Binding.Project("team-a")
+	bound, ok := config.Extra.Bindings.Project("team-a")
 	assert.True(t, ok)
 	assert.Equal(t, project, bound)
-	_, err = config.Extra.Binding.Admit(t.Context(), schema.GroupResource{Resource: "metalstackmachines"}, "team-b", "node-1")
+	_, err = config.Extra.Bindings.BeginCreate(t.Context(), schema.GroupResource{Resource: "metalstackmachines"}, "team-b", "node-1")
 	assert.ErrorContains(t, err, "--project-binding=team-b=")
 	assert.FileExists(t, o.KubeconfigOut)
 }

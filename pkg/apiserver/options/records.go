@@ -134,19 +134,19 @@ func (o *Records) open(cluster *rest.Config) (ledger.Ledger, error) {
 	return bolt.Open(filepath.Join(o.DataDir, "records.db"), bolt.Options{})
 }
 
-// Binding is the binding of namespaces to projects without a cluster.
-type Binding struct {
+// StaticBindings are the bindings of namespaces to projects without a cluster.
+type StaticBindings struct {
 	*tenancy.Static
 }
 
-// Binding returns the bindings that the flags list.
-func (o *Records) Binding() (Binding, error) {
+// Bindings returns the bindings that the flags list.
+func (o *Records) Bindings() (StaticBindings, error) {
 	static, err := tenancy.NewStatic(o.ProjectBindings)
-	return Binding{static}, err
+	return StaticBindings{static}, err
 }
 
-// Admit implements apiserver.Binding.
-func (b Binding) Admit(_ context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
+// BeginCreate implements apiserver.Bindings.
+func (b StaticBindings) BeginCreate(_ context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
 	if _, bound := b.Project(namespace); !bound {
 		return nil, tenancy.NotBound(resource, namespace, name,
 			fmt.Sprintf("start the server with --project-binding=%s=<project id>, or use a namespace named after the project's id", namespace))

@@ -124,10 +124,10 @@ func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {
 	require.NoError(t, Authorize(&authorization))
 
 	for name, c := range map[string]struct {
-		path   string
-		from   *Authority
-		known  bool
-		admits authorizer.Decision
+		path     string
+		from     *Authority
+		known    bool
+		decision authorizer.Decision
 	}{
 		"the administrator":              {"/apis", authority, true, authorizer.DecisionAllow},
 		"another authority's":            {"/apis", otherAuthority, false, authorizer.DecisionNoOpinion},
@@ -150,7 +150,7 @@ func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {
 		}
 		decision, _, err := authorization.Authorizer.Authorize(req.Context(), authorizer.AttributesRecord{User: resp.User, Path: c.path, Verb: "get"})
 		require.NoError(t, err)
-		assert.Equal(t, c.admits, decision, name)
+		assert.Equal(t, c.decision, decision, name)
 	}
 	decision, _, err := authorization.Authorizer.Authorize(t.Context(), authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "other"}, Path: "/apis", Verb: "get"})
 	require.NoError(t, err)

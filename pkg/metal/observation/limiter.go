@@ -64,7 +64,7 @@ func (l *limiter) acquire(ctx context.Context) error {
 	}
 	// Its turn came at the same time.
 	l.inFlight--
-	l.admit()
+	l.grantLocked()
 	return ctx.Err()
 }
 
@@ -80,10 +80,10 @@ func (l *limiter) release(began, now time.Time, slow bool) {
 		l.current = max(min(minConcurrent, float64(l.max)), l.current/2)
 		l.halvedAt = now
 	}
-	l.admit()
+	l.grantLocked()
 }
 
-func (l *limiter) admit() {
+func (l *limiter) grantLocked() {
 	for len(l.queue) > 0 && l.inFlight < int(l.current) {
 		close(l.queue[0])
 		l.queue = l.queue[1:]

@@ -62,7 +62,7 @@ type environment struct {
 	traps          *traps
 	journal        *journal
 	secrets        *secrets
-	binding        options.Binding
+	binding        options.StaticBindings
 	administrators *administrators
 	// clocks are the nodes', by server; revisionClock steps by hours.
 	clocks        map[string]*nodeClock
@@ -95,7 +95,7 @@ func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *envi
 	if breaks.ledger != nil {
 		env.records.Ledger = breaks.ledger(env.records.Ledger)
 	}
-	env.binding, err = (&options.Records{ProjectBindings: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Binding()
+	env.binding, err = (&options.Records{ProjectBindings: []string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB}}).Bindings()
 	require.NoError(t, err)
 	network, err := env.sim.AllocateNetworkFor(simulator.ProjectB, simulator.DefaultPartition, "theirs", nil)
 	require.NoError(t, err)

@@ -5,8 +5,8 @@ package model
 import "slices"
 
 // next returns all that can come after s.
-func (b adopting) next(s claims) []step[claims] {
-	var steps []step[claims]
+func (b adopting) next(s adoptionState) []step[adoptionState] {
+	var steps []step[adoptionState]
 	for who := range uint8(len(s.workers)) {
 		if who == recoverer {
 			steps = append(steps, b.sweep(s)...)
@@ -18,14 +18,14 @@ func (b adopting) next(s claims) []step[claims] {
 			t := s
 			t.left.crashes--
 			t.end(who)
-			steps = append(steps, step[claims]{who: who, what: "crashes", to: t})
+			steps = append(steps, step[adoptionState]{who: who, what: "crashes", to: t})
 		}
 	}
 	return append(steps, b.people(s)...)
 }
 
 // end ends an operation. Its call, if one is at work, is nobody's from now on.
-func (s *claims) end(who uint8) {
+func (s *adoptionState) end(who uint8) {
 	s.workers[who] = worker{}
 	if s.calls[who].stage == atWork {
 		s.calls[who].stage = abandoned
@@ -35,16 +35,16 @@ func (s *claims) end(who uint8) {
 }
 
 // on is a step that leads to a place.
-func (s claims) on(who uint8, what string, at uint8) []step[claims] {
+func (s adoptionState) on(who uint8, what string, at uint8) []step[adoptionState] {
 	if s.workers[who].at = at; at == idle {
 		s.end(who)
 	}
-	return []step[claims]{{who: who, what: what, to: s}}
+	return []step[adoptionState]{{who: who, what: what, to: s}}
 }
 
 // work makes the steps of an object's server: one way on from each place.
-func (b adopting) work(s claims, who uint8) []step[claims] {
-	on := func(what string, at uint8) []step[claims] { return s.on(who, what, at) }
+func (b adopting) work(s adoptionState, who uint8) []step[adoptionState] {
+	on := func(what string, at uint8) []step[adoptionState] { return s.on(who, what, at) }
 	v, r := &s.workers[who], &s.records[who]
 	switch v.at {
 	case idle:
@@ -101,8 +101,8 @@ func (b adopting) work(s claims, who uint8) []step[claims] {
 }
 
 // give makes the steps of a release.
-func (b adopting) give(s claims, who uint8) []step[claims] {
-	on := func(what string, at uint8) []step[claims] { return s.on(who, what, at) }
+func (b adopting) give(s adoptionState, who uint8) []step[adoptionState] {
+	on := func(what string, at uint8) []step[adoptionState] { return s.on(who, what, at) }
 	r := &s.records[who]
 	ours := s.thing.owner == us && s.thing.uuid == r.uuid
 	switch s.workers[who].at {
@@ -154,8 +154,8 @@ func (b adopting) give(s claims, who uint8) []step[claims] {
 }
 
 // sweep makes the steps of the Recoverer, which frees duplicates of the first's.
-func (b adopting) sweep(s claims) []step[claims] {
-	on := func(what string, at uint8) []step[claims] { return s.on(recoverer, what, at) }
+func (b adopting) sweep(s adoptionState) []step[adoptionState] {
+	on := func(what string, at uint8) []step[adoptionState] { return s.on(recoverer, what, at) }
 	v := &s.workers[recoverer]
 	order := []uint8{dupAsk, dupLook, dupCall}
 	if !b.keeps(asksBeforeLooking) {
@@ -191,7 +191,7 @@ func (b adopting) sweep(s claims) []step[claims] {
 }
 
 // metal works on a call that frees, and answers.
-func (b adopting) metal(s claims, who uint8) (steps []step[claims]) {
+func (b adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]) {
 	c := s.calls[who]
 	if c.stage != atWork && c.stage != abandoned {
 		return nil
@@ -218,11 +218,11 @@ func (b adopting) metal(s claims, who uint8) (steps []step[claims]) {
 	if t.thing.owner != them {
 		t.thing.owner, t.thing.of = nobody, 0
 	}
-	steps = append(steps, step[claims]{who: who, what: "the metal-api frees it", to: t, wrong: wrong})
+	steps = append(steps, step[adoptionState]{who: who, what: "the metal-api frees it", to: t, wrong: wrong})
 	if c.stage == abandoned {
 		t = s
 		t.calls[who] = freeing{}
-		steps = append(steps, step[claims]{who: who, what: "the metal-api gives up what nobody waits for", to: t})
+		steps = append(steps, step[adoptionState]{who: who, what: "the metal-api gives up what nobody waits for", to: t})
 	} else if s.left.losses > 0 {
 		t = s
 		t.left.losses--
@@ -230,14 +230,16 @@ func (b adopting) metal(s claims, who uint8) (steps []step[claims]) {
 		if t.workers[who].at = giveSettle; who == recoverer {
 			t.workers[who] = worker{}
 		}
-		steps = append(steps, step[claims]{who: who, what: "the answer is lost", to: t})
+		steps = append(steps, step[adoptionState]{who: who, what: "the answer is lost", to: t})
 	}
 	return steps
 }
 
 // people is what nobody here decides about.
-func (b adopting) people(s claims) (steps []step[claims]) {
-	add := func(what string, to claims) { steps = append(steps, step[claims]{who: people, what: what, to: to}) }
+func (b adopting) people(s adoptionState) (steps []step[adoptionState]) {
+	add := func(what string, to adoptionState) {
+		steps = append(steps, step[adoptionState]{who: people, what: what, to: to})
+	}
 	for o := range s.records {
 		name := [...]string{"first", "second"}[o]
 		t := s

@@ -17,9 +17,9 @@ const (
 	recordsBeforeAsking
 	// What another record names is not found (find, findNetwork, findAddress).
 	findsNothingOfOthers
-	// Others' attempts that are about to get the thing count (claimsMachine, claims).
+	// Others' attempts that are about to get the thing count (refersToMachine, refersTo).
 	countsAttempts
-	// Its identity counts in every phase of another's record (claimsMachine, claims).
+	// Its identity counts in every phase of another's record (refersToMachine, refersTo).
 	countsIdentities
 	// It is looked at once more after others were asked (check, adopt).
 	looksOnceMore
@@ -125,8 +125,8 @@ const (
 // freeing is a call that frees the thing, whatever allocation it is in by then.
 type freeing struct{ stage, uuid uint8 }
 
-// claims are all that there is. It is comparable.
-type claims struct {
+// adoptionState is all that there is. It is comparable.
+type adoptionState struct {
 	thing    thing
 	records  [2]wish
 	unwanted [2]bool
@@ -136,9 +136,9 @@ type claims struct {
 }
 
 func (b adopting) explore() found {
-	s := claims{thing: b.thing, records: [2]wish{b.first, b.second}}
+	s := adoptionState{thing: b.thing, records: [2]wish{b.first, b.second}}
 	s.left.crashes, s.left.losses, s.left.foreignFrees, s.left.foreignAllocations = b.crashes, b.losses, b.foreignFrees, b.foreignAllocations
-	return space[claims]{
+	return space[adoptionState]{
 		start: s, next: b.next, wrong: b.wrong, quiet: b.quiet,
 		who: []string{"first", "second", "Recoverer", "people"},
 	}.explore()
@@ -150,7 +150,7 @@ func (b adopting) keeps(p precaution) bool { return b.broken != p }
 func (b adopting) names(o uint8) bool { return o == second || b.beginning.names }
 
 // stands tells whether another object's record stands for the thing as it was
-// seen (claimsMachine, claims).
+// seen (refersToMachine, refersTo).
 func (b adopting) stands(r wish, o uint8, seen thing) bool {
 	identity := seen.of == o+1
 	switch r.phase {
@@ -167,14 +167,14 @@ func (b adopting) stands(r wish, o uint8, seen thing) bool {
 }
 
 // finds tells whether an object finds the thing by its identity.
-func (b adopting) finds(s *claims, o uint8) bool {
+func (b adopting) finds(s *adoptionState, o uint8) bool {
 	other := s.records[1-o]
 	held := (other.phase == allocated || other.phase == releasing) && other.uuid == s.thing.uuid
 	return s.thing.owner == us && s.thing.of == o+1 && !(held && b.keeps(findsNothingOfOthers))
 }
 
 // wrong says which promise a state breaks.
-func (b adopting) wrong(s *claims) string {
+func (b adopting) wrong(s *adoptionState) string {
 	holders := 0
 	for _, r := range s.records {
 		switch there := s.thing.owner == us && r.uuid == s.thing.uuid; {
@@ -193,7 +193,7 @@ func (b adopting) wrong(s *claims) string {
 
 // quiet: nobody does anything, or has anything to do but to ask once more for
 // what is another's.
-func (b adopting) quiet(s *claims) bool {
+func (b adopting) quiet(s *adoptionState) bool {
 	if s.workers != [3]worker{} || s.calls != [3]freeing{} || b.suspects(s) {
 		return false
 	}
@@ -209,7 +209,7 @@ func (b adopting) quiet(s *claims) bool {
 }
 
 // suspects tells whether the thing is a duplicate of the first object's.
-func (b adopting) suspects(s *claims) bool {
+func (b adopting) suspects(s *adoptionState) bool {
 	r := s.records[first]
 	settled := r.phase == released || (r.phase == allocated && r.uuid != s.thing.uuid)
 	return settled && s.thing.owner == us && s.thing.of == first+1

@@ -31,27 +31,27 @@ type Catalogue interface {
 	LookupAddress(ctx context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error)
 }
 
-// Holder is an object that holds a machine, or asks for it.
-type Holder struct {
+// Referrer is an object whose record refers to a machine: it has it, or asks for it.
+type Referrer struct {
 	Resource, Name string
 }
 
-// Holders knows which objects of a namespace name a machine.
-type Holders interface {
-	// Holder returns an object in the namespace, other than the one that is
-	// asking, that holds the machine or asks for it.
-	Holder(ctx context.Context, namespace, machineID string, asking Holder) (holder Holder, held bool, err error)
+// Referrers know which objects of a namespace refer to a machine.
+type Referrers interface {
+	// Referrer returns an object in the namespace, other than the one that is
+	// asking, that refers to the machine.
+	Referrer(ctx context.Context, namespace, machineID string, asking Referrer) (referrer Referrer, found bool, err error)
 }
 
-// Bindings tell which project a namespace is bound to.
-type Bindings interface {
+// ProjectLookup looks up which project a namespace is bound to.
+type ProjectLookup interface {
 	Project(namespace string) (project string, bound bool)
 }
 
 // Validator is what checks are made with.
 type Validator struct {
 	Catalogue Catalogue
-	Bindings  Bindings
-	// Holders may be nil while the server is put together.
-	Holders Holders
+	Projects  ProjectLookup
+	// Referrers may be nil while the server is put together.
+	Referrers Referrers
 }

@@ -37,7 +37,7 @@ type Validation struct {
 // Begin begins the validation of an object in a namespace, whose syntax is right.
 // What it looks up counts against what the request and the namespace may.
 func (c *Validator) Begin(ctx context.Context, namespace string) *Validation {
-	project, _ := c.Bindings.Project(namespace)
+	project, _ := c.Projects.Project(namespace)
 	ctx = c.Catalogue.WithAllowance(ctx, namespace)
 	return &Validation{ctx: ctx, validator: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
 }
@@ -153,7 +153,7 @@ func (c *Validation) Host(path *field.Path, value, old string) {
 // ProviderID checks that the machine is one that the project can have, and that
 // no other object of the namespace has. It answers the same about a machine that
 // does not exist and about one of another project. Syntax is not checked here.
-func (c *Validation) ProviderID(path *field.Path, value, old string, asking Holder) {
+func (c *Validation) ProviderID(path *field.Path, value, old string, asking Referrer) {
 	id, err := providerid.Parse(value)
 	if value == "" || value == old || err != nil || c.done() {
 		return
@@ -167,17 +167,17 @@ func (c *Validation) ProviderID(path *field.Path, value, old string, asking Hold
 			"machine %s is not available to project %q: omit the field to have any, or set one that is idle or allocated in the project", id.MachineID, c.project)))
 		return
 	}
-	if c.validator.Holders == nil || asking == (Holder{}) {
+	if c.validator.Referrers == nil || asking == (Referrer{}) {
 		return
 	}
-	holder, held, err := c.validator.Holders.Holder(c.ctx, c.namespace, id.MachineID, asking)
+	referrer, found, err := c.validator.Referrers.Referrer(c.ctx, c.namespace, id.MachineID, asking)
 	if err != nil {
 		c.warn(path, value, err)
 		return
 	}
-	if held {
+	if found {
 		c.errs = append(c.errs, field.Invalid(path, value,
-			fmt.Sprintf("machine %s is already held by %s %q", id.MachineID, holder.Resource, holder.Name)))
+			fmt.Sprintf("machine %s is already held by %s %q", id.MachineID, referrer.Resource, referrer.Name)))
 	}
 }
 

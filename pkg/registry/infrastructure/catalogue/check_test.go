@@ -104,18 +104,18 @@ func (o offers) LookupAddress(_ context.Context, address netip.Addr, project str
 	return nil, nil, nil
 }
 
-type bindings map[string]string
+type projects map[string]string
 
-func (b bindings) Project(namespace string) (string, bool) { p, ok := b[namespace]; return p, ok }
+func (b projects) Project(namespace string) (string, bool) { p, ok := b[namespace]; return p, ok }
 
-type oneHolder Holder
+type oneReferrer Referrer
 
-func (h oneHolder) Holder(_ context.Context, _, id string, asking Holder) (Holder, bool, error) {
-	return Holder(h), id == machineID && asking != Holder(h), nil
+func (h oneReferrer) Referrer(_ context.Context, _, id string, asking Referrer) (Referrer, bool, error) {
+	return Referrer(h), id == machineID && asking != Referrer(h), nil
 }
 
 func checks(o offers) *Validator {
-	return &Validator{Catalogue: o, Bindings: bindings{"team-a": project}, Holders: oneHolder{"metalstackmachines", "node-1"}}
+	return &Validator{Catalogue: o, Projects: projects{"team-a": project}, Referrers: oneReferrer{"metalstackmachines", "node-1"}}
 }
 
 var path = field.NewPath("spec", "x")
@@ -156,7 +156,7 @@ func TestValidation_SkipsUnchangedValues(t *testing.T) {
 	c.Partition(path, "gone", "gone")
 	c.Networks(path, []string{"gone"}, []string{"gone"})
 	c.Project(path, "other", "other")
-	c.ProviderID(path, "metalstack://"+machineID, "metalstack://"+machineID, Holder{"metalstackmachines", "node-2"})
+	c.ProviderID(path, "metalstack://"+machineID, "metalstack://"+machineID, Referrer{"metalstackmachines", "node-2"})
 	assert.Empty(t, c.Errors())
 }
 
@@ -192,9 +192,9 @@ func TestValidation_RefusesProjectOfAnotherNamespace(t *testing.T) {
 func TestValidation_RefusesMachineHeldByAnotherObject(t *testing.T) {
 	t.Parallel()
 	c := checks(offers{machines: map[string]string{machineID: ""}}).Begin(context.Background(), "team-a")
-	c.ProviderID(path, "metalstack://"+machineID, "", Holder{"metalstackmachines", "node-1"})
+	c.ProviderID(path, "metalstack://"+machineID, "", Referrer{"metalstackmachines", "node-1"})
 	assert.Empty(t, c.Errors(), "its own")
-	c.ProviderID(path, "metal://fra-01/"+machineID, "", Holder{"metalstackmachines", "node-2"})
+	c.ProviderID(path, "metal://fra-01/"+machineID, "", Referrer{"metalstackmachines", "node-2"})
 	require.Len(t, c.Errors(), 1)
 	assert.Contains(t, c.Errors()[0].Error(), `is already held by metalstackmachines "node-1"`)
 }
@@ -203,7 +203,7 @@ func TestValidation_ForeignMachinesLookLikeUnknownOnes(t *testing.T) {
 	t.Parallel()
 	const theirs, unknown, idle, mine = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004"
 	c := checks(offers{machines: map[string]string{theirs: "other", idle: "", mine: project}}).Begin(context.Background(), "team-a")
-	asking := Holder{"metalstackmachines", "node-2"}
+	asking := Referrer{"metalstackmachines", "node-2"}
 	c.ProviderID(path, "metal:///"+idle, "", asking)
 	c.ProviderID(path, "metal:///"+mine, "", asking)
 	c.ProviderID(path, "no provider ID", "", asking)
@@ -286,7 +286,7 @@ func TestValidation_WarnsWhileTheMetalAPIIsUnavailable(t *testing.T) {
 	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
 	c := checks(offers{away: true}).Begin(ctx, "team-a")
 	c.Size(field.NewPath("spec", "machineType"), "v9", "")
-	c.ProviderID(path, "metal:///"+machineID, "", Holder{"metalstackmachines", "node-1"})
+	c.ProviderID(path, "metal:///"+machineID, "", Referrer{"metalstackmachines", "node-1"})
 	c.Host(path, "203.0.113.2", "")
 	assert.Empty(t, c.Errors())
 	require.Len(t, warnings, 3)

@@ -31,18 +31,18 @@ type (
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackcluster", ShortNames: []string{"msc"},
-		New:        func() *object { return &object{} },
-		NewList:    func() runtime.Object { return &infrastructure.MetalStackClusterList{} },
-		Spec:       func(c *object) *spec { return &c.Spec },
-		Status:     func(c *object) *status { return &c.Status },
-		HoldsMetal: func(c *object) bool { return c.Status.Allocation.HoldsMetal() },
-		Deletion:   func(c *object) **infrastructure.Deletion { return &c.Status.Deletion },
-		Finalizer:  infrastructure.ClusterFinalizer,
+		New:       func() *object { return &object{} },
+		NewList:   func() runtime.Object { return &infrastructure.MetalStackClusterList{} },
+		Spec:      func(c *object) *spec { return &c.Spec },
+		Status:    func(c *object) *status { return &c.Status },
+		HasMetal:  func(c *object) bool { return c.Status.Allocation.HasMetal() },
+		Deletion:  func(c *object) **infrastructure.Deletion { return &c.Status.Deletion },
+		Finalizer: infrastructure.ClusterFinalizer,
 		SkipFinalizer: func(c *object) bool {
-			return infrastructure.ExternallyManaged(c) && !c.Status.Allocation.HoldsMetal() && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
+			return infrastructure.ExternallyManaged(c) && !c.Status.Allocation.HasMetal() && (c.Status.Allocation == nil || c.Status.Allocation.Phase == "")
 		},
 		Prepare: func(_ context.Context, c, old *object) {
-			prepare(checks.Bindings, c, old)
+			prepare(checks.Projects, c, old)
 		},
 		Validate: func(_ context.Context, c *object) field.ErrorList {
 			return validation.ValidateCluster(c)
@@ -53,10 +53,10 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 		ValidateReferences: func(ctx context.Context, c, old *object) field.ErrorList {
 			return validateReferences(ctx, checks, c, old)
 		},
-		AdmitStatus: func(s *status, submitted status) {
-			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
+		MergeStatus: func(s *status, submitted status) {
+			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
-			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
+			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
@@ -67,7 +67,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 
 // prepare fills in the project, and keeps what the server filled in: a
 // manifest that is applied again says nothing about it.
-func prepare(bindings catalogue.Bindings, c, old *object) {
+func prepare(bindings catalogue.ProjectLookup, c, old *object) {
 	if old != nil {
 		c.Spec.ProjectID = cmp.Or(c.Spec.ProjectID, old.Spec.ProjectID)
 		c.Spec.PrivateNetworkID = cmp.Or(c.Spec.PrivateNetworkID, old.Spec.PrivateNetworkID)
@@ -104,7 +104,7 @@ func ValidateSpecReferences(c *catalogue.Validation, path *field.Path, s, old *s
 	c.Partition(path.Child("partition"), firewall.Partition, was.Partition)
 	c.Networks(path.Child("networks"), firewall.Networks, was.Networks)
 	// Who holds it is for the firewall to find out that is made like this.
-	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, catalogue.Holder{})
+	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, catalogue.Referrer{})
 }
 
 func selectableFields(c *object) fields.Set {

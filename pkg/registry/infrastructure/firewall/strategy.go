@@ -31,14 +31,14 @@ type (
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackfirewall", ShortNames: []string{"msf"},
-		New:        func() *object { return &object{} },
-		NewList:    func() runtime.Object { return &infrastructure.MetalStackFirewallList{} },
-		Spec:       func(f *object) *spec { return &f.Spec },
-		Status:     func(f *object) *status { return &f.Status },
-		HoldsMetal: func(f *object) bool { return f.Status.Allocation.HoldsMetal() },
-		Deletion:   func(f *object) **infrastructure.Deletion { return &f.Status.Deletion },
-		Finalizer:  infrastructure.FirewallFinalizer,
-		Prepare:    prepare,
+		New:       func() *object { return &object{} },
+		NewList:   func() runtime.Object { return &infrastructure.MetalStackFirewallList{} },
+		Spec:      func(f *object) *spec { return &f.Spec },
+		Status:    func(f *object) *status { return &f.Status },
+		HasMetal:  func(f *object) bool { return f.Status.Allocation.HasMetal() },
+		Deletion:  func(f *object) **infrastructure.Deletion { return &f.Status.Deletion },
+		Finalizer: infrastructure.FirewallFinalizer,
+		Prepare:   prepare,
 		Validate: func(_ context.Context, f *object) field.ErrorList {
 			return validation.ValidateFirewall(f)
 		},
@@ -48,10 +48,10 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 		ValidateReferences: func(ctx context.Context, f, old *object) field.ErrorList {
 			return validateReferences(ctx, checks, f, old)
 		},
-		AdmitStatus: func(s *status, submitted status) {
-			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
+		MergeStatus: func(s *status, submitted status) {
+			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
-			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
+			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
@@ -76,7 +76,7 @@ func validateReferences(ctx context.Context, checks *catalogue.Validator, f, old
 	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, catalogue.Firewall)
 	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), f.Spec.Networks, old.Spec.Networks)
-	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, catalogue.Holder{Resource: Resource, Name: f.Name})
+	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, catalogue.Referrer{Resource: Resource, Name: f.Name})
 	return c.Errors()
 }
 

@@ -31,14 +31,14 @@ type (
 func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackmachine", ShortNames: []string{"msm"},
-		New:        func() *object { return &object{} },
-		NewList:    func() runtime.Object { return &infrastructure.MetalStackMachineList{} },
-		Spec:       func(m *object) *spec { return &m.Spec },
-		Status:     func(m *object) *status { return &m.Status },
-		HoldsMetal: func(m *object) bool { return m.Status.Allocation.HoldsMetal() },
-		Deletion:   func(m *object) **infrastructure.Deletion { return &m.Status.Deletion },
-		Finalizer:  infrastructure.MachineFinalizer,
-		Prepare:    prepare,
+		New:       func() *object { return &object{} },
+		NewList:   func() runtime.Object { return &infrastructure.MetalStackMachineList{} },
+		Spec:      func(m *object) *spec { return &m.Spec },
+		Status:    func(m *object) *status { return &m.Status },
+		HasMetal:  func(m *object) bool { return m.Status.Allocation.HasMetal() },
+		Deletion:  func(m *object) **infrastructure.Deletion { return &m.Status.Deletion },
+		Finalizer: infrastructure.MachineFinalizer,
+		Prepare:   prepare,
 		Validate: func(_ context.Context, m *object) field.ErrorList {
 			return validation.ValidateMachine(m)
 		},
@@ -48,10 +48,10 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 		ValidateReferences: func(ctx context.Context, m, old *object) field.ErrorList {
 			return validateReferences(ctx, checks, m, old)
 		},
-		AdmitStatus: func(s *status, submitted status) {
-			s.Initialization = registry.AdmitInitialization(s.Initialization, submitted.Initialization)
+		MergeStatus: func(s *status, submitted status) {
+			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
-			s.Conditions = registry.AdmitConditions(s.Conditions, submitted.Conditions, begun)
+			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateMachineStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
@@ -76,7 +76,7 @@ func validateReferences(ctx context.Context, checks *catalogue.Validator, m, old
 	c.Image(path.Child("image"), m.Spec.Image, old.Spec.Image, catalogue.Machine)
 	c.Partition(path.Child("partition"), m.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), m.Spec.Networks, old.Spec.Networks)
-	c.ProviderID(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, catalogue.Holder{Resource: Resource, Name: m.Name})
+	c.ProviderID(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, catalogue.Referrer{Resource: Resource, Name: m.Name})
 	return c.Errors()
 }
 

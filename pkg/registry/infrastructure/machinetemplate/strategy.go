@@ -42,7 +42,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 			return validateReferences(ctx, checks, t, old)
 		},
 		// All of it follows from the size.
-		AdmitStatus:          func(*status, status) {},
+		MergeStatus:          func(*status, status) {},
 		ReadOnlyStatusFields: []string{"capacity", "nodeInfo"},
 		ValidateStatusUpdate: validation.ValidateMachineTemplateStatusUpdate,
 		Columns:              columns(),

@@ -45,7 +45,7 @@ func newEnvironmentWithAuthorizer(t *testing.T, a authorizer.Authorizer) *enviro
 	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
 	require.NoError(t, err)
 	w := &environment{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(a, backend), anyCatalogue{}, nil)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: teamABinding{}, Clock: clock.RealClock{}}), teamABinding{}, resolverOf(a, backend), anyCatalogue{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	return w
@@ -71,7 +71,7 @@ func phased(phase infrastructure.AllocationPhase) infrastructure.ClusterAllocati
 	return infrastructure.ClusterAllocation{AllocationState: infrastructure.AllocationState{Phase: phase}}
 }
 
-func TestFinalizer_StaysOnWhatHoldsMetalUnlessTheUserMayRelease(t *testing.T) {
+func TestFinalizer_StaysOnWhatHasMetalUnlessTheUserMayRelease(t *testing.T) {
 	t.Parallel()
 	partial, adopted := phased(""), phased("")
 	partial.NetworkID = "network-1"

@@ -203,7 +203,7 @@ func (w *environment) submit(t *testing.T, choice int, body, next []byte) {
 func FuzzRecord_IsProjected(f *testing.F) {
 	w := newEnvironment(f)
 	w.discover(idleID)
-	projectors := NewRESTOptionsGetter(w.backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}).(restOptionsGetter).projectors
+	projectors := NewRESTOptionsGetter(w.backend, projection.Source{Facts: w.facts, Bindings: teamABinding{}, Clock: clock.RealClock{}}).(restOptionsGetter).projectors
 	resources := slices.Sorted(maps.Keys(w.all))
 	for i := range resources {
 		for _, body := range append([]string{

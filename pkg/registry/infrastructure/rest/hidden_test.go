@@ -33,7 +33,7 @@ func TestHidden_NoVerbReachesARecord(t *testing.T) {
 	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New(), HiddenNamespaces: func() map[string]struct{} { return *hidden.Load() }})
 	require.NoError(t, err)
 	w := &environment{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), anyCatalogue{}, nil)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: teamABinding{}, Clock: clock.RealClock{}}), teamABinding{}, resolverOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), anyCatalogue{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	create(t, w, machine.Resource, newMachine("node-1"))

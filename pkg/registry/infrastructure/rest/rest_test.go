@@ -64,12 +64,12 @@ func (f facts) MachinesByUID(string) []*metal.Machine           { return nil }
 func (f facts) Network(string) (*metal.Network, metal.Presence) { return nil, metal.Unobserved }
 func (f facts) IP(string) (*metal.IP, metal.Presence)           { return nil, metal.Unobserved }
 
-// binding binds team-a.
-type binding struct{}
+// teamABinding binds team-a.
+type teamABinding struct{}
 
-func (binding) Project(namespace string) (string, bool) { return project, namespace == "team-a" }
-func (binding) Namespace(p string) (string, bool)       { return "team-a", p == project }
-func (b binding) Admit(_ context.Context, resource schema.GroupResource, namespace, name string) (func(), error) {
+func (teamABinding) Project(namespace string) (string, bool) { return project, namespace == "team-a" }
+func (teamABinding) Namespace(p string) (string, bool)       { return "team-a", p == project }
+func (b teamABinding) BeginCreate(_ context.Context, resource schema.GroupResource, namespace, name string) (func(), error) {
 	if _, bound := b.Project(namespace); !bound {
 		return nil, tenancy.NotBound(resource, namespace, name, "run bind "+namespace)
 	}
@@ -114,7 +114,7 @@ func newEnvironmentWith(t testing.TB, records ledger.Ledger, clusterOwners regis
 	backend, err := storage.NewBackend(ctx, storage.Options{Ledger: records})
 	require.NoError(t, err)
 	w := &environment{backend: backend, facts: facts{}}
-	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: binding{}, Clock: clock.RealClock{}}), binding{}, resolverOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
+	w.Resources, err = New(NewRESTOptionsGetter(backend, projection.Source{Facts: w.facts, Bindings: teamABinding{}, Clock: clock.RealClock{}}), teamABinding{}, resolverOf(authorizerfactory.NewAlwaysAllowAuthorizer(), backend), offers, clusterOwners)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(ctx))
 	return w
@@ -430,7 +430,7 @@ func TestRecords_LeaveOutDiscoveredMetal(t *testing.T) {
 	assert.ErrorContains(t, err, cluster.Resource, "the error names the resource that was asked for")
 }
 
-func TestMachineHolders_FindsTheRecordThatNamesAMachine(t *testing.T) {
+func TestMachineReferrers_FindsTheRecordThatNamesAMachine(t *testing.T) {
 	t.Parallel()
 	w := newEnvironment(t)
 	m := newMachine("node-1")

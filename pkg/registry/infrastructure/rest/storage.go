@@ -55,8 +55,8 @@ type resource struct {
 // New builds the resources over the storage that getter decides on; visibility
 // decides what users are shown, and clusterOwners knows owners of other groups;
 // nil if there is no cluster, and so no garbage collector.
-func New(getter generic.RESTOptionsGetter, binding registry.Binding, visibility registry.Visibility, offers catalogue.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
-	checks := &catalogue.Validator{Catalogue: offers, Bindings: binding}
+func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibility registry.Visibility, offers catalogue.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
+	checks := &catalogue.Validator{Catalogue: offers, Projects: binding}
 	r := &Resources{all: map[string]resource{}}
 	if clusterOwners != nil {
 		r.owners = ownerLookup{r, clusterOwners}
@@ -76,11 +76,11 @@ func New(getter generic.RESTOptionsGetter, binding registry.Binding, visibility 
 	if err := add(r, clustertemplate.Kind(checks), binding, visibility, getter); err != nil {
 		return nil, err
 	}
-	checks.Holders = machineHolders{r.all[machine.Resource].main, r.all[firewall.Resource].main}
+	checks.Referrers = machineReferrers{r.all[machine.Resource].main, r.all[firewall.Resource].main}
 	return r, nil
 }
 
-func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Binding, visibility registry.Visibility, getter generic.RESTOptionsGetter) error {
+func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Namespaces, visibility registry.Visibility, getter generic.RESTOptionsGetter) error {
 	main, status, err := registry.NewREST(kind, binding, visibility, r.owners, getter)
 	r.all[kind.Plural] = resource{main, status}
 	return err

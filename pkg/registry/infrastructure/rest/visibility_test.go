@@ -60,12 +60,12 @@ func (g *grants) set(who, namespace string, held bool) {
 	g.held[who+" "+namespace] = held
 }
 
-// bound binds every namespace to a project of its own name.
-type bound struct{}
+// allBound binds every namespace to a project of its own name.
+type allBound struct{}
 
-func (bound) Project(namespace string) (string, bool) { return namespace, true }
-func (bound) Namespace(project string) (string, bool) { return project, true }
-func (bound) Admit(context.Context, schema.GroupResource, string, string) (func(), error) {
+func (allBound) Project(namespace string) (string, bool) { return namespace, true }
+func (allBound) Namespace(project string) (string, bool) { return project, true }
+func (allBound) BeginCreate(context.Context, schema.GroupResource, string, string) (func(), error) {
 	return func() {}, nil
 }
 
@@ -83,7 +83,7 @@ func inVisibilityEnvironment(t *testing.T, do func(*testing.T, *visibilityEnviro
 		w := &visibilityEnvironment{grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
 		resolver := resolverOf(w.grants, backend)
 		go resolver.Run(t.Context())
-		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: bound{}, Clock: clock.RealClock{}}), bound{}, resolver, anyCatalogue{}, nil)
+		resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: allBound{}, Clock: clock.RealClock{}}), allBound{}, resolver, anyCatalogue{}, nil)
 		require.NoError(t, err)
 		require.NoError(t, backend.Start(t.Context()))
 		w.machines = resources.all[machine.Resource].main

@@ -27,18 +27,18 @@ const (
 	retryAfterSeconds = 1
 )
 
-// Admit returns an API status, which says why and what to do, if no object can be
+// BeginCreate returns an API status, which says why and what to do, if no object can be
 // created in a namespace. Otherwise the namespace's binding does not change before
 // done is called. A Namespace that the watch does not show yet is read live, so an
 // object may be created right after its Namespace.
-func (n *Namespaces) Admit(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
-	if done = n.beginCreate(ctx, namespace); done != nil {
+func (n *Namespaces) BeginCreate(ctx context.Context, resource schema.GroupResource, namespace, name string) (done func(), err error) {
+	if done = n.keepBinding(ctx, namespace); done != nil {
 		return done, nil
 	}
 	if err := n.waitForSync(ctx, namespace); err != nil {
 		return nil, err
 	}
-	if done = n.beginCreate(ctx, namespace); done != nil {
+	if done = n.keepBinding(ctx, namespace); done != nil {
 		return done, nil
 	}
 	j := n.state.Load().results[namespace]
@@ -48,9 +48,9 @@ func (n *Namespaces) Admit(ctx context.Context, resource schema.GroupResource, n
 	return nil, NotBound(resource, namespace, name, j.advice())
 }
 
-// beginCreate keeps the binding from changing, if there is one under which objects
+// keepBinding keeps the binding from changing, if there is one under which objects
 // can be created; otherwise it returns nil.
-func (n *Namespaces) beginCreate(ctx context.Context, namespace string) (leave func()) {
+func (n *Namespaces) keepBinding(ctx context.Context, namespace string) (leave func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.state.Load()

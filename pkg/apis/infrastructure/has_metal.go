@@ -2,18 +2,18 @@
 
 package infrastructure
 
-// HoldsMetal is whether metal may be allocated for an object whose allocation is
+// HasMetal is whether metal may be allocated for an object whose allocation is
 // a: a machine that is allocated, or that a call may still allocate. It is false
 // for nil.
-func (a *MachineAllocation) HoldsMetal() bool {
+func (a *MachineAllocation) HasMetal() bool {
 	return a != nil && a.begun()
 }
 
-// HoldsMetal is whether metal may be allocated for a cluster whose allocation is
+// HasMetal is whether metal may be allocated for a cluster whose allocation is
 // a. A network or an address that an attempt recorded before a later step was
 // refused counts too; adopted ones do not, because a release keeps them. It is
 // false for nil.
-func (a *ClusterAllocation) HoldsMetal() bool {
+func (a *ClusterAllocation) HasMetal() bool {
 	switch {
 	case a == nil, a.Phase == AllocationReleased:
 		return false

@@ -16,33 +16,33 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
 )
 
-// machineHolders finds the objects that name a machine among those that are shown.
-type machineHolders []*registry.REST
+// machineReferrers finds the objects that name a machine among those that are shown.
+type machineReferrers []*registry.REST
 
-var _ catalogue.Holders = machineHolders{}
+var _ catalogue.Referrers = machineReferrers{}
 
-// Holder implements catalogue.Holders.
-func (h machineHolders) Holder(ctx context.Context, namespace, machineID string, asking catalogue.Holder) (holder catalogue.Holder, held bool, err error) {
+// Referrer implements catalogue.Referrers.
+func (h machineReferrers) Referrer(ctx context.Context, namespace, machineID string, asking catalogue.Referrer) (referrer catalogue.Referrer, found bool, err error) {
 	for _, r := range h {
 		list, err := r.Store.List(request.WithNamespace(ctx, namespace), &metainternalversion.ListOptions{
 			ResourceVersion: "0", FieldSelector: registry.ManagedSelector,
 		})
 		if err != nil {
-			return catalogue.Holder{}, false, err
+			return catalogue.Referrer{}, false, err
 		}
 		err = meta.EachListItem(list, func(item runtime.Object) error {
 			name, id := machineOf(item)
-			candidate := catalogue.Holder{Resource: r.DefaultQualifiedResource.Resource, Name: name}
+			candidate := catalogue.Referrer{Resource: r.DefaultQualifiedResource.Resource, Name: name}
 			if id == machineID && candidate != asking {
-				holder, held = candidate, true
+				referrer, found = candidate, true
 			}
 			return nil
 		})
-		if err != nil || held {
-			return holder, held, err
+		if err != nil || found {
+			return referrer, found, err
 		}
 	}
-	return catalogue.Holder{}, false, nil
+	return catalogue.Referrer{}, false, nil
 }
 
 // machineOf returns the machine that an object holds or asks for; none if it

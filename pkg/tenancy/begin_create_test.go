@@ -25,10 +25,10 @@ type warningRecorder []string
 
 func (r *warningRecorder) AddWarning(_, text string) { *r = append(*r, text) }
 
-func TestAdmit_RefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
+func TestBeginCreate_RefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	t.Parallel()
 	c := startServer(t, newEnvironment(t), namespaceObject("plain", "1", ""), namespaceObject("team-a", "2", projectA), namespaceObject("zweitens", "3", projectA), namespaceObject("typo", "4", "TEAM"))
-	done, err := c.Admit(t.Context(), msm, "team-a", "node-1")
+	done, err := c.BeginCreate(t.Context(), msm, "team-a", "node-1")
 	require.NoError(t, err)
 	done()
 	for namespace, want := range map[string]string{
@@ -36,27 +36,27 @@ func TestAdmit_RefusalSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		"typo":     `its label ` + infrastructure.ProjectLabel + ` is "TEAM", and must be the id of a metal-stack project, which is a UUID in lower case`,
 		"zweitens": "the project " + projectA + ", which its label names, belongs to another namespace of this cluster",
 	} {
-		_, err := c.Admit(t.Context(), msm, namespace, "node-1")
+		_, err := c.BeginCreate(t.Context(), msm, namespace, "node-1")
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, `metalstackmachines.infrastructure.cluster.x-k8s.io "node-1" is forbidden: the namespace "`+namespace+`"`)
 		require.NotContains(t, err.Error(), "team-a")
 	}
-	_, err = c.Admit(t.Context(), msm, "nowhere", "node-1")
+	_, err = c.BeginCreate(t.Context(), msm, "nowhere", "node-1")
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 	require.ErrorContains(t, err, `namespaces "nowhere" not found`)
 }
 
-func TestAdmit_WaitsForTheWatchOfANewNamespace(t *testing.T) {
+func TestBeginCreate_WaitsForTheWatchOfANewNamespace(t *testing.T) {
 	t.Parallel()
 	c := startServer(t, newEnvironment(t))
 	require.NoError(t, c.api.Tracker().Add(namespaceObject("team-a", "7", projectA)))
-	done, err := c.Admit(t.Context(), msm, "team-a", "node-1")
+	done, err := c.BeginCreate(t.Context(), msm, "team-a", "node-1")
 	require.NoError(t, err)
 	done()
 }
 
-func TestAdmit_RefusesInATerminatingNamespace(t *testing.T) {
+func TestBeginCreate_RefusesInATerminatingNamespace(t *testing.T) {
 	t.Parallel()
 	going := namespaceObject("team-a", "1", projectA)
 	now := metav1.Now()
@@ -64,18 +64,18 @@ func TestAdmit_RefusesInATerminatingNamespace(t *testing.T) {
 	b := newEnvironment(t)
 	b.setHasRecords("team-a", true)
 	c := startServer(t, b, going)
-	_, err := c.Admit(t.Context(), msm, "team-a", "node-1")
+	_, err := c.BeginCreate(t.Context(), msm, "team-a", "node-1")
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	assert.True(t, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), "by which controllers know it")
 	assert.Equal(t, projectA, projectOf(c, "team-a"))
 }
 
-func TestAdmit_KeepsTheBindingUntilTheObjectIsCreated(t *testing.T) {
+func TestBeginCreate_KeepsTheBindingUntilTheObjectIsCreated(t *testing.T) {
 	t.Parallel()
 	b := newEnvironment(t)
 	b.label("team-a", projectA)
 	k := b.reconcile(b.newServer())
-	done, err := k.Admit(t.Context(), msm, "team-a", "node-1")
+	done, err := k.BeginCreate(t.Context(), msm, "team-a", "node-1")
 	require.NoError(t, err)
 	b.label("team-a", projectB)
 	b.reconcile(k)
@@ -86,7 +86,7 @@ func TestAdmit_KeepsTheBindingUntilTheObjectIsCreated(t *testing.T) {
 	assert.Equal(t, projectB, projectOf(k, "team-a"))
 }
 
-func TestAdmit_WarnsWhenTheLabelHasChanged(t *testing.T) {
+func TestBeginCreate_WarnsWhenTheLabelHasChanged(t *testing.T) {
 	t.Parallel()
 	b := newEnvironment(t)
 	b.label("team-a", projectA)
@@ -95,20 +95,20 @@ func TestAdmit_WarnsWhenTheLabelHasChanged(t *testing.T) {
 	b.label("team-a", projectC)
 	b.reconcile(k)
 	var warned warningRecorder
-	done, err := k.Admit(warning.WithWarningRecorder(t.Context(), &warned), msm, "team-a", "node-1")
+	done, err := k.BeginCreate(warning.WithWarningRecorder(t.Context(), &warned), msm, "team-a", "node-1")
 	require.NoError(t, err, "what is there may need it")
 	done()
 	require.Len(t, warned, 1)
 	assert.Contains(t, warned[0], `stays bound to the project `+projectA+`, although its label `+infrastructure.ProjectLabel+` is "`+projectC+`" now`)
 }
 
-func TestAdmit_IsUnavailableUntilTheNamespaceIsSynced(t *testing.T) {
+func TestBeginCreate_IsUnavailableUntilTheNamespaceIsSynced(t *testing.T) {
 	t.Parallel()
 	c := startServer(t, newEnvironment(t), namespaceObject("team-a", "1", ""))
 	// A change that no watch tells of.
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	other := NewNamespaces(c.api, c.environment, nil)
-	_, err := other.Admit(ctx, msm, "team-a", "node-1")
+	_, err := other.BeginCreate(ctx, msm, "team-a", "node-1")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
 }
