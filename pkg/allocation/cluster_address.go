@@ -4,11 +4,13 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -54,9 +56,10 @@ func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time
 // checkPublicNetwork refuses a spec without a network for the address.
 func (o *clusterOperation) checkPublicNetwork(ctx context.Context) error {
 	if o.spec.PublicNetworkID == "" {
-		return refuseSpec("spec.publicNetworkID: required to allocate the control plane address, unless spec.controlPlaneEndpoint.host is set")
+		return refuseField(field.Required(publicNetworkPath, "must be the network to allocate the control plane's address in, unless spec.controlPlaneEndpoint.host is set"))
 	}
-	_, err := o.p.findUsableNetwork(ctx, o.spec.PublicNetworkID, o.project)
+	id := o.spec.PublicNetworkID
+	_, err := o.p.findUsableNetwork(ctx, namedNetwork{publicNetworkPath, id, id}, o.project)
 	return err
 }
 
@@ -182,7 +185,7 @@ func (o *clusterOperation) checkAddressUnreferenced(ctx context.Context, ip *met
 	case err != nil:
 		return refusalOf(err)
 	case found:
-		return refuseSpec("spec.controlPlaneEndpoint.host: address %s belongs to another MetalStackCluster", ip.Address)
+		return refuseField(field.Invalid(endpointHostPath, o.spec.ControlPlaneEndpoint.Host, "belongs to another MetalStackCluster: must be an address that no other one has, or omitted to have one allocated"))
 	}
 	return nil
 }
@@ -192,6 +195,8 @@ func isAddress(host, address string) bool {
 	parsed, err := netip.ParseAddr(host)
 	return err == nil && parsed.String() == address
 }
+
+const allowedHosts = "must be an address that the project has allocated, an address outside of metal-stack, or a DNS name, or omitted to have an address allocated"
 
 // checkExternalAddress refuses an address in the range of a network. Of a network that the
 // project cannot use it does not say which that is.
@@ -209,12 +214,12 @@ func (o *clusterOperation) checkExternalAddress(ctx context.Context, address net
 	for _, n := range networks {
 		contains := n.Contains(address)
 		if contains && n.UsableBy(o.project) {
-			return refuseSpec("spec.controlPlaneEndpoint.host: address %s lies in network %q and is not allocated to project %s", address, n.ID, o.project)
+			return refuseField(field.Invalid(endpointHostPath, o.spec.ControlPlaneEndpoint.Host, fmt.Sprintf("is in network %q and is not allocated to project %q: %s", n.ID, o.project, allowedHosts)))
 		}
 		taken = taken || contains
 	}
 	if taken {
-		return refuseSpec("spec.controlPlaneEndpoint.host: address %s lies in a metal-stack network and is not allocated to project %s", address, o.project)
+		return refuseField(field.Invalid(endpointHostPath, o.spec.ControlPlaneEndpoint.Host, fmt.Sprintf("is in a metal-stack network and is not allocated to project %q: %s", o.project, allowedHosts)))
 	}
 	return nil
 }

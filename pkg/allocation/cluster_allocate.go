@@ -4,10 +4,12 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -38,7 +40,7 @@ func (p *Protocol) allocateCluster(ctx context.Context, ref objectRef, uid types
 	}
 	o.dryRun = IsDryRun(ctx)
 	if id := o.spec.ProjectID; id != "" && id != o.project {
-		return nil, o.recordRefusal(ctx, refuseSpec("spec.projectID: %q is not project %s, to which namespace %q is bound", id, o.project, ref.namespace))
+		return nil, o.recordRefusal(ctx, refuseField(field.Invalid(projectIDPath, id, fmt.Sprintf("must be project %q, which namespace %q is bound to, or omitted", o.project, ref.namespace))))
 	}
 	if o.dryRun {
 		return c, o.dryRunAllocate(ctx, a)

@@ -4,10 +4,12 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -35,7 +37,7 @@ func (a networkAllocator) allocate(ctx context.Context) (*metal.Network, error) 
 }
 
 func errNoPartition() error {
-	return refuseSpec("spec.partition: required to allocate the private network, unless spec.privateNetworkID is set")
+	return refuseField(field.Required(partitionPath, "must be the partition to allocate the private network in, unless spec.privateNetworkID is set"))
 }
 
 // ensureNetwork allocates the private network, or adopts the one that is named.
@@ -119,12 +121,12 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 
 // findProjectNetwork is a private network of the project.
 func (o *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*metal.Network, error) {
-	n, err := o.p.findUsableNetwork(ctx, id, o.project)
+	n, err := o.p.findUsableNetwork(ctx, namedNetwork{privateNetworkPath, id, id}, o.project)
 	if err != nil {
 		return nil, err
 	}
 	if n.Project != o.project {
-		return nil, refuseSpec("spec.privateNetworkID: network %q is not a private network of project %s", id, o.project)
+		return nil, refuseField(field.Invalid(privateNetworkPath, id, fmt.Sprintf("is not a private network of project %q: must be one, or omitted to have one allocated", o.project)))
 	}
 	return n, nil
 }
@@ -139,7 +141,7 @@ func (o *clusterOperation) checkNetworkUnreferenced(ctx context.Context, n *meta
 	case err != nil:
 		return refusalOf(err)
 	case found:
-		return refuseSpec("spec.privateNetworkID: network %q belongs to another MetalStackCluster", n.ID)
+		return refuseField(field.Invalid(privateNetworkPath, n.ID, "belongs to another MetalStackCluster: must be a network that no other one has, or omitted to have one allocated"))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -29,6 +30,9 @@ type allocator[T any] interface {
 	// check is the last read before the call; it may find that there is
 	// nothing to allocate.
 	check(ctx context.Context) (found T, ok bool, err error)
+	// specField returns the field that a field of the request is made of, and its
+	// value if that can be shown; nil if there is none.
+	specField(f metal.RequestField) (path *field.Path, value any)
 	// allocate calls the metal-api.
 	allocate(ctx context.Context) (T, error)
 }
@@ -92,7 +96,7 @@ func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a al
 			return found, nil
 		}
 		if kind := metal.KindOf(err); kind != metal.Uncertain && kind != metal.Conflict {
-			return none, refusalOf(err)
+			return none, allocationRefusalOf(err, a.specField)
 		}
 		inFlightUntil = p.clock.Now().Add(p.timing.UncertainDuration)
 		klog.FromContext(ctx).Info("Allocation outcome unknown: reconciling", "what", a.what(), "until", inFlightUntil)

@@ -96,7 +96,7 @@ func ensureFreed(ctx context.Context, p *Protocol, f freer, inFlightUntil, begun
 			klog.FromContext(ctx).Info("Release outcome unknown: reconciling", "what", f.what(), "until", inFlightUntil)
 			f.recordReleaseUncertain(ctx, refusalOf(err).message)
 		default:
-			return owned, refusalOf(err)
+			return owned, releaseRefusalOf(err)
 		}
 	}
 	whose, err := awaitFreeOutcome(ctx, p, f, inFlightUntil)
@@ -166,7 +166,7 @@ func asRefusal(err error) error {
 	}
 	var e *metal.Error
 	if errors.As(err, &e) {
-		return refusalOf(err)
+		return releaseRefusalOf(err)
 	}
 	return fmt.Errorf("failed to read metal and records: %w", err)
 }

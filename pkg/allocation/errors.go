@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -28,6 +29,8 @@ type refusal struct {
 	message string
 	// reason is that of the condition; empty: the one of the code.
 	reason string
+	// invalid is the field that is refused; of a refusal with code 422 only.
+	invalid *field.Error
 	// busy: the metal-api decided, though the code is 503.
 	busy bool
 	// retryAfter is the shortest pause before the next attempt; 0: the usual backoff.
@@ -43,9 +46,9 @@ func refuse(code int, format string, args ...any) *refusal {
 // unavailableRetryAfter is the pause after the metal-api could not be reached.
 const unavailableRetryAfter = 5 * time.Second
 
-// refuseSpec refuses what the spec asks for.
-func refuseSpec(format string, args ...any) *refusal {
-	return refuse(http.StatusUnprocessableEntity, format, args...)
+// refuseField refuses what a field of the object, or of the request, asks for.
+func refuseField(invalid *field.Error) *refusal {
+	return &refusal{code: http.StatusUnprocessableEntity, invalid: invalid, message: invalid.Error()}
 }
 
 // refusalOf returns the refusal that an error stands for that is not uncertain: of
@@ -77,6 +80,29 @@ func refusalOf(err error) *refusal {
 	}
 }
 
+// allocationRefusalOf is refusalOf for the call of an allocator: a refusal is about
+// the field that the metal-api names.
+func allocationRefusalOf(err error, specField func(metal.RequestField) (*field.Path, any)) *refusal {
+	r := refusalOf(err)
+	var e *metal.Error
+	if r.code != http.StatusUnprocessableEntity || !errors.As(err, &e) {
+		return r
+	}
+	if path, value := specField(e.Field); path != nil {
+		return refuseField(field.Invalid(path, value, r.message))
+	}
+	return r
+}
+
+// releaseRefusalOf is refusalOf for what a release calls.
+func releaseRefusalOf(err error) *refusal {
+	r := refusalOf(err)
+	if r.code == http.StatusUnprocessableEntity {
+		r.invalid = field.Forbidden(allocationPath, r.message)
+	}
+	return r
+}
+
 // maxMessage is the longest message of the metal-api that is passed on: a
 // condition's message is for people.
 const maxMessage = 1024
@@ -85,28 +111,54 @@ func shortened(message string) string { return oneline.Sanitize(message, maxMess
 
 // statusError returns a refusal as an API status.
 func (ref objectRef) statusError(r *refusal) *apierrors.StatusError {
-	reason := map[int]metav1.StatusReason{
-		http.StatusConflict:            metav1.StatusReasonConflict,
-		http.StatusForbidden:           metav1.StatusReasonForbidden,
-		http.StatusUnprocessableEntity: metav1.StatusReasonInvalid,
-		http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
-		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
-	}[r.code]
-	details := &metav1.StatusDetails{Group: ref.resource.Group, Kind: ref.resource.Resource, Name: ref.name}
-	// The controller that asked for the operation sets a condition with the reason.
-	switch reason := r.reasonOrDefault(""); reason {
-	case infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover:
-		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.message}}
-	}
+	status := ref.statusOf(r)
 	// Clients retry a 5xx with Retry-After by themselves, for minutes, instead of
 	// showing its message.
 	if r.retryAfter > 0 && r.code < http.StatusInternalServerError {
-		details.RetryAfterSeconds = int32(min((r.retryAfter+time.Second-1)/time.Second, 3600))
+		status.ErrStatus.Details.RetryAfterSeconds = int32(min((r.retryAfter+time.Second-1)/time.Second, 3600))
+	}
+	return status
+}
+
+func (ref objectRef) statusOf(r *refusal) *apierrors.StatusError {
+	if r.code == http.StatusUnprocessableEntity {
+		return ref.invalidStatus(r)
+	}
+	reason := map[int]metav1.StatusReason{
+		http.StatusConflict:           metav1.StatusReasonConflict,
+		http.StatusForbidden:          metav1.StatusReasonForbidden,
+		http.StatusServiceUnavailable: metav1.StatusReasonServiceUnavailable,
+		http.StatusGatewayTimeout:     metav1.StatusReasonTimeout,
+	}[r.code]
+	details := &metav1.StatusDetails{Group: ref.resource.Group, Kind: ref.resource.Resource, Name: ref.name}
+	// The controller that asked for the operation sets a condition with the reason.
+	if reason := r.reasonOrDefault(""); reason == infrastructure.ReasonMetalAPIUnavailable {
+		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.message}}
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: int32(r.code), Reason: reason, Details: details,
 		Message: fmt.Sprintf("%s %q: %s", ref.resource.String(), ref.name, r.message),
 	}}
+}
+
+// invalidStatus is the status of a refusal with code 422: as a validation answers,
+// with the field that is refused as its cause.
+func (ref objectRef) invalidStatus(r *refusal) *apierrors.StatusError {
+	invalid := r.invalid
+	if invalid == nil {
+		invalid = field.Forbidden(specPath, r.message)
+	}
+	kind := ref.kind()
+	if invalid.Field == clusterRefPath.String() {
+		kind = "Allocation"
+	}
+	status := apierrors.NewInvalid(infrastructure.Kind(kind), ref.name, field.ErrorList{invalid})
+	if r.reason != "" {
+		// The controller that asked for the operation sets a condition with the reason.
+		status.ErrStatus.Details.Causes[0].Type = metav1.CauseType(r.reason)
+		status.ErrStatus.Details.Causes[0].Message = r.message
+	}
+	return status
 }
 
 // apiError returns the error of an operation as an API status.

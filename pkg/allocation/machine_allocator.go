@@ -5,8 +5,11 @@ package allocation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -59,7 +62,7 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 		return nil, false, err
 	}
 	// One answer for what is not there and what is another project's.
-	unknown := refuseSpec("spec.providerID: machine %s not found in project %s, and not available to it", id, o.plan.project)
+	unknown := o.refuseMachine("machine %s not found in project %q, and not available to it: must be idle, or allocated in the project", id, o.plan.project)
 	if m == nil || (m.Allocation != nil && m.Project() != o.plan.project) {
 		return nil, false, unknown
 	}
@@ -71,7 +74,7 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 	case referrer.namespace != o.ref.namespace:
 		return nil, false, unknown
 	case phase == infrastructure.AllocationAllocated:
-		return nil, false, refuseSpec("spec.providerID: machine %s belongs to %s", id, referrer)
+		return nil, false, o.refuseMachine("machine %s belongs to %s: must belong to no other object", id, referrer)
 	default:
 		// That may come to nothing, or end, soon.
 		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s is in use by %s: retry", id, referrer)
@@ -86,12 +89,12 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 	switch {
 	case !m.Allocatable():
 		// The metal-api itself would allocate it.
-		return nil, false, refuseSpec("spec.providerID: machine %s is not available: last event %q, liveliness %q, state %q",
+		return nil, false, o.refuseMachine("machine %s is not available: last event %q, liveliness %q, state %q",
 			id, lastEvent(m), m.Liveliness, m.State)
 	case m.Size != now.machineType:
-		return nil, false, refuseSpec("spec.providerID: machine %s has size %q, not %q", id, m.Size, now.machineType)
+		return nil, false, o.refuseMachine("machine %s has size %q: must have the size of spec.machineType, %q", id, m.Size, now.machineType)
 	case m.Partition != o.plan.partition:
-		return nil, false, refuseSpec("spec.providerID: machine %s is in partition %q, not %q", id, m.Partition, o.plan.partition)
+		return nil, false, o.refuseMachine("machine %s is in partition %q: must be in the partition of the spec or the cluster, %q", id, m.Partition, o.plan.partition)
 	}
 	return nil, false, o.plan.checkComplete()
 }
@@ -100,7 +103,7 @@ func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 // other record refers to.
 func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) (*metal.Machine, bool, error) {
 	if m.Allocation.Role != o.machineKind.role {
-		return nil, false, refuseSpec("spec.providerID: machine %s is allocated with role %q, not %q", m.ID, m.Allocation.Role, o.machineKind.role)
+		return nil, false, o.refuseMachine("machine %s is allocated with role %q: must have role %q", m.ID, m.Allocation.Role, o.machineKind.role)
 	}
 	// Another object may have released it after it was read, and before the other
 	// records were.
@@ -113,6 +116,11 @@ func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) 
 	}
 	o.adopted = true
 	return again, true, nil
+}
+
+// refuseMachine refuses the machine that the spec names.
+func (o *machineAllocator) refuseMachine(format string, args ...any) *refusal {
+	return refuseField(field.Invalid(providerIDPath, *o.claim.providerID, fmt.Sprintf(format, args...)))
 }
 
 func lastEvent(m *metal.Machine) string {

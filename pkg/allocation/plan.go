@@ -4,10 +4,12 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
@@ -22,6 +24,12 @@ type plan struct {
 	networks           []string
 	// machineID is set if the spec names a machine.
 	machineID string
+}
+
+// namedNetwork is a network that a field names, or the cluster that the field names.
+type namedNetwork struct {
+	path      *field.Path
+	value, id string
 }
 
 // projectOf returns the project that a namespace is bound to.
@@ -41,7 +49,7 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machin
 		return nil, err
 	}
 	pl := &plan{project: project, partition: m.partition, clusterName: cluster}
-	named := m.networks
+	var named []namedNetwork
 	if cluster != "" {
 		c, err := p.joinableCluster(ctx, m.meta.Namespace, cluster)
 		if err != nil {
@@ -52,22 +60,26 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machin
 		}
 		if isExternallyManaged(c) {
 			pl.clusterUID = c.UID
-			named = append([]string{c.Spec.PrivateNetworkID}, named...)
+			named = append(named, namedNetwork{clusterRefPath, cluster, c.Spec.PrivateNetworkID})
 		} else {
 			pl.clusterUID = c.Status.Allocation.UID
 			pl.networks = []string{c.Status.Allocation.NetworkID}
 		}
 		if kind.role == metal.RoleFirewall && c.Spec.PublicNetworkID != "" {
-			named = append([]string{c.Spec.PublicNetworkID}, named...)
+			// The order is the order of the networks in the request.
+			named = append([]namedNetwork{{clusterRefPath, cluster, c.Spec.PublicNetworkID}}, named...)
 		}
+	}
+	for i, id := range m.networks {
+		named = append(named, namedNetwork{networksPath.Index(i), id, id})
 	}
 	if *m.providerID != "" {
 		id, err := providerid.Parse(*m.providerID)
 		if err != nil {
-			return nil, refuseSpec("spec.providerID: %v", err)
+			return nil, refuseField(field.Invalid(providerIDPath, *m.providerID, err.Error()))
 		}
 		if id.Partition != "" && pl.partition != "" && id.Partition != pl.partition {
-			return nil, refuseSpec("spec.providerID: partition %q is not partition %q of the spec or the cluster", id.Partition, pl.partition)
+			return nil, refuseField(field.Invalid(providerIDPath, *m.providerID, fmt.Sprintf("must name the partition of the spec or the cluster, %q", pl.partition)))
 		}
 		pl.machineID = id.MachineID
 		if pl.partition == "" {
@@ -76,19 +88,19 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machin
 			}
 		}
 	}
-	for _, tag := range m.tags {
+	for i, tag := range m.tags {
 		if isReservedTag(tag) {
-			return nil, refuseSpec("spec.tags: %q is reserved for ownership", tag)
+			return nil, refuseField(field.Forbidden(tagsPath.Index(i), fmt.Sprintf("%q is reserved for ownership", tag)))
 		}
 	}
-	for _, id := range named {
-		if slices.Contains(pl.networks, id) {
+	for _, network := range named {
+		if slices.Contains(pl.networks, network.id) {
 			continue
 		}
-		if _, err := p.findUsableNetwork(ctx, id, project); err != nil {
+		if _, err := p.findUsableNetwork(ctx, network, project); err != nil {
 			return nil, err
 		}
-		pl.networks = append(pl.networks, id)
+		pl.networks = append(pl.networks, network.id)
 	}
 	return pl, nil
 }
@@ -114,9 +126,9 @@ func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, e
 func (pl *plan) checkComplete() error {
 	switch {
 	case pl.partition == "":
-		return refuseSpec("spec.partition: required, unless the allocation names a cluster that has one")
+		return refuseField(field.Required(partitionPath, "must be set unless the allocation names a cluster that has a partition"))
 	case len(pl.networks) == 0:
-		return refuseSpec("spec.networks: required, unless the allocation names a cluster that has a private network")
+		return refuseField(field.Required(networksPath, "must be set unless the allocation names a cluster that has a private network"))
 	}
 	return nil
 }
@@ -140,7 +152,7 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 	}
 	if isExternallyManaged(c) {
 		if c.Spec.PrivateNetworkID == "" {
-			return nil, refuseSpec("cluster %q is managed externally, and its spec.privateNetworkID is empty", name)
+			return nil, refuseField(field.Invalid(clusterRefPath, name, "is managed externally, and its spec.privateNetworkID is empty: must name the network that its machines join"))
 		}
 		return c, nil
 	}
@@ -152,17 +164,17 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 
 // findUsableNetwork returns a network that the project may use: its own, a shared
 // or a public one. Another project's is not found, like one that does not exist.
-func (p *Protocol) findUsableNetwork(ctx context.Context, id, project string) (*metal.Network, error) {
-	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
+func (p *Protocol) findUsableNetwork(ctx context.Context, named namedNetwork, project string) (*metal.Network, error) {
+	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: named.id})
 	if err != nil {
 		return nil, refusalOf(err)
 	}
 	for _, n := range found {
-		if n.ID == id && n.UsableBy(project) {
+		if n.ID == named.id && n.UsableBy(project) {
 			return n, nil
 		}
 	}
-	return nil, refuseSpec("network %q not found in project %s", id, project)
+	return nil, refuseField(field.Invalid(named.path, named.value, fmt.Sprintf("network %q not found in project %q: must be a network of the project, a shared or a public one", named.id, project)))
 }
 
 // machineRequest is the plan as a request to the metal-api.

@@ -25,6 +25,17 @@ type objectRef struct {
 	namespace, name string
 }
 
+// kind is the kind of the object.
+func (ref objectRef) kind() string {
+	switch ref.resource {
+	case machineResource:
+		return "MetalStackMachine"
+	case firewallResource:
+		return "MetalStackFirewall"
+	}
+	return "MetalStackCluster"
+}
+
 func (ref objectRef) String() string {
 	return ref.resource.Resource + "/" + ref.namespace + "/" + ref.name
 }

@@ -269,7 +269,7 @@ func TestAllocate_RefusalsBeforeCalls(t *testing.T) {
 	}{
 		{teamA, "none", "cluster", apierrors.IsNotFound, "not found"},
 		{teamA, "deleted", "cluster", apierrors.IsConflict, "being deleted"},
-		{teamA, "alone", "", apierrors.IsInvalid, "spec.networks: required"},
+		{teamA, "alone", "", apierrors.IsInvalid, "spec.networks: Required value"},
 		{teamA, "alone", "claim", apierrors.IsConflict, "has no allocated private network"},
 		{teamA, "alone", "none", apierrors.IsNotFound, "not found"},
 		{teamA, "wrong", "cluster", apierrors.IsInvalid, "spec.providerID"},

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -27,6 +28,7 @@ func (p *Protocol) checkMarkedBeforeTakeover(m *metav1.ObjectMeta) error {
 		"marked for deletion with an earlier namespace %q, whose records were taken over at %s: the object keeps its metal until it has the annotation %s",
 		m.Namespace, at.UTC().Format("2006-01-02T15:04:05Z"), infrastructure.ForceReleaseAnnotation)
 	r.retryAfter = p.timing.Backoff
+	r.invalid = field.Required(forceReleasePath, r.message)
 	r.reason = infrastructure.ReasonMarkedBeforeTakeover
 	return r
 }

@@ -149,11 +149,37 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// refusalMessage are what an answer says, without what it says it about.
+// refusalMessage is what an answer says, without the object that it is about.
 func (s *scope) refusalMessage(err error) string {
+	if words := invalidFields(err); words != "" {
+		return words
+	}
 	_, words, found := strings.Cut(err.Error(), fmt.Sprintf("%q: ", s.obj.GetName()))
 	if !found {
 		return err.Error()
 	}
 	return words
+}
+
+// invalidFields returns what an answer by which fields are invalid says of each of
+// them; empty for other answers.
+func invalidFields(err error) string {
+	var answer apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &answer) || answer.Status().Details == nil {
+		return ""
+	}
+	var all []string
+	for _, cause := range answer.Status().Details.Causes {
+		words := cause.Message
+		switch {
+		case cause.Type == infrastructure.ReasonMarkedBeforeTakeover:
+		case cause.Field == "spec" || cause.Field == "status.allocation":
+			// It is about the call: the metal-api refused it, and named no field.
+			words = strings.TrimPrefix(words, "Forbidden: ")
+		default:
+			words = cause.Field + ": " + words
+		}
+		all = append(all, words)
+	}
+	return strings.Join(all, "; ")
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -376,6 +377,36 @@ func TestEvents_RefusalIsRecordedOnceInTheServersWords(t *testing.T) {
 	require.Equal(t, 1, strings.Count(told, EventAllocationRefused), told)
 	require.Contains(t, told, "the metal-api says: no machine of size v1-small-x86 is left")
 	require.Equal(t, 1, strings.Count(told, EventAllocating+" "), told)
+}
+
+func TestEvents_RefusedFieldsAreNamedInOneSentence(t *testing.T) {
+	t.Parallel()
+	spec := field.NewPath("spec")
+	for name, c := range map[string]struct {
+		answer error
+		want   string
+	}{
+		"a field": {
+			refusalsOf("m-infra", field.Invalid(spec.Child("image"), "ubuntu-99", "refused by the metal-api: no image")),
+			`Warning AllocationRefused spec.image: Invalid value: "ubuntu-99": refused by the metal-api: no image`,
+		},
+		"two fields": {
+			refusalsOf("m-infra", field.Required(spec.Child("networks"), "must be set"), field.Forbidden(spec.Child("tags").Index(0), "is reserved")),
+			"Warning AllocationRefused spec.networks: Required value: must be set; spec.tags[0]: Forbidden: is reserved",
+		},
+		"no field": {
+			refusalsOf("m-infra", field.Forbidden(spec, "refused by the metal-api: no machine available")),
+			"Warning AllocationRefused refused by the metal-api: no machine available",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := harnessOf(t, machines, everything())
+			h.refuse = c.answer
+			h.reconcile("m-infra")
+			require.Contains(t, h.takeEvents(), c.want)
+		})
+	}
 }
 
 func TestAllocate_WaitsForTheServersBackoffAfterARefusal(t *testing.T) {

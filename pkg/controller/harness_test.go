@@ -5,7 +5,6 @@ package controller
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -275,12 +275,15 @@ func (c staleCache) Get(_ context.Context, _ client.ObjectKey, obj client.Object
 	return nil
 }
 
-// refusalOf is the answer of a server, with the words of the metal-api.
+// refusalOf is the answer of a server to a call that the metal-api refused, in its
+// words, without naming a field.
 func refusalOf(name, words string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid,
-		Message: fmt.Sprintf("%s %q: %s", v1alpha4.Resource("metalstackmachines"), name, words),
-	}}
+	return refusalsOf(name, field.Forbidden(field.NewPath("status", "allocation"), words))
+}
+
+// refusalsOf is the answer of a server that refuses fields.
+func refusalsOf(name string, fields ...*field.Error) error {
+	return apierrors.NewInvalid(infrastructure.Kind("MetalStackMachine"), name, fields)
 }
 
 func jsonOf(obj client.Object) (string, error) {

@@ -191,7 +191,7 @@ func TestRelease_SaysThatTheObjectWasMarkedBeforeTheTakeover(t *testing.T) {
 	h := harnessOf(t, machines, doomed())
 	var refusal *apierrors.StatusError
 	require.ErrorAs(t, refusalOf("m-infra", "its metal is kept"), &refusal)
-	refusal.ErrStatus.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: infrastructure.ReasonMarkedBeforeTakeover}}}
+	refusal.ErrStatus.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: infrastructure.ReasonMarkedBeforeTakeover, Field: "metadata.annotations[x]", Message: "its metal is kept"}}}
 	h.refuse = refusal
 	h.reconcile("m-infra")
 	require.True(t, h.exists(machines, "m-infra"))

@@ -32,6 +32,23 @@ const (
 	Unavailable Kind = "Unavailable"
 )
 
+// RequestField is a field of a request to allocate, as the types of the requests
+// name it.
+type RequestField string
+
+// The fields that refusals name.
+const (
+	FieldID        RequestField = "ID"
+	FieldProject   RequestField = "Project"
+	FieldPartition RequestField = "Partition"
+	FieldSize      RequestField = "Size"
+	FieldImage     RequestField = "Image"
+	FieldSSHKeys   RequestField = "SSHKeys"
+	// FieldNetworks is the network of an address, too.
+	FieldNetworks RequestField = "Networks"
+	FieldRules    RequestField = "Rules"
+)
+
 // Error is what every method of a Backend returns when it fails.
 type Error struct {
 	Kind Kind
@@ -41,6 +58,9 @@ type Error struct {
 	Message string
 	// Status is the HTTP status, 0 if there was no answer.
 	Status int
+	// Field is the field of the request that a refusal is about; empty if the
+	// metal-api did not say.
+	Field RequestField
 	// NotSent is true if it is certain that no byte of the request was sent.
 	NotSent bool
 	// Err is the cause; it never holds a request's body.

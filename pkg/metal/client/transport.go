@@ -138,12 +138,16 @@ type responseReader struct {
 func (r *responseReader) ReadResponse(response runtime.ClientResponse, consumer runtime.Consumer) (any, error) {
 	if status := response.Code(); status/100 != 2 {
 		message := errorMessage(response.Body())
-		return nil, &metal.Error{
+		e := &metal.Error{
 			Kind:    classify(r.op.class, status, message),
 			Op:      r.op.name,
 			Message: explain(status, message),
 			Status:  status,
 		}
+		if e.Kind == metal.Refused {
+			e.Field = refusedField(r.op.class, message)
+		}
+		return nil, e
 	}
 	result, err := r.next.ReadResponse(limitedResponse{response, r.op.limit}, consumer)
 	if err != nil {

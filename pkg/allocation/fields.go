@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package allocation
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// The fields that refusals name.
+var (
+	specPath               = field.NewPath("spec")
+	allocationPath         = field.NewPath("status", "allocation")
+	namespacePath          = field.NewPath("metadata", "namespace")
+	forceReleasePath       = field.NewPath("metadata", "annotations").Key(infrastructure.ForceReleaseAnnotation)
+	projectIDPath          = specPath.Child("projectID")
+	partitionPath          = specPath.Child("partition")
+	privateNetworkPath     = specPath.Child("privateNetworkID")
+	publicNetworkPath      = specPath.Child("publicNetworkID")
+	endpointHostPath       = specPath.Child("controlPlaneEndpoint", "host")
+	providerIDPath         = specPath.Child("providerID")
+	imagePath              = specPath.Child("image")
+	machineTypePath        = specPath.Child("machineType")
+	sshKeysPath            = specPath.Child("sshKeys")
+	tagsPath               = specPath.Child("tags")
+	networksPath           = specPath.Child("networks")
+	rulesPath              = specPath.Child("rules")
+	clusterRefPath         = field.NewPath("clusterRef", "name")
+	omitted            any = field.OmitValueType{}
+)
+
+// specField returns the field that a field of the request to the metal-api is made
+// of, and its value if that is short and no key; nil if there is none.
+func (o *machineAllocator) specField(f metal.RequestField) (*field.Path, any) {
+	switch f {
+	case metal.FieldID:
+		return providerIDPath, *o.claim.providerID
+	case metal.FieldProject:
+		return namespacePath, o.ref.namespace
+	case metal.FieldPartition:
+		if o.claim.partition == "" && o.plan.clusterName != "" {
+			return clusterRefPath, o.plan.clusterName
+		}
+		return partitionPath, o.plan.partition
+	case metal.FieldSize:
+		return machineTypePath, o.claim.machineType
+	case metal.FieldImage:
+		return imagePath, o.claim.image
+	case metal.FieldNetworks:
+		if len(o.claim.networks) == 0 && o.plan.clusterName != "" {
+			return clusterRefPath, o.plan.clusterName
+		}
+		return networksPath, omitted
+	case metal.FieldSSHKeys:
+		return sshKeysPath, omitted
+	case metal.FieldRules:
+		return rulesPath, omitted
+	}
+	return nil, nil
+}
+
+func (a networkAllocator) specField(f metal.RequestField) (*field.Path, any) {
+	switch f {
+	case metal.FieldProject:
+		return a.projectField()
+	case metal.FieldPartition:
+		return partitionPath, a.spec.Partition
+	}
+	return nil, nil
+}
+
+func (a addressAllocator) specField(f metal.RequestField) (*field.Path, any) {
+	switch f {
+	case metal.FieldProject:
+		return a.projectField()
+	case metal.FieldNetworks:
+		return publicNetworkPath, a.spec.PublicNetworkID
+	}
+	return nil, nil
+}
+
+// projectField is the namespace if the spec leaves the project to it.
+func (o *clusterOperation) projectField() (*field.Path, any) {
+	if o.spec.ProjectID == "" {
+		return namespacePath, o.ref.namespace
+	}
+	return projectIDPath, o.spec.ProjectID
+}
