@@ -16,14 +16,22 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
+// Observer observes a scope of the metal-api.
+type Observer interface {
+	// Refresh returns a *metal.StaleError if the scope could not be observed.
+	Refresh(ctx context.Context, scope metal.Scope) error
+}
+
+var _ Observer = &observation.Observer{}
+
 // New returns a storage.Refresher that observes by the observer; a namespace is
 // that of its project.
-func New(observer *observation.Observer, bindings tenancy.Bindings) storage.Refresher {
+func New(observer Observer, bindings tenancy.Bindings) storage.Refresher {
 	return refresher{observer, bindings}
 }
 
 type refresher struct {
-	observer *observation.Observer
+	observer Observer
 	bindings tenancy.Bindings
 }
 

@@ -75,7 +75,9 @@ func (n *Namespaces) keepBinding(ctx context.Context, namespace string) (leave f
 func (n *Namespaces) waitForSync(ctx context.Context, name string) error {
 	getCtx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	live, err := n.client.Resource(resource).Get(getCtx, name, metav1.GetOptions{})
+	live, err := timeRead(n.clock, "get", func() (*metav1.PartialObjectMetadata, error) {
+		return n.client.Resource(resource).Get(getCtx, name, metav1.GetOptions{})
+	})
 	switch {
 	case apierrors.IsNotFound(err):
 		return err

@@ -4,6 +4,7 @@ package tenancy
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -12,8 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/warning"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/component-base/metrics/testutil"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -111,4 +115,27 @@ func TestBeginCreate_IsUnavailableUntilTheNamespaceIsSynced(t *testing.T) {
 	other := NewNamespaces(c.api, c.environment, nil)
 	_, err := other.BeginCreate(ctx, msm, "team-a", "node-1")
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+}
+
+func TestBeginCreate_TimesItsReadOfTheNamespace(t *testing.T) {
+	// Not in parallel: the counts are those of the process.
+	RegisterMetrics()
+	c := startServer(t, newEnvironment(t))
+	reads := func(outcome string) uint64 {
+		count, err := testutil.GetHistogramMetricCount(namespaceReads.WithLabelValues("get", outcome))
+		require.NoError(t, err)
+		return count
+	}
+	before := reads("not_found")
+	_, err := c.BeginCreate(t.Context(), msm, "nowhere", "node-1")
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	assert.Equal(t, before+1, reads("not_found"))
+
+	before = reads("error")
+	c.api.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, errors.New("unavailable")
+	})
+	_, err = c.BeginCreate(t.Context(), msm, "nowhere", "node-1")
+	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	assert.Equal(t, before+1, reads("error"))
 }

@@ -260,7 +260,9 @@ func trimMetadata(obj any) (any, error) {
 
 // listLive lists Namespaces at the kube-apiserver, in their most recent state.
 func (n *Namespaces) listLive(ctx context.Context) ([]namespace, error) {
-	list, err := n.client.Resource(resource).List(ctx, metav1.ListOptions{})
+	list, err := timeRead(n.clock, "list", func() (*metav1.PartialObjectMetadataList, error) {
+		return n.client.Resource(resource).List(ctx, metav1.ListOptions{})
+	})
 	if err != nil {
 		return nil, err
 	}
