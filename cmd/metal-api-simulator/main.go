@@ -58,7 +58,7 @@ func command(out io.Writer) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "Address that the metal-api is served at. With port 0, a free port is chosen.")
-	f.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:0", "Address of the admin endpoint (faults, events, books), which has no authentication. If empty, it is not served.")
+	f.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:0", "Address of the admin endpoint (faults, events, inventory), which has no authentication. If empty, it is not served.")
 	f.StringVar(&o.basePath, "base-path", "/metal", "Path before /v1. That of a real metal-api is /metal.")
 	f.IntVar(&o.machines, "machines", 32, "Number of machines in the data centre, up to 30000.")
 	f.Uint64Var(&o.seed, "seed", 1, "Seed of the random number generator.")

@@ -160,19 +160,19 @@ func (p *play) look() {
 
 // holdings is what the project has in the metal-api, in words.
 func (p *play) holdings() string {
-	books := p.site.Metal.Sim.Books()
+	inventory := p.site.Metal.Sim.Inventory()
 	networks, addresses := 0, 0
-	for _, n := range books.Networks {
+	for _, n := range inventory.Networks {
 		if n.Project == simulator.ProjectA {
 			networks++
 		}
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		if ip.Project == simulator.ProjectA {
 			addresses++
 		}
 	}
-	return fmt.Sprintf("%d machines, %d networks, %d addresses", len(books.Of(simulator.ProjectA)), networks, addresses)
+	return fmt.Sprintf("%d machines, %d networks, %d addresses", len(inventory.AllocatedIn(simulator.ProjectA)), networks, addresses)
 }
 
 func (p *play) saveKubeconfig() {

@@ -23,7 +23,7 @@ func TestRelease_ConfirmsThatMachineIsAbsent(t *testing.T) {
 	env.truncateNextFind("machine-find")
 	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(m.UID)))
 	env.requireReleasesAll(env.p)
 }
 
@@ -41,7 +41,7 @@ func TestRelease_ConfirmsThatLostAllocationIsAbsent(t *testing.T) {
 	env.truncateNextFind("machine-find")
 	_, err = env.release(next, "node")
 	require.NoError(t, err)
-	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(claim.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(claim.UID)))
 	env.requireReleasesAll(next)
 }
 

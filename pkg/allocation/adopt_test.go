@@ -25,7 +25,7 @@ func named(id string) func(*infrastructure.MetalStackMachine) {
 // availableMachine returns a machine that can be allocated.
 func (env *environment) availableMachine(size string) string {
 	env.t.Helper()
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if !m.Allocated && m.Size == size && m.Waiting {
 			return m.ID
 		}
@@ -85,7 +85,7 @@ func TestAllocate_NamedMachineMustBeAvailable(t *testing.T) {
 				specs = append(specs, c.spec)
 			}
 			if c.name == "with another project's network" {
-				for _, n := range env.sim.Books().Networks {
+				for _, n := range env.sim.Inventory().Networks {
 					if n.Project == simulator.ProjectB {
 						specs = append(specs, func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{n.ID} })
 					}
@@ -120,7 +120,7 @@ func TestAllocate_MachineOfOtherProjectIsNotFound(t *testing.T) {
 	assert.Equal(t, text("dreamer", none), text("thief", theirs))
 	_, err := env.release(env.p, "thief")
 	require.NoError(t, err)
-	assert.True(t, env.machineAccount(theirs).Allocated)
+	assert.True(t, env.machineState(theirs).Allocated)
 	assert.Zero(t, env.sim.CallsOf(machineFree))
 	assert.Zero(t, env.sim.CallsOf(machineAllocate))
 }

@@ -104,13 +104,13 @@ func TestAdopt_NotWhatOtherClusterAllocates(t *testing.T) {
 			require.True(t, reached())
 			env.p = env.newProtocol()
 			env.cluster("second", func(c *infrastructure.MetalStackCluster) {
-				books := env.sim.Books()
-				for _, n := range books.Networks {
+				inventory := env.sim.Inventory()
+				for _, n := range inventory.Networks {
 					if what == "network" && n.Labels[metal.TagName] == "first" {
 						c.Spec.PrivateNetworkID = n.ID
 					}
 				}
-				for _, ip := range books.IPs {
+				for _, ip := range inventory.IPs {
 					if value, _ := metal.TagValue(ip.Tags, metal.TagName); what == "address" && value == "first" {
 						c.Spec.ControlPlaneEndpoint.Host = ip.Address
 					}

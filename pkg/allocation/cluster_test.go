@@ -37,7 +37,7 @@ func TestAllocateCluster_LostAnswersAllocateOnce(t *testing.T) {
 			env.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultCommitThenLose, Times: 1})
 			_, err := env.allocateCluster("cluster")
 			require.NoError(t, err)
-			assert.Equal(t, 2, env.sim.Books().Allocations(uidTag(claim.UID)))
+			assert.Equal(t, 2, env.sim.Inventory().Allocations(uidTag(claim.UID)))
 			env.requireReleasesAll(env.p)
 		})
 	}
@@ -240,8 +240,8 @@ func TestAllocate_JoinsNetworkOfExternallyManagedCluster(t *testing.T) {
 	env.machine("node")
 	m, err := env.allocate(env.p, "node", "external")
 	require.NoError(t, err)
-	assert.Contains(t, env.machineAccount(m.Status.Allocation.MachineID).Networks, ours)
-	assert.Contains(t, env.machineAccount(m.Status.Allocation.MachineID).Tags, metal.Tag(metal.TagCluster, string(c.UID)))
+	assert.Contains(t, env.machineState(m.Status.Allocation.MachineID).Networks, ours)
+	assert.Contains(t, env.machineState(m.Status.Allocation.MachineID).Tags, metal.Tag(metal.TagCluster, string(c.UID)))
 	assert.Nil(t, env.getCluster("external").Status.Allocation, "nothing is done to the cluster")
 
 	for name, c := range map[string]struct{ network, says string }{

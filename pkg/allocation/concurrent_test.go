@@ -87,7 +87,7 @@ func TestRelease_RefusalIsRecordedOnlyByItsOperation(t *testing.T) {
 	close(resume)
 	env.whileClockAdvances(func() { err = <-released })
 	require.NoError(t, err)
-	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(m.UID)))
 	env.requireReleasesAll(other)
 }
 
@@ -145,7 +145,7 @@ func TestRecoverer_WaitsForDuplicateFreeOfEarlierProcess(t *testing.T) {
 		require.Zero(t, env.sim.CallsOf(machineFree), "after %s", passed)
 		env.advance(10 * time.Second)
 	}
-	env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
+	env.reconcileUntil(recoverer, func() bool { return !env.machineState(id).Allocated })
 	env.requireReleasesAll(env.p)
 }
 
@@ -185,7 +185,7 @@ func TestRecoverer_WaitsForLostDuplicateFree(t *testing.T) {
 	// A pass during an operation on the object keeps its schedule.
 	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()) })
 	close(passed)
-	env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
+	env.reconcileUntil(recoverer, func() bool { return !env.machineState(id).Allocated })
 	assert.GreaterOrEqual(t, second.Sub(first), env.p.timing.UncertainDuration)
 	assert.Equal(t, 2, env.sim.CallsOf(machineFree))
 	env.p.onCrashPoint = nil

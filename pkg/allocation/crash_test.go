@@ -111,7 +111,7 @@ func TestRecoverer_ResumesReleaseAfterCrash(t *testing.T) {
 					require.NoError(t, err)
 				}
 				assert.Equal(t, infrastructure.AllocationReleased, env.getMachine("node").Status.Allocation.Phase)
-				assert.Equal(t, 1, env.sim.Books().Frees(uidTag(claim.UID)))
+				assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(claim.UID)))
 				env.requireReleasesAll(next)
 			})
 		}
@@ -163,7 +163,7 @@ func TestRecoverer_ResumesClusterAfterCrash(t *testing.T) {
 				c := env.getCluster("cluster")
 				assert.True(t, c.Status.Ready)
 				// The network and the address.
-				assert.Equal(t, 2, env.sim.Books().Allocations(uidTag(claim.UID)))
+				assert.Equal(t, 2, env.sim.Inventory().Allocations(uidTag(claim.UID)))
 				env.requireReleasesAll(next)
 			})
 		}
@@ -234,7 +234,7 @@ func TestReleaseCluster_RemembersAttemptAfterCrash(t *testing.T) {
 			_, err = env.releaseCluster(third, "cluster")
 			require.NoError(t, err)
 			assert.GreaterOrEqual(t, env.clock.Since(crashed), third.timing.allocateInFlight()-time.Second)
-			assert.Equal(t, env.sim.Books().Allocations(uidTag(claim.UID)), env.sim.Books().Frees(uidTag(claim.UID)))
+			assert.Equal(t, env.sim.Inventory().Allocations(uidTag(claim.UID)), env.sim.Inventory().Frees(uidTag(claim.UID)))
 			env.requireReleasesAll(third)
 		})
 	}
@@ -263,7 +263,7 @@ func (env *environment) requireAllocatedOnce(claim, m *infrastructure.MetalStack
 	require.Equal(env.t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
 	require.Equal(env.t, held[0].ID, m.Status.Allocation.MachineID)
 	require.Equal(env.t, held[0].AllocationUUID, m.Status.Allocation.AllocationUUID)
-	require.Equal(env.t, 1, env.sim.Books().Allocations(uidTag(claim.UID)))
+	require.Equal(env.t, 1, env.sim.Inventory().Allocations(uidTag(claim.UID)))
 }
 
 // requireReleasesAll releases everything that there is a record of, and fails if anything is

@@ -129,7 +129,7 @@ func (env *environment) advance(d time.Duration) {
 }
 
 func (env *environment) sendAliveEvents() {
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		_ = env.sim.SendEvent(m.ID, "Alive", "")
 	}
 }
@@ -247,8 +247,8 @@ func (env *environment) getMachine(name string) *infrastructure.MetalStackMachin
 func uidTag(uid types.UID) string { return metal.Tag(metal.TagUID, string(uid)) }
 
 // machinesWithIdentity are the machines that carry an object's identity now.
-func (env *environment) machinesWithIdentity(uid types.UID) []simulator.MachineAccount {
-	return env.sim.Books().Holding(uidTag(uid))
+func (env *environment) machinesWithIdentity(uid types.UID) []simulator.MachineState {
+	return env.sim.Inventory().AllocatedWith(uidTag(uid))
 }
 
 // sweep makes the observer observe all machines.
@@ -362,7 +362,7 @@ func (l *logBuffer) String() string {
 // requireNothingAllocated fails if a project holds anything.
 func (env *environment) requireNothingAllocated() {
 	env.t.Helper()
-	b := env.sim.Books()
+	b := env.sim.Inventory()
 	for _, m := range b.Machines {
 		require.False(env.t, m.Allocated, "machine %s is still allocated", m.ID)
 	}

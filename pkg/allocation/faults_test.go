@@ -143,7 +143,7 @@ func TestAllocate_RefusalSetsConditionAndGrowingBackoff(t *testing.T) {
 	env := newEnvironment(t)
 	env.allocatedCluster("cluster")
 	env.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize })
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if m.Size == simulator.LargeSize {
 			require.NoError(t, env.sim.Reserve(m.ID, "not for you"))
 		}
@@ -242,7 +242,7 @@ func TestAllocate_WithholdsUserDataInRefusal(t *testing.T) {
 // requireAddresses fails unless the addresses of a machine are still its own.
 func (env *environment) requireAddresses(id string) {
 	env.t.Helper()
-	b := env.sim.Books()
+	b := env.sim.Inventory()
 	for _, m := range b.Machines {
 		if m.ID != id {
 			continue

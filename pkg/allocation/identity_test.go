@@ -91,7 +91,7 @@ func TestAdopt_NotDuplicate(t *testing.T) {
 					_, stolen = freed.AllocateMachine(env.context(), teamA, "thief", body("cluster"))
 				}
 			}
-			env.reconcileUntil(recoverer, func() bool { return !env.machineAccount(id).Allocated })
+			env.reconcileUntil(recoverer, func() bool { return !env.machineState(id).Allocated })
 			require.ErrorContains(t, stolen, "metalstackmachines/team-a/node")
 			assert.Equal(t, infrastructure.AllocationPhase(""), env.getMachine("thief").Status.Allocation.Phase)
 			env.requireReleasesAll(env.p)
@@ -113,15 +113,15 @@ func TestRecoverer_KeepsDuplicateThatOtherRecordNames(t *testing.T) {
 	_, err = env.releaseCluster(env.p, "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.AllocationReleased, env.getCluster("cluster").Status.Allocation.Phase)
-	books := env.sim.Books()
+	inventory := env.sim.Inventory()
 	kept := 0
-	for _, n := range books.Networks {
+	for _, n := range inventory.Networks {
 		assert.NotEqual(t, c.Status.Allocation.NetworkID, n.ID, "its own is freed")
 		if n.ID == network {
 			kept++
 		}
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		assert.NotEqual(t, c.Status.Allocation.IPAddress, ip.Address, "its own is freed")
 		if ip.Address == address {
 			kept++
@@ -171,7 +171,7 @@ func TestAllocate_DoesNotFindWhatOtherRecordNames(t *testing.T) {
 	env.reconcileAfter(env.p.timing.allocateInFlight())
 	_, err = env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, held.Status.Allocation.AllocationUUID, env.machineAccount(id).AllocationUUID, "it is as it was")
+	assert.Equal(t, held.Status.Allocation.AllocationUUID, env.machineState(id).AllocationUUID, "it is as it was")
 
 	uid := LabelValue(string(env.cluster("new").UID))
 	network, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "theirs", map[string]string{metal.TagUID: uid})

@@ -50,7 +50,7 @@ func TestProtocol_AllocatesAndReleases(t *testing.T) {
 	again, err := env.allocate(env.p, "node", "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, m, again)
-	assert.Equal(t, 1, env.sim.Books().Allocations(uidTag(claim.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Allocations(uidTag(claim.UID)))
 
 	f := env.firewall("firewall")
 	env.whileClockAdvances(func() { f, err = env.p.AllocateFirewall(env.context(), teamA, "firewall", body("cluster")) })
@@ -74,7 +74,7 @@ func TestProtocol_AllocatesAndReleases(t *testing.T) {
 	require.NoError(t, err)
 
 	env.requireNothingAllocated()
-	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(claim.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(claim.UID)))
 	env.requireNoSecrets()
 	_, err = env.allocate(env.p, "node", "cluster")
 	require.ErrorContains(t, err, "already released")

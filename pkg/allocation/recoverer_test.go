@@ -83,12 +83,12 @@ func TestRecoverer_ReleasesOnlyDuplicates(t *testing.T) {
 
 	env.sweep()
 	env.reconcileAfter(env.p.timing.allocateInFlight())
-	assert.False(t, env.machineAccount(duplicate).Allocated, "the duplicate")
+	assert.False(t, env.machineState(duplicate).Allocated, "the duplicate")
 	for what, id := range map[string]string{
 		"the recorded one": m.Status.Allocation.MachineID, "another project's": foreign,
 		"another management cluster's": moved, "one that another record names": adopted,
 	} {
-		assert.True(t, env.machineAccount(id).Allocated, what)
+		assert.True(t, env.machineState(id).Allocated, what)
 	}
 	assert.Equal(t, 1, env.sim.CallsOf(machineFree))
 }

@@ -94,8 +94,8 @@ func TestRelease_LeavesForeignMachineAlone(t *testing.T) {
 			assert.Equal(t, infrastructure.AllocationReleased, m.Status.Allocation.Phase)
 			assert.Equal(t, infrastructure.ReasonOwnershipMismatch, allocatedCondition(t, m).Reason)
 			assert.Zero(t, env.sim.CallsOf(machineFree))
-			assert.True(t, env.machineAccount(id).Allocated)
-			assert.Equal(t, simulator.ProjectB, env.machineAccount(id).Project)
+			assert.True(t, env.machineState(id).Allocated)
+			assert.Equal(t, simulator.ProjectB, env.machineState(id).Project)
 			assert.NotContains(t, allocatedCondition(t, m).Message, simulator.ProjectB)
 		})
 	}
@@ -110,7 +110,7 @@ func TestRelease_FreesOnlyAllocatedMachine(t *testing.T) {
 	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
 	assert.Zero(t, env.sim.CallsOf(machineFree), "freeing it would take it out of the pool")
-	assert.True(t, env.machineAccount(m.Status.Allocation.MachineID).Waiting)
+	assert.True(t, env.machineState(m.Status.Allocation.MachineID).Waiting)
 	env.requireReleasesAll(env.p)
 }
 
@@ -131,7 +131,7 @@ func TestRelease_KeepsMachineWithoutItsIdentity(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, infrastructure.ReasonOwnershipMismatch, allocatedCondition(t, m).Reason)
 	assert.Zero(t, env.sim.CallsOf(machineFree))
-	assert.True(t, env.machineAccount(id).Allocated)
+	assert.True(t, env.machineState(id).Allocated)
 }
 
 func TestRelease_LostAnswer(t *testing.T) {
@@ -141,7 +141,7 @@ func TestRelease_LostAnswer(t *testing.T) {
 	env.sim.Inject(simulator.Fault{Endpoint: machineFree, Kind: simulator.FaultCommitThenLose, Times: 1})
 	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
-	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(m.UID)))
 	assert.Equal(t, 1, env.sim.CallsOf(machineFree))
 	env.requireReleasesAll(env.p)
 }
@@ -155,7 +155,7 @@ func TestRelease_LostRequestIsRepeatedOnlyWhenNotInFlight(t *testing.T) {
 	_, err := env.release(env.p, "node")
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, env.clock.Since(began), env.p.timing.UncertainDuration)
-	assert.Equal(t, 1, env.sim.Books().Frees(uidTag(m.UID)))
+	assert.Equal(t, 1, env.sim.Inventory().Frees(uidTag(m.UID)))
 	env.requireReleasesAll(env.p)
 }
 
@@ -241,13 +241,13 @@ func (env *environment) allocateForOtherProject(id string) {
 	require.NoError(env.t, err)
 }
 
-func (env *environment) machineAccount(id string) simulator.MachineAccount {
+func (env *environment) machineState(id string) simulator.MachineState {
 	env.t.Helper()
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if m.ID == id {
 			return m
 		}
 	}
 	env.t.Fatalf("no machine %s", id)
-	return simulator.MachineAccount{}
+	return simulator.MachineState{}
 }

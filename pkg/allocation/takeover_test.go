@@ -47,7 +47,7 @@ func TestRelease_HoldsObjectMarkedBeforeTakeover(t *testing.T) {
 	_, err = env.releaseCluster(env.p, "c")
 	require.ErrorContains(t, err, "keeps its metal until it has the annotation "+infrastructure.ForceReleaseAnnotation)
 	assert.True(t, apierrors.HasStatusCause(err, metav1.CauseType(infrastructure.ReasonMarkedBeforeTakeover)), "%v", err)
-	assert.True(t, env.machineAccount(held).Allocated)
+	assert.True(t, env.machineState(held).Allocated)
 	assert.Equal(t, infrastructure.AllocationAllocated, env.getMachine("m").Status.Allocation.Phase)
 
 	mark(takenOver.Add(-time.Hour), map[string]string{infrastructure.ForceReleaseAnnotation: "true"})

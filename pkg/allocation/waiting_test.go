@@ -29,7 +29,7 @@ func TestWaitingRecords_RefusedSinceFirstRefusalAfterRestart(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	env.allocatedCluster("cluster")
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if m.Size == simulator.LargeSize {
 			require.NoError(t, env.sim.Reserve(m.ID, "not for you"))
 		}

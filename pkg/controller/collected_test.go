@@ -284,7 +284,7 @@ func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
 	w.reconcileUntil("Cluster API has written the new uid", func() bool {
 		return w.machine("m-0").OwnerReferences[0].UID == restored.UID
 	})
-	require.Zero(t, deeds(w.server, "free"))
+	require.Zero(t, operations(w.server, "free"))
 	require.Nil(t, w.machine("m-0").DeletionTimestamp)
 
 	// In the foreground, the garbage collector deletes what an owner has that is
@@ -292,7 +292,7 @@ func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
 	require.NoError(t, w.api.memory.Delete(ctx, restored))
 	require.NoError(t, ours.MetalStackMachines(team).Delete(ctx, "m-0", metav1.DeleteOptions{}))
 	require.Equal(t, v1alpha4.DeletionByGarbageCollector, w.machine("m-0").Status.Deletion.RequestedBy)
-	w.reconcileUntil("the machine is released", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is released", func() bool { return operations(w.server, "free") == 1 })
 }
 
 func (w *capiEnvironment) pauseCluster(paused bool) {

@@ -38,16 +38,16 @@ func TestClusterAPI_ClusterIsAllocatedAndReleasedCompletely(t *testing.T) {
 	w.createCluster(2)
 	w.reconcileUntil("all is ready", w.allReady("m-0", "m-1"))
 
-	books := w.server.Metal.Sim.Books()
+	inventory := w.server.Metal.Sim.Inventory()
 	var order []string
-	for _, deed := range books.History {
-		if deed.Verb == "allocate" && (deed.Kind == "machine" || deed.Kind == "firewall") {
-			order = append(order, deed.Kind)
+	for _, operation := range inventory.History {
+		if operation.Verb == "allocate" && (operation.Kind == "machine" || operation.Kind == "firewall") {
+			order = append(order, operation.Kind)
 		}
 	}
 	require.Equal(t, []string{"firewall", "machine", "machine"}, order, "each once, and the firewall first")
 	infra := w.infra()
-	for _, m := range books.Machines {
+	for _, m := range inventory.Machines {
 		if m.Role != "machine" || !m.Allocated {
 			continue
 		}
@@ -66,7 +66,7 @@ func TestClusterAPI_ClusterIsAllocatedAndReleasedCompletely(t *testing.T) {
 	}
 
 	w.deleteCluster()
-	require.Equal(t, 3, deeds(w.server, "free"), "each once")
+	require.Equal(t, 3, operations(w.server, "free"), "each once")
 	w.requireNoMetal()
 }
 
@@ -91,8 +91,8 @@ func TestRollout_WithoutAGap(t *testing.T) {
 		return len(all) == 1 && all[0].Name != first && all[0].Status.Ready
 	})
 	require.Equal(t, 2, most)
-	require.Equal(t, 2, deeds(w.server, "allocate"))
-	require.Equal(t, 1, deeds(w.server, "free"))
+	require.Equal(t, 2, operations(w.server, "allocate"))
+	require.Equal(t, 1, operations(w.server, "free"))
 	w.deleteCluster()
 	w.requireNoMetal()
 }
@@ -129,7 +129,7 @@ func TestRelease_HoldsMachineWithoutOwnerUntilForced(t *testing.T) {
 	w.reconcileUntil("the release is held", func() bool {
 		return condition(w.machine("m-0"), infrastructure.ConditionDeleting).Reason == infrastructure.ReasonOwnerNotFound
 	})
-	require.Zero(t, deeds(w.server, "free"))
+	require.Zero(t, operations(w.server, "free"))
 	require.True(t, w.machine("m-0").Status.Ready, "it runs on")
 
 	m := w.machine("m-0")
@@ -140,7 +140,7 @@ func TestRelease_HoldsMachineWithoutOwnerUntilForced(t *testing.T) {
 		_, err := get(t, w.api, m)
 		return apierrors.IsNotFound(err)
 	})
-	require.Equal(t, 1, deeds(w.server, "free"))
+	require.Equal(t, 1, operations(w.server, "free"))
 }
 
 func TestRelease_LockedMachineIsReleasedWhenUnlocked(t *testing.T) {
@@ -157,10 +157,10 @@ func TestRelease_LockedMachineIsReleasedWhenUnlocked(t *testing.T) {
 		return deleting.Reason == infrastructure.ReasonReleaseRefused
 	})
 	require.Contains(t, deleting.Message, "locked", "the metal-api's words")
-	require.Zero(t, deeds(w.server, "free"))
+	require.Zero(t, operations(w.server, "free"))
 
 	require.NoError(t, w.server.Metal.Sim.Unlock(id))
-	w.reconcileUntil("the machine is released", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is released", func() bool { return operations(w.server, "free") == 1 })
 }
 
 func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
@@ -178,7 +178,7 @@ func TestRelease_SaysThatTheMetalAPIIsUnavailable(t *testing.T) {
 	require.Contains(t, deleting.Message, "cannot publish delete event", "the metal-api's words")
 	require.Equal(t, infrastructure.ReasonMetalAPIUnavailable, condition(w.machine("m-0"), infrastructure.ConditionAllocated).Reason)
 	repair()
-	w.reconcileUntil("the machine is released", func() bool { return deeds(w.server, "free") == 1 })
+	w.reconcileUntil("the machine is released", func() bool { return operations(w.server, "free") == 1 })
 }
 
 func TestAllocate_LackOfMachinesIsACondition(t *testing.T) {
@@ -210,14 +210,14 @@ func TestReconcile_CrashAfterEveryWriteReachesTheSameState(t *testing.T) {
 	w.createCluster(2)
 	w.reconcileUntil("all is ready", w.allReady("m-0", "m-1"))
 	require.Greater(t, w.crashes.round, 5, "it was killed often")
-	require.Equal(t, 3, deeds(w.server, "allocate"), "each once")
+	require.Equal(t, 3, operations(w.server, "allocate"), "each once")
 	for _, name := range []string{"m-0", "m-1"} {
 		w.reconcileUntil("nothing blocks a move of "+name, func() bool { return !blocked(w.machine(name)) })
 	}
 	killed := w.crashes.round
 	w.deleteCluster()
 	require.Greater(t, w.crashes.round, killed+5)
-	require.Equal(t, 3, deeds(w.server, "free"), "each once")
+	require.Equal(t, 3, operations(w.server, "free"), "each once")
 	w.requireNoMetal()
 }
 
@@ -277,6 +277,6 @@ func TestRollout_KeepsFirewallThatWasTakenOver(t *testing.T) {
 	all := w.firewalls()
 	require.Len(t, all, 1, "there is no other")
 	require.Equal(t, old.AllocationUUID(), all[0].Status.Allocation.AllocationUUID)
-	require.Equal(t, 1, deeds(w.server, "allocate"), "only what was there before")
-	require.Zero(t, deeds(w.server, "free"))
+	require.Equal(t, 1, operations(w.server, "allocate"), "only what was there before")
+	require.Zero(t, operations(w.server, "free"))
 }

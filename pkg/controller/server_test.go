@@ -148,11 +148,11 @@ func requireGone(t *testing.T, api client.Client, objects ...client.Object) {
 	}
 }
 
-// deeds counts the machines and firewalls that were allocated or freed.
-func deeds(s *testserver.Server, verb string) int {
+// operations counts the machines and firewalls that were allocated or freed.
+func operations(s *testserver.Server, verb string) int {
 	n := 0
-	for _, deed := range s.Metal.Sim.Books().History {
-		if deed.Verb == verb && (deed.Kind == "machine" || deed.Kind == "firewall") {
+	for _, operation := range s.Metal.Sim.Inventory().History {
+		if operation.Verb == verb && (operation.Kind == "machine" || operation.Kind == "firewall") {
 			n++
 		}
 	}
@@ -161,18 +161,18 @@ func deeds(s *testserver.Server, verb string) int {
 
 // held is what the tenant holds in metal.
 func held(s *testserver.Server) (machines, networks, ips int) {
-	books := s.Metal.Sim.Books()
-	for _, m := range books.Machines {
+	inventory := s.Metal.Sim.Inventory()
+	for _, m := range inventory.Machines {
 		if m.Allocated {
 			machines++
 		}
 	}
-	for _, n := range books.Networks {
+	for _, n := range inventory.Networks {
 		if n.Project == simulator.ProjectA {
 			networks++
 		}
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		if ip.Project == simulator.ProjectA {
 			ips++
 		}
@@ -188,7 +188,7 @@ func TestStandalone_ClustersAreAllocatedAndReleasedCompletely(t *testing.T) {
 	objects := exampleCluster("c", 3)
 	create(t, api, objects...)
 	requireReady(t, api, objects...)
-	require.Equal(t, 4, deeds(s, "allocate"), "each server once")
+	require.Equal(t, 4, operations(s, "allocate"), "each server once")
 	machines, networks, _ := held(s)
 	require.Equal(t, 4, machines)
 	require.Equal(t, 1, networks)
@@ -198,7 +198,7 @@ func TestStandalone_ClustersAreAllocatedAndReleasedCompletely(t *testing.T) {
 		require.NoError(t, api.Delete(t.Context(), objects[len(objects)-1-i]))
 	}
 	requireGone(t, api, objects...)
-	require.Equal(t, 4, deeds(s, "free"), "each server once")
+	require.Equal(t, 4, operations(s, "free"), "each server once")
 	machines, networks, ips := held(s)
 	require.Zero(t, machines)
 	require.Zero(t, networks)
@@ -221,8 +221,8 @@ func TestStandalone_ControllerManagerResumesAfterRestart(t *testing.T) {
 	startControllerManager(t, s)
 	requireReady(t, api, second...)
 	requireGone(t, api, first[1])
-	require.Equal(t, 4, deeds(s, "allocate"))
-	require.Equal(t, 1, deeds(s, "free"))
+	require.Equal(t, 4, operations(s, "allocate"))
+	require.Equal(t, 1, operations(s, "free"))
 }
 
 func TestStandalone_KilledServerCostsNoSecondMachine(t *testing.T) {
@@ -232,13 +232,13 @@ func TestStandalone_KilledServerCostsNoSecondMachine(t *testing.T) {
 
 	objects := exampleCluster("c", 3)
 	create(t, api, objects...)
-	require.Eventually(t, func() bool { return deeds(s, "allocate") > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return operations(s, "allocate") > 0 }, patience, time.Millisecond)
 	s.Kill()
 	s.Restart()
 
 	requireReady(t, api, objects...)
-	require.Equal(t, 4, deeds(s, "allocate"))
-	require.Zero(t, deeds(s, "free"))
+	require.Equal(t, 4, operations(s, "allocate"))
+	require.Zero(t, operations(s, "free"))
 }
 
 func TestStandalone_DeletionWithoutControllerManagerKeepsMetal(t *testing.T) {
@@ -258,7 +258,7 @@ func TestStandalone_DeletionWithoutControllerManagerKeepsMetal(t *testing.T) {
 	requireGone(t, api, objects...)
 	startControllerManager(t, s)
 	time.Sleep(time.Second)
-	require.Zero(t, deeds(s, "free"))
+	require.Zero(t, operations(s, "free"))
 	machines, _, _ := held(s)
 	require.Equal(t, 2, machines)
 }
@@ -272,7 +272,7 @@ func TestStandalone_PausedObjectsContinueAfterThePause(t *testing.T) {
 	machine.SetAnnotations(map[string]string{infrastructure.PausedAnnotation: ""})
 	create(t, api, objects...)
 	requireReady(t, api, objects[0], objects[2])
-	require.Equal(t, 1, deeds(s, "allocate"), "the firewall alone")
+	require.Equal(t, 1, operations(s, "allocate"), "the firewall alone")
 
 	fresh, err := get(t, api, machine)
 	require.NoError(t, err)

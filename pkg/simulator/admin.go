@@ -15,7 +15,7 @@ import (
 )
 
 // adminHelp is what GET / answers.
-const adminHelp = `metal-api simulator: what people can do to the data centre
+const adminHelp = `metal-api simulator: operations on the data centre
 
   curl -s HOST/machines                                             every machine, one a line (?allocated=true, ?project=ID)
   curl -X POST HOST/machines/ID/crash                               its operating system crashes, and crashes again
@@ -24,7 +24,7 @@ const adminHelp = `metal-api simulator: what people can do to the data centre
   curl -X POST HOST/machines/ID/lock    -d '{"description":"why"}'  LOCKED: cannot be freed
   curl -X POST HOST/machines/ID/reserve -d '{"description":"why"}'  RESERVED: not handed out by size
   curl -X POST HOST/machines/ID/unlock
-  curl -X POST HOST/machines/ID/free                                metalctl machine rm, behind everybody's back
+  curl -X POST HOST/machines/ID/free                                as metalctl machine rm does
   curl -X POST HOST/machines/ID/tags    -d '{"tags":["a=b"]}'
   curl -X POST HOST/machines/ID/event   -d '{"event":"Phoned Home","message":""}'
   curl -X POST HOST/machines/ID/phone-home                          gets through its installation at once
@@ -43,14 +43,14 @@ const adminHelp = `metal-api simulator: what people can do to the data centre
   curl -X DELETE HOST/faults/1                                      and HOST/faults for all
   curl -X POST 'HOST/stop-answering?for=30s'                        every call hangs; without for, until the fault is deleted
 
-  curl -s HOST/books                                                who has what, and what was ever allocated and freed
+  curl -s HOST/inventory                                                what is allocated in which project, and every allocation and free
   curl -s HOST/calls                                                calls and simulated busy time by endpoint; DELETE resets
   curl -X POST 'HOST/costs?on=true'                                 answers take as long as a real metal-api's, or not
   curl -X POST 'HOST/costs?on=true&times=100'                       or a hundred times as long, as if it was busy
 `
 
-// AdminHandler serves faults, events and the books to people, as JSON. GET /
-// tells what there is. It asks for no credential: serve it on loopback only.
+// AdminHandler serves faults, events and the inventory, as JSON. GET /
+// lists the paths. It asks for no credential: serve it on loopback only.
 func (s *Simulator) AdminHandler() http.Handler {
 	a := &admin{s: s}
 	mux := http.NewServeMux()
@@ -74,7 +74,7 @@ func (s *Simulator) AdminHandler() http.Handler {
 	})
 	mux.HandleFunc("DELETE /faults/{id}", a.remove)
 	mux.HandleFunc("POST /stop-answering", a.stopAnswering)
-	mux.HandleFunc("GET /books", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Books(), nil) })
+	mux.HandleFunc("GET /inventory", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Inventory(), nil) })
 	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, map[string]any{"calls": s.Calls(), "busySeconds": s.BusyTime().Seconds()}, nil)
 	})
@@ -124,7 +124,7 @@ type admin struct {
 func (a *admin) machines(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	q := r.URL.Query()
-	for _, m := range a.s.Books().Machines {
+	for _, m := range a.s.Inventory().Machines {
 		if q.Get("allocated") == "true" && !m.Allocated || q.Get("project") != "" && m.Project != q.Get("project") {
 			continue
 		}
@@ -168,7 +168,7 @@ func (a *admin) machine(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, err)
 		return
 	}
-	m, _ := a.s.Books().Machine(id)
+	m, _ := a.s.Inventory().Machine(id)
 	reply(w, m, nil)
 }
 
@@ -179,7 +179,7 @@ func (a *admin) allocate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id, err := a.s.AllocateFor(req)
-	m, _ := a.s.Books().Machine(id)
+	m, _ := a.s.Inventory().Machine(id)
 	reply(w, m, err)
 }
 

@@ -38,7 +38,7 @@ func TestAdminAPI_OffersEveryControl(t *testing.T) {
 	require.Contains(t, help, admin.URL+"/faults")
 
 	nw := s.makeNetwork(simulator.ProjectA)
-	var m simulator.MachineAccount
+	var m simulator.MachineState
 	require.NoError(t, json.Unmarshal([]byte(do("POST", "/machines/allocate",
 		`{"project":"`+simulator.ProjectA+`","partition":"fra-01","size":"v1-small-x86","name":"theirs","networks":["`+nw+`"]}`, 200)), &m))
 	require.Equal(t, "theirs", m.Name)
@@ -47,10 +47,10 @@ func TestAdminAPI_OffersEveryControl(t *testing.T) {
 		do("POST", "/machines/"+m.ID+"/"+verb, "", 200)
 	}
 	do("POST", "/machines/"+m.ID+"/tags", `{"tags":["a=b"]}`, 200)
-	require.Len(t, s.Sim.Books().Holding("a=b"), 1)
+	require.Len(t, s.Sim.Inventory().AllocatedWith("a=b"), 1)
 	do("POST", "/machines/"+m.ID+"/event", `{"event":"Phoned Home"}`, 200)
 	do("POST", "/machines/"+m.ID+"/free", "", 200)
-	require.Equal(t, 1, s.Sim.Books().Frees("a=b"))
+	require.Equal(t, 1, s.Sim.Inventory().Frees("a=b"))
 	do("POST", "/machines/"+m.ID+"/recycle", "", 200)
 	do("POST", "/machines/"+m.ID+"/drop-events", "", 200)
 	do("POST", "/machines/nope/crash", "", 400)
@@ -65,7 +65,7 @@ func TestAdminAPI_OffersEveryControl(t *testing.T) {
 	do("DELETE", "/faults", "", 200)
 	require.Empty(t, s.Sim.Faults())
 
-	require.Contains(t, do("GET", "/books", "", 200), "History")
+	require.Contains(t, do("GET", "/inventory", "", 200), "History")
 	require.Contains(t, do("GET", "/calls", "", 200), "network-allocate")
 	require.Contains(t, do("GET", "/endpoints", "", 200), "machine-allocate")
 	do("DELETE", "/calls", "", 200)

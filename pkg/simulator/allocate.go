@@ -55,9 +55,9 @@ func (s *Simulator) firewallAllocate(c *call) (int, any, error) {
 // only, and the clean-up of what failed comes later (docs/metal-api.md, Q33, Q35 and Q36).
 func (s *Simulator) allocate(c *call, req wire.MachineAllocateRequest, role string, rules *wire.FirewallRules) (int, any, error) {
 	c.phase("spec", costAllocateSpec)
-	s.enter()
+	s.lock()
 	sp, err := s.specOf(c, req, role, rules)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, badRequest(err)
 	}
@@ -99,23 +99,23 @@ func (s *Simulator) allocate(c *call, req wire.MachineAllocateRequest, role stri
 		return 0, nil, err
 	}
 	c.phase("answer", costAllocateAnswer)
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	return s.answerMachine(c, s.machines[m.id], m)
 }
 
 // furnish gives the candidate networks, addresses and the allocation.
 func (s *Simulator) furnish(c *call, sp *spec, candidate *machine, a *allocation) (*machine, error) {
-	s.enter()
+	s.lock()
 	a.uuid = s.newUUID()
-	s.leave()
+	s.unlock()
 	if err := fits(a.layout, candidate.hardware); err != nil {
 		return nil, fmt.Errorf("unable to check for fsl match:%w", err)
 	}
 	c.phase("gather", costAllocateGather)
-	s.enter()
+	s.lock()
 	networks, err := s.gatherNetworks(c, sp)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return nil, fmt.Errorf("unable to gather networks:%w", err)
 	}
@@ -124,9 +124,9 @@ func (s *Simulator) furnish(c *call, sp *spec, candidate *machine, a *allocation
 		return nil, fmt.Errorf("unable to make networks:%w", err)
 	}
 
-	s.enter()
+	s.lock()
 	_, current, err := s.findMachine(c, candidate.id)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return nil, fmt.Errorf("unable to find machine:%w", err)
 	}
@@ -134,8 +134,8 @@ func (s *Simulator) furnish(c *call, sp *spec, candidate *machine, a *allocation
 		return nil, fmt.Errorf("machine %q already allocated", current.id)
 	}
 	c.phase("commit", costAllocateCommit)
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	next := *current
 	next.alloc, next.preallocated = a, false
 	next.tags = s.machineTags(&next, sp.req.Tags)
@@ -143,7 +143,7 @@ func (s *Simulator) furnish(c *call, sp *spec, candidate *machine, a *allocation
 	if err != nil {
 		return nil, fmt.Errorf("error when allocating machine %q, %w", current.id, err)
 	}
-	s.record(Deed{Verb: "allocate", Kind: a.role, ID: m.id, AllocationUUID: a.uuid, Project: a.project, Tags: m.tags, By: c.user.name})
+	s.record(Operation{Verb: "allocate", Kind: a.role, ID: m.id, AllocationUUID: a.uuid, Project: a.project, Tags: m.tags, By: c.user.name})
 	n := s.machines[m.id]
 	n.crashes = false
 	s.at(s.clock.Now().Add(s.noticeDelay()), func(now time.Time) { s.noticed(n, a.uuid, now) })
@@ -254,8 +254,8 @@ func (sp *spec) validate() error {
 // checkQuota compares a quota with the project's firewalls: machines are not
 // counted (321-323).
 func (s *Simulator) checkQuota(p *project) error {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	quota, ok := s.machineQuota(p)
 	if !ok {
 		return nil
@@ -273,8 +273,8 @@ func (s *Simulator) checkQuota(p *project) error {
 }
 
 func (s *Simulator) chooseLayout(sp *spec) (*wire.FilesystemLayout, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if sp.req.FilesystemLayoutID == nil {
 		return s.layoutFor(sp.size.ID, sp.image.ID)
 	}
@@ -312,8 +312,8 @@ func fits(l *wire.FilesystemLayout, h *wire.Hardware) error {
 // machine: it has the addresses that carry the machine's id cleaned up, all of
 // them and later, and puts the candidate back unless somebody has changed it.
 func (s *Simulator) rollBack(candidate *machine, a *allocation) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	s.cleanUp(candidate.id, a.networks)
 	next := *candidate
 	next.alloc, next.tags, next.preallocated = nil, nil, false

@@ -44,38 +44,38 @@ func (s *Simulator) candidate(c *call, sp *spec) (*machine, error) {
 		return m, nil
 	}
 	c.phase("lock", costAllocateLock)
-	if err := s.lock(c, sp.partition.ID); err != nil {
+	if err := s.lockPartition(c, sp.partition.ID); err != nil {
 		return nil, err
 	}
 	c.phase("candidate", costAllocateCandidate+timesN(costFindPerMachine, s.Machines()))
-	s.enter()
+	s.lock()
 	m, err := s.pickWaiting(sp)
-	s.leave()
+	s.unlock()
 	if !c.gone() {
-		s.unlock(sp.partition.ID)
+		s.unlockPartition(sp.partition.ID)
 	}
 	return m, err
 }
 
-func (s *Simulator) lock(c *call, partition string) error {
+func (s *Simulator) lockPartition(c *call, partition string) error {
 	deadline := s.clock.Now().Add(lockPatience)
 	waited := false
 	for {
 		if c.gone() {
 			return errTooMany
 		}
-		s.enter()
+		s.lock()
 		now := s.clock.Now()
 		l := s.locks[partition]
 		if l == nil || !now.Before(l.swept) {
 			s.locks[partition] = &partitionLock{swept: s.sweepAfter(now.Add(lockExpiry)), released: make(chan struct{})}
-			s.leave()
+			s.unlock()
 			if waited {
 				c.spend(costLockHandover)
 			}
 			return nil
 		}
-		s.leave()
+		s.unlock()
 		if !now.Before(deadline) {
 			return errTooMany
 		}
@@ -103,9 +103,9 @@ func (s *Simulator) sweepAfter(t time.Time) time.Time {
 	return s.started.Add(n * lockSweep)
 }
 
-func (s *Simulator) unlock(partition string) {
-	s.enter()
-	defer s.leave()
+func (s *Simulator) unlockPartition(partition string) {
+	s.lock()
+	defer s.unlock()
 	if l := s.locks[partition]; l != nil {
 		delete(s.locks, partition)
 		close(l.released)

@@ -41,8 +41,8 @@ func (c *catalogue) copy() *catalogue {
 
 // one and many answer from the catalogue.
 func one[T any](s *Simulator, c *call, what string, in func(*catalogue) map[string]T) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	id := c.param(0)
 	if c.down(backendRethinkDB) {
 		return 0, nil, fmt.Errorf("cannot find %s with id %q in database: %s", what, id, rethinkdbDown)
@@ -55,8 +55,8 @@ func one[T any](s *Simulator, c *call, what string, in func(*catalogue) map[stri
 }
 
 func many[T any](s *Simulator, c *call, what string, list func(*catalogue) []T) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if c.down(backendRethinkDB) {
 		return 0, nil, fmt.Errorf("cannot list %s from database: %s", what, rethinkdbDown)
 	}
@@ -187,8 +187,8 @@ func (s *Simulator) imageFind(c *call) (int, any, error) {
 }
 
 func (s *Simulator) imageLatest(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	i, err := s.resolveImage(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -199,8 +199,8 @@ func (s *Simulator) imageLatest(c *call) (int, any, error) {
 // imageQuery lists all images that an id can mean; the newest of them is what
 // imageLatest answers.
 func (s *Simulator) imageQuery(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	found, err := s.imagesFor(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -209,8 +209,8 @@ func (s *Simulator) imageQuery(c *call) (int, any, error) {
 }
 
 func (s *Simulator) imageDelete(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	id := c.param(0)
 	i, ok := s.cat.images[id]
 	if !ok {
@@ -340,8 +340,8 @@ func (s *Simulator) reservationCreate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if r.ID == "" {
 		r.ID = s.newUUID()
 	}
@@ -362,8 +362,8 @@ func (s *Simulator) reservationCreate(c *call) (int, any, error) {
 }
 
 func (s *Simulator) reservationDelete(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	i := slices.IndexFunc(s.cat.reservations, func(r *wire.SizeReservation) bool { return r.ID == c.param(0) })
 	if i < 0 {
 		return 0, nil, notFound("no sizereservation with id %q found", c.param(0))

@@ -27,8 +27,8 @@ type AllocateRequest struct {
 
 // with does something to a machine under the lock.
 func (s *Simulator) with(id string, do func(n *node) error) error {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, ok := s.machines[id]
 	if !ok || n.m == nil {
 		return fmt.Errorf("no machine %q in the data centre", id)
@@ -45,8 +45,8 @@ func (s *Simulator) with(id string, do func(n *node) error) error {
 // machine becomes an empty one, as in life; an unknown event is an error and
 // changes nothing (218).
 func (s *Simulator) SendEvent(machineID, event, message string) error {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if err := s.event(machineID, event, message, s.clock.Now()); err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ func (s *Simulator) Register(id string, m Machine) error {
 
 // AddMachine puts another machine into a rack and returns its id.
 func (s *Simulator) AddMachine(m Machine) (id string, err error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, err := s.addMachine(m)
 	if err != nil {
 		return "", err
@@ -115,9 +115,9 @@ func (s *Simulator) PhoneHome(id string) error {
 			return fmt.Errorf("machine %q is not allocated", id)
 		}
 		now := s.clock.Now()
-		n.life++
+		n.generation++
 		s.noticed(n, n.m.alloc.uuid, now)
-		n.life++
+		n.generation++
 		if n.ec.newest() != eventPhonedHome || n.m.alloc.boot == nil {
 			s.emit(n, eventInstalling, "start installation", now)
 			s.report(n)
@@ -135,7 +135,7 @@ func (s *Simulator) Recycle(id string) error {
 			return fmt.Errorf("machine %q is allocated", id)
 		}
 		now := s.clock.Now()
-		n.life++
+		n.generation++
 		s.emit(n, eventPXEBooting, "machine sent extended dhcp request", now)
 		s.emit(n, eventPreparing, "metal-hammer started", now)
 		s.emit(n, eventRegistering, "registering machine", now)
@@ -149,7 +149,7 @@ func (s *Simulator) Recycle(id string) error {
 func (s *Simulator) Crash(id string) error {
 	return s.with(id, func(n *node) error {
 		now := s.clock.Now()
-		n.life++
+		n.generation++
 		n.crashes = true
 		s.emit(n, eventCrashed, "panic", now)
 		s.boot(n, now, stepCrashLoop)
@@ -162,7 +162,7 @@ func (s *Simulator) Crash(id string) error {
 func (s *Simulator) Silence(id string) error {
 	return s.with(id, func(n *node) error {
 		n.silenced = true
-		n.life++
+		n.generation++
 		if n.ec != nil {
 			e := *n.ec
 			e.last = e.lastAt(s.clock.Now())
@@ -181,7 +181,7 @@ func (s *Simulator) Wake(id string) error {
 		n.silenced, n.crashes = false, false
 		switch {
 		case n.m.alloc != nil && n.m.alloc.boot != nil:
-			n.life++
+			n.generation++
 			s.emit(n, eventPhonedHome, "", now)
 		case n.m.waiting:
 			s.emit(n, eventAlive, "", now)
@@ -298,7 +298,7 @@ func (s *Simulator) AllocateIPFor(project, network, name string, tags []string) 
 // find still shows it (327, 328).
 func (s *Simulator) DropEventContainer(id string) error {
 	return s.with(id, func(n *node) error {
-		n.life++
+		n.generation++
 		n.ec = nil
 		delete(s.quiet, n)
 		return nil
@@ -308,8 +308,8 @@ func (s *Simulator) DropEventContainer(id string) error {
 // MachineIDs are the machines in the order in which they came, for tests
 // that need any machine.
 func (s *Simulator) MachineIDs() []string {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	var ids []string
 	for _, n := range s.order {
 		ids = append(ids, n.id)

@@ -33,8 +33,8 @@ type view struct {
 	now time.Time
 }
 
-// look takes a view. The caller holds the lock.
-func (s *Simulator) look(n *node) view {
+// snapshot is what a machine is at the moment. The caller holds the lock.
+func (s *Simulator) snapshot(n *node) view {
 	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: s.clock.Now()}
 }
 

@@ -310,7 +310,7 @@ func (s *Simulator) evaluateLiveliness(now time.Time) {
 
 // RunLiveliness runs the liveliness cron job now; it runs by itself every minute.
 func (s *Simulator) RunLiveliness() {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	s.evaluateLiveliness(s.clock.Now())
 }

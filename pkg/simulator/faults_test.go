@@ -28,7 +28,7 @@ func TestFault_LostReplyIsCommitted(t *testing.T) {
 	_, err := s.allocate(wanted(nw, "uid=1"))
 	var lost *url.Error
 	require.ErrorAs(t, err, &lost)
-	require.Len(t, s.Sim.Books().Holding("uid=1"), 1)
+	require.Len(t, s.Sim.Inventory().AllocatedWith("uid=1"), 1)
 	_, err = s.allocate(wanted(nw, "uid=2"))
 	require.NoError(t, err, "once")
 }
@@ -43,9 +43,9 @@ func TestFault_LateCommitFollowsCancellation(t *testing.T) {
 		defer cancel()
 		go b.askFor(ctx, "POST", "/v1/machine/allocate", wanted(nw, "uid=1"))
 		time.Sleep(19 * time.Second)
-		require.Empty(t, b.sim.Books().Holding("uid=1"))
+		require.Empty(t, b.sim.Inventory().AllocatedWith("uid=1"))
 		time.Sleep(2 * time.Second)
-		require.Len(t, b.sim.Books().Holding("uid=1"), 1)
+		require.Len(t, b.sim.Inventory().AllocatedWith("uid=1"), 1)
 	})
 }
 
@@ -76,7 +76,7 @@ func TestFault_RefusedCallDoesNothing(t *testing.T) {
 	_, err := s.allocate(wanted(nw))
 	var lost *url.Error
 	require.ErrorAs(t, err, &lost)
-	require.Empty(t, s.Sim.Books().Of(simulator.ProjectA))
+	require.Empty(t, s.Sim.Inventory().AllocatedIn(simulator.ProjectA))
 	s.makeNetwork(simulator.ProjectA)
 	remove()
 	remove()
@@ -187,7 +187,7 @@ func TestBackendDown_IsUnprocessableWithItsMessage(t *testing.T) {
 		_, err := s.View.Health().Health(healthapi.NewHealthParams(), nil)
 		if tc.backend == "nsq" {
 			require.NoError(t, err, "health does not ask nsq")
-			freed := b.ask("DELETE", "/v1/machine/"+s.Sim.Books().Of(simulator.ProjectA)[0].ID+"/free", nil)
+			freed := b.ask("DELETE", "/v1/machine/"+s.Sim.Inventory().AllocatedIn(simulator.ProjectA)[0].ID+"/free", nil)
 			require.Equal(t, 422, freed.Status)
 			require.Contains(t, freed.Message, "cannot publish delete event: ")
 		} else {

@@ -16,9 +16,9 @@ import (
 // machine is written: a conflict there comes too late for them (docs/metal-api.md, Q47).
 func (s *Simulator) machineFree(c *call) (int, any, error) {
 	c.phase("read", 2*time.Millisecond)
-	s.enter()
+	s.lock()
 	n, old, err := s.findMachine(c, c.param(0))
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -29,25 +29,25 @@ func (s *Simulator) machineFree(c *call) (int, any, error) {
 	if c.down(backendNSQ) {
 		return 0, nil, errors.New("cannot publish delete event: " + nsqDown)
 	}
-	s.enter()
+	s.lock()
 	if old.alloc != nil {
 		s.cleanUp(old.id, old.alloc.networks)
 	}
-	s.leave()
+	s.unlock()
 	c.phase("update", 8*time.Millisecond)
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	next := *old
 	next.alloc, next.tags, next.preallocated, next.waiting = nil, nil, false, false
 	m, err := s.updateMachine(old, &next)
 	if err != nil {
 		return 0, nil, err
 	}
-	deed := Deed{Verb: "free", Kind: roleMachine, ID: m.id, Tags: old.tags, By: c.user.name}
+	operation := Operation{Verb: "free", Kind: roleMachine, ID: m.id, Tags: old.tags, By: c.user.name}
 	if a := old.alloc; a != nil {
-		deed.Kind, deed.AllocationUUID, deed.Project = a.role, a.uuid, a.project
+		operation.Kind, operation.AllocationUUID, operation.Project = a.role, a.uuid, a.project
 	}
-	s.record(deed)
+	s.record(operation)
 	status, answer, err := s.answerMachine(c, n, m)
 	if err != nil {
 		return 0, nil, err

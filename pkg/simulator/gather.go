@@ -154,8 +154,8 @@ func (s *Simulator) makeNetworks(c *call, sp *spec, m *machine, networks []*atta
 			return err
 		}
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	asn, ok := s.asns.acquire()
 	if !ok {
 		return errors.New("no asn left")
@@ -170,8 +170,8 @@ func (s *Simulator) makeNetworks(c *call, sp *spec, m *machine, networks []*atta
 const asnBase = 4210000000
 
 func (s *Simulator) makeNetwork(c *call, sp *spec, m *machine, at *attachment, a *allocation) error {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n := at.network
 	if at.auto {
 		for _, af := range families(n.prefixes) {

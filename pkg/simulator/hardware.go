@@ -20,8 +20,8 @@ func (s *Simulator) ipmiReport(c *call) (int, any, error) {
 	if req.PartitionID == "" {
 		return 0, nil, badRequest(errors.New("partition id must not be empty"))
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if _, ok := s.cat.partitions[req.PartitionID]; !ok {
 		return 0, nil, notFound("no partition with id %q found", req.PartitionID)
 	}
@@ -81,8 +81,8 @@ func (s *Simulator) machineIssues(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	c.spend(costFindBase + timesN(costIssuesPer, s.Machines()))
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	var list []*wire.MachineIssues
 	for _, n := range s.order {
 		if n.m == nil || !matchMachine(&q.MachineSearchQuery, n.m) {

@@ -51,8 +51,8 @@ func uniqueSorted(tags []string) []string {
 }
 
 func (s *Simulator) ipGet(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	i, err := s.findIP(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -80,7 +80,7 @@ func (s *Simulator) ipFind(c *call) (int, any, error) {
 }
 
 func (s *Simulator) ipsMatching(c *call, outage string, match func(*ip) bool) (int, any, error) {
-	s.enter()
+	s.lock()
 	all := len(s.ipOrder)
 	down := c.down(backendRethinkDB)
 	list := []*wire.IP{}
@@ -89,7 +89,7 @@ func (s *Simulator) ipsMatching(c *call, outage string, match func(*ip) bool) (i
 			list = append(list, ipWire(i))
 		}
 	}
-	s.leave()
+	s.unlock()
 	c.spend(costIPFindBase + time.Duration(all)*costIPFindPer)
 	if down {
 		return 0, nil, errors.New(outage + rethinkdbDown)
@@ -136,14 +136,14 @@ func (s *Simulator) ipAllocate(c *call) (int, any, error) {
 		tags = append(tags, machineTag(*req.MachineID))
 	}
 	c.phase("ipam", costIPAcquire)
-	s.enter()
+	s.lock()
 	var address, cidr string
 	if specific == "" {
 		address, cidr, err = s.randomIP(c, n, req.AddressFamily)
 	} else {
 		address, cidr, err = s.specificIP(c, n, specific)
 	}
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -152,8 +152,8 @@ func (s *Simulator) ipAllocate(c *call) (int, any, error) {
 		typ = typeStatic
 	}
 	c.phase("store", costIPStore)
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	i, err := s.createIP(&ip{
 		address: address, prefix: cidr, network: n.id, project: req.ProjectID,
 		name: deref(req.Name), description: deref(req.Description), typ: typ, tags: uniqueSorted(tags),
@@ -161,7 +161,7 @@ func (s *Simulator) ipAllocate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.record(Deed{Verb: "allocate", Kind: "ip", ID: i.address, AllocationUUID: i.uuid, Project: i.project, Tags: i.tags, By: c.user.name})
+	s.record(Operation{Verb: "allocate", Kind: "ip", ID: i.address, AllocationUUID: i.uuid, Project: i.project, Tags: i.tags, By: c.user.name})
 	return http.StatusCreated, ipWire(i), nil
 }
 
@@ -173,8 +173,8 @@ func (s *Simulator) ipNetwork(c *call, req *wire.IPAllocateRequest, specific str
 	if req.ProjectID == "" {
 		return nil, badRequest(errors.New("projectid should not be empty"))
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, err := s.findNetwork(c, req.NetworkID)
 	if err != nil {
 		return nil, err
@@ -260,9 +260,9 @@ func (c *call) ipamFails(prefix string) error {
 
 func (s *Simulator) ipFree(c *call) (int, any, error) {
 	c.phase("read", time.Millisecond)
-	s.enter()
+	s.lock()
 	i, err := s.findIP(c, c.param(0))
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -270,11 +270,11 @@ func (s *Simulator) ipFree(c *call) (int, any, error) {
 		return 0, nil, badRequest(errors.New("ip with machine scope can not be deleted"))
 	}
 	c.phase("store", 6*time.Millisecond)
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if c.down(backendIPAM) {
 		s.deleteIP(i.address)
-		s.record(Deed{Verb: "free", Kind: "ip", ID: i.address, AllocationUUID: i.uuid, Project: i.project, Tags: i.tags, By: c.user.name})
+		s.record(Operation{Verb: "free", Kind: "ip", ID: i.address, AllocationUUID: i.uuid, Project: i.project, Tags: i.tags, By: c.user.name})
 		return 0, nil, fmt.Errorf("cannot release IP: error release ip %s in prefix %s: %s", i.address, i.prefix, ipamDown)
 	}
 	s.releaseIP(i, c.user.name)
@@ -288,7 +288,7 @@ func (s *Simulator) releaseIP(i *ip, by string) {
 			return
 		}
 		s.deleteIP(i.address)
-		s.record(Deed{Verb: "free", Kind: "ip", ID: i.address, AllocationUUID: current.uuid, Project: i.project, Tags: current.tags, By: by})
+		s.record(Operation{Verb: "free", Kind: "ip", ID: i.address, AllocationUUID: current.uuid, Project: i.project, Tags: current.tags, By: by})
 	}
 	s.ipam.release(i.prefix, i.address)
 }
@@ -298,9 +298,9 @@ func (s *Simulator) ipUpdate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.enter()
+	s.lock()
 	old, err := s.findIP(c, req.IPAddress)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -322,12 +322,12 @@ func (s *Simulator) ipUpdate(c *call) (int, any, error) {
 	}
 	next.tags = uniqueSorted(next.tags)
 	c.phase("update", flatCost(c.name))
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	updated, err := s.updateIP(old, &next)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.record(Deed{Verb: "update", Kind: "ip", ID: updated.address, AllocationUUID: updated.uuid, Project: updated.project, Tags: updated.tags, By: c.user.name})
+	s.record(Operation{Verb: "update", Kind: "ip", ID: updated.address, AllocationUUID: updated.uuid, Project: updated.project, Tags: updated.tags, By: c.user.name})
 	return http.StatusOK, ipWire(updated), nil
 }

@@ -27,9 +27,9 @@ func TestMachineAllocate_AddressesReturnWithFree(t *testing.T) {
 	require.NoError(t, s.free(*m.ID))
 	_, err := s.Edit.Network().FreeNetwork(networkapi.NewFreeNetworkParams().WithID(nw), nil)
 	require.NoError(t, err)
-	require.Empty(t, s.Sim.Books().IPs)
-	require.Equal(t, 1, s.Sim.Books().Allocations("a=b"))
-	require.Equal(t, 1, s.Sim.Books().Frees("a=b"))
+	require.Empty(t, s.Sim.Inventory().IPs)
+	require.Equal(t, 1, s.Sim.Inventory().Allocations("a=b"))
+	require.Equal(t, 1, s.Sim.Inventory().Frees("a=b"))
 }
 
 // TestMachineTags_AreUniqueByKey: tags that the metal-api sets itself take
@@ -175,12 +175,12 @@ func TestMachineFree_KeepsStaticAddresses(t *testing.T) {
 	r.Networks = append(r.Networks, &models.V1MachineAllocationNetwork{Networkid: ref(simulator.InternetNetwork), Autoacquire: ref(false)})
 	m, again := s.mustAllocate(r), s.mustAllocate(r)
 	require.NoError(t, s.free(*m.ID))
-	ips := s.Sim.Books().IPs
+	ips := s.Sim.Inventory().IPs
 	require.Len(t, ips, 3)
 	require.Equal(t, []string{"machine.metal-stack.io/id=" + *again.ID, "x"}, ips[0].Tags)
 	require.NoError(t, s.free(*again.ID))
-	require.Equal(t, []string{"x"}, s.Sim.Books().IPs[0].Tags)
-	require.Len(t, s.Sim.Books().IPs, 1)
+	require.Equal(t, []string{"x"}, s.Sim.Inventory().IPs[0].Tags)
+	require.Len(t, s.Sim.Inventory().IPs, 1)
 }
 
 // TestQuota_CountsFirewalls: an empty quota is none up to version 0.43.3.

@@ -23,14 +23,14 @@ func (s *Simulator) answerMachine(c *call, n *node, m *machine) (int, any, error
 		return 0, nil, fmt.Errorf("error finding provisioning event container for machine %q: %w",
 			n.id, notFound("no provisioningeventcontainer with id %q found", n.id))
 	}
-	v := s.look(n)
+	v := s.snapshot(n)
 	v.m = m
 	return http.StatusOK, v.wire(strings.HasPrefix(c.name, "machine-ipmi")), nil
 }
 
 func (s *Simulator) machineGet(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, m, err := s.findMachine(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -39,8 +39,8 @@ func (s *Simulator) machineGet(c *call) (int, any, error) {
 }
 
 func (s *Simulator) firewallGet(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, m, err := s.findMachine(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -83,22 +83,22 @@ func (s *Simulator) firewallFind(c *call) (int, any, error) {
 // reading the fleet's events and encoding the answer.
 func (s *Simulator) machinesMatching(c *call, outage string, q *wire.MachineSearchQuery) (int, any, error) {
 	c.spend(costFindBase + timesN(costFindPerMachine, s.Machines()))
-	s.enter()
+	s.lock()
 	down := c.down(backendRethinkDB)
 	var hits []view
 	if q != nil && q.ID != nil {
 		if n, ok := s.machines[*q.ID]; ok && n.m != nil && matchMachine(q, n.m) {
-			hits = append(hits, s.look(n))
+			hits = append(hits, s.snapshot(n))
 		}
 	} else {
 		for _, n := range s.order {
 			if n.m != nil && (q == nil || matchMachine(q, n.m)) {
-				hits = append(hits, s.look(n))
+				hits = append(hits, s.snapshot(n))
 			}
 		}
 	}
 	s.rng.Shuffle(len(hits), func(i, j int) { hits[i], hits[j] = hits[j], hits[i] })
-	s.leave()
+	s.unlock()
 	if down {
 		return 0, nil, errors.New(outage + rethinkdbDown)
 	}
@@ -130,9 +130,9 @@ func (s *Simulator) machineUpdate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.enter()
+	s.lock()
 	n, old, err := s.findMachine(c, req.ID)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -140,8 +140,8 @@ func (s *Simulator) machineUpdate(c *call) (int, any, error) {
 		return 0, nil, badRequest(errors.New("only allocated machines can be updated"))
 	}
 	c.phase("update", flatCost(c.name))
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	next, a := *old, *old.alloc
 	next.alloc = &a
 	if req.Description != nil {
@@ -212,9 +212,9 @@ func (s *Simulator) machineState(c *call) (int, any, error) {
 	if req.Value != "" && req.Description == "" {
 		return 0, nil, badRequest(errors.New("you must supply a description"))
 	}
-	s.enter()
+	s.lock()
 	n, old, err := s.findMachine(c, c.param(0))
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -224,8 +224,8 @@ func (s *Simulator) machineState(c *call) (int, any, error) {
 	if req.Value != "" {
 		next.state.Issuer = c.user.email
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	m, err := s.updateMachine(old, &next)
 	if err != nil {
 		return 0, nil, err
@@ -242,8 +242,8 @@ var powerCommands = map[string]string{
 
 // machinePower sends a command to the machine's controller (267).
 func (s *Simulator) machinePower(c *call, cmd string) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, m, err := s.findMachine(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -267,7 +267,7 @@ func (s *Simulator) machinePower(c *call, cmd string) (int, any, error) {
 	}
 	switch cmd {
 	case "OFF":
-		n.life++
+		n.generation++
 	case "ON", "RESET", "CYCLE":
 		s.reboot(n, now)
 	}
@@ -282,8 +282,8 @@ func (s *Simulator) machineReinstall(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, old, err := s.findMachine(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -317,7 +317,7 @@ func (s *Simulator) machineReinstall(c *call) (int, any, error) {
 	}
 	now := s.clock.Now()
 	n.crashes = false
-	n.life++
+	n.generation++
 	s.after(n, now, stepReclaim, func(now time.Time) {
 		s.emit(n, eventPlannedReboot, "reinstall", now)
 		s.boot(n, now, stepReclaim)
@@ -330,8 +330,8 @@ func (s *Simulator) machineConsolePassword(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	_, m, err := s.findMachine(c, req.ID)
 	if err != nil {
 		return 0, nil, err
@@ -342,10 +342,10 @@ func (s *Simulator) machineConsolePassword(c *call) (int, any, error) {
 	return http.StatusOK, &wire.ConsolePassword{ID: m.id, ConsolePassword: m.alloc.consolePassword}, nil
 }
 
-// machineDelete takes a dead machine out of the books (240, 329).
+// machineDelete takes a dead machine out of the inventory (240, 329).
 func (s *Simulator) machineDelete(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, m, err := s.findMachine(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -363,7 +363,7 @@ func (s *Simulator) machineDelete(c *call) (int, any, error) {
 
 func (s *Simulator) dropNode(n *node) {
 	n.m = nil
-	n.life++
+	n.generation++
 	delete(s.machines, n.id)
 	delete(s.quiet, n)
 	s.order = slices.DeleteFunc(s.order, func(o *node) bool { return o == n })

@@ -15,8 +15,8 @@ import (
 )
 
 func (s *Simulator) networkGet(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, err := s.findNetwork(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -64,8 +64,8 @@ func (s *Simulator) networkFind(c *call) (int, any, error) {
 // whole (515, 516).
 func (s *Simulator) networksMatching(c *call, outage string, match func(*network) bool) (int, any, error) {
 	list, err := func() ([]*wire.Network, error) {
-		s.enter()
-		defer s.leave()
+		s.lock()
+		defer s.unlock()
 		if c.down(backendRethinkDB) {
 			return nil, errors.New(outage + rethinkdbDown)
 		}

@@ -37,9 +37,9 @@ func (s *Simulator) networkAllocate(c *call) (int, any, error) {
 
 	// From here on whatever was taken stays taken when a later step fails:
 	// the VRF, and the prefix of the first address family.
-	s.enter()
+	s.lock()
 	vrf, ok := s.vrfs.acquire()
-	s.leave()
+	s.unlock()
 	if !ok {
 		return 0, nil, errors.New("could not acquire a vrf: no integer left")
 	}
@@ -57,7 +57,7 @@ func (s *Simulator) networkAllocate(c *call) (int, any, error) {
 		prefixes = append(prefixes, p)
 	}
 	c.phase("store", costNetworkStore)
-	s.enter()
+	s.lock()
 	n := s.createNetwork(&network{
 		name: deref(req.Name), description: deref(req.Description),
 		partition: partitionID, project: projectID, parent: super.id,
@@ -65,15 +65,15 @@ func (s *Simulator) networkAllocate(c *call) (int, any, error) {
 		vrf: vrf, nat: deref(req.Nat), shared: deref(req.Shared),
 		networkType: childType(deref(req.Shared)), nat2: natType(deref(req.Nat)),
 	})
-	s.record(Deed{Verb: "allocate", Kind: "network", ID: n.id, Project: n.project, Labels: n.labels, By: c.user.name})
-	s.leave()
+	s.record(Operation{Verb: "allocate", Kind: "network", ID: n.id, Project: n.project, Labels: n.labels, By: c.user.name})
+	s.unlock()
 
 	c.phase("usage", costNetworkUsage)
 	if c.gone() {
 		return 0, nil, fmt.Errorf("prefix usage for cidr:%s not found canceled: %w", prefixes[0], errCanceled)
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	return s.answerNetwork(c, http.StatusCreated, n)
 }
 
@@ -91,8 +91,8 @@ func (s *Simulator) familyOrder() []string {
 // childSpec finds the super network of a partition and which prefix lengths a
 // child of it is to get.
 func (s *Simulator) childSpec(c *call, partitionID string, req *wire.NetworkAllocateRequest) (*network, map[string]int, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if c.down(backendRethinkDB) {
 		return nil, nil, fmt.Errorf("cannot find partition with id %q in database: %s", partitionID, rethinkdbDown)
 	}
@@ -140,8 +140,8 @@ func (s *Simulator) superOf(partition string) *network {
 }
 
 func (s *Simulator) childPrefix(c *call, super *network, af string, length int) (string, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	var failures []error
 	for _, parent := range super.prefixes {
 		if familyOf(parent) != af {
@@ -188,29 +188,29 @@ func natType(nat bool) string {
 // networkFree frees prefix by prefix, each for good (docs/metal-api.md, Q50).
 func (s *Simulator) networkFree(c *call) (int, any, error) {
 	c.phase("read", time.Millisecond)
-	s.enter()
+	s.lock()
 	n, err := s.findNetwork(c, c.param(0))
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
 	for _, p := range n.prefixes {
 		c.phase("prefix", 3*time.Millisecond)
-		s.enter()
+		s.lock()
 		err := s.releasePrefix(c, p)
-		s.leave()
+		s.unlock()
 		if err != nil {
 			return 0, nil, err
 		}
 	}
 	c.phase("store", 3*time.Millisecond)
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if n.vrf != 0 {
 		s.vrfs.release(n.vrf)
 	}
 	s.deleteNetwork(n.id)
-	s.record(Deed{Verb: "free", Kind: "network", ID: n.id, Project: n.project, Labels: n.labels, By: c.user.name})
+	s.record(Operation{Verb: "free", Kind: "network", ID: n.id, Project: n.project, Labels: n.labels, By: c.user.name})
 	w := bareNetwork(n)
 	return http.StatusOK, w, nil
 }

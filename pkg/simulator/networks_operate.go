@@ -19,9 +19,9 @@ func (s *Simulator) networkUpdate(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	force := c.query("force") == "true"
-	s.enter()
+	s.lock()
 	old, err := s.findNetwork(c, req.ID)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -41,9 +41,9 @@ func (s *Simulator) networkUpdate(c *call) (int, any, error) {
 	if old.shared && !next.shared {
 		return 0, nil, badRequest(errors.New("once a network is marked as shared it is not possible to unshare it"))
 	}
-	s.enter()
+	s.lock()
 	err = s.updatePrefixes(&req, old, &next)
-	s.leave()
+	s.unlock()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -54,13 +54,13 @@ func (s *Simulator) networkUpdate(c *call) (int, any, error) {
 	}
 	next.announcable = req.AdditionalAnnouncableCIDRs
 	c.phase("update", flatCost(c.name))
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	updated, err := s.updateNetwork(old, &next)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.record(Deed{Verb: "update", Kind: "network", ID: updated.id, Project: updated.project, Labels: updated.labels, By: c.user.name})
+	s.record(Operation{Verb: "update", Kind: "network", ID: updated.id, Project: updated.project, Labels: updated.labels, By: c.user.name})
 	return s.answerNetwork(c, http.StatusOK, updated)
 }
 
@@ -144,8 +144,8 @@ func (s *Simulator) prefixesInUse(verb string, prefixes []string) error {
 }
 
 func (s *Simulator) networkDelete(c *call) (int, any, error) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	n, err := s.findNetwork(c, c.param(0))
 	if err != nil {
 		return 0, nil, err
@@ -179,8 +179,8 @@ func (s *Simulator) networkCreate(c *call) (int, any, error) {
 	if len(req.Prefixes) == 0 {
 		return 0, nil, badRequest(errors.New("no prefixes given"))
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if _, taken := s.networks[deref(req.ID)]; taken {
 		return 0, nil, withStatus(http.StatusConflict, errors.New("entity already exists"))
 	}

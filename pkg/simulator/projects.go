@@ -28,8 +28,8 @@ func (s *Simulator) masterdataProject(c *call, id string) (*project, error) {
 	if c.gone() {
 		return nil, grpcError(kindOther, "Canceled", "context canceled")
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	return s.projectByID(id)
 }
 
@@ -49,8 +49,8 @@ func (s *Simulator) projectGet(c *call) (int, any, error) {
 	if c.down(backendRethinkDB) {
 		return 0, nil, errors.New("cannot search ips in database: " + rethinkdbDown)
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	id := c.param(0)
 	var machines, ips int32
 	for _, n := range s.order {
@@ -91,8 +91,8 @@ func (s *Simulator) projectFind(c *call) (int, any, error) {
 	if c.down(backendMasterdata) {
 		return 0, nil, errors.New(masterdataDown)
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	var list []*wire.Project
 	for _, id := range s.projIDs {
 		p := s.projects[id]
@@ -114,8 +114,8 @@ func (s *Simulator) projectCreate(c *call) (int, any, error) {
 	if c.down(backendMasterdata) {
 		return 0, nil, errors.New(masterdataDown)
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if _, ok := s.tenants[req.TenantID]; !ok {
 		return 0, nil, grpcError(kindNotFound, "NotFound", "unable to find tenant:%s for project", req.TenantID)
 	}
@@ -182,8 +182,8 @@ func (s *Simulator) projectUpdate(c *call) (int, any, error) {
 			"optimistic lock error updating project with id %s, existing version %d mismatches entity version %d", req.Meta.ID, old.Meta.Version, req.Meta.Version)
 	}
 	c.spend(flatCost(c.name))
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	now := s.instant()
 	p := &project{Project: req}
 	p.Meta = &wire.Meta{
@@ -200,8 +200,8 @@ func (s *Simulator) projectDelete(c *call) (int, any, error) {
 	if _, err := s.masterdataProject(c, id); err != nil {
 		return 0, nil, err
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	for _, n := range s.order {
 		if n.m != nil && n.m.alloc != nil && n.m.alloc.project == id {
 			return 0, nil, badRequest(errors.New("there are still machines allocated by this project"))
@@ -250,8 +250,8 @@ func (s *Simulator) emptyQuotaIsNone() bool {
 // API (318-325): the metal-api enforces it, counting firewalls only, and does
 // not show it. It counts as an update of the project.
 func (s *Simulator) SetLegacyQuota(projectID string, machines int32) error {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	old, err := s.projectByID(projectID)
 	if err != nil {
 		return err
@@ -277,8 +277,8 @@ func (s *Simulator) tenantList(c *call) (int, any, error) {
 	if c.down(backendMasterdata) {
 		return 0, nil, errors.New(masterdataDown)
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	var list []*wire.Tenant // null when nothing is found, as with projects
 	for _, id := range s.tenIDs {
 		if t := s.tenants[id]; is(q.ID, id) && is(q.Name, t.Name) {
@@ -292,8 +292,8 @@ func (s *Simulator) tenantGet(c *call) (int, any, error) {
 	if c.down(backendMasterdata) {
 		return 0, nil, errors.New(masterdataDown)
 	}
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	t, ok := s.tenants[c.param(0)]
 	if !ok {
 		return 0, nil, grpcError(kindNotFound, "NotFound", "tenant with id:%s not found sql: no rows in result set", c.param(0))

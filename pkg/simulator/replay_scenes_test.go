@@ -65,16 +65,16 @@ func (s *scene) prepare(t testing.TB, r *replay, mine []*recording, rec *recordi
 	if rec.At != "" {
 		until, _ = time.Parse(time.RFC3339Nano, rec.At)
 	}
-	type deed struct {
+	type operation struct {
 		at time.Time
 		do func()
 	}
-	var deeds []deed
+	var operations []operation
 	for _, e := range r.machines.due(until) {
 		if e.event == ownEvents[rec.name()] {
 			continue
 		}
-		deeds = append(deeds, deed{e.at, func() { r.play(t, e) }})
+		operations = append(operations, operation{e.at, func() { r.play(t, e) }})
 	}
 	for _, su := range s.setups {
 		if su.before != rec.number || su.unless != 0 && slices.ContainsFunc(mine, func(m *recording) bool { return m.number == su.unless }) {
@@ -84,7 +84,7 @@ func (s *scene) prepare(t testing.TB, r *replay, mine []*recording, rec *recordi
 		if err != nil {
 			at = until.Add(time.Hour) // last
 		}
-		deeds = append(deeds, deed{at, func() {
+		operations = append(operations, operation{at, func() {
 			if err == nil {
 				r.at(at)
 			} else {
@@ -94,8 +94,8 @@ func (s *scene) prepare(t testing.TB, r *replay, mine []*recording, rec *recordi
 			r.sim.Advance()
 		}})
 	}
-	slices.SortStableFunc(deeds, func(a, b deed) int { return a.at.Compare(b.at) })
-	for _, d := range deeds {
+	slices.SortStableFunc(operations, func(a, b operation) int { return a.at.Compare(b.at) })
+	for _, d := range operations {
 		d.do()
 	}
 	r.at(until)

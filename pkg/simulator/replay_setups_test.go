@@ -215,7 +215,7 @@ func firstScene() *scene {
 	s.setups = append(s.setups, backend("rethinkdb", 400, 511)...)
 	s.setups = append(s.setups,
 		setup{before: 511, do: func(t testing.TB, r *replay) {
-			for _, n := range r.sim.Books().Networks {
+			for _, n := range r.sim.Inventory().Networks {
 				if n.Name == "outage" {
 					r.ask(t, "DELETE", "/v1/network/free/"+n.ID, nil)
 				}

@@ -50,8 +50,8 @@ func (s *Simulator) partitionCapacity(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	c.spend(costFindBase + timesN(costFindPerMachine, s.Machines()))
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if q.ID != nil {
 		if _, ok := s.cat.partitions[*q.ID]; !ok {
 			return 0, nil, badRequest(notFound("no partition with id %q found", *q.ID))

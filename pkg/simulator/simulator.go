@@ -95,7 +95,7 @@ type Simulator struct {
 	costs    bool
 	slowdown float64
 	rng      *rand.Rand
-	agenda   agenda
+	schedule schedule
 	wake     chan struct{}
 	machines map[string]*node
 	order    []*node
@@ -115,7 +115,7 @@ type Simulator struct {
 	asns     *pool
 	locks    map[string]*partitionLock
 	cleanups cleanupQueue
-	history  []Deed
+	history  []Operation
 }
 
 // New builds the data centre. It fails if the inventory contradicts itself
@@ -153,8 +153,8 @@ func New(cfg Config) (*Simulator, error) {
 	}
 	s.ChangeKeys(cfg.HMAC)
 	s.routes = s.newRouter()
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	if err := s.build(cfg.DataCentre); err != nil {
 		return nil, fmt.Errorf("building the data centre: %w", err)
 	}
@@ -173,13 +173,13 @@ func (s *Simulator) Close() {
 
 // Run lets things happen when they are due: the machines' lives, the
 // liveliness cron job, clean-ups. Everything that looks at the simulator
-// (a request, Books) lets them happen first, too, so Run is only needed where
+// (a request, Inventory) lets them happen first, too, so Run is only needed where
 // nobody looks for long.
 func (s *Simulator) Run(ctx context.Context) {
 	for {
-		s.enter()
-		next, ok := s.agenda.next()
-		s.leave()
+		s.lock()
+		next, ok := s.schedule.next()
+		s.unlock()
 		wait := time.Minute
 		if ok {
 			wait = max(next.Sub(s.clock.Now()), 0)
@@ -209,8 +209,8 @@ func (s *Simulator) Advance() int {
 
 // SetCosts switches the answer times of the cost table on or off.
 func (s *Simulator) SetCosts(on bool) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	s.costs = on
 }
 
@@ -218,8 +218,8 @@ func (s *Simulator) SetCosts(on bool) {
 // as those of a metal-api do that is busy for somebody else; 1 is the beginning.
 // It needs costs.
 func (s *Simulator) SetSlowdown(times float64) {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	s.slowdown = times
 }
 
@@ -228,7 +228,7 @@ func (s *Simulator) Now() time.Time { return s.clock.Now() }
 
 // Machines returns the number of machines.
 func (s *Simulator) Machines() int {
-	s.enter()
-	defer s.leave()
+	s.lock()
+	defer s.unlock()
 	return len(s.order)
 }

@@ -44,10 +44,10 @@ func TestMachineAllocate_DisconnectedCaller(t *testing.T) {
 				b.leaving(tc.after, wanted(nw, "who=me"))
 				time.Sleep(time.Second)
 
-				books := b.sim.Books()
-				require.Equal(t, tc.commit, len(books.Holding("who=me")) == 1)
+				inventory := b.sim.Inventory()
+				require.Equal(t, tc.commit, len(inventory.AllocatedWith("who=me")) == 1)
 				if !tc.commit {
-					require.Empty(t, books.IPs)
+					require.Empty(t, inventory.IPs)
 				}
 				next := b.allocate(wanted(nw))
 				if tc.lock {
@@ -112,7 +112,7 @@ func TestNetworkAllocate_DisconnectedCaller(t *testing.T) {
 			return usedPrefixes(t, b) - used
 		}
 		named := func(name string) bool {
-			return slices.ContainsFunc(b.sim.Books().Networks, func(n simulator.NetworkAccount) bool { return n.Name == name })
+			return slices.ContainsFunc(b.sim.Inventory().Networks, func(n simulator.NetworkState) bool { return n.Name == name })
 		}
 		require.Zero(t, leave("project"))
 		require.False(t, named("project"))
@@ -122,11 +122,11 @@ func TestNetworkAllocate_DisconnectedCaller(t *testing.T) {
 		require.True(t, named("usage"))
 
 		// between the two address families: the first prefix is lost for good
-		used, networks := usedPrefixes(t, b), len(b.sim.Books().Networks)
+		used, networks := usedPrefixes(t, b), len(b.sim.Inventory().Networks)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		b.askFor(ctx, "POST", "/v1/network/allocate", map[string]string{"projectid": simulator.ProjectA, "partitionid": simulator.DefaultPartition})
-		require.Len(t, b.sim.Books().Networks, networks)
+		require.Len(t, b.sim.Inventory().Networks, networks)
 		require.Equal(t, 1, usedPrefixes(t, b)-used)
 	})
 }
@@ -165,10 +165,10 @@ func TestMachineAllocate_LoserOfRaceFreesWinnersAddresses(t *testing.T) {
 		time.Sleep(time.Second)
 
 		m := into[models.V1MachineResponse](t, won)
-		acc, _ := b.sim.Books().Machine(*m.ID)
-		require.True(t, acc.Allocated)
-		require.NotEmpty(t, acc.IPs)
-		require.Empty(t, b.sim.Books().IPs, "the winner's addresses are gone")
+		state, _ := b.sim.Inventory().Machine(*m.ID)
+		require.True(t, state.Allocated)
+		require.NotEmpty(t, state.IPs)
+		require.Empty(t, b.sim.Inventory().IPs, "the winner's addresses are gone")
 		next := wanted(nw)
 		next.UUID = b.sim.MachineIDs()[1]
 		other := into[models.V1MachineResponse](t, b.allocate(next))
@@ -192,7 +192,7 @@ func TestMachineAllocate_BurstOfFailuresFreesAddressesOfNext(t *testing.T) {
 			}
 			require.Equal(t, 200, b.allocate(good).Status)
 			time.Sleep(2 * time.Second)
-			require.Equal(t, lost, len(b.sim.Books().IPs) == 0, "%d failures", failures)
+			require.Equal(t, lost, len(b.sim.Inventory().IPs) == 0, "%d failures", failures)
 		})
 	}
 }
@@ -212,9 +212,9 @@ func TestMachineFree_RightAfterAllocateCanConflict(t *testing.T) {
 				conflicts++
 				require.Contains(t, freed.Message, "the entity was changed from another, please retry")
 				time.Sleep(time.Second)
-				acc, _ := b.sim.Books().Machine(*m.ID)
-				require.True(t, acc.Allocated)
-				require.Empty(t, b.sim.Books().IPs)
+				state, _ := b.sim.Inventory().Machine(*m.ID)
+				require.True(t, state.Allocated)
+				require.Empty(t, b.sim.Inventory().IPs)
 				require.Equal(t, 200, b.ask("DELETE", "/v1/machine/"+*m.ID+"/free", nil).Status)
 			}
 			time.Sleep(time.Second)
@@ -248,7 +248,7 @@ func TestNetworkFree_HalfFreedDualStackBreaksLists(t *testing.T) {
 		require.Contains(t, list.Message, "prefix usage for cidr:10.0.0.0/22 not found not_found")
 	}
 	require.Equal(t, 200, b.ask("POST", "/v1/network/find", map[string]string{"projectid": simulator.ProjectA}).Status)
-	half := slices.DeleteFunc(b.sim.Books().Networks, func(n simulator.NetworkAccount) bool { return !n.HalfFreed })
+	half := slices.DeleteFunc(b.sim.Inventory().Networks, func(n simulator.NetworkState) bool { return !n.HalfFreed })
 	require.Len(t, half, 1)
 }
 

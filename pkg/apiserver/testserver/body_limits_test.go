@@ -377,7 +377,7 @@ func TestLookups_SkippedForInvalidSpec(t *testing.T) {
 	s := Start(t, Options{})
 	send := newSender(t, s)
 	before := gets(s)
-	machine := s.Metal.Sim.Books().Machines[0].ID
+	machine := s.Metal.Sim.Inventory().Machines[0].ID
 	for _, spec := range []map[string]any{
 		{"networks": []any{"../machine/" + machine}},
 		{"networks": []any{"internet-x", ".."}},

@@ -113,7 +113,7 @@ func TestLookupMachine_OfProject(t *testing.T) {
 			return m
 		}
 		require.NotNil(t, lookup(own))
-		for _, m := range e.sim.Books().Machines {
+		for _, m := range e.sim.Inventory().Machines {
 			require.Equal(t, m.Project != simulator.ProjectB, lookup(m.ID) != nil, "unallocated ones may be asked for")
 		}
 		require.Nil(t, lookup(foreign))

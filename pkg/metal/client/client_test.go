@@ -62,7 +62,7 @@ func TestClient_MakesEveryCall(t *testing.T) {
 	require.Equal(t, "uid-1", machine.UID())
 	require.Equal(t, metal.RoleMachine, machine.Allocation.Role)
 	require.True(t, machine.InTransition())
-	account, _ := srv.Sim.Books().Machine(machine.ID)
+	account, _ := srv.Sim.Inventory().Machine(machine.ID)
 	require.Equal(t, base64.StdEncoding.EncodeToString([]byte("hello")), account.UserData)
 	found, err := c.FindMachines(ctx, metal.MachineQuery{Project: simulator.ProjectA, Tags: []string{metal.Tag(metal.TagUID, "uid-1")}})
 	require.NoError(t, err)
@@ -132,10 +132,10 @@ func TestWrite_SurvivesCancellationOfItsCaller(t *testing.T) {
 		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(began), "a caller that gives up gets its answer at once")
-		require.Empty(t, e.sim.Books().Of(simulator.ProjectA))
+		require.Empty(t, e.sim.Inventory().AllocatedIn(simulator.ProjectA))
 
 		time.Sleep(19*time.Second + time.Millisecond)
-		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1)
+		require.Len(t, e.sim.Inventory().AllocatedIn(simulator.ProjectA), 1)
 		// Listeners are called even with an answer that no caller waited for.
 		require.Equal(t, []string{"", "uid-1"}, e.learned(), "the network and the machine")
 	})
@@ -185,7 +185,7 @@ func TestWrite_LostReplyIsUncertain(t *testing.T) {
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultCommitThenLose, Times: 1})
 		_, err := e.client.AllocateMachine(t.Context(), r)
 		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
-		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1)
+		require.Len(t, e.sim.Inventory().AllocatedIn(simulator.ProjectA), 1)
 	})
 }
 
@@ -199,7 +199,7 @@ func TestClient_RejectsInvalidAnswers(t *testing.T) {
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		_, err = e.client.AllocateMachine(t.Context(), e.request(network))
 		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
-		require.Len(t, e.sim.Books().Of(simulator.ProjectA), 1, "it was done")
+		require.Len(t, e.sim.Inventory().AllocatedIn(simulator.ProjectA), 1, "it was done")
 
 		for _, body := range []string{"", "{}", "null", "<html>", `{"id":""}`, `{"id":"x"} {"id":"y"}`, `{"id":"x"`, `[]`, `"x"`} {
 			e.transport.Answer(metaltest.Respond(200, "application/json", body))

@@ -22,7 +22,7 @@ func BenchmarkSharedReads(b *testing.B) {
 	require.NoError(b, err)
 	o := New(c, Options{Budget: 1})
 	require.NoError(b, o.sweep(b.Context()))
-	want := metal.Scope{Machines: []string{srv.Sim.Books().Machines[0].ID}}
+	want := metal.Scope{Machines: []string{srv.Sim.Inventory().Machines[0].ID}}
 	const readers = 1000
 	srv.Sim.ResetCalls()
 	for b.Loop() {

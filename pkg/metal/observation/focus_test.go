@@ -38,7 +38,7 @@ func TestFocus_ObservesNewlyReferencedMachine(t *testing.T) {
 	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
 		e.run()
 		time.Sleep(15 * time.Second)
-		id := e.sim.Books().Machines[7].ID
+		id := e.sim.Inventory().Machines[7].ID
 		e.reference(metal.Ref{Kind: metal.KindMachine, ID: id})
 		time.Sleep(2100 * time.Millisecond)
 		require.True(t, e.machine(id).Allocatable())
@@ -58,7 +58,7 @@ func TestFocus_ObservesNewlySilentMachines(t *testing.T) {
 			time.Sleep(time.Second)
 			require.Less(t, time.Since(silent), 8*time.Minute)
 		}
-		account, _ := e.sim.Books().Machine(id)
+		account, _ := e.sim.Inventory().Machine(id)
 		require.Equal(t, "Unknown", account.Liveliness)
 		require.Greater(t, e.sim.CallsOf("machine-get"), 20)
 		e.sim.ResetCalls()

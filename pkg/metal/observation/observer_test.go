@@ -98,7 +98,7 @@ func TestChanged_IsNotCalledWithoutChange(t *testing.T) {
 }
 
 func (e *env) machineNetwork(id string) string {
-	account, _ := e.sim.Books().Machine(id)
+	account, _ := e.sim.Inventory().Machine(id)
 	return account.Networks[0]
 }
 

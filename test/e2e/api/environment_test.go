@@ -203,13 +203,13 @@ func (env *environment) sweeps(t *testing.T, n int) {
 	require.Eventually(t, func() bool { return env.sim.CallsOf("machine-list") >= want }, time.Minute, 10*time.Millisecond)
 }
 
-// allocated tells whether somebody holds a machine, by the metal's own books.
+// allocated tells whether somebody holds a machine, by the simulator's inventory.
 func (env *environment) allocated(id string) bool {
-	return slices.ContainsFunc(env.sim.Books().Machines, func(m simulator.MachineAccount) bool { return m.ID == id && m.Allocated })
+	return slices.ContainsFunc(env.sim.Inventory().Machines, func(m simulator.MachineState) bool { return m.ID == id && m.Allocated })
 }
 
 func (env *environment) tags(id string) []string {
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if m.ID == id {
 			return m.Tags
 		}
@@ -219,7 +219,7 @@ func (env *environment) tags(id string) []string {
 
 func (env *environment) waitingMachine(t *testing.T) string {
 	t.Helper()
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if !m.Allocated && m.Size == small {
 			return m.ID
 		}

@@ -32,7 +32,7 @@ const (
 // and of metal-ccm that it gives Nodes their provider IDs.
 type machine struct {
 	site    *Site
-	account simulator.MachineAccount
+	state simulator.MachineState
 
 	mu      sync.Mutex
 	cluster *workload
@@ -47,12 +47,12 @@ func (m *machine) boot() {
 	ctx, cancel := context.WithTimeout(m.site.ctx, bootLimit)
 	defer cancel()
 	if err := m.bootstrap(ctx); err != nil && ctx.Err() == nil {
-		m.site.t.Errorf("machine %s does not boot: %v", m.account.Hostname, err)
+		m.site.t.Errorf("machine %s does not boot: %v", m.state.Hostname, err)
 	}
 }
 
 func (m *machine) bootstrap(ctx context.Context) error {
-	user, err := parseUserData(m.account.UserData)
+	user, err := parseUserData(m.state.UserData)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (m *machine) joinable(ctx context.Context, user *userData) (c *workload, co
 
 // runControlPlane plays the static Pods of the control plane.
 func (m *machine) runControlPlane(ctx context.Context) (err error) {
-	c, node := m.cluster, m.account.Hostname
+	c, node := m.cluster, m.state.Hostname
 	if m.member, err = c.etcd.join(node); err != nil {
 		return err
 	}
@@ -139,12 +139,12 @@ func (m *machine) runControlPlane(ctx context.Context) (err error) {
 
 // register makes the Node.
 func (m *machine) register(ctx context.Context, controlPlane bool) error {
-	name := m.account.Hostname
+	name := m.state.Hostname
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
 		Spec: corev1.NodeSpec{
 			// As metal-ccm writes it.
-			ProviderID: fmt.Sprintf("metal://%s/%s", m.account.Partition, m.account.ID),
+			ProviderID: fmt.Sprintf("metal://%s/%s", m.state.Partition, m.state.ID),
 		},
 	}
 	if controlPlane {
@@ -160,8 +160,8 @@ func (m *machine) register(ctx context.Context, controlPlane bool) error {
 		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: kubeletPort}},
 		NodeInfo:        corev1.NodeSystemInfo{KubeletVersion: m.cluster.version, OperatingSystem: "linux", Architecture: "amd64"},
 	}
-	if len(m.account.IPs) > 0 {
-		ip := m.account.IPs[0]
+	if len(m.state.IPs) > 0 {
+		ip := m.state.IPs[0]
 		created.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}, {Type: corev1.NodeHostName, Address: name}}
 		for _, address := range created.Status.Addresses {
 			m.cluster.Route(net.JoinHostPort(address.Address, fmt.Sprint(kubeletPort)), m.cluster.kubelet.address())
@@ -189,7 +189,7 @@ func (m *machine) report(up bool) {
 	defer cancel()
 	nodes := m.cluster.client.CoreV1().Nodes()
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		node, err := nodes.Get(ctx, m.account.Hostname, metav1.GetOptions{})
+		node, err := nodes.Get(ctx, m.state.Hostname, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func (m *machine) off() {
 	if m.member == nil {
 		return
 	}
-	c, node := m.cluster, m.account.Hostname
+	c, node := m.cluster, m.state.Hostname
 	c.kubelet.serve("etcd-"+node, etcdPort, "")
 	c.kubelet.serve("kube-apiserver-"+node, apiServerPort, "")
 	c.etcd.off(m.member)

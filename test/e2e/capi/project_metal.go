@@ -11,7 +11,7 @@ import (
 )
 
 // ProjectMetal is what a project has in the metal-api, by the metal-api's own
-// books.
+// inventory.
 type ProjectMetal struct {
 	site    *Site
 	project string
@@ -22,17 +22,17 @@ func (s *Site) ProjectMetal(project string) ProjectMetal { return ProjectMetal{s
 
 // Inventory lists all that the project holds now, one a line.
 func (e ProjectMetal) Inventory() string {
-	books := e.site.Metal.Sim.Books()
+	inventory := e.site.Metal.Sim.Inventory()
 	var lines []string
-	for _, m := range books.Of(e.project) {
+	for _, m := range inventory.AllocatedIn(e.project) {
 		lines = append(lines, fmt.Sprintf("%s %s %s %v", m.Role, m.ID, m.AllocationUUID, m.Tags))
 	}
-	for _, n := range books.Networks {
+	for _, n := range inventory.Networks {
 		if n.Project == e.project {
 			lines = append(lines, fmt.Sprintf("network %s %v", n.ID, n.Labels))
 		}
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		if ip.Project == e.project {
 			lines = append(lines, fmt.Sprintf("ip %s %v", ip.Address, ip.Tags))
 		}
@@ -45,7 +45,7 @@ func (e ProjectMetal) Inventory() string {
 // allocations.
 func (e ProjectMetal) Machines() map[string]string {
 	held := map[string]string{}
-	for _, m := range e.site.Metal.Sim.Books().Of(e.project) {
+	for _, m := range e.site.Metal.Sim.Inventory().AllocatedIn(e.project) {
 		if m.Role == "machine" {
 			held[m.ID] = m.AllocationUUID
 		}
@@ -62,18 +62,18 @@ type Account struct {
 }
 
 // Mark is the moment now.
-func (e ProjectMetal) Mark() int { return len(e.site.Metal.Sim.Books().History) }
+func (e ProjectMetal) Mark() int { return len(e.site.Metal.Sim.Inventory().History) }
 
 // Since is the account of the project's machines, or firewalls, since a mark.
 func (e ProjectMetal) Since(mark int, kind string) Account {
 	var a Account
 	held := 0
-	for i, deed := range e.site.Metal.Sim.Books().History {
-		if deed.Project != e.project || deed.Kind != kind {
+	for i, operation := range e.site.Metal.Sim.Inventory().History {
+		if operation.Project != e.project || operation.Kind != kind {
 			continue
 		}
 		change := 1
-		if deed.Verb == "free" {
+		if operation.Verb == "free" {
 			change = -1
 		}
 		held += change

@@ -57,7 +57,7 @@ func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, name
 	// The only machine of the size is somebody else's.
 	sim := env.Site.Metal.Sim
 	var rare string
-	for _, m := range sim.Books().Machines {
+	for _, m := range sim.Inventory().Machines {
 		if m.Size == RareSize {
 			rare = m.ID
 		}

@@ -88,10 +88,10 @@ func (s *Site) run() {
 // look boots the machines that phoned home, and lets those go dark that are
 // not allocated any more.
 func (s *Site) look() {
-	allocated := map[string]simulator.MachineAccount{}
-	for _, account := range s.Metal.Sim.Books().Machines {
-		if account.Allocated && account.Role == "machine" && account.UserData != "" {
-			allocated[account.AllocationUUID] = account
+	allocated := map[string]simulator.MachineState{}
+	for _, state := range s.Metal.Sim.Inventory().Machines {
+		if state.Allocated && state.Role == "machine" && state.UserData != "" {
+			allocated[state.AllocationUUID] = state
 		}
 	}
 	s.mu.Lock()
@@ -102,11 +102,11 @@ func (s *Site) look() {
 			go m.off()
 		}
 	}
-	for uuid, account := range allocated {
+	for uuid, state := range allocated {
 		m := s.machines[uuid]
-		up := account.LastEvent == phonedHome && account.Liveliness == "Alive"
+		up := state.LastEvent == phonedHome && state.Liveliness == "Alive"
 		if m == nil && up {
-			m = &machine{site: s, account: account}
+			m = &machine{site: s, state: state}
 			s.machines[uuid] = m
 			go m.boot()
 		}

@@ -195,9 +195,9 @@ func TestExternallyManagedCluster_IsReportedByItsManager(t *testing.T) {
 	assert.NotEmpty(t, at[[]any](t, read, "status", "failureDomains"))
 
 	m := env.machine("m", "c")
-	account, found := env.Metal.Sim.Books().Machine(m.Status.Allocation.MachineID)
+	state, found := env.Metal.Sim.Inventory().Machine(m.Status.Allocation.MachineID)
 	require.True(t, found)
-	assert.Contains(t, account.Networks, network)
+	assert.Contains(t, state.Networks, network)
 
 	require.NoError(t, clusters.Delete(t.Context(), "c", metav1.DeleteOptions{}))
 	_, err = clusters.Get(t.Context(), "c", metav1.GetOptions{})

@@ -31,7 +31,7 @@ const (
 type foreignMetal struct {
 	network, address  string
 	firewall, machine *metal.Machine
-	deeds             int
+	operations             int
 }
 
 func (env *environment) privateNetwork() string {
@@ -57,19 +57,19 @@ func (env *environment) foreignMetal() foreignMetal {
 	require.NoError(env.t, err)
 	e.machine, err = env.metal.AllocateMachine(env.t.Context(), request(oldNode, simulator.MachineImage, e.network))
 	require.NoError(env.t, err)
-	e.deeds = len(env.Metal.Sim.Books().History)
+	e.operations = len(env.Metal.Sim.Inventory().History)
 	return e
 }
 
 // untouched: of foreign metal nothing was freed, and nothing was added to it.
 func (env *environment) untouched(e foreignMetal) {
 	env.t.Helper()
-	books := env.Metal.Sim.Books()
-	require.Len(env.t, books.History, e.deeds, "nothing was allocated or freed")
+	inventory := env.Metal.Sim.Inventory()
+	require.Len(env.t, inventory.History, e.operations, "nothing was allocated or freed")
 	for _, m := range []*metal.Machine{e.firewall, e.machine} {
-		account, found := books.Machine(m.ID)
+		state, found := inventory.Machine(m.ID)
 		require.True(env.t, found)
-		assert.Equal(env.t, m.AllocationUUID(), account.AllocationUUID)
+		assert.Equal(env.t, m.AllocationUUID(), state.AllocationUUID)
 	}
 }
 
@@ -178,13 +178,13 @@ func TestTakeover_ReleasesAllButNamedNetworksAndAddresses(t *testing.T) {
 	release("metalstackmachines", oldNode)
 	release("metalstackfirewalls", "c-firewall")
 	release("metalstackclusters", "c")
-	books := env.Metal.Sim.Books()
-	assert.Empty(t, books.Of(simulator.ProjectA))
+	inventory := env.Metal.Sim.Inventory()
+	assert.Empty(t, inventory.AllocatedIn(simulator.ProjectA))
 	kept := map[string]bool{}
-	for _, n := range books.Networks {
+	for _, n := range inventory.Networks {
 		kept[n.ID] = true
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		kept[ip.Address] = true
 	}
 	assert.True(t, kept[e.network], "the network is kept")

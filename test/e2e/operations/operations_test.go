@@ -284,7 +284,7 @@ func (env *environment) uninstall(t *testing.T) {
 		"-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}.{"\n"}{end}`)
 	require.NoError(t, err, stderr)
 	assert.NotContains(t, stdout, v1alpha4.GroupName+" .", "each definition is gone, or going")
-	kept := slices.ContainsFunc(env.metal.Sim.Books().Machines, func(m simulator.MachineAccount) bool {
+	kept := slices.ContainsFunc(env.metal.Sim.Inventory().Machines, func(m simulator.MachineState) bool {
 		return m.ID == env.machine && m.Allocated
 	})
 	assert.True(t, kept, "nobody gave the metal back")

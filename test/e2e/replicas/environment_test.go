@@ -217,12 +217,12 @@ func (env *environment) requireAllocatedOnce(claim *api.MetalStackMachine) {
 	require.NoError(env.t, err)
 	require.NotNil(env.t, m.Status.Allocation)
 	require.Equal(env.t, api.AllocationAllocated, m.Status.Allocation.Phase)
-	books, tag := env.Metal.Sim.Books(), metal.Tag(metal.TagUID, string(claim.UID))
-	holding := books.Holding(tag)
+	inventory, tag := env.Metal.Sim.Inventory(), metal.Tag(metal.TagUID, string(claim.UID))
+	holding := inventory.AllocatedWith(tag)
 	require.Len(env.t, holding, 1)
 	require.Equal(env.t, m.Status.Allocation.MachineID, holding[0].ID)
-	require.Equal(env.t, 1, books.Allocations(tag))
-	require.Zero(env.t, books.Frees(tag))
+	require.Equal(env.t, 1, inventory.Allocations(tag))
+	require.Zero(env.t, inventory.Frees(tag))
 }
 
 // records are the versions of all records but the mark of revisions.

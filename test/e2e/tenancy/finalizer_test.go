@@ -138,7 +138,7 @@ func finalizerStaysWhileMetalIsHeld(t *testing.T, env *environment) {
 	_, stderr, err := env.Kubectl(t, env.Admin(), "-n", ns, "delete", "metalstackcluster", name)
 	require.NoError(t, err, stderr)
 	require.NoError(t, env.holds(project("1"), 0, 0))
-	for _, ip := range env.sim.Books().IPs {
+	for _, ip := range env.sim.Inventory().IPs {
 		// The freed address may already be another test's, in another project.
 		assert.False(t, ip.Address == address && ip.Project == project("1"), "address %s was not freed", address)
 	}

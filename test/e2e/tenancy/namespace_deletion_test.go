@@ -62,20 +62,20 @@ func deletedNamespaceReleasesItsMetal(t *testing.T, env *environment) {
 	})
 
 	require.NoError(t, env.holds(project("e"), 1, 1), "what was discovered is all that is left")
-	account, known := env.sim.Books().Machine(found)
+	account, known := env.sim.Inventory().Machine(found)
 	require.True(t, known)
 	assert.Equal(t, []string{itsNetwork}, account.Networks)
-	for _, deed := range env.sim.Books().History {
-		assert.False(t, deed.Verb == "free" && deed.ID == found, "what was discovered was freed in between")
+	for _, operation := range env.sim.Inventory().History {
+		assert.False(t, operation.Verb == "free" && operation.ID == found, "what was discovered was freed in between")
 	}
-	for _, ip := range env.sim.Books().IPs {
+	for _, ip := range env.sim.Inventory().IPs {
 		assert.False(t, ip.Project == project("e") && ip.Network == simulator.InternetNetwork, "address %s is kept", ip.Address)
 	}
 }
 
 // holds tells whether a project holds so many machines and networks.
 func (env *environment) holds(project string, machines, networks int) error {
-	b := env.sim.Books()
+	b := env.sim.Inventory()
 	for _, m := range b.Machines {
 		if m.Allocated && m.Project == project {
 			machines--

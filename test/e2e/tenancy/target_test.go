@@ -94,7 +94,7 @@ func (env *environment) newTarget(t *testing.T) *target {
 
 // metalOf is everything that a project has, in words, and what became of it.
 func (env *environment) metalOf(project string) (all []string) {
-	b := env.sim.Books()
+	b := env.sim.Inventory()
 	for _, m := range b.Machines {
 		if m.Project == project {
 			all = append(all, fmt.Sprint("machine ", m.ID, m.AllocationUUID, m.Tags, m.IPs, m.Networks))
@@ -110,9 +110,9 @@ func (env *environment) metalOf(project string) (all []string) {
 			all = append(all, fmt.Sprint("address ", ip.Address, ip.AllocationUUID, ip.Tags))
 		}
 	}
-	for _, deed := range b.History {
-		if deed.Project == project {
-			all = append(all, fmt.Sprint(deed.Verb, " ", deed.Kind, deed.ID, deed.AllocationUUID))
+	for _, operation := range b.History {
+		if operation.Project == project {
+			all = append(all, fmt.Sprint(operation.Verb, " ", operation.Kind, operation.ID, operation.AllocationUUID))
 		}
 	}
 	return all

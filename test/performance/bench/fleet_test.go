@@ -38,7 +38,7 @@ func newFleet(tb testing.TB, machines int) *fleet {
 		d.Projects = append(d.Projects, simulator.Project{ID: id, Name: fmt.Sprintf("project-%d", i), Tenant: d.Tenants[0].ID})
 	}
 	f.Server = simtest.Start(tb, simulator.Config{DataCentre: d, Seed: 1})
-	next := f.Sim.Books().Machines
+	next := f.Sim.Inventory().Machines
 	for _, project := range f.projects {
 		networks := map[string]string{} // by partition
 		for range perProject {

@@ -53,15 +53,15 @@ func TestClaims_ThousandAtOnceAreAllocatedOnce(t *testing.T) {
 	require.NoError(t, err)
 	others := bystander()
 
-	books, held := h.Sim.Books(), map[string]bool{}
+	inventory, held := h.Sim.Inventory(), map[string]bool{}
 	for i, uid := range uids {
 		tag := metal.Tag(metal.TagUID, string(uid))
-		require.Equal(t, 1, books.Allocations(tag), "%s was allocated so often", lasting(i))
-		holding := books.Holding(tag)
+		require.Equal(t, 1, inventory.Allocations(tag), "%s was allocated so often", lasting(i))
+		holding := inventory.AllocatedWith(tag)
 		require.Len(t, holding, 1)
 		require.False(t, held[holding[0].ID], "%s is held twice", holding[0].ID)
 		held[holding[0].ID] = true
-		require.Zero(t, books.Frees(tag))
+		require.Zero(t, inventory.Frees(tag))
 	}
 	list, err := client.List(ctx, metav1.ListOptions{})
 	require.NoError(t, err)

@@ -37,7 +37,7 @@ func newDataCentre(t *testing.T) *dataCentre {
 	h := &dataCentre{Server: simtest.Start(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(machines), Seed: *seed})}
 	free := map[string]int{}
 	var names []string
-	for _, m := range h.Sim.Books().Machines {
+	for _, m := range h.Sim.Inventory().Machines {
 		if m.Size == simulator.SmallSize {
 			if free[m.Partition] == 0 {
 				names = append(names, m.Partition)

@@ -50,7 +50,7 @@ func newFleet(t testing.TB, machines int) *fleet {
 		require.NoError(t, err)
 		f.networks = append(f.networks, network)
 		taken := 0
-		for _, m := range f.Sim.Books().Machines {
+		for _, m := range f.Sim.Inventory().Machines {
 			if taken == min(machines, 1000)/(10*namespaces) {
 				break
 			}

@@ -206,13 +206,13 @@ func (r *run) requireUnharmed() {
 	if missed, writes := r.deliveries.missed(watching); len(missed) > 0 {
 		t.Errorf("of %d acknowledged writes %d were not delivered once to everybody: %s", writes, len(missed), strings.Join(missed[:min(5, len(missed))], "; "))
 	}
-	books := r.fleet.Sim.Books()
+	inventory := r.fleet.Sim.Inventory()
 	for uid, released := range r.uids {
 		tag := metal.Tag(metal.TagUID, string(uid))
-		if n := books.Allocations(tag); n > 1 {
+		if n := inventory.Allocations(tag); n > 1 {
 			t.Errorf("the object %s was allocated %d times", uid, n)
 		}
-		if released && len(books.Holding(tag)) > 0 {
+		if released && len(inventory.AllocatedWith(tag)) > 0 {
 			t.Errorf("the metal of the object %s was not given back", uid)
 		}
 	}

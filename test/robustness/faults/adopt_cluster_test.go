@@ -79,13 +79,13 @@ func (env *environment) nameable(what, whose string) (all []string) {
 		}
 		return allocatedByHand
 	}
-	books := env.sim.Books()
-	for _, n := range books.Networks {
+	inventory := env.sim.Inventory()
+	for _, n := range inventory.Networks {
 		if what == aNetwork && n.Project != "" && owner(n.Project, n.Labels[metal.TagManagementCluster] != "") == whose {
 			all = append(all, n.ID)
 		}
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		if what == anAddress && ip.Type == metal.TypeStatic && owner(ip.Project, carries(ip.Tags, managementTag)) == whose {
 			all = append(all, ip.Address)
 		}

@@ -26,17 +26,17 @@ var naming = []string{"a0-0", "a1-0"}
 const mostByHand = 3
 
 // whoseMachine is which machines an object names.
-var whoseMachine = map[string]func(m simulator.MachineAccount) bool{
-	"unallocated": func(m simulator.MachineAccount) bool {
+var whoseMachine = map[string]func(m simulator.MachineState) bool{
+	"unallocated": func(m simulator.MachineState) bool {
 		return m.Waiting && !m.Allocated && m.Size == simulator.SmallSize
 	},
 	allocatedByHand: byHand,
-	oneOfOurs:       func(m simulator.MachineAccount) bool { return m.Allocated && carries(m.Tags, managementTag) },
-	oneOfTheirs:     func(m simulator.MachineAccount) bool { return m.Allocated && m.Project == simulator.ProjectB },
+	oneOfOurs:       func(m simulator.MachineState) bool { return m.Allocated && carries(m.Tags, managementTag) },
+	oneOfTheirs:     func(m simulator.MachineState) bool { return m.Allocated && m.Project == simulator.ProjectB },
 }
 
 // byHand is whether administrators allocated a machine in our project.
-func byHand(m simulator.MachineAccount) bool {
+func byHand(m simulator.MachineState) bool {
 	return m.Allocated && m.Project == simulator.ProjectA && m.Name == "by-hand"
 }
 
@@ -59,8 +59,8 @@ func nameSomething(d *dice) (string, func(env *environment)) {
 	}
 }
 
-func (env *environment) machinesThat(so func(m simulator.MachineAccount) bool) (ids []string) {
-	for _, m := range env.sim.Books().Machines {
+func (env *environment) machinesThat(so func(m simulator.MachineState) bool) (ids []string) {
+	for _, m := range env.sim.Inventory().Machines {
 		if so(m) {
 			ids = append(ids, m.ID)
 		}
@@ -187,7 +187,7 @@ func (env *environment) giveUpNaming(all []runtime.Object) {
 		if err != nil {
 			continue
 		}
-		if account, ok := env.sim.Books().Machine(id.MachineID); ok && isForeign(account, all) {
+		if account, ok := env.sim.Inventory().Machine(id.MachineID); ok && isForeign(account, all) {
 			_ = env.remove(machines, m.Name, m.UID)
 		}
 	}
@@ -195,7 +195,7 @@ func (env *environment) giveUpNaming(all []runtime.Object) {
 
 // isForeign is whether a machine cannot be adopted: a record stands for
 // it, also for one whose allocation has ended.
-func isForeign(account simulator.MachineAccount, all []runtime.Object) bool {
+func isForeign(account simulator.MachineState, all []runtime.Object) bool {
 	if account.Allocated && (account.Project != simulator.ProjectA || account.Role != metal.RoleMachine) {
 		return true
 	}
@@ -247,8 +247,8 @@ func (j *journal) recorded(value []byte) {
 	}
 }
 
-// adoptedBefore is whether an object had adopted an allocation by a deed.
-func (j *journal) adoptedBefore(allocation string, d simulator.Deed) bool {
+// adoptedBefore is whether an object had adopted an allocation by a operation.
+func (j *journal) adoptedBefore(allocation string, d simulator.Operation) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	a, adopted := j.adopted[allocation]
@@ -257,7 +257,7 @@ func (j *journal) adoptedBefore(allocation string, d simulator.Deed) bool {
 
 // holderOf is the object that metal is freed of: the one that adopted it, or
 // whose uid it carries.
-func (j *journal) holderOf(was ownership, d simulator.Deed) types.UID {
+func (j *journal) holderOf(was ownership, d simulator.Operation) types.UID {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a, adopted := j.adopted[was.allocation]; adopted && (was.uid == "" || a.at.Before(d.Time)) {

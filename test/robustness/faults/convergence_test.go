@@ -175,7 +175,7 @@ func (env *environment) belongsToOne(all []runtime.Object) string {
 		_, allocation := metalOf(obj)
 		named[allocation]++
 	}
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		uid := uidIn(m.Tags, nil)
 		is := func(obj runtime.Object) bool { return stateOf(obj).UID == uid }
 		if byHand(m) && uid != "" && named[m.AllocationUUID] == 0 && slices.ContainsFunc(all, is) {
@@ -188,7 +188,7 @@ func (env *environment) belongsToOne(all []runtime.Object) string {
 		}
 		delete(named, name)
 	}
-	for _, m := range env.sim.Books().Machines {
+	for _, m := range env.sim.Inventory().Machines {
 		if m.Allocated && named[m.AllocationUUID] > 0 {
 			// Adopted: it does not carry our tags.
 			if named[m.AllocationUUID] > 1 || m.Project != simulator.ProjectA {
@@ -204,7 +204,7 @@ func (env *environment) belongsToOne(all []runtime.Object) string {
 		delete(named, id)
 	}
 	freed := map[string]bool{}
-	for _, d := range env.sim.Books().History {
+	for _, d := range env.sim.Inventory().History {
 		if d.Verb == "free" && d.By != us {
 			freed[d.AllocationUUID] = true
 		}
@@ -226,13 +226,13 @@ func (env *environment) held() map[string]string {
 			held["machine "+m.ID] = m.AllocationUUID
 		}
 	}
-	books := env.sim.Books()
-	for _, n := range books.Networks {
+	inventory := env.sim.Inventory()
+	for _, n := range inventory.Networks {
 		if n.Labels[metal.TagManagementCluster] == managementCluster && n.Project == simulator.ProjectA {
 			held["network "+n.ID] = n.ID
 		}
 	}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		if carries(ip.Tags, managementTag) && ip.Project == simulator.ProjectA {
 			held["address "+ip.Address] = ip.Address
 		}

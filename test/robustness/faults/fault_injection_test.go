@@ -94,15 +94,15 @@ func adminLocks(d *dice) (string, func(env *environment)) {
 // project, the moment that it can be had.
 func otherProjectAllocates(*dice) (string, func(env *environment)) {
 	return "another project takes the next machine that is freed, as soon as it can be had", func(env *environment) {
-		before := len(env.sim.Books().History)
+		before := len(env.sim.Inventory().History)
 		env.clients.Go(func() {
 			for range 180 {
 				time.Sleep(time.Second)
 				if env.areFaultsStopped() {
 					return
 				}
-				for _, d := range env.sim.Books().History[before:] {
-					if m, ok := env.sim.Books().Machine(d.ID); d.Verb == "free" && ok && m.Waiting && m.Size == simulator.SmallSize {
+				for _, d := range env.sim.Inventory().History[before:] {
+					if m, ok := env.sim.Inventory().Machine(d.ID); d.Verb == "free" && ok && m.Waiting && m.Size == simulator.SmallSize {
 						env.administrators.take()
 						return
 					}

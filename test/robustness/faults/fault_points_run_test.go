@@ -135,7 +135,7 @@ func (env *environment) removed(resource, name string) string {
 // allocates a machine for an object that has one.
 func (env *environment) makeADuplicate() {
 	held := env.ours()
-	i := slices.IndexFunc(held, func(m simulator.MachineAccount) bool { return m.Role == metal.RoleMachine })
+	i := slices.IndexFunc(held, func(m simulator.MachineState) bool { return m.Role == metal.RoleMachine })
 	require.GreaterOrEqual(env.t, i, 0)
 	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: env.sim.Handler(), life: context.Background()}})
 	require.NoError(env.t, err)

@@ -27,7 +27,7 @@ var invariants = map[string]func(env *environment) []string{
 	"no half-freed network":        noHalfFreedNetwork,
 }
 
-// ownership is whose a piece of metal is, by the simulator's books.
+// ownership is whose a piece of metal is, by the simulator's inventory.
 type ownership struct {
 	by, allocation string
 	uid            types.UID
@@ -43,9 +43,9 @@ func uidIn(tags []string, labels map[string]string) types.UID {
 	return types.UID(labels[metal.TagUID])
 }
 
-// replay goes through the history of the books, and tells with each deed whose
+// replay goes through the history of the inventory, and tells with each operation whose
 // its object was before.
-func replay(b simulator.Books, each func(d simulator.Deed, was ownership, held map[string]ownership)) {
+func replay(b simulator.Inventory, each func(d simulator.Operation, was ownership, held map[string]ownership)) {
 	held := map[string]ownership{}
 	for _, d := range b.History {
 		each(d, held[d.ID], held)
@@ -63,7 +63,7 @@ func replay(b simulator.Books, each func(d simulator.Deed, was ownership, held m
 // At no time are there two machines, two networks or two addresses for one uid.
 func noTwoForOneUID(env *environment) (wrong []string) {
 	kinds := map[string]string{}
-	replay(env.sim.Books(), func(d simulator.Deed, _ ownership, held map[string]ownership) {
+	replay(env.sim.Inventory(), func(d simulator.Operation, _ ownership, held map[string]ownership) {
 		uid := uidIn(d.Tags, d.Labels)
 		if d.Verb != "allocate" || d.By != us || uid == "" {
 			return
@@ -82,7 +82,7 @@ func noTwoForOneUID(env *environment) (wrong []string) {
 // or changed: neither foreign nor unallocated, which would take a machine
 // out of the pool.
 func foreignMetalIsUntouched(env *environment) (wrong []string) {
-	replay(env.sim.Books(), func(d simulator.Deed, was ownership, _ map[string]ownership) {
+	replay(env.sim.Inventory(), func(d simulator.Operation, was ownership, _ map[string]ownership) {
 		switch {
 		case d.By != us || d.Verb == "allocate":
 		case d.Verb != "free":
@@ -100,7 +100,7 @@ func foreignMetalIsUntouched(env *environment) (wrong []string) {
 // Nothing is freed that an object holds of which no client asked for the
 // deletion, unless it is one too many.
 func onlyReleasedMetalIsFreed(env *environment) (wrong []string) {
-	replay(env.sim.Books(), func(d simulator.Deed, was ownership, held map[string]ownership) {
+	replay(env.sim.Inventory(), func(d simulator.Operation, was ownership, held map[string]ownership) {
 		uid := env.journal.holderOf(was, d)
 		if d.Verb != "free" || d.By != us || uid == "" || env.journal.mayGo(uid, d.Time) {
 			return
@@ -121,9 +121,9 @@ func onlyReleasedMetalIsFreed(env *environment) (wrong []string) {
 // The addresses of a machine of ours are taken, by it alone: a failed
 // allocation cost no other one its addresses.
 func addressesStayWithTheirMachines(env *environment) (wrong []string) {
-	books := env.sim.Books()
+	inventory := env.sim.Inventory()
 	taken := map[string]bool{}
-	for _, ip := range books.IPs {
+	for _, ip := range inventory.IPs {
 		taken[ip.Address] = ip.Taken
 	}
 	for _, m := range env.ours() {
@@ -138,7 +138,7 @@ func addressesStayWithTheirMachines(env *environment) (wrong []string) {
 
 // No network is freed by halves, which breaks every list that shows it.
 func noHalfFreedNetwork(env *environment) (wrong []string) {
-	for _, n := range env.sim.Books().Networks {
+	for _, n := range env.sim.Inventory().Networks {
 		if n.HalfFreed {
 			wrong = append(wrong, "network "+n.ID+" was freed by halves")
 		}

@@ -22,8 +22,8 @@ type administrators struct {
 
 // ours are the machines that carry the identity of this management cluster,
 // and are in its project.
-func (env *environment) ours() (held []simulator.MachineAccount) {
-	for _, m := range env.sim.Books().Machines {
+func (env *environment) ours() (held []simulator.MachineState) {
+	for _, m := range env.sim.Inventory().Machines {
 		if m.Allocated && m.Project == simulator.ProjectA && carries(m.Tags, managementTag) {
 			held = append(held, m)
 		}
@@ -34,10 +34,10 @@ func (env *environment) ours() (held []simulator.MachineAccount) {
 func carries(tags []string, tag string) bool { return slices.Contains(tags, tag) }
 
 // any returns one of them by a number.
-func (p *administrators) any(n int) (simulator.MachineAccount, bool) {
+func (p *administrators) any(n int) (simulator.MachineState, bool) {
 	held := p.env.ours()
 	if len(held) == 0 {
-		return simulator.MachineAccount{}, false
+		return simulator.MachineState{}, false
 	}
 	return held[n%len(held)], true
 }
@@ -75,9 +75,9 @@ func (p *administrators) lock(n int) {
 
 // take allocates a waiting machine, rather one that was ours a moment ago.
 func (p *administrators) take(tags ...string) {
-	books := p.env.sim.Books()
+	inventory := p.env.sim.Inventory()
 	var free []string
-	for _, m := range books.Machines {
+	for _, m := range inventory.Machines {
 		if m.Waiting && !m.Allocated && m.Size == simulator.SmallSize {
 			free = append(free, m.ID)
 		}
@@ -86,7 +86,7 @@ func (p *administrators) take(tags ...string) {
 		return
 	}
 	id := free[0]
-	for _, d := range slices.Backward(books.History) {
+	for _, d := range slices.Backward(inventory.History) {
 		if slices.Contains(free, d.ID) && d.Verb == "free" {
 			id = d.ID
 			break
@@ -109,7 +109,7 @@ func (p *administrators) copyTags(n int) {
 // duplicate allocates a machine in our project with the tags of an object of
 // ours: it is one too many, and ours to free.
 func (p *administrators) duplicate(n int) {
-	held := slices.DeleteFunc(p.env.ours(), func(m simulator.MachineAccount) bool { return m.Role != metal.RoleMachine })
+	held := slices.DeleteFunc(p.env.ours(), func(m simulator.MachineState) bool { return m.Role != metal.RoleMachine })
 	if len(held) > 0 {
 		p.allocate(withoutMachine(held[n%len(held)].Tags)...)
 	}
@@ -131,7 +131,7 @@ func withoutMachine(tags []string) []string {
 
 // undo undoes what holds our releases up, and gives all of theirs back.
 func (p *administrators) undo() {
-	for _, m := range p.env.sim.Books().Machines {
+	for _, m := range p.env.sim.Inventory().Machines {
 		if m.State != "" {
 			_ = p.env.sim.Unlock(m.ID)
 		}

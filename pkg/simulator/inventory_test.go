@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHistory_RecordsActor: the books name the user who freed or changed
+// TestHistory_RecordsActor: the inventory name the user who freed or changed
 // something.
 func TestHistory_RecordsActor(t *testing.T) {
 	t.Parallel()
@@ -19,30 +19,30 @@ func TestHistory_RecordsActor(t *testing.T) {
 	require.NoError(t, err)
 	id, err := s.AllocateFor(AllocateRequest{Project: ProjectA, Name: "a", Size: SmallSize, Partition: DefaultPartition, Networks: []string{network}})
 	require.NoError(t, err)
-	allocation := account(t, s, id).AllocationUUID
+	allocation := state(t, s, id).AllocationUUID
 	require.NoError(t, s.SetTags(id, []string{"a=b"}))
 	require.NoError(t, s.Lock(id, ""))
 	require.NoError(t, s.Unlock(id))
 	require.NoError(t, s.ForceFree(id))
 	require.NoError(t, s.ForceFree(id))
 
-	type deed struct{ verb, allocation string }
-	var deeds []deed
-	for _, d := range s.Books().History {
+	type operation struct{ verb, allocation string }
+	var operations []operation
+	for _, d := range s.Inventory().History {
 		if d.ID == id {
 			require.Equal(t, "simulator", d.By)
-			deeds = append(deeds, deed{d.Verb, d.AllocationUUID})
+			operations = append(operations, operation{d.Verb, d.AllocationUUID})
 		}
 	}
-	require.Equal(t, []deed{
+	require.Equal(t, []operation{
 		{"allocate", allocation}, {"update", allocation}, {"update", allocation}, {"update", allocation}, {"free", allocation},
 		{"free", ""}, // it takes the machine out of the pool
-	}, deeds)
+	}, operations)
 }
 
-func account(t *testing.T, s *Simulator, id string) MachineAccount {
+func state(t *testing.T, s *Simulator, id string) MachineState {
 	t.Helper()
-	m, found := s.Books().Machine(id)
+	m, found := s.Inventory().Machine(id)
 	require.True(t, found)
 	return m
 }

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// Books are the simulator's own accounts, for invariants in tests: not what
+// Inventory is the state of the data centre, for invariants in tests: not what
 // an endpoint answers, but what is so.
-type Books struct {
-	Machines []MachineAccount
-	Networks []NetworkAccount
-	IPs      []IPAccount
+type Inventory struct {
+	Machines []MachineState
+	Networks []NetworkState
+	IPs      []IPState
 	// History is every allocation and free ever made, and every change of what
 	// is there, in order.
-	History []Deed
+	History []Operation
 }
 
-// MachineAccount is one machine with its allocation, if it has one.
-type MachineAccount struct {
+// MachineState is one machine with its allocation, if it has one.
+type MachineState struct {
 	ID, Partition, Rack, Size string
 	// Liveliness is Alive, Dead or Unknown; State is LOCKED, RESERVED or empty.
 	Liveliness, State string
@@ -37,8 +37,8 @@ type MachineAccount struct {
 	Created                 time.Time
 }
 
-// NetworkAccount is one network.
-type NetworkAccount struct {
+// NetworkState is one network.
+type NetworkState struct {
 	ID, Name, Project, Partition, Parent string
 	Prefixes                             []string
 	Labels                               map[string]string
@@ -47,16 +47,16 @@ type NetworkAccount struct {
 	HalfFreed bool
 }
 
-// IPAccount is one address entity.
-type IPAccount struct {
+// IPState is one address entity.
+type IPState struct {
 	Address, Network, Project, Type, Name, AllocationUUID string
 	Tags                                                  []string
 	// Taken: the ipam, too, thinks that it is taken.
 	Taken bool
 }
 
-// Deed is one allocation, free or change that took effect.
-type Deed struct {
+// Operation is one allocation, free or change that took effect.
+type Operation struct {
 	Time time.Time
 	// Verb is allocate, free or update; Kind is machine, firewall, network or
 	// ip. Addresses that come and go with a machine are not told apart.
@@ -67,11 +67,11 @@ type Deed struct {
 	ID, AllocationUUID, Project string
 	Tags                        []string
 	Labels                      map[string]string
-	// By is the technical user, or "simulator" for deeds without a request.
+	// By is the technical user, or "simulator" for operations without a request.
 	By string
 }
 
-// carries says whether a deed or account has a tag, or a label as key=value.
+// carries says whether an operation or resource has a tag, or a label as key=value.
 func carries(tags []string, labels map[string]string, tag string) bool {
 	if slices.Contains(tags, tag) {
 		return true
@@ -84,72 +84,72 @@ func carries(tags []string, labels map[string]string, tag string) bool {
 	return has && l == v
 }
 
-func (s *Simulator) record(d Deed) {
+func (s *Simulator) record(d Operation) {
 	d.Time = s.clock.Now()
 	d.Tags, d.Labels = slices.Clone(d.Tags), maps.Clone(d.Labels)
 	s.history = append(s.history, d)
 }
 
-// Books returns a copy of the accounts.
-func (s *Simulator) Books() Books {
-	s.enter()
-	defer s.leave()
-	b := Books{History: slices.Clone(s.history)}
+// Inventory returns a copy of the state.
+func (s *Simulator) Inventory() Inventory {
+	s.lock()
+	defer s.unlock()
+	inventory := Inventory{History: slices.Clone(s.history)}
 	for _, n := range s.order {
 		if n.m == nil {
 			continue
 		}
 		m := n.m
-		acc := MachineAccount{
+		state := MachineState{
 			ID: m.id, Partition: m.partition, Rack: m.rack, Size: m.size, State: m.state.Value,
 			LastEvent: n.ec.newest(), Waiting: m.waiting, Tags: slices.Clone(m.tags),
 		}
 		if n.ec != nil {
-			acc.Liveliness = n.ec.liveliness
+			state.Liveliness = n.ec.liveliness
 		}
 		if a := m.alloc; a != nil {
-			acc.Allocated, acc.AllocationUUID, acc.Project, acc.Name, acc.Hostname = true, a.uuid, a.project, a.name, a.hostname
-			acc.Role, acc.Image, acc.UserData, acc.Created = a.role, a.image, a.userData, a.created
+			state.Allocated, state.AllocationUUID, state.Project, state.Name, state.Hostname = true, a.uuid, a.project, a.name, a.hostname
+			state.Role, state.Image, state.UserData, state.Created = a.role, a.image, a.userData, a.created
 			for _, nw := range a.networks {
-				acc.Networks = append(acc.Networks, nw.NetworkID)
-				acc.IPs = append(acc.IPs, nw.IPs...)
+				state.Networks = append(state.Networks, nw.NetworkID)
+				state.IPs = append(state.IPs, nw.IPs...)
 			}
 		}
-		b.Machines = append(b.Machines, acc)
+		inventory.Machines = append(inventory.Machines, state)
 	}
 	for _, id := range s.netOrder {
 		n := s.networks[id]
-		acc := NetworkAccount{
+		state := NetworkState{
 			ID: n.id, Name: n.name, Project: n.project, Partition: n.partition, Parent: n.parent,
 			Prefixes: slices.Clone(n.prefixes), Labels: maps.Clone(n.labels),
 		}
 		for _, p := range n.prefixes {
 			if _, ok := s.ipam.prefixes[p]; !ok {
-				acc.HalfFreed = true
+				state.HalfFreed = true
 			}
 		}
-		b.Networks = append(b.Networks, acc)
+		inventory.Networks = append(inventory.Networks, state)
 	}
 	for _, address := range s.ipOrder {
 		i := s.ips[address]
-		b.IPs = append(b.IPs, IPAccount{
+		inventory.IPs = append(inventory.IPs, IPState{
 			Address: i.address, Network: i.network, Project: i.project, Type: i.typ, Name: i.name,
 			AllocationUUID: i.uuid, Tags: slices.Clone(i.tags), Taken: s.ipam.taken(i.prefix, i.address),
 		})
 	}
-	return b
+	return inventory
 }
 
 // Allocations counts the allocations ever made that carry a tag, or a label
 // as key=value.
-func (b Books) Allocations(tag string) int { return b.deeds("allocate", tag) }
+func (i Inventory) Allocations(tag string) int { return i.operations("allocate", tag) }
 
 // Frees counts the frees ever made likewise.
-func (b Books) Frees(tag string) int { return b.deeds("free", tag) }
+func (i Inventory) Frees(tag string) int { return i.operations("free", tag) }
 
-func (b Books) deeds(verb, tag string) int {
+func (i Inventory) operations(verb, tag string) int {
 	n := 0
-	for _, d := range b.History {
+	for _, d := range i.History {
 		if d.Verb == verb && carries(d.Tags, d.Labels, tag) {
 			n++
 		}
@@ -157,10 +157,10 @@ func (b Books) deeds(verb, tag string) int {
 	return n
 }
 
-// Holding returns the machines that are allocated now and carry a tag.
-func (b Books) Holding(tag string) []MachineAccount {
-	var l []MachineAccount
-	for _, m := range b.Machines {
+// AllocatedWith returns the machines that are allocated now and carry a tag.
+func (i Inventory) AllocatedWith(tag string) []MachineState {
+	var l []MachineState
+	for _, m := range i.Machines {
 		if m.Allocated && carries(m.Tags, nil, tag) {
 			l = append(l, m)
 		}
@@ -168,20 +168,20 @@ func (b Books) Holding(tag string) []MachineAccount {
 	return l
 }
 
-// Machine returns the account of one machine; ok is false if there is none.
-func (b Books) Machine(id string) (m MachineAccount, ok bool) {
-	for _, m := range b.Machines {
+// Machine returns the state of one machine; ok is false if there is none.
+func (i Inventory) Machine(id string) (m MachineState, ok bool) {
+	for _, m := range i.Machines {
 		if m.ID == id {
 			return m, true
 		}
 	}
-	return MachineAccount{}, false
+	return MachineState{}, false
 }
 
-// Of returns the allocated machines of a project.
-func (b Books) Of(project string) []MachineAccount {
-	var l []MachineAccount
-	for _, m := range b.Machines {
+// AllocatedIn returns the allocated machines of a project.
+func (i Inventory) AllocatedIn(project string) []MachineState {
+	var l []MachineState
+	for _, m := range i.Machines {
 		if m.Allocated && m.Project == project {
 			l = append(l, m)
 		}
@@ -191,7 +191,7 @@ func (b Books) Of(project string) []MachineAccount {
 
 // changed records a change of a machine.
 func (s *Simulator) changed(c *call, m *machine) {
-	d := Deed{Verb: "update", Kind: roleMachine, ID: m.id, Tags: m.tags, By: c.user.name}
+	d := Operation{Verb: "update", Kind: roleMachine, ID: m.id, Tags: m.tags, By: c.user.name}
 	if a := m.alloc; a != nil {
 		d.Kind, d.AllocationUUID, d.Project = a.role, a.uuid, a.project
 	}

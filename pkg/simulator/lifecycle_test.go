@@ -221,8 +221,8 @@ func TestPXEBoot_UnknownMachineIsCreatedEmpty(t *testing.T) {
 	require.NoError(t, s.Sim.Register(id, simulator.Machine{Partition: simulator.DefaultPartition, Rack: "fra-01-rack-09", Size: simulator.LargeSize}))
 	require.Equal(t, simulator.LargeSize, *s.get(id).Size.ID)
 	require.NoError(t, s.Sim.Recycle(id))
-	books := s.Sim.Books()
-	m, ok := books.Machine(id)
+	inventory := s.Sim.Inventory()
+	m, ok := inventory.Machine(id)
 	require.True(t, ok)
 	require.True(t, m.Waiting)
 }
@@ -256,7 +256,7 @@ func TestRun_AdvancesWithoutRequests(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(3*time.Minute + time.Second)
 		require.Zero(t, b.sim.Advance(), "nothing is left to do")
-		m, _ := b.sim.Books().Machine(id)
+		m, _ := b.sim.Inventory().Machine(id)
 		require.Equal(t, "Phoned Home", m.LastEvent)
 	})
 }

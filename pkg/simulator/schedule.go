@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// task is something that happens at a time. While it runs, s.happening is
+// task is something that is done at a time. While it runs, s.happening is
 // that time and the lock is held.
 type task struct {
 	at  time.Time
@@ -15,24 +15,24 @@ type task struct {
 	do  func(now time.Time)
 }
 
-// agenda is what is going to happen, in order.
-type agenda struct {
+// schedule is the tasks that are not done yet, in order.
+type schedule struct {
 	tasks taskHeap
 	seq   uint64
 }
 
-func (a *agenda) next() (time.Time, bool) {
-	if len(a.tasks) == 0 {
+func (s *schedule) next() (time.Time, bool) {
+	if len(s.tasks) == 0 {
 		return time.Time{}, false
 	}
-	return a.tasks[0].at, true
+	return s.tasks[0].at, true
 }
 
-// at puts something on the agenda. The caller holds the lock.
+// at schedules a task. The caller holds the lock.
 func (s *Simulator) at(t time.Time, do func(now time.Time)) {
-	s.agenda.seq++
-	heap.Push(&s.agenda.tasks, &task{at: t, seq: s.agenda.seq, do: do})
-	if s.agenda.tasks[0].seq == s.agenda.seq {
+	s.schedule.seq++
+	heap.Push(&s.schedule.tasks, &task{at: t, seq: s.schedule.seq, do: do})
+	if s.schedule.tasks[0].seq == s.schedule.seq {
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -40,17 +40,17 @@ func (s *Simulator) at(t time.Time, do func(now time.Time)) {
 	}
 }
 
-// enter takes the lock and lets everything happen that is due, each thing at
-// its own time: whoever looks sees the data centre as it is now, however long
-// nobody looked.
-func (s *Simulator) enter() {
+// lock takes the lock and runs every task that is due, each at
+// its own time: a caller reads the data centre as it is now, however long ago the
+// last call was.
+func (s *Simulator) lock() {
 	s.mu.Lock()
 	s.catchUp()
 }
 
-// leave also does what was put on the agenda for right now, so that work
-// without a delay is done before the next one looks.
-func (s *Simulator) leave() {
+// unlock also runs what was scheduled for right now, so that work
+// without a delay is done before the next call.
+func (s *Simulator) unlock() {
 	s.catchUp()
 	s.mu.Unlock()
 }
@@ -58,8 +58,8 @@ func (s *Simulator) leave() {
 func (s *Simulator) catchUp() int {
 	now := s.clock.Now()
 	done := 0
-	for len(s.agenda.tasks) > 0 && !s.agenda.tasks[0].at.After(now) {
-		t := heap.Pop(&s.agenda.tasks).(*task)
+	for len(s.schedule.tasks) > 0 && !s.schedule.tasks[0].at.After(now) {
+		t := heap.Pop(&s.schedule.tasks).(*task)
 		t.do(t.at)
 		done++
 	}

@@ -15,9 +15,9 @@ type node struct {
 	ec       *eventLog
 	spec     Machine
 	silenced bool
-	// life counts up when the machine's course changes, so that steps that
+	// generation counts up when the machine's course changes, so that steps that
 	// were planned before are dropped.
-	life uint64
+	generation uint64
 	// crashes: the machine does not get through its next boot.
 	crashes bool
 	encoded cache
@@ -62,10 +62,10 @@ func (s *Simulator) after(n *node, now time.Time, d time.Duration, step func(now
 	if s.speed <= 0 {
 		return
 	}
-	life := n.life
+	generation := n.generation
 	vary := 0.8 + 0.4*s.rng.Float64()
 	s.at(now.Add(time.Duration(float64(d)*vary/s.speed)), func(now time.Time) {
-		if n.life != life || n.silenced {
+		if n.generation != generation || n.silenced {
 			return
 		}
 		step(now)
@@ -80,7 +80,7 @@ func (s *Simulator) emit(n *node, event, message string, now time.Time) {
 // boot plans the way from power on to Waiting, or to the installation when
 // the machine has been allocated meanwhile.
 func (s *Simulator) boot(n *node, now time.Time, in time.Duration) {
-	n.life++
+	n.generation++
 	s.after(n, now, in, func(now time.Time) {
 		s.emit(n, eventPXEBooting, "machine sent extended dhcp request", now)
 		s.after(n, now, stepPrepare, func(now time.Time) {
@@ -139,7 +139,7 @@ func (s *Simulator) noticed(n *node, uuid string, now time.Time) {
 
 // install plans the way from the allocation to Phoned Home.
 func (s *Simulator) install(n *node, now time.Time) {
-	n.life++
+	n.generation++
 	s.after(n, now, stepInstall, func(now time.Time) {
 		s.emit(n, eventInstalling, "start installation", now)
 		s.after(n, now, stepNewKernel, func(now time.Time) {
@@ -177,7 +177,7 @@ func (s *Simulator) report(n *node) {
 
 // reboot plans what an installed machine does after a power cycle.
 func (s *Simulator) reboot(n *node, now time.Time) {
-	n.life++
+	n.generation++
 	if n.m.alloc == nil || n.m.alloc.boot == nil || n.m.alloc.reinstall {
 		s.boot(n, now, stepReclaim)
 		return
