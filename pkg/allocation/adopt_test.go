@@ -229,7 +229,7 @@ func TestAllocate_ConflictsWhileOtherObjectAllocatesMachine(t *testing.T) {
 	other := env.newProtocol()
 	var meanwhile error
 	env.p.onCrashPoint = func(step string) {
-		if step == "machine/looked" {
+		if step == "machine/observed" {
 			_, meanwhile = other.AllocateMachine(env.context(), teamA, "second", body("cluster"))
 		}
 	}

@@ -40,7 +40,7 @@ func TestRelease_ConflictsWithNewerAttempt(t *testing.T) {
 	env.allocatedCluster("cluster")
 	claim := env.machine("node")
 	other := env.newProtocol()
-	looked, resume := pauseAt(other, "machine/looked")
+	observed, resume := pauseAt(other, "machine/observed")
 	allocated := make(chan error, 1)
 	env.machines.fail = func(string) error {
 		env.machines.fail = nil
@@ -48,7 +48,7 @@ func TestRelease_ConflictsWithNewerAttempt(t *testing.T) {
 			_, err := other.AllocateMachine(env.context(), teamA, "node", body("cluster"))
 			allocated <- err
 		}()
-		<-looked
+		<-observed
 		return nil
 	}
 	_, err := env.release(env.p, "node")
@@ -101,10 +101,10 @@ func TestAllocate_EarlierAttemptIsNotRecordedOverLater(t *testing.T) {
 	require.Error(t, err)
 
 	finder, other := env.newProtocol(), env.newProtocol()
-	looked, resume := pauseAt(other, "machine/looked")
+	observed, resume := pauseAt(other, "machine/observed")
 	allocated := make(chan error, 1)
 	finder.onCrashPoint = func(step string) {
-		if step == "machine/learned" {
+		if step == "machine/answered" {
 			// What was found is freed by hand, and another attempt is begun.
 			require.NoError(t, env.sim.ForceFree(env.machinesWithIdentity(claim.UID)[0].ID))
 			env.advance(env.p.timing.allocateInFlight())
@@ -112,7 +112,7 @@ func TestAllocate_EarlierAttemptIsNotRecordedOverLater(t *testing.T) {
 				_, err := other.AllocateMachine(env.context(), teamA, "node", body("cluster"))
 				allocated <- err
 			}()
-			<-looked
+			<-observed
 		}
 	}
 	_, err = env.allocate(finder, "node", "cluster")
@@ -161,7 +161,7 @@ func TestRecoverer_WaitsForLostDuplicateFree(t *testing.T) {
 	busy, passed := make(chan struct{}), make(chan struct{})
 	env.p.onCrashPoint = func(step string) {
 		switch {
-		case step != "duplicate/free-looked":
+		case step != "duplicate/free-observed":
 		case first.IsZero():
 			close(busy)
 			<-passed

@@ -15,16 +15,16 @@ import (
 
 // The crash points.
 var (
-	stepsOfAllocation = []string{"machine/begun", "machine/looked", "machine/called", "machine/learned", "machine/allocated"}
-	stepsOfRelease    = []string{"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released"}
+	stepsOfAllocation = []string{"machine/begun", "machine/observed", "machine/called", "machine/answered", "machine/allocated"}
+	stepsOfRelease    = []string{"machine/releasing", "machine/free-begun", "machine/free-observed", "machine/freed", "machine/released"}
 
 	stepsOfClusterAllocation = []string{
-		"network/begun", "network/looked", "network/called", "network/recorded",
-		"address/begun", "address/looked", "address/called", "address/recorded", "cluster/allocated",
+		"network/begun", "network/observed", "network/called", "network/recorded",
+		"address/begun", "address/observed", "address/called", "address/recorded", "cluster/allocated",
 	}
 	stepsOfClusterRelease = []string{
-		"cluster/releasing", "address/free-begun", "address/free-looked", "address/freed", "address/released",
-		"network/empty", "network/free-begun", "network/free-looked", "network/freed", "cluster/released",
+		"cluster/releasing", "address/free-begun", "address/free-observed", "address/freed", "address/released",
+		"network/empty", "network/free-begun", "network/free-observed", "network/freed", "cluster/released",
 	}
 )
 

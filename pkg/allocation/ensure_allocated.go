@@ -89,7 +89,7 @@ func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a al
 			inFlightUntil = p.clock.Now()
 			continue
 		}
-		p.crashPoint(a.what() + "/looked")
+		p.crashPoint(a.what() + "/observed")
 		found, err = a.allocate(context.WithoutCancel(ctx))
 		p.crashPoint(a.what() + "/called")
 		if err == nil {
@@ -147,7 +147,7 @@ func awaitOutcome[T any](ctx context.Context, p *Protocol, f finder[T], inFlight
 				reported = true
 			}
 		}
-		p.crashPoint(f.what() + "/settling")
+		p.crashPoint(f.what() + "/uncertain")
 		if err := p.pause(ctx, pause); err != nil {
 			return found, false, err
 		}

@@ -78,7 +78,7 @@ func ensureFreed(ctx context.Context, p *Protocol, f freer, inFlightUntil, begun
 			inFlightUntil = p.clock.Now()
 			continue
 		}
-		p.crashPoint(f.what() + "/free-looked")
+		p.crashPoint(f.what() + "/free-observed")
 		err = f.free(context.WithoutCancel(ctx))
 		p.crashPoint(f.what() + "/freed")
 		switch metal.KindOf(err) {
@@ -145,7 +145,7 @@ func awaitFreeOutcome(ctx context.Context, p *Protocol, f freer, inFlightUntil t
 		case whose != owned || !began.Before(inFlightUntil):
 			return whose, nil
 		}
-		p.crashPoint(f.what() + "/free-settling")
+		p.crashPoint(f.what() + "/free-uncertain")
 		if err := p.pause(ctx, pause); err != nil {
 			return owned, err
 		}

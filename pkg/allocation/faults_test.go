@@ -93,7 +93,7 @@ func TestAllocate_ContinuesWhenCallerIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(env.context())
 	var second error
 	env.p.onCrashPoint = func(step string) {
-		if step == "machine/looked" {
+		if step == "machine/observed" {
 			cancel()
 		}
 	}

@@ -87,7 +87,7 @@ func TestAdopt_NotDuplicate(t *testing.T) {
 			var stolen error
 			freed := env.newProtocol()
 			env.p.onCrashPoint = func(step string) {
-				if step == "duplicate/free-looked" {
+				if step == "duplicate/free-observed" {
 					_, stolen = freed.AllocateMachine(env.context(), teamA, "thief", body("cluster"))
 				}
 			}

@@ -106,7 +106,7 @@ func (o *machineOperation) recordInvalidSpec(ctx context.Context, err error) err
 // recordAllocated records the metal that was allocated, found or adopted.
 func (o *machineOperation) recordAllocated(ctx context.Context, m *metal.Machine, adopted bool) (*machineLike, error) {
 	o.p.opts.Observer.LearnMachine(m)
-	o.p.crashPoint("machine/learned")
+	o.p.crashPoint("machine/answered")
 	recorded, err := o.update(ctx, func(now *machineLike) error {
 		a := now.allocation()
 		same := a.MachineID == m.ID && a.AllocationUUID == m.AllocationUUID()

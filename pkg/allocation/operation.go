@@ -165,7 +165,7 @@ func (o *operation[R]) recordRefusal(ctx context.Context, err error) error {
 		o.setAllocatedCondition(rec, allocationReason(r), r.message)
 		return nil
 	})
-	o.p.crashPoint(o.kind.step + "/swapped-back")
+	o.p.crashPoint(o.kind.step + "/refused")
 	if ignoreDryRun(err) != nil && !apierrors.IsNotFound(err) {
 		klog.FromContext(ctx).Error(err, "Failed to record refusal: retrying on recovery")
 	}
@@ -231,7 +231,7 @@ func (o *operation[R]) recordReleaseRefusal(ctx context.Context, err error) erro
 	}); err != nil {
 		klog.FromContext(ctx).Info("Failed to record why a release was refused", "err", err)
 	}
-	o.p.crashPoint(o.kind.step + "/held-back")
+	o.p.crashPoint(o.kind.step + "/release-refused")
 	return r
 }
 

@@ -184,7 +184,7 @@ func TestShutdown_WaitsForCallsAndBeginsNone(t *testing.T) {
 	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultLatency, Latency: 5 * time.Second, Times: 1})
 	down := make(chan error, 1)
 	env.p.onCrashPoint = func(step string) {
-		if step == "machine/looked" {
+		if step == "machine/observed" {
 			go func() { down <- env.p.Shutdown(context.Background()) }()
 		}
 	}
@@ -235,7 +235,7 @@ func TestShutdown_DoesNotWaitForReads(t *testing.T) {
 	env.sim.Inject(simulator.Fault{Endpoint: machineAllocate, Kind: simulator.FaultRefused, Times: 1})
 	began := env.clock.Now()
 	env.p.onCrashPoint = func(step string) {
-		if step == "machine/settling" {
+		if step == "machine/uncertain" {
 			env.p.operations.cancel()
 		}
 	}

@@ -93,17 +93,17 @@ func TestAllocate_UncertainAnswerIsInConditionBeforeWait(t *testing.T) {
 		}
 	}
 	lost(machineAllocate)
-	note("machine/settling", "claim")
+	note("machine/uncertain", "claim")
 	_, err := env.allocate(env.p, "claim", "cluster")
 	require.NoError(t, err)
 	lost(machineFree)
-	note("machine/free-settling", "node")
+	note("machine/free-uncertain", "node")
 	_, err = env.release(env.p, "node")
 	require.NoError(t, err)
 	env.p.onCrashPoint = nil
 	for step, reason := range map[string]string{
-		"machine/settling":      infrastructure.ReasonAllocationUncertain,
-		"machine/free-settling": infrastructure.ReasonReleaseUncertain,
+		"machine/uncertain":      infrastructure.ReasonAllocationUncertain,
+		"machine/free-uncertain": infrastructure.ReasonReleaseUncertain,
 	} {
 		assert.Equal(t, reason, said[step].Reason, step)
 		assert.Regexp(t, `^(Allocation|Release) outcome unknown: reconciling before the next attempt: .*upstream prematurely closed`, said[step].Message, step)

@@ -31,7 +31,7 @@ const (
 // machine plays the operating system of one allocation: kubeadm, the kubelet,
 // and of metal-ccm that it gives Nodes their provider IDs.
 type machine struct {
-	site    *Site
+	site  *Site
 	state simulator.MachineState
 
 	mu      sync.Mutex

@@ -31,7 +31,7 @@ const (
 type foreignMetal struct {
 	network, address  string
 	firewall, machine *metal.Machine
-	operations             int
+	operations        int
 }
 
 func (env *environment) privateNetwork() string {

@@ -106,8 +106,8 @@ func (env *environment) adopts() {
 // of an adoption, and of the release of what was adopted.
 func adoptionPoints() []point {
 	return pointsAt([]string{
-		"machine/begun", "machine/learned", "machine/allocated",
-		"machine/releasing", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/released",
+		"machine/begun", "machine/answered", "machine/allocated",
+		"machine/releasing", "machine/free-begun", "machine/free-observed", "machine/freed", "machine/released",
 	}, machines, naming[0], (*environment).adopts)
 }
 

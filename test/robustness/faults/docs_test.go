@@ -16,23 +16,23 @@ import (
 // begin, and the steps that a crash "here" means.
 var protocolRows = map[string][]string{
 	"read the record | `allocateMachineLike`":                                                  nil, // nothing was done yet
-	"if a call can be in flight, search for metal that carries the uid":                        {"machine/settling", "network/settling", "address/settling"},
+	"if a call can be in flight, search for metal that carries the uid":                        {"machine/uncertain", "network/uncertain", "address/uncertain"},
 	"swap to `Allocating`, with the next attempt and the time":                                 {"machine/begun", "network/begun", "address/begun"},
-	"search once more, and check what the spec names":                                          {"machine/looked", "network/looked", "address/looked"},
+	"search once more, and check what the spec names":                                          {"machine/observed", "network/observed", "address/observed"},
 	"start over if it is late; call, if this server still holds the Lease | `ensureAllocated`": {"machine/called", "network/called", "address/called"},
-	"the answer is a refusal: swap back":                                                       {"machine/swapped-back", "cluster/swapped-back"},
-	"the answer is lost: search again":                                                         {"machine/settling", "network/settling", "address/settling"},
-	"the answer is a machine: swap to `Allocated`":                                             {"machine/learned", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
+	"the answer is a refusal: swap back":                                                       {"machine/refused", "cluster/refused"},
+	"the answer is lost: search again":                                                         {"machine/uncertain", "network/uncertain", "address/uncertain"},
+	"the answer is a machine: swap to `Allocated`":                                             {"machine/answered", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
 	"read the record | `releaseMachineLike`":                                                   nil,
 	"swap to `Releasing`, with the time":                                                       {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
-	"no machine is recorded, but there was an attempt":                                         {"machine/settling", "machine/found"},
-	"observe whose the machine is":                                                             {"machine/free-looked", "address/free-looked", "network/free-looked", "network/empty"},
+	"no machine is recorded, but there was an attempt":                                         {"machine/uncertain", "machine/found"},
+	"observe whose the machine is":                                                             {"machine/free-observed", "address/free-observed", "network/free-observed", "network/empty"},
 	"start over if it is late; call, if this server still holds the Lease | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed"},
-	"observe until it is not ours any more, or the call is over":                               {"machine/free-settling", "address/free-settling", "network/free-settling"},
-	"the metal-api refuses, or cannot be observed":                                             {"machine/held-back", "cluster/held-back"},
+	"observe until it is not ours any more, or the call is over":                               {"machine/free-uncertain", "address/free-uncertain", "network/free-uncertain"},
+	"the metal-api refuses, or cannot be observed":                                             {"machine/release-refused", "cluster/release-refused"},
 	"swap to `Released`":                                                                       {"machine/released", "address/released", "cluster/released"},
-	"an attempt that nobody works on":                                                          {"machine/allocated", "machine/swapped-back"},
-	"a machine carries the uid of a record that names another one":                             {"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed"},
+	"an attempt that nobody works on":                                                          {"machine/allocated", "machine/refused"},
+	"a machine carries the uid of a record that names another one":                             {"duplicate/free-begun", "duplicate/free-observed", "duplicate/freed"},
 }
 
 func TestDocs_EveryRowOfTheProtocolIsTried(t *testing.T) {

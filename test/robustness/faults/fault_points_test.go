@@ -32,16 +32,16 @@ const (
 
 // detours are what has to go wrong for the protocol to come to a step at all.
 var detours = map[string]simulator.Fault{
-	"machine/swapped-back":  {Endpoint: "machine-allocate", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "no machine available"},
-	"machine/settling":      {Endpoint: "machine-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
-	"machine/free-settling": {Endpoint: "machine-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
-	"network/settling":      {Endpoint: "network-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
-	"network/free-settling": {Endpoint: "network-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
-	"address/settling":      {Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
-	"address/free-settling": {Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
-	"machine/held-back":     {Endpoint: "machine-free", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "machine is locked"},
-	"cluster/held-back":     {Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Message: "ip with machine scope can not be deleted"},
-	"cluster/swapped-back":  {Endpoint: "network-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Message: "no supernetwork found"},
+	"machine/refused":         {Endpoint: "machine-allocate", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "no machine available"},
+	"machine/uncertain":       {Endpoint: "machine-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"machine/free-uncertain":  {Endpoint: "machine-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"network/uncertain":       {Endpoint: "network-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"network/free-uncertain":  {Endpoint: "network-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"address/uncertain":       {Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"address/free-uncertain":  {Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway"},
+	"machine/release-refused": {Endpoint: "machine-free", Kind: simulator.FaultStatus, Status: http.StatusUnprocessableEntity, Message: "machine is locked"},
+	"cluster/release-refused": {Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Message: "ip with machine scope can not be deleted"},
+	"cluster/refused":         {Endpoint: "network-allocate", Kind: simulator.FaultStatus, Status: http.StatusBadRequest, Message: "no supernetwork found"},
 }
 
 // released are the steps that come with a release.

@@ -106,12 +106,12 @@ func (s *server) spring(step string) {
 // everyStep are the steps of the protocol.
 func everyStep() []string {
 	return []string{
-		"machine/begun", "machine/looked", "machine/called", "machine/learned", "machine/allocated", "machine/swapped-back", "machine/settling",
-		"machine/releasing", "machine/found", "machine/free-begun", "machine/free-looked", "machine/freed", "machine/free-settling", "machine/held-back", "machine/released",
-		"network/begun", "network/looked", "network/called", "network/recorded", "network/settling",
-		"address/begun", "address/looked", "address/called", "address/recorded", "address/settling", "cluster/allocated", "cluster/swapped-back",
-		"cluster/releasing", "address/free-begun", "address/free-looked", "address/freed", "address/released", "cluster/held-back",
-		"address/free-settling", "network/free-settling", "network/empty", "network/free-begun", "network/free-looked", "network/freed", "cluster/released",
-		"duplicate/free-begun", "duplicate/free-looked", "duplicate/freed",
+		"machine/begun", "machine/observed", "machine/called", "machine/answered", "machine/allocated", "machine/refused", "machine/uncertain",
+		"machine/releasing", "machine/found", "machine/free-begun", "machine/free-observed", "machine/freed", "machine/free-uncertain", "machine/release-refused", "machine/released",
+		"network/begun", "network/observed", "network/called", "network/recorded", "network/uncertain",
+		"address/begun", "address/observed", "address/called", "address/recorded", "address/uncertain", "cluster/allocated", "cluster/refused",
+		"cluster/releasing", "address/free-begun", "address/free-observed", "address/freed", "address/released", "cluster/release-refused",
+		"address/free-uncertain", "network/free-uncertain", "network/empty", "network/free-begun", "network/free-observed", "network/freed", "cluster/released",
+		"duplicate/free-begun", "duplicate/free-observed", "duplicate/freed",
 	}
 }
