@@ -35,9 +35,9 @@ func main() {
 	flags := pflag.NewFlagSet("demo", pflag.ContinueOnError)
 	flags.StringVar(&o.bin, "bin", "bin", "where `make build` has put the programs")
 	flags.StringVar(&o.kubeconfig, "kubeconfig-out", ".run/demo.kubeconfig", "where the management cluster's kubeconfig goes")
-	flags.Float64Var(&o.speed, "speed", 20, "how many times as fast as in life the simulated machines live")
+	flags.Float64Var(&o.speed, "speed", 20, "how many times as fast as real hardware the simulated machines are")
 	flags.IntVar(&o.machines, "machines", 24, "how many machines the simulated data centre has")
-	flags.DurationVar(&o.pause, "pause", 5*time.Second, "how long to wait between two acts, to look around")
+	flags.DurationVar(&o.pause, "pause", 5*time.Second, "how long to wait between two parts")
 	flags.BoolVar(&o.stay, "stay", false, "stop before the cluster is deleted, and wait for Ctrl-C")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {

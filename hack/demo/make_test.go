@@ -13,7 +13,7 @@ import (
 
 // TestMake_BuildsEachProgramOnce reads what `make demo` and `make run`
 // would do. Packages are compiled once only if all builds have the same flags,
-// and programs only if what is run is told where they are.
+// and programs only if what is run gets their paths.
 func TestMake_BuildsEachProgramOnce(t *testing.T) {
 	t.Parallel()
 	for _, target := range []string{"demo", "run"} {

@@ -41,12 +41,12 @@ type play struct {
 func (p *play) run() {
 	p.began = time.Now()
 	p.install()
-	before := p.holdings()
+	before := p.projectMetal()
 	p.order()
 	p.scale()
 	p.repair()
 	if p.stay {
-		p.act("Ctrl-C stops all of it")
+		p.section("Ctrl-C stops all of it")
 		<-p.ctx.Done()
 		return
 	}
@@ -55,54 +55,54 @@ func (p *play) run() {
 
 // install is the platform team's part.
 func (p *play) install() {
-	p.act("A management cluster: kube-apiserver, etcd, controller manager; and a data centre of %d machines, %g times as fast as real hardware", p.machines, p.speed)
+	p.section("A management cluster: kube-apiserver, etcd, controller manager; and a data centre of %d machines, %g times as fast as real hardware", p.machines, p.speed)
 	p.site = capi.StartSite(p, simulator.Config{Speed: p.speed, DataCentre: simulator.DefaultDataCentre(p.machines)})
-	p.types("clusterctl init --infrastructure metal-stack")
+	p.showCommand("clusterctl init --infrastructure metal-stack")
 	p.manager = capi.Start(p, capi.Options{Site: p.site})
-	p.says("Cluster API's managers, our server and our controller manager run, as their Deployments say, and with the rights of their service accounts.")
+	p.explain("Cluster API's managers, our server and our controller manager run, as their Deployments say, and with the rights of their service accounts.")
 	p.kubectl("get", "providers", "-A")
 	p.saveKubeconfig()
 
-	p.act("A namespace for team a, which is bound to the team's project")
-	p.types("kubectl create namespace %s", namespace)
-	p.types("kubectl label namespace %s %s=%s", namespace, infrastructure.ProjectLabel, simulator.ProjectA)
+	p.section("A namespace for team a, which is bound to the team's project")
+	p.showCommand("kubectl create namespace %s", namespace)
+	p.showCommand("kubectl label namespace %s %s=%s", namespace, infrastructure.ProjectLabel, simulator.ProjectA)
 	p.manager.Bind(p, namespace, simulator.ProjectA)
 	p.kubectl("get", "msm", "-n", namespace)
 }
 
 // order is the tenant's part.
 func (p *play) order() {
-	p.act("A cluster: 1 firewall, 3 machines for the control plane, 3 workers")
-	p.types("clusterctl generate cluster %s --infrastructure metal-stack --target-namespace %s \\", name, namespace)
-	p.types("  --control-plane-machine-count 3 --worker-machine-count 3 --kubernetes-version %s | kubectl apply -f -", capi.KubernetesVersion)
-	story := p.tell()
+	p.section("A cluster: 1 firewall, 3 machines for the control plane, 3 workers")
+	p.showCommand("clusterctl generate cluster %s --infrastructure metal-stack --target-namespace %s \\", name, namespace)
+	p.showCommand("  --control-plane-machine-count 3 --worker-machine-count 3 --kubernetes-version %s | kubectl apply -f -", capi.KubernetesVersion)
+	stop := p.printProgress()
 	p.tenant = p.manager.Order(p, capi.Order{
 		Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3,
-		// In a demo, nobody waits ten minutes for a machine to come back.
+		// Ten minutes, the default, are too long for a demo.
 		Variables: map[string]string{"UNHEALTHY_TIMEOUT": "10"},
 	})
 	p.tenant.AwaitMachines(p, actLimit, 3, 3)
-	story()
-	p.look()
+	stop()
+	p.showCluster()
 	workload := p.manager.Clusterctl(p, "get", "kubeconfig", name, "-n", namespace)
 	file := filepath.Join(p.manager.Dir(), "test-"+name+".kubeconfig")
 	if err := os.WriteFile(file, []byte(workload), 0o600); err != nil {
 		p.Fatal(err)
 	}
-	p.says("The tenant's cluster itself, at the address that was allocated for it:")
-	p.types("clusterctl get kubeconfig %s -n %s > %[1]s.kubeconfig; kubectl --kubeconfig %[1]s.kubeconfig get nodes", name, namespace)
+	p.explain("The tenant's cluster itself, at the address that was allocated for it:")
+	p.showCommand("clusterctl get kubeconfig %s -n %s > %[1]s.kubeconfig; kubectl --kubeconfig %[1]s.kubeconfig get nodes", name, namespace)
 	p.print(p.output("--kubeconfig", file, "get", "nodes", "-o", "custom-columns=NAME:.metadata.name,PROVIDERID:.spec.providerID,VERSION:.status.nodeInfo.kubeletVersion"))
 	p.wait()
 }
 
 func (p *play) scale() {
 	for _, workers := range []int32{5, 3} {
-		p.act("%d workers", workers)
-		p.types("kubectl scale machinedeployment %s-md-0 -n %s --replicas %d", name, namespace, workers)
-		story := p.tell()
+		p.section("%d workers", workers)
+		p.showCommand("kubectl scale machinedeployment %s-md-0 -n %s --replicas %d", name, namespace, workers)
+		stop := p.printProgress()
 		p.tenant.Scale(p, workers)
 		p.tenant.AwaitMachines(p, actLimit, 3, int(workers))
-		story()
+		stop()
 		p.kubectl("get", "msm", "-n", namespace)
 		p.wait()
 	}
@@ -119,9 +119,9 @@ func (p *play) repair() {
 	if err := p.tenant.Client.Get(p.ctx, client.ObjectKey{Namespace: namespace, Name: victim.Spec.InfrastructureRef.Name}, hardware); err != nil {
 		p.Fatal(err)
 	}
-	p.act("The server of worker %s crashes", victim.Name)
-	p.says("Nobody told Kubernetes: the metal-api knows, and so the next read does. The MachineHealthCheck gives it 10 s to come back.")
-	story := p.tell()
+	p.section("The server of worker %s crashes", victim.Name)
+	p.explain("Kubernetes gets no event: the metal-api has the crash, and so the next read shows it. The MachineHealthCheck gives it 10 s to come back.")
+	stop := p.printProgress()
 	if err := p.site.Metal.Sim.Crash(hardware.Status.Metal.MachineID); err != nil {
 		p.Fatal(err)
 	}
@@ -134,32 +134,32 @@ func (p *play) repair() {
 		return fmt.Errorf("machine %s is still there (%v)", victim.Name, err)
 	})
 	p.tenant.AwaitMachines(p, actLimit, 3, 3)
-	story()
-	p.look()
+	stop()
+	p.showCluster()
 }
 
 func (p *play) remove(before string) {
-	p.act("The end of the cluster")
-	p.types("kubectl delete cluster %s -n %s", name, namespace)
-	story := p.tell()
+	p.section("The end of the cluster")
+	p.showCommand("kubectl delete cluster %s -n %s", name, namespace)
+	stop := p.printProgress()
 	p.tenant.Delete(p, actLimit)
-	story()
-	if after := p.holdings(); after != before {
-		p.Fatalf("the project holds what it did not hold before.\nbefore: %s\nafter:  %s", before, after)
+	stop()
+	if after := p.projectMetal(); after != before {
+		p.Fatalf("the project has metal that it did not have before.\nbefore: %s\nafter:  %s", before, after)
 	}
-	p.says("The project in the metal-api is as it was before: %s.", before)
+	p.explain("The project in the metal-api is as it was before: %s.", before)
 }
 
-// look shows the cluster as its owner looks at it.
-func (p *play) look() {
-	p.types("clusterctl describe cluster %s -n %s", name, namespace)
+// showCluster shows the cluster as its owner sees it.
+func (p *play) showCluster() {
+	p.showCommand("clusterctl describe cluster %s -n %s", name, namespace)
 	p.print(p.manager.Clusterctl(p, "describe", "cluster", name, "-n", namespace))
 	p.kubectl("get", "msc,msf,msm", "-n", namespace)
 	p.wait()
 }
 
-// holdings is what the project has in the metal-api, in words.
-func (p *play) holdings() string {
+// projectMetal describes what the project has in the metal-api.
+func (p *play) projectMetal() string {
 	inventory := p.site.Metal.Sim.Inventory()
 	networks, addresses := 0, 0
 	for _, n := range inventory.Networks {
@@ -186,5 +186,5 @@ func (p *play) saveKubeconfig() {
 	if err != nil {
 		p.Fatal(err)
 	}
-	p.says("In another terminal: export KUBECONFIG=%s PATH=$PWD/bin:$PATH", strings.TrimPrefix(p.kubeconfig, "./"))
+	p.explain("In another terminal: export KUBECONFIG=%s PATH=$PWD/bin:$PATH", strings.TrimPrefix(p.kubeconfig, "./"))
 }

@@ -51,7 +51,7 @@ func (s *stage) perform(play func()) error {
 		last()
 	}
 	_ = os.RemoveAll(s.dir)
-	// Whoever is told to end fails all that is under way.
+	// A canceled context fails everything in flight.
 	if s.ctx.Err() != nil || !s.Failed() {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// A demo is the three programs, the examples, and what is told about them.
+// A demo is the three programs, the examples, and what is printed about them.
 type demo struct {
 	options
 	examples  *examples
@@ -79,8 +79,8 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.ready(ctx, d.metalAPIURL()+"/v1/health"); err != nil {
 		return err
 	}
-	d.say("metal-api-simulator", "%s, %d machines, %g times as fast as real hardware", d.metalAPIURL(), d.machines, d.speed)
-	d.say("", "http://%s, where machines can be crashed and answers lost", d.admin)
+	d.print("metal-api-simulator", "%s, %d machines, %g times as fast as real hardware", d.metalAPIURL(), d.machines, d.speed)
+	d.print("", "http://%s, where machines can be crashed and answers lost", d.admin)
 
 	_, port, _ := net.SplitHostPort(d.api)
 	args := []string{
@@ -99,12 +99,12 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.ready(ctx, "https://"+d.api+"/readyz"); err != nil {
 		return err
 	}
-	d.say("metalstack-apiserver", "https://%s, ready after %s", d.api, time.Since(began).Round(100*time.Millisecond))
+	d.print("metalstack-apiserver", "https://%s, ready after %s", d.api, time.Since(began).Round(100*time.Millisecond))
 
 	if err := d.launch("metalstack-controller-manager", []string{"--standalone", "--kubeconfig", d.kubeconfig}); err != nil {
 		return err
 	}
-	d.say("metalstack-controller-manager", "started; logs of all three in %s", relative(d.state))
+	d.print("metalstack-controller-manager", "started; logs of all three in %s", relative(d.state))
 	return nil
 }
 
@@ -123,7 +123,7 @@ func (d *demo) exhibit(ctx context.Context) error {
 	if err := d.examples.applyWithin(ctx, d.client, 10*time.Second); err != nil {
 		return err
 	}
-	d.say("examples", "%d objects of %s applied", len(d.examples.objects), d.options.examples)
+	d.print("examples", "%d objects of %s applied", len(d.examples.objects), d.options.examples)
 	return nil
 }
 
@@ -153,12 +153,12 @@ func (d *demo) stop() {
 	fmt.Println()
 	for _, p := range slices.Backward(d.processes) {
 		p.stop()
-		d.say(p.name, "stopped")
+		d.print(p.name, "stopped")
 	}
 }
 
-func (d *demo) say(who, format string, args ...any) {
-	fmt.Printf("%-30s %s\n", who, fmt.Sprintf(format, args...))
+func (d *demo) print(what, format string, args ...any) {
+	fmt.Printf("%-30s %s\n", what, fmt.Sprintf(format, args...))
 }
 
 func relative(path string) string {

@@ -26,7 +26,7 @@ import (
 // examples are the objects of a directory of YAML files.
 type examples struct {
 	// bindings are namespace=project, from the Namespaces among the objects:
-	// standalone there are no Namespaces, the server is told by a flag.
+	// standalone there are no Namespaces, the server has a flag for them.
 	bindings []string
 	objects  []*unstructured.Unstructured
 }

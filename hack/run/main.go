@@ -2,7 +2,7 @@
 
 // Command run shows the project at work on one machine, without Kubernetes
 // and without metal: it starts the simulator, the API server in standalone
-// mode and the controller manager, applies the examples, tells what to type next, and
+// mode and the controller manager, applies the examples, prints what to type next, and
 // stops everything on Ctrl-C, or as soon as one of the three ends.
 package main
 
@@ -39,7 +39,7 @@ func main() {
 	flags.StringVar(&o.bin, "bin", "bin", "where the three programs are")
 	flags.StringVar(&o.state, "state", ".run", "where kubeconfig, logs and records go")
 	flags.StringVar(&o.examples, "examples", "artifacts/examples", "what to apply")
-	flags.Float64Var(&o.speed, "speed", 10, "how many times as fast as in life the simulated machines live")
+	flags.Float64Var(&o.speed, "speed", 10, "how many times as fast as real hardware the simulated machines are")
 	flags.IntVar(&o.machines, "machines", 8, "how many machines the simulated data centre has")
 	flags.BoolVar(&o.untilReady, "until-ready", false, "end when all examples have phoned home")
 	flags.DurationVar(&o.exitAfter, "exit-after", 0, "end after this time; 0: on Ctrl-C")
@@ -87,20 +87,20 @@ func run(ctx context.Context, o options) (err error) {
 	if err := d.exhibit(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	d.tellWhatToType()
+	d.printCommands()
 
-	story, cancel := context.WithCancelCause(ctx)
+	progress, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() { cancel(d.tellStory(story)) }()
+	go func() { cancel(d.printProgress(progress)) }()
 	select {
-	case <-story.Done():
+	case <-progress.Done():
 	case p := <-d.firstEnd():
 		return p.exitReport()
 	}
-	return ignoreEnd(ctx, d.verdict(context.Cause(story)))
+	return ignoreEnd(ctx, d.verdict(context.Cause(progress)))
 }
 
-// ignoreEnd drops the errors that come of being told to end.
+// ignoreEnd drops the errors of a canceled context.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

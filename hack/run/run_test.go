@@ -56,7 +56,7 @@ func startRun(t *testing.T, bin string, args ...string) *running {
 	return r
 }
 
-// untilShown waits for the point at which it tells what to type.
+// untilShown waits for the point at which it prints what to type.
 func (r *running) untilShown(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -109,7 +109,7 @@ func TestRun_InterruptStopsAll(t *testing.T) {
 	require.Contains(t, string(said), errRunning.Error())
 
 	require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
-	require.NoError(t, <-r.ended, "to be told to end is no error")
+	require.NoError(t, <-r.ended, "a canceled context is no error")
 	r.leftNothing(t)
 }
 

@@ -89,7 +89,7 @@ func (g graph) path(from, pattern string) []string {
 	return nil
 }
 
-// matches tells whether a pattern names a package: `a/b` names a/b alone, `a/*`
+// matches reports whether a pattern names a package: `a/b` names a/b alone, `a/*`
 // those directly below a, `a/...` a and all that is below it.
 func matches(pattern, pkg string) bool {
 	if all, ok := strings.CutSuffix(pattern, "/..."); ok {

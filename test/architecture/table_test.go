@@ -107,7 +107,7 @@ func layerOf(all []layer, pkg string) int {
 	return best
 }
 
-// anyMatches tells whether one of the patterns names a package.
+// anyMatches reports whether one of the patterns names a package.
 func anyMatches(patterns []string, pkg string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, pkg) })
 }

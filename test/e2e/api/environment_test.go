@@ -203,7 +203,7 @@ func (env *environment) sweeps(t *testing.T, n int) {
 	require.Eventually(t, func() bool { return env.sim.CallsOf("machine-list") >= want }, time.Minute, 10*time.Millisecond)
 }
 
-// allocated tells whether somebody holds a machine, by the simulator's inventory.
+// allocated reports whether somebody holds a machine, by the simulator's inventory.
 func (env *environment) allocated(id string) bool {
 	return slices.ContainsFunc(env.sim.Inventory().Machines, func(m simulator.MachineState) bool { return m.ID == id && m.Allocated })
 }

@@ -191,7 +191,7 @@ func (w *warnings) take() []string {
 	return texts
 }
 
-// terminating tells whether an error says that the namespace goes, or is gone.
+// terminating reports whether an error says that the namespace goes, or is gone.
 func terminating(err error) bool {
 	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err)
 }

@@ -73,7 +73,7 @@ func deletedNamespaceReleasesItsMetal(t *testing.T, env *environment) {
 	}
 }
 
-// holds tells whether a project holds so many machines and networks.
+// holds reports whether a project holds so many machines and networks.
 func (env *environment) holds(project string, machines, networks int) error {
 	b := env.sim.Inventory()
 	for _, m := range b.Machines {

@@ -221,7 +221,7 @@ func replay(ctx context.Context, begin func(context.Context, metav1.ListOptions)
 	}
 }
 
-// counted tells whether the server shows a metric with its value.
+// counted reports whether the server shows a metric with its value.
 func (env *environment) counted(t *testing.T, metric string) error {
 	config := rest.CopyConfig(env.Admin())
 	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData, config.TLSClientConfig.CAFile = true, nil, ""

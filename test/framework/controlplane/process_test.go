@@ -75,7 +75,7 @@ func TestKilledTestProcess_LeavesNothing(t *testing.T) {
 	})
 }
 
-// alive tells whether a process exists that is not only waiting to be reaped.
+// alive reports whether a process exists that is not only waiting to be reaped.
 func alive(pid string) bool {
 	command, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
 	return err == nil && len(command) > 0

@@ -57,10 +57,10 @@ func call[T any](env *environment, what string, do func(ctx context.Context, s *
 		o.value, o.err = do(asClient(ctx), s)
 	}()
 	select {
-	case <-s.life.Done():
+	case <-s.ctx.Done():
 		return none, errLost
 	case o := <-answers:
-		if s.life.Err() != nil {
+		if s.ctx.Err() != nil {
 			return none, errLost
 		}
 		if o.err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // A nodeClock is the clock of a node: its time of day is off by something, and
-// steps. What has passed since a time that it told itself does not, as with the
+// steps. What has passed since a time that it read itself does not, as with the
 // monotonic clock of a process; and timers run as ever.
 type nodeClock struct {
 	clock.RealClock
@@ -20,7 +20,7 @@ type nodeClock struct {
 }
 
 // offset is how much a clock is off, and a zone by which times are known that
-// were told then.
+// read then.
 type offset struct {
 	by   time.Duration
 	zone *time.Location
@@ -45,8 +45,8 @@ func (c *nodeClock) Now() time.Time {
 // Since implements clock.PassiveClock.
 func (c *nodeClock) Since(t time.Time) time.Duration {
 	name, _ := t.Zone()
-	if told, err := time.ParseDuration(name); err == nil {
-		return time.Since(t.Add(-told))
+	if read, err := time.ParseDuration(name); err == nil {
+		return time.Since(t.Add(-read))
 	}
 	return c.Now().Sub(t)
 }

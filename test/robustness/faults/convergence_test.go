@@ -160,7 +160,7 @@ func (env *environment) watchersMatchLists() string {
 	return ""
 }
 
-// belongsToOne tells of the first allocation made for us that does not belong
+// belongsToOne returns the first allocation made for us that does not belong
 // to exactly one record, and of the first record whose metal is unknown.
 func (env *environment) belongsToOne(all []runtime.Object) string {
 	named := map[string]int{}

@@ -179,7 +179,7 @@ func (env *environment) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// note writes down what happened, for people.
+// note logs what happened.
 func (env *environment) note(format string, args ...any) {
 	env.mu.Lock()
 	defer env.mu.Unlock()

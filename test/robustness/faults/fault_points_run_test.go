@@ -137,7 +137,7 @@ func (env *environment) makeADuplicate() {
 	held := env.ours()
 	i := slices.IndexFunc(held, func(m simulator.MachineState) bool { return m.Role == metal.RoleMachine })
 	require.GreaterOrEqual(env.t, i, 0)
-	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: env.sim.Handler(), life: context.Background()}})
+	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: env.sim.Handler(), ctx: context.Background()}})
 	require.NoError(env.t, err)
 	_, err = client.AllocateMachine(context.Background(), metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,

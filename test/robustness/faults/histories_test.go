@@ -19,7 +19,7 @@ import (
 var (
 	seedFlag      = flag.Uint64("faults.seed", 0, "the seed of the first history; 0: a fresh one")
 	historiesFlag = flag.Int("faults.histories", 0, "how many histories are tried; 0: what takes about a minute")
-	storyFlag     = flag.Bool("faults.story", false, "tell what happened in every history")
+	storyFlag     = flag.Bool("faults.story", false, "log what happened in every history")
 )
 
 // share is how many histories a run tries that does not say.

@@ -43,7 +43,7 @@ func uidIn(tags []string, labels map[string]string) types.UID {
 	return types.UID(labels[metal.TagUID])
 }
 
-// replay goes through the history of the inventory, and tells with each operation whose
+// replay goes through the history of the inventory, and passes with each operation whose
 // its object was before.
 func replay(b simulator.Inventory, each func(d simulator.Operation, was ownership, held map[string]ownership)) {
 	held := map[string]ownership{}

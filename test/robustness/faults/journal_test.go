@@ -16,8 +16,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-// life is what clients were told of one object.
-type life struct {
+// objectHistory is what clients were answered about one object.
+type objectHistory struct {
 	resource, name string
 	// marks are the annotations of which the write was acknowledged.
 	marks []string
@@ -32,10 +32,10 @@ type life struct {
 // journal is all that was answered to clients, and what contradicts itself in
 // it.
 type journal struct {
-	mu    sync.Mutex
-	now   int // counts answers and questions
-	high  uint64
-	lives map[types.UID]*life
+	mu      sync.Mutex
+	now     int // counts answers and questions
+	high    uint64
+	objects map[types.UID]*objectHistory
 	// asked are the objects whose deletion a client asked for, and when.
 	asked map[types.UID]time.Time
 	// adopted are the allocations that another client made, and a record names.
@@ -47,10 +47,10 @@ type journal struct {
 }
 
 func newJournal() *journal {
-	return &journal{lives: map[types.UID]*life{}, asked: map[types.UID]time.Time{}, adopted: map[string]adoption{}, writes: map[uint64]string{}}
+	return &journal{objects: map[types.UID]*objectHistory{}, asked: map[types.UID]time.Time{}, adopted: map[string]adoption{}, writes: map[uint64]string{}}
 }
 
-// mayGo tells whether a client had asked for the deletion of an object by then.
+// mayGo reports whether a client had asked for the deletion of an object by then.
 func (j *journal) mayGo(uid types.UID, at time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -76,15 +76,15 @@ type question struct {
 	at   int
 	high uint64
 	// known are the objects that had been acknowledged, as they had been.
-	known map[types.UID]life
+	known map[types.UID]objectHistory
 }
 
 func (j *journal) ask() question {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.now++
-	q := question{at: j.now, high: j.high, known: make(map[types.UID]life, len(j.lives))}
-	for uid, l := range j.lives {
+	q := question{at: j.now, high: j.high, known: make(map[types.UID]objectHistory, len(j.objects))}
+	for uid, l := range j.objects {
 		q.known[uid] = *l
 	}
 	return q
@@ -117,7 +117,7 @@ func (j *journal) created(q question, resource string, obj metav1.Object) {
 	defer j.mu.Unlock()
 	j.now++
 	j.answered(q, "the creation of "+obj.GetName(), obj.GetResourceVersion(), true)
-	j.lives[obj.GetUID()] = &life{resource: resource, name: obj.GetName()}
+	j.objects[obj.GetUID()] = &objectHistory{resource: resource, name: obj.GetName()}
 }
 
 func (j *journal) patched(q question, mark string, obj metav1.Object) {
@@ -125,7 +125,7 @@ func (j *journal) patched(q question, mark string, obj metav1.Object) {
 	defer j.mu.Unlock()
 	j.now++
 	j.answered(q, "the patch "+mark+" of "+obj.GetName(), obj.GetResourceVersion(), true)
-	if l := j.lives[obj.GetUID()]; l != nil {
+	if l := j.objects[obj.GetUID()]; l != nil {
 		l.marks = append(l.marks, mark)
 	}
 }
@@ -138,16 +138,16 @@ func (j *journal) deleting(uid types.UID) (acknowledged func()) {
 	if j.asked[uid].IsZero() {
 		j.asked[uid] = time.Now()
 	}
-	return func() { j.set(uid, func(l *life) { l.marked = true }) }
+	return func() { j.set(uid, func(l *objectHistory) { l.marked = true }) }
 }
 
 // ended notes that the last finalizer was taken off.
-func (j *journal) ended(uid types.UID) { j.set(uid, func(l *life) { l.ended = true }) }
+func (j *journal) ended(uid types.UID) { j.set(uid, func(l *objectHistory) { l.ended = true }) }
 
-func (j *journal) set(uid types.UID, change func(*life)) {
+func (j *journal) set(uid types.UID, change func(*objectHistory)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if l := j.lives[uid]; l != nil {
+	if l := j.objects[uid]; l != nil {
 		change(l)
 	}
 }
@@ -173,7 +173,7 @@ func (j *journal) listed(q question, resource string, list runtime.Object) {
 	what := fmt.Sprintf("the list of %s at %s", resource, m.GetResourceVersion())
 	j.answered(q, what, m.GetResourceVersion(), false)
 	j.wrong = append(j.wrong, j.missing(q, what, resource, shown)...)
-	for uid, l := range j.lives {
+	for uid, l := range j.objects {
 		_, there := shown[uid]
 		switch {
 		case l.resource != resource:

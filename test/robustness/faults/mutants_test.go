@@ -186,7 +186,7 @@ func crowded(whole allocation.Metal) allocation.Metal { return crowdedPort{whole
 func (p crowdedPort) AllocateNetwork(ctx context.Context, r metal.NetworkRequest) (*metal.Network, error) {
 	n, err := p.Metal.AllocateNetwork(ctx, r)
 	if err == nil {
-		_, err = p.AllocateIP(ctx, metal.IPRequest{Project: r.Project, Network: n.ID, Name: "somebody's", Type: metal.TypeStatic, AddressFamily: "IPv6"})
+		_, err = p.AllocateIP(ctx, metal.IPRequest{Project: r.Project, Network: n.ID, Name: "another client's", Type: metal.TypeStatic, AddressFamily: "IPv6"})
 	}
 	return n, err
 }
@@ -218,7 +218,7 @@ func (l carelessLedger) Update(ctx context.Context, key, version string, value [
 	return l.Ledger.Update(ctx, key, version, value)
 }
 
-// hidingLedger hides records while it is told to.
+// hidingLedger hides records while its flag is set.
 type hidingLedger struct {
 	ledger.Ledger
 	hides atomic.Bool

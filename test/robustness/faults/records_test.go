@@ -14,8 +14,8 @@ import (
 
 // What can go wrong with one write to the ledger.
 const (
-	writeRefused = "refused" // nothing is done, and the caller is not told
-	writeLost    = "lost"    // it is done, and the caller is not told
+	writeRefused = "refused" // nothing is done, and the caller gets no answer
+	writeLost    = "lost"    // it is done, and the caller gets no answer
 	writeLate    = "late"    // it is done later, when no caller waits any more
 )
 
@@ -28,7 +28,7 @@ var errLedger = errors.New("the ledger does not answer")
 type records struct {
 	ledger.Ledger
 	secrets *secrets
-	// written is told what a write left.
+	// written is called with what a write left.
 	written func(value []byte)
 
 	mu sync.Mutex
@@ -50,7 +50,7 @@ func (r *records) fail(faults ...string) {
 	r.faults = append(r.faults, faults...)
 }
 
-// none tells whether all faults have struck.
+// none reports whether all faults have struck.
 func (r *records) none() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,15 +89,15 @@ func (r *records) next() string {
 // access is one server's access to the records.
 type access struct {
 	*records
-	life context.Context
-	at   func(step string)
+	ctx context.Context
+	at  func(step string)
 }
 
 var _ ledger.Ledger = &access{}
 
 // List implements ledger.Ledger.
 func (a *access) List(ctx context.Context) ([]ledger.Record, error) {
-	if a.isAway() || a.life.Err() != nil {
+	if a.isAway() || a.ctx.Err() != nil {
 		return nil, errLedger
 	}
 	return a.Ledger.List(ctx)
@@ -128,11 +128,11 @@ func (a *access) write(key string, value []byte, write func() (string, error)) (
 		}
 		return version, err
 	}
-	if a.life.Err() != nil || a.isAway() {
+	if a.ctx.Err() != nil || a.isAway() {
 		return "", errLedger
 	}
 	a.at("ledger/before")
-	if a.life.Err() != nil {
+	if a.ctx.Err() != nil {
 		return "", errLedger
 	}
 	switch a.next() {
@@ -150,7 +150,7 @@ func (a *access) write(key string, value []byte, write func() (string, error)) (
 	}
 	version, err := do()
 	a.at("ledger/after")
-	if a.life.Err() != nil {
+	if a.ctx.Err() != nil {
 		return "", errLedger
 	}
 	return version, err

@@ -53,7 +53,7 @@ func (s *secrets) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// complaints are what was found, and are told once.
+// complaints are what was found; each is reported once.
 func (s *secrets) complaints() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

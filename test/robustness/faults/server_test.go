@@ -32,11 +32,11 @@ const (
 )
 
 // server is one process: all that pkg/apiserver puts together, but HTTP. It is
-// dead when its life has ended: nothing that it still does reaches anybody.
+// dead when its ctx has ended: nothing that it still does reaches anybody.
 type server struct {
 	env  *environment
 	name string
-	life context.Context
+	ctx  context.Context
 	die  context.CancelFunc
 
 	fence     *fence
@@ -52,14 +52,14 @@ type server struct {
 // startServer starts a process.
 func (env *environment) startServer(name string) *server {
 	s := &server{env: env, name: name, fence: &fence{}}
-	s.life, s.die = context.WithCancel(context.Background())
+	s.ctx, s.die = context.WithCancel(context.Background())
 	client, err := metalclient.New(metalclient.Options{
 		URL: "http://metal-api.test", HMAC: editKey, Fence: s.fence.Check,
-		Transport: &wire{handler: env.api, life: s.life},
+		Transport: &wire{handler: env.api, ctx: s.ctx},
 	})
 	require.NoError(env.t, err)
-	records := &access{records: env.records, life: s.life, at: s.spring}
-	s.backend, err = storage.NewBackend(s.life, storage.Options{Ledger: records, Clock: env.revisionClock, Fence: s.fence})
+	records := &access{records: env.records, ctx: s.ctx, at: s.spring}
+	s.backend, err = storage.NewBackend(s.ctx, storage.Options{Ledger: records, Clock: env.revisionClock, Fence: s.fence})
 	require.NoError(env.t, err)
 	s.observer = observation.New(client, observation.Options{
 		SweepInterval: sweepInterval, FocusInterval: focusInterval, Referenced: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
@@ -70,7 +70,7 @@ func (env *environment) startServer(name string) *server {
 	})
 	s.backend.SetRefresher(refresh.New(s.observer, env.binding))
 	s.assemble(client)
-	go s.observer.Run(s.life)
+	go s.observer.Run(s.ctx)
 	go s.live()
 	return s
 }
@@ -107,13 +107,13 @@ func (s *server) live() {
 			break
 		}
 		if tries%int(surveyInterval/retryPeriod) == 0 {
-			_ = s.backend.Preload(s.life)
+			_ = s.backend.Preload(s.ctx)
 		}
 		if !s.sleep(retryPeriod) {
 			return
 		}
 	}
-	work, done := context.WithCancel(s.life)
+	work, done := context.WithCancel(s.ctx)
 	defer done()
 	go s.takeOver(work)
 	for s.sleep(retryPeriod) {
@@ -172,7 +172,7 @@ func (s *server) stop() {
 
 // kill ends the process at once; it is started again after a moment.
 func (s *server) kill() {
-	if s.life.Err() != nil {
+	if s.ctx.Err() != nil {
 		return
 	}
 	s.open.Store(false)
@@ -188,8 +188,8 @@ func (s *server) sleep(d time.Duration) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return s.life.Err() == nil
-	case <-s.life.Done():
+		return s.ctx.Err() == nil
+	case <-s.ctx.Done():
 		return false
 	}
 }

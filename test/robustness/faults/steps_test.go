@@ -50,14 +50,14 @@ func (t *traps) clear() {
 	t.set = nil
 }
 
-// has tells whether a trap at a step has sprung.
+// has reports whether a trap at a step has sprung.
 func (t *traps) has(step string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.sprung[step] > 0
 }
 
-// at is told each step, and returns what springs.
+// at is called at each step, and returns what springs.
 func (t *traps) at(step string) (do string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,16 +77,16 @@ func (t *traps) at(step string) (do string) {
 	return ""
 }
 
-// at is told each step by the protocol. A dead process takes no step.
+// at is called by the protocol at each step. A dead process takes no step.
 func (s *server) at(step string) {
-	if s.spring(step); s.life.Err() != nil {
+	if s.spring(step); s.ctx.Err() != nil {
 		runtime.Goexit()
 	}
 }
 
 // spring does to a server what waits for it at a step.
 func (s *server) spring(step string) {
-	if s.life.Err() != nil {
+	if s.ctx.Err() != nil {
 		return
 	}
 	switch s.env.traps.at(step) {

@@ -94,7 +94,7 @@ func (f *watcher) watch(ctx context.Context) (resumable bool) {
 		select {
 		case <-ctx.Done():
 			return true
-		case <-s.life.Done():
+		case <-s.ctx.Done():
 			return true
 		case e, open := <-stream.ResultChan():
 			switch {
@@ -144,7 +144,7 @@ func (f *watcher) take(e watch.Event) {
 	current.events[at] = what
 }
 
-// differs tells in what a watcher's knowledge differs from a list.
+// differs returns in what a watcher's state differs from a list.
 func (f *watcher) differs(list runtime.Object) string {
 	shown := map[types.UID]string{}
 	_ = meta.EachListItem(list, func(item runtime.Object) error {

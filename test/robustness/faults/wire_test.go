@@ -23,12 +23,12 @@ var (
 // cut off, and the metal-api may go on with what it had received.
 type wire struct {
 	handler http.Handler
-	life    context.Context
+	ctx     context.Context
 }
 
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
-	if w.life.Err() != nil {
+	if w.ctx.Err() != nil {
 		return nil, errDead
 	}
 	body := []byte{}
@@ -51,7 +51,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	case whole = <-answered:
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
-	case <-w.life.Done():
+	case <-w.ctx.Done():
 		return nil, errDead
 	}
 	if !whole && recorder.Body.Len() == 0 {
@@ -65,7 +65,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// serve tells whether the answer is whole.
+// serve reports whether the answer is whole.
 func serve(handler http.Handler, w http.ResponseWriter, r *http.Request) (whole bool) {
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
@@ -98,7 +98,7 @@ func (a *atWork) count(id string, n int) {
 	a.frees[id] += n
 }
 
-// freeing tells whether the metal-api works on a call that frees what has the id.
+// freeing reports whether the metal-api works on a call that frees what has the id.
 func (a *atWork) freeing(id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -10,13 +10,13 @@ import (
 )
 
 var beginnings = map[string]beginning{
-	"both name what somebody allocated by hand":   byHand,
-	"the first one has it":                        held,
-	"the first one is a claim that a backup knew": restored,
-	"the first one was not told that it got it":   lostReply,
-	"it is one too many, of the first one's":      duplicate,
-	"it got the first one's tags from somebody":   copied,
-	"it got the tags of a claim from somebody":    handed,
+	"both name what an administrator allocated by hand":   byHand,
+	"the first one has it":                                held,
+	"the first one is a claim that a backup knew":         restored,
+	"the first one did not get the answer that it got it": lostReply,
+	"it is one too many, of the first one's":              duplicate,
+	"it got the first one's tags from an administrator":   copied,
+	"it got the tags of a claim from an administrator":    handed,
 }
 
 func TestAdoption_KeepsInvariants(t *testing.T) {
@@ -65,7 +65,7 @@ func TestAdoption_WithoutPrecautionBreaksInvariant(t *testing.T) {
 	}
 }
 
-// TestAdoption_KnownLimits: nothing tells of a call of the
+// TestAdoption_KnownLimits: nothing shows a call of the
 // Recoverer's once the record is deleted whose duplicate it frees.
 func TestAdoption_KnownLimits(t *testing.T) {
 	t.Parallel()

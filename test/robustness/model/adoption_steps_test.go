@@ -21,7 +21,7 @@ func (b adopting) next(s adoptionState) []step[adoptionState] {
 			steps = append(steps, step[adoptionState]{who: who, what: "crashes", to: t})
 		}
 	}
-	return append(steps, b.people(s)...)
+	return append(steps, b.administrator(s)...)
 }
 
 // end ends an operation. Its call, if one is at work, is nobody's from now on.
@@ -145,7 +145,7 @@ func (b adopting) give(s adoptionState, who uint8) []step[adoptionState] {
 			return nil
 		}
 		s.calls[who] = freeing{}
-		return on("is told that it is free", giveDone)
+		return on("gets the answer that it is free", giveDone)
 	case giveDone:
 		*r = wish{phase: released}
 		return on("records that it is released", idle)
@@ -187,7 +187,7 @@ func (b adopting) sweep(s adoptionState) []step[adoptionState] {
 	if s.calls[recoverer].stage != answered {
 		return nil
 	}
-	return on("is told that it is free", idle)
+	return on("gets the answer that it is free", idle)
 }
 
 // metal works on a call that frees, and answers.
@@ -203,7 +203,7 @@ func (b adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]
 	wrong := ""
 	switch {
 	case s.thing.owner == them:
-		wrong = "somebody else's was freed"
+		wrong = "another client's was freed"
 	case s.thing.owner == us && s.thing.uuid != c.uuid:
 		wrong = "it was freed in another allocation"
 	case s.thing.owner == us:
@@ -235,10 +235,10 @@ func (b adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]
 	return steps
 }
 
-// people is what nobody here decides about.
-func (b adopting) people(s adoptionState) (steps []step[adoptionState]) {
+// administrator is what another client of the metal-api does.
+func (b adopting) administrator(s adoptionState) (steps []step[adoptionState]) {
 	add := func(what string, to adoptionState) {
-		steps = append(steps, step[adoptionState]{who: people, what: what, to: to})
+		steps = append(steps, step[adoptionState]{who: administrator, what: what, to: to})
 	}
 	for o := range s.records {
 		name := [...]string{"first", "second"}[o]
@@ -256,7 +256,7 @@ func (b adopting) people(s adoptionState) (steps []step[adoptionState]) {
 		t := s
 		t.left.foreignFrees--
 		t.thing.owner, t.thing.of = nobody, 0
-		add("somebody frees it", t)
+		add("an administrator frees it", t)
 	}
 	// The metal-api frees without a condition: it takes the time in which a freed
 	// machine is wiped.
@@ -271,7 +271,7 @@ func (b adopting) people(s adoptionState) (steps []step[adoptionState]) {
 		t.thing = thing{owner: them, uuid: s.thing.uuid + 1}
 		add("it is allocated to another project", t)
 		t.thing.owner = us
-		add("somebody allocates it by hand in our project", t)
+		add("an administrator allocates it by hand in our project", t)
 	}
 	return steps
 }

@@ -3,7 +3,7 @@
 package model
 
 // The second model is of adoption: two objects, a Recoverer, and one thing - a
-// machine, a network or an address - that somebody allocated before. The second
+// machine, a network or an address - that another client allocated before. The second
 // object names it; the first one has it, wants it as well, or would find it by
 // the identity that it carries. Each step of allocateMachineLike, adopt and
 // releaseDuplicate is one here, and any of them may be the last of its server.
@@ -83,7 +83,7 @@ const (
 	first uint8 = iota
 	second
 	recoverer
-	people
+	administrator
 )
 
 // The places at which a worker can be stopped.
@@ -140,16 +140,16 @@ func (b adopting) explore() found {
 	s.left.crashes, s.left.losses, s.left.foreignFrees, s.left.foreignAllocations = b.crashes, b.losses, b.foreignFrees, b.foreignAllocations
 	return space[adoptionState]{
 		start: s, next: b.next, wrong: b.wrong, quiet: b.quiet,
-		who: []string{"first", "second", "Recoverer", "people"},
+		who: []string{"first", "second", "Recoverer", "administrator"},
 	}.explore()
 }
 
 func (b adopting) keeps(p precaution) bool { return b.broken != p }
 
-// names tells whether an object names the thing.
+// names reports whether an object names the thing.
 func (b adopting) names(o uint8) bool { return o == second || b.beginning.names }
 
-// stands tells whether another object's record stands for the thing as it was
+// stands reports whether another object's record stands for the thing as it was
 // seen (refersToMachine, refersTo).
 func (b adopting) stands(r wish, o uint8, seen thing) bool {
 	identity := seen.of == o+1
@@ -166,7 +166,7 @@ func (b adopting) stands(r wish, o uint8, seen thing) bool {
 	return identity && b.keeps(countsIdentities)
 }
 
-// finds tells whether an object finds the thing by its identity.
+// finds reports whether an object finds the thing by its identity.
 func (b adopting) finds(s *adoptionState, o uint8) bool {
 	other := s.records[1-o]
 	held := (other.phase == allocated || other.phase == releasing) && other.uuid == s.thing.uuid
@@ -208,7 +208,7 @@ func (b adopting) quiet(s *adoptionState) bool {
 	return true
 }
 
-// suspects tells whether the thing is a duplicate of the first object's.
+// suspects reports whether the thing is a duplicate of the first object's.
 func (b adopting) suspects(s *adoptionState) bool {
 	r := s.records[first]
 	settled := r.phase == released || (r.phase == allocated && r.uuid != s.thing.uuid)

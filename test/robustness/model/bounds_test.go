@@ -48,7 +48,7 @@ const (
 	beginsFreeByCompareAndSwap
 	// A release is of the record that was read (releaseMachineLike).
 	releasesWhatItRead
-	// A release is held back only by who began it (recordReleaseRefusal).
+	// Only the server that began a release records its refusal (recordReleaseRefusal).
 	holdsBackItsOwn
 	// A release looks for what an attempt may have left (releaseMachineLike).
 	looksForWhatWasLost

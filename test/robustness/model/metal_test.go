@@ -92,7 +92,7 @@ func (m *model) free(s state, k int) {
 	case f.owner == us && f.uuid != r.uuid:
 		wrong = "a machine was freed that was allocated anew for the object"
 	case f.owner == nobody && m.foreignFrees == 0:
-		// It takes it out of the pool; nobody can help it if somebody else frees.
+		// It takes it out of the pool; another client's free cannot be prevented.
 		wrong = "a machine was freed that was not allocated"
 	}
 	if f.owner != nobody {

@@ -55,7 +55,7 @@ func (m *model) release(s state, i uint8) {
 				start = int8(r.age)
 			}
 			if r.phase != releasing || (start != v.start && m.keeps(beginsFreeByCompareAndSwap)) {
-				// A release that was begun by somebody else is held back by them.
+				// A release that was begun by another server is recorded as refused by that one.
 				v.at = freeHold
 				return
 			}

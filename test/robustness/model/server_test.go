@@ -27,7 +27,7 @@ func (m *model) swap(s state, i uint8, what string, change func(r *record, v *se
 // active: the server begins operations.
 func (m *model) active(s *state, i uint8) bool { return !m.lease || s.active == i }
 
-// openFor is how long a call that the record tells of can still be at work
+// openFor is how long a call that the record shows can still be at work
 // (inFlightUntil).
 func (m *model) openFor(r record) int8 {
 	if !r.open || (r.phase != allocating && r.phase != releasing) {

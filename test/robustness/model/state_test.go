@@ -180,7 +180,7 @@ func (s *state) sort() {
 func (v *server) leave() { *v = server{sweepDelay: v.sweepDelay} }
 
 // tidy forgets what does not matter any more, so that states are equal which
-// nothing can tell apart.
+// nothing can distinguish.
 func (v *server) tidy() {
 	was := *v
 	*v = server{at: was.at, sweepDelay: was.sweepDelay, late: was.late, seen: was.seen}

@@ -70,7 +70,7 @@ func (m *model) environment(s state) {
 			t := s
 			t.left.foreignFrees--
 			t.machines[i].owner, t.machines[i].idle = nobody, 0
-			m.add(environment, "somebody frees machine "+name(i), t)
+			m.add(environment, "an administrator frees machine "+name(i), t)
 		}
 		if f.owner == nobody && f.uuid > 0 && f.idle >= m.wipe && s.left.foreignAllocations > 0 {
 			t := s

@@ -17,17 +17,17 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
 )
 
-// act begins another part of the play.
-func (p *play) act(format string, args ...any) {
+// section prints the heading of the next part.
+func (p *play) section(format string, args ...any) {
 	fmt.Printf("\n━━ %s  (%s)\n\n", fmt.Sprintf(format, args...), time.Since(p.began).Round(time.Second))
 }
 
-// types shows what a person would type.
-func (p *play) types(format string, args ...any) {
+// showCommand prints a command as a user would type it.
+func (p *play) showCommand(format string, args ...any) {
 	fmt.Printf("  $ %s\n", fmt.Sprintf(format, args...))
 }
 
-func (p *play) says(format string, args ...any) { fmt.Printf("  %s\n", fmt.Sprintf(format, args...)) }
+func (p *play) explain(format string, args ...any) { fmt.Printf("  %s\n", fmt.Sprintf(format, args...)) }
 
 func (p *play) print(text string) {
 	for line := range strings.Lines(text) {
@@ -36,9 +36,9 @@ func (p *play) print(text string) {
 	fmt.Println()
 }
 
-// kubectl types a command and shows its answer.
+// kubectl prints a command, runs it and prints its output.
 func (p *play) kubectl(args ...string) {
-	p.types("kubectl %s", strings.Join(args, " "))
+	p.showCommand("kubectl %s", strings.Join(args, " "))
 	p.print(p.output(args...))
 }
 
@@ -55,7 +55,7 @@ func (p *play) output(args ...string) string {
 	return out.String()
 }
 
-// wait leaves the audience time to look around.
+// wait pauses between two parts.
 func (p *play) wait() {
 	select {
 	case <-p.ctx.Done():
@@ -64,8 +64,8 @@ func (p *play) wait() {
 	}
 }
 
-// tell prints every step of machines and firewalls until it is told to stop.
-func (p *play) tell() (stop func()) {
+// printProgress prints every phase of machines and firewalls until stop is called.
+func (p *play) printProgress() (stop func()) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	ended := make(chan struct{})
 	go func() {

@@ -39,7 +39,7 @@ Ctrl-C stops all of it.
 
 `
 
-func (d *demo) tellWhatToType() {
+func (d *demo) printCommands() {
 	path := ""
 	if _, err := exec.LookPath("kubectl"); err != nil {
 		if bin, err := filepath.Abs(d.bin); err == nil {
@@ -49,12 +49,12 @@ func (d *demo) tellWhatToType() {
 	fmt.Printf(whatToType, relative(d.kubeconfig), path, d.admin)
 }
 
-// errReady ends the story when it was told until the end.
+// errReady ends the progress when all machines have phoned home.
 var errReady = errors.New("ready")
 
-// tellStory prints every step of the examples' machines and firewalls. It ends
+// printProgress prints every phase of the examples' machines and firewalls. It ends
 // with errReady if it is to end when all have phoned home.
-func (d *demo) tellStory(ctx context.Context) error {
+func (d *demo) printProgress(ctx context.Context) error {
 	if d.untilReady {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("not all examples have phoned home after %s", d.timeout))
@@ -135,7 +135,7 @@ func send(ctx context.Context, events chan<- watch.Event, event watch.Event) {
 	}
 }
 
-// verdict turns the story's end into the program's.
+// verdict turns the end of printProgress into the program's.
 func (d *demo) verdict(end error) error {
 	if errors.Is(end, errReady) {
 		return nil
