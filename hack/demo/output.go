@@ -27,7 +27,9 @@ func (p *play) showCommand(format string, args ...any) {
 	fmt.Printf("  $ %s\n", fmt.Sprintf(format, args...))
 }
 
-func (p *play) explain(format string, args ...any) { fmt.Printf("  %s\n", fmt.Sprintf(format, args...)) }
+func (p *play) explain(format string, args ...any) {
+	fmt.Printf("  %s\n", fmt.Sprintf(format, args...))
+}
 
 func (p *play) print(text string) {
 	for line := range strings.Lines(text) {

@@ -232,7 +232,7 @@ func TestAllocate_JoinsNetworkOfExternallyManagedCluster(t *testing.T) {
 	ours, theirs := network(simulator.ProjectA), network(simulator.ProjectB)
 	managed := func(id string) func(*infrastructure.MetalStackCluster) {
 		return func(c *infrastructure.MetalStackCluster) {
-			c.Annotations = map[string]string{infrastructure.ManagedByAnnotation: "somebody"}
+			c.Annotations = map[string]string{infrastructure.ManagedByAnnotation: "another-controller"}
 			c.Spec.PrivateNetworkID = id
 		}
 	}

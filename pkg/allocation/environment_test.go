@@ -276,7 +276,7 @@ func (env *environment) requireNoSecrets(errs ...error) {
 	}
 }
 
-// fakeObserver is an Observer that knows what a test tells it.
+// fakeObserver is an Observer that knows what a test passes to it.
 type fakeObserver struct {
 	mu       sync.Mutex
 	machines map[string]*metal.Machine

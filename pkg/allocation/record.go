@@ -62,7 +62,7 @@ func (p *Protocol) checkBackoff(rec record) error {
 }
 
 // inFlightUntil is until when a call to allocate may be in flight of which the
-// record tells, and that this process did not make; zero if the record says that
+// record shows, and that this process did not make; zero if the record says that
 // none is. A release that was begun does not say what it came upon.
 func (p *Protocol) inFlightUntil(a *infrastructure.AllocationState) time.Time {
 	if a.Phase != infrastructure.AllocationAllocating && a.Phase != infrastructure.AllocationReleasing {
@@ -110,7 +110,7 @@ func clearInFlight(a *infrastructure.AllocationState) {
 	}
 }
 
-// observedState is what tells the operation on a record that we read, or began,
+// observedState is what distinguishes the operation on a record that we read, or began,
 // from any other.
 type observedState struct {
 	phase   infrastructure.AllocationPhase

@@ -49,7 +49,7 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 
 // releaseDuplicates releases machines that carry the identity of an object whose
 // record names another machine, or none any more. The observation only raises the
-// suspicion. No record tells of a call that frees a duplicate, so one of an
+// suspicion. No record shows a call that frees a duplicate, so one of an
 // earlier process is waited for: it could free the machine once that is allocated
 // for another object.
 func (r *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind, m *machineLike) {

@@ -201,8 +201,8 @@ func TestShutdown_WaitsForCallsAndBeginsNone(t *testing.T) {
 func requireRetriable(t *testing.T, err error) {
 	t.Helper()
 	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
-	seconds, told := apierrors.SuggestsClientDelay(err)
-	assert.True(t, told, "%v", err)
+	seconds, suggested := apierrors.SuggestsClientDelay(err)
+	assert.True(t, suggested, "%v", err)
 	assert.Equal(t, 1, seconds)
 }
 

@@ -119,7 +119,7 @@ func TestRelease_KeepsMachineWithoutItsIdentity(t *testing.T) {
 	env := newEnvironment(t)
 	m := env.allocatedMachine("node")
 	id := m.Status.Allocation.MachineID
-	require.NoError(t, env.sim.SetTags(id, []string{"somebody=tidied-up"}))
+	require.NoError(t, env.sim.SetTags(id, []string{"administrator=tidied-up"}))
 	_, err := env.release(env.p, "node")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	require.ErrorContains(t, err, "lost its identity tag")

@@ -89,7 +89,7 @@ var requests = map[string]aRequest{
 	},
 }
 
-// said is what tells one answer from another.
+// said is what distinguishes one answer from another.
 func said(err error) string {
 	if err == nil {
 		return "yes"

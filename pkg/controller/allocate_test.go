@@ -105,7 +105,7 @@ func TestReconcile_SkipsForeignObjects(t *testing.T) {
 func TestReconcile_SkipsExternallyManagedClusters(t *testing.T) {
 	for name, change := range map[string]func(client.Object){
 		"annotation": annotated(infrastructure.ManagedByAnnotation),
-		"label":      labelled(infrastructure.ManagedByAnnotation, "somebody"),
+		"label":      labelled(infrastructure.ManagedByAnnotation, "another-controller"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t, clusters, false, object(clusters, "x", change), object(clusters, "y", change, with(v1alpha4.AllocationAllocated), deleted))

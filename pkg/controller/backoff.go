@@ -53,7 +53,7 @@ func (b *backoff) isNewEvent(request ctrl.Request, topic, what string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o := b.entry(request)
-	if was, told := o.lastEvents[topic]; told && was == what {
+	if was, recorded := o.lastEvents[topic]; recorded && was == what {
 		return false
 	}
 	if o.lastEvents == nil {

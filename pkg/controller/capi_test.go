@@ -207,12 +207,12 @@ func TestAllocate_MachineWaitsForEachPrerequisite(t *testing.T) {
 			require.Equal(t, c.reason, allocated.Reason)
 			require.Contains(t, allocated.Message, c.says)
 
-			told := slices.DeleteFunc(h.takeEvents(), func(event string) bool { return strings.Contains(event, EventUserDataSet) })
-			require.Len(t, told, 1)
-			require.Contains(t, told[0], c.reason)
-			require.Contains(t, told[0], c.says)
+			recorded := slices.DeleteFunc(h.takeEvents(), func(event string) bool { return strings.Contains(event, EventUserDataSet) })
+			require.Len(t, recorded, 1)
+			require.Contains(t, recorded[0], c.reason)
+			require.Contains(t, recorded[0], c.says)
 			h.reconcile("m-infra")
-			require.Empty(t, h.takeEvents(), "what is waited for is told once")
+			require.Empty(t, h.takeEvents(), "what is waited for is recorded once")
 		})
 	}
 }
@@ -373,10 +373,10 @@ func TestEvents_RefusalIsRecordedOnceInTheServersWords(t *testing.T) {
 		h.clock.Step(maxBackoff)
 	}
 	require.Len(t, h.calls, 3)
-	told := strings.Join(h.takeEvents(), "\n")
-	require.Equal(t, 1, strings.Count(told, EventAllocationRefused), told)
-	require.Contains(t, told, "the metal-api says: no machine of size v1-small-x86 is left")
-	require.Equal(t, 1, strings.Count(told, EventAllocating+" "), told)
+	recorded := strings.Join(h.takeEvents(), "\n")
+	require.Equal(t, 1, strings.Count(recorded, EventAllocationRefused), recorded)
+	require.Contains(t, recorded, "the metal-api says: no machine of size v1-small-x86 is left")
+	require.Equal(t, 1, strings.Count(recorded, EventAllocating+" "), recorded)
 }
 
 func TestEvents_RefusedFieldsAreNamedInOneSentence(t *testing.T) {

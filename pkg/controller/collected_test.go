@@ -88,7 +88,7 @@ func TestRelease_HoldsMachineWhoseOwnerUIDChangedUntilAnOwnerIsDeleted(t *testin
 }
 
 // A deletion by anybody but the garbage collector needs no owner that is being
-// deleted: MachineSets scale down by deleting Machines, and people delete what
+// deleted: MachineSets scale down by deleting Machines, and users delete what
 // they like.
 func TestRelease_DependsOnWhoRequestedTheDeletion(t *testing.T) {
 	t.Parallel()

@@ -227,11 +227,11 @@ func TestEvents_EveryStepIsRecorded(t *testing.T) {
 	w.createCluster(1)
 	w.reconcileUntil("all is ready", w.allReady("m-0"))
 	w.deleteCluster()
-	var told []string
+	var recorded []string
 	for len(w.events.Events) > 0 {
-		told = append(told, <-w.events.Events)
+		recorded = append(recorded, <-w.events.Events)
 	}
-	all := strings.Join(told, "\n")
+	all := strings.Join(recorded, "\n")
 	for _, reason := range []string{
 		infrastructure.ReasonWaitingForClusterInfrastructure, EventAllocating, EventAllocated, EventUserDataSet,
 		EventFirewallCreated, EventFirewallRetired, infrastructure.ReasonWaitingForFirewalls, EventReleasing, EventReleased,

@@ -30,7 +30,7 @@ import (
 const namespace = "tenant"
 
 // harness is a reconciler with an API in memory, and a subresource that notes
-// its calls and does as it is told.
+// its calls and answers as configured.
 type harness struct {
 	t     *testing.T
 	api   client.Client
@@ -127,13 +127,13 @@ func (h *harness) get(k kind, name string) metalObject {
 
 // takeEvents returns the Events since the last call.
 func (h *harness) takeEvents() []string {
-	var told []string
+	var recorded []string
 	for {
 		select {
 		case event := <-h.events.Events:
-			told = append(told, event)
+			recorded = append(recorded, event)
 		default:
-			return told
+			return recorded
 		}
 	}
 }

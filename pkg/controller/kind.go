@@ -111,7 +111,7 @@ func metalIDs(obj client.Object) []any {
 	return nil
 }
 
-// describeMetal is the same for people.
+// describeMetal describes the same in a message.
 func describeMetal(obj client.Object) string {
 	switch o := obj.(type) {
 	case *v1alpha4.MetalStackCluster:

@@ -22,7 +22,7 @@ const (
 	bootstrapFormat = "format"
 )
 
-// bootstrapFormats are what metal-stack's images boot with. They tell one from
+// bootstrapFormats are what metal-stack's images boot with. They distinguish one from
 // the other by themselves.
 var bootstrapFormats = []string{"cloud-config", "ignition"}
 

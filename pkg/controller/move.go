@@ -39,7 +39,7 @@ func (s *scope) unblockMove(ctx context.Context) error {
 }
 
 // reconcileMoveBlock lets `clusterctl move` go on when the outcome of an allocation is
-// recorded, and tells that there is one. It is the first phase, since a move
+// recorded, and records an Event of it. It is the first phase, since a move
 // pauses everything and then waits for this.
 func reconcileMoveBlock(ctx context.Context, s *scope) (wait, error) {
 	phase := allocationOf(s.obj).Phase

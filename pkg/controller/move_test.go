@@ -36,8 +36,8 @@ func TestMove_IsBlockedWhileAnAllocationIsInFlight(t *testing.T) {
 	h.reconcile("m-infra")
 	require.Len(t, h.calls, 1)
 	require.False(t, blocked(h.get(machines, "m-infra")), "until it is recorded")
-	told := strings.Join(h.takeEvents(), "\n")
-	require.Equal(t, 1, strings.Count(told, "Allocated machine"), told)
+	recorded := strings.Join(h.takeEvents(), "\n")
+	require.Equal(t, 1, strings.Count(recorded, "Allocated machine"), recorded)
 }
 
 func TestMove_StaysBlockedWhileTheOutcomeIsUnknown(t *testing.T) {

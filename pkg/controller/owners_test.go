@@ -42,9 +42,9 @@ func TestRelease_MachineWhoseOwnersExist(t *testing.T) {
 	h.reconcile("m-infra")
 	require.Equal(t, []string{"release m-infra"}, h.calls)
 	require.False(t, h.exists(machines, "m-infra"))
-	told := strings.Join(h.takeEvents(), "\n")
-	require.Contains(t, told, EventReleasing)
-	require.Contains(t, told, EventReleased)
+	recorded := strings.Join(h.takeEvents(), "\n")
+	require.Contains(t, recorded, EventReleasing)
+	require.Contains(t, recorded, EventReleased)
 }
 
 func TestRelease_HoldsWhenAnOwnerIsMissing(t *testing.T) {
@@ -70,9 +70,9 @@ func TestRelease_HoldsWhenAnOwnerIsMissing(t *testing.T) {
 			require.Equal(t, metav1.ConditionTrue, deleting.Status)
 			require.Equal(t, infrastructure.ReasonOwnerNotFound, deleting.Reason)
 			require.Contains(t, deleting.Message, "kubectl annotate metalstackmachines m-infra -n tenant "+infrastructure.ForceReleaseAnnotation+"=true")
-			told := h.takeEvents()
-			require.Len(t, told, 1, "it is told once")
-			require.True(t, strings.HasPrefix(told[0], corev1.EventTypeWarning+" "+infrastructure.ReasonOwnerNotFound))
+			recorded := h.takeEvents()
+			require.Len(t, recorded, 1, "it is recorded once")
+			require.True(t, strings.HasPrefix(recorded[0], corev1.EventTypeWarning+" "+infrastructure.ReasonOwnerNotFound))
 
 			// The release is forced.
 			obj := h.get(machines, "m-infra")
@@ -289,9 +289,9 @@ func TestRollout_OneFirewallIsKeptAndReplaced(t *testing.T) {
 	h.reconcile("c-infra")
 	require.NotNil(t, h.get(firewalls, first.Name).GetDeletionTimestamp())
 	require.Equal(t, infrastructure.ReasonPhonedHome, ready())
-	told := strings.Join(h.takeEvents(), "\n")
-	require.Equal(t, 2, strings.Count(told, EventFirewallCreated), told)
-	require.Equal(t, 1, strings.Count(told, EventFirewallRetired), told)
+	recorded := strings.Join(h.takeEvents(), "\n")
+	require.Equal(t, 2, strings.Count(recorded, EventFirewallCreated), recorded)
+	require.Equal(t, 1, strings.Count(recorded, EventFirewallRetired), recorded)
 }
 
 func TestRollout_RefusedFirewallIsACondition(t *testing.T) {

@@ -88,7 +88,7 @@ func (s *scope) runPhases(ctx context.Context, phases []phase) error {
 	return nil
 }
 
-// patchConditions writes the conditions, and tells what is new in them.
+// patchConditions writes the conditions, and records Events of what is new in them.
 func (s *scope) patchConditions(ctx context.Context) error {
 	if s.objectGone {
 		return nil

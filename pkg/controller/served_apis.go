@@ -61,15 +61,15 @@ func AddWhenServed(mgr ctrl.Manager, options Options) error {
 // Start implements manager.Runnable.
 func (s *setupRunnable) Start(ctx context.Context) error {
 	log := ctrl.LoggerFrom(ctx).WithName("served-apis")
-	var told time.Time
+	var lastLogged time.Time
 	err := utilwait.PollUntilContextCancel(ctx, servedPollInterval, true, func(context.Context) (bool, error) {
 		err := checkServed(s.mgr.GetRESTMapper(), s.options)
 		if err == nil {
 			return true, nil
 		}
 		s.notReady.Store(&err)
-		if now := time.Now(); now.Sub(told) >= notServedLogInterval {
-			told = now
+		if now := time.Now(); now.Sub(lastLogged) >= notServedLogInterval {
+			lastLogged = now
 			log.Error(err, "Waiting for required APIs")
 		}
 		return false, nil

@@ -13,7 +13,7 @@ type Size struct {
 }
 
 // SizeConstraint is one thing that the hardware of a size has: Type is cores,
-// memory (bytes), storage (bytes) or gpu (Identifier tells which).
+// memory (bytes), storage (bytes) or gpu (Identifier says which).
 type SizeConstraint struct {
 	Type       string
 	Identifier string

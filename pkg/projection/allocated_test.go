@@ -43,7 +43,7 @@ type metalObject struct {
 	record    conditioned
 	// metal makes all metal that the record names present.
 	metal func()
-	// lose takes metal away, by the reason of the condition that tells so.
+	// lose takes metal away, by the reason of the condition that says so.
 	lose map[string]func()
 }
 

@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// TestAdminAPI_OffersEveryControl: people can do to the data centre what tests
+// TestAdminAPI_OffersEveryControl: its users can do to the data centre what tests
 // can.
 func TestAdminAPI_OffersEveryControl(t *testing.T) {
 	t.Parallel()

@@ -310,7 +310,7 @@ func fits(l *wire.FilesystemLayout, h *wire.Hardware) error {
 
 // rollBack is what the metal-api does after a failure behind the choice of a
 // machine: it has the addresses that carry the machine's id cleaned up, all of
-// them and later, and puts the candidate back unless somebody has changed it.
+// them and later, and puts the candidate back unless another call has changed it.
 func (s *Simulator) rollBack(candidate *machine, a *allocation) {
 	s.lock()
 	defer s.unlock()

@@ -126,7 +126,7 @@ func (c *call) run(rt *route) (status int, answer any, err error) {
 }
 
 // spend lets the call take time: counted always, waited for with Costs.
-// A client that goes away does not end it, as in life.
+// A client that goes away does not end it, as in reality.
 func (c *call) spend(d time.Duration) {
 	c.worked = true
 	if c.inner {

@@ -143,7 +143,7 @@ func (s *Simulator) pickWaiting(sp *spec) (*machine, error) {
 }
 
 // claimed stores a candidate and returns it as stored, so that the roll-back
-// can tell whether anybody has changed it.
+// can detect whether another call has changed it.
 func (s *Simulator) claimed(old, next *machine) (*machine, error) {
 	if _, err := s.updateMachine(old, next); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func (s *Simulator) with(id string, do func(n *node) error) error {
 // "Phoned Home", "Crashed", "Planned Reboot", "Machine Reclaim", "Alive".
 // Registering makes a machine that was added with MachineBooting one of its
 // size, rack and partition; Waiting puts a machine into the pool. An unknown
-// machine becomes an empty one, as in life; an unknown event is an error and
+// machine becomes an empty one, as in reality; an unknown event is an error and
 // changes nothing (218).
 func (s *Simulator) SendEvent(machineID, event, message string) error {
 	s.lock()
@@ -216,20 +216,20 @@ func (s *Simulator) setState(id, value, description string) error {
 	return err
 }
 
-// SetTags replaces the tags of an allocated machine, as somebody else with the
+// SetTags replaces the tags of an allocated machine, as another client with the
 // Admin's key would.
 func (s *Simulator) SetTags(id string, tags []string) error {
 	_, _, err := s.machineUpdate(s.inside("machine-update", wire.MachineUpdateRequest{ID: id, Tags: tags}))
 	return err
 }
 
-// ForceFree frees a machine behind everybody's back, as metalctl machine rm.
+// ForceFree frees a machine as another client does, with metalctl machine rm.
 func (s *Simulator) ForceFree(id string) error {
 	_, _, err := s.machineFree(s.inside("machine-free", nil, id))
 	return err
 }
 
-// AllocateFor is somebody else's allocation; it returns the machine's id.
+// AllocateFor is an allocation by another client; it returns the machine's id.
 func (s *Simulator) AllocateFor(r AllocateRequest) (id string, err error) {
 	req := wire.MachineAllocateRequest{
 		ProjectID: r.Project, PartitionID: r.Partition, SizeID: r.Size, ImageID: r.Image,

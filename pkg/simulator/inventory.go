@@ -59,7 +59,7 @@ type IPState struct {
 type Operation struct {
 	Time time.Time
 	// Verb is allocate, free or update; Kind is machine, firewall, network or
-	// ip. Addresses that come and go with a machine are not told apart.
+	// ip. Addresses that come and go with a machine are not distinguished.
 	Verb, Kind string
 	// ID is the machine's or network's id or the address. A free of a machine
 	// that was not allocated, which takes it out of the pool, names no

@@ -71,7 +71,7 @@ func (i *ipam) create(cidr, parent string) error {
 }
 
 // acquireChild takes a free prefix of a length out of parent. Whatever is
-// wrong, the caller is told that its argument is.
+// wrong, the answer is that the argument is.
 func (i *ipam) acquireChild(parent string, length int) (string, error) {
 	if length > 128 {
 		return "", &ipamError{ipamInvalid, "length must not be greater than 128"}

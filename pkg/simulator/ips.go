@@ -195,7 +195,7 @@ func (s *Simulator) ipNetwork(c *call, req *wire.IPAllocateRequest, specific str
 	return n, nil
 }
 
-// randomIP takes the lowest free address of a network: IPv4 unless told
+// randomIP takes the lowest free address of a network: IPv4 unless asked
 // otherwise or there is none (113).
 func (s *Simulator) randomIP(c *call, n *network, af *string) (address, cidr string, err error) {
 	family := ipv4

@@ -154,7 +154,7 @@ func (s *Simulator) install(n *node, now time.Time) {
 	})
 }
 
-// report is what the installer tells when it is done (213).
+// report is what the installer reports when it is done (213).
 func (s *Simulator) report(n *node) {
 	if n.m == nil || n.m.alloc == nil {
 		return

@@ -251,7 +251,7 @@ func kind(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// identity is what tells an entity from others, wherever it is shown.
+// identity is what distinguishes an entity from others, wherever it is shown.
 func identity(v map[string]any) string {
 	if s, ok := v["ipaddress"].(string); ok {
 		return "ip " + s

@@ -52,7 +52,7 @@ func TestReplay066_ProjectUpdatesInParallel(t *testing.T) {
 }
 
 // 273, 274, 275: of eight parallel updates of one entity one or two succeed.
-// The others are told that it was changed by another.
+// The others get the answer that it was changed by another.
 func TestReplay273_UpdatesInParallel(t *testing.T) {
 	t.Parallel()
 	for file, one := range map[string]func(id string, i int) (string, object){

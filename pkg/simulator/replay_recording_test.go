@@ -35,7 +35,7 @@ type recording struct {
 	At string `json:"at"`
 }
 
-// exchange tells a request with its answer from an experiment.
+// exchange distinguishes a request with its answer from an experiment.
 func (r *recording) exchange() bool { return r.Method != "" }
 
 // name is the file's name without its number.

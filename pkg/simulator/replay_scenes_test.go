@@ -25,7 +25,7 @@ type scene struct {
 }
 
 // setup brings the data centre where the recorded one was: it does what
-// somebody did without recording it, or what an experiment left behind.
+// a client did without recording it, or what an experiment left behind.
 type setup struct {
 	// before is the number of the recording that needs it. If unless is
 	// given and the recordings have an exchange of that number, that does it.

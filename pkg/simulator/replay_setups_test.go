@@ -122,7 +122,7 @@ var exceptions = []exception{
 }
 
 // picks are the machines that allocations took which failed later, so that
-// their answers do not tell.
+// their answers do not show.
 var picks = map[int]string{182: server("3"), 389: server("6")}
 
 func scenes() []*scene {
@@ -159,7 +159,7 @@ func firstScene() *scene {
 			// What the experiment 066 left behind: one of eight updates was accepted.
 			{before: 67, do: call("POST", "/v1/project", object{"name": "team-c", "tenant_id": "acme",
 				"meta": object{"id": projectC, "version": 52, "annotations": object{"w2": "1"}}})},
-			// Somebody had a static address in net-a4 while 109 and 110 were made.
+			// Another client had a static address in net-a4 while 109 and 110 were made.
 			{before: 109, do: call("POST", "/v1/ip/allocate", object{"networkid": netA4, "projectid": projectA, "type": "static"})},
 			{before: 111, do: ip("10.0.4.1")},
 			// The addresses of the small network were given back.

@@ -163,7 +163,7 @@ func TestReplay359_PoolAfterDisconnects(t *testing.T) {
 }
 
 // 360-371: the same for a network, of which something may be left that
-// nobody got told of, and for an address.
+// no answer mentions, and for an address.
 func TestReplay360_DisconnectFromNetworkAndAddressAllocate(t *testing.T) {
 	t.Parallel()
 	for _, file := range append(filesNamed(t, "disconnect-cutnet-"), filesNamed(t, "disconnect-cutip-")...) {

@@ -98,7 +98,7 @@ func (tl *timelines) skip(machine, event string) {
 	}
 }
 
-// play makes an entry happen: a reclaim is somebody's free, everything else
+// play makes an entry happen: a reclaim is a client's free, everything else
 // is sent by the machine.
 func (r *replay) play(t testing.TB, e entry) {
 	t.Helper()

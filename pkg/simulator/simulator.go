@@ -30,7 +30,7 @@ type Config struct {
 	// same answers under the same seed.
 	Seed uint64
 	// Speed is how fast machines move from step to step of their lives: 1
-	// as in life (about two minutes from allocation to Phoned Home), 60
+	// as in reality (about two minutes from allocation to Phoned Home), 60
 	// sixty times as fast, 0 not at all: then SendEvent, PhoneHome and
 	// Recycle move them. Machines that are on send signs of life at any
 	// speed, see Silence.
@@ -215,7 +215,7 @@ func (s *Simulator) SetCosts(on bool) {
 }
 
 // SetSlowdown makes answers take so many times as long as the cost table says,
-// as those of a metal-api do that is busy for somebody else; 1 is the beginning.
+// as those of a metal-api do that is busy with other clients; 1 is the beginning.
 // It needs costs.
 func (s *Simulator) SetSlowdown(times float64) {
 	s.lock()

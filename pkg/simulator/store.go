@@ -31,7 +31,7 @@ type machine struct {
 	created, changed          time.Time
 }
 
-// allocation is what makes a machine somebody's.
+// allocation is what a machine has while it is allocated.
 type allocation struct {
 	uuid, creator, name, description, project, hostname, image, userData, role string
 

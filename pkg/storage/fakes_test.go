@@ -210,7 +210,7 @@ func (l *faulty) Delete(ctx context.Context, key, version string) error {
 	return l.around("delete", key, func() error { return l.Ledger.Delete(ctx, key, version) })
 }
 
-// fakeRefresher answers what it is told, and notes what it was asked.
+// fakeRefresher answers what it was given, and notes what it was asked.
 type fakeRefresher struct {
 	mu     sync.Mutex
 	scopes []Scope

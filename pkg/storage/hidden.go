@@ -44,7 +44,7 @@ func namespaceOf(prefix, key string) string {
 
 // HiddenNamespacesChanged makes clients list again, because Options.HiddenNamespaces answers
 // otherwise than before: watches end, and none goes on from a revision up to
-// here, whose events tell of objects that are hidden now, or tell nothing of
+// here, whose events are about objects that are hidden now, or lack
 // those that are shown now.
 func (b *Backend) HiddenNamespacesChanged() {
 	if !b.started.Load() || !b.awaitReserved() {

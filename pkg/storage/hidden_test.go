@@ -68,7 +68,7 @@ func TestHidden_ReadsShowNothing(t *testing.T) {
 	limited := everything()
 	limited.Predicate.Limit = 1
 	if l := list(t, s, limited); names(l) != "other" || l.Continue != "" {
-		t.Errorf("a page tells of more: %q, %q", names(l), l.Continue)
+		t.Errorf("a page names more: %q, %q", names(l), l.Continue)
 	}
 	exact := everything()
 	exact.ResourceVersion, exact.ResourceVersionMatch = before, "Exact"

@@ -14,7 +14,7 @@ import (
 	apistorage "k8s.io/apiserver/pkg/storage"
 )
 
-// What clients are told whose revision is forgotten, in the words of
+// The answer to clients whose revision is forgotten, in the words of
 // k8s.io/apiserver/pkg/storage/etcd3/errors.go.
 const (
 	expiredList     = "The resourceVersion for the provided list is too old."

@@ -22,7 +22,7 @@ const (
 	// revisionTimeout is how long a read waits for a revision that was not
 	// issued yet.
 	revisionTimeout = 3 * time.Second
-	// revisionRetrySeconds is what its client is told after that.
+	// revisionRetrySeconds is the Retry-After of the answer after that.
 	revisionRetrySeconds = 1
 	// maxWaiting is how many reads and watches may wait for a revision at a time.
 	// Any client can ask for one that will not be issued, and each that waits

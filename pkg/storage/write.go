@@ -51,7 +51,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 }
 
 // GuaranteedUpdate implements storage.Interface. The suggested object is not
-// needed: the current one is at hand, and the ledger tells if it is not
+// needed: the current one is at hand, and the ledger refuses the write if it is not
 // current after all.
 func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool, preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc, _ runtime.Object) error {
 	key, err := s.prepareRequest(key, false)

@@ -109,7 +109,7 @@ func TestBeginCreate_WarnsWhenTheLabelHasChanged(t *testing.T) {
 func TestBeginCreate_IsUnavailableUntilTheNamespaceIsSynced(t *testing.T) {
 	t.Parallel()
 	c := startServer(t, newEnvironment(t), namespaceObject("team-a", "1", ""))
-	// A change that no watch tells of.
+	// A change that no watch delivers.
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	other := NewNamespaces(c.api, c.environment, nil)

@@ -288,7 +288,7 @@ func TestBindingStore_UnsavedBindingIsNotInForce(t *testing.T) {
 	k.store.ledger = b.ledger
 	b.reconcile(k)
 	assert.Equal(t, projectB, projectOf(k, "team-a"))
-	assert.Equal(t, [2][]string{{"team-a"}, {projectA, projectB}}, b.changes[1], "and then everybody is told")
+	assert.Equal(t, [2][]string{{"team-a"}, {projectA, projectB}}, b.changes[1], "and then OnChange is called for all")
 }
 
 func TestBindingStore_UnreadableRecordBindsNothing(t *testing.T) {

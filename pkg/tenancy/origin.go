@@ -33,8 +33,8 @@ func (n *Namespaces) Origin(namespace string) (origin Origin, since time.Time) {
 }
 
 // completeFromOrigins returns the bindings that are in force, and those that are not known
-// any more, because what was written down of them is lost, as far as records tell
-// of them. stray are bindings that records tell of and that cannot be in force:
+// any more, because what was written down of them is lost, as far as records name
+// them. stray are bindings that records name and that cannot be in force:
 // the namespace is bound to another project, or the project to another namespace.
 //
 // If records and a binding say the same project, and another uid, and nothing was

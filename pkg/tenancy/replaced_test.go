@@ -224,16 +224,16 @@ func TestBeginCreate_RefusesInANamespaceWithAbandonedRecords(t *testing.T) {
 func TestBinder_NotifiesOfHiddenNamespaces(t *testing.T) {
 	t.Parallel()
 	b, k := abandonRecords(t)
-	told := 0
-	k.OnHiddenChange = func() { told++ }
+	calls := 0
+	k.OnHiddenChange = func() { calls++ }
 	b.reconcile(k)
-	assert.Equal(t, 1, told)
+	assert.Equal(t, 1, calls)
 	b.reconcile(k)
-	assert.Equal(t, 1, told)
+	assert.Equal(t, 1, calls)
 	b.label("team-a", projectA)
 	b.reconcile(k)
-	assert.Equal(t, 2, told)
+	assert.Equal(t, 2, calls)
 	b.label("team-c", projectC)
 	b.reconcile(k)
-	assert.Equal(t, 2, told, "a binding like any other ends no watch")
+	assert.Equal(t, 2, calls, "a binding like any other ends no watch")
 }

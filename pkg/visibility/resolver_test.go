@@ -131,7 +131,7 @@ func (e *environment) watch(t *testing.T, r Request) *Set {
 	return set
 }
 
-// requireEndsWithin fails unless the set ends in time, and tells its watchers to
+// requireEndsWithin fails unless the set ends in time, and its watchers have to
 // list again.
 func requireEndsWithin(t *testing.T, set *Set, limit time.Duration) {
 	t.Helper()

@@ -19,7 +19,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/bolt"
 )
 
-// crashFile tells this binary to be the process that is killed.
+// crashFile makes this binary the process that is killed.
 const crashFile = "LEDGER_CRASH_TEST_FILE"
 
 func TestMain(m *testing.M) {

@@ -172,7 +172,7 @@ func depth(value []byte) int {
 	return deepest
 }
 
-// keyOf returns the key of which cm is the record, or "" if cm does not tell.
+// keyOf returns the key of which cm is the record, or "" if cm does not say.
 // The name proves it: if the annotation was removed, the labels are tried.
 func keyOf(cm *corev1.ConfigMap) string {
 	l := cm.Labels

@@ -46,7 +46,7 @@ const (
 // id is not in the cache, and the metal-api does not answer; its text says
 // since when.
 //
-// While the metal-api does not answer, the cache tells a project only of what
+// While the metal-api does not answer, the cache shows a project only what
 // that may use: knowing that something of another project was cached
 // would distinguish it from what does not exist.
 type Catalogue struct {

@@ -309,9 +309,9 @@ func TestCatalogue_FindsNewEntryAfterMiss(t *testing.T) {
 func TestOnSizes_IsCalledOnChange(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		c := New(e.client, nil)
-		told := 0
+		calls := 0
 		c.OnSizes(func() {
-			told++
+			calls++
 			require.NotNil(t, c.Size(simulator.SmallSize), "it can be looked up then")
 		})
 		require.Nil(t, c.Size(simulator.SmallSize))
@@ -320,15 +320,15 @@ func TestOnSizes_IsCalledOnChange(t *testing.T) {
 		_, _, err := c.LookupSize(t.Context(), simulator.SmallSize)
 		require.NoError(t, err)
 		require.NotNil(t, c.Size(simulator.SmallSize))
-		// Whoever asked need not wait until others have been told.
+		// Whoever asked need not wait until listeners have been called.
 		synctest.Wait()
-		require.Equal(t, 1, told)
+		require.Equal(t, 1, calls)
 
 		time.Sleep(minGap)
 		_, _, _ = c.LookupSize(t.Context(), "typo")
 		synctest.Wait()
 		require.Equal(t, 2, e.sim.CallsOf("size-list"))
-		require.Equal(t, 1, told, "they were the same")
+		require.Equal(t, 1, calls, "they were the same")
 	})
 }
 

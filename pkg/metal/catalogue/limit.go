@@ -30,7 +30,7 @@ const (
 	// so that is at most 8 % of it.
 	serverLookupRate  = 20
 	serverLookupBurst = 400
-	// maxNamespaces is how many namespaces are told apart.
+	// maxNamespaces is how many namespaces are distinguished.
 	maxNamespaces = 1024
 )
 

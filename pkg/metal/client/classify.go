@@ -13,7 +13,7 @@ import (
 
 // rule says what an answer means. The first that fits decides.
 //
-// The metal-api's status does not tell a refusal from an outage, only its
+// The metal-api's status does not distinguish a refusal from an outage, only its
 // message does (docs/metal-api.md, Q15), and a message can quote what a user
 // wrote. So outages are looked for anywhere in a message, and before refusals;
 // refusals are anchored at its beginning, and so are outages of which it is

@@ -23,7 +23,7 @@ var rules = []rule{
 	{classAny, []int{429}, pattern(``), metal.Busy, "(proxies)", notThisCall},
 	{classAny, []int{400}, pattern(`^json: |^(unexpected )?EOF$`), metal.Refused, "017-019 198 2/438 2/550 2/553 2/586", "the body cannot be decoded"},
 
-	// Outages of which the message tells that nothing was allocated, and that no
+	// Outages of which the message says that nothing was allocated, and that no
 	// allocation was taken away: the call ends before that step.
 	{classFree, []int{422}, pattern(`^cannot publish delete event: `), metal.Unavailable, "399 2/093",
 		"the machine's allocation is taken away after this step, which failed, so it is still there, and the call can be made again. Its switch ports are reset by then, and if the acknowledgement was lost, the event may have been delivered"},

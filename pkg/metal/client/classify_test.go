@@ -52,7 +52,7 @@ func recorded(t testing.TB) []recording {
 	return all
 }
 
-// prefixOf tells the recordings of one directory from those of another with the
+// prefixOf distinguishes the recordings of one directory from those of another with the
 // same numbers.
 func prefixOf(file string) string {
 	if filepath.Base(filepath.Dir(file)) == "exchanges-2" {

@@ -139,7 +139,7 @@ func (c *Client) AddWriteListener(l metal.WriteListener) {
 	c.listeners = append(c.listeners, l)
 }
 
-// notify has listeners told the answer of a write.
+// notify passes the answer of a write to the listeners.
 func (c *Client) notify(learn func(metal.WriteListener)) {
 	c.mu.Lock()
 	listeners := c.listeners

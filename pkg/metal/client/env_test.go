@@ -62,7 +62,7 @@ func (w *writes) LearnNetwork(n *metal.Network) { w.add(n.UID()) }
 func (w *writes) LearnIP(i *metal.IP)           { w.add(i.UID()) }
 func (w *writes) LearnFreed(ref metal.Ref)      { w.add(ref.ID) }
 
-// learned returns what listeners were told.
+// learned returns what listeners were called with.
 func (e *env) learned() []string {
 	e.writes.mu.Lock()
 	defer e.writes.mu.Unlock()

@@ -101,13 +101,13 @@ func (e *env) reference(refs ...metal.Ref) {
 	e.referenced = append(e.referenced, refs...)
 }
 
-// changed returns what Changed was told since the last call.
+// changed returns what Changed was called with since the last call.
 func (e *env) changed() []metal.Ref {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	told := slices.Concat(e.changes...)
+	changed := slices.Concat(e.changes...)
 	e.changes = nil
-	return told
+	return changed
 }
 
 // allocate has another client allocate machines, each with a network of the

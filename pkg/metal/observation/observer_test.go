@@ -35,9 +35,9 @@ func TestSweep_ObservesEverythingOnce(t *testing.T) {
 		require.Equal(t, simulator.ProjectA, m.Allocation.Project)
 		require.Len(t, e.observer.AllocatedIn(simulator.ProjectA), 2)
 		require.Equal(t, other[0], e.observer.AllocatedIn(simulator.ProjectB)[0].ID)
-		told := e.changed()
-		require.Contains(t, told, metal.Ref{Kind: metal.KindMachine, ID: ids[0]})
-		require.Contains(t, told, metal.Ref{Kind: metal.KindAllocation, ID: m.Allocation.UUID})
+		changed := e.changed()
+		require.Contains(t, changed, metal.Ref{Kind: metal.KindMachine, ID: ids[0]})
+		require.Contains(t, changed, metal.Ref{Kind: metal.KindAllocation, ID: m.Allocation.UUID})
 		n := 0
 		for range e.observer.Machines() {
 			n++

@@ -171,7 +171,7 @@ func (env *environment) somebodyElses(t *testing.T, project string) (id string) 
 	return id
 }
 
-// privateNetwork makes a private network for somebody else's machine.
+// privateNetwork makes a private network for a machine of another client.
 func (env *environment) privateNetwork(t *testing.T, project string) string {
 	t.Helper()
 	resp, err := env.Metal.Client.Network().AllocateNetwork(network.NewAllocateNetworkParams().WithBody(&models.V1NetworkAllocateRequest{
@@ -203,7 +203,7 @@ func (env *environment) sweeps(t *testing.T, n int) {
 	require.Eventually(t, func() bool { return env.sim.CallsOf("machine-list") >= want }, time.Minute, 10*time.Millisecond)
 }
 
-// allocated reports whether somebody holds a machine, by the simulator's inventory.
+// allocated reports whether a machine is allocated, by the simulator's inventory.
 func (env *environment) allocated(id string) bool {
 	return slices.ContainsFunc(env.sim.Inventory().Machines, func(m simulator.MachineState) bool { return m.ID == id && m.Allocated })
 }

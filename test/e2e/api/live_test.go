@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// A running watch is told what happens to metal that nobody touched through us.
+// A running watch gets the changes of metal that other clients made in the metal-api.
 func TestWatch_ShowsChangesOfMetal(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

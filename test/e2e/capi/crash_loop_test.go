@@ -15,8 +15,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// crashLoop kills the controller manager and the server in turn until it is
-// told to stop; then both are back. The time between two kills grows by a half
+// crashLoop kills the controller manager and the server in turn until stop
+// is called; then both are back. The time between two kills grows by a half
 // each time: the first ones come quickly, and however slow the machine is,
 // there comes one after which there is time enough.
 func crashLoop(t *testing.T, env *environment) (stop func()) {

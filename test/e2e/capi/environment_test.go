@@ -94,7 +94,7 @@ func (c *Tenant) awaitGone(t *testing.T, machine *clusterv1.Machine) {
 		now := &clusterv1.Machine{}
 		err := c.Client.Get(ctx, client.ObjectKeyFromObject(machine), now)
 		if err == nil {
-			return fmt.Errorf("%s", tell(now))
+			return fmt.Errorf("%s", describe(now))
 		}
 		return client.IgnoreNotFound(err)
 	})

@@ -86,7 +86,7 @@ func (e *etcd) join(name string) (*member, error) {
 }
 
 // off is the end of a member's machine. The others go on counting it until
-// somebody removes it, as etcd does; if it led, another one leads now.
+// a client removes it, as etcd does; if it led, another one leads now.
 func (e *etcd) off(m *member) {
 	m.server.Stop()
 	e.mu.Lock()

@@ -52,7 +52,7 @@ func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace stri
 	assert.Equal(t, 1, projectMetal.Since(start, "machine").Allocated, "no machine without its user data")
 	releaseConfigs(t, c)
 
-	// From now on somebody is killed all the time, until all is there.
+	// From now on programs are killed all the time, until all is there.
 	stopCrashes := crashLoop(t, env)
 	c.AwaitMachines(t, hard, 1, 3)
 	stopCrashes()

@@ -54,7 +54,7 @@ func deadWorkersAreReplaced(t *testing.T, env *environment, namespace string, pr
 
 func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
 	before := projectMetal.Inventory()
-	// The only machine of the size is somebody else's.
+	// The only machine of the size is another client's.
 	sim := env.Site.Metal.Sim
 	var rare string
 	for _, m := range sim.Inventory().Machines {
@@ -62,7 +62,7 @@ func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, name
 			rare = m.ID
 		}
 	}
-	require.NoError(t, sim.Reserve(rare, "somebody else's"))
+	require.NoError(t, sim.Reserve(rare, "another client's"))
 	require.NoError(t, env.Apply(t.Context(), helmAddOns))
 	variables := ccmVariables(env, projectMetal)
 	variables["WORKER_MACHINE_SIZE"] = RareSize

@@ -33,7 +33,7 @@ const (
 	Partition = "fra-01"
 )
 
-// Variables are what a tenant has to tell the templates about the simulator's
+// Variables are what a tenant has to pass to the templates about the simulator's
 // default data centre.
 var Variables = map[string]string{
 	"METAL_PARTITION":             Partition,
@@ -162,7 +162,7 @@ func (c *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, 
 			}
 			for _, machine := range machines {
 				if machine.Status.Phase != string(clusterv1.MachinePhaseRunning) || machine.DeletionTimestamp != nil {
-					short = append(short, tell(&machine))
+					short = append(short, describe(&machine))
 				}
 			}
 		}
@@ -173,8 +173,8 @@ func (c *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, 
 	})
 }
 
-// tell is a Machine's state for people.
-func tell(machine *clusterv1.Machine) string {
+// describe is a Machine's state in words.
+func describe(machine *clusterv1.Machine) string {
 	text := fmt.Sprintf("%s: %s", machine.Name, machine.Status.Phase)
 	for _, c := range machine.Status.Conditions {
 		if c.Status != metav1.ConditionTrue && c.Message != "" && (c.Type == clusterv1.MachineInfrastructureReadyCondition || c.Type == clusterv1.MachineBootstrapConfigReadyCondition || c.Type == clusterv1.MachineNodeReadyCondition || c.Type == clusterv1.MachineDeletingCondition) {
@@ -205,7 +205,7 @@ func (c *Tenant) Delete(t testing.TB, limit time.Duration) {
 	})
 }
 
-// left tells what there is of a cluster yet, but for its Cluster.
+// left returns what there is of a cluster yet, but for its Cluster.
 func (c *Tenant) left(ctx context.Context) string {
 	var text strings.Builder
 	for _, list := range []client.ObjectList{

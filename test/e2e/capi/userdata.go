@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// userData is what a machine finds at its first boot: files, and what kubeadm
-// is told.
+// userData is what a machine finds at its first boot: files, and kubeadm's
+// configuration.
 type userData struct {
 	files map[string][]byte
 	// config are kubeadm's documents by kind.

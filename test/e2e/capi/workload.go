@@ -63,7 +63,7 @@ func (s *Site) found(ctx context.Context, user *userData) (*workload, error) {
 		c.stop()
 		return nil, err
 	}
-	// By it kubeadm, and Cluster API, tell that a cluster is initialized.
+	// By it kubeadm, and Cluster API, recognize that a cluster is initialized.
 	if _, err := c.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Create(ctx, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: "kubeadm-config"},
 		Data:       map[string]string{"ClusterConfiguration": string(text)},

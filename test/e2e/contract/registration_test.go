@@ -99,7 +99,7 @@ func TestDefinitions_OfAnotherProviderAreLeftAlone(t *testing.T) {
 	}
 }
 
-// isMarker: a definition tells Cluster API a version, and serves nothing.
+// isMarker: a definition shows Cluster API a version, and serves nothing.
 func isMarker(definition *unstructured.Unstructured, kind string) error {
 	labels := definition.GetLabels()
 	_, forMove := labels["clusterctl.cluster.x-k8s.io"]

@@ -60,7 +60,7 @@ func serverSideApplyTracksOwners(s *space) {
 	require.NotZero(s.t, o.code, "alice has lost the label")
 	require.Contains(s.t, o.stderr, `"bob"`)
 
-	// What nobody applies any more goes; what somebody else still applies stays.
+	// What no field manager applies any more goes; what another one still applies stays.
 	without := strings.Replace(strings.Replace(manifest, "    color: red\n", "", 1), "  - tier=web\n", "  - role=db\n", 1)
 	without = strings.Replace(without, "  labels:\n", "", 1)
 	o = apply("alice", without)

@@ -224,7 +224,7 @@ func deleteWaitsForRelease(s *space) {
 	require.Empty(s.t, s.kubectl("get", "msm", "-o=name"), "the machine is not discovered: it was given back")
 	s.kubectlIn(clusterManifest("orchid"), "delete", "--timeout=1m", "-f", "-")
 
-	// Who waits too short a time is told so, and what was marked stays marked.
+	// A wait that is too short fails, and what was marked stays marked.
 	s.kubectlIn(restingManifest("node-3"), "create", "-f", "-")
 	require.Contains(s.t, s.refused("", "delete", "msm", "node-3", "--timeout=100ms"), "timed out")
 	require.NotEmpty(s.t, s.field(".metadata.deletionTimestamp", "msm", "node-3"))

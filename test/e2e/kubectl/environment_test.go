@@ -216,7 +216,7 @@ spec:
 `, v1alpha4.SchemeGroupVersion, name, simulator.MachineImage, simulator.SmallSize)
 }
 
-// discovered is a machine that somebody else allocated in the project, by its
+// discovered is a machine that another client allocated in the project, by its
 // id, as soon as it is shown.
 func (s *space) discovered() string {
 	s.t.Helper()

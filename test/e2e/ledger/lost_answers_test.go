@@ -127,7 +127,7 @@ func TestWrite_RepeatedByProxyIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	eachWrite(t, func(t *testing.T, env *environment, wire *wire, method string, do func(context.Context) (string, error)) {
 		if method == http.MethodDelete {
-			t.Skip("who deletes what is gone cannot tell whose success it was, and is told that it is gone")
+			t.Skip("a delete of what is gone does not know which delete succeeded, and answers that it is gone")
 		}
 		wire.on(method, func(pass pass) (*http.Response, error) {
 			first, err := pass()

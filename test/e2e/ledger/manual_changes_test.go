@@ -61,7 +61,7 @@ func TestRecord_ManualRepairIsRead(t *testing.T) {
 	env.patch(env.configMapOf(key).Name, `{"data":{"record.json":"{\n  \"object\": {\"kind\": \"Repaired\"}\n}\n"}}`)
 	r := env.recordOf(key)
 	require.JSONEq(t, `{"object":{"kind":"Repaired"}}`, string(r.Value))
-	require.NotContains(t, string(r.Value), " ", "spaces are for people")
+	require.NotContains(t, string(r.Value), " ", "spaces are for readers")
 	_, err := l.Update(t.Context(), key, version, []byte(value))
 	require.ErrorIs(t, err, ledger.ErrConflict)
 	_, err = l.Update(t.Context(), key, r.Version, []byte(value))
@@ -92,7 +92,7 @@ func TestRecord_DamagedIsNeverMissing(t *testing.T) {
 	env.patch(name, `{"data":null}`)
 	require.Empty(t, env.recordOf(key).Value)
 	env.patch(name, `{"metadata":{"annotations":null}}`)
-	require.NotNil(t, env.recordOf(key), "the labels and the name tell whose it is")
+	require.NotNil(t, env.recordOf(key), "the labels and the name say whose it is")
 
 	env.patch(name, `{"metadata":{"labels":{"`+kubernetes.NameLabel+`":null}}}`)
 	_, err := l.List(t.Context())
@@ -100,7 +100,7 @@ func TestRecord_DamagedIsNeverMissing(t *testing.T) {
 	command := "label configmap -n " + env.namespace + " " + name + " " + kubernetes.RecordLabel + "-"
 	require.ErrorContains(t, err, "kubectl "+command)
 
-	// People decide, with the command that they were told.
+	// An administrator decides, with the command from the message.
 	env.kubectl(strings.Fields(command)...)
 	require.Len(t, env.list(l), 1)
 	_, err = l.Create(t.Context(), key, []byte(value))

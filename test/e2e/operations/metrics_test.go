@@ -36,7 +36,7 @@ func (env *environment) readMetrics(t *testing.T) {
 	require.NoError(t, err, stderr)
 	for _, program := range []*cluster.Program{env.Servers[0], env.ControllerManager} {
 		_, status := env.get(t, program, "")
-		assert.NotEqual(t, http.StatusOK, status, "%s tells strangers nothing", program.Name)
+		assert.NotEqual(t, http.StatusOK, status, "%s shows unauthenticated clients nothing", program.Name)
 	}
 
 	// What there is has names that are nowhere else.

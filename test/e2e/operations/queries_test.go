@@ -178,7 +178,7 @@ func (env *environment) askedFor(t *testing.T) {
 		if len(found) == 0 {
 			found = samples[metric+"_bucket"]
 		}
-		if !assert.NotEmpty(t, found, "%s tells of %s", page, metric) {
+		if !assert.NotEmpty(t, found, "%s names %s", page, metric) {
 			continue
 		}
 		var has []string
@@ -187,11 +187,11 @@ func (env *environment) askedFor(t *testing.T) {
 				has = append(has, string(label))
 			}
 		}
-		var tells []string
+		var labelNames []string
 		if labels != "" {
-			tells = strings.Split(labels, ",")
+			labelNames = strings.Split(labels, ",")
 		}
-		assert.ElementsMatch(t, tells, has, metric)
+		assert.ElementsMatch(t, labelNames, has, metric)
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/standalone"
 )
 
-// acknowledged is what clients were told, so that it must be there.
+// acknowledged is what clients have answers for, so that it must be there.
 type acknowledged struct {
 	mu       sync.Mutex
 	rounds   map[string]string // the last round that was acknowledged, by name
@@ -45,7 +45,7 @@ func TestKill_AcknowledgedWritesSurvive(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	sim := simtest.Start(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(4)})
 	s := standalone.Start(t, standalone.Options{MetalAPI: sim.URL, Bindings: []string{"team-a=" + simulator.ProjectA}})
-	told := &acknowledged{rounds: map[string]string{}}
+	acked := &acknowledged{rounds: map[string]string{}}
 	const rounds, writers = 4, 4
 	for round := range rounds {
 		client := clientOf(t, s)
@@ -53,7 +53,7 @@ func TestKill_AcknowledgedWritesSurvive(t *testing.T) {
 		var wg sync.WaitGroup
 		writes := make(chan struct{}, 10_000)
 		for writer := range writers {
-			wg.Go(func() { write(ctx, client, told, round, writer, writes) })
+			wg.Go(func() { write(ctx, client, acked, round, writer, writes) })
 		}
 		for range 20 + random.IntN(60) {
 			<-writes
@@ -69,7 +69,7 @@ func TestKill_AcknowledgedWritesSurvive(t *testing.T) {
 		for _, m := range list.Items {
 			there[m.Name] = m
 		}
-		for name, round := range told.rounds {
+		for name, round := range acked.rounds {
 			require.Contains(t, there, name)
 			got, _ := strconv.Atoi(there[name].Labels["round"])
 			want, _ := strconv.Atoi(round)
@@ -77,22 +77,22 @@ func TestKill_AcknowledgedWritesSurvive(t *testing.T) {
 		}
 		rv, err := strconv.ParseUint(list.ResourceVersion, 10, 64)
 		require.NoError(t, err)
-		require.Greater(t, rv, told.revision, "revisions go on upwards")
+		require.Greater(t, rv, acked.revision, "revisions go on upwards")
 
 		events, err := clientOf(t, s).InfrastructureV1alpha4().MetalStackMachines("team-a").
-			Watch(t.Context(), metav1.ListOptions{ResourceVersion: strconv.FormatUint(told.revision, 10)})
+			Watch(t.Context(), metav1.ListOptions{ResourceVersion: strconv.FormatUint(acked.revision, 10)})
 		if err == nil {
 			e := <-events.ResultChan()
 			require.Equal(t, watch.Error, e.Type)
 			err = apierrors.FromObject(e.Object)
 			events.Stop()
 		}
-		require.True(t, apierrors.IsResourceExpired(err) || apierrors.IsGone(err), "an old watch is told to list again: %v", err)
+		require.True(t, apierrors.IsResourceExpired(err) || apierrors.IsGone(err), "an old watch gets the answer to list again: %v", err)
 	}
 }
 
 // write creates objects and changes them until the server goes away.
-func write(ctx context.Context, client versioned.Interface, told *acknowledged, round, writer int, writes chan<- struct{}) {
+func write(ctx context.Context, client versioned.Interface, acked *acknowledged, round, writer int, writes chan<- struct{}) {
 	machines := client.InfrastructureV1alpha4().MetalStackMachines("team-a")
 	for i := 0; ctx.Err() == nil; i++ {
 		created, err := machines.Create(ctx, &v1alpha4.MetalStackMachine{
@@ -102,7 +102,7 @@ func write(ctx context.Context, client versioned.Interface, told *acknowledged, 
 		if err != nil {
 			return
 		}
-		told.note(created)
+		acked.note(created)
 		writes <- struct{}{}
 		for change := range 3 {
 			patch := fmt.Sprintf(`{"metadata":{"labels":{"round":"%d"}}}`, change+1)
@@ -110,7 +110,7 @@ func write(ctx context.Context, client versioned.Interface, told *acknowledged, 
 			if err != nil {
 				return
 			}
-			told.note(changed)
+			acked.note(changed)
 			writes <- struct{}{}
 		}
 	}

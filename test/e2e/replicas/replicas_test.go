@@ -50,8 +50,8 @@ func standbyAnswers503(env *environment) {
 	// One attempt, to see what client-go would repeat.
 	refused := env.direct(standby).RESTClient().Get().Namespace(team).Resource("metalstackmachines").MaxRetries(0).Do(env.context())
 	require.True(env.t, apierrors.IsServiceUnavailable(refused.Error()), "%v", refused.Error())
-	seconds, told := apierrors.SuggestsClientDelay(refused.Error())
-	assert.True(env.t, told && seconds == 1, "%v", refused.Error())
+	seconds, suggested := apierrors.SuggestsClientDelay(refused.Error())
+	assert.True(env.t, suggested && seconds == 1, "%v", refused.Error())
 	assert.ErrorContains(env.t, refused.Error(), "this server is not active: the active server is \""+active.Name+"\"")
 	_, err = env.direct(standby).RESTClient().Get().AbsPath("/apis/" + api.SchemeGroupVersion.String()).DoRaw(env.context())
 	require.NoError(env.t, err, "discovery is the same everywhere")

@@ -36,7 +36,7 @@ var forged = http.Header{
 	"X-Remote-Extra-Authentication.kubernetes.io%2fcredential-Id": {"1"},
 }
 
-// impersonating are the headers by which users ask to be somebody else.
+// impersonating are the headers by which users ask to act as another user.
 var impersonating = http.Header{"Impersonate-User": {"admin"}, "Impersonate-Group": {"system:masters"}}
 
 // past asks the server itself, as whoever reaches its port can.

@@ -112,7 +112,7 @@ func (env *environment) label(t *testing.T, namespace, project string) {
 	require.NoError(t, err)
 }
 
-// byHand allocates a machine as somebody else does, in a network of its own.
+// byHand allocates a machine as another client does, in a network of its own.
 func (env *environment) byHand(t *testing.T, project string) (id, network string) {
 	t.Helper()
 	network, err := env.sim.AllocateNetworkFor(project, simulator.DefaultPartition, "by-hand", nil)

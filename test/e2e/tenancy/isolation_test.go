@@ -148,7 +148,7 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 		}
 		assert.Equal(t, none().masked(nowhere.Error()), v.masked(there.Error()), "whether it exists makes no difference")
 		for _, word := range v.words() {
-			assert.NotContains(t, nowhere.Error(), word, "and nobody is told of what they did not name")
+			assert.NotContains(t, nowhere.Error(), word, "no answer contains what the request did not name")
 		}
 	}
 	t.Run("Attempts_AreRefused", func(t *testing.T) {

@@ -99,7 +99,7 @@ func partialObjectMetadataIsScoped(t *testing.T, env *tenantsEnvironment) {
 }
 
 // foreignNamespaceIsForbiddenWhetherOrNotItExists compares all answers about a
-// namespace of somebody else with those about one that does not exist.
+// namespace of another tenant with those about one that does not exist.
 func foreignNamespaceIsForbiddenWhetherOrNotItExists(t *testing.T, env *tenantsEnvironment) {
 	for what, ask := range map[string]func(namespace string) error{
 		"list": func(namespace string) error {

@@ -27,7 +27,7 @@ import (
 )
 
 // leaveBehind gives a namespace a cluster and a machine, and then finalizes it by
-// force, as people do when its deletion does not end. Everything in it is paused,
+// force, as administrators do when its deletion does not end. Everything in it is paused,
 // so that it is marked and not released.
 func (env *environment) leaveBehind(t *testing.T, ns, project string) (c *api.MetalStackCluster, m *api.MetalStackMachine) {
 	t.Helper()
@@ -265,7 +265,7 @@ func abandonedRecordsSetAside(t *testing.T, env *environment) {
 }
 
 // lostBindingsRecordsStayHidden: what was written down of bindings is lost
-// alone, and only the records tell of which Namespace they are.
+// alone, and only the records say of which Namespace they are.
 func lostBindingsRecordsStayHidden(t *testing.T, env *environment) {
 	const ns, key = "lost", "metal-stack.infrastructure.cluster.x-k8s.io/record-key"
 	env.leaveBehind(t, ns, project("5"))

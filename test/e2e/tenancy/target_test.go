@@ -23,7 +23,7 @@ const (
 )
 
 // target is what a tenant tries to reach: something that is another tenant's,
-// or something that does not exist. Nothing may tell the two apart.
+// or something that does not exist. Nothing may distinguish the two.
 type target struct {
 	namespace, project string
 	// The names of a cluster and a machine with records.

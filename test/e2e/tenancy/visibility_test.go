@@ -70,7 +70,7 @@ type tenantsEnvironment struct {
 }
 
 // startTenants installs the server with two teams, and gives each of them a
-// user with the role edit in the team's namespace, as docs/tenancy.md tells.
+// user with the role edit in the team's namespace, as docs/tenancy.md says.
 func startTenants(t *testing.T) *tenantsEnvironment {
 	t.Helper()
 	// Seconds are enough for a test.

@@ -22,34 +22,34 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
-// told is what an informer's handler was told, as "ADDED name".
-type told struct {
+// handlerEvents are what an informer's handler was called with, as "ADDED name".
+type handlerEvents struct {
 	mu     sync.Mutex
 	events []string
 }
 
-func (o *told) say(what string, obj any) {
+func (h *handlerEvents) add(what string, obj any) {
 	if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		obj = unknown.Obj
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.events = append(o.events, what+" "+obj.(*v1alpha4.MetalStackMachine).Name)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, what+" "+obj.(*v1alpha4.MetalStackMachine).Name)
 }
 
-// take waits until all that is wanted was told, and returns what was told.
-func (o *told) take(t *testing.T, want ...string) []string {
+// take waits until the handler was called with all that is wanted, and returns with what it was called.
+func (h *handlerEvents) take(t *testing.T, want ...string) []string {
 	t.Helper()
 	var got []string
 	framework.Eventually(t, limit, func(context.Context) error {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		for _, words := range want {
-			if !slices.Contains(o.events, words) {
-				return fmt.Errorf("%q was not told; %q was", words, o.events)
+			if !slices.Contains(h.events, words) {
+				return fmt.Errorf("no event %q; the events are %q", words, h.events)
 			}
 		}
-		got, o.events = o.events, nil
+		got, h.events = h.events, nil
 		return nil
 	})
 	return got
@@ -59,16 +59,16 @@ func informerFollowsGainedAndLostNamespaces(t *testing.T, env *tenantsEnvironmen
 	env.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", teamA)
 	factory := externalversions.NewSharedInformerFactory(env.Metalstack(t, env.tenant("erin")), 0)
 	informer := factory.Infrastructure().V1alpha4().MetalStackMachines().Informer()
-	heard := &told{}
+	handler := &handlerEvents{}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { heard.say("ADDED", obj) },
+		AddFunc: func(obj any) { handler.add("ADDED", obj) },
 		UpdateFunc: func(was, is any) {
-			// An informer that lists again tells of everything that it knew.
+			// An informer that lists again reports everything that it knew.
 			if was.(*v1alpha4.MetalStackMachine).ResourceVersion != is.(*v1alpha4.MetalStackMachine).ResourceVersion {
-				heard.say("MODIFIED", is)
+				handler.add("MODIFIED", is)
 			}
 		},
-		DeleteFunc: func(obj any) { heard.say("DELETED", obj) },
+		DeleteFunc: func(obj any) { handler.add("DELETED", obj) },
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +78,7 @@ func informerFollowsGainedAndLostNamespaces(t *testing.T, env *tenantsEnvironmen
 	defer cancel()
 	require.True(t, cache.WaitForCacheSync(ctx.Done(), informer.HasSynced))
 
-	said := func(what, team string) []string {
+	eventsOf := func(what, team string) []string {
 		return collect(namesOf(team), func(name string) string { return what + " " + name })
 	}
 	none := func(got []string, team string) {
@@ -86,26 +86,26 @@ func informerFollowsGainedAndLostNamespaces(t *testing.T, env *tenantsEnvironmen
 			assert.NotContains(t, words, team)
 		}
 	}
-	none(heard.take(t, said("ADDED", teamA)...), passing)
+	none(handler.take(t, eventsOf("ADDED", teamA)...), passing)
 
 	env.admin(t, "create", "rolebinding", "erin", "--clusterrole=view", "--user=erin", "-n", passing)
-	none(heard.take(t, said("ADDED", passing)...), teamA)
+	none(handler.take(t, eventsOf("ADDED", passing)...), teamA)
 
-	// What happens there now is told as it happens.
+	// What happens there now is delivered as it happens.
 	machines := env.machines(t, env.Admin(), passing)
 	_, err = machines.Create(t.Context(), objects.Machine("here"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	heard.take(t, "ADDED here")
+	handler.take(t, "ADDED here")
 	require.NoError(t, machines.Delete(t.Context(), "here", metav1.DeleteOptions{}))
 	here, err := machines.Get(t.Context(), "here", metav1.GetOptions{})
 	require.NoError(t, err)
 	here.Finalizers = nil
 	_, err = machines.Update(t.Context(), here, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	heard.take(t, "DELETED here")
+	handler.take(t, "DELETED here")
 
 	env.admin(t, "delete", "rolebinding", "erin", "-n", teamA)
-	none(heard.take(t, said("DELETED", teamA)...), passing)
+	none(handler.take(t, eventsOf("DELETED", teamA)...), passing)
 	assert.Len(t, informer.GetStore().List(), count)
 }
 

@@ -134,7 +134,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 // Deploy is the directory of the installation.
 func Deploy() string { return filepath.Join(build.Root(), "artifacts", "deploy") }
 
-// install applies the installation as its README.md tells.
+// install applies the installation as its README.md says.
 func (c *Cluster) install() {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), callLimit)

@@ -8,5 +8,5 @@ import "syscall"
 
 func dieWithUs(*syscall.SysProcAttr) {}
 
-// checkStopped cannot tell whether the threads of a process have stopped.
+// checkStopped does not know whether the threads of a process have stopped.
 func checkStopped(int) error { return nil }

@@ -34,7 +34,7 @@ const (
 	startDeadline = 2 * time.Minute
 	// callDeadline ends every request that this package makes for a test.
 	callDeadline = 30 * time.Second
-	// attempts is how often a start is tried: somebody else may take a port
+	// attempts is how often a start is tried: another process may take a port
 	// between choosing it and listening on it.
 	attempts = 3
 )
@@ -70,7 +70,7 @@ func WithAPIServerFlags(flags ...string) Option {
 	return func(o *options) { o.apiServerFlags = append(o.apiServerFlags, flags...) }
 }
 
-// Workload is what the control plane of a workload cluster is told by whoever
+// Workload is what the control plane of a workload cluster is configured with by whoever
 // makes the cluster.
 type Workload struct {
 	// CA and CAKey, PEM, sign what the kube-apiserver and its users show.
@@ -94,7 +94,7 @@ func Run(ctx context.Context, with ...Option) (*ControlPlane, error) { return ru
 // Stop ends a control plane that Run started.
 func (c *ControlPlane) Stop() { c.stop() }
 
-// Died tells which programs have ended by themselves.
+// Died returns which programs have ended by themselves.
 func (c *ControlPlane) Died() error { return c.died() }
 
 // Start runs a control plane until the end of the test. If the test fails, the
@@ -244,7 +244,7 @@ func (c *ControlPlane) processes() []*process {
 	return running
 }
 
-// died tells which programs have ended by themselves.
+// died returns which programs have ended by themselves.
 func (c *ControlPlane) died() error {
 	var errs []error
 	for _, p := range c.processes() {

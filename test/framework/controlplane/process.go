@@ -75,7 +75,7 @@ func spawn(dir, program string, flags ...string) (*process, error) {
 	return p, nil
 }
 
-// ready waits until the program is, as probe tells.
+// ready waits until probe returns no error.
 func (p *process) ready(ctx context.Context, probe func(context.Context) error) error {
 	err := poll(ctx, startDeadline, func(ctx context.Context) error {
 		select {

@@ -28,7 +28,7 @@ func (c *ControlPlane) anyone() *rest.Config {
 }
 
 // User is a client configuration of a user with a client certificate. A user
-// may nothing until RBAC says so, like everybody who is authenticated.
+// may nothing until RBAC says so, like every authenticated user.
 func (c *ControlPlane) User(name string, groups ...string) *rest.Config {
 	certificate, key, err := c.pki.ca.issue(cert.Config{CommonName: name, Organization: groups})
 	must(err)

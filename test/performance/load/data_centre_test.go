@@ -57,7 +57,7 @@ func newDataCentre(t *testing.T) *dataCentre {
 	return h
 }
 
-// attempts are the calls that it took, and what the refused ones were told.
+// attempts are the calls that it took, and what the refused ones answered.
 type attempts struct {
 	took    time.Duration
 	calls   atomic.Int64

@@ -22,12 +22,12 @@ import (
 const (
 	// namespaces are as many as there are projects.
 	namespaces = 10
-	// speed lets machines live sixty times as fast as in life.
+	// speed makes machines sixty times as fast as real ones.
 	speed = 60
 )
 
 // fleet is a data centre, and one namespace for each of its projects. One
-// machine in ten is allocated by somebody else, so that it is shown as
+// machine in ten is allocated by another client, so that it is shown as
 // discovered.
 type fleet struct {
 	*simtest.Server

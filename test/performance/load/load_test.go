@@ -204,7 +204,7 @@ func (r *run) requireUnharmed() {
 		}
 	}
 	if missed, writes := r.deliveries.missed(watching); len(missed) > 0 {
-		t.Errorf("of %d acknowledged writes %d were not delivered once to everybody: %s", writes, len(missed), strings.Join(missed[:min(5, len(missed))], "; "))
+		t.Errorf("of %d acknowledged writes %d were not delivered once to every watcher: %s", writes, len(missed), strings.Join(missed[:min(5, len(missed))], "; "))
 	}
 	inventory := r.fleet.Sim.Inventory()
 	for uid, released := range r.uids {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package load shows what a server bears: clients that watch and write for as
-// long as it is told, among them some that do not read what they asked for, over
+// long as a flag says, among them some that do not read what they asked for, over
 // a metal-api that stumbles; and a thousand claims that want metal at once.
 //
 // The server is the program itself, so that its memory and its goroutines are

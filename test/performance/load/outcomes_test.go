@@ -57,7 +57,7 @@ func (o *outcomes) add(out outcome, err error) {
 // classify names an outcome, and says whether a client is done or tries again:
 // a conflict is read again and written again, whatever says Retry-After is
 // repeated after that, and a connection that was closed is made again. All
-// other errors people see.
+// other errors clients see.
 func classify(err error) (what string, again bool) {
 	if err == nil {
 		return "done", true
@@ -87,9 +87,9 @@ func classify(err error) (what string, again bool) {
 	return "other error", false
 }
 
-// notNow is whether an allocation cannot be now. Its words are for people, so
-// clients are not told to repeat it by themselves (pkg/allocation/errors.go): who
-// asks is the controller manager, which tells the words and asks again.
+// notNow is whether an allocation cannot be now. Its message is text, so
+// it asks clients for no retry (pkg/allocation/errors.go): who
+// asks is the controller manager, which records the message and tries again.
 func notNow(err error) bool { return apierrors.IsServiceUnavailable(err) || apierrors.IsTimeout(err) }
 
 // fatal are the outcomes that no client may see, each with an example.

@@ -22,7 +22,7 @@ import (
 )
 
 // writer is a client that writes, and now and then reads: to objects that
-// everybody writes to and nobody deletes, and to some of its own. So nothing
+// every writer writes to and none deletes, and to some of its own. So nothing
 // that it asks for may be missing.
 type writer struct {
 	id         int

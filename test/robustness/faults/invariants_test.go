@@ -151,7 +151,7 @@ func noHalfFreedNetwork(env *environment) (wrong []string) {
 func acknowledgedWritesPersist(env *environment) []string { return env.journal.complaints() }
 
 // Every watcher that resumed saw the same history as all others: what one of
-// them saw, everybody saw whose watch covers that revision.
+// them saw, each saw whose watch covers that revision.
 func watchersAgree(env *environment) (wrong []string) {
 	for _, f := range env.watchers {
 		for _, other := range env.watchers {

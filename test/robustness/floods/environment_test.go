@@ -150,7 +150,7 @@ func (env *environment) list(ctx context.Context, config *rest.Config, revision 
 	return listWith(ctx, client, config.Host, revision)
 }
 
-// listWith returns an error that tells the status of an answer other than 200.
+// listWith returns an error that has the status of an answer other than 200.
 func listWith(ctx context.Context, client *http.Client, host string, revision int64) error {
 	url := fmt.Sprintf("%s/apis/%s/namespaces/%s/metalstackmachines?resourceVersion=%d", host, v1alpha4.SchemeGroupVersion, team, revision)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -150,8 +150,8 @@ func (env *environment) ask450(t *testing.T, config *rest.Config, revision int64
 	for range waiting {
 		all.Go(func() {
 			err := listWith(ctx, client, config.Host, revision)
-			answer, told := errors.AsType[status](err)
-			if !assert.True(t, told, "%v", err) {
+			answer, isStatus := errors.AsType[status](err)
+			if !assert.True(t, isStatus, "%v", err) {
 				return
 			}
 			n, _ := answers.LoadOrStore(answer.code, &atomic.Int64{})

@@ -74,8 +74,7 @@ func TestMetalAPIOutage_MakesNothingDisappear(t *testing.T) {
 	require.Zero(t, o.code, o.stderr)
 
 	// One that starts now knows nothing of the metal yet, and says so. The client
-	// asks ten times more before it hands out a refusal, as long as it is told to
-	// come back.
+	// asks ten times more before it returns a refusal that has a Retry-After.
 	env.Servers[0].Kill()
 	env.Servers[0].Start(t)
 	refusals := 0

@@ -147,7 +147,7 @@ func readAll(ctx context.Context, t *testing.T, client versioned.Interface, name
 	t.Logf("%d lists were whole, %d failed", succeeded, failed)
 }
 
-// watcher is an informer, and what it should not have been told.
+// watcher is an informer, and what it should not have received.
 type watcher struct {
 	store cache.Store
 

@@ -59,7 +59,7 @@ func TestOpenAPI_EveryFieldIsDescribed(t *testing.T) {
 }
 
 // A definition that refers to one that is not there breaks the OpenAPI of the
-// whole cluster, and with it everybody's kubectl and Argo CD.
+// whole cluster, and with it every user's kubectl and Argo CD.
 func TestOpenAPI_EveryReferenceIsDefined(t *testing.T) {
 	t.Parallel()
 

@@ -99,7 +99,7 @@ func reachable(addr netip.Addr) bool {
 	return addr.IsGlobalUnicast() && addr.Zone() == "" && !addr.Is4In6() && !thisNetwork.Contains(addr)
 }
 
-// endsInDigits tells an address with a slip, like 203.0.113.777, or in a form
+// endsInDigits recognizes an address with a slip, like 203.0.113.777, or in a form
 // that only some programs read, like 0x7f000001, from a name: no top-level
 // domain is a number.
 func endsInDigits(host string) bool {
