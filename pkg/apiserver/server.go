@@ -16,7 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
-	metalcatalogue "metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
@@ -36,7 +36,7 @@ type Server struct {
 	ledger     ledger.Ledger
 	backend    *storage.Backend
 	observer   *observation.Observer
-	catalogue  *metalcatalogue.Catalogue
+	catalogue  *catalogue.Catalogue
 	protocol   *allocation.Protocol
 	recoverer  *allocation.Recoverer
 	visibility *visibility.Resolver
@@ -159,7 +159,7 @@ func (s *Server) connectMetal(ctx context.Context) error {
 		return bound
 	}
 	s.observer = observation.New(s.metal, opts)
-	s.catalogue = metalcatalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
+	s.catalogue = catalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
 	s.backend.SetRefresher(refresh.New(s.observer, s.extra.Bindings))
 	return nil
 }

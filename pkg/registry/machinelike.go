@@ -95,9 +95,9 @@ func MachineLikeColumns[T Object](server func(T) MachineLike) []Column[T] {
 	}
 }
 
-func (s MachineLike) address() string {
-	for _, t := range s.Addresses {
-		for _, a := range s.Status.Addresses {
+func (m MachineLike) address() string {
+	for _, t := range m.Addresses {
+		for _, a := range m.Status.Addresses {
 			if a.Type == t {
 				return a.Address
 			}

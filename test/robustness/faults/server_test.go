@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
-	metalcatalogue "metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
@@ -79,7 +79,7 @@ func (env *environment) startServer(name string) *server {
 func (s *server) assemble(client *metalclient.Client) {
 	source := projection.Source{Facts: s.observer, Bindings: s.env.binding, Clock: s.env.clocks[s.name]}
 	resolver := visibility.NewResolver(authorizerfactory.NewAlwaysAllowAuthorizer(), s.backend.AdvanceRevision, clock.RealClock{})
-	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.env.binding, resolver, metalcatalogue.New(client, clock.RealClock{}), nil)
+	resources, err := infrarest.New(infrarest.NewRESTOptionsGetter(s.backend, source), s.env.binding, resolver, catalogue.New(client, clock.RealClock{}), nil)
 	require.NoError(s.env.t, err)
 	port := allocation.Metal(client)
 	if s.env.breaks.metal != nil {

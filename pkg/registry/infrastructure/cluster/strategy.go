@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // Resource is the plural name.
@@ -28,7 +28,7 @@ type (
 )
 
 // Kind returns what clusters do differently from other kinds.
-func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackcluster", ShortNames: []string{"msc"},
 		New:       func() *object { return &object{} },
@@ -67,7 +67,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 
 // prepare fills in the project, and keeps what the server filled in: a
 // manifest that is applied again says nothing about it.
-func prepare(bindings catalogue.ProjectLookup, c, old *object) {
+func prepare(bindings references.ProjectLookup, c, old *object) {
 	if old != nil {
 		c.Spec.ProjectID = cmp.Or(c.Spec.ProjectID, old.Spec.ProjectID)
 		c.Spec.PrivateNetworkID = cmp.Or(c.Spec.PrivateNetworkID, old.Spec.PrivateNetworkID)
@@ -78,14 +78,14 @@ func prepare(bindings catalogue.ProjectLookup, c, old *object) {
 	}
 }
 
-func validateReferences(ctx context.Context, checks *catalogue.Validator, c, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *references.Validator, c, old *object) field.ErrorList {
 	ch := checks.Begin(ctx, c.Namespace)
 	ValidateSpecReferences(ch, field.NewPath("spec"), &c.Spec, &old.Spec)
 	return ch.Errors()
 }
 
 // ValidateSpecReferences checks a cluster's spec, also one in a template.
-func ValidateSpecReferences(c *catalogue.Validation, path *field.Path, s, old *spec) {
+func ValidateSpecReferences(c *references.Validation, path *field.Path, s, old *spec) {
 	c.Project(path.Child("projectID"), s.ProjectID, old.ProjectID)
 	c.Partition(path.Child("partition"), s.Partition, old.Partition)
 	c.Network(path.Child("publicNetworkID"), s.PublicNetworkID, old.PublicNetworkID)
@@ -100,11 +100,11 @@ func ValidateSpecReferences(c *catalogue.Validation, path *field.Path, s, old *s
 	}
 	path = path.Child("firewallSpec")
 	c.Size(path.Child("machineType"), firewall.MachineType, was.MachineType)
-	c.Image(path.Child("image"), firewall.Image, was.Image, catalogue.Firewall)
+	c.Image(path.Child("image"), firewall.Image, was.Image, references.Firewall)
 	c.Partition(path.Child("partition"), firewall.Partition, was.Partition)
 	c.Networks(path.Child("networks"), firewall.Networks, was.Networks)
 	// Who holds it is for the firewall to find out that is made like this.
-	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, catalogue.Referrer{})
+	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, references.Referrer{})
 }
 
 func selectableFields(c *object) fields.Set {

@@ -12,8 +12,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // Resource is the plural name.
@@ -27,7 +27,7 @@ type (
 )
 
 // Kind returns what cluster templates do differently from other kinds.
-func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackclustertemplate", ShortNames: []string{"msct"},
 		New:     func() *object { return &object{} },
@@ -55,7 +55,7 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	}
 }
 
-func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *references.Validator, t, old *object) field.ErrorList {
 	c := checks.Begin(ctx, t.Namespace)
 	cluster.ValidateSpecReferences(c, field.NewPath("spec", "template", "spec"), &t.Spec.Template.Spec, &old.Spec.Template.Spec)
 	return c.Errors()

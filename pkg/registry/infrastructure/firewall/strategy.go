@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // Resource is the plural name.
@@ -28,7 +28,7 @@ type (
 )
 
 // Kind returns what firewalls do differently from other kinds.
-func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackfirewall", ShortNames: []string{"msf"},
 		New:       func() *object { return &object{} },
@@ -69,14 +69,14 @@ func prepare(_ context.Context, f, old *object) {
 	}
 }
 
-func validateReferences(ctx context.Context, checks *catalogue.Validator, f, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *references.Validator, f, old *object) field.ErrorList {
 	path := field.NewPath("spec")
 	c := checks.Begin(ctx, f.Namespace)
 	c.Size(path.Child("machineType"), f.Spec.MachineType, old.Spec.MachineType)
-	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, catalogue.Firewall)
+	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, references.Firewall)
 	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), f.Spec.Networks, old.Spec.Networks)
-	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, catalogue.Referrer{Resource: Resource, Name: f.Name})
+	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, references.Referrer{Resource: Resource, Name: f.Name})
 	return c.Errors()
 }
 

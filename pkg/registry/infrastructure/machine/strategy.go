@@ -15,7 +15,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // Resource is the plural name.
@@ -28,7 +28,7 @@ type (
 )
 
 // Kind returns what machines do differently from other kinds.
-func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackmachine", ShortNames: []string{"msm"},
 		New:       func() *object { return &object{} },
@@ -69,14 +69,14 @@ func prepare(_ context.Context, m, old *object) {
 	}
 }
 
-func validateReferences(ctx context.Context, checks *catalogue.Validator, m, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *references.Validator, m, old *object) field.ErrorList {
 	path := field.NewPath("spec")
 	c := checks.Begin(ctx, m.Namespace)
 	c.Size(path.Child("machineType"), m.Spec.MachineType, old.Spec.MachineType)
-	c.Image(path.Child("image"), m.Spec.Image, old.Spec.Image, catalogue.Machine)
+	c.Image(path.Child("image"), m.Spec.Image, old.Spec.Image, references.Machine)
 	c.Partition(path.Child("partition"), m.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), m.Spec.Networks, old.Spec.Networks)
-	c.ProviderID(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, catalogue.Referrer{Resource: Resource, Name: m.Name})
+	c.ProviderID(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, references.Referrer{Resource: Resource, Name: m.Name})
 	return c.Errors()
 }
 

@@ -12,7 +12,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // Resource is the plural name.
@@ -25,7 +25,7 @@ type (
 )
 
 // Kind returns what machine templates do differently from other kinds.
-func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackmachinetemplate", ShortNames: []string{"msmt"},
 		New:     func() *object { return &object{} },
@@ -49,12 +49,12 @@ func Kind(checks *catalogue.Validator) *registry.Kind[*object, spec, status] {
 	}
 }
 
-func validateReferences(ctx context.Context, checks *catalogue.Validator, t, old *object) field.ErrorList {
+func validateReferences(ctx context.Context, checks *references.Validator, t, old *object) field.ErrorList {
 	path := field.NewPath("spec", "template", "spec")
 	s, was := &t.Spec.Template.Spec, &old.Spec.Template.Spec
 	c := checks.Begin(ctx, t.Namespace)
 	c.Size(path.Child("machineType"), s.MachineType, was.MachineType)
-	c.Image(path.Child("image"), s.Image, was.Image, catalogue.Machine)
+	c.Image(path.Child("image"), s.Image, was.Image, references.Machine)
 	c.Partition(path.Child("partition"), s.Partition, was.Partition)
 	c.Networks(path.Child("networks"), s.Networks, was.Networks)
 	return c.Errors()

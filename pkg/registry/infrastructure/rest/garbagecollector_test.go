@@ -76,27 +76,27 @@ func ownedBy(apiVersion, kind, name string, uid types.UID) metav1.OwnerReference
 }
 
 // allocatedMachine makes node-1 of Cluster c and Machine m.
-func (w *environment) allocatedMachine(t *testing.T, phase infrastructure.AllocationPhase, owners ...metav1.OwnerReference) {
+func (e *environment) allocatedMachine(t *testing.T, phase infrastructure.AllocationPhase, owners ...metav1.OwnerReference) {
 	t.Helper()
 	m := newMachine("node-1")
 	m.Labels = map[string]string{infrastructure.ClusterNameLabel: "c"}
 	m.OwnerReferences = owners
-	create(t, w, machine.Resource, m)
-	_, err := w.Machines().Update(t.Context(), "team-a", "node-1", func(m *infrastructure.MetalStackMachine) error {
+	create(t, e, machine.Resource, m)
+	_, err := e.Machines().Update(t.Context(), "team-a", "node-1", func(m *infrastructure.MetalStackMachine) error {
 		m.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: infrastructure.AllocationState{Phase: phase}}
 		return nil
 	})
 	require.NoError(t, err)
 }
 
-func (w *environment) delete(ctx context.Context, resource, name string) error {
-	_, _, err := w.all[resource].main.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+func (e *environment) delete(ctx context.Context, resource, name string) error {
+	_, _, err := e.all[resource].main.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
 	return err
 }
 
-func (w *environment) machine(t *testing.T) *infrastructure.MetalStackMachine {
+func (e *environment) machine(t *testing.T) *infrastructure.MetalStackMachine {
 	t.Helper()
-	m, err := w.Machines().Get(t.Context(), "team-a", "node-1")
+	m, err := e.Machines().Get(t.Context(), "team-a", "node-1")
 	require.NoError(t, err)
 	return m
 }

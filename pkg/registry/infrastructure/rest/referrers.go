@@ -13,26 +13,26 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // machineReferrers finds the objects that name a machine among those that are shown.
 type machineReferrers []*registry.REST
 
-var _ catalogue.Referrers = machineReferrers{}
+var _ references.Referrers = machineReferrers{}
 
-// Referrer implements catalogue.Referrers.
-func (h machineReferrers) Referrer(ctx context.Context, namespace, machineID string, asking catalogue.Referrer) (referrer catalogue.Referrer, found bool, err error) {
-	for _, r := range h {
+// Referrer implements references.Referrers.
+func (m machineReferrers) Referrer(ctx context.Context, namespace, machineID string, asking references.Referrer) (referrer references.Referrer, found bool, err error) {
+	for _, r := range m {
 		list, err := r.Store.List(request.WithNamespace(ctx, namespace), &metainternalversion.ListOptions{
 			ResourceVersion: "0", FieldSelector: registry.ManagedSelector,
 		})
 		if err != nil {
-			return catalogue.Referrer{}, false, err
+			return references.Referrer{}, false, err
 		}
 		err = meta.EachListItem(list, func(item runtime.Object) error {
 			name, id := machineOf(item)
-			candidate := catalogue.Referrer{Resource: r.DefaultQualifiedResource.Resource, Name: name}
+			candidate := references.Referrer{Resource: r.DefaultQualifiedResource.Resource, Name: name}
 			if id == machineID && candidate != asking {
 				referrer, found = candidate, true
 			}
@@ -42,7 +42,7 @@ func (h machineReferrers) Referrer(ctx context.Context, namespace, machineID str
 			return referrer, found, err
 		}
 	}
-	return catalogue.Referrer{}, false, nil
+	return references.Referrer{}, false, nil
 }
 
 // machineOf returns the machine that an object holds or asks for; none if it

@@ -19,12 +19,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	allocationrest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/allocation"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/catalogue"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
 // Allocator allocates and releases metal: pkg/allocation.Protocol.
@@ -55,8 +55,8 @@ type resource struct {
 // New builds the resources over the storage that getter decides on; visibility
 // decides what users are shown, and clusterOwners knows owners of other groups;
 // nil if there is no cluster, and so no garbage collector.
-func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibility registry.Visibility, offers catalogue.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
-	checks := &catalogue.Validator{Catalogue: offers, Projects: binding}
+func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibility registry.Visibility, offers references.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
+	checks := &references.Validator{Catalogue: offers, Projects: binding}
 	r := &Resources{all: map[string]resource{}}
 	if clusterOwners != nil {
 		r.owners = ownerLookup{r, clusterOwners}

@@ -57,8 +57,8 @@ func ReprojectMachineTemplates(backend *storage.Backend) {
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
-func (s restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
-	projector, known := s.projectors[resource]
+func (g restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
+	projector, known := g.projectors[resource]
 	if !known {
 		return generic.RESTOptions{}, fmt.Errorf("no projector for %s", resource)
 	}
@@ -70,7 +70,7 @@ func (s restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runti
 		DeleteCollectionWorkers: deleteWorkers,
 		EnableGarbageCollection: true,
 		Decorator: func(_ *storagebackend.ConfigForResource, prefix string, _ func(runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object, _ apistorage.AttrFunc, _ apistorage.IndexerFuncs, _ *cache.Indexers) (apistorage.Interface, factory.DestroyFunc, error) {
-			store, err := s.backend.Open(storage.ResourceConfig{
+			store, err := g.backend.Open(storage.ResourceConfig{
 				Resource: resource, Prefix: prefix, Codec: scheme.StorageCodec,
 				NewFunc: newFunc, NewListFunc: newListFunc, Projector: projector,
 			})

@@ -96,17 +96,17 @@ func inVisibilityEnvironment(t *testing.T, do func(*testing.T, *visibilityEnviro
 	})
 }
 
-func (w *visibilityEnvironment) create(t *testing.T, namespace, name string) {
+func (e *visibilityEnvironment) create(t *testing.T, namespace, name string) {
 	t.Helper()
 	m := newMachine(name)
 	m.Namespace, m.Labels = namespace, map[string]string{"team": namespace}
-	_, err := w.machines.Create(in(namespace), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	_, err := e.machines.Create(in(namespace), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	require.NoError(t, err)
 }
 
-func (w *visibilityEnvironment) watch(t *testing.T, ctx context.Context, options metainternalversion.ListOptions) watch.Interface {
+func (e *visibilityEnvironment) watch(t *testing.T, ctx context.Context, options metainternalversion.ListOptions) watch.Interface {
 	t.Helper()
-	watch, err := w.machines.Watch(ctx, &options)
+	watch, err := e.machines.Watch(ctx, &options)
 	require.NoError(t, err)
 	t.Cleanup(watch.Stop)
 	return watch

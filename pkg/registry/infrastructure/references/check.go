@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package catalogue
+package references
 
 import (
 	"cmp"
@@ -36,194 +36,194 @@ type Validation struct {
 
 // Begin begins the validation of an object in a namespace, whose syntax is right.
 // What it looks up counts against what the request and the namespace may.
-func (c *Validator) Begin(ctx context.Context, namespace string) *Validation {
-	project, _ := c.Projects.Project(namespace)
-	ctx = c.Catalogue.WithAllowance(ctx, namespace)
-	return &Validation{ctx: ctx, validator: c, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
+func (v *Validator) Begin(ctx context.Context, namespace string) *Validation {
+	project, _ := v.Projects.Project(namespace)
+	ctx = v.Catalogue.WithAllowance(ctx, namespace)
+	return &Validation{ctx: ctx, validator: v, namespace: namespace, project: project, moved: registry.IsMoved(ctx)}
 }
 
 // Errors returns what was found.
-func (c *Validation) Errors() field.ErrorList { return c.errs }
+func (v *Validation) Errors() field.ErrorList { return v.errs }
 
 // Project checks that value is the project that the namespace is bound to.
-func (c *Validation) Project(path *field.Path, value, old string) {
-	if value == "" || value == old || value == c.project {
+func (v *Validation) Project(path *field.Path, value, old string) {
+	if value == "" || value == old || value == v.project {
 		return
 	}
-	c.errs = append(c.errs, field.Invalid(path, value,
-		fmt.Sprintf("namespace %q is bound to project %q: omit the field, or use a namespace that is bound to the other project", c.namespace, c.project)))
+	v.errs = append(v.errs, field.Invalid(path, value,
+		fmt.Sprintf("namespace %q is bound to project %q: omit the field, or use a namespace that is bound to the other project", v.namespace, v.project)))
 }
 
 // Size checks that there is such a size.
-func (c *Validation) Size(path *field.Path, value, old string) {
-	if value == "" || value == old || c.done() {
+func (v *Validation) Size(path *field.Path, value, old string) {
+	if value == "" || value == old || v.done() {
 		return
 	}
-	size, all, err := c.validator.Catalogue.LookupSize(c.ctx, value)
-	c.report(path, value, size != nil, all, err)
+	size, all, err := v.validator.Catalogue.LookupSize(v.ctx, value)
+	v.report(path, value, size != nil, all, err)
 }
 
 // Image checks that there is such an image, and that it has the feature.
-func (c *Validation) Image(path *field.Path, value, old, feature string) {
-	if value == "" || value == old || c.done() {
+func (v *Validation) Image(path *field.Path, value, old, feature string) {
+	if value == "" || value == old || v.done() {
 		return
 	}
-	image, all, err := c.validator.Catalogue.LookupImage(c.ctx, value, feature)
+	image, all, err := v.validator.Catalogue.LookupImage(v.ctx, value, feature)
 	if err == nil && image == nil {
-		if other, _, err := c.validator.Catalogue.LookupImage(c.ctx, value, ""); err == nil && other != nil {
+		if other, _, err := v.validator.Catalogue.LookupImage(v.ctx, value, ""); err == nil && other != nil {
 			invalid := unsupported(path, value, all)
 			invalid.Detail = fmt.Sprintf("image does not support the feature %q; %s", feature, invalid.Detail)
-			c.reject(invalid)
+			v.reject(invalid)
 			return
 		}
 	}
-	c.report(path, value, image != nil, all, err)
+	v.report(path, value, image != nil, all, err)
 }
 
 // Partition checks that there is such a partition.
-func (c *Validation) Partition(path *field.Path, value, old string) {
-	if value == "" || value == old || c.done() {
+func (v *Validation) Partition(path *field.Path, value, old string) {
+	if value == "" || value == old || v.done() {
 		return
 	}
-	partition, all, err := c.validator.Catalogue.LookupPartition(c.ctx, value)
-	c.report(path, value, partition != nil, all, err)
+	partition, all, err := v.validator.Catalogue.LookupPartition(v.ctx, value)
+	v.report(path, value, partition != nil, all, err)
 }
 
 // Network checks that the project may use the network. It answers the same
 // about a network that does not exist and about one of another project.
-func (c *Validation) Network(path *field.Path, value, old string) {
-	if value == "" || value == old || c.done() {
+func (v *Validation) Network(path *field.Path, value, old string) {
+	if value == "" || value == old || v.done() {
 		return
 	}
-	network, all, err := c.validator.Catalogue.LookupNetwork(c.ctx, value, c.project)
-	c.report(path, value, c.mayUse(network), all, err)
+	network, all, err := v.validator.Catalogue.LookupNetwork(v.ctx, value, v.project)
+	v.report(path, value, v.mayUse(network), all, err)
 }
 
 // Networks checks a list of networks.
-func (c *Validation) Networks(path *field.Path, values, old []string) {
+func (v *Validation) Networks(path *field.Path, values, old []string) {
 	known := sets.New(old...)
 	for i, value := range values {
 		if !known.Has(value) {
-			c.Network(path.Index(i), value, "")
+			v.Network(path.Index(i), value, "")
 		}
 	}
 }
 
 // PrivateNetwork checks that the network is one of the project's own.
-func (c *Validation) PrivateNetwork(path *field.Path, value, old string) {
-	if value == "" || value == old || c.done() {
+func (v *Validation) PrivateNetwork(path *field.Path, value, old string) {
+	if value == "" || value == old || v.done() {
 		return
 	}
-	network, all, err := c.validator.Catalogue.LookupNetwork(c.ctx, value, c.project)
-	if err == nil && c.mayUse(network) && network.Project != c.project {
-		c.reject(field.Invalid(path, value,
-			fmt.Sprintf("must be a private network of project %q: omit the field to have one allocated", c.project)))
+	network, all, err := v.validator.Catalogue.LookupNetwork(v.ctx, value, v.project)
+	if err == nil && v.mayUse(network) && network.Project != v.project {
+		v.reject(field.Invalid(path, value,
+			fmt.Sprintf("must be a private network of project %q: omit the field to have one allocated", v.project)))
 		return
 	}
-	c.report(path, value, c.mayUse(network), all, err)
+	v.report(path, value, v.mayUse(network), all, err)
 }
 
 // mayUse is false for no network.
-func (c *Validation) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(c.project) }
+func (v *Validation) mayUse(n *metal.Network) bool { return n != nil && n.UsableBy(v.project) }
 
 // Host checks that an address in a range of metal-stack is one that the project
 // has allocated. It answers the same about one that is free and about another
 // project's. An address in no range of metal-stack, and a name, is an endpoint
 // that is managed elsewhere.
-func (c *Validation) Host(path *field.Path, value, old string) {
+func (v *Validation) Host(path *field.Path, value, old string) {
 	address, err := netip.ParseAddr(value)
-	if value == old || err != nil || c.done() {
+	if value == old || err != nil || v.done() {
 		return
 	}
-	_, network, err := c.validator.Catalogue.LookupAddress(c.ctx, address, c.project)
+	_, network, err := v.validator.Catalogue.LookupAddress(v.ctx, address, v.project)
 	switch {
 	case err != nil:
-		c.warn(path, value, err)
-	case network != nil && !c.mayUse(network):
-		c.reject(field.Invalid(path, value, fmt.Sprintf(
+		v.warn(path, value, err)
+	case network != nil && !v.mayUse(network):
+		v.reject(field.Invalid(path, value, fmt.Sprintf(
 			"is in a metal-stack network and not allocated to project %q: omit the field to have one allocated, or set an address that the project has allocated, an address outside of metal-stack, or a DNS name",
-			c.project)))
+			v.project)))
 	case network != nil:
-		c.reject(field.Invalid(path, value, fmt.Sprintf(
+		v.reject(field.Invalid(path, value, fmt.Sprintf(
 			"is in network %q and not allocated to project %q: omit the field to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
-			network.ID, c.project, address, network.ID, c.project)))
+			network.ID, v.project, address, network.ID, v.project)))
 	}
 }
 
 // ProviderID checks that the machine is one that the project can have, and that
 // no other object of the namespace has. It answers the same about a machine that
 // does not exist and about one of another project. Syntax is not checked here.
-func (c *Validation) ProviderID(path *field.Path, value, old string, asking Referrer) {
+func (v *Validation) ProviderID(path *field.Path, value, old string, asking Referrer) {
 	id, err := providerid.Parse(value)
-	if value == "" || value == old || err != nil || c.done() {
+	if value == "" || value == old || err != nil || v.done() {
 		return
 	}
-	machine, err := c.validator.Catalogue.LookupMachine(c.ctx, id.MachineID, c.project)
+	machine, err := v.validator.Catalogue.LookupMachine(v.ctx, id.MachineID, v.project)
 	switch {
 	case err != nil:
-		c.warn(path, value, err)
+		v.warn(path, value, err)
 	case machine == nil:
-		c.reject(field.Invalid(path, value, fmt.Sprintf(
-			"machine %s is not available to project %q: omit the field to have any, or set one that is idle or allocated in the project", id.MachineID, c.project)))
+		v.reject(field.Invalid(path, value, fmt.Sprintf(
+			"machine %s is not available to project %q: omit the field to have any, or set one that is idle or allocated in the project", id.MachineID, v.project)))
 		return
 	}
-	if c.validator.Referrers == nil || asking == (Referrer{}) {
+	if v.validator.Referrers == nil || asking == (Referrer{}) {
 		return
 	}
-	referrer, found, err := c.validator.Referrers.Referrer(c.ctx, c.namespace, id.MachineID, asking)
+	referrer, found, err := v.validator.Referrers.Referrer(v.ctx, v.namespace, id.MachineID, asking)
 	if err != nil {
-		c.warn(path, value, err)
+		v.warn(path, value, err)
 		return
 	}
 	if found {
-		c.errs = append(c.errs, field.Invalid(path, value,
+		v.errs = append(v.errs, field.Invalid(path, value,
 			fmt.Sprintf("machine %s is already held by %s %q", id.MachineID, referrer.Resource, referrer.Name)))
 	}
 }
 
-func (c *Validation) report(path *field.Path, value string, ok bool, all []string, err error) {
+func (v *Validation) report(path *field.Path, value string, ok bool, all []string, err error) {
 	switch {
 	case err != nil:
-		c.warn(path, value, err)
+		v.warn(path, value, err)
 	case !ok:
-		c.reject(unsupported(path, value, all))
+		v.reject(unsupported(path, value, all))
 	}
 }
 
 // reject refuses what is not to be had.
-func (c *Validation) reject(err *field.Error) {
-	if c.moved {
-		warning.Add(c.ctx, "%v", err)
+func (v *Validation) reject(err *field.Error) {
+	if v.moved {
+		warning.Add(v.ctx, "%v", err)
 		return
 	}
-	c.errs = append(c.errs, err)
+	v.errs = append(v.errs, err)
 }
 
 // warn lets a value through that cannot be checked: the metal-api has the last
 // word anyway, and an outage of it must not be one of this server. A namespace
 // that looks up too much is another matter: its request is refused, and can be
 // made again in a moment.
-func (c *Validation) warn(path *field.Path, value string, err error) {
-	if tooMany, ok := errors.AsType[*metal.LookupLimitError](err); ok && !c.moved {
-		registry.RejectTooManyRequests(c.ctx, tooMany.Error(), tooMany.RetryAfter)
-		c.stop(field.InternalError(path, tooMany))
+func (v *Validation) warn(path *field.Path, value string, err error) {
+	if tooMany, ok := errors.AsType[*metal.LookupLimitError](err); ok && !v.moved {
+		registry.RejectTooManyRequests(v.ctx, tooMany.Error(), tooMany.RetryAfter)
+		v.stop(field.InternalError(path, tooMany))
 		return
 	}
-	warning.Add(c.ctx, "%s: %q not validated: %v", path, value, err)
+	warning.Add(v.ctx, "%s: %q not validated: %v", path, value, err)
 }
 
 // done returns whether lookups end here: the request has ended, or exceeded its
 // limit.
-func (c *Validation) done() bool {
-	if err := c.ctx.Err(); err != nil {
-		c.stop(field.InternalError(nil, fmt.Errorf("request ended before validation: %w", err)))
+func (v *Validation) done() bool {
+	if err := v.ctx.Err(); err != nil {
+		v.stop(field.InternalError(nil, fmt.Errorf("request ended before validation: %w", err)))
 	}
-	return c.stopped
+	return v.stopped
 }
 
-func (c *Validation) stop(err *field.Error) {
-	if !c.stopped {
-		c.stopped, c.errs = true, append(c.errs, err)
+func (v *Validation) stop(err *field.Error) {
+	if !v.stopped {
+		v.stopped, v.errs = true, append(v.errs, err)
 	}
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalogue checks what a spec asks for against what the metal-api
+// Package references checks what a spec refers to against what the metal-api
 // offers and against what the namespace's project may use. It answers a user
 // at once, and never says more about other projects than that something is
 // not to be had.
-package catalogue
+package references
 
 import (
 	"context"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package catalogue
+package references
 
 import (
 	"context"
@@ -110,8 +110,8 @@ func (b projects) Project(namespace string) (string, bool) { p, ok := b[namespac
 
 type oneReferrer Referrer
 
-func (h oneReferrer) Referrer(_ context.Context, _, id string, asking Referrer) (Referrer, bool, error) {
-	return Referrer(h), id == machineID && asking != Referrer(h), nil
+func (r oneReferrer) Referrer(_ context.Context, _, id string, asking Referrer) (Referrer, bool, error) {
+	return Referrer(r), id == machineID && asking != Referrer(r), nil
 }
 
 func checks(o offers) *Validator {
