@@ -87,24 +87,24 @@ func isGeneratedBy(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFi
 
 // adopt makes a cluster the controller of a firewall, unless that has changed
 // since that was decided.
-func (s *scope) adopt(ctx context.Context, cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) error {
+func (r *reconciliation) adopt(ctx context.Context, cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) error {
 	before := f.DeepCopy()
-	if err := controllerutil.SetControllerReference(cluster, f, s.cached.Scheme()); err != nil {
+	if err := controllerutil.SetControllerReference(cluster, f, r.cached.Scheme()); err != nil {
 		return err
 	}
-	if err := s.cached.Patch(ctx, f, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+	if err := r.cached.Patch(ctx, f, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("Adopted a firewall", "firewall", f.Name)
-	s.recordNormal(EventFirewallAdopted, actionRoll, fmt.Sprintf("Adopted MetalStackFirewall %s, which belongs to the cluster and had no controller", f.Name))
+	r.recordNormal(EventFirewallAdopted, actionRoll, fmt.Sprintf("Adopted MetalStackFirewall %s, which belongs to the cluster and had no controller", f.Name))
 	return nil
 }
 
 // handleNameTaken is for a firewall that cannot be made because there is one of its
 // name. It asks the server, since the cache did not show that one.
-func (s *scope) handleNameTaken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string) (wait, error) {
+func (r *reconciliation) handleNameTaken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string) (wait, error) {
 	there := &v1alpha4.MetalStackFirewall{}
-	err := s.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, there)
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, there)
 	switch {
 	case apierrors.IsNotFound(err):
 		return wait{message: "the conflicting firewall is gone", requeueAfter: inFlightRequeue}, nil
@@ -112,15 +112,15 @@ func (s *scope) handleNameTaken(ctx context.Context, cluster *v1alpha4.MetalStac
 		return wait{}, err
 	case there.DeletionTimestamp == nil && metav1.IsControlledBy(there, cluster):
 		return wait{message: "the cache does not show the firewall yet", requeueAfter: inFlightRequeue}, nil
-	case there.DeletionTimestamp == nil && belongsTo(cluster, there) && !s.belongsToAnother(cluster, there):
-		return wait{message: "the firewall was adopted", requeueAfter: inFlightRequeue}, s.adopt(ctx, cluster, there)
+	case there.DeletionTimestamp == nil && belongsTo(cluster, there) && !r.belongsToAnother(cluster, there):
+		return wait{message: "the firewall was adopted", requeueAfter: inFlightRequeue}, r.adopt(ctx, cluster, there)
 	}
 	text := nameTakenMessage(cluster, there)
 	if there.DeletionTimestamp == nil && belongsTo(cluster, there) {
 		text = fmt.Sprintf("cannot create MetalStackFirewall %s: it already exists and belongs to MetalStackCluster %s, which Cluster %s names: delete MetalStackCluster %s if it is not needed",
-			name, s.cluster.Spec.InfrastructureRef.Name, s.cluster.Name, cluster.Name)
+			name, r.cluster.Spec.InfrastructureRef.Name, r.cluster.Name, cluster.Name)
 	}
-	s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallNameTaken, "%s", text)
+	r.firewallReady = firewallNotReady(infrastructure.ReasonFirewallNameTaken, "%s", text)
 	return wait{message: "the name of the firewall is taken", requeueAfter: fallbackRequeue}, nil
 }
 

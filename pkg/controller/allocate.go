@@ -23,78 +23,78 @@ const inFlightRequeue = 5 * time.Second
 
 // reconcileAllocation allocates the metal of an object that has none, when all that
 // it needs exists.
-func reconcileAllocation(ctx context.Context, s *scope) (wait, error) {
-	state := allocationOf(s.obj)
+func reconcileAllocation(ctx context.Context, r *reconciliation) (wait, error) {
+	state := allocationOf(r.obj)
 	switch state.Phase {
 	case "", v1alpha4.AllocationAllocating:
 	case v1alpha4.AllocationAllocated:
-		s.backoff.reset(s.request)
+		r.backoff.reset(r.request)
 		return wait{}, nil
 	default:
 		// The server's condition Allocated says so.
 		return wait{message: "the metal was released manually: delete and recreate the object"}, nil
 	}
-	if left := s.backoff.remaining(s.request); left > 0 {
+	if left := r.backoff.remaining(r.request); left > 0 {
 		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	if state.NotBefore != nil {
-		if left := state.NotBefore.Sub(s.clock.Now()); left > 0 {
-			return wait{message: "waiting for status.allocation.notBefore", requeueAfter: left}, s.unblockMove(ctx)
+		if left := state.NotBefore.Sub(r.clock.Now()); left > 0 {
+			return wait{message: "waiting for status.allocation.notBefore", requeueAfter: left}, r.unblockMove(ctx)
 		}
 	}
-	for _, due := range s.beforeAllocate {
-		w, err := due(ctx, s)
+	for _, due := range r.beforeAllocate {
+		w, err := due(ctx, r)
 		if err != nil {
 			return wait{}, err
 		}
 		if w.message != "" {
 			if state.Phase == "" {
-				err = s.unblockMove(ctx)
+				err = r.unblockMove(ctx)
 			}
 			return w, err
 		}
 	}
-	return s.callAllocate(ctx, state)
+	return r.callAllocate(ctx, state)
 }
 
 // callAllocate makes the call that allocates.
-func (s *scope) callAllocate(ctx context.Context, state v1alpha4.AllocationState) (wait, error) {
-	if err := s.blockMove(ctx); err != nil {
+func (r *reconciliation) callAllocate(ctx context.Context, state v1alpha4.AllocationState) (wait, error) {
+	if err := r.blockMove(ctx); err != nil {
 		return wait{}, err
 	}
-	allocation := &v1alpha4.Allocation{UserData: s.userData}
-	if s.metalStackCluster != nil {
-		allocation.ClusterRef = &v1alpha4.LocalReference{Name: s.metalStackCluster.Name}
+	allocation := &v1alpha4.Allocation{UserData: r.userData}
+	if r.metalStackCluster != nil {
+		allocation.ClusterRef = &v1alpha4.LocalReference{Name: r.metalStackCluster.Name}
 	}
 	log := ctrl.LoggerFrom(ctx)
 	log.Info("Allocating", "attempt", state.Attempt+1)
-	if s.backoff.isNewEvent(s.request, EventAllocating, "") {
-		s.recordNormal(EventAllocating, actionAllocate, "Requesting an allocation")
+	if r.backoff.isNewEvent(r.request, EventAllocating, "") {
+		r.recordNormal(EventAllocating, actionAllocate, "Requesting an allocation")
 	}
-	began := s.clock.Now()
-	answer, err := s.allocations.allocate(ctx, s.kind, s.obj, allocation)
+	began := r.clock.Now()
+	answer, err := r.allocations.allocate(ctx, r.kind, r.obj, allocation)
 	switch {
 	case err == nil:
-		s.backoff.recordSuccess(s.request)
-		if err := s.setObject(answer); err != nil {
+		r.backoff.recordSuccess(r.request)
+		if err := r.setObject(answer); err != nil {
 			return wait{}, err
 		}
-		log.Info("Allocated", append(metalIDs(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
-		return reconcileMoveBlock(ctx, s)
+		log.Info("Allocated", append(metalIDs(answer), "took", r.clock.Since(began).Round(time.Millisecond))...)
+		return reconcileMoveBlock(ctx, r)
 	case apierrors.IsNotFound(err):
-		return s.handleNotFound(err)
+		return r.handleNotFound(err)
 	default:
-		return s.handleAllocateError(ctx, err)
+		return r.handleAllocateError(ctx, err)
 	}
 }
 
 // handleNotFound handles a 404: the object itself was deleted meanwhile, or what
 // the request names does not exist.
-func (s *scope) handleNotFound(err error) (wait, error) {
+func (r *reconciliation) handleNotFound(err error) (wait, error) {
 	var answer apierrors.APIStatus
 	if errors.As(err, &answer) {
-		if d := answer.Status().Details; d != nil && d.Name == s.obj.GetName() && d.Kind == s.kind.resource {
-			s.objectGone = true
+		if d := answer.Status().Details; d != nil && d.Name == r.obj.GetName() && d.Kind == r.kind.resource {
+			r.objectGone = true
 			return wait{}, nil
 		}
 	}
@@ -102,7 +102,7 @@ func (s *scope) handleNotFound(err error) (wait, error) {
 }
 
 // handleAllocateError decides when an allocation that failed is tried again.
-func (s *scope) handleAllocateError(ctx context.Context, err error) (wait, error) {
+func (r *reconciliation) handleAllocateError(ctx context.Context, err error) (wait, error) {
 	if ctx.Err() != nil {
 		return wait{}, ctx.Err()
 	}
@@ -110,20 +110,20 @@ func (s *scope) handleAllocateError(ctx context.Context, err error) (wait, error
 		ctrl.LoggerFrom(ctx).V(1).Info("Allocation in flight", "answer", err.Error())
 		return wait{message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
-	again := s.backoff.recordRefusal(s.request, retryAfter(err))
+	again := r.backoff.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Allocation refused", "answer", err.Error(), "again", again.String())
-	if s.backoff.isNewEvent(s.request, EventAllocationRefused, err.Error()) {
+	if r.backoff.isNewEvent(r.request, EventAllocationRefused, err.Error()) {
 		reason := EventAllocationRefused
 		if isMetalAPIUnavailable(err) {
 			reason = EventMetalAPIUnavailable
 		}
-		s.recordWarning(reason, actionAllocate, s.refusalMessage(err))
+		r.recordWarning(reason, actionAllocate, r.refusalMessage(err))
 	}
 	w := wait{message: "the allocation was refused", requeueAfter: again}
 	if !isRefusal(err) {
 		return w, nil
 	}
-	return w, s.unblockMove(ctx)
+	return w, r.unblockMove(ctx)
 }
 
 // isInFlight is true for an answer by which another call goes on, or ours still does.
@@ -150,11 +150,11 @@ func retryAfter(err error) time.Duration {
 }
 
 // refusalMessage is what an answer says, without the object that it is about.
-func (s *scope) refusalMessage(err error) string {
+func (r *reconciliation) refusalMessage(err error) string {
 	if words := invalidFields(err); words != "" {
 		return words
 	}
-	_, words, found := strings.Cut(err.Error(), fmt.Sprintf("%q: ", s.obj.GetName()))
+	_, words, found := strings.Cut(err.Error(), fmt.Sprintf("%q: ", r.obj.GetName()))
 	if !found {
 		return err.Error()
 	}

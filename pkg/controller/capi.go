@@ -38,24 +38,24 @@ func ownedByClusterAPI(obj client.Object) bool {
 
 // resolveOwners finds the Machine and the Cluster of an object, if they are there.
 // What is missing is for later phases to wait for.
-func resolveOwners(ctx context.Context, s *scope) (wait, error) {
-	if s.options.Standalone {
+func resolveOwners(ctx context.Context, r *reconciliation) (wait, error) {
+	if r.options.Standalone {
 		return wait{}, nil
 	}
-	if s.kind.name == machines.name {
-		machine, err := ownerMachine(ctx, s.cached, s.obj)
+	if r.kind.name == machines.name {
+		machine, err := ownerMachine(ctx, r.cached, r.obj)
 		if client.IgnoreNotFound(err) != nil {
 			return wait{}, err
 		}
-		s.machine = machine
+		r.machine = machine
 	}
-	name := s.clusterName()
+	name := r.clusterName()
 	if name == "" {
 		return wait{}, nil
 	}
-	cluster, err := util.GetClusterByName(ctx, s.cached, s.obj.GetNamespace(), name)
+	cluster, err := util.GetClusterByName(ctx, r.cached, r.obj.GetNamespace(), name)
 	if err == nil {
-		s.cluster = cluster
+		r.cluster = cluster
 	}
 	return wait{}, client.IgnoreNotFound(err)
 }
@@ -82,44 +82,44 @@ func isClusterAPI(apiVersion string) bool {
 }
 
 // clusterName returns the name of the Cluster that the object belongs to.
-func (s *scope) clusterName() string {
-	if s.machine != nil {
-		return s.machine.Spec.ClusterName
+func (r *reconciliation) clusterName() string {
+	if r.machine != nil {
+		return r.machine.Spec.ClusterName
 	}
-	for _, ref := range s.obj.GetOwnerReferences() {
+	for _, ref := range r.obj.GetOwnerReferences() {
 		if ref.Kind == "Cluster" && isClusterAPI(ref.APIVersion) {
 			return ref.Name
 		}
 	}
-	return s.obj.GetLabels()[infrastructure.ClusterNameLabel]
+	return r.obj.GetLabels()[infrastructure.ClusterNameLabel]
 }
 
 // reconcilePaused ends the reconcile of an object that is paused, or whose Cluster is.
-func reconcilePaused(ctx context.Context, s *scope) (wait, error) {
-	if s.cluster != nil && ptr.Deref(s.cluster.Spec.Paused, false) {
-		s.pauseReasons = append(s.pauseReasons, "Cluster spec.paused is set to true")
+func reconcilePaused(ctx context.Context, r *reconciliation) (wait, error) {
+	if r.cluster != nil && ptr.Deref(r.cluster.Spec.Paused, false) {
+		r.pauseReasons = append(r.pauseReasons, "Cluster spec.paused is set to true")
 	}
-	if annotations.HasPaused(s.obj) {
-		s.pauseReasons = append(s.pauseReasons, fmt.Sprintf("%s has the %s annotation", s.kind.kind, infrastructure.PausedAnnotation))
+	if annotations.HasPaused(r.obj) {
+		r.pauseReasons = append(r.pauseReasons, fmt.Sprintf("%s has the %s annotation", r.kind.kind, infrastructure.PausedAnnotation))
 	}
-	if len(s.pauseReasons) == 0 {
+	if len(r.pauseReasons) == 0 {
 		return wait{}, nil
 	}
 	w := wait{reason: infrastructure.ReasonPaused, message: "paused"}
-	if allocationOf(s.obj).Phase != "" {
+	if allocationOf(r.obj).Phase != "" {
 		return w, nil
 	}
 	// Nothing is in flight, unless it was sent off just now.
-	if w.requeueAfter = s.backoff.remaining(s.request); w.requeueAfter > 0 {
+	if w.requeueAfter = r.backoff.remaining(r.request); w.requeueAfter > 0 {
 		return w, nil
 	}
-	return w, s.unblockMove(ctx)
+	return w, r.unblockMove(ctx)
 }
 
 // waitForOwnerCluster waits until a Cluster owns the MetalStackCluster.
-func waitForOwnerCluster(_ context.Context, s *scope) (wait, error) {
-	for _, ref := range s.obj.GetOwnerReferences() {
-		if ref.Kind == "Cluster" && isClusterAPI(ref.APIVersion) && s.cluster != nil && ref.UID == s.cluster.UID {
+func waitForOwnerCluster(_ context.Context, r *reconciliation) (wait, error) {
+	for _, ref := range r.obj.GetOwnerReferences() {
+		if ref.Kind == "Cluster" && isClusterAPI(ref.APIVersion) && r.cluster != nil && ref.UID == r.cluster.UID {
 			return wait{}, nil
 		}
 	}
@@ -129,13 +129,13 @@ func waitForOwnerCluster(_ context.Context, s *scope) (wait, error) {
 
 // waitForNetwork waits for the MetalStackCluster of a machine or firewall and for its
 // waitForNetwork, which they join.
-func waitForNetwork(ctx context.Context, s *scope) (wait, error) {
-	name, w := s.infraName()
+func waitForNetwork(ctx context.Context, r *reconciliation) (wait, error) {
+	name, w := r.infraName()
 	if name == "" || w.message != "" {
 		return w, nil
 	}
 	infra := &v1alpha4.MetalStackCluster{}
-	err := s.cached.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, infra)
+	err := r.cached.Get(ctx, types.NamespacedName{Namespace: r.obj.GetNamespace(), Name: name}, infra)
 	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch {
 	case apierrors.IsNotFound(err):
@@ -147,28 +147,28 @@ func waitForNetwork(ctx context.Context, s *scope) (wait, error) {
 	case !infrastructure.ExternallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
 		return waitFor(fallbackRequeue, reason, "MetalStackCluster %s has no network yet", name), nil
 	}
-	s.metalStackCluster = infra
+	r.metalStackCluster = infra
 	return wait{}, nil
 }
 
 // infraName returns the name of the MetalStackCluster of a machine or
 // firewall; none if it belongs to no cluster, or to one of another kind.
-func (s *scope) infraName() (string, wait) {
-	for _, ref := range s.obj.GetOwnerReferences() {
+func (r *reconciliation) infraName() (string, wait) {
+	for _, ref := range r.obj.GetOwnerReferences() {
 		if group, _, _ := strings.Cut(ref.APIVersion, "/"); ref.Kind == clusters.kind && group == v1alpha4.GroupName {
 			return ref.Name, wait{}
 		}
 	}
-	name := s.clusterName()
+	name := r.clusterName()
 	switch {
-	case name == "" || s.options.Standalone:
+	case name == "" || r.options.Standalone:
 		return name, wait{}
-	case s.cluster == nil:
+	case r.cluster == nil:
 		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
-	case !s.cluster.Spec.InfrastructureRef.IsDefined():
+	case !r.cluster.Spec.InfrastructureRef.IsDefined():
 		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
-	case s.cluster.Spec.InfrastructureRef.APIGroup != v1alpha4.GroupName || s.cluster.Spec.InfrastructureRef.Kind != clusters.kind:
+	case r.cluster.Spec.InfrastructureRef.APIGroup != v1alpha4.GroupName || r.cluster.Spec.InfrastructureRef.Kind != clusters.kind:
 		return "", wait{}
 	}
-	return s.cluster.Spec.InfrastructureRef.Name, wait{}
+	return r.cluster.Spec.InfrastructureRef.Name, wait{}
 }

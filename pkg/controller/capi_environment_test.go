@@ -66,50 +66,50 @@ func newCAPIEnvironment(t *testing.T, configure ...func(*apiserver.Config)) *cap
 }
 
 // restart starts a controller manager that remembers nothing.
-func (w *capiEnvironment) restart() {
-	w.t.Helper()
-	clients, err := versioned.NewForConfig(w.server.Config)
-	require.NoError(w.t, err)
-	w.events = events.NewFakeRecorder(10_000)
-	w.reconcilers = nil
+func (e *capiEnvironment) restart() {
+	e.t.Helper()
+	clients, err := versioned.NewForConfig(e.server.Config)
+	require.NoError(e.t, err)
+	e.events = events.NewFakeRecorder(10_000)
+	e.reconcilers = nil
 	for _, k := range []kind{clusters, machines, firewalls} {
-		r := newReconciler(k, w.options)
-		r.cached, r.live, r.recorder = w.api, w.api, w.events
+		r := newReconciler(k, e.options)
+		r.cached, r.live, r.recorder = e.api, e.api, e.events
 		r.allocations = restAllocationClient{clients.InfrastructureV1alpha4().RESTClient()}
-		if w.crashes != nil {
-			r.cached, r.live, r.allocations = crashingClient{w.api, w.crashes}, crashingClient{w.api, w.crashes}, crashingAllocations{r.allocations, w.crashes}
+		if e.crashes != nil {
+			r.cached, r.live, r.allocations = crashingClient{e.api, e.crashes}, crashingClient{e.api, e.crashes}, crashingAllocations{r.allocations, e.crashes}
 		}
 		r.clock, r.backoff = clock.RealClock{}, newBackoff(clock.RealClock{})
-		w.reconcilers = append(w.reconcilers, r)
+		e.reconcilers = append(e.reconcilers, r)
 	}
 }
 
 // reconcileUntil lets the controller manager and Cluster API work until something is so. The data
 // centre lives meanwhile, some hundred times as fast as real hardware, so time has to pass.
-func (w *capiEnvironment) reconcileUntil(what string, so func() bool) {
-	w.t.Helper()
+func (e *capiEnvironment) reconcileUntil(what string, so func() bool) {
+	e.t.Helper()
 	var last error
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if so() {
 			return
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %s: %s; last error: %v", patience, what, last)
+			e.t.Fatalf("not within %s: %s; last error: %v", patience, what, last)
 		}
-		w.playClusterAPI()
-		for _, r := range w.reconcilers {
+		e.playClusterAPI()
+		for _, r := range e.reconcilers {
 			list := r.kind.list()
-			require.NoError(w.t, w.api.List(w.t.Context(), list, client.InNamespace(team)))
-			require.NoError(w.t, meta.EachListItem(list, func(item runtime.Object) error {
+			require.NoError(e.t, e.api.List(e.t.Context(), list, client.InNamespace(team)))
+			require.NoError(e.t, meta.EachListItem(list, func(item runtime.Object) error {
 				key := client.ObjectKeyFromObject(item.(client.Object))
-				if _, err := r.Reconcile(w.t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+				if _, err := r.Reconcile(e.t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
 					last = err
 				}
 				return nil
 			}))
-			if w.crashes != nil && w.crashes.crashed {
-				w.crashes.restart()
-				w.restart()
+			if e.crashes != nil && e.crashes.crashed {
+				e.crashes.restart()
+				e.restart()
 				break
 			}
 		}
@@ -118,51 +118,51 @@ func (w *capiEnvironment) reconcileUntil(what string, so func() bool) {
 
 // playClusterAPI does what Cluster API's controllers do with our objects: own
 // them, mirror what is provisioned, and delete them before what owns them.
-func (w *capiEnvironment) playClusterAPI() {
-	ctx := w.t.Context()
+func (e *capiEnvironment) playClusterAPI() {
+	ctx := e.t.Context()
 	machines := &clusterv1.MachineList{}
-	require.NoError(w.t, w.api.List(ctx, machines))
+	require.NoError(e.t, e.api.List(ctx, machines))
 	for i := range machines.Items {
 		m := &machines.Items[i]
 		infra := &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: m.Spec.InfrastructureRef.Name}}
-		if w.setOwner(m, "Machine", infra) || m.DeletionTimestamp == nil {
+		if e.setOwner(m, "Machine", infra) || m.DeletionTimestamp == nil {
 			continue
 		}
 		m.Finalizers = nil
-		require.NoError(w.t, w.api.memory.Update(ctx, m))
+		require.NoError(e.t, e.api.memory.Update(ctx, m))
 	}
 	clusters := &clusterv1.ClusterList{}
-	require.NoError(w.t, w.api.List(ctx, clusters))
+	require.NoError(e.t, e.api.List(ctx, clusters))
 	for i := range clusters.Items {
 		c := &clusters.Items[i]
 		infra := &v1alpha4.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: c.Spec.InfrastructureRef.Name}}
 		if c.DeletionTimestamp != nil && len(machines.Items) > 0 {
 			for i := range machines.Items {
-				require.NoError(w.t, client.IgnoreNotFound(w.api.memory.Delete(ctx, &machines.Items[i])))
+				require.NoError(e.t, client.IgnoreNotFound(e.api.memory.Delete(ctx, &machines.Items[i])))
 			}
 			continue
 		}
-		switch there := w.setOwner(c, "Cluster", infra); {
+		switch there := e.setOwner(c, "Cluster", infra); {
 		case !there && c.DeletionTimestamp != nil:
 			c.Finalizers = nil
-			require.NoError(w.t, w.api.memory.Update(ctx, c))
+			require.NoError(e.t, e.api.memory.Update(ctx, c))
 		case there && isProvisioned(infra) && c.Status.Initialization.InfrastructureProvisioned == nil:
 			c.Status.Initialization.InfrastructureProvisioned = ptr.To(true)
-			require.NoError(w.t, w.api.memory.Status().Update(ctx, c))
+			require.NoError(e.t, e.api.memory.Status().Update(ctx, c))
 		}
 	}
 }
 
 // setOwner makes an object of ours Cluster API's; false if it is not there.
-func (w *capiEnvironment) setOwner(owner client.Object, kind string, obj client.Object) bool {
-	ctx := w.t.Context()
-	err := w.api.Get(ctx, client.ObjectKeyFromObject(obj), obj)
+func (e *capiEnvironment) setOwner(owner client.Object, kind string, obj client.Object) bool {
+	ctx := e.t.Context()
+	err := e.api.Get(ctx, client.ObjectKeyFromObject(obj), obj)
 	if apierrors.IsNotFound(err) {
 		return false
 	}
-	require.NoError(w.t, err)
+	require.NoError(e.t, err)
 	if owner.GetDeletionTimestamp() != nil && obj.GetDeletionTimestamp() == nil {
-		require.NoError(w.t, w.api.Delete(ctx, obj))
+		require.NoError(e.t, e.api.Delete(ctx, obj))
 	}
 	if metav1.IsControlledBy(obj, owner) {
 		return true
@@ -170,18 +170,18 @@ func (w *capiEnvironment) setOwner(owner client.Object, kind string, obj client.
 	before := obj.DeepCopyObject().(client.Object)
 	obj.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, clusterv1.GroupVersion.WithKind(kind))})
 	obj.SetLabels(map[string]string{infrastructure.ClusterNameLabel: "c"})
-	require.NoError(w.t, w.api.Patch(ctx, obj, client.MergeFrom(before)))
+	require.NoError(e.t, e.api.Patch(ctx, obj, client.MergeFrom(before)))
 	return true
 }
 
 // createCluster makes Cluster c with a firewall, and n Machines.
-func (w *capiEnvironment) createCluster(n int) {
-	ctx := w.t.Context()
+func (e *capiEnvironment) createCluster(n int) {
+	ctx := e.t.Context()
 	cluster := capiCluster(func(c *clusterv1.Cluster) {
 		c.Namespace, c.Status.Initialization.InfrastructureProvisioned = team, nil
 	})
-	require.NoError(w.t, w.api.memory.Create(ctx, cluster))
-	create(w.t, w.api, &v1alpha4.MetalStackCluster{
+	require.NoError(e.t, e.api.memory.Create(ctx, cluster))
+	create(e.t, e.api, &v1alpha4.MetalStackCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c-infra"},
 		Spec: v1alpha4.MetalStackClusterSpec{
 			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork,
@@ -190,60 +190,60 @@ func (w *capiEnvironment) createCluster(n int) {
 	})
 	for i := range n {
 		name := fmt.Sprintf("m-%d", i)
-		require.NoError(w.t, w.api.memory.Create(ctx, &corev1.Secret{
+		require.NoError(e.t, e.api.memory.Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name + "-bootstrap"},
 			Data:       map[string][]byte{"value": []byte("#cloud-config\n# of " + name)},
 		}))
-		require.NoError(w.t, w.api.memory.Create(ctx, capiMachine(func(m *clusterv1.Machine) {
+		require.NoError(e.t, e.api.memory.Create(ctx, capiMachine(func(m *clusterv1.Machine) {
 			m.Namespace, m.Name, m.UID = team, name, types.UID("uid-of-"+name)
 			m.Spec.Bootstrap.DataSecretName = ptr.To(name + "-bootstrap")
 			m.Spec.InfrastructureRef.Name = name
 			m.Spec.FailureDomain = simulator.DefaultPartition
 		})))
-		create(w.t, w.api, &v1alpha4.MetalStackMachine{
+		create(e.t, e.api, &v1alpha4.MetalStackMachine{
 			ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name},
 			Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
 		})
 	}
 }
 
-func (w *capiEnvironment) machine(name string) *v1alpha4.MetalStackMachine {
-	w.t.Helper()
-	m, err := get(w.t, w.api, &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name}})
-	require.NoError(w.t, err)
+func (e *capiEnvironment) machine(name string) *v1alpha4.MetalStackMachine {
+	e.t.Helper()
+	m, err := get(e.t, e.api, &v1alpha4.MetalStackMachine{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name}})
+	require.NoError(e.t, err)
 	return m
 }
 
-func (w *capiEnvironment) infra() *v1alpha4.MetalStackCluster {
-	w.t.Helper()
-	c, err := get(w.t, w.api, &v1alpha4.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c-infra"}})
-	require.NoError(w.t, err)
+func (e *capiEnvironment) infra() *v1alpha4.MetalStackCluster {
+	e.t.Helper()
+	c, err := get(e.t, e.api, &v1alpha4.MetalStackCluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c-infra"}})
+	require.NoError(e.t, err)
 	return c
 }
 
-func (w *capiEnvironment) firewalls() []v1alpha4.MetalStackFirewall {
-	w.t.Helper()
+func (e *capiEnvironment) firewalls() []v1alpha4.MetalStackFirewall {
+	e.t.Helper()
 	list := &v1alpha4.MetalStackFirewallList{}
-	require.NoError(w.t, w.api.List(w.t.Context(), list, client.InNamespace(team)))
+	require.NoError(e.t, e.api.List(e.t.Context(), list, client.InNamespace(team)))
 	return list.Items
 }
 
 // deleteCluster deletes the Cluster, and waits until all is gone.
-func (w *capiEnvironment) deleteCluster() {
-	w.t.Helper()
-	require.NoError(w.t, w.api.memory.Delete(w.t.Context(), &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c"}}))
-	w.reconcileUntil("the Cluster is gone", func() bool {
-		err := w.api.Get(w.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, &clusterv1.Cluster{})
+func (e *capiEnvironment) deleteCluster() {
+	e.t.Helper()
+	require.NoError(e.t, e.api.memory.Delete(e.t.Context(), &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c"}}))
+	e.reconcileUntil("the Cluster is gone", func() bool {
+		err := e.api.Get(e.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, &clusterv1.Cluster{})
 		return apierrors.IsNotFound(err)
 	})
 }
 
-func (w *capiEnvironment) requireNoMetal() {
-	w.t.Helper()
-	machines, networks, ips := held(w.server)
-	require.Zero(w.t, machines)
-	require.Zero(w.t, networks)
-	require.Zero(w.t, ips)
+func (e *capiEnvironment) requireNoMetal() {
+	e.t.Helper()
+	machines, networks, ips := held(e.server)
+	require.Zero(e.t, machines)
+	require.Zero(e.t, networks)
+	require.Zero(e.t, ips)
 }
 
 // splitClient is one API of two servers.
@@ -281,21 +281,21 @@ type crashInjector struct {
 var errCrashed = errors.New("the controller manager was killed")
 
 // write counts a write. What was sent has its effect, and the answer is lost.
-func (f *crashInjector) write(err error) error {
-	if f.left--; f.left > 0 || err != nil {
+func (i *crashInjector) write(err error) error {
+	if i.left--; i.left > 0 || err != nil {
 		return err
 	}
-	f.crashed = true
+	i.crashed = true
 	return errCrashed
 }
 
-func (f *crashInjector) restart() {
-	f.round++
-	f.left, f.crashed = 1+f.round%2, false
+func (i *crashInjector) restart() {
+	i.round++
+	i.left, i.crashed = 1+i.round%2, false
 }
 
-func (f *crashInjector) alive() error {
-	if f.crashed {
+func (i *crashInjector) alive() error {
+	if i.crashed {
 		return errCrashed
 	}
 	return nil

@@ -26,49 +26,49 @@ import (
 const membersRequeue = 30 * time.Second
 
 // reconcileFirewalls keeps one firewall as firewallSpec says.
-func reconcileFirewalls(ctx context.Context, s *scope) (wait, error) {
-	cluster := s.obj.(*v1alpha4.MetalStackCluster)
+func reconcileFirewalls(ctx context.Context, r *reconciliation) (wait, error) {
+	cluster := r.obj.(*v1alpha4.MetalStackCluster)
 	if allocationOf(cluster).Phase != v1alpha4.AllocationAllocated {
 		return wait{}, nil
 	}
-	all, err := s.listFirewalls(ctx, cluster)
+	all, err := r.listFirewalls(ctx, cluster)
 	if err != nil {
 		return wait{}, err
 	}
-	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return s.belongsToAnother(cluster, f) })
+	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return r.belongsToAnother(cluster, f) })
 	owned := controlledFirewalls(cluster, all)
 	for _, f := range adoptableFirewalls(cluster, all) {
-		if err := s.adopt(ctx, cluster, f); err != nil {
+		if err := r.adopt(ctx, cluster, f); err != nil {
 			return wait{}, err
 		}
 		owned = append(owned, f)
 	}
 	// They cannot be adopted, and the next one needs another name.
 	owned = append(owned, deletingFirewalls(cluster, all)...)
-	plan := planRollout(cluster, owned, s.clock.Now(), s.options.FirewallUnhealthyTimeout)
-	s.firewallReady = plan.status
-	for _, r := range plan.deletions {
-		if err := s.deleteFirewall(ctx, r); err != nil {
+	plan := planRollout(cluster, owned, r.clock.Now(), r.options.FirewallUnhealthyTimeout)
+	r.firewallReady = plan.status
+	for _, deletion := range plan.deletions {
+		if err := r.deleteFirewall(ctx, deletion); err != nil {
 			return wait{}, err
 		}
 	}
 	if plan.create == nil {
 		return wait{message: "a firewall that does not run by then is replaced", requeueAfter: plan.requeueAfter}, nil
 	}
-	return s.createFirewall(ctx, cluster, plan)
+	return r.createFirewall(ctx, cluster, plan)
 }
 
-func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {
-	err := s.cached.Create(ctx, plan.create)
+func (r *reconciliation) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {
+	err := r.cached.Create(ctx, plan.create)
 	switch {
 	case err == nil:
 		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "because", plan.createReason)
-		s.recordNormal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.createReason))
+		r.recordNormal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.createReason))
 		return wait{}, nil
 	case apierrors.IsAlreadyExists(err):
-		return s.handleNameTaken(ctx, cluster, plan.create.Name)
+		return r.handleNameTaken(ctx, cluster, plan.create.Name)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		s.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be created: %v", plan.create.Name, err)
+		r.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be created: %v", plan.create.Name, err)
 		return wait{message: "the firewall was refused", requeueAfter: fallbackRequeue}, nil
 	}
 	return wait{}, err
@@ -76,22 +76,22 @@ func (s *scope) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStack
 
 // deleteFirewall deletes a firewall, whose own reconciler then releases its metal, unless it
 // has changed since that was decided.
-func (s *scope) deleteFirewall(ctx context.Context, r firewallDeletion) error {
-	err := s.cached.Delete(ctx, r.firewall, client.Preconditions{
-		UID: ptr.To(r.firewall.UID), ResourceVersion: ptr.To(r.firewall.ResourceVersion),
+func (r *reconciliation) deleteFirewall(ctx context.Context, deletion firewallDeletion) error {
+	err := r.cached.Delete(ctx, deletion.firewall, client.Preconditions{
+		UID: ptr.To(deletion.firewall.UID), ResourceVersion: ptr.To(deletion.firewall.ResourceVersion),
 	})
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", r.firewall.Name, "because", r.reason)
-	s.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", r.firewall.Name, r.reason))
+	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", deletion.firewall.Name, "because", deletion.reason)
+	r.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", deletion.firewall.Name, deletion.reason))
 	return nil
 }
 
 // listFirewalls returns the firewalls in the namespace of a cluster.
-func (s *scope) listFirewalls(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
+func (r *reconciliation) listFirewalls(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
 	list := &v1alpha4.MetalStackFirewallList{}
-	if err := s.cached.List(ctx, list, client.InNamespace(cluster.Namespace)); err != nil {
+	if err := r.cached.List(ctx, list, client.InNamespace(cluster.Namespace)); err != nil {
 		return nil, err
 	}
 	var all []*v1alpha4.MetalStackFirewall
@@ -113,8 +113,8 @@ func controlledFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.Me
 
 // waitForMachinesDeleted waits for the machines of a cluster, which live in its network.
 // It asks the server, not the cache: what it does not see loses its network.
-func waitForMachinesDeleted(ctx context.Context, s *scope) (wait, error) {
-	there, err := s.listMembers(ctx, machines)
+func waitForMachinesDeleted(ctx context.Context, r *reconciliation) (wait, error) {
+	there, err := r.listMembers(ctx, machines)
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
@@ -126,13 +126,13 @@ func waitForMachinesDeleted(ctx context.Context, s *scope) (wait, error) {
 // machines of the cluster that hold metal: they are drained through it. The
 // garbage collector and the namespace controller delete both at the same time. A
 // firewall that is replaced, or that a person deletes, waits for none.
-func waitForMachinesReleased(ctx context.Context, s *scope) (wait, error) {
-	infra, _ := s.infraName()
-	infra = cmp.Or(infra, allocationOf(s.obj).ClusterName)
-	if deleted, err := s.clusterDeleted(ctx, infra); err != nil || !deleted {
+func waitForMachinesReleased(ctx context.Context, r *reconciliation) (wait, error) {
+	infra, _ := r.infraName()
+	infra = cmp.Or(infra, allocationOf(r.obj).ClusterName)
+	if deleted, err := r.clusterDeleted(ctx, infra); err != nil || !deleted {
 		return wait{}, err
 	}
-	there, err := s.listMembersOf(ctx, machines, s.clusterName(), infra)
+	there, err := r.listMembersOf(ctx, machines, r.clusterName(), infra)
 	there = slices.DeleteFunc(there, func(m client.Object) bool { return isReleased(m) })
 	if err != nil || len(there) == 0 {
 		return wait{}, err
@@ -143,30 +143,30 @@ func waitForMachinesReleased(ctx context.Context, s *scope) (wait, error) {
 
 // clusterDeleted returns whether the Cluster of a firewall, or its
 // MetalStackCluster, is being deleted.
-func (s *scope) clusterDeleted(ctx context.Context, infra string) (bool, error) {
-	if s.cluster != nil && s.cluster.DeletionTimestamp != nil {
+func (r *reconciliation) clusterDeleted(ctx context.Context, infra string) (bool, error) {
+	if r.cluster != nil && r.cluster.DeletionTimestamp != nil {
 		return true, nil
 	}
 	if infra == "" {
 		return false, nil
 	}
 	cluster := &v1alpha4.MetalStackCluster{}
-	err := s.live.Get(ctx, client.ObjectKey{Namespace: s.obj.GetNamespace(), Name: infra}, cluster)
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: r.obj.GetNamespace(), Name: infra}, cluster)
 	return cluster.DeletionTimestamp != nil, client.IgnoreNotFound(err)
 }
 
 // reconcileFirewallDeletion deletes the firewalls that the cluster owns, and those that
 // belong to it and that nothing controls, and waits for all of them.
-func reconcileFirewallDeletion(ctx context.Context, s *scope) (wait, error) {
-	there, err := s.listMembers(ctx, firewalls)
+func reconcileFirewallDeletion(ctx context.Context, r *reconciliation) (wait, error) {
+	there, err := r.listMembers(ctx, firewalls)
 	if err != nil || len(there) == 0 {
 		return wait{}, err
 	}
-	cluster := s.obj.(*v1alpha4.MetalStackCluster)
+	cluster := r.obj.(*v1alpha4.MetalStackCluster)
 	example := there[0]
 	for _, obj := range there {
 		f := obj.(*v1alpha4.MetalStackFirewall)
-		ownerless := belongsTo(cluster, f) && !s.belongsToAnother(cluster, f) && !metav1.IsControlledBy(f, cluster)
+		ownerless := belongsTo(cluster, f) && !r.belongsToAnother(cluster, f) && !metav1.IsControlledBy(f, cluster)
 		switch {
 		case !ownerless && !metav1.IsControlledBy(f, cluster):
 			// It does not go by itself.
@@ -175,11 +175,11 @@ func reconcileFirewallDeletion(ctx context.Context, s *scope) (wait, error) {
 		case f.DeletionTimestamp != nil:
 			continue
 		case ownerless:
-			if err := s.adopt(ctx, cluster, f); err != nil {
+			if err := r.adopt(ctx, cluster, f); err != nil {
 				return wait{}, err
 			}
 		}
-		if err := s.deleteFirewall(ctx, firewallDeletion{f, "its cluster is being deleted"}); err != nil {
+		if err := r.deleteFirewall(ctx, firewallDeletion{f, "its cluster is being deleted"}); err != nil {
 			return wait{}, err
 		}
 	}
@@ -190,39 +190,39 @@ func reconcileFirewallDeletion(ctx context.Context, s *scope) (wait, error) {
 // ownsLabelledMembers returns whether the members that have the label of the Cluster belong to the
 // MetalStackCluster of a name: the one that spec.infrastructureRef names, if there
 // is one.
-func (s *scope) ownsLabelledMembers(infra string) bool {
-	if s.cluster == nil || !s.cluster.Spec.InfrastructureRef.IsDefined() {
+func (r *reconciliation) ownsLabelledMembers(infra string) bool {
+	if r.cluster == nil || !r.cluster.Spec.InfrastructureRef.IsDefined() {
 		return true
 	}
-	ref := s.cluster.Spec.InfrastructureRef
+	ref := r.cluster.Spec.InfrastructureRef
 	return ref.APIGroup == v1alpha4.GroupName && ref.Kind == clusters.kind && ref.Name == infra
 }
 
 // belongsToAnother returns whether a firewall that nothing controls belongs to another
 // MetalStackCluster of the same Cluster.
-func (s *scope) belongsToAnother(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
-	return metav1.GetControllerOf(f) == nil && !s.ownsLabelledMembers(cluster.Name)
+func (r *reconciliation) belongsToAnother(cluster *v1alpha4.MetalStackCluster, f *v1alpha4.MetalStackFirewall) bool {
+	return metav1.GetControllerOf(f) == nil && !r.ownsLabelledMembers(cluster.Name)
 }
 
 // listMembers returns the objects of a kind that belong to the MetalStackCluster of
-// the scope.
-func (s *scope) listMembers(ctx context.Context, k kind) ([]client.Object, error) {
-	return s.listMembersOf(ctx, k, clusterNameOf(s.obj.(*v1alpha4.MetalStackCluster)), s.obj.GetName())
+// the reconciliation.
+func (r *reconciliation) listMembers(ctx context.Context, k kind) ([]client.Object, error) {
+	return r.listMembersOf(ctx, k, clusterNameOf(r.obj.(*v1alpha4.MetalStackCluster)), r.obj.GetName())
 }
 
 // listMembersOf returns the objects of a kind that belong to a
 // MetalStackCluster, whose name is infra: by the label of the cluster, by owner,
 // or because their metal was allocated for it.
-func (s *scope) listMembersOf(ctx context.Context, k kind, name, infra string) ([]client.Object, error) {
+func (r *reconciliation) listMembersOf(ctx context.Context, k kind, name, infra string) ([]client.Object, error) {
 	list := k.list()
-	if err := s.live.List(ctx, list, client.InNamespace(s.obj.GetNamespace())); err != nil {
+	if err := r.live.List(ctx, list, client.InNamespace(r.obj.GetNamespace())); err != nil {
 		return nil, err
 	}
-	byLabel := name != "" && s.ownsLabelledMembers(infra)
+	byLabel := name != "" && r.ownsLabelledMembers(infra)
 	var there []client.Object
 	err := meta.EachListItem(list, func(item runtime.Object) error {
 		obj := item.(client.Object)
-		if (byLabel && obj.GetLabels()[infrastructure.ClusterNameLabel] == name) || metav1.IsControlledBy(obj, s.obj) ||
+		if (byLabel && obj.GetLabels()[infrastructure.ClusterNameLabel] == name) || metav1.IsControlledBy(obj, r.obj) ||
 			(infra != "" && allocationOf(obj).ClusterName == infra && !isReleased(obj)) {
 			there = append(there, obj)
 		}

@@ -295,10 +295,10 @@ func TestRestore_WithNewOwnerUIDsFreesNothing(t *testing.T) {
 	w.reconcileUntil("the machine is released", func() bool { return operations(w.server, "free") == 1 })
 }
 
-func (w *capiEnvironment) pauseCluster(paused bool) {
-	w.t.Helper()
+func (e *capiEnvironment) pauseCluster(paused bool) {
+	e.t.Helper()
 	cluster := &clusterv1.Cluster{}
-	require.NoError(w.t, w.api.Get(w.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, cluster))
+	require.NoError(e.t, e.api.Get(e.t.Context(), client.ObjectKey{Namespace: team, Name: "c"}, cluster))
 	cluster.Spec.Paused = ptr.To(paused)
-	require.NoError(w.t, w.api.memory.Update(w.t.Context(), cluster))
+	require.NoError(e.t, e.api.memory.Update(e.t.Context(), cluster))
 }

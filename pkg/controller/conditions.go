@@ -28,46 +28,46 @@ var ownedConditions = []string{
 }
 
 // setConditions makes conditions of what the phases found.
-func (s *scope) setConditions() {
-	s.setCondition(s.pausedCondition())
-	deleting := s.obj.GetDeletionTimestamp() != nil
-	switch said := conditions.Get(s.obj, infrastructure.ConditionDeleting); {
-	case len(s.pauseReasons) > 0:
-	case s.wait.reason == "" && deleting && said != nil:
+func (r *reconciliation) setConditions() {
+	r.setCondition(r.pausedCondition())
+	deleting := r.obj.GetDeletionTimestamp() != nil
+	switch said := conditions.Get(r.obj, infrastructure.ConditionDeleting); {
+	case len(r.pauseReasons) > 0:
+	case r.wait.reason == "" && deleting && said != nil:
 		// What was said of the deletion holds, whatever the spec is now.
-		s.setCondition(*said)
-	case s.wait.reason == "":
+		r.setCondition(*said)
+	case r.wait.reason == "":
 	case deleting:
-		s.setCondition(metav1.Condition{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: s.wait.reason, Message: s.wait.message})
-	case allocationOf(s.obj).Phase == "":
-		s.setCondition(metav1.Condition{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: s.wait.reason, Message: s.wait.message})
+		r.setCondition(metav1.Condition{Type: infrastructure.ConditionDeleting, Status: metav1.ConditionTrue, Reason: r.wait.reason, Message: r.wait.message})
+	case allocationOf(r.obj).Phase == "":
+		r.setCondition(metav1.Condition{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: r.wait.reason, Message: r.wait.message})
 	}
 	switch {
-	case s.kind.name != clusters.name || len(s.pauseReasons) > 0:
+	case r.kind.name != clusters.name || len(r.pauseReasons) > 0:
 	case deleting:
 		// The firewalls are deleted, too, so the condition is not updated any more.
-		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
-	case s.firewallReady != nil:
-		s.setCondition(*s.firewallReady)
-	case s.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
-		conditions.Delete(s.obj, infrastructure.ConditionFirewallReady)
+		conditions.Delete(r.obj, infrastructure.ConditionFirewallReady)
+	case r.firewallReady != nil:
+		r.setCondition(*r.firewallReady)
+	case r.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
+		conditions.Delete(r.obj, infrastructure.ConditionFirewallReady)
 	}
 }
 
-func (s *scope) pausedCondition() metav1.Condition {
-	if len(s.pauseReasons) == 0 {
+func (r *reconciliation) pausedCondition() metav1.Condition {
+	if len(r.pauseReasons) == 0 {
 		return metav1.Condition{Type: infrastructure.ConditionPaused, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNotPaused}
 	}
 	return metav1.Condition{
 		Type: infrastructure.ConditionPaused, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonPaused,
-		Message: strings.Join(s.pauseReasons, ", "),
+		Message: strings.Join(r.pauseReasons, ", "),
 	}
 }
 
-func (s *scope) setCondition(c metav1.Condition) {
-	c.LastTransitionTime = metav1.NewTime(s.clock.Now())
+func (r *reconciliation) setCondition(c metav1.Condition) {
+	c.LastTransitionTime = metav1.NewTime(r.clock.Now())
 	c.Message = oneline.Sanitize(c.Message, oneline.MaxMessage)
-	conditions.Set(s.obj, c)
+	conditions.Set(r.obj, c)
 }
 
 // warningReasons are the reasons that need an action of a user or an administrator.
@@ -86,12 +86,12 @@ var warningReasons = []string{
 
 // recordConditionEvents records an Event for each of our conditions that has changed, so
 // that every change is recorded once, also after a restart.
-func (s *scope) recordConditionEvents(ctx context.Context) {
-	for _, c := range s.obj.GetConditions() {
-		if !slices.Contains(ownedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && c.Reason != s.wait.reason) {
+func (r *reconciliation) recordConditionEvents(ctx context.Context) {
+	for _, c := range r.obj.GetConditions() {
+		if !slices.Contains(ownedConditions, c.Type) || (c.Type == infrastructure.ConditionAllocated && c.Reason != r.wait.reason) {
 			continue
 		}
-		was := meta.FindStatusCondition(s.oldConditions, c.Type)
+		was := meta.FindStatusCondition(r.oldConditions, c.Type)
 		if was == nil && c.Type == infrastructure.ConditionPaused && c.Status == metav1.ConditionFalse {
 			continue
 		}
@@ -107,6 +107,6 @@ func (s *scope) recordConditionEvents(ctx context.Context) {
 		if message == "" {
 			message = c.Type + " is " + string(c.Status)
 		}
-		s.recordEvent(kind, c.Reason, c.Type, message)
+		r.recordEvent(kind, c.Reason, c.Type, message)
 	}
 }

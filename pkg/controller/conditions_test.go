@@ -19,13 +19,13 @@ import (
 
 // outdatedCondition names a condition that says another generation than its
 // object has, which is what `kubectl wait` waits for; "" if there is none.
-func (w *capiEnvironment) outdatedCondition() string {
-	w.t.Helper()
+func (e *capiEnvironment) outdatedCondition() string {
+	e.t.Helper()
 	found := ""
 	for _, k := range []kind{clusters, machines, firewalls} {
 		list := k.list()
-		require.NoError(w.t, w.api.List(w.t.Context(), list, client.InNamespace(team)))
-		require.NoError(w.t, meta.EachListItem(list, func(item runtime.Object) error {
+		require.NoError(e.t, e.api.List(e.t.Context(), list, client.InNamespace(team)))
+		require.NoError(e.t, meta.EachListItem(list, func(item runtime.Object) error {
 			obj := item.(metalObject)
 			for _, c := range obj.GetConditions() {
 				if c.ObservedGeneration != obj.GetGeneration() {
@@ -38,16 +38,16 @@ func (w *capiEnvironment) outdatedCondition() string {
 	return found
 }
 
-func (w *capiEnvironment) conditionsAreOfTheirGeneration(when string) {
-	w.t.Helper()
+func (e *capiEnvironment) conditionsAreOfTheirGeneration(when string) {
+	e.t.Helper()
 	last := ""
 	defer func() {
-		if w.t.Failed() {
-			w.t.Logf("%s: %s", when, last)
+		if e.t.Failed() {
+			e.t.Logf("%s: %s", when, last)
 		}
 	}()
-	w.reconcileUntil("all conditions say the generation of their object: "+when, func() bool {
-		last = w.outdatedCondition()
+	e.reconcileUntil("all conditions say the generation of their object: "+when, func() bool {
+		last = e.outdatedCondition()
 		return last == ""
 	})
 }

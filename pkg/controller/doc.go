@@ -4,7 +4,7 @@
 // allocation subresource: to allocate metal when all that an object needs exists,
 // and to release it when the object is deleted and nothing holds the release.
 //
-// A reconcile is a list of small phases over one scope. Each checks one thing, and
+// A reconcile is a list of small phases over one reconciliation. Each checks one thing, and
 // lets the next one run, or says what is waited for. Conditions are computed from
 // their results in one place (conditions.go), and each change is an Event.
 //

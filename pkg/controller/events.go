@@ -52,16 +52,16 @@ const (
 )
 
 // recordEvent makes an Event about the object. Nothing secret may be in a note.
-func (s *scope) recordEvent(kind, reason, action, note string) {
-	s.recorder.Eventf(s.obj, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
+func (r *reconciliation) recordEvent(kind, reason, action, note string) {
+	r.recorder.Eventf(r.obj, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
 }
 
-func (s *scope) recordNormal(reason, action, note string) {
-	s.recordEvent(corev1.EventTypeNormal, reason, action, note)
+func (r *reconciliation) recordNormal(reason, action, note string) {
+	r.recordEvent(corev1.EventTypeNormal, reason, action, note)
 }
 
-func (s *scope) recordWarning(reason, action, note string) {
-	s.recordEvent(corev1.EventTypeWarning, reason, action, note)
+func (r *reconciliation) recordWarning(reason, action, note string) {
+	r.recordEvent(corev1.EventTypeWarning, reason, action, note)
 }
 
 // noEvents is for a server without Events; everything is in the log, too.

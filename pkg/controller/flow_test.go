@@ -21,14 +21,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func (w *capiEnvironment) allReady(machines ...string) func() bool {
+func (e *capiEnvironment) allReady(machines ...string) func() bool {
 	return func() bool {
 		for _, name := range machines {
-			if m := w.machine(name); !ready(m) || !isProvisioned(m) {
+			if m := e.machine(name); !ready(m) || !isProvisioned(m) {
 				return false
 			}
 		}
-		return condition(w.infra(), infrastructure.ConditionFirewallReady).Status == metav1.ConditionTrue
+		return condition(e.infra(), infrastructure.ConditionFirewallReady).Status == metav1.ConditionTrue
 	}
 }
 

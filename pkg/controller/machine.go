@@ -28,32 +28,32 @@ var bootstrapFormats = []string{"cloud-config", "ignition"}
 
 // waitWithoutSecrets waits for ever with a machine that names user data, standalone:
 // there are no Secrets.
-func waitWithoutSecrets(_ context.Context, s *scope) (wait, error) {
-	if s.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
+func waitWithoutSecrets(_ context.Context, r *reconciliation) (wait, error) {
+	if r.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
 		return wait{}, nil
 	}
 	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, message: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
 }
 
 // waitForOwnerMachine waits until a Machine owns the object.
-func waitForOwnerMachine(_ context.Context, s *scope) (wait, error) {
+func waitForOwnerMachine(_ context.Context, r *reconciliation) (wait, error) {
 	switch {
-	case s.machine == nil:
+	case r.machine == nil:
 		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForOwner,
 			"No Machine owns this object yet: Cluster API sets the owner reference when spec.infrastructureRef of a Machine names it"), nil
-	case s.machine.DeletionTimestamp != nil:
-		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForOwner, "Machine %s is being deleted", s.machine.Name), nil
+	case r.machine.DeletionTimestamp != nil:
+		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForOwner, "Machine %s is being deleted", r.machine.Name), nil
 	}
 	return wait{}, nil
 }
 
 // waitForClusterInfrastructure waits until Cluster API says that the infrastructure of
 // the cluster is there.
-func waitForClusterInfrastructure(_ context.Context, s *scope) (wait, error) {
+func waitForClusterInfrastructure(_ context.Context, r *reconciliation) (wait, error) {
 	reason := infrastructure.ReasonWaitingForClusterInfrastructure
-	switch c := s.cluster; {
+	switch c := r.cluster; {
 	case c == nil:
-		return waitFor(fallbackRequeue, reason, "There is no Cluster %s", s.clusterName()), nil
+		return waitFor(fallbackRequeue, reason, "There is no Cluster %s", r.clusterName()), nil
 	case c.DeletionTimestamp != nil:
 		return waitFor(fallbackRequeue, reason, "Cluster %s is being deleted", c.Name), nil
 	case !ptr.Deref(c.Status.Initialization.InfrastructureProvisioned, false):
@@ -66,54 +66,54 @@ func waitForClusterInfrastructure(_ context.Context, s *scope) (wait, error) {
 // first time: without one, a machine reaches nothing at its first boot, which
 // is when it joins its cluster. One that is being deleted serves while it holds
 // its metal.
-func waitForFirewall(ctx context.Context, s *scope) (wait, error) {
-	if s.metalStackCluster == nil || s.metalStackCluster.Spec.FirewallSpec == nil || infrastructure.ExternallyManaged(s.metalStackCluster) {
+func waitForFirewall(ctx context.Context, r *reconciliation) (wait, error) {
+	if r.metalStackCluster == nil || r.metalStackCluster.Spec.FirewallSpec == nil || infrastructure.ExternallyManaged(r.metalStackCluster) {
 		return wait{}, nil
 	}
-	all, err := s.listFirewalls(ctx, s.metalStackCluster)
+	all, err := r.listFirewalls(ctx, r.metalStackCluster)
 	if err != nil {
 		return wait{}, err
 	}
-	for _, f := range controlledFirewalls(s.metalStackCluster, all) {
+	for _, f := range controlledFirewalls(r.metalStackCluster, all) {
 		if hasPhonedHome(f) {
 			return wait{}, nil
 		}
 	}
-	for _, f := range deletingFirewalls(s.metalStackCluster, all) {
-		if allocationOf(f).Phase == v1alpha4.AllocationAllocated && hasPhonedHome(f) && !s.belongsToAnother(s.metalStackCluster, f) {
+	for _, f := range deletingFirewalls(r.metalStackCluster, all) {
+		if allocationOf(f).Phase == v1alpha4.AllocationAllocated && hasPhonedHome(f) && !r.belongsToAnother(r.metalStackCluster, f) {
 			return wait{}, nil
 		}
 	}
-	return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", s.metalStackCluster.Name), nil
+	return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForFirewall, "No firewall of MetalStackCluster %s has phoned home yet", r.metalStackCluster.Name), nil
 }
 
 // reconcileBootstrapData waits for the bootstrap data, writes into the spec where they are
 // and where the machine shall stand, and reads them.
-func reconcileBootstrapData(ctx context.Context, s *scope) (wait, error) {
-	name := ptr.Deref(s.machine.Spec.Bootstrap.DataSecretName, "")
+func reconcileBootstrapData(ctx context.Context, r *reconciliation) (wait, error) {
+	name := ptr.Deref(r.machine.Spec.Bootstrap.DataSecretName, "")
 	if name == "" {
 		return waitFor(fallbackRequeue, infrastructure.ReasonWaitingForBootstrapData,
-			"The bootstrap data of Machine %s are not there yet (spec.bootstrap.dataSecretName)", s.machine.Name), nil
+			"The bootstrap data of Machine %s are not there yet (spec.bootstrap.dataSecretName)", r.machine.Name), nil
 	}
-	if allocationOf(s.obj).Phase == "" {
-		if w, err := s.syncSpec(ctx, name); w.message != "" || err != nil {
+	if allocationOf(r.obj).Phase == "" {
+		if w, err := r.syncSpec(ctx, name); w.message != "" || err != nil {
 			return w, err
 		}
 	}
-	return s.readBootstrapSecret(ctx, name)
+	return r.readBootstrapSecret(ctx, name)
 }
 
 // syncSpec writes what the Machine says into the spec, while that can be changed.
-func (s *scope) syncSpec(ctx context.Context, secret string) (wait, error) {
-	m := s.obj.(*v1alpha4.MetalStackMachine)
-	partition := s.machine.Spec.FailureDomain
+func (r *reconciliation) syncSpec(ctx context.Context, secret string) (wait, error) {
+	m := r.obj.(*v1alpha4.MetalStackMachine)
+	partition := r.machine.Spec.FailureDomain
 	newUserData := m.Spec.UserData == nil || m.Spec.UserData.Name != secret || (m.Spec.UserData.Namespace != "" && m.Spec.UserData.Namespace != m.Namespace)
 	newPartition := partition != "" && m.Spec.Partition != partition
-	newLabel := m.Labels[infrastructure.ClusterNameLabel] != s.machine.Spec.ClusterName
+	newLabel := m.Labels[infrastructure.ClusterNameLabel] != r.machine.Spec.ClusterName
 	if !newUserData && !newPartition && !newLabel {
 		return wait{}, nil
 	}
-	err := s.patchObject(ctx, func(obj metalObject) {
+	err := r.patchObject(ctx, func(obj metalObject) {
 		m := obj.(*v1alpha4.MetalStackMachine)
 		if newUserData {
 			m.Spec.UserData = &v1alpha4.SecretReference{Name: secret}
@@ -122,32 +122,32 @@ func (s *scope) syncSpec(ctx context.Context, secret string) (wait, error) {
 			m.Spec.Partition = partition
 		}
 		if newLabel {
-			m.Labels = util.MergeMap(map[string]string{infrastructure.ClusterNameLabel: s.machine.Spec.ClusterName}, m.Labels)
+			m.Labels = util.MergeMap(map[string]string{infrastructure.ClusterNameLabel: r.machine.Spec.ClusterName}, m.Labels)
 		}
 	})
 	if apierrors.IsInvalid(err) {
 		// E.g. a failure domain that is no partition.
-		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "The API server refused the values of Machine %s: %v", s.machine.Name, err), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "The API server refused the values of Machine %s: %v", r.machine.Name, err), nil
 	}
 	if err != nil {
 		return wait{}, err
 	}
 	if newUserData {
-		s.recordNormal(EventUserDataSet, actionPrepare, "The user data are in Secret "+secret)
+		r.recordNormal(EventUserDataSet, actionPrepare, "The user data are in Secret "+secret)
 	}
 	if newPartition {
-		s.recordNormal(EventPartitionSet, actionPrepare, "The failure domain of the Machine is partition "+partition)
+		r.recordNormal(EventPartitionSet, actionPrepare, "The failure domain of the Machine is partition "+partition)
 	}
 	return wait{}, nil
 }
 
 // readBootstrapSecret reads the user data, from the server and by name: this controller keeps
 // no Secret.
-func (s *scope) readBootstrapSecret(ctx context.Context, name string) (wait, error) {
+func (r *reconciliation) readBootstrapSecret(ctx context.Context, name string) (wait, error) {
 	secret := &corev1.Secret{}
-	err := s.live.Get(ctx, types.NamespacedName{Namespace: s.obj.GetNamespace(), Name: name}, secret)
+	err := r.live.Get(ctx, types.NamespacedName{Namespace: r.obj.GetNamespace(), Name: name}, secret)
 	if apierrors.IsNotFound(err) {
-		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, s.machine.Name), nil
+		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, r.machine.Name), nil
 	}
 	if apierrors.IsForbidden(err) {
 		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData,
@@ -164,22 +164,22 @@ func (s *scope) readBootstrapSecret(ctx context.Context, name string) (wait, err
 		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid,
 			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", name, format, bootstrapFormats[0], bootstrapFormats[1]), nil
 	}
-	s.userData = secret.Data[bootstrapValue]
+	r.userData = secret.Data[bootstrapValue]
 	return wait{}, nil
 }
 
 // waitForLoadBalancers leaves a control plane machine its metal for a while, so
 // that load balancers see it fail its checks before it is switched off.
-func waitForLoadBalancers(_ context.Context, s *scope) (wait, error) {
-	if !isControlPlane(s.obj) {
+func waitForLoadBalancers(_ context.Context, r *reconciliation) (wait, error) {
+	if !isControlPlane(r.obj) {
 		return wait{}, nil
 	}
-	left := s.obj.GetDeletionTimestamp().Add(s.options.LoadBalancerGracePeriod).Sub(s.clock.Now())
+	left := r.obj.GetDeletionTimestamp().Add(r.options.LoadBalancerGracePeriod).Sub(r.clock.Now())
 	if left <= 0 {
 		return wait{}, nil
 	}
 	return waitFor(left, infrastructure.ReasonWaitingForLoadBalancers,
-		"The machine is of a control plane, and keeps running for %s so that load balancers notice", s.options.LoadBalancerGracePeriod), nil
+		"The machine is of a control plane, and keeps running for %s so that load balancers notice", r.options.LoadBalancerGracePeriod), nil
 }
 
 func isControlPlane(obj client.Object) bool {

@@ -17,21 +17,21 @@ const moveBlocker = "metalstack-controller-manager"
 
 // blockMove makes `clusterctl move` wait while metal is asked for: what has not
 // been recorded yet would be left behind.
-func (s *scope) blockMove(ctx context.Context) error {
-	if hasKey(s.obj.GetAnnotations(), infrastructure.BlockMoveAnnotation) {
+func (r *reconciliation) blockMove(ctx context.Context) error {
+	if hasKey(r.obj.GetAnnotations(), infrastructure.BlockMoveAnnotation) {
 		return nil
 	}
-	return s.patchObject(ctx, func(obj metalObject) {
+	return r.patchObject(ctx, func(obj metalObject) {
 		annotations.AddAnnotations(obj, map[string]string{infrastructure.BlockMoveAnnotation: moveBlocker})
 	})
 }
 
 // unblockMove lets `clusterctl move` go on.
-func (s *scope) unblockMove(ctx context.Context) error {
-	if s.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
+func (r *reconciliation) unblockMove(ctx context.Context) error {
+	if r.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return nil
 	}
-	return s.patchObject(ctx, func(obj metalObject) {
+	return r.patchObject(ctx, func(obj metalObject) {
 		kept := obj.GetAnnotations()
 		delete(kept, infrastructure.BlockMoveAnnotation)
 		obj.SetAnnotations(kept)
@@ -41,16 +41,16 @@ func (s *scope) unblockMove(ctx context.Context) error {
 // reconcileMoveBlock lets `clusterctl move` go on when the outcome of an allocation is
 // recorded, and records an Event of it. It is the first phase, since a move
 // pauses everything and then waits for this.
-func reconcileMoveBlock(ctx context.Context, s *scope) (wait, error) {
-	phase := allocationOf(s.obj).Phase
-	if phase == "" || phase == v1alpha4.AllocationAllocating || s.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
+func reconcileMoveBlock(ctx context.Context, r *reconciliation) (wait, error) {
+	phase := allocationOf(r.obj).Phase
+	if phase == "" || phase == v1alpha4.AllocationAllocating || r.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return wait{}, nil
 	}
-	if err := s.unblockMove(ctx); err != nil {
+	if err := r.unblockMove(ctx); err != nil {
 		return wait{}, err
 	}
 	if phase == v1alpha4.AllocationAllocated {
-		s.recordNormal(EventAllocated, actionAllocate, "Allocated "+describeMetal(s.obj))
+		r.recordNormal(EventAllocated, actionAllocate, "Allocated "+describeMetal(r.obj))
 	}
 	return wait{}, nil
 }

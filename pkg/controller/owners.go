@@ -41,17 +41,17 @@ var forceReleaseHint = "the metal is kept. To release it nevertheless: kubectl a
 
 // resolveClusterLive finds the Cluster of an object that is being deleted, as the
 // server knows it: it may have been paused just now.
-func resolveClusterLive(ctx context.Context, s *scope) (wait, error) {
-	name := s.clusterName()
-	if s.options.Standalone || name == "" {
+func resolveClusterLive(ctx context.Context, r *reconciliation) (wait, error) {
+	name := r.clusterName()
+	if r.options.Standalone || name == "" {
 		return wait{}, nil
 	}
-	cluster, err := util.GetClusterByName(ctx, s.live, s.obj.GetNamespace(), name)
+	cluster, err := util.GetClusterByName(ctx, r.live, r.obj.GetNamespace(), name)
 	switch {
 	case err == nil:
-		s.cluster = cluster
-	case !apierrors.IsNotFound(err) && !s.isReleaseForced():
-		return s.holdOwnerLookupFailed("Cluster "+name, err), nil
+		r.cluster = cluster
+	case !apierrors.IsNotFound(err) && !r.isReleaseForced():
+		return r.holdOwnerLookupFailed("Cluster "+name, err), nil
 	}
 	return wait{}, nil
 }
@@ -64,53 +64,53 @@ func resolveClusterLive(ctx context.Context, s *scope) (wait, error) {
 // not help that Cluster API has written the new uid since. The same holds for an
 // owner that the garbage collector had deleted, such as a Machine whose
 // MachineSet was restored. It asks the server for each owner, by uid.
-func reconcileOwnerHolds(ctx context.Context, s *scope) (wait, error) {
-	if s.isReleaseForced() {
-		if s.backoff.isNewEvent(s.request, EventReleaseForced, "") {
-			s.recordWarning(EventReleaseForced, actionRelease, "Owners are not checked, because of the annotation "+infrastructure.ForceReleaseAnnotation)
+func reconcileOwnerHolds(ctx context.Context, r *reconciliation) (wait, error) {
+	if r.isReleaseForced() {
+		if r.backoff.isNewEvent(r.request, EventReleaseForced, "") {
+			r.recordWarning(EventReleaseForced, actionRelease, "Owners are not checked, because of the annotation "+infrastructure.ForceReleaseAnnotation)
 		}
 		return wait{}, nil
 	}
-	if name := s.clusterName(); !s.options.Standalone && name != "" && s.cluster == nil {
-		return s.holdOwnerNotFound(fmt.Sprintf("Cluster %s cannot be found", name)), nil
+	if name := r.clusterName(); !r.options.Standalone && name != "" && r.cluster == nil {
+		return r.holdOwnerNotFound(fmt.Sprintf("Cluster %s cannot be found", name)), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, ownerLookupTimeout)
 	defer cancel()
-	s.lookupsLeft = maxOwnerLookups
-	clusterDeleted := s.cluster != nil && s.cluster.DeletionTimestamp != nil
+	r.lookupsLeft = maxOwnerLookups
+	clusterDeleted := r.cluster != nil && r.cluster.DeletionTimestamp != nil
 	ownerDeleted, aboveDeleted := false, false
-	for _, ref := range s.obj.GetOwnerReferences() {
-		owner, err := s.getOwner(ctx, ref)
+	for _, ref := range r.obj.GetOwnerReferences() {
+		owner, err := r.getOwner(ctx, ref)
 		what := ref.Kind + " " + ref.Name
 		state, description := ownerref.Resolve(ref, owner, err)
 		switch {
 		case state == ownerref.Missing:
-			return s.holdOwnerNotFound("the owner " + description), nil
+			return r.holdOwnerNotFound("the owner " + description), nil
 		case state == ownerref.Unknown:
-			return s.holdOwnerLookupFailed("the owner "+what, err), nil
+			return r.holdOwnerLookupFailed("the owner "+what, err), nil
 		case state == ownerref.Present || clusterDeleted:
 			continue
 		}
 		ownerDeleted = true
-		above, missing, err := s.checkAncestors(ctx, owner, maxAncestorDepth)
+		above, missing, err := r.checkAncestors(ctx, owner, maxAncestorDepth)
 		switch {
 		case err != nil:
-			return s.holdOwnerLookupFailed("an owner of "+what, err), nil
+			return r.holdOwnerLookupFailed("an owner of "+what, err), nil
 		case missing != "":
-			return s.hold(infrastructure.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
+			return r.hold(infrastructure.ReasonGarbageCollected, fmt.Sprintf("the owner %s is being deleted, presumably by the garbage collector: %s", what, missing)), nil
 		}
 		aboveDeleted = aboveDeleted || above
 	}
-	held := s.previousHold()
+	held := r.previousHold()
 	switch {
 	case clusterDeleted:
-	case s.isDeletedByGarbageCollector() && !ownerDeleted:
-		return s.hold(infrastructure.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
-	case s.isDeletedByGarbageCollector():
+	case r.isDeletedByGarbageCollector() && !ownerDeleted:
+		return r.hold(infrastructure.ReasonGarbageCollected, "the garbage collector deleted the object, and no owner is being deleted"), nil
+	case r.isDeletedByGarbageCollector():
 	case held == infrastructure.ReasonGarbageCollected && !aboveDeleted:
-		return s.hold(held, "the garbage collector deleted the owner, and neither the Cluster nor an owner of the owner is being deleted"), nil
+		return r.hold(held, "the garbage collector deleted the owner, and neither the Cluster nor an owner of the owner is being deleted"), nil
 	case held == infrastructure.ReasonOwnerNotFound && !ownerDeleted:
-		return s.hold(held, "an owner could not be found before, and no owner is being deleted"), nil
+		return r.hold(held, "an owner could not be found before, and no owner is being deleted"), nil
 	}
 	return wait{}, nil
 }
@@ -125,12 +125,12 @@ const maxAncestorDepth = 3
 // Machine has. It returns whether one of them is being deleted, and which one
 // cannot be found by its uid. Kinds that the controller manager may not read, such as
 // other providers' control planes, are passed over.
-func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectMetadata, generations int) (deleted bool, missing string, err error) {
+func (r *reconciliation) checkAncestors(ctx context.Context, owner *metav1.PartialObjectMetadata, generations int) (deleted bool, missing string, err error) {
 	if generations == 0 {
 		return false, "", nil
 	}
 	for _, ref := range owner.OwnerReferences {
-		above, err := s.getOwner(ctx, ref)
+		above, err := r.getOwner(ctx, ref)
 		switch state, description := ownerref.Resolve(ref, above, err); {
 		case apierrors.IsForbidden(err), meta.IsNoMatchError(err):
 			continue
@@ -139,7 +139,7 @@ func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectM
 		case state == ownerref.Unknown:
 			return false, "", fmt.Errorf("its owner %s %s: %w", ref.Kind, ref.Name, err)
 		case state == ownerref.Deleting:
-			if _, missing, err := s.checkAncestors(ctx, above, generations-1); err != nil || missing != "" {
+			if _, missing, err := r.checkAncestors(ctx, above, generations-1); err != nil || missing != "" {
 				return false, missing, err
 			}
 			deleted = true
@@ -151,8 +151,8 @@ func (s *scope) checkAncestors(ctx context.Context, owner *metav1.PartialObjectM
 // previousHold returns for which reason the release was held before because of its
 // owners, which the condition Deleting remembers; "" if it was not. That an owner
 // could not be read is no reason: it is checked when it can be.
-func (s *scope) previousHold() string {
-	deleting := meta.FindStatusCondition(s.oldConditions, infrastructure.ConditionDeleting)
+func (r *reconciliation) previousHold() string {
+	deleting := meta.FindStatusCondition(r.oldConditions, infrastructure.ConditionDeleting)
 	if deleting == nil || deleting.Reason != infrastructure.ReasonGarbageCollected && deleting.Reason != infrastructure.ReasonOwnerNotFound {
 		return ""
 	}
@@ -162,12 +162,12 @@ func (s *scope) previousHold() string {
 // isDeletedByGarbageCollector returns whether the garbage collector had the object deleted. A
 // server before this one did not record who asked: then the object counts as deleted
 // by it if its release was held before, which its conditions show.
-func (s *scope) isDeletedByGarbageCollector() bool {
-	if d := deletionOf(s.obj); d != nil {
+func (r *reconciliation) isDeletedByGarbageCollector() bool {
+	if d := deletionOf(r.obj); d != nil {
 		return d.RequestedBy == v1alpha4.DeletionByGarbageCollector
 	}
-	deleting := meta.FindStatusCondition(s.oldConditions, infrastructure.ConditionDeleting)
-	return meta.IsStatusConditionTrue(s.oldConditions, infrastructure.ConditionPaused) ||
+	deleting := meta.FindStatusCondition(r.oldConditions, infrastructure.ConditionDeleting)
+	return meta.IsStatusConditionTrue(r.oldConditions, infrastructure.ConditionPaused) ||
 		deleting != nil && slices.Contains(ownerHoldReasons, deleting.Reason)
 }
 
@@ -175,12 +175,12 @@ func (s *scope) isDeletedByGarbageCollector() bool {
 var ownerHoldReasons = []string{infrastructure.ReasonOwnerNotFound, infrastructure.ReasonGarbageCollected, infrastructure.ReasonOwnerLookupFailed}
 
 // getOwner asks the server for the metadata of an owner.
-func (s *scope) getOwner(ctx context.Context, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
+func (r *reconciliation) getOwner(ctx context.Context, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
 		return nil, err
 	}
-	mapper := s.live.RESTMapper()
+	mapper := r.live.RESTMapper()
 	mapping, err := mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
 	if meta.IsNoMatchError(err) {
 		// The version may have gone with an upgrade.
@@ -189,41 +189,41 @@ func (s *scope) getOwner(ctx context.Context, ref metav1.OwnerReference) (*metav
 	if err != nil {
 		return nil, err
 	}
-	if s.lookupsLeft--; s.lookupsLeft < 0 {
+	if r.lookupsLeft--; r.lookupsLeft < 0 {
 		return nil, fmt.Errorf("more than %d owners", maxOwnerLookups)
 	}
 	owner := &metav1.PartialObjectMetadata{}
 	owner.SetGroupVersionKind(mapping.GroupVersionKind)
 	key := client.ObjectKey{Name: ref.Name}
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		key.Namespace = s.obj.GetNamespace()
+		key.Namespace = r.obj.GetNamespace()
 	}
-	return owner, s.live.Get(ctx, key, owner)
+	return owner, r.live.Get(ctx, key, owner)
 }
 
-func (s *scope) isReleaseForced() bool {
-	return hasKey(s.obj.GetAnnotations(), infrastructure.ForceReleaseAnnotation)
+func (r *reconciliation) isReleaseForced() bool {
+	return hasKey(r.obj.GetAnnotations(), infrastructure.ForceReleaseAnnotation)
 }
 
-func (s *scope) holdOwnerNotFound(why string) wait {
-	return s.hold(infrastructure.ReasonOwnerNotFound, why)
+func (r *reconciliation) holdOwnerNotFound(why string) wait {
+	return r.hold(infrastructure.ReasonOwnerNotFound, why)
 }
 
 // hold keeps a reason for which the release was held before: what is not to be
 // found now, or cannot be read, must not make it forgotten.
-func (s *scope) hold(reason, why string) wait {
-	if s.previousHold() == infrastructure.ReasonGarbageCollected {
+func (r *reconciliation) hold(reason, why string) wait {
+	if r.previousHold() == infrastructure.ReasonGarbageCollected {
 		reason = infrastructure.ReasonGarbageCollected
 	}
 	return waitFor(holdRequeue, reason, "%s, so the deletion may be a mistake, and "+forceReleaseHint,
-		why, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
+		why, r.kind.resource, r.obj.GetName(), r.obj.GetNamespace())
 }
 
-func (s *scope) holdOwnerLookupFailed(what string, err error) wait {
+func (r *reconciliation) holdOwnerLookupFailed(what string, err error) wait {
 	reason := infrastructure.ReasonOwnerLookupFailed
-	if held := s.previousHold(); held != "" {
+	if held := r.previousHold(); held != "" {
 		reason = held
 	}
 	return waitFor(ownerLookupRequeue, reason, "Failed to look up %s: %v: "+forceReleaseHint,
-		what, err, s.kind.resource, s.obj.GetName(), s.obj.GetNamespace())
+		what, err, r.kind.resource, r.obj.GetName(), r.obj.GetNamespace())
 }

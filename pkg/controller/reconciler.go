@@ -43,7 +43,7 @@ type reconciler struct {
 
 // A phase is one step of a reconcile. A wait ends the reconcile; without one the
 // next phase runs.
-type phase func(ctx context.Context, s *scope) (wait, error)
+type phase func(ctx context.Context, s *reconciliation) (wait, error)
 
 // A wait says what a reconcile waits for, and when to requeue if no event comes
 // first. The zero wait is none.
@@ -74,7 +74,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, nil
 	}
 
-	s, err := newScope(r, request, obj)
+	rec, err := newReconciliation(r, request, obj)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -84,11 +84,11 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		steps = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
 		steps = append(steps, reconcileRelease)
 	}
-	err = s.runPhases(ctx, steps)
-	if s.wait.requeueAfter > 0 {
-		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", s.wait.message, "after", s.wait.requeueAfter.String())
+	err = rec.runPhases(ctx, steps)
+	if rec.wait.requeueAfter > 0 {
+		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", rec.wait.message, "after", rec.wait.requeueAfter.String())
 	}
-	return ctrl.Result{RequeueAfter: s.wait.requeueAfter}, utilerrors.NewAggregate([]error{err, s.patchConditions(ctx)})
+	return ctrl.Result{RequeueAfter: rec.wait.requeueAfter}, utilerrors.NewAggregate([]error{err, rec.patchConditions(ctx)})
 }
 
 // skipReason returns why an object is not reconciled; "" if it is.

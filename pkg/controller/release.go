@@ -17,48 +17,48 @@ import (
 )
 
 // reconcileReleased removes the finalizer of an object that holds no metal.
-func reconcileReleased(ctx context.Context, s *scope) (wait, error) {
-	if isReleased(s.obj) {
-		return s.removeFinalizer(ctx, s.obj)
+func reconcileReleased(ctx context.Context, r *reconciliation) (wait, error) {
+	if isReleased(r.obj) {
+		return r.removeFinalizer(ctx, r.obj)
 	}
 	return wait{}, nil
 }
 
 // reconcileRelease releases the metal of an object that is being deleted, and then
 // removes the finalizer. It is the last phase.
-func reconcileRelease(ctx context.Context, s *scope) (wait, error) {
-	if left := s.backoff.remaining(s.request); left > 0 {
+func reconcileRelease(ctx context.Context, r *reconciliation) (wait, error) {
+	if left := r.backoff.remaining(r.request); left > 0 {
 		// The condition still describes the last attempt.
 		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	log := ctrl.LoggerFrom(ctx)
-	held := describeMetal(s.obj)
-	log.Info("Releasing", metalIDs(s.obj)...)
-	if s.backoff.isNewEvent(s.request, EventReleasing, "") {
-		s.recordNormal(EventReleasing, actionRelease, "Releasing "+held)
+	held := describeMetal(r.obj)
+	log.Info("Releasing", metalIDs(r.obj)...)
+	if r.backoff.isNewEvent(r.request, EventReleasing, "") {
+		r.recordNormal(EventReleasing, actionRelease, "Releasing "+held)
 	}
-	began := s.clock.Now()
-	answer, err := s.allocations.release(ctx, s.kind, s.obj)
+	began := r.clock.Now()
+	answer, err := r.allocations.release(ctx, r.kind, r.obj)
 	switch {
 	case apierrors.IsNotFound(err):
-		return s.handleNotFound(err)
+		return r.handleNotFound(err)
 	case err != nil:
-		return s.handleReleaseError(ctx, err)
+		return r.handleReleaseError(ctx, err)
 	}
-	if err := s.setObject(answer); err != nil {
+	if err := r.setObject(answer); err != nil {
 		return wait{}, err
 	}
 	if !isReleased(answer) {
 		return wait{reason: infrastructure.ReasonReleasing, message: "the API server is releasing " + held, requeueAfter: inFlightRequeue}, nil
 	}
-	s.backoff.reset(s.request)
-	log.Info("Released", append(metalIDs(answer), "took", s.clock.Since(began).Round(time.Millisecond))...)
-	s.recordNormal(EventReleased, actionRelease, "Released "+held)
-	return s.removeFinalizer(ctx, answer)
+	r.backoff.reset(r.request)
+	log.Info("Released", append(metalIDs(answer), "took", r.clock.Since(began).Round(time.Millisecond))...)
+	r.recordNormal(EventReleased, actionRelease, "Released "+held)
+	return r.removeFinalizer(ctx, answer)
 }
 
 // handleReleaseError decides when a release that failed is tried again.
-func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error) {
+func (r *reconciliation) handleReleaseError(ctx context.Context, err error) (wait, error) {
 	if ctx.Err() != nil {
 		return wait{}, ctx.Err()
 	}
@@ -66,7 +66,7 @@ func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error)
 		ctrl.LoggerFrom(ctx).V(1).Info("Release in flight", "answer", err.Error())
 		return wait{reason: infrastructure.ReasonReleasing, message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
-	again := s.backoff.recordRefusal(s.request, retryAfter(err))
+	again := r.backoff.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
 	reason := infrastructure.ReasonReleaseRefused
 	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover} {
@@ -74,7 +74,7 @@ func (s *scope) handleReleaseError(ctx context.Context, err error) (wait, error)
 			reason = cause
 		}
 	}
-	return wait{reason: reason, message: s.refusalMessage(err), requeueAfter: again}, nil
+	return wait{reason: reason, message: r.refusalMessage(err), requeueAfter: again}, nil
 }
 
 // isReleased returns whether the object holds no metal, and no call is in flight
@@ -93,11 +93,11 @@ func isReleased(obj client.Object) bool {
 
 // removeFinalizer removes the finalizer from the very state of the object that was
 // reconciled: if it has changed since, the patch fails, and it is reconciled again.
-func (s *scope) removeFinalizer(ctx context.Context, obj client.Object) (wait, error) {
+func (r *reconciliation) removeFinalizer(ctx context.Context, obj client.Object) (wait, error) {
 	before := obj.DeepCopyObject().(client.Object)
-	controllerutil.RemoveFinalizer(obj, s.kind.finalizer)
-	err := s.cached.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	s.objectGone = true
+	controllerutil.RemoveFinalizer(obj, r.kind.finalizer)
+	err := r.cached.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	r.objectGone = true
 	switch {
 	case apierrors.IsConflict(err):
 		return wait{message: "the object has changed since it was read", requeueAfter: time.Second}, nil
@@ -107,7 +107,7 @@ func (s *scope) removeFinalizer(ctx context.Context, obj client.Object) (wait, e
 	case err != nil:
 		return wait{}, err
 	}
-	s.backoff.reset(s.request)
+	r.backoff.reset(r.request)
 	ctrl.LoggerFrom(ctx).Info("Removed the finalizer")
 	return wait{}, nil
 }

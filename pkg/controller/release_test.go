@@ -67,14 +67,14 @@ func TestRelease_RefusalKeepsTheObject(t *testing.T) {
 
 func TestRelease_KeepsFinalizerOfAChangedObject(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", deleted))
-	judged := h.get(machines, "m")
+	before := h.get(machines, "m")
 
 	// An allocation that was under way is recorded just now.
-	changed := judged.DeepCopyObject().(client.Object)
+	changed := before.DeepCopyObject().(client.Object)
 	with(v1alpha4.AllocationAllocated)(changed)
 	h.update(changed)
 
-	h.r.cached = staleCache{h.api, judged.(*v1alpha4.MetalStackMachine)}
+	h.r.cached = staleCache{h.api, before.(*v1alpha4.MetalStackMachine)}
 	require.Equal(t, time.Second, h.reconcile("m").RequeueAfter)
 	require.True(t, h.exists(machines, "m"))
 }

@@ -29,23 +29,23 @@ type allocationClient interface {
 // restAllocationClient is POST and DELETE of …/NAME/allocation.
 type restAllocationClient struct{ rest.Interface }
 
-func (s restAllocationClient) allocate(ctx context.Context, k kind, obj metalObject, allocation *v1alpha4.Allocation) (metalObject, error) {
+func (c restAllocationClient) allocate(ctx context.Context, k kind, obj metalObject, allocation *v1alpha4.Allocation) (metalObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, subresourceTimeout)
 	defer cancel()
 	allocation.Name, allocation.Namespace, allocation.UID = obj.GetName(), obj.GetNamespace(), obj.GetUID()
 	answer := k.object()
-	return answer, s.Post().
+	return answer, c.Post().
 		Namespace(obj.GetNamespace()).Resource(k.resource).Name(obj.GetName()).SubResource("allocation").
 		Body(allocation).
 		Do(ctx).Into(answer)
 }
 
-func (s restAllocationClient) release(ctx context.Context, k kind, obj metalObject) (metalObject, error) {
+func (c restAllocationClient) release(ctx context.Context, k kind, obj metalObject) (metalObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, subresourceTimeout)
 	defer cancel()
 	uid := obj.GetUID()
 	answer := k.object()
-	return answer, s.Delete().
+	return answer, c.Delete().
 		Namespace(obj.GetNamespace()).Resource(k.resource).Name(obj.GetName()).SubResource("allocation").
 		Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}).
 		Do(ctx).Into(answer)

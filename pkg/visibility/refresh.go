@@ -28,7 +28,7 @@ const (
 
 // staleDecision is a decision that is to be refreshed.
 type staleDecision struct {
-	scope     *scope
+	entry     *entry
 	namespace string
 	decision
 }
@@ -50,7 +50,7 @@ func (r *Resolver) Run(ctx context.Context) {
 func (r *Resolver) refresh(ctx context.Context) {
 	stale := r.staleDecisions()
 	workqueue.ParallelizeUntil(ctx, refreshWorkers, len(stale), func(i int) {
-		stale[i].scope.refresh(ctx, stale[i].namespace)
+		stale[i].entry.refresh(ctx, stale[i].namespace)
 	})
 	r.evictExpired()
 }
@@ -58,14 +58,14 @@ func (r *Resolver) refresh(ctx context.Context) {
 // staleDecisions returns the decisions to refresh in this interval.
 func (r *Resolver) staleDecisions() []staleDecision {
 	r.mu.Lock()
-	scopes := make([]*scope, 0, len(r.scopes))
-	for _, s := range r.scopes {
-		scopes = append(scopes, s)
+	entries := make([]*entry, 0, len(r.entries))
+	for _, e := range r.entries {
+		entries = append(entries, e)
 	}
 	r.mu.Unlock()
 	var stale []staleDecision
-	for _, s := range scopes {
-		stale = s.appendStale(stale)
+	for _, e := range entries {
+		stale = e.appendStale(stale)
 	}
 	slices.SortFunc(stale, func(x, y staleDecision) int {
 		if x.isUrgent() != y.isUrgent() {
@@ -82,38 +82,38 @@ func (r *Resolver) staleDecisions() []staleDecision {
 // isUrgent reports whether something may be visible that should not be any more.
 func (d staleDecision) isUrgent() bool { return d.allowed || d.namespace == allNamespaces }
 
-func (s *scope) appendStale(stale []staleDecision) []staleDecision {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(s.watches) == 0 {
+func (e *entry) appendStale(stale []staleDecision) []staleDecision {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if len(e.watches) == 0 {
 		return stale
 	}
-	for namespace, d := range s.decisions {
-		if s.isStale(namespace, d, 0) {
-			stale = append(stale, staleDecision{s, namespace, d})
+	for namespace, d := range e.decisions {
+		if e.isStale(namespace, d, 0) {
+			stale = append(stale, staleDecision{e, namespace, d})
 		}
 	}
 	return stale
 }
 
 // refresh asks the authorizer again, if the decision is still stale.
-func (s *scope) refresh(ctx context.Context, namespace string) {
-	if !s.lock(ctx) {
+func (e *entry) refresh(ctx context.Context, namespace string) {
+	if !e.lock(ctx) {
 		return
 	}
-	defer s.unlock()
-	s.mu.RLock()
-	d, known := s.decisions[namespace]
-	stale := known && len(s.watches) > 0 && s.isStale(namespace, d, 0)
-	s.mu.RUnlock()
+	defer e.unlock()
+	e.mu.RLock()
+	d, known := e.decisions[namespace]
+	stale := known && len(e.watches) > 0 && e.isStale(namespace, d, 0)
+	e.mu.RUnlock()
 	if !stale {
 		return
 	}
-	if _, err := s.authorize(ctx, namespace); err != nil && ctx.Err() == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.resolver.clock.Since(s.failingSince) >= failureGracePeriod {
-			s.endWatches(authorizerUnavailable(ctx, s.request, err))
+	if _, err := e.authorize(ctx, namespace); err != nil && ctx.Err() == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.resolver.clock.Since(e.failingSince) >= failureGracePeriod {
+			e.endWatches(authorizerUnavailable(ctx, e.request, err))
 		}
 	}
 }

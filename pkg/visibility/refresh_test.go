@@ -127,18 +127,18 @@ func TestRefresh_SkipsUsersWithoutWatches(t *testing.T) {
 		assert.Empty(t, e.requests())
 		e.Resolver.mu.Lock()
 		defer e.Resolver.mu.Unlock()
-		assert.Empty(t, e.scopes, "unused scopes expire")
+		assert.Empty(t, e.entries, "unused entries expire")
 	})
 }
 
-func TestResolver_LimitsCachedScopes(t *testing.T) {
+func TestResolver_LimitsCachedEntries(t *testing.T) {
 	inEnvironment(t, func(t *testing.T, e *environment) {
 		first := e.watch(t, across("first"))
-		for i := range maxScopes + 10 {
+		for i := range maxEntries + 10 {
 			e.list(t, across(fmt.Sprintf("user-%d", i)), "a")
 		}
 		e.Resolver.mu.Lock()
-		assert.LessOrEqual(t, len(e.scopes), maxScopes)
+		assert.LessOrEqual(t, len(e.entries), maxEntries)
 		e.Resolver.mu.Unlock()
 		e.set(true, "first", "*")
 		requireEndsWithin(t, first, 2*refreshInterval)

@@ -22,11 +22,11 @@ import (
 const (
 	// authorizeTimeout is how long the authorizer may take for one decision.
 	authorizeTimeout = 10 * time.Second
-	// maxScopes is how many scopes without watches are cached.
-	maxScopes = 2000
-	// scopeTTL is how long a scope without watches is cached: longer than clients
+	// maxEntries is how many entries without watches are cached.
+	maxEntries = 2000
+	// entryTTL is how long a entry without watches is cached: longer than clients
 	// take to come back that lost their watch.
-	scopeTTL = 15 * time.Minute
+	entryTTL = 15 * time.Minute
 )
 
 // Request is a list or a watch.
@@ -58,15 +58,15 @@ type Resolver struct {
 	revision   func(context.Context) (uint64, error)
 	clock      clock.WithTicker
 
-	mu     sync.Mutex
-	scopes map[string]*scope
+	mu      sync.Mutex
+	entries map[string]*entry
 }
 
 // NewResolver returns a Resolver that asks an authorizer. A change of what a user
 // may see takes a revision of its own, which revision issues: lists before it have
 // a lower one, and lists after it have not.
 func NewResolver(a authorizer.Authorizer, revision func(context.Context) (uint64, error), c clock.WithTicker) *Resolver {
-	return &Resolver{authorizer: a, revision: revision, clock: c, scopes: map[string]*scope{}}
+	return &Resolver{authorizer: a, revision: revision, clock: c, entries: map[string]*entry{}}
 }
 
 // List returns what a list shows. The caller closes it.
@@ -90,19 +90,19 @@ func (r *Resolver) Watch(ctx context.Context, request Request) (*Set, error) {
 }
 
 func (r *Resolver) resolve(ctx context.Context, request Request, isWatch bool) (*Set, error) {
-	s := r.acquire(request)
-	set := &Set{ctx: ctx, scope: s, isWatch: isWatch, done: make(chan struct{})}
+	e := r.acquire(request)
+	set := &Set{ctx: ctx, entry: e, isWatch: isWatch, done: make(chan struct{})}
 	if isWatch {
 		set.maxStaleness = maxStaleness
 	}
 	// First: a decision that is made after the revision was issued cannot differ
 	// from what lists of that revision have shown.
-	s.ensureRevision(ctx)
-	if _, err := s.allowed(ctx, allNamespaces, 0); err != nil {
+	e.ensureRevision(ctx)
+	if _, err := e.allowed(ctx, allNamespaces, 0); err != nil {
 		set.Close()
 		return nil, authorizerUnavailable(ctx, request, err)
 	}
-	s.attach(set)
+	e.attach(set)
 	if request.Namespace != "" && !set.all {
 		set.Close()
 		return nil, forbidden(request)
@@ -134,57 +134,57 @@ func (r *Resolver) authorize(ctx context.Context, attributes authorizer.Attribut
 	return false, err
 }
 
-// acquire returns the scope of a request, for use until it is released.
-func (r *Resolver) acquire(request Request) *scope {
+// acquire returns the entry of a request, for use until it is released.
+func (r *Resolver) acquire(request Request) *entry {
 	key := request.key()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.scopes[key]
-	if s == nil {
+	e := r.entries[key]
+	if e == nil {
 		r.evictOldest()
-		s = newScope(r, key, request)
-		r.scopes[key] = s
+		e = newEntry(r, key, request)
+		r.entries[key] = e
 	}
-	s.references++
-	s.lastUsed = r.clock.Now()
-	s.setUser(request.User)
-	return s
+	e.references++
+	e.lastUsed = r.clock.Now()
+	e.setUser(request.User)
+	return e
 }
 
-func (r *Resolver) release(s *scope) {
+func (r *Resolver) release(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.references--
-	s.lastUsed = r.clock.Now()
+	e.references--
+	e.lastUsed = r.clock.Now()
 	// Requests for a single namespace are authorized anew each time.
-	if s.references == 0 && s.request.Namespace != "" {
-		delete(r.scopes, s.key)
+	if e.references == 0 && e.request.Namespace != "" {
+		delete(r.entries, e.key)
 	}
 }
 
-// evictOldest makes room for another scope, if needed.
+// evictOldest makes room for another entry, if needed.
 func (r *Resolver) evictOldest() {
-	if len(r.scopes) < maxScopes {
+	if len(r.entries) < maxEntries {
 		return
 	}
-	var oldest *scope
-	for _, s := range r.scopes {
-		if s.references == 0 && (oldest == nil || s.lastUsed.Before(oldest.lastUsed)) {
-			oldest = s
+	var oldest *entry
+	for _, e := range r.entries {
+		if e.references == 0 && (oldest == nil || e.lastUsed.Before(oldest.lastUsed)) {
+			oldest = e
 		}
 	}
 	if oldest != nil {
-		delete(r.scopes, oldest.key)
+		delete(r.entries, oldest.key)
 	}
 }
 
-// evictExpired drops scopes that have not been used for scopeTTL.
+// evictExpired drops entries that have not been used for entryTTL.
 func (r *Resolver) evictExpired() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.clock.Now()
-	maps.DeleteFunc(r.scopes, func(_ string, s *scope) bool {
-		return s.references == 0 && now.Sub(s.lastUsed) >= scopeTTL
+	maps.DeleteFunc(r.entries, func(_ string, e *entry) bool {
+		return e.references == 0 && now.Sub(e.lastUsed) >= entryTTL
 	})
 }
 
@@ -208,8 +208,8 @@ func forbidden(r Request) error {
 }
 
 // shellQuote quotes an argument for a POSIX shell.
-func shellQuote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+func shellQuote(e string) string {
+	return "'" + strings.ReplaceAll(e, "'", `'\''`) + "'"
 }
 
 // authorizerUnavailable is the answer if the authorizer made no decision. The cause

@@ -209,7 +209,7 @@ func TestResolver_ForbidsNamespaceInWhichTheUserMayNotGet(t *testing.T) {
 			assert.ErrorContains(t, err, `user "alice" cannot list resource "metalstackmachines" in namespace "b"`)
 			assert.ErrorContains(t, err, "kubectl create rolebinding NAME --clusterrole=view --user='alice' --namespace=b")
 		}
-		assert.Empty(t, e.scopes, "nothing is remembered of it")
+		assert.Empty(t, e.entries, "nothing is remembered of it")
 	})
 }
 

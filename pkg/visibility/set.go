@@ -11,7 +11,7 @@ import (
 // Set is the namespaces whose objects one request is shown.
 type Set struct {
 	ctx          context.Context
-	scope        *scope // nil if it contains all, and is no watch's
+	entry        *entry // nil if it contains all, and is no watch's
 	isWatch      bool
 	maxStaleness time.Duration
 	all          bool
@@ -37,9 +37,9 @@ func (s *Set) Includes(namespace string) bool {
 	if s.Err() != nil {
 		return false
 	}
-	allowed, err := s.scope.allowed(s.ctx, namespace, s.maxStaleness)
+	allowed, err := s.entry.allowed(s.ctx, namespace, s.maxStaleness)
 	if err != nil {
-		s.end(authorizerUnavailable(s.ctx, s.scope.request, err))
+		s.end(authorizerUnavailable(s.ctx, s.entry.request, err))
 	}
 	return allowed
 }
@@ -47,10 +47,10 @@ func (s *Set) Includes(namespace string) bool {
 // CheckResume returns an API status if a watch cannot resume from a revision: it
 // is not known that lists of that revision have shown this set.
 func (s *Set) CheckResume(revision uint64) error {
-	if s.scope.request.Namespace != "" || s.unchangedSince != 0 && revision >= s.unchangedSince {
+	if s.entry.request.Namespace != "" || s.unchangedSince != 0 && revision >= s.unchangedSince {
 		return nil // A single namespace is always shown completely.
 	}
-	return accessChanged(s.scope.request)
+	return accessChanged(s.entry.request)
 }
 
 // Done is closed when the set has ended.
@@ -76,9 +76,9 @@ func (s *Set) end(cause error) {
 // Close releases the set. It must be called when the request has ended.
 func (s *Set) Close() {
 	s.closeOnce.Do(func() {
-		if s.scope != nil {
-			s.scope.detach(s)
-			s.scope.resolver.release(s.scope)
+		if s.entry != nil {
+			s.entry.detach(s)
+			s.entry.resolver.release(s.entry)
 		}
 	})
 }

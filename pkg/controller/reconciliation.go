@@ -17,8 +17,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
-// A scope is what one reconcile knows of one object, and what it finds.
-type scope struct {
+// A reconciliation is what one reconcile knows of one object, and what it finds.
+type reconciliation struct {
 	*reconciler
 	request     ctrl.Request
 	obj         metalObject
@@ -47,41 +47,41 @@ type scope struct {
 	objectGone bool
 }
 
-func newScope(r *reconciler, request ctrl.Request, obj metalObject) (*scope, error) {
-	s := &scope{reconciler: r, request: request}
+func newReconciliation(r *reconciler, request ctrl.Request, obj metalObject) (*reconciliation, error) {
+	rec := &reconciliation{reconciler: r, request: request}
 	for _, c := range obj.GetConditions() {
-		s.oldConditions = append(s.oldConditions, *c.DeepCopy())
+		rec.oldConditions = append(rec.oldConditions, *c.DeepCopy())
 	}
-	return s, s.setObject(obj)
+	return rec, rec.setObject(obj)
 }
 
 // setObject goes on with obj, which is what the server says that the object is now.
-func (s *scope) setObject(obj metalObject) (err error) {
-	s.obj = obj
-	s.patchHelper, err = patch.NewHelper(obj, s.cached)
+func (r *reconciliation) setObject(obj metalObject) (err error) {
+	r.obj = obj
+	r.patchHelper, err = patch.NewHelper(obj, r.cached)
 	return err
 }
 
 // patchObject writes a change of metadata or spec at once, because what follows
 // relies on it.
-func (s *scope) patchObject(ctx context.Context, change func(metalObject)) error {
-	changed := s.obj.DeepCopyObject().(metalObject)
+func (r *reconciliation) patchObject(ctx context.Context, change func(metalObject)) error {
+	changed := r.obj.DeepCopyObject().(metalObject)
 	change(changed)
-	if err := s.cached.Patch(ctx, changed, client.MergeFrom(s.obj)); err != nil {
+	if err := r.cached.Patch(ctx, changed, client.MergeFrom(r.obj)); err != nil {
 		return err
 	}
-	return s.setObject(changed)
+	return r.setObject(changed)
 }
 
 // runPhases does phases until one waits, fails, or there are no more.
-func (s *scope) runPhases(ctx context.Context, phases []phase) error {
+func (r *reconciliation) runPhases(ctx context.Context, phases []phase) error {
 	for _, phase := range phases {
-		w, err := phase(ctx, s)
+		w, err := phase(ctx, r)
 		if err != nil {
 			return err
 		}
-		if w.message != "" || s.objectGone {
-			s.wait = w
+		if w.message != "" || r.objectGone {
+			r.wait = w
 			return nil
 		}
 	}
@@ -89,16 +89,16 @@ func (s *scope) runPhases(ctx context.Context, phases []phase) error {
 }
 
 // patchConditions writes the conditions, and records Events of what is new in them.
-func (s *scope) patchConditions(ctx context.Context) error {
-	if s.objectGone {
+func (r *reconciliation) patchConditions(ctx context.Context) error {
+	if r.objectGone {
 		return nil
 	}
-	s.setConditions()
-	err := s.patchHelper.Patch(ctx, s.obj, patch.WithOwnedConditions{Conditions: ownedConditions})
+	r.setConditions()
+	err := r.patchHelper.Patch(ctx, r.obj, patch.WithOwnedConditions{Conditions: ownedConditions})
 	if err != nil {
 		return ignoreGone(err)
 	}
-	s.recordConditionEvents(ctx)
+	r.recordConditionEvents(ctx)
 	return nil
 }
 

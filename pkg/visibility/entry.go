@@ -15,7 +15,7 @@ const (
 	// decisionTTL is how long a decision is used before the authorizer is asked
 	// again. The authorizer has a cache of its own.
 	decisionTTL = 5 * time.Second
-	// deniedPerSecond is how many decisions per second one scope may ask for about
+	// deniedPerSecond is how many decisions per second one entry may ask for about
 	// namespaces that the user may not see: where there are many, they are refreshed
 	// less often. So a user always loses a namespace within seconds, and gains one
 	// within seconds where there are up to a hundred.
@@ -37,8 +37,8 @@ type decision struct {
 	at      time.Time
 }
 
-// scope is what one user may see of one resource, as far as it was requested.
-type scope struct {
+// entry is the decisions about one user and one resource, as far as they were requested.
+type entry struct {
 	resolver *Resolver
 	key      string
 	request  Request
@@ -63,8 +63,8 @@ type scope struct {
 	failingSince time.Time
 }
 
-func newScope(r *Resolver, key string, request Request) *scope {
-	return &scope{
+func newEntry(r *Resolver, key string, request Request) *entry {
+	return &entry{
 		resolver: r, key: key, request: request,
 		authorizing: make(chan struct{}, 1),
 		decisions:   map[string]decision{}, watches: map[*Set]struct{}{},
@@ -72,155 +72,155 @@ func newScope(r *Resolver, key string, request Request) *scope {
 }
 
 // setUser keeps the newest credentials of the user.
-func (s *scope) setUser(u user.Info) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.request.User = u
+func (e *entry) setUser(u user.Info) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.request.User = u
 }
 
-func (s *scope) user() user.Info {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.request.User
+func (e *entry) user() user.Info {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.request.User
 }
 
 // ensureRevision has a revision issued, unless there is one since which the
 // decisions are known. Without one lists go on, and watches have to begin with a
 // list.
-func (s *scope) ensureRevision(ctx context.Context) {
-	if s.request.Namespace != "" || !s.lock(ctx) {
+func (e *entry) ensureRevision(ctx context.Context) {
+	if e.request.Namespace != "" || !e.lock(ctx) {
 		return
 	}
-	defer s.unlock()
-	s.issueRevision(ctx)
+	defer e.unlock()
+	e.issueRevision(ctx)
 }
 
 // issueRevision is ensureRevision for the holder of the lock.
-func (s *scope) issueRevision(ctx context.Context) {
-	s.mu.RLock()
-	known, now := s.unchangedSince != 0, s.resolver.clock.Now()
-	failedRecently := !s.revisionFailed.IsZero() && now.Sub(s.revisionFailed) < decisionTTL
-	s.mu.RUnlock()
+func (e *entry) issueRevision(ctx context.Context) {
+	e.mu.RLock()
+	known, now := e.unchangedSince != 0, e.resolver.clock.Now()
+	failedRecently := !e.revisionFailed.IsZero() && now.Sub(e.revisionFailed) < decisionTTL
+	e.mu.RUnlock()
 	if known || failedRecently {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, revisionTimeout)
 	defer cancel()
-	revision, err := s.resolver.revision(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.revisionFailed = (time.Time{}); err != nil {
-		s.revisionFailed = now
+	revision, err := e.resolver.revision(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.revisionFailed = (time.Time{}); err != nil {
+		e.revisionFailed = now
 		return
 	}
-	s.unchangedSince = revision
+	e.unchangedSince = revision
 }
 
 // lock allows to ask the authorizer. It returns false if ctx ends first.
-func (s *scope) lock(ctx context.Context) bool {
+func (e *entry) lock(ctx context.Context) bool {
 	select {
-	case s.authorizing <- struct{}{}:
+	case e.authorizing <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-func (s *scope) unlock() { <-s.authorizing }
+func (e *entry) unlock() { <-e.authorizing }
 
 // allowed returns whether the namespace may be seen. It asks the authorizer if
 // there is no decision, or one that is stale by more than maxStaleness.
-func (s *scope) allowed(ctx context.Context, namespace string, maxStaleness time.Duration) (bool, error) {
+func (e *entry) allowed(ctx context.Context, namespace string, maxStaleness time.Duration) (bool, error) {
 	cached := func() (d decision, ok bool) {
-		s.mu.RLock()
-		defer s.mu.RUnlock()
-		d, ok = s.decisions[namespace]
-		return d, ok && !s.isStale(namespace, d, maxStaleness)
+		e.mu.RLock()
+		defer e.mu.RUnlock()
+		d, ok = e.decisions[namespace]
+		return d, ok && !e.isStale(namespace, d, maxStaleness)
 	}
 	if d, ok := cached(); ok {
 		return d.allowed, nil
 	}
-	if !s.lock(ctx) {
+	if !e.lock(ctx) {
 		return false, ctx.Err()
 	}
-	defer s.unlock()
+	defer e.unlock()
 	if d, ok := cached(); ok {
 		return d.allowed, nil
 	}
-	return s.authorize(ctx, namespace)
+	return e.authorize(ctx, namespace)
 }
 
 // isStale reports whether a decision is to be refreshed. The caller holds mu.
-func (s *scope) isStale(namespace string, d decision, maxStaleness time.Duration) bool {
-	age := s.resolver.clock.Since(d.at) - maxStaleness
+func (e *entry) isStale(namespace string, d decision, maxStaleness time.Duration) bool {
+	age := e.resolver.clock.Since(d.at) - maxStaleness
 	if d.allowed || namespace == allNamespaces {
 		return age >= decisionTTL
 	}
-	return age >= max(decisionTTL, time.Duration(len(s.decisions))*time.Second/deniedPerSecond)
+	return age >= max(decisionTTL, time.Duration(len(e.decisions))*time.Second/deniedPerSecond)
 }
 
 // authorize asks the authorizer, keeps its decision, and ends the watches if it
 // has changed. The caller holds the lock.
-func (s *scope) authorize(ctx context.Context, namespace string) (bool, error) {
-	now := s.resolver.clock.Now()
+func (e *entry) authorize(ctx context.Context, namespace string) (bool, error) {
+	now := e.resolver.clock.Now()
 	var allowed bool
 	var err error
-	request := s.request
-	if request.User = s.user(); namespace == allNamespaces {
-		allowed, err = s.resolver.mayGetAll(ctx, request)
+	request := e.request
+	if request.User = e.user(); namespace == allNamespaces {
+		allowed, err = e.resolver.mayGetAll(ctx, request)
 	} else {
-		allowed, err = s.resolver.authorize(ctx, authorizer.AttributesRecord{
+		allowed, err = e.resolver.authorize(ctx, authorizer.AttributesRecord{
 			User: request.User, Verb: "get", Namespace: namespace,
 			APIGroup: request.Resource.Group, Resource: request.Resource.Resource,
 		})
 	}
-	s.mu.Lock()
+	e.mu.Lock()
 	if err != nil {
-		if s.failingSince.IsZero() && ctx.Err() == nil {
-			s.failingSince = now
+		if e.failingSince.IsZero() && ctx.Err() == nil {
+			e.failingSince = now
 		}
-		s.mu.Unlock()
+		e.mu.Unlock()
 		return false, err
 	}
-	s.failingSince = time.Time{}
-	old, known := s.decisions[namespace]
+	e.failingSince = time.Time{}
+	old, known := e.decisions[namespace]
 	changed := known && old.allowed != allowed
 	if changed {
-		s.unchangedSince = 0
-		s.endWatches(accessChanged(request))
+		e.unchangedSince = 0
+		e.endWatches(accessChanged(request))
 		if namespace == allNamespaces {
-			clear(s.decisions)
+			clear(e.decisions)
 		}
 	}
-	s.decisions[namespace] = decision{allowed: allowed, at: now}
-	s.mu.Unlock()
+	e.decisions[namespace] = decision{allowed: allowed, at: now}
+	e.mu.Unlock()
 	if changed && request.Namespace == "" {
-		s.issueRevision(ctx)
+		e.issueRevision(ctx)
 	}
 	return allowed, nil
 }
 
 // attach completes a set with what is known, and has a watch's end when that
 // changes.
-func (s *scope) attach(set *Set) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	set.all, set.unchangedSince = s.decisions[allNamespaces].allowed, s.unchangedSince
+func (e *entry) attach(set *Set) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	set.all, set.unchangedSince = e.decisions[allNamespaces].allowed, e.unchangedSince
 	if set.isWatch {
-		s.watches[set] = struct{}{}
+		e.watches[set] = struct{}{}
 	}
 }
 
-func (s *scope) detach(set *Set) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.watches, set)
+func (e *entry) detach(set *Set) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.watches, set)
 }
 
 // endWatches ends the sets of all watches. The caller holds mu.
-func (s *scope) endWatches(cause error) {
-	for set := range s.watches {
+func (e *entry) endWatches(cause error) {
+	for set := range e.watches {
 		set.end(cause)
 	}
-	clear(s.watches)
+	clear(e.watches)
 }
