@@ -112,15 +112,15 @@ type StaleError struct {
 }
 
 // Error implements error.
-func (u *StaleError) Error() string {
-	if u.Since.IsZero() {
-		return oneline.Sanitize(fmt.Sprintf("metal was never observed: %v", u.Cause), 2*MaxMessage)
+func (e *StaleError) Error() string {
+	if e.Since.IsZero() {
+		return oneline.Sanitize(fmt.Sprintf("metal was never observed: %v", e.Cause), 2*MaxMessage)
 	}
-	return oneline.Sanitize(fmt.Sprintf("metal was last observed at %s: %v", u.Since.UTC().Format(time.RFC3339), u.Cause), 2*MaxMessage)
+	return oneline.Sanitize(fmt.Sprintf("metal was last observed at %s: %v", e.Since.UTC().Format(time.RFC3339), e.Cause), 2*MaxMessage)
 }
 
 // Unwrap returns the cause.
-func (u *StaleError) Unwrap() error { return u.Cause }
+func (e *StaleError) Unwrap() error { return e.Cause }
 
 // Causes of a StaleError read that are not the metal-api's fault.
 var (

@@ -52,20 +52,20 @@ func newEntityCache[T any](c clock.WithTicker, entity string, get func(context.C
 // lookup returns the entity, or nil if the metal-api does not know it. What
 // was found once is found while the metal-api does not answer, with an error that
 // says so.
-func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
+func (c *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 	if id == "" {
 		return nil, nil
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e := b.entry(id)
-	reading, err := b.read(ctx, id, e)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entry(id)
+	reading, err := c.read(ctx, id, e)
 	if reading == nil {
-		return b.answer(id, e, err)
+		return c.answer(id, e, err)
 	}
 	e.waiting++
-	b.mu.Unlock()
-	late := b.clock.NewTimer(lookupTimeout)
+	c.mu.Unlock()
+	late := c.clock.NewTimer(lookupTimeout)
 	defer late.Stop()
 	select {
 	case <-reading:
@@ -75,7 +75,7 @@ func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 		// The next lookup will have the answer.
 		err = metal.ErrTimeout
 	}
-	b.mu.Lock()
+	c.mu.Lock()
 	if e.reading == reading {
 		// It goes on without waiters: the next lookup has the answer. It ends when
 		// the requests of all waiters have ended.
@@ -84,41 +84,41 @@ func (b *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 			e.reading = nil
 		}
 	}
-	return b.answer(id, e, err)
+	return c.answer(id, e, err)
 }
 
-func (b *entityCache[T]) answer(id string, e *entityEntry[T], err error) (*T, error) {
+func (c *entityCache[T]) answer(id string, e *entityEntry[T], err error) (*T, error) {
 	if err == nil {
 		err = e.failed
 	}
 	if err == nil && e.answers {
 		return e.found, nil
 	}
-	return e.found, unavailable(b.entity, id, b.failingSince, err)
+	return e.found, unavailable(c.entity, id, c.failingSince, err)
 }
 
 // entry returns what is cached of an id, or a new entry, which is not cached yet:
 // ids whose get is refused must not take room from others.
-func (b *entityCache[T]) entry(id string) *entityEntry[T] {
-	if e := b.entries[id]; e != nil {
+func (c *entityCache[T]) entry(id string) *entityEntry[T] {
+	if e := c.entries[id]; e != nil {
 		return e
 	}
 	return &entityEntry[T]{}
 }
 
 // store caches an entry.
-func (b *entityCache[T]) store(id string, e *entityEntry[T]) {
-	if b.entries[id] == nil && len(b.entries) >= maxEntries {
-		b.evict()
+func (c *entityCache[T]) store(id string, e *entityEntry[T]) {
+	if c.entries[id] == nil && len(c.entries) >= maxEntries {
+		c.evict()
 	}
-	b.entries[id] = e
+	c.entries[id] = e
 }
 
 // evict makes room, from what is oldest in effect: whatever is past its time.
-func (b *entityCache[T]) evict() {
-	for id, e := range b.entries {
-		if e.reading == nil && b.clock.Since(e.tried) >= b.ttl {
-			delete(b.entries, id)
+func (c *entityCache[T]) evict() {
+	for id, e := range c.entries {
+		if e.reading == nil && c.clock.Since(e.tried) >= c.ttl {
+			delete(c.entries, id)
 		}
 	}
 }
@@ -126,58 +126,58 @@ func (b *entityCache[T]) evict() {
 // read begins a get, or joins the one in flight; nil if there is an answer
 // that is new enough, or none may begin, which the error then says. The get
 // goes on while a lookup waits for it, and at most for as long as gets may take.
-func (b *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T]) (done chan struct{}, err error) {
+func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T]) (done chan struct{}, err error) {
 	if e.reading != nil {
 		return e.reading, nil
 	}
-	age := b.missTTL
+	age := c.missTTL
 	switch {
 	case e.failed != nil:
 		age = min(age, retryGap)
 	case e.found != nil:
-		age = b.ttl
+		age = c.ttl
 	}
-	if !e.tried.IsZero() && b.clock.Since(e.tried) < age {
+	if !e.tried.IsZero() && c.clock.Since(e.tried) < age {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := b.limits.acquire(ctx); err != nil {
-		b.count("limited")
+	if err := c.limits.acquire(ctx); err != nil {
+		c.count("limited")
 		return nil, err
 	}
-	b.store(id, e)
+	c.store(id, e)
 	done = make(chan struct{})
 	getting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.reading, e.waiting, e.cancel = done, 0, cancel
-	began := b.clock.Now()
+	began := c.clock.Now()
 	go func() {
 		defer cancel()
-		found, err := b.get(getting, id)
-		b.mu.Lock()
-		defer b.mu.Unlock()
+		found, err := c.get(getting, id)
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		defer close(done)
 		if e.reading != done {
 			return // It was cancelled, which says nothing of the metal-api.
 		}
 		e.reading = nil
-		b.count(metrics.Outcome(metal.KindOf(err)))
-		e.tried = b.clock.Now()
+		c.count(metrics.Outcome(metal.KindOf(err)))
+		e.tried = c.clock.Now()
 		if metal.IsNotFound(err) {
 			found, err = nil, nil
 		}
 		if e.failed = err; err == nil {
-			e.found, e.answers, b.failingSince = found, true, time.Time{}
-		} else if b.failingSince.IsZero() {
-			b.failingSince = began
+			e.found, e.answers, c.failingSince = found, true, time.Time{}
+		} else if c.failingSince.IsZero() {
+			c.failingSince = began
 		}
 	}()
 	return done, nil
 }
 
-func (b *entityCache[T]) count(outcome string) {
-	if b.loads != nil {
-		b.loads.WithLabelValues(b.entity, outcome).Inc()
+func (c *entityCache[T]) count(outcome string) {
+	if c.loads != nil {
+		c.loads.WithLabelValues(c.entity, outcome).Inc()
 	}
 }

@@ -117,7 +117,7 @@ func TestLookupMachine_OfProject(t *testing.T) {
 			require.Equal(t, m.Project != simulator.ProjectB, lookup(m.ID) != nil, "unallocated ones may be asked for")
 		}
 		require.Nil(t, lookup(foreign))
-		require.Nil(t, lookup(noSuchID))
+		require.Nil(t, lookup(metaltest.NoSuchID))
 		require.NoError(t, e.sim.ForceFree(foreign))
 		require.Nil(t, lookup(foreign), "what was found out just now")
 		time.Sleep(volatileTTL)
@@ -178,7 +178,7 @@ func TestCatalogue_RevealsNoOtherProjectDuringOutage(t *testing.T) {
 		}
 		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 		time.Sleep(time.Minute)
-		known, unknown := lookup(simulator.ProjectA, network, machine, address), lookup(simulator.ProjectA, noSuchID, noSuchID, "203.0.113.250")
+		known, unknown := lookup(simulator.ProjectA, network, machine, address), lookup(simulator.ProjectA, metaltest.NoSuchID, metaltest.NoSuchID, "203.0.113.250")
 		for i := range known {
 			require.Equal(t, metal.Unavailable, metal.KindOf(known[i]), "%v", known[i])
 			require.Equal(t, metal.Unavailable, metal.KindOf(unknown[i]), "%v", unknown[i])
@@ -214,7 +214,7 @@ func TestCatalogue_SharesAndLimitsMisses(t *testing.T) {
 				wg.Go(func() {
 					_, _, err := c.LookupSize(t.Context(), "typo")
 					require.NoError(t, err)
-					_, err = c.LookupMachine(t.Context(), noSuchID, simulator.ProjectA)
+					_, err = c.LookupMachine(t.Context(), metaltest.NoSuchID, simulator.ProjectA)
 					require.NoError(t, err)
 				})
 			}
@@ -247,7 +247,7 @@ func TestCatalogue_RetriesSoonAfterOutage(t *testing.T) {
 				remove := e.sim.Inject(fault)
 				_, _, err := c.LookupSize(t.Context(), "typo")
 				require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
-				_, err = c.LookupMachine(t.Context(), noSuchID, simulator.ProjectA)
+				_, err = c.LookupMachine(t.Context(), metaltest.NoSuchID, simulator.ProjectA)
 				require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 				_, _, err = c.LookupImage(t.Context(), "typo-1.0", metal.FeatureMachine)
 				require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
@@ -264,7 +264,7 @@ func TestCatalogue_RetriesSoonAfterOutage(t *testing.T) {
 				require.NoError(t, err)
 				require.NotEmpty(t, all)
 				if fault.Kind != simulator.FaultHang {
-					_, err = c.LookupMachine(t.Context(), noSuchID, simulator.ProjectA)
+					_, err = c.LookupMachine(t.Context(), metaltest.NoSuchID, simulator.ProjectA)
 					require.NoError(t, err)
 				}
 			})
@@ -360,9 +360,9 @@ func TestCatalogue_AnswersFromCacheDuringOutage(t *testing.T) {
 					require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 					require.NotEmpty(t, all)
 					require.LessOrEqual(t, time.Since(began), lookupTimeout)
-					_, err = c.LookupMachine(t.Context(), noSuchID, simulator.ProjectA)
+					_, err = c.LookupMachine(t.Context(), metaltest.NoSuchID, simulator.ProjectA)
 					require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
-					require.ErrorContains(t, err, noSuchID)
+					require.ErrorContains(t, err, metaltest.NoSuchID)
 				}
 				time.Sleep(time.Minute)
 				_, _, err = c.LookupSize(t.Context(), "typo")
@@ -389,7 +389,7 @@ func TestLookup_EndsWithItsContext(t *testing.T) {
 		_, _, err := c.LookupImage(ctx, "x-1.0", "")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
-		_, err = c.LookupMachine(ctx, noSuchID, simulator.ProjectA)
+		_, err = c.LookupMachine(ctx, metaltest.NoSuchID, simulator.ProjectA)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, soon, time.Since(began))
 	})

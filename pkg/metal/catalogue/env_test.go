@@ -14,9 +14,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// noSuchID is an id that no machine and no project has.
-const noSuchID = "00000000-0000-4000-8000-00000000ffff"
-
 // env is a simulator with a client on it, in the time of a synctest bubble.
 type env struct {
 	t         *testing.T

@@ -18,16 +18,16 @@ type answerTimeTransport struct {
 }
 
 // RoundTrip implements http.RoundTripper.
-func (m answerTimeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (a answerTimeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := metal.AnswerTimeOf(r.Context())
 	if t == nil {
-		return m.next.RoundTrip(r)
+		return a.next.RoundTrip(r)
 	}
-	began := m.clock.Now()
-	response, err := m.next.RoundTrip(r)
-	t.Add(m.clock.Since(began))
+	began := a.clock.Now()
+	response, err := a.next.RoundTrip(r)
+	t.Add(a.clock.Since(began))
 	if err == nil {
-		response.Body = &answerTimeBody{response.Body, m.clock, t}
+		response.Body = &answerTimeBody{response.Body, a.clock, t}
 	}
 	return response, err
 }

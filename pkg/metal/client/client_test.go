@@ -113,7 +113,7 @@ func TestClient_MakesEveryCall(t *testing.T) {
 
 func TestError_CarriesTheMetalAPIsMessage(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
-		r := e.request(e.network(simulator.ProjectA))
+		r := metaltest.MachineRequest(e.network(simulator.ProjectA))
 		r.Size = "nope"
 		_, err := e.client.AllocateMachine(t.Context(), r)
 		require.Equal(t, metal.Refused, metal.KindOf(err))
@@ -123,7 +123,7 @@ func TestError_CarriesTheMetalAPIsMessage(t *testing.T) {
 
 func TestWrite_SurvivesCancellationOfItsCaller(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
-		r := e.request(e.network(simulator.ProjectA))
+		r := metaltest.MachineRequest(e.network(simulator.ProjectA))
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultLatency, Latency: 20 * time.Second})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -145,9 +145,9 @@ func TestClient_SendsNothingForAnEndedContext(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := e.client.FreeMachine(ctx, noSuchID)
+		_, err := e.client.FreeMachine(ctx, metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
-		_, err = e.client.Machine(ctx, noSuchID)
+		_, err = e.client.Machine(ctx, metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.Zero(t, e.sim.CallsOf("machine-free")+e.sim.CallsOf("machine-get"))
 	})
@@ -155,21 +155,21 @@ func TestClient_SendsNothingForAnEndedContext(t *testing.T) {
 
 func TestClient_EveryCallHasADeadline(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
-		r := e.request(e.network(simulator.ProjectA))
+		r := metaltest.MachineRequest(e.network(simulator.ProjectA))
 		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultHang})
 		for _, call := range []struct {
 			kind metal.Kind
 			took time.Duration
 			do   func(context.Context) error
 		}{
-			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := e.client.Machine(ctx, noSuchID); return err }},
+			{metal.Unavailable, 5 * time.Second, func(ctx context.Context) error { _, err := e.client.Machine(ctx, metaltest.NoSuchID); return err }},
 			{metal.Unavailable, 15 * time.Second, func(ctx context.Context) error {
 				_, err := e.client.FindMachines(ctx, metal.MachineQuery{})
 				return err
 			}},
 			{metal.Unavailable, time.Minute, func(ctx context.Context) error { _, err := e.client.ListMachines(ctx); return err }},
 			{metal.Uncertain, 5 * time.Minute, func(ctx context.Context) error { _, err := e.client.AllocateMachine(ctx, r); return err }},
-			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := e.client.FreeMachine(ctx, noSuchID); return err }},
+			{metal.Uncertain, 2 * time.Minute, func(ctx context.Context) error { _, err := e.client.FreeMachine(ctx, metaltest.NoSuchID); return err }},
 		} {
 			began := time.Now()
 			err := call.do(t.Context())
@@ -181,7 +181,7 @@ func TestClient_EveryCallHasADeadline(t *testing.T) {
 
 func TestWrite_LostReplyIsUncertain(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
-		r := e.request(e.network(simulator.ProjectA))
+		r := metaltest.MachineRequest(e.network(simulator.ProjectA))
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-allocate", Kind: simulator.FaultCommitThenLose, Times: 1})
 		_, err := e.client.AllocateMachine(t.Context(), r)
 		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
@@ -197,15 +197,15 @@ func TestClient_RejectsInvalidAnswers(t *testing.T) {
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		_, err = e.client.Network(t.Context(), network)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
-		_, err = e.client.AllocateMachine(t.Context(), e.request(network))
+		_, err = e.client.AllocateMachine(t.Context(), metaltest.MachineRequest(network))
 		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
 		require.Len(t, e.sim.Inventory().AllocatedIn(simulator.ProjectA), 1, "it was done")
 
 		for _, body := range []string{"", "{}", "null", "<html>", `{"id":""}`, `{"id":"x"} {"id":"y"}`, `{"id":"x"`, `[]`, `"x"`} {
 			e.transport.Answer(metaltest.Respond(200, "application/json", body))
-			_, err = e.client.Machine(t.Context(), noSuchID)
+			_, err = e.client.Machine(t.Context(), metaltest.NoSuchID)
 			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
-			_, err = e.client.Network(t.Context(), noSuchID)
+			_, err = e.client.Network(t.Context(), metaltest.NoSuchID)
 			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%q: %v", body, err)
 			_, err = e.client.AllocateNetwork(t.Context(), metal.NetworkRequest{})
 			require.Equal(t, metal.Uncertain, metal.KindOf(err), "%q: %v", body, err)
@@ -229,7 +229,7 @@ func TestClient_RejectsInvalidAnswers(t *testing.T) {
 func TestClient_RejectsAnswerBeyondSizeLimit(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		e.transport.Answer(metaltest.Respond(200, "application/json", `{"id":"x","rackid":"`+strings.Repeat("x", maxEntityBytes)+`"}`))
-		_, err := e.client.Machine(t.Context(), noSuchID)
+		_, err := e.client.Machine(t.Context(), metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.ErrorIs(t, err, errTooLarge)
 	})
@@ -237,10 +237,10 @@ func TestClient_RejectsAnswerBeyondSizeLimit(t *testing.T) {
 
 func TestClient_WrongBasePathIsUnavailable(t *testing.T) {
 	runTest(t, envConfig{sim: simulator.Config{BasePath: "/metal"}}, func(t *testing.T, e *env) {
-		_, err := e.client.Machine(t.Context(), noSuchID)
+		_, err := e.client.Machine(t.Context(), metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		require.ErrorContains(t, err, "base path")
-		_, err = e.client.FreeMachine(t.Context(), noSuchID)
+		_, err = e.client.FreeMachine(t.Context(), metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "nothing was begun: %v", err)
 	})
 }
@@ -248,12 +248,12 @@ func TestClient_WrongBasePathIsUnavailable(t *testing.T) {
 func TestClient_SetHMACReplacesCredential(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		e.client.SetHMAC("wrong-secret-key", AuthEdit)
-		_, err := e.client.Machine(t.Context(), noSuchID)
+		_, err := e.client.Machine(t.Context(), metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err), "%v", err)
 		require.ErrorContains(t, err, "credential")
 		require.NotContains(t, err.Error(), "wrong-secret-key")
 		e.client.SetHMAC(simulator.DefaultHMAC.Admin, AuthAdmin)
-		_, err = e.client.Machine(t.Context(), noSuchID)
+		_, err = e.client.Machine(t.Context(), metaltest.NoSuchID)
 		require.True(t, metal.IsNotFound(err), "%v", err)
 	})
 }
@@ -272,9 +272,9 @@ func TestClient_RequestThatWasNotSentIsUnavailable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			runTest(t, envConfig{}, func(t *testing.T, e *env) {
 				e.transport.Answer(func(*http.Request) (*http.Response, error) { return nil, c.err })
-				_, err := e.client.FreeMachine(t.Context(), noSuchID)
+				_, err := e.client.FreeMachine(t.Context(), metaltest.NoSuchID)
 				require.Equal(t, c.kind, metal.KindOf(err))
-				_, err = e.client.Machine(t.Context(), noSuchID)
+				_, err = e.client.Machine(t.Context(), metaltest.NoSuchID)
 				require.Equal(t, metal.Unavailable, metal.KindOf(err))
 				var u *url.Error
 				require.ErrorAs(t, err, &u)
@@ -292,7 +292,7 @@ func TestClient_DoesNotFollowRedirects(t *testing.T) {
 			resp.Header.Set("Location", "https://metal-api.test/elsewhere")
 			return resp, nil
 		})
-		_, err := e.client.Machine(t.Context(), noSuchID)
+		_, err := e.client.Machine(t.Context(), metaltest.NoSuchID)
 		require.Equal(t, metal.Unavailable, metal.KindOf(err))
 		require.ErrorContains(t, err, "URL")
 		require.Equal(t, 1, calls)
@@ -309,7 +309,7 @@ func TestError_HoldsNoSecret(t *testing.T) {
 				body, _ := io.ReadAll(r.Body)
 				return metaltest.Respond(status, "text/html", "could not deliver "+string(body)+" "+secret+" of "+r.Header.Get("Authorization"))(r)
 			})
-			r := e.request("n")
+			r := metaltest.MachineRequest("n")
 			r.UserData = []byte(secret)
 			_, err := e.client.AllocateMachine(t.Context(), r)
 			require.Equal(t, metal.Uncertain, metal.KindOf(err))

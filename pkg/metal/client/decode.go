@@ -24,25 +24,25 @@ type machineDecoder struct {
 }
 
 // machine is the one that was read, or nil.
-func (l *machineDecoder) machine() *metal.Machine {
-	if len(l.machines) == 0 {
+func (md *machineDecoder) machine() *metal.Machine {
+	if len(md.machines) == 0 {
 		return nil
 	}
-	return l.machines[0]
+	return md.machines[0]
 }
 
 // decodesOne makes an operation read its answer, a machine, into l, and return
 // result, which stays empty.
-func (l *machineDecoder) decodesOne(result any) func(*runtime.ClientOperation) {
-	return l.replaceReader(result, l.decodeOne)
+func (md *machineDecoder) decodesOne(result any) func(*runtime.ClientOperation) {
+	return md.replaceReader(result, md.decodeOne)
 }
 
 // decodesList does so for an answer that is a list.
-func (l *machineDecoder) decodesList(result any) func(*runtime.ClientOperation) {
-	return l.replaceReader(result, l.decodeList)
+func (md *machineDecoder) decodesList(result any) func(*runtime.ClientOperation) {
+	return md.replaceReader(result, md.decodeList)
 }
 
-func (l *machineDecoder) replaceReader(result any, read func(*json.Decoder) error) func(*runtime.ClientOperation) {
+func (md *machineDecoder) replaceReader(result any, read func(*json.Decoder) error) func(*runtime.ClientOperation) {
 	return func(op *runtime.ClientOperation) {
 		op.Reader = runtime.ClientResponseReaderFunc(func(response runtime.ClientResponse, _ runtime.Consumer) (any, error) {
 			d := json.NewDecoder(response.Body())
@@ -51,7 +51,7 @@ func (l *machineDecoder) replaceReader(result any, read func(*json.Decoder) erro
 				err = atEnd(d)
 			}
 			if err != nil {
-				l.machines = nil
+				md.machines = nil
 				return nil, err
 			}
 			return result, nil
@@ -59,7 +59,7 @@ func (l *machineDecoder) replaceReader(result any, read func(*json.Decoder) erro
 	}
 }
 
-func (l *machineDecoder) decodeOne(d *json.Decoder) error {
+func (md *machineDecoder) decodeOne(d *json.Decoder) error {
 	var m machineAnswer
 	switch err := d.Decode(&m); {
 	case errors.Is(err, io.EOF):
@@ -69,11 +69,11 @@ func (l *machineDecoder) decodeOne(d *json.Decoder) error {
 	case m.ID == "":
 		return errNoEntity
 	}
-	l.machines = append(l.machines, m.fact())
+	md.machines = append(md.machines, m.fact())
 	return nil
 }
 
-func (l *machineDecoder) decodeList(d *json.Decoder) error {
+func (md *machineDecoder) decodeList(d *json.Decoder) error {
 	switch open, err := d.Token(); {
 	case errors.Is(err, io.EOF):
 		return errEmptyAnswer
@@ -85,7 +85,7 @@ func (l *machineDecoder) decodeList(d *json.Decoder) error {
 		return fmt.Errorf("failed to decode list of machines: expected [, found %v", open)
 	}
 	for d.More() {
-		if err := l.decodeOne(d); err != nil {
+		if err := md.decodeOne(d); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -31,8 +32,8 @@ func TestWrite_IsNotSentBehindClosedFence(t *testing.T) {
 		shut = true
 		e.sim.ResetCalls()
 		writes := map[string]error{}
-		_, writes["machine allocate"] = fenced.AllocateMachine(ctx, e.request(network.ID))
-		_, writes["firewall allocate"] = fenced.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: e.request(network.ID)})
+		_, writes["machine allocate"] = fenced.AllocateMachine(ctx, metaltest.MachineRequest(network.ID))
+		_, writes["firewall allocate"] = fenced.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: metaltest.MachineRequest(network.ID)})
 		_, writes["network allocate"] = fenced.AllocateNetwork(ctx, metal.NetworkRequest{Project: simulator.ProjectA, Partition: simulator.DefaultPartition})
 		_, writes["ip allocate"] = fenced.AllocateIP(ctx, metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork})
 		_, writes["machine free"] = fenced.FreeMachine(ctx, id)

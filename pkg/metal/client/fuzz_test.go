@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 )
 
 // answering is a metal-api that says one thing.
@@ -200,7 +201,7 @@ func FuzzWrites(f *testing.F) {
 		}
 		_, err = c.FreeIP(t.Context(), "10.0.0.1")
 		done(t, err)
-		_, err = c.FreeMachine(t.Context(), noSuchID)
+		_, err = c.FreeMachine(t.Context(), metaltest.NoSuchID)
 		done(t, err)
 	})
 }

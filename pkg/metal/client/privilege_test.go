@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -86,7 +87,7 @@ func privileged(t *testing.T, user, key string) (answers map[string]error) {
 	t.Helper()
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		network := e.network(simulator.ProjectA)
-		m, err := e.client.AllocateMachine(t.Context(), e.request(network))
+		m, err := e.client.AllocateMachine(t.Context(), metaltest.MachineRequest(network))
 		require.NoError(t, err)
 		ip, err := e.client.AllocateIP(t.Context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic})
 		require.NoError(t, err)

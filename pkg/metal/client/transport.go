@@ -60,20 +60,20 @@ func newMetalTransport(base string, opts Options) (*transport, error) {
 }
 
 // setHMAC replaces the credential.
-func (w *transport) setHMAC(key, authType string) {
+func (t *transport) setHMAC(key, authType string) {
 	auth := security.NewHMACAuth(authType, []byte(key))
-	w.auth.Store(&auth)
+	t.auth.Store(&auth)
 }
 
 // AuthenticateRequest implements runtime.ClientAuthInfoWriter.
-func (w *transport) AuthenticateRequest(r runtime.ClientRequest, _ strfmt.Registry) error {
+func (t *transport) AuthenticateRequest(r runtime.ClientRequest, _ strfmt.Registry) error {
 	// The metal-api compares with its own clock, whatever ours pretends.
-	w.auth.Load().AddAuthToClientRequest(r, time.Now())
+	t.auth.Load().AddAuthToClientRequest(r, time.Now())
 	return nil
 }
 
 // Submit implements runtime.ClientTransport.
-func (w *transport) Submit(op *runtime.ClientOperation) (any, error) {
+func (t *transport) Submit(op *runtime.ClientOperation) (any, error) {
 	known, ok := operations[op.ID]
 	if !ok {
 		return nil, &metal.Error{Kind: metal.Unavailable, Op: op.ID, Message: "unknown operation"}
@@ -85,20 +85,20 @@ func (w *transport) Submit(op *runtime.ClientOperation) (any, error) {
 	if err := parent.Err(); err != nil {
 		return nil, &metal.Error{Kind: metal.Unavailable, Op: known.name, Message: "not sent: " + err.Error(), Err: err}
 	}
-	ctx, cancel := context.WithTimeout(parent, known.timeout(w.timeouts))
+	ctx, cancel := context.WithTimeout(parent, known.timeout(t.timeouts))
 	defer cancel()
 	op.Context = ctx
-	op.AuthInfo = w
+	op.AuthInfo = t
 	op.Params = checkedParams{op.Params, op.ID, known}
 	op.Reader = &responseReader{next: op.Reader, op: known}
 
-	done := w.metrics.begin(known.name)
-	began := w.clock.Now()
-	result, err := w.runtime.Submit(op)
+	done := t.metrics.begin(known.name)
+	began := t.clock.Now()
+	result, err := t.runtime.Submit(op)
 	if err != nil {
 		err = known.wrapError(err)
 	}
-	done(w.clock.Since(began), metal.KindOf(err))
+	done(t.clock.Since(began), metal.KindOf(err))
 	return result, err
 }
 

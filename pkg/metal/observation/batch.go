@@ -97,10 +97,10 @@ type fixedFunds struct {
 }
 
 // reserve implements funder.
-func (w *fixedFunds) reserve(cost time.Duration) bool { return cost <= w.left }
+func (f *fixedFunds) reserve(cost time.Duration) bool { return cost <= f.left }
 
 // commit implements funder.
-func (w *fixedFunds) commit(_, took time.Duration) {
-	w.left -= took
-	w.a.add(took)
+func (f *fixedFunds) commit(_, took time.Duration) {
+	f.left -= took
+	f.a.add(took)
 }

@@ -24,74 +24,74 @@ type circuitBreaker struct {
 }
 
 // recordSuccess notes an answer; it returns true if there was none before it.
-func (a *circuitBreaker) recordSuccess() (back bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if back = a.cause != nil; back {
-		a.closedAt = a.clock.Now()
+func (c *circuitBreaker) recordSuccess() (back bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if back = c.cause != nil; back {
+		c.closedAt = c.clock.Now()
 	}
-	a.cause, a.failures = nil, 0
+	c.cause, c.failures = nil, 0
 	return back
 }
 
 // recordFailure notes that there was none.
-func (a *circuitBreaker) recordFailure(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cause == nil || !a.clock.Now().Before(a.retryAt) {
-		a.retryAt = a.clock.Now().Add(a.nextBackoff())
+func (c *circuitBreaker) recordFailure(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil || !c.clock.Now().Before(c.retryAt) {
+		c.retryAt = c.clock.Now().Add(c.nextBackoff())
 	}
-	a.cause = err
+	c.cause = err
 }
 
-func (a *circuitBreaker) nextBackoff() time.Duration {
-	d := min(minBackoff<<min(a.failures, 8), maxBackoff)
-	a.failures++
+func (c *circuitBreaker) nextBackoff() time.Duration {
+	d := min(minBackoff<<min(c.failures, 8), maxBackoff)
+	c.failures++
 	return scale(d, 1-jitter+2*jitter*rand.Float64())
 }
 
 // allow returns nil if an observation may begin: always while the metal-api answers;
 // while it does not, one each backoff. Otherwise it returns why not.
-func (a *circuitBreaker) allow() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cause == nil {
+func (c *circuitBreaker) allow() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
 		return nil
 	}
-	if now := a.clock.Now(); !now.Before(a.retryAt) {
-		a.retryAt = now.Add(a.nextBackoff())
+	if now := c.clock.Now(); !now.Before(c.retryAt) {
+		c.retryAt = now.Add(c.nextBackoff())
 		return nil
 	}
-	return a.cause
+	return c.cause
 }
 
 // retryAfter is how long it takes until pass lets one through.
-func (a *circuitBreaker) retryAfter() time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cause == nil {
+func (c *circuitBreaker) retryAfter() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
 		return 0
 	}
-	return max(0, a.retryAt.Sub(a.clock.Now()))
+	return max(0, c.retryAt.Sub(c.clock.Now()))
 }
 
 // lastError is why the metal-api does not answer; nil if it is not.
-func (a *circuitBreaker) lastError() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.cause
+func (c *circuitBreaker) lastError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
 }
 
 // isOpen reports whether the metal-api does not answer.
-func (a *circuitBreaker) isOpen() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.cause != nil
+func (c *circuitBreaker) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause != nil
 }
 
 // wasOpenSince reports whether the metal-api did not answer at any time after t.
-func (a *circuitBreaker) wasOpenSince(t time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.cause != nil || a.closedAt.After(t)
+func (c *circuitBreaker) wasOpenSince(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause != nil || c.closedAt.After(t)
 }

@@ -25,7 +25,7 @@ const (
 )
 
 // String is the value of the label account of MetricBudgetBalance.
-func (p account) String() string { return [numAccounts]string{"reads", "focus"}[p] }
+func (a account) String() string { return [numAccounts]string{"reads", "focus"}[a] }
 
 // accountState are seconds of the metal-api's time.
 type accountState struct {

@@ -14,28 +14,28 @@ import (
 
 // takeBatch takes a batch out of waiting, and returns what it is for, which
 // includes what reads want that joined while it waited for the budget.
-func (s *refreshes) takeBatch(batch []*sharedRefresh, cost time.Duration) (metal.Scope, plan) {
-	o := s.o
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (r *refreshes) takeBatch(batch []*sharedRefresh, cost time.Duration) (metal.Scope, plan) {
+	o := r.o
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	scope, deadline := combineLocked(batch)
 	now := o.opts.Clock.Now()
 	scope, p := o.planScope(scope, newLimits(deadline.Sub(now), cost))
 	p.deadline = deadline
-	for _, l := range batch {
-		l.startedAt, l.expectedEnd = now, now.Add(p.duration)
-		s.closeToJoin(l)
-		s.running[l.key] = l
-		close(l.started)
+	for _, sr := range batch {
+		sr.startedAt, sr.expectedEnd = now, now.Add(p.duration)
+		r.closeToJoin(sr)
+		r.running[sr.key] = sr
+		close(sr.started)
 	}
 	return scope, p
 }
 
 // start makes observations together, for which cost was reserved. Each read's answer
 // depends on the calls that its own metal should have come by.
-func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
-	o := s.o
-	scope, p := s.takeBatch(batch, cost)
+func (r *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
+	o := r.o
+	scope, p := r.takeBatch(batch, cost)
 	ctx, a := withStartDeadline(context.Background(), p.deadline), &costTally{}
 	book := func() {
 		took := a.finish(o.costs)
@@ -47,7 +47,7 @@ func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
 		gets, err := o.remainingGets(scope, p, began, o.executeBulk(ctx, a, p))
 		err = errors.Join(err, o.observeScope(ctx, a, scope, plan{gets: gets, deadline: p.deadline}))
 		book()
-		s.finish(batch[0], err)
+		r.finish(batch[0], err)
 		return
 	}
 	got := map[string]bool{}
@@ -61,14 +61,14 @@ func (s *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
 		defer close(together)
 		failed = o.executeBulk(ctx, a, p)
 	})
-	for _, l := range batch {
+	for _, sr := range batch {
 		observations.Go(func() {
-			gets, err := l.scope.Machines, error(nil)
+			gets, err := sr.scope.Machines, error(nil)
 			if slices.ContainsFunc(gets, func(id string) bool { return !got[id] }) {
 				<-together
-				gets, err = o.remainingGets(l.scope, p, began, failed)
+				gets, err = o.remainingGets(sr.scope, p, began, failed)
 			}
-			s.finish(l, errors.Join(err, o.observeScope(ctx, a, l.scope, plan{gets: gets, deadline: p.deadline})))
+			r.finish(sr, errors.Join(err, o.observeScope(ctx, a, sr.scope, plan{gets: gets, deadline: p.deadline})))
 		})
 	}
 	observations.Wait()
@@ -151,6 +151,6 @@ func (o *Observer) remainingGets(scope metal.Scope, p plan, since observationTim
 
 // observedSince reports whether an observation that began after m has shown what is known. The
 // answer of a write is no observation.
-func (h *entry[T]) observedSince(m observationTime) bool {
-	return h.pendingSeq == 0 && h.seq > m.seq && (h.fact == nil || h.fact != h.lastWrite)
+func (e *entry[T]) observedSince(m observationTime) bool {
+	return e.pendingSeq == 0 && e.seq > m.seq && (e.fact == nil || e.fact != e.lastWrite)
 }

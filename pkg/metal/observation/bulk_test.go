@@ -75,11 +75,11 @@ func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 			s.mu.Unlock()
 			if waiting {
 				id := free[len(joined)]
-				l, err := s.join(key, metal.Scope{Project: simulator.ProjectA, Machines: []string{id}}, time.Now().Add(DefaultRefreshTimeout))
+				sr, err := s.join(key, metal.Scope{Project: simulator.ProjectA, Machines: []string{id}}, time.Now().Add(DefaultRefreshTimeout))
 				if err != nil {
 					t.Errorf("join: %v", err)
 				}
-				joined[id] = l
+				joined[id] = sr
 			}
 		}
 		// Without a reader that waits, only what observes asks for the time.
@@ -90,9 +90,9 @@ func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 		asked.asked = nil
 		require.Greater(t, len(joined), 2)
 		require.Less(t, len(joined), len(free))
-		for id, l := range joined {
-			<-l.done
-			require.NoError(t, l.err)
+		for id, sr := range joined {
+			<-sr.done
+			require.NoError(t, sr.err)
 			_, presence := e.observer.Machine(id)
 			require.Equal(t, metal.Present, presence, "the read was answered that the machine was observed")
 		}
@@ -104,13 +104,13 @@ func TestRefreshes_AbandonedIsNotJoined(t *testing.T) {
 		e.sweep()
 		s, want := e.observer.refreshes, metal.Scope{Project: simulator.ProjectA}
 		s.hasWorker[scopeKey(want)] = true
-		l, err := s.join(scopeKey(want), want, time.Now())
+		sr, err := s.join(scopeKey(want), want, time.Now())
 		require.NoError(t, err)
-		s.observe([]*sharedRefresh{l})
-		require.ErrorIs(t, l.err, metal.ErrTimeout)
+		s.observe([]*sharedRefresh{sr})
+		require.ErrorIs(t, sr.err, metal.ErrTimeout)
 		later, err := s.join(scopeKey(want), want, time.Now().Add(DefaultRefreshTimeout))
 		require.NoError(t, err)
-		require.NotSame(t, l, later)
+		require.NotSame(t, sr, later)
 	})
 }
 
@@ -127,8 +127,8 @@ func TestRefreshes_FailedFindConcernsOnlyReadsOfItsProject(t *testing.T) {
 		require.Equal(t, 1, e.sim.CallsOf("machine-get"))
 		require.NoError(t, refreshes[0].err, "it came by a get")
 		failed := func(refreshes []*sharedRefresh) (n int) {
-			for _, l := range refreshes {
-				if l.err != nil {
+			for _, sr := range refreshes {
+				if sr.err != nil {
 					n++
 				}
 			}

@@ -65,25 +65,25 @@ type cache[T any] struct {
 	needsVerification func(id string, fact *T) bool
 }
 
-func (s *cache[T]) getOrCreate(id string, now time.Time) *entry[T] {
-	h := s.entries[id]
+func (c *cache[T]) getOrCreate(id string, now time.Time) *entry[T] {
+	h := c.entries[id]
 	if h == nil {
 		h = &entry[T]{presence: metal.Unobserved, changedAt: now}
-		s.entries[id] = h
+		c.entries[id] = h
 	}
 	return h
 }
 
 // apply records what an observation has shown of id: a fact, or nil if it did not show it.
 // It returns true if that is pending verification and wants a second observation.
-func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (pending bool) {
-	h := s.getOrCreate(id, m.start)
+func (c *cache[T]) apply(id string, fact *T, m observationTime, by source) (pending bool) {
+	h := c.getOrCreate(id, m.start)
 	if m.seq < h.seq {
 		// A slower, older observation, or one that began before a write of ours ended.
 		return h.pendingSeq != 0
 	}
-	contrary := h.presence != metal.Gone && s.disappeared(h.fact, fact)
-	if contrary && by != sourceWrite && s.needsVerification(id, h.fact) {
+	contrary := h.presence != metal.Gone && c.disappeared(h.fact, fact)
+	if contrary && by != sourceWrite && c.needsVerification(id, h.fact) {
 		if h.pendingSeq == 0 {
 			h.pendingSeq, h.pendingSource = m.seq, by
 			return true
@@ -103,17 +103,17 @@ func (s *cache[T]) apply(id string, fact *T, m observationTime, by source) (pend
 	if fact == nil {
 		h.presence = metal.Gone
 	}
-	if h.presence != was || !s.equal(before, fact) {
+	if h.presence != was || !c.equal(before, fact) {
 		h.changedAt = m.start
-		s.onChange(id, before, fact)
+		c.onChange(id, before, fact)
 	}
 	return false
 }
 
 // applyAbsence records that a complete observation, which would have shown id, did not.
-func (s *cache[T]) applyAbsence(id string, m observationTime) (pending bool) {
-	if h := s.entries[id]; h == nil || h.presence == metal.Gone {
+func (c *cache[T]) applyAbsence(id string, m observationTime) (pending bool) {
+	if h := c.entries[id]; h == nil || h.presence == metal.Gone {
 		return false
 	}
-	return s.apply(id, nil, m, sourceList)
+	return c.apply(id, nil, m, sourceList)
 }

@@ -253,7 +253,7 @@ func TestDisappearance_OfManyIsVerifiedWithinBudget(t *testing.T) {
 
 func TestDisappearance_OfUnobservedNeedsTwoObservations(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
-		e.reference(metal.Ref{Kind: metal.KindMachine, ID: noSuchID})
+		e.reference(metal.Ref{Kind: metal.KindMachine, ID: metaltest.NoSuchID})
 		e.observer.updateReferenced()
 		finds := make(chan struct{}, 10)
 		e.transport.Around(func(r *http.Request) {
@@ -261,11 +261,11 @@ func TestDisappearance_OfUnobservedNeedsTwoObservations(t *testing.T) {
 				finds <- struct{}{}
 			}
 		}, nil)
-		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{noSuchID}}))
-		_, presence := e.observer.Machine(noSuchID)
+		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{metaltest.NoSuchID}}))
+		_, presence := e.observer.Machine(metaltest.NoSuchID)
 		require.Equal(t, metal.Gone, presence)
 		require.Len(t, finds, 2)
-		require.Contains(t, e.changed(), metal.Ref{Kind: metal.KindMachine, ID: noSuchID})
+		require.Contains(t, e.changed(), metal.Ref{Kind: metal.KindMachine, ID: metaltest.NoSuchID})
 	})
 }
 
@@ -296,7 +296,7 @@ func TestDisappearance_OlderListDoesNotContradictNewerFact(t *testing.T) {
 		swept := make(chan error)
 		go func() { swept <- e.observer.sweep(t.Context()) }()
 		synctest.Wait()
-		m, err := e.client.AllocateMachine(t.Context(), e.request(e.network(simulator.ProjectA)))
+		m, err := e.client.AllocateMachine(t.Context(), metaltest.MachineRequest(e.network(simulator.ProjectA)))
 		require.NoError(t, err)
 		e.sim.ResetCalls()
 		close(slow)

@@ -18,9 +18,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// noSuchID is an id that no machine has.
-const noSuchID = "00000000-0000-4000-8000-00000000ffff"
-
 // env is a simulator with a client and an observer on it, without a network
 // between them: so that all of it runs in the time of a synctest bubble.
 type env struct {
@@ -131,15 +128,6 @@ func (e *env) network(project string) string {
 	n, err := e.client.AllocateNetwork(e.t.Context(), metal.NetworkRequest{Project: project, Partition: simulator.DefaultPartition, Name: "net"})
 	require.NoError(e.t, err)
 	return n.ID
-}
-
-// request is a machine of the usual kind.
-func (e *env) request(network string) metal.MachineRequest {
-	return metal.MachineRequest{
-		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize,
-		Image: simulator.MachineImage, Name: "node-1", Hostname: "node-1", Networks: []string{network},
-		Tags: []string{metal.Tag(metal.TagUID, "uid-1")}, UserData: []byte("#cloud-config\npassword: hunter22\n"),
-	}
 }
 
 func (e *env) machine(id string) *metal.Machine {

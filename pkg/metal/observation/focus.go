@@ -168,20 +168,20 @@ func (o *Observer) dueMachines() (moving, pending []string, ahead int) {
 
 // needsFocus reports whether a machine is in transition: referenced and never observed,
 // allocated and not yet phoned home, or newly silent.
-func (h *entry[T]) needsFocus() bool {
-	m, ok := any(h.fact).(*metal.Machine)
+func (e *entry[T]) needsFocus() bool {
+	m, ok := any(e.fact).(*metal.Machine)
 	if !ok || m == nil {
-		return h.presence == metal.Unobserved
+		return e.presence == metal.Unobserved
 	}
 	if m.Allocation == nil {
 		return false
 	}
-	silence := h.observedAt.Sub(m.LastEventTime)
+	silence := e.observedAt.Sub(m.LastEventTime)
 	return m.InTransition() || m.Liveliness == metal.LivelinessAlive && silence > silentAfter && silence < silentLimit
 }
 
 // inTransition reports whether a machine is allocated and has not phoned home yet.
-func (h *entry[T]) inTransition() bool {
-	m, ok := any(h.fact).(*metal.Machine)
+func (e *entry[T]) inTransition() bool {
+	m, ok := any(e.fact).(*metal.Machine)
 	return ok && m != nil && m.Allocation != nil && m.InTransition()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -18,7 +19,7 @@ func TestFocus_ObservesMachinesInTransitionEverySecond(t *testing.T) {
 		network := e.network(simulator.ProjectA)
 		e.run()
 		time.Sleep(30 * time.Second)
-		m, err := e.client.AllocateMachine(t.Context(), e.request(network))
+		m, err := e.client.AllocateMachine(t.Context(), metaltest.MachineRequest(network))
 		require.NoError(t, err)
 		for _, event := range []string{"Installing", "Booting New Kernel", metal.EventPhonedHome} {
 			time.Sleep(20 * time.Second)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -30,7 +31,7 @@ func TestIdentified_ReturnsWhatCarriesTheManagementCluster(t *testing.T) {
 		require.NoError(t, err)
 		_, err = e.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "another's", tags("elsewhere"))
 		require.NoError(t, err)
-		request := e.request(own)
+		request := metaltest.MachineRequest(own)
 		request.Tags = tags("here")
 		m, err := e.client.AllocateMachine(t.Context(), request)
 		require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/client"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -220,7 +221,7 @@ func TestFacts_OlderObservationDoesNotOverwriteWrite(t *testing.T) {
 		swept := make(chan error)
 		go func() { swept <- e.observer.sweep(t.Context()) }()
 		synctest.Wait()
-		m, err := e.client.AllocateMachine(t.Context(), e.request(network))
+		m, err := e.client.AllocateMachine(t.Context(), metaltest.MachineRequest(network))
 		require.NoError(t, err)
 		require.Same(t, m, e.machine(m.ID), "answers of writes arrive by themselves")
 		require.Contains(t, e.changed(), metal.Ref{Kind: metal.KindUID, ID: "uid-1"})

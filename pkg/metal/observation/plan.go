@@ -34,8 +34,8 @@ type limits struct {
 // newLimits returns limits, which may be zero or less.
 func newLimits(timeLeft, spare time.Duration) limits { return limits{true, timeLeft, spare} }
 
-func (m limits) allow(p plan) bool {
-	return !m.limited || p.duration <= m.duration && p.cost <= m.funds
+func (l limits) allow(p plan) bool {
+	return !l.limited || p.duration <= l.duration && p.cost <= l.funds
 }
 
 // planMachines chooses between a get of each machine, a find of each project with

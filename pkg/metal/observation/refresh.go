@@ -35,9 +35,9 @@ func (o *Observer) Refresh(ctx context.Context, scope metal.Scope) error {
 		return o.stale(scope, metal.ErrTimeout)
 	}
 	deadline := o.opts.Clock.Now().Add(o.opts.RefreshTimeout)
-	l, cause := o.refreshes.join(key, scope, deadline)
+	sr, cause := o.refreshes.join(key, scope, deadline)
 	if cause == nil {
-		cause = o.refreshes.wait(ctx, key, l, deadline)
+		cause = o.refreshes.wait(ctx, key, sr, deadline)
 	}
 	if cause == nil {
 		return nil

@@ -29,11 +29,11 @@ type sharedRefresh struct {
 
 // remaining is how long an observation that is in flight takes from now on: one that is
 // overdue as long again as it has taken so far.
-func (l *sharedRefresh) remaining(now time.Time) time.Duration {
-	if d := l.expectedEnd.Sub(now); d > 0 {
+func (r *sharedRefresh) remaining(now time.Time) time.Duration {
+	if d := r.expectedEnd.Sub(now); d > 0 {
 		return d
 	}
-	return now.Sub(l.startedAt)
+	return now.Sub(r.startedAt)
 }
 
 // refreshes are the observations of reads: of each scope at most one is running, and one
@@ -58,92 +58,92 @@ func newRefreshes(o *Observer) *refreshes {
 
 // join returns an observation of the scope that has not begun. If there will be none
 // in time, because another one is in flight first, it returns ErrTimeout.
-func (s *refreshes) join(key string, scope metal.Scope, deadline time.Time) (*sharedRefresh, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.o.opts.Clock.Now()
-	if r := s.running[key]; r != nil {
-		if _, p := s.o.planScope(scope, limits{}); now.Add(r.remaining(now) + p.duration).After(deadline) {
+func (r *refreshes) join(key string, scope metal.Scope, deadline time.Time) (*sharedRefresh, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.o.opts.Clock.Now()
+	if running := r.running[key]; running != nil {
+		if _, p := r.o.planScope(scope, limits{}); now.Add(running.remaining(now) + p.duration).After(deadline) {
 			return nil, metal.ErrTimeout
 		}
 	}
-	l := s.waiting[key]
-	if l == nil {
-		l = &sharedRefresh{key: key, scope: scope, started: make(chan struct{}), observed: make(chan struct{}), done: make(chan struct{})}
-		s.waiting[key] = l
+	sr := r.waiting[key]
+	if sr == nil {
+		sr = &sharedRefresh{key: key, scope: scope, started: make(chan struct{}), observed: make(chan struct{}), done: make(chan struct{})}
+		r.waiting[key] = sr
 	}
-	l.scope = unionScopes(l.scope, scope)
-	if deadline.After(l.deadline) {
-		l.deadline = deadline
+	sr.scope = unionScopes(sr.scope, scope)
+	if deadline.After(sr.deadline) {
+		sr.deadline = deadline
 	}
-	l.waiters++
-	if !s.hasWorker[key] {
-		s.hasWorker[key] = true
-		go s.work(key)
+	sr.waiters++
+	if !r.hasWorker[key] {
+		r.hasWorker[key] = true
+		go r.work(key)
 	}
-	return l, nil
+	return sr, nil
 }
 
 // wait waits for an observation that was joined.
-func (s *refreshes) wait(ctx context.Context, key string, l *sharedRefresh, deadline time.Time) error {
-	limit := s.o.opts.Clock.NewTimer(deadline.Sub(s.o.opts.Clock.Now()))
+func (r *refreshes) wait(ctx context.Context, key string, sr *sharedRefresh, deadline time.Time) error {
+	limit := r.o.opts.Clock.NewTimer(deadline.Sub(r.o.opts.Clock.Now()))
 	defer limit.Stop()
-	begun := l.started
+	begun := sr.started
 	for {
 		select {
-		case <-l.done:
-			return l.err
+		case <-sr.done:
+			return sr.err
 		case <-begun:
-			if begun = nil; l.expectedEnd.After(deadline) {
-				_ = s.leave(key, l)
+			if begun = nil; sr.expectedEnd.After(deadline) {
+				_ = r.leave(key, sr)
 				return metal.ErrTimeout
 			}
 		case <-limit.C():
-			return s.leave(key, l)
+			return r.leave(key, sr)
 		case <-ctx.Done():
-			_ = s.leave(key, l)
+			_ = r.leave(key, sr)
 			return ctx.Err()
 		}
 	}
 }
 
 // leave gives up waiting, and returns what for.
-func (s *refreshes) leave(key string, l *sharedRefresh) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.waiters--
+func (r *refreshes) leave(key string, sr *sharedRefresh) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sr.waiters--
 	switch {
-	case !l.startedAt.IsZero() || s.running[key] != nil:
+	case !sr.startedAt.IsZero() || r.running[key] != nil:
 		return metal.ErrTimeout
-	case l.waiters == 0 && s.waiting[key] == l:
-		delete(s.waiting, key)
+	case sr.waiters == 0 && r.waiting[key] == sr:
+		delete(r.waiting, key)
 	}
 	return metal.ErrBudgetExceeded
 }
 
 // work makes the observations of a scope, in sequence, while there are any.
-func (s *refreshes) work(key string) {
+func (r *refreshes) work(key string) {
 	for {
-		s.mu.Lock()
-		l := s.waiting[key]
-		if l == nil {
-			delete(s.hasWorker, key)
-			s.mu.Unlock()
+		r.mu.Lock()
+		sr := r.waiting[key]
+		if sr == nil {
+			delete(r.hasWorker, key)
+			r.mu.Unlock()
 			return
 		}
-		if isUnscoped(l.scope) {
-			s.batch = append(s.batch, l)
-			s.startBatch()
-			s.mu.Unlock()
-			<-l.observed
+		if isUnscoped(sr.scope) {
+			r.batch = append(r.batch, sr)
+			r.startBatch()
+			r.mu.Unlock()
+			<-sr.observed
 		} else {
-			s.mu.Unlock()
-			s.observe([]*sharedRefresh{l})
+			r.mu.Unlock()
+			r.observe([]*sharedRefresh{sr})
 		}
-		s.mu.Lock()
-		delete(s.running, key)
-		s.mu.Unlock()
-		close(l.done)
+		r.mu.Lock()
+		delete(r.running, key)
+		r.mu.Unlock()
+		close(sr.done)
 	}
 }
 
@@ -153,39 +153,39 @@ func isUnscoped(w metal.Scope) bool { return !w.Fleet && w.Project == "" }
 // startBatch starts the observations of the batch, as one, unless several others have
 // started within the window: then it is called again when one of these is over, or
 // their window is.
-func (s *refreshes) startBatch() {
-	if s.recentStarts >= maxUnbatched || len(s.batch) == 0 {
+func (r *refreshes) startBatch() {
+	if r.recentStarts >= maxUnbatched || len(r.batch) == 0 {
 		return
 	}
-	batch := s.batch
-	s.batch = nil
-	s.recentStarts++
+	batch := r.batch
+	r.batch = nil
+	r.recentStarts++
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		s.observe(batch)
+		r.observe(batch)
 	}()
 	go func() {
-		timer := s.o.opts.Clock.NewTimer(batchWindow)
+		timer := r.o.opts.Clock.NewTimer(batchWindow)
 		defer timer.Stop()
 		select {
 		case <-over:
 		case <-timer.C():
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.recentStarts--
-		s.startBatch()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.recentStarts--
+		r.startBatch()
 	}()
 }
 
 // observe makes observations together, or as many of them as can be made in time.
-func (s *refreshes) observe(batch []*sharedRefresh) {
-	o := s.o
-	if batch = s.dropAbandoned(batch); len(batch) == 0 {
+func (r *refreshes) observe(batch []*sharedRefresh) {
+	o := r.o
+	if batch = r.dropAbandoned(batch); len(batch) == 0 {
 		return
 	}
-	scope, deadline := s.combine(batch)
+	scope, deadline := r.combine(batch)
 	timeLeft := deadline.Sub(o.opts.Clock.Now())
 	_, p := o.planScope(scope, newLimits(timeLeft, o.budget.balanceAfter(readAccount, timeLeft)))
 	err := metal.ErrTimeout
@@ -198,49 +198,49 @@ func (s *refreshes) observe(batch []*sharedRefresh) {
 	}
 	switch {
 	case err == nil:
-		s.start(batch, p.cost)
+		r.start(batch, p.cost)
 	case len(batch) == 1:
 		// A read that arrives from now on gets an observation of its own.
-		s.mu.Lock()
-		s.closeToJoin(batch[0])
-		s.mu.Unlock()
-		s.finish(batch[0], err)
+		r.mu.Lock()
+		r.closeToJoin(batch[0])
+		r.mu.Unlock()
+		r.finish(batch[0], err)
 	default:
 		half := len(batch) / 2
 		var rest sync.WaitGroup
-		rest.Go(func() { s.observe(batch[half:]) })
-		s.observe(batch[:half])
+		rest.Go(func() { r.observe(batch[half:]) })
+		r.observe(batch[:half])
 		rest.Wait()
 	}
 }
 
 // dropAbandoned ends the observations that nothing waits for any more, and returns the others.
-func (s *refreshes) dropAbandoned(batch []*sharedRefresh) (left []*sharedRefresh) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range batch {
-		if l.waiters > 0 {
-			left = append(left, l)
+func (r *refreshes) dropAbandoned(batch []*sharedRefresh) (left []*sharedRefresh) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, sr := range batch {
+		if sr.waiters > 0 {
+			left = append(left, sr)
 			continue
 		}
-		s.closeToJoin(l)
-		s.finish(l, metal.ErrBudgetExceeded)
+		r.closeToJoin(sr)
+		r.finish(sr, metal.ErrBudgetExceeded)
 	}
 	return left
 }
 
 // closeToJoin takes an observation out of waiting, so that no read joins it any more; s.mu is
 // held.
-func (s *refreshes) closeToJoin(l *sharedRefresh) {
-	if s.waiting[l.key] == l {
-		delete(s.waiting, l.key)
+func (r *refreshes) closeToJoin(sr *sharedRefresh) {
+	if r.waiting[sr.key] == sr {
+		delete(r.waiting, sr.key)
 	}
 }
 
 // combine returns what observations cover, and their last deadline.
-func (s *refreshes) combine(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (r *refreshes) combine(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return combineLocked(batch)
 }
 
@@ -249,22 +249,22 @@ func combineLocked(batch []*sharedRefresh) (scope metal.Scope, deadline time.Tim
 	if len(batch) == 1 {
 		return batch[0].scope, batch[0].deadline
 	}
-	for _, l := range batch {
-		scope.Machines = append(scope.Machines, l.scope.Machines...)
-		scope.Networks = append(scope.Networks, l.scope.Networks...)
-		scope.IPs = append(scope.IPs, l.scope.IPs...)
-		if l.deadline.After(deadline) {
-			deadline = l.deadline
+	for _, sr := range batch {
+		scope.Machines = append(scope.Machines, sr.scope.Machines...)
+		scope.Networks = append(scope.Networks, sr.scope.Networks...)
+		scope.IPs = append(scope.IPs, sr.scope.IPs...)
+		if sr.deadline.After(deadline) {
+			deadline = sr.deadline
 		}
 	}
 	return dedupScope(scope), deadline
 }
 
 // finish ends an observation.
-func (s *refreshes) finish(l *sharedRefresh, err error) {
-	l.err = err
-	if !l.startedAt.IsZero() {
-		s.o.slowBackoff.record(l.key, s.o.opts.Clock.Since(l.startedAt) > s.o.opts.RefreshTimeout)
+func (r *refreshes) finish(sr *sharedRefresh, err error) {
+	sr.err = err
+	if !sr.startedAt.IsZero() {
+		r.o.slowBackoff.record(sr.key, r.o.opts.Clock.Since(sr.startedAt) > r.o.opts.RefreshTimeout)
 	}
-	close(l.observed)
+	close(sr.observed)
 }

@@ -32,26 +32,26 @@ func newSlowBackoff(c clock.PassiveClock) *slowBackoff {
 
 // record records whether the observation of key was slow: the next one has to wait then,
 // twice as long each time.
-func (l *slowBackoff) record(key string, late bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (b *slowBackoff) record(key string, late bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if !late {
-		delete(l.keys, key)
+		delete(b.keys, key)
 		return
 	}
-	now := l.clock.Now()
-	for other, k := range l.keys {
+	now := b.clock.Now()
+	for other, k := range b.keys {
 		if now.Sub(k.deadline) > maxSlowBackoff {
-			delete(l.keys, other)
+			delete(b.keys, other)
 		}
 	}
-	pause := min(max(minSlowBackoff, 2*l.keys[key].pause), maxSlowBackoff)
-	l.keys[key] = slowKey{now.Add(pause), pause}
+	pause := min(max(minSlowBackoff, 2*b.keys[key].pause), maxSlowBackoff)
+	b.keys[key] = slowKey{now.Add(pause), pause}
 }
 
 // blocked reports whether the observation of key has to wait.
-func (l *slowBackoff) blocked(key string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.clock.Now().Before(l.keys[key].deadline)
+func (b *slowBackoff) blocked(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.clock.Now().Before(b.keys[key].deadline)
 }

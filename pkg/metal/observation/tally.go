@@ -22,29 +22,29 @@ type costTally struct {
 }
 
 // add books a duration.
-func (a *costTally) add(took time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.total += took
+func (t *costTally) add(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.total += took
 }
 
 // addConcurrent books a call of a kind that runs concurrently, when the account is
 // closed.
-func (a *costTally) addConcurrent(k callKind, took time.Duration, exception bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.outlier[k] = a.outlier[k] || exception
-	a.concurrent[k] = append(a.concurrent[k], took)
+func (t *costTally) addConcurrent(k callKind, took time.Duration, exception bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outlier[k] = t.outlier[k] || exception
+	t.concurrent[k] = append(t.concurrent[k], took)
 }
 
 // finish returns what was booked. Calls that ran concurrently waited for each
 // other, and for our own processor: what the metal-api does for each shows in
 // the quickest tenth of them, and of a few in their median. If that is slow, all are booked as they are, and in
 // any case those that took so long that they waited for something else.
-func (a *costTally) finish(c *costModel) time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for i, took := range a.concurrent {
+func (t *costTally) finish(c *costModel) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, took := range t.concurrent {
 		if len(took) == 0 {
 			continue
 		}
@@ -56,31 +56,31 @@ func (a *costTally) finish(c *costModel) time.Duration {
 			typical = took[len(took)/2]
 		}
 		slow := c.isSlow(k, 1, typical)
-		a.slow = a.slow || slow
-		for _, t := range took {
-			if !slow && t < longCallDuration {
-				t = min(t, typical)
+		t.slow = t.slow || slow
+		for _, d := range took {
+			if !slow && d < longCallDuration {
+				d = min(d, typical)
 			}
-			a.total += t
+			t.total += d
 		}
-		if len(took) > 1 || !a.outlier[k] {
+		if len(took) > 1 || !t.outlier[k] {
 			c.recordCost(k, 1, typical)
 		}
-		a.concurrent[k], a.outlier[k] = nil, false
+		t.concurrent[k], t.outlier[k] = nil, false
 	}
-	return a.total
+	return t.total
 }
 
 // markSlow notes a call that was slow.
-func (a *costTally) markSlow() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.slow = true
+func (t *costTally) markSlow() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.slow = true
 }
 
 // isSlow reports whether calls were slow.
-func (a *costTally) isSlow() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.slow
+func (t *costTally) isSlow() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slow
 }

@@ -23,30 +23,30 @@ type Transport struct {
 	instead       func(*http.Request) (*http.Response, error)
 }
 
-func (p *Transport) hooks() (before, after func(*http.Request), instead func(*http.Request) (*http.Response, error)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.before, p.after, p.instead
+func (t *Transport) hooks() (before, after func(*http.Request), instead func(*http.Request) (*http.Response, error)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.before, t.after, t.instead
 }
 
 // Around has hooks called before and after the handler; they can wait. Nil: none.
-func (p *Transport) Around(before, after func(*http.Request)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.before, p.after = before, after
+func (t *Transport) Around(before, after func(*http.Request)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.before, t.after = before, after
 }
 
 // Answer has instead answer requests; where it returns neither an answer nor an
 // error, and if it is nil, the handler does.
-func (p *Transport) Answer(instead func(*http.Request) (*http.Response, error)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.instead = instead
+func (t *Transport) Answer(instead func(*http.Request) (*http.Response, error)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.instead = instead
 }
 
 // RoundTrip implements http.RoundTripper.
-func (p *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	before, after, instead := p.hooks()
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	before, after, instead := t.hooks()
 	if before != nil {
 		before(r)
 	}
@@ -68,7 +68,7 @@ func (p *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			done <- cut
 		}()
-		p.Handler.ServeHTTP(recorder, r)
+		t.Handler.ServeHTTP(recorder, r)
 		cut = false
 	}()
 	var cut bool
