@@ -97,7 +97,7 @@ func run(ctx context.Context, o options) (err error) {
 	case p := <-d.firstEnd():
 		return p.exitReport()
 	}
-	return ignoreEnd(ctx, d.verdict(context.Cause(progress)))
+	return ignoreEnd(ctx, d.result(context.Cause(progress)))
 }
 
 // ignoreEnd drops the errors of a canceled context.

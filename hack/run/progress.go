@@ -135,8 +135,8 @@ func send(ctx context.Context, events chan<- watch.Event, event watch.Event) {
 	}
 }
 
-// verdict turns the end of printProgress into the program's.
-func (d *demo) verdict(end error) error {
+// result turns the end of printProgress into the program's.
+func (d *demo) result(end error) error {
 	if errors.Is(end, errReady) {
 		return nil
 	}

@@ -324,33 +324,33 @@ type staleMetal struct {
 	meanwhile func()
 }
 
-func (o *staleMetal) happens() {
-	if do := o.meanwhile; do != nil {
-		o.meanwhile = nil
+func (m *staleMetal) happens() {
+	if do := m.meanwhile; do != nil {
+		m.meanwhile = nil
 		do()
 	}
 }
 
-func (o *staleMetal) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
-	found, err := o.Metal.FindMachines(ctx, q)
+func (m *staleMetal) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
+	found, err := m.Metal.FindMachines(ctx, q)
 	if q.ID != "" {
-		o.happens()
+		m.happens()
 	}
 	return found, err
 }
 
-func (o *staleMetal) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
-	found, err := o.Metal.FindNetworks(ctx, q)
+func (m *staleMetal) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
+	found, err := m.Metal.FindNetworks(ctx, q)
 	if q.ID != "" {
-		o.happens()
+		m.happens()
 	}
 	return found, err
 }
 
-func (o *staleMetal) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error) {
-	found, err := o.Metal.FindIPs(ctx, q)
+func (m *staleMetal) FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error) {
+	found, err := m.Metal.FindIPs(ctx, q)
 	if q.Address != "" {
-		o.happens()
+		m.happens()
 	}
 	return found, err
 }

@@ -54,15 +54,15 @@ func ignoreDryRun(err error) error {
 }
 
 // dryRunAllocate checks what an allocation would.
-func (o *machineAllocator) dryRunAllocate(ctx context.Context) error {
-	if err := ignoreDryRun(o.beginAttempt(ctx)); err != nil {
+func (a *machineAllocator) dryRunAllocate(ctx context.Context) error {
+	if err := ignoreDryRun(a.beginAttempt(ctx)); err != nil {
 		var early *notBegun
 		if errors.As(err, &early) {
 			return early.error
 		}
 		return err
 	}
-	_, _, err := findOrCheck(ctx, o)
+	_, _, err := findOrCheck(ctx, a)
 	var r *refusal
 	if err == nil || errors.As(err, &r) {
 		return err

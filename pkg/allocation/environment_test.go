@@ -293,21 +293,21 @@ func factOf[T any](s *fakeObserver, facts map[string]*T, id string) (*T, metal.P
 	return nil, metal.Unobserved
 }
 
-func (s *fakeObserver) Machine(id string) (*metal.Machine, metal.Presence) {
-	return factOf(s, s.machines, id)
+func (o *fakeObserver) Machine(id string) (*metal.Machine, metal.Presence) {
+	return factOf(o, o.machines, id)
 }
-func (s *fakeObserver) Network(id string) (*metal.Network, metal.Presence) {
-	return factOf(s, s.networks, id)
+func (o *fakeObserver) Network(id string) (*metal.Network, metal.Presence) {
+	return factOf(o, o.networks, id)
 }
-func (s *fakeObserver) IP(address string) (*metal.IP, metal.Presence) {
-	return factOf(s, s.ips, address)
+func (o *fakeObserver) IP(address string) (*metal.IP, metal.Presence) {
+	return factOf(o, o.ips, address)
 }
 
-func (s *fakeObserver) MachinesByUID(uid string) []*metal.Machine {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (o *fakeObserver) MachinesByUID(uid string) []*metal.Machine {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	var found []*metal.Machine
-	for _, m := range s.machines {
+	for _, m := range o.machines {
 		if m.Allocation != nil && m.UID() == uid {
 			found = append(found, m)
 		}
@@ -316,29 +316,29 @@ func (s *fakeObserver) MachinesByUID(uid string) []*metal.Machine {
 	return found
 }
 
-func (s *fakeObserver) LearnMachine(m *metal.Machine) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.machines[m.ID] = m
+func (o *fakeObserver) LearnMachine(m *metal.Machine) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.machines[m.ID] = m
 }
 
-func (s *fakeObserver) LearnNetwork(n *metal.Network) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.networks[n.ID] = n
+func (o *fakeObserver) LearnNetwork(n *metal.Network) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.networks[n.ID] = n
 }
 
-func (s *fakeObserver) LearnIP(i *metal.IP) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ips[i.Address] = i
+func (o *fakeObserver) LearnIP(i *metal.IP) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ips[i.Address] = i
 }
 
-func (s *fakeObserver) LearnFreed(ref metal.Ref) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.networks, ref.ID)
-	delete(s.ips, ref.ID)
+func (o *fakeObserver) LearnFreed(ref metal.Ref) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.networks, ref.ID)
+	delete(o.ips, ref.ID)
 }
 
 // logBuffer keeps what is logged.

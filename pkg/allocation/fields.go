@@ -33,24 +33,24 @@ var (
 
 // specField returns the field that a field of the request to the metal-api is made
 // of, and its value if that is short and no key; nil if there is none.
-func (o *machineAllocator) specField(f metal.RequestField) (*field.Path, any) {
+func (a *machineAllocator) specField(f metal.RequestField) (*field.Path, any) {
 	switch f {
 	case metal.FieldID:
-		return providerIDPath, *o.claim.providerID
+		return providerIDPath, *a.claim.providerID
 	case metal.FieldProject:
-		return namespacePath, o.ref.namespace
+		return namespacePath, a.ref.namespace
 	case metal.FieldPartition:
-		if o.claim.partition == "" && o.plan.clusterName != "" {
-			return clusterRefPath, o.plan.clusterName
+		if a.claim.partition == "" && a.plan.clusterName != "" {
+			return clusterRefPath, a.plan.clusterName
 		}
-		return partitionPath, o.plan.partition
+		return partitionPath, a.plan.partition
 	case metal.FieldSize:
-		return machineTypePath, o.claim.machineType
+		return machineTypePath, a.claim.machineType
 	case metal.FieldImage:
-		return imagePath, o.claim.image
+		return imagePath, a.claim.image
 	case metal.FieldNetworks:
-		if len(o.claim.networks) == 0 && o.plan.clusterName != "" {
-			return clusterRefPath, o.plan.clusterName
+		if len(a.claim.networks) == 0 && a.plan.clusterName != "" {
+			return clusterRefPath, a.plan.clusterName
 		}
 		return networksPath, omitted
 	case metal.FieldSSHKeys:

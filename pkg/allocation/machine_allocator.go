@@ -31,96 +31,96 @@ type machineAllocator struct {
 var _ allocator[*metal.Machine] = &machineAllocator{}
 
 // acquire takes a slot in the partition.
-func (o *machineAllocator) acquire(ctx context.Context) (err error) {
-	o.releaseSlot()
-	o.freeSlot, err = o.p.limiter.acquire(ctx, o.plan.partition, o.plan.machineID != "")
+func (a *machineAllocator) acquire(ctx context.Context) (err error) {
+	a.releaseSlot()
+	a.freeSlot, err = a.p.limiter.acquire(ctx, a.plan.partition, a.plan.machineID != "")
 	return err
 }
 
-func (o *machineAllocator) releaseSlot() {
-	if o.freeSlot != nil {
-		o.freeSlot()
-		o.freeSlot = nil
+func (a *machineAllocator) releaseSlot() {
+	if a.freeSlot != nil {
+		a.freeSlot()
+		a.freeSlot = nil
 	}
 }
 
 // check is made after the attempt was recorded, so that of two objects that want
 // one machine, or of a machine and a cluster that is being released, at least one
 // sees the other.
-func (o *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, error) {
-	if o.plan.clusterName != "" {
-		if _, err := o.p.joinableCluster(ctx, o.ref.namespace, o.plan.clusterName); err != nil {
+func (a *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, error) {
+	if a.plan.clusterName != "" {
+		if _, err := a.p.joinableCluster(ctx, a.ref.namespace, a.plan.clusterName); err != nil {
 			return nil, false, err
 		}
 	}
-	id := o.plan.machineID
+	id := a.plan.machineID
 	if id == "" {
 		return nil, false, nil
 	}
-	m, err := o.p.findMachine(ctx, id)
+	m, err := a.p.findMachine(ctx, id)
 	if err != nil {
 		return nil, false, err
 	}
 	// One answer for what is not there and what is another project's.
-	unknown := o.refuseMachine("machine %s not found in project %q, and not available to it: must be idle, or allocated in the project", id, o.plan.project)
-	if m == nil || (m.Allocation != nil && m.Project() != o.plan.project) {
+	unknown := a.refuseMachine("machine %s not found in project %q, and not available to it: must be idle, or allocated in the project", id, a.plan.project)
+	if m == nil || (m.Allocation != nil && m.Project() != a.plan.project) {
 		return nil, false, unknown
 	}
-	referrer, phase, err := o.findReferrer(ctx, m, refersToMachine)
+	referrer, phase, err := a.findReferrer(ctx, m, refersToMachine)
 	switch {
 	case err != nil:
 		return nil, false, err
 	case referrer == nil:
-	case referrer.namespace != o.ref.namespace:
+	case referrer.namespace != a.ref.namespace:
 		return nil, false, unknown
 	case phase == infrastructure.AllocationAllocated:
-		return nil, false, o.refuseMachine("machine %s belongs to %s: must belong to no other object", id, referrer)
+		return nil, false, a.refuseMachine("machine %s belongs to %s: must belong to no other object", id, referrer)
 	default:
 		// That may come to nothing, or end, soon.
 		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s is in use by %s: retry", id, referrer)
 	}
 	if m.Allocation != nil {
-		return o.checkAdoption(ctx, m)
+		return a.checkAdoption(ctx, m)
 	}
-	now, err := o.records.get(ctx, o.ref.namespace, o.ref.name)
+	now, err := a.records.get(ctx, a.ref.namespace, a.ref.name)
 	if err != nil {
 		return nil, false, err
 	}
 	switch {
 	case !m.Allocatable():
 		// The metal-api itself would allocate it.
-		return nil, false, o.refuseMachine("machine %s is not available: last event %q, liveliness %q, state %q",
+		return nil, false, a.refuseMachine("machine %s is not available: last event %q, liveliness %q, state %q",
 			id, lastEvent(m), m.Liveliness, m.State)
 	case m.Size != now.machineType:
-		return nil, false, o.refuseMachine("machine %s has size %q: must have the size of spec.machineType, %q", id, m.Size, now.machineType)
-	case m.Partition != o.plan.partition:
-		return nil, false, o.refuseMachine("machine %s is in partition %q: must be in the partition of the spec or the cluster, %q", id, m.Partition, o.plan.partition)
+		return nil, false, a.refuseMachine("machine %s has size %q: must have the size of spec.machineType, %q", id, m.Size, now.machineType)
+	case m.Partition != a.plan.partition:
+		return nil, false, a.refuseMachine("machine %s is in partition %q: must be in the partition of the spec or the cluster, %q", id, m.Partition, a.plan.partition)
 	}
-	return nil, false, o.plan.checkComplete()
+	return nil, false, a.plan.checkComplete()
 }
 
 // checkAdoption checks a machine of the project that is allocated, and that no
 // other record refers to.
-func (o *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) (*metal.Machine, bool, error) {
-	if m.Allocation.Role != o.machineKind.role {
-		return nil, false, o.refuseMachine("machine %s is allocated with role %q: must have role %q", m.ID, m.Allocation.Role, o.machineKind.role)
+func (a *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) (*metal.Machine, bool, error) {
+	if m.Allocation.Role != a.machineKind.role {
+		return nil, false, a.refuseMachine("machine %s is allocated with role %q: must have role %q", m.ID, m.Allocation.Role, a.machineKind.role)
 	}
 	// Another object may have released it after it was read, and before the other
 	// records were.
-	again, err := o.p.findMachine(ctx, m.ID)
+	again, err := a.p.findMachine(ctx, m.ID)
 	if err != nil {
 		return nil, false, err
 	}
 	if again == nil || again.AllocationUUID() != m.AllocationUUID() {
 		return nil, false, refuse(http.StatusConflict, "spec.providerID: machine %s was released meanwhile: retry", m.ID)
 	}
-	o.adopted = true
+	a.adopted = true
 	return again, true, nil
 }
 
 // refuseMachine refuses the machine that the spec names.
-func (o *machineAllocator) refuseMachine(format string, args ...any) *refusal {
-	return refuseField(field.Invalid(providerIDPath, *o.claim.providerID, fmt.Sprintf(format, args...)))
+func (a *machineAllocator) refuseMachine(format string, args ...any) *refusal {
+	return refuseField(field.Invalid(providerIDPath, *a.claim.providerID, fmt.Sprintf(format, args...)))
 }
 
 func lastEvent(m *metal.Machine) string {
@@ -131,23 +131,23 @@ func lastEvent(m *metal.Machine) string {
 }
 
 // allocate makes the one call that allocates machines and firewalls.
-func (o *machineAllocator) allocate(ctx context.Context) (*metal.Machine, error) {
-	defer o.releaseSlot()
-	request := o.p.machineRequest(o.claim, o.machineKind.name, o.plan, o.identity, o.userData)
+func (a *machineAllocator) allocate(ctx context.Context) (*metal.Machine, error) {
+	defer a.releaseSlot()
+	request := a.p.machineRequest(a.claim, a.machineKind.name, a.plan, a.identity, a.userData)
 	var m *metal.Machine
 	var err error
-	if o.machineKind.role == metal.RoleFirewall {
-		m, err = o.p.opts.Metal.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: request, Rules: firewallRules(o.claim.rules)})
+	if a.machineKind.role == metal.RoleFirewall {
+		m, err = a.p.opts.Metal.AllocateFirewall(ctx, metal.FirewallRequest{MachineRequest: request, Rules: firewallRules(a.claim.rules)})
 	} else {
-		m, err = o.p.opts.Metal.AllocateMachine(ctx, request)
+		m, err = a.p.opts.Metal.AllocateMachine(ctx, request)
 	}
 	switch {
 	case err == nil && m.AllocationUUID() == "":
 		err = &metal.Error{Kind: metal.Uncertain, Op: "machine allocate", Message: "the answer names no allocation"}
 	case err == nil:
-		o.p.limiter.recordSuccess(o.plan.partition)
+		a.p.limiter.recordSuccess(a.plan.partition)
 	case failedAfterMachineChoice(err):
-		o.p.limiter.recordFailure(o.plan.partition)
+		a.p.limiter.recordFailure(a.plan.partition)
 	}
 	return m, err
 }

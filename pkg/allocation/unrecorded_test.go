@@ -17,15 +17,15 @@ import (
 )
 
 // Identified implements Observer.
-func (s *fakeObserver) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for m := range maps.Values(s.machines) {
+func (o *fakeObserver) Identified() (machines []*metal.Machine, networks []*metal.Network, ips []*metal.IP) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for m := range maps.Values(o.machines) {
 		if cluster, _ := metal.TagValue(m.Tags, metal.TagManagementCluster); m.Allocation != nil && cluster == managementCluster {
 			machines = append(machines, m)
 		}
 	}
-	return machines, slices.Collect(maps.Values(s.networks)), slices.Collect(maps.Values(s.ips))
+	return machines, slices.Collect(maps.Values(o.networks)), slices.Collect(maps.Values(o.ips))
 }
 
 // unrecordedKinds are the kinds of what no record names, counted.

@@ -17,8 +17,8 @@ type allocationAuditPolicy struct {
 var _ audit.PolicyRuleEvaluator = allocationAuditPolicy{}
 
 // EvaluatePolicyRule implements audit.PolicyRuleEvaluator.
-func (w allocationAuditPolicy) EvaluatePolicyRule(attributes authorizer.Attributes) audit.RequestAuditConfig {
-	config := w.policy.EvaluatePolicyRule(attributes)
+func (p allocationAuditPolicy) EvaluatePolicyRule(attributes authorizer.Attributes) audit.RequestAuditConfig {
+	config := p.policy.EvaluatePolicyRule(attributes)
 	if attributes.GetSubresource() == "allocation" && auditinternal.LevelMetadata.Less(config.Level) {
 		config.Level = auditinternal.LevelMetadata
 	}

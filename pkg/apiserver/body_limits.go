@@ -79,9 +79,9 @@ type readCloser struct {
 type errorReader struct{ err error }
 
 // Read implements io.Reader.
-func (f *errorReader) Read([]byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
+func (r *errorReader) Read([]byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
 	}
 	return 0, io.EOF
 }
@@ -132,66 +132,66 @@ type container struct {
 }
 
 // check returns an error if the document is not JSON.
-func (s *bodyChecker) check() (*field.Error, error) {
+func (b *bodyChecker) check() (*field.Error, error) {
 	for {
-		token, err := s.decoder.Token()
+		token, err := b.decoder.Token()
 		switch {
-		case errors.Is(err, io.EOF) && len(s.open) == 0:
+		case errors.Is(err, io.EOF) && len(b.open) == 0:
 			return nil, nil
 		case err != nil:
 			return nil, err
 		}
 		if delim, is := token.(json.Delim); is && (delim == ']' || delim == '}') {
-			s.open = s.open[:len(s.open)-1]
+			b.open = b.open[:len(b.open)-1]
 			continue
 		}
-		if invalid := s.checkToken(token); invalid != nil {
+		if invalid := b.checkToken(token); invalid != nil {
 			return invalid, nil
 		}
 	}
 }
 
-func (s *bodyChecker) checkToken(token json.Token) *field.Error {
-	if n := len(s.open); n > 0 {
-		in := &s.open[n-1]
+func (b *bodyChecker) checkToken(token json.Token) *field.Error {
+	if n := len(b.open); n > 0 {
+		in := &b.open[n-1]
 		if !in.list && !in.value {
 			in.key, in.value = token.(string), true
 			if len(in.key) > maxKey {
-				s.open = s.open[:n-1] // The path must not include the key.
-				return field.Invalid(s.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not have a key of more than %d bytes", maxKey))
+				b.open = b.open[:n-1] // The path must not include the key.
+				return field.Invalid(b.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not have a key of more than %d bytes", maxKey))
 			}
-			return s.countEntry(in)
+			return b.countEntry(in)
 		}
 		in.value = false
 		if in.list {
-			if invalid := s.countEntry(in); invalid != nil {
+			if invalid := b.countEntry(in); invalid != nil {
 				return invalid
 			}
 		}
 	}
 	switch value := token.(type) {
 	case json.Delim:
-		if len(s.open) == maxDepth {
-			return field.Invalid(s.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not be nested more than %d levels deep", maxDepth))
+		if len(b.open) == maxDepth {
+			return field.Invalid(b.fieldPath(), field.OmitValueType{}, fmt.Sprintf("must not be nested more than %d levels deep", maxDepth))
 		}
-		s.open = append(s.open, container{list: value == '['})
+		b.open = append(b.open, container{list: value == '['})
 	case string:
-		if most := s.maxLength(); len(value) > most {
-			return field.TooLong(s.fieldPath(), "", most)
+		if most := b.maxLength(); len(value) > most {
+			return field.TooLong(b.fieldPath(), "", most)
 		}
 	}
 	return nil
 }
 
 // countEntry counts an entry of the innermost container.
-func (s *bodyChecker) countEntry(in *container) *field.Error {
+func (b *bodyChecker) countEntry(in *container) *field.Error {
 	in.entries++
-	s.values++
+	b.values++
 	switch {
 	case in.entries > maxEntries:
-		s.open = s.open[:len(s.open)-1] // The container itself is invalid.
-		return field.TooMany(s.fieldPath(), -1, maxEntries)
-	case s.values > maxValues:
+		b.open = b.open[:len(b.open)-1] // The container itself is invalid.
+		return field.TooMany(b.fieldPath(), -1, maxEntries)
+	case b.values > maxValues:
 		invalid := field.TooMany(field.NewPath("body"), -1, maxValues)
 		invalid.Detail += " in all of its lists and maps"
 		return invalid
@@ -200,20 +200,20 @@ func (s *bodyChecker) countEntry(in *container) *field.Error {
 }
 
 // maxLength is how long a string may be at the current position.
-func (s *bodyChecker) maxLength() int {
+func (b *bodyChecker) maxLength() int {
 	switch {
-	case s.userData && len(s.open) == 1 && s.open[0].key == "userData":
+	case b.userData && len(b.open) == 1 && b.open[0].key == "userData":
 		return maxBody
-	case len(s.open) > 1 && s.open[0].key == "metadata" && s.open[1].key != "annotations" && s.open[1].key != "managedFields":
+	case len(b.open) > 1 && b.open[0].key == "metadata" && b.open[1].key != "annotations" && b.open[1].key != "managedFields":
 		return maxKey
 	}
 	return maxString
 }
 
 // fieldPath is the path of the current position.
-func (s *bodyChecker) fieldPath() *field.Path {
+func (b *bodyChecker) fieldPath() *field.Path {
 	path := (*field.Path)(nil)
-	for _, c := range s.open {
+	for _, c := range b.open {
 		if c.list {
 			path = path.Index(c.entries - 1)
 		} else {

@@ -73,24 +73,24 @@ type cachedCheck struct {
 	lastResult bool
 }
 
-func (p *cachedCheck) healthy() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.checkedAt.IsZero() || time.Since(p.checkedAt) >= probeInterval {
-		p.lastResult = p.check()
-		p.checkedAt = time.Now()
+func (c *cachedCheck) healthy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.checkedAt.IsZero() || time.Since(c.checkedAt) >= probeInterval {
+		c.lastResult = c.check()
+		c.checkedAt = time.Now()
 	}
-	return p.lastResult
+	return c.lastResult
 }
 
 // check runs the checks, as a request that needs no authorization.
-func (p *cachedCheck) check() bool {
-	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{Path: p.path, Verb: "get"})
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.path, nil)
+func (c *cachedCheck) check() bool {
+	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{Path: c.path, Verb: "get"})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.path, nil)
 	if err != nil {
 		return false
 	}
 	w := responsewriter.NewInMemoryResponseWriter()
-	p.health.ServeHTTP(w, req)
+	c.health.ServeHTTP(w, req)
 	return w.RespCode() == http.StatusOK
 }

@@ -95,22 +95,22 @@ type limitedWarnings struct {
 }
 
 // AddWarning implements warning.Recorder.
-func (b *limitedWarnings) AddWarning(agent, text string) {
+func (w *limitedWarnings) AddWarning(agent, text string) {
 	text = oneline.Sanitize(text, oneline.MaxWarning)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, found := b.seen[text]; found || text == "" || b.full {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, found := w.seen[text]; found || text == "" || w.full {
 		return
 	}
-	if len(b.seen) == maxWarnings-1 || b.bytes+len(text) > maxAllWarnings {
-		b.full = true
-		b.add("", furtherWarnings)
+	if len(w.seen) == maxWarnings-1 || w.bytes+len(text) > maxAllWarnings {
+		w.full = true
+		w.add("", furtherWarnings)
 		return
 	}
-	if b.seen == nil {
-		b.seen = map[string]struct{}{}
+	if w.seen == nil {
+		w.seen = map[string]struct{}{}
 	}
-	b.seen[text] = struct{}{}
-	b.bytes += len(text)
-	b.add(agent, text)
+	w.seen[text] = struct{}{}
+	w.bytes += len(text)
+	w.add(agent, text)
 }

@@ -56,12 +56,12 @@ const deletionSeparator = " The deletion waits: "
 
 // withDeletion adds to the condition of metal that is held what blocks the
 // object's deletion. The condition may be one that was shown before.
-func (v conditionState) withDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) conditionState {
-	v.message, _, _ = strings.Cut(v.message, deletionSeparator)
+func (s conditionState) withDeletion(object *metav1.ObjectMeta, conditions []metav1.Condition) conditionState {
+	s.message, _, _ = strings.Cut(s.message, deletionSeparator)
 	if c := blockedDeletion(object, conditions); c != nil {
-		v.message += deletionSeparator + c.Message
+		s.message += deletionSeparator + c.Message
 	}
-	return v
+	return s
 }
 
 // origin is where the condition Allocated comes from.

@@ -53,27 +53,27 @@ const (
 )
 
 // metalObjects are records of all kinds that hold metal.
-func (b *fixture) metalObjects(phase infrastructure.AllocationPhase) map[string]metalObject {
-	firewall := &infrastructure.MetalStackFirewall{ObjectMeta: b.record("").ObjectMeta}
-	firewall.Status.Allocation = b.allocated(phonedHome()).Status.Allocation
-	machine := b.allocated(phonedHome())
-	cluster := &infrastructure.MetalStackCluster{ObjectMeta: b.record("").ObjectMeta}
+func (f *fixture) metalObjects(phase infrastructure.AllocationPhase) map[string]metalObject {
+	firewall := &infrastructure.MetalStackFirewall{ObjectMeta: f.record("").ObjectMeta}
+	firewall.Status.Allocation = f.allocated(phonedHome()).Status.Allocation
+	machine := f.allocated(phonedHome())
+	cluster := &infrastructure.MetalStackCluster{ObjectMeta: f.record("").ObjectMeta}
 	cluster.Status.Allocation = &infrastructure.ClusterAllocation{
 		AllocationState: machine.Status.Allocation.AllocationState, NetworkID: networkID, IPAddress: address,
 	}
 	machine.Status.Allocation.Phase, firewall.Status.Allocation.Phase, cluster.Status.Allocation.Phase = phase, phase, phase
-	server := func() { b.facts.machines[machineID] = phonedHome() }
-	ended := map[string]func(){infrastructure.ReasonAllocationGone: func() { b.facts.machines[machineID].Allocation = nil }}
+	server := func() { f.facts.machines[machineID] = phonedHome() }
+	ended := map[string]func(){infrastructure.ReasonAllocationGone: func() { f.facts.machines[machineID].Allocation = nil }}
 	return map[string]metalObject{
-		"machine":  {NewMachineProjector(b.source), machine, server, ended},
-		"firewall": {NewFirewallProjector(b.source), firewall, server, ended},
-		"cluster": {NewClusterProjector(b.source), cluster, func() {
-			b.facts.networks[networkID] = &metal.Network{ID: networkID}
-			b.facts.ips[address] = &metal.IP{Address: address}
-			clear(b.facts.gone)
+		"machine":  {NewMachineProjector(f.source), machine, server, ended},
+		"firewall": {NewFirewallProjector(f.source), firewall, server, ended},
+		"cluster": {NewClusterProjector(f.source), cluster, func() {
+			f.facts.networks[networkID] = &metal.Network{ID: networkID}
+			f.facts.ips[address] = &metal.IP{Address: address}
+			clear(f.facts.gone)
 		}, map[string]func(){
-			infrastructure.ReasonNetworkGone: func() { b.facts.gone[networkID] = true },
-			infrastructure.ReasonAddressGone: func() { b.facts.gone[address] = true },
+			infrastructure.ReasonNetworkGone: func() { f.facts.gone[networkID] = true },
+			infrastructure.ReasonAddressGone: func() { f.facts.gone[address] = true },
 		}},
 	}
 }

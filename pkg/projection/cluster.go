@@ -18,7 +18,7 @@ import (
 type ClusterProjector struct{ Source }
 
 // Refs implements storage.Projector.
-func (j *ClusterProjector) Refs(record runtime.Object) []metal.Ref {
+func (p *ClusterProjector) Refs(record runtime.Object) []metal.Ref {
 	c, ok := record.(*infrastructure.MetalStackCluster)
 	if !ok || c.Status.Allocation == nil {
 		return nil
@@ -34,10 +34,10 @@ func (j *ClusterProjector) Refs(record runtime.Object) []metal.Ref {
 }
 
 // Discovered implements storage.Projector: a network alone is no cluster.
-func (j *ClusterProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+func (p *ClusterProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 
 // Strip implements storage.Projector.
-func (j *ClusterProjector) Strip(obj runtime.Object) {
+func (p *ClusterProjector) Strip(obj runtime.Object) {
 	c, ok := obj.(*infrastructure.MetalStackCluster)
 	if !ok {
 		return
@@ -50,13 +50,13 @@ func (j *ClusterProjector) Strip(obj runtime.Object) {
 }
 
 // Project implements storage.Projector.
-func (j *ClusterProjector) Project(record, previous runtime.Object) runtime.Object {
+func (p *ClusterProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	c, ok := obj.(*infrastructure.MetalStackCluster)
 	if !ok {
 		return obj
 	}
-	j.Strip(c)
+	p.Strip(c)
 	shown, _ := previous.(*infrastructure.MetalStackCluster)
 	var before []metav1.Condition
 	if shown != nil && shown.UID == c.UID {
@@ -68,10 +68,10 @@ func (j *ClusterProjector) Project(record, previous runtime.Object) runtime.Obje
 		controlPlane := true
 		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: c.Spec.Partition, ControlPlane: &controlPlane}}
 	}
-	j.fill(c, shown)
-	ready := j.readyState(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
+	p.fill(c, shown)
+	ready := p.readyState(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
 	c.Status.Ready = ready.isTrue()
-	c.Status.Conditions = projectedConditions(&c.ObjectMeta, c.Status.Conditions, clusterAllocation(c), ready, clusterAllocatedState(c, ready), before, j.Clock.Now)
+	c.Status.Conditions = projectedConditions(&c.ObjectMeta, c.Status.Conditions, clusterAllocation(c), ready, clusterAllocatedState(c, ready), before, p.Clock.Now)
 	return c
 }
 
@@ -96,13 +96,13 @@ func clusterAllocatedState(c *infrastructure.MetalStackCluster, ready conditionS
 
 // fill fills in what is observed of network and address; of what is not
 // observed, what was shown.
-func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
+func (p *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 	a := c.Status.Allocation
 	if a == nil {
 		return
 	}
 	if a.NetworkID != "" {
-		switch n, presence := j.Facts.Network(a.NetworkID); {
+		switch n, presence := p.Facts.Network(a.NetworkID); {
 		case presence == metal.Present:
 			c.Status.Network = &infrastructure.ClusterNetwork{
 				ID: n.ID, Prefixes: slices.Sorted(slices.Values(n.Prefixes)), VRF: n.VRF,
@@ -113,7 +113,7 @@ func (j *ClusterProjector) fill(c, shown *infrastructure.MetalStackCluster) {
 		}
 	}
 	if a.IPAddress != "" {
-		switch ip, presence := j.Facts.IP(a.IPAddress); {
+		switch ip, presence := p.Facts.IP(a.IPAddress); {
 		case presence == metal.Present:
 			c.Status.ControlPlaneIP = &infrastructure.ClusterIP{Address: ip.Address, Type: ip.Type, NetworkID: ip.NetworkID}
 		case presence == metal.Unobserved && shown != nil && shown.Status.ControlPlaneIP != nil && shown.Status.ControlPlaneIP.Address == a.IPAddress:
@@ -138,7 +138,7 @@ func externallyManagedState(c *infrastructure.MetalStackCluster) conditionState 
 }
 
 // readyState is whether the cluster has all that it holds.
-func (j *ClusterProjector) readyState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
+func (p *ClusterProjector) readyState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
 	a := c.Status.Allocation
 	if a == nil || a.Phase == "" {
 		if infrastructure.ExternallyManaged(c) {
@@ -161,19 +161,19 @@ func (j *ClusterProjector) readyState(c *infrastructure.MetalStackCluster, befor
 		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were released to the metal-api."
 		return v
 	}
-	return j.metalState(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)
+	return p.metalState(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)
 }
 
 // metalState is whether network and address are there.
-func (j *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
+func (p *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, before *metav1.Condition) conditionState {
 	a := c.Status.Allocation
 	v := conditionState{status: metav1.ConditionFalse, since: timeOrZero(a.StartTime)}
 	network, address := metal.Present, metal.Present
 	if a.NetworkID != "" {
-		_, network = j.Facts.Network(a.NetworkID)
+		_, network = p.Facts.Network(a.NetworkID)
 	}
 	if a.IPAddress != "" {
-		_, address = j.Facts.IP(a.IPAddress)
+		_, address = p.Facts.IP(a.IPAddress)
 	}
 	switch {
 	case network == metal.Gone:

@@ -21,15 +21,15 @@ var discoveredNamespaceUUID = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c
 // its very allocation, or one whose own allocation is in flight and whose
 // identity the machine carries; not a record that names the machine's id: that
 // machine may have been allocated anew since.
-func (j *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
+func (p *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 	if ref.Kind != metal.KindMachine {
 		return nil, nil
 	}
-	m, presence := j.Facts.Machine(ref.ID)
-	if presence != metal.Present || m.Allocation == nil || m.Allocation.Role != j.role {
+	m, presence := p.Facts.Machine(ref.ID)
+	if presence != metal.Present || m.Allocation == nil || m.Allocation.Role != p.role {
 		return nil, nil
 	}
-	namespace, bound := j.Bindings.Namespace(m.Allocation.Project)
+	namespace, bound := p.Bindings.Namespace(m.Allocation.Project)
 	if !bound {
 		return nil, nil
 	}
@@ -37,10 +37,10 @@ func (j *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []meta
 	if uid := m.UID(); uid != "" {
 		refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: uid})
 	}
-	return j.discovered(m, namespace), refs
+	return p.discovered(m, namespace), refs
 }
 
-func (j *MachineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {
+func (p *MachineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {
 	a := m.Allocation
 	created := toSeconds(a.Created)
 	if created == nil {
@@ -49,18 +49,18 @@ func (j *MachineLikeProjector) discovered(m *metal.Machine, namespace string) ru
 	objectMeta := metav1.ObjectMeta{
 		Name: m.ID, Namespace: namespace, CreationTimestamp: *created, Generation: 1,
 		// Another allocation of the same machine is another object.
-		UID: types.UID(uuid.NewSHA1(discoveredNamespaceUUID, []byte(j.role+"/"+m.ID+"/"+a.UUID)).String()),
+		UID: types.UID(uuid.NewSHA1(discoveredNamespaceUUID, []byte(p.role+"/"+m.ID+"/"+a.UUID)).String()),
 	}
 	v := liveState(m, created.Time)
 	status := infrastructure.MetalStackMachineStatus{
 		Ready:         v.isTrue(),
 		Addresses:     Addresses(m),
 		FailureDomain: m.Partition,
-		Conditions:    []metav1.Condition{v.condition(infrastructure.ConditionReady, &objectMeta, nil, j.Clock.Now)},
+		Conditions:    []metav1.Condition{v.condition(infrastructure.ConditionReady, &objectMeta, nil, p.Clock.Now)},
 		Metal:         Metal(m, false),
 	}
 	id := providerid.New(m.Partition, m.ID)
-	if j.role == metal.RoleFirewall {
+	if p.role == metal.RoleFirewall {
 		return &infrastructure.MetalStackFirewall{
 			ObjectMeta: objectMeta,
 			Spec: infrastructure.MetalStackFirewallSpec{

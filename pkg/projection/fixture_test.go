@@ -74,7 +74,7 @@ func (f *facts) MachinesByUID(uid string) []*metal.Machine {
 	return found
 }
 
-func (b *fixture) record(phase infrastructure.AllocationPhase) *infrastructure.MetalStackMachine {
+func (f *fixture) record(phase infrastructure.AllocationPhase) *infrastructure.MetalStackMachine {
 	began := metav1.NewTime(time.Date(2026, 11, 22, 13, 0, 0, 0, time.UTC))
 	m := &infrastructure.MetalStackMachine{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceA, Name: "node", UID: "uid-of-node", Generation: 3, CreationTimestamp: began},
@@ -89,23 +89,23 @@ func (b *fixture) record(phase infrastructure.AllocationPhase) *infrastructure.M
 }
 
 // allocated is a record that names the allocation that m is in.
-func (b *fixture) allocated(m *metal.Machine) *infrastructure.MetalStackMachine {
-	r := b.record(infrastructure.AllocationAllocated)
+func (f *fixture) allocated(m *metal.Machine) *infrastructure.MetalStackMachine {
+	r := f.record(infrastructure.AllocationAllocated)
 	r.Status.Allocation.MachineID, r.Status.Allocation.AllocationUUID = m.ID, m.AllocationUUID()
 	r.Spec.ProviderID = "metal://fra-01/" + m.ID
 	return r
 }
 
-func (b *fixture) project(record, previous *infrastructure.MetalStackMachine) *infrastructure.MetalStackMachine {
-	b.t.Helper()
+func (f *fixture) project(record, previous *infrastructure.MetalStackMachine) *infrastructure.MetalStackMachine {
+	f.t.Helper()
 	before := record.DeepCopy()
 	var shown *infrastructure.MetalStackMachine
 	if previous == nil {
-		shown = NewMachineProjector(b.source).Project(record, nil).(*infrastructure.MetalStackMachine)
+		shown = NewMachineProjector(f.source).Project(record, nil).(*infrastructure.MetalStackMachine)
 	} else {
-		shown = NewMachineProjector(b.source).Project(record, previous).(*infrastructure.MetalStackMachine)
+		shown = NewMachineProjector(f.source).Project(record, previous).(*infrastructure.MetalStackMachine)
 	}
-	require.Equal(b.t, before, record, "Project must not modify the record")
+	require.Equal(f.t, before, record, "Project must not modify the record")
 	return shown
 }
 

@@ -47,7 +47,7 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 
 // Refs implements storage.Projector. A claim refs nothing, whatever provider ID
 // it names: or it could hide another object's machine by naming it.
-func (j *MachineLikeProjector) Refs(record runtime.Object) []metal.Ref {
+func (p *MachineLikeProjector) Refs(record runtime.Object) []metal.Ref {
 	s := machineLikeOf(record)
 	if s == nil || s.status.Allocation == nil {
 		return nil
@@ -69,7 +69,7 @@ func (j *MachineLikeProjector) Refs(record runtime.Object) []metal.Ref {
 }
 
 // Strip implements storage.Projector.
-func (j *MachineLikeProjector) Strip(obj runtime.Object) {
+func (p *MachineLikeProjector) Strip(obj runtime.Object) {
 	s := machineLikeOf(obj)
 	if s == nil {
 		return
@@ -82,13 +82,13 @@ func (j *MachineLikeProjector) Strip(obj runtime.Object) {
 }
 
 // Project implements storage.Projector.
-func (j *MachineLikeProjector) Project(record, previous runtime.Object) runtime.Object {
+func (p *MachineLikeProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	s := machineLikeOf(obj)
 	if s == nil {
 		return obj
 	}
-	j.Strip(obj)
+	p.Strip(obj)
 	shown := machineLikeOf(previous)
 	if shown != nil && shown.meta.UID != s.meta.UID {
 		shown = nil
@@ -97,23 +97,23 @@ func (j *MachineLikeProjector) Project(record, previous runtime.Object) runtime.
 	if shown != nil {
 		before = shown.status.Conditions
 	}
-	ready := j.fill(s, shown)
+	ready := p.fill(s, shown)
 	s.status.Ready = ready.isTrue()
-	s.status.Conditions = projectedConditions(s.meta, s.status.Conditions, s.allocationState(), ready, s.allocatedState(ready), before, j.Clock.Now)
+	s.status.Conditions = projectedConditions(s.meta, s.status.Conditions, s.allocationState(), ready, s.allocatedState(ready), before, p.Clock.Now)
 	return obj
 }
 
 // allocationState is how far the allocation is; nil if none has begun.
-func (s *machineLike) allocationState() *infrastructure.AllocationState {
-	if s.status.Allocation == nil {
+func (m *machineLike) allocationState() *infrastructure.AllocationState {
+	if m.status.Allocation == nil {
 		return nil
 	}
-	return &s.status.Allocation.AllocationState
+	return &m.status.Allocation.AllocationState
 }
 
 // allocatedState is the condition Allocated of a record that names its machine.
-func (s *machineLike) allocatedState(ready conditionState) conditionState {
-	a := s.status.Allocation
+func (m *machineLike) allocatedState(ready conditionState) conditionState {
+	a := m.status.Allocation
 	switch {
 	case a == nil:
 		return conditionState{}
@@ -124,7 +124,7 @@ func (s *machineLike) allocatedState(ready conditionState) conditionState {
 }
 
 // fill fills in everything but Ready, whose state it returns.
-func (j *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
+func (p *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 	a := s.status.Allocation
 	if a == nil || a.Phase == "" {
 		s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
@@ -133,7 +133,7 @@ func (j *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 	v := conditionState{status: metav1.ConditionFalse}
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
-		if m := j.allocatingMachine(s, a); m != nil {
+		if m := p.allocatingMachine(s, a); m != nil {
 			s.show(m)
 		}
 		s.showPhase(a, infrastructure.PhaseAllocating)
@@ -141,7 +141,7 @@ func (j *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 		v.reason, v.message = infrastructure.ReasonAllocating, "Allocating a machine from the metal-api."
 		return v
 	case infrastructure.AllocationReleasing:
-		if m, presence := j.Facts.Machine(a.MachineID); presence == metal.Present && isRecordedAllocation(m, a) {
+		if m, presence := p.Facts.Machine(a.MachineID); presence == metal.Present && isRecordedAllocation(m, a) {
 			s.show(m)
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
@@ -154,12 +154,12 @@ func (j *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 		v.reason, v.message = infrastructure.ReasonReleased, "The machine was released to the metal-api."
 		return v
 	default:
-		return j.fillAllocated(s, shown, a).withDeletion(s.meta, s.status.Conditions)
+		return p.fillAllocated(s, shown, a).withDeletion(s.meta, s.status.Conditions)
 	}
 }
 
-func (j *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
-	m, presence := j.Facts.Machine(a.MachineID)
+func (p *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
+	m, presence := p.Facts.Machine(a.MachineID)
 	switch {
 	case presence == metal.Present && isRecordedAllocation(m, a):
 		s.show(m)
@@ -202,40 +202,40 @@ func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation)
 }
 
 // allocatingMachine returns the machine that an allocation in flight has got already.
-func (j *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructure.MachineAllocation) *metal.Machine {
-	project, bound := j.Bindings.Project(s.meta.Namespace)
+func (p *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructure.MachineAllocation) *metal.Machine {
+	project, bound := p.Bindings.Project(s.meta.Namespace)
 	if !bound || a.UID == "" {
 		return nil
 	}
-	for _, m := range j.Facts.MachinesByUID(string(a.UID)) {
+	for _, m := range p.Facts.MachinesByUID(string(a.UID)) {
 		// A tag alone proves nothing: users of other projects can set it, too.
-		if m.Allocation != nil && m.Allocation.Project == project && m.Allocation.Role == j.role {
+		if m.Allocation != nil && m.Allocation.Project == project && m.Allocation.Role == p.role {
 			return m
 		}
 	}
 	return nil
 }
 
-func (s *machineLike) show(m *metal.Machine) {
-	s.status.Metal = Metal(m, true)
-	s.status.Addresses = Addresses(m)
-	s.status.FailureDomain = m.Partition
+func (m *machineLike) show(machine *metal.Machine) {
+	m.status.Metal = Metal(machine, true)
+	m.status.Addresses = Addresses(machine)
+	m.status.FailureDomain = machine.Partition
 }
 
 // showPhase overrides the phase, and names the metal if nothing is known of it.
-func (s *machineLike) showPhase(a *infrastructure.MachineAllocation, phase string) {
-	if s.status.Metal == nil {
-		s.status.Metal = &infrastructure.Metal{MachineID: a.MachineID, AllocationUUID: a.AllocationUUID, Managed: true}
+func (m *machineLike) showPhase(a *infrastructure.MachineAllocation, phase string) {
+	if m.status.Metal == nil {
+		m.status.Metal = &infrastructure.Metal{MachineID: a.MachineID, AllocationUUID: a.AllocationUUID, Managed: true}
 	}
-	s.status.Metal.Phase = phase
+	m.status.Metal.Phase = phase
 }
 
 // specPartition is the partition after the spec, for metal that is not seen.
-func (s *machineLike) specPartition() string {
-	if s.partition != "" {
-		return s.partition
+func (m *machineLike) specPartition() string {
+	if m.partition != "" {
+		return m.partition
 	}
-	if id, err := providerid.Parse(s.providerID); err == nil {
+	if id, err := providerid.Parse(m.providerID); err == nil {
 		return id.Partition
 	}
 	return ""

@@ -29,22 +29,22 @@ type conditionState struct {
 	since time.Time
 }
 
-func (v conditionState) isTrue() bool { return v.status == metav1.ConditionTrue }
+func (s conditionState) isTrue() bool { return s.status == metav1.ConditionTrue }
 
 // condition is the state as a condition of an object. While the status stays
 // the same, the time of its last transition does; it never goes back.
-func (v conditionState) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
+func (s conditionState) condition(kind string, object *metav1.ObjectMeta, previous *metav1.Condition, now func() time.Time) metav1.Condition {
 	c := metav1.Condition{
-		Type: kind, Status: v.status, Reason: v.reason, Message: oneline.Sanitize(v.message, oneline.MaxMessage),
-		ObservedGeneration: object.Generation, LastTransitionTime: metav1.NewTime(v.since.UTC().Truncate(time.Second)),
+		Type: kind, Status: s.status, Reason: s.reason, Message: oneline.Sanitize(s.message, oneline.MaxMessage),
+		ObservedGeneration: object.Generation, LastTransitionTime: metav1.NewTime(s.since.UTC().Truncate(time.Second)),
 	}
 	switch {
-	case previous == nil && v.since.IsZero():
+	case previous == nil && s.since.IsZero():
 		c.LastTransitionTime = object.CreationTimestamp
 	case previous == nil:
-	case previous.Status == v.status:
+	case previous.Status == s.status:
 		c.LastTransitionTime = previous.LastTransitionTime
-	case v.since.IsZero():
+	case s.since.IsZero():
 		c.LastTransitionTime = metav1.NewTime(now().UTC().Truncate(time.Second))
 	case c.LastTransitionTime.Before(&previous.LastTransitionTime):
 		c.LastTransitionTime = previous.LastTransitionTime

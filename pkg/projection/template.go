@@ -32,16 +32,16 @@ func (*MachineTemplateProjector) Strip(obj runtime.Object) {
 }
 
 // Project implements storage.Projector.
-func (j *MachineTemplateProjector) Project(record, previous runtime.Object) runtime.Object {
+func (p *MachineTemplateProjector) Project(record, previous runtime.Object) runtime.Object {
 	obj := record.DeepCopyObject()
 	t, ok := obj.(*infrastructure.MetalStackMachineTemplate)
 	if !ok {
 		return obj
 	}
-	j.Strip(t)
+	p.Strip(t)
 	var size *metal.Size
-	if j.sizes != nil {
-		size = j.sizes.Size(t.Spec.Template.Spec.MachineType)
+	if p.sizes != nil {
+		size = p.sizes.Size(t.Spec.Template.Spec.MachineType)
 	}
 	shown, _ := previous.(*infrastructure.MetalStackMachineTemplate)
 	switch {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The comparer is the judge of the whole simulator, so it is tried first.
+// The comparer decides about the whole simulator, so it is tested first.
 func TestComparer_FindsEveryDifference(t *testing.T) {
 	t.Parallel()
 	const (

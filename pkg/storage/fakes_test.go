@@ -78,12 +78,12 @@ func (fakeProjector) Refs(record runtime.Object) []metal.Ref {
 	return refs
 }
 
-func (j fakeProjector) Project(record, _ runtime.Object) runtime.Object {
+func (fp fakeProjector) Project(record, _ runtime.Object) runtime.Object {
 	p := record.(*example.Pod).DeepCopy()
 	p.Status.Phase = "Pending"
 	if id, allocation, found := strings.Cut(p.Spec.NodeName, "/"); found {
 		p.Status.Phase = "Gone"
-		if f, found := j.metal.get(id); found && f.allocation == allocation {
+		if f, found := fp.metal.get(id); found && f.allocation == allocation {
 			p.Status.Phase = example.PodPhase(f.phase)
 		}
 	}
@@ -92,9 +92,9 @@ func (j fakeProjector) Project(record, _ runtime.Object) runtime.Object {
 
 func (fakeProjector) Strip(obj runtime.Object) { obj.(*example.Pod).Status.Phase = "" }
 
-func (j fakeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
-	f, found := j.metal.get(ref.ID)
-	if ref.Kind != metal.KindMachine || !found || f.role != j.role || f.namespace == "" || f.allocation == "" {
+func (fp fakeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
+	f, found := fp.metal.get(ref.ID)
+	if ref.Kind != metal.KindMachine || !found || f.role != fp.role || f.namespace == "" || f.allocation == "" {
 		return nil, nil
 	}
 	p := pod(f.namespace, ref.ID)
@@ -130,9 +130,9 @@ func openFixture(t testing.TB, metal *fakeMetal, opts Options) *fixture {
 }
 
 // observe changes a fact and reports it.
-func (w *fixture) observe(id string, f fact) {
-	w.metal.set(id, f)
-	w.MetalChanged([]metal.Ref{machineRef(id)})
+func (f *fixture) observe(id string, is fact) {
+	f.metal.set(id, is)
+	f.MetalChanged([]metal.Ref{machineRef(id)})
 }
 
 // managed is a record that names an allocation.
@@ -243,7 +243,7 @@ type countingProjector struct {
 	calls *int
 }
 
-func (j countingProjector) Project(record, previous runtime.Object) runtime.Object {
-	*j.calls++
-	return j.Projector.Project(record, previous)
+func (cp countingProjector) Project(record, previous runtime.Object) runtime.Object {
+	*cp.calls++
+	return cp.Projector.Project(record, previous)
 }

@@ -18,20 +18,20 @@ type hiddenSet struct {
 	hidden atomic.Pointer[map[string]struct{}]
 }
 
-func (v *hiddenSet) get() map[string]struct{} {
-	if hidden := v.hidden.Load(); hidden != nil {
+func (s *hiddenSet) get() map[string]struct{} {
+	if hidden := s.hidden.Load(); hidden != nil {
 		return *hidden
 	}
 	return nil
 }
 
 // hide hides these namespaces, and no others, from now on.
-func (v *hiddenSet) hide(b *Backend, namespaces ...string) {
+func (s *hiddenSet) hide(b *Backend, namespaces ...string) {
 	hidden := map[string]struct{}{}
 	for _, namespace := range namespaces {
 		hidden[namespace] = struct{}{}
 	}
-	v.hidden.Store(&hidden)
+	s.hidden.Store(&hidden)
 	b.HiddenNamespacesChanged()
 }
 

@@ -51,9 +51,9 @@ func newIndex() index {
 }
 
 // isReferenced reports whether a record names one of refs.
-func (x *index) isReferenced(refs []metal.Ref) bool {
+func (i *index) isReferenced(refs []metal.Ref) bool {
 	for _, ref := range refs {
-		if len(x.recordsByRef[ref]) > 0 {
+		if len(i.recordsByRef[ref]) > 0 {
 			return true
 		}
 	}
@@ -62,17 +62,17 @@ func (x *index) isReferenced(refs []metal.Ref) bool {
 
 // setRefs replaces the refs that the record at p names, and returns those that
 // it names no more or names now.
-func (x *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
+func (i *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 	var changed []metal.Ref
 	for _, ref := range from {
 		if !slices.Contains(to, ref) {
-			removeValue(x.recordsByRef, ref, p)
+			removeValue(i.recordsByRef, ref, p)
 			changed = append(changed, ref)
 		}
 	}
 	for _, ref := range to {
-		if !slices.Contains(from, ref) && !slices.Contains(x.recordsByRef[ref], p) {
-			x.recordsByRef[ref] = append(x.recordsByRef[ref], p)
+		if !slices.Contains(from, ref) && !slices.Contains(i.recordsByRef[ref], p) {
+			i.recordsByRef[ref] = append(i.recordsByRef[ref], p)
 			changed = append(changed, ref)
 		}
 	}
@@ -80,22 +80,22 @@ func (x *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 }
 
 // setDiscoveredRefs replaces the refs by which records refer to shown metal.
-func (x *index) setDiscoveredRefs(m discoveredKey, refs []metal.Ref) {
-	old := x.discoveredRefs[m]
+func (i *index) setDiscoveredRefs(m discoveredKey, refs []metal.Ref) {
+	old := i.discoveredRefs[m]
 	if slices.Equal(old, refs) {
 		return
 	}
 	for _, ref := range old {
-		removeValue(x.dependents, ref, m)
+		removeValue(i.dependents, ref, m)
 	}
 	if len(refs) == 0 {
-		delete(x.discoveredRefs, m)
+		delete(i.discoveredRefs, m)
 		return
 	}
-	x.discoveredRefs[m] = slices.Clone(refs)
+	i.discoveredRefs[m] = slices.Clone(refs)
 	for _, ref := range refs {
-		if !slices.Contains(x.dependents[ref], m) {
-			x.dependents[ref] = append(x.dependents[ref], m)
+		if !slices.Contains(i.dependents[ref], m) {
+			i.dependents[ref] = append(i.dependents[ref], m)
 		}
 	}
 }

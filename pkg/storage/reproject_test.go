@@ -20,9 +20,9 @@ type catalogueProjector struct {
 
 func (catalogueProjector) Static() {}
 
-func (j catalogueProjector) Project(record, _ runtime.Object) runtime.Object {
+func (cp catalogueProjector) Project(record, _ runtime.Object) runtime.Object {
 	p := record.(*example.Pod).DeepCopy()
-	p.Status.Phase = example.PodPhase(*j.known)
+	p.Status.Phase = example.PodPhase(*cp.known)
 	return p
 }
 

@@ -189,8 +189,8 @@ func (b *Backend) divergent(records map[string]ledger.Record) []storeKey {
 }
 
 // differs is whether found, which may be nil, is not the record in the view.
-func (p storeKey) differs(found *ledger.Record) bool {
-	e := p.store.view.get(p.key)
+func (k storeKey) differs(found *ledger.Record) bool {
+	e := k.store.view.get(k.key)
 	if e == nil || e.rec == nil || found == nil {
 		return (e != nil && e.rec != nil) != (found != nil)
 	}

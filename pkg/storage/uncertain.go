@@ -43,38 +43,38 @@ type uncertainWrite struct {
 	checked         bool   // the ledger was read since
 }
 
-func (d *uncertainWrites) init() { d.writes = map[storeKey]uncertainWrite{} }
+func (u *uncertainWrites) init() { u.writes = map[storeKey]uncertainWrite{} }
 
-func (d *uncertainWrites) get(p storeKey) (uncertainWrite, bool) {
-	if d.count.Load() == 0 {
+func (u *uncertainWrites) get(p storeKey) (uncertainWrite, bool) {
+	if u.count.Load() == 0 {
 		return uncertainWrite{}, false
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	found, ok := d.writes[p]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	found, ok := u.writes[p]
 	return found, ok
 }
 
-func (d *uncertainWrites) set(p storeKey, w uncertainWrite) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.writes[p] = w
-	d.count.Store(int64(len(d.writes)))
-	d.added.wake()
+func (u *uncertainWrites) set(p storeKey, w uncertainWrite) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.writes[p] = w
+	u.count.Store(int64(len(u.writes)))
+	u.added.wake()
 }
 
-func (d *uncertainWrites) clear(p storeKey) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.writes, p)
-	d.count.Store(int64(len(d.writes)))
+func (u *uncertainWrites) clear(p storeKey) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.writes, p)
+	u.count.Store(int64(len(u.writes)))
 }
 
-func (d *uncertainWrites) keys() []storeKey {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	places := make([]storeKey, 0, len(d.writes))
-	for p := range d.writes {
+func (u *uncertainWrites) keys() []storeKey {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	places := make([]storeKey, 0, len(u.writes))
+	for p := range u.writes {
 		places = append(places, p)
 	}
 	return places

@@ -38,23 +38,23 @@ func (s *Store) visibility(ctx context.Context) visibility {
 }
 
 // shows returns whether what is at key is shown.
-func (s visibility) shows(key string) bool {
-	return s.visible == nil || s.visible(namespaceOf(s.prefix, key))
+func (v visibility) shows(key string) bool {
+	return v.visible == nil || v.visible(namespaceOf(v.prefix, key))
 }
 
 // memoized asks once for each namespace. It is for those who go through the keys
 // in their order.
-func (s visibility) memoized() visibility {
-	if s.visible == nil {
-		return s
+func (v visibility) memoized() visibility {
+	if v.visible == nil {
+		return v
 	}
 	asked, last, seen := false, "", false
-	sees := s.visible
-	s.visible = func(namespace string) bool {
+	sees := v.visible
+	v.visible = func(namespace string) bool {
 		if !asked || namespace != last {
 			asked, last, seen = true, namespace, sees(namespace)
 		}
 		return seen
 	}
-	return s
+	return v
 }

@@ -41,11 +41,11 @@ func (n *Namespaces) BeginCreate(ctx context.Context, resource schema.GroupResou
 	if done = n.keepBinding(ctx, namespace); done != nil {
 		return done, nil
 	}
-	j := n.state.Load().results[namespace]
-	if j.deleting {
+	r := n.state.Load().results[namespace]
+	if r.deleting {
 		return nil, namespaceTerminating(resource, namespace, name)
 	}
-	return nil, NotBound(resource, namespace, name, j.advice())
+	return nil, NotBound(resource, namespace, name, r.advice())
 }
 
 // keepBinding keeps the binding from changing, if there is one under which objects
@@ -54,12 +54,12 @@ func (n *Namespaces) keepBinding(ctx context.Context, namespace string) (leave f
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.state.Load()
-	j := s.results[namespace]
-	if _, bound := s.bindings[namespace]; !bound || j.deleting || j.uid == "" {
+	r := s.results[namespace]
+	if _, bound := s.bindings[namespace]; !bound || r.deleting || r.uid == "" {
 		return nil
 	}
-	if j.outcome == stillBound {
-		warning.Add(ctx, "%s", j.stillBoundWarning())
+	if r.outcome == stillBound {
+		warning.Add(ctx, "%s", r.stillBoundWarning())
 	}
 	n.creating[namespace]++
 	return sync.OnceFunc(func() {
@@ -130,28 +130,28 @@ const projectIDHelp = "must be the id of a metal-stack project, which is a UUID 
 
 // advice is why the namespace is not bound, and what a tenant can do. It reveals
 // nothing about other namespaces.
-func (j result) advice() string {
+func (r result) advice() string {
 	label := infrastructure.ProjectLabel
-	switch j.outcome {
+	switch r.outcome {
 	case invalid:
-		return fmt.Sprintf("its label %s is %q, and %s; ask an administrator to correct it: kubectl label --overwrite namespace %s %s=<project id>", label, j.project, projectIDHelp, j.name, label)
+		return fmt.Sprintf("its label %s is %q, and %s; ask an administrator to correct it: kubectl label --overwrite namespace %s %s=<project id>", label, r.project, projectIDHelp, r.name, label)
 	case abandoned:
-		return fmt.Sprintf("objects of an earlier namespace of this name were left behind: an administrator must resolve this first. Ask one to follow the Events of this Namespace: kubectl -n default get events --field-selector involvedObject.kind=Namespace,involvedObject.name=%s", j.name)
+		return fmt.Sprintf("objects of an earlier namespace of this name were left behind: an administrator must resolve this first. Ask one to follow the Events of this Namespace: kubectl -n default get events --field-selector involvedObject.kind=Namespace,involvedObject.name=%s", r.name)
 	case projectTaken:
-		return fmt.Sprintf("the project %s, which its label names, belongs to another namespace of this cluster, and a project has one namespace; ask an administrator for a project of its own", j.project)
+		return fmt.Sprintf("the project %s, which its label names, belongs to another namespace of this cluster, and a project has one namespace; ask an administrator for a project of its own", r.project)
 	}
-	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", j.name, label)
+	return fmt.Sprintf("ask an administrator to bind it: kubectl label namespace %s %s=<project id>", r.name, label)
 }
 
 // stillBoundWarning is why the binding differs from the label.
-func (j result) stillBoundWarning() string {
-	return fmt.Sprintf("the namespace %q stays bound to the project %s, although %s, until the last object of %s in it is deleted", j.name, j.boundProject, j.labelChange(), infrastructure.GroupName)
+func (r result) stillBoundWarning() string {
+	return fmt.Sprintf("the namespace %q stays bound to the project %s, although %s, until the last object of %s in it is deleted", r.name, r.boundProject, r.labelChange(), infrastructure.GroupName)
 }
 
 // labelChange describes the label that differs from the binding.
-func (j result) labelChange() string {
-	if !j.labeled {
+func (r result) labelChange() string {
+	if !r.labeled {
 		return "its label " + infrastructure.ProjectLabel + " is gone"
 	}
-	return fmt.Sprintf("its label %s is %q now", infrastructure.ProjectLabel, j.project)
+	return fmt.Sprintf("its label %s is %q now", infrastructure.ProjectLabel, r.project)
 }

@@ -32,63 +32,63 @@ type binder struct {
 	confirmed map[string]confirmation
 }
 
-func newBinder(n *Namespaces, k Config, list func() []namespace, listLive func(ctx context.Context) ([]namespace, error)) *binder {
+func newBinder(n *Namespaces, b Config, list func() []namespace, listLive func(ctx context.Context) ([]namespace, error)) *binder {
 	return &binder{
-		Namespaces: n, Config: k, listNamespaces: list, listLiveNamespaces: listLive, store: bindingStore{ledger: k.Ledger}, notified: newState(nil, nil),
+		Namespaces: n, Config: b, listNamespaces: list, listLiveNamespaces: listLive, store: bindingStore{ledger: b.Ledger}, notified: newState(nil, nil),
 		lastEvents: map[string]lastEvent{}, confirmed: map[string]confirmation{},
 	}
 }
 
 // reconcile computes the bindings that the Namespaces' labels ask for, stores them,
 // and puts them in force. It returns after how long to reconcile again.
-func (k *binder) reconcile(ctx context.Context) (again time.Duration, err error) {
-	leads := k.active.Load()
-	if err := k.store.load(ctx); err != nil {
+func (b *binder) reconcile(ctx context.Context) (again time.Duration, err error) {
+	leads := b.active.Load()
+	if err := b.store.load(ctx); err != nil {
 		return 0, err
 	}
 	if !leads {
-		_, results := computeBindings(k.listNamespaces(), k.store.inForce, k.HasRecords, k.OldestRecord, nil, k.clock.Now())
-		k.setState(newState(k.store.inForce, results))
-		k.store.loaded = false // the active server writes it
+		_, results := computeBindings(b.listNamespaces(), b.store.inForce, b.HasRecords, b.OldestRecord, nil, b.clock.Now())
+		b.setState(newState(b.store.inForce, results))
+		b.store.loaded = false // the active server writes it
 		return standbyInterval, nil
 	}
-	all := k.listNamespaces()
-	if !k.reconciledActive.Load() {
-		if err := k.confirmWatch(ctx, all); err != nil {
+	all := b.listNamespaces()
+	if !b.reconciledActive.Load() {
+		if err := b.confirmWatch(ctx, all); err != nil {
 			return 0, err
 		}
 	}
-	next, results, open := k.planAndRevoke(all)
+	next, results, open := b.planAndRevoke(all)
 	if len(open) > 0 {
-		if err := k.confirm(ctx, open); err != nil {
+		if err := b.confirm(ctx, open); err != nil {
 			return 0, err
 		}
 		// More are unconfirmed only if records were created or deleted meanwhile, or
 		// if there were too many for one round.
-		if next, results, open = k.planAndRevoke(all); len(open) > 0 {
+		if next, results, open = b.planAndRevoke(all); len(open) > 0 {
 			return pendingInterval, nil
 		}
 	}
 	// Written first: what is created under a binding must find it in force
 	// after a crash.
-	if !maps.EqualFunc(next, k.store.inForce, binding.equal) {
-		if err := k.store.save(ctx, next); err != nil {
+	if !maps.EqualFunc(next, b.store.inForce, binding.equal) {
+		if err := b.store.save(ctx, next); err != nil {
 			return 0, err
 		}
 	}
-	was, is := k.notified, newState(next, results)
-	k.setState(is)
-	k.resetConfirmed(results)
-	k.reconciledActive.Store(true)
-	k.broadcast()
-	k.recordEvents(ctx, was, is)
+	was, is := b.notified, newState(next, results)
+	b.setState(is)
+	b.resetConfirmed(results)
+	b.reconciledActive.Store(true)
+	b.broadcast()
+	b.recordEvents(ctx, was, is)
 	again = resyncInterval
 	gone := 0
-	for _, j := range results {
-		if j.outcome == stillBound || j.outcome == abandoned {
+	for _, r := range results {
+		if r.outcome == stillBound || r.outcome == abandoned {
 			again = pendingInterval
 		}
-		if j.outcome == abandoned {
+		if r.outcome == abandoned {
 			gone++
 		}
 	}
@@ -97,25 +97,25 @@ func (k *binder) reconcile(ctx context.Context) (again time.Duration, err error)
 }
 
 // setState puts a state in force, and calls OnChange and OnHiddenChange.
-func (k *binder) setState(is *state) {
-	k.mu.Lock()
-	k.state.Store(is)
-	k.mu.Unlock()
-	k.notifyHidden(is)
-	if namespaces, projects := differences(k.notified, is); len(namespaces)+len(projects) > 0 {
-		k.OnChange(namespaces, projects)
+func (b *binder) setState(is *state) {
+	b.mu.Lock()
+	b.state.Store(is)
+	b.mu.Unlock()
+	b.notifyHidden(is)
+	if namespaces, projects := differences(b.notified, is); len(namespaces)+len(projects) > 0 {
+		b.OnChange(namespaces, projects)
 	}
-	k.notified = is
-	k.synced.Store(true)
-	k.broadcast()
+	b.notified = is
+	b.synced.Store(true)
+	b.broadcast()
 }
 
 // notifyHidden calls OnHiddenChange if the set of hidden namespaces has changed.
-func (k *binder) notifyHidden(is *state) {
-	changed := !maps.Equal(k.notifiedHidden, is.hidden)
-	k.notifiedHidden = is.hidden
-	if changed && k.OnHiddenChange != nil {
-		k.OnHiddenChange()
+func (b *binder) notifyHidden(is *state) {
+	changed := !maps.Equal(b.notifiedHidden, is.hidden)
+	b.notifiedHidden = is.hidden
+	if changed && b.OnHiddenChange != nil {
+		b.OnHiddenChange()
 	}
 }
 
@@ -131,30 +131,30 @@ func (n *Namespaces) broadcast() {
 // from here on no object can be created under them, and records that are to be
 // hidden are. It changes nothing, and returns open, if results are to be confirmed
 // first.
-func (k *binder) planAndRevoke(all []namespace) (next map[string]binding, results map[string]result, open []result) {
-	origins := k.Origins()
-	k.mu.Lock()
-	next, results = computeBindings(all, k.store.inForce, func(name string) bool { return k.creating[name] > 0 || k.HasRecords(name) }, k.OldestRecord, origins, k.clock.Now())
-	if open = k.unconfirmed(results); len(open) > 0 {
-		k.mu.Unlock()
+func (b *binder) planAndRevoke(all []namespace) (next map[string]binding, results map[string]result, open []result) {
+	origins := b.Origins()
+	b.mu.Lock()
+	next, results = computeBindings(all, b.store.inForce, func(name string) bool { return b.creating[name] > 0 || b.HasRecords(name) }, b.OldestRecord, origins, b.clock.Now())
+	if open = b.unconfirmed(results); len(open) > 0 {
+		b.mu.Unlock()
 		return nil, nil, open
 	}
-	was, will := k.state.Load(), newState(next, results)
+	was, will := b.state.Load(), newState(next, results)
 	left := maps.Clone(was.bindings)
-	maps.DeleteFunc(left, func(name string, b binding) bool {
+	maps.DeleteFunc(left, func(name string, old binding) bool {
 		n, stays := will.bindings[name]
-		return !stays || n.project != b.project || b.uid != "" && n.uid != b.uid
+		return !stays || n.project != old.project || old.uid != "" && n.uid != old.uid
 	})
 	is := newState(left, was.results)
 	maps.Copy(is.hidden, was.hidden)
 	maps.Copy(is.hidden, will.hidden)
 	ended := len(left) < len(was.bindings) || len(is.hidden) > len(was.hidden)
 	if ended {
-		k.state.Store(is)
+		b.state.Store(is)
 	}
-	k.mu.Unlock()
+	b.mu.Unlock()
 	if ended {
-		k.notifyHidden(is)
+		b.notifyHidden(is)
 	}
 	return next, results, nil
 }

@@ -102,12 +102,12 @@ type result struct {
 func computeBindings(all []namespace, inForce map[string]binding, hasRecords func(string) bool, oldest func(string) time.Time, origins map[string][]Origin, now time.Time) (next map[string]binding, results map[string]result) {
 	next, results = map[string]binding{}, map[string]result{}
 	namespaceOf := map[string]string{}
-	bind := func(j result, b binding) {
-		next[j.name], namespaceOf[b.project] = b, j.name
-		if j.outcome != abandoned {
-			j.boundProject = b.project
+	bind := func(r result, b binding) {
+		next[r.name], namespaceOf[b.project] = b, r.name
+		if r.outcome != abandoned {
+			r.boundProject = b.project
 		}
-		results[j.name] = j
+		results[r.name] = r
 	}
 	known := map[string]namespace{}
 	for _, ns := range all {

@@ -26,8 +26,8 @@ type confirmation struct {
 	now       namespace // Without its resource version; without a uid there is none.
 }
 
-func (j result) confirmation() confirmation {
-	return confirmation{j.formerUID, withoutVersion(j.namespace)}
+func (r result) confirmation() confirmation {
+	return confirmation{r.formerUID, withoutVersion(r.namespace)}
 }
 
 // withoutVersion returns what a live Namespace and a cached one are compared by.
@@ -40,44 +40,44 @@ func withoutVersion(ns namespace) namespace {
 // read has confirmed them or they are in force already. The watch may be stale
 // after a change of the active server, or after an interruption: it would hide
 // records of a Namespace that exists, or hand them to one that is gone.
-func (k *binder) unconfirmed(results map[string]result) []result {
+func (b *binder) unconfirmed(results map[string]result) []result {
 	var open []result
 	for _, name := range slices.Sorted(maps.Keys(results)) {
-		j := results[name]
-		if j.formerUID == "" || j.outcome == abandoned && k.confirmedGone[name] == j.formerUID || k.confirmed[name] == j.confirmation() {
+		r := results[name]
+		if r.formerUID == "" || r.outcome == abandoned && b.confirmedGone[name] == r.formerUID || b.confirmed[name] == r.confirmation() {
 			continue
 		}
-		open = append(open, j)
+		open = append(open, r)
 	}
 	return open
 }
 
 // confirm reads the Namespaces of results. As soon as a read fails, or differs from
 // the watch, it returns an error and the other results stay unconfirmed.
-func (k *binder) confirm(ctx context.Context, open []result) error {
-	for _, j := range open[:min(len(open), maxConfirmationsPerRound)] {
-		if err := k.confirmOne(ctx, j); err != nil {
+func (b *binder) confirm(ctx context.Context, open []result) error {
+	for _, r := range open[:min(len(open), maxConfirmationsPerRound)] {
+		if err := b.confirmOne(ctx, r); err != nil {
 			return err
 		}
-		k.confirmed[j.name] = j.confirmation()
+		b.confirmed[r.name] = r.confirmation()
 	}
 	return nil
 }
 
-func (k *binder) confirmOne(ctx context.Context, j result) error {
+func (b *binder) confirmOne(ctx context.Context, r result) error {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	now := namespace{name: j.name}
-	live, err := k.GetNamespace(ctx, j.name)
+	now := namespace{name: r.name}
+	live, err := b.GetNamespace(ctx, r.name)
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
-		return fmt.Errorf("failed to confirm that namespace %q was deleted (uid %s): %w", j.name, j.formerUID, err)
+		return fmt.Errorf("failed to confirm that namespace %q was deleted (uid %s): %w", r.name, r.formerUID, err)
 	default:
 		now = withoutVersion(namespaceOf(live))
 	}
-	if seen := withoutVersion(j.namespace); now != seen {
-		return fmt.Errorf("the watch of Namespaces is stale: namespace %q is %s, but cached as %s", j.name, now.describe(), seen.describe())
+	if seen := withoutVersion(r.namespace); now != seen {
+		return fmt.Errorf("the watch of Namespaces is stale: namespace %q is %s, but cached as %s", r.name, now.describe(), seen.describe())
 	}
 	return nil
 }
@@ -85,15 +85,15 @@ func (k *binder) confirmOne(ctx context.Context, j result) error {
 // confirmWatch compares the watch with a live list, before the first decision of a
 // server that became active: a stale watch may still show a deleted Namespace, and
 // its records would be shown in the one that has its name now.
-func (k *binder) confirmWatch(ctx context.Context, cached []namespace) error {
+func (b *binder) confirmWatch(ctx context.Context, cached []namespace) error {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	live, err := k.listLiveNamespaces(ctx)
+	live, err := b.listLiveNamespaces(ctx)
 	if err != nil {
 		return fmt.Errorf("failed to list Namespaces: %w", err)
 	}
 	current, seen := byName(live), byName(cached)
-	for _, name := range slices.Sorted(maps.Keys(k.store.inForce)) {
+	for _, name := range slices.Sorted(maps.Keys(b.store.inForce)) {
 		if now, was := current[name], seen[name]; now.uid != was.uid {
 			return fmt.Errorf("the watch of Namespaces is stale: namespace %q is %s, but cached as %s", name, now.describe(), was.describe())
 		}
@@ -119,12 +119,12 @@ func (ns namespace) describe() string {
 
 // resetConfirmed keeps the confirmations of results that are in force now, and
 // drops all others.
-func (k *binder) resetConfirmed(results map[string]result) {
-	k.confirmedGone = map[string]types.UID{}
-	for name, j := range results {
-		if j.outcome == abandoned {
-			k.confirmedGone[name] = j.formerUID
+func (b *binder) resetConfirmed(results map[string]result) {
+	b.confirmedGone = map[string]types.UID{}
+	for name, r := range results {
+		if r.outcome == abandoned {
+			b.confirmedGone[name] = r.formerUID
 		}
 	}
-	clear(k.confirmed)
+	clear(b.confirmed)
 }

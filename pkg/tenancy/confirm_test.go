@@ -19,62 +19,62 @@ func TestConfirm_StaleWatchHidesNothing(t *testing.T) {
 	for name, former := range map[string]string{"shows no Namespace yet": "", "shows the former Namespace": projectB} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newEnvironment(t)
+			e := newEnvironment(t)
 			if former != "" {
-				b.label("team-a", former)
-				b.stallWatch()
-				b.remove("team-a")
+				e.label("team-a", former)
+				e.stallWatch()
+				e.remove("team-a")
 			} else {
-				b.stallWatch()
+				e.stallWatch()
 			}
-			b.label("team-a", projectA)
-			ahead := b.stale
-			b.resumeWatch()
-			b.reconcile(b.newServer())
-			b.setHasRecords("team-a", true)
-			b.takeEvents()
+			e.label("team-a", projectA)
+			ahead := e.stale
+			e.resumeWatch()
+			e.reconcile(e.newServer())
+			e.setHasRecords("team-a", true)
+			e.takeEvents()
 
-			b.stale = ahead
-			k := b.newServer()
+			e.stale = ahead
+			b := e.newServer()
 			for range 3 {
-				_, err := k.reconcile(t.Context())
+				_, err := b.reconcile(t.Context())
 				require.ErrorContains(t, err, "the watch of Namespaces is stale")
-				assert.Empty(t, k.Hidden())
-				assert.False(t, k.Synced(), "it does not lead on what is doubtful")
+				assert.Empty(t, b.Hidden())
+				assert.False(t, b.Synced(), "it does not lead on what is doubtful")
 			}
-			assert.Empty(t, b.takeEvents())
-			b.resumeWatch()
-			b.reconcile(k)
-			assert.Empty(t, k.Hidden())
-			assert.Equal(t, projectA, projectOf(k, "team-a"))
-			assert.Zero(t, k.TakenOver("team-a"))
+			assert.Empty(t, e.takeEvents())
+			e.resumeWatch()
+			e.reconcile(b)
+			assert.Empty(t, b.Hidden())
+			assert.Equal(t, projectA, projectOf(b, "team-a"))
+			assert.Zero(t, b.TakenOver("team-a"))
 		})
 	}
 }
 
 func TestConfirm_StaleWatchTakesNothingOver(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(b *environment){
-		"replaced again":  func(b *environment) { b.remove("team-a"); b.label("team-a", projectB) },
-		"gone again":      func(b *environment) { b.remove("team-a") },
-		"label changed":   func(b *environment) { b.label("team-a", projectB) },
-		"being deleted":   func(b *environment) { b.startDeletion("team-a") },
-		"label taken off": func(b *environment) { b.label("team-a", "") },
+	for name, change := range map[string]func(e *environment){
+		"replaced again":  func(e *environment) { e.remove("team-a"); e.label("team-a", projectB) },
+		"gone again":      func(e *environment) { e.remove("team-a") },
+		"label changed":   func(e *environment) { e.label("team-a", projectB) },
+		"being deleted":   func(e *environment) { e.startDeletion("team-a") },
+		"label taken off": func(e *environment) { e.label("team-a", "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, k := abandonRecords(t)
-			b.label("team-a", projectA)
-			b.stallWatch()
-			change(b)
-			_, err := k.reconcile(t.Context())
+			e, b := abandonRecords(t)
+			e.label("team-a", projectA)
+			e.stallWatch()
+			change(e)
+			_, err := b.reconcile(t.Context())
 			require.ErrorContains(t, err, "the watch of Namespaces is stale")
-			assert.Zero(t, k.TakenOver("team-a"))
-			assert.Empty(t, b.takeEvents())
-			b.resumeWatch()
-			b.reconcile(k)
-			assert.Zero(t, k.TakenOver("team-a"))
-			assert.Contains(t, k.Hidden(), "team-a")
+			assert.Zero(t, b.TakenOver("team-a"))
+			assert.Empty(t, e.takeEvents())
+			e.resumeWatch()
+			e.reconcile(b)
+			assert.Zero(t, b.TakenOver("team-a"))
+			assert.Contains(t, b.Hidden(), "team-a")
 		})
 	}
 }
@@ -89,25 +89,25 @@ func TestConfirm_FailedGetChangesNothing(t *testing.T) {
 		for again, label := range map[string]string{"gone": "", "made anew with the same project": projectA, "made anew with another": projectB} {
 			t.Run(name+", "+again, func(t *testing.T) {
 				t.Parallel()
-				b, k := abandonRecords(t)
+				e, b := abandonRecords(t)
 				if label != "" {
-					b.label("team-a", label)
+					e.label("team-a", label)
 				}
-				b.failGets(cause)
+				e.failGets(cause)
 				for range 2 {
-					_, err := k.reconcile(t.Context())
+					_, err := b.reconcile(t.Context())
 					require.ErrorIs(t, err, cause)
 					require.ErrorContains(t, err, `"team-a"`)
-					assert.Empty(t, k.Hidden())
-					assert.Equal(t, projectA, projectOf(k, "team-a"))
-					assert.Zero(t, k.TakenOver("team-a"))
+					assert.Empty(t, b.Hidden())
+					assert.Equal(t, projectA, projectOf(b, "team-a"))
+					assert.Zero(t, b.TakenOver("team-a"))
 				}
-				assert.Empty(t, b.takeEvents())
-				assert.Equal(t, 2, b.takeGets(), "one get a round")
-				b.failGets(nil)
-				b.reconcile(k)
-				assert.Equal(t, label == projectA, len(k.Hidden()) == 0)
-				assert.Equal(t, label == projectA, !k.TakenOver("team-a").IsZero())
+				assert.Empty(t, e.takeEvents())
+				assert.Equal(t, 2, e.takeGets(), "one get a round")
+				e.failGets(nil)
+				e.reconcile(b)
+				assert.Equal(t, label == projectA, len(b.Hidden()) == 0)
+				assert.Equal(t, label == projectA, !b.TakenOver("team-a").IsZero())
 			})
 		}
 	}
@@ -115,81 +115,81 @@ func TestConfirm_FailedGetChangesNothing(t *testing.T) {
 
 func TestConfirm_ReadsANamespaceOnce(t *testing.T) {
 	t.Parallel()
-	b, k := abandonRecords(t)
-	b.reconcile(k)
-	assert.Equal(t, 1, b.takeGets())
-	b.failGets(context.DeadlineExceeded)
-	b.reconcile(k)
-	b.label("team-a", projectB)
-	b.reconcile(k)
-	assert.Contains(t, k.Hidden(), "team-a", "the former Namespace is gone for good, whoever comes")
-	assert.Zero(t, b.takeGets())
+	e, b := abandonRecords(t)
+	e.reconcile(b)
+	assert.Equal(t, 1, e.takeGets())
+	e.failGets(context.DeadlineExceeded)
+	e.reconcile(b)
+	e.label("team-a", projectB)
+	e.reconcile(b)
+	assert.Contains(t, b.Hidden(), "team-a", "the former Namespace is gone for good, whoever comes")
+	assert.Zero(t, e.takeGets())
 }
 
 func TestConfirm_LimitsReadsPerRound(t *testing.T) {
 	t.Parallel()
-	b := newEnvironment(t)
+	e := newEnvironment(t)
 	const count = maxConfirmationsPerRound + maxConfirmationsPerRound/2
 	name := func(i int) string { return fmt.Sprintf("team-%03d", i) }
 	for i := range count {
-		b.label(name(i), fmt.Sprintf("10000000-0000-4000-8000-%012d", i))
-		b.setHasRecords(name(i), true)
+		e.label(name(i), fmt.Sprintf("10000000-0000-4000-8000-%012d", i))
+		e.setHasRecords(name(i), true)
 	}
-	k := b.reconcile(b.newServer())
+	b := e.reconcile(e.newServer())
 	for i := range count {
-		b.remove(name(i))
+		e.remove(name(i))
 	}
-	again, err := k.reconcile(t.Context())
+	again, err := b.reconcile(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, pendingInterval, again)
-	assert.Equal(t, maxConfirmationsPerRound, b.takeGets())
-	assert.Empty(t, k.Hidden())
-	b.reconcile(k)
-	assert.Equal(t, count-maxConfirmationsPerRound, b.takeGets())
-	assert.Len(t, k.Hidden(), count)
+	assert.Equal(t, maxConfirmationsPerRound, e.takeGets())
+	assert.Empty(t, b.Hidden())
+	e.reconcile(b)
+	assert.Equal(t, count-maxConfirmationsPerRound, e.takeGets())
+	assert.Len(t, b.Hidden(), count)
 }
 
 // The records of a deleted Namespace must not be shown in the one that has its name
 // now, however stale the watch of a server that becomes active is.
 func TestConfirm_StaleWatchShowsNoRecordsOfADeletedNamespace(t *testing.T) {
 	t.Parallel()
-	for name, prepare := range map[string]func(b *environment){
-		"created again with another project": func(b *environment) { b.remove("team-a"); b.label("team-a", projectB) },
-		"created again without a label":      func(b *environment) { b.remove("team-a"); b.label("team-a", "") },
-		"deleted":                            func(b *environment) { b.remove("team-a") },
+	for name, prepare := range map[string]func(e *environment){
+		"created again with another project": func(e *environment) { e.remove("team-a"); e.label("team-a", projectB) },
+		"created again without a label":      func(e *environment) { e.remove("team-a"); e.label("team-a", "") },
+		"deleted":                            func(e *environment) { e.remove("team-a") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newEnvironment(t)
-			b.label("team-a", projectA)
-			b.reconcile(b.newServer())
-			b.setHasRecords("team-a", true)
-			b.stallWatch()
-			prepare(b)
+			e := newEnvironment(t)
+			e.label("team-a", projectA)
+			e.reconcile(e.newServer())
+			e.setHasRecords("team-a", true)
+			e.stallWatch()
+			prepare(e)
 
-			k := b.newServer()
-			_, err := k.reconcile(t.Context())
+			b := e.newServer()
+			_, err := b.reconcile(t.Context())
 			require.ErrorContains(t, err, "the watch of Namespaces is stale")
-			assert.False(t, k.reconciledActive.Load(), "it does not become active")
-			b.resumeWatch()
-			b.reconcile(k)
-			assert.Contains(t, k.Hidden(), "team-a")
+			assert.False(t, b.reconciledActive.Load(), "it does not become active")
+			e.resumeWatch()
+			e.reconcile(b)
+			assert.Contains(t, b.Hidden(), "team-a")
 		})
 	}
 }
 
 func TestConfirm_FailedListKeepsAServerFromBecomingActive(t *testing.T) {
 	t.Parallel()
-	b := newEnvironment(t)
-	b.label("team-a", projectA)
-	b.listError = context.DeadlineExceeded
-	k := b.newServer()
-	_, err := k.reconcile(t.Context())
+	e := newEnvironment(t)
+	e.label("team-a", projectA)
+	e.listError = context.DeadlineExceeded
+	b := e.newServer()
+	_, err := b.reconcile(t.Context())
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.False(t, k.reconciledActive.Load())
-	b.listError = nil
-	b.reconcile(k)
-	b.listError = context.DeadlineExceeded
-	b.reconcile(k)
-	assert.Equal(t, projectA, projectOf(k, "team-a"), "only the first reconciliation lists live")
+	assert.False(t, b.reconciledActive.Load())
+	e.listError = nil
+	e.reconcile(b)
+	e.listError = context.DeadlineExceeded
+	e.reconcile(b)
+	assert.Equal(t, projectA, projectOf(b, "team-a"), "only the first reconciliation lists live")
 }

@@ -61,96 +61,96 @@ func newEnvironment(t *testing.T) *environment {
 }
 
 // label makes a namespace, or changes its label; "" takes the label off.
-func (b *environment) label(name, project string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.version++
-	ns, known := b.namespaces[name]
+func (e *environment) label(name, project string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.version++
+	ns, known := e.namespaces[name]
 	if !known {
 		// Another one of the same name has another uid.
-		ns = namespace{name: name, uid: types.UID("uid-of-" + name + strings.Repeat("-again", b.removed[name])), created: time.Unix(int64(b.version), 0)}
+		ns = namespace{name: name, uid: types.UID("uid-of-" + name + strings.Repeat("-again", e.removed[name])), created: time.Unix(int64(e.version), 0)}
 	}
-	ns.resourceVersion, ns.labeled, ns.project = fmt.Sprint(b.version), project != "", project
-	b.namespaces[name] = ns
+	ns.resourceVersion, ns.labeled, ns.project = fmt.Sprint(e.version), project != "", project
+	e.namespaces[name] = ns
 }
 
 // startDeletion begins to delete a namespace.
-func (b *environment) startDeletion(name string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ns := b.namespaces[name]
+func (e *environment) startDeletion(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ns := e.namespaces[name]
 	ns.deleting = true
-	b.namespaces[name] = ns
+	e.namespaces[name] = ns
 }
 
-func (b *environment) remove(name string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.namespaces, name)
-	b.removed[name]++
+func (e *environment) remove(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.namespaces, name)
+	e.removed[name]++
 }
 
-func (b *environment) setHasRecords(name string, holds bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.hasRecords[name] = holds
+func (e *environment) setHasRecords(name string, holds bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hasRecords[name] = holds
 }
 
-func (b *environment) list() []namespace {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.stale != nil {
-		return slices.Collect(maps.Values(b.stale))
+func (e *environment) list() []namespace {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stale != nil {
+		return slices.Collect(maps.Values(e.stale))
 	}
-	return slices.Collect(maps.Values(b.namespaces))
+	return slices.Collect(maps.Values(e.namespaces))
 }
 
 // listLive lists Namespaces as they are, whatever the watch shows.
-func (b *environment) listLive(ctx context.Context) ([]namespace, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (e *environment) listLive(ctx context.Context) ([]namespace, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
-		b.t.Error("a list has no deadline")
+		e.t.Error("a list has no deadline")
 	}
-	if b.listError != nil {
-		return nil, b.listError
+	if e.listError != nil {
+		return nil, e.listError
 	}
-	return slices.Collect(maps.Values(b.namespaces)), nil
+	return slices.Collect(maps.Values(e.namespaces)), nil
 }
 
 // stallWatch has the watch show from now on what there is now, until the clock of the
 // watch goes on.
-func (b *environment) stallWatch() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.stale = maps.Clone(b.namespaces)
+func (e *environment) stallWatch() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stale = maps.Clone(e.namespaces)
 }
 
-func (b *environment) resumeWatch() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.stale = nil
+func (e *environment) resumeWatch() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stale = nil
 }
 
 // failGets makes gets of Namespaces fail; nil ends that.
-func (b *environment) failGets(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.getError = err
+func (e *environment) failGets(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.getError = err
 }
 
 // getNamespace gets a Namespace, as Config.GetNamespace does.
-func (b *environment) getNamespace(ctx context.Context, name string) (metav1.Object, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (e *environment) getNamespace(ctx context.Context, name string) (metav1.Object, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
-		b.t.Error("a get has no deadline")
+		e.t.Error("a get has no deadline")
 	}
-	b.gets[name]++
-	ns, found := b.namespaces[name]
+	e.gets[name]++
+	ns, found := e.namespaces[name]
 	switch {
-	case b.getError != nil:
-		return nil, b.getError
+	case e.getError != nil:
+		return nil, e.getError
 	case !found:
 		return nil, apierrors.NewNotFound(resource.GroupResource(), name)
 	}
@@ -159,82 +159,82 @@ func (b *environment) getNamespace(ctx context.Context, name string) (metav1.Obj
 		m.Labels = map[string]string{infrastructure.ProjectLabel: ""}
 	}
 	if ns.deleting {
-		m.DeletionTimestamp = &metav1.Time{Time: b.clock.Now()}
+		m.DeletionTimestamp = &metav1.Time{Time: e.clock.Now()}
 	}
 	return m, nil
 }
 
 // takeGets returns how many gets of Namespaces there were since the last call.
-func (b *environment) takeGets() (total int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, count := range b.gets {
+func (e *environment) takeGets() (total int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, count := range e.gets {
 		total += count
 	}
-	clear(b.gets)
+	clear(e.gets)
 	return total
 }
 
 // Eventf implements events.EventRecorder.
-func (b *environment) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (e *environment) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	about := regarding.(*corev1.ObjectReference)
-	require.Equal(b.t, "Namespace", about.Kind)
-	require.Regexp(b.t, "^(uid-of-"+about.Name+"(-again)*|"+string(unknownUID)+")$", string(about.UID))
-	require.NotEmpty(b.t, action)
-	b.events = append(b.events, fmt.Sprintf("%s %s %s: %s", about.Name, kind, reason, fmt.Sprintf(note, args...)))
+	require.Equal(e.t, "Namespace", about.Kind)
+	require.Regexp(e.t, "^(uid-of-"+about.Name+"(-again)*|"+string(unknownUID)+")$", string(about.UID))
+	require.NotEmpty(e.t, action)
+	e.events = append(e.events, fmt.Sprintf("%s %s %s: %s", about.Name, kind, reason, fmt.Sprintf(note, args...)))
 }
 
 // takeEvents returns the events since the last call.
-func (b *environment) takeEvents() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	events := b.events
-	b.events = nil
+func (e *environment) takeEvents() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	events := e.events
+	e.events = nil
 	return events
 }
 
 // newServer is a server that has just started.
-func (b *environment) newServer() *binder {
-	n := NewNamespaces(metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme()), b, b.clock)
+func (e *environment) newServer() *binder {
+	n := NewNamespaces(metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme()), e, e.clock)
 	n.active.Store(true)
-	return newBinder(n, b.config(), b.list, b.listLive)
+	return newBinder(n, e.config(), e.list, e.listLive)
 }
 
-func (b *environment) config() Config {
+func (e *environment) config() Config {
 	return Config{
-		Ledger: b.ledger,
+		Ledger: e.ledger,
 		HasRecords: func(name string) bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.hasRecords[name]
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.hasRecords[name]
 		},
 		OldestRecord: func(name string) time.Time {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.oldest[name]
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.oldest[name]
 		},
 		Origins: func() map[string][]Origin {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return maps.Clone(b.origins)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return maps.Clone(e.origins)
 		},
-		GetNamespace: b.getNamespace,
+		GetNamespace: e.getNamespace,
 		OnChange: func(namespaces, projects []string) {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.changes = append(b.changes, [2][]string{namespaces, projects})
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.changes = append(e.changes, [2][]string{namespaces, projects})
 		},
 	}
 }
 
 // reconcile has a server reconcile all bindings.
-func (b *environment) reconcile(k *binder) *binder {
-	b.t.Helper()
-	_, err := k.reconcile(context.Background())
-	require.NoError(b.t, err)
-	return k
+func (e *environment) reconcile(b *binder) *binder {
+	e.t.Helper()
+	_, err := b.reconcile(context.Background())
+	require.NoError(e.t, err)
+	return b
 }
 
 // projectOf returns the project that a namespace is bound to, "" for nothing.
@@ -251,20 +251,20 @@ type runningServer struct {
 }
 
 // startServer runs a server until the test ends.
-func startServer(t *testing.T, b *environment, objects ...runtime.Object) *runningServer {
+func startServer(t *testing.T, e *environment, objects ...runtime.Object) *runningServer {
 	t.Helper()
-	return startReplica(t, b, false, objects...)
+	return startReplica(t, e, false, objects...)
 }
 
-func startReplica(t *testing.T, b *environment, standBy bool, objects ...runtime.Object) *runningServer {
+func startReplica(t *testing.T, e *environment, standBy bool, objects ...runtime.Object) *runningServer {
 	t.Helper()
 	scheme := metadatafake.NewTestScheme()
 	require.NoError(t, metav1.AddMetaToScheme(scheme))
-	c := &runningServer{environment: b, api: metadatafake.NewSimpleMetadataClient(scheme, objects...)}
-	c.Namespaces = NewNamespaces(c.api, b, clock.RealClock{})
+	c := &runningServer{environment: e, api: metadatafake.NewSimpleMetadataClient(scheme, objects...)}
+	c.Namespaces = NewNamespaces(c.api, e, clock.RealClock{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	keeping := b.config()
+	keeping := e.config()
 	keeping.Standby = standBy
 	keeping.GetNamespace = func(ctx context.Context, name string) (metav1.Object, error) {
 		return c.api.Resource(resource).Get(ctx, name, metav1.GetOptions{})

@@ -52,65 +52,65 @@ type lastEvent struct {
 
 // recordEvents says what has changed since was, and what is wrong, once and then
 // every now and then. What was in force before this process is no news.
-func (k *binder) recordEvents(ctx context.Context, was, is *state) {
+func (b *binder) recordEvents(ctx context.Context, was, is *state) {
 	logger := klog.FromContext(ctx)
 	for _, name := range slices.Sorted(maps.Keys(is.results)) {
-		j := is.results[name]
-		if before := was.results[name].boundProject; len(was.results) > 0 && before != j.boundProject && j.outcome != abandoned {
-			reason, note := ReasonBound, fmt.Sprintf("bound to the project %s, whose metal is shown here from now on", j.boundProject)
-			if j.boundProject == "" {
+		r := is.results[name]
+		if before := was.results[name].boundProject; len(was.results) > 0 && before != r.boundProject && r.outcome != abandoned {
+			reason, note := ReasonBound, fmt.Sprintf("bound to the project %s, whose metal is shown here from now on", r.boundProject)
+			if r.boundProject == "" {
 				reason, note = ReasonUnbound, fmt.Sprintf("not bound to the project %s any more", before)
 			}
-			logger.Info("The binding of a namespace has changed", "namespace", name, "project", j.boundProject, "before", before)
-			k.recordEvent(j, corev1.EventTypeNormal, reason, note)
+			logger.Info("The binding of a namespace has changed", "namespace", name, "project", r.boundProject, "before", before)
+			b.recordEvent(r, corev1.EventTypeNormal, reason, note)
 		}
-		if j.tookOver {
-			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", j.boundProject)
-			k.recordEvent(j, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("took over the objects of an earlier namespace of this name (project %s); objects that were marked for deletion before keep their metal until they have the annotation %s",
-				j.boundProject, infrastructure.ForceReleaseAnnotation))
+		if r.tookOver {
+			logger.Info("A Namespace has taken over the records of an earlier one of its name", "namespace", name, "project", r.boundProject)
+			b.recordEvent(r, corev1.EventTypeNormal, ReasonTakenOver, fmt.Sprintf("took over the objects of an earlier namespace of this name (project %s); objects that were marked for deletion before keep their metal until they have the annotation %s",
+				r.boundProject, infrastructure.ForceReleaseAnnotation))
 		}
-		reason, note := j.problem()
-		said := lastEvent{reason, note, k.clock.Now()}
-		last := k.lastEvents[name]
+		reason, note := r.problem()
+		said := lastEvent{reason, note, b.clock.Now()}
+		last := b.lastEvents[name]
 		switch {
 		case reason == "":
-			delete(k.lastEvents, name)
+			delete(b.lastEvents, name)
 		case last.reason != reason || last.note != note || said.at.Sub(last.at) >= eventRepeatInterval:
-			k.lastEvents[name] = said
+			b.lastEvents[name] = said
 			logger.Info("A namespace is not bound as its label says", "namespace", name, "reason", reason, "message", note)
-			k.recordEvent(j, corev1.EventTypeWarning, reason, note)
+			b.recordEvent(r, corev1.EventTypeWarning, reason, note)
 		}
 	}
-	maps.DeleteFunc(k.lastEvents, func(name string, _ lastEvent) bool { _, known := is.results[name]; return !known })
+	maps.DeleteFunc(b.lastEvents, func(name string, _ lastEvent) bool { _, known := is.results[name]; return !known })
 }
 
 // recordEvent records an Event about a Namespace: the one that there is, or else the
 // one that is gone.
-func (k *binder) recordEvent(j result, kind, reason, note string) {
-	uid := cmp.Or(j.uid, j.leftBehind.uid)
+func (b *binder) recordEvent(r result, kind, reason, note string) {
+	uid := cmp.Or(r.uid, r.leftBehind.uid)
 	if uid == "" {
 		return
 	}
-	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: j.name, UID: uid}
-	k.events.Eventf(about, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
+	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: r.name, UID: uid}
+	b.events.Eventf(about, nil, kind, reason, action, "%s", oneline.Sanitize(note, oneline.MaxNote))
 }
 
 // problem says what is wrong, to an administrator.
-func (j result) problem() (reason, note string) {
+func (r result) problem() (reason, note string) {
 	label := infrastructure.ProjectLabel
-	switch j.outcome {
+	switch r.outcome {
 	case invalid:
-		return ReasonInvalid, fmt.Sprintf("the label %s is %q, and %s; nothing can be created here until it is corrected", label, j.project, projectIDHelp)
+		return ReasonInvalid, fmt.Sprintf("the label %s is %q, and %s; nothing can be created here until it is corrected", label, r.project, projectIDHelp)
 	case abandoned:
-		return ReasonAbandoned, j.abandonedNote()
+		return ReasonAbandoned, r.abandonedNote()
 	case projectTaken:
-		if j.leftBehind.project != "" {
-			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which was deleted; nothing can be created here until that is resolved (%s)", j.project, j.otherNamespace, abandonedHelp)
+		if r.leftBehind.project != "" {
+			return ReasonTaken, fmt.Sprintf("the project %s has objects of the namespace %q, which was deleted; nothing can be created here until that is resolved (%s)", r.project, r.otherNamespace, abandonedHelp)
 		}
-		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", j.project, j.otherNamespace)
+		return ReasonTaken, fmt.Sprintf("the project %s is bound to the namespace %q already, and a project has one namespace; nothing can be created here until the label of one of the two is changed", r.project, r.otherNamespace)
 	case stillBound:
 		return ReasonStillBound, fmt.Sprintf("the project %s stays bound, although %s, because the namespace still holds objects of %s: restore the label (kubectl label --overwrite namespace %s %s=%s) or delete these objects: the binding then changes",
-			j.boundProject, j.labelChange(), infrastructure.GroupName, j.name, label, j.boundProject)
+			r.boundProject, r.labelChange(), infrastructure.GroupName, r.name, label, r.boundProject)
 	}
 	return "", ""
 }
@@ -119,16 +119,16 @@ func (j result) problem() (reason, note string) {
 const abandonedHelp = "https://github.com/metal-stack/metalstack-apiserver/blob/main/docs/operations.md#metalstackrecordsabandoned"
 
 // abandonedNote says what was left behind, and what can be done.
-func (j result) abandonedNote() string {
-	if j.conflicting {
+func (r result) abandonedNote() string {
+	if r.conflicting {
 		return fmt.Sprintf("the namespace %s has objects of %s that belong to an earlier namespace of its name (uid %s) and to the project %s, and cannot take them over, because it has objects of another project, or another namespace is bound to that project. All objects of the namespace are hidden and keep their metal until the records of the earlier namespace are set aside (%s)",
-			j.name, infrastructure.GroupName, j.leftBehind.uid, j.leftBehind.project, abandonedHelp)
+			r.name, infrastructure.GroupName, r.leftBehind.uid, r.leftBehind.project, abandonedHelp)
 	}
-	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", j.name, j.leftBehind.uid, j.leftBehind.project, infrastructure.GroupName)
-	if j.uid == "" {
+	what := fmt.Sprintf("namespace %s (uid %s, project %s) was removed and left objects of %s behind", r.name, r.leftBehind.uid, r.leftBehind.project, infrastructure.GroupName)
+	if r.uid == "" {
 		return fmt.Sprintf("%s; they are hidden and keep their metal: create the namespace again with the label %s=%s to take them over, or migrate their metal to another namespace (%s)",
-			what, infrastructure.ProjectLabel, j.leftBehind.project, abandonedHelp)
+			what, infrastructure.ProjectLabel, r.leftBehind.project, abandonedHelp)
 	}
 	return fmt.Sprintf("%s; they are hidden and keep their metal, and nothing can be created here while they exist: if this namespace belongs to the same tenant, label it %s=%s to take them over, otherwise migrate their metal to another namespace (%s)",
-		what, infrastructure.ProjectLabel, j.leftBehind.project, abandonedHelp)
+		what, infrastructure.ProjectLabel, r.leftBehind.project, abandonedHelp)
 }

@@ -76,8 +76,8 @@ type state struct {
 // abandoned records.
 func newState(bindings map[string]binding, results map[string]result) *state {
 	s := &state{bindings: map[string]binding{}, shown: map[string]string{}, hidden: map[string]struct{}{}, results: results}
-	for name, j := range results {
-		if j.outcome == abandoned {
+	for name, r := range results {
+		if r.outcome == abandoned {
 			s.hidden[name] = struct{}{}
 		}
 	}
@@ -154,9 +154,9 @@ type Config struct {
 }
 
 // Run reconciles the bindings until ctx ends.
-func (n *Namespaces) Run(ctx context.Context, k Config) {
+func (n *Namespaces) Run(ctx context.Context, b Config) {
 	logger := klog.FromContext(ctx)
-	if !k.Standby {
+	if !b.Standby {
 		n.active.Store(true)
 	}
 	list, err := n.startInformer(ctx)
@@ -166,7 +166,7 @@ func (n *Namespaces) Run(ctx context.Context, k Config) {
 		}
 		return
 	}
-	binder := newBinder(n, k, list, n.listLive)
+	binder := newBinder(n, b, list, n.listLive)
 	backoff := reconcileBackoff
 	for {
 		again, err := binder.reconcile(ctx)

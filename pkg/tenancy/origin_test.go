@@ -14,32 +14,32 @@ import (
 // what was written down of bindings is lost.
 func withLostBindings(t *testing.T, origins ...Origin) *environment {
 	t.Helper()
-	b := newEnvironment(t)
-	b.setHasRecords("team-a", true)
-	b.origins = map[string][]Origin{"team-a": origins}
-	return b
+	e := newEnvironment(t)
+	e.setHasRecords("team-a", true)
+	e.origins = map[string][]Origin{"team-a": origins}
+	return e
 }
 
 var firstOrigin = Origin{"uid-of-team-a", projectA}
 
 func TestOrigin_IsOfTheBindingThatIsInForce(t *testing.T) {
 	t.Parallel()
-	b := newEnvironment(t)
-	b.label("team-a", projectA)
-	b.label("plain", "")
-	k := b.reconcile(b.newServer())
-	origin, since := k.Origin("team-a")
+	e := newEnvironment(t)
+	e.label("team-a", projectA)
+	e.label("plain", "")
+	b := e.reconcile(e.newServer())
+	origin, since := b.Origin("team-a")
 	assert.Equal(t, firstOrigin, origin)
-	assert.Equal(t, b.namespaces["team-a"].created, since)
+	assert.Equal(t, e.namespaces["team-a"].created, since)
 	for _, none := range []string{"plain", "unknown"} {
-		origin, _ = k.Origin(none)
+		origin, _ = b.Origin(none)
 		assert.Zero(t, origin, none)
 	}
-	b.setHasRecords("team-a", true)
-	b.remove("team-a")
-	b.label("team-a", projectB)
-	b.reconcile(k)
-	origin, _ = k.Origin("team-a")
+	e.setHasRecords("team-a", true)
+	e.remove("team-a")
+	e.label("team-a", projectB)
+	e.reconcile(b)
+	origin, _ = b.Origin("team-a")
 	assert.Zero(t, origin, "nothing is made under it")
 }
 
@@ -48,27 +48,27 @@ func TestOrigin_RecordsOfAFormerNamespaceAreHiddenWithoutBindings(t *testing.T) 
 	for name, label := range map[string]string{"another project": projectB, "no project": "", "gone": "-"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := withLostBindings(t, firstOrigin)
-			b.removed["team-a"] = 1
+			e := withLostBindings(t, firstOrigin)
+			e.removed["team-a"] = 1
 			if label != "-" {
-				b.label("team-a", label)
+				e.label("team-a", label)
 			}
-			b.label("team-b", projectA)
+			e.label("team-b", projectA)
 			for range 2 {
-				k := b.reconcile(b.newServer())
-				assert.Contains(t, k.Hidden(), "team-a")
-				assert.Empty(t, projectOf(k, "team-a"))
-				assert.Empty(t, projectOf(k, "team-b"), "the project is not free")
-				said := b.takeEvents()
+				b := e.reconcile(e.newServer())
+				assert.Contains(t, b.Hidden(), "team-a")
+				assert.Empty(t, projectOf(b, "team-a"))
+				assert.Empty(t, projectOf(b, "team-b"), "the project is not free")
+				said := e.takeEvents()
 				require.Len(t, said, 2)
 				assert.Contains(t, said[0], "RecordsAbandoned: namespace team-a (uid uid-of-team-a, project "+projectA+")")
 				assert.Contains(t, said[1], `has objects of the namespace "team-a", which was deleted`)
 			}
-			b.label("team-a", projectA)
-			k := b.reconcile(b.newServer())
-			assert.Empty(t, k.Hidden(), "until they are taken over")
-			assert.NotZero(t, k.TakenOver("team-a"))
-			assert.Equal(t, projectA, projectOf(k, "team-a"))
+			e.label("team-a", projectA)
+			b := e.reconcile(e.newServer())
+			assert.Empty(t, b.Hidden(), "until they are taken over")
+			assert.NotZero(t, b.TakenOver("team-a"))
+			assert.Equal(t, projectA, projectOf(b, "team-a"))
 		})
 	}
 }
@@ -78,12 +78,12 @@ func TestOrigin_RecordsOfTheNamespaceItselfKeepItsBinding(t *testing.T) {
 	for name, label := range map[string]string{"asks for the same project": projectA, "label changed": projectB, "label taken off": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := withLostBindings(t, firstOrigin)
-			b.label("team-a", label)
-			k := b.reconcile(b.newServer())
-			assert.Empty(t, k.Hidden())
-			assert.Equal(t, projectA, projectOf(k, "team-a"))
-			assert.Zero(t, k.TakenOver("team-a"))
+			e := withLostBindings(t, firstOrigin)
+			e.label("team-a", label)
+			b := e.reconcile(e.newServer())
+			assert.Empty(t, b.Hidden())
+			assert.Equal(t, projectA, projectOf(b, "team-a"))
+			assert.Zero(t, b.TakenOver("team-a"))
 		})
 	}
 }
@@ -97,12 +97,12 @@ func TestOrigin_RecordsWithoutOriginAreBoundByTheLabel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := withLostBindings(t, origins...)
-			b.label("team-a", projectB)
-			k := b.reconcile(b.newServer())
-			assert.Empty(t, k.Hidden())
-			assert.Equal(t, projectB, projectOf(k, "team-a"))
-			b.reconcile(b.newServer())
+			e := withLostBindings(t, origins...)
+			e.label("team-a", projectB)
+			b := e.reconcile(e.newServer())
+			assert.Empty(t, b.Hidden())
+			assert.Equal(t, projectB, projectOf(b, "team-a"))
+			e.reconcile(e.newServer())
 		})
 	}
 }
@@ -111,16 +111,16 @@ func TestOrigin_RecordsOfTwoNamespacesOfAProjectAreTakenOverAgain(t *testing.T) 
 	t.Parallel()
 	second := Origin{"uid-of-team-a-again", projectA}
 	for _, origins := range [][]Origin{{firstOrigin, second}, {second, firstOrigin}} {
-		b := withLostBindings(t, origins...)
-		b.removed["team-a"] = 1
-		b.label("team-a", projectA)
-		k := b.reconcile(b.newServer())
-		assert.Equal(t, projectA, projectOf(k, "team-a"))
-		assert.NotZero(t, k.TakenOver("team-a"), "what was marked before keeps its metal")
-		at := k.TakenOver("team-a")
-		b.clock.Step(resyncInterval)
-		k = b.reconcile(b.newServer())
-		assert.True(t, at.Equal(k.TakenOver("team-a")), "and once only")
+		e := withLostBindings(t, origins...)
+		e.removed["team-a"] = 1
+		e.label("team-a", projectA)
+		b := e.reconcile(e.newServer())
+		assert.Equal(t, projectA, projectOf(b, "team-a"))
+		assert.NotZero(t, b.TakenOver("team-a"), "what was marked before keeps its metal")
+		at := b.TakenOver("team-a")
+		e.clock.Step(resyncInterval)
+		b = e.reconcile(e.newServer())
+		assert.True(t, at.Equal(b.TakenOver("team-a")), "and once only")
 	}
 }
 
@@ -128,63 +128,63 @@ func TestOrigin_RestoredRecordsBesideBindings(t *testing.T) {
 	t.Parallel()
 	t.Run("of the same project", func(t *testing.T) {
 		t.Parallel()
-		b := newEnvironment(t)
-		b.label("team-a", projectA)
-		k := b.reconcile(b.newServer())
-		b.setHasRecords("team-a", true)
-		b.origins = map[string][]Origin{"team-a": {{"uid-of-another", projectA}}}
-		b.reconcile(k)
-		assert.Equal(t, projectA, projectOf(k, "team-a"))
-		assert.NotZero(t, k.TakenOver("team-a"))
+		e := newEnvironment(t)
+		e.label("team-a", projectA)
+		b := e.reconcile(e.newServer())
+		e.setHasRecords("team-a", true)
+		e.origins = map[string][]Origin{"team-a": {{"uid-of-another", projectA}}}
+		e.reconcile(b)
+		assert.Equal(t, projectA, projectOf(b, "team-a"))
+		assert.NotZero(t, b.TakenOver("team-a"))
 	})
 	t.Run("of another project", func(t *testing.T) {
 		t.Parallel()
-		b := newEnvironment(t)
-		b.label("team-a", projectB)
-		k := b.reconcile(b.newServer())
-		b.takeEvents()
-		b.setHasRecords("team-a", true)
-		b.origins = map[string][]Origin{"team-a": {{"uid-of-team-a-again", projectA}, {"uid-of-team-a", projectB}}}
-		b.label("team-c", projectA)
+		e := newEnvironment(t)
+		e.label("team-a", projectB)
+		b := e.reconcile(e.newServer())
+		e.takeEvents()
+		e.setHasRecords("team-a", true)
+		e.origins = map[string][]Origin{"team-a": {{"uid-of-team-a-again", projectA}, {"uid-of-team-a", projectB}}}
+		e.label("team-c", projectA)
 		for range 2 {
-			b.reconcile(k)
-			assert.Contains(t, k.Hidden(), "team-a")
-			assert.Empty(t, projectOf(k, "team-a"))
-			assert.Empty(t, projectOf(k, "team-c"), "the project is not free")
-			said := b.takeEvents()
+			e.reconcile(b)
+			assert.Contains(t, b.Hidden(), "team-a")
+			assert.Empty(t, projectOf(b, "team-a"))
+			assert.Empty(t, projectOf(b, "team-c"), "the project is not free")
+			said := e.takeEvents()
 			require.NotEmpty(t, said)
 			assert.Contains(t, said[0], "has objects of another project")
-			b.label("team-a", projectA) // No label takes both over.
-			k = b.newServer()
+			e.label("team-a", projectA) // No label takes both over.
+			b = e.newServer()
 		}
-		b.label("team-a", projectB)
-		b.origins = map[string][]Origin{"team-a": {{"uid-of-team-a", projectB}}}
-		b.reconcile(k)
-		assert.Empty(t, k.Hidden())
-		assert.Equal(t, projectB, projectOf(k, "team-a"))
+		e.label("team-a", projectB)
+		e.origins = map[string][]Origin{"team-a": {{"uid-of-team-a", projectB}}}
+		e.reconcile(b)
+		assert.Empty(t, b.Hidden())
+		assert.Equal(t, projectB, projectOf(b, "team-a"))
 	})
 	t.Run("of a project that is bound elsewhere", func(t *testing.T) {
 		t.Parallel()
-		b := newEnvironment(t)
-		b.label("team-b", projectA)
-		b.reconcile(b.newServer())
-		b.setHasRecords("team-a", true)
-		b.origins = map[string][]Origin{"team-a": {firstOrigin}}
-		b.label("team-a", projectA)
+		e := newEnvironment(t)
+		e.label("team-b", projectA)
+		e.reconcile(e.newServer())
+		e.setHasRecords("team-a", true)
+		e.origins = map[string][]Origin{"team-a": {firstOrigin}}
+		e.label("team-a", projectA)
 		for range 2 {
-			k := b.reconcile(b.newServer())
-			assert.Contains(t, k.Hidden(), "team-a")
-			assert.Equal(t, projectA, projectOf(k, "team-b"))
+			b := e.reconcile(e.newServer())
+			assert.Contains(t, b.Hidden(), "team-a")
+			assert.Equal(t, projectA, projectOf(b, "team-b"))
 		}
 	})
 }
 
 func TestOrigin_CompletesABindingWithoutAUID(t *testing.T) {
 	t.Parallel()
-	b := withLostBindings(t, Origin{types.UID("uid-of-another"), projectA})
-	_, err := b.ledger.Create(t.Context(), recordKey, []byte(`{"namespaces":{"team-a":"`+projectA+`"}}`))
+	e := withLostBindings(t, Origin{types.UID("uid-of-another"), projectA})
+	_, err := e.ledger.Create(t.Context(), recordKey, []byte(`{"namespaces":{"team-a":"`+projectA+`"}}`))
 	require.NoError(t, err)
-	b.label("team-a", projectB)
-	k := b.reconcile(b.newServer())
-	assert.Contains(t, k.Hidden(), "team-a")
+	e.label("team-a", projectB)
+	b := e.reconcile(e.newServer())
+	assert.Contains(t, b.Hidden(), "team-a")
 }

@@ -60,21 +60,21 @@ type fakeCluster struct {
 	logged []string
 }
 
-func (w *fakeCluster) log(_, line string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.logged = append(w.logged, line)
+func (c *fakeCluster) log(_, line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logged = append(c.logged, line)
 }
 
 // lines are those that were logged so far.
-func (w *fakeCluster) lines() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.logged)
+func (c *fakeCluster) lines() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.logged)
 }
 
-func (w *fakeCluster) ctx(ctx context.Context) context.Context {
-	return logr.NewContext(ctx, funcr.New(w.log, funcr.Options{}))
+func (c *fakeCluster) ctx(ctx context.Context) context.Context {
+	return logr.NewContext(ctx, funcr.New(c.log, funcr.Options{}))
 }
 
 func start(t *testing.T) (*fakeCluster, *Checker) {
@@ -227,9 +227,9 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 }
 
 // rebind changes a binding.
-func (w *fakeCluster) rebind(ctx context.Context, t *testing.T, name string, change func(*admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec)) {
+func (c *fakeCluster) rebind(ctx context.Context, t *testing.T, name string, change func(*admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec)) {
 	t.Helper()
-	bindings := w.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+	bindings := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	binding, err := bindings.Get(ctx, name, metav1.GetOptions{})
 	require.NoError(t, err)
 	change(&binding.Spec)
@@ -238,8 +238,8 @@ func (w *fakeCluster) rebind(ctx context.Context, t *testing.T, name string, cha
 }
 
 // fail answers reads of one object with an error.
-func (w *fakeCluster) fail(resource, name string, err error) {
-	w.PrependReactor("get", resource, func(action clienttesting.Action) (bool, runtime.Object, error) {
+func (c *fakeCluster) fail(resource, name string, err error) {
+	c.PrependReactor("get", resource, func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return action.(clienttesting.GetAction).GetName() == name, nil, err
 	})
 }

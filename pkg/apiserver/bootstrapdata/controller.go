@@ -92,18 +92,18 @@ func New(o Options) *Controller {
 }
 
 // Enqueue has all namespaces reconciled: which ones are bound has changed.
-func (k *Controller) Enqueue() {
+func (c *Controller) Enqueue() {
 	select {
-	case k.changed <- struct{}{}:
+	case c.changed <- struct{}{}:
 	default: // they are enqueued already
 	}
 }
 
 // Run reconciles the RoleBindings until ctx ends. Only the active server should.
-func (k *Controller) Run(ctx context.Context) {
+func (c *Controller) Run(ctx context.Context) {
 	logger := klog.FromContext(ctx)
-	defer k.reset()
-	list, err := k.watch(ctx)
+	defer c.reset()
+	list, err := c.watch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			logger.Error(err, "Failed to watch RoleBindings: the controller manager gets no access to bootstrap data in newly bound namespaces")
@@ -112,20 +112,20 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 	limiter := rate.NewLimiter(rate.Every(reconcileInterval), reconcileBurst)
 	backoff := retries
-	k.Enqueue()
+	c.Enqueue()
 	again := time.NewTimer(resync)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.changed:
+		case <-c.changed:
 		case <-again.C:
 		}
 		if limiter.Wait(ctx) != nil {
 			return
 		}
-		err := k.reconcile(ctx, list())
+		err := c.reconcile(ctx, list())
 		if ctx.Err() != nil {
 			return
 		}
@@ -141,13 +141,13 @@ func (k *Controller) Run(ctx context.Context) {
 
 // watch enqueues a reconciliation when a RoleBinding of this name changes. It returns a
 // function that lists them by namespace.
-func (k *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
-	informer := rbacinformers.NewFilteredRoleBindingInformer(k.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+func (c *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
+	informer := rbacinformers.NewFilteredRoleBindingInformer(c.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		// By this selector, RBAC restricts the list to the name.
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, Name).String()
 	})
 	registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { k.Enqueue() }, UpdateFunc: func(_, _ any) { k.Enqueue() }, DeleteFunc: func(any) { k.Enqueue() },
+		AddFunc: func(any) { c.Enqueue() }, UpdateFunc: func(_, _ any) { c.Enqueue() }, DeleteFunc: func(any) { c.Enqueue() },
 	})
 	if err != nil {
 		return nil, err
@@ -169,22 +169,22 @@ func (k *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.
 
 // reconcile creates, corrects and deletes RoleBindings according to the bindings of
 // namespaces. It returns an error if it is to be retried.
-func (k *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
-	bound := k.Bound()
+func (c *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
+	bound := c.Bound()
 	gone := func(namespace string) bool { _, is := bound[namespace]; return !is }
-	maps.DeleteFunc(k.failures, func(namespace string, _ failure) bool { return gone(namespace) })
-	maps.DeleteFunc(k.refusals, func(namespace string, _ refusal) bool { return gone(namespace) })
-	errs, unreached := k.granting.forEach(slices.Collect(maps.Keys(bound)), func(namespace string) error {
-		err := k.ensure(ctx, namespace, found[namespace])
-		k.report(ctx, namespace, bound[namespace], err)
-		if k.isFinal(namespace, err) {
+	maps.DeleteFunc(c.failures, func(namespace string, _ failure) bool { return gone(namespace) })
+	maps.DeleteFunc(c.refusals, func(namespace string, _ refusal) bool { return gone(namespace) })
+	errs, unreached := c.granting.forEach(slices.Collect(maps.Keys(bound)), func(namespace string) error {
+		err := c.ensure(ctx, namespace, found[namespace])
+		c.report(ctx, namespace, bound[namespace], err)
+		if c.isFinal(namespace, err) {
 			return nil
 		}
 		return err
 	})
-	cannot := len(k.failures)
+	cannot := len(c.failures)
 	for _, namespace := range unreached {
-		if _, counted := k.failures[namespace]; !counted && (found[namespace] == nil || !k.isUpToDate(found[namespace])) {
+		if _, counted := c.failures[namespace]; !counted && (found[namespace] == nil || !c.isUpToDate(found[namespace])) {
 			cannot++
 		}
 	}
@@ -195,7 +195,7 @@ func (k *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.Rol
 			unwanted = append(unwanted, namespace)
 		}
 	}
-	failed, _ := k.revoking.forEach(unwanted, func(namespace string) error { return k.revoke(ctx, found[namespace]) })
+	failed, _ := c.revoking.forEach(unwanted, func(namespace string) error { return c.revoke(ctx, found[namespace]) })
 	if errs = append(errs, failed...); len(errs) == 0 {
 		return nil
 	}
@@ -204,30 +204,30 @@ func (k *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.Rol
 
 // ensure creates or corrects the RoleBinding of a namespace; is is the existing one, or
 // nil.
-func (k *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.RoleBinding) error {
+func (c *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.RoleBinding) error {
 	switch {
-	case namespace == k.Namespace || namespace == metav1.NamespaceSystem:
+	case namespace == c.Namespace || namespace == metav1.NamespaceSystem:
 		return errReservedNamespace
-	case is != nil && k.isUpToDate(is):
+	case is != nil && c.isUpToDate(is):
 		return nil
 	case is != nil && is.RoleRef != roleRef && !isManaged(is):
 		return errNameTaken
 	case is != nil && is.RoleRef != roleRef:
 		// A roleRef cannot be changed.
-		if err := k.revoke(ctx, is); err != nil {
+		if err := c.revoke(ctx, is); err != nil {
 			return err
 		}
 	}
-	return k.applyUnlessForbidden(ctx, namespace)
+	return c.applyUnlessForbidden(ctx, namespace)
 }
 
 // isUpToDate returns whether a RoleBinding needs no correction.
-func (k *Controller) isUpToDate(b *rbacv1.RoleBinding) bool {
-	return isManaged(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{k.subject()})
+func (c *Controller) isUpToDate(b *rbacv1.RoleBinding) bool {
+	return isManaged(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{c.subject()})
 }
 
-func (k *Controller) subject() rbacv1.Subject {
-	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: k.Account, Namespace: k.Namespace}
+func (c *Controller) subject() rbacv1.Subject {
+	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: c.Account, Namespace: c.Namespace}
 }
 
 var roleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Name}

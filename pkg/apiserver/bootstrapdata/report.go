@@ -40,29 +40,29 @@ type failure struct {
 
 // report logs a failure in a namespace and records an Event, when it changes and every
 // repeatInterval.
-func (k *Controller) report(ctx context.Context, namespace string, uid types.UID, err error) {
+func (c *Controller) report(ctx context.Context, namespace string, uid types.UID, err error) {
 	if err == nil {
-		delete(k.failures, namespace)
+		delete(c.failures, namespace)
 		return
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	now := k.Clock.Now()
-	last, failing := k.failures[namespace]
+	now := c.Clock.Now()
+	last, failing := c.failures[namespace]
 	if failing && last.text == err.Error() && now.Sub(last.at) < repeatInterval {
 		return
 	}
-	k.failures[namespace] = failure{err.Error(), now}
+	c.failures[namespace] = failure{err.Error(), now}
 	klog.FromContext(ctx).Error(err, "The controller manager cannot read bootstrap data", "namespace", namespace)
-	k.Events.Eventf(namespaceReference(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
+	c.Events.Eventf(namespaceReference(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
 		"%s", oneline.Sanitize("controller manager cannot read bootstrap data in this namespace: "+err.Error(), oneline.MaxNote))
 }
 
 // reset forgets all state, on a server that is no longer active.
-func (k *Controller) reset() {
-	clear(k.failures)
-	clear(k.refusals)
+func (c *Controller) reset() {
+	clear(c.failures)
+	clear(c.refusals)
 	unreadable.Set(0)
 }
 

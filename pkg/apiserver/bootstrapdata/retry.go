@@ -59,31 +59,31 @@ type refusal struct {
 
 // applyUnlessForbidden applies the RoleBinding of a namespace, unless it has been
 // forbidden for forbiddenRetryPeriod.
-func (k *Controller) applyUnlessForbidden(ctx context.Context, namespace string) error {
-	now := k.Clock.Now()
-	r, refused := k.refusals[namespace]
+func (c *Controller) applyUnlessForbidden(ctx context.Context, namespace string) error {
+	now := c.Clock.Now()
+	r, refused := c.refusals[namespace]
 	if refused && now.Sub(r.since) >= forbiddenRetryPeriod && now.Sub(r.tried) < resync/2 {
 		return r.err
 	}
-	err := k.apply(ctx, namespace)
+	err := c.apply(ctx, namespace)
 	switch {
 	case apierrors.IsForbidden(err):
 		if !refused {
 			r.since = now
 		}
 		r.err, r.tried = err, now
-		k.refusals[namespace] = r
+		c.refusals[namespace] = r
 	case !isTransient(err):
-		delete(k.refusals, namespace)
+		delete(c.refusals, namespace)
 	}
 	return err
 }
 
 // isFinal returns whether an error, which has been reported, is not retried with
 // backoff.
-func (k *Controller) isFinal(namespace string, err error) bool {
+func (c *Controller) isFinal(namespace string, err error) bool {
 	if errors.Is(err, errReservedNamespace) || errors.Is(err, errNameTaken) {
 		return true // A watch event follows when that changes.
 	}
-	return apierrors.IsForbidden(err) && k.Clock.Since(k.refusals[namespace].since) >= forbiddenRetryPeriod
+	return apierrors.IsForbidden(err) && c.Clock.Since(c.refusals[namespace].since) >= forbiddenRetryPeriod
 }

@@ -18,15 +18,15 @@ import (
 )
 
 // apply creates or corrects the RoleBinding of a namespace.
-func (k *Controller) apply(ctx context.Context, namespace string) error {
+func (c *Controller) apply(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	account := k.subject()
+	account := c.subject()
 	wanted := rbacapply.RoleBinding(Name, namespace).
 		WithLabels(map[string]string{ManagedByLabel: ManagedBy}).
 		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(roleRef.APIGroup).WithKind(roleRef.Kind).WithName(roleRef.Name)).
 		WithSubjects(rbacapply.Subject().WithKind(account.Kind).WithName(account.Name).WithNamespace(account.Namespace))
-	_, err := k.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	_, err := c.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	countCall("apply", err)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
@@ -39,10 +39,10 @@ func (k *Controller) apply(ctx context.Context, namespace string) error {
 }
 
 // revoke deletes a RoleBinding of this package, unless it has been changed meanwhile.
-func (k *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
+func (c *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := k.Client.RbacV1().RoleBindings(b.Namespace).Delete(ctx, b.Name, metav1.DeleteOptions{
+	err := c.Client.RbacV1().RoleBindings(b.Namespace).Delete(ctx, b.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &b.UID, ResourceVersion: &b.ResourceVersion},
 	})
 	countCall("delete", err)

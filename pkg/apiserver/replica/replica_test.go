@@ -35,20 +35,20 @@ type fakeCluster struct {
 
 // failing lets requests about the Lease fail for which fail returns an error;
 // holder is the holder of the Lease.
-func (w *fakeCluster) failing(fail func(verb, holder string) error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.fail = fail
+func (c *fakeCluster) failing(fail func(verb, holder string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail = fail
 }
 
-func (w *fakeCluster) react(action clienttesting.Action) (bool, runtime.Object, error) {
+func (c *fakeCluster) react(action clienttesting.Action) (bool, runtime.Object, error) {
 	holder := ""
 	if update, ok := action.(clienttesting.UpdateAction); ok {
 		holder = ptr.Deref(update.GetObject().(*coordinationv1.Lease).Spec.HolderIdentity, "")
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	err := w.fail(action.GetVerb(), holder)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.fail(action.GetVerb(), holder)
 	return err != nil, nil, err
 }
 
@@ -73,14 +73,14 @@ type running struct {
 	kill context.CancelFunc
 }
 
-func (w *fakeCluster) run(pod string) *running {
-	w.t.Helper()
+func (c *fakeCluster) run(pod string) *running {
+	c.t.Helper()
 	r, err := newReplica(Options{
-		Client: w.client, Namespace: namespace, Lease: "metalstack-apiserver", Pod: pod,
+		Client: c.client, Namespace: namespace, Lease: "metalstack-apiserver", Pod: pod,
 		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
 	}, clock.RealClock{})
-	require.NoError(w.t, err)
-	ctx, cancel := context.WithCancel(w.t.Context())
+	require.NoError(c.t, err)
+	ctx, cancel := context.WithCancel(c.t.Context())
 	run := &running{Replica: r, won: make(chan struct{}), lost: make(chan error, 1), kill: cancel}
 	go func() {
 		run.lost <- r.Run(ctx, func(ctx context.Context) {
@@ -102,15 +102,15 @@ func (r *running) hasWon() bool {
 	}
 }
 
-func (w *fakeCluster) holder() string {
-	lease, err := w.client.CoordinationV1().Leases(namespace).Get(w.t.Context(), "metalstack-apiserver", metav1.GetOptions{})
-	require.NoError(w.t, err)
+func (c *fakeCluster) holder() string {
+	lease, err := c.client.CoordinationV1().Leases(namespace).Get(c.t.Context(), "metalstack-apiserver", metav1.GetOptions{})
+	require.NoError(c.t, err)
 	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
-func (w *fakeCluster) labels() map[string]string {
-	pods, err := w.client.CoreV1().Pods(namespace).List(w.t.Context(), metav1.ListOptions{})
-	require.NoError(w.t, err)
+func (c *fakeCluster) labels() map[string]string {
+	pods, err := c.client.CoreV1().Pods(namespace).List(c.t.Context(), metav1.ListOptions{})
+	require.NoError(c.t, err)
 	labels := map[string]string{}
 	for _, pod := range pods.Items {
 		labels[pod.Name] = pod.Labels[ActiveLabel]

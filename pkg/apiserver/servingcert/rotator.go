@@ -63,35 +63,35 @@ func New(secrets corev1client.SecretInterface, clock clock.PassiveClock, hosts .
 }
 
 // Name implements dynamiccertificates.CertKeyContentProvider.
-func (k *Rotator) Name() string { return "secret " + SecretName }
+func (r *Rotator) Name() string { return "secret " + SecretName }
 
 // CurrentCertKeyContent implements dynamiccertificates.CertKeyContentProvider.
-func (k *Rotator) CurrentCertKeyContent() (certificate, key []byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.current.leaf.Certificate, k.current.leaf.Key
+func (r *Rotator) CurrentCertKeyContent() (certificate, key []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current.leaf.Certificate, r.current.leaf.Key
 }
 
 // CurrentCABundleContent is the PEM-encoded bundle that clients must trust: the current
 // CA and its predecessors.
-func (k *Rotator) CurrentCABundleContent() []byte {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.current.bundle
+func (r *Rotator) CurrentCABundleContent() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current.bundle
 }
 
 // AddListener implements dynamiccertificates.Notifier.
-func (k *Rotator) AddListener(listener dynamiccertificates.Listener) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.listeners = append(k.listeners, listener)
+func (r *Rotator) AddListener(listener dynamiccertificates.Listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listeners = append(r.listeners, listener)
 }
 
 // Run implements dynamiccertificates.ControllerRunner: it rotates the certificate until
 // ctx ends.
-func (k *Rotator) Run(ctx context.Context, _ int) {
+func (r *Rotator) Run(ctx context.Context, _ int) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		if err := k.RunOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := r.RunOnce(ctx); err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Failed to reconcile the serving certificate: continuing with the current one")
 		}
 	}, interval)
@@ -100,62 +100,62 @@ func (k *Rotator) Run(ctx context.Context, _ int) {
 // RunOnce implements dynamiccertificates.ControllerRunner: it reads the Secret,
 // and writes it if anything in it is missing or about to expire. A Secret that
 // has been deleted is written again as it was.
-func (k *Rotator) RunOnce(ctx context.Context) error {
+func (r *Rotator) RunOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	// If another replica writes at the same time, the second one uses what the first wrote.
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return k.reconcile(ctx) })
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return r.reconcile(ctx) })
 	if err != nil {
 		return fmt.Errorf("failed to reconcile the serving certificate in Secret %q: %w", SecretName, err)
 	}
 	return nil
 }
 
-func (k *Rotator) reconcile(ctx context.Context) error {
-	secret, err := k.secrets.Get(ctx, SecretName, metav1.GetOptions{})
+func (r *Rotator) reconcile(ctx context.Context) error {
+	secret, err := r.secrets.Get(ctx, SecretName, metav1.GetOptions{})
 	stored, version := contents{}, ""
 	switch {
 	case apierrors.IsNotFound(err):
-		k.mu.Lock()
-		stored = k.current
-		k.mu.Unlock()
+		r.mu.Lock()
+		stored = r.current
+		r.mu.Unlock()
 	case err != nil:
 		return err
 	default:
 		stored, version = contentsOf(secret.Data), secret.ResourceVersion
 	}
-	wanted, renewed, err := stored.renew(k.hosts, k.clock.Now())
+	wanted, renewed, err := stored.renew(r.hosts, r.clock.Now())
 	if err != nil {
 		return err
 	}
 	if version == "" || len(renewed) > 0 {
-		if err := k.write(ctx, wanted, version); err != nil {
+		if err := r.write(ctx, wanted, version); err != nil {
 			return err
 		}
 		klog.FromContext(ctx).Info("Wrote the serving certificate", "secret", SecretName, "renewed", renewed)
 	}
-	k.serve(wanted)
+	r.serve(wanted)
 	return nil
 }
 
 // write replaces the Secret of that version. If there is none yet, two replicas may
 // write one each; both use the later one.
-func (k *Rotator) write(ctx context.Context, c contents, version string) error {
+func (r *Rotator) write(ctx context.Context, c contents, version string) error {
 	secret := applycorev1.Secret(SecretName, "").WithType(corev1.SecretTypeOpaque).WithData(c.data())
 	secret.Namespace = nil // that of the client
 	if version != "" {
 		secret.WithResourceVersion(version)
 	}
-	_, err := k.secrets.Apply(ctx, secret, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	_, err := r.secrets.Apply(ctx, secret, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	return err
 }
 
-func (k *Rotator) serve(c contents) {
-	k.mu.Lock()
-	changed := !c.equal(k.current)
-	k.current = c
-	listeners := slices.Clone(k.listeners)
-	k.mu.Unlock()
+func (r *Rotator) serve(c contents) {
+	r.mu.Lock()
+	changed := !c.equal(r.current)
+	r.current = c
+	listeners := slices.Clone(r.listeners)
+	r.mu.Unlock()
 	if changed {
 		for _, listener := range listeners {
 			listener.Enqueue()

@@ -142,12 +142,12 @@ type killableListener struct {
 	closeOnce sync.Once
 }
 
-func (f *killSwitch) listen(address string) (*killableListener, error) {
+func (s *killSwitch) listen(address string) (*killableListener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	return &killableListener{killSwitch: f, Listener: l, closed: make(chan struct{})}, nil
+	return &killableListener{killSwitch: s, Listener: l, closed: make(chan struct{})}, nil
 }
 
 // stopAccepting stops listening, after the kill.

@@ -158,14 +158,14 @@ func tooLarge(err error) bool {
 }
 
 // failure is the error of a write that was neither done nor refused.
-func (a result) failure() error {
+func (r result) failure() error {
 	switch {
-	case a.wasUncertain || a.outcome == uncertain:
-		return a.err
-	case tooLarge(a.err):
-		return fmt.Errorf("%w: %w", ledger.ErrTooLarge, a.err)
+	case r.wasUncertain || r.outcome == uncertain:
+		return r.err
+	case tooLarge(r.err):
+		return fmt.Errorf("%w: %w", ledger.ErrTooLarge, r.err)
 	}
-	return fmt.Errorf("%w: %w", ledger.ErrNotWritten, a.err)
+	return fmt.Errorf("%w: %w", ledger.ErrNotWritten, r.err)
 }
 
 func (l *Ledger) post(cm *corev1.ConfigMap) *rest.Request {

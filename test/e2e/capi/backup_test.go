@@ -70,10 +70,10 @@ func backupRestoresNamespaces(t *testing.T, env *environment, namespace string, 
 }
 
 // firewalls are the names of the cluster's firewalls.
-func (c *Tenant) firewalls(ctx context.Context, t *testing.T) []string {
+func (tenant *Tenant) firewalls(ctx context.Context, t *testing.T) []string {
 	t.Helper()
 	list := &v1alpha4.MetalStackFirewallList{}
-	require.NoError(t, c.Client.List(ctx, list, c.mine(), client.InNamespace(c.Key.Namespace)))
+	require.NoError(t, tenant.Client.List(ctx, list, tenant.mine(), client.InNamespace(tenant.Key.Namespace)))
 	var names []string
 	for _, f := range list.Items {
 		names = append(names, f.Name)
@@ -83,16 +83,16 @@ func (c *Tenant) firewalls(ctx context.Context, t *testing.T) []string {
 
 // awaitFirewall waits until the cluster controls its firewalls, which are these,
 // and says that one serves.
-func (c *Tenant) awaitFirewall(t *testing.T, names []string) {
+func (tenant *Tenant) awaitFirewall(t *testing.T, names []string) {
 	t.Helper()
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		infra := &v1alpha4.MetalStackCluster{}
-		if err := c.Client.Get(ctx, c.Key, infra); err != nil {
+		if err := tenant.Client.Get(ctx, tenant.Key, infra); err != nil {
 			return err
 		}
 		for _, name := range names {
 			f := &v1alpha4.MetalStackFirewall{}
-			if err := c.Client.Get(ctx, types.NamespacedName{Namespace: c.Key.Namespace, Name: name}, f); err != nil {
+			if err := tenant.Client.Get(ctx, types.NamespacedName{Namespace: tenant.Key.Namespace, Name: name}, f); err != nil {
 				return err
 			}
 			if !metav1.IsControlledBy(f, infra) {
@@ -104,5 +104,5 @@ func (c *Tenant) awaitFirewall(t *testing.T, names []string) {
 		}
 		return nil
 	})
-	assert.Equal(t, names, c.firewalls(t.Context(), t))
+	assert.Equal(t, names, tenant.firewalls(t.Context(), t))
 }

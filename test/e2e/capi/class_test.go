@@ -78,8 +78,8 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 	awaitProjectMetal(t, projectMetal, before)
 }
 
-func (c *Tenant) named() *clusterv1.Cluster {
+func (tenant *Tenant) named() *clusterv1.Cluster {
 	cluster := &clusterv1.Cluster{}
-	cluster.Namespace, cluster.Name = c.Key.Namespace, c.Key.Name
+	cluster.Namespace, cluster.Name = tenant.Key.Namespace, tenant.Key.Name
 	return cluster
 }

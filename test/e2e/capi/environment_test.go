@@ -64,19 +64,19 @@ func awaitProjectMetal(t *testing.T, projectMetal ProjectMetal, before string) {
 }
 
 // hardwareOf is the MetalStackMachine of a Machine.
-func (c *Tenant) hardwareOf(ctx context.Context, t *testing.T, machine *clusterv1.Machine) *v1alpha4.MetalStackMachine {
+func (tenant *Tenant) hardwareOf(ctx context.Context, t *testing.T, machine *clusterv1.Machine) *v1alpha4.MetalStackMachine {
 	t.Helper()
 	hardware := &v1alpha4.MetalStackMachine{}
-	require.NoError(t, c.Client.Get(ctx, types.NamespacedName{Namespace: c.Key.Namespace, Name: machine.Spec.InfrastructureRef.Name}, hardware))
+	require.NoError(t, tenant.Client.Get(ctx, types.NamespacedName{Namespace: tenant.Key.Namespace, Name: machine.Spec.InfrastructureRef.Name}, hardware))
 	return hardware
 }
 
 // awaitCondition waits until a MetalStackMachine's condition is as wanted.
-func (c *Tenant) awaitCondition(t *testing.T, key types.NamespacedName, kind string, wanted func(*metav1.Condition) bool) {
+func (tenant *Tenant) awaitCondition(t *testing.T, key types.NamespacedName, kind string, wanted func(*metav1.Condition) bool) {
 	t.Helper()
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		hardware := &v1alpha4.MetalStackMachine{}
-		if err := c.Client.Get(ctx, key, hardware); err != nil {
+		if err := tenant.Client.Get(ctx, key, hardware); err != nil {
 			return err
 		}
 		condition := meta.FindStatusCondition(hardware.Status.Conditions, kind)
@@ -88,11 +88,11 @@ func (c *Tenant) awaitCondition(t *testing.T, key types.NamespacedName, kind str
 }
 
 // awaitGone waits until a Machine is gone.
-func (c *Tenant) awaitGone(t *testing.T, machine *clusterv1.Machine) {
+func (tenant *Tenant) awaitGone(t *testing.T, machine *clusterv1.Machine) {
 	t.Helper()
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		now := &clusterv1.Machine{}
-		err := c.Client.Get(ctx, client.ObjectKeyFromObject(machine), now)
+		err := tenant.Client.Get(ctx, client.ObjectKeyFromObject(machine), now)
 		if err == nil {
 			return fmt.Errorf("%s", describe(now))
 		}

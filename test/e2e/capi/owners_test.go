@@ -97,31 +97,31 @@ func ownersGetNewUIDs(t *testing.T, env *environment, namespace string, projectM
 
 // keepMarked has the machine of a MetalStackMachine kept that was marked by
 // mistake, as docs/operations.md says.
-func (c *Tenant) keepMarked(t *testing.T, env *environment, projectMetal ProjectMetal) {
+func (tenant *Tenant) keepMarked(t *testing.T, env *environment, projectMetal ProjectMetal) {
 	t.Helper()
-	workers, err := c.Machines(t.Context(), false)
+	workers, err := tenant.Machines(t.Context(), false)
 	require.NoError(t, err)
-	hardware := c.hardwareOf(t.Context(), t, &workers[0])
+	hardware := tenant.hardwareOf(t.Context(), t, &workers[0])
 	held, start := projectMetal.Inventory(), projectMetal.Mark()
-	pause(t, c, true)
-	require.NoError(t, c.Client.Delete(t.Context(), hardware))
+	pause(t, tenant, true)
+	require.NoError(t, tenant.Client.Delete(t.Context(), hardware))
 	kept := &v1alpha4.MetalStackMachine{}
-	require.NoError(t, c.Client.Get(t.Context(), client.ObjectKeyFromObject(hardware), kept))
+	require.NoError(t, tenant.Client.Get(t.Context(), client.ObjectKeyFromObject(hardware), kept))
 	require.NotNil(t, kept.DeletionTimestamp)
 	for _, patch := range []string{
 		`{"metadata":{"annotations":{"clusterctl.cluster.x-k8s.io/delete-for-move":""}}}`,
 		`{"metadata":{"finalizers":null}}`,
 	} {
-		require.NoError(t, client.IgnoreNotFound(c.Client.Patch(t.Context(), hardware, client.RawPatch(types.MergePatchType, []byte(patch)))))
+		require.NoError(t, client.IgnoreNotFound(tenant.Client.Patch(t.Context(), hardware, client.RawPatch(types.MergePatchType, []byte(patch)))))
 	}
-	err = c.Client.Get(t.Context(), client.ObjectKeyFromObject(hardware), hardware)
+	err = tenant.Client.Get(t.Context(), client.ObjectKeyFromObject(hardware), hardware)
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 	kept.ResourceVersion = ""
-	require.NoError(t, c.Client.Create(t.Context(), kept))
-	pause(t, c, false)
-	c.AwaitMachines(t, slow, 1, 1)
-	statusIsComplete(t, c)
-	again := c.hardwareOf(t.Context(), t, &workers[0])
+	require.NoError(t, tenant.Client.Create(t.Context(), kept))
+	pause(t, tenant, false)
+	tenant.AwaitMachines(t, slow, 1, 1)
+	statusIsComplete(t, tenant)
+	again := tenant.hardwareOf(t.Context(), t, &workers[0])
 	assert.NotEqual(t, hardware.UID, again.UID)
 	assert.Nil(t, again.DeletionTimestamp)
 	assert.Equal(t, held, projectMetal.Inventory())

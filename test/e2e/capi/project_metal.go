@@ -21,19 +21,19 @@ type ProjectMetal struct {
 func (s *Site) ProjectMetal(project string) ProjectMetal { return ProjectMetal{s, project} }
 
 // Inventory lists all that the project holds now, one a line.
-func (e ProjectMetal) Inventory() string {
-	inventory := e.site.Metal.Sim.Inventory()
+func (p ProjectMetal) Inventory() string {
+	inventory := p.site.Metal.Sim.Inventory()
 	var lines []string
-	for _, m := range inventory.AllocatedIn(e.project) {
+	for _, m := range inventory.AllocatedIn(p.project) {
 		lines = append(lines, fmt.Sprintf("%s %s %s %v", m.Role, m.ID, m.AllocationUUID, m.Tags))
 	}
 	for _, n := range inventory.Networks {
-		if n.Project == e.project {
+		if n.Project == p.project {
 			lines = append(lines, fmt.Sprintf("network %s %v", n.ID, n.Labels))
 		}
 	}
 	for _, ip := range inventory.IPs {
-		if ip.Project == e.project {
+		if ip.Project == p.project {
 			lines = append(lines, fmt.Sprintf("ip %s %v", ip.Address, ip.Tags))
 		}
 	}
@@ -43,9 +43,9 @@ func (e ProjectMetal) Inventory() string {
 
 // Machines are the allocated machines that are no firewalls, by id, with their
 // allocations.
-func (e ProjectMetal) Machines() map[string]string {
+func (p ProjectMetal) Machines() map[string]string {
 	held := map[string]string{}
-	for _, m := range e.site.Metal.Sim.Inventory().AllocatedIn(e.project) {
+	for _, m := range p.site.Metal.Sim.Inventory().AllocatedIn(p.project) {
 		if m.Role == "machine" {
 			held[m.ID] = m.AllocationUUID
 		}
@@ -62,14 +62,14 @@ type Account struct {
 }
 
 // Mark is the moment now.
-func (e ProjectMetal) Mark() int { return len(e.site.Metal.Sim.Inventory().History) }
+func (p ProjectMetal) Mark() int { return len(p.site.Metal.Sim.Inventory().History) }
 
 // Since is the account of the project's machines, or firewalls, since a mark.
-func (e ProjectMetal) Since(mark int, kind string) Account {
+func (p ProjectMetal) Since(mark int, kind string) Account {
 	var a Account
 	held := 0
-	for i, operation := range e.site.Metal.Sim.Inventory().History {
-		if operation.Project != e.project || operation.Kind != kind {
+	for i, operation := range p.site.Metal.Sim.Inventory().History {
+		if operation.Project != p.project || operation.Kind != kind {
 			continue
 		}
 		change := 1

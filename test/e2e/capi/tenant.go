@@ -111,15 +111,15 @@ func (m *Management) Tenant(t testing.TB, namespace, name string) *Tenant {
 }
 
 // Cluster reads the Cluster.
-func (c *Tenant) Cluster(ctx context.Context) (*clusterv1.Cluster, error) {
+func (tenant *Tenant) Cluster(ctx context.Context) (*clusterv1.Cluster, error) {
 	cluster := &clusterv1.Cluster{}
-	return cluster, c.Client.Get(ctx, c.Key, cluster)
+	return cluster, tenant.Client.Get(ctx, tenant.Key, cluster)
 }
 
 // Machines lists the Machines of the control plane, or the workers.
-func (c *Tenant) Machines(ctx context.Context, controlPlane bool) ([]clusterv1.Machine, error) {
+func (tenant *Tenant) Machines(ctx context.Context, controlPlane bool) ([]clusterv1.Machine, error) {
 	list := &clusterv1.MachineList{}
-	if err := c.Client.List(ctx, list, c.mine(), client.InNamespace(c.Key.Namespace)); err != nil {
+	if err := tenant.Client.List(ctx, list, tenant.mine(), client.InNamespace(tenant.Key.Namespace)); err != nil {
 		return nil, err
 	}
 	var found []clusterv1.Machine
@@ -132,19 +132,19 @@ func (c *Tenant) Machines(ctx context.Context, controlPlane bool) ([]clusterv1.M
 }
 
 // Hardware lists the MetalStackMachines.
-func (c *Tenant) Hardware(ctx context.Context) ([]v1alpha4.MetalStackMachine, error) {
+func (tenant *Tenant) Hardware(ctx context.Context) ([]v1alpha4.MetalStackMachine, error) {
 	list := &v1alpha4.MetalStackMachineList{}
-	err := c.Client.List(ctx, list, c.mine(), client.InNamespace(c.Key.Namespace))
+	err := tenant.Client.List(ctx, list, tenant.mine(), client.InNamespace(tenant.Key.Namespace))
 	return list.Items, err
 }
 
 // mine selects what has the cluster's label.
-func (c *Tenant) mine() client.MatchingLabels {
-	return client.MatchingLabels{clusterv1.ClusterNameLabel: c.Key.Name}
+func (tenant *Tenant) mine() client.MatchingLabels {
+	return client.MatchingLabels{clusterv1.ClusterNameLabel: tenant.Key.Name}
 }
 
 // AwaitMachines waits until there are exactly so many Machines, and all run.
-func (c *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, workers int) {
+func (tenant *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, workers int) {
 	t.Helper()
 	framework.Eventually(t, limit, func(ctx context.Context) error {
 		var short []string
@@ -153,7 +153,7 @@ func (c *Tenant) AwaitMachines(t testing.TB, limit time.Duration, controlPlane, 
 			controlPlane bool
 			number       int
 		}{{"control plane", true, controlPlane}, {"workers", false, workers}} {
-			machines, err := c.Machines(ctx, want.controlPlane)
+			machines, err := tenant.Machines(ctx, want.controlPlane)
 			if err != nil {
 				return err
 			}
@@ -185,34 +185,34 @@ func describe(machine *clusterv1.Machine) string {
 }
 
 // Scale has another number of workers.
-func (c *Tenant) Scale(t testing.TB, workers int32) {
+func (tenant *Tenant) Scale(t testing.TB, workers int32) {
 	t.Helper()
-	md := &clusterv1.MachineDeployment{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name + "-md-0"}}
-	require.NoError(t, c.Client.Patch(t.Context(), md, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, workers))))
+	md := &clusterv1.MachineDeployment{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Key.Namespace, Name: tenant.Key.Name + "-md-0"}}
+	require.NoError(t, tenant.Client.Patch(t.Context(), md, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, workers))))
 }
 
 // Delete deletes the cluster, and waits until it is gone.
-func (c *Tenant) Delete(t testing.TB, limit time.Duration) {
+func (tenant *Tenant) Delete(t testing.TB, limit time.Duration) {
 	t.Helper()
-	doomed := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: c.Key.Namespace, Name: c.Key.Name}}
-	require.NoError(t, c.Client.Delete(t.Context(), doomed))
+	doomed := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Key.Namespace, Name: tenant.Key.Name}}
+	require.NoError(t, tenant.Client.Delete(t.Context(), doomed))
 	framework.Eventually(t, limit, func(ctx context.Context) error {
-		err := c.Client.Get(ctx, c.Key, doomed)
+		err := tenant.Client.Get(ctx, tenant.Key, doomed)
 		if client.IgnoreNotFound(err) == nil && err != nil {
 			return nil
 		}
-		return fmt.Errorf("cluster %s is still there (%v): %s%s", c.Key, err, standing(doomed.Status.Conditions), c.left(ctx))
+		return fmt.Errorf("cluster %s is still there (%v): %s%s", tenant.Key, err, standing(doomed.Status.Conditions), tenant.left(ctx))
 	})
 }
 
 // left returns what there is of a cluster yet, but for its Cluster.
-func (c *Tenant) left(ctx context.Context) string {
+func (tenant *Tenant) left(ctx context.Context) string {
 	var text strings.Builder
 	for _, list := range []client.ObjectList{
 		&clusterv1.MachineList{}, &controlplanev1.KubeadmControlPlaneList{},
 		&v1alpha4.MetalStackClusterList{}, &v1alpha4.MetalStackFirewallList{}, &v1alpha4.MetalStackMachineList{},
 	} {
-		if err := c.Client.List(ctx, list, c.mine(), client.InNamespace(c.Key.Namespace)); err != nil {
+		if err := tenant.Client.List(ctx, list, tenant.mine(), client.InNamespace(tenant.Key.Namespace)); err != nil {
 			fmt.Fprintf(&text, "\n%T: %v", list, err)
 			continue
 		}

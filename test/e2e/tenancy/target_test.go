@@ -36,13 +36,13 @@ type target struct {
 }
 
 // words are what a target is known by.
-func (v *target) words() []string {
-	return []string{v.namespace, v.project, v.cluster, v.machine, v.uid, v.held, v.discovered, v.network, v.address}
+func (t *target) words() []string {
+	return []string{t.namespace, t.project, t.cluster, t.machine, t.uid, t.held, t.discovered, t.network, t.address}
 }
 
 // masked replaces what a target is known by.
-func (v *target) masked(text string) string {
-	for i, word := range v.words() {
+func (t *target) masked(text string) string {
+	for i, word := range t.words() {
 		text = strings.ReplaceAll(text, word, fmt.Sprintf("<%d>", i))
 	}
 	return text

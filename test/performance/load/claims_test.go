@@ -112,11 +112,11 @@ func bystand(ctx context.Context, s *server) (stop func() string) {
 
 // createClaims creates the claims, and a cluster with a network for each
 // partition, of which it has the name.
-func (h *dataCentre) createClaims(ctx context.Context, t *testing.T, client versioned.Interface) []types.UID {
+func (d *dataCentre) createClaims(ctx context.Context, t *testing.T, client versioned.Interface) []types.UID {
 	t.Helper()
 	api := client.InfrastructureV1alpha4()
 	made := map[string]bool{}
-	for _, partition := range h.partitions {
+	for _, partition := range d.partitions {
 		if made[partition] {
 			continue
 		}
@@ -132,7 +132,7 @@ func (h *dataCentre) createClaims(ctx context.Context, t *testing.T, client vers
 	uids := make([]types.UID, *claims)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(32)
-	for i, partition := range h.partitions {
+	for i, partition := range d.partitions {
 		group.Go(func() error {
 			m := claim(lasting(i), nil)
 			m.Spec.Partition = partition

@@ -107,18 +107,18 @@ func adminAllocatesNetworks(d *dice) (string, func(env *environment)) {
 	return "an administrator allocates " + what + " in our project", func(env *environment) { env.administrators.allocateNetworks(what) }
 }
 
-func (p *administrators) allocateNetworks(what string) {
-	if len(p.env.nameable(what, allocatedByHand)) >= mostNetworksByHand {
+func (a *administrators) allocateNetworks(what string) {
+	if len(a.env.nameable(what, allocatedByHand)) >= mostNetworksByHand {
 		return
 	}
 	var id string
 	var err error
 	if what == aNetwork {
-		id, err = p.env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
+		id, err = a.env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
 	} else {
-		id, err = p.env.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "by-hand", nil)
+		id, err = a.env.sim.AllocateIPFor(simulator.ProjectA, simulator.InternetNetwork, "by-hand", nil)
 	}
-	p.env.note("an administrator allocates the network or address %s by hand: %v", id, err)
+	a.env.note("an administrator allocates the network or address %s by hand: %v", id, err)
 }
 
 // adoptsNetworks lets a network and an address be allocated by hand, and a

@@ -81,14 +81,14 @@ func adminAllocates(*dice) (string, func(env *environment)) {
 	return "an administrator allocates a machine in our project", func(env *environment) { env.administrators.allocate() }
 }
 
-func (p *administrators) allocate(tags ...string) {
-	if len(p.env.machinesThat(byHand)) >= mostByHand {
+func (a *administrators) allocate(tags ...string) {
+	if len(a.env.machinesThat(byHand)) >= mostByHand {
 		return
 	}
-	id, err := p.env.sim.AllocateFor(simulator.AllocateRequest{
-		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{p.own}, Tags: tags,
+	id, err := a.env.sim.AllocateFor(simulator.AllocateRequest{
+		Project: simulator.ProjectA, Name: "by-hand", Size: simulator.SmallSize, Partition: simulator.DefaultPartition, Networks: []string{a.own}, Tags: tags,
 	})
-	p.env.note("an administrator allocates %s by hand, with the tags %v: %v", id, tags, err)
+	a.env.note("an administrator allocates %s by hand, with the tags %v: %v", id, tags, err)
 }
 
 // adopts lets a machine be allocated by hand, and an object name it.

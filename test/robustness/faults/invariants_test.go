@@ -164,17 +164,17 @@ func watchersAgree(env *environment) (wrong []string) {
 }
 
 // unseen is what a watcher should have seen that another one saw.
-func (f *watcher) unseen(other *watcher) (wrong []string) {
+func (w *watcher) unseen(other *watcher) (wrong []string) {
 	other.mu.Lock()
 	theirs := slices.Clone(other.spans)
 	other.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, s := range theirs {
 		for revision, what := range s.events {
-			for _, mine := range f.spans {
+			for _, mine := range w.spans {
 				if mine.after < revision && revision <= mine.until && mine.events[revision] != what {
-					wrong = append(wrong, fmt.Sprintf("a watcher of %s saw %q where another one saw %q", f.resource, mine.events[revision], what))
+					wrong = append(wrong, fmt.Sprintf("a watcher of %s saw %q where another one saw %q", w.resource, mine.events[revision], what))
 				}
 			}
 		}

@@ -34,8 +34,8 @@ func (env *environment) ours() (held []simulator.MachineState) {
 func carries(tags []string, tag string) bool { return slices.Contains(tags, tag) }
 
 // any returns one of them by a number.
-func (p *administrators) any(n int) (simulator.MachineState, bool) {
-	held := p.env.ours()
+func (a *administrators) any(n int) (simulator.MachineState, bool) {
+	held := a.env.ours()
 	if len(held) == 0 {
 		return simulator.MachineState{}, false
 	}
@@ -45,37 +45,37 @@ func (p *administrators) any(n int) (simulator.MachineState, bool) {
 // free frees a machine of ours, unless the metal-api is freeing it for us: that
 // call frees once more whatever the machine is by then, which no protocol can
 // help (docs/allocation.md).
-func (p *administrators) free(n int) {
-	if m, ok := p.any(n); ok && !p.env.api.freeing(m.ID) {
-		p.env.note("an administrator frees %s: %v", m.ID, p.env.sim.ForceFree(m.ID))
+func (a *administrators) free(n int) {
+	if m, ok := a.any(n); ok && !a.env.api.freeing(m.ID) {
+		a.env.note("an administrator frees %s: %v", m.ID, a.env.sim.ForceFree(m.ID))
 	}
 }
 
 // tag adds a tag to a machine of ours.
-func (p *administrators) tag(n int) {
-	if m, ok := p.any(n); ok {
-		p.env.note("an administrator tags %s: %v", m.ID, p.env.sim.SetTags(m.ID, append(m.Tags, "color=blue")))
+func (a *administrators) tag(n int) {
+	if m, ok := a.any(n); ok {
+		a.env.note("an administrator tags %s: %v", m.ID, a.env.sim.SetTags(m.ID, append(m.Tags, "color=blue")))
 	}
 }
 
 // untag takes our tags off a machine of ours.
-func (p *administrators) untag(n int) {
-	if m, ok := p.any(n); ok {
-		p.tags[m.AllocationUUID] = m.Tags
-		p.env.note("an administrator takes the tags off %s: %v", m.ID, p.env.sim.SetTags(m.ID, []string{"mine=yes"}))
+func (a *administrators) untag(n int) {
+	if m, ok := a.any(n); ok {
+		a.tags[m.AllocationUUID] = m.Tags
+		a.env.note("an administrator takes the tags off %s: %v", m.ID, a.env.sim.SetTags(m.ID, []string{"mine=yes"}))
 	}
 }
 
 // lock locks a machine of ours.
-func (p *administrators) lock(n int) {
-	if m, ok := p.any(n); ok {
-		p.env.note("an administrator locks %s: %v", m.ID, p.env.sim.Lock(m.ID, "hands off"))
+func (a *administrators) lock(n int) {
+	if m, ok := a.any(n); ok {
+		a.env.note("an administrator locks %s: %v", m.ID, a.env.sim.Lock(m.ID, "hands off"))
 	}
 }
 
 // take allocates a waiting machine, rather one that was ours a moment ago.
-func (p *administrators) take(tags ...string) {
-	inventory := p.env.sim.Inventory()
+func (a *administrators) take(tags ...string) {
+	inventory := a.env.sim.Inventory()
 	var free []string
 	for _, m := range inventory.Machines {
 		if m.Waiting && !m.Allocated && m.Size == simulator.SmallSize {
@@ -92,26 +92,26 @@ func (p *administrators) take(tags ...string) {
 			break
 		}
 	}
-	_, err := p.env.sim.AllocateFor(simulator.AllocateRequest{
-		Project: simulator.ProjectB, Name: "theirs", ID: id, Networks: []string{p.network}, Tags: tags,
+	_, err := a.env.sim.AllocateFor(simulator.AllocateRequest{
+		Project: simulator.ProjectB, Name: "theirs", ID: id, Networks: []string{a.network}, Tags: tags,
 	})
-	p.env.note("another project takes %s: %v", id, err)
+	a.env.note("another project takes %s: %v", id, err)
 }
 
 // copyTags allocates a machine in another project with the tags of an object
 // of ours.
-func (p *administrators) copyTags(n int) {
-	if m, ok := p.any(n); ok {
-		p.take(withoutMachine(m.Tags)...)
+func (a *administrators) copyTags(n int) {
+	if m, ok := a.any(n); ok {
+		a.take(withoutMachine(m.Tags)...)
 	}
 }
 
 // duplicate allocates a machine in our project with the tags of an object of
 // ours: it is one too many, and ours to free.
-func (p *administrators) duplicate(n int) {
-	held := slices.DeleteFunc(p.env.ours(), func(m simulator.MachineState) bool { return m.Role != metal.RoleMachine })
+func (a *administrators) duplicate(n int) {
+	held := slices.DeleteFunc(a.env.ours(), func(m simulator.MachineState) bool { return m.Role != metal.RoleMachine })
 	if len(held) > 0 {
-		p.allocate(withoutMachine(held[n%len(held)].Tags)...)
+		a.allocate(withoutMachine(held[n%len(held)].Tags)...)
 	}
 }
 
@@ -130,16 +130,16 @@ func withoutMachine(tags []string) []string {
 }
 
 // undo undoes what holds our releases up, and gives all of theirs back.
-func (p *administrators) undo() {
-	for _, m := range p.env.sim.Inventory().Machines {
+func (a *administrators) undo() {
+	for _, m := range a.env.sim.Inventory().Machines {
 		if m.State != "" {
-			_ = p.env.sim.Unlock(m.ID)
+			_ = a.env.sim.Unlock(m.ID)
 		}
-		if tags := p.tags[m.AllocationUUID]; m.Allocated && tags != nil {
-			_ = p.env.sim.SetTags(m.ID, tags)
+		if tags := a.tags[m.AllocationUUID]; m.Allocated && tags != nil {
+			_ = a.env.sim.SetTags(m.ID, tags)
 		}
 		if m.Allocated && m.Project == simulator.ProjectB {
-			_ = p.env.sim.ForceFree(m.ID)
+			_ = a.env.sim.ForceFree(m.ID)
 		}
 	}
 }

@@ -39,21 +39,21 @@ type watcher struct {
 }
 
 // follow watches until the environment ends.
-func (f *watcher) follow(ctx context.Context) {
+func (w *watcher) follow(ctx context.Context) {
 	listed := false
 	for ctx.Err() == nil {
 		if !listed {
-			listed = f.list()
+			listed = w.list()
 		}
 		if listed {
-			listed = f.watch(ctx)
+			listed = w.watch(ctx)
 		}
-		f.env.sleep(ctx, time.Second)
+		w.env.sleep(ctx, time.Second)
 	}
 }
 
-func (f *watcher) list() bool {
-	list, err := f.env.list(f.resource, "0")
+func (w *watcher) list() bool {
+	list, err := w.env.list(w.resource, "0")
 	if err != nil {
 		return false
 	}
@@ -67,24 +67,24 @@ func (f *watcher) list() bool {
 		known[obj.GetUID()] = obj.GetResourceVersion()
 		return nil
 	})
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.known = known
-	f.last, _ = strconv.ParseUint(m.GetResourceVersion(), 10, 64)
-	f.spans = append(f.spans, &span{after: f.last, until: f.last, events: map[uint64]string{}})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known = known
+	w.last, _ = strconv.ParseUint(m.GetResourceVersion(), 10, 64)
+	w.spans = append(w.spans, &span{after: w.last, until: w.last, events: map[uint64]string{}})
 	return true
 }
 
 // watch goes on from the last revision; it is false if only a list can.
-func (f *watcher) watch(ctx context.Context) (resumable bool) {
-	s := f.env.active()
+func (w *watcher) watch(ctx context.Context) (resumable bool) {
+	s := w.env.active()
 	if s == nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(asClient(ctx), f.patience)
+	ctx, cancel := context.WithTimeout(asClient(ctx), w.patience)
 	defer cancel()
-	stream, err := s.main(f.resource).Store.Watch(ctx, &metainternalversion.ListOptions{
-		ResourceVersion: strconv.FormatUint(f.last, 10), Watch: true, AllowWatchBookmarks: true,
+	stream, err := s.main(w.resource).Store.Watch(ctx, &metainternalversion.ListOptions{
+		ResourceVersion: strconv.FormatUint(w.last, 10), Watch: true, AllowWatchBookmarks: true,
 	})
 	if err != nil {
 		return true
@@ -103,59 +103,59 @@ func (f *watcher) watch(ctx context.Context) (resumable bool) {
 			case e.Type == watch.Error:
 				return false
 			}
-			f.take(e)
+			w.take(e)
 		}
 	}
 }
 
 // take applies an event, and checks that it can follow what is known.
-func (f *watcher) take(e watch.Event) {
+func (w *watcher) take(e watch.Event) {
 	obj, err := meta.Accessor(e.Object)
 	if err != nil {
-		f.env.journal.complain("a watch of %s shows %v", f.resource, e)
+		w.env.journal.complain("a watch of %s shows %v", w.resource, e)
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	at, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-	current := f.spans[len(f.spans)-1]
+	current := w.spans[len(w.spans)-1]
 	if e.Type == watch.Bookmark {
-		if at < f.last {
-			f.env.journal.complain("a watch of %s shows the bookmark %d after the event %d", f.resource, at, f.last)
+		if at < w.last {
+			w.env.journal.complain("a watch of %s shows the bookmark %d after the event %d", w.resource, at, w.last)
 		}
-		f.last, current.until = at, at
+		w.last, current.until = at, at
 		return
 	}
 	what := fmt.Sprintf("%s %s %d", e.Type, obj.GetName(), at)
-	f.env.secrets.search("the event "+what, fmt.Appendf(nil, "%+v", e.Object))
-	if at <= f.last {
-		f.env.journal.complain("a watch of %s shows %s after %d", f.resource, what, f.last)
+	w.env.secrets.search("the event "+what, fmt.Appendf(nil, "%+v", e.Object))
+	if at <= w.last {
+		w.env.journal.complain("a watch of %s shows %s after %d", w.resource, what, w.last)
 	}
-	_, known := f.known[obj.GetUID()]
+	_, known := w.known[obj.GetUID()]
 	if known == (e.Type == watch.Added) {
-		f.env.journal.complain("a watch of %s shows %s of what was known: %v", f.resource, what, known)
+		w.env.journal.complain("a watch of %s shows %s of what was known: %v", w.resource, what, known)
 	}
 	if e.Type == watch.Deleted {
-		delete(f.known, obj.GetUID())
+		delete(w.known, obj.GetUID())
 	} else {
-		f.known[obj.GetUID()] = obj.GetResourceVersion()
+		w.known[obj.GetUID()] = obj.GetResourceVersion()
 	}
-	f.last, current.until = at, at
+	w.last, current.until = at, at
 	current.events[at] = what
 }
 
 // differs returns in what a watcher's state differs from a list.
-func (f *watcher) differs(list runtime.Object) string {
+func (w *watcher) differs(list runtime.Object) string {
 	shown := map[types.UID]string{}
 	_ = meta.EachListItem(list, func(item runtime.Object) error {
 		obj := item.(metav1.Object)
 		shown[obj.GetUID()] = obj.GetResourceVersion()
 		return nil
 	})
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if maps.Equal(shown, f.known) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if maps.Equal(shown, w.known) {
 		return ""
 	}
-	return fmt.Sprintf("a watcher of %s knows %v, and a list shows %v", f.resource, f.known, shown)
+	return fmt.Sprintf("a watcher of %s knows %v, and a list shows %v", w.resource, w.known, shown)
 }

@@ -5,15 +5,15 @@ package model
 import "slices"
 
 // next returns all that can come after s.
-func (b adopting) next(s adoptionState) []step[adoptionState] {
+func (a adopting) next(s adoptionState) []step[adoptionState] {
 	var steps []step[adoptionState]
 	for who := range uint8(len(s.workers)) {
 		if who == recoverer {
-			steps = append(steps, b.sweep(s)...)
+			steps = append(steps, a.sweep(s)...)
 		} else {
-			steps = append(steps, b.work(s, who)...)
+			steps = append(steps, a.work(s, who)...)
 		}
-		steps = append(steps, b.metal(s, who)...)
+		steps = append(steps, a.metal(s, who)...)
 		if s.workers[who].at != idle && s.left.crashes > 0 {
 			t := s
 			t.left.crashes--
@@ -21,7 +21,7 @@ func (b adopting) next(s adoptionState) []step[adoptionState] {
 			steps = append(steps, step[adoptionState]{who: who, what: "crashes", to: t})
 		}
 	}
-	return append(steps, b.administrator(s)...)
+	return append(steps, a.administrator(s)...)
 }
 
 // end ends an operation. Its call, if one is at work, is nobody's from now on.
@@ -43,7 +43,7 @@ func (s adoptionState) on(who uint8, what string, at uint8) []step[adoptionState
 }
 
 // work makes the steps of an object's server: one way on from each place.
-func (b adopting) work(s adoptionState, who uint8) []step[adoptionState] {
+func (a adopting) work(s adoptionState, who uint8) []step[adoptionState] {
 	on := func(what string, at uint8) []step[adoptionState] { return s.on(who, what, at) }
 	v, r := &s.workers[who], &s.records[who]
 	switch v.at {
@@ -58,15 +58,15 @@ func (b adopting) work(s adoptionState, who uint8) []step[adoptionState] {
 		}
 		return nil
 	case adoptBegin:
-		if b.keeps(recordsBeforeAsking) {
+		if a.keeps(recordsBeforeAsking) {
 			r.phase = allocating
 		}
 		return on("records an attempt", adoptFind)
 	case adoptFind:
 		switch v.seen = s.thing; {
-		case b.finds(&s, who):
+		case a.finds(&s, who):
 			return on("finds what carries its identity", adoptFinish)
-		case b.names(who):
+		case a.names(who):
 			return on("finds nothing that carries its identity", adoptLook)
 		}
 		v.seen = thing{uuid: another}
@@ -77,17 +77,17 @@ func (b adopting) work(s adoptionState, who uint8) []step[adoptionState] {
 		}
 		return on("looks at what it names", adoptAsk)
 	case adoptAsk:
-		if b.stands(s.records[1-who], 1-who, v.seen) {
+		if a.stands(s.records[1-who], 1-who, v.seen) {
 			return on("asks, and sees that it is the other's", adoptGiveUp)
 		}
 		return on("asks whose it is, and sees that it is nobody's", adoptLookAgain)
 	case adoptLookAgain:
-		if b.keeps(looksOnceMore) && (s.thing.owner != us || s.thing.uuid != v.seen.uuid) {
+		if a.keeps(looksOnceMore) && (s.thing.owner != us || s.thing.uuid != v.seen.uuid) {
 			return on("looks again, and sees that it was given back", adoptGiveUp)
 		}
 		return on("looks again", adoptFinish)
 	case adoptFinish:
-		if r.phase == allocating || !b.keeps(recordsBeforeAsking) {
+		if r.phase == allocating || !a.keeps(recordsBeforeAsking) {
 			r.phase, r.uuid = allocated, v.seen.uuid
 		}
 		return on("records what it has", idle)
@@ -97,11 +97,11 @@ func (b adopting) work(s adoptionState, who uint8) []step[adoptionState] {
 		}
 		return on("gives up", idle)
 	}
-	return b.give(s, who)
+	return a.give(s, who)
 }
 
 // give makes the steps of a release.
-func (b adopting) give(s adoptionState, who uint8) []step[adoptionState] {
+func (a adopting) give(s adoptionState, who uint8) []step[adoptionState] {
 	on := func(what string, at uint8) []step[adoptionState] { return s.on(who, what, at) }
 	r := &s.records[who]
 	ours := s.thing.owner == us && s.thing.uuid == r.uuid
@@ -119,7 +119,7 @@ func (b adopting) give(s adoptionState, who uint8) []step[adoptionState] {
 		}
 		return on("records a release", giveLook)
 	case giveFind:
-		if b.finds(&s, who) {
+		if a.finds(&s, who) {
 			r.uuid = s.thing.uuid
 			return on("finds what an attempt left", giveLook)
 		}
@@ -154,29 +154,29 @@ func (b adopting) give(s adoptionState, who uint8) []step[adoptionState] {
 }
 
 // sweep makes the steps of the Recoverer, which frees duplicates of the first's.
-func (b adopting) sweep(s adoptionState) []step[adoptionState] {
+func (a adopting) sweep(s adoptionState) []step[adoptionState] {
 	on := func(what string, at uint8) []step[adoptionState] { return s.on(recoverer, what, at) }
 	v := &s.workers[recoverer]
 	order := []uint8{dupAsk, dupLook, dupCall}
-	if !b.keeps(asksBeforeLooking) {
+	if !a.keeps(asksBeforeLooking) {
 		order = []uint8{dupLook, dupAsk, dupCall}
 	}
 	after := func(at uint8) uint8 { return order[slices.Index(order, at)+1] }
 	switch v.at {
 	case idle:
 		// A predecessor's call is waited for.
-		if !b.suspects(&s) || s.calls[recoverer].stage != noCall {
+		if !a.suspects(&s) || s.calls[recoverer].stage != noCall {
 			return nil
 		}
 		v.seen = s.thing
 		return on("suspects a duplicate", order[0])
 	case dupAsk:
-		if b.keeps(asksBeforeSweeping) && b.stands(s.records[second], second, v.seen) {
+		if a.keeps(asksBeforeSweeping) && a.stands(s.records[second], second, v.seen) {
 			return on("asks, and sees that the other's record names it", idle)
 		}
 		return on("asks, and sees that no record names it", after(dupAsk))
 	case dupLook:
-		if !b.suspects(&s) || s.thing != v.seen {
+		if !a.suspects(&s) || s.thing != v.seen {
 			return on("looks, and sees that it is none", idle)
 		}
 		return on("looks, and sees that it is one", after(dupLook))
@@ -191,7 +191,7 @@ func (b adopting) sweep(s adoptionState) []step[adoptionState] {
 }
 
 // metal works on a call that frees, and answers.
-func (b adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]) {
+func (a adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]) {
 	c := s.calls[who]
 	if c.stage != atWork && c.stage != abandoned {
 		return nil
@@ -212,7 +212,7 @@ func (b adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]
 				wrong = "it was freed, and the " + [...]string{"first", "second"}[o] + " object has it"
 			}
 		}
-	case b.foreignFrees == 0:
+	case a.foreignFrees == 0:
 		wrong = "it was freed, and was nobody's"
 	}
 	if t.thing.owner != them {
@@ -236,7 +236,7 @@ func (b adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]
 }
 
 // administrator is what another client of the metal-api does.
-func (b adopting) administrator(s adoptionState) (steps []step[adoptionState]) {
+func (a adopting) administrator(s adoptionState) (steps []step[adoptionState]) {
 	add := func(what string, to adoptionState) {
 		steps = append(steps, step[adoptionState]{who: administrator, what: what, to: to})
 	}
@@ -247,7 +247,7 @@ func (b adopting) administrator(s adoptionState) (steps []step[adoptionState]) {
 		case !s.unwanted[o]:
 			t.unwanted[o] = true
 			add("the "+name+" object is deleted", t)
-		case s.records[o].phase == released && (b.hasty || o != int(first) || !sweeping):
+		case s.records[o].phase == released && (a.hasty || o != int(first) || !sweeping):
 			t.records[o] = wish{phase: forgotten}
 			add("the record of the "+name+" object is deleted", t)
 		}

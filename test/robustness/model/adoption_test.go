@@ -135,53 +135,53 @@ type adoptionState struct {
 	left     struct{ crashes, losses, foreignFrees, foreignAllocations uint8 }
 }
 
-func (b adopting) explore() found {
-	s := adoptionState{thing: b.thing, records: [2]wish{b.first, b.second}}
-	s.left.crashes, s.left.losses, s.left.foreignFrees, s.left.foreignAllocations = b.crashes, b.losses, b.foreignFrees, b.foreignAllocations
+func (a adopting) explore() found {
+	s := adoptionState{thing: a.thing, records: [2]wish{a.first, a.second}}
+	s.left.crashes, s.left.losses, s.left.foreignFrees, s.left.foreignAllocations = a.crashes, a.losses, a.foreignFrees, a.foreignAllocations
 	return space[adoptionState]{
-		start: s, next: b.next, wrong: b.wrong, quiet: b.quiet,
+		start: s, next: a.next, wrong: a.wrong, quiet: a.quiet,
 		who: []string{"first", "second", "Recoverer", "administrator"},
 	}.explore()
 }
 
-func (b adopting) keeps(p precaution) bool { return b.broken != p }
+func (a adopting) keeps(p precaution) bool { return a.broken != p }
 
 // names reports whether an object names the thing.
-func (b adopting) names(o uint8) bool { return o == second || b.beginning.names }
+func (a adopting) names(o uint8) bool { return o == second || a.beginning.names }
 
 // stands reports whether another object's record stands for the thing as it was
 // seen (refersToMachine, refersTo).
-func (b adopting) stands(r wish, o uint8, seen thing) bool {
+func (a adopting) stands(r wish, o uint8, seen thing) bool {
 	identity := seen.of == o+1
 	switch r.phase {
 	case forgotten:
 		return false
 	case allocating:
-		return identity || (b.names(o) && b.keeps(countsAttempts))
+		return identity || (a.names(o) && a.keeps(countsAttempts))
 	case allocated, releasing:
 		if r.uuid == seen.uuid {
 			return true
 		}
 	}
-	return identity && b.keeps(countsIdentities)
+	return identity && a.keeps(countsIdentities)
 }
 
 // finds reports whether an object finds the thing by its identity.
-func (b adopting) finds(s *adoptionState, o uint8) bool {
+func (a adopting) finds(s *adoptionState, o uint8) bool {
 	other := s.records[1-o]
 	held := (other.phase == allocated || other.phase == releasing) && other.uuid == s.thing.uuid
-	return s.thing.owner == us && s.thing.of == o+1 && !(held && b.keeps(findsNothingOfOthers))
+	return s.thing.owner == us && s.thing.of == o+1 && !(held && a.keeps(findsNothingOfOthers))
 }
 
 // wrong says which promise a state breaks.
-func (b adopting) wrong(s *adoptionState) string {
+func (a adopting) wrong(s *adoptionState) string {
 	holders := 0
 	for _, r := range s.records {
 		switch there := s.thing.owner == us && r.uuid == s.thing.uuid; {
 		case r.phase != allocated || r.uuid == another:
 		case there:
 			holders++
-		case b.foreignFrees == 0 && b.quiet(s):
+		case a.foreignFrees == 0 && a.quiet(s):
 			return "a record names what was given back"
 		}
 	}
@@ -193,15 +193,15 @@ func (b adopting) wrong(s *adoptionState) string {
 
 // quiet: nobody does anything, or has anything to do but to ask once more for
 // what is another's.
-func (b adopting) quiet(s *adoptionState) bool {
-	if s.workers != [3]worker{} || s.calls != [3]freeing{} || b.suspects(s) {
+func (a adopting) quiet(s *adoptionState) bool {
+	if s.workers != [3]worker{} || s.calls != [3]freeing{} || a.suspects(s) {
 		return false
 	}
 	for o, r := range s.records {
 		switch {
 		case s.unwanted[o] && r.phase != forgotten:
 			return false
-		case !s.unwanted[o] && r.phase != allocated && (r.phase != claim || b.finds(s, uint8(o))):
+		case !s.unwanted[o] && r.phase != allocated && (r.phase != claim || a.finds(s, uint8(o))):
 			return false
 		}
 	}
@@ -209,7 +209,7 @@ func (b adopting) quiet(s *adoptionState) bool {
 }
 
 // suspects reports whether the thing is a duplicate of the first object's.
-func (b adopting) suspects(s *adoptionState) bool {
+func (a adopting) suspects(s *adoptionState) bool {
 	r := s.records[first]
 	settled := r.phase == released || (r.phase == allocated && r.uuid != s.thing.uuid)
 	return settled && s.thing.owner == us && s.thing.of == first+1

@@ -53,15 +53,15 @@ func explore(b bounds) found {
 	}.explore()
 }
 
-func (m space[S]) explore() found {
-	visits := []visit[S]{{state: m.start, from: -1}}
+func (s space[S]) explore() found {
+	visits := []visit[S]{{state: s.start, from: -1}}
 	known := map[S]int32{visits[0].state: 0}
 	// The ways on from a state: ahead[offsets[i]:offsets[i+1]].
 	var ahead []int32
 	offsets := []int32{0}
 	quiet := []int32{}
 	for i := 0; i < len(visits); i++ {
-		for _, next := range m.next(visits[i].state) {
+		for _, next := range s.next(visits[i].state) {
 			at, seen := known[next.to]
 			if !seen {
 				at = int32(len(visits))
@@ -69,23 +69,23 @@ func (m space[S]) explore() found {
 				visits = append(visits, visit[S]{next.to, int32(i), next.who, next.what})
 			}
 			if next.wrong == "" && !seen {
-				next.wrong = m.wrong(&next.to)
+				next.wrong = s.wrong(&next.to)
 			}
 			if next.wrong != "" {
-				way := append(m.trace(visits, int32(i)), m.line(next.who, next.what))
+				way := append(s.trace(visits, int32(i)), s.line(next.who, next.what))
 				return found{states: len(visits), wrong: next.wrong, trace: way}
 			}
 			ahead = append(ahead, at)
 		}
 		offsets = append(offsets, int32(len(ahead)))
-		if m.quiet(&visits[i].state) {
+		if s.quiet(&visits[i].state) {
 			quiet = append(quiet, int32(i))
 		}
 	}
 	if stuck := unreaching(offsets, ahead, quiet); stuck >= 0 {
 		return found{
 			states: len(visits), quiet: len(quiet), wrong: "it never becomes quiet from here",
-			trace: append(m.trace(visits, stuck), fmt.Sprintf("%+v", visits[stuck].state)),
+			trace: append(s.trace(visits, stuck), fmt.Sprintf("%+v", visits[stuck].state)),
 		}
 	}
 	return found{states: len(visits), quiet: len(quiet)}
@@ -154,15 +154,15 @@ func unreaching(offsets, ahead, quiet []int32) int32 {
 	return int32(slices.Index(reaches, false))
 }
 
-func (m space[S]) trace(visits []visit[S], at int32) []string {
+func (s space[S]) trace(visits []visit[S], at int32) []string {
 	var way []string
 	for ; visits[at].from >= 0; at = visits[at].from {
-		way = append(way, m.line(visits[at].who, visits[at].what))
+		way = append(way, s.line(visits[at].who, visits[at].what))
 	}
 	slices.Reverse(way)
 	return way
 }
 
-func (m space[S]) line(who uint8, what string) string {
-	return fmt.Sprintf("  %-10s %s", m.who[who], what)
+func (s space[S]) line(who uint8, what string) string {
+	return fmt.Sprintf("  %-10s %s", s.who[who], what)
 }

@@ -39,7 +39,7 @@ func (m *model) release(s state, i uint8) {
 			}
 		})
 	case freeSettle:
-		m.judged(s, i, freeDone, func(t *state) {
+		m.checkOwnership(s, i, freeDone, func(t *state) {
 			if v.wait <= 0 || !m.keeps(waitsForOpenFrees) {
 				t.servers[i].at = freeBeginAnew
 				if v.tries > 1 {
@@ -63,7 +63,7 @@ func (m *model) release(s state, i uint8) {
 			v.start, v.age, v.at = 0, 0, freeLook
 		})
 	case freeLook:
-		m.judged(s, i, freeDone, func(t *state) {
+		m.checkOwnership(s, i, freeDone, func(t *state) {
 			t.servers[i].at = freeLooked
 			m.add(i, "looks, and sees that it is ours", *t)
 		})
@@ -117,8 +117,8 @@ func (m *model) find(s state, i uint8) {
 	}
 }
 
-// judged makes a look at the machine: on, if it is not what the record names.
-func (m *model) judged(s state, i uint8, on uint8, ours func(t *state)) {
+// checkOwnership observes the machine: on, if it is not what the record names.
+func (m *model) checkOwnership(s state, i uint8, on uint8, ours func(t *state)) {
 	v := s.servers[i]
 	f := s.machines[v.machine-1]
 	if s.ours(v.machine, v.uuid) || (f.owner != nobody && !m.keeps(checksIdentity)) {
@@ -137,7 +137,7 @@ func (m *model) sweep(s state, i uint8) {
 	v := s.servers[i]
 	switch v.at {
 	case sweepLook:
-		m.judged(s, i, idle, func(t *state) {
+		m.checkOwnership(s, i, idle, func(t *state) {
 			w := &t.servers[i]
 			w.at, w.age = sweepLooked, 0
 			m.add(i, "looks, and sees that it is ours", *t)
@@ -153,7 +153,7 @@ func (m *model) sweep(s state, i uint8) {
 	case sweepChecked:
 		m.call(s, i, request{verb: toSweep, machine: v.machine, uuid: v.uuid}, sweepWait)
 	case sweepSettle:
-		m.judged(s, i, idle, func(t *state) {
+		m.checkOwnership(s, i, idle, func(t *state) {
 			if v.wait <= 0 {
 				t.servers[i].leave()
 				m.add(i, "sees that it is still ours, and that nothing is at work", *t)

@@ -177,37 +177,37 @@ func (s *state) sort() {
 }
 
 // leave ends the operation of a server.
-func (v *server) leave() { *v = server{sweepDelay: v.sweepDelay} }
+func (s *server) leave() { *s = server{sweepDelay: s.sweepDelay} }
 
 // tidy forgets what does not matter any more, so that states are equal which
 // nothing can distinguish.
-func (v *server) tidy() {
-	was := *v
-	*v = server{at: was.at, sweepDelay: was.sweepDelay, late: was.late, seen: was.seen}
+func (s *server) tidy() {
+	was := *s
+	*s = server{at: was.at, sweepDelay: was.sweepDelay, late: was.late, seen: was.seen}
 	switch was.at {
 	case allocSettle, allocBegin, allocLook, allocLooked, allocChecked, allocWait, allocGiveUp, allocFinish, resumeLook, freeBegin, freeFind:
-		v.attempt = was.attempt
+		s.attempt = was.attempt
 	}
 	switch was.at {
 	case allocSettle, resumeLook, freeBegin, freeFind, freeName, freeSettle, sweepSettle:
-		v.wait = was.wait
+		s.wait = was.wait
 	}
 	switch was.at {
 	case allocLook, allocLooked, allocChecked, freeFind, freeName, freeLook, freeLooked, freeChecked, sweepLook, sweepLooked, sweepChecked:
-		v.age = was.age
+		s.age = was.age
 	}
 	switch was.at {
 	case freeBegin, freeFind, freeName:
-		v.phase = was.phase
+		s.phase = was.phase
 	}
 	if was.at >= allocFinish && was.at != resumeLook && was.at != freeDone {
-		v.machine, v.uuid = was.machine, was.uuid
+		s.machine, s.uuid = was.machine, was.uuid
 	}
 	if was.at >= freeBegin && was.at < freeDone {
-		v.start = was.start
+		s.start = was.start
 	}
 	if was.at != allocFinish && was.at != freeDone {
-		v.tries = was.tries
+		s.tries = was.tries
 	}
 }
 
