@@ -99,13 +99,13 @@ func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a al
 			return none, allocationRefusalOf(err, a.specField)
 		}
 		inFlightUntil = p.clock.Now().Add(p.timing.UncertainDuration)
-		klog.FromContext(ctx).Info("Allocation outcome unknown: reconciling", "what", a.what(), "until", inFlightUntil)
+		klog.FromContext(ctx).Info("Allocation outcome unknown: reconciling", "kind", a.what(), "until", inFlightUntil)
 		o.recordUncertain(ctx, refusalOf(err).message)
 	}
 	if found, ok, err := awaitOutcome(ctx, p, a, inFlightUntil, o.recordUncertain); err != nil || ok {
 		return found, err
 	}
-	return none, refuse(http.StatusServiceUnavailable, "no answer to %d allocation requests was received from the metal-api; nothing was allocated", maxCalls)
+	return none, refuse(http.StatusServiceUnavailable, "the metal-api did not answer %d allocation requests; nothing was allocated: retry", maxCalls)
 }
 
 // findOrCheck looks for what is there already, right before a call.
@@ -141,7 +141,7 @@ func awaitOutcome[T any](ctx context.Context, p *Protocol, f finder[T], inFlight
 			pause = p.timing.PollInterval
 		case err != nil:
 			missed = 0
-			klog.FromContext(ctx).Info("Failed to read the outcome of an allocation: retrying", "what", f.what(), "err", err)
+			klog.FromContext(ctx).Info("Failed to read the outcome of an allocation: retrying", "kind", f.what(), "err", err)
 			if report != nil && !reported {
 				report(ctx, refusalOf(err).message)
 				reported = true

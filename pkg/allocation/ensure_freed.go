@@ -93,7 +93,7 @@ func ensureFreed(ctx context.Context, p *Protocol, f freer, inFlightUntil, begun
 			}
 		case metal.Uncertain:
 			inFlightUntil = p.clock.Now().Add(p.timing.UncertainDuration)
-			klog.FromContext(ctx).Info("Release outcome unknown: reconciling", "what", f.what(), "until", inFlightUntil)
+			klog.FromContext(ctx).Info("Release outcome unknown: reconciling", "kind", f.what(), "until", inFlightUntil)
 			f.recordReleaseUncertain(ctx, refusalOf(err).message)
 		default:
 			return owned, releaseRefusalOf(err)
@@ -137,7 +137,7 @@ func awaitFreeOutcome(ctx context.Context, p *Protocol, f freer, inFlightUntil t
 		case err != nil && (inFlightUntil.IsZero() || !began.Before(inFlightUntil)):
 			return owned, asRefusal(err)
 		case err != nil:
-			klog.FromContext(ctx).Info("Failed to read the outcome of a release: retrying", "what", f.what(), "err", err)
+			klog.FromContext(ctx).Info("Failed to read the outcome of a release: retrying", "kind", f.what(), "err", err)
 			if !reported {
 				f.recordReleaseUncertain(ctx, refusalOf(err).message)
 				reported = true

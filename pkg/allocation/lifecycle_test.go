@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -78,6 +79,19 @@ func TestProtocol_AllocatesAndReleases(t *testing.T) {
 	env.requireNoSecrets()
 	_, err = env.allocate(env.p, "node", "cluster")
 	require.ErrorContains(t, err, "already released")
+}
+
+func TestCheckAllocatable_DistinguishesReleasingFromReleased(t *testing.T) {
+	t.Parallel()
+	for phase, message := range map[infrastructure.AllocationPhase]string{
+		infrastructure.AllocationReleasing: "being released: delete and recreate the object",
+		infrastructure.AllocationReleased:  "already released: delete and recreate the object",
+	} {
+		require.ErrorContains(t, checkAllocatable(&metav1.ObjectMeta{}, phase), message)
+	}
+	for _, phase := range []infrastructure.AllocationPhase{"", infrastructure.AllocationAllocating, infrastructure.AllocationAllocated} {
+		require.NoError(t, checkAllocatable(&metav1.ObjectMeta{}, phase))
+	}
 }
 
 // Cluster API names what belongs to a cluster after it, and a Cluster's name may

@@ -34,7 +34,9 @@ func checkUID(m *metav1.ObjectMeta, uid types.UID) error {
 // checkAllocatable refuses states from which there is no way to an allocation.
 func checkAllocatable(m *metav1.ObjectMeta, phase infrastructure.AllocationPhase) error {
 	switch {
-	case phase == infrastructure.AllocationReleasing, phase == infrastructure.AllocationReleased:
+	case phase == infrastructure.AllocationReleasing:
+		return refuse(http.StatusConflict, "being released: delete and recreate the object to allocate again")
+	case phase == infrastructure.AllocationReleased:
 		return refuse(http.StatusConflict, "already released: delete and recreate the object to allocate again")
 	case m.DeletionTimestamp != nil:
 		return refuse(http.StatusConflict, "the object is being deleted")

@@ -201,7 +201,7 @@ func (r *Recoverer) startInBackground(ctx context.Context, notBefore *metav1.Tim
 	r.wg.Go(func() {
 		defer func() { <-r.slots }()
 		if err := do(ctx); err != nil {
-			klog.FromContext(ctx).V(2).Info("Recovery failed: retrying", "what", key, "err", err)
+			klog.FromContext(ctx).V(2).Info("Recovery failed: retrying", "key", key, "err", err)
 		}
 	})
 }

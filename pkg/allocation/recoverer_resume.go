@@ -107,10 +107,10 @@ func (p *Protocol) releaseDuplicate(ctx context.Context, kind *machineLikeKind, 
 		return nil
 	case err != nil && f.called:
 		duplicatesCounter.WithLabelValues(duplicateHeld).Inc()
-		logger.Error(err, "Failed to release a machine that was allocated twice for one object: retrying")
+		logger.Error(err, "Failed to release a duplicate machine: retrying")
 	case f.called:
 		duplicatesCounter.WithLabelValues(duplicateReleased).Inc()
-		logger.Info("Released a machine that was allocated twice for one object")
+		logger.Info("Released a duplicate machine")
 	}
 	return err
 }

@@ -58,7 +58,7 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 // preloadRecords reads the ledger for a standby.
 func (s *Server) preloadRecords(ctx context.Context) {
 	if err := s.backend.Preload(ctx); err != nil && ctx.Err() == nil {
-		klog.FromContext(ctx).Error(err, "Failed to read records: this standby could not become active now")
+		klog.FromContext(ctx).Error(err, "Failed to read records: this standby cannot become active until that succeeds")
 	}
 }
 

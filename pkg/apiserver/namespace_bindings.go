@@ -73,6 +73,6 @@ func (s *Server) origin(namespace string) (storage.Origin, time.Time) {
 // completeRecords makes records of older servers say of which Namespace they are.
 func (s *Server) completeRecords(ctx context.Context) {
 	if err := s.backend.CompleteOrigins(ctx); err != nil && ctx.Err() == nil {
-		klog.FromContext(ctx).Error(err, "Records do not say yet of which Namespace they are; trying again", "in", completeInterval.String())
+		klog.FromContext(ctx).Error(err, "Failed to record the Namespaces of older records: retrying", "retryAfter", completeInterval.String())
 	}
 }

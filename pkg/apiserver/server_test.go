@@ -197,13 +197,13 @@ func TestUserData_IsInNoErrorOfAnAllocation(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{Memory: true})
 	secret := base64.StdEncoding.EncodeToString([]byte("a-join-token-that-stays-secret"))
 	for _, c := range []struct{ mediaType, body, says string }{
-		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `only "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation" are allowed`},
+		{"application/json", `{"apiVersion":"example.org/","userData":"` + secret + `"}`, `must be "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation", or omitted`},
 		{"application/json", `{"userData":"` + secret, `unexpected end of JSON input`},
 		{"application/json", `{"userData":["` + secret + `"]}`, `cannot unmarshal`},
 		{"application/json", `{"userData":"` + secret + `!"}`, `illegal base64 data`},
-		{"application/json", `{"apiVersion":"v1","kind":"Secret","userData":"` + secret + `"}`, `only "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation" are allowed`},
+		{"application/json", `{"apiVersion":"v1","kind":"Secret","userData":"` + secret + `"}`, `must be "infrastructure.cluster.x-k8s.io/v1alpha4" and "Allocation", or omitted`},
 		{"application/json", `["` + secret + `"]`, `couldn't get version/kind`},
-		{"application/yaml", "userData: *" + secret, "the reason is withheld"},
+		{"application/yaml", "userData: *" + secret, "details are withheld"},
 		{"application/yaml", "- " + secret, "couldn't get version/kind"},
 	} {
 		result := s.Client().InfrastructureV1alpha4().RESTClient().Post().Namespace(team).Resource("metalstackmachines").Name("node-1").SubResource("allocation").

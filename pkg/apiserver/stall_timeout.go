@@ -26,7 +26,7 @@ const (
 var stalledTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 	Subsystem: "metalstack_apiserver", Name: "stalled_total", StabilityLevel: metrics.ALPHA,
 	Help: "Responses and connections that were aborted because their client read nothing for the stall timeout.",
-}, []string{"what"})
+}, []string{"kind"})
 
 var registerStalled = sync.OnceFunc(func() {
 	legacyregistry.MustRegister(stalledTotal)

@@ -107,11 +107,11 @@ func (r *reconciliation) handleAllocateError(ctx context.Context, err error) (wa
 		return wait{}, ctx.Err()
 	}
 	if isInFlight(err) {
-		ctrl.LoggerFrom(ctx).V(1).Info("Allocation in flight", "answer", err.Error())
+		ctrl.LoggerFrom(ctx).V(1).Info("Allocation in flight", "err", err)
 		return wait{message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
 	again := r.backoff.recordRefusal(r.request, retryAfter(err))
-	ctrl.LoggerFrom(ctx).Info("Allocation refused", "answer", err.Error(), "again", again.String())
+	ctrl.LoggerFrom(ctx).Info("Allocation refused", "err", err, "retryAfter", again.String())
 	if r.backoff.isNewEvent(r.request, EventAllocationRefused, err.Error()) {
 		reason := EventAllocationRefused
 		if isMetalAPIUnavailable(err) {

@@ -62,7 +62,7 @@ func (r *reconciliation) createFirewall(ctx context.Context, cluster *v1alpha4.M
 	err := r.cached.Create(ctx, plan.create)
 	switch {
 	case err == nil:
-		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "because", plan.createReason)
+		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "reason", plan.createReason)
 		r.recordNormal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.createReason))
 		return wait{}, nil
 	case apierrors.IsAlreadyExists(err):
@@ -83,7 +83,7 @@ func (r *reconciliation) deleteFirewall(ctx context.Context, deletion firewallDe
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", deletion.firewall.Name, "because", deletion.reason)
+	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", deletion.firewall.Name, "reason", deletion.reason)
 	r.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", deletion.firewall.Name, deletion.reason))
 	return nil
 }

@@ -32,7 +32,7 @@ func waitWithoutSecrets(_ context.Context, r *reconciliation) (wait, error) {
 	if r.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
 		return wait{}, nil
 	}
-	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, message: "spec.userData names a Secret, which this controller cannot read standalone"}, nil
+	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, message: "spec.userData names a Secret, and a standalone server has none: recreate the object without spec.userData"}, nil
 }
 
 // waitForOwnerMachine waits until a Machine owns the object.

@@ -86,7 +86,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	err = rec.runPhases(ctx, steps)
 	if rec.wait.requeueAfter > 0 {
-		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", rec.wait.message, "after", rec.wait.requeueAfter.String())
+		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", rec.wait.message, "retryAfter", rec.wait.requeueAfter.String())
 	}
 	return ctrl.Result{RequeueAfter: rec.wait.requeueAfter}, utilerrors.NewAggregate([]error{err, rec.patchConditions(ctx)})
 }

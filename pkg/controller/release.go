@@ -63,11 +63,11 @@ func (r *reconciliation) handleReleaseError(ctx context.Context, err error) (wai
 		return wait{}, ctx.Err()
 	}
 	if isInFlight(err) && retryAfter(err) == 0 {
-		ctrl.LoggerFrom(ctx).V(1).Info("Release in flight", "answer", err.Error())
+		ctrl.LoggerFrom(ctx).V(1).Info("Release in flight", "err", err)
 		return wait{reason: infrastructure.ReasonReleasing, message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
 	again := r.backoff.recordRefusal(r.request, retryAfter(err))
-	ctrl.LoggerFrom(ctx).Info("Release refused", "answer", err.Error(), "again", again.String())
+	ctrl.LoggerFrom(ctx).Info("Release refused", "err", err, "retryAfter", again.String())
 	reason := infrastructure.ReasonReleaseRefused
 	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover} {
 		if apierrors.HasStatusCause(err, metav1.CauseType(cause)) {

@@ -80,7 +80,7 @@ func (r *reconciler) requestsForCluster(ctx context.Context, obj client.Object) 
 	name := obj.GetLabels()[infrastructure.ClusterNameLabel]
 	list := &v1alpha4.MetalStackClusterList{}
 	if err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace())); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Failed to list clusters; they are requeued periodically")
+		ctrl.LoggerFrom(ctx).Error(err, "Failed to list clusters: they are requeued periodically")
 		return nil
 	}
 	var requests []reconcile.Request
@@ -107,7 +107,7 @@ func (r *reconciler) requestsForMembers(ctx context.Context, obj client.Object) 
 	err := r.cached.List(ctx, list, client.InNamespace(obj.GetNamespace()),
 		client.MatchingLabels{infrastructure.ClusterNameLabel: name})
 	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Failed to list members of the cluster; they are requeued periodically")
+		ctrl.LoggerFrom(ctx).Error(err, "Failed to list members of the cluster: they are requeued periodically")
 		return nil
 	}
 	var requests []reconcile.Request

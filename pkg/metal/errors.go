@@ -114,7 +114,7 @@ type StaleError struct {
 // Error implements error.
 func (e *StaleError) Error() string {
 	if e.Since.IsZero() {
-		return oneline.Sanitize(fmt.Sprintf("metal was never observed: %v", e.Cause), 2*MaxMessage)
+		return oneline.Sanitize(fmt.Sprintf("metal was not observed since the server started: %v", e.Cause), 2*MaxMessage)
 	}
 	return oneline.Sanitize(fmt.Sprintf("metal was last observed at %s: %v", e.Since.UTC().Format(time.RFC3339), e.Cause), 2*MaxMessage)
 }

@@ -132,7 +132,7 @@ func (b *Backend) awaitReserved() bool {
 		if err == nil {
 			return true
 		}
-		klog.FromContext(b.ctx).Error(err, "Failed to reserve revisions; observed changes are not shown yet")
+		klog.FromContext(b.ctx).Error(err, "Failed to reserve revisions: observed changes are not shown until that succeeds")
 	}
 	return false
 }

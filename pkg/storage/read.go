@@ -99,7 +99,7 @@ func (s *Store) refresh(ctx context.Context, key string, recursive bool) {
 	}
 	staleReads.WithLabelValues(s.resource.Resource).Inc()
 	if since.IsZero() {
-		warning.Add(ctx, "%s: stale: never observed: %v", s.resource.Resource, cause)
+		warning.Add(ctx, "%s: stale: not observed since the server started: %v", s.resource.Resource, cause)
 		return
 	}
 	warning.Add(ctx, "%s: stale: last observed at %s: %v", s.resource.Resource, since.UTC().Format(time.RFC3339), cause)

@@ -135,7 +135,7 @@ func TestRefresh_WarnsOnceOfStaleReads(t *testing.T) {
 	f.since = time.Time{}
 	said = &warnings{}
 	read(warning.WithWarningRecorder(t.Context(), said))
-	want = []string{"pods: stale: never observed: the metal-api did not answer in 1s"}
+	want = []string{"pods: stale: not observed since the server started: the metal-api did not answer in 1s"}
 	if !slices.Equal(said.said, want) {
 		t.Errorf("warned: %q", said.said)
 	}

@@ -181,7 +181,7 @@ func (r *revisions) reserve(version string) {
 		ceiling, floor, version, err = r.raise(ctx, "") // another server was faster
 	}
 	if err != nil && r.ctx.Err() == nil {
-		klog.FromContext(ctx).Error(err, "Failed to reserve revisions", "retryIn", reserveRetry)
+		klog.FromContext(ctx).Error(err, "Failed to reserve revisions: retrying", "retryAfter", reserveRetry.String())
 		timer := r.clock.NewTimer(reserveRetry)
 		defer timer.Stop()
 		select {

@@ -159,7 +159,7 @@ func (b *Backend) Resync(ctx context.Context) error {
 			found = &r
 		}
 		if p.differs(found) {
-			klog.FromContext(ctx).Info("Record was written after it had been read; updating the view", "key", p.key)
+			klog.FromContext(ctx).Info("Record was written after it had been read: updating the view", "key", p.key)
 		}
 		if err := p.store.showRecord(p.key, found); err != nil {
 			return err

@@ -165,7 +165,7 @@ func (b *Backend) resolveUncertainWrites() {
 		pause = min(2*pause, resolveBackoffMax)
 		for _, p := range b.uncertain.keys() {
 			if err := p.store.resolveUncertain(b.ctx, p.key); err != nil {
-				klog.FromContext(b.ctx).Error(err, "Failed to resolve an uncertain write; the view may differ from the ledger", "key", p.key)
+				klog.FromContext(b.ctx).Error(err, "Failed to resolve an uncertain write: the view may differ from the ledger", "key", p.key)
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func (b *binder) recordEvents(ctx context.Context, was, is *state) {
 			delete(b.lastEvents, name)
 		case last.reason != reason || last.note != note || said.at.Sub(last.at) >= eventRepeatInterval:
 			b.lastEvents[name] = said
-			logger.Info("A namespace is not bound as its label says", "namespace", name, "reason", reason, "message", note)
+			logger.Info("The binding of a namespace differs from its label", "namespace", name, "reason", reason, "message", note)
 			b.recordEvent(r, corev1.EventTypeWarning, reason, note)
 		}
 	}

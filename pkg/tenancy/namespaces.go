@@ -162,7 +162,7 @@ func (n *Namespaces) Run(ctx context.Context, b Config) {
 	list, err := n.startInformer(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			logger.Error(err, "Failed to watch Namespaces; no namespace is bound to a project")
+			logger.Error(err, "Failed to watch Namespaces: no namespace is bound to a project")
 		}
 		return
 	}
@@ -172,7 +172,7 @@ func (n *Namespaces) Run(ctx context.Context, b Config) {
 		again, err := binder.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			again = backoff.Step()
-			logger.Error(err, "Failed to reconcile the bindings of namespaces: retrying", "after", again.String())
+			logger.Error(err, "Failed to reconcile the bindings of namespaces: retrying", "retryAfter", again.String())
 		} else {
 			backoff = reconcileBackoff
 		}

@@ -22,7 +22,7 @@ type Static struct {
 var _ Bindings = &Static{}
 
 // NewStatic reads a list of namespace=project. It is an error to list a
-// namespace or a project twice: one namespace a project.
+// namespace or a project twice: each is bound to one of the other.
 func NewStatic(list []string) (*Static, error) {
 	s := &Static{projects: map[string]string{}, namespaces: map[string]string{}}
 	for _, entry := range list {
@@ -31,13 +31,13 @@ func NewStatic(list []string) (*Static, error) {
 			return nil, fmt.Errorf("binding %q is not of the form namespace=project", entry)
 		}
 		if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
-			return nil, fmt.Errorf("binding %q: %q is not a namespace: %s", entry, namespace, problems[0])
+			return nil, fmt.Errorf("binding %q: invalid namespace %q: %s", entry, namespace, problems[0])
 		}
 		if other, taken := s.projects[namespace]; taken {
 			return nil, fmt.Errorf("namespace %q is bound to both %q and %q", namespace, other, project)
 		}
 		if other, taken := s.namespaces[project]; taken {
-			return nil, fmt.Errorf("project %q is bound to both namespaces %q and %q: one namespace a project", project, other, namespace)
+			return nil, fmt.Errorf("project %q is bound to both namespaces %q and %q: a project is bound to one namespace", project, other, namespace)
 		}
 		s.projects[namespace], s.namespaces[project] = project, namespace
 	}

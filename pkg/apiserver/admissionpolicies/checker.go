@@ -77,7 +77,7 @@ func (c *Checker) check(ctx context.Context) {
 		}
 		if err != nil {
 			// What the last check found stays in the metric.
-			klog.FromContext(ctx).Error(err, "Cannot check whether a ValidatingAdmissionPolicy is enforced: retrying", "name", name, "after", interval)
+			klog.FromContext(ctx).Error(err, "Failed to check whether a ValidatingAdmissionPolicy is enforced: retrying", "name", name, "retryAfter", interval.String())
 			return
 		}
 		if problem != "" {
@@ -131,7 +131,7 @@ func (c *Checker) log(ctx context.Context, problems string) {
 	case problems == c.logged && now.Sub(c.loggedAt) < logAgain:
 		return
 	default:
-		klog.FromContext(ctx).Error(nil, "ValidatingAdmissionPolicies that restrict the service account of this server are not enforced; apply artifacts/deploy in a cluster of Kubernetes 1.30 or later",
+		klog.FromContext(ctx).Error(nil, "ValidatingAdmissionPolicies that restrict the service account of this server are not enforced: apply artifacts/deploy in a cluster of Kubernetes 1.30 or later",
 			"problems", problems)
 	}
 	c.logged, c.loggedAt = problems, now

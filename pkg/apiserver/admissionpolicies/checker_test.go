@@ -180,7 +180,7 @@ func TestChecker_KeepsTheLastResultWhileTheClusterDoesNotAnswer(t *testing.T) {
 	c.check(ctx)
 	assert.EqualValues(t, 1, value(t))
 	require.Len(t, w.lines(), 2)
-	assert.Contains(t, w.lines()[1], "Cannot check")
+	assert.Contains(t, w.lines()[1], "Failed to check")
 }
 
 func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {

@@ -84,7 +84,7 @@ func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config)
 			return err
 		}
 	}
-	if config.Extra.ManagementCluster, err = standalone.ManagementCluster(o.Records.DataDir); err != nil {
+	if config.Extra.ManagementCluster, err = standalone.LoadOrCreateManagementClusterID(o.Records.DataDir); err != nil {
 		return err
 	}
 	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {

@@ -99,17 +99,29 @@ func TestWriteKubeconfig_ReplacesOnlyItsOwnFile(t *testing.T) {
 	assert.Equal(t, content, string(kept))
 }
 
-func TestManagementCluster_IsStableAcrossRestarts(t *testing.T) {
+func TestManagementClusterID_IsStableAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
-	first, err := ManagementCluster(dir)
+	first, err := LoadOrCreateManagementClusterID(dir)
 	require.NoError(t, err)
-	second, err := ManagementCluster(dir)
+	second, err := LoadOrCreateManagementClusterID(dir)
 	require.NoError(t, err)
 	assert.Equal(t, first, second)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "management-cluster"), []byte("?"), 0o600))
-	_, err = ManagementCluster(dir)
-	assert.Error(t, err, "another id would not be better than none")
+}
+
+func TestManagementClusterID_DamagedFileIsReportedAndKept(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{"empty": "", "cut short": "2294c949-88f6", "no id": "?"} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "management-cluster")
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		_, err := LoadOrCreateManagementClusterID(dir)
+		require.ErrorContains(t, err, "invalid management cluster ID in "+path, name)
+		require.ErrorContains(t, err, "restore the file", name)
+		kept, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, content, string(kept), name)
+	}
 }
 
 func TestStandalone_AuthenticatesOnlyTheAdministrator(t *testing.T) {

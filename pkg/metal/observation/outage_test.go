@@ -91,7 +91,7 @@ func TestStaleness_CountsFromCreationBeforeInitialSync(t *testing.T) {
 		require.False(t, e.observer.HasSynced())
 		require.Equal(t, time.Minute, e.observer.Staleness())
 		err := e.observer.Refresh(t.Context(), metal.Scope{Project: simulator.ProjectA})
-		require.ErrorContains(t, err, "never observed")
+		require.ErrorContains(t, err, "not observed since the server started")
 		remove()
 		time.Sleep(20 * time.Second)
 		require.True(t, e.observer.HasSynced())

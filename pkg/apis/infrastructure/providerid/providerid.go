@@ -46,7 +46,7 @@ func New(partition, machineID string) string {
 var (
 	errNoScheme = fmt.Errorf("must begin with %q or %q; %s", scheme, archivedScheme, forms)
 	errNoID     = fmt.Errorf("must contain a machine id; %s", forms)
-	errSlashes  = fmt.Errorf("must not have more parts; %s", forms)
+	errSlashes  = fmt.Errorf("must not have a path after the machine id; %s", forms)
 	errNoUUID   = errors.New("must end in the id of a machine, which is a UUID in lower case such as 2294c949-88f6-5390-8154-fa53d93a3313")
 )
 

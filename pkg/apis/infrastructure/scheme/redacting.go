@@ -15,7 +15,7 @@ import (
 
 // RedactingSerializer returns a serializer whose errors do not quote the body of an
 // Allocation that it cannot decode, since it may contain user data. The generic
-// server quotes the first 30 bytes of what is no JSON, and all of a body whose
+// server quotes the first 30 bytes of a body that is not JSON, and all of a body whose
 // apiVersion has no version.
 func RedactingSerializer(s runtime.NegotiatedSerializer) runtime.NegotiatedSerializer {
 	return redactingSerializer{s}
@@ -57,7 +57,7 @@ func redact(err error, body []byte, expected schema.GroupVersionKind) error {
 	text := err.Error()
 	switch {
 	case runtime.IsMissingVersion(err), runtime.IsNotRegisteredError(err):
-		return fmt.Errorf("apiVersion and kind: only %q and %q are allowed, or nothing", expected.GroupVersion(), expected.Kind)
+		return fmt.Errorf("unsupported apiVersion or kind: must be %q and %q, or omitted", expected.GroupVersion(), expected.Kind)
 	case len(text) > maxErrorLength:
 		return errRedacted
 	}
@@ -69,4 +69,4 @@ func redact(err error, body []byte, expected schema.GroupVersionKind) error {
 	return err
 }
 
-var errRedacted = errors.New("it cannot be decoded; the reason is withheld, because it quotes the body")
+var errRedacted = errors.New("invalid body: details are withheld because they quote it")

@@ -4,6 +4,7 @@ package validation
 
 import (
 	"cmp"
+	"fmt"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -80,7 +81,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field
 		path := path.Child("firewallSpec")
 		errs = append(errs, validateFirewallSpec(firewall, cmp.Or(firewall.Partition, spec.Partition), path, spec.PublicNetworkID, spec.PrivateNetworkID)...)
 		if firewall.Partition != "" && spec.Partition != "" && firewall.Partition != spec.Partition {
-			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, "must be the cluster's partition, "+spec.Partition+", or omitted"))
+			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, fmt.Sprintf("must be the cluster's partition, %q, or omitted", spec.Partition)))
 		}
 	}
 	return errs

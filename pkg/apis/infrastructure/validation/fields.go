@@ -58,8 +58,8 @@ func validateProjectID(project string, path *field.Path) field.ErrorList {
 	return nil
 }
 
-// validateProviderID validates a provider ID that may be left out, and at
-// whether it names another partition than the spec.
+// validateProviderID validates a provider ID, which may be omitted. If it names a
+// partition, that is the partition of the spec.
 func validateProviderID(providerID, partition string, path *field.Path) field.ErrorList {
 	if errs := tooLong(providerID, maxProviderIDLength, path); errs != nil || providerID == "" {
 		return errs
@@ -69,7 +69,7 @@ func validateProviderID(providerID, partition string, path *field.Path) field.Er
 	case err != nil:
 		return field.ErrorList{field.Invalid(path, providerID, err.Error())}
 	case id.Partition != "" && partition != "" && id.Partition != partition:
-		return field.ErrorList{field.Invalid(path, providerID, "must name the partition of the spec, "+partition)}
+		return field.ErrorList{field.Invalid(path, providerID, fmt.Sprintf("must name the partition of the spec, %q", partition))}
 	}
 	return nil
 }

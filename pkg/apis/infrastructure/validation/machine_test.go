@@ -91,7 +91,7 @@ func TestValidateMachine(t *testing.T) {
 		},
 		"provider ID is in the partition": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.ProviderID = "metal://fra-equ01/" + machineID },
-			want: []string{"must name the partition of the spec, vagrant"},
+			want: []string{`must name the partition of the spec, "vagrant"`},
 		},
 		"ssh key is one": {
 			edit: func(m *infrastructure.MetalStackMachine) {

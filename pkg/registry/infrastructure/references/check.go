@@ -216,7 +216,7 @@ func (v *Validation) warn(path *field.Path, value string, err error) {
 // limit.
 func (v *Validation) done() bool {
 	if err := v.ctx.Err(); err != nil {
-		v.stop(field.InternalError(nil, fmt.Errorf("request ended before validation: %w", err)))
+		v.stop(field.InternalError(field.NewPath("spec"), fmt.Errorf("request ended before validation: %w", err)))
 	}
 	return v.stopped
 }

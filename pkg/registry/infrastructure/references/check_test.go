@@ -271,7 +271,7 @@ func TestCheck_LooksNothingUpForARequestThatHasEnded(t *testing.T) {
 	c.Networks(path, []string{"a", "b", "c"}, nil)
 	c.Size(path, "v1", "")
 	require.Len(t, c.Errors(), 1)
-	assert.Contains(t, c.Errors()[0].Error(), "request ended before validation")
+	assert.Contains(t, c.Errors()[0].Error(), "spec: Internal error: request ended before validation")
 	assert.Zero(t, asked)
 }
 
