@@ -118,7 +118,7 @@ func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 	if err != nil {
 		return err
 	}
-	if err := o.adopt(ctx, "address", uid, func(ctx context.Context) error {
+	if err := o.beginAdoption(ctx, "address", uid, func(ctx context.Context) error {
 		if err := o.checkAddressUnreferenced(ctx, ip); err != nil {
 			return err
 		}

@@ -78,13 +78,13 @@ func (o *clusterOperation) recordAllocated(ctx context.Context) (*clusterRecord,
 	return c, err
 }
 
-// adopt begins to take what the spec names, under the identity uid, unless check
-// refuses that; then the cluster keeps the identity that it had. check is called
-// after the attempt was recorded, so that of two clusters that name the same at
-// least one sees the other. It reads the thing again after the other records,
-// since another cluster may have released it after it was read, and before those
-// were.
-func (o *clusterOperation) adopt(ctx context.Context, what string, uid types.UID, check func(ctx context.Context) error) error {
+// beginAdoption records the attempt to adopt the network or address that the spec
+// names, under the identity uid, and calls check. If check refuses, the cluster
+// keeps the identity that it had. check is called after the attempt was recorded,
+// so that of two clusters that name the same at least one sees the other. After the
+// other records, check reads the network or address again: another cluster may have
+// released it before those were read.
+func (o *clusterOperation) beginAdoption(ctx context.Context, what string, uid types.UID, check func(ctx context.Context) error) error {
 	before := o.identity.uid
 	o.setIdentity(uid)
 	if err := o.beginAttempt(ctx); err != nil {

@@ -106,7 +106,7 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 	if own {
 		uid = types.UID(n.UID())
 	}
-	if err := o.adopt(ctx, "network", uid, func(ctx context.Context) error {
+	if err := o.beginAdoption(ctx, "network", uid, func(ctx context.Context) error {
 		if err := o.checkNetworkUnreferenced(ctx, n); err != nil {
 			return err
 		}

@@ -27,9 +27,9 @@ type allocator[T any] interface {
 	finder[T]
 	// acquire waits for its turn, for however long that takes.
 	acquire(ctx context.Context) error
-	// check is the last read before the call; it may find that there is
+	// checkOrAdopt is the last read before the call; it may find that there is
 	// nothing to allocate.
-	check(ctx context.Context) (found T, ok bool, err error)
+	checkOrAdopt(ctx context.Context) (found T, ok bool, err error)
 	// specField returns the field that a field of the request is made of, and its
 	// value if that can be shown; nil if there is none.
 	specField(f metal.RequestField) (path *field.Path, value any)
@@ -42,7 +42,9 @@ type unconditional[T any] struct{}
 
 func (unconditional[T]) acquire(context.Context) error { return nil }
 
-func (unconditional[T]) check(context.Context) (none T, ok bool, err error) { return none, false, nil }
+func (unconditional[T]) checkOrAdopt(context.Context) (none T, ok bool, err error) {
+	return none, false, nil
+}
 
 // maxCalls is how many calls one operation makes if their answers are all
 // lost; the next request makes more.
@@ -71,8 +73,8 @@ func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a al
 			return none, err
 		}
 		p.crashPoint(a.what() + "/begun")
-		// Every way on from here that does not make the call makes a claim of the
-		// record again.
+		// From here on, a failure without a call has to be a *refusal, for which the
+		// caller makes the record a claim again.
 		found, ok, err := findOrCheck(ctx, a)
 		var r *refusal
 		switch {
@@ -112,7 +114,7 @@ func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a al
 func findOrCheck[T any](ctx context.Context, a allocator[T]) (found T, ok bool, err error) {
 	found, ok, err = a.find(ctx)
 	if err == nil && !ok {
-		found, ok, err = a.check(ctx)
+		found, ok, err = a.checkOrAdopt(ctx)
 	}
 	return found, ok, err
 }

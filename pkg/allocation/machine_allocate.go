@@ -68,7 +68,7 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 			return nil, o.recordInvalidSpec(ctx, err)
 		}
 	case !o.dryRun:
-		cancel, reserved := p.reservations.reserve(id, ref)
+		cancel, reserved := p.reservations.reserve(id)
 		if !reserved {
 			return nil, refuse(http.StatusConflict, "spec.providerID: machine %s is being allocated for another object: retry", id)
 		}
@@ -107,8 +107,8 @@ func (o *machineOperation) recordInvalidSpec(ctx context.Context, err error) err
 func (o *machineOperation) recordAllocated(ctx context.Context, m *metal.Machine, adopted bool) (*machineLike, error) {
 	o.p.opts.Observer.LearnMachine(m)
 	o.p.crashPoint("machine/answered")
-	recorded, err := o.update(ctx, func(now *machineLike) error {
-		a := now.allocation()
+	recorded, err := o.update(ctx, func(current *machineLike) error {
+		a := current.allocation()
 		same := a.MachineID == m.ID && a.AllocationUUID == m.AllocationUUID()
 		switch {
 		case a.Phase == infrastructure.AllocationAllocated && same:
@@ -123,8 +123,8 @@ func (o *machineOperation) recordAllocated(ctx context.Context, m *metal.Machine
 		if uid := m.UID(); adopted && uid != "" {
 			a.UID = types.UID(uid)
 		}
-		if *now.providerID == "" {
-			*now.providerID = providerid.New(m.Partition, m.ID)
+		if *current.providerID == "" {
+			*current.providerID = providerid.New(m.Partition, m.ID)
 		}
 		return nil
 	})

@@ -44,10 +44,10 @@ func (a *machineAllocator) releaseSlot() {
 	}
 }
 
-// check is made after the attempt was recorded, so that of two objects that want
-// one machine, or of a machine and a cluster that is being released, at least one
+// checkOrAdopt is called after the attempt was recorded, so that of two objects that
+// name one machine, or of a machine and a cluster that is being released, at least one
 // sees the other.
-func (a *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, error) {
+func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bool, error) {
 	if a.plan.clusterName != "" {
 		if _, err := a.p.joinableCluster(ctx, a.ref.namespace, a.plan.clusterName); err != nil {
 			return nil, false, err
@@ -82,17 +82,17 @@ func (a *machineAllocator) check(ctx context.Context) (*metal.Machine, bool, err
 	if m.Allocation != nil {
 		return a.checkAdoption(ctx, m)
 	}
-	now, err := a.records.get(ctx, a.ref.namespace, a.ref.name)
+	current, err := a.records.get(ctx, a.ref.namespace, a.ref.name)
 	if err != nil {
 		return nil, false, err
 	}
 	switch {
 	case !m.Allocatable():
 		// The metal-api itself would allocate it.
-		return nil, false, a.refuseMachine("machine %s is not available: last event %q, liveliness %q, state %q",
-			id, lastEvent(m), m.Liveliness, m.State)
-	case m.Size != now.machineType:
-		return nil, false, a.refuseMachine("machine %s has size %q: must have the size of spec.machineType, %q", id, m.Size, now.machineType)
+		return nil, false, a.refuseMachine("machine %s is not available: last event %q (must be %q), liveliness %q (must be %q), state %q (must be empty)",
+			id, lastEvent(m), metal.EventWaiting, m.Liveliness, metal.LivelinessAlive, m.State)
+	case m.Size != current.machineType:
+		return nil, false, a.refuseMachine("machine %s has size %q: must have the size of spec.machineType, %q", id, m.Size, current.machineType)
 	case m.Partition != a.plan.partition:
 		return nil, false, a.refuseMachine("machine %s is in partition %q: must be in the partition of the spec or the cluster, %q", id, m.Partition, a.plan.partition)
 	}

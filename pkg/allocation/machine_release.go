@@ -84,8 +84,8 @@ func (o *machineOperation) findUnrecorded(ctx context.Context, a *infrastructure
 		return nil
 	}
 	a.MachineID, a.AllocationUUID = m.ID, m.AllocationUUID()
-	if _, err := o.update(ctx, func(now *machineLike) error {
-		recorded := now.allocation()
+	if _, err := o.update(ctx, func(current *machineLike) error {
+		recorded := current.allocation()
 		recorded.MachineID, recorded.AllocationUUID = a.MachineID, a.AllocationUUID
 		return nil
 	}); err != nil {

@@ -2,32 +2,36 @@
 
 package allocation
 
-import "sync"
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+)
 
 // machineReservations are the machines that are being allocated by their ids: two
 // allocations of one machine at a time cost the winner its addresses
 // (docs/metal-api.md, Q35).
 type machineReservations struct {
 	mu       sync.Mutex
-	reserved map[string]objectRef
+	reserved sets.Set[string]
 }
 
 func newMachineReservations() *machineReservations {
-	return &machineReservations{reserved: map[string]objectRef{}}
+	return &machineReservations{reserved: sets.New[string]()}
 }
 
-// reserve reserves a machine for an object until cancel is called; false if it is
-// reserved already.
-func (r *machineReservations) reserve(machineID string, ref objectRef) (cancel func(), ok bool) {
+// reserve reserves a machine until cancel is called; false if it is reserved
+// already.
+func (r *machineReservations) reserve(machineID string) (cancel func(), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, reserved := r.reserved[machineID]; reserved {
+	if r.reserved.Has(machineID) {
 		return nil, false
 	}
-	r.reserved[machineID] = ref
+	r.reserved.Insert(machineID)
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.reserved, machineID)
+		r.reserved.Delete(machineID)
 	}, true
 }

@@ -234,12 +234,12 @@ func latchProvisioned[R record](ctx context.Context, records recordStore[R], r R
 		return nil
 	}
 	m := r.objectMeta()
-	_, err := records.update(ctx, m.Namespace, m.Name, func(now R) error {
-		if err := checkUID(now.objectMeta(), m.UID); err != nil {
+	_, err := records.update(ctx, m.Namespace, m.Name, func(current R) error {
+		if err := checkUID(current.objectMeta(), m.UID); err != nil {
 			return err
 		}
 		provisioned := true
-		now.initialization().Provisioned = &provisioned
+		current.initialization().Provisioned = &provisioned
 		return nil
 	})
 	return err

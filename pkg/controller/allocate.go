@@ -28,13 +28,13 @@ func reconcileAllocation(ctx context.Context, r *reconciliation) (wait, error) {
 	switch state.Phase {
 	case "", v1alpha4.AllocationAllocating:
 	case v1alpha4.AllocationAllocated:
-		r.backoff.reset(r.request)
+		r.states.reset(r.request)
 		return wait{}, nil
 	default:
 		// The server's condition Allocated says so.
 		return wait{message: "the metal was released manually: delete and recreate the object"}, nil
 	}
-	if left := r.backoff.remaining(r.request); left > 0 {
+	if left := r.states.remaining(r.request); left > 0 {
 		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	if state.NotBefore != nil {
@@ -68,14 +68,14 @@ func (r *reconciliation) callAllocate(ctx context.Context, state v1alpha4.Alloca
 	}
 	log := ctrl.LoggerFrom(ctx)
 	log.Info("Allocating", "attempt", state.Attempt+1)
-	if r.backoff.isNewEvent(r.request, EventAllocating, "") {
+	if r.states.isNewEvent(r.request, EventAllocating, "") {
 		r.recordNormal(EventAllocating, actionAllocate, "Requesting an allocation")
 	}
 	began := r.clock.Now()
 	answer, err := r.allocations.allocate(ctx, r.kind, r.obj, allocation)
 	switch {
 	case err == nil:
-		r.backoff.recordSuccess(r.request)
+		r.states.recordSuccess(r.request)
 		if err := r.setObject(answer); err != nil {
 			return wait{}, err
 		}
@@ -110,9 +110,9 @@ func (r *reconciliation) handleAllocateError(ctx context.Context, err error) (wa
 		ctrl.LoggerFrom(ctx).V(1).Info("Allocation in flight", "err", err)
 		return wait{message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
-	again := r.backoff.recordRefusal(r.request, retryAfter(err))
+	again := r.states.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Allocation refused", "err", err, "retryAfter", again.String())
-	if r.backoff.isNewEvent(r.request, EventAllocationRefused, err.Error()) {
+	if r.states.isNewEvent(r.request, EventAllocationRefused, err.Error()) {
 		reason := EventAllocationRefused
 		if isMetalAPIUnavailable(err) {
 			reason = EventMetalAPIUnavailable

@@ -173,7 +173,7 @@ func TestBackoff_GrowsWithRefusals(t *testing.T) {
 	h.refuse = nil
 	h.reconcile("m")
 	h.reconcile("m")
-	require.Zero(t, h.r.backoff.remaining(requestOf("m")), "success makes it forget")
+	require.Zero(t, h.r.states.remaining(requestOf("m")), "success makes it forget")
 }
 
 func TestAllocate_StaleCacheCausesNoSecondCall(t *testing.T) {
@@ -210,7 +210,7 @@ func TestAllocate_InFlightCallIsRequeuedSoon(t *testing.T) {
 		h.refuse = err
 		require.Equal(t, inFlightRequeue, h.reconcile("m").RequeueAfter, name)
 	}
-	require.Zero(t, h.r.backoff.remaining(requestOf("m")), "that is no refusal")
+	require.Zero(t, h.r.states.remaining(requestOf("m")), "that is no refusal")
 }
 
 func TestAllocate_NotAgainAfterManualRelease(t *testing.T) {

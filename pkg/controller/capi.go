@@ -110,7 +110,7 @@ func reconcilePaused(ctx context.Context, r *reconciliation) (wait, error) {
 		return w, nil
 	}
 	// Nothing is in flight, unless it was sent off just now.
-	if w.requeueAfter = r.backoff.remaining(r.request); w.requeueAfter > 0 {
+	if w.requeueAfter = r.states.remaining(r.request); w.requeueAfter > 0 {
 		return w, nil
 	}
 	return w, r.unblockMove(ctx)

@@ -79,7 +79,7 @@ func (e *capiEnvironment) restart() {
 		if e.crashes != nil {
 			r.cached, r.live, r.allocations = crashingClient{e.api, e.crashes}, crashingClient{e.api, e.crashes}, crashingAllocations{r.allocations, e.crashes}
 		}
-		r.clock, r.backoff = clock.RealClock{}, newBackoff(clock.RealClock{})
+		r.clock, r.states = clock.RealClock{}, newObjectStates(clock.RealClock{})
 		e.reconcilers = append(e.reconcilers, r)
 	}
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // restart has the controller manager forget what it did not write.
-func (h *harness) restart() { h.r.backoff = newBackoff(h.clock) }
+func (h *harness) restart() { h.r.states = newObjectStates(h.clock) }
 
 func (h *harness) requireHeld(name, reason string) {
 	h.t.Helper()

@@ -76,7 +76,7 @@ func mapperOf(scheme *runtime.Scheme) meta.RESTMapper {
 func (h *harness) use(k kind, options Options) {
 	h.r = newReconciler(k, options)
 	h.r.cached, h.r.live, h.r.allocations = h.api, h.api, h
-	h.r.recorder, h.r.clock, h.r.backoff = h.events, h.clock, newBackoff(h.clock)
+	h.r.recorder, h.r.clock, h.r.states = h.events, h.clock, newObjectStates(h.clock)
 }
 
 func (h *harness) allocate(ctx context.Context, k kind, obj metalObject, a *v1alpha4.Allocation) (metalObject, error) {

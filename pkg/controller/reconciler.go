@@ -29,7 +29,7 @@ type reconciler struct {
 	allocations allocationClient
 
 	clock    clock.Clock
-	backoff  *backoff
+	states   *objectStates
 	recorder events.EventRecorder
 	options  Options
 
@@ -60,13 +60,13 @@ func waitFor(again time.Duration, reason, format string, args ...any) wait {
 
 // Reconcile does the next steps for one object.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	if left := r.backoff.cacheDelay(request); left > 0 {
+	if left := r.states.cacheDelay(request); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	obj := r.kind.object()
 	if err := r.cached.Get(ctx, request.NamespacedName, obj); err != nil {
 		// Gone is nothing to act on: release comes before the finalizer's end.
-		r.backoff.reset(request)
+		r.states.reset(request)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if why := r.skipReason(obj); why != "" {

@@ -27,14 +27,14 @@ func reconcileReleased(ctx context.Context, r *reconciliation) (wait, error) {
 // reconcileRelease releases the metal of an object that is being deleted, and then
 // removes the finalizer. It is the last phase.
 func reconcileRelease(ctx context.Context, r *reconciliation) (wait, error) {
-	if left := r.backoff.remaining(r.request); left > 0 {
+	if left := r.states.remaining(r.request); left > 0 {
 		// The condition still describes the last attempt.
 		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	log := ctrl.LoggerFrom(ctx)
 	held := describeMetal(r.obj)
 	log.Info("Releasing", metalIDs(r.obj)...)
-	if r.backoff.isNewEvent(r.request, EventReleasing, "") {
+	if r.states.isNewEvent(r.request, EventReleasing, "") {
 		r.recordNormal(EventReleasing, actionRelease, "Releasing "+held)
 	}
 	began := r.clock.Now()
@@ -51,7 +51,7 @@ func reconcileRelease(ctx context.Context, r *reconciliation) (wait, error) {
 	if !isReleased(answer) {
 		return wait{reason: infrastructure.ReasonReleasing, message: "the API server is releasing " + held, requeueAfter: inFlightRequeue}, nil
 	}
-	r.backoff.reset(r.request)
+	r.states.reset(r.request)
 	log.Info("Released", append(metalIDs(answer), "took", r.clock.Since(began).Round(time.Millisecond))...)
 	r.recordNormal(EventReleased, actionRelease, "Released "+held)
 	return r.removeFinalizer(ctx, answer)
@@ -66,7 +66,7 @@ func (r *reconciliation) handleReleaseError(ctx context.Context, err error) (wai
 		ctrl.LoggerFrom(ctx).V(1).Info("Release in flight", "err", err)
 		return wait{reason: infrastructure.ReasonReleasing, message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
-	again := r.backoff.recordRefusal(r.request, retryAfter(err))
+	again := r.states.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "err", err, "retryAfter", again.String())
 	reason := infrastructure.ReasonReleaseRefused
 	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover} {
@@ -107,7 +107,7 @@ func (r *reconciliation) removeFinalizer(ctx context.Context, obj client.Object)
 	case err != nil:
 		return wait{}, err
 	}
-	r.backoff.reset(r.request)
+	r.states.reset(r.request)
 	ctrl.LoggerFrom(ctx).Info("Removed the finalizer")
 	return wait{}, nil
 }

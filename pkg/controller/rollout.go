@@ -47,7 +47,7 @@ type firewallDeletion struct {
 // everything else goes as soon as that one has phoned home, or at once if it
 // never served. While it is unknown of one whether it serves, none is made, and
 // none goes for never having served.
-func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) rollout {
+func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, unhealthyTimeout time.Duration) rollout {
 	var r rollout
 	wanted := cluster.Spec.FirewallSpec
 	if wanted == nil {
@@ -60,7 +60,7 @@ func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalSta
 	var candidates, others []*v1alpha4.MetalStackFirewall
 	reasons := map[*v1alpha4.MetalStackFirewall]string{}
 	for _, f := range owned {
-		left, why := checkHealth(f, now, patience)
+		left, why := checkHealth(f, now, unhealthyTimeout)
 		switch {
 		case f.DeletionTimestamp != nil:
 			why = "it is being deleted"
@@ -168,8 +168,8 @@ func firewallNotReady(reason, format string, args ...any) *metav1.Condition {
 
 // checkHealth returns why a firewall is to be replaced, or for how long it may still
 // be as it is until then. One that is gone is at once; one that crashes or is
-// silent, or came back to an earlier step, after patience.
-func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Duration) (left time.Duration, why string) {
+// silent, or came back to an earlier step, after unhealthyTimeout.
+func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, unhealthyTimeout time.Duration) (left time.Duration, why string) {
 	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionTrue || allocationOf(f).Phase != v1alpha4.AllocationAllocated {
 		return 0, ""
@@ -190,7 +190,7 @@ func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, patience time.Du
 	if began := allocationOf(f).StartTime; began != nil && began.After(since) {
 		since = began.Time
 	}
-	if left = since.Add(patience).Sub(now); left > 0 {
+	if left = since.Add(unhealthyTimeout).Sub(now); left > 0 {
 		return left, ""
 	}
 	return 0, "it has not been ready since " + since.UTC().Format(time.RFC3339)

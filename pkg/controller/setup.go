@@ -78,7 +78,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	for _, k := range []kind{clusters, machines, firewalls} {
 		r := newReconciler(k, options)
 		r.cached, r.live, r.allocations = mgr.GetClient(), live, metal
-		r.recorder, r.clock, r.backoff = recorder, clock.RealClock{}, newBackoff(clock.RealClock{})
+		r.recorder, r.clock, r.states = recorder, clock.RealClock{}, newObjectStates(clock.RealClock{})
 		builder := ctrl.NewControllerManagedBy(mgr).
 			Named(k.name).
 			For(k.object()).

@@ -19,7 +19,7 @@ const managedField = "status.metal.managed"
 // cannot be deleted.
 var ManagedSelector = fields.OneTermEqualSelector(managedField, "true")
 
-// MachineLikeFields are the selectable fields of an object that stands for a server.
+// MachineLikeFields are the selectable fields of an object that stands for a machine.
 func MachineLikeFields(providerID string, m *infrastructure.Metal) fields.Set {
 	set := fields.Set{
 		"spec.providerID":    providerID,
@@ -34,7 +34,7 @@ func MachineLikeFields(providerID string, m *infrastructure.Metal) fields.Set {
 	return set
 }
 
-// MachineLike is what a table shows of an object that stands for a server.
+// MachineLike is what a table shows of an object that stands for a machine.
 type MachineLike struct {
 	Meta *metav1.ObjectMeta
 	// What the spec says, which is shown while the metal does not say better.
@@ -44,11 +44,11 @@ type MachineLike struct {
 	Addresses []infrastructure.MachineAddressType
 }
 
-// MachineLikeColumns are the columns of an object that stands for a server.
-func MachineLikeColumns[T Object](server func(T) MachineLike) []Column[T] {
+// MachineLikeColumns are the columns of an object that stands for a machine.
+func MachineLikeColumns[T Object](machineLike func(T) MachineLike) []Column[T] {
 	cell := func(show func(s MachineLike, m infrastructure.Metal) string) func(T) any {
 		return func(obj T) any {
-			s := server(obj)
+			s := machineLike(obj)
 			var m infrastructure.Metal
 			if s.Status.Metal != nil {
 				m = *s.Status.Metal
@@ -89,7 +89,7 @@ func MachineLikeColumns[T Object](server func(T) MachineLike) []Column[T] {
 			return m.Rack
 		})},
 		{Name: "Managed", Type: "boolean", Description: "Whether a record manages the machine; false for discovered machines.", Wide: true, Cell: func(obj T) any {
-			m := server(obj).Status.Metal
+			m := machineLike(obj).Status.Metal
 			return m == nil || m.Managed
 		}},
 	}

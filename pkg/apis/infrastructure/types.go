@@ -30,7 +30,7 @@ type MetalStackClusterList struct {
 	Items []MetalStackCluster
 }
 
-// MetalStackClusterSpec is what the user wants of a cluster's infrastructure.
+// MetalStackClusterSpec is what the user specifies of a cluster's infrastructure.
 type MetalStackClusterSpec struct {
 	ControlPlaneEndpoint APIEndpoint
 	ProjectID            string
@@ -116,7 +116,7 @@ type AllocationState struct {
 	// it is not the object's own.
 	UID types.UID
 	// StartTime is when the current phase began; in the phases Allocating and
-	// Releasing, when the call was begun that may be open; nil if none is.
+	// Releasing, when the call was begun that may be in flight; nil if none is.
 	StartTime *metav1.Time
 	// NotBefore is when the next attempt may begin, after a refusal.
 	NotBefore *metav1.Time
@@ -154,7 +154,7 @@ const (
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackMachine is one server that is, or shall be, a node.
+// MetalStackMachine is one machine that is, or shall be, a node.
 type MetalStackMachine struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
@@ -173,7 +173,7 @@ type MetalStackMachineList struct {
 	Items []MetalStackMachine
 }
 
-// MetalStackMachineSpec is what the user wants of a server.
+// MetalStackMachineSpec is what the user specifies of a machine.
 type MetalStackMachineSpec struct {
 	Image       string
 	MachineType string
@@ -191,7 +191,7 @@ type SecretReference struct {
 	Namespace string
 }
 
-// MetalStackMachineStatus is what is known of a server.
+// MetalStackMachineStatus is what is known of a machine.
 type MetalStackMachineStatus struct {
 	Ready          bool
 	Initialization Initialization
@@ -263,7 +263,7 @@ type MetalNetwork struct {
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackFirewall is one server that guards a cluster's private network.
+// MetalStackFirewall is one machine that guards a cluster's private network.
 type MetalStackFirewall struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
@@ -282,7 +282,7 @@ type MetalStackFirewallList struct {
 	Items []MetalStackFirewall
 }
 
-// MetalStackFirewallSpec is what the user wants of a firewall.
+// MetalStackFirewallSpec is what the user specifies of a firewall.
 type MetalStackFirewallSpec struct {
 	Image       string
 	MachineType string
@@ -331,7 +331,7 @@ type MetalStackFirewallStatus struct {
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackMachineTemplate is the mould of MetalStackMachines.
+// MetalStackMachineTemplate is a template of MetalStackMachines.
 type MetalStackMachineTemplate struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
@@ -381,7 +381,7 @@ type NodeInfo struct {
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MetalStackClusterTemplate is the mould of MetalStackClusters.
+// MetalStackClusterTemplate is a template of MetalStackClusters.
 type MetalStackClusterTemplate struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta

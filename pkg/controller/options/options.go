@@ -84,7 +84,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Machines, "machine-concurrency", c.Machines, "Number of MetalStackMachines that are reconciled concurrently. An allocation, which takes seconds, occupies one of them.")
 	fs.IntVar(&c.Firewalls, "firewall-concurrency", c.Firewalls, "Number of MetalStackFirewalls that are reconciled concurrently.")
 	fs.DurationVar(&c.LoadBalancerGracePeriod, "load-balancer-grace-period", c.LoadBalancerGracePeriod, "Duration for which a deleted control plane machine keeps running before its metal is released, so that load balancers can remove it.")
-	fs.DurationVar(&c.FirewallUnhealthyTimeout, "firewall-unhealthy-timeout", c.FirewallUnhealthyTimeout, "Duration for which a cluster's firewall may crash or send no lifesign before it is replaced. A firewall whose metal is gone is replaced immediately.")
+	fs.DurationVar(&c.FirewallUnhealthyTimeout, "firewall-unhealthy-timeout", c.FirewallUnhealthyTimeout, "Duration for which a cluster's firewall may be crashed or unreachable before it is replaced. A firewall whose metal is gone is replaced immediately.")
 	logsapi.AddFlags(o.Logs, fs)
 }
 

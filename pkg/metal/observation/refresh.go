@@ -161,7 +161,7 @@ func scopeKey(w metal.Scope) string {
 	return b.String()
 }
 
-// unionScopes is the union of two wants of one scope.
+// unionScopes is the union of what two scopes of one key name.
 func unionScopes(w, v metal.Scope) metal.Scope {
 	w.Machines = union(w.Machines, v.Machines)
 	w.Networks = union(w.Networks, v.Networks)
@@ -169,7 +169,7 @@ func unionScopes(w, v metal.Scope) metal.Scope {
 	return w
 }
 
-// dedupScope is the want without duplicates.
+// dedupScope is the scope without duplicates.
 func dedupScope(w metal.Scope) metal.Scope {
 	for _, ids := range []*[]string{&w.Machines, &w.Networks, &w.IPs} {
 		*ids = slices.Compact(slices.Sorted(slices.Values(*ids)))

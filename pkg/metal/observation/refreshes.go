@@ -131,7 +131,7 @@ func (r *refreshes) work(key string) {
 			r.mu.Unlock()
 			return
 		}
-		if isUnscoped(sr.scope) {
+		if namesObjects(sr.scope) {
 			r.batch = append(r.batch, sr)
 			r.startBatch()
 			r.mu.Unlock()
@@ -147,8 +147,8 @@ func (r *refreshes) work(key string) {
 	}
 }
 
-// isUnscoped reports whether a scope names all that it covers.
-func isUnscoped(w metal.Scope) bool { return !w.Fleet && w.Project == "" }
+// namesObjects reports whether a scope names all that it covers.
+func namesObjects(w metal.Scope) bool { return !w.Fleet && w.Project == "" }
 
 // startBatch starts the observations of the batch, as one, unless several others have
 // started within the window: then it is called again when one of these is over, or

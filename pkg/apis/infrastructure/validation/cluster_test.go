@@ -90,7 +90,7 @@ func TestValidateCluster(t *testing.T) {
 		},
 		"firewall stands in the cluster's partition": {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.FirewallSpec.Partition = "fra-equ01" },
-			want: []string{`spec.firewallSpec.partition: Invalid value: "fra-equ01": must be the cluster's partition, vagrant`},
+			want: []string{`spec.firewallSpec.partition: Invalid value: "fra-equ01": must be the cluster's partition, "vagrant"`},
 		},
 		"firewall is in the cluster's networks anyway": {
 			edit: func(c *infrastructure.MetalStackCluster) {

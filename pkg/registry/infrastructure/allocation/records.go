@@ -20,7 +20,7 @@ import (
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
-	backend "metal-stack.io/infrastructure-apiserver/pkg/storage"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
 // Records are the objects of one store, past its strategies: what the protocol
@@ -94,7 +94,7 @@ func (r Records[T]) requestContext(ctx context.Context, namespace string) contex
 		APIGroup: r.store.DefaultQualifiedResource.Group, Resource: r.store.DefaultQualifiedResource.Resource,
 	})
 	if !r.visibleOnly {
-		ctx = backend.WithHiddenNamespaces(ctx)
+		ctx = storage.WithHiddenNamespaces(ctx)
 	}
 	return request.WithNamespace(ctx, namespace)
 }

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// The backoff after a refusal is doubled with each one.
+const (
+	minBackoff = 2 * time.Second
+	maxBackoff = 2 * time.Minute
+	// cacheSyncDelay is how long an object is not reconciled after a success, since
+	// the cache may still show its former state.
+	cacheSyncDelay = time.Second
+)
+
+// objectStates keep, for each object, what must survive between two reconciles: when
+// to retry after a refusal, when the cache has seen the last success, and which
+// Events were recorded last. They are in memory only: a restart may lose them.
+type objectStates struct {
+	clock clock.Clock
+
+	mu      sync.Mutex
+	objects map[ctrl.Request]*objectState
+}
+
+type objectState struct {
+	lastEvents map[string]string
+	delay      time.Duration
+	retryAt    time.Time
+	// cacheSyncedAt is when the cache has certainly seen the last success.
+	cacheSyncedAt time.Time
+}
+
+func newObjectStates(clock clock.Clock) *objectStates {
+	return &objectStates{clock: clock, objects: map[ctrl.Request]*objectState{}}
+}
+
+func (s *objectStates) entry(request ctrl.Request) *objectState {
+	if s.objects[request] == nil {
+		s.objects[request] = &objectState{}
+	}
+	return s.objects[request]
+}
+
+// isNewEvent returns whether what differs from the last event of the object on that
+// topic.
+func (s *objectStates) isNewEvent(request ctrl.Request, topic, what string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.entry(request)
+	if was, recorded := o.lastEvents[topic]; recorded && was == what {
+		return false
+	}
+	if o.lastEvents == nil {
+		o.lastEvents = map[string]string{}
+	}
+	o.lastEvents[topic] = what
+	return true
+}
+
+// recordRefusal returns when to retry after a refusal: not before atLeast, and later
+// with every refusal.
+func (s *objectStates) recordRefusal(request ctrl.Request, atLeast time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.entry(request)
+	o.delay = min(max(2*o.delay, minBackoff), maxBackoff)
+	pause := max(o.delay, atLeast)
+	o.retryAt = s.clock.Now().Add(pause)
+	return pause
+}
+
+// recordSuccess resets the backoff and the Events, and begins the cache delay.
+func (s *objectStates) recordSuccess(request ctrl.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects[request] = &objectState{cacheSyncedAt: s.clock.Now().Add(cacheSyncDelay)}
+}
+
+// cacheDelay returns for how long the cache may still show what was before.
+func (s *objectStates) cacheDelay(request ctrl.Request) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.objects[request]; o != nil {
+		return max(0, o.cacheSyncedAt.Sub(s.clock.Now()))
+	}
+	return 0
+}
+
+// remaining returns the remaining backoff.
+func (s *objectStates) remaining(request ctrl.Request) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.objects[request]; o != nil {
+		return max(0, o.retryAt.Sub(s.clock.Now()))
+	}
+	return 0
+}
+
+// reset forgets all of an object that made progress or is gone.
+func (s *objectStates) reset(request ctrl.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.objects, request)
+}
