@@ -204,9 +204,17 @@ func watchFrom(t testing.TB, s *Store, revision string) watch.Interface {
 	return startWatch(t, s, opts)
 }
 
+// objectOf returns the object of an event, as clients get it.
+func objectOf(e watch.Event) runtime.Object {
+	if cacheable, ok := e.Object.(runtime.CacheableObject); ok {
+		return cacheable.GetObject()
+	}
+	return e.Object
+}
+
 // describeEvent puts an event in words: "ADDED m1 Installing".
 func describeEvent(e watch.Event) string {
-	switch obj := e.Object.(type) {
+	switch obj := objectOf(e).(type) {
 	case *example.Pod:
 		return strings.TrimSpace(fmt.Sprintf("%s %s %s", e.Type, obj.Name, obj.Status.Phase))
 	case *metav1.Status:

@@ -32,17 +32,19 @@ type event struct {
 	// obj is what a watcher gets that sees all objects.
 	obj runtime.Object
 
-	deletedOnce sync.Once
-	deleted     runtime.Object
+	deletedOnce    sync.Once
+	deleted        runtime.Object
+	deletedCaching cachingRef
 }
 
 // asDeleted is the object as it was shown last, for watches that it left.
-func (e *event) asDeleted(versioned func(runtime.Object, uint64) runtime.Object) runtime.Object {
-	if e.typ == watch.Deleted {
-		return e.obj
-	}
-	e.deletedOnce.Do(func() { e.deleted = versioned(e.prev.obj, e.revision) })
-	return e.deleted
+func (e *event) asDeleted(versioned func(runtime.Object, uint64) runtime.Object) *cachingObject {
+	e.deletedOnce.Do(func() {
+		if e.deleted = e.obj; e.typ != watch.Deleted {
+			e.deleted = versioned(e.prev.obj, e.revision)
+		}
+	})
+	return e.deletedCaching.of(e.deleted)
 }
 
 // ring keeps the recent events of one resource, in the order of revisions.

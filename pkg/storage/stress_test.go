@@ -55,7 +55,7 @@ func (f *follower) until(end func() uint64) {
 	}
 	defer w.Stop()
 	for e := range w.ResultChan() {
-		p, ok := e.Object.(*example.Pod)
+		p, ok := objectOf(e).(*example.Pod)
 		if !ok {
 			f.t.Errorf("the watch ended: %s", describeEvent(e))
 			return

@@ -17,13 +17,18 @@ import (
 // treeDegree is that of the API server's own watch cache.
 const treeDegree = 32
 
-// entry is one object in the view. It is immutable.
+// entry is one object in the view. It is immutable, but for the reference to what
+// watches send.
 type entry struct {
-	key string
-	obj runtime.Object // projected, with its revision
-	rec *record        // nil if the object is discovered
-	ref metal.Ref      // of a discovered object
+	key     string
+	obj     runtime.Object // projected, with its revision
+	rec     *record        // nil if the object is discovered
+	ref     metal.Ref      // of a discovered object
+	caching cachingRef
 }
+
+// cacheable returns the object as all watches send it.
+func (e *entry) cacheable() *cachingObject { return e.caching.of(e.obj) }
 
 type tree = btree.BTreeG[*entry]
 

@@ -51,7 +51,7 @@ func TestWatch_DeletedEventHasTheRevisionOfTheDeletion(t *testing.T) {
 		events := watchFrom(t, w.pods, created.ResourceVersion)
 		deleted := remove(t, w.pods, "node-1")
 		e := <-events.ResultChan()
-		if got := e.Object.(*example.Pod).ResourceVersion; got != deleted.ResourceVersion || got == created.ResourceVersion {
+		if got := objectOf(e).(*example.Pod).ResourceVersion; got != deleted.ResourceVersion || got == created.ResourceVersion {
 			t.Errorf("created at %s, deleted at %s, the event is at %s", created.ResourceVersion, deleted.ResourceVersion, got)
 		}
 	})
@@ -77,7 +77,7 @@ func TestWatch_BookmarksComePeriodicallyAndBeforeTheEnd(t *testing.T) {
 				t.Fatalf("event %s", describeEvent(e))
 			}
 			at = append(at, time.Since(began).Round(time.Second))
-			if got := e.Object.(*example.Pod).ResourceVersion; got != now {
+			if got := objectOf(e).(*example.Pod).ResourceVersion; got != now {
 				t.Errorf("a bookmark at revision %s, it was %s", got, now)
 			}
 			// Another resource moves on; the next bookmark covers that.
@@ -113,7 +113,7 @@ func TestWatch_BookmarkIsNeverAheadOfEvents(t *testing.T) {
 	var bookmarks int
 	for seen := 0; seen < 2*changes; {
 		e := <-events.ResultChan()
-		got := revision(t, e.Object.(*example.Pod))
+		got := revision(t, objectOf(e).(*example.Pod))
 		if e.Type == watch.Bookmark {
 			bookmarks++
 			if got < last {
@@ -142,7 +142,7 @@ func TestWatch_InitialEventsEndWithABookmark(t *testing.T) {
 		events := startWatch(t, w.pods, opts)
 		expectEvents(t, events, "ADDED m1 Installing", "ADDED node-1 Pending")
 		end := <-events.ResultChan()
-		p := end.Object.(*example.Pod)
+		p := objectOf(end).(*example.Pod)
 		if end.Type != watch.Bookmark || p.Annotations[metav1.InitialEventsAnnotationKey] != "true" || p.ResourceVersion != now {
 			t.Errorf("the end is %s of %v at %s, now is %s", end.Type, p.Annotations, p.ResourceVersion, now)
 		}
@@ -280,7 +280,7 @@ func TestWatch_SelectorTurnsUpdatesIntoAddedAndDeleted(t *testing.T) {
 		w.observe("m1", fact{phase: "Phoned Home", allocation: "a1"})
 		expectEvents(t, events, "ADDED node-1 Gone", "MODIFIED node-1 Installing")
 		gone := <-events.ResultChan()
-		if p := gone.Object.(*example.Pod); gone.Type != watch.Deleted || p.Labels["on"] != "yes" || p.ResourceVersion != off.ResourceVersion {
+		if p := objectOf(gone).(*example.Pod); gone.Type != watch.Deleted || p.Labels["on"] != "yes" || p.ResourceVersion != off.ResourceVersion {
 			t.Errorf("it left as %s, with %v at %s", gone.Type, p.Labels, p.ResourceVersion)
 		}
 		if on.ResourceVersion == off.ResourceVersion {
@@ -304,7 +304,7 @@ func TestWatch_ProgressIsReportedOnRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := <-asking.ResultChan()
-		if got := e.Object.(*example.Pod).ResourceVersion; e.Type != watch.Bookmark || got != now {
+		if got := objectOf(e).(*example.Pod).ResourceVersion; e.Type != watch.Bookmark || got != now {
 			t.Errorf("%s at %s, now is %s", e.Type, got, now)
 		}
 		synctest.Wait()
@@ -340,9 +340,9 @@ func TestWatch_EventObjectsHaveTheirOwnTopLevel(t *testing.T) {
 		}
 		for range 3 {
 			for _, events := range watches {
-				p := (<-events.ResultChan()).Object.(*example.Pod)
+				p := objectOf(<-events.ResultChan()).(*example.Pod)
 				if p.Kind != "" {
-					t.Fatalf("another watcher's kind %s", p.Kind)
+					t.Fatalf("%s: another watcher's kind %s", p.ResourceVersion, p.Kind)
 				}
 				p.Kind, p.ResourceVersion = "Pod", "0"
 			}

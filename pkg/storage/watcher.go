@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"strings"
 	"time"
 
@@ -99,7 +98,7 @@ func (w *watcher) sendInitial() bool {
 		sent := true
 		visit := func(e *entry) bool {
 			if w.selects(e.obj) && w.visibility.shows(e.key) {
-				sent = w.send(watch.Event{Type: watch.Added, Object: shallowCopy(e.obj)})
+				sent = w.sendObject(watch.Added, e.cacheable())
 			}
 			return sent
 		}
@@ -187,11 +186,11 @@ func (w *watcher) deliver(e *event) bool {
 	case !was && !is || !w.visibility.shows(e.key):
 		return true
 	case was && is:
-		return w.send(watch.Event{Type: watch.Modified, Object: shallowCopy(e.obj)})
+		return w.sendObject(watch.Modified, e.next.cacheable())
 	case is:
-		return w.send(watch.Event{Type: watch.Added, Object: shallowCopy(e.obj)})
+		return w.sendObject(watch.Added, e.next.cacheable())
 	}
-	return w.send(watch.Event{Type: watch.Deleted, Object: shallowCopy(e.asDeleted(w.store.versioned))})
+	return w.sendObject(watch.Deleted, e.asDeleted(w.store.versioned))
 }
 
 func (w *watcher) selects(obj runtime.Object) bool {
@@ -202,14 +201,8 @@ func (w *watcher) selects(obj runtime.Object) bool {
 	return err == nil && matched
 }
 
-// shallowCopy returns a copy of an object that shares everything but its outermost
-// fields: the encoder of a response writes the kind into what it encodes, for
-// as long as that takes, and the object is shared.
-func shallowCopy(obj runtime.Object) runtime.Object {
-	shared := reflect.ValueOf(obj).Elem()
-	head := reflect.New(shared.Type())
-	head.Elem().Set(shared)
-	return head.Interface().(runtime.Object)
+func (w *watcher) sendObject(typ watch.EventType, obj *cachingObject) bool {
+	return w.send(watch.Event{Type: typ, Object: obj})
 }
 
 func (w *watcher) send(e watch.Event) bool {

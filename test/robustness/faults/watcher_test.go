@@ -127,7 +127,7 @@ func (w *watcher) take(e watch.Event) {
 		return
 	}
 	what := fmt.Sprintf("%s %s %d", e.Type, obj.GetName(), at)
-	w.env.secrets.search("the event "+what, fmt.Appendf(nil, "%+v", e.Object))
+	w.env.secrets.search("the event "+what, fmt.Appendf(nil, "%+v", e.Object.(runtime.CacheableObject).GetObject()))
 	if at <= w.last {
 		w.env.journal.complain("a watch of %s shows %s after %d", w.resource, what, w.last)
 	}
