@@ -5,6 +5,8 @@ package storage
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/apis/example"
+	examplev1 "k8s.io/apiserver/pkg/apis/example/v1"
+	"k8s.io/apiserver/pkg/endpoints/handlers"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	storagetesting "k8s.io/apiserver/pkg/storage/testing"
 
@@ -158,6 +162,54 @@ func BenchmarkCommitToDelivery(b *testing.B) {
 				slowest = max(slowest, time.Since(began))
 			}
 			b.ReportMetric(float64(slowest.Microseconds()), "µs-slowest")
+		})
+	}
+}
+
+// flushed is a response that nobody reads. The handler of a watch flushes it at the
+// start, and after each event that no other follows.
+type flushed struct {
+	header http.Header
+	flush  func()
+}
+
+func (f *flushed) Header() http.Header       { return f.header }
+func (*flushed) Write(p []byte) (int, error) { return len(p), nil }
+func (*flushed) WriteHeader(int)             {}
+func (f *flushed) Flush()                    { f.flush() }
+
+// noTimeout implements handlers.TimeoutFactory.
+type noTimeout struct{}
+
+func (noTimeout) TimeoutCh() (<-chan time.Time, func() bool) {
+	return nil, func() bool { return true }
+}
+
+// BenchmarkWatchFanOut is one change that all watches encode for their clients.
+func BenchmarkWatchFanOut(b *testing.B) {
+	for _, watchers := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("watchers=%d", watchers), func(b *testing.B) {
+			w := newFleet(b, 100)
+			json := codecs.SupportedMediaTypes()[0]
+			var served sync.WaitGroup
+			start := list(b, w.pods, everything()).ResourceVersion
+			served.Add(watchers)
+			for range watchers {
+				encoder := codecs.EncoderForVersion(json.Serializer, examplev1.SchemeGroupVersion)
+				server := handlers.WatchServer{
+					Watching: watchFrom(b, w.pods, start), Scope: &handlers.RequestScope{}, MediaType: json.MediaType,
+					Framer: json.StreamSerializer.Framer, EmbeddedEncoder: encoder, TimeoutFactory: noTimeout{},
+					Encoder: codecs.EncoderForVersion(json.StreamSerializer.Serializer, examplev1.SchemeGroupVersion),
+				}
+				go server.HandleHTTP(&flushed{http.Header{}, served.Done}, httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/pods", nil))
+			}
+			served.Wait()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				served.Add(watchers)
+				w.observe("m5", fact{phase: fmt.Sprint(i), allocation: "a5"})
+				served.Wait()
+			}
 		})
 	}
 }
