@@ -29,13 +29,16 @@ SEED       ?= 0
 GOVULNCHECK := v1.9.0
 DEMO_FLAGS ?=
 LOAD_FLAGS ?=
+N          ?= 10000
+ONLY       ?= .
+COMPARE_FLAGS ?=
 DIST       ?= dist
 
 # Cluster API knows its own writes by the name of the program that made them.
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench load fuzz faults govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build generate bench bench-compare load fuzz faults govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +74,10 @@ generate: ## Generated code: deep copies, conversions, OpenAPI, clients
 
 bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
+
+bench-compare: controlplane ## Our kinds beside custom resources of the same content, with goals: make bench-compare N=10000 ONLY=fan-out (docs/benchmarks.md)
+	$(GO) test ./test/performance/compare -v -count=1 -timeout 6h -compare.objects=$(N) -compare.only='$(ONLY)' -compare.repetitions=5 \
+	  -compare.watchers=100 -compare.writing=20s -compare.resting=3m $(COMPARE_FLAGS)
 
 load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
 	$(GO) test ./test/performance/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \

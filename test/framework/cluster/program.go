@@ -156,6 +156,9 @@ func (p *Program) Resume(t testing.TB) {
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
 }
 
+// PID is the id of the process.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
 // Ended is closed when the process has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 

@@ -271,6 +271,19 @@ func (c *ControlPlane) report(t testing.TB) {
 	}
 }
 
+// EtcdURL is where etcd answers clients, without credentials.
+func (c *ControlPlane) EtcdURL() string { return fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcd) }
+
+// PIDs are the ids of the programs' processes, by name: etcd, kube-apiserver and
+// kube-controller-manager.
+func (c *ControlPlane) PIDs() map[string]int {
+	pids := map[string]int{}
+	for _, p := range c.processes() {
+		pids[p.name] = p.cmd.Process.Pid
+	}
+	return pids
+}
+
 // Dir is a directory that is removed after the control plane has been stopped.
 // Names in it that begin with "test-" are free for tests.
 func (c *ControlPlane) Dir() string { return c.dir }

@@ -93,7 +93,7 @@ func FreePort() (int, error) {
 }
 
 func (c *ControlPlane) startEtcd(ctx context.Context) error {
-	client := fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcd)
+	client := c.EtcdURL()
 	peer := fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcdPeer)
 	p, err := c.launch(&c.etcd, etcdProgram,
 		"--data-dir="+filepath.Join(c.dir, etcdData),

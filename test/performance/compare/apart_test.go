@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compare
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	// settling is how long programs have after their start, and the controllers for
+	// finding the new kinds, before they count as being at rest.
+	settling = time.Minute
+	// restGets is how many consistent gets there are after the rest.
+	restGets = 30
+	// leaseDuration is how long a standby server waits after the active one last
+	// renewed the Lease.
+	leaseDuration = 15 * time.Second
+	// pollInterval and pollTimeout are those of the client that waits for the first
+	// answer of the standby server.
+	pollInterval, pollTimeout = 100 * time.Millisecond, time.Second
+)
+
+// apart is what can be measured only in a cluster that has one of the kinds.
+type apart struct {
+	start, failover, rest, restGet, memory []*row
+}
+
+// apart measures each kind in a cluster of its own. Ours comes first, since the
+// content of the custom resources is that of our objects.
+func (c *comparison) apart(t *testing.T) {
+	var a apart
+	pick := func(name string, rows ...*row) []*row {
+		if len(c.choose([]measure{{name: name, rows: rows}})) == 0 {
+			return nil
+		}
+		return rows
+	}
+	startSubject := fmt.Sprintf("start to ready with %d records", *objects)
+	a.start = pick("start", &row{subject: startSubject, part: "time", limit: 5}, &row{subject: startSubject, part: "CPU of our server", limit: 3})
+	a.failover = pick("failover", &row{subject: "first answer after kill -9 of the active one of two", limit: (leaseDuration + time.Second).Seconds()})
+	restSubject := fmt.Sprintf("at rest with %d objects, CPU", *objects)
+	a.rest = pick("rest",
+		&row{subject: restSubject, part: "kube-apiserver; our server", unit: secondsAMinute, goal: 1},
+		&row{subject: restSubject, part: "kube-apiserver", unit: secondsAMinute},
+		&row{subject: restSubject, part: "etcd", unit: secondsAMinute})
+	getSubject := fmt.Sprintf("consistent get after %s at rest", settling+*resting)
+	a.restGet = pick("rest-get", &row{subject: getSubject, part: "p50"}, &row{subject: getSubject, part: "p99"})
+	memorySubject := fmt.Sprintf("memory with %d objects", *objects)
+	a.memory = pick("memory",
+		&row{subject: memorySubject, part: "kube-apiserver, etcd and our server", unit: bytesUnit, goal: 0.6},
+		&row{subject: memorySubject, part: "kube-apiserver", unit: bytesUnit},
+		&row{subject: memorySubject, part: "etcd", unit: bytesUnit},
+		&row{subject: memorySubject, part: "our server", unit: bytesUnit},
+		&row{subject: memorySubject, part: "live heap of kube-apiserver and our server", unit: bytesUnit, goal: 0.7},
+		&row{subject: memorySubject, part: "live heap of our server", unit: bytesUnit},
+		&row{subject: memorySubject, part: "kube-controller-manager", unit: bytesUnit, goal: 1.1})
+	both := a.rest != nil || a.restGet != nil || a.memory != nil
+	if !both && a.start == nil && a.failover == nil {
+		return
+	}
+	var content []map[string]any
+	t.Run("Ours", func(t *testing.T) {
+		e := newEnvironment(t)
+		e.install()
+		content = e.content()
+		if both {
+			c.settle(t, &a, e, e.ours)
+		}
+		for range *repetitions {
+			if a.start != nil {
+				c.add(a.start, false, e.measureStart()...)
+			}
+		}
+		for range *repetitions {
+			if a.failover != nil {
+				c.add(a.failover, false, e.measureFailover().Seconds())
+			}
+		}
+	})
+	if !both || t.Failed() {
+		return
+	}
+	t.Run("CustomResources", func(t *testing.T) {
+		e := newEnvironment(t)
+		e.fill(content)
+		c.settle(t, &a, e, e.theirs)
+	})
+}
+
+// add adds a value to each of the rows.
+func (c *comparison) add(rows []*row, theirs bool, values ...float64) {
+	c.loads = append(c.loads, loadAverage())
+	for i, value := range values {
+		if theirs {
+			rows[i].theirs = append(rows[i].theirs, value)
+		} else {
+			rows[i].ours = append(rows[i].ours, value)
+		}
+	}
+}
+
+// settle measures what programs need that are left alone.
+func (c *comparison) settle(t *testing.T, a *apart, e *environment, s *side) {
+	theirs := e.server == nil
+	time.Sleep(settling)
+	for range *repetitions {
+		kubeAPIServer, etcd, server := e.measureRest()
+		if a.rest != nil && theirs {
+			c.add(a.rest, true, kubeAPIServer, kubeAPIServer, etcd)
+		} else if a.rest != nil {
+			c.add(a.rest, false, server, kubeAPIServer, etcd)
+		}
+	}
+	if a.restGet != nil {
+		c.take(t, measure{name: "rest-get", rows: a.restGet, run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
+			var took []float64
+			for i := range restGets {
+				m := e.at(i)
+				answer, err := s.client.get(ctx, s.path(m.namespace, m.name), nil)
+				if err != nil {
+					return nil, err
+				}
+				took = append(took, answer.took.Seconds())
+			}
+			return []float64{quantile(took, 0.5), quantile(took, 0.99)}, nil
+		}}, e, s)
+	}
+	if a.memory != nil {
+		c.add(a.memory, theirs, e.measureMemory(t.Context(), s)...)
+	}
+}
+
+// measureRest is the CPU that programs use in a minute in which nobody asks them.
+func (e *environment) measureRest() (kubeAPIServer, etcd, server float64) {
+	e.t.Helper()
+	pids := e.plane.PIDs()
+	measure := func() (sum [3]time.Duration) {
+		for i, pid := range []int{pids["kube-apiserver"], pids["etcd"], e.serverPID()} {
+			if pid == 0 {
+				continue
+			}
+			used, err := cpuTime(pid)
+			require.NoError(e.t, err)
+			sum[i] = used
+		}
+		return sum
+	}
+	before := measure()
+	time.Sleep(*resting)
+	after := measure()
+	rate := func(i int) float64 { return (after[i] - before[i]).Seconds() / resting.Minutes() }
+	return rate(0), rate(1), rate(2)
+}
+
+func (e *environment) serverPID() int {
+	if e.server == nil {
+		return 0
+	}
+	return e.server.PID()
+}
+
+// measureMemory is the memory of programs that have listed everything once.
+func (e *environment) measureMemory(ctx context.Context, s *side) []float64 {
+	t := e.t
+	t.Helper()
+	for _, version := range []string{"0", ""} {
+		_, err := s.client.get(ctx, s.path("", "", "resourceVersion", version), nil)
+		require.NoError(t, err)
+	}
+	pids := e.plane.PIDs()
+	resident := func(pid int) float64 {
+		if pid == 0 {
+			return 0
+		}
+		size, err := residentMemory(pid)
+		require.NoError(t, err)
+		return size
+	}
+	sum := 0.0
+	for _, pid := range s.pids() {
+		sum += resident(pid)
+	}
+	values := []float64{sum, resident(pids["kube-apiserver"]), resident(pids["etcd"]), resident(e.serverPID())}
+	kubeAPIServer, err := liveHeap(ctx, s.client)
+	require.NoError(t, err)
+	server := 0.0
+	if e.server != nil {
+		server, err = liveHeap(ctx, e.direct())
+		require.NoError(t, err)
+	}
+	return append(values, kubeAPIServer+server, server, resident(pids["kube-controller-manager"]))
+}
+
+// measureStart is how long the server takes to get ready, and the CPU that it
+// needs until then.
+func (e *environment) measureStart() []float64 {
+	e.t.Helper()
+	e.server.Stop(e.t)
+	began := time.Now()
+	e.server.Start(e.t)
+	e.server.AwaitReadyWithin(e.t, readyLimit)
+	took := time.Since(began)
+	used, err := cpuTime(e.server.PID())
+	require.NoError(e.t, err)
+	e.cluster.AwaitAvailable(e.t)
+	return []float64{took.Seconds(), used.Seconds()}
+}
+
+// measureFailover is how long a client waits for the first answer when the active
+// server is killed and another one stands by.
+func (e *environment) measureFailover() time.Duration {
+	t := e.t
+	t.Helper()
+	active, standby := e.server, e.cluster.StartServer(t)
+	standby.AwaitReadyWithin(t, readyLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), readyLimit)
+	defer cancel()
+	active.Kill()
+	began := time.Now()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		err := e.ask(ctx)
+		if err == nil {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			require.NoError(t, err)
+		}
+	}
+	took := time.Since(began)
+	active.Pod.Delete(t)
+	e.server = standby
+	require.Len(t, e.content(), *objects)
+	return took
+}
+
+// ask asks for a namespace, and does not wait for long.
+func (e *environment) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	_, err := e.ours.client.send(ctx, http.MethodGet, e.ours.path(e.teams[1].Namespace, "", "resourceVersion", "0"), nil, nil)
+	return err
+}

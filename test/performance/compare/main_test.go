@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package compare measures our server beside custom resources of the same
+// content: both are served by one kube-apiserver, ours through an APIService
+// and the others from a CustomResourceDefinition. The measures alternate
+// between the two. The report has medians, spreads, ratios and goals.
+//
+// The server is the program itself, with the flags of an installation. The
+// simulator, which takes as long to answer as a real metal-api, and the clients
+// live in the test's process. docs/benchmarks.md says how to run it.
+package compare
+
+import (
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+)
+
+// The defaults check quickly that everything is answered; `make bench-compare`
+// measures.
+var (
+	objects     = flag.Int("compare.objects", 40, "MetalStackMachines of each kind, all with a machine in the data centre")
+	only        = flag.String("compare.only", quick, "regular expression of the measures to take; -compare.only=. takes all")
+	repetitions = flag.Int("compare.repetitions", 1, "how often each measure is taken, alternating between the kinds")
+	watchers    = flag.Int("compare.watchers", 4, "clients that watch all objects while others are written")
+	writing     = flag.Duration("compare.writing", time.Second, "how long is written for the watchers, each time")
+	resting     = flag.Duration("compare.resting", time.Minute, "how long the programs are left alone for the measure of their CPU at rest")
+	markdown    = flag.String("compare.markdown", "", "file for the table as Markdown")
+)
+
+// quick are the measures that are taken as part of all tests.
+const quick = "^(fan-out-25|list-gzip|list-table|watch-list|get|write)$"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(cluster.Main(m))
+}
