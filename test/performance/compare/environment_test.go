@@ -55,7 +55,7 @@ type environment struct {
 // no objects yet.
 func newEnvironment(t testing.TB) *environment {
 	t.Helper()
-	e := &environment{layout: newLayout(), t: t, plane: controlplane.Start(t)}
+	e := &environment{layout: newLayout(*objects), t: t, plane: controlplane.Start(t)}
 	uids, err := e.bind(t.Context(), e.plane)
 	require.NoError(t, err)
 	e.uids = uids

@@ -113,7 +113,10 @@ func fanOut(rate int) measure {
 
 // revision is a revision to watch all objects from.
 func (s *side) revision(ctx context.Context) (string, error) {
-	a, err := s.client.get(ctx, s.path("", "", "limit", "1"), nil)
+	// With a client whose warnings are in no figure.
+	c := s.admin()
+	defer c.CloseIdleConnections()
+	a, err := c.get(ctx, s.path("", "", "limit", "1"), nil)
 	if err != nil {
 		return "", err
 	}

@@ -39,8 +39,8 @@ const (
 
 // largeNamespace and smallNamespace are the sizes of the first namespace, and
 // of all others but the last.
-func largeNamespace() int { return min(1000, *objects/2) }
-func smallNamespace() int { return min(500, *objects/4) }
+func largeNamespace(objects int) int { return min(1000, objects/2) }
+func smallNamespace(objects int) int { return min(500, objects/4) }
 
 // member is one object of the fleet.
 type member struct{ namespace, project, name string }
@@ -51,9 +51,9 @@ type layout struct {
 	members []member
 }
 
-func newLayout() *layout {
+func newLayout(objects int) *layout {
 	l := &layout{}
-	for left, size := *objects, largeNamespace(); left > 0; size = smallNamespace() {
+	for left, size := objects, largeNamespace(objects); left > 0; size = smallNamespace(objects) {
 		team := cluster.Team{Namespace: fmt.Sprintf("team-%03d", len(l.teams)), Project: fmt.Sprintf("20000000-0000-4000-8000-%012d", len(l.teams))}
 		l.teams = append(l.teams, team)
 		for range min(size, left) {

@@ -19,20 +19,20 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// The defaults check quickly that everything is answered; `make bench-compare`
-// measures.
+// `make bench-compare` says what to measure. Without that nothing is started.
 var (
-	objects     = flag.Int("compare.objects", 40, "MetalStackMachines of each kind, all with a machine in the data centre")
-	only        = flag.String("compare.only", quick, "regular expression of the measures to take; -compare.only=. takes all")
+	objects     = flag.Int("compare.objects", 0, "MetalStackMachines of each kind, all with a machine in the data centre; 0 measures nothing")
+	only        = flag.String("compare.only", ".", "regular expression of the measures to take")
 	repetitions = flag.Int("compare.repetitions", 1, "how often each measure is taken, alternating between the kinds")
-	watchers    = flag.Int("compare.watchers", 4, "clients that watch all objects while others are written")
-	writing     = flag.Duration("compare.writing", time.Second, "how long is written for the watchers, each time")
-	resting     = flag.Duration("compare.resting", time.Minute, "how long the programs are left alone for the measure of their CPU at rest")
+	watchers    = flag.Int("compare.watchers", 100, "clients that watch all objects while others are written")
+	writing     = flag.Duration("compare.writing", 20*time.Second, "how long is written for the watchers, each time")
+	resting     = flag.Duration("compare.resting", 5*time.Minute, "how long the programs are left alone for the measure of their CPU at rest")
 	markdown    = flag.String("compare.markdown", "", "file for the table as Markdown")
 )
 
-// quick are the measures that are taken as part of all tests.
-const quick = "^(fan-out-25|list-gzip|list-table|watch-list|get|write)$"
+// minObjects is how many objects there are at least: the namespaces have parts of
+// them.
+const minObjects = 8
 
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -12,7 +12,7 @@ import (
 // taken: what spends the savings of consistent reads comes last.
 func measures() []measure {
 	all := fmt.Sprintf("list of %d", *objects)
-	large, small := largeNamespace(), smallNamespace()
+	large, small := largeNamespace(*objects), smallNamespace(*objects)
 	return []measure{
 		fanOut(25),
 		fanOut(50),

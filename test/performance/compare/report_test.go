@@ -34,8 +34,8 @@ type row struct {
 	limit float64
 	// ours and theirs are the values of all repetitions.
 	ours, theirs []float64
-	// stale is the part of our answers that had a warning.
-	stale float64
+	// stale is, of each repetition, the part of our answers that had a warning.
+	stale []float64
 }
 
 func (r *row) title() string {
@@ -154,10 +154,14 @@ func (r *row) verdict() string {
 }
 
 func (r *row) note() string {
-	if r.stale == 0 {
+	stale := 0.0
+	for _, part := range r.stale {
+		stale += part / float64(len(r.stale))
+	}
+	if stale == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.0f %% stale", math.Ceil(100*r.stale))
+	return fmt.Sprintf("%.0f %% stale", math.Ceil(100*stale))
 }
 
 // report is everything that was measured.

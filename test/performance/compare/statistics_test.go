@@ -84,10 +84,12 @@ func TestProcess_TellsCPUAndMemory(t *testing.T) {
 
 func TestLayout_VisitsEveryObjectOnce(t *testing.T) {
 	t.Parallel()
-	l := newLayout()
-	seen := map[member]bool{}
-	for i := range l.members {
-		seen[l.at(i)] = true
+	for _, n := range []int{minObjects, 40, 1000, 10_000, 50_000} {
+		l, seen := newLayout(n), map[member]bool{}
+		for i := range l.members {
+			seen[l.at(i)] = true
+		}
+		assert.Len(t, seen, n)
+		assert.Greater(t, len(l.teams), 1)
 	}
-	assert.Len(t, seen, *objects)
 }
