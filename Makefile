@@ -76,7 +76,7 @@ bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 	$(GO) test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
 
 bench-compare: controlplane ## Our kinds beside custom resources of the same content, with goals: make bench-compare N=10000 ONLY=fan-out (docs/benchmarks.md)
-	$(GO) test ./test/performance/compare -v -count=1 -timeout 6h -compare.objects=$(N) -compare.only='$(ONLY)' -compare.repetitions=5 $(COMPARE_FLAGS)
+	$(GO) test ./test/performance/compare -run '^TestCompare' -v -count=1 -timeout 6h -compare.objects=$(N) -compare.only='$(ONLY)' -compare.repetitions=5 $(COMPARE_FLAGS)
 
 load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
 	$(GO) test ./test/performance/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \

@@ -114,8 +114,18 @@ func (r *row) show(values []float64) string {
 	return fmt.Sprintf("%s (%s–%s)", r.unit.format(median(values)), r.unit.format(slices.Min(values)), r.unit.format(slices.Max(values)))
 }
 
-// ratio is that of the medians, ours to theirs.
-func (r *row) ratio() float64 { return median(r.ours) / median(r.theirs) }
+// ratio is the median of the repetitions' ratios, ours to theirs: the two values of
+// a repetition were measured one after the other, under much the same load.
+func (r *row) ratio() float64 {
+	if len(r.ours) != len(r.theirs) {
+		return math.NaN()
+	}
+	var ratios []float64
+	for i, theirs := range r.theirs {
+		ratios = append(ratios, r.ours[i]/theirs)
+	}
+	return median(ratios)
+}
 
 func (r *row) showRatio() string {
 	ratio := r.ratio()
