@@ -102,7 +102,7 @@ func newFleet(t testing.TB, l *layout, managementCluster types.UID) *fleet {
 	}
 	f.Server = simtest.Start(t, simulator.Config{DataCentre: d, Seed: 1})
 	networks := map[string]string{} // by project and partition
-	machines := f.Sim.Books().Machines
+	machines := f.Sim.Inventory().Machines
 	for i, m := range l.members {
 		machine := machines[i]
 		key := m.project + " " + machine.Partition
@@ -126,7 +126,7 @@ func newFleet(t testing.TB, l *layout, managementCluster types.UID) *fleet {
 		object.Status.Allocation.MachineID = id
 		f.machines = append(f.machines, object)
 	}
-	for i, machine := range f.Sim.Books().Machines[:len(f.machines)] {
+	for i, machine := range f.Sim.Inventory().Machines[:len(f.machines)] {
 		f.machines[i].Status.Allocation.AllocationUUID = machine.AllocationUUID
 	}
 	f.Sim.SetCosts(true)
