@@ -15,8 +15,14 @@ import (
 )
 
 const (
-	// pollInterval is how often Eventually calls its condition.
-	pollInterval = 50 * time.Millisecond
+	// minPollInterval and maxPollInterval limit how long Eventually waits between
+	// two calls of its condition.
+	minPollInterval = 50 * time.Millisecond
+	maxPollInterval = time.Second
+	// pollFraction is the part of the time since the first call that Eventually
+	// waits: requests that are made twenty times a second cost more processor time
+	// than what is waited for.
+	pollFraction = 20
 	// requestTimeout ends one call of EventuallyRetrying.
 	requestTimeout = 5 * time.Second
 )
@@ -27,8 +33,7 @@ func Eventually(t testing.TB, timeout time.Duration, condition func(context.Cont
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
+	began := time.Now()
 	last := context.DeadlineExceeded
 	for {
 		err := condition(ctx)
@@ -39,7 +44,7 @@ func Eventually(t testing.TB, timeout time.Duration, condition func(context.Cont
 			last = err
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(min(max(time.Since(began)/pollFraction, minPollInterval), maxPollInterval)):
 		case <-ctx.Done():
 			require.NoError(t, last, message...)
 		}
