@@ -22,7 +22,9 @@ import (
 
 // TestClusterAPI shares one management cluster, which clusterctl installed.
 func TestClusterAPI(t *testing.T) {
-	env := newEnvironment(t)
+	t.Parallel()
+	env := newEnvironment(t, Options{})
+	t.Run("Clusterctl_InstallsEverything", func(t *testing.T) { clusterctlInstallsEverything(t, env) })
 	t.Run("parallel", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *environment, string, ProjectMetal){
 			"Cluster_CreateScaleRollDelete":           clusterCreateScaleRollDelete,
@@ -31,6 +33,7 @@ func TestClusterAPI(t *testing.T) {
 			"ClusterClass_CreatesAndChangesClusters":  clusterClassCreatesAndChangesClusters,
 			"Backup_RestoresNamespaces":               backupRestoresNamespaces,
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
+			"Move_ThereAndBack":                       moveThereAndBack,
 		} {
 			namespace, projectMetal := env.team(t)
 			t.Run(name, func(t *testing.T) {
@@ -39,15 +42,7 @@ func TestClusterAPI(t *testing.T) {
 			})
 		}
 	})
-	// What kills programs comes when nobody else needs them.
-	t.Run("Outages_ChangeNothingInTheEnd", func(t *testing.T) {
-		namespace, projectMetal := env.team(t)
-		outagesChangeNothingInTheEnd(t, env, namespace, projectMetal)
-	})
-	t.Run("Move_ThereAndBack", func(t *testing.T) {
-		namespace, projectMetal := env.team(t)
-		moveThereAndBack(t, env, namespace, projectMetal)
-	})
+	// The provider is deleted when nobody else needs it.
 	t.Run("Clusterctl_UpgradesAndDeletesTheProvider", func(t *testing.T) {
 		namespace, _ := env.team(t)
 		clusterctlUpgradesAndDeletesTheProvider(t, env, namespace)

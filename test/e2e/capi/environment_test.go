@@ -30,16 +30,13 @@ type environment struct {
 	taken int
 }
 
-func newEnvironment(t *testing.T) *environment {
+// newEnvironment has a Site of its own. There are no load balancers that would have
+// to forget a machine.
+func newEnvironment(t *testing.T, opts Options) *environment {
 	t.Helper()
-	site := StartSite(t, simulator.Config{Speed: 200, DataCentre: DataCentre(48)})
-	return &environment{Management: Start(t, Options{Site: site, ManagerFlags: hasty})}
-}
-
-// hasty is a controller manager that waits for nobody: it is killed in some tests, and
-// there are no load balancers.
-var hasty = []string{
-	"--load-balancer-grace-period=0", "--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
+	opts.Site = StartSite(t, simulator.Config{Speed: 200, DataCentre: DataCentre(64)})
+	opts.ManagerFlags = append(opts.ManagerFlags, "--load-balancer-grace-period=0")
+	return &environment{Management: Start(t, opts)}
 }
 
 // team is a namespace of a test's own, and the projectMetal of its project.

@@ -6,14 +6,14 @@ import (
 	"os"
 	"testing"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+// clusters is how many clusters are built in parallel.
+const clusters = 5
 
-func TestClusterctl_InstallsEverything(t *testing.T) {
-	site := StartSite(t, simulator.Config{Speed: 200, DataCentre: simulator.DefaultDataCentre(24)})
-	m := Start(t, Options{Site: site})
-	t.Log(m.Clusterctl(t, "get", "providers"))
+func TestMain(m *testing.M) {
+	framework.SetParallel(clusters)
+	os.Exit(cluster.Main(m))
 }

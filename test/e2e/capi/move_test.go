@@ -26,7 +26,8 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	c.AwaitMachines(t, slow, 1, 2)
 	held, mark := projectMetal.Machines(), projectMetal.Mark()
 
-	other := Start(t, Options{Site: env.Site, Repository: env.Repository, ManagerFlags: hasty})
+	// Its controller manager has the flags of its Deployment.
+	other := Start(t, Options{Site: env.Site, Repository: env.Repository})
 	other.Bind(t, namespace, projectMetal.project)
 	there := other.Tenant(t, namespace, "fern")
 	move(t, env.Management, other, namespace)
@@ -97,6 +98,18 @@ func nothingIsLeft(t *testing.T, c *Tenant) {
 		}
 		return nil
 	})
+}
+
+// clusterctlInstallsEverything: clusterctl's inventory has Cluster API's providers,
+// and ours in the version that was asked for.
+func clusterctlInstallsEverything(t *testing.T, env *environment) {
+	inventory, stderr, err := env.Kubectl(t, env.Admin(), "get", "providers.clusterctl.cluster.x-k8s.io", "-A",
+		"-o", `jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.version}{"\n"}{end}`)
+	require.NoError(t, err, stderr)
+	for _, p := range providers {
+		assert.Contains(t, inventory, p.namespace+"/"+p.label+" v")
+	}
+	assert.Contains(t, inventory, cluster.Namespace+"/infrastructure-metal-stack "+Version+"\n")
 }
 
 func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, env *environment, namespace string) {

@@ -32,10 +32,17 @@ const (
 	hard = 12 * time.Minute
 )
 
-// outagesChangeNothingInTheEnd: our programs are killed over and over, the
+// TestOutages_ChangeNothingInTheEnd has a management cluster and a metal-api of
+// its own: others need theirs. Our programs are killed over and over, the
 // metal-api is away, the bootstrap provider is late, and the cluster is paused
 // in the middle. No machine too many, none lost.
-func outagesChangeNothingInTheEnd(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
+func TestOutages_ChangeNothingInTheEnd(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t, Options{
+		// What is killed has not released its Lease.
+		ManagerFlags: []string{"--leader-elect-lease-duration=8s", "--leader-elect-renew-deadline=6s", "--leader-elect-retry-period=500ms"},
+	})
+	namespace, projectMetal := env.team(t)
 	before, start := projectMetal.Inventory(), projectMetal.Mark()
 
 	// Bootstrap data are late: nothing is allocated for workers meanwhile.
