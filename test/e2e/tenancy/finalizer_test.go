@@ -86,14 +86,18 @@ func finalizerStaysWhileMetalIsHeld(t *testing.T, env *environment) {
 		require.ErrorContains(t, err, `cannot delete resource "metalstackclusters/allocation" in namespace "keeping"`, form)
 	}
 	// These are not refused, and take nothing off.
-	got, err := c.Get(soon(t), name, metav1.GetOptions{})
-	require.NoError(t, err)
-	got.Finalizers = nil
-	_, err = c.UpdateStatus(soon(t), got, metav1.UpdateOptions{})
-	require.NoError(t, err)
+	require.NoError(t, retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		got, err := c.Get(soon(t), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		got.Finalizers = nil
+		_, err = c.UpdateStatus(soon(t), got, metav1.UpdateOptions{})
+		return err
+	}))
 	require.NoError(t, c.Delete(soon(t), name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0), PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}))
 	require.NoError(t, c.DeleteCollection(soon(t), metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}, metav1.ListOptions{}))
-	got, err = c.Get(soon(t), name, metav1.GetOptions{})
+	got, err := c.Get(soon(t), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{infrastructure.ClusterFinalizer}, got.Finalizers)
 	assert.Equal(t, held, env.metalOf(project("1")))

@@ -9,10 +9,14 @@ import (
 	"os"
 	"testing"
 
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+func TestMain(m *testing.M) {
+	framework.SetParallel(4)
+	os.Exit(cluster.Main(m))
+}
 
 // One installation is enough for all: they keep apart by namespaces and
 // projects, and what stops the server comes last.
