@@ -13,9 +13,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # of test/e2e/capi do not come up in time.
 : "${TEST_PROCESSES:=$(getconf _NPROCESSORS_ONLN)}"
 
-# The packages that take longest, which go test starts first.
-longest=(test/e2e/capi hack/run pkg/controller pkg/apiserver/testserver test/robustness/outage test/e2e/tenancy test/e2e/replicas
-  test/e2e/operations test/e2e/kubectl test/e2e/garbagecollection test/e2e/ledger test/performance/load test/robustness/floods test/robustness/faults)
+# The packages that take longest, which go test starts first. test/e2e/capi waits more
+# than it computes: those beside it compute.
+longest=(test/e2e/capi test/robustness/faults pkg/metal/observation test/robustness/outage test/performance/load pkg/controller
+  pkg/apiserver/testserver test/e2e/tenancy hack/run test/e2e/replicas test/e2e/operations test/e2e/kubectl test/e2e/ledger
+  test/e2e/garbagecollection test/robustness/floods)
 
 # All files of the tree that match a pattern, tracked or about to be.
 files() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u | while read -r f; do [[ -f $f ]] && echo "$f"; done; }
