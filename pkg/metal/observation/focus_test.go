@@ -123,7 +123,7 @@ func TestFocus_ListsSmallFleetWithManyInTransition(t *testing.T) {
 
 func TestFocus_IgnoresIrrelevantProjects(t *testing.T) {
 	relevant := func(project string) bool { return project == simulator.ProjectA }
-	runTest(t, envConfig{machines: 1000, costs: true, options: Options{Relevant: relevant}}, func(t *testing.T, e *env) {
+	runTest(t, envConfig{machines: 200, costs: true, options: Options{Relevant: relevant}}, func(t *testing.T, e *env) {
 		id := e.allocate(simulator.ProjectB, 1)[0]
 		e.run()
 		time.Sleep(time.Minute)

@@ -21,7 +21,7 @@ import (
 )
 
 func TestSweep_HangingNetworkDelaysNoOther(t *testing.T) {
-	runTest(t, envConfig{machines: 100, costs: true}, func(t *testing.T, e *env) {
+	runTest(t, envConfig{machines: 20, costs: true}, func(t *testing.T, e *env) {
 		var ids []string
 		for range 20 {
 			ids = append(ids, e.network(simulator.ProjectA))

@@ -150,7 +150,7 @@ func TestStorm_ReadsAreRefreshedThroughout(t *testing.T) {
 }
 
 func TestObserver_SavesForReadsAtRest(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+	runTest(t, envConfig{machines: 300, costs: true}, func(t *testing.T, e *env) {
 		ids := e.allocate(simulator.ProjectA, 20) // and none of them phones home
 		e.run()
 		time.Sleep(5 * time.Minute)

@@ -35,6 +35,9 @@ const (
 	// fleet is how many machines there are: of each four, three are small ones,
 	// enough for all names and for what administrators allocate by hand.
 	fleet = 16
+	// smallFleet is enough for the names of a point: most of its time goes into
+	// observing machines.
+	smallFleet = 8
 	// restartAfter is how long a process is away.
 	restartAfter = 3 * time.Second
 )
@@ -82,13 +85,13 @@ type environment struct {
 
 // newEnvironment starts everything, with so many servers. It is called in a
 // bubble.
-func newEnvironment(t testing.TB, seed uint64, servers int, breaks breaks) *environment {
+func newEnvironment(t testing.TB, seed uint64, servers, machineCount int, breaks breaks) *environment {
 	env := &environment{
 		t: t, breaks: breaks, began: time.Now(), secrets: newSecrets(), traps: newTraps(), journal: newJournal(),
 		lease: &lease{cut: map[string]time.Time{}}, clocks: map[string]*nodeClock{}, revisionClock: newClock(0), servers: map[string]*server{},
 	}
 	var err error
-	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(fleet)})
+	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(machineCount)})
 	require.NoError(t, err)
 	env.api = &atWork{Handler: env.sim.Handler(), frees: map[string]int{}}
 	env.records = newRecords(env.secrets, env.journal.recorded)

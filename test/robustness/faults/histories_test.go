@@ -23,7 +23,7 @@ var (
 )
 
 // share is how many histories a run tries that does not say.
-const share = 40
+const share = 20
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -62,7 +62,7 @@ func TestHistories(t *testing.T) {
 // it back, and checks the invariants.
 func (h *history) run(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		env := newEnvironment(t, h.seed, h.servers, breaks{})
+		env := newEnvironment(t, h.seed, h.servers, fleet, breaks{})
 		defer env.close()
 		env.play(h)
 		if wrong := env.check(); len(wrong) > 0 || *storyFlag {
