@@ -300,7 +300,14 @@ func TestClient_DoesNotFollowRedirects(t *testing.T) {
 }
 
 func TestError_HoldsNoSecret(t *testing.T) {
-	secret := "password: hunter22-hunter22"
+	for name, secret := range map[string]string{
+		"one line": "password: hunter22-hunter22", "lines": "#cloud-config\n\n  password: hunter22-hunter22\n",
+	} {
+		t.Run(name, func(t *testing.T) { errorsHoldNoSecret(t, secret) })
+	}
+}
+
+func errorsHoldNoSecret(t *testing.T, secret string) {
 	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		for _, status := range []int{200, 400, 422, 500, 502} {
@@ -318,6 +325,7 @@ func TestError_HoldsNoSecret(t *testing.T) {
 				for e := err; e != nil; e = errors.Unwrap(e) {
 					require.NotContains(t, e.Error(), encoded)
 					require.NotContains(t, e.Error(), secret)
+					require.NotContains(t, e.Error(), "hunter22")
 					require.NotContains(t, e.Error(), simulator.DefaultHMAC.Edit+" ")
 					require.NotRegexp(t, `Metal-Edit [0-9a-f]{64}`, e.Error())
 				}

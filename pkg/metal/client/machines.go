@@ -14,6 +14,7 @@ import (
 	"github.com/metal-stack/metal-go/api/models"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // Machine gets a machine by id. NotFound proves nothing: a machine without an
@@ -150,7 +151,9 @@ func redactUserData(err error, userData []byte) error {
 	if !ok || len(bytes.TrimSpace(userData)) == 0 {
 		return err
 	}
-	for _, secret := range []string{encodeUserData(userData), string(userData), string(bytes.TrimSpace(userData))} {
+	// A message is one line.
+	line := oneline.Sanitize(string(userData), len(userData))
+	for _, secret := range []string{encodeUserData(userData), string(userData), string(bytes.TrimSpace(userData)), line} {
 		if strings.Contains(e.Message, secret) {
 			e.Message, e.Err = strings.ReplaceAll(e.Message, secret, "[user data]"), nil
 		}
