@@ -48,7 +48,7 @@ func TestRefresh_TranslatesScope(t *testing.T) {
 		"unbound namespace": {storage.Scope{Namespace: "team-b"}, metal.Scope{}},
 		"objects": {
 			storage.Scope{Refs: []metal.Ref{
-				{Kind: metal.KindMachine, ID: "m1"}, {Kind: metal.KindIP, ID: "203.0.113.1"}, {Kind: metal.KindNetwork, ID: "n1"}, {Kind: metal.KindMachine, ID: "m2"},
+				{Kind: metal.KindMachine, ID: "m1"}, {Kind: metal.KindNetwork, ID: "n1"}, {Kind: metal.KindIP, ID: "203.0.113.1"}, {Kind: metal.KindMachine, ID: "m2"},
 			}},
 			metal.Scope{Machines: []string{"m1", "m2"}, Networks: []string{"n1"}, IPs: []string{"203.0.113.1"}},
 		},

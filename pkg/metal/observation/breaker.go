@@ -18,7 +18,10 @@ type circuitBreaker struct {
 	mu       sync.Mutex
 	cause    error
 	failures int
-	retryAt  time.Time
+	// suspect is true if the last answer was a proxy's instead of the
+	// metal-api's.
+	suspect bool
+	retryAt time.Time
 	// closedAt is when the metal-api last answered after it had not.
 	closedAt time.Time
 }
@@ -30,8 +33,21 @@ func (c *circuitBreaker) recordSuccess() (back bool) {
 	if back = c.cause != nil; back {
 		c.closedAt = c.clock.Now()
 	}
-	c.cause, c.failures = nil, 0
+	c.cause, c.failures, c.suspect = nil, 0, false
 	return back
+}
+
+// recordFailureStatus notes an answer with a status that says that there is none, such
+// as a proxy's 502. The first after an answer is no outage: it can be one of several
+// backends of the proxy, or its restart, while other calls succeed.
+func (c *circuitBreaker) recordFailureStatus(err error) {
+	c.mu.Lock()
+	first := c.cause == nil && !c.suspect
+	c.suspect = true
+	c.mu.Unlock()
+	if !first {
+		c.recordFailure(err)
+	}
 }
 
 // recordFailure notes that there was none.

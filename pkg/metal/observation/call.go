@@ -88,7 +88,10 @@ func acquire(ctx context.Context, l *limiter) error {
 func (o *Observer) recordUnanswered(k callKind, began time.Time, took time.Duration, exception bool, err error) time.Duration {
 	gone := o.breaker.wasOpenSince(began)
 	timeout := errors.Is(err, context.DeadlineExceeded)
-	if !timeout || !o.costs.answeredSince(began) {
+	switch {
+	case isStatus(err):
+		o.breaker.recordFailureStatus(err)
+	case !timeout || !o.costs.answeredSince(began):
 		o.breaker.recordFailure(err)
 	}
 	switch {
@@ -105,6 +108,12 @@ func (o *Observer) recordUnanswered(k callKind, began time.Time, took time.Durat
 func isUnanswered(err error) bool {
 	e, ok := errors.AsType[*metal.Error](err)
 	return ok && e.Unanswered()
+}
+
+// isStatus reports whether something answered for the metal-api, such as a proxy.
+func isStatus(err error) bool {
+	e, ok := errors.AsType[*metal.Error](err)
+	return ok && e.Status != 0
 }
 
 func isNotSent(err error) bool {

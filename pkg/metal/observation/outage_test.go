@@ -119,3 +119,23 @@ func TestOutage_StandstillIsNotTakenForLoad(t *testing.T) {
 		}
 	})
 }
+
+func TestOutage_OneBadGatewayDoesNotMakeOtherReadsStale(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 2)
+		e.sweep()
+		bad := simulator.Fault{Endpoint: "*", Kind: simulator.FaultStatus, Status: 502, Message: "bad gateway", Times: 1}
+		var u *metal.StaleError
+		for range 3 {
+			e.sim.Inject(bad)
+			require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids[:1]}), &u)
+			require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids[1:]}))
+		}
+		bad.Times = 2
+		e.sim.Inject(bad)
+		require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids[:1]}), &u)
+		require.False(t, e.observer.breaker.isOpen())
+		require.ErrorAs(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: ids[:1]}), &u)
+		require.True(t, e.observer.breaker.isOpen(), "two in a row are an outage")
+	})
+}

@@ -196,6 +196,13 @@ func (r *refreshes) observe(batch []*sharedRefresh) {
 			err = o.budget.reserveWithin(readAccount, p.cost, timeLeft-p.duration)
 		}
 	}
+	if err == nil {
+		// Reads may have left while the observation waited for the budget.
+		if batch = r.dropAbandoned(batch); len(batch) == 0 {
+			o.budget.commit(readAccount, p.cost, 0)
+			return
+		}
+	}
 	switch {
 	case err == nil:
 		r.start(batch, p.cost)

@@ -297,3 +297,27 @@ func TestRefresh_OfEndedReadMakesNoCall(t *testing.T) {
 		require.Zero(t, e.sim.CallsOf("machine-get"))
 	})
 }
+
+func TestRefresh_OfReadThatLeftWhileItWaitedForBudgetMakesNoCall(t *testing.T) {
+	var balances []time.Duration
+	for _, read := range []bool{false, true} {
+		runTest(t, envConfig{machines: 100, costs: true}, func(t *testing.T, e *env) {
+			ids := e.install(simulator.ProjectA, 2)
+			e.sweep()
+			e.sim.ResetCalls()
+			ok, _ := e.observer.budget.reserve(readAccount, e.observer.budget.balance(readAccount))
+			require.True(t, ok)
+			if read {
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(time.Millisecond, cancel)
+				require.ErrorIs(t, e.observer.Refresh(ctx, metal.Scope{Machines: ids[:1]}), context.Canceled)
+			} else {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Minute)
+			require.Zero(t, e.sim.CallsOf("machine-get"))
+			balances = append(balances, e.observer.budget.balance(readAccount))
+		})
+	}
+	require.InDelta(t, balances[0], balances[1], float64(time.Microsecond), "nothing is spent")
+}
