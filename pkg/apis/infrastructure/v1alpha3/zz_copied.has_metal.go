@@ -1,4 +1,4 @@
-// Code generated from ../holds.go by hack/update-codegen.sh. DO NOT EDIT.
+// Code generated from ../has_metal.go by hack/update-codegen.sh. DO NOT EDIT.
 
 // SPDX-License-Identifier: Apache-2.0
 
