@@ -85,13 +85,6 @@ func (b *budget) broadcastRaise() {
 	b.raised = make(chan struct{})
 }
 
-// capacity is how much of an observation's cost can be saved.
-func (b *budget) capacity(p account) time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.accounts[p].burst
-}
-
 // refill books the income since the last time: sweeps in debt and accounts that
 // are not full get the shares that they are sure of, reads and focus what is left
 // then, and sweeps the rest.
@@ -163,22 +156,43 @@ func (b *budget) balance(p account) time.Duration {
 	return b.accounts[p].balance
 }
 
-// reserveWithin reserves cost if it is there within limit, waiting for it. If it will
-// not be, it returns ErrOverBudget at once. Who needs less goes first.
+// remainder is what an observation of a read leaves in the account to those that cost
+// less: as much as it costs, or a part of the capacity if that is less.
+func (a *accountState) remainder(cost time.Duration) time.Duration {
+	return min(cost, scale(a.burst, remainderShare))
+}
+
+// affordable is what an observation of a read may cost at most after a time, and which
+// part of the capacity is saved at present.
+func (b *budget) affordable(p account, after time.Duration) (most time.Duration, saved float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	a := &b.accounts[p]
+	balance := min(a.burst, a.balance+scale(after, b.incomeRate(p)))
+	remainder := scale(a.burst, remainderShare)
+	return max(min(balance/2, remainder), balance-remainder), float64(max(0, a.balance)) / float64(a.burst)
+}
+
+// reserveWithin reserves cost if it is there within limit besides what is left to
+// others, waiting for it. If it will not be, it returns ErrBudgetExceeded at once. Who
+// needs less goes first.
 func (b *budget) reserveWithin(p account, cost, limit time.Duration) error {
 	deadline := b.clock.Now().Add(limit)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := &b.accounts[p]
-	ahead := func() (sum time.Duration) {
-		for _, c := range a.queue {
-			if c <= cost {
-				sum += c
-			}
-		}
-		return sum
+	remainder := a.remainder(cost)
+	if cost+remainder > a.burst {
+		return metal.ErrBudgetExceeded
 	}
-	wait := b.tryReserve(p, cost, ahead())
+	ahead := remainder
+	for _, c := range a.queue {
+		if c <= cost {
+			ahead += c
+		}
+	}
+	wait := b.tryReserve(p, cost, ahead)
 	if wait == 0 {
 		return nil
 	}
@@ -189,7 +203,7 @@ func (b *budget) reserveWithin(p account, cost, limit time.Duration) error {
 	defer func() { a.queue = slices.Delete(a.queue, slices.Index(a.queue, cost), slices.Index(a.queue, cost)+1) }()
 	for {
 		b.waitForRaise(min(wait, deadline.Sub(b.clock.Now())))
-		if wait = b.tryReserve(p, cost, 0); wait == 0 {
+		if wait = b.tryReserve(p, cost, remainder); wait == 0 {
 			return nil
 		}
 		if wait > deadline.Sub(b.clock.Now()) {
@@ -209,14 +223,6 @@ func (b *budget) waitForRaise(d time.Duration) {
 	case <-timer.C():
 	case <-risen:
 	}
-}
-
-// balanceAfter is how much an account will hold after a time.
-func (b *budget) balanceAfter(p account, d time.Duration) time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.refill()
-	return b.accounts[p].balance + scale(d, b.incomeRate(p))
 }
 
 // commit corrects a reservation of cost by what the observation really took.

@@ -199,15 +199,15 @@ func TestBudget_ReserveWithinWaitsOnlyForFundsInTime(t *testing.T) {
 			return func() float64 { return time.Since(began).Seconds() }
 		}
 		took := elapsed()
-		require.NoError(t, b.reserveWithin(readAccount, 20*time.Millisecond, time.Second))
-		require.InDelta(t, .571, took(), .01, "20 ms at 70 % of 5 %")
+		require.NoError(t, b.reserveWithin(readAccount, 20*time.Millisecond, 2*time.Second))
+		require.InDelta(t, 1.143, took(), .01, "40 ms at 70 % of 5 %: as much is left to others")
 		took = elapsed()
 		require.ErrorIs(t, b.reserveWithin(readAccount, 50*time.Millisecond, time.Second), metal.ErrBudgetExceeded)
-		require.Zero(t, took(), "it would be 1.4 s")
+		require.Zero(t, took(), "it would be 2.3 s")
 
 		// What an observation did not need is there at once for what waits.
 		done := make(chan error)
-		go func() { done <- b.reserveWithin(readAccount, 34*time.Millisecond, time.Second) }()
+		go func() { done <- b.reserveWithin(readAccount, 27*time.Millisecond, time.Second) }()
 		synctest.Wait()
 		took = elapsed()
 		b.commit(readAccount, time.Second, 0)
@@ -233,8 +233,30 @@ func TestBudget_ReserveWithinWaitsOnlyForFundsInTime(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		require.InDelta(t, 8, granted, 1, "35 ms are earned in that second")
+		require.InDelta(t, 7, granted, 1, "35 ms are earned in that second, of which 4 are left")
 		require.Less(t, longest, .1)
+	})
+}
+
+func TestBudget_ReadsLeaveFundsToThoseThatCostLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(clock.RealClock{}, 0.05)
+		reserve := func(cost time.Duration) error { return b.reserveWithin(readAccount, cost, 0) }
+		require.ErrorIs(t, reserve(28*time.Second), metal.ErrBudgetExceeded, "a tenth of the capacity is left")
+		most, saved := b.affordable(readAccount, 0)
+		require.Equal(t, 27*time.Second, most)
+		require.InDelta(t, 1, saved, 0)
+		require.NoError(t, reserve(most))
+		most, saved = b.affordable(readAccount, 0)
+		require.Equal(t, 1500*time.Millisecond, most, "or as much as is spent")
+		require.InDelta(t, 0.1, saved, 0)
+		require.ErrorIs(t, reserve(most+1), metal.ErrBudgetExceeded)
+		require.NoError(t, reserve(most))
+		for range 10 {
+			most, _ = b.affordable(readAccount, 0)
+			require.NoError(t, reserve(most))
+		}
+		require.Positive(t, b.balance(readAccount))
 	})
 }
 

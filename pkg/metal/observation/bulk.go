@@ -7,20 +7,21 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
 // takeBatch takes a batch out of waiting, and returns what it is for, which
-// includes what reads want that joined while it waited for the budget.
-func (r *refreshes) takeBatch(batch []*sharedRefresh, cost time.Duration) (metal.Scope, plan) {
+// includes what reads want that joined while it waited for the budget. m.funds were
+// reserved for it.
+func (r *refreshes) takeBatch(batch []*sharedRefresh, m limits) (metal.Scope, plan) {
 	o := r.o
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	scope, deadline := combineLocked(batch)
+	scope, deadline, _ := combineLocked(batch)
 	now := o.opts.Clock.Now()
-	scope, p := o.planScope(scope, newLimits(deadline.Sub(now), cost))
+	m.duration = deadline.Sub(now)
+	scope, p := o.planScope(scope, m)
 	p.deadline = deadline
 	for _, sr := range batch {
 		sr.startedAt, sr.expectedEnd = now, now.Add(p.duration)
@@ -31,15 +32,15 @@ func (r *refreshes) takeBatch(batch []*sharedRefresh, cost time.Duration) (metal
 	return scope, p
 }
 
-// start makes observations together, for which cost was reserved. Each read's answer
+// start makes observations together, for which m.funds were reserved. Each read's answer
 // depends on the calls that its own metal should have come by.
-func (r *refreshes) start(batch []*sharedRefresh, cost time.Duration) {
+func (r *refreshes) start(batch []*sharedRefresh, m limits) {
 	o := r.o
-	scope, p := r.takeBatch(batch, cost)
+	scope, p := r.takeBatch(batch, m)
 	ctx, a := withStartDeadline(context.Background(), p.deadline), &costTally{}
 	book := func() {
 		took := a.finish(o.costs)
-		o.budget.commit(readAccount, cost, took)
+		o.budget.commit(readAccount, m.funds, took)
 		o.metrics.recordObservation("read", took)
 	}
 	began := o.facts.nextObservation(o.opts.Clock.Now())

@@ -75,7 +75,7 @@ func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 			s.mu.Unlock()
 			if waiting {
 				id := free[len(joined)]
-				sr, err := s.join(key, metal.Scope{Project: simulator.ProjectA, Machines: []string{id}}, time.Now().Add(DefaultRefreshTimeout))
+				sr, err := s.join(key, metal.Scope{Project: simulator.ProjectA, Machines: []string{id}}, time.Now().Add(DefaultRefreshTimeout), false)
 				if err != nil {
 					t.Errorf("join: %v", err)
 				}
@@ -83,7 +83,7 @@ func TestRefreshes_CoverEveryReadThatJoined(t *testing.T) {
 			}
 		}
 		// Without a reader that waits, only what observes asks for the time.
-		first, err := s.join(key, metal.Scope{Project: simulator.ProjectA}, time.Now().Add(DefaultRefreshTimeout))
+		first, err := s.join(key, metal.Scope{Project: simulator.ProjectA}, time.Now().Add(DefaultRefreshTimeout), false)
 		require.NoError(t, err)
 		<-first.done
 		require.NoError(t, first.err)
@@ -104,11 +104,11 @@ func TestRefreshes_AbandonedIsNotJoined(t *testing.T) {
 		e.sweep()
 		s, want := e.observer.refreshes, metal.Scope{Project: simulator.ProjectA}
 		s.hasWorker[scopeKey(want)] = true
-		sr, err := s.join(scopeKey(want), want, time.Now())
+		sr, err := s.join(scopeKey(want), want, time.Now(), false)
 		require.NoError(t, err)
 		s.observe([]*sharedRefresh{sr})
 		require.ErrorIs(t, sr.err, metal.ErrTimeout)
-		later, err := s.join(scopeKey(want), want, time.Now().Add(DefaultRefreshTimeout))
+		later, err := s.join(scopeKey(want), want, time.Now().Add(DefaultRefreshTimeout), false)
 		require.NoError(t, err)
 		require.NotSame(t, sr, later)
 	})
@@ -122,7 +122,7 @@ func TestRefreshes_FailedFindConcernsOnlyReadsOfItsProject(t *testing.T) {
 		refreshes := e.batch(append(append([]string{free}, ofA...), ofB...)...)
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 500, Message: "x", Times: 1})
 		e.sim.ResetCalls()
-		e.observer.refreshes.start(refreshes, 110*time.Millisecond)
+		e.observer.refreshes.start(refreshes, newLimits(0, 110*time.Millisecond))
 		require.Equal(t, 2, e.sim.CallsOf("machine-find"))
 		require.Equal(t, 1, e.sim.CallsOf("machine-get"))
 		require.NoError(t, refreshes[0].err, "it came by a get")
@@ -148,7 +148,7 @@ func TestRefreshes_GetsDoNotWaitForFindsOfOthers(t *testing.T) {
 		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: 5 * time.Second})
 		began := time.Now()
 		var wg sync.WaitGroup
-		wg.Go(func() { e.observer.refreshes.start(refreshes, 80*time.Millisecond) })
+		wg.Go(func() { e.observer.refreshes.start(refreshes, newLimits(0, 80*time.Millisecond)) })
 		<-refreshes[0].observed
 		require.Less(t, time.Since(began), soon)
 		wg.Wait()

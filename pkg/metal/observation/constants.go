@@ -42,8 +42,11 @@ const (
 	// also discovers, although gets would cost less.
 	cheapFindCost = 25 * time.Millisecond
 	// maxCostRatio is how many times the cost of the cheapest observation may be spent on
-	// one that is sooner done.
+	// one that is sooner done. For reads it falls to 1 as their savings do.
 	maxCostRatio = 3
+	// remainderShare is the part of the capacity that an observation of a read leaves at
+	// most to those that cost less.
+	remainderShare = 0.1
 	// minSweepExtraCost is what a sweep may spend on networks and IPs, and again on
 	// pending verifications, if its list cost less.
 	minSweepExtraCost = 250 * time.Millisecond

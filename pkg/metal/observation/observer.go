@@ -163,11 +163,11 @@ func (o *Observer) RefreshAll(ctx context.Context) error {
 		}
 	}
 	o.facts.mu.RUnlock()
-	err := o.Refresh(ctx, scope)
+	err := o.refresh(ctx, scope, true)
 	if err != nil && o.HasSynced() {
 		o.requestSweep()
 		scope.Fleet = false
-		_ = o.Refresh(ctx, scope)
+		_ = o.refresh(ctx, scope, true)
 	}
 	return err
 }

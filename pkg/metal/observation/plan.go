@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -29,10 +30,26 @@ type plan struct {
 type limits struct {
 	limited         bool
 	duration, funds time.Duration
+	// ratio is how many times the cost of the cheapest plan it may cost; zero:
+	// maxCostRatio.
+	ratio float64
 }
 
 // newLimits returns limits, which may be zero or less.
-func newLimits(timeLeft, spare time.Duration) limits { return limits{true, timeLeft, spare} }
+func newLimits(timeLeft, spare time.Duration) limits {
+	return limits{limited: true, duration: timeLeft, funds: spare}
+}
+
+// readLimits are those of a read's observation that begins after a time, and has so
+// much time then.
+func (o *Observer) readLimits(after, timeLeft time.Duration, anyCost bool) limits {
+	most, saved := o.budget.affordable(readAccount, after)
+	ratio := 1 + (maxCostRatio-1)*saved
+	if anyCost {
+		ratio = math.Inf(1)
+	}
+	return limits{limited: true, duration: timeLeft, funds: most, ratio: ratio}
+}
 
 func (l limits) allow(p plan) bool {
 	return !l.limited || p.duration <= l.duration && p.cost <= l.funds
@@ -86,11 +103,12 @@ func (o *Observer) planMachines(scope metal.Scope, m limits) plan {
 		// A plan without a call would confirm that there is nothing.
 		plans = slices.DeleteFunc(plans, func(p plan) bool { return !p.list && len(p.gets)+len(p.finds) == 0 })
 	}
+	least := slices.MinFunc(plans, func(a, b plan) int { return cmp.Compare(a.cost, b.cost) }).cost
+	ratio := cmp.Or(m.ratio, maxCostRatio)
+	plans = slices.DeleteFunc(plans, func(p plan) bool { return float64(p.cost) > ratio*float64(least) })
 	if possible := slices.DeleteFunc(slices.Clone(plans), func(p plan) bool { return !m.allow(p) }); len(possible) > 0 {
 		plans = possible
 	}
-	least := slices.MinFunc(plans, func(a, b plan) int { return cmp.Compare(a.cost, b.cost) }).cost
-	plans = slices.DeleteFunc(plans, func(p plan) bool { return p.cost > maxCostRatio*least })
 	return slices.MinFunc(plans, func(a, b plan) int { return cmp.Or(cmp.Compare(a.duration, b.duration), cmp.Compare(a.cost, b.cost)) })
 }
 

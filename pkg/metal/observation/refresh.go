@@ -15,11 +15,17 @@ import (
 
 // Refresh returns nil when everything in the scope was observed by observations
 // that began after the call, and Changed was called with all that they have shown.
-// Otherwise it returns an *metal.StaleError: after the refresh timeout, or at once if it
-// can be foreseen that an observation will not be over within it, be it for want of
-// budget or because the metal-api takes longer. Observations that are in flight then go
-// on.
+// Otherwise it returns an *metal.StaleError: after the refresh timeout, or at once if
+// it can be foreseen that an observation will not be over within it, or if there are no
+// funds for one, and will be none within the time that it takes. Observations that are
+// in flight then go on.
 func (o *Observer) Refresh(ctx context.Context, scope metal.Scope) error {
+	return o.refresh(ctx, scope, false)
+}
+
+// refresh is Refresh, with the observation that is soonest done, whatever it costs, if
+// so requested.
+func (o *Observer) refresh(ctx context.Context, scope metal.Scope, anyCost bool) error {
 	key := scopeKey(scope)
 	if key == "" {
 		return nil
@@ -35,7 +41,7 @@ func (o *Observer) Refresh(ctx context.Context, scope metal.Scope) error {
 		return o.stale(scope, metal.ErrTimeout)
 	}
 	deadline := o.opts.Clock.Now().Add(o.opts.RefreshTimeout)
-	sr, cause := o.refreshes.join(key, scope, deadline)
+	sr, cause := o.refreshes.join(key, scope, deadline, anyCost)
 	if cause == nil {
 		cause = o.refreshes.wait(ctx, key, sr, deadline)
 	}
@@ -52,8 +58,11 @@ func (o *Observer) stale(scope metal.Scope, cause error) error {
 
 // oldestObservation is when the oldest fact of a scope was last observed.
 func (o *Observer) oldestObservation(scope metal.Scope) (oldest time.Time) {
+	if scope.Fleet {
+		return o.lastSweepStart()
+	}
 	all := o.withKnownMachines(scope)
-	if scope.Fleet || scope.Project != "" && len(all.Machines) == 0 {
+	if scope.Project != "" && len(all.Machines) == 0 {
 		return o.lastSweepStart()
 	}
 	o.facts.mu.RLock()

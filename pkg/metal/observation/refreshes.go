@@ -17,6 +17,8 @@ type sharedRefresh struct {
 	waiters int
 	// deadline is when the last of them stops waiting.
 	deadline time.Time
+	// anyCost: it is to be soon done, whatever it costs.
+	anyCost bool
 	// started is closed when the observation begins, at the time startedAt; expectedEnd is when it is
 	// expected to be over.
 	started                chan struct{}
@@ -56,15 +58,22 @@ func newRefreshes(o *Observer) *refreshes {
 	return &refreshes{o: o, waiting: map[string]*sharedRefresh{}, running: map[string]*sharedRefresh{}, hasWorker: map[string]bool{}}
 }
 
-// join returns an observation of the scope that has not begun. If there will be none
-// in time, because another one is in flight first, it returns ErrTimeout.
-func (r *refreshes) join(key string, scope metal.Scope, deadline time.Time) (*sharedRefresh, error) {
+// join returns an observation of the scope that has not begun. If another one is in
+// flight first, and after it there will be none in time, or no funds for one, it returns
+// ErrTimeout or ErrBudgetExceeded.
+func (r *refreshes) join(key string, scope metal.Scope, deadline time.Time, anyCost bool) (*sharedRefresh, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.o.opts.Clock.Now()
 	if running := r.running[key]; running != nil {
-		if _, p := r.o.planScope(scope, limits{}); now.Add(running.remaining(now) + p.duration).After(deadline) {
+		remaining := running.remaining(now)
+		timeLeft := deadline.Sub(now) - remaining
+		_, p := r.o.planScope(scope, r.o.readLimits(remaining, timeLeft, anyCost))
+		if p.duration > timeLeft {
 			return nil, metal.ErrTimeout
+		}
+		if most, _ := r.o.budget.affordable(readAccount, remaining+p.duration); p.cost > most {
+			return nil, metal.ErrBudgetExceeded
 		}
 	}
 	sr := r.waiting[key]
@@ -76,6 +85,7 @@ func (r *refreshes) join(key string, scope metal.Scope, deadline time.Time) (*sh
 	if deadline.After(sr.deadline) {
 		sr.deadline = deadline
 	}
+	sr.anyCost = sr.anyCost || anyCost
 	sr.waiters++
 	if !r.hasWorker[key] {
 		r.hasWorker[key] = true
@@ -179,22 +189,20 @@ func (r *refreshes) startBatch() {
 	}()
 }
 
-// observe makes observations together, or as many of them as can be made in time.
+// observe makes observations together, or as many of them as can be made in time. For
+// what their account lacks they wait no longer than they take.
 func (r *refreshes) observe(batch []*sharedRefresh) {
 	o := r.o
 	if batch = r.dropAbandoned(batch); len(batch) == 0 {
 		return
 	}
-	scope, deadline := r.combine(batch)
+	scope, deadline, anyCost := r.combine(batch)
 	timeLeft := deadline.Sub(o.opts.Clock.Now())
-	_, p := o.planScope(scope, newLimits(timeLeft, o.budget.balanceAfter(readAccount, timeLeft)))
+	limits := o.readLimits(0, timeLeft, anyCost)
+	_, p := o.planScope(scope, limits)
 	err := metal.ErrTimeout
 	if p.duration <= timeLeft {
-		err = metal.ErrBudgetExceeded
-		// What can never be saved could not be finished within any read's limit.
-		if p.cost <= o.budget.capacity(readAccount) {
-			err = o.budget.reserveWithin(readAccount, p.cost, timeLeft-p.duration)
-		}
+		err = o.budget.reserveWithin(readAccount, p.cost, min(p.duration, timeLeft-p.duration))
 	}
 	if err == nil {
 		// Reads may have left while the observation waited for the budget.
@@ -205,7 +213,8 @@ func (r *refreshes) observe(batch []*sharedRefresh) {
 	}
 	switch {
 	case err == nil:
-		r.start(batch, p.cost)
+		limits.funds = p.cost
+		r.start(batch, limits)
 	case len(batch) == 1:
 		// A read that arrives from now on gets an observation of its own.
 		r.mu.Lock()
@@ -244,17 +253,18 @@ func (r *refreshes) closeToJoin(sr *sharedRefresh) {
 	}
 }
 
-// combine returns what observations cover, and their last deadline.
-func (r *refreshes) combine(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time) {
+// combine returns what observations cover, their last deadline, and whether one of them
+// may cost anything.
+func (r *refreshes) combine(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time, anyCost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return combineLocked(batch)
 }
 
 // combineLocked is combine where s.mu is held.
-func combineLocked(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time) {
+func combineLocked(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time, anyCost bool) {
 	if len(batch) == 1 {
-		return batch[0].scope, batch[0].deadline
+		return batch[0].scope, batch[0].deadline, batch[0].anyCost
 	}
 	for _, sr := range batch {
 		scope.Machines = append(scope.Machines, sr.scope.Machines...)
@@ -263,8 +273,9 @@ func combineLocked(batch []*sharedRefresh) (scope metal.Scope, deadline time.Tim
 		if sr.deadline.After(deadline) {
 			deadline = sr.deadline
 		}
+		anyCost = anyCost || sr.anyCost
 	}
-	return dedupScope(scope), deadline
+	return dedupScope(scope), deadline, anyCost
 }
 
 // finish ends an observation.

@@ -63,7 +63,7 @@ func TestFocus_RoundIsBoundedWhateverAnswersTake(t *testing.T) {
 		}
 		require.Less(t, e.sim.BusyTime(), 15*time.Second, "what focus has saved, and earns")
 		require.GreaterOrEqual(t, e.observer.budget.balance(focusAccount), e.observer.budget.accounts[focusAccount].floor)
-		require.Equal(t, e.observer.budget.capacity(readAccount), e.observer.budget.balance(readAccount))
+		require.Equal(t, e.observer.budget.accounts[readAccount].burst, e.observer.budget.balance(readAccount))
 
 		// It is fast again: the list is the cheapest.
 		e.sim.SetSlowdown(1)
@@ -154,7 +154,7 @@ func TestObserver_SavesForReadsAtRest(t *testing.T) {
 		ids := e.allocate(simulator.ProjectA, 20) // and none of them phones home
 		e.run()
 		time.Sleep(5 * time.Minute)
-		require.Equal(t, e.observer.budget.capacity(readAccount), e.observer.budget.balance(readAccount), "focus and sweeps spend nothing of it")
+		require.Equal(t, e.observer.budget.accounts[readAccount].burst, e.observer.budget.balance(readAccount), "focus and sweeps spend nothing of it")
 		for _, want := range []metal.Scope{{Machines: ids[:1]}, {Project: simulator.ProjectA}, {Fleet: true}} {
 			_, err := e.refresh(want)
 			require.NoError(t, err)
@@ -293,35 +293,4 @@ func TestRefresh_SimultaneousGetsShareCheapestCall(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestRefresh_WithoutBudgetIsAnsweredAtOnce(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
-		ids := e.install(simulator.ProjectA, 50)
-		e.sweep()
-		ok, _ := e.observer.budget.reserve(readAccount, e.observer.budget.balance(readAccount))
-		require.True(t, ok)
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		confirmed, waits := 0, 0
-		for _, id := range ids {
-			wg.Go(func() {
-				took, err := e.refresh(metal.Scope{Machines: []string{id}})
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case err == nil:
-					confirmed++
-				case took > 20*time.Millisecond:
-					waits++
-				}
-			})
-		}
-		wg.Wait()
-		require.Positive(t, confirmed, "a second earns some gets")
-		require.LessOrEqual(t, waits, 15, "only those that others, which need less, went ahead of")
-		took, err := e.refresh(metal.Scope{Project: simulator.ProjectA})
-		require.ErrorIs(t, err, metal.ErrBudgetExceeded)
-		require.Zero(t, took)
-	})
 }
