@@ -5,6 +5,7 @@ package compare
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -54,7 +55,7 @@ func (c *comparison) apartRows() *apart {
 			&row{subject: rest, part: "CPU of kube-apiserver; of our server", unit: secondsAMinute, limit: max(0.3, growth)},
 			&row{subject: rest, part: "CPU of kube-apiserver", unit: secondsAMinute},
 			&row{subject: rest, part: "CPU of etcd", unit: secondsAMinute}),
-		restGet: pick("rest-get",
+		restGet: pick("rest-reads",
 			&row{subject: get, part: "p50"},
 			&row{subject: get, part: "p99"}),
 		memory: pick("memory",
@@ -105,19 +106,21 @@ func (c *comparison) apart(t *testing.T) {
 	})
 }
 
-// add adds a value to each of the rows.
+// add adds a value to each of the rows, except where it is NaN: there is none.
 func (c *comparison) add(rows []*row, theirs bool, values ...float64) {
 	c.loads = append(c.loads, loadAverage())
 	for i, value := range values {
-		if theirs {
+		switch {
+		case math.IsNaN(value):
+		case theirs:
 			rows[i].theirs = append(rows[i].theirs, value)
-		} else {
+		default:
 			rows[i].ours = append(rows[i].ours, value)
 		}
 	}
 }
 
-// settle measures what programs need that are left alone.
+// settle measures what programs need without requests.
 func (c *comparison) settle(t *testing.T, a *apart, e *environment, s *side) {
 	theirs := e.server == nil
 	time.Sleep(settling)
@@ -130,15 +133,15 @@ func (c *comparison) settle(t *testing.T, a *apart, e *environment, s *side) {
 		}
 	}
 	if a.restGet != nil {
-		c.take(t, measure{name: "rest-get", rows: a.restGet, run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
+		c.take(t, measure{name: "rest-reads", rows: a.restGet, run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
 			var took []float64
 			for i := range restGets {
 				m := e.at(i)
-				answer, err := s.client.get(ctx, s.path(m.namespace, m.name), nil)
+				got, err := s.client.get(ctx, s.path(m.namespace, m.name), nil)
 				if err != nil {
 					return nil, err
 				}
-				took = append(took, answer.took.Seconds())
+				took = append(took, got.took.Seconds())
 			}
 			return []float64{quantile(took, 0.5), quantile(took, 0.99)}, nil
 		}}, e, s)
@@ -148,7 +151,7 @@ func (c *comparison) settle(t *testing.T, a *apart, e *environment, s *side) {
 	}
 }
 
-// measureRest is the CPU that programs use in a minute in which nobody asks them.
+// measureRest is the CPU that programs use without requests, in seconds a minute.
 func (e *environment) measureRest() (kubeAPIServer, etcd, server float64) {
 	e.t.Helper()
 	pids := e.plane.PIDs()
@@ -188,7 +191,7 @@ func (e *environment) measureMemory(ctx context.Context, s *side) []float64 {
 	pids := e.plane.PIDs()
 	resident := func(pid int) float64 {
 		if pid == 0 {
-			return 0
+			return math.NaN()
 		}
 		size, err := residentMemory(pid)
 		require.NoError(t, err)
@@ -201,12 +204,13 @@ func (e *environment) measureMemory(ctx context.Context, s *side) []float64 {
 	values := []float64{sum, resident(pids["kube-apiserver"]), resident(pids["etcd"]), resident(e.serverPID())}
 	kubeAPIServer, err := liveHeap(ctx, s.client)
 	require.NoError(t, err)
-	server := 0.0
+	together, server := kubeAPIServer, math.NaN()
 	if e.server != nil {
 		server, err = liveHeap(ctx, e.direct())
 		require.NoError(t, err)
+		together += server
 	}
-	return append(values, kubeAPIServer+server, server, resident(pids["kube-controller-manager"]))
+	return append(values, together, server, resident(pids["kube-controller-manager"]))
 }
 
 // measureStart is how long the server takes to get ready, and the CPU that it
@@ -238,7 +242,7 @@ func (e *environment) measureFailover() time.Duration {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		err := e.ask(ctx)
+		err := e.poll(ctx)
 		if err == nil {
 			break
 		}
@@ -255,8 +259,8 @@ func (e *environment) measureFailover() time.Duration {
 	return took
 }
 
-// ask asks for a namespace, and does not wait for long.
-func (e *environment) ask(ctx context.Context) error {
+// poll lists a namespace with a short timeout.
+func (e *environment) poll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	_, err := e.ours.client.send(ctx, http.MethodGet, e.ours.path(e.teams[1].Namespace, "", "resourceVersion", "0"), nil, nil)

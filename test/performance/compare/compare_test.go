@@ -76,6 +76,7 @@ func (c *comparison) together(t *testing.T) {
 		e.fill(e.content())
 		for _, m := range chosen {
 			for i := range *repetitions {
+				e.revive()
 				if m.prepare != nil {
 					m.prepare(t.Context(), e)
 				}
@@ -84,10 +85,11 @@ func (c *comparison) together(t *testing.T) {
 					sides = []*side{e.ours, e.theirs}
 				}
 				for _, s := range sides {
+					e.revive()
 					c.take(t, m, e, s)
 				}
 			}
-			t.Logf("%s: done after %s", m.name, time.Since(c.began).Round(time.Second))
+			t.Logf("%s: done after %s\n%s", m.name, time.Since(c.began).Round(time.Second), (&report{rows: m.rows}).table())
 		}
 	})
 }

@@ -147,6 +147,21 @@ func (e *environment) direct() *client {
 	return newClient(e.t, config)
 }
 
+// revive starts our server again if it has ended by itself, as a kubelet does, so that
+// what comes next can be measured. A server without time to renew its Lease ends.
+func (e *environment) revive() {
+	e.t.Helper()
+	select {
+	case <-e.server.Ended():
+	default:
+		return
+	}
+	e.t.Errorf("the server ended by itself, with exit code %d, and was started again", e.server.ExitCode())
+	e.server.Start(e.t)
+	e.server.AwaitReadyWithin(e.t, readyLimit)
+	e.cluster.AwaitAvailable(e.t)
+}
+
 // step logs how long a part of the preparation takes.
 func (e *environment) step(what string, do func()) {
 	e.t.Helper()

@@ -19,19 +19,21 @@ func TestDeliveries_CountFirstEventOfEachWrite(t *testing.T) {
 	d := &deliveries{after: make([]time.Duration, 3), marker: []byte(`"compare/sent":"2-`)}
 	err := d.follow(bufio.NewReader(strings.NewReader(`{"type":"MODIFIED","object":{"metadata":{"annotations":{"compare/sent":"2-0"}}}}
 {"type":"MODIFIED","object":{"metadata":{"annotations":{"compare/sent":"1-1"}}}}
-{"type":"MODIFIED","object":{"metadata":{"annotations":{"compare/sent":"2-2"},"labels":{"x":"y"}}}}
+{"type":"MODIFIED","object":{"metadata":{"annotations":{"compare/sent":"2-2"},"resourceVersion":"17"}}}
 {"type":"MODIFIED","object":{"metadata":{"annotations":{"compare/sent":"2-2"}}}}
 {"type":"BOOKMARK","object":{}}
 `)), time.Now())
 	require.ErrorIs(t, err, io.EOF)
 	assert.EqualValues(t, 2, d.seen.Load())
 	assert.Zero(t, d.after[1])
+	assert.Equal(t, "17", d.last)
 }
 
 func TestDeliveries_ErrorEventEndsWatch(t *testing.T) {
 	t.Parallel()
 	d := &deliveries{marker: []byte(`"compare/sent":"2-`)}
 	err := d.follow(bufio.NewReader(strings.NewReader(`{"type":"ERROR","object":{"kind":"Status","code":410}}`+"\n")), time.Now())
+	require.ErrorIs(t, err, errEvent)
 	require.ErrorContains(t, err, `"code":410`)
 }
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,8 +33,10 @@ const (
 const sentAnnotation = "compare/sent"
 
 var (
-	errorMarker = []byte(`{"type":"ERROR"`)
-	fanOuts     atomic.Int64
+	errorMarker    = []byte(`{"type":"ERROR"`)
+	revisionMarker = []byte(`"resourceVersion":"`)
+	errEvent       = errors.New("unexpected event")
+	fanOuts        atomic.Int64
 )
 
 // fanOut writes so many times a second while all watchers watch all objects. The
@@ -48,39 +51,35 @@ func fanOut(rate int) measure {
 			{subject: subject, part: fmt.Sprintf("delivered within %s", inTime), unit: fraction},
 			{subject: subject, part: "CPU of a delivery", goal: 0.8},
 			{subject: subject, part: "answer of a write, p50"},
+			{subject: subject, part: "watches that ended and were resumed", unit: number},
 		},
 		run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
 			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
+			defer cancel() // the watches
 			from, err := s.revision(ctx)
 			if err != nil {
 				return nil, err
 			}
-			began, number := time.Now(), fanOuts.Add(1)
+			began, run := time.Now(), fanOuts.Add(1)
 			writes := int(writing.Seconds() * float64(rate))
-			watching := make([]*deliveries, *watchers)
-			var ended errgroup.Group
+			watching, failed := make([]*deliveries, *watchers), make(chan error, *watchers)
 			for i := range watching {
-				d := &deliveries{after: make([]time.Duration, writes), marker: fmt.Appendf(nil, `%q:"%d-`, sentAnnotation, number)}
+				d := &deliveries{after: make([]time.Duration, writes), marker: fmt.Appendf(nil, `%q:"%d-`, sentAnnotation, run), last: from}
 				watching[i] = d
 				c := s.admin()
-				response, err := c.open(ctx, http.MethodGet, s.path("", "", "watch", "1", "allowWatchBookmarks", "true", "resourceVersion", from), nil, nil)
+				response, err := d.open(ctx, c, s)
 				if err != nil {
 					return nil, err
 				}
-				ended.Go(func() error {
+				go func() {
 					defer c.CloseIdleConnections()
-					defer response.Body.Close()
-					if err := d.follow(bufio.NewReaderSize(response.Body, 64<<10), began); ctx.Err() == nil {
-						return fmt.Errorf("a watch ended: %w", err)
+					if err := d.watch(ctx, c, s, response, began); ctx.Err() == nil {
+						failed <- err
 					}
-					return nil
-				})
+				}()
 			}
-			failed := make(chan error, 1)
-			go func() { failed <- ended.Wait() }()
 			cpu := s.cpuSince()
-			sent, answers, err := s.write(ctx, e.layout, number, rate, writes, began)
+			sent, answers, err := s.write(ctx, e.layout, run, rate, writes, began)
 			if err != nil {
 				return nil, err
 			}
@@ -93,8 +92,9 @@ func fanOut(rate int) measure {
 				return nil, err
 			}
 			var delays []float64
-			timely := 0
+			timely, resumed := 0, 0
 			for _, d := range watching {
+				resumed += int(d.resumed.Load())
 				for i, after := range d.after {
 					delay := after - sent[i]
 					delays = append(delays, delay.Seconds())
@@ -105,7 +105,7 @@ func fanOut(rate int) measure {
 			}
 			return []float64{
 				quantile(delays, 0.5), quantile(delays, 0.99), float64(timely) / float64(len(delays)),
-				used.Seconds() / float64(len(delays)), quantile(answers, 0.5),
+				used.Seconds() / float64(len(delays)), quantile(answers, 0.5), float64(resumed),
 			}, nil
 		},
 	}
@@ -129,7 +129,7 @@ func (s *side) revision(ctx context.Context) (string, error) {
 
 // write annotates objects with the number of the write. It returns when each
 // write was sent, and how long the answers took.
-func (s *side) write(ctx context.Context, l *layout, number int64, rate, writes int, began time.Time) (sent []time.Duration, answers []float64, err error) {
+func (s *side) write(ctx context.Context, l *layout, run int64, rate, writes int, began time.Time) (sent []time.Duration, answers []float64, err error) {
 	sent, answers = make([]time.Duration, writes), make([]float64, writes)
 	clients := make([]*client, writerClients)
 	for i := range clients {
@@ -143,7 +143,7 @@ func (s *side) write(ctx context.Context, l *layout, number int64, rate, writes 
 		m := l.at(i)
 		sent[i] = time.Since(began)
 		group.Go(func() error {
-			body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d-%d"}}}`, sentAnnotation, number, i)
+			body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d-%d"}}}`, sentAnnotation, run, i)
 			a, err := clients[i%len(clients)].send(ctx, http.MethodPatch, s.path(m.namespace, m.name), mergePatch, body)
 			if err == nil {
 				answers[i] = a.took.Seconds()
@@ -159,9 +159,29 @@ var mergePatch = map[string]string{"Content-Type": "application/merge-patch+json
 
 // deliveries is when a watcher saw the event of each write.
 type deliveries struct {
-	after  []time.Duration
-	seen   atomic.Int64
-	marker []byte // what the number of a write follows
+	after         []time.Duration
+	seen, resumed atomic.Int64
+	marker        []byte // what the number of a write follows
+	last          string // revision that was seen last
+}
+
+func (d *deliveries) open(ctx context.Context, c *client, s *side) (*http.Response, error) {
+	return c.open(ctx, http.MethodGet, s.path("", "", "watch", "1", "allowWatchBookmarks", "true", "resourceVersion", d.last), nil, nil)
+}
+
+// watch follows a watch. When that ends, as slow watches do, it is resumed.
+func (d *deliveries) watch(ctx context.Context, c *client, s *side, response *http.Response, began time.Time) error {
+	for {
+		err := d.follow(bufio.NewReaderSize(response.Body, 64<<10), began)
+		response.Body.Close()
+		if ctx.Err() != nil || errors.Is(err, errEvent) {
+			return err
+		}
+		d.resumed.Add(1)
+		if response, err = d.open(ctx, c, s); err != nil {
+			return fmt.Errorf("a watch could not be resumed: %w", err)
+		}
+	}
 }
 
 // follow reads events, until the watch ends. It looks for the number of the write
@@ -172,7 +192,11 @@ func (d *deliveries) follow(body *bufio.Reader, began time.Time) error {
 	for lines.Scan() {
 		line := lines.Bytes()
 		if bytes.HasPrefix(line, errorMarker) {
-			return fmt.Errorf("error event: %.300s", line)
+			return fmt.Errorf("%w: %.300s", errEvent, line)
+		}
+		if _, rest, found := bytes.Cut(line, revisionMarker); found {
+			revision, _, _ := bytes.Cut(rest, []byte(`"`))
+			d.last = string(revision)
 		}
 		_, rest, found := bytes.Cut(line, d.marker)
 		if !found {
@@ -181,7 +205,7 @@ func (d *deliveries) follow(body *bufio.Reader, began time.Time) error {
 		digits, _, _ := bytes.Cut(rest, []byte(`"`))
 		i, err := strconv.Atoi(string(digits))
 		if err != nil || i >= len(d.after) {
-			return fmt.Errorf("not a write's number: %.300s", line)
+			return fmt.Errorf("%w: not a write's number: %.300s", errEvent, line)
 		}
 		if d.after[i] == 0 {
 			d.after[i] = time.Since(began)

@@ -26,7 +26,7 @@ var (
 	repetitions = flag.Int("compare.repetitions", 1, "how often each measure is taken, alternating between the kinds")
 	watchers    = flag.Int("compare.watchers", 100, "clients that watch all objects while others are written")
 	writing     = flag.Duration("compare.writing", 20*time.Second, "how long is written for the watchers, each time")
-	resting     = flag.Duration("compare.resting", 5*time.Minute, "how long the programs are left alone for the measure of their CPU at rest")
+	resting     = flag.Duration("compare.resting", 5*time.Minute, "how long the programs get no requests for the measure of their CPU at rest")
 	markdown    = flag.String("compare.markdown", "", "file for the table as Markdown")
 )
 

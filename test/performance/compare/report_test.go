@@ -21,6 +21,7 @@ const (
 	bytesUnit
 	fraction
 	secondsAMinute
+	number
 )
 
 // row is one line of the report.
@@ -78,6 +79,8 @@ func (u unit) format(value float64) string {
 		}
 	case fraction:
 		return fmt.Sprintf("%.1f %%", 100*value)
+	case number:
+		return fmt.Sprintf("%g", value)
 	case secondsAMinute:
 		return significant(value) + " s/min"
 	}
@@ -118,7 +121,7 @@ func (r *row) show(values []float64) string {
 // a repetition were measured one after the other, under much the same load.
 func (r *row) ratio() float64 {
 	if len(r.ours) != len(r.theirs) {
-		return math.NaN()
+		return median(r.ours) / median(r.theirs)
 	}
 	var ratios []float64
 	for i, theirs := range r.theirs {
@@ -202,16 +205,22 @@ func (r *report) cells() [][]string {
 	return all
 }
 
-// text is the report for a terminal, with the goals that are missed at its end.
-func (r *report) text() string {
+// table is the table for a terminal.
+func (r *report) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s\n\n", r.conditions())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, strings.ToUpper(strings.Join(header, "\t")))
 	for _, cells := range r.cells() {
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	_ = w.Flush()
+	return b.String()
+}
+
+// text is the report for a terminal, with the goals that are missed at its end.
+func (r *report) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n\n%s", r.conditions(), r.table())
 	var missed []string
 	goals := 0
 	for _, row := range r.rows {
