@@ -29,7 +29,8 @@ const (
 	MaxLogValue = 4096
 )
 
-const cut = " …"
+// Ellipsis is the end of a text that was cut.
+const Ellipsis = " …"
 
 // Sanitize returns text as one line of at most limit bytes: whatever cannot be
 // printed, line breaks among it, becomes a space, together with the spaces
@@ -54,8 +55,10 @@ func Sanitize(text string, limit int) string {
 			replaced = false
 		}
 		space = r == ' '
-		// One more than the limit decides whether something has to be cut.
-		if b.Len() > limit {
+		// One more than the limit, which is no space, decides whether something has
+		// to be cut.
+		if b.Len() > limit && !space {
+			b.WriteRune(r)
 			break
 		}
 		b.WriteRune(r)
@@ -64,11 +67,11 @@ func Sanitize(text string, limit int) string {
 	if len(line) <= limit {
 		return line
 	}
-	end := max(0, limit-len(cut))
+	end := max(0, limit-len(Ellipsis))
 	for end > 0 && !utf8.RuneStart(line[end]) {
 		end--
 	}
-	return strings.TrimRight(line[:end], " ") + cut
+	return strings.TrimRight(line[:end], " ") + Ellipsis
 }
 
 // isClean returns whether a text needs no change, as most do not.

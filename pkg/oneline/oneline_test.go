@@ -44,13 +44,14 @@ func TestOneline_IsBounded(t *testing.T) {
 	assert.Equal(t, "0123456789", Sanitize("0123456789", 10))
 	assert.Equal(t, "012345 …", Sanitize("0123456789a", 10))
 	assert.Equal(t, "012345678", Sanitize("012345678\n\n\n", 10))
+	assert.Equal(t, "012345 …", Sanitize("0123456789 a", 10), "cut at a space")
 }
 
 func FuzzSanitize(f *testing.F) {
 	f.Add("two\nlines", 20)
 	f.Add("\xff\x00", 4)
 	f.Fuzz(func(t *testing.T, text string, limit int) {
-		if limit < len(cut) || limit > 1<<20 {
+		if limit < len(Ellipsis) || limit > 1<<20 {
 			return
 		}
 		got := Sanitize(text, limit)

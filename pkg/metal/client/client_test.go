@@ -334,6 +334,28 @@ func errorsHoldNoSecret(t *testing.T, secret string) {
 	})
 }
 
+// A message is cut before user data is looked for in it.
+func TestError_HoldsNoBeginningOfUserData(t *testing.T) {
+	const secret = "#cloud-config\npassword: hunter22-hunter22\n"
+	// The encoded form shares no word of the other.
+	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		for _, echoed := range []string{secret, encoded} {
+			for cut := range len(echoed) {
+				e.transport.Answer(metaltest.Respond(http.StatusBadGateway, "text/plain", strings.Repeat("x", metal.MaxMessage-cut-5)+" "+echoed+strings.Repeat("y", 2*len(echoed))))
+				r := metaltest.MachineRequest("n")
+				r.UserData = []byte(secret)
+				_, err := e.client.AllocateMachine(t.Context(), r)
+				for err := err; err != nil; err = errors.Unwrap(err) {
+					require.NotContains(t, err.Error(), "#cloud", "cut after %d bytes", cut)
+					require.NotContains(t, err.Error(), "hunter", "cut after %d bytes", cut)
+					require.NotContains(t, err.Error(), encoded[:6], "cut after %d bytes", cut)
+				}
+			}
+		}
+	})
+}
+
 func TestClient_MachineWithoutEventsIsFoundByFindOnly(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		id := e.allocate(simulator.ProjectA)

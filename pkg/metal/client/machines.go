@@ -3,18 +3,14 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
-	"strings"
 
 	"github.com/metal-stack/metal-go/api/client/firewall"
 	"github.com/metal-stack/metal-go/api/client/machine"
 	"github.com/metal-stack/metal-go/api/models"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
-	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
 // Machine gets a machine by id. NotFound proves nothing: a machine without an
@@ -144,22 +140,6 @@ func networkModels(r metal.MachineRequest) []*models.V1MachineAllocationNetwork 
 }
 
 func encodeUserData(userData []byte) string { return base64.StdEncoding.EncodeToString(userData) }
-
-// redactUserData takes user data out of an error, should a proxy have echoed it.
-func redactUserData(err error, userData []byte) error {
-	e, ok := errors.AsType[*metal.Error](err)
-	if !ok || len(bytes.TrimSpace(userData)) == 0 {
-		return err
-	}
-	// A message is one line.
-	line := oneline.Sanitize(string(userData), len(userData))
-	for _, secret := range []string{encodeUserData(userData), string(userData), string(bytes.TrimSpace(userData)), line} {
-		if strings.Contains(e.Message, secret) {
-			e.Message, e.Err = strings.ReplaceAll(e.Message, secret, "[user data]"), nil
-		}
-	}
-	return e
-}
 
 func ruleModels(r *metal.FirewallRules) *models.V1FirewallRules {
 	if r == nil {

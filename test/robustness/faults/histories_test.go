@@ -18,7 +18,7 @@ import (
 
 var (
 	seedFlag      = flag.Uint64("faults.seed", 0, "the seed of the first history; 0: a fresh one")
-	historiesFlag = flag.Int("faults.histories", 0, "how many histories are tried; 0: what takes about a minute")
+	historiesFlag = flag.Int("faults.histories", 0, "how many histories are tried; 0: the number of a run of all tests")
 	storyFlag     = flag.Bool("faults.story", false, "log what happened in every history")
 )
 
