@@ -224,3 +224,9 @@ func authorizerUnavailable(ctx context.Context, r Request, cause error) error {
 func accessChanged(r Request) error {
 	return apierrors.NewResourceExpired(fmt.Sprintf("access of user %q to %s has changed: relist", r.User.GetName(), r.Resource.Resource))
 }
+
+// accessUnknown is the answer to a watch that resumes from a revision of which it is
+// not known what the user was shown.
+func accessUnknown(r Request, revision uint64) error {
+	return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d: it is not known which %s user %q could see across namespaces: relist across namespaces", revision, r.Resource.Resource, r.User.GetName()))
+}

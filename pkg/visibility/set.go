@@ -50,7 +50,7 @@ func (s *Set) CheckResume(revision uint64) error {
 	if s.entry.request.Namespace != "" || s.unchangedSince != 0 && revision >= s.unchangedSince {
 		return nil // A single namespace is always shown completely.
 	}
-	return accessChanged(s.entry.request)
+	return accessUnknown(s.entry.request, revision)
 }
 
 // Done is closed when the set has ended.

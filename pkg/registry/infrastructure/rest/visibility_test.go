@@ -239,6 +239,27 @@ func TestWatch_ResumesFromItsList(t *testing.T) {
 	})
 }
 
+// A list of a namespace does not show what its user could see in others. So the first
+// watches across namespaces that resume from it end, even those of an administrator.
+func TestWatch_ResumesFromANamespacesListOnlyIfTheUsersAccessIsKnown(t *testing.T) {
+	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
+		from := func() metainternalversion.ListOptions {
+			list, err := w.machines.List(as("admin", "team-a"), &metainternalversion.ListOptions{Limit: 1})
+			require.NoError(t, err)
+			return metainternalversion.ListOptions{ResourceVersion: list.(metav1.ListInterface).GetResourceVersion()}
+		}
+		unknown := from()
+		for range 3 {
+			expect(t, w.watch(t, as("admin", ""), unknown), "ERROR Expired", "END")
+		}
+		known := from()
+		w.create(t, "team-b", "team-b-3")
+		for range 3 {
+			expect(t, w.watch(t, as("admin", ""), known), "ADDED team-b-3")
+		}
+	})
+}
+
 func TestWatch_ExpiresWhenVisibilityChanges(t *testing.T) {
 	inVisibilityEnvironment(t, func(t *testing.T, w *visibilityEnvironment) {
 		for _, held := range []bool{true, false} {
