@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -26,6 +27,10 @@ type Records[T runtime.Object] interface {
 	// List returns the objects of all namespaces that have a record; they are
 	// not modified.
 	List(ctx context.Context) ([]T, error)
+	// Changes returns a function that returns which objects changed, by a write or because
+	// of metal, since it was called last. It is false if there may be more, as it is when
+	// it is called first: then List is to be called after it.
+	Changes() func() (changed []types.NamespacedName, ok bool)
 }
 
 // Metal are the calls of the metal-api that the protocol makes; pkg/metal/client

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -58,6 +59,7 @@ type recordStore[R record] interface {
 	get(ctx context.Context, namespace, name string) (R, error)
 	update(ctx context.Context, namespace, name string, change func(R) error) (R, error)
 	list(ctx context.Context) ([]R, error)
+	changes() func() (changed []types.NamespacedName, ok bool)
 }
 
 // recordAdapter makes a recordStore of Records.
@@ -92,4 +94,8 @@ func (a recordAdapter[T, R]) list(ctx context.Context) ([]R, error) {
 		all = append(all, a.wrap(obj))
 	}
 	return all, nil
+}
+
+func (a recordAdapter[T, R]) changes() func() ([]types.NamespacedName, bool) {
+	return a.records.Changes()
 }

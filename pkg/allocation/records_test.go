@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
@@ -34,6 +36,8 @@ type memRecords[T runtime.Object] struct {
 	every [][]byte
 	// fail, if set, is asked before each write, and after it.
 	fail func(when string) error
+	// listFails: no list is answered.
+	listFails bool
 }
 
 func newMemRecords[T runtime.Object](resource schema.GroupResource, projector storage.Projector) *memRecords[T] {
@@ -114,6 +118,9 @@ func (r *memRecords[T]) Update(ctx context.Context, namespace, name string, chan
 }
 
 func (r *memRecords[T]) List(ctx context.Context) ([]T, error) {
+	if r.listFails {
+		return nil, apierrors.NewServiceUnavailable("no list is answered")
+	}
 	r.mu.Lock()
 	all := maps.Clone(r.records)
 	r.mu.Unlock()
@@ -122,6 +129,41 @@ func (r *memRecords[T]) List(ctx context.Context) ([]T, error) {
 		list = append(list, r.projector.Project(r.decode(all[key]), nil).(T))
 	}
 	return list, nil
+}
+
+// Changes compares what is shown with what was shown before.
+func (r *memRecords[T]) Changes() func() ([]types.NamespacedName, bool) {
+	var shown map[string][]byte
+	return func() (changed []types.NamespacedName, ok bool) {
+		r.mu.Lock()
+		all := maps.Clone(r.records)
+		r.mu.Unlock()
+		before := shown
+		shown = map[string][]byte{}
+		for key, data := range all {
+			projected, err := runtime.Encode(scheme.StorageCodec, r.projector.Project(r.decode(data), nil))
+			if err != nil {
+				panic(err)
+			}
+			shown[key] = projected
+		}
+		for key := range all {
+			if was, found := before[key]; !found || !bytes.Equal(was, shown[key]) {
+				changed = append(changed, namespacedName(key))
+			}
+		}
+		for key := range before {
+			if _, found := all[key]; !found {
+				changed = append(changed, namespacedName(key))
+			}
+		}
+		return changed, before != nil
+	}
+}
+
+func namespacedName(key string) types.NamespacedName {
+	namespace, name, _ := strings.Cut(key, "/")
+	return types.NamespacedName{Namespace: namespace, Name: name}
 }
 
 func (r *memRecords[T]) put(t testing.TB, obj T) T {

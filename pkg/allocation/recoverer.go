@@ -8,7 +8,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -16,7 +15,8 @@ import (
 
 // Recoverer reconciles records in the background: it latches what never goes
 // back once it was true, recovers operations after a crash, and releases what was
-// allocated twice.
+// allocated twice. A pass is about the records that changed and those that are
+// unfinished; every now and then it is about all.
 type Recoverer struct {
 	p *Protocol
 	// slots limits how many operations are recovered at a time.
@@ -26,13 +26,16 @@ type Recoverer struct {
 	// several, and one operation at a time.
 	duplicateSlot chan struct{}
 
+	machines, firewalls *reconciledRecords[*machineLike]
+	clusters            *reconciledRecords[*clusterRecord]
+	// fullPassTime is when the last pass over all records began.
+	fullPassTime time.Time
 	// schedules are of the attempts and releases to recover, and of duplicates.
 	schedules map[string]*schedule
 	// startTime is when the first pass began.
 	startTime time.Time
-	// unrecorded is what was last counted as such, at unrecordedTime.
-	unrecorded     []unrecorded
-	unrecordedTime time.Time
+	// unrecorded is what was last counted as such.
+	unrecorded []unrecorded
 }
 
 // schedule is when something is reconciled next.
@@ -43,9 +46,11 @@ type schedule struct {
 }
 
 const (
-	// reconcileInterval is the pause between two passes over the records, all of
-	// which are in memory.
+	// reconcileInterval is the pause between two passes.
 	reconcileInterval = 2 * time.Second
+	// fullPassInterval is how often a pass is over all records, which are in memory: metal
+	// that carries the identity of a finished record does not change the record.
+	fullPassInterval = 30 * time.Second
 	// maxParallelRecoveries keeps a restart from calling the metal-api about
 	// everything at once.
 	maxParallelRecoveries = 4
@@ -53,9 +58,17 @@ const (
 
 // NewRecoverer returns a Recoverer that does nothing until it runs.
 func NewRecoverer(p *Protocol) *Recoverer {
-	return &Recoverer{
+	r := &Recoverer{
 		p: p, slots: make(chan struct{}, maxParallelRecoveries), duplicateSlot: make(chan struct{}, 1), schedules: map[string]*schedule{},
 	}
+	machineLikeRecords := func(kind *machineLikeKind) *reconciledRecords[*machineLike] {
+		return newReconciledRecords(p, kind, kind.resource, func(ctx context.Context, m *machineLike) (bool, error) {
+			return r.reconcileMachineLike(ctx, kind, m)
+		})
+	}
+	r.machines, r.firewalls = machineLikeRecords(p.machines), machineLikeRecords(p.firewalls)
+	r.clusters = newReconciledRecords(p, p.clusters, clusterResource, r.reconcileCluster)
+	return r
 }
 
 // Run reconciles until ctx ends. Only the active replica runs it.
@@ -64,7 +77,7 @@ func (r *Recoverer) Run(ctx context.Context) {
 	defer clearUnrecordedMetrics()
 	defer r.wg.Wait()
 	for {
-		r.reconcileAll(ctx)
+		r.reconcile(ctx)
 		timer := r.p.clock.NewTimer(reconcileInterval)
 		select {
 		case <-ctx.Done():
@@ -75,27 +88,42 @@ func (r *Recoverer) Run(ctx context.Context) {
 	}
 }
 
+// reconcile reconciles what changed and what is unfinished, or all records if that is due.
+func (r *Recoverer) reconcile(ctx context.Context) {
+	if r.fullPassTime.IsZero() || r.p.clock.Since(r.fullPassTime) >= fullPassInterval {
+		r.reconcileAll(ctx)
+		return
+	}
+	r.pass(func() {
+		r.machines.reconcileChanged(ctx)
+		r.firewalls.reconcileChanged(ctx)
+		r.clusters.reconcileChanged(ctx)
+	})
+}
+
 // reconcileAll reconciles every record once. What takes long is done in the
 // background.
 func (r *Recoverer) reconcileAll(ctx context.Context) {
+	r.fullPassTime = r.p.clock.Now()
 	if r.startTime.IsZero() {
-		r.startTime = r.p.clock.Now()
+		r.startTime = r.fullPassTime
 	}
+	r.pass(func() {
+		machines, machinesErr := r.machines.reconcileAll(ctx)
+		firewalls, firewallsErr := r.firewalls.reconcileAll(ctx)
+		clusters, clustersErr := r.clusters.reconcileAll(ctx)
+		if machinesErr == nil && firewallsErr == nil && clustersErr == nil {
+			r.countUnrecorded(ctx, append(machines, firewalls...), clusters)
+		}
+	})
+}
+
+// pass does one pass, and forgets the schedules that it has no use for.
+func (r *Recoverer) pass(reconcile func()) {
 	for _, s := range r.schedules {
 		s.seen = false
 	}
-	machines, machinesErr := reconcileRecords(ctx, r, r.p.machines, machineResource, func(m *machineLike) error {
-		return r.reconcileMachineLike(ctx, r.p.machines, m)
-	})
-	firewalls, firewallsErr := reconcileRecords(ctx, r, r.p.firewalls, firewallResource, func(m *machineLike) error {
-		return r.reconcileMachineLike(ctx, r.p.firewalls, m)
-	})
-	clusters, clustersErr := reconcileRecords(ctx, r, r.p.clusters, clusterResource, func(c *clusterRecord) error {
-		return r.reconcileCluster(ctx, c)
-	})
-	if machinesErr == nil && firewallsErr == nil && clustersErr == nil {
-		r.countUnrecorded(ctx, append(machines, firewalls...), clusters)
-	}
+	reconcile()
 	for key, s := range r.schedules {
 		if !s.seen {
 			delete(r.schedules, key)
@@ -103,53 +131,33 @@ func (r *Recoverer) reconcileAll(ctx context.Context) {
 	}
 }
 
-// reconcileRecords reconciles the records of one resource, and returns them.
-func reconcileRecords[R record](ctx context.Context, recoverer *Recoverer, records recordStore[R], resource schema.GroupResource, reconcile func(R) error) ([]R, error) {
-	logger := klog.FromContext(ctx)
-	all, err := records.list(ctx)
-	if err != nil {
-		logger.Error(err, "Failed to list records", "resource", resource.Resource)
-		return nil, err
-	}
-	waiting := waitingRecords{}
-	for _, r := range all {
-		waiting.add(recoverer.p, r)
-		if err := reconcile(r); err != nil {
-			m := r.objectMeta()
-			logger.Info("Failed to reconcile a record", "resource", resource.Resource, "namespace", m.Namespace, "name", m.Name, "err", err)
-		}
-	}
-	waiting.setMetrics(resource.Resource)
-	return all, nil
-}
-
-func (r *Recoverer) reconcileMachineLike(ctx context.Context, kind *machineLikeKind, m *machineLike) error {
+// reconcileMachineLike reconciles a record, and reports whether it is unfinished.
+func (r *Recoverer) reconcileMachineLike(ctx context.Context, kind *machineLikeKind, m *machineLike) (unfinished bool, err error) {
 	ref := kind.refOf(m)
 	if r.p.operations.isRunning(ref) {
-		return nil
+		return true, nil
 	}
 	switch a := m.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
 		r.startInBackground(ctx, nil, "open/"+string(m.meta.UID), func(ctx context.Context) error {
 			return r.runExclusively(ctx, ref, func(ctx context.Context) error { return r.p.resumeAttempt(ctx, kind, ref) })
 		})
-		return nil
+		return true, nil
 	case infrastructure.AllocationReleasing:
 		r.startInBackground(ctx, a.NotBefore, "release/"+string(m.meta.UID), func(ctx context.Context) error {
 			_, err := r.p.release(ctx, kind, m.meta.Namespace, m.meta.Name, m.meta.UID)
 			return err
 		})
-		return nil
+		return true, nil
 	case infrastructure.AllocationAllocated:
 		if err := latchProvisioned(ctx, kind, m); err != nil {
-			return err
+			return true, err
 		}
 	case infrastructure.AllocationReleased:
 	default:
-		return nil
+		return false, nil
 	}
-	r.releaseDuplicates(ctx, kind, m)
-	return nil
+	return r.releaseDuplicates(ctx, kind, m), nil
 }
 
 // runExclusively does work as the only operation on an object.
@@ -158,10 +166,11 @@ func (r *Recoverer) runExclusively(ctx context.Context, ref objectRef, work func
 	return err
 }
 
-func (r *Recoverer) reconcileCluster(ctx context.Context, c *clusterRecord) error {
+// reconcileCluster reconciles a record, and reports whether it is unfinished.
+func (r *Recoverer) reconcileCluster(ctx context.Context, c *clusterRecord) (unfinished bool, err error) {
 	ref := objectRef{clusterResource, c.Namespace, c.Name}
 	if r.p.operations.isRunning(ref) {
-		return nil
+		return true, nil
 	}
 	switch a := c.allocation(); a.Phase {
 	case infrastructure.AllocationAllocating:
@@ -177,9 +186,12 @@ func (r *Recoverer) reconcileCluster(ctx context.Context, c *clusterRecord) erro
 			return err
 		})
 	case infrastructure.AllocationAllocated:
-		return latchProvisioned(ctx, r.p.clusters, c)
+		err := latchProvisioned(ctx, r.p.clusters, c)
+		return err != nil, err
+	default:
+		return false, nil
 	}
-	return nil
+	return true, nil
 }
 
 // startInBackground starts do, unless it backs off, is not due, or no slot is

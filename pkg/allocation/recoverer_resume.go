@@ -49,18 +49,22 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 
 // releaseDuplicates releases machines that carry the identity of an object whose
 // record names another machine, or none any more. The observation only raises the
-// suspicion. No record shows a call that frees a duplicate, so one of an
-// earlier process is waited for: it could free the machine once that is allocated
-// for another object.
-func (r *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind, m *machineLike) {
+// suspicion, and whether there is any is reported. No record shows a call that frees a
+// duplicate, so one of an earlier process is waited for: it could free the machine once
+// that is allocated for another object.
+func (r *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind, m *machineLike) (suspected bool) {
 	a := m.allocation()
-	if a.UID == "" || r.p.clock.Since(r.startTime) < r.p.timing.allocateInFlight() {
-		return
+	if a.UID == "" {
+		return false
 	}
 	ref := kind.refOf(m)
 	for _, suspect := range r.p.opts.Observer.MachinesByUID(LabelValue(string(a.UID))) {
 		if a.Phase == infrastructure.AllocationAllocated && suspect.AllocationUUID() == a.AllocationUUID {
 			continue
+		}
+		suspected = true
+		if r.p.clock.Since(r.startTime) < r.p.timing.allocateInFlight() {
+			break
 		}
 		key := "duplicate/" + suspect.AllocationUUID()
 		r.keepSchedule(key, r.p.timing.UncertainDuration)
@@ -74,6 +78,7 @@ func (r *Recoverer) releaseDuplicates(ctx context.Context, kind *machineLikeKind
 			return r.runExclusively(ctx, ref, func(ctx context.Context) error { return r.p.releaseDuplicate(ctx, kind, ref, suspect) })
 		})
 	}
+	return suspected
 }
 
 // errMachineHeld: the suspect is no duplicate, since another record names it.

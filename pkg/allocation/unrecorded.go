@@ -5,7 +5,6 @@ package allocation
 import (
 	"context"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
@@ -13,9 +12,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
-
-// unrecordedInterval is how often unrecorded metal is counted.
-const unrecordedInterval = 30 * time.Second
 
 // The kinds of metal in metrics.
 const (
@@ -43,13 +39,8 @@ type recordedMetal struct {
 	identities, allocations, networks, addresses sets.Set[string]
 }
 
-// countUnrecorded counts, every now and then, what no record names.
+// countUnrecorded counts what no record names.
 func (r *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machineLike, clusters []*clusterRecord) {
-	now := r.p.clock.Now()
-	if now.Sub(r.unrecordedTime) < unrecordedInterval {
-		return
-	}
-	r.unrecordedTime = now
 	found := r.p.unrecorded(machineLikes, clusters)
 	for _, kind := range metalKinds {
 		n := 0

@@ -31,7 +31,6 @@ func (o *fakeObserver) Identified() (machines []*metal.Machine, networks []*meta
 // unrecordedKinds are the kinds of what no record names, counted.
 func (env *environment) unrecordedKinds(recoverer *Recoverer) map[string]int {
 	env.sweep()
-	env.clock.Step(unrecordedInterval)
 	env.whileClockAdvances(func() { recoverer.reconcileAll(env.context()) })
 	kinds := map[string]int{}
 	for _, u := range recoverer.unrecorded {

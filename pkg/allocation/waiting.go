@@ -30,16 +30,17 @@ type waitingSum struct {
 	longest time.Duration
 }
 
-// add counts a record, if it waits.
-func (w waitingRecords) add(p *Protocol, r record) {
+// add counts a record, if it waits, and reports whether it does.
+func (w waitingRecords) add(p *Protocol, r record) bool {
 	what, since := p.waitsFor(r)
 	if what == "" {
-		return
+		return false
 	}
 	sum := w[what]
 	sum.records++
 	sum.longest = max(sum.longest, p.clock.Since(since))
 	w[what] = sum
+	return true
 }
 
 // setMetrics sets the metrics.

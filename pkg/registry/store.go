@@ -125,14 +125,6 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	return updated, created, refusal.orElse(err)
 }
 
-// RecordSelector selects the objects that have a record, which of most kinds are all.
-func (r *REST) RecordSelector() fields.Selector {
-	if r.deleteSelector == nil {
-		return fields.Everything()
-	}
-	return r.deleteSelector
-}
-
 type movedKey struct{}
 
 // IsMoved returns whether an object that is created existed before in

@@ -7,13 +7,11 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	apistorage "k8s.io/apiserver/pkg/storage"
@@ -26,8 +24,7 @@ import (
 // Records are the objects of one store, past its strategies: what the protocol
 // writes is for no client to write. It implements allocation.Records.
 type Records[T registry.Object] struct {
-	store    *genericregistry.Store
-	selector fields.Selector
+	store *genericregistry.Store
 	// visibleOnly leaves out the records of hidden namespaces.
 	visibleOnly bool
 }
@@ -35,7 +32,7 @@ type Records[T registry.Object] struct {
 // NewRecords returns the records of a resource, including those of hidden
 // namespaces, which hold metal like others.
 func NewRecords[T registry.Object](r *registry.REST) Records[T] {
-	return Records[T]{store: r.Store, selector: r.RecordSelector()}
+	return Records[T]{store: r.Store}
 }
 
 // Get returns an object. It answers from the view: the
@@ -71,19 +68,43 @@ func (r Records[T]) Update(ctx context.Context, namespace, name string, change f
 	return out.(T), nil
 }
 
-// List returns all objects that have a record.
+// List returns all objects that have a record. They are shared: nobody modifies them.
 func (r Records[T]) List(ctx context.Context) ([]T, error) {
-	predicate := r.store.PredicateFunc(labels.Everything(), r.selector)
-	list, err := r.store.ListPredicate(r.requestContext(ctx, ""), predicate, &metainternalversion.ListOptions{ResourceVersion: "0"})
+	store, err := r.records()
 	if err != nil {
 		return nil, err
 	}
-	var objs []T
-	err = meta.EachListItem(list, func(item runtime.Object) error {
-		objs = append(objs, item.(T))
-		return nil
-	})
-	return objs, err
+	all, err := store.Records(r.requestContext(ctx, ""))
+	if err != nil {
+		return nil, err
+	}
+	objs := make([]T, 0, len(all))
+	for _, obj := range all {
+		objs = append(objs, obj.(T))
+	}
+	return objs, nil
+}
+
+// Changes returns a function that returns which objects changed, by a write or because of metal,
+// since it was called last. It is false if there may be more, as it is when it is called first.
+func (r Records[T]) Changes() func() (changed []types.NamespacedName, ok bool) {
+	store, err := r.records()
+	if err != nil {
+		return func() ([]types.NamespacedName, bool) { return nil, false }
+	}
+	var position uint64
+	return func() (changed []types.NamespacedName, ok bool) {
+		changed, position, ok = store.Changes(position)
+		return changed, ok
+	}
+}
+
+func (r Records[T]) records() (*storage.Store, error) {
+	store, ok := r.store.Storage.Storage.(*storage.Store)
+	if !ok {
+		return nil, fmt.Errorf("unexpected storage %T of %s", r.store.Storage.Storage, r.store.DefaultQualifiedResource)
+	}
+	return store, nil
 }
 
 // requestContext makes the context one of a request for this resource: the store names
