@@ -114,6 +114,15 @@ type Ref struct {
 	ID   string
 }
 
+// RefChanges is how a set of refs differs from an earlier state of it.
+type RefChanges struct {
+	// Complete: Added is the whole set, whatever it was before.
+	Complete       bool
+	Added, Removed []Ref
+	// Position is that of the state, of which later changes can be requested.
+	Position uint64
+}
+
 // RefKind is a kind of metal.
 type RefKind string
 

@@ -232,15 +232,15 @@ func TestRecordedRefs_AreAllMetalOfRecords(t *testing.T) {
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	create(t, w.firewalls, managed("wall-1", "m1", "a1"))
 	w.observe("m2", fact{namespace: "team-a", role: "pods", allocation: "a2"})
-	if got := w.RecordedRefs(); len(got) != 2 {
+	if got := w.RecordedRefs(0).Added; len(got) != 2 {
 		t.Errorf("named: %v", got)
 	}
 	remove(t, w.pods, "node-1")
-	if got := w.RecordedRefs(); len(got) != 2 {
+	if got := w.RecordedRefs(0).Added; len(got) != 2 {
 		t.Errorf("named by the other one: %v", got)
 	}
 	remove(t, w.firewalls, "wall-1")
-	if got := w.RecordedRefs(); len(got) != 0 {
+	if got := w.RecordedRefs(0).Added; len(got) != 0 {
 		t.Errorf("named by no record: %v", got)
 	}
 }

@@ -26,6 +26,10 @@ type index struct {
 	// recordsByRef are the records that name a ref: they are projected again when it
 	// changes, and metal that they refer to is not discovered.
 	recordsByRef map[metal.Ref][]storeKey
+	// changedRefs are the keys of recordsByRef that were added or removed last, and
+	// changedRefsStart is the position of the first of them.
+	changedRefs      []metal.Ref
+	changedRefsStart uint64
 	// observed is all metal that was ever reported changed, for when it begins to
 	// be shown for another reason than a change.
 	observed map[metal.Ref]struct{}
@@ -39,9 +43,15 @@ type index struct {
 	shadowed map[storeKey][]metal.Ref
 }
 
+// maxChangedRefs is how many changes of recordsByRef are remembered.
+const maxChangedRefs = 4096
+
 func newIndex() index {
 	return index{
-		recordsByRef:   map[metal.Ref][]storeKey{},
+		recordsByRef: map[metal.Ref][]storeKey{},
+		// Positions begin with 1, so that 0 is none.
+		changedRefsStart: 1,
+
 		observed:       map[metal.Ref]struct{}{},
 		discoveredAt:   map[discoveredKey]string{},
 		discoveredRefs: map[discoveredKey][]metal.Ref{},
@@ -67,16 +77,48 @@ func (i *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 	for _, ref := range from {
 		if !slices.Contains(to, ref) {
 			removeValue(i.recordsByRef, ref, p)
+			if len(i.recordsByRef[ref]) == 0 {
+				i.recordChangedRef(ref)
+			}
 			changed = append(changed, ref)
 		}
 	}
 	for _, ref := range to {
 		if !slices.Contains(from, ref) && !slices.Contains(i.recordsByRef[ref], p) {
 			i.recordsByRef[ref] = append(i.recordsByRef[ref], p)
+			if len(i.recordsByRef[ref]) == 1 {
+				i.recordChangedRef(ref)
+			}
 			changed = append(changed, ref)
 		}
 	}
 	return changed
+}
+
+func (i *index) recordChangedRef(ref metal.Ref) {
+	if len(i.changedRefs) == maxChangedRefs {
+		i.changedRefs = slices.Delete(i.changedRefs, 0, maxChangedRefs/2)
+		i.changedRefsStart += maxChangedRefs / 2
+	}
+	i.changedRefs = append(i.changedRefs, ref)
+}
+
+// forgetChangedRefs makes the set of refs one of which no changes are known.
+func (i *index) forgetChangedRefs() {
+	i.changedRefsStart = i.refsPosition() + 1
+	i.changedRefs = nil
+}
+
+// refsPosition is the position of the set of refs as it is.
+func (i *index) refsPosition() uint64 { return i.changedRefsStart + uint64(len(i.changedRefs)) }
+
+// refsChangedSince returns the refs that were added or removed since position; false if
+// that is not known.
+func (i *index) refsChangedSince(position uint64) (changed []metal.Ref, ok bool) {
+	if position < i.changedRefsStart || position > i.refsPosition() {
+		return nil, false
+	}
+	return i.changedRefs[position-i.changedRefsStart:], true
 }
 
 // setDiscoveredRefs replaces the refs by which records refer to shown metal.

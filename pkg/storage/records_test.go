@@ -3,6 +3,8 @@
 package storage
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -99,4 +101,64 @@ func TestChanges_AreWhatWritesAndMetalChanged(t *testing.T) {
 	w.HiddenNamespacesChanged()
 	create(t, w.pods, pod("team-b", "node-3"))
 	expect("after the events before were dropped", "team-b/node-3")
+}
+
+func TestRecordedRefs_ChangesAddUpToAll(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t, Options{})
+	known := map[metal.Ref]struct{}{}
+	var position uint64
+	// take takes over what changed, and reports whether that was everything.
+	take := func() bool {
+		changes := w.RecordedRefs(position)
+		position = changes.Position
+		if changes.Complete {
+			clear(known)
+		}
+		for _, ref := range changes.Removed {
+			delete(known, ref)
+		}
+		for _, ref := range changes.Added {
+			known[ref] = struct{}{}
+		}
+		all := w.RecordedRefs(0)
+		if len(all.Added) != len(known) || !all.Complete || all.Position != position {
+			t.Fatalf("%v are known at %d of %v at %d", known, position, all.Added, all.Position)
+		}
+		for _, ref := range all.Added {
+			if _, found := known[ref]; !found {
+				t.Fatalf("%v is not known", ref)
+			}
+		}
+		return changes.Complete
+	}
+	if !take() {
+		t.Error("the first call knows of no earlier one")
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	for step := range 2000 {
+		name := fmt.Sprintf("node-%d", random.IntN(5))
+		switch p := get(t, w.pods, name); {
+		case p == nil:
+			// Several may refer to one machine.
+			create(t, w.pods, managed(name, fmt.Sprintf("m%d", random.IntN(4)), fmt.Sprintf("a%d", random.IntN(4))))
+		case random.IntN(2) == 0:
+			remove(t, w.pods, name)
+		default:
+			update(t, w.pods, name, func(p *example.Pod) { p.Spec.NodeName = fmt.Sprintf("m%d/a1", random.IntN(4)) })
+		}
+		if random.IntN(4) == 0 && take() {
+			t.Errorf("everything is returned after step %d", step)
+		}
+	}
+	for range maxChangedRefs {
+		create(t, w.pods, managed("node", "m", "a"))
+		remove(t, w.pods, "node")
+	}
+	if !take() {
+		t.Error("changes were forgotten")
+	}
+	if take() {
+		t.Error("nothing changed")
+	}
 }

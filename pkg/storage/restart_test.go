@@ -44,8 +44,8 @@ func TestRestart_KeepsRecords(t *testing.T) {
 	if got := names(list(t, w.firewalls, everything())); got != "wall-1" {
 		t.Errorf("walls: %s", got)
 	}
-	if len(w.RecordedRefs()) != 2 {
-		t.Errorf("named: %v", w.RecordedRefs())
+	if len(w.RecordedRefs(0).Added) != 2 {
+		t.Errorf("named: %v", w.RecordedRefs(0).Added)
 	}
 	update(t, w.pods, "node-1", func(p *example.Pod) { p.Labels["a"] = "c" })
 }

@@ -27,6 +27,7 @@ func (b *Backend) Preload(ctx context.Context) error {
 	defer b.mu.Unlock()
 	if !b.started.Load() {
 		b.known = known
+		b.index.forgetChangedRefs()
 	}
 	return nil
 }
@@ -111,6 +112,7 @@ func (b *Backend) fillViews(known map[string]*record) {
 			}
 		}
 	}
+	b.index.forgetChangedRefs()
 	start := b.revisions.last.Load()
 	for _, s := range b.stores {
 		s.load(known, start)
@@ -197,11 +199,34 @@ func (k storeKey) differs(found *ledger.Record) bool {
 	return e.rec.version != found.Version
 }
 
-// RecordedRefs returns all metal that records name: it is to be confirmed even if it
-// has gone from every listing.
-func (b *Backend) RecordedRefs() []metal.Ref {
+// RecordedRefs returns how the metal that records name differs from what it was at an earlier
+// position, 0 for none: it is to be confirmed even if it has gone from every listing.
+func (b *Backend) RecordedRefs(since uint64) metal.RefChanges {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	changes := metal.RefChanges{Position: b.index.refsPosition()}
+	changed, ok := b.index.refsChangedSince(since)
+	if !ok {
+		changes.Complete, changes.Added = true, b.recordedRefs()
+		return changes
+	}
+	seen := make(map[metal.Ref]struct{}, len(changed))
+	for _, ref := range changed {
+		if _, again := seen[ref]; again {
+			continue
+		}
+		seen[ref] = struct{}{}
+		if len(b.index.recordsByRef[ref]) > 0 {
+			changes.Added = append(changes.Added, ref)
+		} else {
+			changes.Removed = append(changes.Removed, ref)
+		}
+	}
+	return changes
+}
+
+// recordedRefs is all metal that records name.
+func (b *Backend) recordedRefs() []metal.Ref {
 	if b.started.Load() {
 		return slices.Collect(maps.Keys(b.index.recordsByRef))
 	}

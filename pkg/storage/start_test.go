@@ -150,7 +150,7 @@ func TestPreload_FindsRecordedRefs(t *testing.T) {
 		if err := w.Preload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.RecordedRefs(); len(got) != want {
+		if got := w.RecordedRefs(0).Added; len(got) != want {
 			t.Errorf("named: %v", got)
 		}
 	}
@@ -160,7 +160,7 @@ func TestPreload_FindsRecordedRefs(t *testing.T) {
 	remove(t, other.pods, "node-1")
 	survey(2)
 	start(t, w.Backend)
-	if got := w.RecordedRefs(); len(got) != 2 {
+	if got := w.RecordedRefs(0).Added; len(got) != 2 {
 		t.Errorf("named after the start: %v", got)
 	}
 }

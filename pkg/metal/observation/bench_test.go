@@ -3,8 +3,10 @@
 package observation
 
 import (
+	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -55,5 +57,33 @@ func BenchmarkTakeUnchangedList(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		take()
+	}
+}
+
+// What a round of focus costs of machines of which none is in transition.
+func BenchmarkFocusAtRest(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			refs := make([]metal.Ref, n)
+			o := New(noBackend{}, Options{Referenced: func(since uint64) metal.RefChanges {
+				if since != 0 {
+					return metal.RefChanges{Position: since}
+				}
+				return metal.RefChanges{Complete: true, Added: refs, Position: 1}
+			}})
+			for i := range refs {
+				refs[i] = metal.Ref{Kind: metal.KindMachine, ID: fmt.Sprintf("m-%d", i)}
+				o.LearnMachine(&metal.Machine{
+					ID: refs[i].ID, Liveliness: metal.LivelinessAlive, LastEventTime: time.Now(),
+					Events:     []metal.Event{{Event: metal.EventPhonedHome}},
+					Allocation: &metal.Allocation{UUID: refs[i].ID, Project: "p"},
+				})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				o.updateReferenced()
+				o.dueMachines()
+			}
+		})
 	}
 }

@@ -61,6 +61,8 @@ type cache[T any] struct {
 	equal func(before, after *T) bool
 	// onChange is notified of every change of a fact, for indexes and listeners.
 	onChange func(id string, before, after *T)
+	// onUpdate is notified of every new entry, and of every observation of one; it can be nil.
+	onUpdate func(id string, e *entry[T])
 	// needsVerification: whether its disappearance is to be verified by a second observation.
 	needsVerification func(id string, fact *T) bool
 }
@@ -70,14 +72,22 @@ func (c *cache[T]) getOrCreate(id string, now time.Time) *entry[T] {
 	if h == nil {
 		h = &entry[T]{presence: metal.Unobserved, changedAt: now}
 		c.entries[id] = h
+		c.updated(id, h)
 	}
 	return h
+}
+
+func (c *cache[T]) updated(id string, h *entry[T]) {
+	if c.onUpdate != nil {
+		c.onUpdate(id, h)
+	}
 }
 
 // apply records what an observation has shown of id: a fact, or nil if it did not show it.
 // It returns true if that is pending verification and wants a second observation.
 func (c *cache[T]) apply(id string, fact *T, m observationTime, by source) (pending bool) {
 	h := c.getOrCreate(id, m.start)
+	defer c.updated(id, h)
 	if m.seq < h.seq {
 		// A slower, older observation, or one that began before a write of ours ended.
 		return h.pendingSeq != 0

@@ -62,6 +62,9 @@ const (
 	// focusDecayFactor stretches the interval of a machine of which nothing moves: one
 	// that did not change for ten minutes is observed every ten seconds.
 	focusDecayFactor = 60
+	// referencesInterval is how often all that records reference is taken over, and not only
+	// what changed.
+	referencesInterval = time.Minute
 	// forgetAfter is how long a machine is remembered that is neither allocated nor referenced.
 	forgetAfter = 5 * time.Minute
 )

@@ -63,14 +63,19 @@ func newEnv(t *testing.T, cfg envConfig, m *metaltest.Environment) *env {
 		e.changes = append(e.changes, refs)
 	}
 	if cfg.options.Referenced == nil {
-		cfg.options.Referenced = func() []metal.Ref {
+		cfg.options.Referenced = referencing(func() []metal.Ref {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			return slices.Clone(e.referenced)
-		}
+		})
 	}
 	e.observer = New(e.client, cfg.options)
 	return e
+}
+
+// referencing is Options.Referenced of what records reference at the moment.
+func referencing(refs func() []metal.Ref) func(uint64) metal.RefChanges {
+	return func(uint64) metal.RefChanges { return metal.RefChanges{Complete: true, Added: refs()} }
 }
 
 // run runs the observer until the test ends or stop is called.

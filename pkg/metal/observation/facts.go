@@ -30,6 +30,8 @@ type facts struct {
 	byUID, byProject map[string]map[string]struct{}
 	// referenced is the metal that records reference.
 	referenced map[metal.Ref]struct{}
+	// focused are the ids of machines that focus observes if clients are shown them.
+	focused map[string]struct{}
 	// pending are the changes that are not handed over yet.
 	pending []metal.Ref
 }
@@ -42,8 +44,9 @@ func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 		byUID:      map[string]map[string]struct{}{},
 		byProject:  map[string]map[string]struct{}{},
 		referenced: map[metal.Ref]struct{}{},
+		focused:    map[string]struct{}{},
 	}
-	f.machines = cache[metal.Machine]{entries: map[string]*entry[metal.Machine]{}, disappeared: machineDisappeared, equal: sameMachine, onChange: f.machineChanged, needsVerification: f.machineNeedsVerification}
+	f.machines = cache[metal.Machine]{entries: map[string]*entry[metal.Machine]{}, disappeared: machineDisappeared, equal: sameMachine, onChange: f.machineChanged, onUpdate: f.machineUpdated, needsVerification: f.machineNeedsVerification}
 	f.networks = cache[metal.Network]{
 		entries:     map[string]*entry[metal.Network]{},
 		disappeared: func(_, after *metal.Network) bool { return after == nil },
@@ -103,15 +106,19 @@ func (f *facts) update(change func()) {
 	}
 }
 
-// setReferenced replaces what records reference; what is new among it is Unobserved.
-func (f *facts) setReferenced(refs []metal.Ref, now time.Time) {
+// setReferenced takes over changes of what records reference; what is new among it is Unobserved.
+func (f *facts) setReferenced(changes metal.RefChanges, now time.Time) {
 	f.update(func() {
-		named := make(map[metal.Ref]struct{}, len(refs))
-		for _, r := range refs {
+		if changes.Complete {
+			f.referenced = make(map[metal.Ref]struct{}, len(f.referenced))
+		}
+		for _, r := range changes.Removed {
+			delete(f.referenced, r)
+		}
+		for _, r := range changes.Added {
 			if r.ID == "" {
 				continue
 			}
-			named[r] = struct{}{}
 			switch r.Kind {
 			case metal.KindMachine:
 				f.machines.getOrCreate(r.ID, now)
@@ -119,9 +126,11 @@ func (f *facts) setReferenced(refs []metal.Ref, now time.Time) {
 				f.networks.getOrCreate(r.ID, now)
 			case metal.KindIP:
 				f.ips.getOrCreate(r.ID, now)
+			default:
+				continue // an identity is observed with what carries it
 			}
+			f.referenced[r] = struct{}{}
 		}
-		f.referenced = named
 	})
 }
 
@@ -134,6 +143,22 @@ func (f *facts) isReferenced(kind metal.RefKind, id string) bool {
 // its disappearance must be verified.
 func (f *facts) machineNeedsVerification(id string, m *metal.Machine) bool {
 	return f.isReferenced(metal.KindMachine, id) || m != nil && m.Allocation != nil && f.relevant(m.Allocation.Project)
+}
+
+// machineUpdated keeps the machines that focus observes.
+func (f *facts) machineUpdated(id string, e *entry[metal.Machine]) {
+	if e.pendingSeq != 0 || !e.noEvents && e.needsFocus() {
+		f.focused[id] = struct{}{}
+	} else {
+		delete(f.focused, id)
+	}
+}
+
+// setNoEvents records whether a machine has no events.
+func (f *facts) setNoEvents(id string, noEvents bool, now time.Time) {
+	e := f.machines.getOrCreate(id, now)
+	e.noEvents = noEvents
+	f.machineUpdated(id, e)
 }
 
 func (f *facts) machineChanged(id string, before, after *metal.Machine) {
@@ -230,10 +255,13 @@ func (f *facts) machinesIn(index map[string]map[string]struct{}, key string) []*
 func (f *facts) evict(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	clear(f.focused)
 	for id, h := range f.machines.entries {
 		if (h.fact == nil || h.fact.Allocation == nil) && !f.isReferenced(metal.KindMachine, id) && now.Sub(h.observedAt) > forgetAfter {
 			delete(f.machines.entries, id)
+			continue
 		}
+		f.machineUpdated(id, h)
 	}
 	for id, h := range f.networks.entries {
 		if !f.isReferenced(metal.KindNetwork, id) && now.Sub(h.observedAt) > forgetAfter {

@@ -121,8 +121,9 @@ func (o *Observer) dueMachines() (moving, pending []string, ahead int) {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
 	last, urgent := map[string]time.Time{}, map[string]bool{}
-	for id, h := range o.facts.machines.entries {
-		if h.pendingSeq == 0 && (h.noEvents || !o.facts.machineNeedsVerification(id, h.fact) || !h.needsFocus()) {
+	for id := range o.facts.focused {
+		h := o.facts.machines.entries[id]
+		if h.pendingSeq == 0 && !o.facts.machineNeedsVerification(id, h.fact) {
 			continue
 		}
 		last[id] = h.observedAt

@@ -52,7 +52,7 @@ func (o *Observer) findMachine(ctx context.Context, a *costTally, id string) err
 	}
 	o.facts.update(func() {
 		o.facts.machines.apply(id, machine, m, sourceFind)
-		o.facts.machines.getOrCreate(id, m.start).noEvents = machine != nil && len(machine.Events) == 0
+		o.facts.setNoEvents(id, machine != nil && len(machine.Events) == 0, m.start)
 	})
 	return nil
 }

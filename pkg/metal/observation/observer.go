@@ -33,9 +33,10 @@ type Options struct {
 	// 16, how many finds and lists; while answers are slow they are fewer. Default
 	// DefaultParallel.
 	MaxConcurrent int
-	// Referenced returns the metal that records reference: machines, networks and IPs.
-	// It is called about once a second.
-	Referenced func() []metal.Ref
+	// Referenced returns how the metal that records reference, machines, networks and IPs,
+	// differs from what it was at a position that it returned before, or 0 for none. It is
+	// called about once a second.
+	Referenced func(since uint64) metal.RefChanges
 	// Relevant reports whether a project's metal is shown; default: every one's.
 	// Call Reconsider when that changes.
 	Relevant func(project string) bool
@@ -73,9 +74,10 @@ type Observer struct {
 	createdAt               time.Time
 
 	metrics *observerMetrics
-	// identified and extras have locks of their own.
+	// These have locks of their own.
 	identified identifiedMetal
 	referenced referencedObservations
+	references referencesPosition
 
 	// probing is held while a probe is in flight.
 	probing sync.Mutex
@@ -100,7 +102,7 @@ func New(backend metal.Observable, opts Options) *Observer {
 		opts.Relevant = func(string) bool { return true }
 	}
 	if opts.Referenced == nil {
-		opts.Referenced = func() []metal.Ref { return nil }
+		opts.Referenced = func(uint64) metal.RefChanges { return metal.RefChanges{} }
 	}
 	opts.Budget = min(cmp.Or(opts.Budget, DefaultBudget), 1)
 	opts.SweepInterval = cmp.Or(opts.SweepInterval, DefaultSweepInterval)

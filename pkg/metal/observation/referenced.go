@@ -29,6 +29,34 @@ type referencedObservations struct {
 	retrySlowAt time.Time
 }
 
+// referencesPosition is up to where it is known what records reference.
+type referencesPosition struct {
+	// mu is held while changes are taken over, so that they are in order.
+	mu       sync.Mutex
+	position uint64
+	// completeAt is when the whole set was last taken over.
+	completeAt time.Time
+}
+
+// updateReferenced takes over what records reference: what changed, and now and then everything.
+func (o *Observer) updateReferenced() {
+	p := &o.references
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, since := o.opts.Clock.Now(), p.position
+	if now.Sub(p.completeAt) >= referencesInterval {
+		since = 0
+	}
+	changes := o.opts.Referenced(since)
+	p.position = changes.Position
+	if changes.Complete {
+		p.completeAt = now
+	}
+	if changes.Complete || len(changes.Added) > 0 || len(changes.Removed) > 0 {
+		o.facts.setReferenced(changes, now)
+	}
+}
+
 // observeReferenced observes networks and IPs by id, those first that were not
 // observed for longest, as far as the allowance goes.
 func (o *Observer) observeReferenced(ctx context.Context, a *costTally, most time.Duration) {

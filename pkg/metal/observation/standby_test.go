@@ -37,9 +37,9 @@ func TestRefreshAll_ObservesMachinesAndWhatIsUnobserved(t *testing.T) {
 		network := e.network(simulator.ProjectA)
 		ip, err := e.client.AllocateIP(t.Context(), metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork})
 		require.NoError(t, err)
-		successor := New(e.client, Options{Referenced: func() []metal.Ref {
+		successor := New(e.client, Options{Referenced: referencing(func() []metal.Ref {
 			return []metal.Ref{{Kind: metal.KindNetwork, ID: network}, {Kind: metal.KindIP, ID: ip.Address}, {Kind: metal.KindNetwork, ID: "nope"}}
-		}})
+		})})
 		id := e.allocate(simulator.ProjectA, 1)[0]
 		require.NoError(t, successor.RefreshAll(t.Context()))
 		m, _ := successor.Machine(id)
@@ -62,7 +62,7 @@ func TestRefreshAll_RequestsSweepWhenFleetIsTooExpensive(t *testing.T) {
 		e.allocate(simulator.ProjectA, 40)
 		network := e.network(simulator.ProjectA)
 		e.sweep()
-		successor := New(e.client, Options{Referenced: func() []metal.Ref { return []metal.Ref{{Kind: metal.KindNetwork, ID: network}} }})
+		successor := New(e.client, Options{Referenced: referencing(func() []metal.Ref { return []metal.Ref{{Kind: metal.KindNetwork, ID: network}} })})
 		require.NoError(t, successor.sweep(t.Context()))
 		successor.facts.networks.entries = map[string]*entry[metal.Network]{}
 		successor.costs.setFleetSize(10_000)

@@ -87,7 +87,3 @@ func (o *Observer) setSweepStarted(t time.Time) {
 	defer o.mu.Unlock()
 	o.sweepStarted = t
 }
-
-func (o *Observer) updateReferenced() {
-	o.facts.setReferenced(o.opts.Referenced(), o.opts.Clock.Now())
-}
