@@ -42,6 +42,12 @@ func (l *instrumented) List(ctx context.Context) (list []Record, err error) {
 	return l.Ledger.List(ctx)
 }
 
+// Get implements Ledger.
+func (l *instrumented) Get(ctx context.Context, key string) (r Record, err error) {
+	defer l.observe("get", time.Now(), &err)
+	return l.Ledger.Get(ctx, key)
+}
+
 // Create implements Ledger.
 func (l *instrumented) Create(ctx context.Context, key string, value []byte) (version string, err error) {
 	defer l.observe("create", time.Now(), &err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ledger stores records: the part of an object that the metal-api cannot
-// hold. A ledger is a key-value store with compare-and-swap and four
+// hold. A ledger is a key-value store with compare-and-swap and five
 // verbs, and nothing else; it does not interpret values.
 package ledger
 
@@ -30,7 +30,7 @@ type Record struct {
 var (
 	// ErrExists: Create found the key taken.
 	ErrExists = errors.New("record already exists")
-	// ErrNotFound: Update or Delete found no such key.
+	// ErrNotFound: Get, Update or Delete found no such key.
 	ErrNotFound = errors.New("record not found")
 	// ErrConflict: the record is not at the version that was named.
 	ErrConflict = errors.New("record changed")
@@ -51,6 +51,9 @@ var (
 type Ledger interface {
 	// List returns every record, in key order.
 	List(ctx context.Context) ([]Record, error)
+	// Get returns the record of a key as List would: one that was acknowledged
+	// before the call is found.
+	Get(ctx context.Context, key string) (Record, error)
 	// Create adds a record and returns its version.
 	Create(ctx context.Context, key string, value []byte) (version string, err error)
 	// Update replaces the value of a record that is at version, and returns

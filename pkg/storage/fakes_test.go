@@ -190,6 +190,14 @@ func (l *faulty) List(ctx context.Context) (list []ledger.Record, err error) {
 	return list, err
 }
 
+func (l *faulty) Get(ctx context.Context, key string) (r ledger.Record, err error) {
+	err = l.around("get", key, func() error {
+		r, err = l.Ledger.Get(ctx, key)
+		return err
+	})
+	return r, err
+}
+
 func (l *faulty) Create(ctx context.Context, key string, value []byte) (version string, err error) {
 	err = l.around("create", key, func() error {
 		version, err = l.Ledger.Create(ctx, key, value)

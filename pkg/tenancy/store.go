@@ -49,19 +49,18 @@ func (b *bindingStore) load(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	all, err := b.ledger.List(ctx)
-	if err != nil {
+	r, err := b.ledger.Get(ctx, recordKey)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		b.inForce, b.version = map[string]binding{}, ""
+	case err != nil:
 		return fmt.Errorf("failed to read the bindings: %w", err)
-	}
-	b.inForce, b.version = map[string]binding{}, ""
-	for _, r := range all {
-		if r.Key != recordKey {
-			continue
-		}
-		if b.inForce, err = parseRecord(r.Value); err != nil {
+	default:
+		inForce, err := parseRecord(r.Value)
+		if err != nil {
 			return fmt.Errorf("the record %s of the bindings is invalid; repair it, or delete it to bind namespaces by their current labels, even if one was changed while the namespace had objects: %w", recordKey, err)
 		}
-		b.version = r.Version
+		b.inForce, b.version = inForce, r.Version
 	}
 	b.loaded = true
 	return nil

@@ -60,6 +60,16 @@ func (l *killableLedger) List(ctx context.Context) ([]ledger.Record, error) {
 	return l.Ledger.List(ctx)
 }
 
+// Get implements ledger.Ledger.
+func (l *killableLedger) Get(ctx context.Context, key string) (ledger.Record, error) {
+	end, err := l.begin()
+	if err != nil {
+		return ledger.Record{}, err
+	}
+	defer end()
+	return l.Ledger.Get(ctx, key)
+}
+
 // Create implements ledger.Ledger.
 func (l *killableLedger) Create(ctx context.Context, key string, value []byte) (string, error) {
 	end, err := l.begin()

@@ -104,6 +104,27 @@ func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
 	return list, nil
 }
 
+// Get implements ledger.Ledger.
+func (l *Ledger) Get(ctx context.Context, key string) (ledger.Record, error) {
+	r := ledger.Record{Key: key}
+	err := l.db.View(func(tx *bolt.Tx) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		stored := tx.Bucket(recordsBucket).Get([]byte(key))
+		if stored == nil {
+			return ledger.ErrNotFound
+		}
+		version, value, err := split(stored)
+		r.Version, r.Value = version, bytes.Clone(value)
+		return err
+	})
+	if err != nil {
+		return ledger.Record{}, fmt.Errorf("get %s: %w", key, err)
+	}
+	return r, nil
+}
+
 // Create implements ledger.Ledger.
 func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, error) {
 	if err := ledger.CheckKey(key); err != nil {

@@ -105,6 +105,26 @@ func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
 	return records, nil
 }
 
+// Get implements ledger.Ledger. A damaged value is returned as List returns it.
+func (l *Ledger) Get(ctx context.Context, key string) (ledger.Record, error) {
+	cm, err := l.get(ctx, nameOf(key))
+	if err != nil {
+		return ledger.Record{}, fmt.Errorf("failed to get record %s: %w", key, err)
+	}
+	if cm == nil {
+		return ledger.Record{}, fmt.Errorf("failed to get record %s: %w", key, ledger.ErrNotFound)
+	}
+	if _, labelled := cm.Labels[RecordLabel]; !labelled {
+		// List would not return it, either.
+		return ledger.Record{}, fmt.Errorf("failed to get record %s: ConfigMap %s/%s has no label %s: %w", key, l.namespace, cm.Name, RecordLabel, ledger.ErrNotFound)
+	}
+	record, d := read(cm)
+	if d != nil && d.kind != damagedValue {
+		return ledger.Record{}, fmt.Errorf("failed to get record %s: ConfigMap %s/%s: %s", key, l.namespace, cm.Name, d.text)
+	}
+	return record, nil
+}
+
 // configMaps returns all that carry the label. Later pages show the state
 // that the first one did, which is the most recent one.
 func (l *Ledger) configMaps(ctx context.Context) ([]corev1.ConfigMap, error) {

@@ -40,6 +40,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for name, test := range map[string]func(*testing.T, Harness){
 		"ListIsInKeyOrder":                       listIsInKeyOrder,
+		"GetReturnsWhatListDoes":                 getReturnsWhatListDoes,
 		"CreateRefusesATakenKey":                 createRefusesATakenKey,
 		"CreateRefusesAKeyThatIsTooLong":         createRefusesAKeyThatIsTooLong,
 		"UpdateSwapsOnlyTheNamedVersion":         updateSwapsOnlyTheNamedVersion,
@@ -70,6 +71,35 @@ func listIsInKeyOrder(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func getReturnsWhatListDoes(t *testing.T, h Harness) {
+	ctx, l := t.Context(), h.New(t)
+	if r, err := l.Get(ctx, "a/b"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("Get of a key that is free answered %v, %v", r, err)
+	}
+	first := create(t, l, "a/b", "first")
+	gone := create(t, l, "a/c", "gone")
+	if _, err := l.Update(ctx, "a/b", first, []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Delete(ctx, "a/c", gone); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := l.Get(ctx, "a/c"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("Get of a deleted record answered %v, %v", r, err)
+	}
+	list, err := l.List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.Get(ctx, "a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(list, []ledger.Record{got}); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -257,7 +287,8 @@ func aCancelledContextEndsTheCall(t *testing.T, h Harness) {
 	_, createErr := l.Create(ctx, "a/c", []byte("x"))
 	_, updateErr := l.Update(ctx, "a/b", version, []byte("x"))
 	_, listErr := l.List(ctx)
-	for verb, err := range map[string]error{"Create": createErr, "Update": updateErr, "List": listErr, "Delete": l.Delete(ctx, "a/b", version)} {
+	_, getErr := l.Get(ctx, "a/b")
+	for verb, err := range map[string]error{"Create": createErr, "Update": updateErr, "List": listErr, "Get": getErr, "Delete": l.Delete(ctx, "a/b", version)} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s answered %v", verb, err)
 		}

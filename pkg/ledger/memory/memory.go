@@ -46,6 +46,21 @@ func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
 	return list, nil
 }
 
+// Get implements ledger.Ledger.
+func (l *Ledger) Get(ctx context.Context, key string) (ledger.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Record{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, found := l.records[key]
+	if !found {
+		return ledger.Record{}, fmt.Errorf("failed to get %s: %w", key, ledger.ErrNotFound)
+	}
+	r.Value = bytes.Clone(r.Value)
+	return r, nil
+}
+
 // Create implements ledger.Ledger.
 func (l *Ledger) Create(ctx context.Context, key string, value []byte) (string, error) {
 	if err := ledger.CheckKey(key); err != nil {

@@ -103,6 +103,14 @@ func (a *access) List(ctx context.Context) ([]ledger.Record, error) {
 	return a.Ledger.List(ctx)
 }
 
+// Get implements ledger.Ledger.
+func (a *access) Get(ctx context.Context, key string) (ledger.Record, error) {
+	if a.isAway() || a.ctx.Err() != nil {
+		return ledger.Record{}, errLedger
+	}
+	return a.Ledger.Get(ctx, key)
+}
+
 // Create implements ledger.Ledger.
 func (a *access) Create(ctx context.Context, key string, value []byte) (string, error) {
 	return a.write(key, value, func() (string, error) { return a.Ledger.Create(context.WithoutCancel(ctx), key, value) })
