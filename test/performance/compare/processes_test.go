@@ -40,14 +40,17 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // residentMemory is the resident memory of a process, in bytes.
-func residentMemory(pid int) (float64, error) {
+func residentMemory(pid int) (float64, error) { return memoryOf(pid, "VmRSS") }
+
+// memoryOf is a field of a process's status: VmRSS, or VmHWM for its peak.
+func memoryOf(pid int, field string) (float64, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	match := regexp.MustCompile(`(?m)^VmRSS:\s*(\d+) kB$`).FindSubmatch(content)
+	match := regexp.MustCompile(`(?m)^` + field + `:\s*(\d+) kB$`).FindSubmatch(content)
 	if match == nil {
-		return 0, fmt.Errorf("/proc/%d/status: no VmRSS", pid)
+		return 0, fmt.Errorf("/proc/%d/status: no %s", pid, field)
 	}
 	kilobytes, err := strconv.ParseFloat(string(match[1]), 64)
 	return kilobytes * 1024, err
