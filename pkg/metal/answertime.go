@@ -10,9 +10,10 @@ import (
 
 // AnswerTime adds up for how long calls wait for the metal-api: until the head
 // of an answer arrives, and then for the rest of it. The time in between, in
-// which the answer is decoded, is this process's own.
+// which the answer is decoded, is this process's own. So is the delay: the part of
+// the waits in which the answer was there, but not noticed, for want of a processor.
 type AnswerTime struct {
-	waited atomic.Int64
+	waited, delayed atomic.Int64
 	// parent is that of the call which this one is a part of; nil: there is none.
 	parent *AnswerTime
 }
@@ -40,5 +41,15 @@ func (t *AnswerTime) Add(d time.Duration) {
 	}
 }
 
+// AddDelay adds the delay of waits that are added by Add.
+func (t *AnswerTime) AddDelay(d time.Duration) {
+	for ; t != nil; t = t.parent {
+		t.delayed.Add(int64(d))
+	}
+}
+
 // Total is how long the calls have waited.
 func (t *AnswerTime) Total() time.Duration { return time.Duration(t.waited.Load()) }
+
+// Delay is which part of Total was a delay in this process, as far as is known.
+func (t *AnswerTime) Delay() time.Duration { return time.Duration(t.delayed.Load()) }

@@ -95,9 +95,6 @@ func New(opts Options) (*Client, error) {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
-	if opts.Transport == nil {
-		opts.Transport = newHTTPTransport()
-	}
 	w, err := newMetalTransport(opts.URL, opts)
 	if err != nil {
 		return nil, err

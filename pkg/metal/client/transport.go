@@ -47,8 +47,12 @@ func newMetalTransport(base string, opts Options) (*transport, error) {
 	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, fmt.Errorf("invalid metal-api URL %q: must be http(s)://host[:port]/basepath", u.Redacted())
 	}
+	answerTimes := answerTimeTransport{next: opts.Transport, clock: opts.Clock}
+	if opts.Transport == nil {
+		answerTimes.next, answerTimes.wakeups = newHTTPTransport(), &wakeupMeter{}
+	}
 	rt := httptransport.NewWithClient(u.Host, u.Path, []string{u.Scheme}, &http.Client{
-		Transport: answerTimeTransport{opts.Transport, opts.Clock},
+		Transport: answerTimes,
 		// A redirected POST would arrive as a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})

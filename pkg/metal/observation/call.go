@@ -25,13 +25,13 @@ func timedCall[T any](ctx context.Context, o *Observer, a *costTally, k callKind
 	began := o.costs.start(k)
 	measured, wait := metal.WithAnswerTime(ctx)
 	answer, err := f(measured)
-	took := wait.Total()
 	lost := isUnanswered(err)
 	exception := o.costs.finish(k, began, !lost)
 	n := 1
 	if err == nil {
 		n = hits(answer)
 	}
+	took := o.costs.answerTime(k, n, wait)
 	slow := o.costs.isSlow(k, n, took)
 	limit.release(m.start, o.opts.Clock.Now(), slow)
 	if slow && !exception && (lost || !k.isConcurrent()) {

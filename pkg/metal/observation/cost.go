@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
 // callKind is a kind of call whose cost is known by a law.
@@ -185,6 +187,15 @@ func (c *costModel) setFleetSize(machines int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fleetSize = machines
+}
+
+// answerTime is for how long the metal-api worked on a call: what was waited for
+// without the delay in this process, which is an estimate; no less than without load.
+func (c *costModel) answerTime(k callKind, hits int, wait *metal.AnswerTime) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waited := wait.Total()
+	return max(waited-wait.Delay(), min(waited, scale(baselineCost(k, c.fleetSize, hits), c.kinds[k].unloaded)))
 }
 
 // recordCost records what a call cost, or one of many that ran concurrently.

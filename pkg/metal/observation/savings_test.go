@@ -3,6 +3,7 @@
 package observation
 
 import (
+	"net/http"
 	"strconv"
 	"sync"
 	"testing"
@@ -147,6 +148,33 @@ func TestRefresh_FleetIsNotObservedByGets(t *testing.T) {
 		// A successor may spend its savings on not going back in time.
 		require.NoError(t, e.observer.RefreshAll(t.Context()))
 		require.Equal(t, 700, e.sim.CallsOf("machine-get"))
+	})
+}
+
+// Its answers are there in time, but this process has no processor to take them.
+func TestBudget_DelayInThisProcessIsNotCharged(t *testing.T) {
+	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 100)
+		e.sweep()
+		e.transport.Around(nil, func(r *http.Request) {
+			time.Sleep(300 * time.Millisecond)
+			metal.AnswerTimeOf(r.Context()).AddDelay(300 * time.Millisecond)
+		})
+		b := e.observer.budget
+		before := b.balance(readAccount)
+		took, err := e.refresh(metal.Scope{Machines: ids})
+		require.NoError(t, err)
+		require.Equal(t, 600*time.Millisecond+2*getCost, took, "some calls first")
+		require.InDelta(t, 100*getCost, before-b.balance(readAccount), float64(50*time.Millisecond))
+		require.InDelta(t, getCost, e.observer.costs.cost(callGet, 1), float64(100*time.Microsecond))
+		require.Equal(t, DefaultMaxConcurrent, e.observer.getLimiter.limit())
+
+		// The delay is an estimate: a call costs no less than without load.
+		e.transport.Around(nil, func(r *http.Request) { metal.AnswerTimeOf(r.Context()).AddDelay(time.Second) })
+		before = b.balance(readAccount)
+		_, err = e.refresh(metal.Scope{Machines: ids[:1]})
+		require.NoError(t, err)
+		require.InDelta(t, getCost, before-b.balance(readAccount), float64(500*time.Microsecond))
 	})
 }
 
