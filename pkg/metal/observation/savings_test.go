@@ -151,6 +151,23 @@ func TestRefresh_FleetIsNotObservedByGets(t *testing.T) {
 	})
 }
 
+func TestRefresh_FleetIsAnsweredAtOnceFromStartOn(t *testing.T) {
+	runTest(t, envConfig{machines: 3000, costs: true}, func(t *testing.T, e *env) {
+		e.run()
+		time.Sleep(1100 * time.Millisecond)
+		require.False(t, e.observer.HasSynced())
+		took, err := e.refresh(metal.Scope{Fleet: true})
+		require.ErrorIs(t, err, metal.ErrTimeout, "the first list takes 1.5 s")
+		require.Zero(t, took, "it is in flight for more than 1 s")
+		time.Sleep(time.Second)
+		require.True(t, e.observer.HasSynced())
+		took, err = e.refresh(metal.Scope{Fleet: true})
+		require.ErrorIs(t, err, metal.ErrTimeout)
+		require.Zero(t, took)
+		require.Equal(t, 1, e.sim.CallsOf("machine-list"))
+	})
+}
+
 // Its answers are there in time, but this process has no processor to take them.
 func TestBudget_DelayInThisProcessIsNotCharged(t *testing.T) {
 	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
