@@ -145,7 +145,7 @@ func TestRefresh_FleetIsNotObservedByGets(t *testing.T) {
 		require.Zero(t, took, "which is known after the first sweep")
 		require.Zero(t, allCalls(e.sim), "gets cost 2.45 s")
 
-		// A successor may spend its savings on not going back in time.
+		// A successor may spend its savings, so that nothing older follows what was shown.
 		require.NoError(t, e.observer.RefreshAll(t.Context()))
 		require.Equal(t, 700, e.sim.CallsOf("machine-get"))
 	})
