@@ -70,7 +70,7 @@ func (p *Protocol) newClusterOperation(ref objectRef, c *clusterRecord) (*cluste
 		return nil, err
 	}
 	o := &clusterOperation{project: project, operation: operation[*clusterRecord]{
-		p: p, records: p.clusters, ref: ref, uid: c.UID, attempt: c.allocation().Attempt, kind: clusterOperations,
+		p: p, records: p.clusters, ref: ref, uid: c.UID, attempt: c.allocation().Attempt, traits: clusterOperations,
 	}}
 	c.Spec.DeepCopyInto(&o.spec)
 	o.setIdentity(c.identityUID())

@@ -246,7 +246,7 @@ func TestAllocate_JoinsNetworkOfExternallyManagedCluster(t *testing.T) {
 
 	for name, c := range map[string]struct{ network, says string }{
 		"thief": {theirs, "not found in project"},
-		"hasty": {"", "spec.privateNetworkID is empty"},
+		"hasty": {"", "has no spec.privateNetworkID"},
 	} {
 		env.cluster(name, managed(c.network))
 		env.machine(name)

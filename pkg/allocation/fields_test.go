@@ -152,7 +152,7 @@ func TestAllocateMachine_RefusalNamesField(t *testing.T) {
 		},
 		"cluster that names no network": {
 			cluster: "external",
-			want:    refusedField{"Allocation", "clusterRef.name", metav1.CauseTypeFieldValueInvalid, `Invalid value: "external": is managed externally, and its spec.privateNetworkID is empty: must name the network that its machines join`},
+			want:    refusedField{"Allocation", "clusterRef.name", metav1.CauseTypeFieldValueInvalid, `Invalid value: "external": cluster is managed externally and has no spec.privateNetworkID: set it to the network that its machines join`},
 		},
 		"image that the metal-api does not have": {
 			spec:    func(s *infrastructure.MetalStackMachineSpec) { s.Image = "ubuntu-99.04" },

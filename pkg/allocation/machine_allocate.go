@@ -23,7 +23,7 @@ type machineOperation struct {
 
 func (p *Protocol) newMachineOperation(kind *machineLikeKind, ref objectRef, m *machineLike) *machineOperation {
 	return &machineOperation{machineKind: kind, operation: operation[*machineLike]{
-		p: p, records: kind, kind: machineLikeOperations, ref: ref, uid: m.meta.UID, attempt: m.allocation().Attempt,
+		p: p, records: kind, traits: machineLikeOperations, ref: ref, uid: m.meta.UID, attempt: m.allocation().Attempt,
 		identity: identity{uid: m.identityUID(), namespace: ref.namespace, name: ref.name},
 	}}
 }
@@ -34,55 +34,55 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	if err != nil {
 		return nil, err
 	}
-	a := claim.allocation()
+	state := claim.allocation()
 	if err := checkUID(claim.meta, uidOf(body)); err != nil {
 		return nil, err
 	}
-	if a.Phase == infrastructure.AllocationAllocated {
+	if state.Phase == infrastructure.AllocationAllocated {
 		return claim, nil
 	}
-	if err := checkAllocatable(claim.meta, a.Phase); err != nil {
+	if err := checkAllocatable(claim.meta, state.Phase); err != nil {
 		return nil, err
 	}
 	if err := p.checkBackoff(claim); err != nil {
 		return nil, err
 	}
 	var userData []byte
-	cluster := a.ClusterName
+	cluster := state.ClusterName
 	if body != nil {
 		userData = body.UserData
 		if body.ClusterRef != nil {
 			cluster = body.ClusterRef.Name
 		}
 	}
-	o := &machineAllocator{machineOperation: p.newMachineOperation(kind, ref, claim), claim: claim, userData: userData}
-	o.dryRun = IsDryRun(ctx)
-	defer o.releaseSlot()
-	if o.plan, err = p.newPlan(ctx, kind, claim, cluster); err != nil {
-		return nil, o.recordInvalidSpec(ctx, err)
+	a := &machineAllocator{machineOperation: p.newMachineOperation(kind, ref, claim), claim: claim, userData: userData}
+	a.dryRun = IsDryRun(ctx)
+	defer a.releaseSlot()
+	if a.plan, err = p.newPlan(ctx, kind, claim, cluster); err != nil {
+		return nil, a.recordInvalidSpec(ctx, err)
 	}
-	o.identity.cluster, o.clusterName = o.plan.clusterUID, o.plan.clusterName
-	switch id := o.plan.machineID; {
+	a.identity.cluster, a.clusterName = a.plan.clusterUID, a.plan.clusterName
+	switch id := a.plan.machineID; {
 	case id == "":
-		if err := o.plan.checkComplete(); err != nil {
-			return nil, o.recordInvalidSpec(ctx, err)
+		if err := a.plan.checkComplete(); err != nil {
+			return nil, a.recordInvalidSpec(ctx, err)
 		}
-	case !o.dryRun:
+	case !a.dryRun:
 		cancel, reserved := p.reservations.reserve(id)
 		if !reserved {
 			return nil, refuse(http.StatusConflict, "spec.providerID: machine %s is being allocated for another object: retry", id)
 		}
 		defer cancel()
 	}
-	if o.dryRun {
-		return claim, o.dryRunAllocate(ctx)
+	if a.dryRun {
+		return claim, a.dryRunAllocate(ctx)
 	}
-	m, err := ensureAllocated(ctx, &o.operation, o, p.inFlightUntil(&a.AllocationState))
-	o.releaseSlot()
+	m, err := ensureAllocated(ctx, &a.operation, a, p.inFlightUntil(&state.AllocationState))
+	a.releaseSlot()
 	if err != nil {
-		return nil, o.recordRefusal(ctx, err)
+		return nil, a.recordRefusal(ctx, err)
 	}
-	return o.recordAllocated(ctx, m, o.adopted)
+	return a.recordAllocated(ctx, m, a.adopted)
 }
 
 // recordInvalidSpec makes a condition of a refusal that comes before the first

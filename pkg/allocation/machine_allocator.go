@@ -62,9 +62,9 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 		return nil, false, err
 	}
 	// One answer for what is not there and what is another project's.
-	unknown := a.refuseMachine("machine %s not found in project %q, and not available to it: must be idle, or allocated in the project", id, a.plan.project)
+	notFound := a.refuseMachine("machine %s not found in project %q, and not available to it: must be idle, or allocated in the project", id, a.plan.project)
 	if m == nil || (m.Allocation != nil && m.Project() != a.plan.project) {
-		return nil, false, unknown
+		return nil, false, notFound
 	}
 	referrer, phase, err := a.findReferrer(ctx, m, refersToMachine)
 	switch {
@@ -72,7 +72,7 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 		return nil, false, err
 	case referrer == nil:
 	case referrer.namespace != a.ref.namespace:
-		return nil, false, unknown
+		return nil, false, notFound
 	case phase == infrastructure.AllocationAllocated:
 		return nil, false, a.refuseMachine("machine %s belongs to %s: must belong to no other object", id, referrer)
 	default:

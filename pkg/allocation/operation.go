@@ -27,7 +27,7 @@ const recordTimeout = 30 * time.Second
 type operation[R record] struct {
 	p       *Protocol
 	records recordStore[R]
-	kind    *operationKind
+	traits  *operationTraits
 	ref     objectRef
 	// uid is that of the object, identity what its metal carries.
 	uid      types.UID
@@ -42,27 +42,27 @@ type operation[R record] struct {
 	dryRun bool
 }
 
-// operationKind is what differs between the operations on machines and clusters.
-type operationKind struct {
+// operationTraits is what differs between the operations on machines and clusters.
+type operationTraits struct {
 	// step begins the names of the crash points.
 	step string
 	// allocating and releasing are the messages of the condition Allocated.
 	allocating, releasing string
-	// refusedClaims: what is refused before the first attempt is recorded, too.
-	refusedClaims bool
+	// recordsEarlyRefusals: refusals before the first attempt are recorded, too.
+	recordsEarlyRefusals bool
 }
 
 var (
-	machineLikeOperations = &operationKind{
+	machineLikeOperations = &operationTraits{
 		step:       "machine",
 		allocating: "Allocating a machine from the metal-api.",
 		releasing:  "Releasing the machine to the metal-api.",
 	}
-	clusterOperations = &operationKind{
-		step:          "cluster",
-		allocating:    "Allocating the private network and the control plane address from the metal-api.",
-		releasing:     "Releasing the network and the address to the metal-api.",
-		refusedClaims: true,
+	clusterOperations = &operationTraits{
+		step:                 "cluster",
+		allocating:           "Allocating the private network and the control plane address from the metal-api.",
+		releasing:            "Releasing the network and the address to the metal-api.",
+		recordsEarlyRefusals: true,
 	}
 )
 
@@ -123,7 +123,7 @@ func (o *operation[R]) beginAttempt(ctx context.Context) error {
 		}
 		a.Phase, a.Attempt, a.StartTime, a.NotBefore = infrastructure.AllocationAllocating, o.attempt+1, o.p.recordTime(), nil
 		a.UID, a.ClusterName = o.identity.uid, o.clusterName
-		o.setAllocatedCondition(r, infrastructure.ReasonAllocating, o.kind.allocating)
+		o.setAllocatedCondition(r, infrastructure.ReasonAllocating, o.traits.allocating)
 		return nil
 	})
 	if err != nil {
@@ -159,13 +159,13 @@ func (o *operation[R]) recordRefusal(ctx context.Context, err error) error {
 			}
 			a.Phase, a.StartTime, a.NotBefore = "", nil, o.p.recordTimeAfter(r.retryAfter)
 			a.UID = o.identity.uid
-		case a.Phase != "" || !o.kind.refusedClaims:
+		case a.Phase != "" || !o.traits.recordsEarlyRefusals:
 			return nil
 		}
 		o.setAllocatedCondition(rec, allocationReason(r), r.message)
 		return nil
 	})
-	o.p.crashPoint(o.kind.step + "/refused")
+	o.p.crashPoint(o.traits.step + "/refused")
 	if ignoreDryRun(err) != nil && !apierrors.IsNotFound(err) {
 		klog.FromContext(ctx).Error(err, "Failed to record refusal: retrying on recovery")
 	}
@@ -200,7 +200,7 @@ func (o *operation[R]) beginRelease(ctx context.Context, start *metav1.Time) err
 		if a.UID == "" {
 			a.UID = o.identity.uid
 		}
-		o.setAllocatedCondition(r, infrastructure.ReasonReleasing, o.kind.releasing)
+		o.setAllocatedCondition(r, infrastructure.ReasonReleasing, o.traits.releasing)
 		return nil
 	})
 	if err == nil {
@@ -231,7 +231,7 @@ func (o *operation[R]) recordReleaseRefusal(ctx context.Context, err error) erro
 	}); err != nil {
 		klog.FromContext(ctx).Info("Failed to record why a release was refused", "err", err)
 	}
-	o.p.crashPoint(o.kind.step + "/release-refused")
+	o.p.crashPoint(o.traits.step + "/release-refused")
 	return r
 }
 
@@ -259,7 +259,7 @@ func (o *operation[R]) recordReleased(ctx context.Context, reason, message strin
 		o.setAllocatedCondition(r, reason, message)
 		return nil
 	})
-	o.p.crashPoint(o.kind.step + "/released")
+	o.p.crashPoint(o.traits.step + "/released")
 	return r, err
 }
 

@@ -152,7 +152,7 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 	}
 	if isExternallyManaged(c) {
 		if c.Spec.PrivateNetworkID == "" {
-			return nil, refuseField(field.Invalid(clusterRefPath, name, "is managed externally, and its spec.privateNetworkID is empty: must name the network that its machines join"))
+			return nil, refuseField(field.Invalid(clusterRefPath, name, "cluster is managed externally and has no spec.privateNetworkID: set it to the network that its machines join"))
 		}
 		return c, nil
 	}

@@ -63,9 +63,10 @@ func (p *Protocol) checkBackoff(rec record) error {
 	return r
 }
 
-// inFlightUntil is until when a call to allocate may be in flight of which the
-// record shows, and that this process did not make; zero if the record says that
-// none is. A release that was begun does not say what it came upon.
+// inFlightUntil is the time until which an allocate call that this process did not
+// make may be in flight, according to the record; zero if none can be. A record in
+// Releasing counts, too: it does not show whether an allocation was in progress when
+// the release began.
 func (p *Protocol) inFlightUntil(a *infrastructure.AllocationState) time.Time {
 	if a.Phase != infrastructure.AllocationAllocating && a.Phase != infrastructure.AllocationReleasing {
 		return time.Time{}
