@@ -34,7 +34,7 @@ func reconcileAllocation(ctx context.Context, r *reconciliation) (wait, error) {
 		// The server's condition Allocated says so.
 		return wait{message: "the metal was released manually: delete and recreate the object"}, nil
 	}
-	if left := r.states.remaining(r.request); left > 0 {
+	if left := r.states.remainingBackoff(r.request); left > 0 {
 		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	if state.NotBefore != nil {
@@ -68,7 +68,7 @@ func (r *reconciliation) callAllocate(ctx context.Context, state v1alpha4.Alloca
 	}
 	log := ctrl.LoggerFrom(ctx)
 	log.Info("Allocating", "attempt", state.Attempt+1)
-	if r.states.isNewEvent(r.request, EventAllocating, "") {
+	if r.states.markEvent(r.request, EventAllocating, "") {
 		r.recordNormal(EventAllocating, actionAllocate, "Requesting an allocation")
 	}
 	began := r.clock.Now()
@@ -112,7 +112,7 @@ func (r *reconciliation) handleAllocateError(ctx context.Context, err error) (wa
 	}
 	again := r.states.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Allocation refused", "err", err, "retryAfter", again.String())
-	if r.states.isNewEvent(r.request, EventAllocationRefused, err.Error()) {
+	if r.states.markEvent(r.request, EventAllocationRefused, err.Error()) {
 		reason := EventAllocationRefused
 		if isMetalAPIUnavailable(err) {
 			reason = EventMetalAPIUnavailable

@@ -173,7 +173,7 @@ func TestBackoff_GrowsWithRefusals(t *testing.T) {
 	h.refuse = nil
 	h.reconcile("m")
 	h.reconcile("m")
-	require.Zero(t, h.r.states.remaining(requestOf("m")), "success makes it forget")
+	require.Zero(t, h.r.states.remainingBackoff(requestOf("m")), "success makes it forget")
 }
 
 func TestAllocate_StaleCacheCausesNoSecondCall(t *testing.T) {
@@ -195,6 +195,29 @@ func TestAllocate_StaleCacheCausesNoSecondCall(t *testing.T) {
 	require.Len(t, h.calls, 2, "a cache that does not catch up is believed")
 }
 
+func TestBackoff_IsKeptWhenTheCacheFails(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, machines, true, object(machines, "m"))
+	h.refuse = apierrors.NewBadRequest("no machine available")
+	pause := h.reconcile("m").RequeueAfter
+
+	h.r.cached = brokenCache{h.api}
+	_, err := h.r.Reconcile(t.Context(), requestOf("m"))
+	require.ErrorIs(t, err, errAway)
+	require.Equal(t, pause, h.r.states.remainingBackoff(requestOf("m")))
+}
+
+func TestBackoff_EndsWithTheObject(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, machines, true, object(machines, "m"))
+	h.refuse = apierrors.NewBadRequest("no machine available")
+	h.reconcile("m")
+
+	require.NoError(t, h.drop(machines, "m"))
+	h.reconcile("m")
+	require.Zero(t, h.r.states.remainingBackoff(requestOf("m")))
+}
+
 func TestBackoff_HonoursRetryAfter(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m"))
 	h.refuse = apierrors.NewTooManyRequests("later", 90)
@@ -210,7 +233,7 @@ func TestAllocate_InFlightCallIsRequeuedSoon(t *testing.T) {
 		h.refuse = err
 		require.Equal(t, inFlightRequeue, h.reconcile("m").RequeueAfter, name)
 	}
-	require.Zero(t, h.r.states.remaining(requestOf("m")), "that is no refusal")
+	require.Zero(t, h.r.states.remainingBackoff(requestOf("m")), "that is no refusal")
 }
 
 func TestAllocate_NotAgainAfterManualRelease(t *testing.T) {

@@ -110,7 +110,7 @@ func reconcilePaused(ctx context.Context, r *reconciliation) (wait, error) {
 		return w, nil
 	}
 	// Nothing is in flight, unless it was sent off just now.
-	if w.requeueAfter = r.states.remaining(r.request); w.requeueAfter > 0 {
+	if w.requeueAfter = r.states.remainingBackoff(r.request); w.requeueAfter > 0 {
 		return w, nil
 	}
 	return w, r.unblockMove(ctx)
@@ -128,7 +128,7 @@ func waitForOwnerCluster(_ context.Context, r *reconciliation) (wait, error) {
 }
 
 // waitForNetwork waits for the MetalStackCluster of a machine or firewall and for its
-// waitForNetwork, which they join.
+// network, which they join.
 func waitForNetwork(ctx context.Context, r *reconciliation) (wait, error) {
 	name, w := r.infraName()
 	if name == "" || w.message != "" {
@@ -139,13 +139,13 @@ func waitForNetwork(ctx context.Context, r *reconciliation) (wait, error) {
 	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch {
 	case apierrors.IsNotFound(err):
-		return waitFor(fallbackRequeue, reason, "There is no MetalStackCluster %s", name), nil
+		return waitFor(fallbackRequeue, reason, "MetalStackCluster %s not found", name), nil
 	case err != nil:
 		return wait{}, err
 	case infra.DeletionTimestamp != nil:
 		return waitFor(fallbackRequeue, reason, "MetalStackCluster %s is being deleted", name), nil
 	case !infrastructure.ExternallyManaged(infra) && allocationOf(infra).Phase != v1alpha4.AllocationAllocated:
-		return waitFor(fallbackRequeue, reason, "MetalStackCluster %s has no network yet", name), nil
+		return waitFor(fallbackRequeue, reason, "The network of MetalStackCluster %s is not allocated yet", name), nil
 	}
 	r.metalStackCluster = infra
 	return wait{}, nil
@@ -164,9 +164,9 @@ func (r *reconciliation) infraName() (string, wait) {
 	case name == "" || r.options.Standalone:
 		return name, wait{}
 	case r.cluster == nil:
-		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "There is no Cluster %s", name)
+		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster %s not found", name)
 	case !r.cluster.Spec.InfrastructureRef.IsDefined():
-		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster %s names no infrastructure yet", name)
+		return "", waitFor(fallbackRequeue, infrastructure.ReasonWaitingForClusterInfrastructure, "spec.infrastructureRef of Cluster %s is not set yet", name)
 	case r.cluster.Spec.InfrastructureRef.APIGroup != v1alpha4.GroupName || r.cluster.Spec.InfrastructureRef.Kind != clusters.kind:
 		return "", wait{}
 	}

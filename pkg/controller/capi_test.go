@@ -147,7 +147,7 @@ func TestAllocate_MachineWaitsForEachPrerequisite(t *testing.T) {
 		},
 		"no Cluster": {
 			func(o map[string]client.Object) { o["cluster"] = nil },
-			infrastructure.ReasonWaitingForClusterInfrastructure, "no Cluster c",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "Cluster c not found",
 		},
 		"Cluster that is being deleted": {
 			func(o map[string]client.Object) { deleted(o["cluster"]) },
@@ -161,11 +161,11 @@ func TestAllocate_MachineWaitsForEachPrerequisite(t *testing.T) {
 		},
 		"no MetalStackCluster": {
 			func(o map[string]client.Object) { o["infra"] = nil },
-			infrastructure.ReasonWaitingForClusterInfrastructure, "no MetalStackCluster c-infra",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "MetalStackCluster c-infra not found",
 		},
 		"no network": {
 			func(o map[string]client.Object) { with(v1alpha4.AllocationAllocating)(o["infra"]) },
-			infrastructure.ReasonWaitingForClusterInfrastructure, "has no network yet",
+			infrastructure.ReasonWaitingForClusterInfrastructure, "network of MetalStackCluster c-infra is not allocated yet",
 		},
 		"no firewall that has phoned home": {
 			func(o map[string]client.Object) {
@@ -181,7 +181,7 @@ func TestAllocate_MachineWaitsForEachPrerequisite(t *testing.T) {
 		},
 		"no Secret": {
 			func(o map[string]client.Object) { o["secret"] = nil },
-			infrastructure.ReasonWaitingForBootstrapData, "no Secret m-bootstrap",
+			infrastructure.ReasonWaitingForBootstrapData, "Secret m-bootstrap, the bootstrap data of Machine m, not found",
 		},
 		"empty Secret": {
 			func(o map[string]client.Object) { o["secret"] = bootstrapSecret(nil) },

@@ -53,7 +53,7 @@ func waitForClusterInfrastructure(_ context.Context, r *reconciliation) (wait, e
 	reason := infrastructure.ReasonWaitingForClusterInfrastructure
 	switch c := r.cluster; {
 	case c == nil:
-		return waitFor(fallbackRequeue, reason, "There is no Cluster %s", r.clusterName()), nil
+		return waitFor(fallbackRequeue, reason, "Cluster %s not found", r.clusterName()), nil
 	case c.DeletionTimestamp != nil:
 		return waitFor(fallbackRequeue, reason, "Cluster %s is being deleted", c.Name), nil
 	case !ptr.Deref(c.Status.Initialization.InfrastructureProvisioned, false):
@@ -127,16 +127,16 @@ func (r *reconciliation) syncSpec(ctx context.Context, secret string) (wait, err
 	})
 	if apierrors.IsInvalid(err) {
 		// E.g. a failure domain that is no partition.
-		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "The API server refused the values of Machine %s: %v", r.machine.Name, err), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonAllocationRefused, "Failed to apply bootstrap data and failure domain of Machine %s: %v", r.machine.Name, err), nil
 	}
 	if err != nil {
 		return wait{}, err
 	}
 	if newUserData {
-		r.recordNormal(EventUserDataSet, actionPrepare, "The user data are in Secret "+secret)
+		r.recordNormal(EventUserDataSet, actionPrepare, "Set spec.userData to Secret "+secret)
 	}
 	if newPartition {
-		r.recordNormal(EventPartitionSet, actionPrepare, "The failure domain of the Machine is partition "+partition)
+		r.recordNormal(EventPartitionSet, actionPrepare, "Set spec.partition to "+partition+", the failure domain of the Machine")
 	}
 	return wait{}, nil
 }
@@ -147,7 +147,7 @@ func (r *reconciliation) readBootstrapSecret(ctx context.Context, name string) (
 	secret := &corev1.Secret{}
 	err := r.live.Get(ctx, types.NamespacedName{Namespace: r.obj.GetNamespace(), Name: name}, secret)
 	if apierrors.IsNotFound(err) {
-		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "There is no Secret %s, which Machine %s names", name, r.machine.Name), nil
+		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "Secret %s, the bootstrap data of Machine %s, not found", name, r.machine.Name), nil
 	}
 	if apierrors.IsForbidden(err) {
 		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData,
@@ -159,7 +159,7 @@ func (r *reconciliation) readBootstrapSecret(ctx context.Context, name string) (
 	format := string(secret.Data[bootstrapFormat])
 	switch {
 	case len(secret.Data[bootstrapValue]) == 0:
-		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has nothing under the key %q", name, bootstrapValue), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has no data for key %q", name, bootstrapValue), nil
 	case format != "" && format != bootstrapFormats[0] && format != bootstrapFormats[1]:
 		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid,
 			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", name, format, bootstrapFormats[0], bootstrapFormats[1]), nil
@@ -179,7 +179,7 @@ func waitForLoadBalancers(_ context.Context, r *reconciliation) (wait, error) {
 		return wait{}, nil
 	}
 	return waitFor(left, infrastructure.ReasonWaitingForLoadBalancers,
-		"The machine is of a control plane, and keeps running for %s so that load balancers notice", r.options.LoadBalancerGracePeriod), nil
+		"Control plane machine keeps running for %s, so that load balancers can remove it", r.options.LoadBalancerGracePeriod), nil
 }
 
 func isControlPlane(obj client.Object) bool {

@@ -30,8 +30,9 @@ type objectStates struct {
 }
 
 type objectState struct {
+	// lastEvents is the content of the last Event of each topic.
 	lastEvents map[string]string
-	delay      time.Duration
+	backoff    time.Duration
 	retryAt    time.Time
 	// cacheSyncedAt is when the cache has certainly seen the last success.
 	cacheSyncedAt time.Time
@@ -48,19 +49,19 @@ func (s *objectStates) entry(request ctrl.Request) *objectState {
 	return s.objects[request]
 }
 
-// isNewEvent returns whether what differs from the last event of the object on that
-// topic.
-func (s *objectStates) isNewEvent(request ctrl.Request, topic, what string) bool {
+// markEvent remembers content as that of the object's last Event of a topic, and
+// returns whether it differs from the one before.
+func (s *objectStates) markEvent(request ctrl.Request, topic, content string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.entry(request)
-	if was, recorded := o.lastEvents[topic]; recorded && was == what {
+	if was, recorded := o.lastEvents[topic]; recorded && was == content {
 		return false
 	}
 	if o.lastEvents == nil {
 		o.lastEvents = map[string]string{}
 	}
-	o.lastEvents[topic] = what
+	o.lastEvents[topic] = content
 	return true
 }
 
@@ -70,8 +71,8 @@ func (s *objectStates) recordRefusal(request ctrl.Request, atLeast time.Duration
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.entry(request)
-	o.delay = min(max(2*o.delay, minBackoff), maxBackoff)
-	pause := max(o.delay, atLeast)
+	o.backoff = min(max(2*o.backoff, minBackoff), maxBackoff)
+	pause := max(o.backoff, atLeast)
 	o.retryAt = s.clock.Now().Add(pause)
 	return pause
 }
@@ -93,8 +94,8 @@ func (s *objectStates) cacheDelay(request ctrl.Request) time.Duration {
 	return 0
 }
 
-// remaining returns the remaining backoff.
-func (s *objectStates) remaining(request ctrl.Request) time.Duration {
+// remainingBackoff returns the remaining backoff.
+func (s *objectStates) remainingBackoff(request ctrl.Request) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.objects[request]; o != nil {

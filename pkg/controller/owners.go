@@ -66,7 +66,7 @@ func resolveClusterLive(ctx context.Context, r *reconciliation) (wait, error) {
 // MachineSet was restored. It asks the server for each owner, by uid.
 func reconcileOwnerHolds(ctx context.Context, r *reconciliation) (wait, error) {
 	if r.isReleaseForced() {
-		if r.states.isNewEvent(r.request, EventReleaseForced, "") {
+		if r.states.markEvent(r.request, EventReleaseForced, "") {
 			r.recordWarning(EventReleaseForced, actionRelease, "Owners are not checked, because of the annotation "+infrastructure.ForceReleaseAnnotation)
 		}
 		return wait{}, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -43,10 +44,10 @@ type reconciler struct {
 
 // A phase is one step of a reconcile. A wait ends the reconcile; without one the
 // next phase runs.
-type phase func(ctx context.Context, s *reconciliation) (wait, error)
+type phase func(ctx context.Context, r *reconciliation) (wait, error)
 
 // A wait says what a reconcile waits for, and when to requeue if no event comes
-// first. The zero wait is none.
+// first. A wait without a message is none.
 type wait struct {
 	// reason is that of the condition; without one, there is no condition.
 	reason       string
@@ -54,8 +55,8 @@ type wait struct {
 	requeueAfter time.Duration
 }
 
-func waitFor(again time.Duration, reason, format string, args ...any) wait {
-	return wait{reason: reason, message: fmt.Sprintf(format, args...), requeueAfter: again}
+func waitFor(requeueAfter time.Duration, reason, format string, args ...any) wait {
+	return wait{reason: reason, message: fmt.Sprintf(format, args...), requeueAfter: requeueAfter}
 }
 
 // Reconcile does the next steps for one object.
@@ -65,9 +66,12 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	obj := r.kind.object()
 	if err := r.cached.Get(ctx, request.NamespacedName, obj); err != nil {
-		// Gone is nothing to act on: release comes before the finalizer's end.
-		r.states.reset(request)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		if apierrors.IsNotFound(err) {
+			// Nothing is left to do: the finalizer is removed only after the release.
+			r.states.reset(request)
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, err
 	}
 	if why := r.skipReason(obj); why != "" {
 		ctrl.LoggerFrom(ctx).V(4).Info("Skipped", "reason", why)
@@ -78,13 +82,14 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	steps := []phase{resolveOwners, reconcileMoveBlock, reconcilePaused, reconcileAllocation}
-	steps = append(steps, r.whileAllocated...)
+	// reconcileAllocation runs beforeAllocate.
+	phases := []phase{resolveOwners, reconcileMoveBlock, reconcilePaused, reconcileAllocation}
+	phases = append(phases, r.whileAllocated...)
 	if obj.GetDeletionTimestamp() != nil {
-		steps = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
-		steps = append(steps, reconcileRelease)
+		phases = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
+		phases = append(phases, reconcileRelease)
 	}
-	err = rec.runPhases(ctx, steps)
+	err = rec.runPhases(ctx, phases)
 	if rec.wait.requeueAfter > 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", rec.wait.message, "retryAfter", rec.wait.requeueAfter.String())
 	}

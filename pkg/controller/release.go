@@ -27,14 +27,14 @@ func reconcileReleased(ctx context.Context, r *reconciliation) (wait, error) {
 // reconcileRelease releases the metal of an object that is being deleted, and then
 // removes the finalizer. It is the last phase.
 func reconcileRelease(ctx context.Context, r *reconciliation) (wait, error) {
-	if left := r.states.remaining(r.request); left > 0 {
+	if left := r.states.remainingBackoff(r.request); left > 0 {
 		// The condition still describes the last attempt.
 		return wait{message: "backing off after the last refusal", requeueAfter: left}, nil
 	}
 	log := ctrl.LoggerFrom(ctx)
 	held := describeMetal(r.obj)
 	log.Info("Releasing", metalIDs(r.obj)...)
-	if r.states.isNewEvent(r.request, EventReleasing, "") {
+	if r.states.markEvent(r.request, EventReleasing, "") {
 		r.recordNormal(EventReleasing, actionRelease, "Releasing "+held)
 	}
 	began := r.clock.Now()

@@ -30,7 +30,7 @@ type Options struct {
 	// on at a time. An allocation takes the metal-api seconds.
 	Clusters, Machines, Firewalls int
 	// LoadBalancerGracePeriod is how long a control plane machine keeps its metal
-	// after it was deleted, so that load balancers notice.
+	// after it was deleted, so that load balancers can remove it.
 	LoadBalancerGracePeriod time.Duration
 	// FirewallUnhealthyTimeout is for how long a firewall may crash or be silent before
 	// it is replaced.
