@@ -11,7 +11,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-const builtHelp = "the allocation of the cluster's infrastructure has begun with it"
+const builtHelp = "the allocation of the cluster's infrastructure has begun"
 
 // ValidateCluster validates a new MetalStackCluster.
 func ValidateCluster(cluster *infrastructure.MetalStackCluster) field.ErrorList {
@@ -29,7 +29,7 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 	errs = append(errs, unlessListsUnchanged(validateWholeClusterSpec(spec, specPath), spec.FirewallSpec, before.FirewallSpec, specPath.Child("firewallSpec"))...)
 	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "create another cluster for another partition")...)
 	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project that the namespace is bound to")...)
-	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), builtHelp)...)
+	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), "create another cluster for another network")...)
 	if clusterBegun(old.Status.Allocation) {
 		endpoint := specPath.Child("controlPlaneEndpoint")
 		errs = append(errs, setOnce(spec.ControlPlaneEndpoint.Host, before.ControlPlaneEndpoint.Host, endpoint.Child("host"), builtHelp)...)

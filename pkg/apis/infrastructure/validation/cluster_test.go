@@ -123,9 +123,10 @@ func TestValidateClusterUpdate_PlacementIsImmutable(t *testing.T) {
 
 	says(t, ValidateClusterUpdate(cluster(set(machineID, "100.255.254.1")), cluster(empty)))
 	says(t, ValidateClusterUpdate(cluster(set(otherID, "100.255.254.2")), cluster(set(machineID, "100.255.254.1"))),
-		"spec.projectID: Invalid value", "spec.privateNetworkID: Invalid value")
+		"spec.projectID: Invalid value",
+		`spec.privateNetworkID: Invalid value: "`+otherID+`": field is immutable once set, and is "`+machineID+`": create another cluster for another network`)
 	says(t, ValidateClusterUpdate(cluster(allocated, set(otherID, "100.255.254.2")), cluster(allocated, set(otherID, "100.255.254.1"))),
-		"spec.controlPlaneEndpoint.host: Invalid value")
+		`spec.controlPlaneEndpoint.host: Invalid value: "100.255.254.2": field is immutable once set, and is "100.255.254.1": the allocation of the cluster's infrastructure has begun`)
 	says(t, ValidateClusterUpdate(cluster(allocated, set(otherID, "100.255.254.2")), cluster(allocated, empty)))
 
 	move := func(c *infrastructure.MetalStackCluster) {
