@@ -59,8 +59,8 @@ func (c *changeSet) remove(s *Store, prev *entry) {
 	c.changes = append(c.changes, change{store: s, prev: prev})
 }
 
-// record puts rec, which may be nil, in the place of the record at key.
-func (c *changeSet) record(s *Store, key string, rec *record) {
+// putRecord makes rec, which may be nil, the record at key.
+func (c *changeSet) putRecord(s *Store, key string, rec *record) {
 	prev := c.find(s, key)
 	var was, is []metal.Ref
 	var previous runtime.Object
@@ -156,7 +156,7 @@ func (b *Backend) commitRecord(s *Store, key string, rec *record) runtime.Object
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.newChangeSet()
-	c.record(s, key, rec)
+	c.putRecord(s, key, rec)
 	c.publish()
 	for _, ch := range c.changes {
 		if ch.store == s && ch.published.key == key && (ch.next != nil) == (rec != nil) {

@@ -64,7 +64,7 @@ func (c *changeSet) unshadow(s *Store, key string) {
 // markAffected notes that the references to ref changed.
 func (c *changeSet) markAffected(ref metal.Ref) {
 	c.affected = append(c.affected, ref)
-	for _, m := range c.b.index.dependents[ref] {
+	for _, m := range c.b.index.discoveredByRef[ref] {
 		c.affected = append(c.affected, m.ref)
 	}
 }

@@ -30,15 +30,16 @@ type index struct {
 	// changedRefsStart is the position of the first of them.
 	changedRefs      []metal.Ref
 	changedRefsStart uint64
-	// observed is all metal that was ever reported changed, for when it begins to
-	// be shown for another reason than a change.
+	// observed is all metal that was ever reported as changed: it may have to be shown
+	// later without a change of its own, such as when its project is bound to a
+	// Namespace.
 	observed map[metal.Ref]struct{}
 	// discoveredAt is where metal is shown that no record refers to.
 	discoveredAt map[discoveredKey]string
-	// discoveredRefs are the refs by which records refer to metal that would be shown, and
-	// dependents is their inverse.
-	discoveredRefs map[discoveredKey][]metal.Ref
-	dependents     map[metal.Ref][]discoveredKey
+	// discoveredRefs are the refs of discoverable metal: it is shown while no record has
+	// one of them. discoveredByRef is the inverse.
+	discoveredRefs  map[discoveredKey][]metal.Ref
+	discoveredByRef map[metal.Ref][]discoveredKey
 	// shadowed is metal that is not shown because its key is taken.
 	shadowed map[storeKey][]metal.Ref
 }
@@ -52,11 +53,11 @@ func newIndex() index {
 		// Positions begin with 1, so that 0 is none.
 		changedRefsStart: 1,
 
-		observed:       map[metal.Ref]struct{}{},
-		discoveredAt:   map[discoveredKey]string{},
-		discoveredRefs: map[discoveredKey][]metal.Ref{},
-		dependents:     map[metal.Ref][]discoveredKey{},
-		shadowed:       map[storeKey][]metal.Ref{},
+		observed:        map[metal.Ref]struct{}{},
+		discoveredAt:    map[discoveredKey]string{},
+		discoveredRefs:  map[discoveredKey][]metal.Ref{},
+		discoveredByRef: map[metal.Ref][]discoveredKey{},
+		shadowed:        map[storeKey][]metal.Ref{},
 	}
 }
 
@@ -78,7 +79,7 @@ func (i *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 		if !slices.Contains(to, ref) {
 			removeValue(i.recordsByRef, ref, p)
 			if len(i.recordsByRef[ref]) == 0 {
-				i.recordChangedRef(ref)
+				i.logChangedRef(ref)
 			}
 			changed = append(changed, ref)
 		}
@@ -87,7 +88,7 @@ func (i *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 		if !slices.Contains(from, ref) && !slices.Contains(i.recordsByRef[ref], p) {
 			i.recordsByRef[ref] = append(i.recordsByRef[ref], p)
 			if len(i.recordsByRef[ref]) == 1 {
-				i.recordChangedRef(ref)
+				i.logChangedRef(ref)
 			}
 			changed = append(changed, ref)
 		}
@@ -95,7 +96,7 @@ func (i *index) setRefs(p storeKey, from, to []metal.Ref) []metal.Ref {
 	return changed
 }
 
-func (i *index) recordChangedRef(ref metal.Ref) {
+func (i *index) logChangedRef(ref metal.Ref) {
 	if len(i.changedRefs) == maxChangedRefs {
 		i.changedRefs = slices.Delete(i.changedRefs, 0, maxChangedRefs/2)
 		i.changedRefsStart += maxChangedRefs / 2
@@ -103,13 +104,13 @@ func (i *index) recordChangedRef(ref metal.Ref) {
 	i.changedRefs = append(i.changedRefs, ref)
 }
 
-// forgetChangedRefs makes the set of refs one of which no changes are known.
+// forgetChangedRefs discards the history: no change since an earlier position is known.
 func (i *index) forgetChangedRefs() {
 	i.changedRefsStart = i.refsPosition() + 1
 	i.changedRefs = nil
 }
 
-// refsPosition is the position of the set of refs as it is.
+// refsPosition is the position after the latest change.
 func (i *index) refsPosition() uint64 { return i.changedRefsStart + uint64(len(i.changedRefs)) }
 
 // refsChangedSince returns the refs that were added or removed since position; false if
@@ -128,7 +129,7 @@ func (i *index) setDiscoveredRefs(m discoveredKey, refs []metal.Ref) {
 		return
 	}
 	for _, ref := range old {
-		removeValue(i.dependents, ref, m)
+		removeValue(i.discoveredByRef, ref, m)
 	}
 	if len(refs) == 0 {
 		delete(i.discoveredRefs, m)
@@ -136,8 +137,8 @@ func (i *index) setDiscoveredRefs(m discoveredKey, refs []metal.Ref) {
 	}
 	i.discoveredRefs[m] = slices.Clone(refs)
 	for _, ref := range refs {
-		if !slices.Contains(i.dependents[ref], m) {
-			i.dependents[ref] = append(i.dependents[ref], m)
+		if !slices.Contains(i.discoveredByRef[ref], m) {
+			i.discoveredByRef[ref] = append(i.discoveredByRef[ref], m)
 		}
 	}
 }

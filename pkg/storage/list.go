@@ -49,8 +49,8 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, visibility: s.visibility(ctx).memoized()}
-	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.visibility.visible == nil {
+	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, filter: s.namespaceFilter(ctx).memoized()}
+	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.filter.visible == nil {
 		items.slice.Grow(t.Len())
 	}
 	if opts.Recursive {
@@ -123,7 +123,7 @@ func (s *Store) continuation(t *tree, revision uint64, p *page, opts apistorage.
 	var count int64
 	if opts.Predicate.Empty() {
 		ascend(t, p.prefix, p.start, func(e *entry) bool {
-			if p.visibility.shows(e.key) {
+			if p.filter.shows(e.key) {
 				count++
 			}
 			return true
@@ -138,7 +138,7 @@ type page struct {
 	prefix, start string
 	limit         int64
 	items         *items
-	visibility    visibility
+	filter        namespaceFilter
 
 	last string // the last key that was visited
 	more bool   // there are keys after it that are shown
@@ -156,7 +156,7 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 			return false
 		}
 		if p.limit > 0 && int64(p.items.len()) >= p.limit {
-			p.more = p.visibility.shows(e.key)
+			p.more = p.filter.shows(e.key)
 			return !p.more
 		}
 		var ok bool
@@ -168,7 +168,7 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 
 func (p *page) add(e *entry, pred *apistorage.SelectionPredicate) (bool, error) {
 	p.last = e.key
-	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.visibility.shows(e.key) {
+	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.filter.shows(e.key) {
 		return true, nil
 	}
 	return true, p.items.append(e.obj)

@@ -5,8 +5,8 @@ package storage
 import "k8s.io/apimachinery/pkg/runtime/schema"
 
 // ReprojectResource projects every record of one resource again, because something
-// has changed that is no metal. Objects that are not seen to change get no
-// event and no revision.
+// other than metal has changed. Objects whose projection is unchanged get no event and
+// no revision.
 func (b *Backend) ReprojectResource(resource schema.GroupResource) {
 	s := b.Store(resource)
 	if s == nil || s.projector == nil {

@@ -17,19 +17,20 @@ func WithVisibility(ctx context.Context, sees func(namespace string) bool) conte
 	return context.WithValue(ctx, visibilityKey{}, sees)
 }
 
-// visibility is what one list or watch is shown; the zero value shows all.
-type visibility struct {
+// namespaceFilter selects the namespaces that one list or watch shows: those visible
+// to the user, without the hidden ones. The zero value shows all.
+type namespaceFilter struct {
 	visible func(namespace string) bool
 	prefix  string // of the keys
 }
 
-func (s *Store) visibility(ctx context.Context) visibility {
+func (s *Store) namespaceFilter(ctx context.Context) namespaceFilter {
 	sees, _ := ctx.Value(visibilityKey{}).(func(string) bool)
 	hidden := s.backend.hiddenFrom(ctx)
 	if len(hidden) == 0 {
-		return visibility{sees, s.prefix}
+		return namespaceFilter{sees, s.prefix}
 	}
-	return visibility{func(namespace string) bool {
+	return namespaceFilter{func(namespace string) bool {
 		if _, hides := hidden[namespace]; hides {
 			return false
 		}
@@ -38,23 +39,23 @@ func (s *Store) visibility(ctx context.Context) visibility {
 }
 
 // shows returns whether what is at key is shown.
-func (v visibility) shows(key string) bool {
-	return v.visible == nil || v.visible(namespaceOf(v.prefix, key))
+func (f namespaceFilter) shows(key string) bool {
+	return f.visible == nil || f.visible(namespaceOf(f.prefix, key))
 }
 
 // memoized asks once for each namespace. It is for those who go through the keys
 // in their order.
-func (v visibility) memoized() visibility {
-	if v.visible == nil {
-		return v
+func (f namespaceFilter) memoized() namespaceFilter {
+	if f.visible == nil {
+		return f
 	}
 	asked, last, seen := false, "", false
-	sees := v.visible
-	v.visible = func(namespace string) bool {
+	sees := f.visible
+	f.visible = func(namespace string) bool {
 		if !asked || namespace != last {
 			asked, last, seen = true, namespace, sees(namespace)
 		}
 		return seen
 	}
-	return v
+	return f
 }

@@ -31,16 +31,16 @@ const (
 // watcher is one watch. It reads the ring with a cursor of its own: nothing
 // waits for it, and it holds no events back but the few in its channel.
 type watcher struct {
-	ctx        context.Context
-	cancel     context.CancelFunc
-	store      *Store
-	key        string
-	recursive  bool
-	pred       apistorage.SelectionPredicate
-	all        bool // pred selects everything
-	visibility visibility
-	bookmarks  bool
-	results    chan watch.Event
+	ctx       context.Context
+	cancel    context.CancelFunc
+	store     *Store
+	key       string
+	recursive bool
+	pred      apistorage.SelectionPredicate
+	all       bool // pred selects everything
+	filter    namespaceFilter
+	bookmarks bool
+	results   chan watch.Event
 
 	initial     *tree // what is there; nil if it is not to be sent
 	endBookmark bool  // after it
@@ -52,19 +52,19 @@ type watcher struct {
 }
 
 func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
-	// Read before the visibility: a change in between ends the watch.
+	// Read before the filter: a change in between ends the watch.
 	epoch := s.view.currentEpoch()
 	w := &watcher{
-		epoch:      epoch,
-		store:      s,
-		key:        key,
-		recursive:  opts.Recursive,
-		pred:       opts.Predicate,
-		visibility: s.visibility(ctx),
-		all:        opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
-		bookmarks:  opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
-		results:    make(chan watch.Event, watchBuffer),
-		progress:   s.progress.requested.Load(),
+		epoch:     epoch,
+		store:     s,
+		key:       key,
+		recursive: opts.Recursive,
+		pred:      opts.Predicate,
+		filter:    s.namespaceFilter(ctx),
+		all:       opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
+		bookmarks: opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
+		results:   make(chan watch.Event, watchBuffer),
+		progress:  s.progress.requested.Load(),
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	return w
@@ -97,7 +97,7 @@ func (w *watcher) sendInitial() bool {
 	if w.initial != nil {
 		sent := true
 		visit := func(e *entry) bool {
-			if w.selects(e.obj) && w.visibility.shows(e.key) {
+			if w.selects(e.obj) && w.filter.shows(e.key) {
 				sent = w.sendObject(watch.Added, e.cacheable())
 			}
 			return sent
@@ -183,7 +183,7 @@ func (w *watcher) deliver(e *event) bool {
 	was := e.prev != nil && w.selects(e.prev.obj)
 	is := e.next != nil && w.selects(e.next.obj)
 	switch {
-	case !was && !is || !w.visibility.shows(e.key):
+	case !was && !is || !w.filter.shows(e.key):
 		return true
 	case was && is:
 		return w.sendObject(watch.Modified, e.next.cacheable())
