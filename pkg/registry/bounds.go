@@ -3,14 +3,10 @@
 package registry
 
 import (
-	"context"
 	"fmt"
-	"math"
 	"reflect"
 	"strings"
-	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
@@ -59,30 +55,4 @@ func limitValue(value any) any {
 		}
 	}
 	return value
-}
-
-type responseOverrideKey struct{}
-
-// responseOverride is an answer that validation wants in place of its errors.
-type responseOverride struct{ err *apierrors.StatusError }
-
-func withResponseOverride(ctx context.Context) (context.Context, *responseOverride) {
-	r := &responseOverride{}
-	return context.WithValue(ctx, responseOverrideKey{}, r), r
-}
-
-// orElse returns the answer that validation wanted, if the request failed.
-func (r *responseOverride) orElse(err error) error {
-	if err != nil && r.err != nil {
-		return r.err
-	}
-	return err
-}
-
-// RejectTooManyRequests has a request that is being validated, and for which validation
-// then returns an error, answered with 429 and when to come again.
-func RejectTooManyRequests(ctx context.Context, message string, retryAfter time.Duration) {
-	if r, ok := ctx.Value(responseOverrideKey{}).(*responseOverride); ok {
-		r.err = apierrors.NewTooManyRequests(message, max(1, int(math.Ceil(retryAfter.Seconds()))))
-	}
 }

@@ -71,7 +71,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Na
 		NewListFunc:               kind.NewList,
 		DefaultQualifiedResource:  resource,
 		SingularQualifiedResource: infrastructure.Resource(kind.Singular),
-		// It comes before validation, which would name the missing project instead.
+		// BeginCreate runs before validation, whose errors would be about the missing project.
 		BeginCreate: func(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
 			done, err := binding.BeginCreate(ctx, resource, request.NamespaceValue(ctx), obj.(T).GetName())
 			return func(context.Context, bool) { done() }, err
@@ -109,9 +109,9 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 	if m, ok := obj.(metav1.Object); ok && r.finalizer != "" && slices.Contains(m.GetFinalizers(), r.finalizer) {
 		ctx = context.WithValue(ctx, movedKey{}, true)
 	}
-	ctx, refusal := withResponseOverride(ctx)
+	ctx, override := withResponseOverride(ctx)
 	created, err := r.Store.Create(ctx, obj, createValidation, options)
-	return created, refusal.orElse(err)
+	return created, override.orElse(err)
 }
 
 // Update lets validation know whether it is a dry run, and keeps our finalizer
@@ -120,9 +120,9 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	if dryrun.IsDryRun(options.DryRun) {
 		ctx = storage.WithDryRun(context.WithValue(ctx, dryRunKey{}, true), 0)
 	}
-	ctx, refusal := withResponseOverride(ctx)
+	ctx, override := withResponseOverride(ctx)
 	updated, created, err := r.Store.Update(ctx, name, objInfo, createValidation, r.guardFinalizer(updateValidation), forceAllowCreate, options)
-	return updated, created, refusal.orElse(err)
+	return updated, created, override.orElse(err)
 }
 
 type movedKey struct{}

@@ -53,11 +53,11 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 // listVisible runs something that lists. What was listed while the authorizer was
 // unavailable is not shown.
 func listVisible(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
-	request, err := r.visibilityRequest(ctx, options)
+	req, err := r.visibilityRequest(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	set, err := r.visibility.List(ctx, request)
+	set, err := r.visibility.List(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -71,11 +71,11 @@ func listVisible(ctx context.Context, r *REST, options *metainternalversion.List
 
 // Watch shows what the user may see, until that changes.
 func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	request, err := r.visibilityRequest(ctx, options)
+	req, err := r.visibilityRequest(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	set, err := r.visibility.Watch(ctx, request)
+	set, err := r.visibility.Watch(ctx, req)
 	if err != nil {
 		return nil, err
 	}
