@@ -16,16 +16,16 @@ import (
 // kube-apiserver, and wraps the authenticator in it. Without a kube-apiserver, only
 // requests without a verified certificate are limited.
 func newDirectLimiter(generic *server.Config, limits inflight.Limits) *inflight.Limiter {
-	verified := func(*http.Request) bool { return false }
+	hasClientCertificate := func(*http.Request) bool { return false }
 	if serving := generic.SecureServing; serving != nil && serving.ClientCA != nil {
-		verified = inflight.NewCertificateVerifier(serving.ClientCA.VerifyOptions, x509request.StaticStringSlice(nil), clock.RealClock{})
+		hasClientCertificate = inflight.NewCertificateVerifier(serving.ClientCA.VerifyOptions, x509request.StaticStringSlice(nil), clock.RealClock{})
 	}
-	trusted := verified
+	fromKubeAPIServer := hasClientCertificate
 	if proxy := generic.Authentication.RequestHeaderConfig; proxy != nil {
-		trusted = inflight.NewCertificateVerifier(proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames, clock.RealClock{})
+		fromKubeAPIServer = inflight.NewCertificateVerifier(proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames, clock.RealClock{})
 	}
 	l := inflight.New(inflight.Options{
-		Limits: limits, Trusted: trusted, Verified: verified,
+		Limits: limits, FromKubeAPIServer: fromKubeAPIServer, HasClientCertificate: hasClientCertificate,
 		LongRunning: func(req *http.Request) bool {
 			info, err := generic.RequestInfoResolver.NewRequestInfo(req)
 			return err == nil && generic.LongRunningFunc(req, info)

@@ -39,7 +39,7 @@ func (l *Limiter) Authenticator(next authenticator.Request) authenticator.Reques
 		case token == "":
 		case !ok && !isReviewFailure(err):
 			l.tokens.forget(token)
-		case ok && !l.Verified(req):
+		case ok && !l.HasClientCertificate(req):
 			l.tokens.remember(token)
 			if !wasKnown {
 				r.transfer(func() func() { release, _ := l.acquireKnown(req, token); return release })

@@ -56,9 +56,9 @@ var DefaultLimits = Limits{
 type Options struct {
 	// Limits; each of them must be positive.
 	Limits Limits
-	// Trusted returns whether a request is the kube-apiserver's. Verified returns
-	// whether its client certificate is signed by a trusted authority.
-	Trusted, Verified func(*http.Request) bool
+	// FromKubeAPIServer returns whether a request was sent by the kube-apiserver,
+	// HasClientCertificate whether it has a client certificate of a trusted authority.
+	FromKubeAPIServer, HasClientCertificate func(*http.Request) bool
 	// LongRunning returns whether a request is long-running, as a watch is.
 	LongRunning func(*http.Request) bool
 	// Clock defaults to the real one.
@@ -102,13 +102,13 @@ type reservationKey struct{}
 // credentials are answered by health, and never by next; it has to be cheap.
 func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if l.Trusted(req) {
+		if l.FromKubeAPIServer(req) {
 			l.connections.trust(req.RemoteAddr)
 			next.ServeHTTP(w, req)
 			return
 		}
-		verified := l.Verified(req)
-		if !verified && !hasToken(req) && isProbe(req) {
+		hasCertificate := l.HasClientCertificate(req)
+		if !hasCertificate && !hasToken(req) && isProbe(req) {
 			if !l.probes.tryAcquire(req.RemoteAddr) {
 				reject(w, "probes")
 				return
@@ -117,7 +117,7 @@ func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 			health.ServeHTTP(w, req)
 			return
 		}
-		r, share := l.acquire(req, verified)
+		r, share := l.acquire(req, hasCertificate)
 		if r == nil {
 			reject(w, share)
 			return
@@ -128,8 +128,8 @@ func (l *Limiter) WithLimits(next, health http.Handler) http.Handler {
 }
 
 // acquire acquires a slot for a request, or returns which share has none.
-func (l *Limiter) acquire(req *http.Request, verified bool) (r *reservation, share string) {
-	if token := bearerToken(req); verified || l.tokens.known(token) {
+func (l *Limiter) acquire(req *http.Request, hasCertificate bool) (r *reservation, share string) {
+	if token := bearerToken(req); hasCertificate || l.tokens.known(token) {
 		release, share := l.acquireKnown(req, token)
 		if release == nil {
 			return nil, share

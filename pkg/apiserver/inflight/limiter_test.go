@@ -44,10 +44,10 @@ type chain struct {
 
 func newChain(limits Limits) *chain {
 	c := &chain{Limiter: New(Options{
-		Limits:      limits,
-		Trusted:     func(req *http.Request) bool { return req.Header.Get("Certificate") == "front-proxy" },
-		Verified:    func(req *http.Request) bool { return req.Header.Get("Certificate") != "" },
-		LongRunning: func(req *http.Request) bool { return req.URL.Query().Has("watch") },
+		Limits:               limits,
+		FromKubeAPIServer:    func(req *http.Request) bool { return req.Header.Get("Certificate") == "front-proxy" },
+		HasClientCertificate: func(req *http.Request) bool { return req.Header.Get("Certificate") != "" },
+		LongRunning:          func(req *http.Request) bool { return req.URL.Query().Has("watch") },
 	})}
 	authenticate := c.Authenticator(authenticator.RequestFunc(c.review))
 	inner := c.WithRetainedSlot(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

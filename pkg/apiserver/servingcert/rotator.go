@@ -103,7 +103,7 @@ func (r *Rotator) Run(ctx context.Context, _ int) {
 func (r *Rotator) RunOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// If another replica writes at the same time, the second one uses what the first wrote.
+	// If another replica has changed the Secret since it was read, read it again.
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { return r.reconcile(ctx) })
 	if err != nil {
 		return fmt.Errorf("failed to reconcile the serving certificate in Secret %q: %w", SecretName, err)
