@@ -188,7 +188,7 @@ func TestAllocateCluster_KeepsNetworkWhenAddressIsRefused(t *testing.T) {
 	env.requireReleasesAll(env.p)
 }
 
-func TestAllocate_NotInClusterThatIsBeingReleased(t *testing.T) {
+func TestAllocate_RefusedInClusterThatIsBeingReleased(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	env.allocatedCluster("cluster")

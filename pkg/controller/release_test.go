@@ -40,7 +40,7 @@ func TestRelease_IsSkippedWithoutMetal(t *testing.T) {
 	}
 }
 
-func TestRelease_AllocationInFlight(t *testing.T) {
+func TestRelease_RequeuesWhileInFlight(t *testing.T) {
 	h := newHarness(t, machines, true, object(machines, "m", with(v1alpha4.AllocationAllocating), deleted))
 	h.onRelease = with(v1alpha4.AllocationReleasing)
 	require.Equal(t, inFlightRequeue, h.reconcile("m").RequeueAfter)

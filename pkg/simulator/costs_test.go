@@ -39,7 +39,7 @@ func TestCosts_AnswerTimesFollowTable(t *testing.T) {
 	}
 }
 
-func TestBusyTime_IsCountedWithoutCosts(t *testing.T) {
+func TestBusyTime_IsCountedWhenCostsAreDisabled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, simulator.Config{DataCentre: simulator.DefaultDataCentre(100)})

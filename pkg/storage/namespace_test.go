@@ -52,7 +52,7 @@ func TestMayHaveRecords_CountsUncertainWrites(t *testing.T) {
 	}
 }
 
-func TestOldest_IsOfRecordsAndNotOfWhatIsDiscovered(t *testing.T) {
+func TestOldestCreationTime_IgnoresDiscoveredObjects(t *testing.T) {
 	w := newFixture(t, Options{})
 	w.observe("m1", installing)
 	if got := w.OldestCreationTime("team-a"); !got.IsZero() {

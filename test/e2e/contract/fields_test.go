@@ -171,7 +171,7 @@ func TestMachine_KeepsClusterAPIMetadata(t *testing.T) {
 	assert.Equal(t, cloned, after.Annotations)
 }
 
-func TestExternallyManagedCluster_IsReportedByItsManager(t *testing.T) {
+func TestExternallyManagedCluster_ReadyFollowsProvisioned(t *testing.T) {
 	t.Parallel()
 	env := start(t)
 	network := env.privateNetwork()

@@ -105,7 +105,7 @@ func TestWrite_OldVersionDoesNotSwapRecreatedRecord(t *testing.T) {
 	env.expect(key, `{"a":1}`, again)
 }
 
-func TestList_OfManyPagesIsOneState(t *testing.T) {
+func TestList_PagesShowOneRevision(t *testing.T) {
 	t.Parallel()
 	const records = 1100 // three pages
 	env := newEnvironment(t)

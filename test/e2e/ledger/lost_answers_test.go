@@ -274,7 +274,7 @@ func TestWrite_WithoutAPIServerNothingIsUncertain(t *testing.T) {
 	}
 }
 
-func TestWrite_ForbiddenIsNotDone(t *testing.T) {
+func TestWrite_ForbiddenChangesNothing(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	version := env.create(env.ledger(nil), key, "old")

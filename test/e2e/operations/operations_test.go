@@ -52,7 +52,7 @@ type environment struct {
 	monitoring []*unstructured.Unstructured
 }
 
-func TestPage_CommandsDoWhatItSays(t *testing.T) {
+func TestOperationsPage_CommandsWorkAsDescribed(t *testing.T) {
 	t.Parallel()
 	env := &environment{plane: controlplane.Start(t), metal: simtest.Start(t, simulator.Config{}), blocks: blocks(t)}
 	env.variables = map[string]string{

@@ -31,7 +31,7 @@ const (
 	memorySlack  = 16e6
 	longEnough   = 10 * time.Minute
 	// idleGoroutines is how many more may be there when all clients are gone: an
-	// allocation whose answer was lost is looked for for minutes.
+	// allocation whose answer was lost is searched for minutes.
 	idleGoroutines = 20
 )
 

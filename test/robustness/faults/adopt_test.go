@@ -247,7 +247,7 @@ func (j *journal) recorded(value []byte) {
 	}
 }
 
-// adoptedBefore is whether an object had adopted an allocation by a operation.
+// adoptedBefore is whether an object had adopted an allocation by an operation.
 func (j *journal) adoptedBefore(allocation string, d simulator.Operation) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -31,7 +31,7 @@ var protocolRows = map[string][]string{
 	"observe until it is not ours any more, or the call is over":                               {"machine/free-uncertain", "address/free-uncertain", "network/free-uncertain"},
 	"the metal-api refuses, or cannot be observed":                                             {"machine/release-refused", "cluster/release-refused"},
 	"swap to `Released`":                                                                       {"machine/released", "address/released", "cluster/released"},
-	"an attempt that nobody works on":                                                          {"machine/allocated", "machine/refused"},
+	"an attempt that no operation works on":                                                    {"machine/allocated", "machine/refused"},
 	"a machine carries the uid of a record that names another one":                             {"duplicate/free-begun", "duplicate/free-observed", "duplicate/freed"},
 }
 

@@ -30,9 +30,9 @@ func TestClusterAdoptionSteps_CrashLostLeaseAndPause(t *testing.T) {
 
 func TestDuplicate_NamedWhileItIsFreed(t *testing.T) { runPoints(t, duplicatePoints()) }
 
-func TestMetalAPICalls_EveryOutcome(t *testing.T) { runPoints(t, callPoints()) }
+func TestMetalAPICalls_EveryOutcomeKeepsInvariants(t *testing.T) { runPoints(t, callPoints()) }
 
-func TestLedgerWrites_EveryOutcome(t *testing.T) { runPoints(t, writePoints()) }
+func TestLedgerWrites_EveryOutcomeKeepsInvariants(t *testing.T) { runPoints(t, writePoints()) }
 
 func runPoints(t *testing.T, points []point) {
 	for _, p := range points {

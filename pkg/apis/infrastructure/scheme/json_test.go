@@ -68,7 +68,7 @@ func TestJSON_EmptyStructsAreNotNull(t *testing.T) {
 	}
 }
 
-func TestJSON_MachineIsWrittenAsDocumented(t *testing.T) {
+func TestMachine_JSONIsAsDocumented(t *testing.T) {
 	t.Parallel()
 
 	machine := v1alpha4.MetalStackMachine{

@@ -26,7 +26,7 @@ import (
 )
 
 // Whatever verb a user may use, records of a Namespace that is gone are not there.
-func TestHidden_NoVerbReachesARecord(t *testing.T) {
+func TestHiddenNamespace_NoVerbReachesItsRecords(t *testing.T) {
 	t.Parallel()
 	var hidden atomic.Pointer[map[string]struct{}]
 	hidden.Store(&map[string]struct{}{})
