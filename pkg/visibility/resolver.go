@@ -24,7 +24,7 @@ const (
 	authorizeTimeout = 10 * time.Second
 	// maxEntries is how many entries without watches are cached.
 	maxEntries = 2000
-	// entryTTL is how long a entry without watches is cached: longer than clients
+	// entryTTL is how long an entry without watches is cached: longer than clients
 	// take to come back that lost their watch.
 	entryTTL = 15 * time.Minute
 )

@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-// URL is what a client of an Environment is given as the metal-api's.
+// URL is the metal-api's URL for clients of an Environment.
 const URL = "http://metal-api.test"
 
 // Environment is a simulator, and the transport to it.
@@ -28,7 +28,8 @@ type Environment struct {
 type Config struct {
 	// Machines is how many there are; default 8.
 	Machines int
-	// Costs has calls take as long as a real metal-api's.
+	// Costs makes calls take as long as those of a real metal-api. It overrides
+	// Simulator.Costs.
 	Costs     bool
 	Simulator simulator.Config
 }
@@ -45,8 +46,9 @@ func Run(t *testing.T, cfg Config, test func(t *testing.T, e *Environment)) {
 		sim, err := simulator.New(cfg.Simulator)
 		require.NoError(t, err)
 		e := &Environment{Simulator: sim, Transport: &Transport{Handler: sim.Handler()}}
-		// Whatever is still in flight comes to its end. What was to be stopped does
-		// not go on meanwhile, which would take longer than the test.
+		// Runs last: lets goroutines in flight end, as synctest demands. The simulator
+		// and everything registered with Cleanup are stopped before, so that they do
+		// not run on during the sleep.
 		defer time.Sleep(10 * time.Minute)
 		defer func() {
 			for _, f := range slices.Backward(e.cleanups) {
