@@ -33,6 +33,9 @@ func (p *ClusterProjector) Refs(record runtime.Object) []metal.Ref {
 	return refs
 }
 
+// RecordsOnly implements storage.RecordsOnly.
+func (*ClusterProjector) RecordsOnly() {}
+
 // Discovered implements storage.Projector: a network alone is no cluster.
 func (p *ClusterProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 

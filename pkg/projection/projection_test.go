@@ -240,6 +240,8 @@ func TestMachineProjector_RefsAndDiscoveredRefs(t *testing.T) {
 	assert.Nil(t, none)
 }
 
+var _ storage.RecordsOnly = &ClusterProjector{}
+
 func TestClusterProjector_NetworkAndAddress(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)

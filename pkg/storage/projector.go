@@ -37,10 +37,18 @@ type Static interface {
 	Static()
 }
 
+// A RecordsOnly projector shows no metal but what records refer to, so that reads of
+// its resource wait for the observation of that alone.
+type RecordsOnly interface {
+	Projector
+	RecordsOnly()
+}
+
 // Scope is what a read is about to see. A scope that is empty is an object
 // that stands for no metal yet.
 type Scope struct {
-	// AllNamespaces is true for a list across namespaces; the rest is empty then.
+	// AllNamespaces is true for a list across namespaces of what may be discovered; the
+	// rest is empty then.
 	AllNamespaces bool
 	// Namespace is set for a list of one namespace, and for a get of an object
 	// that the view does not have: it may be metal that was allocated just now.

@@ -108,10 +108,12 @@ func (s *Store) refresh(ctx context.Context, key string, recursive bool) {
 // scope is what a read of key is about to see.
 func (s *Store) scope(key string, recursive bool) Scope {
 	rest := strings.TrimPrefix(key, s.prefix)
-	if recursive && rest == "" {
+	namespace, _, _ := strings.Cut(rest, "/")
+	if _, recordsOnly := s.projector.(RecordsOnly); recordsOnly {
+		namespace = ""
+	} else if recursive && rest == "" {
 		return Scope{AllNamespaces: true}
 	}
-	namespace, _, _ := strings.Cut(rest, "/")
 	if !recursive {
 		if e := s.view.get(key); e != nil {
 			return Scope{Refs: e.metalRefs()}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/apis/example"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/warning"
@@ -94,6 +95,40 @@ func TestRefresh_IsDoneForConsistentReadsOnly(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// recordsProjector shows no metal but what records refer to.
+type recordsProjector struct{ fakeProjector }
+
+func (recordsProjector) RecordsOnly() {}
+
+func (recordsProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
+
+func TestRefresh_OfRecordsOnlyIsOfTheirMetal(t *testing.T) {
+	metals := newFakeMetal()
+	w := &fixture{metal: metals, Backend: newBackend(t, Options{})}
+	w.pods = openPods(t, w.Backend, "pods", recordsProjector{fakeProjector{metals, "pods"}})
+	start(t, w.Backend)
+	create(t, w.pods, managed("node-1", "m1", "a1"))
+	create(t, w.pods, managed("node-2", "m2", "a2"))
+	f := &fakeRefresher{}
+	w.SetRefresher(f)
+	first := []metal.Ref{{Kind: metal.KindMachine, ID: "m1"}, {Kind: "allocation", ID: "a1"}}
+	both := append(first[:2:2], metal.Ref{Kind: metal.KindMachine, ID: "m2"}, metal.Ref{Kind: "allocation", ID: "a2"})
+	for key, want := range map[string][]metal.Ref{"/pods": both, "/pods/team-a": both, "/pods/team-a/node-1": first, "/pods/team-b": nil} {
+		opts := everything()
+		opts.Recursive = key != "/pods/team-a/node-1"
+		if err := w.pods.GetList(t.Context(), key, opts, &example.PodList{}); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]Scope{{Refs: want}}, f.takeScopes()); diff != "" {
+			t.Errorf("%s: %s", key, diff)
+		}
+	}
+	_ = w.pods.Get(t.Context(), w.pods.testKey("unknown"), apistorage.GetOptions{}, &example.Pod{})
+	if diff := cmp.Diff([]Scope{{}}, f.takeScopes()); diff != "" {
+		t.Error(diff)
 	}
 }
 
