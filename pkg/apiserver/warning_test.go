@@ -51,8 +51,8 @@ func TestWarning_IsOneLineIfMetalAPIMessageHasLineBreaks(t *testing.T) {
 			_, err := api.MetalStackMachines(testserver.NamespaceA).List(t.Context(), metav1.ListOptions{})
 			return err
 		},
-		"clusters of a namespace": func() error {
-			_, err := api.MetalStackClusters(testserver.NamespaceA).List(t.Context(), metav1.ListOptions{})
+		"firewalls of a namespace": func() error {
+			_, err := api.MetalStackFirewalls(testserver.NamespaceA).List(t.Context(), metav1.ListOptions{})
 			return err
 		},
 		"machines of all": func() error {
