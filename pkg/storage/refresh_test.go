@@ -107,7 +107,7 @@ func (recordsProjector) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { re
 
 func TestRefresh_OfRecordsOnlyIsOfTheirMetal(t *testing.T) {
 	metals := newFakeMetal()
-	w := &fixture{metal: metals, Backend: newBackend(t, Options{})}
+	w := &fixture{Backend: newBackend(t, Options{})}
 	w.pods = openPods(t, w.Backend, "pods", recordsProjector{fakeProjector{metals, "pods"}})
 	start(t, w.Backend)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
