@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -64,13 +65,17 @@ var (
 	invalidInHostnames = regexp.MustCompile(`[^a-z0-9-]+`)
 )
 
+// uuidLength is the length of a uid in its usual form, which has neither braces nor a prefix.
+const uuidLength = 36
+
 // LabelValue returns s if it is a valid value of a Kubernetes label. Otherwise
 // it returns what is left of s without the characters that are not allowed,
 // cut to 52 characters, a dash and the first ten hexadecimal digits of the
 // SHA-256 of s. metal-ccm copies tags to the labels of Nodes, where one invalid
 // value would spoil all of them.
 func LabelValue(s string) string {
-	if len(validation.IsValidLabelValue(s)) == 0 {
+	// Every pass over all records does this for each, and most are uids.
+	if len(s) == uuidLength && uuid.Validate(s) == nil || len(validation.IsValidLabelValue(s)) == 0 {
 		return s
 	}
 	return withHash(invalidInLabels.ReplaceAllString(s, "-"), s)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -287,7 +288,7 @@ func TestLabelValue_IsValid(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	long := strings.Repeat("a-very-long-name.", 12) + "end"
-	for _, s := range []string{"", "node-1", long, long + "2", "UPPER_lower.9", "spaces and ümläute", "-", "---", "x-"} {
+	for _, s := range []string{"", "node-1", uuid.NewString(), "{" + uuid.NewString()[:34] + "}", long, long + "2", "UPPER_lower.9", "spaces and ümläute", "-", "---", "x-"} {
 		value := LabelValue(s)
 		assert.Empty(t, validation.IsValidLabelValue(value), "%q of %q", value, s)
 		if len(validation.IsValidLabelValue(s)) == 0 {
