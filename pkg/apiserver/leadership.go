@@ -32,6 +32,16 @@ const (
 // runLeaderElection waits for the initial sync, and then serves: at once if this
 // server is the only one, or else when it has acquired the Lease.
 func (s *Server) runLeaderElection(ctx context.Context) {
+	if s.extra.Replica != nil {
+		// The observer observes meanwhile.
+		if err := s.backend.Preload(ctx); err != nil {
+			if ctx.Err() == nil {
+				s.terminate(err)
+			}
+			return
+		}
+		close(s.preloaded)
+	}
 	isReady := func(context.Context) (bool, error) { return s.ready.ready(), nil }
 	if wait.PollUntilContextCancel(ctx, readyInterval, true, isReady) != nil {
 		return
@@ -43,7 +53,12 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 	}
 	preloads, stop := context.WithCancel(ctx)
 	defer stop()
-	go wait.UntilWithContext(preloads, s.preloadRecords, preloadInterval)
+	go func() {
+		_ = wait.PollUntilContextCancel(preloads, preloadInterval, false, func(ctx context.Context) (bool, error) {
+			s.preloadRecords(ctx)
+			return false, nil
+		})
+	}()
 	err := s.extra.Replica.Run(ctx, func(ctx context.Context) {
 		stop()
 		if err := s.becomeActive(ctx); err != nil && ctx.Err() == nil {

@@ -16,6 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
@@ -42,6 +43,8 @@ type Server struct {
 	visibility *visibility.Resolver
 	ready      *readiness
 	gate       *servingGate
+	// preloaded is closed when a replica has read the ledger for the first time.
+	preloaded chan struct{}
 	// terminateRun makes Run return an error.
 	terminateRun context.CancelCauseFunc
 	// active ends when the server begins to stop; only an active server has use for it.
@@ -52,13 +55,13 @@ type Server struct {
 	closed         sync.Once
 }
 
-// New creates a server from the configuration. It reads the ledger, and makes no other
-// call. The server owns the ledger from here on, also if New fails.
+// New creates a server from the configuration. It reads the ledger, unless the server is one
+// of several replicas, and makes no other call. The server owns the ledger from here on, also if New fails.
 func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	// What runs in the background outlives the termination signal, for as long as
 	// requests are being served.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, terminateRun: func(error) {}}
+	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, preloaded: make(chan struct{}), terminateRun: func(error) {}}
 	s.active, s.stopActive = context.WithCancel(background)
 	s.gate = newServingGate(s.unavailableReason)
 	defer func() {
@@ -117,12 +120,10 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		return nil, err
 	}
 	// One of several replicas starts when it becomes active.
-	read := s.backend.Start
-	if c.Extra.Replica != nil {
-		read = s.backend.Preload
-	}
-	if err := read(ctx); err != nil {
-		return nil, err
+	if c.Extra.Replica == nil {
+		if err := s.backend.Start(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return s, s.addHooks(background)
 }
@@ -152,6 +153,15 @@ func (s *Server) connectMetal(ctx context.Context) error {
 		opts.Budget *= standbyBudgetFraction
 	}
 	opts.Referenced = s.backend.RecordedRefs
+	if s.extra.Replica != nil {
+		opts.Referenced = func(since uint64) metal.RefChanges {
+			select {
+			case <-s.preloaded:
+			case <-ctx.Done():
+			}
+			return s.backend.RecordedRefs(since)
+		}
+	}
 	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
 	opts.Changed = s.backend.MetalChanged
 	opts.Relevant = func(project string) bool {

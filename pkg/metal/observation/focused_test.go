@@ -139,3 +139,25 @@ func TestUpdateReferenced_TakesChangesAndOnceAMinuteEverything(t *testing.T) {
 	expect(a, b)
 	require.Equal(t, []uint64{0, 3, 3, 0, 5}, asked)
 }
+
+func TestSweep_ListsWhileReferencesAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	var known chan struct{}
+	var id string
+	referenced := func(uint64) metal.RefChanges {
+		<-known
+		return metal.RefChanges{Complete: true, Added: []metal.Ref{{Kind: metal.KindMachine, ID: id}}}
+	}
+	runTest(t, envConfig{machines: 10, options: Options{Referenced: referenced}}, func(t *testing.T, e *env) {
+		known, id = make(chan struct{}), e.sim.Inventory().Machines[3].ID
+		swept := make(chan error, 1)
+		go func() { swept <- e.observer.sweep(t.Context()) }()
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, e.sim.CallsOf("machine-list"))
+		require.False(t, e.observer.HasSynced())
+		close(known)
+		require.NoError(t, <-swept)
+		require.True(t, e.observer.HasSynced())
+		require.Nil(t, e.machine(id).Allocation, "a referenced machine is kept, even if it is not allocated")
+	})
+}

@@ -119,6 +119,8 @@ func (o *Observer) listMachines(ctx context.Context, a *costTally) (pending []st
 	if err != nil {
 		return nil, m.start, err
 	}
+	// At the start the records are read while the list is waited for.
+	o.updateReferenced()
 	o.facts.update(func() {
 		listed := o.applyListed(all, m, &pending)
 		for id := range o.facts.machines.entries {

@@ -53,7 +53,6 @@ func (o *Observer) waitForSweep(ctx context.Context, due time.Time) bool {
 // sweep observes everything: all machines in one list, the networks and IPs
 // that records reference, and twice where something is missing.
 func (o *Observer) sweep(ctx context.Context) error {
-	o.updateReferenced()
 	a := &costTally{}
 	start := o.opts.Clock.Now()
 	o.setSweepStarted(start)
