@@ -196,10 +196,12 @@ func TestBudget_DelayInThisProcessIsNotCharged(t *testing.T) {
 }
 
 func TestBudget_SavingsAreThereAtRest(t *testing.T) {
-	for _, machines := range []int{2_000, 10_000} {
-		t.Run(strconv.Itoa(machines), func(t *testing.T) {
-			runTest(t, envConfig{machines: machines, costs: true}, func(t *testing.T, e *env) {
-				e.install(simulator.ProjectA, 200)
+	// A sweep takes as much of these budgets' income as those of 2,000 and of 10,000
+	// machines do of DefaultBudget, but without encoding so many.
+	for _, budget := range []float64{DefaultBudget / 4, DefaultBudget / 20} {
+		t.Run(strconv.FormatFloat(budget, 'g', -1, 64), func(t *testing.T) {
+			runTest(t, envConfig{machines: 500, costs: true, options: Options{Budget: budget}}, func(t *testing.T, e *env) {
+				e.install(simulator.ProjectA, 10)
 				e.run()
 				time.Sleep(5 * time.Minute)
 				b := e.observer.budget
