@@ -140,6 +140,14 @@ func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, env *environment, nam
 	})
 	require.NoError(t, c.Client.Delete(t.Context(), template))
 
+	// clusterctl gives up if the kube-apiserver's discovery of our versions is stale,
+	// as it is for up to a minute after the server was unavailable.
+	framework.Eventually(t, slow, func(context.Context) error {
+		if _, stderr, err := env.Kubectl(t, env.Admin(), "api-resources"); err != nil {
+			return fmt.Errorf("%w: %s", err, stderr)
+		}
+		return nil
+	})
 	env.Clusterctl(t, "delete", "--infrastructure", "metal-stack")
 	_, stderr, err = env.Kubectl(t, env.Admin(), "get", "deployment", "-n", cluster.Namespace, cluster.APIServer)
 	require.Error(t, err)
