@@ -150,8 +150,8 @@ func TestStorm_ReadsAreRefreshedThroughout(t *testing.T) {
 }
 
 func TestObserver_SavesForReadsAtRest(t *testing.T) {
-	runTest(t, envConfig{machines: 300, costs: true}, func(t *testing.T, e *env) {
-		ids := e.allocate(simulator.ProjectA, 20) // and none of them phones home
+	runTest(t, envConfig{machines: 100, costs: true}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 5) // and none of them phones home
 		e.run()
 		time.Sleep(5 * time.Minute)
 		require.Equal(t, e.observer.budget.accounts[readAccount].burst, e.observer.budget.balance(readAccount), "focus and sweeps spend nothing of it")
