@@ -11,7 +11,7 @@ import (
 )
 
 // Records returns the objects that have a record, of all namespaces, as they are shown at the
-// moment. They are shared: nobody modifies them.
+// moment. They are shared: do not modify them.
 func (s *Store) Records(ctx context.Context) ([]runtime.Object, error) {
 	if err := s.backend.checkServing(); err != nil {
 		return nil, err

@@ -31,14 +31,14 @@ type Options struct {
 	SweepInterval, FocusInterval, RefreshTimeout time.Duration
 	// MaxConcurrent is how many gets of observations are in flight at a time at most, and, up to
 	// 16, how many finds and lists; while answers are slow they are fewer. Default
-	// DefaultParallel.
+	// DefaultMaxConcurrent.
 	MaxConcurrent int
 	// Referenced returns how the metal that records reference, machines, networks and IPs,
 	// differs from what it was at a position that it returned before, or 0 for none. It is
 	// called about once a second.
 	Referenced func(since uint64) metal.RefChanges
 	// Relevant reports whether a project's metal is shown; default: every one's.
-	// Call Reconsider when that changes.
+	// Call RelevanceChanged when that changes.
 	Relevant func(project string) bool
 	// Changed is called with what has changed, in the order of the changes, one
 	// call at a time. It may ask the Observer for facts; it must not call

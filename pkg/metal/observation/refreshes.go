@@ -261,7 +261,7 @@ func (r *refreshes) combine(batch []*sharedRefresh) (scope metal.Scope, deadline
 	return combineLocked(batch)
 }
 
-// combineLocked is combine where s.mu is held.
+// combineLocked is combine where r.mu is held.
 func combineLocked(batch []*sharedRefresh) (scope metal.Scope, deadline time.Time, anyCost bool) {
 	if len(batch) == 1 {
 		return batch[0].scope, batch[0].deadline, batch[0].anyCost

@@ -68,7 +68,7 @@ func (r Records[T]) Update(ctx context.Context, namespace, name string, change f
 	return out.(T), nil
 }
 
-// List returns all objects that have a record. They are shared: nobody modifies them.
+// List returns all objects that have a record. They are shared: do not modify them.
 func (r Records[T]) List(ctx context.Context) ([]T, error) {
 	store, err := r.records()
 	if err != nil {
