@@ -20,6 +20,8 @@ type measure struct {
 	// name is what -compare.only selects.
 	name string
 	rows []*row
+	// quick is whether the metal-api answers at once, instead of as late as a real one.
+	quick bool
 	// prepare is called before each repetition, for both sides; it may be nil.
 	prepare func(ctx context.Context, e *environment)
 	// run measures one side, and returns a value for each row. An error is an
@@ -77,6 +79,7 @@ func (c *comparison) together(t *testing.T) {
 		for _, m := range chosen {
 			for i := range *repetitions {
 				e.revive()
+				e.setQuick(m.quick)
 				if m.prepare != nil {
 					m.prepare(t.Context(), e)
 				}

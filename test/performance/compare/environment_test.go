@@ -49,6 +49,8 @@ type environment struct {
 	// cluster and server are our installation, if it is there.
 	cluster *cluster.Cluster
 	server  *cluster.Program
+	// quick is whether the metal-api answers at once.
+	quick bool
 }
 
 // newEnvironment is a management cluster with a control plane of its own, that has

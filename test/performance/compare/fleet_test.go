@@ -159,6 +159,16 @@ func newMachine(m member) *v1alpha4.MetalStackMachine {
 	return object
 }
 
+// value is what the record of an object holds.
+func (f *fleet) value(i int, namespaces map[string]types.UID) ([]byte, error) {
+	i %= len(f.machines)
+	m := f.machines[i]
+	return json.Marshal(map[string]any{
+		"namespace": map[string]any{"uid": namespaces[m.Namespace], "project": f.layout.members[i].project},
+		"object":    m,
+	})
+}
+
 // record writes the records of all objects, as the server would.
 func (f *fleet) record(t testing.TB, plane *controlplane.ControlPlane, namespaces map[string]types.UID) error {
 	ledger, err := kubernetes.New(plane.ServiceAccount(t, cluster.Namespace, cluster.APIServer), cluster.Namespace)
@@ -169,10 +179,7 @@ func (f *fleet) record(t testing.TB, plane *controlplane.ControlPlane, namespace
 	group.SetLimit(seeders)
 	for i, m := range f.machines {
 		group.Go(func() error {
-			value, err := json.Marshal(map[string]any{
-				"namespace": map[string]any{"uid": namespaces[m.Namespace], "project": f.layout.members[i].project},
-				"object":    m,
-			})
+			value, err := f.value(i, namespaces)
 			if err != nil {
 				return err
 			}

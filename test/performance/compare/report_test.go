@@ -33,6 +33,8 @@ type row struct {
 	goal float64
 	// limit is the highest value of ours, where theirs says nothing; 0 for none.
 	limit float64
+	// why explains the figures, in particular why a goal is out of reach.
+	why string
 	// ours and theirs are the values of all repetitions.
 	ours, theirs []float64
 	// stale is, of each repetition, the part of our answers that had a warning.
@@ -171,10 +173,14 @@ func (r *row) note() string {
 	for _, part := range r.stale {
 		stale += part / float64(len(r.stale))
 	}
-	if stale == 0 {
-		return ""
+	var notes []string
+	if stale > 0 {
+		notes = append(notes, fmt.Sprintf("%.0f %% stale", math.Ceil(100*stale)))
 	}
-	return fmt.Sprintf("%.0f %% stale", math.Ceil(100*stale))
+	if r.why != "" {
+		notes = append(notes, r.why)
+	}
+	return strings.Join(notes, "; ")
 }
 
 // report is everything that was measured.
@@ -191,7 +197,7 @@ func (r *report) conditions() string {
 		time.Since(r.began).Round(time.Second))
 }
 
-var header = []string{"measure", "custom resources", "ours", "ratio", "goal", "", ""}
+var header = []string{"measure", "custom resources", "ours", "ratio", "goal", "", "note"}
 
 func (r *report) cells() [][]string {
 	var all [][]string
