@@ -152,9 +152,11 @@ func StartShared(t testing.TB) *ControlPlane {
 }
 
 // Main runs the tests, and then stops the shared control plane, if there is
-// one. It returns the exit code.
+// one. It returns the exit code. A process that is interrupted or terminated ends all
+// programs first.
 func Main(m *testing.M) int {
 	shared.main = true
+	endOnSignal()
 	defer func() {
 		if c := shared.running; c != nil {
 			c.stop()
@@ -193,6 +195,7 @@ func (c *ControlPlane) start(ctx context.Context) (err error) {
 	if c.dir, err = os.MkdirTemp("", "controlplane-"); err != nil {
 		return err
 	}
+	c.setLive(true)
 	if c.pki, err = newPKI(c.dir, c.options.workload); err != nil {
 		return err
 	}
@@ -230,6 +233,7 @@ func (c *ControlPlane) stop() {
 		c.network.stop()
 	}
 	_ = os.RemoveAll(c.dir)
+	c.setLive(false)
 }
 
 func (c *ControlPlane) processes() []*process {

@@ -4,6 +4,11 @@
 
 package controlplane
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 func dieWithUs(*syscall.SysProcAttr) {}
+
+func killChildren(time.Duration) {}

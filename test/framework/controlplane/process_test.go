@@ -23,6 +23,7 @@ import (
 const holdEnv = "CONTROLPLANE_TEST_HOLD"
 
 func hold() int {
+	endOnSignal()
 	c, err := run(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -40,29 +41,7 @@ func TestKilledTestProcess_LeavesNothing(t *testing.T) {
 		t.Skip("only Linux ties the life of processes together")
 	}
 	t.Parallel()
-	// Not the test's own: what is killed cannot remove its files.
-	dir, err := os.MkdirTemp("", "held-")
-	require.NoError(t, err)
-	defer os.RemoveAll(dir)
-	holder := exec.CommandContext(t.Context(), os.Args[0])
-	holder.Env = append(os.Environ(), holdEnv+"=1", "TMPDIR="+dir)
-	holder.Stderr = os.Stderr
-	output, err := holder.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, holder.Start())
-	var pids []string
-	for lines := bufio.NewScanner(output); lines.Scan() && lines.Text() != "ready"; {
-		pids = append(pids, lines.Text())
-	}
-	require.Len(t, pids, 3)
-	for _, pid := range pids {
-		require.True(t, alive(pid), pid)
-		defer func() {
-			if number, err := strconv.Atoi(pid); err == nil && alive(pid) {
-				_ = syscall.Kill(number, syscall.SIGKILL)
-			}
-		}()
-	}
+	holder, _, pids := startHolder(t)
 	require.NoError(t, holder.Process.Kill())
 	require.Error(t, holder.Wait())
 	eventually(t, func() error {
@@ -73,6 +52,51 @@ func TestKilledTestProcess_LeavesNothing(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The programs are reaped, and the files removed, which a killed process cannot do.
+func TestTerminatedTestProcess_LeavesNeitherZombiesNorFiles(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux says whose child a process is")
+	}
+	t.Parallel()
+	holder, dir, pids := startHolder(t)
+	require.NoError(t, holder.Process.Signal(syscall.SIGTERM))
+	require.Error(t, holder.Wait())
+	for _, pid := range pids {
+		require.NoDirExists(t, filepath.Join("/proc", pid))
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// startHolder starts a process that holds a control plane, whose files are in dir.
+func startHolder(t *testing.T) (holder *exec.Cmd, dir string, pids []string) {
+	t.Helper()
+	// Not the test's own: what is killed cannot remove its files.
+	dir, err := os.MkdirTemp("", "held-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	holder = exec.CommandContext(t.Context(), os.Args[0])
+	holder.Env = append(os.Environ(), holdEnv+"=1", "TMPDIR="+dir)
+	holder.Stderr = os.Stderr
+	output, err := holder.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, holder.Start())
+	for lines := bufio.NewScanner(output); lines.Scan() && lines.Text() != "ready"; {
+		pids = append(pids, lines.Text())
+	}
+	require.Len(t, pids, 3)
+	for _, pid := range pids {
+		require.True(t, alive(pid), pid)
+		t.Cleanup(func() {
+			if number, err := strconv.Atoi(pid); err == nil && alive(pid) {
+				_ = syscall.Kill(number, syscall.SIGKILL)
+			}
+		})
+	}
+	return holder, dir, pids
 }
 
 // alive reports whether a process exists that is not only waiting to be reaped.
