@@ -31,6 +31,7 @@ DEMO_FLAGS ?=
 LOAD_FLAGS ?=
 N          ?= 10000
 ONLY       ?= .
+SIZES      ?= 1000,10000,50000
 COMPARE_FLAGS ?=
 DIST       ?= dist
 
@@ -38,7 +39,7 @@ DIST       ?= dist
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench bench-compare load fuzz faults govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build generate bench bench-compare bench-growth load fuzz faults govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,9 @@ bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName
 
 bench-compare: controlplane ## Our kinds beside custom resources of the same content, with goals: make bench-compare N=10000 ONLY=fan-out (docs/benchmarks.md)
 	$(GO) test ./test/performance/compare -run '^TestCompare' -v -count=1 -timeout 6h -compare.objects=$(N) -compare.only='$(ONLY)' -compare.repetitions=5 $(COMPARE_FLAGS)
+
+bench-growth: controlplane ## Our kinds with fleets of several sizes, and what grows faster: make bench-growth SIZES=1000,10000,50000 (docs/benchmarks.md)
+	$(GO) test ./test/performance/compare -run '^TestGrowth_All' -v -count=1 -timeout 3h -compare.sizes=$(SIZES) -compare.repetitions=3 $(COMPARE_FLAGS)
 
 load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
 	$(GO) test ./test/performance/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \

@@ -27,6 +27,7 @@ var (
 	watchers    = flag.Int("compare.watchers", 100, "clients that watch all objects while others are written")
 	writing     = flag.Duration("compare.writing", 20*time.Second, "how long is written for the watchers, each time")
 	resting     = flag.Duration("compare.resting", 5*time.Minute, "how long the programs get no requests for the measure of their CPU at rest")
+	sizes       = flag.String("compare.sizes", "", "sizes of the fleets, separated by commas, with which growth is measured; empty measures nothing")
 	markdown    = flag.String("compare.markdown", "", "file for the table as Markdown")
 )
 

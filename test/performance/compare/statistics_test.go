@@ -93,3 +93,21 @@ func TestLayout_VisitsEveryObjectOnce(t *testing.T) {
 		assert.Greater(t, len(l.teams), 1)
 	}
 }
+
+func TestGrowth_ComparesLastStepWithFleet(t *testing.T) {
+	t.Parallel()
+	g := &growth{sizes: []int{1000, 10_000, 40_000}, loads: []float64{1}}
+	for title, values := range map[string][]float64{
+		"with the fleet":        {1, 2, 7},
+		"faster than the fleet": {1, 2, 16},
+		"not with the fleet":    {1, 20, 21},
+		"":                      {0, 0, 0},
+	} {
+		r := &growthRow{title: title, values: values}
+		assert.Equal(t, title, g.verdict(r))
+		g.rows = append(g.rows, r)
+	}
+	text := g.text()
+	assert.Contains(t, text, "FACTOR (FLEET: 4)")
+	assert.Contains(t, text, "Faster than the fleet: 1 of 4. faster than the fleet\n")
+}
