@@ -4144,6 +4144,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 							Format:      "",
 						},
 					},
+					"clusterID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterID is the id of the cluster in metal-stack: machines and networks carry it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is omitted, it is written here when the cluster is allocated: the id that the network in privateNetworkID carries, or else the uid of this object. Set it if another controller manages the cluster, or if metal of the cluster carries an id already. It is a valid label value, and no other cluster of the project has it. It should not begin like another one's either: metal-ccm takes an address for its cluster's if the id in its tag begins with its own. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"firewallSpec": {
 						SchemaProps: spec.SchemaProps{
 							Description: "firewallSpec is the firewall between the private network and the others. The controller manager ensures that one MetalStackFirewall matches it. When it changes, a new firewall is created, and replaces the old one once it has phoned home. Without it the cluster has no firewall.",
@@ -4171,6 +4179,13 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"clusterID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterID is the id of the cluster in metal-stack, which its machines and its network carry as `cluster.metal-stack.io/id`. It is set from the first attempt to allocate the cluster on, and stays the same when the cluster is moved to another management cluster.",
+							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
@@ -6656,6 +6671,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 							Format:      "",
 						},
 					},
+					"clusterID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterID is the id of the cluster in metal-stack: machines and networks carry it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is omitted, it is written here when the cluster is allocated: the id that the network in privateNetworkID carries, or else the uid of this object. Set it if another controller manages the cluster, or if metal of the cluster carries an id already. It is a valid label value, and no other cluster of the project has it. It should not begin like another one's either: metal-ccm takes an address for its cluster's if the id in its tag begins with its own. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"firewallSpec": {
 						SchemaProps: spec.SchemaProps{
 							Description: "firewallSpec is the firewall between the private network and the others. The controller manager ensures that one MetalStackFirewall matches it. When it changes, a new firewall is created, and replaces the old one once it has phoned home. Without it the cluster has no firewall.",
@@ -6683,6 +6706,13 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why.",
 							Default:     false,
 							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"clusterID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterID is the id of the cluster in metal-stack, which its machines and its network carry as `cluster.metal-stack.io/id`. It is set from the first attempt to allocate the cluster on, and stays the same when the cluster is moved to another management cluster.",
+							Type:        []string{"string"},
 							Format:      "",
 						},
 					},

@@ -3,11 +3,13 @@
 package allocation
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -62,6 +64,9 @@ type clusterOperation struct {
 	operation[*clusterRecord]
 	project string
 	spec    infrastructure.MetalStackClusterSpec
+	// clusterID is what the record says, or the network that is adopted; empty: the
+	// identity is the cluster id, too.
+	clusterID string
 }
 
 func (p *Protocol) newClusterOperation(ref objectRef, c *clusterRecord) (*clusterOperation, error) {
@@ -73,12 +78,13 @@ func (p *Protocol) newClusterOperation(ref objectRef, c *clusterRecord) (*cluste
 		p: p, records: p.clusters, ref: ref, uid: c.UID, attempt: c.allocation().Attempt, traits: clusterOperations,
 	}}
 	c.Spec.DeepCopyInto(&o.spec)
+	o.clusterID = o.spec.ClusterID
 	o.setIdentity(c.identityUID())
 	return o, nil
 }
 
 func (o *clusterOperation) setIdentity(uid types.UID) {
-	o.identity = identity{uid: uid, namespace: o.ref.namespace, name: o.ref.name, cluster: uid}
+	o.identity = identity{uid: uid, namespace: o.ref.namespace, name: o.ref.name, cluster: cmp.Or(o.clusterID, string(uid))}
 }
 
 // clusterPredicate is true for some clusters.
@@ -114,4 +120,20 @@ func (o *clusterOperation) anyOtherCluster(ctx context.Context, is clusterPredic
 		self := c.Namespace == o.ref.namespace && c.Name == o.ref.name
 		return !self && c.allocation().Phase != infrastructure.AllocationReleased && is(c)
 	}), nil
+}
+
+// checkClusterIDUnique refuses a cluster id that another cluster of the project has.
+func (o *clusterOperation) checkClusterIDUnique(ctx context.Context) error {
+	id := o.identity.cluster
+	found, err := o.anyOtherCluster(ctx, func(c *clusterRecord) bool {
+		project, _ := o.p.opts.Bindings.Project(c.Namespace)
+		return project == o.project && infrastructure.ClusterID(c.MetalStackCluster) == id
+	})
+	switch {
+	case err != nil:
+		return refusalOf(err)
+	case found:
+		return refuseField(field.Invalid(clusterIDPath, id, "is the cluster id of another MetalStackCluster of the project: must be unique, or omitted to have the uid used"))
+	}
+	return nil
 }

@@ -42,6 +42,11 @@ func (p *Protocol) allocateCluster(ctx context.Context, ref objectRef, uid types
 	if id := o.spec.ProjectID; id != "" && id != o.project {
 		return nil, o.recordRefusal(ctx, refuseField(field.Invalid(projectIDPath, id, fmt.Sprintf("must be project %q, which namespace %q is bound to, or omitted", o.project, ref.namespace))))
 	}
+	if o.spec.ClusterID != "" && a.NetworkID == "" {
+		if err := o.checkClusterIDUnique(ctx); err != nil {
+			return nil, o.recordRefusal(ctx, err)
+		}
+	}
 	if o.dryRun {
 		return c, o.dryRunAllocate(ctx, a)
 	}

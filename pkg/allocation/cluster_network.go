@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -56,14 +57,23 @@ func (o *clusterOperation) ensureNetwork(ctx context.Context, inFlightUntil time
 	return o.recordNetwork(ctx, n.ID, false)
 }
 
-// recordNetwork also names the network in the spec: a `clusterctl move` carries
-// that, and never the status.
+// recordNetwork also names the network and the cluster id in the spec: a `clusterctl
+// move` carries that, and never the status.
 func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted bool) error {
+	if o.spec.ClusterID == "" {
+		// No other record has the id until it is recorded.
+		o.p.clusterIDs.Lock()
+		defer o.p.clusterIDs.Unlock()
+		if err := o.checkClusterIDUnique(ctx); err != nil {
+			return err
+		}
+	}
 	_, err := o.update(ctx, func(c *clusterRecord) error {
 		a := c.allocation()
-		if a.NetworkID != "" && a.NetworkID != id {
+		if a.NetworkID != "" && a.NetworkID != id || c.Spec.ClusterID != "" && c.Spec.ClusterID != o.identity.cluster {
 			return refuse(http.StatusConflict, "the record was changed by another operation: retry")
 		}
+		c.Spec.ClusterID = o.identity.cluster
 		a.NetworkID, a.NetworkAdopted, a.UID = id, adopted, o.identity.uid
 		clearInFlight(&a.AllocationState)
 		c.Spec.PrivateNetworkID = id
@@ -105,6 +115,10 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 	own := n.UID() != "" && o.isOwnName(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
 	if own {
 		uid = types.UID(n.UID())
+	}
+	// Metal of the cluster may carry the id that its network does.
+	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && len(validation.IsValidLabelValue(id)) == 0 {
+		o.clusterID = id
 	}
 	if err := o.beginAdoption(ctx, "network", uid, func(ctx context.Context) error {
 		if err := o.checkNetworkUnreferenced(ctx, n); err != nil {

@@ -19,6 +19,7 @@ var (
 	partitionPath          = specPath.Child("partition")
 	privateNetworkPath     = specPath.Child("privateNetworkID")
 	publicNetworkPath      = specPath.Child("publicNetworkID")
+	clusterIDPath          = specPath.Child("clusterID")
 	endpointHostPath       = specPath.Child("controlPlaneEndpoint", "host")
 	providerIDPath         = specPath.Child("providerID")
 	imagePath              = specPath.Child("image")

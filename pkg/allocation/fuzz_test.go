@@ -32,7 +32,7 @@ func FuzzLabelValue_IsValid(f *testing.F) {
 		if s != other && value != s && LabelValue(other) != other {
 			assert.NotEqual(t, value, LabelValue(other), "%q and %q", s, other)
 		}
-		id := identity{uid: types.UID(s), namespace: other, name: s, cluster: types.UID(other)}
+		id := identity{uid: types.UID(s), namespace: other, name: s, cluster: other}
 		tags := p.identityTags(id)
 		uid, found := metal.TagValue(tags, metal.TagUID)
 		assert.True(t, found)

@@ -19,8 +19,8 @@ import (
 type identity struct {
 	uid             types.UID
 	namespace, name string
-	// cluster is the identity of the MetalStackCluster, if there is one.
-	cluster types.UID
+	// cluster is the cluster id of the MetalStackCluster, if there is one.
+	cluster string
 }
 
 // identityLabels returns the identity as labels of a network.
@@ -32,7 +32,7 @@ func (p *Protocol) identityLabels(id identity) map[string]string {
 		metal.TagManagementCluster: LabelValue(p.opts.ManagementCluster),
 	}
 	if id.cluster != "" {
-		labels[metal.TagCluster] = LabelValue(string(id.cluster))
+		labels[metal.TagCluster] = LabelValue(id.cluster)
 	}
 	return labels
 }

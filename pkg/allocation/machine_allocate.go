@@ -61,7 +61,7 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	if a.plan, err = p.newPlan(ctx, kind, claim, cluster); err != nil {
 		return nil, a.recordInvalidSpec(ctx, err)
 	}
-	a.identity.cluster, a.clusterName = a.plan.clusterUID, a.plan.clusterName
+	a.identity.cluster, a.clusterName = a.plan.clusterID, a.plan.clusterName
 	switch id := a.plan.machineID; {
 	case id == "":
 		if err := a.plan.checkComplete(); err != nil {

@@ -133,7 +133,7 @@ func lastEvent(m *metal.Machine) string {
 // allocate makes the one call that allocates machines and firewalls.
 func (a *machineAllocator) allocate(ctx context.Context) (*metal.Machine, error) {
 	defer a.releaseSlot()
-	request := a.p.machineRequest(a.claim, a.machineKind.name, a.plan, a.identity, a.userData)
+	request := a.p.machineRequest(a.claim, a.machineKind, a.plan, a.identity, a.userData)
 	var m *metal.Machine
 	var err error
 	if a.machineKind.role == metal.RoleFirewall {

@@ -77,6 +77,9 @@ type Options struct {
 	// ManagementCluster is the uid of the namespace kube-system, or, without
 	// Kubernetes, an id that the server made for itself and kept.
 	ManagementCluster string
+	// Region is the value of the tag topology.kubernetes.io/region of machines; empty:
+	// they have none.
+	Region string
 	// Clock is the source of time; default the real one.
 	Clock clock.WithTicker
 	// Timing is how long things may take; zero fields get defaultTiming's.

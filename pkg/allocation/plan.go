@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -20,7 +19,7 @@ import (
 type plan struct {
 	project, partition string
 	clusterName        string
-	clusterUID         types.UID
+	clusterID          string
 	networks           []string
 	// machineID is set if the spec names a machine.
 	machineID string
@@ -58,11 +57,10 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machin
 		if pl.partition == "" {
 			pl.partition = c.Spec.Partition
 		}
+		pl.clusterID = infrastructure.ClusterID(c.MetalStackCluster)
 		if isExternallyManaged(c) {
-			pl.clusterUID = c.UID
 			named = append(named, namedNetwork{clusterRefPath, cluster, c.Spec.PrivateNetworkID})
 		} else {
-			pl.clusterUID = c.Status.Allocation.UID
 			pl.networks = []string{c.Status.Allocation.NetworkID}
 		}
 		if kind.role == metal.RoleFirewall && c.Spec.PublicNetworkID != "" {
@@ -178,7 +176,7 @@ func (p *Protocol) findUsableNetwork(ctx context.Context, named namedNetwork, pr
 }
 
 // machineRequest is the plan as a request to the metal-api.
-func (p *Protocol) machineRequest(m *machineLike, kind string, pl *plan, id identity, userData []byte) metal.MachineRequest {
+func (p *Protocol) machineRequest(m *machineLike, kind *machineLikeKind, pl *plan, id identity, userData []byte) metal.MachineRequest {
 	r := metal.MachineRequest{
 		ID:          pl.machineID,
 		Project:     pl.project,
@@ -187,18 +185,52 @@ func (p *Protocol) machineRequest(m *machineLike, kind string, pl *plan, id iden
 		Image:       m.image,
 		Name:        m.meta.Name,
 		Hostname:    hostname(m.meta.Name),
-		Description: kind + " " + m.meta.Namespace + "/" + m.meta.Name,
+		Description: kind.name + " " + m.meta.Namespace + "/" + m.meta.Name,
 		SSHKeys:     m.sshKeys,
-		Tags:        append(p.identityTags(id), m.tags...),
+		Tags:        slices.Concat(p.identityTags(id), p.roleTags(m, kind, pl), m.tags),
 		Networks:    pl.networks,
 		UserData:    userData,
 	}
-	if pl.clusterUID != "" {
-		// Machines of one cluster are spread over racks.
-		r.PlacementTags = []string{metal.Tag(metal.TagCluster, LabelValue(string(pl.clusterUID)))}
+	if pl.clusterID != "" {
+		group := placementGroup(m, kind, pl)
+		r.Tags = append(r.Tags, group)
+		// It has to be among the tags, too (docs/metal-api.md, Q67).
+		r.PlacementTags = []string{group}
 	}
 	return r
 }
+
+// placementGroup is the tag of the machines of one cluster and role, which are spread
+// over racks for themselves.
+func placementGroup(m *machineLike, kind *machineLikeKind, pl *plan) string {
+	role := "worker"
+	_, controlPlane := m.meta.Labels[infrastructure.ControlPlaneLabel]
+	switch {
+	case kind.role == metal.RoleFirewall:
+		role = "firewall"
+	case controlPlane:
+		role = "control-plane"
+	}
+	return metal.Tag(metal.TagPlacementGroup, LabelValue(pl.clusterID+"."+role))
+}
+
+// roleTags are the tags that others read: of machines, metal-ccm makes labels of
+// Nodes. Those that the spec has are left out.
+func (p *Protocol) roleTags(m *machineLike, kind *machineLikeKind, pl *plan) []string {
+	if kind.role == metal.RoleFirewall {
+		return []string{metal.Tag(metal.TagFirewallManagedBy, managedBy)}
+	}
+	var tags []string
+	for _, topology := range []struct{ key, value string }{{metal.TagZone, pl.partition}, {metal.TagRegion, p.opts.Region}} {
+		if _, specified := metal.TagValue(m.tags, topology.key); !specified && topology.value != "" {
+			tags = append(tags, metal.Tag(topology.key, LabelValue(topology.value)))
+		}
+	}
+	return tags
+}
+
+// managedBy is the value of metal.TagFirewallManagedBy.
+const managedBy = "metalstack-controller-manager"
 
 // firewallRules are firewall rules in the metal-api's terms.
 func firewallRules(r *infrastructure.FirewallRules) *metal.FirewallRules {

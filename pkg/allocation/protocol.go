@@ -4,6 +4,7 @@ package allocation
 
 import (
 	"context"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,6 +35,8 @@ type Protocol struct {
 	operations   *exclusiveOperations
 	limiter      *partitionLimiter
 	reservations *machineReservations
+	// clusterIDs is locked while a cluster id is checked and recorded.
+	clusterIDs sync.Mutex
 	// onCrashPoint is Options.CrashPoint.
 	onCrashPoint func(name string)
 }

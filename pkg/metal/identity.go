@@ -19,6 +19,15 @@ const (
 	TagManagementCluster = "infrastructure.cluster.x-k8s.io/management-cluster"
 	// TagCluster is metal-stack's own key for a cluster's id.
 	TagCluster = "cluster.metal-stack.io/id"
+	// TagPlacementGroup holds cluster id and role. The metal-api counts the machines of a
+	// rack that have the placement tags of a request among their tags.
+	TagPlacementGroup = "infrastructure.cluster.x-k8s.io/placement-group"
+	// TagZone and TagRegion are Kubernetes' own. metal-ccm makes labels of Nodes of a
+	// machine's tags.
+	TagZone   = "topology.kubernetes.io/zone"
+	TagRegion = "topology.kubernetes.io/region"
+	// TagFirewallManagedBy says which controller reconciles a firewall.
+	TagFirewallManagedBy = "firewall.metal-stack.io/managed-by"
 	// TagMachine is set by the metal-api on the IPs that a machine holds.
 	TagMachine = "machine.metal-stack.io/id"
 )

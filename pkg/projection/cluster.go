@@ -46,6 +46,7 @@ func (p *ClusterProjector) Strip(obj runtime.Object) {
 		return
 	}
 	c.Status.Ready = false
+	c.Status.ClusterID = ""
 	c.Status.FailureDomains = nil
 	c.Status.Network = nil
 	c.Status.ControlPlaneIP = nil
@@ -71,6 +72,7 @@ func (p *ClusterProjector) Project(record, previous runtime.Object) runtime.Obje
 		controlPlane := true
 		c.Status.FailureDomains = []infrastructure.FailureDomain{{Name: c.Spec.Partition, ControlPlane: &controlPlane}}
 	}
+	c.Status.ClusterID = infrastructure.ClusterID(c)
 	p.fill(c, shown)
 	ready := p.readyState(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
 	c.Status.Ready = ready.isTrue()

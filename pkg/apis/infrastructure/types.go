@@ -37,6 +37,7 @@ type MetalStackClusterSpec struct {
 	Partition            string
 	PublicNetworkID      string
 	PrivateNetworkID     string
+	ClusterID            string
 	FirewallSpec         *MetalStackFirewallSpec
 }
 
@@ -49,6 +50,7 @@ type APIEndpoint struct {
 // MetalStackClusterStatus is what is known of a cluster's infrastructure.
 type MetalStackClusterStatus struct {
 	Ready          bool
+	ClusterID      string
 	Initialization Initialization
 	FailureDomains []FailureDomain
 	Conditions     []metav1.Condition

@@ -28,9 +28,13 @@ const (
 	// ManagementClusterTag holds the uid of the namespace kube-system of the
 	// management cluster.
 	ManagementClusterTag = IdentityPrefix + "management-cluster"
-	// ClusterIDTag holds the uid of the MetalStackCluster, for metal-stack's own
+	// ClusterIDTag holds the cluster id of the MetalStackCluster, for metal-stack's own
 	// controllers.
 	ClusterIDTag = "cluster.metal-stack.io/id"
+	// PlacementGroupTag holds cluster id and role of a machine or firewall, such as
+	// `<cluster id>.control-plane`. The metal-api spreads machines that have the same
+	// value over racks.
+	PlacementGroupTag = IdentityPrefix + "placement-group"
 )
 
 // Labels and annotations on Kubernetes objects.

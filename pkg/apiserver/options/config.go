@@ -56,6 +56,7 @@ func (o *Options) applyMetal(config *apiserver.Config) error {
 		return err
 	}
 	config.Extra.Metal = metalclient.Options{URL: o.Metal.URL, HMAC: key, AuthType: o.Metal.HMACType, Registerer: legacyregistry.Registerer()}
+	config.Extra.Region = o.Metal.Region
 	if o.Metal.HMACFile != "" {
 		config.Extra.HMAC = o.Metal.HMAC
 	}

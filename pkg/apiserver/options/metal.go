@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
@@ -28,6 +29,8 @@ type Metal struct {
 	PollingBudget         float64
 	SweepInterval         time.Duration
 	ConsistentReadTimeout time.Duration
+
+	Region string
 }
 
 // NewMetal returns the defaults.
@@ -51,6 +54,7 @@ func (o *Metal) AddFlags(fs *pflag.FlagSet) {
 		"With a higher value, changes in a large installation are observed earlier.")
 	fs.DurationVar(&o.SweepInterval, "sweep-interval", o.SweepInterval, "Minimum duration between two sweeps, which are observations of all machines. The polling budget can make it longer.")
 	fs.DurationVar(&o.ConsistentReadTimeout, "consistent-read-timeout", o.ConsistentReadTimeout, "Maximum duration that a consistent read (a get, or a list without resourceVersion) waits for the metal-api. After it, the read is answered from the last observation, with a warning.")
+	fs.StringVar(&o.Region, "region", o.Region, "Region of the metal-api's partitions. If set, machines are allocated with the tag topology.kubernetes.io/region, of which metal-ccm makes a label of their Nodes.")
 }
 
 // Validate returns all errors.
@@ -70,6 +74,9 @@ func (o *Metal) Validate() []error {
 	}
 	if o.ConsistentReadTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("--consistent-read-timeout must be greater than zero, got %s", o.ConsistentReadTimeout))
+	}
+	for _, msg := range validation.IsValidLabelValue(o.Region) {
+		errs = append(errs, fmt.Errorf("--region must be a valid label value, got %q: %s", o.Region, msg))
 	}
 	if o.HMACFile == "" && os.Getenv(HMACVariable) == "" {
 		errs = append(errs, fmt.Errorf("the HMAC key for the metal-api must be specified, with --metal-api-hmac-file or the environment variable %s", HMACVariable))

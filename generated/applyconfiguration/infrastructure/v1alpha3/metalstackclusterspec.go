@@ -33,6 +33,15 @@ type MetalStackClusterSpecApplyConfiguration struct {
 	// when the cluster is deleted. A network that you set must belong to the project,
 	// and is kept when the cluster is deleted. It cannot be changed once it is set.
 	PrivateNetworkID *string `json:"privateNetworkID,omitempty"`
+	// clusterID is the id of the cluster in metal-stack: machines and networks carry
+	// it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is
+	// omitted, it is written here when the cluster is allocated: the id that the network
+	// in privateNetworkID carries, or else the uid of this object. Set it if another
+	// controller manages the cluster, or if metal of the cluster carries an id already.
+	// It is a valid label value, and no other cluster of the project has it. It should
+	// not begin like another one's either: metal-ccm takes an address for its cluster's
+	// if the id in its tag begins with its own. It cannot be changed once it is set.
+	ClusterID *string `json:"clusterID,omitempty"`
 	// firewallSpec is the firewall between the private network and the others. The
 	// controller manager ensures that one MetalStackFirewall matches it. When it
 	// changes, a new firewall is created, and replaces the old one once it has
@@ -83,6 +92,14 @@ func (b *MetalStackClusterSpecApplyConfiguration) WithPublicNetworkID(value stri
 // If called multiple times, the PrivateNetworkID field is set to the value of the last call.
 func (b *MetalStackClusterSpecApplyConfiguration) WithPrivateNetworkID(value string) *MetalStackClusterSpecApplyConfiguration {
 	b.PrivateNetworkID = &value
+	return b
+}
+
+// WithClusterID sets the ClusterID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClusterID field is set to the value of the last call.
+func (b *MetalStackClusterSpecApplyConfiguration) WithClusterID(value string) *MetalStackClusterSpecApplyConfiguration {
+	b.ClusterID = &value
 	return b
 }
 

@@ -20,6 +20,11 @@ type MetalStackClusterStatusApplyConfiguration struct {
 	// metal-stack. It becomes false when one of them is lost; the Ready
 	// condition says why.
 	Ready *bool `json:"ready,omitempty"`
+	// clusterID is the id of the cluster in metal-stack, which its machines and its
+	// network carry as `cluster.metal-stack.io/id`. It is set from the first attempt to
+	// allocate the cluster on, and stays the same when the cluster is moved to another
+	// management cluster.
+	ClusterID *string `json:"clusterID,omitempty"`
 	// initialization tells Cluster API when it may continue.
 	Initialization *InitializationApplyConfiguration `json:"initialization,omitempty"`
 	// failureDomains are the failure domains for the machines of this cluster. There
@@ -70,6 +75,14 @@ func MetalStackClusterStatus() *MetalStackClusterStatusApplyConfiguration {
 // If called multiple times, the Ready field is set to the value of the last call.
 func (b *MetalStackClusterStatusApplyConfiguration) WithReady(value bool) *MetalStackClusterStatusApplyConfiguration {
 	b.Ready = &value
+	return b
+}
+
+// WithClusterID sets the ClusterID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClusterID field is set to the value of the last call.
+func (b *MetalStackClusterStatusApplyConfiguration) WithClusterID(value string) *MetalStackClusterStatusApplyConfiguration {
+	b.ClusterID = &value
 	return b
 }
 

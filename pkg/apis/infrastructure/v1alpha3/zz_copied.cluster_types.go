@@ -88,6 +88,18 @@ type MetalStackClusterSpec struct {
 	// +k8s:validation:maxLength=253
 	PrivateNetworkID string `json:"privateNetworkID,omitempty"`
 
+	// clusterID is the id of the cluster in metal-stack: machines and networks carry
+	// it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is
+	// omitted, it is written here when the cluster is allocated: the id that the network
+	// in privateNetworkID carries, or else the uid of this object. Set it if another
+	// controller manages the cluster, or if metal of the cluster carries an id already.
+	// It is a valid label value, and no other cluster of the project has it. It should
+	// not begin like another one's either: metal-ccm takes an address for its cluster's
+	// if the id in its tag begins with its own. It cannot be changed once it is set.
+	// +optional
+	// +k8s:validation:maxLength=63
+	ClusterID string `json:"clusterID,omitempty"`
+
 	// firewallSpec is the firewall between the private network and the others. The
 	// controller manager ensures that one MetalStackFirewall matches it. When it
 	// changes, a new firewall is created, and replaces the old one once it has
@@ -122,6 +134,13 @@ type MetalStackClusterStatus struct {
 	// condition says why.
 	// +optional
 	Ready bool `json:"ready"`
+
+	// clusterID is the id of the cluster in metal-stack, which its machines and its
+	// network carry as `cluster.metal-stack.io/id`. It is set from the first attempt to
+	// allocate the cluster on, and stays the same when the cluster is moved to another
+	// management cluster.
+	// +optional
+	ClusterID string `json:"clusterID,omitempty"`
 
 	// initialization tells Cluster API when it may continue.
 	// +optional

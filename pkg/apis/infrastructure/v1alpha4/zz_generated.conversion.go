@@ -992,6 +992,7 @@ func autoConvert_v1alpha4_MetalStackClusterSpec_To_infrastructure_MetalStackClus
 	out.Partition = in.Partition
 	out.PublicNetworkID = in.PublicNetworkID
 	out.PrivateNetworkID = in.PrivateNetworkID
+	out.ClusterID = in.ClusterID
 	out.FirewallSpec = (*infrastructure.MetalStackFirewallSpec)(unsafe.Pointer(in.FirewallSpec))
 	return nil
 }
@@ -1009,6 +1010,7 @@ func autoConvert_infrastructure_MetalStackClusterSpec_To_v1alpha4_MetalStackClus
 	out.Partition = in.Partition
 	out.PublicNetworkID = in.PublicNetworkID
 	out.PrivateNetworkID = in.PrivateNetworkID
+	out.ClusterID = in.ClusterID
 	out.FirewallSpec = (*MetalStackFirewallSpec)(unsafe.Pointer(in.FirewallSpec))
 	return nil
 }
@@ -1020,6 +1022,7 @@ func Convert_infrastructure_MetalStackClusterSpec_To_v1alpha4_MetalStackClusterS
 
 func autoConvert_v1alpha4_MetalStackClusterStatus_To_infrastructure_MetalStackClusterStatus(in *MetalStackClusterStatus, out *infrastructure.MetalStackClusterStatus, s conversion.Scope) error {
 	out.Ready = in.Ready
+	out.ClusterID = in.ClusterID
 	if err := Convert_v1alpha4_Initialization_To_infrastructure_Initialization(&in.Initialization, &out.Initialization, s); err != nil {
 		return err
 	}
@@ -1039,6 +1042,7 @@ func Convert_v1alpha4_MetalStackClusterStatus_To_infrastructure_MetalStackCluste
 
 func autoConvert_infrastructure_MetalStackClusterStatus_To_v1alpha4_MetalStackClusterStatus(in *infrastructure.MetalStackClusterStatus, out *MetalStackClusterStatus, s conversion.Scope) error {
 	out.Ready = in.Ready
+	out.ClusterID = in.ClusterID
 	if err := Convert_infrastructure_Initialization_To_v1alpha4_Initialization(&in.Initialization, &out.Initialization, s); err != nil {
 		return err
 	}

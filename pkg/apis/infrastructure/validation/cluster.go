@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -30,7 +31,11 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "create another cluster for another partition")...)
 	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project that the namespace is bound to")...)
 	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), "create another cluster for another network")...)
+	errs = append(errs, setOnce(spec.ClusterID, before.ClusterID, specPath.Child("clusterID"), "metal of the cluster carries it")...)
 	if clusterBegun(old.Status.Allocation) {
+		if id := infrastructure.ClusterID(old); before.ClusterID == "" && spec.ClusterID != id {
+			errs = append(errs, immutable(spec.ClusterID, before.ClusterID, specPath.Child("clusterID"), builtHelp)...)
+		}
 		endpoint := specPath.Child("controlPlaneEndpoint")
 		errs = append(errs, setOnce(spec.ControlPlaneEndpoint.Host, before.ControlPlaneEndpoint.Host, endpoint.Child("host"), builtHelp)...)
 		errs = append(errs, immutable(spec.ControlPlaneEndpoint.Port, before.ControlPlaneEndpoint.Port, endpoint.Child("port"), builtHelp)...)
@@ -74,6 +79,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateID(spec.PublicNetworkID, path.Child("publicNetworkID"))...)
 	errs = append(errs, validateID(spec.PrivateNetworkID, path.Child("privateNetworkID"))...)
+	errs = append(errs, validateClusterID(spec.ClusterID, path.Child("clusterID"))...)
 	if spec.PrivateNetworkID != "" && spec.PrivateNetworkID == spec.PublicNetworkID {
 		errs = append(errs, field.Invalid(path.Child("privateNetworkID"), spec.PrivateNetworkID, "must be another network than publicNetworkID"))
 	}
@@ -83,6 +89,16 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field
 		if firewall.Partition != "" && spec.Partition != "" && firewall.Partition != spec.Partition {
 			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, fmt.Sprintf("must be the cluster's partition, %q, or omitted", spec.Partition)))
 		}
+	}
+	return errs
+}
+
+// validateClusterID validates the id of a cluster in metal-stack, which becomes a label
+// of Nodes and networks.
+func validateClusterID(id string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, msg := range validation.IsValidLabelValue(id) {
+		errs = append(errs, field.Invalid(path, id, "must be a valid label value, since it becomes a label of Nodes: "+msg))
 	}
 	return errs
 }

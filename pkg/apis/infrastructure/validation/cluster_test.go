@@ -78,6 +78,10 @@ func TestValidateCluster(t *testing.T) {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.PrivateNetworkID = c.Spec.PublicNetworkID },
 			want: []string{"spec.privateNetworkID: Invalid value"},
 		},
+		"cluster id is a label value": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ClusterID = "team a/web" },
+			want: []string{`spec.clusterID: Invalid value: "team a/web": must be a valid label value, since it becomes a label of Nodes`},
+		},
 		"firewall is looked at like any other": {
 			edit: func(c *infrastructure.MetalStackCluster) {
 				c.Spec.FirewallSpec = &infrastructure.MetalStackFirewallSpec{ProviderID: "metal://fra-equ01/" + machineID}
@@ -128,6 +132,19 @@ func TestValidateClusterUpdate_PlacementIsImmutable(t *testing.T) {
 	says(t, ValidateClusterUpdate(cluster(allocated, set(otherID, "100.255.254.2")), cluster(allocated, set(otherID, "100.255.254.1"))),
 		`spec.controlPlaneEndpoint.host: Invalid value: "100.255.254.2": field is immutable once set, and is "100.255.254.1": the allocation of the cluster's infrastructure has begun`)
 	says(t, ValidateClusterUpdate(cluster(allocated, set(otherID, "100.255.254.2")), cluster(allocated, empty)))
+
+	withID := func(id string) clusterEdit {
+		return func(c *infrastructure.MetalStackCluster) { c.Spec.ClusterID = id }
+	}
+	says(t, ValidateClusterUpdate(cluster(withID("web")), cluster()))
+	says(t, ValidateClusterUpdate(cluster(withID("shop")), cluster(withID("web"))),
+		`spec.clusterID: Invalid value: "shop": field is immutable once set, and is "web": metal of the cluster carries it`)
+	recorded := func(c *infrastructure.MetalStackCluster) {
+		allocated(c)
+		c.Status.Allocation.UID = "uid"
+	}
+	says(t, ValidateClusterUpdate(cluster(recorded, withID("web")), cluster(recorded)), `spec.clusterID: Invalid value: "web": field is immutable`)
+	says(t, ValidateClusterUpdate(cluster(recorded, withID("uid")), cluster(recorded)))
 
 	move := func(c *infrastructure.MetalStackCluster) {
 		c.Spec.PublicNetworkID, c.Spec.ControlPlaneEndpoint.Port = "internet-2", 443

@@ -59,7 +59,7 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateClusterStatusUpdate,
-		ReadOnlyStatusFields: []string{"ready", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
+		ReadOnlyStatusFields: []string{"ready", "clusterID", "failureDomains", "network", "controlPlaneIP", "allocation", "deletion"},
 		SelectableFields:     selectableFields,
 		Columns:              columns(),
 	}
@@ -71,6 +71,7 @@ func prepare(bindings references.ProjectLookup, c, old *object) {
 	if old != nil {
 		c.Spec.ProjectID = cmp.Or(c.Spec.ProjectID, old.Spec.ProjectID)
 		c.Spec.PrivateNetworkID = cmp.Or(c.Spec.PrivateNetworkID, old.Spec.PrivateNetworkID)
+		c.Spec.ClusterID = cmp.Or(c.Spec.ClusterID, old.Spec.ClusterID)
 		c.Spec.ControlPlaneEndpoint.Host = cmp.Or(c.Spec.ControlPlaneEndpoint.Host, old.Spec.ControlPlaneEndpoint.Host)
 	}
 	if c.Spec.ProjectID == "" {

@@ -36,6 +36,9 @@ func columns() []registry.Column[*object] {
 		{Name: "Project", Description: "metal-stack project of the cluster.", Wide: true, Cell: func(c *object) any {
 			return registry.OrNone(c.Spec.ProjectID)
 		}},
+		{Name: "ClusterID", Description: "ID of the cluster in metal-stack.", Wide: true, Cell: func(c *object) any {
+			return registry.OrNone(c.Status.ClusterID)
+		}},
 		{Name: "NetworkID", Description: "ID of the private network.", Wide: true, Cell: func(c *object) any {
 			return registry.OrNone(c.Spec.PrivateNetworkID)
 		}},
