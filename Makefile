@@ -39,7 +39,7 @@ DIST       ?= dist
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench bench-compare bench-growth load fuzz faults govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ bench-growth: controlplane ## Our kinds with fleets of several sizes, and what g
 load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
 	$(GO) test ./test/performance/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \
 	  -load.writers=50 -load.rate=20 -load.claim-costs $(LOAD_FLAGS)
+
+load-compare: controlplane ## 200 watchers, 40 of them slow, and 50 writes a second for half an hour, beside custom resources (docs/load.md)
+	$(GO) test ./test/performance/compare -run '^TestLoadCompare' -v -count=1 -timeout 3h -compare.objects=$(N) -compare.load=30m -compare.slice=5m \
+	  -compare.watchers=200 -compare.slow=40 -compare.rate=50 $(COMPARE_FLAGS)
 
 fuzz: ## Fuzz all that reads foreign bytes, each target in turn for FUZZTIME (30s; before a release 1h): make fuzz RUN=NamePattern
 	@FUZZTIME=$(FUZZTIME) hack/fuzz.sh '$(RUN)'

@@ -86,9 +86,23 @@ func (c *client) open(ctx context.Context, method, path string, headers map[stri
 	if response.StatusCode >= http.StatusBadRequest {
 		defer response.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
-		return nil, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, text)
+		return nil, &statusError{code: response.StatusCode, text: fmt.Sprintf("%s %s: %s: %s", method, path, response.Status, text)}
 	}
 	return response, nil
+}
+
+// statusError is an answer that is no success.
+type statusError struct {
+	code int
+	text string
+}
+
+// Error implements error.
+func (e *statusError) Error() string { return e.text }
+
+// retriable is whether clients send the request again: the server has too much to do.
+func (e *statusError) retriable() bool {
+	return e.code == http.StatusTooManyRequests || e.code == http.StatusServiceUnavailable
 }
 
 // path is that of a kind's objects, of one namespace or of all, or of one object.

@@ -100,7 +100,7 @@ func (c *comparison) together(t *testing.T) {
 // take measures one side once.
 func (c *comparison) take(t *testing.T, m measure, e *environment, s *side) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), measureLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), measureLimit+*slice)
 	defer cancel()
 	s.client.answers.Store(0)
 	s.client.stale.Store(0)

@@ -32,7 +32,8 @@ type side struct {
 	name    string
 	version schema.GroupVersion
 	client  *client
-	admin   func() *client // one client more
+	// admin is one client more, and crawler one whose connection buffers little.
+	admin, crawler func() *client
 	// pids are the processes whose CPU and memory the kind costs.
 	pids func() []int
 }
@@ -108,7 +109,8 @@ func (e *environment) fill(items []map[string]any) {
 
 func (e *environment) side(name string, version schema.GroupVersion, pids func() []int) *side {
 	admin := func() *client { return newClient(e.t, e.plane.Admin()) }
-	return &side{name: name, version: version, client: admin(), admin: admin, pids: pids}
+	crawler := func() *client { return newCrawler(e.t, e.plane.Admin()) }
+	return &side{name: name, version: version, client: admin(), admin: admin, crawler: crawler, pids: pids}
 }
 
 func (e *environment) controlPlane() []int {
