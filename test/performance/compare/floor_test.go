@@ -34,8 +34,11 @@ func floor() measure {
 			{subject: document, part: fmt.Sprintf("%d at a time, p50", getters)},
 			{subject: record, part: "update, p50", why: "beside it a label patch of a custom resource"},
 			{subject: record, part: "create, p50", why: "beside it a create of a custom resource"},
-			{subject: "least ratio of a label patch, an apply or a delete", why: hop},
+			{subject: "least ratio of a get, rv=0", part: "p50", why: "beside the discovery document a get of a custom resource"},
+			{subject: "least ratio of a get, rv=0", part: fmt.Sprintf("%d at a time, p50", getters)},
+			{subject: "least ratio of a label patch or an apply", why: hop},
 			{subject: "least ratio of a create", why: hop},
+			{subject: "least ratio of a delete, which marks the record", why: hop},
 		},
 		run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
 			path, document := "/apis/"+s.version.String(), []float64{}
@@ -61,8 +64,12 @@ func floor() measure {
 				if err != nil {
 					return nil, err
 				}
-				patch, create := w[0], w[4]
-				return append(values, patch, create, patch, create), nil
+				l, err := gets(ctx, e, s, "0")
+				if err != nil {
+					return nil, err
+				}
+				patch, create, remove := w[0], w[4], w[6]
+				return append(values, patch, create, quantile(l.single, 0.5), quantile(l.parallel, 0.5), patch, create, remove), nil
 			}
 			// The hop is measured here once more, since the sides change their order.
 			var direct []float64
@@ -78,7 +85,7 @@ func floor() measure {
 				return nil, err
 			}
 			hop := values[0] - quantile(direct, 0.5)
-			return append(values, update, create, hop+update, hop+create), nil
+			return append(values, update, create, values[0], values[2], hop+update, hop+create, hop+update), nil
 		},
 	}
 }
