@@ -81,6 +81,7 @@ func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, know
 	stores, before := b.stores, b.known
 	b.mu.Unlock()
 	list, known = byKey(all), make(map[string]*record, len(all))
+	interned := newInterner()
 	for _, s := range stores {
 		for key, r := range list {
 			if !strings.HasPrefix(key, s.ledgerPrefix) {
@@ -91,6 +92,7 @@ func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, know
 				if rec, err = s.decode(r); err != nil {
 					return nil, nil, fmt.Errorf("storage: failed to load %s: %w; the server starts only with all records: repair the record, or delete it from the ledger", s.resource, err)
 				}
+				interned.intern(rec.obj)
 				rec.refs = s.refs(rec.obj)
 			}
 			known[key] = rec

@@ -125,11 +125,15 @@ func (s *Store) project(record, previous runtime.Object) runtime.Object {
 	if obj == record {
 		obj = record.DeepCopyObject()
 	}
-	// Managed fields are the larger part of most objects, and belong to the
-	// record alone: so both can have the same, and comparing them is for free.
+	// Most of what they hold belongs to the record alone. So both can have the same, and
+	// comparing them is for free.
 	if from, err := meta.Accessor(record); err == nil {
 		if to, err := meta.Accessor(obj); err == nil {
 			to.SetManagedFields(from.GetManagedFields())
+			to.SetLabels(from.GetLabels())
+			to.SetAnnotations(from.GetAnnotations())
+			to.SetFinalizers(from.GetFinalizers())
+			to.SetOwnerReferences(from.GetOwnerReferences())
 		}
 	}
 	return obj

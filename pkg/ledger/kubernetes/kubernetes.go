@@ -77,26 +77,16 @@ func New(config *rest.Config, namespace string) (*Ledger, error) {
 func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	var list []corev1.ConfigMap
+	var records []ledger.Record
+	var found []damage
 	var err error
 	for range listAttempts {
-		if list, err = l.configMaps(ctx); !apierrors.IsResourceExpired(err) {
+		if records, found, err = l.records(ctx); !apierrors.IsResourceExpired(err) {
 			break
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("failed to list records in namespace %s: %w", l.namespace, err)
-	}
-	records := make([]ledger.Record, 0, len(list))
-	var found []damage
-	for i := range list {
-		record, d := read(&list[i])
-		if d != nil {
-			found = append(found, *d)
-		}
-		if d == nil || d.kind == damagedValue {
-			records = append(records, record)
-		}
 	}
 	if err := l.report(ctx, found); err != nil {
 		return nil, err
@@ -125,19 +115,27 @@ func (l *Ledger) Get(ctx context.Context, key string) (ledger.Record, error) {
 	return record, nil
 }
 
-// configMaps returns all that carry the label. Later pages show the state
-// that the first one did, which is the most recent one.
-func (l *Ledger) configMaps(ctx context.Context) ([]corev1.ConfigMap, error) {
-	var all []corev1.ConfigMap
+// records returns what all ConfigMaps that carry the label hold, and the damage of those
+// that are damaged. Later pages show the state that the first one did, which is the most
+// recent one.
+func (l *Ledger) records(ctx context.Context) (records []ledger.Record, found []damage, err error) {
 	opts := metav1.ListOptions{LabelSelector: RecordLabel, Limit: pageSize}
 	for {
 		page, err := l.page(ctx, opts)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Items...)
+		for i := range page.Items {
+			record, d := read(&page.Items[i])
+			if d != nil {
+				found = append(found, *d)
+			}
+			if d == nil || d.kind == damagedValue {
+				records = append(records, record)
+			}
+		}
 		if opts.Continue = page.Continue; opts.Continue == "" {
-			return all, nil
+			return records, found, nil
 		}
 	}
 }

@@ -114,11 +114,14 @@ func nilIfEmpty(list []string) []string {
 	return list
 }
 
+// exactCopy copies a list without the room for more that decoders leave; an empty one
+// becomes nil.
+func exactCopy(list []string) []string { return nilIfEmpty(slices.Clone(list)) }
+
 func sortedCopy(tags []string) []string {
-	if len(tags) == 0 {
-		return nil
-	}
-	return slices.Sorted(slices.Values(tags))
+	sorted := exactCopy(tags)
+	slices.Sort(sorted)
+	return sorted
 }
 
 func toTime(t strfmt.DateTime) time.Time {

@@ -156,13 +156,13 @@ type machineNetworkAnswer struct {
 func (m *machineAnswer) fact() *metal.Machine {
 	f := &metal.Machine{
 		ID:                   m.ID,
-		Partition:            m.Partition.ID,
-		Rack:                 m.Rack,
-		Size:                 m.Size.ID,
-		Liveliness:           m.Liveliness,
-		State:                m.State.Value,
+		Partition:            intern(m.Partition.ID),
+		Rack:                 intern(m.Rack),
+		Size:                 intern(m.Size.ID),
+		Liveliness:           intern(m.Liveliness),
+		State:                intern(m.State.Value),
 		StateDescription:     m.State.Description,
-		Tags:                 sortedCopy(m.Tags),
+		Tags:                 internTags(sortedCopy(m.Tags)),
 		LastEventTime:        roundTime(m.Events.LastEventTime),
 		CrashLoop:            m.Events.CrashLoop,
 		FailedMachineReclaim: m.Events.FailedMachineReclaim,
@@ -171,24 +171,25 @@ func (m *machineAnswer) fact() *metal.Machine {
 	if len(m.Events.Log) > 0 {
 		f.Events = make([]metal.Event, len(m.Events.Log))
 		for i, e := range m.Events.Log {
-			f.Events[i] = metal.Event{Event: e.Event, Message: e.Message, Time: roundTime(e.Time)}
+			f.Events[i] = metal.Event{Event: intern(e.Event), Message: intern(e.Message), Time: roundTime(e.Time)}
 		}
 	}
 	if a := m.Allocation; a != nil {
 		f.Allocation = &metal.Allocation{
 			UUID:      a.UUID,
-			Project:   a.Project,
+			Project:   intern(a.Project),
 			Name:      a.Name,
 			Hostname:  a.Hostname,
-			Image:     a.Image.ID,
-			Role:      a.Role,
+			Image:     intern(a.Image.ID),
+			Role:      intern(a.Role),
 			Created:   roundTime(a.Created),
-			Creator:   a.Creator,
+			Creator:   intern(a.Creator),
 			Reinstall: a.Reinstall,
 		}
+		f.Allocation.Networks = slices.Grow(f.Allocation.Networks, len(a.Networks))
 		for _, n := range a.Networks {
 			f.Allocation.Networks = append(f.Allocation.Networks, metal.MachineNetwork{
-				NetworkID: n.NetworkID, IPs: nilIfEmpty(n.IPs), Prefixes: nilIfEmpty(n.Prefixes),
+				NetworkID: intern(n.NetworkID), IPs: exactCopy(n.IPs), Prefixes: internAll(exactCopy(n.Prefixes)),
 				ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay,
 			})
 		}

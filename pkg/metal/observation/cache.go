@@ -59,6 +59,9 @@ type cache[T any] struct {
 	disappeared func(before, after *T) bool
 	// equal reports whether nothing changed that listeners are notified of.
 	equal func(before, after *T) bool
+	// reuse returns after, which is equal to before, sharing with it what is the same; it
+	// can be nil.
+	reuse func(before, after *T) *T
 	// onChange is notified of every change of a fact, for indexes and listeners.
 	onChange func(id string, before, after *T)
 	// onUpdate is notified of every new entry, and of every observation of one; it can be nil.
@@ -116,6 +119,8 @@ func (c *cache[T]) apply(id string, fact *T, m observationTime, by source) (pend
 	if h.presence != was || !c.equal(before, fact) {
 		h.changedAt = m.start
 		c.onChange(id, before, fact)
+	} else if c.reuse != nil && before != nil {
+		h.fact = c.reuse(before, fact)
 	}
 	return false
 }

@@ -3,6 +3,8 @@
 package observation
 
 import (
+	"iter"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -26,8 +28,9 @@ type facts struct {
 	machines cache[metal.Machine]
 	networks cache[metal.Network]
 	ips      cache[metal.IP]
-	// byUID and byProject are the ids of allocated machines.
-	byUID, byProject map[string]map[string]struct{}
+	// byUID and byProject are the ids of allocated machines. Hardly ever do two have one uid.
+	byUID     map[string][]string
+	byProject map[string]map[string]struct{}
 	// referenced is the metal that records reference.
 	referenced map[metal.Ref]struct{}
 	// focused are the ids of machines that focus observes if clients are shown them.
@@ -41,12 +44,12 @@ func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 		deliver:    make(chan struct{}, 1),
 		relevant:   relevant,
 		changed:    changed,
-		byUID:      map[string]map[string]struct{}{},
+		byUID:      map[string][]string{},
 		byProject:  map[string]map[string]struct{}{},
 		referenced: map[metal.Ref]struct{}{},
 		focused:    map[string]struct{}{},
 	}
-	f.machines = cache[metal.Machine]{entries: map[string]*entry[metal.Machine]{}, disappeared: machineDisappeared, equal: sameMachine, onChange: f.machineChanged, onUpdate: f.machineUpdated, needsVerification: f.machineNeedsVerification}
+	f.machines = cache[metal.Machine]{entries: map[string]*entry[metal.Machine]{}, disappeared: machineDisappeared, equal: sameMachine, reuse: reuseMachine, onChange: f.machineChanged, onUpdate: f.machineUpdated, needsVerification: f.machineNeedsVerification}
 	f.networks = cache[metal.Network]{
 		entries:     map[string]*entry[metal.Network]{},
 		disappeared: func(_, after *metal.Network) bool { return after == nil },
@@ -82,6 +85,17 @@ func sameMachine(a, b *metal.Machine) bool {
 	c := *a
 	c.LastEventTime = b.LastEventTime
 	return reflect.DeepEqual(&c, b)
+}
+
+// reuseMachine is before with the heartbeat of after: projected objects share its strings,
+// and those that were observed again need not be kept beside them.
+func reuseMachine(before, after *metal.Machine) *metal.Machine {
+	if before.LastEventTime.Equal(after.LastEventTime) {
+		return before
+	}
+	m := *before
+	m.LastEventTime = after.LastEventTime
+	return &m
 }
 
 // nextObservation is the place of an observation that begins now.
@@ -217,37 +231,48 @@ func (f *facts) index(id string, m *metal.Machine, on bool) {
 	if m == nil || m.Allocation == nil {
 		return
 	}
-	mark := func(index map[string]map[string]struct{}, key string) {
-		switch {
-		case key == "":
-		case on && index[key] == nil:
-			index[key] = map[string]struct{}{id: {}}
-		case on:
-			index[key][id] = struct{}{}
-		default:
-			if delete(index[key], id); len(index[key]) == 0 {
-				delete(index, key)
-			}
+	project := m.Allocation.Project
+	if uid := m.UID(); uid != "" {
+		ids := slices.DeleteFunc(f.byUID[uid], func(known string) bool { return known == id })
+		if on {
+			ids = append(ids, id)
+		}
+		if f.byUID[uid] = ids; len(ids) == 0 {
+			delete(f.byUID, uid)
 		}
 	}
-	mark(f.byUID, m.UID())
-	mark(f.byProject, m.Allocation.Project)
+	switch {
+	case project == "":
+	case on && f.byProject[project] == nil:
+		f.byProject[project] = map[string]struct{}{id: {}}
+	case on:
+		f.byProject[project][id] = struct{}{}
+	default:
+		if delete(f.byProject[project], id); len(f.byProject[project]) == 0 {
+			delete(f.byProject, project)
+		}
+	}
 }
 
-// machinesIn returns the machines that an index has under a key, by id.
-func (f *facts) machinesIn(index map[string]map[string]struct{}, key string) []*metal.Machine {
+// machinesByUID returns the machines that carry an identity, by id.
+func (f *facts) machinesByUID(uid string) []*metal.Machine {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	found := make([]*metal.Machine, 0, len(index[key]))
-	for id := range index[key] {
+	return f.machinesOf(slices.Values(f.byUID[uid]))
+}
+
+// machinesInProject returns the machines that are allocated in a project, by id.
+func (f *facts) machinesInProject(project string) []*metal.Machine {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.machinesOf(maps.Keys(f.byProject[project]))
+}
+
+func (f *facts) machinesOf(ids iter.Seq[string]) []*metal.Machine {
+	var found []*metal.Machine
+	for _, id := range slices.Sorted(ids) {
 		found = append(found, f.machines.entries[id].fact)
 	}
-	slices.SortFunc(found, func(a, b *metal.Machine) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
 	return found
 }
 

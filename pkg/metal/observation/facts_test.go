@@ -36,3 +36,31 @@ func TestSameMachine_IgnoresHeartbeatOnly(t *testing.T) {
 	require.False(t, sameMachine(&m, nil))
 	require.True(t, sameMachine(nil, nil))
 }
+
+// Projected objects share the strings and lists of a fact.
+func TestFacts_MachineThatIsObservedAgainKeepsItsFact(t *testing.T) {
+	var changed int
+	f := newFacts(func(string) bool { return true }, func(refs []metal.Ref) { changed += len(refs) })
+	machine := func(heartbeat, state string) *metal.Machine {
+		at, err := time.Parse(time.RFC3339, heartbeat)
+		require.NoError(t, err)
+		return &metal.Machine{ID: "m1", State: state, LastEventTime: at, Allocation: &metal.Allocation{UUID: "a1", Project: "p1"}}
+	}
+	observe := func(m *metal.Machine) *metal.Machine {
+		when := f.nextObservation(time.Now())
+		f.update(func() { f.machines.apply("m1", m, when, sourceList) })
+		known, presence := lookup(f, &f.machines, "m1")
+		require.Equal(t, metal.Present, presence)
+		require.Equal(t, m, known)
+		return known
+	}
+	first := observe(machine("2026-01-01T00:00:00Z", ""))
+	reported := changed
+	require.Same(t, first, observe(machine("2026-01-01T00:00:00Z", "")))
+	second := observe(machine("2026-01-01T00:01:00Z", ""))
+	require.Same(t, first.Allocation, second.Allocation)
+	require.Equal(t, reported, changed)
+	third := machine("2026-01-01T00:01:00Z", "LOCKED")
+	require.Same(t, third, observe(third))
+	require.Greater(t, changed, reported)
+}

@@ -237,12 +237,12 @@ func (o *Observer) Machines() iter.Seq[*metal.Machine] {
 
 // AllocatedIn returns the machines and firewalls of a project, by id.
 func (o *Observer) AllocatedIn(project string) []*metal.Machine {
-	return o.facts.machinesIn(o.facts.byProject, project)
+	return o.facts.machinesInProject(project)
 }
 
 // MachinesByUID returns the allocated machines that carry the identity, by id.
 func (o *Observer) MachinesByUID(uid string) []*metal.Machine {
-	return o.facts.machinesIn(o.facts.byUID, uid)
+	return o.facts.machinesByUID(uid)
 }
 
 // RelevanceChanged notifies Changed of all machines of projects whose Relevant has
