@@ -14,8 +14,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// releaseCluster frees the address and then the network of a cluster that has
-// no machines any more; what was adopted is kept.
+// releaseCluster frees the addresses of Services, the control plane's address and then
+// the network of a cluster that has no machines any more; what was adopted is kept.
 func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.UID) (*clusterRecord, error) {
 	c, err := p.clusters.get(ctx, ref.namespace, ref.name)
 	if err != nil {
@@ -69,6 +69,11 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	}
 	if err := o.checkNoDependents(ctx); err != nil {
 		return nil, o.recordReleaseRefusal(ctx, err)
+	}
+	if infrastructure.ClusterID(c.MetalStackCluster) != "" {
+		if err := o.releaseServiceAddresses(ctx, freeInFlightUntil); err != nil {
+			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
+		}
 	}
 	if err := o.releaseAddress(ctx, a, freeInFlightUntil); err != nil {
 		return nil, o.recordReleaseRefusal(ctx, err)

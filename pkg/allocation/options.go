@@ -46,6 +46,7 @@ type Metal interface {
 	FindIPs(ctx context.Context, q metal.IPQuery) ([]*metal.IP, error)
 	AllocateIP(ctx context.Context, r metal.IPRequest) (*metal.IP, error)
 	FreeIP(ctx context.Context, address string) (*metal.IP, error)
+	SetIPTags(ctx context.Context, address string, tags []string) (*metal.IP, error)
 }
 
 // Observer is what the protocol needs of the observation of metal;

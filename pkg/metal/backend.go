@@ -54,7 +54,7 @@ type Inventory interface {
 	IP(ctx context.Context, address string) (*IP, error)
 }
 
-// Writer allocates metal and frees it. An allocation's answer has an allocation,
+// Writer allocates metal and frees it, and changes tags of addresses. An allocation's answer has an allocation,
 // with its UUID.
 type Writer interface {
 	AllocateMachine(ctx context.Context, r MachineRequest) (*Machine, error)
@@ -67,6 +67,9 @@ type Writer interface {
 	FreeNetwork(ctx context.Context, id string) (*Network, error)
 	AllocateIP(ctx context.Context, r IPRequest) (*IP, error)
 	FreeIP(ctx context.Context, address string) (*IP, error)
+	// SetIPTags replaces all tags of an address. The tags of a machine that has it must be
+	// among them: the metal-api would give the address to others while the machine uses it.
+	SetIPTags(ctx context.Context, address string, tags []string) (*IP, error)
 }
 
 // WriteNotifier notifies of the answers of writes.

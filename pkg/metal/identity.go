@@ -19,6 +19,9 @@ const (
 	TagManagementCluster = "infrastructure.cluster.x-k8s.io/management-cluster"
 	// TagCluster is metal-stack's own key for a cluster's id.
 	TagCluster = "cluster.metal-stack.io/id"
+	// TagService is on an address of a Service of a workload cluster; its value is the
+	// cluster id, the namespace and the name, separated by slashes. metal-ccm writes it.
+	TagService = "cluster.metal-stack.io/id/namespace/service"
 	// TagPlacementGroup holds cluster id and role. The metal-api counts the machines of a
 	// rack that have the placement tags of a request among their tags.
 	TagPlacementGroup = "infrastructure.cluster.x-k8s.io/placement-group"
@@ -43,6 +46,14 @@ func TagValue(tags []string, key string) (value string, found bool) {
 		}
 	}
 	return "", false
+}
+
+// IsServiceTag reports whether a tag of an address says that a Service of the cluster
+// has it.
+func IsServiceTag(tag, clusterID string) bool {
+	key, value, ok := strings.Cut(tag, "=")
+	id, _, named := strings.Cut(value, "/")
+	return ok && named && key == TagService && id == clusterID
 }
 
 // UID is the identity that the machine carries, or "".

@@ -120,6 +120,10 @@ var rules = []rule{
 	{classFree, []int{422}, pattern(`^error releasing child prefix in ipam: invalid_argument: NotFound: unable to find prefix for cidr:"" `), metal.Refused, "105", "a super network has no parent prefix to release to"},
 	{classFree, []int{404}, pattern(`^NotFound no (machine|network|ip) with id `), metal.NotFound, "095 108 134 156 202 2/510", "it is looked up first"},
 
+	// Refusals of an update.
+	{classUpdateIP, []int{400}, pattern(`^cannot change type of ip address `), metal.Refused, "150 2/492", checkedFirst},
+	{classUpdateIP, []int{404}, pattern(`^NotFound no ip with id `), metal.NotFound, "152 2/496 2/497", "it is looked up first"},
+
 	// Reads of what is not there.
 	{classRead, []int{404}, pattern(`^NotFound no |^rpc error: code = NotFound |^error finding provisioning event container |^machine is not a firewall$`), metal.NotFound,
 		"023 027 031 034 044 045 085 138 166 167 298 327 2/141 2/173-2/175 2/181-2/185 2/187 2/188 2/191 2/607",

@@ -74,6 +74,8 @@ func (r recording) classOf() class {
 		return classAllocateNetwork
 	case strings.HasPrefix(path, "/v1/ip/allocate"):
 		return classAllocateIP
+	case r.Method == "POST" && path == "/v1/ip":
+		return classUpdateIP
 	}
 	return classRead
 }
@@ -83,7 +85,7 @@ func (r recording) classOf() class {
 func (r recording) foreign() bool {
 	return strings.HasPrefix(r.Path, "/v1/project") && r.Method != "GET" ||
 		strings.HasPrefix(r.Path, "/v1/image") && r.Method == "DELETE" ||
-		r.Method == "POST" && slices.Contains([]string{"/v1/machine", "/v1/network", "/v1/ip"}, r.Path) ||
+		r.Method == "POST" && slices.Contains([]string{"/v1/machine", "/v1/network"}, r.Path) ||
 		strings.HasPrefix(r.Path, "/v1/tenant") ||
 		strings.HasSuffix(r.Path, "/state") || strings.HasSuffix(r.Path, "/reinstall") || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
 		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/network/") && !strings.HasPrefix(r.Path, "/v1/network/free/") ||
@@ -94,14 +96,14 @@ func (r recording) foreign() bool {
 var kinds = map[metal.Kind]string{
 	metal.Unavailable: "004 006 007 008 010 014 016 092 199 377 378 379 380 384 385 399 401 402 403 404 405 406 407 408 514 515 516 520 " +
 		"2/093 2/195 2/469 2/511 2/558 2/568 2/578",
-	metal.NotFound: "023 027 031 034 044 045 072 085 095 108 134 135 138 156 166 167 202 297 298 327 " +
-		"2/141 2/173 2/174 2/175 2/181 2/182 2/183 2/184 2/185 2/187 2/188 2/191 2/510 2/607",
+	metal.NotFound: "023 027 031 034 044 045 072 085 095 108 134 135 138 152 156 166 167 202 297 298 327 " +
+		"2/141 2/173 2/174 2/175 2/181 2/182 2/183 2/184 2/185 2/187 2/188 2/191 2/496 2/497 2/510 2/607",
 	metal.Conflict: "109 117 118 237 241 513 2/212 2/213 2/268 2/516 2/595",
 	metal.Refused: "017 018 019 " +
-		"078 079 080 081 105 119 120 122 123 125 128 129 132 154 " +
+		"078 079 080 081 105 119 120 122 123 125 128 129 132 150 154 " +
 		"170 171 172 175 176 177 178 180 181 182 184 185 186 187 188 190 191 192 194 195 198 236 250 251 263 " +
 		"279 280 285 286 287 288 289 290 305 306 309 316 323 324 338 534 " +
-		"2/258 2/259 2/302 2/365 2/399 2/422 2/423 2/424 2/427 2/428 2/429 2/436 2/437 2/438 2/470 2/471 2/472 2/509 2/515 2/519 2/520 2/523 " +
+		"2/258 2/259 2/302 2/365 2/399 2/422 2/423 2/424 2/427 2/428 2/429 2/436 2/437 2/438 2/470 2/471 2/472 2/492 2/509 2/515 2/519 2/520 2/523 " +
 		"2/536 2/544 2/547 2/548 2/549 2/550 2/551 2/553 2/554 2/555 2/556 2/557 2/561 2/586 2/587 2/588 2/589 2/590 2/647 2/675 2/678",
 	metal.Uncertain: "387 388 389 518",
 }
@@ -141,7 +143,7 @@ func TestClassify_OutageIsNeitherRefusalNorNotFound(t *testing.T) {
 		message := errorMessage(bytes.NewReader(r.Body))
 		// Whatever operation such a message comes from.
 		require.Equal(t, metal.Unavailable, classify(classRead, r.Status, message), r.name)
-		for _, c := range []class{classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree} {
+		for _, c := range []class{classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree, classUpdateIP} {
 			require.Contains(t, []metal.Kind{metal.Uncertain, metal.Unavailable}, classify(c, r.Status, message), r.name)
 		}
 	}
@@ -203,7 +205,7 @@ func TestClassify_UnknownMessage(t *testing.T) {
 	for _, status := range []int{301, 400, 404, 409, 418, 422, 500, 502, 503, 504} {
 		for _, message := range []string{"", "something new", "<html>Bad Gateway</html>"} {
 			require.Equal(t, metal.Unavailable, classify(classRead, status, message))
-			for _, c := range []class{classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree} {
+			for _, c := range []class{classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree, classUpdateIP} {
 				require.Equal(t, metal.Uncertain, classify(c, status, message))
 			}
 		}
@@ -222,7 +224,7 @@ func TestClassify_FailureToBuildAnswerIsNotNotFound(t *testing.T) {
 
 func TestClassify_RefusalAppliesToItsOperationOnly(t *testing.T) {
 	require.Equal(t, metal.Refused, classify(classAllocateMachine, 422, "no machine available"))
-	for _, c := range []class{classAllocateNetwork, classAllocateIP, classFree} {
+	for _, c := range []class{classAllocateNetwork, classAllocateIP, classFree, classUpdateIP} {
 		require.Equal(t, metal.Uncertain, classify(c, 422, "no machine available"))
 	}
 	require.Equal(t, metal.Uncertain, classify(classAllocateMachine, 500, "no machine available"))

@@ -39,6 +39,7 @@ func TestWrite_IsNotSentBehindClosedFence(t *testing.T) {
 		_, writes["machine free"] = fenced.FreeMachine(ctx, id)
 		_, writes["network free"] = fenced.FreeNetwork(ctx, network.ID)
 		_, writes["ip free"] = fenced.FreeIP(ctx, "203.0.113.1")
+		_, writes["ip update"] = fenced.SetIPTags(ctx, "203.0.113.1", nil)
 		for op, err := range writes {
 			require.ErrorIs(t, err, cause, op)
 			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%s: it is certain that nothing was done: %v", op, err)

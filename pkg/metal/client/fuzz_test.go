@@ -226,7 +226,7 @@ func FuzzErrorMessage(f *testing.F) {
 		assert.LessOrEqual(t, len(message), metal.MaxMessage+len("…"))
 		assert.True(t, utf8.ValidString(message))
 		assert.Equal(t, message, redact(message), "what is redacted stays so")
-		for _, c := range []class{classRead, classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree} {
+		for _, c := range []class{classRead, classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree, classUpdateIP} {
 			kind := classify(c, status, message)
 			switch {
 			case c == classRead:

@@ -94,3 +94,22 @@ func (c *Client) FreeIP(ctx context.Context, address string) (*metal.IP, error) 
 		return i, err
 	})
 }
+
+// SetIPTags replaces all tags of an address, and nothing else of it. It never ends
+// with ctx.
+func (c *Client) SetIPTags(ctx context.Context, address string, tags []string) (*metal.IP, error) {
+	if tags == nil {
+		tags = []string{} // null would change nothing.
+	}
+	return write(ctx, c, "ip update", func(ctx context.Context) (*metal.IP, error) {
+		answer, err := c.api.IP.UpdateIP(ip.NewUpdateIPParamsWithContext(ctx).WithBody(&models.V1IPUpdateRequest{Ipaddress: &address, Tags: tags}), nil)
+		if err != nil {
+			return nil, err
+		}
+		i, err := toFact("updateIP", answer.Payload, ipFact)
+		if err == nil {
+			c.notify(func(l metal.WriteListener) { l.LearnIP(i) })
+		}
+		return i, err
+	})
+}

@@ -14,9 +14,10 @@ const (
 	classAllocateNetwork
 	classAllocateIP
 	classFree
+	classUpdateIP
 
 	classAllocate = classAllocateMachine | classAllocateNetwork | classAllocateIP
-	classWrite    = classAllocate | classFree
+	classWrite    = classAllocate | classFree | classUpdateIP
 	classAny      = classRead | classWrite
 )
 
@@ -63,6 +64,7 @@ var operations = map[string]operation{
 	"freeMachine":        {"machine free", classFree, Timeouts.free, maxEntityBytes},
 	"freeNetwork":        {"network free", classFree, Timeouts.free, maxEntityBytes},
 	"freeIP":             {"ip free", classFree, Timeouts.free, maxEntityBytes},
+	"updateIP":           {"ip update", classUpdateIP, Timeouts.free, maxEntityBytes},
 }
 
 func (t Timeouts) get() time.Duration      { return t.Get }

@@ -70,6 +70,8 @@ func everything(ctx context.Context, c *Client, network, machine, address string
 	did("allocateIP", err)
 	_, err = c.AllocateIP(ctx, metal.IPRequest{Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: metal.TypeStatic, Address: far(address)})
 	did("allocateSpecificIP", err)
+	_, err = c.SetIPTags(ctx, address, []string{"a=b"})
+	did("updateIP", err)
 	_, err = c.FreeMachine(ctx, machine)
 	did("freeMachine", err)
 	_, err = c.FreeIP(ctx, address)

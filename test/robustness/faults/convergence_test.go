@@ -144,6 +144,9 @@ func (env *environment) nothingIsLeft() string {
 	if reason := env.belongsToOne(nil); reason != "" {
 		return reason
 	}
+	if reason := env.serviceTagLeft(); reason != "" {
+		return reason
+	}
 	return env.watchersMatchLists()
 }
 

@@ -24,13 +24,13 @@ var protocolRows = map[string][]string{
 	"the answer is lost: search again":                                                         {"machine/uncertain", "network/uncertain", "address/uncertain"},
 	"the answer is a machine: swap to `Allocated`":                                             {"machine/answered", "machine/allocated", "network/recorded", "address/recorded", "cluster/allocated"},
 	"read the record | `releaseMachineLike`":                                                   nil,
-	"swap to `Releasing`, with the time":                                                       {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun"},
+	"swap to `Releasing`, with the time":                                                       {"machine/releasing", "machine/free-begun", "cluster/releasing", "address/free-begun", "network/free-begun", "service-address/free-begun"},
 	"no machine is recorded, but there was an attempt":                                         {"machine/uncertain", "machine/found"},
-	"observe whose the machine is":                                                             {"machine/free-observed", "address/free-observed", "network/free-observed", "network/empty"},
-	"start over if it is late; call, if this server still holds the Lease | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed"},
-	"observe until it is not ours any more, or the call is over":                               {"machine/free-uncertain", "address/free-uncertain", "network/free-uncertain"},
+	"observe whose the machine is":                                                             {"machine/free-observed", "address/free-observed", "network/free-observed", "network/empty", "service-address/free-observed"},
+	"start over if it is late; call, if this server still holds the Lease | `ensureFreed`":     {"machine/freed", "address/freed", "network/freed", "service-address/freed"},
+	"observe until it is not ours any more, or the call is over":                               {"machine/free-uncertain", "address/free-uncertain", "network/free-uncertain", "service-address/free-uncertain"},
 	"the metal-api refuses, or cannot be observed":                                             {"machine/release-refused", "cluster/release-refused"},
-	"swap to `Released`":                                                                       {"machine/released", "address/released", "cluster/released"},
+	"swap to `Released`":                                                                       {"machine/released", "address/released", "cluster/released", "service-address/released"},
 	"an attempt that no operation works on":                                                    {"machine/allocated", "machine/refused"},
 	"a machine carries the uid of a record that names another one":                             {"duplicate/free-begun", "duplicate/free-observed", "duplicate/freed"},
 }
@@ -65,7 +65,7 @@ func TestDocs_EveryRowOfTheProtocolIsTried(t *testing.T) {
 var (
 	stepNames   = regexp.MustCompile(`\bcrashPoint\("([a-z-]+/[a-z-]+)"\)`)
 	stepEndings = regexp.MustCompile(`\bcrashPoint\([\w.()]+ \+ "(/[a-z-]+)"\)`)
-	subjects    = regexp.MustCompile(`what\(\) string \{ return "([a-z]+)" \}`)
+	subjects    = regexp.MustCompile(`what\(\) string \{ return "([a-z-]+)" \}`)
 )
 
 func TestPoints_EveryStepInTheCodeIsTried(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
-	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -137,9 +136,7 @@ func (env *environment) makeADuplicate() {
 	held := env.ours()
 	i := slices.IndexFunc(held, func(m simulator.MachineState) bool { return m.Role == metal.RoleMachine })
 	require.GreaterOrEqual(env.t, i, 0)
-	client, err := metalclient.New(metalclient.Options{URL: "http://metal-api.test", HMAC: editKey, Transport: &wire{handler: env.sim.Handler(), ctx: context.Background()}})
-	require.NoError(env.t, err)
-	_, err = client.AllocateMachine(context.Background(), metal.MachineRequest{
+	_, err := env.client().AllocateMachine(context.Background(), metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize, Image: simulator.MachineImage,
 		Name: "duplicate", Hostname: "duplicate", Networks: held[i].Networks[:1], Tags: withoutMachine(held[i].Tags),
 	})

@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -46,7 +49,7 @@ var detours = map[string]simulator.Fault{
 
 // released are the steps that come with a release.
 func released(step string) bool {
-	return strings.Contains(step, "free") || strings.Contains(step, "releas") || strings.Contains(step, "empty") || strings.Contains(step, "held")
+	return strings.HasPrefix(step, "service-address/") || strings.Contains(step, "free") || strings.Contains(step, "releas") || strings.Contains(step, "empty") || strings.Contains(step, "held")
 }
 
 // stepPoints let a server die, lose its Lease or stand still after each step.
@@ -74,6 +77,20 @@ func stepPoints() (points []point) {
 					env.loseAnAttempt()
 					return trapped(env)
 				}
+			case strings.HasPrefix(step, "service-address/"):
+				p.prepare = func(env *environment) func() bool {
+					_, err := env.allocateServiceAddress(metal.TypeStatic, "web")
+					require.NoError(env.t, err)
+					address, err := env.allocateServiceAddress(metal.TypeEphemeral, "web")
+					require.NoError(env.t, err)
+					if step == "service-address/free-uncertain" {
+						env.inject(simulator.Fault{
+							Endpoint: "ip-free", Kind: simulator.FaultStatus, Status: http.StatusBadGateway, Message: "bad gateway", Times: 1,
+							Match: func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/"+address) },
+						})
+					}
+					return trapped(env)
+				}
 			case strings.HasPrefix(step, "duplicate/"):
 				p.when, p.except = between, []string{"no two for one uid"}
 				p.prepare = func(env *environment) func() bool {
@@ -88,7 +105,10 @@ func stepPoints() (points []point) {
 }
 
 // metalCalls are the calls that change metal.
-var metalCalls = []string{"network-allocate", "ip-allocate", "firewall-allocate", "machine-allocate", "machine-free", "ip-free", "network-free"}
+var metalCalls = []string{"network-allocate", "ip-allocate", "firewall-allocate", "machine-allocate", "machine-free", "ip-free", "network-free", updateCall}
+
+// updateCall takes the tag of a Service off an address.
+const updateCall = "ip-update"
 
 // callPoints let each call to the metal-api go wrong in each way.
 func callPoints() (points []point) {
@@ -134,10 +154,14 @@ func callPoints() (points []point) {
 
 func callPoint(call, words string, fault simulator.Fault) point {
 	p := point{name: call + " " + words, when: allocating}
-	if released(call) {
+	if released(call) || call == updateCall {
 		p.when = releasing
 	}
 	p.prepare = func(env *environment) func() bool {
+		if call == updateCall {
+			_, err := env.allocateServiceAddress(metal.TypeStatic, "web")
+			require.NoError(env.t, err)
+		}
 		var struck atomic.Bool
 		fault.Endpoint, fault.Times = call, 1
 		fault.Match = func(*http.Request) bool {

@@ -52,6 +52,7 @@ func newHistory(seed uint64) *history {
 		words, do := kind(d)
 		add(words, do)
 	}
+	h.allocatesServiceAddresses()
 	return h
 }
 

@@ -85,6 +85,7 @@ func foreignMetalIsUntouched(env *environment) (wrong []string) {
 	replay(env.sim.Inventory(), func(d simulator.Operation, was ownership, _ map[string]ownership) {
 		switch {
 		case d.By != us || d.Verb == "allocate":
+		case d.Verb == "update" && d.Kind == "ip" && was.by == us: // the tag of a Service is removed
 		case d.Verb != "free":
 			wrong = append(wrong, fmt.Sprintf("%s %s was changed", d.Kind, d.ID))
 		case was.by == "":
