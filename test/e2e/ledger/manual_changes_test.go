@@ -3,6 +3,7 @@
 package ledger_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -51,6 +52,19 @@ func TestRecord_IsReadableByPeople(t *testing.T) {
 		require.Contains(t, out, line)
 	}
 	require.NotContains(t, out, "team-b")
+}
+
+func TestUpdate_RemovesManagedFields(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	l := env.ledger(nil)
+	version := env.create(l, key, value)
+	for i := range 2 {
+		var err error
+		version, err = l.Update(t.Context(), key, version, fmt.Appendf(nil, `{"update":%d}`, i))
+		require.NoError(t, err)
+		require.Empty(t, env.configMapOf(key).ManagedFields, "the API server compares and keeps fields that nobody shares")
+	}
 }
 
 func TestRecord_ManualRepairIsRead(t *testing.T) {
