@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -62,7 +61,7 @@ func listVisible(ctx context.Context, r *REST, options *metainternalversion.List
 		return nil, err
 	}
 	defer set.Close()
-	list, err := do(withVisibility(ctx, set))
+	list, err := do(storage.WithVisibility(ctx, set))
 	if lost := set.Err(); lost != nil {
 		return nil, lost
 	}
@@ -85,14 +84,12 @@ func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptio
 			return errorWatch(err), nil
 		}
 	}
-	inner, err := r.Store.Watch(withVisibility(ctx, set), options)
+	inner, err := r.Store.Watch(storage.WithVisibility(ctx, set), options)
 	if err != nil {
 		set.Close()
 		return nil, err
 	}
-	w := &visibilityWatch{inner: inner, set: set, results: make(chan watch.Event), stopped: make(chan struct{})}
-	go w.run()
-	return w, nil
+	return &visibilityWatch{inner, set}, nil
 }
 
 // visibilityRequest describes a list or watch.
@@ -115,13 +112,6 @@ func (r *REST) visibilityRequest(ctx context.Context, options *metainternalversi
 	return asked, nil
 }
 
-func withVisibility(ctx context.Context, s *visibility.Set) context.Context {
-	if s.All() {
-		return ctx
-	}
-	return storage.WithVisibility(ctx, s.Includes)
-}
-
 // resumeRevision is the revision from which a watch goes on, or 0 if it begins with
 // what is there now. What is no revision is for the storage to say.
 func resumeRevision(options *metainternalversion.ListOptions) uint64 {
@@ -134,53 +124,16 @@ func resumeRevision(options *metainternalversion.ListOptions) uint64 {
 
 // visibilityWatch is a watch that ends when what the user may see changes, with an
 // error that makes clients list again: it is not enough to watch again from
-// where they are, since objects came and went without an event.
+// where they are, since objects came and went without an event. The storage ends it.
 type visibilityWatch struct {
-	inner   watch.Interface
-	set     *visibility.Set
-	results chan watch.Event
-
-	stopping sync.Once
-	stopped  chan struct{}
+	watch.Interface
+	set *visibility.Set
 }
 
 // Stop implements watch.Interface.
-func (w *visibilityWatch) Stop() { w.stopping.Do(func() { close(w.stopped) }) }
-
-// ResultChan implements watch.Interface.
-func (w *visibilityWatch) ResultChan() <-chan watch.Event { return w.results }
-
-func (w *visibilityWatch) run() {
-	defer close(w.results)
-	defer w.set.Close()
-	defer w.inner.Stop()
-	for {
-		select {
-		case event, ok := <-w.inner.ResultChan():
-			// What comes after the end was decided without an answer.
-			if w.set.Err() != nil {
-				break
-			}
-			if !ok || !w.send(event) {
-				return
-			}
-			continue
-		case <-w.set.Done():
-		case <-w.stopped:
-			return
-		}
-		w.send(errorEvent(w.set.Err()))
-		return
-	}
-}
-
-func (w *visibilityWatch) send(event watch.Event) bool {
-	select {
-	case w.results <- event:
-		return true
-	case <-w.stopped:
-		return false
-	}
+func (w *visibilityWatch) Stop() {
+	w.Interface.Stop()
+	w.set.Close()
 }
 
 // errorWatch is a watch that says why it ends, which clients expect rather than an

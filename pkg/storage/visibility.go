@@ -6,15 +6,31 @@ import "context"
 
 type visibilityKey struct{}
 
-// WithVisibility makes lists and watches show only the objects of namespaces for
-// which sees is true. All others are as if they were not there: no limit, no
+// Visibility is which namespaces' objects one list or watch shows.
+type Visibility interface {
+	// All reports whether it is all of them.
+	All() bool
+	// Includes reports whether the objects of a namespace are shown. A list asks for
+	// a namespace once when it comes to its objects, a watch for each event.
+	Includes(namespace string) bool
+	// Done is closed when the visibility ends: what Includes returns from then on must
+	// not be used. A watch then ends with the error Err; of a list, the caller asks.
+	Done() <-chan struct{}
+	Err() error
+}
+
+// WithVisibility makes lists and watches show only the objects of namespaces that v
+// includes. All others are as if they were not there: no limit, no
 // count and no continue token discloses them. It comes with the context, because
 // that is all that reaches the storage through the registry.
-//
-// A list asks for a namespace once when it comes to its objects, a watch for
-// each event.
-func WithVisibility(ctx context.Context, sees func(namespace string) bool) context.Context {
-	return context.WithValue(ctx, visibilityKey{}, sees)
+func WithVisibility(ctx context.Context, v Visibility) context.Context {
+	return context.WithValue(ctx, visibilityKey{}, v)
+}
+
+// visibilityOf returns the visibility in the context; nil if all is shown, for good.
+func visibilityOf(ctx context.Context) Visibility {
+	v, _ := ctx.Value(visibilityKey{}).(Visibility)
+	return v
 }
 
 // namespaceFilter selects the namespaces that one list or watch shows: those visible
@@ -25,7 +41,10 @@ type namespaceFilter struct {
 }
 
 func (s *Store) namespaceFilter(ctx context.Context) namespaceFilter {
-	sees, _ := ctx.Value(visibilityKey{}).(func(string) bool)
+	var sees func(namespace string) bool
+	if v := visibilityOf(ctx); v != nil && !v.All() {
+		sees = v.Includes
+	}
 	hidden := s.backend.hiddenFrom(ctx)
 	if len(hidden) == 0 {
 		return namespaceFilter{sees, s.prefix}

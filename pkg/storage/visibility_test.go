@@ -11,9 +11,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/apis/example"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/utils/ptr"
@@ -21,8 +25,20 @@ import (
 
 // seeing is the context of one who sees some namespaces.
 func seeing(namespaces ...string) context.Context {
-	return WithVisibility(context.Background(), func(namespace string) bool { return slices.Contains(namespaces, namespace) })
+	return WithVisibility(context.Background(), &fakeVisibility{includes: func(namespace string) bool { return slices.Contains(namespaces, namespace) }})
 }
+
+// fakeVisibility ends when done is closed, with err.
+type fakeVisibility struct {
+	includes func(namespace string) bool
+	done     chan struct{}
+	err      error
+}
+
+func (v *fakeVisibility) All() bool                      { return v.includes == nil }
+func (v *fakeVisibility) Includes(namespace string) bool { return v.includes(namespace) }
+func (v *fakeVisibility) Done() <-chan struct{}          { return v.done }
+func (v *fakeVisibility) Err() error                     { return v.err }
 
 func listAs(ctx context.Context, t testing.TB, s *Store, opts apistorage.ListOptions) *example.PodList {
 	t.Helper()
@@ -142,6 +158,36 @@ func TestVisibility_AppliesToWatches(t *testing.T) {
 	})
 }
 
+func TestVisibility_EndsWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startPods(t, Options{})
+		atRest := &fakeVisibility{done: make(chan struct{}), err: apierrors.NewForbidden(schema.GroupResource{}, "", nil)}
+		undecided := &fakeVisibility{done: make(chan struct{}), err: atRest.err}
+		undecided.includes = func(string) bool { close(undecided.done); return true }
+		var watches []watch.Interface
+		for _, v := range []Visibility{atRest, undecided} {
+			w, err := s.Watch(WithVisibility(context.Background(), v), s.prefix, everything())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(w.Stop)
+			watches = append(watches, w)
+		}
+		create(t, s, pod("a", "1"))
+		expectEvents(t, watches[0], "ADDED 1")
+		close(atRest.done)
+		for _, w := range watches {
+			event, open := <-w.ResultChan()
+			if status, ok := event.Object.(*metav1.Status); !open || !ok || status.Reason != metav1.StatusReasonForbidden {
+				t.Errorf("got %v, wanted the error that the visibility ended with", event)
+			}
+			if event, open := <-w.ResultChan(); open {
+				t.Errorf("got %v after the error", event)
+			}
+		}
+	})
+}
+
 func TestVisibility_IsDecidedOncePerNamespaceAndList(t *testing.T) {
 	t.Parallel()
 	s := startPods(t, Options{Clock: clockAtZero})
@@ -151,7 +197,7 @@ func TestVisibility_IsDecidedOncePerNamespaceAndList(t *testing.T) {
 		}
 	}
 	asked := map[string]int{}
-	ctx := WithVisibility(context.Background(), func(namespace string) bool { asked[namespace]++; return true })
+	ctx := WithVisibility(context.Background(), &fakeVisibility{includes: func(namespace string) bool { asked[namespace]++; return true }})
 	listAs(ctx, t, s, everything())
 	for _, namespace := range []string{"a", "b", "c"} {
 		if asked[namespace] != 1 {

@@ -31,16 +31,18 @@ const (
 // watcher is one watch. It reads the ring with a cursor of its own: nothing
 // waits for it, and it holds no events back but the few in its channel.
 type watcher struct {
-	ctx       context.Context
-	cancel    context.CancelFunc
-	store     *Store
-	key       string
-	recursive bool
-	pred      apistorage.SelectionPredicate
-	all       bool // pred selects everything
-	filter    namespaceFilter
-	bookmarks bool
-	results   chan watch.Event
+	ctx        context.Context
+	cancel     context.CancelFunc
+	store      *Store
+	key        string
+	recursive  bool
+	pred       apistorage.SelectionPredicate
+	all        bool // pred selects everything
+	filter     namespaceFilter
+	visibility Visibility      // nil if it never ends
+	invisible  <-chan struct{} // closed when the visibility has ended
+	bookmarks  bool
+	results    chan watch.Event
 
 	initial     *tree // what is there; nil if it is not to be sent
 	endBookmark bool  // after it
@@ -66,6 +68,9 @@ func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListO
 		results:   make(chan watch.Event, watchBuffer),
 		progress:  s.progress.requested.Load(),
 	}
+	if w.visibility = visibilityOf(ctx); w.visibility != nil {
+		w.invisible = w.visibility.Done()
+	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	return w
 }
@@ -80,17 +85,36 @@ func (w *watcher) run() {
 	defer w.store.watches.Add(-1)
 	defer close(w.results)
 	defer w.cancel()
+	if err := w.serve(); err != nil && w.ctx.Err() == nil {
+		w.send(errorEvent(err))
+	}
+}
+
+// serve sends events until the watch ends, and returns why it does, unless that is
+// the client's doing.
+func (w *watcher) serve() error {
 	if w.failed != nil {
-		if w.ctx.Err() == nil {
-			w.send(errorEvent(w.failed))
+		return w.failed
+	}
+	if w.sendInitial() {
+		utilflowcontrol.WatchInitialized(w.ctx)
+		if err := w.follow(); err != nil {
+			return err
 		}
-		return
 	}
-	if !w.sendInitial() {
-		return
+	if w.visibilityEnded() {
+		return w.visibility.Err()
 	}
-	utilflowcontrol.WatchInitialized(w.ctx)
-	w.follow()
+	return nil
+}
+
+func (w *watcher) visibilityEnded() bool {
+	select {
+	case <-w.invisible:
+		return true
+	default:
+		return false
+	}
 }
 
 func (w *watcher) sendInitial() bool {
@@ -115,8 +139,9 @@ func (w *watcher) sendInitial() bool {
 	return !w.endBookmark || w.sendBookmark(w.revision, true)
 }
 
-// follow sends what happens, as it happens, and bookmarks while nothing does.
-func (w *watcher) follow() {
+// follow sends what happens, as it happens, and bookmarks while nothing does. It
+// returns an error if there is more that it cannot send.
+func (w *watcher) follow() error {
 	v := &w.store.view
 	bookmark := w.bookmarkTimer()
 	if bookmark != nil {
@@ -135,17 +160,15 @@ func (w *watcher) follow() {
 		}
 		v.mu.RUnlock()
 		if !sameEpoch {
-			w.send(errorEvent(epochEndedError()))
-			return
+			return epochEndedError()
 		}
 		if !ok {
 			watchersCutOff.WithLabelValues(w.store.resource.Resource).Inc()
-			w.send(errorEvent(apierrors.NewResourceExpired(fmt.Sprintf("the watch fell behind: events after resource version %d are no longer available: relist", w.revision))))
-			return
+			return apierrors.NewResourceExpired(fmt.Sprintf("the watch fell behind: events after resource version %d are no longer available: relist", w.revision))
 		}
 		for _, e := range batch[:n] {
 			if !w.deliver(e) {
-				return
+				return nil
 			}
 		}
 		w.position += uint64(n)
@@ -159,7 +182,7 @@ func (w *watcher) follow() {
 			due = w.bookmarks
 		}
 		if due && !w.sendBookmark(w.revision, false) {
-			return
+			return nil
 		}
 		due = false
 		select {
@@ -167,10 +190,12 @@ func (w *watcher) follow() {
 		case <-timerChannel(bookmark):
 			due = true
 			bookmark.Reset(w.untilBookmark())
+		case <-w.invisible:
+			return nil
 		case <-w.ctx.Done():
-			return
+			return nil
 		case <-w.store.backend.ctx.Done():
-			return
+			return nil
 		}
 	}
 }
@@ -201,8 +226,9 @@ func (w *watcher) selects(obj runtime.Object) bool {
 	return err == nil && matched
 }
 
+// sendObject sends nothing that was selected without a visibility.
 func (w *watcher) sendObject(typ watch.EventType, obj *cachingObject) bool {
-	return w.send(watch.Event{Type: typ, Object: obj})
+	return !w.visibilityEnded() && w.send(watch.Event{Type: typ, Object: obj})
 }
 
 func (w *watcher) send(e watch.Event) bool {

@@ -7,15 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
-	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
@@ -144,7 +141,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if err := o.Authentication.ApplyTo(&config.Generic.Authentication, config.Generic.SecureServing, nil); err != nil {
 		return err
 	}
-	config.Generic.Authentication.Authenticator = rejectAnonymous(config.Generic.Authentication.Authenticator)
+	config.Generic.Authentication.Authenticator = rejectAnonymous(withProxiedUsers(config.Generic.Authentication.Authenticator, config.Generic.Authentication.RequestHeaderConfig))
 	if err := o.Authorization.ApplyTo(&config.Generic.Authorization); err != nil {
 		return err
 	}
@@ -249,17 +246,4 @@ func newEventRecorder(ctx context.Context, client kubernetes.Interface) (events.
 		return nil, err
 	}
 	return broadcaster.NewRecorder(clientscheme.Scheme, eventSource), nil
-}
-
-// rejectAnonymous answers 401 to requests that next does not authenticate. The generic
-// server would treat them as anonymous and answer 403, which does not say that
-// credentials are invalid.
-func rejectAnonymous(next authenticator.Request) authenticator.Request {
-	return authenticator.RequestFunc(func(req *http.Request) (*authenticator.Response, bool, error) {
-		response, ok, err := next.AuthenticateRequest(req)
-		if ok && response.User.GetName() == user.Anonymous {
-			return nil, false, nil
-		}
-		return response, ok, err
-	})
 }
