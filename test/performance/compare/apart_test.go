@@ -141,7 +141,7 @@ func (c *comparison) settle(t *testing.T, a *apart, e *environment, s *side) {
 	theirs := e.server == nil
 	time.Sleep(settling)
 	if a.rest != nil || a.restGet != nil {
-		kubeAPIServer, etcd, server := e.measureRest()
+		kubeAPIServer, etcd, server := e.measureRest(*resting)
 		if a.rest != nil && theirs {
 			c.add(a.rest, true, math.NaN(), kubeAPIServer, etcd)
 		} else if a.rest != nil {
@@ -170,7 +170,7 @@ func (c *comparison) settle(t *testing.T, a *apart, e *environment, s *side) {
 }
 
 // measureRest is the CPU that programs use without requests, in seconds a minute.
-func (e *environment) measureRest() (kubeAPIServer, etcd, server float64) {
+func (e *environment) measureRest(resting time.Duration) (kubeAPIServer, etcd, server float64) {
 	e.t.Helper()
 	pids := e.plane.PIDs()
 	measure := func() (sum [3]time.Duration) {
@@ -185,7 +185,7 @@ func (e *environment) measureRest() (kubeAPIServer, etcd, server float64) {
 		return sum
 	}
 	before := measure()
-	time.Sleep(*resting)
+	time.Sleep(resting)
 	after := measure()
 	rate := func(i int) float64 { return (after[i] - before[i]).Seconds() / resting.Minutes() }
 	return rate(0), rate(1), rate(2)

@@ -4,6 +4,7 @@ package compare
 
 import (
 	"context"
+	"math"
 	"regexp"
 	"runtime"
 	"testing"
@@ -112,6 +113,9 @@ func (c *comparison) take(t *testing.T, m measure, e *environment, s *side) {
 	}
 	require.Len(t, values, len(m.rows), m.name)
 	for i, r := range m.rows {
+		if math.IsNaN(values[i]) { // the kind has none
+			continue
+		}
 		if s == e.theirs {
 			r.theirs = append(r.theirs, values[i])
 			continue

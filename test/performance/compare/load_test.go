@@ -5,6 +5,7 @@ package compare
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -35,11 +36,17 @@ func TestLoadCompare_EventsAreDelivered(t *testing.T) {
 	samples := &memorySamples{began: time.Now()}
 	m.run = func(ctx context.Context, e *environment, s *side) ([]float64, error) {
 		samples.begin(s.name)
+		before, err := cpuTime(os.Getpid())
+		if err != nil {
+			return nil, err
+		}
 		f, err := s.fan(ctx, e.layout, l)
 		if err != nil {
 			return nil, err
 		}
-		return append(f.values(), float64(f.expired), float64(f.refused), float64(f.slowEnded), samples.peak()), nil
+		after, err := cpuTime(os.Getpid())
+		clients := (after - before).Seconds() / float64(len(f.delays))
+		return append(f.values(), clients, float64(f.expired), float64(f.refused), float64(f.slowEnded), samples.peak()), err
 	}
 	sampling, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -70,6 +77,7 @@ func loadRows() []*row {
 	rows := fanOutRows(fmt.Sprintf("%d watchers, %d of them slow, %d writes a second, %s", *watchers, *slow, *rate, *slice))
 	subject := rows[0].subject
 	return append(rows,
+		&row{subject: subject, part: "CPU of a delivery in clients, simulator and network, which is in no other figure"},
 		&row{subject: subject, part: "watches that began anew, their revision too old", unit: number},
 		&row{subject: subject, part: "writes that were refused and sent again", unit: number},
 		&row{subject: subject, part: "slow watches that ended", unit: number},

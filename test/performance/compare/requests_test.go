@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/metal-stack/metal-go/api/client/machine"
+	"github.com/metal-stack/metal-go/api/models"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 )
@@ -26,6 +28,8 @@ const (
 	// savings is how much of the metal-api's time reads can use at least when it is
 	// said that savings are there; spent how much at most when it is not.
 	savings, spent = 10.0, 0.05
+	// finds is how often the machines of a project are found.
+	finds = 3
 	// spendings is how often they are looked up at most while gets spend them, of which
 	// each getter sends spendingGets meanwhile.
 	spendings, spendingGets = 200, 5
@@ -78,6 +82,25 @@ func gets(ctx context.Context, e *environment, s *side, version string) (*latenc
 func consistentGets(ctx context.Context, e *environment, s *side) ([]float64, error) {
 	l, err := gets(ctx, e, s, "")
 	return []float64{quantile(l.single, 0.5), quantile(l.single, 0.99), quantile(l.parallel, 0.5), quantile(l.parallel, 0.99)}, err
+}
+
+// find is how long the metal-api's find of the machines of a project takes, at the
+// median, as a client of the metal-api sees it.
+func (e *environment) find(ctx context.Context, project string, want int) (float64, error) {
+	var took []float64
+	for range finds {
+		began := time.Now()
+		found, err := e.fleet.Edit.Machine().FindMachines(machine.NewFindMachinesParamsWithContext(ctx).
+			WithBody(&models.V1MachineFindRequest{AllocationProject: project}), nil)
+		if err != nil {
+			return 0, err
+		}
+		if len(found.Payload) != want {
+			return 0, fmt.Errorf("%d machines of %d", len(found.Payload), want)
+		}
+		took = append(took, time.Since(began).Seconds())
+	}
+	return median(took), nil
 }
 
 // saved is how much of the metal-api's time consistent reads can use at present.
