@@ -44,6 +44,9 @@ func TestCompare_AllAnswersAreComplete(t *testing.T) {
 	c.together(t)
 	c.apart(t)
 	require.NotEmpty(t, c.report.rows, "-compare.only=%s selects nothing", *only)
+	if len(c.loads) == 0 { // failed before the first measure
+		return
+	}
 	t.Log(c.report.text())
 	if *markdown != "" {
 		require.NoError(t, c.report.writeMarkdown(*markdown))

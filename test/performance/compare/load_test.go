@@ -67,6 +67,9 @@ func TestLoadCompare_EventsAreDelivered(t *testing.T) {
 	}
 	stop()
 	<-ended
+	if len(c.loads) == 0 {
+		return
+	}
 	t.Log(c.text() + "\n" + samples.table())
 	if *markdown != "" {
 		require.NoError(t, c.writeMarkdown(*markdown))
