@@ -50,6 +50,7 @@ type REST struct {
 	hasMetal       func(runtime.Object) bool
 	owners         OwnerLookup
 	deleteSelector fields.Selector
+	rows           rowConvertor
 }
 
 var (
@@ -66,6 +67,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Na
 	s.hasGarbageCollector = owners != nil
 	registerMetrics()
 	resource := infrastructure.Resource(kind.Plural)
+	rows := table[T]{kind.Columns}
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return kind.New() },
 		NewListFunc:               kind.NewList,
@@ -80,12 +82,12 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Na
 		UpdateStrategy:      s,
 		DeleteStrategy:      s,
 		ResetFieldsStrategy: s,
-		TableConvertor:      table[T]{kind.Columns},
+		TableConvertor:      rows,
 	}
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attrFunc(kind.SelectableFields)}); err != nil {
 		return nil, nil, err
 	}
-	main := &REST{Store: store, visibility: visible, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector}
+	main := &REST{Store: store, visibility: visible, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector, rows: rows}
 	if kind.Finalizer != "" {
 		main.hasMetal = func(obj runtime.Object) bool { return kind.HasMetal(obj.(T)) }
 	}

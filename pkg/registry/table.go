@@ -10,7 +10,6 @@ import (
 	metatable "k8s.io/apimachinery/pkg/api/meta/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/registry/rest"
 )
 
 // Column is a column of a table, as kubectl get shows it.
@@ -40,12 +39,16 @@ type table[T Object] struct {
 	columns []Column[T]
 }
 
-var _ rest.TableConvertor = table[Object]{}
+var _ rowConvertor = table[Object]{}
 
 // ConvertToTable implements rest.TableConvertor.
 func (t table[T]) ConvertToTable(_ context.Context, object, options runtime.Object) (*metav1.Table, error) {
 	var out metav1.Table
-	if opts, ok := options.(*metav1.TableOptions); !ok || opts == nil || !opts.NoHeaders {
+	opts, ok := options.(*metav1.TableOptions)
+	if !ok || opts == nil {
+		opts = &metav1.TableOptions{}
+	}
+	if !opts.NoHeaders {
 		out.ColumnDefinitions = t.definitions()
 	}
 	if list, err := meta.ListAccessor(object); err == nil {
@@ -57,9 +60,10 @@ func (t table[T]) ConvertToTable(_ context.Context, object, options runtime.Obje
 	}
 	var err error
 	if meta.IsListType(object) {
-		err = meta.EachListItem(object, func(item runtime.Object) error { return t.add(&out, item) })
+		out.Rows = make([]metav1.TableRow, 0, meta.LenList(object))
+		err = meta.EachListItem(object, func(item runtime.Object) error { return t.add(&out, item, opts) })
 	} else {
-		err = t.add(&out, object)
+		err = t.add(&out, object, opts)
 	}
 	return &out, err
 }
@@ -81,15 +85,47 @@ func (t table[T]) definitions() []metav1.TableColumnDefinition {
 	return definitions
 }
 
-func (t table[T]) add(out *metav1.Table, item runtime.Object) error {
+func (t table[T]) add(out *metav1.Table, item runtime.Object, opts *metav1.TableOptions) error {
+	cells, err := t.cellsOf(item)
+	if err != nil {
+		return err
+	}
+	out.Rows = append(out.Rows, metav1.TableRow{Cells: cells, Object: runtime.RawExtension{Object: rowObject(item.(T), opts.IncludeObject)}})
+	return nil
+}
+
+// cellsOf implements rowConvertor.
+func (t table[T]) cellsOf(item runtime.Object) ([]any, error) {
 	obj, ok := item.(T)
 	if !ok {
-		return fmt.Errorf("unexpected object type %T", item)
+		return nil, fmt.Errorf("unexpected object type %T", item)
 	}
-	row := metav1.TableRow{Cells: []any{obj.GetName()}, Object: runtime.RawExtension{Object: item}}
+	return t.cells(obj), nil
+}
+
+func (t table[T]) cells(obj T) []any {
+	cells := make([]any, 0, 1+len(t.columns))
+	cells = append(cells, obj.GetName())
 	for _, c := range t.columns {
-		row.Cells = append(row.Cells, c.Cell(obj))
+		cells = append(cells, c.Cell(obj))
 	}
-	out.Rows = append(out.Rows, row)
-	return nil
+	return cells
+}
+
+// rowObject returns what a row is to show of its object besides the cells.
+func rowObject(obj Object, include metav1.IncludeObjectPolicy) runtime.Object {
+	switch include {
+	case metav1.IncludeMetadata, "":
+		return rowMetadata(obj)
+	}
+	return obj
+}
+
+// rowMetadata returns the metadata of an object without managed fields, which are the
+// larger part of it: clients of tables, such as kubectl, decode every row, and use none
+// of them.
+func rowMetadata(obj Object) *metav1.PartialObjectMetadata {
+	partial := meta.AsPartialObjectMetadata(obj)
+	partial.ManagedFields = nil
+	return partial
 }

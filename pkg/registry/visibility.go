@@ -23,7 +23,16 @@ import (
 // List shows what the user may see.
 func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	return listVisible(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
-		return r.Store.List(ctx, options)
+		form, _ := ctx.Value(listFormKey{}).(listForm)
+		if form == 0 {
+			return r.Store.List(ctx, options)
+		}
+		ctx, items := storage.WithListing(ctx)
+		list, err := r.Store.List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		return newEncodedList(ctx, form, list, items, r.rows)
 	})
 }
 

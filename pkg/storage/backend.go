@@ -84,6 +84,7 @@ type Backend struct {
 	history          int
 	bookmarkInterval time.Duration
 	refresher        atomic.Pointer[Refresher]
+	encodings        *encodingCache
 	uncertain        uncertainWrites
 	advanced         broadcast // a revision was issued
 	hiddenNamespaces func() map[string]struct{}
@@ -146,6 +147,7 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	b.uncertain.init()
 	b.revisions.ctx, b.revisions.clock, b.revisions.ledger = b.ctx, b.clock, opts.Ledger
 	b.revisions.step = uint64(opts.reserveAhead.Microseconds())
+	b.encodings = newEncodingCache(b.ctx, b.clock)
 	registerMetrics(b)
 	go b.resolveUncertainWrites()
 	return b, nil

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,34 +17,37 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// cachingObject is an object of the view as watches send it. It keeps its
-// encodings, so that all watches that send it in the same form encode it once.
-// The object in it must not change.
+// cachingObject is an object of the view as lists and watches send it. It keeps its
+// encodings, so that all that send it in the same form encode it once. The object in
+// it must not change.
 type cachingObject struct {
-	object runtime.Object
+	object    runtime.Object
+	encodings encodings
+	// cache keeps the cachingObject after it was used, if it is marked as kept.
+	cache *encodingCache
+	kept  atomic.Bool
+	state cacheState
+}
 
-	mu        sync.Mutex
-	encodings map[runtime.Identifier]*encoding
+// cachingEvent is an object of the view as watches send it. What it keeps is whole
+// events; the object in them is encoded by its cachingObject.
+type cachingEvent struct {
+	*cachingObject
+	events encodings
 }
 
 var (
 	_ runtime.CacheableObject   = &cachingObject{}
 	_ metav1.ObjectMetaAccessor = &cachingObject{}
+	_ runtime.CacheableObject   = &cachingEvent{}
 )
 
-// encoding is an object in one form; raw is empty until it is encoded.
-type encoding struct {
-	mu  sync.Mutex
-	raw []byte
-}
-
-// CacheEncode implements runtime.CacheableObject. An error is not kept.
-func (o *cachingObject) CacheEncode(id runtime.Identifier, encode func(runtime.Object, io.Writer) error, w io.Writer) error {
-	if dependsOnTime(id) {
-		return encode(shallowCopy(o.object), w)
+// CacheEncode implements runtime.CacheableObject.
+func (e *cachingEvent) CacheEncode(id runtime.Identifier, encode func(runtime.Object, io.Writer) error, w io.Writer) error {
+	if dependsOnTime(id) || !encodesEvent(id) {
+		return e.cachingObject.CacheEncode(id, encode, w)
 	}
-	e := o.encoding(id)
-	raw, err := e.get(func(buffer io.Writer) error { return encode(shallowCopy(o.object), buffer) })
+	raw, _, err := e.events.get(id, func(buffer io.Writer) error { return encode(e.cachingObject, buffer) })
 	if err != nil {
 		return err
 	}
@@ -51,37 +55,36 @@ func (o *cachingObject) CacheEncode(id runtime.Identifier, encode func(runtime.O
 	return err
 }
 
+// CacheEncode implements runtime.CacheableObject.
+func (o *cachingObject) CacheEncode(id runtime.Identifier, encode func(runtime.Object, io.Writer) error, w io.Writer) error {
+	if dependsOnTime(id) {
+		return encode(shallowCopy(o.object), w)
+	}
+	raw, err := o.encoding(id, encode)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(raw)
+	return err
+}
+
+// encoding returns the object in one form, which does not depend on the time.
+func (o *cachingObject) encoding(id runtime.Identifier, encode func(runtime.Object, io.Writer) error) ([]byte, error) {
+	raw, isNew, err := o.encodings.get(id, func(buffer io.Writer) error { return encode(shallowCopy(o.object), buffer) })
+	if err == nil && o.kept.Load() {
+		o.cache.keep(o, isNew)
+	}
+	return raw, err
+}
+
 // dependsOnTime reports whether the form shows more than the object: a Table shows
 // ages.
 func dependsOnTime(id runtime.Identifier) bool { return strings.Contains(string(id), "Kind=Table") }
 
-func (o *cachingObject) encoding(id runtime.Identifier) *encoding {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	e := o.encodings[id]
-	if e == nil {
-		e = &encoding{}
-		if o.encodings == nil {
-			o.encodings = map[runtime.Identifier]*encoding{}
-		}
-		o.encodings[id] = e
-	}
-	return e
-}
-
-// get returns the encoding. One caller encodes, and the others wait for it.
-func (e *encoding) get(encode func(io.Writer) error) ([]byte, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.raw != nil {
-		return e.raw, nil
-	}
-	var buffer bytes.Buffer
-	if err := encode(&buffer); err != nil {
-		return nil, err
-	}
-	e.raw = buffer.Bytes()
-	return e.raw, nil
+// encodesEvent reports whether an encoder is that of whole events: it passes the object
+// on to another one, which asks for the object's encoding.
+func encodesEvent(id runtime.Identifier) bool {
+	return strings.HasPrefix(string(id), `{"name":"watch",`)
 }
 
 // GetObject implements runtime.CacheableObject.
@@ -106,23 +109,112 @@ func (o *cachingObject) DeepCopyObject() runtime.Object {
 // type says it.
 func (o *cachingObject) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
-// cachingRef finds the cachingObject of an object for as long as a watch has it to
-// send, so that no encoding outlives its use: the view and the history hold none.
+// cachingRef finds the cachingObject and the cachingEvent of an object for as long as
+// they are in use, so that no encoding outlives its use: the view and the history hold
+// none.
 type cachingRef struct {
-	mu  sync.Mutex
-	ref weak.Pointer[cachingObject]
+	mu     sync.Mutex
+	object weak.Pointer[cachingObject]
+	event  weak.Pointer[cachingEvent]
 }
 
-// of returns the cachingObject of obj, which is the same object in every call.
-func (r *cachingRef) of(obj runtime.Object) *cachingObject {
+// objectOf returns the cachingObject of obj, which is the same object in every call.
+func (r *cachingRef) objectOf(obj runtime.Object, cache *encodingCache) *cachingObject {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o := r.ref.Value()
+	return r.lockedObjectOf(obj, cache)
+}
+
+func (r *cachingRef) lockedObjectOf(obj runtime.Object, cache *encodingCache) *cachingObject {
+	o := r.object.Value()
 	if o == nil {
-		o = &cachingObject{object: obj}
-		r.ref = weak.Make(o)
+		o = &cachingObject{object: obj, cache: cache}
+		r.object = weak.Make(o)
 	}
 	return o
+}
+
+// eventOf returns the cachingEvent of obj, which is the same object in every call.
+func (r *cachingRef) eventOf(obj runtime.Object, cache *encodingCache) *cachingEvent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.event.Value()
+	if e == nil {
+		e = &cachingEvent{cachingObject: r.lockedObjectOf(obj, cache)}
+		r.event = weak.Make(e)
+	}
+	return e
+}
+
+// existing returns the cachingObject if it is in use.
+func (r *cachingRef) existing() *cachingObject {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.object.Value()
+}
+
+// encodings are the forms that something was encoded in.
+type encodings struct {
+	mu    sync.Mutex
+	forms map[runtime.Identifier]*encoding
+}
+
+// encoding is one form; raw is empty until it is encoded.
+type encoding struct {
+	mu  sync.Mutex
+	raw []byte
+}
+
+var buffers = sync.Pool{New: func() any { return &bytes.Buffer{} }}
+
+// maxPooledBuffer is how large a buffer may be to be used again.
+const maxPooledBuffer = 64 << 10
+
+// get returns the encoding, and whether it is a new one. One caller encodes, and the
+// others wait for it. An error is not kept.
+func (e *encodings) get(id runtime.Identifier, encode func(io.Writer) error) (raw []byte, isNew bool, err error) {
+	form := e.form(id)
+	form.mu.Lock()
+	defer form.mu.Unlock()
+	if form.raw != nil {
+		return form.raw, false, nil
+	}
+	buffer := buffers.Get().(*bytes.Buffer)
+	buffer.Reset()
+	if err := encode(buffer); err != nil {
+		return nil, false, err
+	}
+	form.raw = bytes.Clone(buffer.Bytes())
+	if buffer.Cap() <= maxPooledBuffer {
+		buffers.Put(buffer)
+	}
+	return form.raw, true, nil
+}
+
+func (e *encodings) form(id runtime.Identifier) *encoding {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	form := e.forms[id]
+	if form == nil {
+		form = &encoding{}
+		if e.forms == nil {
+			e.forms = map[runtime.Identifier]*encoding{}
+		}
+		e.forms[id] = form
+	}
+	return form
+}
+
+// size is that of all forms together.
+func (e *encodings) size() (bytes int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, form := range e.forms {
+		form.mu.Lock()
+		bytes += int64(len(form.raw))
+		form.mu.Unlock()
+	}
+	return bytes
 }
 
 // shallowCopy returns a copy of an object that shares everything but its outermost

@@ -117,6 +117,31 @@ func TestCachingObject_CopiesAreTheCallers(t *testing.T) {
 	}
 }
 
+// The object in an event is encoded once for all types of event, and for lists.
+func TestCachingEvent_SharesEncodingOfItsObject(t *testing.T) {
+	t.Parallel()
+	var ref cachingRef
+	obj := largePod(1)
+	event, object := ref.eventOf(obj, nil), ref.objectOf(obj, nil)
+	encoded := 0
+	encodeObject := func(_ apiruntime.Object, w io.Writer) error {
+		encoded++
+		_, err := w.Write([]byte("{}"))
+		return err
+	}
+	for _, id := range []apiruntime.Identifier{`{"name":"watch","eventType":"ADDED"}`, `{"name":"watch","eventType":"MODIFIED"}`} {
+		err := event.CacheEncode(id, func(obj apiruntime.Object, w io.Writer) error {
+			return obj.(apiruntime.CacheableObject).CacheEncode("json", encodeObject, w)
+		}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := object.CacheEncode("json", encodeObject, io.Discard); err != nil || encoded != 1 {
+		t.Errorf("encoded %d times, %v", encoded, err)
+	}
+}
+
 // nextObject returns the object that the watch sends next.
 func nextObject(t *testing.T, w watch.Interface, typ watch.EventType) apiruntime.Object {
 	t.Helper()
@@ -186,11 +211,11 @@ func TestWatch_EncodingsEndWithTheirEvents(t *testing.T) {
 	}
 	entry := w.pods.view.get(w.pods.testKey("node-1"))
 	runtime.GC()
-	if entry.caching.ref.Value() != e.Object {
+	if entry.caching.event.Value() != e.Object {
 		t.Error("an event in use has lost its encodings")
 	}
 	e = watch.Event{}
-	for i := 0; entry.caching.ref.Value() != nil; i++ {
+	for i := 0; entry.caching.event.Value() != nil; i++ {
 		if runtime.GC(); i == 10 {
 			t.Fatal("the encodings of an event that was sent are kept")
 		}

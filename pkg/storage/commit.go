@@ -143,6 +143,9 @@ func (c *changeSet) publishStore(s *Store) {
 			s.setVersion(ch.next.obj, e.revision)
 		}
 		s.view.set(e)
+		if ch.prev != nil {
+			c.b.encodings.drop(ch.prev.caching.existing())
+		}
 		ch.published = e
 		commits.WithLabelValues(s.resource.Resource, string(e.typ)).Inc()
 	}

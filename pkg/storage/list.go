@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -49,9 +50,9 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, filter: s.namespaceFilter(ctx).memoized()}
+	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, listing: listingOf(ctx), encodings: s.backend.encodings, filter: s.namespaceFilter(ctx).memoized()}
 	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.filter.visible == nil {
-		items.slice.Grow(t.Len())
+		p.grow(t.Len())
 	}
 	if opts.Recursive {
 		err = p.fill(ctx, t, &opts.Predicate)
@@ -138,6 +139,8 @@ type page struct {
 	prefix, start string
 	limit         int64
 	items         *items
+	listing       *Listing // of items, in place of them; may be nil
+	encodings     *encodingCache
 	filter        namespaceFilter
 
 	last string // the last key that was visited
@@ -155,7 +158,7 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 			err = apistorage.NewTimeoutError(p.prefix, "request did not complete within requested timeout")
 			return false
 		}
-		if p.limit > 0 && int64(p.items.len()) >= p.limit {
+		if p.limit > 0 && int64(p.len()) >= p.limit {
 			p.more = p.filter.shows(e.key)
 			return !p.more
 		}
@@ -171,7 +174,26 @@ func (p *page) add(e *entry, pred *apistorage.SelectionPredicate) (bool, error) 
 	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.filter.shows(e.key) {
 		return true, nil
 	}
+	if p.listing != nil {
+		p.listing.objects = append(p.listing.objects, e.listed(p.encodings))
+		return true, nil
+	}
 	return true, p.items.append(e.obj)
+}
+
+func (p *page) len() int {
+	if p.listing != nil {
+		return p.listing.Len()
+	}
+	return p.items.len()
+}
+
+func (p *page) grow(n int) {
+	if p.listing != nil {
+		p.listing.objects = slices.Grow(p.listing.objects, n)
+		return
+	}
+	p.items.slice.Grow(n)
 }
 
 // items is the slice of a list object.

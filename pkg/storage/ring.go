@@ -38,13 +38,13 @@ type event struct {
 }
 
 // asDeleted is the object as it was shown last, for watches that it left.
-func (e *event) asDeleted(versioned func(runtime.Object, uint64) runtime.Object) *cachingObject {
+func (e *event) asDeleted(versioned func(runtime.Object, uint64) runtime.Object, cache *encodingCache) *cachingEvent {
 	e.deletedOnce.Do(func() {
 		if e.deleted = e.obj; e.typ != watch.Deleted {
 			e.deleted = versioned(e.prev.obj, e.revision)
 		}
 	})
-	return e.deletedCaching.of(e.deleted)
+	return e.deletedCaching.eventOf(e.deleted, cache)
 }
 
 // ring keeps the recent events of one resource, in the order of revisions.

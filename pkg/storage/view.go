@@ -27,8 +27,15 @@ type entry struct {
 	caching cachingRef
 }
 
-// cacheable returns the object as all watches send it.
-func (e *entry) cacheable() *cachingObject { return e.caching.of(e.obj) }
+// cacheable returns the object as all watches send it when it changes.
+func (e *entry) cacheable(cache *encodingCache) *cachingEvent { return e.caching.eventOf(e.obj, cache) }
+
+// listed returns the object as lists send it, whose encodings are kept.
+func (e *entry) listed(cache *encodingCache) *cachingObject {
+	o := e.caching.objectOf(e.obj, cache)
+	o.kept.Store(true)
+	return o
+}
 
 type tree = btree.BTreeG[*entry]
 

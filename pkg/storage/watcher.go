@@ -122,7 +122,9 @@ func (w *watcher) sendInitial() bool {
 		sent := true
 		visit := func(e *entry) bool {
 			if w.selects(e.obj) && w.filter.shows(e.key) {
-				sent = w.sendObject(watch.Added, e.cacheable())
+				event := e.cacheable(w.store.backend.encodings)
+				event.kept.Store(true)
+				sent = w.sendObject(watch.Added, event)
 			}
 			return sent
 		}
@@ -211,11 +213,11 @@ func (w *watcher) deliver(e *event) bool {
 	case !was && !is || !w.filter.shows(e.key):
 		return true
 	case was && is:
-		return w.sendObject(watch.Modified, e.next.cacheable())
+		return w.sendObject(watch.Modified, e.next.cacheable(w.store.backend.encodings))
 	case is:
-		return w.sendObject(watch.Added, e.next.cacheable())
+		return w.sendObject(watch.Added, e.next.cacheable(w.store.backend.encodings))
 	}
-	return w.sendObject(watch.Deleted, e.asDeleted(w.store.versioned))
+	return w.sendObject(watch.Deleted, e.asDeleted(w.store.versioned, w.store.backend.encodings))
 }
 
 func (w *watcher) selects(obj runtime.Object) bool {
@@ -227,7 +229,7 @@ func (w *watcher) selects(obj runtime.Object) bool {
 }
 
 // sendObject sends nothing that was selected without a visibility.
-func (w *watcher) sendObject(typ watch.EventType, obj *cachingObject) bool {
+func (w *watcher) sendObject(typ watch.EventType, obj *cachingEvent) bool {
 	return !w.visibilityEnded() && w.send(watch.Event{Type: typ, Object: obj})
 }
 

@@ -101,11 +101,24 @@ func (r *Resources) Clusters() allocationrest.Records[*infrastructure.MetalStack
 	return allocationrest.NewRecords[*infrastructure.MetalStackCluster](r.all[cluster.Resource].main)
 }
 
+// Serializer is that of the group's requests and answers.
+func Serializer() runtime.NegotiatedSerializer {
+	return serializerOf(defaultGroup())
+}
+
+func serializerOf(group server.APIGroupInfo) runtime.NegotiatedSerializer {
+	return scheme.RedactingSerializer(scheme.WithoutProtobuf(group.NegotiatedSerializer))
+}
+
+func defaultGroup() server.APIGroupInfo {
+	return server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
+}
+
 // APIGroup is what the generic server installs. All versions share the
 // storage.
 func (r *Resources) APIGroup(a Allocator) *server.APIGroupInfo {
-	group := server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
-	group.NegotiatedSerializer = scheme.RedactingSerializer(scheme.WithoutProtobuf(group.NegotiatedSerializer))
+	group := defaultGroup()
+	group.NegotiatedSerializer = serializerOf(group)
 	for _, gv := range group.PrioritizedVersions {
 		storage := map[string]rest.Storage{}
 		for name, resource := range r.all {

@@ -35,6 +35,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
@@ -44,7 +45,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-// freshREST serves watches whose events are encoded anew for each of them.
+// freshREST serves watches whose events are encoded anew for each of them. So are lists,
+// since no request asks it for anything else.
 type freshREST struct{ *registry.REST }
 
 func (r freshREST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
@@ -68,25 +70,27 @@ type noAllocator struct{ Allocator }
 type encodingEnvironment struct {
 	resources     *Resources
 	machines      *registry.REST
+	clock         *clocktesting.FakeClock
 	served, fresh *httptest.Server
 }
 
 func newEncodingEnvironment(t *testing.T) *encodingEnvironment {
 	t.Helper()
-	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
+	fake := clocktesting.NewFakeClock(time.Now())
+	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New(), Clock: fake})
 	require.NoError(t, err)
 	access := &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}
 	resources, err := New(NewRESTOptionsGetter(backend, projection.Source{Facts: facts{}, Bindings: allBound{}, Clock: clock.RealClock{}}), allBound{}, resolverOf(access, backend), anyCatalogue{}, nil)
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
-	e := &encodingEnvironment{resources: resources, machines: resources.all[machine.Resource].main}
-	e.served = e.serve(t, e.machines)
-	e.fresh = e.serve(t, freshREST{e.machines})
+	e := &encodingEnvironment{resources: resources, machines: resources.all[machine.Resource].main, clock: fake}
+	e.served = e.serve(t, e.machines, func(handler http.Handler) http.Handler { return registry.WithListEncodings(handler, Serializer()) })
+	e.fresh = e.serve(t, freshREST{e.machines}, func(handler http.Handler) http.Handler { return handler })
 	return e
 }
 
 // serve serves machines over HTTP to the user that a header names.
-func (e *encodingEnvironment) serve(t *testing.T, machines rest.Storage) *httptest.Server {
+func (e *encodingEnvironment) serve(t *testing.T, machines rest.Storage, wrap func(http.Handler) http.Handler) *httptest.Server {
 	t.Helper()
 	container := restful.NewContainer()
 	group := e.resources.APIGroup(noAllocator{})
@@ -102,9 +106,10 @@ func (e *encodingEnvironment) serve(t *testing.T, machines rest.Storage) *httpte
 		_, _, err := version.InstallREST(container)
 		require.NoError(t, err)
 	}
+	inside := wrap(container)
 	authenticated := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		u := &user.DefaultInfo{Name: req.Header.Get("User")}
-		container.ServeHTTP(w, req.WithContext(request.WithUser(req.Context(), u)))
+		inside.ServeHTTP(w, req.WithContext(request.WithUser(req.Context(), u)))
 	})
 	resolver := &request.RequestInfoFactory{APIPrefixes: sets.NewString("apis")}
 	server := httptest.NewServer(filters.WithRequestReceivedTimestamp(filters.WithRequestInfo(authenticated, resolver)))
@@ -317,6 +322,7 @@ func TestWatch_SharedEncodingsEqualFreshOnes(t *testing.T) {
 
 	for _, group := range resumed {
 		fresh := group[len(group)-1]
+		requireAscending(t, fresh)
 		for _, s := range group[:len(group)-1] {
 			requireSameEvents(t, s, fresh.changes(), s.changes())
 			assert.Equal(t, fresh.headings, s.headings, "%v %v", s.form, s.scope)
@@ -339,6 +345,16 @@ func TestWatch_SharedEncodingsEqualFreshOnes(t *testing.T) {
 	t.Logf("%d watches; those of all were sent %d changes", 3*len(resumed)+2*len(listed), len(resumed[0][0].changes()))
 }
 
+// requireAscending fails if an event has an older version of its object than it should.
+func requireAscending(t *testing.T, s *stream) {
+	t.Helper()
+	last := uint64(0)
+	for _, event := range s.changes() {
+		require.Greater(t, event.revision, last, "%v %v", s.form, s.scope)
+		last = event.revision
+	}
+}
+
 func requireSameEvents(t *testing.T, s *stream, want, got []sentEvent) {
 	t.Helper()
 	for i := range min(len(want), len(got)) {
@@ -351,6 +367,7 @@ func (e *encodingEnvironment) create(t *testing.T, namespace, name string) (revi
 	t.Helper()
 	m := newMachine(name)
 	m.Namespace, m.Labels = namespace, map[string]string{"on": "yes"}
+	m.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "test", Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:image":{}}}`)}}
 	created, err := e.machines.Create(as("admin", namespace), m, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	require.NoError(t, err)
 	revision, err = strconv.ParseUint(created.(metav1.Object).GetResourceVersion(), 10, 64)
@@ -361,8 +378,11 @@ func (e *encodingEnvironment) create(t *testing.T, namespace, name string) (revi
 // change creates, changes and deletes the machines of a namespace, so many times.
 func (e *encodingEnvironment) change(t *testing.T, namespace string, times int, random *rand.Rand) {
 	for i := range times {
-		if i%5 == 0 {
-			runtime.GC() // It ends encodings.
+		switch i % 5 {
+		case 0:
+			runtime.GC() // It ends encodings that are not kept.
+		case 1:
+			e.clock.Step(time.Minute) // Those that are kept are kept for minutes.
 		}
 		in := as("admin", namespace)
 		name := fmt.Sprintf("m%d", random.IntN(5))
