@@ -132,44 +132,72 @@ const (
 	// maxIndented is how large a value may be that is indented: people read no
 	// larger ones.
 	maxIndented = 256 << 10
-	// maxDepth is how deeply a value may be nested that is indented: every
-	// level indents what is in it, and what is in a record others choose.
-	maxDepth = 64
+	// indentedLevels is how many levels of a value are indented; what is nested more
+	// deeply is on one line. Every kube-controller-manager caches all ConfigMaps, so
+	// whitespace costs memory: managed fields alone would be a line for each field.
+	indentedLevels = 3
+	indentation    = "  "
 )
 
 // indent returns value for people to read, if that can be undone.
 func indent(value []byte) (string, bool) {
-	if len(value) > maxIndented || depth(value) > maxDepth {
+	if len(value) > maxIndented {
 		return "", false
 	}
-	var indented, back bytes.Buffer
-	if json.Indent(&indented, value, "", "  ") != nil || indented.Len() > MaxValueBytes {
+	indented := indentJSON(value)
+	if indented.Len() > MaxValueBytes {
 		return "", false
 	}
+	var back bytes.Buffer
+	back.Grow(len(value))
 	if json.Compact(&back, indented.Bytes()) != nil || !bytes.Equal(back.Bytes(), value) {
 		return "", false
 	}
 	return indented.String(), true
 }
 
-// depth returns how deeply a JSON value is nested.
-func depth(value []byte) int {
-	deepest, now, quoted := 0, 0, false
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\':
-			i++ // what is escaped
-		case quoted:
-		case c == '{', c == '[':
-			now++
-			deepest = max(deepest, now)
-		case c == '}', c == ']':
-			now--
+// indentJSON adds line breaks and indents to JSON without spaces.
+func indentJSON(value []byte) *bytes.Buffer {
+	var to bytes.Buffer
+	to.Grow(len(value) + len(value)/4)
+	level, quoted := 0, false
+	newline := func(indents int) {
+		if level <= indentedLevels {
+			to.WriteByte('\n')
+			to.WriteString(strings.Repeat(indentation, max(0, indents)))
 		}
 	}
-	return deepest
+	for i := 0; i < len(value); i++ {
+		c := value[i]
+		empty := i+1 < len(value) && (c == '{' && value[i+1] == '}' || c == '[' && value[i+1] == ']')
+		switch {
+		case quoted && c == '\\' && i+1 < len(value):
+			to.Write(value[i : i+2])
+			i++ // what is escaped
+		case quoted || c == '"':
+			to.WriteByte(c)
+			quoted = quoted != (c == '"')
+		case empty:
+			to.Write(value[i : i+2])
+			i++
+		case c == '{', c == '[':
+			to.WriteByte(c)
+			level++
+			newline(level)
+		case c == '}', c == ']':
+			newline(level - 1)
+			level--
+			to.WriteByte(c)
+		case c == ',':
+			to.WriteByte(c)
+			newline(level)
+		case c == ':' && level <= indentedLevels:
+			to.WriteString(": ")
+		default:
+			to.WriteByte(c)
+		}
+	}
+	return &to
 }
 
 // keyOf returns the key of which cm is the record, or "" if cm does not say.

@@ -117,35 +117,38 @@ func FuzzConfigMap_ValueRoundTrips(f *testing.F) {
 	})
 }
 
-func TestConfigMap_IndentsJSON(t *testing.T) {
+func TestConfigMap_IndentsThreeLevelsOfJSON(t *testing.T) {
 	t.Parallel()
-	cm := store(t, "a/b", `{"object":{"kind":"X","n":[1,2]}}`)
+	cm := store(t, "a/b", `{"object":{"kind":"X","n":[1,"]\"},"],"e":{},"f":[],"metadata":{"name":"x","labels":{"a":"b","c":[{}]}}},"m":[]}`)
 	want := `{
   "object": {
     "kind": "X",
     "n": [
       1,
-      2
-    ]
-  }
+      "]\"},"
+    ],
+    "e": {},
+    "f": [],
+    "metadata": {
+      "name": "x",
+      "labels": {"a":"b","c":[{}]}
+    }
+  },
+  "m": []
 }`
 	if got := cm.Data[JSONValue]; got != want {
 		t.Errorf("stored: %s", got)
 	}
 }
 
-func TestConfigMap_StoresDeepOrLargeJSONUnchanged(t *testing.T) {
+func TestConfigMap_StoresLargeJSONUnchanged(t *testing.T) {
 	t.Parallel()
-	nest := func(levels int) string {
-		return strings.Repeat(`["]}\"",`, levels-1) + "[]" + strings.Repeat("]", levels-1)
-	}
 	for value, want := range map[string]string{
-		nest(maxDepth):     JSONValue,
-		nest(maxDepth + 1): TextValue,
-		`"` + strings.Repeat("[", maxIndented-2) + `"`: JSONValue,
-		`"` + strings.Repeat("[", maxIndented-1) + `"`: TextValue,
+		strings.Repeat(`["]}\"",`, 1000) + "[]" + strings.Repeat("]", 1000): JSONValue,
+		`"` + strings.Repeat("[", maxIndented-2) + `"`:                      JSONValue,
+		`"` + strings.Repeat("[", maxIndented-1) + `"`:                      TextValue,
 		// A line for every number is more than fits.
-		strings.Repeat("[", maxDepth) + strings.Repeat("1,", maxIndented/4) + "1" + strings.Repeat("]", maxDepth): TextValue,
+		"[[[" + strings.Repeat("1,", maxIndented/2-8) + "1]]]": TextValue,
 	} {
 		cm := store(t, "a/b", value)
 		if _, found := cm.Data[want]; !found {
