@@ -4630,7 +4630,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without them metal-stack's defaults apply.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane.",
 							Ref:         ref(v1alpha3.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -7157,7 +7157,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without them metal-stack's defaults apply.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane.",
 							Ref:         ref(v1alpha4.FirewallRules{}.OpenAPIModelName()),
 						},
 					},

@@ -24,6 +24,7 @@ type SizeConstraint struct {
 const (
 	ConstraintCores  = "cores"
 	ConstraintMemory = "memory"
+	ConstraintGPU    = "gpu"
 )
 
 // Image is an operating system image with its full id, os-major.minor.patch.

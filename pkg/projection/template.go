@@ -3,6 +3,8 @@
 package projection
 
 import (
+	"regexp"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,6 +68,12 @@ func templateStatus(size *metal.Size) infrastructure.MetalStackMachineTemplateSt
 			capacity[corev1.ResourceCPU] = *resource.NewQuantity(c.Min, resource.DecimalSI)
 		case c.Type == metal.ConstraintMemory:
 			capacity[corev1.ResourceMemory] = *resource.NewQuantity(c.Min, resource.BinarySI)
+		case c.Type == metal.ConstraintGPU:
+			if name := gpuResource(c.Identifier); name != "" {
+				total := capacity[name]
+				total.Add(*resource.NewQuantity(c.Min, resource.DecimalSI))
+				capacity[name] = total
+			}
 		}
 	}
 	if len(capacity) == 0 {
@@ -75,4 +83,25 @@ func templateStatus(size *metal.Size) infrastructure.MetalStackMachineTemplateSt
 		Capacity: capacity,
 		NodeInfo: &infrastructure.NodeInfo{Architecture: "amd64", OperatingSystem: "linux"},
 	}
+}
+
+// GPUs are identified by a pattern of their model, as the PCI database names it: the code
+// name of the chip, such as `AD102GL*`, or the product's.
+var gpuModels = []struct {
+	resource corev1.ResourceName
+	model    *regexp.Regexp
+}{
+	{"nvidia.com/gpu", regexp.MustCompile(`(?i)nvidia|tesla|geforce|quadro|\brtx\b|^(G[A-Z]|TU|AD)[0-9]{3}`)},
+	{"amd.com/gpu", regexp.MustCompile(`(?i)\bamd\b|radeon|instinct|^(navi|vega|arcturus|aldebaran|aqua vanjaram|mi[0-9]{2,3})`)},
+}
+
+// gpuResource is the extended resource under which the device plugin of the vendor shows
+// a GPU on a Node; empty if the vendor is not known.
+func gpuResource(identifier string) corev1.ResourceName {
+	for _, vendor := range gpuModels {
+		if vendor.model.MatchString(identifier) {
+			return vendor.resource
+		}
+	}
+	return ""
 }

@@ -37,11 +37,16 @@ func TestMachineTemplateProjector_ShowsMinimumOfTheSize(t *testing.T) {
 
 	known["c1-large-x86"] = &metal.Size{ID: "c1-large-x86", Constraints: []metal.SizeConstraint{
 		{Type: "cores", Min: 12, Max: 16}, {Type: "memory", Min: 64 << 30, Max: 128 << 30}, {Type: "storage", Min: 1, Max: 2},
+		{Type: "gpu", Identifier: "AD102GL*", Min: 2, Max: 2}, {Type: "gpu", Identifier: "GA100 [A100 PCIe*", Min: 1, Max: 1},
+		{Type: "gpu", Identifier: "Aldebaran*", Min: 4, Max: 8}, {Type: "gpu", Identifier: "Matrox*", Min: 1, Max: 1},
 	}}
 	status := project(record, nil)
 	require.Equal(t, "12", status.Capacity.Cpu().String())
 	require.Equal(t, "64Gi", status.Capacity.Memory().String())
-	require.Len(t, status.Capacity, 2)
+	gpus := func(name corev1.ResourceName) int64 { return status.Capacity.Name(name, resource.DecimalSI).Value() }
+	require.EqualValues(t, 3, gpus("nvidia.com/gpu"))
+	require.EqualValues(t, 4, gpus("amd.com/gpu"))
+	require.Len(t, status.Capacity, 4)
 	require.Equal(t, &infrastructure.NodeInfo{Architecture: "amd64", OperatingSystem: "linux"}, status.NodeInfo)
 	require.Empty(t, record.Status, "the record is not modified")
 

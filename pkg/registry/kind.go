@@ -59,6 +59,9 @@ type Kind[T Object, Spec, Status any] struct {
 	// called only if Validate or ValidateUpdate found nothing: what cannot be the
 	// name of anything is not asked for. Optional.
 	ValidateReferences func(ctx context.Context, obj, old T) field.ErrorList
+	// Warnings warns of what is valid, and hardly meant; old is an empty object on create.
+	// Optional.
+	Warnings func(obj, old T) []string
 	// MergeStatus changes status, which starts as a copy of the old one, to what
 	// a controller may make of it with submitted. Optional: without it, there is
 	// no status subresource.

@@ -94,15 +94,22 @@ func (s strategy[T, Spec, Status]) validateReferences(ctx context.Context, errs 
 	return LimitErrors(errs)
 }
 
-// WarningsOnCreate returns nothing: what validation could not find out, it
-// warns of itself.
-func (strategy[T, Spec, Status]) WarningsOnCreate(context.Context, runtime.Object) []string {
-	return nil
+// WarningsOnCreate implements rest.RESTCreateStrategy. What validation could not find
+// out, it warns of itself.
+func (s strategy[T, Spec, Status]) WarningsOnCreate(_ context.Context, obj runtime.Object) []string {
+	return s.warnings(obj, s.kind.New())
 }
 
-// WarningsOnUpdate returns nothing, like WarningsOnCreate.
-func (strategy[T, Spec, Status]) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (s strategy[T, Spec, Status]) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
+	return s.warnings(obj, old)
+}
+
+func (s strategy[T, Spec, Status]) warnings(obj, old runtime.Object) []string {
+	if s.kind.Warnings == nil {
+		return nil
+	}
+	return s.kind.Warnings(obj.(T), old.(T))
 }
 
 // Canonicalize implements rest.RESTCreateStrategy.

@@ -37,7 +37,8 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// There are at most 12.
 	Networks []string `json:"networks,omitempty"`
 	// rules are the connections that the firewall allows from its first boot on.
-	// Without them metal-stack's defaults apply.
+	// Without rules it forwards nothing: machines behind it reach neither a registry nor
+	// their control plane.
 	Rules *FirewallRulesApplyConfiguration `json:"rules,omitempty"`
 }
 

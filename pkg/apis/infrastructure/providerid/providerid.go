@@ -20,8 +20,8 @@ import (
 const (
 	// scheme is what metal-ccm uses.
 	scheme = "metal://"
-	// archivedScheme is what cluster-api-provider-metalstack used.
-	archivedScheme = "metalstack://"
+	// ArchivedScheme is what cluster-api-provider-metalstack used.
+	ArchivedScheme = "metalstack://"
 )
 
 // ID is a parsed provider ID.
@@ -44,7 +44,7 @@ func New(partition, machineID string) string {
 }
 
 var (
-	errNoScheme = fmt.Errorf("must begin with %q or %q; %s", scheme, archivedScheme, forms)
+	errNoScheme = fmt.Errorf("must begin with %q or %q; %s", scheme, ArchivedScheme, forms)
 	errNoID     = fmt.Errorf("must contain a machine id; %s", forms)
 	errSlashes  = fmt.Errorf("must not have a path after the machine id; %s", forms)
 	errNoUUID   = errors.New("must end in the id of a machine, which is a UUID in lower case such as 2294c949-88f6-5390-8154-fa53d93a3313")
@@ -58,7 +58,7 @@ var partitionSyntax = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Z
 // Parse parses a provider ID. An error says what is wrong and what is allowed; it
 // is left to the caller to quote the provider ID.
 func Parse(providerID string) (ID, error) {
-	if machineID, ok := strings.CutPrefix(providerID, archivedScheme); ok {
+	if machineID, ok := strings.CutPrefix(providerID, ArchivedScheme); ok {
 		return parseMachineID("", machineID)
 	}
 	rest, ok := strings.CutPrefix(providerID, scheme)

@@ -101,7 +101,8 @@ type MetalStackFirewallSpec struct {
 	Networks []string `json:"networks,omitempty"`
 
 	// rules are the connections that the firewall allows from its first boot on.
-	// Without them metal-stack's defaults apply.
+	// Without rules it forwards nothing: machines behind it reach neither a registry nor
+	// their control plane.
 	// +optional
 	Rules *FirewallRules `json:"rules,omitempty"`
 }

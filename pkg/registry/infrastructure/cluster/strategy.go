@@ -53,6 +53,7 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 		ValidateReferences: func(ctx context.Context, c, old *object) field.ErrorList {
 			return validateReferences(ctx, checks, c, old)
 		},
+		Warnings: validation.ClusterWarnings,
 		MergeStatus: func(s *status, submitted status) {
 			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
