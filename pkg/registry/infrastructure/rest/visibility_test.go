@@ -217,6 +217,7 @@ func TestWatch_SendsInitialEvents(t *testing.T) {
 		w.create(t, "team-b", "team-b-3")
 		w.create(t, "team-a", "team-a-3")
 		expect(t, watch, "ADDED team-a-3")
+		assert.Positive(t, cap(watch.ResultChan()), "the generic server flushes events together that wait in the channel")
 	})
 }
 
