@@ -16,6 +16,11 @@ type fenced struct {
 	check func() error
 }
 
+// ListChanged implements ChangeLister.
+func (l *fenced) ListChanged(ctx context.Context, known map[string]string) ([]Record, error) {
+	return ListChanged(ctx, l.Ledger, known)
+}
+
 // Create implements Ledger.
 func (l *fenced) Create(ctx context.Context, key string, value []byte) (string, error) {
 	if err := l.check(); err != nil {

@@ -42,6 +42,12 @@ func (l *instrumented) List(ctx context.Context) (list []Record, err error) {
 	return l.Ledger.List(ctx)
 }
 
+// ListChanged implements ChangeLister.
+func (l *instrumented) ListChanged(ctx context.Context, known map[string]string) (list []Record, err error) {
+	defer l.observe("list", time.Now(), &err)
+	return ListChanged(ctx, l.Ledger, known)
+}
+
 // Get implements Ledger.
 func (l *instrumented) Get(ctx context.Context, key string) (r Record, err error) {
 	defer l.observe("get", time.Now(), &err)

@@ -63,6 +63,24 @@ type Ledger interface {
 	Delete(ctx context.Context, key, version string) error
 }
 
+// ChangeLister is a Ledger that lists what has changed for less than it lists everything.
+type ChangeLister interface {
+	Ledger
+	// ListChanged returns every record, as List does, but without the value if the
+	// record is at the version that known has for its key. It shows every write
+	// that was acknowledged before the call; later ones may be shown in part.
+	ListChanged(ctx context.Context, known map[string]string) ([]Record, error)
+}
+
+// ListChanged lists what has changed since versions were known, by key, if l can; or else
+// everything.
+func ListChanged(ctx context.Context, l Ledger, known map[string]string) ([]Record, error) {
+	if c, ok := l.(ChangeLister); ok && len(known) > 0 {
+		return c.ListChanged(ctx, known)
+	}
+	return l.List(ctx)
+}
+
 // CheckKey returns an error if key is none that a ledger takes.
 func CheckKey(key string) error {
 	if key == "" || len(key) > MaxKeyBytes {

@@ -71,15 +71,19 @@ func (b *Backend) checkServing() error {
 }
 
 // read lists the ledger and decodes what is in it, by key, as far as it was not
-// known before.
+// known before. The list has no values of what was.
 func (b *Backend) read(ctx context.Context) (list map[string]ledger.Record, known map[string]*record, err error) {
-	all, err := b.ledger.List(ctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("storage: failed to read the ledger: %w", err)
-	}
 	b.mu.Lock()
 	stores, before := b.stores, b.known
 	b.mu.Unlock()
+	versions := make(map[string]string, len(before))
+	for key, rec := range before {
+		versions[key] = rec.version
+	}
+	all, err := ledger.ListChanged(ctx, b.ledger, versions)
+	if err != nil {
+		return nil, nil, fmt.Errorf("storage: failed to read the ledger: %w", err)
+	}
 	list, known = byKey(all), make(map[string]*record, len(all))
 	interned := newInterner()
 	for _, s := range stores {

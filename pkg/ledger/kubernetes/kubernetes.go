@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -44,13 +45,14 @@ const (
 // Ledger keeps records in ConfigMaps.
 type Ledger struct {
 	core      typedcorev1.CoreV1Interface
+	metadata  metadata.ResourceInterface // of ConfigMaps
 	namespace string
 
 	mu       sync.Mutex
 	reported map[string]string // what is wrong, by name of the ConfigMap
 }
 
-var _ ledger.Ledger = &Ledger{}
+var _ ledger.ChangeLister = &Ledger{}
 
 // New returns the ledger in a namespace. It needs the rights to get, list,
 // create, update and delete ConfigMaps there. config says how the API server is
@@ -68,8 +70,15 @@ func New(config *rest.Config, namespace string) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
+	partial, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
 	registerMetrics()
-	return &Ledger{core: core, namespace: namespace, reported: map[string]string{}}, nil
+	return &Ledger{
+		core: core, metadata: partial.Resource(corev1.SchemeGroupVersion.WithResource("configmaps")).Namespace(namespace),
+		namespace: namespace, reported: map[string]string{},
+	}, nil
 }
 
 // List implements ledger.Ledger. It returns one state of the namespace,

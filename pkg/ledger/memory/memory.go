@@ -23,7 +23,7 @@ type Ledger struct {
 	last    uint64 // the version given out last, over all keys
 }
 
-var _ ledger.Ledger = &Ledger{}
+var _ ledger.ChangeLister = &Ledger{}
 
 // New returns an empty ledger.
 func New() *Ledger {
@@ -44,6 +44,17 @@ func (l *Ledger) List(ctx context.Context) ([]ledger.Record, error) {
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Key < list[j].Key })
 	return list, nil
+}
+
+// ListChanged implements ledger.ChangeLister.
+func (l *Ledger) ListChanged(ctx context.Context, known map[string]string) ([]ledger.Record, error) {
+	list, err := l.List(ctx)
+	for i := range list {
+		if r := &list[i]; known[r.Key] == r.Version {
+			r.Value = nil
+		}
+	}
+	return list, err
 }
 
 // Get implements ledger.Ledger.
