@@ -101,6 +101,29 @@ func TestMachineDecoder_DropsTimesThatCannotBeEncoded(t *testing.T) {
 	}
 }
 
+func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
+	t.Parallel()
+	entries := []string{
+		`{"id":"m1","tags":["a","b"],"rackid":"r","liveliness":"Alive","state":{"value":"LOCKED","description":"x"},"events":{"log":[` +
+			`{"event":"E1","message":"M1","time":"2026-01-01T00:00:00Z"},{"event":"E2","message":"M2","time":"2026-01-02T00:00:00Z"}],"crash_loop":true},` +
+			`"allocation":{"allocationuuid":"a1","project":"p","networks":[{"networkid":"n","ips":["1.2.3.4","1.2.3.5"],"prefixes":["10.0.0.0/8"],"asn":1,"nat":true}]}}`,
+		`{"id":"m2","events":{"log":[{"time":"2026-01-03T00:00:00Z"}]},"allocation":{"networks":[{"ips":["1.2.3.6"]}]}}`,
+		`{"id":"m3"}`,
+		`{"id":"m4","tags":null,"events":{"log":null},"allocation":null}`,
+		`{"id":"m5","tags":["c"],"events":{"log":[{"event":"E3"},{"message":"M3"},{}]},"allocation":{}}`,
+	}
+	var list machineDecoder
+	require.NoError(t, list.decodeList(json.NewDecoder(strings.NewReader("["+strings.Join(entries, ",")+"]"))))
+	require.Len(t, list.machines, len(entries))
+	for i, entry := range entries {
+		var one machineDecoder
+		require.NoError(t, one.decodeOne(json.NewDecoder(strings.NewReader(entry))))
+		require.Equal(t, one.machine(), list.machines[i])
+	}
+	require.Equal(t, []string{"a", "b"}, list.machines[0].Tags)
+	require.Equal(t, "M2", list.machines[0].Events[1].Message)
+}
+
 func TestImageAlias(t *testing.T) {
 	require.Equal(t, "a-b-1.0", imageAlias("a-b-1.0.1"))
 	require.Equal(t, "nodash", imageAlias("nodash"))

@@ -18,9 +18,11 @@ import (
 
 // machineDecoder reads answers that hold machines: only what becomes a fact, and lists
 // entry by entry. Compared with metal-go's models, a list of 10,000 costs 0.5 s
-// instead of 1.4 and 60 MB of garbage instead of 390 (BenchmarkListDecode).
+// instead of 1.3 and 35 MB of garbage instead of 370 (BenchmarkListDecode).
 type machineDecoder struct {
 	machines []*metal.Machine
+	answer   machineAnswer
+	interned interner
 }
 
 // machine is the one that was read, or nil.
@@ -60,8 +62,9 @@ func (md *machineDecoder) replaceReader(result any, read func(*json.Decoder) err
 }
 
 func (md *machineDecoder) decodeOne(d *json.Decoder) error {
-	var m machineAnswer
-	switch err := d.Decode(&m); {
+	m := &md.answer
+	m.reset()
+	switch err := d.Decode(m); {
 	case errors.Is(err, io.EOF):
 		return errEmptyAnswer
 	case err != nil:
@@ -69,7 +72,10 @@ func (md *machineDecoder) decodeOne(d *json.Decoder) error {
 	case m.ID == "":
 		return errNoEntity
 	}
-	md.machines = append(md.machines, m.fact())
+	if md.interned == nil {
+		md.interned = interner{}
+	}
+	md.machines = append(md.machines, m.fact(md.interned))
 	return nil
 }
 
@@ -153,16 +159,25 @@ type machineNetworkAnswer struct {
 	Underlay  bool     `json:"underlay"`
 }
 
-func (m *machineAnswer) fact() *metal.Machine {
+// reset empties an answer, but keeps the memory of its lists for the next one.
+func (m *machineAnswer) reset() {
+	log, tags := m.Events.Log[:cap(m.Events.Log)], m.Tags[:cap(m.Tags)]
+	// The decoder does not clear elements that it decodes into.
+	clear(log)
+	clear(tags)
+	*m = machineAnswer{Tags: tags[:0], Events: eventsAnswer{Log: log[:0]}}
+}
+
+func (m *machineAnswer) fact(i interner) *metal.Machine {
 	f := &metal.Machine{
 		ID:                   m.ID,
-		Partition:            intern(m.Partition.ID),
-		Rack:                 intern(m.Rack),
-		Size:                 intern(m.Size.ID),
-		Liveliness:           intern(m.Liveliness),
-		State:                intern(m.State.Value),
+		Partition:            i.intern(m.Partition.ID),
+		Rack:                 i.intern(m.Rack),
+		Size:                 i.intern(m.Size.ID),
+		Liveliness:           i.intern(m.Liveliness),
+		State:                i.intern(m.State.Value),
 		StateDescription:     m.State.Description,
-		Tags:                 internTags(sortedCopy(m.Tags)),
+		Tags:                 i.internTags(sortedCopy(m.Tags)),
 		LastEventTime:        roundTime(m.Events.LastEventTime),
 		CrashLoop:            m.Events.CrashLoop,
 		FailedMachineReclaim: m.Events.FailedMachineReclaim,
@@ -170,26 +185,26 @@ func (m *machineAnswer) fact() *metal.Machine {
 	}
 	if len(m.Events.Log) > 0 {
 		f.Events = make([]metal.Event, len(m.Events.Log))
-		for i, e := range m.Events.Log {
-			f.Events[i] = metal.Event{Event: intern(e.Event), Message: intern(e.Message), Time: roundTime(e.Time)}
+		for n, e := range m.Events.Log {
+			f.Events[n] = metal.Event{Event: i.intern(e.Event), Message: i.intern(e.Message), Time: roundTime(e.Time)}
 		}
 	}
 	if a := m.Allocation; a != nil {
 		f.Allocation = &metal.Allocation{
 			UUID:      a.UUID,
-			Project:   intern(a.Project),
+			Project:   i.intern(a.Project),
 			Name:      a.Name,
 			Hostname:  a.Hostname,
-			Image:     intern(a.Image.ID),
-			Role:      intern(a.Role),
+			Image:     i.intern(a.Image.ID),
+			Role:      i.intern(a.Role),
 			Created:   roundTime(a.Created),
-			Creator:   intern(a.Creator),
+			Creator:   i.intern(a.Creator),
 			Reinstall: a.Reinstall,
 		}
 		f.Allocation.Networks = slices.Grow(f.Allocation.Networks, len(a.Networks))
 		for _, n := range a.Networks {
 			f.Allocation.Networks = append(f.Allocation.Networks, metal.MachineNetwork{
-				NetworkID: intern(n.NetworkID), IPs: exactCopy(n.IPs), Prefixes: internAll(exactCopy(n.Prefixes)),
+				NetworkID: i.intern(n.NetworkID), IPs: exactCopy(n.IPs), Prefixes: i.internAll(exactCopy(n.Prefixes)),
 				ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay,
 			})
 		}
