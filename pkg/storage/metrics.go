@@ -27,6 +27,7 @@ var (
 	watchesDesc       = gauge("watches", "Open watches, by resource.", "resource")
 	historyDesc       = gauge("history_events", "Events in the history, from which watches can resume.", "resource")
 	historyAgeDesc    = gauge("history_age_seconds", "Age of the oldest event in the history, in seconds.", "resource")
+	encodingCacheDesc = gauge("encoding_cache_bytes", "Bytes of encodings that are kept for lists and watches.")
 	uncertainKeysDesc = gauge("uncertain_keys", "Keys whose state in the ledger is unknown after an uncertain write.", "resource")
 )
 
@@ -73,7 +74,7 @@ type collector struct {
 
 // DescribeWithStability implements metrics.StableCollector.
 func (*collector) DescribeWithStability(ch chan<- *metrics.Desc) {
-	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, uncertainKeysDesc} {
+	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, uncertainKeysDesc, encodingCacheDesc} {
 		ch <- d
 	}
 }
@@ -95,6 +96,16 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 		send(historyAgeDesc, f.age)
 		send(uncertainKeysDesc, f.uncertain)
 	}
+	ch <- metrics.NewLazyConstMetric(encodingCacheDesc, metrics.GaugeValue, c.encodingCacheBytes())
+}
+
+func (c *collector) encodingCacheBytes() (sum float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for b := range c.backends {
+		sum += float64(b.encodings.bytes())
+	}
+	return sum
 }
 
 func (c *collector) collect() map[string]stats {
