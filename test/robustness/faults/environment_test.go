@@ -29,20 +29,32 @@ const (
 	teamB = "team-b"
 
 	managementCluster = "0a000000-0000-4000-8000-00000000c1de"
-	// sweepInterval and focusInterval keep histories cheap.
-	sweepInterval = 20 * time.Second
-	focusInterval = 3 * time.Second
-	// fleet is how many machines there are: of each four, three are small ones,
-	// enough for all names and for what administrators allocate by hand.
-	fleet = 16
-	// smallFleet is enough for the names of a point: most of its time goes into
-	// observing machines.
-	smallFleet = 8
 	// restartAfter is how long a process is away.
 	restartAfter = 3 * time.Second
 )
 
 var managementTag = metal.Tag(metal.TagManagementCluster, managementCluster)
+
+// setup says how much there is, and how often it is observed, which takes most of
+// the time.
+type setup struct {
+	servers int
+	// Of each four machines, three are small ones.
+	machines                     int
+	sweepInterval, focusInterval time.Duration
+}
+
+// historySetup has machines for all names, and for what administrators allocate by
+// hand; observations meet all that goes wrong.
+func historySetup(servers int) setup {
+	return setup{servers: servers, machines: 16, sweepInterval: 20 * time.Second, focusInterval: 3 * time.Second}
+}
+
+// pointSetup has machines for the names of a point, and no more observations than
+// it takes to come to rest.
+func pointSetup(servers int) setup {
+	return setup{servers: servers, machines: 8, sweepInterval: time.Minute, focusInterval: 5 * time.Second}
+}
 
 // breaks are what a test of the suite itself breaks on purpose.
 type breaks struct {
@@ -56,6 +68,7 @@ type breaks struct {
 // administrators. All of it lives in one bubble of synctest, on its time.
 type environment struct {
 	t              testing.TB
+	setup          setup
 	breaks         breaks
 	began          time.Time
 	sim            *simulator.Simulator
@@ -83,15 +96,14 @@ type environment struct {
 	notes         []string
 }
 
-// newEnvironment starts everything, with so many servers. It is called in a
-// bubble.
-func newEnvironment(t testing.TB, seed uint64, servers, machineCount int, breaks breaks) *environment {
+// newEnvironment starts everything. It is called in a bubble.
+func newEnvironment(t testing.TB, seed uint64, setup setup, breaks breaks) *environment {
 	env := &environment{
-		t: t, breaks: breaks, began: time.Now(), secrets: newSecrets(), traps: newTraps(), journal: newJournal(),
+		t: t, setup: setup, breaks: breaks, began: time.Now(), secrets: newSecrets(), traps: newTraps(), journal: newJournal(),
 		lease: &lease{cut: map[string]time.Time{}}, clocks: map[string]*nodeClock{}, revisionClock: newClock(0), servers: map[string]*server{},
 	}
 	var err error
-	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(machineCount)})
+	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(setup.machines)})
 	require.NoError(t, err)
 	env.api = &atWork{Handler: env.sim.Handler(), frees: map[string]int{}}
 	env.records = newRecords(env.secrets, env.journal.recorded)
@@ -107,7 +119,7 @@ func newEnvironment(t testing.TB, seed uint64, servers, machineCount int, breaks
 	own, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "by-hand", nil)
 	require.NoError(t, err)
 	env.administrators = &administrators{env: env, network: network, own: own, tags: map[string][]string{}}
-	for i := range servers {
+	for i := range setup.servers {
 		name := fmt.Sprintf("server-%d", i)
 		env.clocks[name] = newClock(0)
 		env.servers[name] = env.startServer(name)

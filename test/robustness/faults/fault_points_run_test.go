@@ -44,7 +44,7 @@ func runPoints(t *testing.T, points []point) {
 
 // run plays the point, and checks the invariants.
 func (p point) run(t *testing.T) {
-	env := newEnvironment(t, 1, 2, smallFleet, breaks{})
+	env := newEnvironment(t, 1, pointSetup(2), breaks{})
 	defer env.close()
 	happened := p.play(env)
 	require.True(t, happened(), "it did not come to that:\n%s", env.story())

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ const share = 20
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	debug.SetGCPercent(400) // environments are short-lived, and small
 	searchLogs()
 	os.Exit(m.Run())
 }
@@ -62,7 +64,7 @@ func TestHistories(t *testing.T) {
 // it back, and checks the invariants.
 func (h *history) run(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		env := newEnvironment(t, h.seed, h.servers, fleet, breaks{})
+		env := newEnvironment(t, h.seed, historySetup(h.servers), breaks{})
 		defer env.close()
 		env.play(h)
 		if wrong := env.check(); len(wrong) > 0 || *storyFlag {

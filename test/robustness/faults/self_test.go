@@ -46,7 +46,7 @@ func TestInvariants_FindViolations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				env := newEnvironment(t, 1, 1, fleet, c.breaks)
+				env := newEnvironment(t, 1, pointSetup(1), c.breaks)
 				defer env.close()
 				c.play(env)
 				wrong := env.check()

@@ -62,7 +62,7 @@ func (env *environment) startServer(name string) *server {
 	s.backend, err = storage.NewBackend(s.ctx, storage.Options{Ledger: records, Clock: env.revisionClock, Fence: s.fence})
 	require.NoError(env.t, err)
 	s.observer = observation.New(client, observation.Options{
-		SweepInterval: sweepInterval, FocusInterval: focusInterval, Referenced: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
+		SweepInterval: env.setup.sweepInterval, FocusInterval: env.setup.focusInterval, Referenced: s.backend.RecordedRefs, Changed: s.backend.MetalChanged,
 		Relevant: func(project string) bool {
 			_, bound := env.binding.Namespace(project)
 			return bound
