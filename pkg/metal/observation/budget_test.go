@@ -101,9 +101,9 @@ func TestBudget_HoldsWhereSweepCostsTwoMinutesIncome(t *testing.T) {
 }
 
 func TestRefresh_FleetThatCannotFinishIsAnsweredAtOnce(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true, options: Options{Budget: 0.0003}}, func(t *testing.T, e *env) {
-		e.allocate(simulator.ProjectA, 200)
-		e.allocate(simulator.ProjectB, 200)
+	runTest(t, envConfig{machines: 250, costs: true, options: Options{Budget: 0.000075}}, func(t *testing.T, e *env) {
+		e.allocate(simulator.ProjectA, 50)
+		e.allocate(simulator.ProjectB, 50)
 		for range 5 {
 			e.sweep()
 		}

@@ -203,8 +203,9 @@ func TestDisappearance_ShortenedListProvesNothing(t *testing.T) {
 }
 
 func TestDisappearance_HalfFleetMissingFromListDoesNotFlap(t *testing.T) {
-	runTest(t, envConfig{machines: 250, costs: true}, func(t *testing.T, e *env) {
-		ids := e.allocate(simulator.ProjectA, 150)
+	const budget = DefaultBudget / 2
+	runTest(t, envConfig{machines: 125, costs: true, options: Options{Budget: budget}}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 75)
 		for _, id := range ids {
 			require.NoError(t, e.sim.PhoneHome(id))
 		}
@@ -219,7 +220,7 @@ func TestDisappearance_HalfFleetMissingFromListDoesNotFlap(t *testing.T) {
 		require.Empty(t, e.changed())
 		require.Len(t, e.observer.AllocatedIn(simulator.ProjectA), len(ids))
 		_, _, after := e.observer.budget.balances()
-		require.LessOrEqual(t, (after - busy).Seconds(), time.Since(began).Seconds()*DefaultBudget+DefaultBudget*readBurstTime.Seconds()+1, "confirming stays within the budget")
+		require.LessOrEqual(t, (after - busy).Seconds(), time.Since(began).Seconds()*budget+budget*readBurstTime.Seconds()+0.5, "confirming stays within the budget")
 		remove()
 		time.Sleep(time.Minute)
 		_, doubtful := e.observer.facts.count()

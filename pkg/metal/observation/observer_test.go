@@ -364,8 +364,8 @@ func TestRefresh_ProjectDiscoversWhereFindIsCheap(t *testing.T) {
 }
 
 func TestPlanMachines_PrefersFastestThatIsNotExpensive(t *testing.T) {
-	runTest(t, envConfig{machines: 2000, costs: true, options: Options{Budget: 1}}, func(t *testing.T, e *env) {
-		ids := e.allocate(simulator.ProjectA, 600)
+	runTest(t, envConfig{machines: 500, costs: true, options: Options{Budget: 1}}, func(t *testing.T, e *env) {
+		ids := e.allocate(simulator.ProjectA, 150)
 		few := e.allocate(simulator.ProjectB, 3)
 		e.sweep()
 		for name, c := range map[string]struct {

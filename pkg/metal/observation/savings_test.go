@@ -28,8 +28,8 @@ func (e *env) spend(left time.Duration) {
 const getCost = 3500 * time.Microsecond
 
 func TestRefresh_WithoutSavingsIsAnsweredAtOnce(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
-		ids := e.install(simulator.ProjectA, 500)
+	runTest(t, envConfig{machines: 500, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 250)
 		e.sweep()
 		_, err := e.refresh(metal.Scope{Machines: ids[:1]})
 		require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestRefresh_ProjectOfFiveHundredIsObservedByCost(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
+			runTest(t, envConfig{machines: 700, costs: true}, func(t *testing.T, e *env) {
 				e.install(simulator.ProjectA, 500)
 				e.sweep()
 				e.observer.costs.setFleetSize(c.machines)
