@@ -9,12 +9,11 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 : "${GO:=go}" "${TEST_PACKAGES:=./...}" "${TEST_TIMEOUT:=40m}"
-# How many test packages run at once. With more than there are cores, the clusters
-# of test/e2e/capi do not come up in time.
-: "${TEST_PROCESSES:=$(getconf _NPROCESSORS_ONLN)}"
+# How many test packages run at once: one more than there are cores, as some wait more
+# than they compute. hack/run-test.sh gives priority to test/e2e/capi.
+: "${TEST_PROCESSES:=$(($(getconf _NPROCESSORS_ONLN) + 1))}"
 
-# The packages that take longest, which go test starts first. test/e2e/capi waits more
-# than it computes: those beside it compute.
+# The packages that take longest, which go test starts first.
 longest=(test/e2e/capi test/robustness/faults pkg/metal/observation test/robustness/outage test/performance/load pkg/controller
   pkg/apiserver/testserver test/e2e/tenancy hack/run test/e2e/replicas test/e2e/operations test/e2e/kubectl test/e2e/ledger
   test/e2e/contract test/e2e/garbagecollection test/e2e/api test/e2e/deploy pkg/apiserver pkg/allocation pkg/storage test/robustness/floods)
@@ -46,11 +45,19 @@ check_vet() { "$GO" vet ./...; }
 check_lint() { make -s bin/golangci-lint && bin/golangci-lint run; }
 
 check_modules() {
-  local dir failed=0
+  local dir job jobs=() failed=0
   for dir in . hack/tools hack/controlplane hack/capi; do
-    "$GO" -C "$dir" mod tidy -diff || { echo "run: go -C $dir mod tidy"; failed=1; }
-    "$GO" -C "$dir" mod verify || failed=1
+    check_module "$dir" &
+    jobs+=($!)
   done
+  for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+  return $failed
+}
+
+check_module() {
+  local failed=0
+  "$GO" -C "$1" mod tidy -diff || { echo "run: go -C $1 mod tidy"; failed=1; }
+  "$GO" -C "$1" mod verify || failed=1
   return $failed
 }
 
@@ -97,7 +104,7 @@ check_gotest() {
   # shellcheck disable=SC2016,SC2086
   bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json --raw-command -- \
     bash -o pipefail -c '"$0" test -json "$@" | grep --line-buffered -vF "\"Action\":\"artifacts\""' \
-    "$GO" $race -p "$TEST_PROCESSES" -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $packages
+    "$GO" $race -p "$TEST_PROCESSES" -exec "'$PWD/hack/run-test.sh'" -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $packages
   local result=$?
   slowest_packages
   passed=$((passed + $(grep -c '"Action":"pass".*"Test":' .cache/test.json)))
@@ -122,7 +129,7 @@ passed=0 failed=0 broken=()
 [[ $# -gt 0 ]] || set -- format shell modules generated vet lint gotest
 echo "With cold caches this downloads some hundred modules, compiles them twice (without"
 echo "and with race detector), and builds Kubernetes and Cluster API from source to test"
-echo "against: up to an hour on two cores. Afterwards some 25 minutes."
+echo "against: up to an hour on two cores. Afterwards some 20 minutes."
 for check in "$@"; do
   title=$(describe "$check") || { echo "unknown check: $check" >&2; exit 2; }
   printf '\n=== %s: %s\n' "$check" "$title"
