@@ -4634,6 +4634,82 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 							Ref:         ref(v1alpha3.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
+					"dnsServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServers are the IP addresses of the DNS servers that are configured at the first boot. They default to those of the partition. There are at most 3.",
+							MaxItems:    ptr.To[int64](3),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"ntpServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ntpServers are the IP addresses or DNS names of the NTP servers that are configured at the first boot. They default to those of the partition. There are at most 5.",
+							MaxItems:    ptr.To[int64](5),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"filesystemLayout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "filesystemLayout is the metal-stack layout of the file systems on the disks. If it is omitted, the metal-api takes the one that fits the size and the image. `metalctl filesystemlayout list` lists all.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 				},
 				Required: []string{"image", "machineType"},
 			},
@@ -4986,6 +5062,82 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 									},
 								},
 							},
+						},
+					},
+					"dnsServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServers are the IP addresses of the DNS servers that are configured at the first boot. They default to those of the partition. There are at most 3.",
+							MaxItems:    ptr.To[int64](3),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"ntpServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ntpServers are the IP addresses or DNS names of the NTP servers that are configured at the first boot. They default to those of the partition. There are at most 5.",
+							MaxItems:    ptr.To[int64](5),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"filesystemLayout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "filesystemLayout is the metal-stack layout of the file systems on the disks. If it is omitted, the metal-api takes the one that fits the size and the image. `metalctl filesystemlayout list` lists all.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},
@@ -7161,6 +7313,82 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 							Ref:         ref(v1alpha4.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
+					"dnsServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServers are the IP addresses of the DNS servers that are configured at the first boot. They default to those of the partition. There are at most 3.",
+							MaxItems:    ptr.To[int64](3),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"ntpServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ntpServers are the IP addresses or DNS names of the NTP servers that are configured at the first boot. They default to those of the partition. There are at most 5.",
+							MaxItems:    ptr.To[int64](5),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"filesystemLayout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "filesystemLayout is the metal-stack layout of the file systems on the disks. If it is omitted, the metal-api takes the one that fits the size and the image. `metalctl filesystemlayout list` lists all.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 				},
 				Required: []string{"image", "machineType"},
 			},
@@ -7513,6 +7741,82 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 									},
 								},
 							},
+						},
+					},
+					"dnsServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServers are the IP addresses of the DNS servers that are configured at the first boot. They default to those of the partition. There are at most 3.",
+							MaxItems:    ptr.To[int64](3),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"ntpServers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ntpServers are the IP addresses or DNS names of the NTP servers that are configured at the first boot. They default to those of the partition. There are at most 5.",
+							MaxItems:    ptr.To[int64](5),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"filesystemLayout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "filesystemLayout is the metal-stack layout of the file systems on the disks. If it is omitted, the metal-api takes the one that fits the size and the image. `metalctl filesystemlayout list` lists all.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},

@@ -11,25 +11,28 @@ import (
 
 // The fields that refusals name.
 var (
-	specPath               = field.NewPath("spec")
-	allocationPath         = field.NewPath("status", "allocation")
-	namespacePath          = field.NewPath("metadata", "namespace")
-	forceReleasePath       = field.NewPath("metadata", "annotations").Key(infrastructure.ForceReleaseAnnotation)
-	projectIDPath          = specPath.Child("projectID")
-	partitionPath          = specPath.Child("partition")
-	privateNetworkPath     = specPath.Child("privateNetworkID")
-	publicNetworkPath      = specPath.Child("publicNetworkID")
-	clusterIDPath          = specPath.Child("clusterID")
-	endpointHostPath       = specPath.Child("controlPlaneEndpoint", "host")
-	providerIDPath         = specPath.Child("providerID")
-	imagePath              = specPath.Child("image")
-	machineTypePath        = specPath.Child("machineType")
-	sshKeysPath            = specPath.Child("sshKeys")
-	tagsPath               = specPath.Child("tags")
-	networksPath           = specPath.Child("networks")
-	rulesPath              = specPath.Child("rules")
-	clusterRefPath         = field.NewPath("clusterRef", "name")
-	omitted            any = field.OmitValueType{}
+	specPath                 = field.NewPath("spec")
+	allocationPath           = field.NewPath("status", "allocation")
+	namespacePath            = field.NewPath("metadata", "namespace")
+	forceReleasePath         = field.NewPath("metadata", "annotations").Key(infrastructure.ForceReleaseAnnotation)
+	projectIDPath            = specPath.Child("projectID")
+	partitionPath            = specPath.Child("partition")
+	privateNetworkPath       = specPath.Child("privateNetworkID")
+	publicNetworkPath        = specPath.Child("publicNetworkID")
+	clusterIDPath            = specPath.Child("clusterID")
+	endpointHostPath         = specPath.Child("controlPlaneEndpoint", "host")
+	providerIDPath           = specPath.Child("providerID")
+	imagePath                = specPath.Child("image")
+	machineTypePath          = specPath.Child("machineType")
+	sshKeysPath              = specPath.Child("sshKeys")
+	tagsPath                 = specPath.Child("tags")
+	networksPath             = specPath.Child("networks")
+	dnsServersPath           = specPath.Child("dnsServers")
+	ntpServersPath           = specPath.Child("ntpServers")
+	filesystemLayoutPath     = specPath.Child("filesystemLayout")
+	rulesPath                = specPath.Child("rules")
+	clusterRefPath           = field.NewPath("clusterRef", "name")
+	omitted              any = field.OmitValueType{}
 )
 
 // specField returns the field that a field of the request to the metal-api is made
@@ -56,6 +59,12 @@ func (a *machineAllocator) specField(f metal.RequestField) (*field.Path, any) {
 		return networksPath, omitted
 	case metal.FieldSSHKeys:
 		return sshKeysPath, omitted
+	case metal.FieldDNSServers:
+		return dnsServersPath, omitted
+	case metal.FieldNTPServers:
+		return ntpServersPath, omitted
+	case metal.FieldFilesystemLayout:
+		return filesystemLayoutPath, a.claim.filesystemLayout
 	case metal.FieldRules:
 		return rulesPath, omitted
 	}

@@ -24,8 +24,12 @@ type machineLike struct {
 	sshKeys     []string
 	tags        []string
 	networks    []string
-	rules       *infrastructure.FirewallRules
-	status      *infrastructure.MetalStackMachineStatus
+
+	dnsServers, ntpServers []string
+	filesystemLayout       string
+
+	rules  *infrastructure.FirewallRules
+	status *infrastructure.MetalStackMachineStatus
 }
 
 var _ record = &machineLike{}
@@ -65,6 +69,7 @@ func machineLikeOfMachine(m *infrastructure.MetalStackMachine) *machineLike {
 		object: m, meta: &m.ObjectMeta, providerID: &m.Spec.ProviderID,
 		image: m.Spec.Image, machineType: m.Spec.MachineType, partition: m.Spec.Partition,
 		sshKeys: m.Spec.SSHKeys, tags: m.Spec.Tags, networks: m.Spec.Networks,
+		dnsServers: m.Spec.DNSServers, ntpServers: m.Spec.NTPServers, filesystemLayout: m.Spec.FilesystemLayout,
 		status: &m.Status,
 	}
 }
@@ -73,7 +78,9 @@ func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
 	return &machineLike{
 		object: f, meta: &f.ObjectMeta, providerID: &f.Spec.ProviderID,
 		image: f.Spec.Image, machineType: f.Spec.MachineType, partition: f.Spec.Partition,
-		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks, rules: f.Spec.Rules,
+		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks,
+		dnsServers: f.Spec.DNSServers, ntpServers: f.Spec.NTPServers, filesystemLayout: f.Spec.FilesystemLayout,
+		rules:  f.Spec.Rules,
 		status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
 	}
 }

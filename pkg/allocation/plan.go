@@ -190,6 +190,8 @@ func (p *Protocol) machineRequest(m *machineLike, kind *machineLikeKind, pl *pla
 		Tags:        slices.Concat(p.identityTags(id), p.roleTags(m, kind, pl), m.tags),
 		Networks:    pl.networks,
 		UserData:    userData,
+
+		DNSServers: m.dnsServers, NTPServers: m.ntpServers, FilesystemLayout: m.filesystemLayout,
 	}
 	if pl.clusterID != "" {
 		group := placementGroup(m, kind, pl)

@@ -47,6 +47,10 @@ const (
 	// FieldNetworks is the network of an address, too.
 	FieldNetworks RequestField = "Networks"
 	FieldRules    RequestField = "Rules"
+
+	FieldDNSServers       RequestField = "DNSServers"
+	FieldNTPServers       RequestField = "NTPServers"
+	FieldFilesystemLayout RequestField = "FilesystemLayout"
 )
 
 // Error is what every method of a Backend returns when it fails.

@@ -36,6 +36,11 @@ type MachineRequest struct {
 	// Networks get an address each, unless IPs has one in it.
 	Networks []string
 	IPs      []string
+	// DNSServers and NTPServers are the partition's if they are empty.
+	DNSServers []string
+	NTPServers []string
+	// FilesystemLayout is the one that fits size and image if it is empty.
+	FilesystemLayout string
 	// UserData is sent base64-encoded, and kept or shown nowhere.
 	UserData []byte
 }

@@ -34,6 +34,8 @@ type MachineState struct {
 	Project, Name, Hostname string
 	Role, Image, UserData   string
 	Tags, IPs, Networks     []string
+	DNSServers, NTPServers  []string
+	FilesystemLayout        string
 	Created                 time.Time
 }
 
@@ -110,6 +112,15 @@ func (s *Simulator) Inventory() Inventory {
 		if a := m.alloc; a != nil {
 			state.Allocated, state.AllocationUUID, state.Project, state.Name, state.Hostname = true, a.uuid, a.project, a.name, a.hostname
 			state.Role, state.Image, state.UserData, state.Created = a.role, a.image, a.userData, a.created
+			for _, d := range a.dns {
+				state.DNSServers = append(state.DNSServers, d.IP)
+			}
+			for _, n := range a.ntp {
+				state.NTPServers = append(state.NTPServers, n.Address)
+			}
+			if a.layout != nil {
+				state.FilesystemLayout = a.layout.ID
+			}
 			for _, nw := range a.networks {
 				state.Networks = append(state.Networks, nw.NetworkID)
 				state.IPs = append(state.IPs, nw.IPs...)

@@ -185,6 +185,10 @@ type MetalStackMachineSpec struct {
 	Tags        []string
 	UserData    *SecretReference
 	Networks    []string
+
+	DNSServers       []string
+	NTPServers       []string
+	FilesystemLayout string
 }
 
 // SecretReference names a Secret.
@@ -293,6 +297,10 @@ type MetalStackFirewallSpec struct {
 	SSHKeys     []string
 	Networks    []string
 	Rules       *FirewallRules
+
+	DNSServers       []string
+	NTPServers       []string
+	FilesystemLayout string
 }
 
 // FirewallRules are the rules of a firewall from its first boot on.

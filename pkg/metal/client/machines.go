@@ -66,6 +66,10 @@ func (c *Client) AllocateMachine(ctx context.Context, r metal.MachineRequest) (*
 		Networks:      networkModels(r),
 		Ips:           r.IPs,
 		UserData:      encodeUserData(r.UserData),
+
+		DNSServers:         dnsServerModels(r.DNSServers),
+		NtpServers:         ntpServerModels(r.NTPServers),
+		Filesystemlayoutid: r.FilesystemLayout,
 	}
 	return write(ctx, c, "machine allocate", func(ctx context.Context) (*metal.Machine, error) {
 		var answer machineDecoder
@@ -94,7 +98,11 @@ func (c *Client) AllocateFirewall(ctx context.Context, r metal.FirewallRequest) 
 		Networks:      networkModels(r.MachineRequest),
 		Ips:           r.IPs,
 		UserData:      encodeUserData(r.UserData),
-		FirewallRules: ruleModels(r.Rules),
+
+		DNSServers:         dnsServerModels(r.DNSServers),
+		NtpServers:         ntpServerModels(r.NTPServers),
+		Filesystemlayoutid: r.FilesystemLayout,
+		FirewallRules:      ruleModels(r.Rules),
 	}
 	return write(ctx, c, "firewall allocate", func(ctx context.Context) (*metal.Machine, error) {
 		var answer machineDecoder
@@ -157,4 +165,20 @@ func ruleModels(r *metal.FirewallRules) *models.V1FirewallRules {
 		})
 	}
 	return rules
+}
+
+func dnsServerModels(servers []string) []*models.V1DNSServer {
+	var out []*models.V1DNSServer
+	for _, server := range servers {
+		out = append(out, &models.V1DNSServer{IP: &server})
+	}
+	return out
+}
+
+func ntpServerModels(servers []string) []*models.V1NTPServer {
+	var out []*models.V1NTPServer
+	for _, server := range servers {
+		out = append(out, &models.V1NTPServer{Address: &server})
+	}
+	return out
 }

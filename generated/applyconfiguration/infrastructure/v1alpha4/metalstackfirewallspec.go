@@ -40,6 +40,16 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// Without rules it forwards nothing: machines behind it reach neither a registry nor
 	// their control plane.
 	Rules *FirewallRulesApplyConfiguration `json:"rules,omitempty"`
+	// dnsServers are the IP addresses of the DNS servers that are configured at the first
+	// boot. They default to those of the partition. There are at most 3.
+	DNSServers []string `json:"dnsServers,omitempty"`
+	// ntpServers are the IP addresses or DNS names of the NTP servers that are configured
+	// at the first boot. They default to those of the partition. There are at most 5.
+	NTPServers []string `json:"ntpServers,omitempty"`
+	// filesystemLayout is the metal-stack layout of the file systems on the disks. If it
+	// is omitted, the metal-api takes the one that fits the size and the image.
+	// `metalctl filesystemlayout list` lists all.
+	FilesystemLayout *string `json:"filesystemLayout,omitempty"`
 }
 
 // MetalStackFirewallSpecApplyConfiguration constructs a declarative configuration of the MetalStackFirewallSpec type for use with
@@ -105,5 +115,33 @@ func (b *MetalStackFirewallSpecApplyConfiguration) WithNetworks(values ...string
 // If called multiple times, the Rules field is set to the value of the last call.
 func (b *MetalStackFirewallSpecApplyConfiguration) WithRules(value *FirewallRulesApplyConfiguration) *MetalStackFirewallSpecApplyConfiguration {
 	b.Rules = value
+	return b
+}
+
+// WithDNSServers adds the given value to the DNSServers field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the DNSServers field.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithDNSServers(values ...string) *MetalStackFirewallSpecApplyConfiguration {
+	for i := range values {
+		b.DNSServers = append(b.DNSServers, values[i])
+	}
+	return b
+}
+
+// WithNTPServers adds the given value to the NTPServers field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the NTPServers field.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithNTPServers(values ...string) *MetalStackFirewallSpecApplyConfiguration {
+	for i := range values {
+		b.NTPServers = append(b.NTPServers, values[i])
+	}
+	return b
+}
+
+// WithFilesystemLayout sets the FilesystemLayout field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FilesystemLayout field is set to the value of the last call.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithFilesystemLayout(value string) *MetalStackFirewallSpecApplyConfiguration {
+	b.FilesystemLayout = &value
 	return b
 }

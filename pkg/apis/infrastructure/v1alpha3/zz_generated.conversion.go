@@ -1224,6 +1224,9 @@ func autoConvert_v1alpha3_MetalStackFirewallSpec_To_infrastructure_MetalStackFir
 	out.SSHKeys = *(*[]string)(unsafe.Pointer(&in.SSHKeys))
 	out.Networks = *(*[]string)(unsafe.Pointer(&in.Networks))
 	out.Rules = (*infrastructure.FirewallRules)(unsafe.Pointer(in.Rules))
+	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
+	out.NTPServers = *(*[]string)(unsafe.Pointer(&in.NTPServers))
+	out.FilesystemLayout = in.FilesystemLayout
 	return nil
 }
 
@@ -1240,6 +1243,9 @@ func autoConvert_infrastructure_MetalStackFirewallSpec_To_v1alpha3_MetalStackFir
 	out.SSHKeys = *(*[]string)(unsafe.Pointer(&in.SSHKeys))
 	out.Networks = *(*[]string)(unsafe.Pointer(&in.Networks))
 	out.Rules = (*FirewallRules)(unsafe.Pointer(in.Rules))
+	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
+	out.NTPServers = *(*[]string)(unsafe.Pointer(&in.NTPServers))
+	out.FilesystemLayout = in.FilesystemLayout
 	return nil
 }
 
@@ -1349,6 +1355,9 @@ func autoConvert_v1alpha3_MetalStackMachineSpec_To_infrastructure_MetalStackMach
 	out.Tags = *(*[]string)(unsafe.Pointer(&in.Tags))
 	out.UserData = (*infrastructure.SecretReference)(unsafe.Pointer(in.UserData))
 	out.Networks = *(*[]string)(unsafe.Pointer(&in.Networks))
+	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
+	out.NTPServers = *(*[]string)(unsafe.Pointer(&in.NTPServers))
+	out.FilesystemLayout = in.FilesystemLayout
 	return nil
 }
 
@@ -1366,6 +1375,9 @@ func autoConvert_infrastructure_MetalStackMachineSpec_To_v1alpha3_MetalStackMach
 	out.Tags = *(*[]string)(unsafe.Pointer(&in.Tags))
 	out.UserData = (*SecretReference)(unsafe.Pointer(in.UserData))
 	out.Networks = *(*[]string)(unsafe.Pointer(&in.Networks))
+	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
+	out.NTPServers = *(*[]string)(unsafe.Pointer(&in.NTPServers))
+	out.FilesystemLayout = in.FilesystemLayout
 	return nil
 }
 

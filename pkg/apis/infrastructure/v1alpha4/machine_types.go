@@ -119,6 +119,29 @@ type MetalStackMachineSpec struct {
 	// +k8s:validation:maxItems=12
 	// +k8s:validation:items:maxLength=253
 	Networks []string `json:"networks,omitempty"`
+
+	// dnsServers are the IP addresses of the DNS servers that are configured at the first
+	// boot. They default to those of the partition. There are at most 3.
+	// +optional
+	// +listType=atomic
+	// +k8s:validation:maxItems=3
+	// +k8s:validation:items:maxLength=64
+	DNSServers []string `json:"dnsServers,omitempty"`
+
+	// ntpServers are the IP addresses or DNS names of the NTP servers that are configured
+	// at the first boot. They default to those of the partition. There are at most 5.
+	// +optional
+	// +listType=atomic
+	// +k8s:validation:maxItems=5
+	// +k8s:validation:items:maxLength=253
+	NTPServers []string `json:"ntpServers,omitempty"`
+
+	// filesystemLayout is the metal-stack layout of the file systems on the disks. If it
+	// is omitted, the metal-api takes the one that fits the size and the image.
+	// `metalctl filesystemlayout list` lists all.
+	// +optional
+	// +k8s:validation:maxLength=253
+	FilesystemLayout string `json:"filesystemLayout,omitempty"`
 }
 
 // SecretReference references a Secret.

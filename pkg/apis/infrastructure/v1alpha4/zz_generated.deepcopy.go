@@ -735,6 +735,16 @@ func (in *MetalStackFirewallSpec) DeepCopyInto(out *MetalStackFirewallSpec) {
 		*out = new(FirewallRules)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.DNSServers != nil {
+		in, out := &in.DNSServers, &out.DNSServers
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
+	if in.NTPServers != nil {
+		in, out := &in.NTPServers, &out.NTPServers
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	return
 }
 
@@ -873,6 +883,16 @@ func (in *MetalStackMachineSpec) DeepCopyInto(out *MetalStackMachineSpec) {
 	}
 	if in.Networks != nil {
 		in, out := &in.Networks, &out.Networks
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
+	if in.DNSServers != nil {
+		in, out := &in.DNSServers, &out.DNSServers
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
+	if in.NTPServers != nil {
+		in, out := &in.NTPServers, &out.NTPServers
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}

@@ -199,3 +199,29 @@ func validateSecretReference(ref *infrastructure.SecretReference, namespace stri
 	}
 	return errs
 }
+
+// validateOperatingSystem validates what is configured at the first boot.
+func validateOperatingSystem(dnsServers, ntpServers []string, filesystemLayout string, path *field.Path) field.ErrorList {
+	errs := validateID(filesystemLayout, path.Child("filesystemLayout"))
+	dnsPath, ntpPath := path.Child("dnsServers"), path.Child("ntpServers")
+	if many := tooMany(len(dnsServers), maxDNSServers, dnsPath); many != nil {
+		errs = append(errs, many...)
+	} else {
+		for i, server := range dnsServers {
+			if address, err := netip.ParseAddr(server); err != nil || address.Zone() != "" {
+				errs = append(errs, field.Invalid(dnsPath.Index(i), oneline.Sanitize(server, maxPrefixLength), "must be an IP address (203.0.113.53, 2001:db8::53)"))
+			}
+		}
+	}
+	if many := tooMany(len(ntpServers), maxNTPServers, ntpPath); many != nil {
+		return append(errs, many...)
+	}
+	for i, server := range ntpServers {
+		if server == "" {
+			errs = append(errs, field.Required(ntpPath.Index(i), "must be an IP address or a DNS name"))
+			continue
+		}
+		errs = append(errs, validateHost(server, ntpPath.Index(i))...)
+	}
+	return errs
+}

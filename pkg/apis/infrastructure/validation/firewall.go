@@ -31,6 +31,9 @@ func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) fi
 		errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), replaceHelp)...)
 		errs = append(errs, immutable(spec.SSHKeys, before.SSHKeys, specPath.Child("sshKeys"), replaceHelp)...)
 		errs = append(errs, immutable(spec.Networks, before.Networks, specPath.Child("networks"), replaceHelp)...)
+		errs = append(errs, immutable(spec.DNSServers, before.DNSServers, specPath.Child("dnsServers"), replaceHelp)...)
+		errs = append(errs, immutable(spec.NTPServers, before.NTPServers, specPath.Child("ntpServers"), replaceHelp)...)
+		errs = append(errs, immutable(spec.FilesystemLayout, before.FilesystemLayout, specPath.Child("filesystemLayout"), replaceHelp)...)
 		errs = append(errs, immutable(spec.Rules, before.Rules, specPath.Child("rules"), replaceHelp)...)
 	}
 	return errs
@@ -53,6 +56,7 @@ func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, partition
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateProviderID(spec.ProviderID, partition, path.Child("providerID"))...)
 	errs = append(errs, validateSSHKeys(spec.SSHKeys, path.Child("sshKeys"))...)
+	errs = append(errs, validateOperatingSystem(spec.DNSServers, spec.NTPServers, spec.FilesystemLayout, path)...)
 	errs = append(errs, validateNetworks(spec.Networks, path.Child("networks"), seen...)...)
 	return append(errs, validateRules(spec.Rules, path.Child("rules"))...)
 }

@@ -16,6 +16,8 @@ const (
 	maxSSHKeys          = 32
 	maxTags             = 64
 	maxNetworks         = 12
+	maxDNSServers       = 3
+	maxNTPServers       = 5
 	maxRules            = 100
 	maxPorts            = 100
 	maxPrefixes         = 100

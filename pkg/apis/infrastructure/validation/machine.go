@@ -42,6 +42,9 @@ func ValidateMachineUpdate(machine, old *infrastructure.MetalStackMachine) field
 		errs = append(errs, immutable(spec.Tags, before.Tags, specPath.Child("tags"), replaceHelp)...)
 		errs = append(errs, immutable(spec.UserData, before.UserData, specPath.Child("userData"), replaceHelp)...)
 		errs = append(errs, immutable(spec.Networks, before.Networks, specPath.Child("networks"), replaceHelp)...)
+		errs = append(errs, immutable(spec.DNSServers, before.DNSServers, specPath.Child("dnsServers"), replaceHelp)...)
+		errs = append(errs, immutable(spec.NTPServers, before.NTPServers, specPath.Child("ntpServers"), replaceHelp)...)
+		errs = append(errs, immutable(spec.FilesystemLayout, before.FilesystemLayout, specPath.Child("filesystemLayout"), replaceHelp)...)
 	}
 	return errs
 }
@@ -60,6 +63,7 @@ func validateMachineSpec(spec *infrastructure.MetalStackMachineSpec, namespace s
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateProviderID(spec.ProviderID, spec.Partition, path.Child("providerID"))...)
 	errs = append(errs, validateSSHKeys(spec.SSHKeys, path.Child("sshKeys"))...)
+	errs = append(errs, validateOperatingSystem(spec.DNSServers, spec.NTPServers, spec.FilesystemLayout, path)...)
 	errs = append(errs, validateTags(spec.Tags, path.Child("tags"))...)
 	errs = append(errs, validateSecretReference(spec.UserData, namespace, path.Child("userData"))...)
 	return append(errs, validateNetworks(spec.Networks, path.Child("networks"))...)

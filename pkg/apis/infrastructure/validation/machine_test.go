@@ -3,6 +3,7 @@
 package validation
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,30 @@ func TestValidateMachine(t *testing.T) {
 				m.Spec.Tags = []string{"plain", "team=storage", "example.org/tier=gold", "empty="}
 				m.Spec.UserData = &infrastructure.SecretReference{Name: "node-1-bootstrap", Namespace: "metal-stack"}
 				m.Spec.Networks = []string{"mpls-vagrant", machineID}
+				m.Spec.DNSServers = []string{"203.0.113.53", "2001:db8::53"}
+				m.Spec.NTPServers = []string{"ntp.example.org", "203.0.113.123"}
+				m.Spec.FilesystemLayout = "default-small"
 			},
+		},
+		"DNS servers are addresses": {
+			edit: func(m *infrastructure.MetalStackMachine) {
+				m.Spec.DNSServers = []string{"9.9.9.9", "dns.example.org", "fe80::1%eth0"}
+			},
+			want: []string{
+				`spec.dnsServers[1]: Invalid value: "dns.example.org": must be an IP address`,
+				`spec.dnsServers[2]: Invalid value: "fe80::1%eth0": must be an IP address`,
+			},
+		},
+		"NTP servers are addresses or names": {
+			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.NTPServers = []string{"not a host!", ""} },
+			want: []string{`spec.ntpServers[0]: Invalid value: "not a host!": must be an IP address`, "spec.ntpServers[1]: Required value"},
+		},
+		"servers are as many as metal-stack takes": {
+			edit: func(m *infrastructure.MetalStackMachine) {
+				m.Spec.DNSServers = []string{"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4"}
+				m.Spec.NTPServers = slices.Repeat([]string{"ntp.example.org"}, 6)
+			},
+			want: []string{"spec.dnsServers: Too many: 4: must have at most 3 items", "spec.ntpServers: Too many: 6: must have at most 5 items"},
 		},
 		"image is required": {
 			edit: func(m *infrastructure.MetalStackMachine) { m.Spec.Image = "" },
@@ -182,6 +206,10 @@ func TestValidateMachineUpdate_AllocatedIsImmutable(t *testing.T) {
 		"sshKeys":     func(m *infrastructure.MetalStackMachine) { m.Spec.SSHKeys = []string{sshKey} },
 		"tags":        func(m *infrastructure.MetalStackMachine) { m.Spec.Tags = []string{"late"} },
 		"networks":    func(m *infrastructure.MetalStackMachine) { m.Spec.Networks = []string{"late"} },
+		"dnsServers":  func(m *infrastructure.MetalStackMachine) { m.Spec.DNSServers = []string{"9.9.9.9"} },
+		"ntpServers":  func(m *infrastructure.MetalStackMachine) { m.Spec.NTPServers = []string{"ntp.example.org"} },
+
+		"filesystemLayout": func(m *infrastructure.MetalStackMachine) { m.Spec.FilesystemLayout = "late" },
 		"userData": func(m *infrastructure.MetalStackMachine) {
 			m.Spec.UserData = &infrastructure.SecretReference{Name: "late"}
 		},
