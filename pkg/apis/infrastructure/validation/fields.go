@@ -208,8 +208,10 @@ func validateOperatingSystem(dnsServers, ntpServers []string, filesystemLayout s
 		errs = append(errs, many...)
 	} else {
 		for i, server := range dnsServers {
-			if address, err := netip.ParseAddr(server); err != nil || address.Zone() != "" {
-				errs = append(errs, field.Invalid(dnsPath.Index(i), oneline.Sanitize(server, maxPrefixLength), "must be an IP address (203.0.113.53, 2001:db8::53)"))
+			if long := tooLong(server, maxPrefixLength, dnsPath.Index(i)); long != nil {
+				errs = append(errs, long...)
+			} else if address, err := netip.ParseAddr(server); err != nil || address.Zone() != "" {
+				errs = append(errs, field.Invalid(dnsPath.Index(i), server, "must be an IP address (203.0.113.53, 2001:db8::53)"))
 			}
 		}
 	}
