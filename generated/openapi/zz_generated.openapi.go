@@ -92,6 +92,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref),
 		v1alpha3.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref),
 		v1alpha3.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_Metal(ref),
+		v1alpha3.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref),
 		v1alpha3.MetalEvent{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref),
 		v1alpha3.MetalNetwork{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref),
 		v1alpha3.MetalStackCluster{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref),
@@ -134,6 +135,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref),
 		v1alpha4.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref),
 		v1alpha4.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_Metal(ref),
+		v1alpha4.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref),
 		v1alpha4.MetalEvent{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref),
 		v1alpha4.MetalNetwork{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref),
 		v1alpha4.MetalStackCluster{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref),
@@ -3874,6 +3876,41 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalAPIOptions are the query options of the metalapi subresource of a cluster, which serves the part of the metal-api's REST interface that the cluster is given. They are never stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"path": {
+						SchemaProps: spec.SchemaProps{
+							Description: "path is the part of the URL after the subresource, a path of the metal-api such as `v1/ip/find`.",
+							MaxLength:   ptr.To[int64](1024),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -6550,6 +6587,41 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 		},
 		Dependencies: []string{
 			v1.Time{}.OpenAPIModelName(), v1alpha4.MetalEvent{}.OpenAPIModelName(), v1alpha4.MetalNetwork{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalAPIOptions are the query options of the metalapi subresource of a cluster, which serves the part of the metal-api's REST interface that the cluster is given. They are never stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"path": {
+						SchemaProps: spec.SchemaProps{
+							Description: "path is the part of the URL after the subresource, a path of the metal-api such as `v1/ip/find`.",
+							MaxLength:   ptr.To[int64](1024),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
 	}
 }
 

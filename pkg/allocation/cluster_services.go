@@ -14,6 +14,12 @@ import (
 // cluster had, and removes the tags of its Services from all others: metal-ccm did so
 // only as long as it ran. While machines carry the cluster id, they keep their addresses.
 func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, inFlightUntil time.Time) error {
+	// Requests for addresses that began before the release was recorded end first.
+	unlock, err := o.p.addresses.lock(ctx, o.project)
+	if err != nil {
+		return errInterrupted
+	}
+	defer unlock()
 	addresses, err := o.serviceAddresses(ctx)
 	if err != nil || len(addresses) == 0 {
 		return err
@@ -37,27 +43,30 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, inFlight
 	return nil
 }
 
-// serviceAddresses are the addresses of the project that carry a tag of a Service of
-// the cluster.
+// serviceAddresses are the addresses of the project that Services of the cluster have, or
+// had.
 func (o *clusterOperation) serviceAddresses(ctx context.Context) ([]*metal.IP, error) {
 	all, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Project: o.project})
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(all, func(ip *metal.IP) bool {
-		return ip.Project != o.project || !slices.ContainsFunc(ip.Tags, o.isServiceTag)
+		return ip.Project != o.project || !slices.ContainsFunc(ip.Tags, o.isServiceTag) && !o.hasOnlyServices(ip)
 	}), nil
 }
 
 func (o *clusterOperation) isServiceTag(tag string) bool {
-	return metal.IsServiceTag(tag, o.identity.cluster)
+	return o.services().isServiceTag(tag)
 }
 
 // hasOnlyServices reports whether an address is ephemeral, and all its tags are of
-// Services of the cluster.
+// Services of the cluster, or say that it is the cluster's.
 func (o *clusterOperation) hasOnlyServices(ip *metal.IP) bool {
-	other := func(tag string) bool { return !o.isServiceTag(tag) }
-	return ip.Type == metal.TypeEphemeral && len(ip.Tags) > 0 && !slices.ContainsFunc(ip.Tags, other)
+	return o.services().isOnlyOurs(ip)
+}
+
+func (o *clusterOperation) services() *serviceCluster {
+	return &serviceCluster{o.p, o.identity.cluster, o.project}
 }
 
 func (o *clusterOperation) freeServiceAddress(ctx context.Context, ip *metal.IP, inFlightUntil time.Time) error {

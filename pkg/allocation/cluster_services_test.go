@@ -70,6 +70,7 @@ func TestReleaseCluster_LeavesNoTagsOfItsServices(t *testing.T) {
 		{"ephemeral that another cluster has, too", simulator.ProjectA, metal.TypeEphemeral, []string{own, longer}, []string{longer}},
 		{"ephemeral of a cluster whose id begins with ours", simulator.ProjectA, metal.TypeEphemeral, []string{longer}, []string{longer}},
 		{"ephemeral with a tag of a user", simulator.ProjectA, metal.TypeEphemeral, []string{own, "mine"}, []string{"mine"}},
+		{"ephemeral that no Service has any more", simulator.ProjectA, metal.TypeEphemeral, []string{metal.Tag(metal.TagCluster, id)}, nil},
 		{"ephemeral without tags", simulator.ProjectA, metal.TypeEphemeral, nil, []string{}},
 		{"static", simulator.ProjectA, metal.TypeStatic, []string{own, "mine=1"}, []string{"mine=1"}},
 		{"static with nothing else", simulator.ProjectA, metal.TypeStatic, []string{own}, []string{}},

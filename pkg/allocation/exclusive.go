@@ -54,6 +54,19 @@ func (e *exclusiveOperations) finish(ref objectRef) {
 	e.wg.Done()
 }
 
+// join is start for what is not an operation on an object; false: the process shuts down.
+func (e *exclusiveOperations) join() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return false
+	}
+	e.wg.Add(1)
+	return true
+}
+
+func (e *exclusiveOperations) leave() { e.wg.Done() }
+
 func (e *exclusiveOperations) isRunning(ref objectRef) bool { return e.runningVerb(ref) != "" }
 
 // runningVerb is the verb of the operation on an object, if there is one.

@@ -37,6 +37,9 @@ type Protocol struct {
 	reservations *machineReservations
 	// clusterIDs is locked while a cluster id is checked and recorded.
 	clusterIDs sync.Mutex
+	// addresses locks a project while addresses of Services are allocated, changed or freed.
+	addresses          *projectLocks
+	uncertainAddresses uncertainAddresses
 	// onCrashPoint is Options.CrashPoint.
 	onCrashPoint func(name string)
 }
@@ -47,7 +50,7 @@ func New(opts Options) *Protocol {
 		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
 		machines: newMachineKind(opts.Machines), firewalls: newFirewallKind(opts.Firewalls),
 		clusters:   newClusterRecords(opts.Clusters),
-		operations: newExclusiveOperations(), reservations: newMachineReservations(), onCrashPoint: opts.CrashPoint,
+		operations: newExclusiveOperations(), reservations: newMachineReservations(), addresses: newProjectLocks(), onCrashPoint: opts.CrashPoint,
 	}
 	if p.clock == nil {
 		p.clock = clock.RealClock{}

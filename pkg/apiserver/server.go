@@ -20,6 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
+	"metal-stack.io/infrastructure-apiserver/pkg/metalapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/refresh"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -108,7 +109,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()
 	tenancy.RegisterMetrics()
-	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol)); err != nil {
+	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol, metalapi.NewServer(s.observer, s.metal, s.protocol, clock.RealClock{}))); err != nil {
 		return nil, fmt.Errorf("failed to install the API: %w", err)
 	}
 	if c.Extra.Standalone != nil {

@@ -62,13 +62,18 @@ const (
 // MachineNetwork is a machine's part in a network.
 type MachineNetwork struct {
 	NetworkID string
-	IPs       []string
-	Prefixes  []string
-	ASN       int64
-	VRF       int64
-	NAT       bool
-	Private   bool
-	Underlay  bool
+	// Type is the metal-api's: external, underlay, privateprimaryunshared,
+	// privateprimaryshared, privatesecondaryshared or privatesecondaryunshared.
+	Type     string
+	IPs      []string
+	Prefixes []string
+	// DestinationPrefixes are what is reached through the network.
+	DestinationPrefixes []string
+	ASN                 int64
+	VRF                 int64
+	NAT                 bool
+	Private             bool
+	Underlay            bool
 }
 
 // Network is what the metal-api says about a network.
@@ -106,6 +111,12 @@ type IP struct {
 const (
 	TypeEphemeral = "ephemeral"
 	TypeStatic    = "static"
+)
+
+// The address families of requests.
+const (
+	AddressFamilyIPv4 = "IPv4"
+	AddressFamilyIPv6 = "IPv6"
 )
 
 // Ref names one piece of metal across all kinds, e.g. as a key of an index.

@@ -43,6 +43,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&MetalStackMachineTemplate{},
 		&MetalStackMachineTemplateList{},
 		&Allocation{},
+		&MetalAPIOptions{},
 	)
 	return nil
 }

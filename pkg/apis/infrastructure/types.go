@@ -422,6 +422,14 @@ type MetalStackClusterTemplateResource struct {
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
+// MetalAPIOptions are the query options of the metalapi subresource.
+type MetalAPIOptions struct {
+	metav1.TypeMeta
+	Path string
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
 // Allocation is the body of a POST to the allocation subresource: it turns a
 // claim into metal, as a Binding turns a pod into a scheduled pod.
 type Allocation struct {

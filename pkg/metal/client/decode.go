@@ -150,6 +150,7 @@ type allocationAnswer struct {
 
 type machineNetworkAnswer struct {
 	NetworkID string   `json:"networkid"`
+	Type      string   `json:"networktype"`
 	IPs       []string `json:"ips"`
 	Prefixes  []string `json:"prefixes"`
 	ASN       int64    `json:"asn"`
@@ -157,6 +158,8 @@ type machineNetworkAnswer struct {
 	NAT       bool     `json:"nat"`
 	Private   bool     `json:"private"`
 	Underlay  bool     `json:"underlay"`
+
+	DestinationPrefixes []string `json:"destinationprefixes"`
 }
 
 // reset empties an answer, but keeps the memory of its lists for the next one.
@@ -206,6 +209,7 @@ func (m *machineAnswer) fact(i interner) *metal.Machine {
 			f.Allocation.Networks = append(f.Allocation.Networks, metal.MachineNetwork{
 				NetworkID: i.intern(n.NetworkID), IPs: exactCopy(n.IPs), Prefixes: i.internAll(exactCopy(n.Prefixes)),
 				ASN: n.ASN, VRF: n.VRF, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay,
+				Type: i.intern(n.Type), DestinationPrefixes: i.internAll(exactCopy(n.DestinationPrefixes)),
 			})
 		}
 		slices.SortFunc(f.Allocation.Networks, func(a, b metal.MachineNetwork) int { return cmp.Compare(a.NetworkID, b.NetworkID) })

@@ -49,6 +49,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&MetalStackMachineTemplate{},
 		&MetalStackMachineTemplateList{},
 		&Allocation{},
+		&MetalAPIOptions{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil

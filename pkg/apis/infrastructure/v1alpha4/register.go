@@ -47,6 +47,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&MetalStackMachineTemplate{},
 		&MetalStackMachineTemplateList{},
 		&Allocation{},
+		&MetalAPIOptions{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil

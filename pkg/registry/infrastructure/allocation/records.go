@@ -35,6 +35,11 @@ func NewRecords[T registry.Object](r *registry.REST) Records[T] {
 	return Records[T]{store: r.Store}
 }
 
+// NewVisibleRecords is NewRecords without those of hidden namespaces.
+func NewVisibleRecords[T registry.Object](r *registry.REST) Records[T] {
+	return Records[T]{store: r.Store, visibleOnly: true}
+}
+
 // Get returns an object. It answers from the view: the
 // protocol observes metal itself.
 func (r Records[T]) Get(ctx context.Context, namespace, name string) (T, error) {

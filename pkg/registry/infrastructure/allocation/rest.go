@@ -62,7 +62,7 @@ var (
 // NewREST returns what serves the allocation of a resource; answer is an empty
 // object of the served version.
 func NewREST[T registry.Object](r *registry.REST, operations Operations[T], answer runtime.Object) *REST[T] {
-	return &REST[T]{resource: r.DefaultQualifiedResource, objects: Records[T]{store: r.Store, visibleOnly: true}, operations: operations, returned: answer}
+	return &REST[T]{resource: r.DefaultQualifiedResource, objects: NewVisibleRecords[T](r), operations: operations, returned: answer}
 }
 
 // New implements rest.Storage.

@@ -28,7 +28,7 @@ import (
 // listForms are all that a list can be encoded as.
 func (e *encodingEnvironment) listForms() []form {
 	var all []form
-	group := e.resources.APIGroup(noAllocator{})
+	group := e.resources.APIGroup(noAllocator{}, nil)
 	for _, gv := range group.PrioritizedVersions {
 		for _, info := range group.NegotiatedSerializer.SupportedMediaTypes() {
 			all = append(all, form{gv.Version, info.MediaType, ""}, form{gv.Version, info.MediaType, "pretty=true"})

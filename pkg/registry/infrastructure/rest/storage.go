@@ -24,6 +24,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+	metalapirest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/metalapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
@@ -42,8 +43,9 @@ type Allocator interface {
 
 // Resources are the resources of the group.
 type Resources struct {
-	all    map[string]resource
-	owners registry.OwnerLookup
+	all      map[string]resource
+	owners   registry.OwnerLookup
+	bindings registry.Namespaces
 }
 
 // resource is one resource with its status, which may be nil.
@@ -57,7 +59,7 @@ type resource struct {
 // nil if there is no cluster, and so no garbage collector.
 func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibility registry.Visibility, offers references.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
 	checks := &references.Validator{Catalogue: offers, Projects: binding}
-	r := &Resources{all: map[string]resource{}}
+	r := &Resources{all: map[string]resource{}, bindings: binding}
 	if clusterOwners != nil {
 		r.owners = ownerLookup{r, clusterOwners}
 	}
@@ -116,7 +118,7 @@ func defaultGroup() server.APIGroupInfo {
 
 // APIGroup is what the generic server installs. All versions share the
 // storage.
-func (r *Resources) APIGroup(a Allocator) *server.APIGroupInfo {
+func (r *Resources) APIGroup(a Allocator, m metalapirest.Server) *server.APIGroupInfo {
 	group := defaultGroup()
 	group.NegotiatedSerializer = serializerOf(group)
 	for _, gv := range group.PrioritizedVersions {
@@ -127,7 +129,7 @@ func (r *Resources) APIGroup(a Allocator) *server.APIGroupInfo {
 				storage[name+"/status"] = resource.status
 			}
 		}
-		for name, sub := range r.subresources(a, gv) {
+		for name, sub := range r.subresources(a, m, gv) {
 			storage[name] = sub
 		}
 		group.VersionedResourcesStorageMap[gv.Version] = storage
@@ -137,8 +139,9 @@ func (r *Resources) APIGroup(a Allocator) *server.APIGroupInfo {
 
 // subresources are the imperative ones: what happens to metal, and is asked
 // for by name, has its place here.
-func (r *Resources) subresources(a Allocator, gv schema.GroupVersion) map[string]rest.Storage {
+func (r *Resources) subresources(a Allocator, m metalapirest.Server, gv schema.GroupVersion) map[string]rest.Storage {
 	return map[string]rest.Storage{
+		cluster.Resource + "/metalapi": metalapirest.NewREST(r.all[cluster.Resource].main, r.all[machine.Resource].main, r.bindings, m),
 		cluster.Resource + "/allocation": allocationrest.NewREST(r.all[cluster.Resource].main, allocationrest.Operations[*infrastructure.MetalStackCluster]{
 			WithDryRun: a.WithDryRun, Allocate: a.AllocateCluster, Release: a.ReleaseCluster,
 		}, versioned(gv, "MetalStackCluster")),

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package allocation
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+func nameOf(c *infrastructure.MetalStackCluster) types.NamespacedName {
+	return types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
+}
+
+func requestFor(c *infrastructure.MetalStackCluster, service string) metal.IPRequest {
+	return metal.IPRequest{
+		Network: simulator.InternetNetwork, Name: "metallb", Type: metal.TypeEphemeral,
+		Tags: []string{serviceTag(infrastructure.ClusterID(c), service)},
+	}
+}
+
+// addressesOf are the addresses that carry the tag of a Service.
+func (env *environment) addressesOf(c *infrastructure.MetalStackCluster, service string) []*metal.IP {
+	env.t.Helper()
+	found, err := env.client.FindIPs(env.context(), metal.IPQuery{Tags: []string{serviceTag(infrastructure.ClusterID(c), service)}})
+	require.NoError(env.t, err)
+	return found
+}
+
+func TestAllocateServiceAddress_LostAnswerLeaksNothing(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-allocate", Kind: simulator.FaultCommitThenLose, Times: 1})
+	ip, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.NoError(t, err, "it is found by its tag")
+	again, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.NoError(t, err)
+	assert.Equal(t, ip.Address, again.Address)
+	assert.Len(t, env.addressesOf(c, "web"), 1)
+	assert.Contains(t, ip.Tags, metal.Tag(metal.TagCluster, infrastructure.ClusterID(c)))
+}
+
+func TestAllocateServiceAddress_IsNotCalledAgainWhileACallMayBeInFlight(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: 502, Message: "bad gateway", Times: 1})
+	_, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.Equal(t, metal.Busy, metal.KindOf(err), "%v", err)
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "mail"))
+	require.NoError(t, err, "another Service does not wait")
+	env.advance(env.p.timing.UncertainDuration)
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.NoError(t, err)
+	assert.Len(t, env.addressesOf(c, "web"), 1)
+}
+
+func TestAllocateServiceAddress_ConcurrentRequestsGetOne(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	addresses := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range addresses {
+		wg.Go(func() {
+			ip, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+			if assert.NoError(t, err) {
+				addresses[i] = ip.Address
+			}
+		})
+	}
+	wg.Wait()
+	assert.Len(t, env.addressesOf(c, "web"), 1)
+	for _, address := range addresses {
+		assert.Equal(t, addresses[0], address)
+	}
+}
+
+// An allocation that is in progress when a release begins ends before the release looks
+// for addresses.
+func TestReleaseCluster_WaitsForAddressesInProgress(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	crash := env.p.onCrashPoint
+	env.p.onCrashPoint = func(step string) {
+		if step == "service-address/begun" {
+			close(begun)
+			<-proceed
+		}
+		if step == "cluster/releasing" {
+			close(proceed)
+		}
+		if crash != nil {
+			crash(step)
+		}
+	}
+	allocated := make(chan error)
+	go func() {
+		_, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+		allocated <- err
+	}()
+	<-begun
+	_, err := env.releaseCluster(env.p, "cluster")
+	require.NoError(t, err)
+	require.NoError(t, <-allocated)
+	assert.Empty(t, env.addressesOf(c, "web"))
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "late"))
+	require.Equal(t, metal.Refused, metal.KindOf(err), "%v", err)
+}
+
+func TestServiceAddresses_RequestThatGivesUpDoesNotEndTheCall(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	ctx, cancel := context.WithCancel(env.context())
+	env.p.onCrashPoint = func(step string) {
+		if step == "service-address/begun" {
+			cancel()
+		}
+	}
+	_, err := env.p.AllocateServiceAddress(ctx, nameOf(c), requestFor(c, "web"))
+	if err != nil { // The call may be faster.
+		require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+	}
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.NoError(t, err)
+	assert.Len(t, env.addressesOf(c, "web"), 1)
+}
+
+func TestProjectLocks_AreForgottenWhenFree(t *testing.T) {
+	t.Parallel()
+	locks := newProjectLocks()
+	unlock, err := locks.lock(t.Context(), "a")
+	require.NoError(t, err)
+	other, err := locks.lock(t.Context(), "b")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = locks.lock(ctx, "a")
+	require.ErrorIs(t, err, context.Canceled)
+	unlock()
+	other()
+	assert.Empty(t, locks.locks)
+}
