@@ -60,10 +60,19 @@ func (o *clusterOperation) ensureNetwork(ctx context.Context, inFlightUntil time
 // recordNetwork also names the network and the cluster id in the spec: a `clusterctl
 // move` carries that, and never the status.
 func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted bool) error {
+	err := o.updateNetwork(ctx, id, adopted)
+	o.p.crashPoint("network/recorded")
+	return err
+}
+
+func (o *clusterOperation) updateNetwork(ctx context.Context, id string, adopted bool) error {
 	if o.spec.ClusterID == "" {
 		// No other record has the id until it is recorded.
-		o.p.clusterIDs.Lock()
-		defer o.p.clusterIDs.Unlock()
+		unlock, err := o.p.clusterIDs.lock(ctx, o.project)
+		if err != nil {
+			return errInterrupted
+		}
+		defer unlock()
 		if err := o.checkClusterIDUnique(ctx); err != nil {
 			return err
 		}
@@ -79,7 +88,6 @@ func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted
 		c.Spec.PrivateNetworkID = id
 		return nil
 	})
-	o.p.crashPoint("network/recorded")
 	return err
 }
 

@@ -14,12 +14,13 @@ import (
 // cluster had, and removes the tags of its Services from all others: metal-ccm did so
 // only as long as it ran. While machines carry the cluster id, they keep their addresses.
 func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, inFlightUntil time.Time) error {
-	// Requests for addresses that began before the release was recorded end first.
+	// Requests for addresses that began before the release was recorded end first; later
+	// ones are refused.
 	unlock, err := o.p.addresses.lock(ctx, o.project)
 	if err != nil {
 		return errInterrupted
 	}
-	defer unlock()
+	unlock()
 	addresses, err := o.serviceAddresses(ctx)
 	if err != nil || len(addresses) == 0 {
 		return err
@@ -103,6 +104,11 @@ func (o *clusterOperation) recordNoCallInFlight(ctx context.Context) error {
 // others have, too, or that is static. All other tags are kept, as they are right before
 // the call: the metal-api replaces them all.
 func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.IP) error {
+	unlock, err := o.p.addresses.lock(ctx, o.project)
+	if err != nil {
+		return errInterrupted
+	}
+	defer unlock()
 	ip, err := o.findAllocation(ctx, listed)
 	if err != nil || ip == nil || !slices.ContainsFunc(ip.Tags, o.isServiceTag) {
 		return err

@@ -4,7 +4,6 @@ package allocation
 
 import (
 	"context"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,8 +34,8 @@ type Protocol struct {
 	operations   *exclusiveOperations
 	limiter      *partitionLimiter
 	reservations *machineReservations
-	// clusterIDs is locked while a cluster id is checked and recorded.
-	clusterIDs sync.Mutex
+	// clusterIDs locks a project while a cluster id is checked and recorded.
+	clusterIDs *projectLocks
 	// addresses locks a project while addresses of Services are allocated, changed or freed.
 	addresses          *projectLocks
 	uncertainAddresses uncertainAddresses
@@ -50,7 +49,7 @@ func New(opts Options) *Protocol {
 		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
 		machines: newMachineKind(opts.Machines), firewalls: newFirewallKind(opts.Firewalls),
 		clusters:   newClusterRecords(opts.Clusters),
-		operations: newExclusiveOperations(), reservations: newMachineReservations(), addresses: newProjectLocks(), onCrashPoint: opts.CrashPoint,
+		operations: newExclusiveOperations(), reservations: newMachineReservations(), clusterIDs: newProjectLocks(), addresses: newProjectLocks(), onCrashPoint: opts.CrashPoint,
 	}
 	if p.clock == nil {
 		p.clock = clock.RealClock{}

@@ -77,6 +77,14 @@ func stepPoints() (points []point) {
 					env.loseAnAttempt()
 					return trapped(env)
 				}
+			case step == "service-address/begun" || step == "service-address/called":
+				p.when = between
+				p.prepare = func(env *environment) func() bool {
+					sprung := trapped(env)
+					env.eventually(func() string { return env.requestServiceAddress("web") })
+					require.Len(env.t, env.addressesFor("web"), 1, "the Service has one address, however often it was asked for")
+					return sprung
+				}
 			case strings.HasPrefix(step, "service-address/"):
 				p.prepare = func(env *environment) func() bool {
 					_, err := env.allocateServiceAddress(metal.TypeStatic, "web")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -38,13 +40,51 @@ func (env *environment) allocateServiceAddress(kind, service string) (address st
 	}
 	ip, err := env.client().AllocateIP(context.Background(), metal.IPRequest{
 		Project: simulator.ProjectA, Network: simulator.InternetNetwork, Type: kind, Name: "metallb",
-		Tags: []string{metal.Tag(metal.TagService, infrastructure.ClusterID(c)+"/default/"+service)},
+		Tags: []string{serviceTag(found, service)},
 	})
 	if err != nil {
 		return "", err
 	}
 	env.note("metal-ccm of c0 allocates the %s address %s for %s", kind, ip.Address, service)
 	return ip.Address, nil
+}
+
+// requestServiceAddress asks the active server for an address, as metal-ccm does; it
+// returns why there is none yet.
+func (env *environment) requestServiceAddress(service string) string {
+	s := env.active()
+	if s == nil {
+		return "no server answers"
+	}
+	found, err := env.find(clusters, "c0")
+	if err != nil || found == nil {
+		return fmt.Sprintf("the cluster c0 is not there: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+	defer cancel()
+	_, err = s.protocol.AllocateServiceAddress(ctx, types.NamespacedName{Namespace: found.GetNamespace(), Name: "c0"}, metal.IPRequest{
+		Network: simulator.InternetNetwork, Type: metal.TypeEphemeral, Name: "metallb", Tags: []string{serviceTag(found, service)},
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func serviceTag(cluster metav1.Object, service string) string {
+	return metal.Tag(metal.TagService, infrastructure.ClusterID(cluster.(*infrastructure.MetalStackCluster))+"/default/"+service)
+}
+
+// addressesFor are the addresses of a Service.
+func (env *environment) addressesFor(service string) (addresses []string) {
+	for _, ip := range env.sim.Inventory().IPs {
+		if slices.ContainsFunc(ip.Tags, func(tag string) bool {
+			return strings.HasPrefix(tag, metal.TagService+"=") && strings.HasSuffix(tag, "/"+service)
+		}) {
+			addresses = append(addresses, ip.Address)
+		}
+	}
+	return addresses
 }
 
 // allocatesServiceAddresses adds what metal-ccm does to a history. It has dice of its own,

@@ -112,6 +112,7 @@ func everyStep() []string {
 		"address/begun", "address/observed", "address/called", "address/recorded", "address/uncertain", "cluster/allocated", "cluster/refused",
 		"cluster/releasing", "address/free-begun", "address/free-observed", "address/freed", "address/released", "cluster/release-refused",
 		"address/free-uncertain", "network/free-uncertain", "network/empty", "network/free-begun", "network/free-observed", "network/freed", "cluster/released",
+		"service-address/begun", "service-address/called",
 		"service-address/free-begun", "service-address/free-observed", "service-address/freed", "service-address/free-uncertain", "service-address/released", "service-address/tags-removed",
 		"duplicate/free-begun", "duplicate/free-observed", "duplicate/freed",
 	}
