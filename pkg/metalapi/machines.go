@@ -158,7 +158,7 @@ func (r *request) owns(m *metal.Machine) (bool, error) {
 	case slices.Contains(m.Tags, r.cluster.idTag()):
 		return true, nil
 	}
-	adopted, err := r.cluster.Adopted(r.Context())
+	adopted, err := r.adopted()
 	return adopted[m.ID], err
 }
 

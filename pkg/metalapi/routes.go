@@ -4,12 +4,15 @@ package metalapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"k8s.io/klog/v2"
 )
@@ -74,6 +77,8 @@ type request struct {
 	server  *Server
 	cluster Cluster
 	id      string
+	// adopted is Cluster.Adopted, asked once.
+	adopted func() (map[string]bool, error)
 }
 
 // match returns the id of a path that matches the route's.
@@ -100,6 +105,10 @@ func find(method, path string) (found *route, id string, err error) {
 	return found, id, nil
 }
 
+// deadlineMargin is how long before the request's deadline an answer is given: the generic
+// server would say no more than that time is up.
+const deadlineMargin = time.Second
+
 func (s *Server) serve(w http.ResponseWriter, req *http.Request, cluster Cluster, path string) {
 	found, id, err := find(req.Method, strings.Trim(path, "/"))
 	if err == nil {
@@ -109,7 +118,13 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, cluster Cluster
 		writeError(w, err)
 		return
 	}
-	answer, err := found.handle(&request{req, s, cluster, id})
+	if deadline, ok := req.Context().Deadline(); ok {
+		ctx, cancel := context.WithDeadline(req.Context(), deadline.Add(-deadlineMargin))
+		defer cancel()
+		req = req.WithContext(ctx)
+	}
+	adopted := sync.OnceValues(func() (map[string]bool, error) { return cluster.Adopted(req.Context()) })
+	answer, err := found.handle(&request{req, s, cluster, id, adopted})
 	if err != nil {
 		klog.FromContext(req.Context()).V(2).Info("Request to the metal-api of a cluster failed", "namespace", cluster.Namespace, "cluster", cluster.Name, "method", req.Method, "route", found.path, "err", err)
 		writeError(w, err)
