@@ -68,6 +68,7 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 				require.Contains(t, g.Networks, metal.MachineNetwork{
 					NetworkID: *n.Networkid, IPs: nilIfEmpty(n.Ips), Prefixes: nilIfEmpty(n.Prefixes), ASN: *n.Asn, VRF: *n.Vrf,
 					NAT: *n.Nat, Private: *n.Private, Underlay: *n.Underlay,
+					Type: deref(n.Networktype), DestinationPrefixes: nilIfEmpty(n.Destinationprefixes),
 				})
 			}
 		}

@@ -4,6 +4,7 @@ package tenancy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -90,4 +91,36 @@ func rolesRefuseAllocationAndStatus(t *testing.T, env *tenantsEnvironment) {
 			}
 		}
 	}
+}
+
+// The metal-api of a cluster is for whoever a role of its own names, and by its name.
+func rolesForMetalAPIOfCluster(t *testing.T, env *tenantsEnvironment) {
+	const owner, other = "of-metalapi", "of-metalapi-2"
+	admin := env.Metalstack(t, env.Admin()).InfrastructureV1alpha4().MetalStackClusters(teamA)
+	for _, name := range []string{owner, other} {
+		_, err := admin.Create(t.Context(), objects.Cluster(name), metav1.CreateOptions{})
+		require.NoError(t, err)
+		_, err = admin.Allocate(t.Context(), name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	find := func(user, cluster string) error {
+		client := env.Metalstack(t, env.User(user)).InfrastructureV1alpha4().RESTClient()
+		return client.Post().Namespace(teamA).Resource("metalstackclusters").Name(cluster).SubResource("metalapi").Suffix("v1", "machine", "find").
+			SetHeader("Content-Type", "application/json").Body([]byte("{}")).Do(t.Context()).Error()
+	}
+	for _, role := range roles {
+		env.admin(t, "create", "rolebinding", "metalapi-"+role, "--clusterrole="+role, "--user=metalapi-"+role, "-n", teamA)
+		err := find("metalapi-"+role, owner)
+		require.True(t, apierrors.IsForbidden(err), "%s: %v", role, err)
+	}
+	env.admin(t, "create", "role", "metalapi", "-n", teamA, "--verb=get,create,update,delete",
+		"--resource=metalstackclusters.infrastructure.cluster.x-k8s.io/metalapi", "--resource-name="+owner)
+	env.admin(t, "create", "rolebinding", "metalapi", "--role=metalapi", "--user=metal-ccm", "-n", teamA)
+	require.Eventually(t, func() bool { return find("metal-ccm", owner) == nil }, time.Minute, 100*time.Millisecond)
+	err := find("metal-ccm", other)
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	_, err = env.Metalstack(t, env.User("metal-ccm")).InfrastructureV1alpha4().MetalStackClusters(teamA).Get(t.Context(), owner, metav1.GetOptions{})
+	require.True(t, apierrors.IsForbidden(err), "it reads the metal-api of the cluster, and not the cluster: %v", err)
+	env.admin(t, "create", "rolebinding", "metalapi-all", "--clusterrole=metalstack-metalapi", "--user=people", "-n", teamA)
+	require.Eventually(t, func() bool { return find("people", other) == nil }, time.Minute, 100*time.Millisecond)
 }

@@ -48,6 +48,7 @@ func TestTenants(t *testing.T) {
 		"GarbageCollector_SeesDependentsAndOwners":         garbageCollectorSeesDependentsAndOwners,
 		"Roles_AllowTenants":                               rolesAllowTenants,
 		"Roles_RefuseAllocationAndStatus":                  rolesRefuseAllocationAndStatus,
+		"Roles_MetalAPIOfClusterByName":                    rolesForMetalAPIOfCluster,
 		"DirectAccess_UnknownClientsAreUnauthorized":       directAccessUnknownClientsAreUnauthorized,
 		"DirectAccess_KnownClientsMayNoMore":               directAccessKnownClientsMayNoMore,
 	} {
