@@ -71,7 +71,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 		return nil, o.recordReleaseRefusal(ctx, err)
 	}
 	if infrastructure.ClusterID(c.MetalStackCluster) != "" {
-		if err := o.releaseServiceAddresses(ctx, freeInFlightUntil); err != nil {
+		if err := o.releaseServiceAddresses(ctx, a.NetworkID, freeInFlightUntil); err != nil {
 			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}

@@ -12,8 +12,9 @@ import (
 
 // releaseServiceAddresses frees the ephemeral addresses that only Services of the
 // cluster had, and removes the tags of its Services from all others: metal-ccm did so
-// only as long as it ran. While machines carry the cluster id, they keep their addresses.
-func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, inFlightUntil time.Time) error {
+// only as long as it ran. While machines in the cluster's network carry the cluster id,
+// they keep their addresses.
+func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network string, inFlightUntil time.Time) error {
 	// Requests for addresses that began before the release was recorded end first; later
 	// ones are refused.
 	unlock, err := o.p.addresses.lock(ctx, o.project)
@@ -25,11 +26,13 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, inFlight
 	if err != nil || len(addresses) == 0 {
 		return err
 	}
-	machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{
-		Project: o.project, Tags: []string{metal.Tag(metal.TagCluster, LabelValue(o.identity.cluster))},
-	})
-	if err != nil || len(machines) > 0 {
-		return err
+	if network != "" {
+		machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{
+			Project: o.project, Networks: []string{network}, Tags: []string{metal.Tag(metal.TagCluster, LabelValue(o.identity.cluster))},
+		})
+		if err != nil || len(machines) > 0 {
+			return err
+		}
 	}
 	for _, ip := range addresses {
 		if o.hasOnlyServices(ip) {
