@@ -68,7 +68,7 @@ func (o *clusterOperation) recordNetwork(ctx context.Context, id string, adopted
 func (o *clusterOperation) updateNetwork(ctx context.Context, id string, adopted bool) error {
 	if o.spec.ClusterID == "" {
 		// No other record has the id until it is recorded.
-		unlock, err := o.p.clusterIDs.lock(ctx, o.project)
+		unlock, err := o.p.clusterIDs.Lock(ctx, o.project)
 		if err != nil {
 			return errInterrupted
 		}

@@ -179,18 +179,18 @@ func (o *clusterOperation) releaseAddress(ctx context.Context, a *infrastructure
 		return err
 	}
 	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.IPAddress})
-	err := o.recordAddressFreed(ctx)
+	err := o.recordFreed(ctx, func(r *infrastructure.ClusterAllocation) { r.IPAddress = "" })
 	o.p.crashPoint("address/released")
 	return err
 }
 
-// recordAddressFreed records that the address is gone, and that no call is in
-// flight until the network's, unless another operation has begun one since.
-func (o *clusterOperation) recordAddressFreed(ctx context.Context) error {
+// recordFreed records what a call freed, and that none is in flight until the next,
+// unless another operation has begun one since.
+func (o *clusterOperation) recordFreed(ctx context.Context, change func(*infrastructure.ClusterAllocation)) error {
 	observed := o.observed
 	_, err := o.update(ctx, func(c *clusterRecord) error {
 		r := c.allocation()
-		r.IPAddress = ""
+		change(r)
 		if o.observed.matches(&r.AllocationState) {
 			r.StartTime = nil
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -17,7 +18,7 @@ import (
 func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network string, inFlightUntil time.Time) error {
 	// Requests for addresses that began before the release was recorded end first; later
 	// ones are refused.
-	unlock, err := o.p.addresses.lock(ctx, o.project)
+	unlock, err := o.p.addresses.Lock(ctx, o.project)
 	if err != nil {
 		return errInterrupted
 	}
@@ -35,7 +36,7 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network 
 		}
 	}
 	for _, ip := range addresses {
-		if o.hasOnlyServices(ip) {
+		if o.services().isOnlyOurs(ip) {
 			err = o.freeServiceAddress(ctx, ip, inFlightUntil)
 		} else {
 			err = o.removeServiceTags(ctx, ip)
@@ -55,20 +56,11 @@ func (o *clusterOperation) serviceAddresses(ctx context.Context) ([]*metal.IP, e
 		return nil, err
 	}
 	return slices.DeleteFunc(all, func(ip *metal.IP) bool {
-		return ip.Project != o.project || !slices.ContainsFunc(ip.Tags, o.isServiceTag) && !o.hasOnlyServices(ip)
+		return ip.Project != o.project || !slices.ContainsFunc(ip.Tags, o.services().isServiceTag) && !o.services().isOnlyOurs(ip)
 	}), nil
 }
 
-func (o *clusterOperation) isServiceTag(tag string) bool {
-	return o.services().isServiceTag(tag)
-}
-
-// hasOnlyServices reports whether an address is ephemeral, and all its tags are of
-// Services of the cluster, or say that it is the cluster's.
-func (o *clusterOperation) hasOnlyServices(ip *metal.IP) bool {
-	return o.services().isOnlyOurs(ip)
-}
-
+// services are the Services of the cluster, by its cluster id.
 func (o *clusterOperation) services() *serviceCluster {
 	return &serviceCluster{o.p, o.identity.cluster, o.project}
 }
@@ -81,25 +73,8 @@ func (o *clusterOperation) freeServiceAddress(ctx context.Context, ip *metal.IP,
 	if whose == gone {
 		o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: ip.Address})
 	}
-	err = o.recordNoCallInFlight(ctx)
+	err = o.recordFreed(ctx, func(*infrastructure.ClusterAllocation) {})
 	o.p.crashPoint("service-address/released")
-	return err
-}
-
-// recordNoCallInFlight records that the last call that freed something is done, unless
-// another operation has begun one since.
-func (o *clusterOperation) recordNoCallInFlight(ctx context.Context) error {
-	observed := o.observed
-	_, err := o.update(ctx, func(c *clusterRecord) error {
-		if a := c.allocation(); o.observed.matches(&a.AllocationState) {
-			a.StartTime = nil
-			observed = observedStateOf(&a.AllocationState)
-		}
-		return nil
-	})
-	if err == nil {
-		o.observed = observed
-	}
 	return err
 }
 
@@ -107,16 +82,16 @@ func (o *clusterOperation) recordNoCallInFlight(ctx context.Context) error {
 // others have, too, or that is static. All other tags are kept, as they are right before
 // the call: the metal-api replaces them all.
 func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.IP) error {
-	unlock, err := o.p.addresses.lock(ctx, o.project)
+	unlock, err := o.p.addresses.Lock(ctx, o.project)
 	if err != nil {
 		return errInterrupted
 	}
 	defer unlock()
 	ip, err := o.findAllocation(ctx, listed)
-	if err != nil || ip == nil || !slices.ContainsFunc(ip.Tags, o.isServiceTag) {
+	if err != nil || ip == nil || !slices.ContainsFunc(ip.Tags, o.services().isServiceTag) {
 		return err
 	}
-	_, err = o.p.opts.Metal.SetIPTags(ctx, ip.Address, slices.DeleteFunc(slices.Clone(ip.Tags), o.isServiceTag))
+	_, err = o.p.opts.Metal.SetIPTags(ctx, ip.Address, slices.DeleteFunc(slices.Clone(ip.Tags), o.services().isServiceTag))
 	o.p.crashPoint("service-address/tags-removed")
 	if metal.IsNotFound(err) {
 		return nil
@@ -156,7 +131,7 @@ func (f serviceAddressFreer) ownership(ctx context.Context) (ownership, error) {
 		return owned, err
 	case ip == nil:
 		return absent, nil
-	case !f.hasOnlyServices(ip):
+	case !f.services().isOnlyOurs(ip):
 		return foreign, nil
 	}
 	return owned, nil

@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/keylock"
 )
 
 // Protocol allocates and releases. It is safe for concurrent use, and for use
@@ -35,9 +36,9 @@ type Protocol struct {
 	limiter      *partitionLimiter
 	reservations *machineReservations
 	// clusterIDs locks a project while a cluster id is checked and recorded.
-	clusterIDs *projectLocks
+	clusterIDs keylock.Locks
 	// addresses locks a project while addresses of Services are allocated, changed or freed.
-	addresses          *projectLocks
+	addresses          keylock.Locks
 	uncertainAddresses uncertainAddresses
 	// onCrashPoint is Options.CrashPoint.
 	onCrashPoint func(name string)
@@ -49,7 +50,7 @@ func New(opts Options) *Protocol {
 		opts: opts, timing: opts.Timing.withDefaults(), clock: opts.Clock,
 		machines: newMachineKind(opts.Machines), firewalls: newFirewallKind(opts.Firewalls),
 		clusters:   newClusterRecords(opts.Clusters),
-		operations: newExclusiveOperations(), reservations: newMachineReservations(), clusterIDs: newProjectLocks(), addresses: newProjectLocks(), onCrashPoint: opts.CrashPoint,
+		operations: newExclusiveOperations(), reservations: newMachineReservations(), onCrashPoint: opts.CrashPoint,
 	}
 	if p.clock == nil {
 		p.clock = clock.RealClock{}

@@ -59,7 +59,7 @@ func (p *Protocol) serviceAddressOperation(ctx context.Context, cluster types.Na
 	if !p.operations.join() {
 		return nil, &metal.Error{Kind: metal.Unavailable, Op: op, Message: errInterrupted.Error(), NotSent: true, Err: errInterrupted}
 	}
-	unlock, err := p.addresses.lock(ctx, project)
+	unlock, err := p.addresses.Lock(ctx, project)
 	if err != nil {
 		p.operations.leave()
 		return nil, &metal.Error{Kind: metal.Busy, Op: op, Message: "not sent: other requests for addresses of the project are in progress", NotSent: true, Err: err}

@@ -139,19 +139,3 @@ func TestServiceAddresses_RequestThatGivesUpDoesNotEndTheCall(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, env.addressesOf(c, "web"), 1)
 }
-
-func TestProjectLocks_AreForgottenWhenFree(t *testing.T) {
-	t.Parallel()
-	locks := newProjectLocks()
-	unlock, err := locks.lock(t.Context(), "a")
-	require.NoError(t, err)
-	other, err := locks.lock(t.Context(), "b")
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = locks.lock(ctx, "a")
-	require.ErrorIs(t, err, context.Canceled)
-	unlock()
-	other()
-	assert.Empty(t, locks.locks)
-}

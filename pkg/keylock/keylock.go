@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package storage
+// Package keylock has locks that are waited for no longer than a context lasts.
+package keylock
 
 import (
 	"context"
 	"sync"
 )
 
-// keyLocks serialises the writes of one key and leaves other keys alone.
-type keyLocks struct {
+// Locks is one lock for each key; the zero value has all free. A lock that is neither held
+// nor waited for takes no memory.
+type Locks struct {
 	mu    sync.Mutex
 	locks map[string]*keyLock
 }
@@ -18,8 +20,8 @@ type keyLock struct {
 	users int           // holders of the lock and those that wait for it
 }
 
-// lock returns the function that unlocks, or the context's error.
-func (l *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+// Lock returns the function that unlocks the key, or the context's error.
+func (l *Locks) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	l.mu.Lock()
 	lock := l.locks[key]
 	if lock == nil {

@@ -204,7 +204,7 @@ func (r *request) listSizes() (any, error)      { return list(r, r.server.sizes,
 func (r *request) size() (any, error)           { return one(r, "size", r.server.sizes, answerSize) }
 func (r *request) listImages() (any, error)     { return list(r, r.server.images, answerImage) }
 func (r *request) image() (any, error)          { return one(r, "image", r.server.images, answerImage) }
-func (r *request) listPartitions() (any, error) { return list(r, r.server.partition, answerPartition) }
+func (r *request) listPartitions() (any, error) { return list(r, r.server.partitions, answerPartition) }
 func (r *request) partition() (any, error) {
-	return one(r, "partition", r.server.partition, answerPartition)
+	return one(r, "partition", r.server.partitions, answerPartition)
 }

@@ -57,14 +57,14 @@ const (
 
 // Server answers the requests of all clusters.
 type Server struct {
-	machines  Machines
-	addresses Addresses
-	ips       *projectCaches
-	networks  *cachedList[*metal.Network]
-	sizes     *cachedList[*metal.Size]
-	images    *cachedList[*metal.Image]
-	partition *cachedList[*metal.Partition]
-	limits    *limits
+	machines   Machines
+	addresses  Addresses
+	ips        *projectCaches
+	networks   *cachedList[*metal.Network]
+	sizes      *cachedList[*metal.Size]
+	images     *cachedList[*metal.Image]
+	partitions *cachedList[*metal.Partition]
+	limits     *limits
 }
 
 // NewServer returns a Server; a nil clock is the real one.
@@ -77,11 +77,11 @@ func NewServer(machines Machines, backend Backend, addresses Addresses, c clock.
 		ips: newProjectCaches(c, func(ctx context.Context, project string) ([]*metal.IP, error) {
 			return backend.FindIPs(ctx, metal.IPQuery{Project: project})
 		}),
-		networks:  newCachedList(c, inventoryTTL, backend.ListNetworks),
-		sizes:     newCachedList(c, inventoryTTL, backend.ListSizes),
-		images:    newCachedList(c, inventoryTTL, backend.ListImages),
-		partition: newCachedList(c, inventoryTTL, backend.ListPartitions),
-		limits:    newLimits(c),
+		networks:   newCachedList(c, inventoryTTL, backend.ListNetworks),
+		sizes:      newCachedList(c, inventoryTTL, backend.ListSizes),
+		images:     newCachedList(c, inventoryTTL, backend.ListImages),
+		partitions: newCachedList(c, inventoryTTL, backend.ListPartitions),
+		limits:     newLimits(c),
 	}
 }
 

@@ -149,7 +149,7 @@ func (b *Backend) Resync(ctx context.Context) error {
 	// Most of them differ because they are being written just now, and not any
 	// more by the second read.
 	for _, p := range different {
-		unlock, err := p.store.keys.lock(ctx, p.key)
+		unlock, err := p.store.keys.Lock(ctx, p.key)
 		if err != nil {
 			return err
 		}

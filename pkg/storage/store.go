@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apistorage "k8s.io/apiserver/pkg/storage"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/keylock"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -34,7 +35,7 @@ type Store struct {
 	versioner    apistorage.APIObjectVersioner
 
 	view     view
-	keys     keyLocks
+	keys     keylock.Locks
 	sizes    atomic.Bool // estimate the size of objects
 	progress progress
 	watches  atomic.Int64

@@ -94,7 +94,7 @@ func (s *Store) resolveUncertain(ctx context.Context, key string) error {
 	if _, found := s.backend.uncertain.get(storeKey{s, key}); !found {
 		return nil
 	}
-	unlock, err := s.keys.lock(ctx, key)
+	unlock, err := s.keys.Lock(ctx, key)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 	if err := s.backend.revisions.ensureReserved(ctx); err != nil {
 		return nil, err
 	}
-	unlock, err := s.keys.lock(ctx, key)
+	unlock, err := s.keys.Lock(ctx, key)
 	if err != nil {
 		return nil, err
 	}

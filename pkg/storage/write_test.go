@@ -5,7 +5,6 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -150,33 +149,5 @@ func TestStore_ReturnsErrorOfUpdateFunc(t *testing.T) {
 		func(runtime.Object, apistorage.ResponseMeta) (runtime.Object, *uint64, error) { return nil, nil, mine }, nil)
 	if err != mine {
 		t.Errorf("answered %v", err)
-	}
-}
-
-func TestKeyLocks_AreReleased(t *testing.T) {
-	w := newFixture(t, Options{})
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() {
-			create(t, w.pods, managed(fmt.Sprintf("node-%d", i), "", ""))
-			remove(t, w.pods, fmt.Sprintf("node-%d", i))
-		})
-	}
-	wg.Wait()
-	if n := len(w.pods.keys.locks); n != 0 {
-		t.Errorf("%d are left", n)
-	}
-	unlock, err := w.pods.keys.lock(t.Context(), "key")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := w.pods.keys.lock(ctx, "key"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a lock that is held: %v", err)
-	}
-	unlock()
-	if n := len(w.pods.keys.locks); n != 0 {
-		t.Errorf("%d are left", n)
 	}
 }

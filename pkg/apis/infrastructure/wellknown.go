@@ -31,10 +31,6 @@ const (
 	// ClusterIDTag holds the cluster id of the MetalStackCluster, for metal-stack's own
 	// controllers.
 	ClusterIDTag = "cluster.metal-stack.io/id"
-	// PlacementGroupTag holds cluster id and role of a machine or firewall, such as
-	// `<cluster id>.control-plane`. The metal-api spreads machines that have the same
-	// value over racks.
-	PlacementGroupTag = IdentityPrefix + "placement-group"
 )
 
 // Labels and annotations on Kubernetes objects.
