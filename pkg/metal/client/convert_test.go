@@ -32,7 +32,7 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 			continue // an event's answer, or a password
 		}
 		var l machineDecoder
-		require.NoError(t, l.decodeList(json.NewDecoder(bytes.NewReader(body))), r.name)
+		require.NoError(t, l.decodeList(newMachineReader(bytes.NewReader(body))), r.name)
 		require.Len(t, l.machines, len(all))
 		for i, m := range all {
 			n++
@@ -81,7 +81,7 @@ func TestMachineDecoder_WriteAnswerEqualsNextRead(t *testing.T) {
 	for _, r := range recorded(t) {
 		if number := r.name[:3]; slices.Contains([]string{"205", "206", "291", "293"}, number) {
 			var l machineDecoder
-			require.NoError(t, l.decodeOne(json.NewDecoder(bytes.NewReader(r.Body))), r.name)
+			require.NoError(t, l.decodeOne(newMachineReader(bytes.NewReader(r.Body))), r.name)
 			read[number] = l.machine()
 		}
 	}
@@ -97,7 +97,7 @@ func TestMachineDecoder_WriteAnswerEqualsNextRead(t *testing.T) {
 func TestMachineDecoder_DropsTimesThatCannotBeEncoded(t *testing.T) {
 	for _, text := range []string{"9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.9999Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"} {
 		var l machineDecoder
-		require.NoError(t, l.decodeOne(json.NewDecoder(strings.NewReader(`{"id":"a","changed":"`+text+`"}`))))
+		require.NoError(t, l.decodeOne(newMachineReader(strings.NewReader(`{"id":"a","changed":"`+text+`"}`))))
 		require.Zero(t, l.machine().Changed, text)
 	}
 }
@@ -114,11 +114,11 @@ func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
 		`{"id":"m5","tags":["c"],"events":{"log":[{"event":"E3"},{"message":"M3"},{}]},"allocation":{}}`,
 	}
 	var list machineDecoder
-	require.NoError(t, list.decodeList(json.NewDecoder(strings.NewReader("["+strings.Join(entries, ",")+"]"))))
+	require.NoError(t, list.decodeList(newMachineReader(strings.NewReader("["+strings.Join(entries, ",")+"]"))))
 	require.Len(t, list.machines, len(entries))
 	for i, entry := range entries {
 		var one machineDecoder
-		require.NoError(t, one.decodeOne(json.NewDecoder(strings.NewReader(entry))))
+		require.NoError(t, one.decodeOne(newMachineReader(strings.NewReader(entry))))
 		require.Equal(t, one.machine(), list.machines[i])
 	}
 	require.Equal(t, []string{"a", "b"}, list.machines[0].Tags)

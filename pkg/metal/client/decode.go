@@ -4,13 +4,14 @@ package client
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/go-openapi/runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -44,13 +45,13 @@ func (md *machineDecoder) decodesList(result any) func(*runtime.ClientOperation)
 	return md.replaceReader(result, md.decodeList)
 }
 
-func (md *machineDecoder) replaceReader(result any, read func(*json.Decoder) error) func(*runtime.ClientOperation) {
+func (md *machineDecoder) replaceReader(result any, read func(*jsontext.Decoder) error) func(*runtime.ClientOperation) {
 	return func(op *runtime.ClientOperation) {
 		op.Reader = runtime.ClientResponseReaderFunc(func(response runtime.ClientResponse, _ runtime.Consumer) (any, error) {
-			d := json.NewDecoder(response.Body())
+			d := newMachineReader(response.Body())
 			err := read(d)
 			if err == nil {
-				err = atEnd(d)
+				err = tokenAtEnd(d)
 			}
 			if err != nil {
 				md.machines = nil
@@ -61,10 +62,16 @@ func (md *machineDecoder) replaceReader(result any, read func(*json.Decoder) err
 	}
 }
 
-func (md *machineDecoder) decodeOne(d *json.Decoder) error {
+// newMachineReader reads an answer for a machineDecoder. It is as lenient as
+// encoding/json, but for the case of names.
+func newMachineReader(body io.Reader) *jsontext.Decoder {
+	return jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
+
+func (md *machineDecoder) decodeOne(d *jsontext.Decoder) error {
 	m := &md.answer
 	m.reset()
-	switch err := d.Decode(m); {
+	switch err := json.UnmarshalDecode(d, m); {
 	case errors.Is(err, io.EOF):
 		return errEmptyAnswer
 	case err != nil:
@@ -79,24 +86,35 @@ func (md *machineDecoder) decodeOne(d *json.Decoder) error {
 	return nil
 }
 
-func (md *machineDecoder) decodeList(d *json.Decoder) error {
-	switch open, err := d.Token(); {
+func (md *machineDecoder) decodeList(d *jsontext.Decoder) error {
+	switch open, err := d.ReadToken(); {
 	case errors.Is(err, io.EOF):
 		return errEmptyAnswer
 	case err != nil:
 		return err
-	case open == nil: // null: no hits
+	case open.Kind() == 'n': // null: no hits
 		return nil
-	case open != json.Delim('['):
-		return fmt.Errorf("failed to decode list of machines: expected [, found %v", open)
+	case open.Kind() != '[':
+		return fmt.Errorf("failed to decode list of machines: expected [, found %s", open.Kind())
 	}
-	for d.More() {
+	for d.PeekKind() != ']' {
 		if err := md.decodeOne(d); err != nil {
 			return err
 		}
 	}
-	_, err := d.Token()
+	_, err := d.ReadToken()
 	return err
+}
+
+// tokenAtEnd reads on to the end, which also makes the connection reusable.
+func tokenAtEnd(d *jsontext.Decoder) error {
+	switch _, err := d.ReadToken(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errDataAfterValue
 }
 
 // machineAnswer is what is read of a V1MachineResponse or V1FirewallResponse.
@@ -164,11 +182,7 @@ type machineNetworkAnswer struct {
 
 // reset empties an answer, but keeps the memory of its lists for the next one.
 func (m *machineAnswer) reset() {
-	log, tags := m.Events.Log[:cap(m.Events.Log)], m.Tags[:cap(m.Tags)]
-	// The decoder does not clear elements that it decodes into.
-	clear(log)
-	clear(tags)
-	*m = machineAnswer{Tags: tags[:0], Events: eventsAnswer{Log: log[:0]}}
+	*m = machineAnswer{Tags: m.Tags[:0], Events: eventsAnswer{Log: m.Events.Log[:0]}}
 }
 
 func (m *machineAnswer) fact(i interner) *metal.Machine {

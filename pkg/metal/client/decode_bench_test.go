@@ -4,7 +4,6 @@ package client
 
 import (
 	"bytes"
-	"encoding/json"
 	"runtime"
 	"testing"
 
@@ -21,7 +20,7 @@ func BenchmarkListDecode(b *testing.B) {
 	ways := map[string]func() (int, any, error){
 		"partial": func() (int, any, error) {
 			var l machineDecoder
-			err := l.decodeList(json.NewDecoder(bytes.NewReader(body)))
+			err := l.decodeList(newMachineReader(bytes.NewReader(body)))
 			return len(l.machines), l.machines, err
 		},
 		"metal-go": func() (int, any, error) {

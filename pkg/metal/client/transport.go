@@ -217,8 +217,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 }
 
 var (
-	errEmptyAnswer = errors.New("response body is empty")
-	errNoEntity    = errors.New("response has no entity")
+	errEmptyAnswer    = errors.New("response body is empty")
+	errNoEntity       = errors.New("response has no entity")
+	errDataAfterValue = errors.New("unexpected data after the JSON value in the response")
 )
 
 // strictJSON decodes exactly one JSON value. The generated readers take an
@@ -242,5 +243,5 @@ func atEnd(d *json.Decoder) error {
 	case err != nil:
 		return err
 	}
-	return errors.New("unexpected data after the JSON value in the response")
+	return errDataAfterValue
 }
