@@ -72,7 +72,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		inside := registry.WithUserAgent(registry.WithListEncodings(s.gate.wrap(withYAMLLimit(withBodyLimits(withWarningLimits(handler)))), rest.Serializer()))
+		inside := registry.WithUserAgent(registry.WithKeptEncodings(s.gate.wrap(withYAMLLimit(withBodyLimits(withWarningLimits(handler)))), rest.Serializer()))
 		whole := chain(c.limiter.WithRetainedSlot(inside), generic)
 		return withStallTimeout(c.limiter.WithLimits(whole, newHealthProbes(handler)), c.Extra.StallTimeout)
 	}

@@ -30,28 +30,29 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-// listForm is a form in which lists are encoded from the encodings of their items.
-type listForm int
+// encodedForm is a form in which objects, and lists by their items, are sent as the
+// storage keeps their encodings.
+type encodedForm int
 
 const (
-	objectForm   listForm = iota + 1 // the kind's own list, as JSON
+	objectForm   encodedForm = iota + 1 // the object, or the kind's own list, as JSON
 	metadataForm                     // a PartialObjectMetadataList, as JSON
 	tableForm                        // a Table, as JSON
 )
 
-type listFormKey struct{}
+type encodedFormKey struct{}
 
-// WithListEncodings has lists in their usual forms encoded from the encodings of their
-// items, which the storage keeps. All other forms, and lists that the audit log
+// WithKeptEncodings has objects as JSON, and lists in their usual forms, sent from the
+// encodings that the storage keeps. All other forms, and answers that the audit log
 // records, are encoded by the generic server.
 //
 // The generic server transforms a list into a Table or a PartialObjectMetadataList
 // itself, and then asks no item for its encoding. So the request goes on without asking
 // for that, and REST.List does it.
-func WithListEncodings(next http.Handler, serializer runtime.NegotiatedSerializer) http.Handler {
+func WithKeptEncodings(next http.Handler, serializer runtime.NegotiatedSerializer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if form := listFormOf(req, serializer); form != 0 {
-			req = req.WithContext(context.WithValue(req.Context(), listFormKey{}, form))
+		if form := encodedFormOf(req, serializer); form != 0 {
+			req = req.WithContext(context.WithValue(req.Context(), encodedFormKey{}, form))
 			req.Header = req.Header.Clone()
 			req.Header.Set("Accept", runtime.ContentTypeJSON)
 		}
@@ -59,10 +60,10 @@ func WithListEncodings(next http.Handler, serializer runtime.NegotiatedSerialize
 	})
 }
 
-// listFormOf returns 0 if the generic server is to encode the answer.
-func listFormOf(req *http.Request, serializer runtime.NegotiatedSerializer) listForm {
+// encodedFormOf returns 0 if the generic server is to encode the answer.
+func encodedFormOf(req *http.Request, serializer runtime.NegotiatedSerializer) encodedForm {
 	info, known := request.RequestInfoFrom(req.Context())
-	if !known || info.Verb != "list" || info.APIGroup != infrastructure.GroupName || info.Subresource != "" {
+	if !known || (info.Verb != "list" && info.Verb != "get") || info.APIGroup != infrastructure.GroupName || info.Subresource != "" {
 		return 0
 	}
 	// The audit log takes managed fields out of what it records.
@@ -77,6 +78,8 @@ func listFormOf(req *http.Request, serializer runtime.NegotiatedSerializer) list
 	switch target := mediaType.Convert; {
 	case target == nil:
 		return objectForm
+	case info.Verb == "get":
+		return 0
 	case *target == metav1.SchemeGroupVersion.WithKind("PartialObjectMetadataList"):
 		return metadataForm
 	case *target == metav1.SchemeGroupVersion.WithKind("Table") && !req.URL.Query().Has("includeObject"):
@@ -98,7 +101,7 @@ type encodedList struct {
 var _ runtime.CacheableObject = &encodedList{}
 
 // newEncodedList returns the list, which has no items, in the form that is wanted.
-func newEncodedList(ctx context.Context, form listForm, list runtime.Object, items *storage.Listing, table rowConvertor) (runtime.Object, error) {
+func newEncodedList(ctx context.Context, form encodedForm, list runtime.Object, items *storage.Listing, table rowConvertor) (runtime.Object, error) {
 	l := &encodedList{list, items}
 	switch form {
 	case metadataForm:

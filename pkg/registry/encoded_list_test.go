@@ -16,8 +16,9 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 )
 
-// Only lists in the forms that can be put together are taken from the generic server.
-func TestWithListEncodings_ChoosesFormAsGenericServer(t *testing.T) {
+// Only objects as JSON, and lists in the forms that can be put together, are taken from the
+// generic server.
+func TestWithKeptEncodings_ChoosesFormAsGenericServer(t *testing.T) {
 	t.Parallel()
 	const table, metadata = "application/json;as=Table;g=meta.k8s.io;v=v1", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 	list := request.RequestInfo{Verb: "list", APIGroup: infrastructure.GroupName, Resource: "metalstackmachines"}
@@ -26,12 +27,13 @@ func TestWithListEncodings_ChoosesFormAsGenericServer(t *testing.T) {
 		change(&info)
 		return info
 	}
+	get := with(func(i *request.RequestInfo) { i.Verb = "get" })
 	for name, c := range map[string]struct {
 		info          request.RequestInfo
 		accept, query string
 		agent         string
 		level         auditinternal.Level
-		want          listForm
+		want          encodedForm
 	}{
 		"nothing is asked for":     {info: list, want: objectForm},
 		"JSON":                     {info: list, accept: "application/json", want: objectForm},
@@ -49,7 +51,11 @@ func TestWithListEncodings_ChoosesFormAsGenericServer(t *testing.T) {
 		"unknown transformation":   {info: list, accept: "application/json;as=Other;g=meta.k8s.io;v=v1"},
 		"responses are recorded":   {info: list, accept: table, level: auditinternal.LevelRequestResponse},
 		"watch":                    {info: with(func(i *request.RequestInfo) { i.Verb = "watch" })},
-		"get":                      {info: with(func(i *request.RequestInfo) { i.Verb = "get" })},
+		"get":                      {info: get, accept: "application/json", want: objectForm},
+		"get of a table":           {info: get, accept: table},
+		"get of metadata":          {info: get, accept: metadata},
+		"get for a person":         {info: get, agent: "curl/8"},
+		"get that is recorded":     {info: get, level: auditinternal.LevelRequestResponse},
 		"subresource":              {info: with(func(i *request.RequestInfo) { i.Subresource = "status" })},
 		"other group":              {info: with(func(i *request.RequestInfo) { i.APIGroup = "" })},
 	} {
@@ -65,10 +71,10 @@ func TestWithListEncodings_ChoosesFormAsGenericServer(t *testing.T) {
 				ctx = audit.WithAuditContext(ctx)
 				assert.NoError(t, audit.AuditContextFrom(ctx).Init(audit.RequestAuditConfig{Level: c.level}, nil))
 			}
-			var got listForm
+			var got encodedForm
 			var accept string
-			WithListEncodings(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
-				got, _ = req.Context().Value(listFormKey{}).(listForm)
+			WithKeptEncodings(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+				got, _ = req.Context().Value(encodedFormKey{}).(encodedForm)
 				accept = req.Header.Get("Accept")
 			}), scheme.WithoutProtobuf(scheme.Codecs)).ServeHTTP(nil, req.WithContext(ctx))
 			assert.Equal(t, c.want, got)

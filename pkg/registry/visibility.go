@@ -20,10 +20,23 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
+// Get implements rest.Getter.
+func (r *REST) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	if form, _ := ctx.Value(encodedFormKey{}).(encodedForm); form != objectForm {
+		return r.Store.Get(ctx, name, options)
+	}
+	ctx, found := storage.WithListing(ctx)
+	obj, err := r.Store.Get(ctx, name, options)
+	if err != nil || found.Len() == 0 {
+		return obj, err
+	}
+	return found.Cacheable(0), nil
+}
+
 // List shows what the user may see.
 func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	return listVisible(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
-		form, _ := ctx.Value(listFormKey{}).(listForm)
+		form, _ := ctx.Value(encodedFormKey{}).(encodedForm)
 		if form == 0 {
 			return r.Store.List(ctx, options)
 		}

@@ -23,7 +23,7 @@ const (
 	encodingOverhead = 512
 )
 
-// encodingCache keeps the encodings of objects that lists and initial events used
+// encodingCache keeps the encodings of objects that lists, gets and initial events used
 // lately. It has no index: whoever has the object has its encodings, as long as
 // something keeps them. So it cannot return encodings of another object or version.
 type encodingCache struct {

@@ -9,14 +9,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Listing is the items of a list as shared objects, which keep their encodings.
+// Listing is the items of a list, or the object of a get, as shared objects, which keep
+// their encodings.
 type Listing struct{ objects []*cachingObject }
 
 type listingKey struct{}
 
 // WithListing makes GetList put the items into the Listing, and none into the list
-// that it fills. It comes with the context, because that is all that reaches the
-// storage through the registry.
+// that it fills, and Get its object. It comes with the context, because that is all that
+// reaches the storage through the registry.
 func WithListing(ctx context.Context) (context.Context, *Listing) {
 	l := &Listing{}
 	return context.WithValue(ctx, listingKey{}, l), l
@@ -32,6 +33,9 @@ func (l *Listing) Len() int { return len(l.objects) }
 
 // Object returns an item, which must not be changed.
 func (l *Listing) Object(i int) runtime.Object { return l.objects[i].object }
+
+// Cacheable returns an item as an object that keeps its encodings.
+func (l *Listing) Cacheable(i int) runtime.CacheableObject { return l.objects[i] }
 
 // Encoding returns an item in the form that id identifies; encode encodes it if it was
 // not encoded in that form before. The result must not be changed.

@@ -27,7 +27,7 @@ var (
 	watchesDesc       = gauge("watches", "Open watches, by resource.", "resource")
 	historyDesc       = gauge("history_events", "Events in the history, from which watches can resume.", "resource")
 	historyAgeDesc    = gauge("history_age_seconds", "Age of the oldest event in the history, in seconds.", "resource")
-	encodingCacheDesc = gauge("encoding_cache_bytes", "Bytes of encodings that are kept for lists and watches.")
+	encodingCacheDesc = gauge("encoding_cache_bytes", "Bytes of encodings that are kept for lists, gets and watches.")
 	uncertainKeysDesc = gauge("uncertain_keys", "Keys whose state in the ledger is unknown after an uncertain write.", "resource")
 )
 

@@ -62,6 +62,10 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 	e := s.view.get(key)
 	switch {
 	case e != nil && !s.isHidden(ctx, key):
+		if l := listingOf(ctx); l != nil {
+			l.objects = append(l.objects, e.listed(s.backend.encodings))
+			return nil
+		}
 		return copyInto(out, e.obj)
 	case opts.IgnoreNotFound:
 		return runtime.SetZeroValue(out)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -165,6 +166,32 @@ func TestList_KeptEncodingsEqualFreshOnes(t *testing.T) {
 		e.requireSameRead(t, f, watchScope{user: "alice", namespace: "team-a"}, "last")
 	}
 	t.Logf("%d lists", len(reads))
+}
+
+// What a get answers is, in every form, what it would answer if it was encoded anew, also
+// after each write, and while others read the same object.
+func TestGet_KeptEncodingsEqualFreshOnes(t *testing.T) {
+	t.Parallel()
+	e := newEncodingEnvironment(t)
+	e.create(t, "team-a", "m1")
+	revisions := map[string]bool{}
+	alice := watchScope{user: "alice", namespace: "team-a"}
+	for i := range 3 {
+		for _, f := range e.listForms() {
+			f.accept = strings.ReplaceAll(f.accept, "PartialObjectMetadataList", "PartialObjectMetadata")
+			for _, query := range []string{"resourceVersion=0", ""} {
+				body := e.requireSameRead(t, f, alice, "m1", query)
+				if revision := revisionPattern.FindStringSubmatch(body); revision != nil {
+					revisions[revision[1]] = true
+				}
+			}
+		}
+		_, err := update(t, e.machines, "m1", func(m *infrastructure.MetalStackMachine) { m.Annotations = map[string]string{"n": strconv.Itoa(i)} })
+		require.NoError(t, err)
+	}
+	require.Len(t, revisions, 3)
+	_, _, err := read(e.served, form{version: "v1alpha4"}, alice, "m2")
+	require.ErrorContains(t, err, `metalstackmachines.infrastructure.cluster.x-k8s.io \"m2\" not found`)
 }
 
 // A Table shows ages, so a list must not answer with one that was encoded earlier.

@@ -45,8 +45,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-// freshREST serves watches whose events are encoded anew for each of them. So are lists,
-// since no request asks it for anything else.
+// freshREST serves watches whose events are encoded anew for each of them. So are lists
+// and gets, since no request asks it for anything else.
 type freshREST struct{ *registry.REST }
 
 func (r freshREST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
@@ -84,7 +84,7 @@ func newEncodingEnvironment(t *testing.T) *encodingEnvironment {
 	require.NoError(t, err)
 	require.NoError(t, backend.Start(t.Context()))
 	e := &encodingEnvironment{resources: resources, machines: resources.all[machine.Resource].main, clock: fake}
-	e.served = e.serve(t, e.machines, func(handler http.Handler) http.Handler { return registry.WithListEncodings(handler, Serializer()) })
+	e.served = e.serve(t, e.machines, func(handler http.Handler) http.Handler { return registry.WithKeptEncodings(handler, Serializer()) })
 	e.fresh = e.serve(t, freshREST{e.machines}, func(handler http.Handler) http.Handler { return handler })
 	return e
 }
