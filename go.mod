@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/blang/semver/v4 v4.0.0
+	github.com/go-json-experiment/json v1.27.2
 	github.com/go-openapi/strfmt v0.23.0
 	github.com/google/btree v1.1.3
 	github.com/google/go-cmp v0.7.0
@@ -33,7 +34,6 @@ require (
 )
 
 require (
-	github.com/go-json-experiment/json v1.27.2 // indirect
 	github.com/gobuffalo/flect v1.0.3 // indirect
 	github.com/moby/spdystream v0.5.1 // indirect
 	github.com/onsi/gomega v1.42.1 // indirect

@@ -34,8 +34,8 @@ func (l *Listing) Len() int { return len(l.objects) }
 // Object returns an item, which must not be changed.
 func (l *Listing) Object(i int) runtime.Object { return l.objects[i].object }
 
-// Cacheable returns an item as an object that keeps its encodings.
-func (l *Listing) Cacheable(i int) runtime.CacheableObject { return l.objects[i] }
+// Cacheable returns an item as a runtime.CacheableObject, which keeps its encodings.
+func (l *Listing) Cacheable(i int) runtime.Object { return l.objects[i] }
 
 // Encoding returns an item in the form that id identifies; encode encodes it if it was
 // not encoded in that form before. The result must not be changed.
