@@ -36,8 +36,8 @@ type encodedForm int
 
 const (
 	objectForm   encodedForm = iota + 1 // the object, or the kind's own list, as JSON
-	metadataForm                     // a PartialObjectMetadataList, as JSON
-	tableForm                        // a Table, as JSON
+	metadataForm                        // a PartialObjectMetadataList, as JSON
+	tableForm                           // a Table, as JSON
 )
 
 type encodedFormKey struct{}
