@@ -5,7 +5,9 @@ package controller
 import (
 	"context"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/cluster-api/util/annotations"
+	"sigs.k8s.io/cluster-api/util/conditions"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -51,6 +53,9 @@ func reconcileMoveBlock(ctx context.Context, r *reconciliation) (wait, error) {
 	}
 	if phase == v1alpha4.AllocationAllocated {
 		r.recordNormal(EventAllocated, actionAllocate, "Allocated "+describeMetal(r.obj))
+		if c := conditions.Get(r.obj, infrastructure.ConditionMatchesSpec); c != nil && c.Status == metav1.ConditionFalse {
+			r.recordWarning(c.Reason, actionAllocate, c.Message)
+		}
 	}
 	return wait{}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -110,4 +111,20 @@ func TestMove_ForeignBlockStays(t *testing.T) {
 	h.reconcile("m-infra")
 	require.Len(t, h.calls, 1)
 	require.True(t, blocked(h.get(machines, "m-infra")))
+}
+
+func TestAllocate_RecordsThatAdoptedMachineIsNotAsTheSpecSays(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	h.onAllocate = func(obj client.Object) {
+		obj.(*v1alpha4.MetalStackMachine).Status.Conditions = []metav1.Condition{{
+			Type: infrastructure.ConditionMatchesSpec, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonOtherSize, Message: "Machine x has size a",
+		}}
+	}
+	h.reconcile("m-infra")
+	require.Contains(t, h.takeEvents(), "Warning OtherSize Machine x has size a")
+	h.clock.Step(cacheSyncDelay)
+	h.reconcile("m-infra")
+	require.Empty(t, h.takeEvents(), "once")
+	require.Equal(t, infrastructure.ReasonOtherSize, condition(h.get(machines, "m-infra"), infrastructure.ConditionMatchesSpec).Reason)
 }

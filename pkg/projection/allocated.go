@@ -3,6 +3,7 @@
 package projection
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +95,7 @@ func recordedConditions(conditions []metav1.Condition, a *infrastructure.Allocat
 	var kept []metav1.Condition
 	for _, c := range conditions {
 		switch {
-		case c.Type == infrastructure.ConditionReady, c.Type == infrastructure.ConditionAllocated && origin == fromMetal:
+		case slices.Contains(ComputedConditions, c.Type), c.Type == infrastructure.ConditionAllocated && origin == fromMetal:
 			continue
 		case c.Type == infrastructure.ConditionAllocated && origin == fromCall:
 			c.ObservedGeneration = 0
@@ -104,16 +105,25 @@ func recordedConditions(conditions []metav1.Condition, a *infrastructure.Allocat
 	return kept
 }
 
-// projectedConditions returns the conditions of an object as they are shown: Ready,
-// then Allocated if it is computed, then the recorded ones, in their order.
-// shown are the conditions that were shown last.
+// computedStates are the states of the conditions that are computed: Ready, Allocated
+// if the record names the metal, and MatchesSpec if it has a status.
+type computedStates struct {
+	ready, allocated, matchesSpec conditionState
+}
+
+// projectedConditions returns the conditions of an object as they are shown: those that
+// are computed, then the recorded ones, in their order. shown are the conditions that
+// were shown last.
 func projectedConditions(object *metav1.ObjectMeta, conditions []metav1.Condition, a *infrastructure.AllocationState,
-	ready, held conditionState, shown []metav1.Condition, now func() time.Time) []metav1.Condition {
+	computed computedStates, shown []metav1.Condition, now func() time.Time) []metav1.Condition {
 	last := func(kind string) *metav1.Condition { return meta.FindStatusCondition(shown, kind) }
-	all := []metav1.Condition{ready.condition(infrastructure.ConditionReady, object, last(infrastructure.ConditionReady), now)}
+	all := []metav1.Condition{computed.ready.condition(infrastructure.ConditionReady, object, last(infrastructure.ConditionReady), now)}
 	origin := originOf(a)
 	if origin == fromMetal {
-		all = append(all, held.condition(infrastructure.ConditionAllocated, object, last(infrastructure.ConditionAllocated), now))
+		all = append(all, computed.allocated.condition(infrastructure.ConditionAllocated, object, last(infrastructure.ConditionAllocated), now))
+	}
+	if computed.matchesSpec.status != "" {
+		all = append(all, computed.matchesSpec.condition(infrastructure.ConditionMatchesSpec, object, last(infrastructure.ConditionMatchesSpec), now))
 	}
 	for _, c := range recordedConditions(conditions, a) {
 		if c.Type == infrastructure.ConditionAllocated && origin == fromCall {

@@ -76,7 +76,8 @@ func (p *ClusterProjector) Project(record, previous runtime.Object) runtime.Obje
 	p.fill(c, shown)
 	ready := p.readyState(c, meta.FindStatusCondition(before, infrastructure.ConditionReady))
 	c.Status.Ready = ready.isTrue()
-	c.Status.Conditions = projectedConditions(&c.ObjectMeta, c.Status.Conditions, clusterAllocation(c), ready, clusterAllocatedState(c, ready), before, p.Clock.Now)
+	computed := computedStates{ready: ready, allocated: clusterAllocatedState(c, ready)}
+	c.Status.Conditions = projectedConditions(&c.ObjectMeta, c.Status.Conditions, clusterAllocation(c), computed, before, p.Clock.Now)
 	return c
 }
 

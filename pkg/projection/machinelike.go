@@ -24,10 +24,12 @@ type MachineLikeProjector struct {
 // machineLike is what machines and firewalls have in common; status is the
 // object's own, not a copy.
 type machineLike struct {
-	meta       *metav1.ObjectMeta
-	partition  string
-	providerID string
-	status     *infrastructure.MetalStackMachineStatus
+	meta        *metav1.ObjectMeta
+	image       string
+	machineType string
+	partition   string
+	providerID  string
+	status      *infrastructure.MetalStackMachineStatus
 }
 
 // machineLikeOf returns nil for an object that is neither, or no object.
@@ -35,11 +37,11 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 	switch o := obj.(type) {
 	case *infrastructure.MetalStackMachine:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, &o.Status}
+			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, &o.Status}
 		}
 	case *infrastructure.MetalStackFirewall:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Partition, o.Spec.ProviderID, (*infrastructure.MetalStackMachineStatus)(&o.Status)}
+			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, (*infrastructure.MetalStackMachineStatus)(&o.Status)}
 		}
 	}
 	return nil
@@ -99,7 +101,8 @@ func (p *MachineLikeProjector) Project(record, previous runtime.Object) runtime.
 	}
 	ready := p.fill(s, shown)
 	s.status.Ready = ready.isTrue()
-	s.status.Conditions = projectedConditions(s.meta, s.status.Conditions, s.allocationState(), ready, s.allocatedState(ready), before, p.Clock.Now)
+	computed := computedStates{ready: ready, allocated: s.allocatedState(ready), matchesSpec: s.matchesSpecState(meta.FindStatusCondition(before, infrastructure.ConditionMatchesSpec))}
+	s.status.Conditions = projectedConditions(s.meta, s.status.Conditions, s.allocationState(), computed, before, p.Clock.Now)
 	return obj
 }
 

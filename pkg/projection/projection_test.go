@@ -326,7 +326,7 @@ func TestProject_AfterStripChangesNothing(t *testing.T) {
 		},
 		func(c *metav1.Condition, f randfill.Continue) {
 			f.FillNoCustom(c)
-			c.Type = []string{"Ready", "Allocated", "Paused"}[pick.IntN(3)]
+			c.Type = []string{"Ready", "Allocated", "MatchesSpec", "Paused"}[pick.IntN(4)]
 		},
 	)
 	for range 500 {

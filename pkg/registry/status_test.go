@@ -24,6 +24,8 @@ func TestMergeConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testi
 		done    = conditionOf(infrastructure.ConditionAllocated, metav1.ConditionTrue, infrastructure.ReasonAllocated)
 		paused  = conditionOf(infrastructure.ConditionPaused, metav1.ConditionFalse, infrastructure.ReasonNotPaused)
 		lie     = conditionOf(infrastructure.ConditionReady, metav1.ConditionTrue, infrastructure.ReasonPhonedHome)
+		other   = conditionOf(infrastructure.ConditionMatchesSpec, metav1.ConditionFalse, infrastructure.ReasonOtherSize)
+		matches = conditionOf(infrastructure.ConditionMatchesSpec, metav1.ConditionTrue, infrastructure.ReasonMatchesSpec)
 	)
 	type list = []metav1.Condition
 	for name, c := range map[string]struct {
@@ -37,6 +39,7 @@ func TestMergeConditions_AllocatedIsTheControllersUntilAllocationBegins(t *testi
 		"wait that comes too late":               {list{ready, done}, list{ready, waiting, paused}, true, list{ready, done, paused}},
 		"allocation that was not":                {list{ready}, list{ready, done}, false, list{ready}},
 		"readiness that is not":                  {list{ready}, list{lie, paused}, false, list{ready, paused}},
+		"size that is not":                       {list{ready, done, other}, list{ready, done, matches, paused}, true, list{ready, done, other, paused}},
 		"removed":                                {list{ready, done, paused}, nil, true, list{ready, done}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,10 @@ const (
 	// ConditionFirewallReady is about the firewall that the controller creates for
 	// a cluster with a firewallSpec: True while one that matches the spec runs.
 	ConditionFirewallReady = "FirewallReady"
+	// ConditionMatchesSpec is about the size and the image of a machine or firewall: True
+	// while they are those of the spec. Metal that was adopted has it, and any other
+	// while it is False. It is no part of Ready: the machine works.
+	ConditionMatchesSpec = "MatchesSpec"
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
@@ -157,6 +161,18 @@ const (
 	// ReasonFirewallNameTaken: a firewall of another owner has the name of the one to
 	// create.
 	ReasonFirewallNameTaken = "NameTaken"
+)
+
+// Reasons of MatchesSpec.
+const (
+	// ReasonMatchesSpec: size and image are those of the spec.
+	ReasonMatchesSpec = "MatchesSpec"
+	// ReasonOtherSize: the machine has another size than spec.machineType, as one can
+	// that was adopted. If the image is another one, too, the message says so.
+	ReasonOtherSize = "OtherSize"
+	// ReasonOtherImage: another image is installed than spec.image, on a machine that
+	// was adopted, or was reinstalled by another client of the metal-api.
+	ReasonOtherImage = "OtherImage"
 )
 
 // Reasons of Paused.

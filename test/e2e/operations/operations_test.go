@@ -220,6 +220,8 @@ func (env *environment) lookAround(t *testing.T) {
 	assert.Contains(t, stdout, "node-1")
 	stdout, _ = env.run(t, "restored-namespace")
 	assert.Contains(t, stdout, "node-1")
+	stdout, _ = env.run(t, "matches-spec")
+	assert.Contains(t, stdout, "node-1")
 	env.run(t, "leases")
 	stdout, _ = env.run(t, "admission-policies")
 	assert.Equal(t, 8, strings.Count(stdout, "metalstack-apiserver-"), "four policies and their bindings")

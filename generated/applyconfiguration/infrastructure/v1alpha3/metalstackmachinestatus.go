@@ -44,6 +44,9 @@ type MetalStackMachineStatusApplyConfiguration struct {
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	// GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,
 	// MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.
+	// - MatchesSpec is about the size and the image of the machine, if it was adopted
+	// or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
+	// part of Ready.
 	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// metal is the machine in the metal-api. It is never stored: it is as recent as

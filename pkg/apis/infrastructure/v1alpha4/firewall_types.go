@@ -246,6 +246,9 @@ type MetalStackFirewallStatus struct {
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
 	//     MetalAPIUnavailable; Releasing if nothing.
+	//   - MatchesSpec is about the size and the image of the machine, if it was adopted
+	//     or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
+	//     part of Ready.
 	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map

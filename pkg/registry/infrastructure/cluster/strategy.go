@@ -107,6 +107,7 @@ func ValidateSpecReferences(c *references.Validation, path *field.Path, s, old *
 	c.Networks(path.Child("networks"), firewall.Networks, was.Networks)
 	// Who holds it is for the firewall to find out that is made like this.
 	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, references.Referrer{})
+	c.Adoption(path.Child("providerID"), firewall.ProviderID, was.ProviderID, firewall.MachineType, firewall.Image)
 }
 
 func selectableFields(c *object) fields.Set {

@@ -78,6 +78,7 @@ func validateReferences(ctx context.Context, checks *references.Validator, f, ol
 	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), f.Spec.Networks, old.Spec.Networks)
 	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, references.Referrer{Resource: Resource, Name: f.Name})
+	c.Adoption(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, f.Spec.MachineType, f.Spec.Image)
 	return c.Errors()
 }
 

@@ -78,6 +78,7 @@ func validateReferences(ctx context.Context, checks *references.Validator, m, ol
 	c.Partition(path.Child("partition"), m.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), m.Spec.Networks, old.Spec.Networks)
 	c.ProviderID(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, references.Referrer{Resource: Resource, Name: m.Name})
+	c.Adoption(path.Child("providerID"), m.Spec.ProviderID, old.Spec.ProviderID, m.Spec.MachineType, m.Spec.Image)
 	return c.Errors()
 }
 

@@ -181,6 +181,25 @@ func (v *Validation) ProviderID(path *field.Path, value, old string, asking Refe
 	}
 }
 
+// Adoption warns of a machine that the project has already, and that is not as the spec
+// says: an adoption takes it as it is. provider is the path of the provider ID.
+func (v *Validation) Adoption(provider *field.Path, value, old, machineType, image string) {
+	id, err := providerid.Parse(value)
+	if value == "" || value == old || err != nil || len(v.errs) > 0 || v.done() {
+		return
+	}
+	machine, err := v.validator.Catalogue.LookupMachine(v.ctx, id.MachineID, v.project)
+	if err != nil || machine == nil || machine.Allocation == nil {
+		return
+	}
+	if size := machine.Size; size != machineType {
+		warning.Add(v.ctx, "%s: machine %s has size %q, not %q (machineType), and is adopted as it is: see condition MatchesSpec", provider, id.MachineID, size, machineType)
+	}
+	if installed := machine.Allocation.Image; !metal.MeansImage(image, installed) {
+		warning.Add(v.ctx, "%s: machine %s has image %q, not %q (image), and is adopted as it is: see condition MatchesSpec", provider, id.MachineID, installed, image)
+	}
+}
+
 func (v *Validation) report(path *field.Path, value string, ok bool, all []string, err error) {
 	switch {
 	case err != nil:

@@ -82,8 +82,11 @@ func (o offers) LookupMachine(_ context.Context, id, project string) (*metal.Mac
 	if o.away {
 		return nil, errAway
 	}
-	if owner, known := o.machines[id]; known && (owner == "" || owner == project) {
+	switch owner, known := o.machines[id]; {
+	case known && owner == "":
 		return &metal.Machine{ID: id}, nil
+	case known && owner == project:
+		return &metal.Machine{ID: id, Size: "v1-small-x86", Allocation: &metal.Allocation{Project: owner, Image: "ubuntu-24.04.20260101"}}, nil
 	}
 	return nil, nil
 }
@@ -291,4 +294,25 @@ func TestValidation_WarnsWhileTheMetalAPIIsUnavailable(t *testing.T) {
 	assert.Empty(t, c.Errors())
 	require.Len(t, warnings, 3)
 	assert.Equal(t, `spec.machineType: "v9" not validated: metal-api: not reached since 10:00`, warnings[0])
+}
+
+func TestAdoption_WarnsOfMachineThatIsNotAsTheSpecSays(t *testing.T) {
+	t.Parallel()
+	const idle, theirs = "00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000001"
+	check := func(id, old, machineType, image string) (all []string) {
+		var warnings recorder
+		ctx := warning.WithWarningRecorder(context.Background(), &warnings)
+		c := checks(offers{machines: map[string]string{machineID: project, idle: "", theirs: "other"}}).Begin(ctx, "team-a")
+		c.Adoption(path, "metal:///"+id, old, machineType, image)
+		assert.Empty(t, c.Errors())
+		return warnings
+	}
+	assert.Empty(t, check(machineID, "", "v1-small-x86", "ubuntu-24.04"))
+	assert.Empty(t, check(idle, "", "c1-large-x86", "debian-12"), "the metal-api installs it")
+	assert.Empty(t, check(theirs, "", "c1-large-x86", "debian-12"), "nothing is said of other projects' machines")
+	assert.Empty(t, check(machineID, "metal:///"+machineID, "c1-large-x86", "debian-12"), "it was named before")
+	assert.Equal(t, []string{
+		"spec.x: machine " + machineID + ` has size "v1-small-x86", not "c1-large-x86" (machineType), and is adopted as it is: see condition MatchesSpec`,
+		"spec.x: machine " + machineID + ` has image "ubuntu-24.04.20260101", not "debian-12" (image), and is adopted as it is: see condition MatchesSpec`,
+	}, check(machineID, "", "c1-large-x86", "debian-12"))
 }
