@@ -4631,6 +4631,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 							},
 						},
 					},
+					"userData": {
+						SchemaProps: spec.SchemaProps{
+							Description: "userData references the Secret that holds, under the key `value`, the user data for the firewall's first boot: cloud-init or ignition. It is read when the firewall is allocated, so a later change of the Secret changes nothing; for other user data, reference another Secret. While it does not exist, the allocation waits. A firewall that is adopted keeps the user data that it has.",
+							Ref:         ref(v1alpha3.SecretReference{}.OpenAPIModelName()),
+						},
+					},
 					"networks": {
 						VendorExtensible: spec.VendorExtensible{
 							Extensions: spec.Extensions{
@@ -4752,7 +4758,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 			},
 		},
 		Dependencies: []string{
-			v1alpha3.FirewallRules{}.OpenAPIModelName()},
+			v1alpha3.FirewallRules{}.OpenAPIModelName(), v1alpha3.SecretReference{}.OpenAPIModelName()},
 	}
 }
 
@@ -4814,7 +4820,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7345,6 +7351,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 							},
 						},
 					},
+					"userData": {
+						SchemaProps: spec.SchemaProps{
+							Description: "userData references the Secret that holds, under the key `value`, the user data for the firewall's first boot: cloud-init or ignition. It is read when the firewall is allocated, so a later change of the Secret changes nothing; for other user data, reference another Secret. While it does not exist, the allocation waits. A firewall that is adopted keeps the user data that it has.",
+							Ref:         ref(v1alpha4.SecretReference{}.OpenAPIModelName()),
+						},
+					},
 					"networks": {
 						VendorExtensible: spec.VendorExtensible{
 							Extensions: spec.Extensions{
@@ -7466,7 +7478,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 			},
 		},
 		Dependencies: []string{
-			v1alpha4.FirewallRules{}.OpenAPIModelName()},
+			v1alpha4.FirewallRules{}.OpenAPIModelName(), v1alpha4.SecretReference{}.OpenAPIModelName()},
 	}
 }
 
@@ -7528,7 +7540,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{

@@ -149,7 +149,8 @@ func (ref objectRef) invalidStatus(r *refusal) *apierrors.StatusError {
 		invalid = field.Forbidden(specPath, r.message)
 	}
 	kind := ref.kind()
-	if invalid.Field == clusterRefPath.String() {
+	switch invalid.Field {
+	case clusterRefPath.String(), userDataPath.String():
 		kind = "Allocation"
 	}
 	status := apierrors.NewInvalid(infrastructure.Kind(kind), ref.name, field.ErrorList{invalid})

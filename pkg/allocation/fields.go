@@ -32,6 +32,7 @@ var (
 	filesystemLayoutPath     = specPath.Child("filesystemLayout")
 	rulesPath                = specPath.Child("rules")
 	clusterRefPath           = field.NewPath("clusterRef", "name")
+	userDataPath             = field.NewPath("userData")
 	omitted              any = field.OmitValueType{}
 )
 

@@ -64,7 +64,7 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	a.identity.cluster, a.clusterName = a.plan.clusterID, a.plan.clusterName
 	switch id := a.plan.machineID; {
 	case id == "":
-		if err := a.plan.checkComplete(); err != nil {
+		if err := a.checkComplete(); err != nil {
 			return nil, a.recordInvalidSpec(ctx, err)
 		}
 	case !a.dryRun:

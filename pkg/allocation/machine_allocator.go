@@ -96,7 +96,19 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 	case m.Partition != a.plan.partition:
 		return nil, false, a.refuseMachine("machine %s is in partition %q: must be in the partition of the spec or the cluster, %q", id, m.Partition, a.plan.partition)
 	}
-	return nil, false, a.plan.checkComplete()
+	return nil, false, a.checkComplete()
+}
+
+// checkComplete refuses what lacks something that an allocation needs, and an adoption
+// does not.
+func (a *machineAllocator) checkComplete() error {
+	if err := a.plan.checkComplete(); err != nil {
+		return err
+	}
+	if secret := a.claim.userData; secret != nil && len(a.userData) == 0 {
+		return refuseField(field.Required(userDataPath, fmt.Sprintf("must be the data of Secret %q, which spec.userData names", secret.Name)))
+	}
+	return nil
 }
 
 // checkAdoption checks a machine of the project that is allocated, and that no

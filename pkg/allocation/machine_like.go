@@ -28,8 +28,10 @@ type machineLike struct {
 	dnsServers, ntpServers []string
 	filesystemLayout       string
 
-	rules  *infrastructure.FirewallRules
-	status *infrastructure.MetalStackMachineStatus
+	rules *infrastructure.FirewallRules
+	// userData is the Secret that a firewall is not allocated without.
+	userData *infrastructure.SecretReference
+	status   *infrastructure.MetalStackMachineStatus
 }
 
 var _ record = &machineLike{}
@@ -80,7 +82,7 @@ func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
 		image: f.Spec.Image, machineType: f.Spec.MachineType, partition: f.Spec.Partition,
 		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks,
 		dnsServers: f.Spec.DNSServers, ntpServers: f.Spec.NTPServers, filesystemLayout: f.Spec.FilesystemLayout,
-		rules:  f.Spec.Rules,
+		rules: f.Spec.Rules, userData: f.Spec.UserData,
 		status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
 	}
 }

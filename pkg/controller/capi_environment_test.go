@@ -181,11 +181,17 @@ func (e *capiEnvironment) createCluster(n int) {
 		c.Namespace, c.Status.Initialization.InfrastructureProvisioned = team, nil
 	})
 	require.NoError(e.t, e.api.memory.Create(ctx, cluster))
+	require.NoError(e.t, e.api.memory.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "firewall-user-data"},
+		Data:       map[string][]byte{"value": []byte("#cloud-config\n# of the firewall")},
+	}))
 	create(e.t, e.api, &v1alpha4.MetalStackCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "c-infra"},
 		Spec: v1alpha4.MetalStackClusterSpec{
 			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork,
-			FirewallSpec: &v1alpha4.MetalStackFirewallSpec{Image: simulator.FirewallImage, MachineType: simulator.SmallSize},
+			FirewallSpec: &v1alpha4.MetalStackFirewallSpec{
+				Image: simulator.FirewallImage, MachineType: simulator.SmallSize, UserData: &v1alpha4.SecretReference{Name: "firewall-user-data"},
+			},
 		},
 	})
 	for i := range n {

@@ -48,13 +48,17 @@ func TestClusterAPI_ClusterIsAllocatedAndReleasedCompletely(t *testing.T) {
 	require.Equal(t, []string{"firewall", "machine", "machine"}, order, "each once, and the firewall first")
 	infra := w.infra()
 	for _, m := range inventory.Machines {
-		if m.Role != "machine" || !m.Allocated {
+		if !m.Allocated {
 			continue
 		}
 		userData, err := base64.StdEncoding.DecodeString(m.UserData)
 		require.NoError(t, err)
-		require.Contains(t, string(userData), "# of "+m.Name)
 		require.Contains(t, m.Networks, infra.Spec.PrivateNetworkID)
+		if m.Role == "firewall" {
+			require.Contains(t, string(userData), "# of the firewall")
+			continue
+		}
+		require.Contains(t, string(userData), "# of "+m.Name)
 	}
 	for _, name := range []string{"m-0", "m-1"} {
 		m := w.machine(name)

@@ -26,10 +26,10 @@ const (
 // the other by themselves.
 var bootstrapFormats = []string{"cloud-config", "ignition"}
 
-// waitWithoutSecrets waits for ever with a machine that names user data, standalone:
+// waitWithoutSecrets waits for ever with an object that names user data, standalone:
 // there are no Secrets.
 func waitWithoutSecrets(_ context.Context, r *reconciliation) (wait, error) {
-	if r.obj.(*v1alpha4.MetalStackMachine).Spec.UserData == nil {
+	if userDataOf(r.obj) == nil {
 		return wait{}, nil
 	}
 	return wait{reason: infrastructure.ReasonWaitingForBootstrapData, message: "spec.userData names a Secret, and a standalone server has none: recreate the object without spec.userData"}, nil
@@ -100,7 +100,45 @@ func reconcileBootstrapData(ctx context.Context, r *reconciliation) (wait, error
 			return w, err
 		}
 	}
-	return r.readBootstrapSecret(ctx, name)
+	secret, w, err := r.getUserDataSecret(ctx, name)
+	switch {
+	case w.message != "" || err != nil:
+		return w, err
+	case secret == nil:
+		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "Secret %s, the bootstrap data of Machine %s, not found", name, r.machine.Name), nil
+	}
+	return r.useUserData(secret), nil
+}
+
+// reconcileFirewallUserData reads the user data that a firewall names. Without the Secret
+// it waits, unless the firewall names its machine: one that is adopted, as after a move,
+// needs no user data, and the server allocates none without.
+func reconcileFirewallUserData(ctx context.Context, r *reconciliation) (wait, error) {
+	ref := userDataOf(r.obj)
+	if ref == nil {
+		return wait{}, nil
+	}
+	secret, w, err := r.getUserDataSecret(ctx, ref.Name)
+	switch {
+	case w.message != "" || err != nil:
+		return w, err
+	case secret != nil:
+		return r.useUserData(secret), nil
+	case r.obj.(*v1alpha4.MetalStackFirewall).Spec.ProviderID != "":
+		return wait{}, nil
+	}
+	return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "Secret %s, which spec.userData names, not found", ref.Name), nil
+}
+
+// userDataOf returns which Secret an object names in spec.userData, if any.
+func userDataOf(obj metalObject) *v1alpha4.SecretReference {
+	switch o := obj.(type) {
+	case *v1alpha4.MetalStackMachine:
+		return o.Spec.UserData
+	case *v1alpha4.MetalStackFirewall:
+		return o.Spec.UserData
+	}
+	return nil
 }
 
 // syncSpec writes what the Machine says into the spec, while that can be changed.
@@ -141,31 +179,35 @@ func (r *reconciliation) syncSpec(ctx context.Context, secret string) (wait, err
 	return wait{}, nil
 }
 
-// readBootstrapSecret reads the user data, from the server and by name: this controller keeps
-// no Secret.
-func (r *reconciliation) readBootstrapSecret(ctx context.Context, name string) (wait, error) {
+// getUserDataSecret reads a Secret of the object's namespace from the server, by name: this
+// controller keeps none. It returns nil if there is none.
+func (r *reconciliation) getUserDataSecret(ctx context.Context, name string) (*corev1.Secret, wait, error) {
 	secret := &corev1.Secret{}
 	err := r.live.Get(ctx, types.NamespacedName{Namespace: r.obj.GetNamespace(), Name: name}, secret)
-	if apierrors.IsNotFound(err) {
-		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "Secret %s, the bootstrap data of Machine %s, not found", name, r.machine.Name), nil
-	}
-	if apierrors.IsForbidden(err) {
-		return waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData,
+	switch {
+	case err == nil:
+		return secret, wait{}, nil
+	case apierrors.IsNotFound(err):
+		return nil, wait{}, nil
+	case apierrors.IsForbidden(err):
+		return nil, waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData,
 			"Secret %s cannot be read yet: metalstack-apiserver has not created the RoleBinding metalstack-bootstrap-data in this namespace: %v", name, err), nil
 	}
-	if err != nil {
-		return wait{}, err
-	}
+	return nil, wait{}, err
+}
+
+// useUserData takes the user data from a Secret, and waits if metal cannot boot with it.
+func (r *reconciliation) useUserData(secret *corev1.Secret) wait {
 	format := string(secret.Data[bootstrapFormat])
 	switch {
 	case len(secret.Data[bootstrapValue]) == 0:
-		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has no data for key %q", name, bootstrapValue), nil
+		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid, "Secret %s has no data for key %q", secret.Name, bootstrapValue)
 	case format != "" && format != bootstrapFormats[0] && format != bootstrapFormats[1]:
 		return waitFor(fallbackRequeue, infrastructure.ReasonBootstrapDataInvalid,
-			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", name, format, bootstrapFormats[0], bootstrapFormats[1]), nil
+			"Secret %s holds user data of the format %q; metal-stack's images boot with %s or %s", secret.Name, format, bootstrapFormats[0], bootstrapFormats[1])
 	}
 	r.userData = secret.Data[bootstrapValue]
-	return wait{}, nil
+	return wait{}
 }
 
 // waitForLoadBalancers leaves a control plane machine its metal for a while, so

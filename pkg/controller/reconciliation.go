@@ -32,7 +32,7 @@ type reconciliation struct {
 	machine *clusterv1.Machine
 	// metalStackCluster is the MetalStackCluster of a machine or firewall.
 	metalStackCluster *v1alpha4.MetalStackCluster
-	// userData is what a machine boots with.
+	// userData is what a machine or firewall boots with.
 	userData []byte
 
 	// What the phases found, of which conditions are made.

@@ -120,7 +120,10 @@ func newReconciler(k kind, options Options) *reconciler {
 		}
 		r.beforeRelease = []phase{waitForLoadBalancers}
 	case firewalls.name:
-		r.beforeAllocate = []phase{waitForNetwork}
+		r.beforeAllocate = []phase{waitWithoutSecrets, waitForNetwork}
+		if !options.Standalone {
+			r.beforeAllocate = []phase{waitForNetwork, reconcileFirewallUserData}
+		}
 		r.beforeRelease = []phase{waitForMachinesReleased}
 	}
 	return r

@@ -110,7 +110,7 @@ const (
 	// ReasonWaitingForBootstrapData: the Secret with the user data does not exist
 	// yet, or the controller manager may not read it yet.
 	ReasonWaitingForBootstrapData = "WaitingForBootstrapData"
-	// ReasonBootstrapDataInvalid: the Secret exists, but a machine cannot boot with its
+	// ReasonBootstrapDataInvalid: the Secret exists, but the metal cannot boot with its
 	// data.
 	ReasonBootstrapDataInvalid = "BootstrapDataInvalid"
 )

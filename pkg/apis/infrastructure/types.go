@@ -295,6 +295,7 @@ type MetalStackFirewallSpec struct {
 	Partition   string
 	ProviderID  string
 	SSHKeys     []string
+	UserData    *SecretReference
 	Networks    []string
 	Rules       *FirewallRules
 

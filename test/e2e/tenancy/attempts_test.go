@@ -115,6 +115,9 @@ func attempts() []attempt {
 		{"machine that bears their uid", invalid, withMachine(func(m *api.MetalStackMachine, v *target) { m.Spec.Tags = []string{infrastructure.UIDTag + "=" + v.uid} })},
 
 		{"firewall with its provider ID", invalid, withFirewall(func(f *api.MetalStackFirewall, v *target) { f.Spec.ProviderID = "metal:///" + v.held })},
+		{"firewall with their secret", invalid, withFirewall(func(f *api.MetalStackFirewall, v *target) {
+			f.Spec.UserData = &api.SecretReference{Name: v.machine, Namespace: v.namespace}
+		})},
 		{"firewall in their network", invalid, withFirewall(func(f *api.MetalStackFirewall, v *target) { f.Spec.Networks = []string{v.network} })},
 
 		{"cluster of their project", invalid, withCluster(func(s *api.MetalStackClusterSpec, v *target) { s.ProjectID = v.project })},
@@ -123,6 +126,9 @@ func attempts() []attempt {
 		{"cluster at their address", invalid, withCluster(func(s *api.MetalStackClusterSpec, v *target) { s.ControlPlaneEndpoint.Host = v.address })},
 		{"cluster with a firewall in their network", invalid, withCluster(withFirewallSpec(func(s *api.MetalStackFirewallSpec, v *target) { s.Networks = []string{v.network} }))},
 		{"cluster with their machine as its firewall", invalid, withCluster(withFirewallSpec(func(s *api.MetalStackFirewallSpec, v *target) { s.ProviderID = "metal:///" + v.held }))},
+		{"cluster with a firewall with their secret", invalid, withCluster(withFirewallSpec(func(s *api.MetalStackFirewallSpec, v *target) {
+			s.UserData = &api.SecretReference{Name: v.machine, Namespace: v.namespace}
+		}))},
 		{"cluster that is changed to their private network", invalid, patchedCluster(`{"spec":{"privateNetworkID":%q}}`, func(v *target) string { return v.network })},
 		{"cluster that is changed to their address", invalid, patchedCluster(`{"spec":{"controlPlaneEndpoint":{"host":%q}}}`, func(v *target) string { return v.address })},
 		{"cluster that is changed to their project", invalid, patchedCluster(`{"spec":{"projectID":%q}}`, func(v *target) string { return v.project })},

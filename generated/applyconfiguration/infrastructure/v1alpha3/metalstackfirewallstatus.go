@@ -38,6 +38,8 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// allocation ended without a release by this server. OwnershipMismatch: at the release
 	// the machine had another allocation, and was not touched.
 	// WaitingForClusterInfrastructure: the cluster's network is not allocated yet.
+	// WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is
+	// missing, or a firewall cannot boot with its data.
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	// GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
 	// MetalAPIUnavailable; Releasing if nothing.

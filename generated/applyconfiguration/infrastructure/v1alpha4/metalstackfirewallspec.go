@@ -31,6 +31,12 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// There are at most 32, each one line of at most 16 KiB, with a comment of at
 	// most 1 KiB.
 	SSHKeys []string `json:"sshKeys,omitempty"`
+	// userData references the Secret that holds, under the key `value`, the user data
+	// for the firewall's first boot: cloud-init or ignition. It is read when the firewall is
+	// allocated, so a later change of the Secret changes nothing; for other user data,
+	// reference another Secret. While it does not exist, the allocation waits. A firewall
+	// that is adopted keeps the user data that it has.
+	UserData *SecretReferenceApplyConfiguration `json:"userData,omitempty"`
 	// networks are the ids of further external networks that the firewall
 	// connects the cluster to, besides the cluster's private network and its
 	// publicNetworkID.
@@ -97,6 +103,14 @@ func (b *MetalStackFirewallSpecApplyConfiguration) WithSSHKeys(values ...string)
 	for i := range values {
 		b.SSHKeys = append(b.SSHKeys, values[i])
 	}
+	return b
+}
+
+// WithUserData sets the UserData field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UserData field is set to the value of the last call.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithUserData(value *SecretReferenceApplyConfiguration) *MetalStackFirewallSpecApplyConfiguration {
+	b.UserData = value
 	return b
 }
 

@@ -90,6 +90,14 @@ type MetalStackFirewallSpec struct {
 	// +k8s:validation:items:maxLength=16384
 	SSHKeys []string `json:"sshKeys,omitempty"`
 
+	// userData references the Secret that holds, under the key `value`, the user data
+	// for the firewall's first boot: cloud-init or ignition. It is read when the firewall is
+	// allocated, so a later change of the Secret changes nothing; for other user data,
+	// reference another Secret. While it does not exist, the allocation waits. A firewall
+	// that is adopted keeps the user data that it has.
+	// +optional
+	UserData *SecretReference `json:"userData,omitempty"`
+
 	// networks are the ids of further external networks that the firewall
 	// connects the cluster to, besides the cluster's private network and its
 	// publicNetworkID.
@@ -245,6 +253,8 @@ type MetalStackFirewallStatus struct {
 	//     allocation ended without a release by this server. OwnershipMismatch: at the release
 	//     the machine had another allocation, and was not touched.
 	//     WaitingForClusterInfrastructure: the cluster's network is not allocated yet.
+	//     WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is
+	//     missing, or a firewall cannot boot with its data.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
 	//     MetalAPIUnavailable; Releasing if nothing.

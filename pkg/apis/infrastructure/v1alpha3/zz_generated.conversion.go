@@ -1276,6 +1276,7 @@ func autoConvert_v1alpha3_MetalStackFirewallSpec_To_infrastructure_MetalStackFir
 	out.Partition = in.Partition
 	out.ProviderID = in.ProviderID
 	out.SSHKeys = *(*[]string)(unsafe.Pointer(&in.SSHKeys))
+	out.UserData = (*infrastructure.SecretReference)(unsafe.Pointer(in.UserData))
 	out.Networks = *(*[]string)(unsafe.Pointer(&in.Networks))
 	out.Rules = (*infrastructure.FirewallRules)(unsafe.Pointer(in.Rules))
 	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
@@ -1295,6 +1296,7 @@ func autoConvert_infrastructure_MetalStackFirewallSpec_To_v1alpha3_MetalStackFir
 	out.Partition = in.Partition
 	out.ProviderID = in.ProviderID
 	out.SSHKeys = *(*[]string)(unsafe.Pointer(&in.SSHKeys))
+	out.UserData = (*SecretReference)(unsafe.Pointer(in.UserData))
 	out.Networks = *(*[]string)(unsafe.Pointer(&in.Networks))
 	out.Rules = (*FirewallRules)(unsafe.Pointer(in.Rules))
 	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))

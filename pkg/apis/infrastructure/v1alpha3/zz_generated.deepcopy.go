@@ -750,6 +750,11 @@ func (in *MetalStackFirewallSpec) DeepCopyInto(out *MetalStackFirewallSpec) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.UserData != nil {
+		in, out := &in.UserData, &out.UserData
+		*out = new(SecretReference)
+		**out = **in
+	}
 	if in.Networks != nil {
 		in, out := &in.Networks, &out.Networks
 		*out = make([]string, len(*in))

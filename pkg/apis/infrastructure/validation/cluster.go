@@ -17,7 +17,7 @@ const builtHelp = "the allocation of the cluster's infrastructure has begun"
 // ValidateCluster validates a new MetalStackCluster.
 func ValidateCluster(cluster *infrastructure.MetalStackCluster) field.ErrorList {
 	errs := validateMetadata(&cluster.ObjectMeta)
-	return append(errs, validateWholeClusterSpec(&cluster.Spec, specPath)...)
+	return append(errs, validateWholeClusterSpec(&cluster.Spec, cluster.Namespace, specPath)...)
 }
 
 // ValidateClusterUpdate validates a changed MetalStackCluster.
@@ -27,7 +27,7 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 	if !changed(spec, before) {
 		return errs
 	}
-	errs = append(errs, unlessListsUnchanged(validateWholeClusterSpec(spec, specPath), spec.FirewallSpec, before.FirewallSpec, specPath.Child("firewallSpec"))...)
+	errs = append(errs, unlessListsUnchanged(validateWholeClusterSpec(spec, cluster.Namespace, specPath), spec.FirewallSpec, before.FirewallSpec, specPath.Child("firewallSpec"))...)
 	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "create another cluster for another partition")...)
 	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project that the namespace is bound to")...)
 	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), "create another cluster for another network")...)
@@ -54,7 +54,7 @@ func ValidateClusterStatusUpdate(cluster, old *infrastructure.MetalStackCluster)
 
 // validateWholeClusterSpec validates the spec of a cluster that is to be built,
 // in which nothing may be missing.
-func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field.Path) field.ErrorList {
+func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if spec.Partition == "" {
 		errs = append(errs, field.Required(path.Child("partition"), "must be the metal-stack partition to build the cluster in: see 'metalctl partition list'"))
@@ -67,11 +67,11 @@ func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *
 			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network that the firewall connects the cluster to: see 'metalctl network list'"))
 		}
 	}
-	return append(errs, validateClusterSpec(spec, path)...)
+	return append(errs, validateClusterSpec(spec, namespace, path)...)
 }
 
 // validateClusterSpec validates what is there of the spec of a cluster.
-func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field.Path) field.ErrorList {
+func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace string, path *field.Path) field.ErrorList {
 	endpoint := path.Child("controlPlaneEndpoint")
 	errs := validateHost(spec.ControlPlaneEndpoint.Host, endpoint.Child("host"))
 	errs = append(errs, validatePort(spec.ControlPlaneEndpoint.Port, endpoint.Child("port"))...)
@@ -85,7 +85,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, path *field
 	}
 	if firewall := spec.FirewallSpec; firewall != nil {
 		path := path.Child("firewallSpec")
-		errs = append(errs, validateFirewallSpec(firewall, cmp.Or(firewall.Partition, spec.Partition), path, spec.PublicNetworkID, spec.PrivateNetworkID)...)
+		errs = append(errs, validateFirewallSpec(firewall, namespace, cmp.Or(firewall.Partition, spec.Partition), path, spec.PublicNetworkID, spec.PrivateNetworkID)...)
 		if firewall.Partition != "" && spec.Partition != "" && firewall.Partition != spec.Partition {
 			errs = append(errs, field.Invalid(path.Child("partition"), firewall.Partition, fmt.Sprintf("must be the cluster's partition, %q, or omitted", spec.Partition)))
 		}

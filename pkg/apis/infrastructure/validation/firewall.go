@@ -13,7 +13,7 @@ const firewallImageHelp = "must be a firewall image or its alias, such as firewa
 // ValidateFirewall validates a new MetalStackFirewall.
 func ValidateFirewall(firewall *infrastructure.MetalStackFirewall) field.ErrorList {
 	errs := validateMetadata(&firewall.ObjectMeta)
-	return append(errs, validateFirewallSpec(&firewall.Spec, firewall.Spec.Partition, specPath)...)
+	return append(errs, validateFirewallSpec(&firewall.Spec, firewall.Namespace, firewall.Spec.Partition, specPath)...)
 }
 
 // ValidateFirewallUpdate validates a changed MetalStackFirewall.
@@ -23,13 +23,14 @@ func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) fi
 	if !changed(spec, before) {
 		return errs
 	}
-	errs = append(errs, unlessListsUnchanged(validateFirewallSpec(spec, spec.Partition, specPath), spec, before, specPath)...)
+	errs = append(errs, unlessListsUnchanged(validateFirewallSpec(spec, firewall.Namespace, spec.Partition, specPath), spec, before, specPath)...)
 	errs = append(errs, setOnce(spec.ProviderID, before.ProviderID, specPath.Child("providerID"), providerIDHelp)...)
 	if machineBegun(old.Status.Allocation) {
 		errs = append(errs, immutable(spec.Image, before.Image, specPath.Child("image"), replaceHelp)...)
 		errs = append(errs, immutable(spec.MachineType, before.MachineType, specPath.Child("machineType"), replaceHelp)...)
 		errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), replaceHelp)...)
 		errs = append(errs, immutable(spec.SSHKeys, before.SSHKeys, specPath.Child("sshKeys"), replaceHelp)...)
+		errs = append(errs, immutable(spec.UserData, before.UserData, specPath.Child("userData"), replaceHelp)...)
 		errs = append(errs, immutable(spec.Networks, before.Networks, specPath.Child("networks"), replaceHelp)...)
 		errs = append(errs, immutable(spec.DNSServers, before.DNSServers, specPath.Child("dnsServers"), replaceHelp)...)
 		errs = append(errs, immutable(spec.NTPServers, before.NTPServers, specPath.Child("ntpServers"), replaceHelp)...)
@@ -48,15 +49,16 @@ func ValidateFirewallStatusUpdate(firewall, old *infrastructure.MetalStackFirewa
 }
 
 // validateFirewallSpec validates the spec of a firewall, or in that of a
-// cluster; partition is where the firewall is to be, and seen are the networks
-// that it is part of anyway.
-func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, partition string, path *field.Path, seen ...string) field.ErrorList {
+// cluster, of a namespace; partition is where the firewall is to be, and seen are
+// the networks that it is part of anyway.
+func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, namespace, partition string, path *field.Path, seen ...string) field.ErrorList {
 	errs := requireID(spec.Image, path.Child("image"), firewallImageHelp)
 	errs = append(errs, requireID(spec.MachineType, path.Child("machineType"), machineTypeHelp)...)
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateProviderID(spec.ProviderID, partition, path.Child("providerID"))...)
 	errs = append(errs, validateSSHKeys(spec.SSHKeys, path.Child("sshKeys"))...)
 	errs = append(errs, validateOperatingSystem(spec.DNSServers, spec.NTPServers, spec.FilesystemLayout, path)...)
+	errs = append(errs, validateSecretReference(spec.UserData, namespace, path.Child("userData"))...)
 	errs = append(errs, validateNetworks(spec.Networks, path.Child("networks"), seen...)...)
 	return append(errs, validateRules(spec.Rules, path.Child("rules"))...)
 }

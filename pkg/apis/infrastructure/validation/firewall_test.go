@@ -104,11 +104,38 @@ func TestValidateFirewallUpdate_AllocatedIsImmutable(t *testing.T) {
 		f.Spec = infrastructure.MetalStackFirewallSpec{
 			Image: "firewall-debian-12", MachineType: "c1-large-x86", Partition: "fra-equ01",
 			ProviderID: "metal:///" + machineID, SSHKeys: []string{sshKey}, Networks: []string{"mpls"}, Rules: &infrastructure.FirewallRules{},
+			UserData: &infrastructure.SecretReference{Name: "firewall"},
 		}
 	}
 	says(t, ValidateFirewallUpdate(firewall(edit), firewall()))
 	says(t, ValidateFirewallUpdate(firewall(allocated, edit), firewall(allocated)),
-		"spec.image", "spec.machineType", "spec.partition", "spec.sshKeys", "spec.networks", "spec.rules")
+		"spec.image", "spec.machineType", "spec.partition", "spec.sshKeys", "spec.userData", "spec.networks", "spec.rules")
 	says(t, ValidateFirewallUpdate(firewall(), firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec.ProviderID = "metal:///" + machineID })),
 		"spec.providerID: Invalid value")
+}
+
+func TestValidateFirewall_UserDataIsASecretOfItsNamespace(t *testing.T) {
+	t.Parallel()
+
+	const stolen = `userData.namespace: Invalid value: "victim": must be the object's own namespace, which is "metal-stack", or left out`
+	for name, test := range map[string]struct {
+		ref  infrastructure.SecretReference
+		want []string
+	}{
+		"by name":                    {ref: infrastructure.SecretReference{Name: "firewall"}},
+		"of its own namespace":       {ref: infrastructure.SecretReference{Name: "firewall", Namespace: "metal-stack"}},
+		"without a name":             {ref: infrastructure.SecretReference{}, want: []string{"userData.name: Required value: must be the name of a Secret"}},
+		"by a name that is none":     {ref: infrastructure.SecretReference{Name: "fire/wall"}, want: []string{`userData.name: Invalid value: "fire/wall"`}},
+		"of another namespace":       {ref: infrastructure.SecretReference{Name: "firewall", Namespace: "victim"}, want: []string{stolen}},
+		"by a name that is too long": {ref: infrastructure.SecretReference{Name: strings.Repeat("x", 254)}, want: []string{"userData.name: Too long: may not be more than 253 bytes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			says(t, ValidateFirewall(firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec.UserData = &test.ref })), test.want...)
+			says(t, ValidateCluster(cluster(func(c *infrastructure.MetalStackCluster) { c.Spec.FirewallSpec.UserData = &test.ref })), test.want...)
+			template := &infrastructure.MetalStackClusterTemplate{ObjectMeta: cluster().ObjectMeta}
+			template.Spec.Template.Spec.FirewallSpec = firewall(func(f *infrastructure.MetalStackFirewall) { f.Spec.UserData = &test.ref }).Spec.DeepCopy()
+			says(t, ValidateClusterTemplate(template), test.want...)
+		})
+	}
 }

@@ -69,7 +69,7 @@ func validateMachineTemplateSpec(spec *infrastructure.MetalStackMachineTemplateS
 // cluster needs may be missing: a ClusterClass patches it in.
 func ValidateClusterTemplate(template *infrastructure.MetalStackClusterTemplate) field.ErrorList {
 	errs := validateTemplateMetadata(&template.ObjectMeta)
-	return append(errs, validateClusterTemplateSpec(&template.Spec)...)
+	return append(errs, validateClusterTemplateSpec(&template.Spec, template.Namespace)...)
 }
 
 // ValidateClusterTemplateUpdate validates a changed MetalStackClusterTemplate;
@@ -79,17 +79,17 @@ func ValidateClusterTemplateUpdate(template, old *infrastructure.MetalStackClust
 	if !changed(&template.Spec, &old.Spec) {
 		return errs
 	}
-	errs = append(errs, validateClusterTemplateSpec(&template.Spec)...)
+	errs = append(errs, validateClusterTemplateSpec(&template.Spec, template.Namespace)...)
 	if !isTopologyDryRun(&template.ObjectMeta, dryRun) {
 		errs = append(errs, field.Forbidden(specPath, "a template cannot be changed: "+templateHelp))
 	}
 	return errs
 }
 
-func validateClusterTemplateSpec(spec *infrastructure.MetalStackClusterTemplateSpec) field.ErrorList {
+func validateClusterTemplateSpec(spec *infrastructure.MetalStackClusterTemplateSpec, namespace string) field.ErrorList {
 	errs := validateMetadataOfTemplate(&spec.Template.ObjectMeta, templatePath.Child("metadata"))
 	path := templatePath.Child("spec")
-	errs = append(errs, validateClusterSpec(&spec.Template.Spec, path)...)
+	errs = append(errs, validateClusterSpec(&spec.Template.Spec, namespace, path)...)
 	if spec.Template.Spec.ClusterID != "" {
 		errs = append(errs, field.Forbidden(path.Child("clusterID"), "must be empty in a template: two clusters cannot have the same id"))
 	}
