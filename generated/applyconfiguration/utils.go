@@ -86,6 +86,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MetalStackMachineTemplateStatusApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("NodeInfo"):
 		return &infrastructurev1alpha3.NodeInfoApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("PrefixLengths"):
+		return &infrastructurev1alpha3.PrefixLengthsApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("PrivateNetwork"):
+		return &infrastructurev1alpha3.PrivateNetworkApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("SecretReference"):
 		return &infrastructurev1alpha3.SecretReferenceApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("TemplateMeta"):
@@ -158,6 +162,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MetalStackMachineTemplateStatusApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("NodeInfo"):
 		return &infrastructurev1alpha4.NodeInfoApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("PrefixLengths"):
+		return &infrastructurev1alpha4.PrefixLengthsApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("PrivateNetwork"):
+		return &infrastructurev1alpha4.PrivateNetworkApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("SecretReference"):
 		return &infrastructurev1alpha4.SecretReferenceApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("TemplateMeta"):

@@ -117,6 +117,8 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.MetalStackMachineTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateSpec(ref),
 		v1alpha3.MetalStackMachineTemplateStatus{}.OpenAPIModelName():   schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref),
 		v1alpha3.NodeInfo{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref),
+		v1alpha3.PrefixLengths{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_PrefixLengths(ref),
+		v1alpha3.PrivateNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref),
 		v1alpha3.SecretReference{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref),
 		v1alpha3.TemplateMeta{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref),
 		v1alpha4.APIEndpoint{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref),
@@ -160,6 +162,8 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.MetalStackMachineTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateSpec(ref),
 		v1alpha4.MetalStackMachineTemplateStatus{}.OpenAPIModelName():   schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref),
 		v1alpha4.NodeInfo{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref),
+		v1alpha4.PrefixLengths{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_PrefixLengths(ref),
+		v1alpha4.PrivateNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref),
 		v1alpha4.SecretReference{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref),
 		v1alpha4.TemplateMeta{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref),
 	}
@@ -4181,6 +4185,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 							Format:      "",
 						},
 					},
+					"privateNetwork": {
+						SchemaProps: spec.SchemaProps{
+							Description: "privateNetwork is which addresses the private network gets when it is allocated. If it is omitted, they are those that the partition has by default. It cannot be set together with privateNetworkID, and cannot be changed once the allocation of the cluster has begun.",
+							Ref:         ref(v1alpha3.PrivateNetwork{}.OpenAPIModelName()),
+						},
+					},
 					"clusterID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "clusterID is the id of the cluster in metal-stack: machines and networks carry it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is omitted, it is written here when the cluster is allocated: the id that the network in privateNetworkID carries, or else the uid of this object. Set it if another controller manages the cluster, or if metal of the cluster carries an id already. It is a valid label value, and no other cluster of the project has it. It should not begin like another one's either: metal-ccm takes an address for its cluster's if the id in its tag begins with its own. It cannot be changed once it is set.",
@@ -4200,7 +4210,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 			},
 		},
 		Dependencies: []string{
-			v1alpha3.APIEndpoint{}.OpenAPIModelName(), v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName()},
+			v1alpha3.APIEndpoint{}.OpenAPIModelName(), v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName(), v1alpha3.PrivateNetwork{}.OpenAPIModelName()},
 	}
 }
 
@@ -5502,6 +5512,99 @@ func schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref common.ReferenceCallba
 				},
 			},
 		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_PrefixLengths(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixLengths are lengths of prefixes, by address family.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ipv4": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ipv4 is the length of the IPv4 prefix, up to 30. A prefix of the length 22 has 1024 addresses, of which the network itself uses two. It is longer than that of the prefix that the partition has for private networks.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"ipv6": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ipv6 is the length of the IPv6 prefix, up to 126. It is longer than that of the prefix that the partition has for private networks.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrivateNetwork is which addresses a private network gets when it is allocated.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"addressFamilies": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "addressFamilies are the address families of the network: `IPv4`, `IPv6`, or both. They default to those of the private networks of the partition.",
+							MaxItems:    ptr.To[int64](2),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](4),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"prefixLengths": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixLengths are the lengths of the network's prefixes. They default to those of the private networks of the partition.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.PrefixLengths{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.PrefixLengths{}.OpenAPIModelName()},
 	}
 }
 
@@ -6901,6 +7004,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 							Format:      "",
 						},
 					},
+					"privateNetwork": {
+						SchemaProps: spec.SchemaProps{
+							Description: "privateNetwork is which addresses the private network gets when it is allocated. If it is omitted, they are those that the partition has by default. It cannot be set together with privateNetworkID, and cannot be changed once the allocation of the cluster has begun.",
+							Ref:         ref(v1alpha4.PrivateNetwork{}.OpenAPIModelName()),
+						},
+					},
 					"clusterID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "clusterID is the id of the cluster in metal-stack: machines and networks carry it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is omitted, it is written here when the cluster is allocated: the id that the network in privateNetworkID carries, or else the uid of this object. Set it if another controller manages the cluster, or if metal of the cluster carries an id already. It is a valid label value, and no other cluster of the project has it. It should not begin like another one's either: metal-ccm takes an address for its cluster's if the id in its tag begins with its own. It cannot be changed once it is set.",
@@ -6920,7 +7029,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 			},
 		},
 		Dependencies: []string{
-			v1alpha4.APIEndpoint{}.OpenAPIModelName(), v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName()},
+			v1alpha4.APIEndpoint{}.OpenAPIModelName(), v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName(), v1alpha4.PrivateNetwork{}.OpenAPIModelName()},
 	}
 }
 
@@ -8222,6 +8331,99 @@ func schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref common.ReferenceCallba
 				},
 			},
 		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_PrefixLengths(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixLengths are lengths of prefixes, by address family.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ipv4": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ipv4 is the length of the IPv4 prefix, up to 30. A prefix of the length 22 has 1024 addresses, of which the network itself uses two. It is longer than that of the prefix that the partition has for private networks.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"ipv6": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ipv6 is the length of the IPv6 prefix, up to 126. It is longer than that of the prefix that the partition has for private networks.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrivateNetwork is which addresses a private network gets when it is allocated.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"addressFamilies": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "addressFamilies are the address families of the network: `IPv4`, `IPv6`, or both. They default to those of the private networks of the partition.",
+							MaxItems:    ptr.To[int64](2),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](4),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"prefixLengths": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixLengths are the lengths of the network's prefixes. They default to those of the private networks of the partition.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.PrefixLengths{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.PrefixLengths{}.OpenAPIModelName()},
 	}
 }
 

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -30,11 +32,57 @@ func (a networkAllocator) find(ctx context.Context) (*metal.Network, bool, error
 }
 
 func (a networkAllocator) allocate(ctx context.Context) (*metal.Network, error) {
-	return a.p.opts.Metal.AllocateNetwork(ctx, metal.NetworkRequest{
+	r := metal.NetworkRequest{
 		Project: a.project, Partition: a.spec.Partition, Name: a.ref.name,
 		Description: "MetalStackCluster " + a.ref.namespace + "/" + a.ref.name,
 		Labels:      a.p.identityLabels(a.identity),
-	})
+	}
+	if n := a.spec.PrivateNetwork; n != nil {
+		r.Lengths = prefixLengths(n.PrefixLengths)
+		// Without one, the network gets those of the super network.
+		if len(n.AddressFamilies) == 1 {
+			r.AddressFamily = n.AddressFamilies[0]
+		}
+	}
+	return a.p.opts.Metal.AllocateNetwork(ctx, r)
+}
+
+// prefixLengths are lengths of prefixes in the metal-api's terms; nil if there are none.
+func prefixLengths(l infrastructure.PrefixLengths) map[string]int64 {
+	var lengths map[string]int64
+	for family, length := range map[string]int32{metal.AddressFamilyIPv4: l.IPv4, metal.AddressFamilyIPv6: l.IPv6} {
+		if length == 0 {
+			continue
+		}
+		if lengths == nil {
+			lengths = map[string]int64{}
+		}
+		lengths[family] = int64(length)
+	}
+	return lengths
+}
+
+// checkOrAdopt refuses addresses that the partition does not have: a call that the
+// metal-api refuses for that reason costs it a VRF and maybe a prefix for good
+// (docs/metal-api.md, Q34), and an address family that it has no length for is left out.
+func (a networkAllocator) checkOrAdopt(ctx context.Context) (none *metal.Network, ok bool, err error) {
+	wanted := a.spec.PrivateNetwork
+	if wanted == nil {
+		return nil, false, nil
+	}
+	found, err := a.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{Partition: a.spec.Partition, PrivateSuper: true})
+	if err != nil {
+		return nil, false, refusalOf(err)
+	}
+	for _, super := range found {
+		if !super.PrivateSuper || super.Partition != a.spec.Partition {
+			continue
+		}
+		if errs := validation.ValidatePrivateNetworkIn(wanted, super.Prefixes, super.ChildPrefixLengths, privateNetworkSpecPath); len(errs) > 0 {
+			return nil, false, refuseField(errs[0])
+		}
+	}
+	return nil, false, nil
 }
 
 func errNoPartition() error {
@@ -125,7 +173,7 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 		uid = types.UID(n.UID())
 	}
 	// Metal of the cluster may carry the id that its network does.
-	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && len(validation.IsValidLabelValue(id)) == 0 {
+	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && len(utilvalidation.IsValidLabelValue(id)) == 0 {
 		o.clusterID = id
 	}
 	if err := o.beginAdoption(ctx, "network", uid, func(ctx context.Context) error {

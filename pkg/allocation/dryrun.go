@@ -104,7 +104,8 @@ func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
 		if o.spec.Partition == "" {
 			return errNoPartition()
 		}
-		return nil
+		_, _, err := networkAllocator{clusterOperation: o}.checkOrAdopt(ctx)
+		return err
 	}
 	n, err := o.findProjectNetwork(ctx, o.spec.PrivateNetworkID)
 	if err != nil {

@@ -11,29 +11,30 @@ import (
 
 // The fields that refusals name.
 var (
-	specPath                 = field.NewPath("spec")
-	allocationPath           = field.NewPath("status", "allocation")
-	namespacePath            = field.NewPath("metadata", "namespace")
-	forceReleasePath         = field.NewPath("metadata", "annotations").Key(infrastructure.ForceReleaseAnnotation)
-	projectIDPath            = specPath.Child("projectID")
-	partitionPath            = specPath.Child("partition")
-	privateNetworkPath       = specPath.Child("privateNetworkID")
-	publicNetworkPath        = specPath.Child("publicNetworkID")
-	clusterIDPath            = specPath.Child("clusterID")
-	endpointHostPath         = specPath.Child("controlPlaneEndpoint", "host")
-	providerIDPath           = specPath.Child("providerID")
-	imagePath                = specPath.Child("image")
-	machineTypePath          = specPath.Child("machineType")
-	sshKeysPath              = specPath.Child("sshKeys")
-	tagsPath                 = specPath.Child("tags")
-	networksPath             = specPath.Child("networks")
-	dnsServersPath           = specPath.Child("dnsServers")
-	ntpServersPath           = specPath.Child("ntpServers")
-	filesystemLayoutPath     = specPath.Child("filesystemLayout")
-	rulesPath                = specPath.Child("rules")
-	clusterRefPath           = field.NewPath("clusterRef", "name")
-	userDataPath             = field.NewPath("userData")
-	omitted              any = field.OmitValueType{}
+	specPath                   = field.NewPath("spec")
+	allocationPath             = field.NewPath("status", "allocation")
+	namespacePath              = field.NewPath("metadata", "namespace")
+	forceReleasePath           = field.NewPath("metadata", "annotations").Key(infrastructure.ForceReleaseAnnotation)
+	projectIDPath              = specPath.Child("projectID")
+	partitionPath              = specPath.Child("partition")
+	privateNetworkPath         = specPath.Child("privateNetworkID")
+	privateNetworkSpecPath     = specPath.Child("privateNetwork")
+	publicNetworkPath          = specPath.Child("publicNetworkID")
+	clusterIDPath              = specPath.Child("clusterID")
+	endpointHostPath           = specPath.Child("controlPlaneEndpoint", "host")
+	providerIDPath             = specPath.Child("providerID")
+	imagePath                  = specPath.Child("image")
+	machineTypePath            = specPath.Child("machineType")
+	sshKeysPath                = specPath.Child("sshKeys")
+	tagsPath                   = specPath.Child("tags")
+	networksPath               = specPath.Child("networks")
+	dnsServersPath             = specPath.Child("dnsServers")
+	ntpServersPath             = specPath.Child("ntpServers")
+	filesystemLayoutPath       = specPath.Child("filesystemLayout")
+	rulesPath                  = specPath.Child("rules")
+	clusterRefPath             = field.NewPath("clusterRef", "name")
+	userDataPath               = field.NewPath("userData")
+	omitted                any = field.OmitValueType{}
 )
 
 // specField returns the field that a field of the request to the metal-api is made
@@ -78,6 +79,15 @@ func (a networkAllocator) specField(f metal.RequestField) (*field.Path, any) {
 		return a.projectField()
 	case metal.FieldPartition:
 		return partitionPath, a.spec.Partition
+	}
+	if a.spec.PrivateNetwork == nil {
+		return nil, nil
+	}
+	switch f {
+	case metal.FieldLengths:
+		return privateNetworkSpecPath.Child("prefixLengths"), omitted
+	case metal.FieldAddressFamily:
+		return privateNetworkSpecPath.Child("addressFamilies"), omitted
 	}
 	return nil, nil
 }

@@ -51,6 +51,9 @@ const (
 	FieldDNSServers       RequestField = "DNSServers"
 	FieldNTPServers       RequestField = "NTPServers"
 	FieldFilesystemLayout RequestField = "FilesystemLayout"
+
+	FieldLengths       RequestField = "Lengths"
+	FieldAddressFamily RequestField = "AddressFamily"
 )
 
 // Error is what every method of a Backend returns when it fails.

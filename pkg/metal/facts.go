@@ -90,9 +90,12 @@ type Network struct {
 	PrivateSuper bool
 	Underlay     bool
 	Shared       bool
-	Labels       map[string]string
-	AvailableIPs int64
-	UsedIPs      int64
+	// ChildPrefixLengths are the lengths of the prefixes of networks that are allocated
+	// from a PrivateSuper one, by address family, unless a request says otherwise.
+	ChildPrefixLengths map[string]int64
+	Labels             map[string]string
+	AvailableIPs       int64
+	UsedIPs            int64
 }
 
 // IP is what the metal-api says about an address.

@@ -82,6 +82,8 @@ type NetworkQuery struct {
 	Project   string
 	Partition string
 	Parent    string
+	// PrivateSuper selects the networks that private ones are allocated from.
+	PrivateSuper bool
 	// Labels a network must all carry.
 	Labels map[string]string
 }

@@ -37,8 +37,20 @@ type MetalStackClusterSpec struct {
 	Partition            string
 	PublicNetworkID      string
 	PrivateNetworkID     string
+	PrivateNetwork       *PrivateNetwork
 	ClusterID            string
 	FirewallSpec         *MetalStackFirewallSpec
+}
+
+// PrivateNetwork is which addresses a private network gets when it is allocated.
+type PrivateNetwork struct {
+	AddressFamilies []string
+	PrefixLengths   PrefixLengths
+}
+
+// PrefixLengths are lengths of prefixes by address family; zero: the partition's.
+type PrefixLengths struct {
+	IPv4, IPv6 int32
 }
 
 // APIEndpoint is where the workload cluster's API server is reached.

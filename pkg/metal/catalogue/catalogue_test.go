@@ -131,6 +131,28 @@ func TestLookupMachine_OfProject(t *testing.T) {
 	})
 }
 
+func TestLookupSuperNetwork_OfPartition(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		e.network(simulator.ProjectA)
+		network, err := c.LookupSuperNetwork(t.Context(), simulator.DefaultPartition)
+		require.NoError(t, err)
+		require.Equal(t, simulator.SuperNetwork, network.ID)
+		require.Equal(t, map[string]int64{metal.AddressFamilyIPv4: 22, metal.AddressFamilyIPv6: 96}, network.ChildPrefixLengths)
+		network, err = c.LookupSuperNetwork(t.Context(), "nope")
+		require.NoError(t, err)
+		require.Nil(t, network)
+		require.Equal(t, 1, e.sim.CallsOf("network-list"))
+
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		network, err = c.LookupSuperNetwork(t.Context(), simulator.DefaultPartition)
+		require.NoError(t, err, "it is cached")
+		require.NotNil(t, network)
+		_, err = New(e.client, nil).LookupSuperNetwork(t.Context(), simulator.DefaultPartition)
+		require.Equal(t, metal.Unavailable, metal.KindOf(err))
+	})
+}
+
 func TestLookupAddress_OfProject(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		c := New(e.client, nil)

@@ -32,6 +32,16 @@ func (c *Catalogue) LookupNetwork(ctx context.Context, id, project string) (netw
 	return network, all, nil
 }
 
+// LookupSuperNetwork looks up the network that private networks of a partition are
+// allocated from, as of the last time that networks were listed; nil if none is known.
+func (c *Catalogue) LookupSuperNetwork(ctx context.Context, partition string) (*metal.Network, error) {
+	known, err := c.knownNetworks(ctx, "super network of "+partition)
+	if i := slices.IndexFunc(known, func(n *metal.Network) bool { return n.PrivateSuper && n.Partition == partition }); i >= 0 {
+		return known[i], nil
+	}
+	return nil, err
+}
+
 // knownNetworks are all networks, as of the last time that they were listed.
 func (c *Catalogue) knownNetworks(ctx context.Context, wanted string) ([]*metal.Network, error) {
 	c.networks.refreshIfDue()

@@ -49,6 +49,9 @@ func networkFact(n *models.V1NetworkResponse) *metal.Network {
 	if len(f.Labels) == 0 {
 		f.Labels = nil
 	}
+	if len(n.Defaultchildprefixlength) > 0 {
+		f.ChildPrefixLengths = n.Defaultchildprefixlength
+	}
 	if n.Usage != nil {
 		f.AvailableIPs, f.UsedIPs = deref(n.Usage.AvailableIps), deref(n.Usage.UsedIps)
 	}

@@ -29,6 +29,7 @@ func (c *Client) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*met
 		Projectid:       q.Project,
 		Partitionid:     q.Partition,
 		Parentnetworkid: q.Parent,
+		Privatesuper:    q.PrivateSuper,
 		Labels:          q.Labels,
 	}
 	answer, err := c.api.Network.FindNetworks(network.NewFindNetworksParamsWithContext(ctx).WithBody(body), nil)

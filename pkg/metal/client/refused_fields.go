@@ -27,6 +27,9 @@ var refusedFields = []struct {
 	{classAllocateMachine, pattern(`^NotFound no filesystemlayout with id `), metal.FieldFilesystemLayout},
 	{classAllocateMachine, pattern(`^no such protocol: |^(egress|ingress) rule with error:`), metal.FieldRules},
 	{classAllocateMachine, pattern(`^network ids cannot be (nil|empty)$|^missing ip\(s\) for network\(s\) |^unable to gather networks:`), metal.FieldNetworks},
+	{classAllocateNetwork, pattern(`^addressfamily of length is invalid |^supernetwork \S+ has no defaultchildprefixlength specified$|` +
+		`^cannot allocate free child prefix in ipam: .*\binvalid_argument: (given length:|acquired child prefix:)`), metal.FieldLengths},
+	{classAllocateNetwork, pattern(`^addressfamily `), metal.FieldAddressFamily},
 	{classAllocateIP, pattern(`^networkid should not be empty$|^NotFound no network with id |^can not allocate ip for project ".*" because network belongs to |^network \S* does not have prefixes configured$`), metal.FieldNetworks},
 	{classAllocate, pattern(`^rpc error: code = NotFound desc = project with id:|^project id must be specified$|^projectid should not be empty$`), metal.FieldProject},
 }

@@ -23,7 +23,8 @@ func TestRefusedField_RecordedRefusals(t *testing.T) {
 		seen[refusedField(r.classOf(), message)]++
 	}
 	for _, field := range []metal.RequestField{
-		metal.FieldProject, metal.FieldPartition, metal.FieldSize, metal.FieldImage, metal.FieldSSHKeys, metal.FieldNetworks, metal.FieldRules, "",
+		metal.FieldProject, metal.FieldPartition, metal.FieldSize, metal.FieldImage, metal.FieldSSHKeys, metal.FieldNetworks, metal.FieldRules,
+		metal.FieldLengths, metal.FieldAddressFamily, "",
 	} {
 		assert.Positive(t, seen[field], "no recorded refusal is about field %q", field)
 	}
@@ -46,6 +47,10 @@ func TestRefusedField_Messages(t *testing.T) {
 		{classAllocateMachine, "unable to gather networks:no private network given", metal.FieldNetworks},
 		{classAllocateIP, `NotFound no network with id "nope" found`, metal.FieldNetworks},
 		{classAllocateNetwork, "rpc error: code = NotFound desc = project with id:p not found sql: no rows in result set", metal.FieldProject},
+		{classAllocateNetwork, "cannot allocate free child prefix in ipam: error creating new prefix from:10.0.0.0/16 in ipam: invalid_argument: given length:8 must be greater than prefix length:16", metal.FieldLengths},
+		{classAllocateNetwork, `addressfamily of length is invalid given addressfamily:"IPv9" is invalid`, metal.FieldLengths},
+		{classAllocateNetwork, "addressfamily IPv6 specified, but no childprefixlength for this addressfamily", metal.FieldAddressFamily},
+		{classAllocateNetwork, "cannot allocate free child prefix in one of the given parent prefixes in ipam: [10.0.0.0/16]", ""},
 		{classAllocateMachine, "no machine available", ""},
 		{classAllocateMachine, "project quota for machines reached max:1", ""},
 		{classAllocateMachine, "unable to check for fsl match:device:/dev/nvme0n1 does not exist on given hardware", ""},

@@ -33,6 +33,11 @@ type MetalStackClusterSpecApplyConfiguration struct {
 	// when the cluster is deleted. A network that you set must belong to the project,
 	// and is kept when the cluster is deleted. It cannot be changed once it is set.
 	PrivateNetworkID *string `json:"privateNetworkID,omitempty"`
+	// privateNetwork is which addresses the private network gets when it is allocated. If
+	// it is omitted, they are those that the partition has by default. It cannot be set
+	// together with privateNetworkID, and cannot be changed once the allocation of the
+	// cluster has begun.
+	PrivateNetwork *PrivateNetworkApplyConfiguration `json:"privateNetwork,omitempty"`
 	// clusterID is the id of the cluster in metal-stack: machines and networks carry
 	// it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is
 	// omitted, it is written here when the cluster is allocated: the id that the network
@@ -92,6 +97,14 @@ func (b *MetalStackClusterSpecApplyConfiguration) WithPublicNetworkID(value stri
 // If called multiple times, the PrivateNetworkID field is set to the value of the last call.
 func (b *MetalStackClusterSpecApplyConfiguration) WithPrivateNetworkID(value string) *MetalStackClusterSpecApplyConfiguration {
 	b.PrivateNetworkID = &value
+	return b
+}
+
+// WithPrivateNetwork sets the PrivateNetwork field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PrivateNetwork field is set to the value of the last call.
+func (b *MetalStackClusterSpecApplyConfiguration) WithPrivateNetwork(value *PrivateNetworkApplyConfiguration) *MetalStackClusterSpecApplyConfiguration {
+	b.PrivateNetwork = value
 	return b
 }
 

@@ -213,6 +213,16 @@ func (in NodeInfo) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixLengths) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.PrefixLengths"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrivateNetwork) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.PrivateNetwork"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in SecretReference) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.SecretReference"
 }

@@ -86,6 +86,13 @@ type MetalStackClusterSpec struct {
 	// +k8s:validation:maxLength=253
 	PrivateNetworkID string `json:"privateNetworkID,omitempty"`
 
+	// privateNetwork is which addresses the private network gets when it is allocated. If
+	// it is omitted, they are those that the partition has by default. It cannot be set
+	// together with privateNetworkID, and cannot be changed once the allocation of the
+	// cluster has begun.
+	// +optional
+	PrivateNetwork *PrivateNetwork `json:"privateNetwork,omitempty"`
+
 	// clusterID is the id of the cluster in metal-stack: machines and networks carry
 	// it as `cluster.metal-stack.io/id`, and metal-ccm is configured with it. If it is
 	// omitted, it is written here when the cluster is allocated: the id that the network
@@ -104,6 +111,36 @@ type MetalStackClusterSpec struct {
 	// phoned home. Without it the cluster has no firewall.
 	// +optional
 	FirewallSpec *MetalStackFirewallSpec `json:"firewallSpec,omitempty"`
+}
+
+// PrivateNetwork is which addresses a private network gets when it is allocated.
+// +structType=granular
+type PrivateNetwork struct {
+	// addressFamilies are the address families of the network: `IPv4`, `IPv6`, or both.
+	// They default to those of the private networks of the partition.
+	// +optional
+	// +listType=set
+	// +k8s:validation:maxItems=2
+	// +k8s:validation:items:maxLength=4
+	AddressFamilies []string `json:"addressFamilies,omitempty"`
+	// prefixLengths are the lengths of the network's prefixes. They default to those of
+	// the private networks of the partition.
+	// +optional
+	PrefixLengths PrefixLengths `json:"prefixLengths,omitempty,omitzero"`
+}
+
+// PrefixLengths are lengths of prefixes, by address family.
+// +structType=granular
+type PrefixLengths struct {
+	// ipv4 is the length of the IPv4 prefix, up to 30. A prefix of the length 22 has 1024
+	// addresses, of which the network itself uses two. It is longer than that of the
+	// prefix that the partition has for private networks.
+	// +optional
+	IPv4 int32 `json:"ipv4,omitempty"`
+	// ipv6 is the length of the IPv6 prefix, up to 126. It is longer than that of the
+	// prefix that the partition has for private networks.
+	// +optional
+	IPv6 int32 `json:"ipv6,omitempty"`
 }
 
 // APIEndpoint is the address of an API server.

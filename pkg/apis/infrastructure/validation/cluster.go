@@ -31,6 +31,12 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "create another cluster for another partition")...)
 	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project that the namespace is bound to")...)
 	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), "create another cluster for another network")...)
+	if before.PrivateNetworkID == "" {
+		errs = append(errs, validateOneNetwork(spec, specPath)...)
+	}
+	if clusterBegun(old.Status.Allocation) || before.PrivateNetworkID != "" {
+		errs = append(errs, immutable(spec.PrivateNetwork, before.PrivateNetwork, specPath.Child("privateNetwork"), builtHelp)...)
+	}
 	errs = append(errs, setOnce(spec.ClusterID, before.ClusterID, specPath.Child("clusterID"), "metal of the cluster carries it")...)
 	if clusterBegun(old.Status.Allocation) {
 		if id := infrastructure.ClusterID(old); before.ClusterID == "" && spec.ClusterID != id {
@@ -79,6 +85,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace s
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateID(spec.PublicNetworkID, path.Child("publicNetworkID"))...)
 	errs = append(errs, validateID(spec.PrivateNetworkID, path.Child("privateNetworkID"))...)
+	errs = append(errs, validatePrivateNetwork(spec.PrivateNetwork, path.Child("privateNetwork"))...)
 	errs = append(errs, validateClusterID(spec.ClusterID, path.Child("clusterID"))...)
 	if spec.PrivateNetworkID != "" && spec.PrivateNetworkID == spec.PublicNetworkID {
 		errs = append(errs, field.Invalid(path.Child("privateNetworkID"), spec.PrivateNetworkID, "must be another network than publicNetworkID"))

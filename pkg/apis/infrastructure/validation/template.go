@@ -90,6 +90,7 @@ func validateClusterTemplateSpec(spec *infrastructure.MetalStackClusterTemplateS
 	errs := validateMetadataOfTemplate(&spec.Template.ObjectMeta, templatePath.Child("metadata"))
 	path := templatePath.Child("spec")
 	errs = append(errs, validateClusterSpec(&spec.Template.Spec, namespace, path)...)
+	errs = append(errs, validateOneNetwork(&spec.Template.Spec, path)...)
 	if spec.Template.Spec.ClusterID != "" {
 		errs = append(errs, field.Forbidden(path.Child("clusterID"), "must be empty in a template: two clusters cannot have the same id"))
 	}

@@ -44,8 +44,12 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 		Prepare: func(_ context.Context, c, old *object) {
 			prepare(checks.Projects, c, old)
 		},
-		Validate: func(_ context.Context, c *object) field.ErrorList {
-			return validation.ValidateCluster(c)
+		Validate: func(ctx context.Context, c *object) field.ErrorList {
+			errs := validation.ValidateCluster(c)
+			if !registry.IsMoved(ctx) {
+				errs = append(errs, validation.ValidateOneNetwork(c)...)
+			}
+			return errs
 		},
 		ValidateUpdate: func(_ context.Context, c, old *object) field.ErrorList {
 			return validation.ValidateClusterUpdate(c, old)
@@ -92,6 +96,7 @@ func ValidateSpecReferences(c *references.Validation, path *field.Path, s, old *
 	c.Partition(path.Child("partition"), s.Partition, old.Partition)
 	c.Network(path.Child("publicNetworkID"), s.PublicNetworkID, old.PublicNetworkID)
 	c.PrivateNetwork(path.Child("privateNetworkID"), s.PrivateNetworkID, old.PrivateNetworkID)
+	c.PrivateNetworkSpec(path.Child("privateNetwork"), s.PrivateNetwork, old.PrivateNetwork, s.Partition, old.Partition)
 	c.Host(path.Child("controlPlaneEndpoint", "host"), s.ControlPlaneEndpoint.Host, old.ControlPlaneEndpoint.Host)
 	firewall, was := s.FirewallSpec, old.FirewallSpec
 	if firewall == nil {

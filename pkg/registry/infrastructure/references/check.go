@@ -10,10 +10,13 @@ import (
 	"net/netip"
 	"slices"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -121,6 +124,23 @@ func (v *Validation) PrivateNetwork(path *field.Path, value, old string) {
 		return
 	}
 	v.report(path, value, v.mayUse(network), all, err)
+}
+
+// PrivateNetworkSpec checks that a private network can be allocated in the partition.
+func (v *Validation) PrivateNetworkSpec(path *field.Path, network, old *infrastructure.PrivateNetwork, partition, oldPartition string) {
+	same := partition == oldPartition && apiequality.Semantic.DeepEqual(network, old)
+	if network == nil || partition == "" || same || v.done() {
+		return
+	}
+	super, err := v.validator.Catalogue.LookupSuperNetwork(v.ctx, partition)
+	switch {
+	case err != nil:
+		warning.Add(v.ctx, "%s: not validated: %v", path, err)
+	case super != nil:
+		for _, err := range validation.ValidatePrivateNetworkIn(network, super.Prefixes, super.ChildPrefixLengths, path) {
+			v.reject(err)
+		}
+	}
 }
 
 // mayUse is false for no network.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/warning"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -89,6 +90,16 @@ func (o offers) LookupMachine(_ context.Context, id, project string) (*metal.Mac
 		return &metal.Machine{ID: id, Size: "v1-small-x86", Allocation: &metal.Allocation{Project: owner, Image: "ubuntu-24.04.20260101"}}, nil
 	}
 	return nil, nil
+}
+
+func (o offers) LookupSuperNetwork(_ context.Context, partition string) (*metal.Network, error) {
+	switch {
+	case o.away:
+		return nil, errAway
+	case partition != "fra-01":
+		return nil, nil
+	}
+	return &metal.Network{Prefixes: []string{"10.0.0.0/16"}, ChildPrefixLengths: map[string]int64{metal.AddressFamilyIPv4: 22}}, nil
 }
 
 // LookupAddress knows 203.0.113.0/24, of which 203.0.113.1 is the project's, and
@@ -315,4 +326,32 @@ func TestAdoption_WarnsOfMachineThatIsNotAsTheSpecSays(t *testing.T) {
 		"spec.x: machine " + machineID + ` has size "v1-small-x86", not "c1-large-x86" (machineType), and is adopted as it is: see condition MatchesSpec`,
 		"spec.x: machine " + machineID + ` has image "ubuntu-24.04.20260101", not "debian-12" (image), and is adopted as it is: see condition MatchesSpec`,
 	}, check(machineID, "", "c1-large-x86", "debian-12"))
+}
+
+func TestValidation_PrivateNetworkIsAsThePartitionHasIt(t *testing.T) {
+	t.Parallel()
+	check := func(o offers, partition, oldPartition string, old *infrastructure.PrivateNetwork) (errs field.ErrorList, all []string) {
+		var warnings recorder
+		ctx := warning.WithWarningRecorder(context.Background(), &warnings)
+		c := checks(o).Begin(ctx, "team-a")
+		c.PrivateNetworkSpec(path, nil, nil, "fra-01", "")
+		c.PrivateNetworkSpec(path, &infrastructure.PrivateNetwork{AddressFamilies: []string{"IPv6"}}, old, partition, oldPartition)
+		return c.Errors(), warnings
+	}
+	errs, warnings := check(offers{}, "fra-01", "", nil)
+	require.Len(t, errs, 1)
+	assert.Equal(t, `spec.x.addressFamilies[0]: Unsupported value: "IPv6": supported values: "IPv4"`, errs[0].Error())
+	assert.Empty(t, warnings)
+	errs, _ = check(offers{}, "fra-01", "fra-02", &infrastructure.PrivateNetwork{AddressFamilies: []string{"IPv6"}})
+	assert.Len(t, errs, 1, "another partition has other networks")
+
+	errs, warnings = check(offers{}, "fra-01", "fra-01", &infrastructure.PrivateNetwork{AddressFamilies: []string{"IPv6"}})
+	assert.Empty(t, errs, "it was accepted before")
+	assert.Empty(t, warnings)
+	errs, warnings = check(offers{}, "fra-02", "", nil)
+	assert.Empty(t, errs, "nothing is known of the partition's networks")
+	assert.Empty(t, warnings)
+	errs, warnings = check(offers{away: true}, "fra-01", "", nil)
+	assert.Empty(t, errs)
+	assert.Equal(t, []string{"spec.x: not validated: metal-api: not reached since 10:00"}, warnings)
 }

@@ -24,6 +24,9 @@ type Catalogue interface {
 	LookupImage(ctx context.Context, id, feature string) (*metal.Image, []string, error)
 	LookupPartition(ctx context.Context, id string) (*metal.Partition, []string, error)
 	LookupNetwork(ctx context.Context, id, project string) (*metal.Network, []string, error)
+	// LookupSuperNetwork returns the network that private networks of a partition are
+	// allocated from; nil if none is known.
+	LookupSuperNetwork(ctx context.Context, partition string) (*metal.Network, error)
 	// LookupMachine returns a machine that the project can have.
 	LookupMachine(ctx context.Context, id, project string) (*metal.Machine, error)
 	// LookupAddress returns an address of the project, or the network that the

@@ -100,6 +100,10 @@ func (anyCatalogue) LookupNetwork(_ context.Context, id, project string) (*metal
 	return &metal.Network{ID: id, Project: project}, []string{id}, nil
 }
 
+func (anyCatalogue) LookupSuperNetwork(context.Context, string) (*metal.Network, error) {
+	return nil, nil
+}
+
 func newEnvironment(t testing.TB, offers ...references.Catalogue) *environment {
 	t.Helper()
 	return newEnvironmentWith(t, memory.New(), nil, append(offers, anyCatalogue{})[0])
