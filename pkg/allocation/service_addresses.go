@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -119,6 +120,19 @@ func addressError(op string, err error) error {
 	return &metal.Error{Kind: metal.Unavailable, Op: op, Message: shortened(err.Error()), Err: err}
 }
 
+// checkForm refuses tags of the cluster that name no Service. Others read them.
+func (c *serviceCluster) checkForm(op string, tags []string) error {
+	for _, tag := range tags {
+		if name := strings.TrimPrefix(tag, metal.Tag(metal.TagService, c.id)+"/"); name != tag && !serviceName.MatchString(name) {
+			return refuseAddress(op, http.StatusUnprocessableEntity, "tag %q names no Service: must be %s=%s/<namespace>/<name>", shortened(tag), metal.TagService, c.id)
+		}
+	}
+	return nil
+}
+
+// serviceName is the namespace and the name of a Service: DNS labels.
+var serviceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 func (c *serviceCluster) isServiceTag(tag string) bool { return metal.IsServiceTag(tag, c.id) }
 
 // ownTag marks an ephemeral address as the cluster's, also while no Service has it.
@@ -138,6 +152,9 @@ func (c *serviceCluster) allocate(ctx context.Context, r metal.IPRequest) (*meta
 		}
 	}
 	r.Tags = slices.Compact(slices.Sorted(slices.Values(r.Tags)))
+	if err := c.checkForm(op, r.Tags); err != nil {
+		return nil, err
+	}
 	if len(r.Tags) != 1 {
 		return nil, refuseAddress(op, http.StatusUnprocessableEntity, "an address is for one Service: tags must have one %s=%s/<namespace>/<name>, and have %d", metal.TagService, c.id, len(r.Tags))
 	}
@@ -226,13 +243,16 @@ func (c *serviceCluster) setServices(ctx context.Context, address string, wanted
 			tags = append(tags, tag)
 		}
 	}
-	added := false
+	var added []string
 	for _, tag := range wanted {
 		if c.isServiceTag(tag) && !slices.Contains(tags, tag) {
-			tags, added = append(tags, tag), true
+			tags, added = append(tags, tag), append(added, tag)
 		}
 	}
-	if added {
+	if len(added) > 0 {
+		if err := c.checkForm(op, added); err != nil {
+			return nil, err
+		}
 		if err := c.checkAddable(ip, tags); err != nil {
 			return nil, err
 		}

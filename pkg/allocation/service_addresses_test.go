@@ -139,3 +139,23 @@ func TestServiceAddresses_RequestThatGivesUpDoesNotEndTheCall(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, env.addressesOf(c, "web"), 1)
 }
+
+// Others read the tags of addresses: metal-ccm, which makes Services of them, and people.
+func TestServiceAddresses_TagsNameOneService(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	ip, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.NoError(t, err)
+	request := requestFor(c, "web")
+	prefix := request.Tags[0][:len(request.Tags[0])-len("default/web")]
+	for _, service := range []string{"", "/", "default/", "/web", "default/web/x", "default/web\n", "default/web=x", "Default/web", "../web"} {
+		request.Tags = []string{prefix + service}
+		_, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), request)
+		require.ErrorContains(t, err, "names no Service", "%q", service)
+		_, err = env.p.SetServicesOfAddress(env.context(), nameOf(c), ip.Address, request.Tags)
+		require.ErrorContains(t, err, "names no Service", "%q", service)
+	}
+	_, err = env.p.SetServicesOfAddress(env.context(), nameOf(c), ip.Address, []string{})
+	require.NoError(t, err)
+}

@@ -100,14 +100,16 @@ type Network struct {
 
 // IP is what the metal-api says about an address.
 type IP struct {
-	Address   string
-	Name      string
-	Project   string
-	NetworkID string
-	Type      string // TypeEphemeral or TypeStatic
-	Tags      []string
+	Address     string
+	Name        string
+	Description string
+	Project     string
+	NetworkID   string
+	Type        string // TypeEphemeral or TypeStatic
+	Tags        []string
 	// AllocationUUID is new for each allocation of the same address.
-	AllocationUUID string
+	AllocationUUID   string
+	Created, Changed time.Time
 }
 
 // The types of an IP. Ephemeral ones end with the machine that holds them.

@@ -36,9 +36,12 @@ func newCachedList[T any](c clock.Clock, ttl time.Duration, load func(context.Co
 }
 
 // get returns the list, which must not be changed.
-func (l *cachedList[T]) get(ctx context.Context) ([]T, error) {
+func (l *cachedList[T]) get(ctx context.Context) ([]T, error) { return l.getWithin(ctx, l.ttl) }
+
+// getWithin is get with another limit of its age.
+func (l *cachedList[T]) getWithin(ctx context.Context, ttl time.Duration) ([]T, error) {
 	l.mu.Lock()
-	if !l.loaded.IsZero() && !l.outdated && l.clock.Since(l.loaded) < l.ttl {
+	if !l.loaded.IsZero() && !l.outdated && l.clock.Since(l.loaded) < ttl {
 		defer l.mu.Unlock()
 		return l.items, nil
 	}

@@ -4,6 +4,7 @@ package metalapi
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -39,20 +40,24 @@ type usageAnswer struct {
 	UsedPrefixes      int64 `json:"used_prefixes"`
 }
 
+func natType(nat bool) string {
+	if nat {
+		return "ipv4-masq"
+	}
+	return "none"
+}
+
 // answerNetwork shows labels only of networks of the project.
 func (c *Cluster) answerNetwork(n *metal.Network) networkAnswer {
 	a := networkAnswer{
 		ID: n.ID, Name: n.Name, Partition: n.Partition, Shared: n.Shared, Prefixes: orEmpty(n.Prefixes), DestinationPrefixes: []string{},
-		NAT: n.NAT, VRF: n.VRF, Parent: n.ParentNetworkID, Type: "external", NATType: "none", Labels: map[string]string{},
+		NAT: n.NAT, VRF: n.VRF, Parent: n.ParentNetworkID, Type: "external", NATType: natType(n.NAT), Labels: map[string]string{},
 	}
 	switch {
 	case n.ParentNetworkID != "" && n.Shared:
 		a.Type = "child-shared"
 	case n.ParentNetworkID != "":
 		a.Type = "child"
-	}
-	if n.NAT {
-		a.NATType = "ipv4-masq"
 	}
 	if n.Project == c.Project {
 		a.Project, a.Labels = n.Project, n.Labels
@@ -106,7 +111,7 @@ func (f *networkFilter) matches(n networkAnswer) bool {
 
 func (r *request) findNetworks() (any, error) {
 	var filter networkFilter
-	if err := r.decode(&filter); err != nil {
+	if err := r.decodeFilter(&filter); err != nil {
 		return nil, err
 	}
 	return r.networksThat(&filter)
@@ -162,6 +167,23 @@ func answerImage(i *metal.Image) (string, any) {
 	return i.ID, imageAnswer{named{i.ID, i.Name, i.Description}, orEmpty(i.Features), i.Classification, i.Expires, []string{}}
 }
 
+// imageFilter has the fields of a V1ImageFindRequest.
+type imageFilter struct {
+	ID             string   `json:"id"`
+	Name           string   `json:"name"`
+	Features       []string `json:"features"`
+	Classification string   `json:"classification"`
+	OS             string   `json:"os"`
+	Version        string   `json:"version"`
+}
+
+func (f *imageFilter) matches(i *metal.Image) bool {
+	equal := func(wanted, is string) bool { return wanted == "" || wanted == is }
+	dash := max(strings.LastIndex(i.ID, "-"), 0)
+	return equal(f.ID, i.ID) && equal(f.Name, i.Name) && containsAll(i.Features, f.Features) && equal(f.Classification, i.Classification) &&
+		equal(f.OS, i.ID[:dash]) && equal(f.Version, strings.TrimPrefix(i.ID[dash:], "-"))
+}
+
 type partitionAnswer struct {
 	named
 
@@ -175,14 +197,20 @@ func answerPartition(p *metal.Partition) (string, any) {
 
 // list answers a whole list of what is public, and one those of an id.
 func list[T any](r *request, from *cachedList[T], answer func(T) (string, any)) (any, error) {
+	return listThat(r, from, func(T) bool { return true }, answer)
+}
+
+func listThat[T any](r *request, from *cachedList[T], matches func(T) bool, answer func(T) (string, any)) (any, error) {
 	all, err := from.get(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	answers := []any{}
 	for _, item := range all {
-		_, a := answer(item)
-		answers = append(answers, a)
+		if matches(item) {
+			_, a := answer(item)
+			answers = append(answers, a)
+		}
 	}
 	return answers, nil
 }
@@ -200,10 +228,19 @@ func one[T any](r *request, kind string, from *cachedList[T], answer func(T) (st
 	return nil, notFound(kind, r.id)
 }
 
-func (r *request) listSizes() (any, error)      { return list(r, r.server.sizes, answerSize) }
-func (r *request) size() (any, error)           { return one(r, "size", r.server.sizes, answerSize) }
-func (r *request) listImages() (any, error)     { return list(r, r.server.images, answerImage) }
-func (r *request) image() (any, error)          { return one(r, "image", r.server.images, answerImage) }
+func (r *request) listSizes() (any, error)  { return list(r, r.server.sizes, answerSize) }
+func (r *request) size() (any, error)       { return one(r, "size", r.server.sizes, answerSize) }
+func (r *request) listImages() (any, error) { return list(r, r.server.images, answerImage) }
+func (r *request) image() (any, error)      { return one(r, "image", r.server.images, answerImage) }
+
+func (r *request) findImages() (any, error) {
+	var filter imageFilter
+	if err := r.decodeFilter(&filter); err != nil {
+		return nil, err
+	}
+	return listThat(r, r.server.images, filter.matches, answerImage)
+}
+
 func (r *request) listPartitions() (any, error) { return list(r, r.server.partitions, answerPartition) }
 func (r *request) partition() (any, error) {
 	return one(r, "partition", r.server.partitions, answerPartition)

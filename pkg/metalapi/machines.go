@@ -5,6 +5,7 @@ package metalapi
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -20,12 +21,12 @@ type machineAnswer struct {
 	Size        named             `json:"size"`
 	Allocation  *allocationAnswer `json:"allocation"`
 	Liveliness  string            `json:"liveliness"`
-	State       stateAnswer       `json:"state"`
+	State       machineState      `json:"state"`
 	Events      eventsAnswer      `json:"events"`
 	Tags        []string          `json:"tags"`
 	Changed     time.Time         `json:"changed"`
 	// Clients read these without looking whether they are there.
-	LEDState stateAnswer    `json:"ledstate"`
+	LEDState ledState       `json:"ledstate"`
 	BIOS     biosAnswer     `json:"bios"`
 	Hardware hardwareAnswer `json:"hardware"`
 }
@@ -36,7 +37,13 @@ type named struct {
 	Description string `json:"description"`
 }
 
-type stateAnswer struct {
+type machineState struct {
+	Value              string `json:"value"`
+	Description        string `json:"description"`
+	MetalHammerVersion string `json:"metal_hammer_version"`
+}
+
+type ledState struct {
 	Value       string `json:"value"`
 	Description string `json:"description"`
 }
@@ -97,6 +104,9 @@ type machineNetworkAnswer struct {
 	NAT                 bool     `json:"nat"`
 	Private             bool     `json:"private"`
 	Underlay            bool     `json:"underlay"`
+	Project             string   `json:"projectid"`
+	TypeV2              string   `json:"networktypev2"`
+	NATType             string   `json:"nattypev2"`
 }
 
 func nameOf(id string) named { return named{ID: id, Name: id} }
@@ -115,7 +125,7 @@ func orEmpty[T any](list []T) []T {
 func (c *Cluster) answerMachine(m *metal.Machine) machineAnswer {
 	a := machineAnswer{
 		ID: m.ID, Partition: nameOf(m.Partition), Rack: m.Rack, Size: nameOf(m.Size), Liveliness: m.Liveliness,
-		State: stateAnswer{Value: m.State}, Tags: c.tagsOf(m), Changed: m.Changed,
+		State: machineState{Value: m.State}, Tags: c.tagsOf(m), Changed: m.Changed,
 		Events: eventsAnswer{CrashLoop: m.CrashLoop, FailedMachineReclaim: m.FailedMachineReclaim, LastEventTime: m.LastEventTime, Log: []eventAnswer{}},
 	}
 	for _, e := range m.Events {
@@ -128,12 +138,29 @@ func (c *Cluster) answerMachine(m *metal.Machine) machineAnswer {
 		SSHKeys: []string{}, DNSServers: []struct{}{}, NTPServers: []struct{}{},
 	}
 	for _, n := range alloc.Networks {
-		a.Allocation.Networks = append(a.Allocation.Networks, machineNetworkAnswer{
-			NetworkID: n.NetworkID, Type: n.Type, IPs: orEmpty(n.IPs), Prefixes: orEmpty(n.Prefixes), DestinationPrefixes: orEmpty(n.DestinationPrefixes),
-			VRF: n.VRF, ASN: n.ASN, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay,
-		})
+		a.Allocation.Networks = append(a.Allocation.Networks, answerMachineNetwork(&n, alloc.Project))
 	}
 	a.Hardware = hardwareAnswer{Disks: []struct{}{}, NICs: []struct{}{}, CPUs: []struct{}{}, GPUs: []struct{}{}}
+	return a
+}
+
+// answerMachineNetwork names the project of a network only if it is known to be that of
+// the machine.
+func answerMachineNetwork(n *metal.MachineNetwork, project string) machineNetworkAnswer {
+	a := machineNetworkAnswer{
+		NetworkID: n.NetworkID, Type: n.Type, IPs: orEmpty(n.IPs), Prefixes: orEmpty(n.Prefixes), DestinationPrefixes: orEmpty(n.DestinationPrefixes),
+		VRF: n.VRF, ASN: n.ASN, NAT: n.NAT, Private: n.Private, Underlay: n.Underlay, NATType: natType(n.NAT),
+	}
+	switch {
+	case n.Underlay:
+		a.TypeV2 = "underlay"
+	case !n.Private:
+		a.TypeV2 = "external"
+	case strings.HasSuffix(n.Type, "unshared"):
+		a.TypeV2, a.Project = "child", project
+	default:
+		a.TypeV2 = "child-shared"
+	}
 	return a
 }
 
@@ -210,7 +237,7 @@ func containsAll(list, wanted []string) bool {
 
 func (r *request) findMachines() (any, error) {
 	var filter machineFilter
-	if err := r.decode(&filter); err != nil {
+	if err := r.decodeFilter(&filter); err != nil {
 		return nil, err
 	}
 	return r.machinesThat(&filter)
@@ -218,17 +245,16 @@ func (r *request) findMachines() (any, error) {
 
 func (r *request) listMachines() (any, error) { return r.machinesThat(&machineFilter{}) }
 
+// machinesThat filters the machines of the cluster. No filter is compared with a machine of
+// another: the time that it takes would say what that machine is like.
 func (r *request) machinesThat(filter *machineFilter) (any, error) {
 	answers := []machineAnswer{}
 	for _, m := range r.server.machines.AllocatedIn(r.cluster.Project) {
-		if !filter.matches(m, r.cluster.tagsOf(m)) {
-			continue
-		}
 		owned, err := r.owns(m)
 		if err != nil {
 			return nil, err
 		}
-		if owned {
+		if owned && filter.matches(m, r.cluster.tagsOf(m)) {
 			answers = append(answers, r.cluster.answerMachine(m))
 		}
 	}

@@ -78,6 +78,12 @@ func TestMachines_AreThoseOfTheClusterByTagOrObject(t *testing.T) {
 	}
 	assert.ElementsMatch(t, []string{"own", "adopted"}, ids)
 	assert.Equal(t, 1, asked, "objects are read once, however many machines the project has")
+	for _, filter := range []string{`{"allocation_hostname":"lilys"}`, `{"allocation_hostname":"nobody"}`, `{"tags":["cluster.metal-stack.io/id=lily"],"network_ids":[]}`} {
+		asked = 0
+		_, answers := ask(http.MethodPost, "v1/machine/find", filter)
+		assert.Empty(t, answers, filter)
+		assert.Equal(t, 1, asked, "what it takes does not depend on machines of others: %s", filter)
+	}
 	for id := range machines {
 		status, _ := ask(http.MethodGet, "v1/machine/"+id, "")
 		assert.Equal(t, id == "own" || id == "adopted", status == http.StatusOK, id)

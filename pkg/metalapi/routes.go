@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ var routes = []route{
 	{http.MethodGet, "v1/size", readsPublic, http.StatusOK, (*request).listSizes},
 	{http.MethodGet, "v1/image/{}", readsPublic, http.StatusOK, (*request).image},
 	{http.MethodGet, "v1/image", readsPublic, http.StatusOK, (*request).listImages},
+	{http.MethodPost, "v1/image/find", readsPublic, http.StatusOK, (*request).findImages},
 	{http.MethodGet, "v1/partition/{}", readsPublic, http.StatusOK, (*request).partition},
 	{http.MethodGet, "v1/partition", readsPublic, http.StatusOK, (*request).listPartitions},
 }
@@ -139,7 +141,14 @@ const maxBody = 64 << 10
 // decode reads the body. Fields that are null are as if they were left out: metal-go sends
 // what is not set as null. A field that into does not have is refused: to ignore a filter
 // would return more than was asked for.
-func (r *request) decode(into any) error {
+func (r *request) decode(into any) error { return r.decodeUnless(into, "null") }
+
+// decodeFilter is decode for filters, of which metalctl sends those that are not set as
+// empty lists.
+func (r *request) decodeFilter(into any) error { return r.decodeUnless(into, "null", "[]") }
+
+// decodeUnless leaves out fields that have one of the values.
+func (r *request) decodeUnless(into any, unset ...string) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return &apiError{http.StatusUnsupportedMediaType, "415: Unsupported Media Type"}
 	}
@@ -155,7 +164,7 @@ func (r *request) decode(into any) error {
 		return badBody(err)
 	}
 	for name, value := range fields {
-		if bytes.Equal(bytes.TrimSpace(value), []byte("null")) {
+		if slices.Contains(unset, string(bytes.TrimSpace(value))) {
 			delete(fields, name)
 		}
 	}

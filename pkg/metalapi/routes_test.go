@@ -106,3 +106,18 @@ func TestLimits_AreOfOneCluster(t *testing.T) {
 	require.NoError(t, limits.take(Cluster{NamespacedName: types.NamespacedName{Name: "third"}}, false))
 	assert.Len(t, limits.clusters, 1, "what is idle is forgotten")
 }
+
+func TestImages_AreFoundByEachField(t *testing.T) {
+	t.Parallel()
+	image := &metal.Image{ID: "ubuntu-24.04.20250701", Name: "Ubuntu", Features: []string{"machine"}, Classification: "supported"}
+	for _, f := range []imageFilter{
+		{}, {ID: image.ID}, {Name: "Ubuntu"}, {Features: []string{"machine"}}, {Classification: "supported"}, {OS: "ubuntu"}, {Version: "24.04.20250701"},
+	} {
+		assert.True(t, f.matches(image), "%+v", f)
+	}
+	for _, f := range []imageFilter{
+		{ID: "ubuntu"}, {Name: "Debian"}, {Features: []string{"firewall"}}, {Classification: "preview"}, {OS: "debian"}, {Version: "24.04"},
+	} {
+		assert.False(t, f.matches(image), "%+v", f)
+	}
+}

@@ -63,8 +63,9 @@ func ipFact(i *models.V1IPResponse) *metal.IP {
 		return nil
 	}
 	return &metal.IP{
-		Address: *i.Ipaddress, Name: i.Name, Project: deref(i.Projectid), NetworkID: deref(i.Networkid),
+		Address: *i.Ipaddress, Name: i.Name, Description: i.Description, Project: deref(i.Projectid), NetworkID: deref(i.Networkid),
 		Type: deref(i.Type), Tags: sortedCopy(i.Tags), AllocationUUID: deref(i.Allocationuuid),
+		Created: toTime(i.Created), Changed: toTime(i.Changed),
 	}
 }
 

@@ -3,6 +3,7 @@
 package metalapi
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -118,18 +119,37 @@ func TestMetalAPIOfCluster_AnswersReadsWhileMetalAPIIsAway(t *testing.T) {
 	id, machineID := env.allocatedCluster(t, "rose", "node-1")
 	api := env.metalAPI(t, "rose")
 	find := ip.NewFindIPsParams().WithBody(&models.V1IPFindRequest{Projectid: projectA})
+	address, err := allocateIP(api, id, "mail")
+	require.NoError(t, err)
 	before, err := api.IP.FindIPs(find, nil)
 	require.NoError(t, err)
 	comeBack := env.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
 	defer comeBack()
+	healthy, err := api.Health.Health(health.NewHealthParams(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, "healthy", *healthy.Payload.Status, "with another status, metal-ccm ends")
 	_, err = api.Machine.FindMachine(machine.NewFindMachineParams().WithID(machineID), nil)
 	require.NoError(t, err)
 	after, err := api.IP.FindIPs(find, nil)
 	require.NoError(t, err)
 	assert.Len(t, after.Payload, len(before.Payload))
-	_, err = allocateIP(api, id, "web")
-	require.Error(t, err)
-	require.ErrorContains(t, err, "503")
+	for name, write := range map[string][3]string{
+		"allocate": {"POST", "v1/ip/allocate", `{"networkid":"` + simulator.InternetNetwork + `","tags":["` + serviceTag(id, "web") + `"]}`},
+		"update":   {"POST", "v1/ip", `{"ipaddress":"` + *address.Ipaddress + `","tags":[]}`},
+		"free":     {"DELETE", "v1/ip/free/" + *address.Ipaddress, ""},
+	} {
+		status, answer := env.ask(t, write[0], "rose", write[1], write[2])
+		assert.Equal(t, http.StatusServiceUnavailable, status, "%s: %s", name, answer)
+		var inner string
+		require.NoError(t, json.Unmarshal([]byte(answer), &inner), "%s: in the metal-api's form: %s", name, answer)
+		assert.Contains(t, inner, `{"statuscode":503,"message":"`, name)
+	}
+	after, err = api.IP.FindIPs(find, nil)
+	require.NoError(t, err)
+	assert.Len(t, after.Payload, len(before.Payload), "also after a write that failed")
+	comeBack()
+	_, err = api.IP.FreeIP(ip.NewFreeIPParams().WithID(*address.Ipaddress), nil)
+	require.NoError(t, err)
 }
 
 func TestMetalAPIOfCluster_FloodIsRefused(t *testing.T) {
