@@ -90,3 +90,8 @@ func NewServer(machines Machines, backend Backend, addresses Addresses, c clock.
 func (s *Server) Handler(cluster Cluster, path string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { s.serve(w, req, cluster, path) })
 }
+
+// Refusal answers a request that is for no cluster.
+func Refusal(status int, message string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, &apiError{status, message}) })
+}

@@ -49,6 +49,7 @@ func TestTenants(t *testing.T) {
 		"Roles_AllowTenants":                               rolesAllowTenants,
 		"Roles_RefuseAllocationAndStatus":                  rolesRefuseAllocationAndStatus,
 		"Roles_MetalAPIOfClusterByName":                    rolesForMetalAPIOfCluster,
+		"Token_ReachesMetalAPIOfItsClusterOnly":            metalAPIOfClusterByToken,
 		"DirectAccess_UnknownClientsAreUnauthorized":       directAccessUnknownClientsAreUnauthorized,
 		"DirectAccess_KnownClientsMayNoMore":               directAccessKnownClientsMayNoMore,
 	} {

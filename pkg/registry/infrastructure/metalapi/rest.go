@@ -74,17 +74,26 @@ func (r *REST) Connect(ctx context.Context, name string, options runtime.Object,
 	namespace := request.NamespaceValue(ctx)
 	cluster, err := r.clusters.Get(ctx, namespace, name)
 	if err != nil {
-		return nil, err
+		return refusal(err), nil
 	}
 	project, bound := r.bindings.Project(namespace)
 	id := infrastructure.ClusterID(cluster)
 	if id == "" || !bound {
-		return nil, apierrors.NewConflict(r.resource, name, errors.New("the cluster has no cluster id yet: retry once its allocation has begun"))
+		return refusal(apierrors.NewConflict(r.resource, name, errors.New("the cluster has no cluster id yet: retry once its allocation has begun"))), nil
 	}
 	return r.server.Handler(metalapi.Cluster{
 		NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}, ID: id, Project: project,
 		Adopted: func(ctx context.Context) (map[string]bool, error) { return r.adopted(ctx, namespace, name) },
 	}, opts.Path), nil
+}
+
+// refusal answers an error in the metal-api's form: its clients read no other.
+func refusal(err error) http.Handler {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return metalapi.Refusal(http.StatusInternalServerError, "internal error")
+	}
+	return metalapi.Refusal(int(status.Status().Code), status.Status().Message)
 }
 
 // adopted returns the machines that are allocated for objects of the cluster.
