@@ -227,7 +227,11 @@ func BenchmarkWriteToWatch(b *testing.B) {
 		Spec:       v1alpha4.MetalStackMachineSpec{Image: simulator.MachineImage, MachineType: simulator.SmallSize},
 	}, metav1.CreateOptions{})
 	require.NoError(b, err)
-	events, err := resting.Client().InfrastructureV1alpha4().MetalStackMachines("").Watch(b.Context(), metav1.ListOptions{ResourceVersion: m.ResourceVersion})
+	// A watch of the fleet resumes from a list of the fleet only.
+	fleet := resting.Client().InfrastructureV1alpha4().MetalStackMachines("")
+	listed, err := fleet.List(b.Context(), metav1.ListOptions{ResourceVersion: "0", Limit: 1})
+	require.NoError(b, err)
+	events, err := fleet.Watch(b.Context(), metav1.ListOptions{ResourceVersion: listed.ResourceVersion})
 	require.NoError(b, err)
 	defer events.Stop()
 	var delivery []time.Duration
