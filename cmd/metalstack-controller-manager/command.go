@@ -50,6 +50,10 @@ func run(o *options.Options) error {
 	if err != nil {
 		return err
 	}
+	controllerOptions, err := o.ControllerOptions(config)
+	if err != nil {
+		return err
+	}
 	mgr, err := ctrl.NewManager(config, managerOptions)
 	if err != nil {
 		return err
@@ -57,7 +61,7 @@ func run(o *options.Options) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
-	if err := controller.AddWhenServed(mgr, o.Controller); err != nil {
+	if err := controller.AddWhenServed(mgr, controllerOptions); err != nil {
 		return err
 	}
 	return mgr.Start(ctrl.SetupSignalHandler())

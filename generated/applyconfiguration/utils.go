@@ -48,6 +48,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MachineAllocationApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("Metal"):
 		return &infrastructurev1alpha3.MetalApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalAPIAccess"):
+		return &infrastructurev1alpha3.MetalAPIAccessApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalEvent"):
 		return &infrastructurev1alpha3.MetalEventApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalNetwork"):
@@ -124,6 +126,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MachineAllocationApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("Metal"):
 		return &infrastructurev1alpha4.MetalApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalAPIAccess"):
+		return &infrastructurev1alpha4.MetalAPIAccessApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalEvent"):
 		return &infrastructurev1alpha4.MetalEventApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalNetwork"):

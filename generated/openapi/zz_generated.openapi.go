@@ -92,6 +92,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref),
 		v1alpha3.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref),
 		v1alpha3.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_Metal(ref),
+		v1alpha3.MetalAPIAccess{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MetalAPIAccess(ref),
 		v1alpha3.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref),
 		v1alpha3.MetalEvent{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref),
 		v1alpha3.MetalNetwork{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref),
@@ -137,6 +138,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref),
 		v1alpha4.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref),
 		v1alpha4.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_Metal(ref),
+		v1alpha4.MetalAPIAccess{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MetalAPIAccess(ref),
 		v1alpha4.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref),
 		v1alpha4.MetalEvent{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref),
 		v1alpha4.MetalNetwork{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref),
@@ -3880,6 +3882,53 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MetalAPIAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalAPIAccess is how a workload cluster uses its part of the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"additionalNetworkIDs": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "additionalNetworkIDs are networks, beside the private and the public network of the cluster, whose addresses metal-ccm serves for Services that ask for one there by an annotation. The project must be able to use them. There are at most 12.",
+							MaxItems:    ptr.To[int64](12),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -4205,12 +4254,18 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 							Ref:         ref(v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
 					},
+					"metalAPIAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metalAPIAccess gives the workload cluster, if it is set, access to the part of the metal-api that is its own, which is the subresource `metalapi` of this object: `{}` is enough. The controller manager then keeps, in the namespace, a ServiceAccount that may use it and nothing else, its token, and the Secret `<Cluster>-metal-ccm` of the type `addons.cluster.x-k8s.io/resource-set`, by which a ClusterResourceSet configures metal-ccm in the workload cluster. It may be set, changed and removed at any time; if it is removed, the token is revoked. The condition MetalAPIAccessReady says what is there.",
+							Ref:         ref(v1alpha3.MetalAPIAccess{}.OpenAPIModelName()),
+						},
+					},
 				},
 				Required: []string{"partition"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha3.APIEndpoint{}.OpenAPIModelName(), v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName(), v1alpha3.PrivateNetwork{}.OpenAPIModelName()},
+			v1alpha3.APIEndpoint{}.OpenAPIModelName(), v1alpha3.MetalAPIAccess{}.OpenAPIModelName(), v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName(), v1alpha3.PrivateNetwork{}.OpenAPIModelName()},
 	}
 }
 
@@ -4275,7 +4330,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that\n    is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if\n    the controller manager was not told the URL of the management cluster,\n    CreationRefused, or NameTaken if another object has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -6699,6 +6754,53 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_MetalAPIAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalAPIAccess is how a workload cluster uses its part of the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"additionalNetworkIDs": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "additionalNetworkIDs are networks, beside the private and the public network of the cluster, whose addresses metal-ccm serves for Services that ask for one there by an annotation. The project must be able to use them. There are at most 12.",
+							MaxItems:    ptr.To[int64](12),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](253),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -7024,12 +7126,18 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 							Ref:         ref(v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
 					},
+					"metalAPIAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metalAPIAccess gives the workload cluster, if it is set, access to the part of the metal-api that is its own, which is the subresource `metalapi` of this object: `{}` is enough. The controller manager then keeps, in the namespace, a ServiceAccount that may use it and nothing else, its token, and the Secret `<Cluster>-metal-ccm` of the type `addons.cluster.x-k8s.io/resource-set`, by which a ClusterResourceSet configures metal-ccm in the workload cluster. It may be set, changed and removed at any time; if it is removed, the token is revoked. The condition MetalAPIAccessReady says what is there.",
+							Ref:         ref(v1alpha4.MetalAPIAccess{}.OpenAPIModelName()),
+						},
+					},
 				},
 				Required: []string{"partition"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha4.APIEndpoint{}.OpenAPIModelName(), v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName(), v1alpha4.PrivateNetwork{}.OpenAPIModelName()},
+			v1alpha4.APIEndpoint{}.OpenAPIModelName(), v1alpha4.MetalAPIAccess{}.OpenAPIModelName(), v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName(), v1alpha4.PrivateNetwork{}.OpenAPIModelName()},
 	}
 }
 
@@ -7094,7 +7202,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that\n    is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if\n    the controller manager was not told the URL of the management cluster,\n    CreationRefused, or NameTaken if another object has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{

@@ -18,8 +18,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admissionpolicies"
-	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/managerroles"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/replica"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/standalone"
@@ -68,9 +68,9 @@ type ExtraConfig struct {
 	Owners registry.OwnerLookup
 	// Registrar registers the API in the cluster; nil if it does not.
 	Registrar *registration.Registrar
-	// BootstrapData grants the controller manager access to Secrets in bound
-	// namespaces; nil if it does not.
-	BootstrapData *bootstrapdata.Controller
+	// ManagerRoles grant the controller manager access to Secrets in bound
+	// namespaces, each by one role.
+	ManagerRoles []*managerroles.Controller
 	// AdmissionPolicies checks whether the policies that restrict the server's
 	// service account are enforced; nil without a cluster.
 	AdmissionPolicies *admissionpolicies.Checker

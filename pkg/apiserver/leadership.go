@@ -131,8 +131,8 @@ func (s *Server) runActive(ctx context.Context) {
 	if s.extra.Registrar != nil {
 		go s.extra.Registrar.Run(ctx)
 	}
-	if s.extra.BootstrapData != nil {
-		go s.extra.BootstrapData.Run(ctx)
+	for _, role := range s.extra.ManagerRoles {
+		go role.Run(ctx)
 	}
 	if s.extra.AdmissionPolicies != nil {
 		go s.extra.AdmissionPolicies.Run(ctx)

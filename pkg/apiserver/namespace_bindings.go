@@ -36,8 +36,8 @@ func (s *Server) addNamespaceBindingsHook() error {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
 				s.observer.RelevanceChanged(projects...)
-				if s.extra.BootstrapData != nil {
-					s.extra.BootstrapData.Enqueue()
+				for _, role := range s.extra.ManagerRoles {
+					role.Enqueue()
 				}
 				if len(namespaces) > rejoinAllThreshold {
 					s.backend.ReprojectAll()

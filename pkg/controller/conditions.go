@@ -24,6 +24,7 @@ var ownedConditions = []string{
 	infrastructure.ConditionAllocated,
 	infrastructure.ConditionDeleting,
 	infrastructure.ConditionFirewallReady,
+	infrastructure.ConditionMetalAPIAccessReady,
 	infrastructure.ConditionPaused,
 }
 
@@ -51,6 +52,12 @@ func (r *reconciliation) setConditions() {
 		r.setCondition(*r.firewallReady)
 	case r.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
 		conditions.Delete(r.obj, infrastructure.ConditionFirewallReady)
+	}
+	switch {
+	case r.accessReady != nil:
+		r.setCondition(*r.accessReady)
+	case r.accessRevoked:
+		conditions.Delete(r.obj, infrastructure.ConditionMetalAPIAccessReady)
 	}
 }
 
@@ -82,6 +89,7 @@ var warningReasons = []string{
 	infrastructure.ReasonFirewallCreationRefused,
 	infrastructure.ReasonFirewallNameTaken,
 	infrastructure.ReasonFirewallNotReady,
+	infrastructure.ReasonManagementURLMissing,
 }
 
 // recordConditionEvents records an Event for each of our conditions that has changed, so

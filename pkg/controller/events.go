@@ -12,8 +12,8 @@ import (
 )
 
 // Reasons of Events. What is waited for, and what holds a release up, is recorded
-// under the reasons of the conditions Allocated, Deleting, FirewallReady and
-// Paused, once for each change.
+// under the reasons of the conditions Allocated, Deleting, FirewallReady,
+// MetalAPIAccessReady and Paused, once for each change.
 const (
 	// EventAllocating: the API server was asked for metal.
 	EventAllocating = "Allocating"
@@ -37,6 +37,8 @@ const (
 	EventFirewallAdopted = "FirewallAdopted"
 	// EventFirewallRetired: a firewall of a cluster goes; the note says why.
 	EventFirewallRetired = "FirewallRetired"
+	// EventMetalAPIAccessRevoked: what spec.metalAPIAccess asked for was deleted.
+	EventMetalAPIAccessRevoked = "MetalAPIAccessRevoked"
 	// EventUserDataSet: spec.userData names the bootstrap secret of the Machine now.
 	EventUserDataSet = "UserDataSet"
 	// EventPartitionSet: spec.partition is the Machine's failure domain now.
@@ -49,6 +51,8 @@ const (
 	actionRelease  = "Release"
 	actionRoll     = "RollFirewall"
 	actionPrepare  = "Prepare"
+
+	actionProvideAccess = "ProvideMetalAPIAccess"
 )
 
 // recordEvent makes an Event about the object. Nothing secret may be in a note.

@@ -29,11 +29,14 @@ type reconciler struct {
 	live        client.Client
 	allocations allocationClient
 
-	clock    clock.Clock
-	states   *objectStates
-	recorder events.EventRecorder
-	options  Options
+	clock        clock.Clock
+	states       *objectStates
+	accessChecks *accessChecks
+	recorder     events.EventRecorder
+	options      Options
 
+	// independent are the phases that neither wait for an allocation nor hold one up.
+	independent []phase
 	// beforeAllocate are the phases before an allocation.
 	beforeAllocate []phase
 	// whileAllocated are the phases of an object that holds metal.
@@ -69,6 +72,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		if apierrors.IsNotFound(err) {
 			// Nothing is left to do: the finalizer is removed only after the release.
 			r.states.reset(request)
+			r.accessChecks.reset(request)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, err
@@ -83,8 +87,8 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	// reconcileAllocation runs beforeAllocate.
-	phases := []phase{resolveOwners, reconcileMoveBlock, reconcilePaused, reconcileAllocation}
-	phases = append(phases, r.whileAllocated...)
+	phases := append([]phase{resolveOwners, reconcileMoveBlock, reconcilePaused}, r.independent...)
+	phases = append(append(phases, reconcileAllocation), r.whileAllocated...)
 	if obj.GetDeletionTimestamp() != nil {
 		phases = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
 		phases = append(phases, reconcileRelease)
@@ -93,7 +97,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if rec.wait.requeueAfter > 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", rec.wait.message, "retryAfter", rec.wait.requeueAfter.String())
 	}
-	return ctrl.Result{RequeueAfter: rec.wait.requeueAfter}, utilerrors.NewAggregate([]error{err, rec.patchConditions(ctx)})
+	return ctrl.Result{RequeueAfter: rec.requeueAfter()}, utilerrors.NewAggregate([]error{err, rec.accessErr, rec.patchConditions(ctx)})
 }
 
 // skipReason returns why an object is not reconciled; "" if it is.

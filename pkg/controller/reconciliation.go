@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +44,13 @@ type reconciliation struct {
 	pauseReasons []string
 	// firewallReady is what there is to say about a cluster's firewall.
 	firewallReady *metav1.Condition
+	// accessReady is what there is to say about a cluster's access to its metal-api, and
+	// accessErr what failed; accessRevoked is true if it has none any more.
+	accessReady   *metav1.Condition
+	accessErr     error
+	accessRevoked bool
+	// recheckAccessAfter is when the objects of the access are read again.
+	recheckAccessAfter time.Duration
 	// objectGone is true after the object was let go: there is nothing to write to.
 	objectGone bool
 }
@@ -86,6 +94,14 @@ func (r *reconciliation) runPhases(ctx context.Context, phases []phase) error {
 		}
 	}
 	return nil
+}
+
+// requeueAfter is when to reconcile again if no event comes first; 0 if never.
+func (r *reconciliation) requeueAfter() time.Duration {
+	if r.wait.requeueAfter > 0 && r.recheckAccessAfter > 0 {
+		return min(r.wait.requeueAfter, r.recheckAccessAfter)
+	}
+	return max(r.wait.requeueAfter, r.recheckAccessAfter)
 }
 
 // patchConditions writes the conditions, and records Events of what is new in them.

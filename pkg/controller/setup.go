@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -35,6 +36,8 @@ type Options struct {
 	// FirewallUnhealthyTimeout is for how long a firewall may crash or be silent before
 	// it is replaced.
 	FirewallUnhealthyTimeout time.Duration
+	// ManagementCluster is how workload clusters reach the API server of this one.
+	ManagementCluster ManagementCluster
 }
 
 // NewOptions returns what holds unless it is said otherwise.
@@ -49,7 +52,7 @@ func NewOptions() Options {
 // NewScheme knows the types that the reconcilers work with.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha4.AddToScheme, clusterv1.AddToScheme, corev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{v1alpha4.AddToScheme, clusterv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -105,14 +108,15 @@ func (r *reconciler) concurrency() int {
 
 // newReconciler says which phases the objects of a kind go through.
 func newReconciler(k kind, options Options) *reconciler {
-	r := &reconciler{kind: k, options: options}
+	r := &reconciler{kind: k, options: options, accessChecks: newAccessChecks()}
 	switch k.name {
 	case clusters.name:
 		if !options.Standalone {
 			r.beforeAllocate = []phase{waitForOwnerCluster}
 		}
+		r.independent = []phase{reconcileMetalAPIAccess}
 		r.whileAllocated = []phase{reconcileFirewalls}
-		r.beforeRelease = []phase{waitForMachinesDeleted, reconcileFirewallDeletion}
+		r.beforeRelease = []phase{waitForMachinesDeleted, reconcileFirewallDeletion, revokeMetalAPIAccess}
 	case machines.name:
 		r.beforeAllocate = []phase{waitWithoutSecrets, waitForNetwork}
 		if !options.Standalone {

@@ -22,6 +22,10 @@ const (
 	// while they are those of the spec. Metal that was adopted has it, and any other
 	// while it is False. It is no part of Ready: the machine works.
 	ConditionMatchesSpec = "MatchesSpec"
+	// ConditionMetalAPIAccessReady is about what the controller manager keeps for a
+	// cluster with spec.metalAPIAccess: True while all that metal-ccm needs is there. It is
+	// not part of Ready, and does not exist without spec.metalAPIAccess.
+	ConditionMetalAPIAccessReady = "MetalAPIAccessReady"
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
@@ -173,6 +177,26 @@ const (
 	// ReasonOtherImage: another image is installed than spec.image, on a machine that
 	// was adopted, or was reinstalled by another client of the metal-api.
 	ReasonOtherImage = "OtherImage"
+)
+
+// Reasons of MetalAPIAccessReady. NotAllocated is shared with Ready; CreationRefused and
+// NameTaken have the names of reasons of FirewallReady.
+const (
+	// ReasonMetalAPIAccessProvided: ServiceAccount, Role, RoleBinding, token and the Secret
+	// for a ClusterResourceSet are there. The only one with which it is True.
+	ReasonMetalAPIAccessProvided = "Provided"
+	// ReasonManagementURLMissing: the controller manager runs without
+	// --management-cluster-url, so it does not know the URL for workload clusters.
+	ReasonManagementURLMissing = "ManagementURLMissing"
+	// ReasonWaitingForToken: the kube-controller-manager has not written the token of the
+	// ServiceAccount into its Secret yet.
+	ReasonWaitingForToken = "WaitingForToken"
+	// ReasonMetalAPIAccessNameTaken: an object of that name exists, and the cluster does not
+	// control it. It is not changed.
+	ReasonMetalAPIAccessNameTaken = "NameTaken"
+	// ReasonMetalAPIAccessCreationRefused: the API server of the management cluster refused
+	// to create, change or delete one of the objects; the message quotes it.
+	ReasonMetalAPIAccessCreationRefused = "CreationRefused"
 )
 
 // Reasons of Paused.

@@ -40,6 +40,12 @@ type MetalStackClusterSpec struct {
 	PrivateNetwork       *PrivateNetwork
 	ClusterID            string
 	FirewallSpec         *MetalStackFirewallSpec
+	MetalAPIAccess       *MetalAPIAccess
+}
+
+// MetalAPIAccess is how a workload cluster uses its part of the metal-api.
+type MetalAPIAccess struct {
+	AdditionalNetworkIDs []string
 }
 
 // PrivateNetwork is which addresses a private network gets when it is allocated.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package admissionpolicies checks whether the ValidatingAdmissionPolicies are
-// enforced that restrict the server's service account where RBAC cannot. They are
+// enforced that restrict the programs' service accounts where RBAC cannot. They are
 // part of the installation (artifacts/deploy/admission.yaml), but Kubernetes
 // before 1.30 does not have the kind, and administrators can delete them. The
 // server works without them, so that only a check shows their absence. This
@@ -41,6 +41,7 @@ const (
 var names = []string{
 	"metalstack-apiserver-configmaps", "metalstack-apiserver-pods",
 	"metalstack-apiserver-rolebindings", "metalstack-apiserver-secrets",
+	"metalstack-controller-manager-metalapi-access",
 }
 
 // Checker checks the policies.

@@ -23,7 +23,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admissionpolicies"
-	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/bootstrapdata"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/managerroles"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/owners"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
@@ -69,7 +69,7 @@ func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.RegisterAPI, "register-api", o.RegisterAPI, "Register the served API in the cluster: create and update its APIServices, and the marker CustomResourceDefinitions from which Cluster API reads the version to use.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service in --namespace through which the kube-apiserver reaches this server.")
 	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of the Service that --service-name names.")
-	fs.StringVar(&o.ControllerManagerAccount, "controller-manager-service-account", o.ControllerManagerAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates a RoleBinding of it to the ClusterRole "+bootstrapdata.Name+", which allows reading bootstrap data. If empty, no RoleBindings are created.")
+	fs.StringVar(&o.ControllerManagerAccount, "controller-manager-service-account", o.ControllerManagerAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates RoleBindings of it to the ClusterRoles "+managerroles.BootstrapData.Name+", which allows reading bootstrap data, and "+managerroles.MetalAPIAccess.Name+", which allows giving clusters access to their metal-api. If empty, no RoleBindings are created.")
 	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "Path to a file with the PEM-encoded CA certificates that --tls-cert-file is signed by. It is reloaded when it changes. "+
 		"If --tls-cert-file is not set, the server generates its serving certificate and CA, and stores both in the Secret "+servingcert.SecretName+" in --namespace.")
 }
@@ -164,10 +164,12 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
 	config.Extra.Bindings = config.Extra.Namespaces
 	if o.Cluster.ControllerManagerAccount != "" {
-		config.Extra.BootstrapData = bootstrapdata.New(bootstrapdata.Options{
-			Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.ControllerManagerAccount,
-			Bound: config.Extra.Namespaces.Bound, Events: config.Extra.Events,
-		})
+		for _, role := range []managerroles.Role{managerroles.BootstrapData, managerroles.MetalAPIAccess} {
+			config.Extra.ManagerRoles = append(config.Extra.ManagerRoles, managerroles.New(managerroles.Options{
+				Role: role, Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.ControllerManagerAccount,
+				Bound: config.Extra.Namespaces.Bound, Events: config.Extra.Events,
+			}))
+		}
 	}
 	leases, err := kubernetes.NewForConfig(leaseConfig(config.Generic.ClientConfig))
 	if err != nil {

@@ -44,6 +44,10 @@ type Options struct {
 	QPS   float32
 	Burst int
 
+	// ManagementClusterURL is where workload clusters reach the API server, and
+	// ManagementClusterCAFile has the authorities that verify it.
+	ManagementClusterURL, ManagementClusterCAFile string
+
 	Controller controller.Options
 	Logs       *logsapi.LoggingConfiguration
 }
@@ -85,6 +89,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Firewalls, "firewall-concurrency", c.Firewalls, "Number of MetalStackFirewalls that are reconciled concurrently.")
 	fs.DurationVar(&c.LoadBalancerGracePeriod, "load-balancer-grace-period", c.LoadBalancerGracePeriod, "Duration for which a deleted control plane machine keeps running before its metal is released, so that load balancers can remove it.")
 	fs.DurationVar(&c.FirewallUnhealthyTimeout, "firewall-unhealthy-timeout", c.FirewallUnhealthyTimeout, "Duration for which a cluster's firewall may be crashed or unreachable before it is replaced. A firewall whose metal is gone is replaced immediately.")
+	fs.StringVar(&o.ManagementClusterURL, "management-cluster-url", o.ManagementClusterURL, "URL under which workload clusters reach the API server of the management cluster, such as https://kubernetes.example.org:6443. metal-ccm in clusters with spec.metalAPIAccess is configured with it. If empty, these clusters get no access to their metal-api.")
+	fs.StringVar(&o.ManagementClusterCAFile, "management-cluster-ca-file", o.ManagementClusterCAFile, "Path to the certificates, as PEM, by which workload clusters verify the API server under --management-cluster-url. If empty, those by which the controller manager itself verifies it. If "+systemAuthorities+", workload clusters verify it by the authorities of their system.")
 	logsapi.AddFlags(o.Logs, fs)
 }
 
@@ -114,6 +120,7 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("--%s must not be negative, got %s", flag.name, flag.value))
 		}
 	}
+	errs = append(errs, validateManagementClusterURL(o.ManagementClusterURL))
 	return utilerrors.NewAggregate(errs)
 }
 

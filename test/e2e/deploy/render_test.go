@@ -138,7 +138,7 @@ func TestAdmissionPolicies_KnowNoNamespace(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []string{"Deny"}, actions)
 	}
-	assert.Equal(t, 4, policies)
+	assert.Equal(t, 5, policies)
 }
 
 func TestVariants_PassStrictValidation(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,6 +30,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
@@ -66,6 +68,7 @@ func TestOperationsPage_CommandsWorkAsDescribed(t *testing.T) {
 		do   func(*testing.T)
 	}{
 		{"bind a tenant and give access", env.handOver},
+		{"give clusters access to their metal-api", env.giveMetalAPIAccess},
 		{"read the metrics", env.readMetrics},
 		{"the metal-api is unavailable", env.metalUnavailable},
 		{"what alerts and the dashboard ask for is there", env.askedFor},
@@ -91,7 +94,10 @@ func (env *environment) key(t *testing.T, key string) {
 
 func (env *environment) install(t *testing.T) {
 	env.run(t, "install")
-	env.Cluster = cluster.Start(t, cluster.Options{ControlPlane: env.plane, Metal: env.metal, ControllerManager: true})
+	env.Cluster = cluster.Start(t, cluster.Options{
+		ControlPlane: env.plane, Metal: env.metal,
+		ControllerManager: true, ManagerFlags: []string{"--management-cluster-url=" + env.plane.Admin().Host},
+	})
 	stdout, stderr := env.run(t, "check")
 	assert.Equal(t, 2, strings.Count(stdout, "condition met"))
 	for _, kind := range []string{"MetalStackCluster", "MetalStackMachine", "MetalStackFirewall", "msm"} {
@@ -108,6 +114,33 @@ func (env *environment) handOver(t *testing.T) {
 	stdout, _ := env.run(t, "bindings")
 	assert.Contains(t, stdout, simulator.ProjectA)
 	env.run(t, "access")
+}
+
+func (env *environment) giveMetalAPIAccess(t *testing.T) {
+	clusters := env.machines(t).InfrastructureV1alpha4().MetalStackClusters(team)
+	_, err := clusters.Create(t.Context(), objects.Cluster("rose", func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = &v1alpha4.MetalAPIAccess{} }), metav1.CreateOptions{})
+	require.NoError(t, err)
+	provided := func() bool {
+		c, err := clusters.Get(t.Context(), "rose", metav1.GetOptions{})
+		return err == nil && meta.IsStatusConditionTrue(c.Status.Conditions, "MetalAPIAccessReady")
+	}
+	require.Eventually(t, provided, patience, 100*time.Millisecond)
+	stdout, _ := env.run(t, "metalapi-access")
+	assert.Regexp(t, `team-a +rose +Provided `, stdout)
+	env.run(t, "rotate-metalapi-token")
+	// It need not be waited for if something has changed.
+	_, err = clusters.Patch(t.Context(), "rose", types.MergePatchType, []byte(`{"spec":{"metalAPIAccess":{"additionalNetworkIDs":["tiny-`+simulator.DefaultPartition+`"]}}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	secrets := env.Client().CoreV1().Secrets(team)
+	require.Eventually(t, func() bool {
+		_, err := secrets.Get(t.Context(), "rose-metalapi-token", metav1.GetOptions{})
+		return err == nil && provided()
+	}, patience, 100*time.Millisecond)
+	require.NoError(t, clusters.Delete(t.Context(), "rose", metav1.DeleteOptions{}))
+	require.Eventually(t, func() bool {
+		_, err := clusters.Get(t.Context(), "rose", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	}, patience, 100*time.Millisecond)
 }
 
 func (env *environment) machines(t *testing.T) versioned.Interface {
@@ -224,7 +257,7 @@ func (env *environment) lookAround(t *testing.T) {
 	assert.Contains(t, stdout, "node-1")
 	env.run(t, "leases")
 	stdout, _ = env.run(t, "admission-policies")
-	assert.Equal(t, 8, strings.Count(stdout, "metalstack-apiserver-"), "four policies and their bindings")
+	assert.Equal(t, 10, strings.Count(stdout, "/metalstack-"), "five policies and their bindings")
 	stdout, _ = env.run(t, "owners")
 	assert.Contains(t, stdout, "node-1")
 	stdout, _ = env.run(t, "bootstrap-data")

@@ -125,6 +125,9 @@ func attempts() []attempt {
 		{"cluster behind their private network", invalid, withCluster(func(s *api.MetalStackClusterSpec, v *target) { s.PublicNetworkID = v.network })},
 		{"cluster at their address", invalid, withCluster(func(s *api.MetalStackClusterSpec, v *target) { s.ControlPlaneEndpoint.Host = v.address })},
 		{"cluster with a firewall in their network", invalid, withCluster(withFirewallSpec(func(s *api.MetalStackFirewallSpec, v *target) { s.Networks = []string{v.network} }))},
+		{"cluster whose Services may have addresses in their network", invalid, withCluster(func(s *api.MetalStackClusterSpec, v *target) {
+			s.MetalAPIAccess = &api.MetalAPIAccess{AdditionalNetworkIDs: []string{v.network}}
+		})},
 		{"cluster with their machine as its firewall", invalid, withCluster(withFirewallSpec(func(s *api.MetalStackFirewallSpec, v *target) { s.ProviderID = "metal:///" + v.held }))},
 		{"cluster with a firewall with their secret", invalid, withCluster(withFirewallSpec(func(s *api.MetalStackFirewallSpec, v *target) {
 			s.UserData = &api.SecretReference{Name: v.machine, Namespace: v.namespace}

@@ -25,6 +25,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
+	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
 // limit is how long something may take that takes moments on a quiet machine.
@@ -44,10 +45,14 @@ type environment struct {
 func start(t *testing.T) *environment {
 	t.Helper()
 	d := simulator.DefaultDataCentre(20)
-	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "5", "6", "8"} {
+	for _, letter := range []string{"c", "d", "e", "f", "1", "2", "3", "4", "5", "6", "7", "8"} {
 		d.Projects = append(d.Projects, simulator.Project{ID: project(letter), Name: "team-" + letter, Tenant: d.Projects[0].Tenant})
 	}
-	c := cluster.Start(t, cluster.Options{Simulator: simulator.Config{DataCentre: d}, ControllerManager: true})
+	plane := controlplane.Start(t)
+	c := cluster.Start(t, cluster.Options{
+		ControlPlane: plane, Simulator: simulator.Config{DataCentre: d},
+		ControllerManager: true, ManagerFlags: []string{"--management-cluster-url=" + plane.Admin().Host},
+	})
 	return &environment{c, c.Metal.Sim}
 }
 

@@ -28,6 +28,7 @@ import (
 
 const (
 	bootstrapRole = "metalstack-bootstrap-data"
+	accessRole    = "metalstack-metalapi-access"
 	servingSecret = "metalstack-apiserver-serving"
 	activeLabel   = "metal-stack." + infrastructure.GroupName + "/active"
 )
@@ -54,6 +55,10 @@ func serviceAccountsRights(t *testing.T, env *environment) {
 		account, err := kubernetes.NewForConfig(env.ControllerManager.Account)
 		require.NoError(t, err)
 		framework.Eventually(t, limit, func(context.Context) error { return getSecret(bound, "a-bootstrap")(t.Context(), account) })
+		framework.Eventually(t, limit, func(context.Context) error { return createAccount(bound, "x-metalapi", true)(t.Context(), account) })
+		// Only a Role that exists can be bound.
+		_, err = env.Client().RbacV1().Roles(bound).Create(soon(t), &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "there-metalapi"}}, metav1.CreateOptions{})
+		require.NoError(t, err)
 		attemptAll(t, env.ControllerManager.Account, controllerManagerUses(bound, unbound))
 	})
 	t.Run("Server", func(t *testing.T) {
@@ -164,6 +169,27 @@ func controllerManagerUses(bound, unbound string) []use {
 		{"label a Pod", false, patchPod(cluster.Namespace, "any", `{"metadata":{"labels":{"`+activeLabel+`":"true"}}}`)},
 		{"bind its role in another namespace", false, bind(unbound, roleBinding(bootstrapRole, bootstrapRole, cluster.Manager, cluster.Namespace))},
 		{"bind its role in a bound namespace", false, bind(bound, roleBinding(bootstrapRole, bootstrapRole, cluster.Manager, cluster.Namespace))},
+		{"make a ServiceAccount of a cluster", true, createAccount(bound, "x-metalapi", true)},
+		{"make a ServiceAccount without a cluster", false, createAccount(bound, "x-metalapi", false)},
+		{"make another ServiceAccount", false, createAccount(bound, "x", true)},
+		{"make a ServiceAccount in an unbound namespace", false, createAccount(unbound, "x-metalapi", true)},
+		{"have the token of a cluster's ServiceAccount written", true, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "x-metalapi", true)},
+		{"have another token written", false, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "default", true)},
+		{"have a token written into a Secret of another name", false, createSecret(bound, "x", corev1.SecretTypeServiceAccountToken, "x-metalapi", true)},
+		{"have a token written that no cluster controls", false, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "x-metalapi", false)},
+		{"have a token written in an unbound namespace", false, createSecret(unbound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "x-metalapi", true)},
+		{"configure a cluster's metal-ccm", true, createSecret(bound, "x-metal-ccm", "addons.cluster.x-k8s.io/resource-set", "", true)},
+		{"write another Secret under that name", false, createSecret(bound, "x-metal-ccm", corev1.SecretTypeOpaque, "", true)},
+		{"delete a tenant's Secret", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.CoreV1().Secrets(bound).Delete(ctx, "a-bootstrap", dryDelete)
+		}},
+		{"grant the metalapi of a cluster", true, createRole(bound, "x-metalapi", "x", "metalstackclusters/metalapi")},
+		{"grant that of another cluster", false, createRole(bound, "x-metalapi", "y", "metalstackclusters/metalapi")},
+		{"grant the release of metal", false, createRole(bound, "x-metalapi", "x", "metalstackclusters/allocation")},
+		{"bind such a Role", true, createRoleBinding(bound, "there-metalapi", rbacv1.RoleRef{Kind: "Role", Name: "there-metalapi"}, "there-metalapi")},
+		{"bind it for another ServiceAccount", false, createRoleBinding(bound, "there-metalapi", rbacv1.RoleRef{Kind: "Role", Name: "there-metalapi"}, "default")},
+		{"bind it under another name", false, createRoleBinding(bound, "x-metalapi", rbacv1.RoleRef{Kind: "Role", Name: "there-metalapi"}, "x-metalapi")},
+		{"bind its own role for a tenant's ServiceAccount", false, createRoleBinding(bound, "x-metalapi", rbacv1.RoleRef{Kind: "ClusterRole", Name: accessRole}, "x-metalapi")},
 		{"bind a namespace to a project", false, func(ctx context.Context, c kubernetes.Interface) error {
 			_, err := c.CoreV1().Namespaces().Patch(ctx, unbound, types.MergePatchType, []byte(`{"metadata":{"labels":{"`+infrastructure.ProjectLabel+`":"x"}}}`), dryPatch)
 			return err
@@ -212,6 +238,8 @@ func serverUses(pod, bound, unbound string) []use {
 		}},
 
 		{"bind the controller manager in a bound namespace", true, bind(bound, right())},
+		{"bind it to its second role", true, bind(bound, roleBinding(accessRole, accessRole, manager, cluster.Namespace))},
+		{"bind it to the second role in an unbound namespace", false, bind(unbound, roleBinding(accessRole, accessRole, manager, cluster.Namespace))},
 		{"bind it in an unbound namespace", false, bind(unbound, right())},
 		{"bind it in the server's namespace", false, bind(cluster.Namespace, right())},
 		{"bind it in kube-system", false, bind(metav1.NamespaceSystem, right())},
@@ -281,6 +309,54 @@ func serverUses(pod, bound, unbound string) []use {
 			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "impersonate", Resource: "users", Name: "admin"})
 		}},
 	}...)
+}
+
+// metaOf is the metadata of an object that a MetalStackCluster x controls, or no one.
+func metaOf(name string, controlled bool) metav1.ObjectMeta {
+	m := metav1.ObjectMeta{Name: name}
+	if controlled {
+		m.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: infrastructure.GroupName + "/v1alpha4", Kind: "MetalStackCluster", Name: "x", UID: "1", Controller: new(true),
+		}}
+	}
+	return m
+}
+
+func createAccount(namespace, name string, controlled bool) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metaOf(name, controlled)}, dryCreate)
+		return err
+	}
+}
+
+func createSecret(namespace, name string, kind corev1.SecretType, account string, controlled bool) func(context.Context, kubernetes.Interface) error {
+	secret := &corev1.Secret{ObjectMeta: metaOf(name, controlled), Type: kind}
+	if account != "" {
+		secret.Annotations = map[string]string{corev1.ServiceAccountNameKey: account}
+	}
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Secrets(namespace).Create(ctx, secret, dryCreate)
+		return err
+	}
+}
+
+func createRole(namespace, name, of, resource string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.RbacV1().Roles(namespace).Create(ctx, &rbacv1.Role{ObjectMeta: metaOf(name, true), Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{infrastructure.GroupName}, Resources: []string{resource}, ResourceNames: []string{of}, Verbs: []string{"get", "create", "update", "delete"},
+		}}}, dryCreate)
+		return err
+	}
+}
+
+func createRoleBinding(namespace, name string, role rbacv1.RoleRef, account string) func(context.Context, kubernetes.Interface) error {
+	role.APIGroup = rbacv1.GroupName
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
+			ObjectMeta: metaOf(name, true), RoleRef: role, Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Name: account, Namespace: namespace}},
+		}, dryCreate)
+		return err
+	}
 }
 
 func roleBinding(name, role, account, namespace string) *rbacapply.RoleBindingApplyConfiguration {

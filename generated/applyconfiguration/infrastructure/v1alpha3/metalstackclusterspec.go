@@ -52,6 +52,15 @@ type MetalStackClusterSpecApplyConfiguration struct {
 	// changes, a new firewall is created, and replaces the old one once it has
 	// phoned home. Without it the cluster has no firewall.
 	FirewallSpec *MetalStackFirewallSpecApplyConfiguration `json:"firewallSpec,omitempty"`
+	// metalAPIAccess gives the workload cluster, if it is set, access to the part of the
+	// metal-api that is its own, which is the subresource `metalapi` of this object: `{}` is
+	// enough. The controller manager then keeps, in the namespace, a ServiceAccount that
+	// may use it and nothing else, its token, and the Secret `<Cluster>-metal-ccm` of the type
+	// `addons.cluster.x-k8s.io/resource-set`, by which a ClusterResourceSet configures
+	// metal-ccm in the workload cluster. It may be set, changed and removed at any time;
+	// if it is removed, the token is revoked. The condition MetalAPIAccessReady says what is
+	// there.
+	MetalAPIAccess *MetalAPIAccessApplyConfiguration `json:"metalAPIAccess,omitempty"`
 }
 
 // MetalStackClusterSpecApplyConfiguration constructs a declarative configuration of the MetalStackClusterSpec type for use with
@@ -121,5 +130,13 @@ func (b *MetalStackClusterSpecApplyConfiguration) WithClusterID(value string) *M
 // If called multiple times, the FirewallSpec field is set to the value of the last call.
 func (b *MetalStackClusterSpecApplyConfiguration) WithFirewallSpec(value *MetalStackFirewallSpecApplyConfiguration) *MetalStackClusterSpecApplyConfiguration {
 	b.FirewallSpec = value
+	return b
+}
+
+// WithMetalAPIAccess sets the MetalAPIAccess field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MetalAPIAccess field is set to the value of the last call.
+func (b *MetalStackClusterSpecApplyConfiguration) WithMetalAPIAccess(value *MetalAPIAccessApplyConfiguration) *MetalStackClusterSpecApplyConfiguration {
+	b.MetalAPIAccess = value
 	return b
 }

@@ -45,6 +45,10 @@ type MetalStackClusterStatusApplyConfiguration struct {
 	// - FirewallReady is about the cluster's firewall: PhonedHome while it runs;
 	// otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,
 	// or NameTaken if another firewall has the name.
+	// - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that
+	// is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
+	// the controller manager was not told the URL of the management cluster,
+	// CreationRefused, or NameTaken if another object has the name.
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	// GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
 	// MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.

@@ -54,7 +54,7 @@ func TestJSON_EmptyStructsAreNotNull(t *testing.T) {
 		&v1alpha4.MetalStackCluster{
 			Spec: v1alpha4.MetalStackClusterSpec{FirewallSpec: &v1alpha4.MetalStackFirewallSpec{Rules: &v1alpha4.FirewallRules{
 				Egress: []v1alpha4.FirewallEgressRule{{}}, Ingress: []v1alpha4.FirewallIngressRule{{}},
-			}}},
+			}}, MetalAPIAccess: &v1alpha4.MetalAPIAccess{}},
 			Status: v1alpha4.MetalStackClusterStatus{
 				FailureDomains: []v1alpha4.FailureDomain{{}}, Network: &v1alpha4.ClusterNetwork{},
 				ControlPlaneIP: &v1alpha4.ClusterIP{}, Allocation: &v1alpha4.ClusterAllocation{},

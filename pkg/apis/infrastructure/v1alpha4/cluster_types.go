@@ -111,6 +111,29 @@ type MetalStackClusterSpec struct {
 	// phoned home. Without it the cluster has no firewall.
 	// +optional
 	FirewallSpec *MetalStackFirewallSpec `json:"firewallSpec,omitempty"`
+
+	// metalAPIAccess gives the workload cluster, if it is set, access to the part of the
+	// metal-api that is its own, which is the subresource `metalapi` of this object: `{}` is
+	// enough. The controller manager then keeps, in the namespace, a ServiceAccount that
+	// may use it and nothing else, its token, and the Secret `<Cluster>-metal-ccm` of the type
+	// `addons.cluster.x-k8s.io/resource-set`, by which a ClusterResourceSet configures
+	// metal-ccm in the workload cluster. It may be set, changed and removed at any time;
+	// if it is removed, the token is revoked. The condition MetalAPIAccessReady says what is
+	// there.
+	// +optional
+	MetalAPIAccess *MetalAPIAccess `json:"metalAPIAccess,omitempty"`
+}
+
+// MetalAPIAccess is how a workload cluster uses its part of the metal-api.
+type MetalAPIAccess struct {
+	// additionalNetworkIDs are networks, beside the private and the public network of the
+	// cluster, whose addresses metal-ccm serves for Services that ask for one there by an
+	// annotation. The project must be able to use them. There are at most 12.
+	// +optional
+	// +listType=set
+	// +k8s:validation:maxItems=12
+	// +k8s:validation:items:maxLength=253
+	AdditionalNetworkIDs []string `json:"additionalNetworkIDs,omitempty"`
 }
 
 // PrivateNetwork is which addresses a private network gets when it is allocated.
@@ -203,6 +226,10 @@ type MetalStackClusterStatus struct {
 	//   - FirewallReady is about the cluster's firewall: PhonedHome while it runs;
 	//     otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,
 	//     or NameTaken if another firewall has the name.
+	//   - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that
+	//     is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
+	//     the controller manager was not told the URL of the management cluster,
+	//     CreationRefused, or NameTaken if another object has the name.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
 	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.

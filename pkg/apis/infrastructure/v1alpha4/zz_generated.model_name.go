@@ -88,6 +88,11 @@ func (in Metal) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalAPIAccess) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalAPIAccess"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MetalAPIOptions) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalAPIOptions"
 }

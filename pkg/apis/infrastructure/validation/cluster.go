@@ -90,6 +90,9 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace s
 	if spec.PrivateNetworkID != "" && spec.PrivateNetworkID == spec.PublicNetworkID {
 		errs = append(errs, field.Invalid(path.Child("privateNetworkID"), spec.PrivateNetworkID, "must be another network than publicNetworkID"))
 	}
+	if access := spec.MetalAPIAccess; access != nil {
+		errs = append(errs, validateNetworks(access.AdditionalNetworkIDs, path.Child("metalAPIAccess", "additionalNetworkIDs"))...)
+	}
 	if firewall := spec.FirewallSpec; firewall != nil {
 		path := path.Child("firewallSpec")
 		errs = append(errs, validateFirewallSpec(firewall, namespace, cmp.Or(firewall.Partition, spec.Partition), path, spec.PublicNetworkID, spec.PrivateNetworkID)...)

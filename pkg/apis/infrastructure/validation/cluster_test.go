@@ -82,6 +82,25 @@ func TestValidateCluster(t *testing.T) {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ClusterID = "team a/web" },
 			want: []string{`spec.clusterID: Invalid value: "team a/web": must be a valid label value, since it becomes a label of Nodes`},
 		},
+		"access to the metal-api may name nothing": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.MetalAPIAccess = &infrastructure.MetalAPIAccess{} },
+		},
+		"access to the metal-api names networks, each once": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec.MetalAPIAccess = &infrastructure.MetalAPIAccess{AdditionalNetworkIDs: []string{"mpls", "", "a/b", "mpls"}}
+			},
+			want: []string{
+				"spec.metalAPIAccess.additionalNetworkIDs[1]: Required value",
+				`spec.metalAPIAccess.additionalNetworkIDs[2]: Invalid value: "a/b"`,
+				`spec.metalAPIAccess.additionalNetworkIDs[3]: Duplicate value: "mpls"`,
+			},
+		},
+		"access to the metal-api names a bounded number of networks": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec.MetalAPIAccess = &infrastructure.MetalAPIAccess{AdditionalNetworkIDs: make([]string, maxNetworks+1)}
+			},
+			want: []string{"spec.metalAPIAccess.additionalNetworkIDs: Too many: 13: must have at most 12 items"},
+		},
 		"firewall is looked at like any other": {
 			edit: func(c *infrastructure.MetalStackCluster) {
 				c.Spec.FirewallSpec = &infrastructure.MetalStackFirewallSpec{ProviderID: "metal://fra-equ01/" + machineID}
@@ -155,6 +174,23 @@ func TestValidateClusterUpdate_PlacementIsImmutable(t *testing.T) {
 
 	says(t, ValidateClusterUpdate(cluster(func(c *infrastructure.MetalStackCluster) { c.Spec.Partition = "fra-equ01" }), cluster()),
 		`spec.partition: Invalid value: "fra-equ01": field is immutable`)
+}
+
+func TestValidateClusterUpdate_MetalAPIAccessMayChange(t *testing.T) {
+	t.Parallel()
+
+	allocated := func(c *infrastructure.MetalStackCluster) {
+		c.Status.Allocation = &infrastructure.ClusterAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}}
+	}
+	with := func(networks ...string) clusterEdit {
+		return func(c *infrastructure.MetalStackCluster) {
+			c.Spec.MetalAPIAccess = &infrastructure.MetalAPIAccess{AdditionalNetworkIDs: networks}
+		}
+	}
+	says(t, ValidateClusterUpdate(cluster(allocated, with()), cluster(allocated)))
+	says(t, ValidateClusterUpdate(cluster(allocated, with("mpls")), cluster(allocated, with("internet-2"))))
+	says(t, ValidateClusterUpdate(cluster(allocated), cluster(allocated, with("mpls"))))
+	says(t, ValidateClusterUpdate(cluster(allocated, with("..")), cluster(allocated)), `spec.metalAPIAccess.additionalNetworkIDs[0]: Invalid value: ".."`)
 }
 
 func TestValidateClusterUpdate_FirewallSpecMayChange(t *testing.T) {

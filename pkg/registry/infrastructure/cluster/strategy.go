@@ -98,6 +98,10 @@ func ValidateSpecReferences(c *references.Validation, path *field.Path, s, old *
 	c.PrivateNetwork(path.Child("privateNetworkID"), s.PrivateNetworkID, old.PrivateNetworkID)
 	c.PrivateNetworkSpec(path.Child("privateNetwork"), s.PrivateNetwork, old.PrivateNetwork, s.Partition, old.Partition)
 	c.Host(path.Child("controlPlaneEndpoint", "host"), s.ControlPlaneEndpoint.Host, old.ControlPlaneEndpoint.Host)
+	if access := s.MetalAPIAccess; access != nil {
+		before := cmp.Or(old.MetalAPIAccess, &infrastructure.MetalAPIAccess{})
+		c.Networks(path.Child("metalAPIAccess", "additionalNetworkIDs"), access.AdditionalNetworkIDs, before.AdditionalNetworkIDs)
+	}
 	firewall, was := s.FirewallSpec, old.FirewallSpec
 	if firewall == nil {
 		return

@@ -60,7 +60,7 @@ const (
 		`"sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGqxmFyTKR1YbGDJiFXqkTBTGdWvLkfTOyYYpCdo4Qpn test@example"],"tags":["a=b"],"networks":["internet"],"userData":{"name":"a"}`
 	firewallSpec = `{"image":"firewall-ubuntu-3.0","machineType":"v1-small-x86","partition":"fra-01","networks":["internet"],` +
 		`"rules":{"egress":[{"protocol":"tcp","ports":[443],"to":["0.0.0.0/0"],"comment":"a"}],"ingress":[{"protocol":"udp","ports":[53],"from":["10.0.0.0/8"],"to":["10.0.0.1/32"]}]}}`
-	clusterSpec = `{"partition":"fra-01","projectID":"` + project + `","publicNetworkID":"public","privateNetworkID":"private","controlPlaneEndpoint":{"host":"10.0.0.1","port":6443},"firewallSpec":` + firewallSpec + `}`
+	clusterSpec = `{"partition":"fra-01","projectID":"` + project + `","publicNetworkID":"public","privateNetworkID":"private","controlPlaneEndpoint":{"host":"10.0.0.1","port":6443},"metalAPIAccess":{"additionalNetworkIDs":["mpls"]},"firewallSpec":` + firewallSpec + `}`
 	someStatus  = `"status":{"ready":true,"initialization":{"provisioned":true},"conditions":[{"type":"Allocated","status":"False","reason":"Waiting","message":"a","lastTransitionTime":"2026-11-22T12:00:00Z"}]}`
 )
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bootstrapdata grants the controller manager access to Secrets in the
-// namespaces that are bound to a project, and in no other: it reconciles a RoleBinding
-// to one fixed ClusterRole in each of them. It must never grant anything to another
-// account, by another role, in the server's own namespace or in kube-system; a
+// Package managerroles grants the controller manager access to Secrets in the
+// namespaces that are bound to a project, and in no other: for each of two fixed
+// ClusterRoles, it reconciles a RoleBinding in each of them. It must never grant anything
+// to another account, by another role, in the server's own namespace or in kube-system; a
 // ValidatingAdmissionPolicy in artifacts/deploy restricts the server's account to
 // the same.
-package bootstrapdata
+package managerroles
 
 import (
 	"context"
@@ -27,18 +27,41 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
 
 const (
-	// Name is that of the ClusterRole, and of the RoleBindings to it.
-	Name = "metalstack-bootstrap-data"
 	// ManagedByLabel on a RoleBinding is ManagedBy if this package created it.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	ManagedBy      = "metalstack-apiserver"
-	// FieldManager owns the fields that this package applies.
-	FieldManager = "metalstack-apiserver-bootstrap-data"
+)
+
+// A Role is a ClusterRole that the controller manager gets in bound namespaces.
+type Role struct {
+	// Name is that of the ClusterRole, and of the RoleBindings to it.
+	Name string
+	// fieldManager owns the fields that are applied.
+	fieldManager string
+	// eventReason is that of Events on Namespaces without the RoleBinding, and failure
+	// is what the controller manager cannot do there.
+	eventReason, failure string
+	// missing counts these namespaces; nil if they are not counted.
+	missing *metrics.Gauge
+}
+
+var (
+	// BootstrapData allows reading bootstrap data.
+	BootstrapData = Role{
+		Name: "metalstack-bootstrap-data", fieldManager: "metalstack-apiserver-bootstrap-data",
+		eventReason: ReasonUnreadable, failure: "controller manager cannot read bootstrap data in this namespace", missing: unreadable,
+	}
+	// MetalAPIAccess allows giving clusters access to their metal-api.
+	MetalAPIAccess = Role{
+		Name: "metalstack-metalapi-access", fieldManager: "metalstack-apiserver-metalapi-access",
+		eventReason: ReasonAccessNotGranted, failure: "controller manager cannot give clusters in this namespace access to their metal-api",
+	}
 )
 
 const (
@@ -56,21 +79,22 @@ const (
 // retries is the backoff of failed reconciliations.
 var retries = wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.1, Steps: 6, Cap: 30 * time.Second}
 
-// Options are the account, and the namespaces in which it gets access.
+// Options are the role, the account, and the namespaces in which it gets the role.
 type Options struct {
+	Role   Role
 	Client kubernetes.Interface
 	// Namespace is the server's own, and Account the controller manager's
 	// ServiceAccount in it.
 	Namespace, Account string
-	// Bound returns the namespaces whose Secrets the controller manager may read,
-	// with the uids of their Namespaces.
+	// Bound returns the namespaces in which the controller manager gets the role, with the
+	// uids of their Namespaces.
 	Bound  func() map[string]types.UID
 	Events events.EventRecorder
 	// Clock is the real one if nil.
 	Clock clock.PassiveClock
 }
 
-// Controller reconciles the RoleBindings.
+// Controller reconciles the RoleBindings to one role.
 type Controller struct {
 	Options
 	changed chan struct{}
@@ -106,7 +130,7 @@ func (c *Controller) Run(ctx context.Context) {
 	list, err := c.watch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			logger.Error(err, "Failed to watch RoleBindings: the controller manager gets no access to bootstrap data in newly bound namespaces")
+			logger.Error(err, "Failed to watch RoleBindings: the controller manager gets no access to Secrets in newly bound namespaces", "role", c.Role.Name)
 		}
 		return
 	}
@@ -130,7 +154,7 @@ func (c *Controller) Run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			logger.Error(err, "Failed to reconcile RoleBindings: retrying")
+			logger.Error(err, "Failed to reconcile RoleBindings: retrying", "role", c.Role.Name)
 			again.Reset(backoff.Step())
 			continue
 		}
@@ -144,7 +168,7 @@ func (c *Controller) Run(ctx context.Context) {
 func (c *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.RoleBinding, err error) {
 	informer := rbacinformers.NewFilteredRoleBindingInformer(c.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		// By this selector, RBAC restricts the list to the name.
-		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, Name).String()
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, c.Role.Name).String()
 	})
 	registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { c.Enqueue() }, UpdateFunc: func(_, _ any) { c.Enqueue() }, DeleteFunc: func(any) { c.Enqueue() },
@@ -159,7 +183,7 @@ func (c *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.
 	return func() map[string]*rbacv1.RoleBinding {
 		found := map[string]*rbacv1.RoleBinding{}
 		for _, obj := range informer.GetStore().List() {
-			if b, ok := obj.(*rbacv1.RoleBinding); ok && b.Name == Name {
+			if b, ok := obj.(*rbacv1.RoleBinding); ok && b.Name == c.Role.Name {
 				found[b.Namespace] = b
 			}
 		}
@@ -188,7 +212,9 @@ func (c *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.Rol
 			cannot++
 		}
 	}
-	unreadable.Set(float64(cannot))
+	if c.Role.missing != nil {
+		c.Role.missing.Set(float64(cannot))
+	}
 	var unwanted []string
 	for namespace, b := range found {
 		if gone(namespace) && isManaged(b) {
@@ -210,9 +236,9 @@ func (c *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.Ro
 		return errReservedNamespace
 	case is != nil && c.isUpToDate(is):
 		return nil
-	case is != nil && is.RoleRef != roleRef && !isManaged(is):
-		return errNameTaken
-	case is != nil && is.RoleRef != roleRef:
+	case is != nil && is.RoleRef != c.roleRef() && !isManaged(is):
+		return fmt.Errorf("RoleBinding %q %w", c.Role.Name, errNameTaken)
+	case is != nil && is.RoleRef != c.roleRef():
 		// A roleRef cannot be changed.
 		if err := c.revoke(ctx, is); err != nil {
 			return err
@@ -223,14 +249,16 @@ func (c *Controller) ensure(ctx context.Context, namespace string, is *rbacv1.Ro
 
 // isUpToDate returns whether a RoleBinding needs no correction.
 func (c *Controller) isUpToDate(b *rbacv1.RoleBinding) bool {
-	return isManaged(b) && b.RoleRef == roleRef && slices.Equal(b.Subjects, []rbacv1.Subject{c.subject()})
+	return isManaged(b) && b.RoleRef == c.roleRef() && slices.Equal(b.Subjects, []rbacv1.Subject{c.subject()})
 }
 
 func (c *Controller) subject() rbacv1.Subject {
 	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: c.Account, Namespace: c.Namespace}
 }
 
-var roleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Name}
+func (c *Controller) roleRef() rbacv1.RoleRef {
+	return rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: c.Role.Name}
+}
 
 // isManaged returns whether this package created a RoleBinding.
 func isManaged(b *rbacv1.RoleBinding) bool { return b.Labels[ManagedByLabel] == ManagedBy }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bootstrapdata
+package managerroles
 
 import (
 	"context"
@@ -37,13 +37,15 @@ type fixture struct {
 	clock  *clocktesting.FakePassiveClock
 }
 
-func newFixture(objects ...runtime.Object) *fixture {
+func newFixture(objects ...runtime.Object) *fixture { return newFixtureOf(BootstrapData, objects...) }
+
+func newFixtureOf(role Role, objects ...runtime.Object) *fixture {
 	f := &fixture{
 		client: fake.NewClientset(objects...), bound: map[string]types.UID{},
 		events: events.NewFakeRecorder(100), clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
 	}
 	f.Controller = New(Options{
-		Client: f.client, Namespace: own, Account: "metalstack-controller-manager",
+		Role: role, Client: f.client, Namespace: own, Account: "metalstack-controller-manager",
 		Bound: func() map[string]types.UID { return f.bound }, Events: f.events, Clock: f.clock,
 	})
 	return f
@@ -80,7 +82,7 @@ func (f *fixture) recordedEvents() []string {
 
 func binding(namespace, role, subject string, labels map[string]string) *rbacv1.RoleBinding {
 	return &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: Name, Labels: labels, UID: types.UID(namespace), ResourceVersion: "1"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: BootstrapData.Name, Labels: labels, UID: types.UID(namespace), ResourceVersion: "1"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: subject, Namespace: own}},
 	}
@@ -111,9 +113,25 @@ func TestReconcile_GrantsInBoundNamespacesOnly(t *testing.T) {
 	assert.Len(t, f.recordedEvents(), 2, "and again before Events expire")
 }
 
+func TestReconcile_GrantsEachRoleByItsName(t *testing.T) {
+	t.Parallel()
+	f := newFixtureOf(MetalAPIAccess, binding("team-a", BootstrapData.Name, "metalstack-controller-manager", ours))
+	f.bound = map[string]types.UID{"team-a": "1", "kube-system": "2"}
+	require.NoError(t, f.reconcile(t.Context(), nil))
+	list, err := f.client.RbacV1().RoleBindings("team-a").List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 2)
+	for _, b := range list.Items {
+		assert.Equal(t, b.Name, b.RoleRef.Name)
+	}
+	recorded := f.recordedEvents()
+	require.Len(t, recorded, 1)
+	assert.Contains(t, recorded[0], ReasonAccessNotGranted)
+}
+
 func TestReconcile_WritesNothingWithoutDifference(t *testing.T) {
 	t.Parallel()
-	f := newFixture(binding("team-a", Name, "metalstack-controller-manager", ours))
+	f := newFixture(binding("team-a", BootstrapData.Name, "metalstack-controller-manager", ours))
 	f.bound = map[string]types.UID{"team-a": "1"}
 	require.NoError(t, f.round(t))
 	for _, action := range f.client.Actions() {
@@ -124,8 +142,8 @@ func TestReconcile_WritesNothingWithoutDifference(t *testing.T) {
 func TestReconcile_RevokesWhenBindingEnds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(
-		binding("team-a", Name, "metalstack-controller-manager", ours),
-		binding("team-b", Name, "other", nil), // not ours
+		binding("team-a", BootstrapData.Name, "metalstack-controller-manager", ours),
+		binding("team-b", BootstrapData.Name, "other", nil), // not ours
 	)
 	require.NoError(t, f.round(t))
 	found := f.found(t)
@@ -136,10 +154,10 @@ func TestReconcile_RevokesWhenBindingEnds(t *testing.T) {
 func TestReconcile_CorrectsChangedRoleBinding(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]*rbacv1.RoleBinding{
-		"another subject":              binding("team-a", Name, "thief", ours),
-		"no label":                     binding("team-a", Name, "metalstack-controller-manager", nil),
+		"another subject":              binding("team-a", BootstrapData.Name, "thief", ours),
+		"no label":                     binding("team-a", BootstrapData.Name, "metalstack-controller-manager", nil),
 		"recreated with another role":  binding("team-a", "admin", "metalstack-controller-manager", ours),
-		"another subject and no label": binding("team-a", Name, "thief", nil),
+		"another subject and no label": binding("team-a", BootstrapData.Name, "thief", nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -212,7 +230,7 @@ func TestReconcile_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(binding("old-a", Name, "metalstack-controller-manager", ours), binding("old-b", Name, "metalstack-controller-manager", ours))
+			f := newFixture(binding("old-a", BootstrapData.Name, "metalstack-controller-manager", ours), binding("old-b", BootstrapData.Name, "metalstack-controller-manager", ours))
 			f.failIn("team-a", "patch", err)
 			f.failIn("old-a", "delete", err)
 			f.bound = map[string]types.UID{"team-a": "1", "team-b": "2", "team-c": "3"}
@@ -226,7 +244,7 @@ func TestReconcile_ServesOtherNamespacesBesideOneThatFails(t *testing.T) {
 func TestReconcile_RetriesForbiddenNamespaceRarely(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
-	f.failIn("team-a", "patch", apierrors.NewForbidden(rbacv1.Resource("rolebindings"), Name, errors.New("the namespace has no label")))
+	f.failIn("team-a", "patch", apierrors.NewForbidden(rbacv1.Resource("rolebindings"), BootstrapData.Name, errors.New("the namespace has no label")))
 	f.bound = map[string]types.UID{"team-a": "1"}
 	require.ErrorContains(t, f.round(t), "no label")
 	f.clock.SetTime(f.clock.Now().Add(forbiddenRetryPeriod - time.Second))
@@ -250,7 +268,7 @@ func TestReconcile_ContinuesAfterRefusalInOneNamespace(t *testing.T) {
 	f := newFixture()
 	f.client.PrependReactor("patch", "rolebindings", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if a.GetNamespace() == "team-a" {
-			return true, nil, apierrors.NewForbidden(rbacv1.Resource("rolebindings"), Name, errors.New("the namespace has no label"))
+			return true, nil, apierrors.NewForbidden(rbacv1.Resource("rolebindings"), BootstrapData.Name, errors.New("the namespace has no label"))
 		}
 		return false, nil, nil
 	})
@@ -273,7 +291,7 @@ func TestReconcile_RestoresDeletedRoleBinding(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		require.True(t, f.isUpToDate(f.found(t)["team-a"]))
-		require.NoError(t, f.client.RbacV1().RoleBindings("team-a").Delete(t.Context(), Name, metav1.DeleteOptions{}))
+		require.NoError(t, f.client.RbacV1().RoleBindings("team-a").Delete(t.Context(), BootstrapData.Name, metav1.DeleteOptions{}))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		require.Contains(t, f.found(t), "team-a")

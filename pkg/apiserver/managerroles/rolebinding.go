@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bootstrapdata
+package managerroles
 
 import (
 	"context"
@@ -21,12 +21,12 @@ import (
 func (c *Controller) apply(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	account := c.subject()
-	wanted := rbacapply.RoleBinding(Name, namespace).
+	account, roleRef := c.subject(), c.roleRef()
+	wanted := rbacapply.RoleBinding(c.Role.Name, namespace).
 		WithLabels(map[string]string{ManagedByLabel: ManagedBy}).
 		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(roleRef.APIGroup).WithKind(roleRef.Kind).WithName(roleRef.Name)).
 		WithSubjects(rbacapply.Subject().WithKind(account.Kind).WithName(account.Name).WithNamespace(account.Namespace))
-	_, err := c.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	_, err := c.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: c.Role.fieldManager, Force: true})
 	countCall("apply", err)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
@@ -34,7 +34,7 @@ func (c *Controller) apply(ctx context.Context, namespace string) error {
 	case err != nil:
 		return fmt.Errorf("failed to grant ServiceAccount %s/%s access to Secrets in namespace %q: %w", account.Namespace, account.Name, namespace, err)
 	}
-	klog.FromContext(ctx).Info("Granted the controller manager access to Secrets", "namespace", namespace)
+	klog.FromContext(ctx).Info("Granted the controller manager access to Secrets", "namespace", namespace, "role", c.Role.Name)
 	return nil
 }
 
@@ -52,7 +52,7 @@ func (c *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
 	if err != nil {
 		return fmt.Errorf("failed to delete RoleBinding %s/%s: %w", b.Namespace, b.Name, err)
 	}
-	klog.FromContext(ctx).Info("Revoked the controller manager's access to Secrets", "namespace", b.Namespace)
+	klog.FromContext(ctx).Info("Revoked the controller manager's access to Secrets", "namespace", b.Namespace, "role", c.Role.Name)
 	return nil
 }
 

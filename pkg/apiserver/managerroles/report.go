@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bootstrapdata
+package managerroles
 
 import (
 	"context"
@@ -17,9 +17,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// ReasonUnreadable is that of Events on Namespaces in which the controller manager
-// cannot read bootstrap data, so that no machine of Cluster API is allocated.
-const ReasonUnreadable = "BootstrapDataUnreadable"
+const (
+	// ReasonUnreadable is that of Events on Namespaces in which the controller manager
+	// cannot read bootstrap data, so that no machine of Cluster API is allocated.
+	ReasonUnreadable = "BootstrapDataUnreadable"
+	// ReasonAccessNotGranted is that of Events on Namespaces in which the controller manager
+	// cannot give clusters access to their metal-api.
+	ReasonAccessNotGranted = "MetalAPIAccessNotGranted"
+)
 
 // action is the action of Events.
 const action = "GrantAccess"
@@ -28,7 +33,7 @@ const action = "GrantAccess"
 const repeatInterval = 30 * time.Minute
 
 var (
-	errNameTaken         = errors.New("RoleBinding \"" + Name + "\" refers to another role and is not managed by this server: delete it")
+	errNameTaken         = errors.New("refers to another role and is not managed by this server: delete it")
 	errReservedNamespace = errors.New("access to Secrets in kube-system and in the server's own namespace is never granted: bind another namespace to the project")
 )
 
@@ -54,16 +59,18 @@ func (c *Controller) report(ctx context.Context, namespace string, uid types.UID
 		return
 	}
 	c.failures[namespace] = failure{err.Error(), now}
-	klog.FromContext(ctx).Error(err, "The controller manager cannot read bootstrap data", "namespace", namespace)
-	c.Events.Eventf(namespaceReference(namespace, uid), nil, corev1.EventTypeWarning, ReasonUnreadable, action,
-		"%s", oneline.Sanitize("controller manager cannot read bootstrap data in this namespace: "+err.Error(), oneline.MaxNote))
+	klog.FromContext(ctx).Error(err, "The controller manager has no access to Secrets", "namespace", namespace, "role", c.Role.Name)
+	c.Events.Eventf(namespaceReference(namespace, uid), nil, corev1.EventTypeWarning, c.Role.eventReason, action,
+		"%s", oneline.Sanitize(c.Role.failure+": "+err.Error(), oneline.MaxNote))
 }
 
 // reset forgets all state, on a server that is no longer active.
 func (c *Controller) reset() {
 	clear(c.failures)
 	clear(c.refusals)
-	unreadable.Set(0)
+	if c.Role.missing != nil {
+		c.Role.missing.Set(0)
+	}
 }
 
 var (

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// nameTakenError says that an object has the name of one that a cluster needs.
+type nameTakenError struct{ message string }
+
+func (e *nameTakenError) Error() string { return e.message }
+
+// ensureAccess creates and corrects the objects, and returns the condition that tells how far
+// it got. It returns an error for what is to be tried again. The token is in neither.
+func (r *reconciliation) ensureAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster, inputs accessInputs) (metav1.Condition, error) {
+	token, err := r.ensureToken(ctx, cluster, inputs.names)
+	if err == nil && token == "" {
+		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonWaitingForToken,
+			fmt.Sprintf("Secret %s has no token yet: kube-controller-manager writes it", inputs.names.token)), nil
+	}
+	if err == nil {
+		err = r.ensureConfig(ctx, cluster, inputs, token)
+	}
+	if err == nil {
+		return *accessCondition(metav1.ConditionTrue, infrastructure.ReasonMetalAPIAccessProvided,
+			fmt.Sprintf("Secret %s has what metal-ccm needs", inputs.names.config)), nil
+	}
+	message := err.Error()
+	if token != "" && strings.Contains(message, token) {
+		// An admission webhook may quote what it was asked about.
+		message = strings.ReplaceAll(message, token, "<token>")
+	}
+	taken, isTaken := errors.AsType[*nameTakenError](err)
+	switch {
+	case isTaken:
+		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonMetalAPIAccessNameTaken, taken.message), nil
+	case isRefusal(err), apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err), meta.IsNoMatchError(err):
+		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonMetalAPIAccessCreationRefused, message), nil
+	case message != err.Error():
+		return metav1.Condition{}, errors.New(message)
+	}
+	return metav1.Condition{}, err
+}
+
+// ensureToken ensures the ServiceAccount with its one right, and returns its token; empty if
+// there is none yet.
+//
+// The token does not expire: metal-ccm reads it once, at its start, and some API servers limit
+// tokens that are requested to a day. It ends with its Secret or its ServiceAccount.
+func (r *reconciliation) ensureToken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, names accessNames) (string, error) {
+	account, err := ensureAccessObject(ctx, r, cluster, &corev1.ServiceAccount{
+		ObjectMeta: accessMeta(cluster, names.account), AutomountServiceAccountToken: ptr.To(false),
+	}, &corev1.ServiceAccount{}, func(is, wanted *corev1.ServiceAccount) bool {
+		is.AutomountServiceAccountToken = wanted.AutomountServiceAccountToken
+		return true
+	})
+	if err != nil {
+		return "", err
+	}
+	_, err = ensureAccessObject(ctx, r, cluster, &rbacv1.Role{
+		ObjectMeta: accessMeta(cluster, names.account),
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{v1alpha4.GroupName}, Resources: []string{clusters.resource + "/metalapi"}, ResourceNames: []string{cluster.Name},
+			Verbs: []string{"get", "create", "update", "delete"},
+		}},
+	}, &rbacv1.Role{}, func(is, wanted *rbacv1.Role) bool {
+		is.Rules = wanted.Rules
+		return true
+	})
+	if err != nil {
+		return "", err
+	}
+	_, err = ensureAccessObject(ctx, r, cluster, &rbacv1.RoleBinding{
+		ObjectMeta: accessMeta(cluster, names.account),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: names.account},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: names.account, Namespace: cluster.Namespace}},
+	}, &rbacv1.RoleBinding{}, func(is, wanted *rbacv1.RoleBinding) bool {
+		is.Subjects = wanted.Subjects
+		// A roleRef cannot be changed.
+		return is.RoleRef == wanted.RoleRef
+	})
+	if err != nil {
+		return "", err
+	}
+	wanted := &corev1.Secret{ObjectMeta: accessMeta(cluster, names.token), Type: corev1.SecretTypeServiceAccountToken}
+	wanted.Annotations = map[string]string{corev1.ServiceAccountNameKey: names.account}
+	secret, err := ensureAccessObject(ctx, r, cluster, wanted, &corev1.Secret{}, func(is, wanted *corev1.Secret) bool {
+		// After a move the Secret has the token of a ServiceAccount of another cluster.
+		uid := is.Annotations[corev1.ServiceAccountUIDKey]
+		return is.Type == wanted.Type && is.Annotations[corev1.ServiceAccountNameKey] == names.account && (uid == "" || uid == string(account.UID))
+	})
+	if err != nil || secret.Annotations[corev1.ServiceAccountUIDKey] != string(account.UID) {
+		return "", err
+	}
+	return string(secret.Data[corev1.ServiceAccountTokenKey]), nil
+}
+
+// ensureConfig ensures the Secret by which a ClusterResourceSet configures metal-ccm.
+func (r *reconciliation) ensureConfig(ctx context.Context, cluster *v1alpha4.MetalStackCluster, inputs accessInputs, token string) error {
+	authority := ""
+	if get := r.options.ManagementCluster.Authority; get != nil {
+		var err error
+		if authority, err = get(); err != nil {
+			return fmt.Errorf("failed to read the authority of the management cluster: %w", err)
+		}
+	}
+	manifest, err := metalCCMManifest(inputs, token, authority)
+	if err != nil {
+		return err
+	}
+	_, err = ensureAccessObject(ctx, r, cluster, &corev1.Secret{
+		ObjectMeta: accessMeta(cluster, inputs.names.config), Type: resourceSetSecretType,
+		Data: map[string][]byte{metalCCMKey: manifest},
+	}, &corev1.Secret{}, func(is, wanted *corev1.Secret) bool {
+		is.Data = wanted.Data
+		return is.Type == wanted.Type
+	})
+	return err
+}
+
+// accessMeta is the metadata of one of the objects. Its owner reference does not block the
+// owner's deletion, which would take a right to the owner's finalizers.
+func accessMeta(cluster *v1alpha4.MetalStackCluster, name string) metav1.ObjectMeta {
+	owner := metav1.NewControllerRef(cluster, v1alpha4.SchemeGroupVersion.WithKind(clusters.kind))
+	owner.BlockOwnerDeletion = nil
+	return metav1.ObjectMeta{
+		Namespace: cluster.Namespace, Name: name, Labels: accessLabels(cluster), OwnerReferences: []metav1.OwnerReference{*owner},
+	}
+}
+
+// ensureAccessObject creates an object, or corrects the one that is there if the cluster controls
+// it, and returns what the API server has then. The object that is there is read into is. correct
+// makes of it what is wanted; false if it has to be made anew.
+func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation, cluster *v1alpha4.MetalStackCluster, wanted, is T, correct func(is, wanted T) bool) (T, error) {
+	err := r.live.Get(ctx, client.ObjectKeyFromObject(wanted), is)
+	if apierrors.IsNotFound(err) {
+		return wanted, r.createAccessObject(ctx, wanted)
+	}
+	if err != nil {
+		return is, err
+	}
+	if err := r.checkControlled(cluster, is); err != nil {
+		return is, err
+	}
+	before := is.DeepCopyObject().(T)
+	labels := maps.Clone(is.GetLabels())
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, wanted.GetLabels())
+	is.SetLabels(labels)
+	if !correct(is, wanted) {
+		if err := r.deleteAccessObject(ctx, is); err != nil {
+			return is, err
+		}
+		return wanted, r.createAccessObject(ctx, wanted)
+	}
+	if apiequality.Semantic.DeepEqual(before, is) {
+		return is, nil
+	}
+	return is, r.live.Patch(ctx, is, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+}
+
+func (r *reconciliation) createAccessObject(ctx context.Context, obj client.Object) error {
+	if err := r.live.Create(ctx, obj); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("Created an object for the access to the metal-api", "object", r.describe(obj))
+	return nil
+}
+
+// deleteAccessObject deletes an object, unless another one has its name by now.
+func (r *reconciliation) deleteAccessObject(ctx context.Context, obj client.Object) error {
+	err := r.live.Delete(ctx, obj, client.Preconditions{UID: ptr.To(obj.GetUID())})
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	ctrl.LoggerFrom(ctx).Info("Deleted an object for the access to the metal-api", "object", r.describe(obj))
+	return nil
+}
+
+// deleteAccess deletes the objects that the cluster controls, the rights first.
+func (r *reconciliation) deleteAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster) error {
+	r.accessChecks.reset(r.request)
+	names := accessNamesOf(cluster)
+	for _, object := range []struct {
+		name string
+		is   client.Object
+	}{
+		{names.account, &rbacv1.RoleBinding{}}, {names.account, &rbacv1.Role{}}, {names.token, &corev1.Secret{}},
+		{names.account, &corev1.ServiceAccount{}}, {names.config, &corev1.Secret{}},
+	} {
+		err := r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: object.name}, object.is)
+		if err == nil && metav1.IsControlledBy(object.is, cluster) {
+			err = r.deleteAccessObject(ctx, object.is)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkControlled returns an error unless the cluster controls an object.
+func (r *reconciliation) checkControlled(cluster *v1alpha4.MetalStackCluster, obj client.Object) error {
+	switch {
+	case !metav1.IsControlledBy(obj, cluster):
+		return &nameTakenError{fmt.Sprintf("%s already exists and does not belong to this cluster (%s): delete it", r.describe(obj), describeController(obj))}
+	case obj.GetDeletionTimestamp() != nil:
+		return &nameTakenError{fmt.Sprintf("%s is being deleted, and is made again when it is gone", r.describe(obj))}
+	}
+	return nil
+}
+
+// describe is the kind and name of an object.
+func (r *reconciliation) describe(obj client.Object) string {
+	gvk, err := apiutil.GVKForObject(obj, r.live.Scheme())
+	if err != nil {
+		return obj.GetName()
+	}
+	return gvk.Kind + " " + obj.GetName()
+}

@@ -1,0 +1,580 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// accessAPI is the API server of the management cluster. It gives objects their uids, and
+// notes requests.
+type accessAPI struct {
+	client.Client
+	requests []string
+	made     int
+	// refuse answers a request with an error.
+	refuse func(verb string, obj client.Object) error
+}
+
+func (a *accessAPI) note(verb, name string, obj client.Object) error {
+	a.requests = append(a.requests, fmt.Sprintf("%s %T %s", verb, obj, name))
+	if a.refuse == nil {
+		return nil
+	}
+	return a.refuse(verb, obj)
+}
+
+func (a *accessAPI) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if err := a.note("get", key.Name, obj); err != nil {
+		return err
+	}
+	return a.Client.Get(ctx, key, obj, opts...)
+}
+
+func (a *accessAPI) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
+	if err := a.note("create", obj.GetName(), obj); err != nil {
+		return err
+	}
+	a.made++
+	obj.SetUID(types.UID(fmt.Sprintf("made-%d", a.made)))
+	return a.Client.Create(ctx, obj, opts...)
+}
+
+func (a *accessAPI) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	if err := a.note("patch", obj.GetName(), obj); err != nil {
+		return err
+	}
+	return a.Client.Patch(ctx, obj, patch, opts...)
+}
+
+func (a *accessAPI) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
+	if err := a.note("delete", obj.GetName(), obj); err != nil {
+		return err
+	}
+	return a.Client.Delete(ctx, obj, opts...)
+}
+
+// accessHarness is a harness with a cluster rose-x2f, which a topology made for Cluster rose.
+type accessHarness struct {
+	*harness
+	live *accessAPI
+}
+
+const accessCluster = "rose-x2f"
+
+func withAccess(obj client.Object) {
+	c := obj.(*v1alpha4.MetalStackCluster)
+	c.Spec = v1alpha4.MetalStackClusterSpec{
+		ProjectID: "project-1", Partition: "fra-01", PublicNetworkID: "internet", PrivateNetworkID: "private-1",
+		MetalAPIAccess: &v1alpha4.MetalAPIAccess{AdditionalNetworkIDs: []string{"mpls"}},
+	}
+	c.Status.ClusterID = "cluster-id"
+}
+
+func newAccessHarness(t *testing.T, changes ...func(client.Object)) *accessHarness {
+	t.Helper()
+	cluster := object(clusters, accessCluster, append([]func(client.Object){of("rose"), with(v1alpha4.AllocationAllocated), withAccess}, changes...)...)
+	h := &accessHarness{harness: newHarness(t, clusters, true, cluster)}
+	h.use(clusters, Options{Standalone: true, ManagementCluster: ManagementCluster{
+		URL: "https://kubernetes.example.org:6443", Authority: func() (string, error) { return "-----BEGIN CERTIFICATE-----\n", nil },
+	}})
+	h.live = &accessAPI{Client: h.api}
+	h.r.live = h.live
+	return h
+}
+
+func (h *accessHarness) cluster() *v1alpha4.MetalStackCluster {
+	h.t.Helper()
+	return h.get(clusters, accessCluster).(*v1alpha4.MetalStackCluster)
+}
+
+// change changes the cluster.
+func (h *accessHarness) change(change func(*v1alpha4.MetalStackCluster)) {
+	h.t.Helper()
+	c := h.cluster()
+	change(c)
+	h.update(c)
+}
+
+func (h *accessHarness) condition() metav1.Condition {
+	h.t.Helper()
+	c := meta.FindStatusCondition(h.cluster().Status.Conditions, infrastructure.ConditionMetalAPIAccessReady)
+	if c == nil {
+		return metav1.Condition{}
+	}
+	return *c
+}
+
+// find is whether an object exists; it is read into obj.
+func (h *accessHarness) find(name string, obj client.Object) bool {
+	h.t.Helper()
+	err := h.api.Get(h.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, obj)
+	require.NoError(h.t, client.IgnoreNotFound(err))
+	return err == nil
+}
+
+// writeToken does what kube-controller-manager does.
+func (h *accessHarness) writeToken(token string) {
+	h.t.Helper()
+	account, secret := &corev1.ServiceAccount{}, &corev1.Secret{}
+	require.True(h.t, h.find(accessCluster+"-metalapi", account))
+	require.True(h.t, h.find(accessCluster+"-metalapi-token", secret))
+	require.Equal(h.t, corev1.SecretTypeServiceAccountToken, secret.Type)
+	require.Equal(h.t, account.Name, secret.Annotations[corev1.ServiceAccountNameKey])
+	secret.Annotations[corev1.ServiceAccountUIDKey] = string(account.UID)
+	secret.Data = map[string][]byte{"token": []byte(token), "ca.crt": []byte("ca"), "namespace": []byte(namespace)}
+	require.NoError(h.t, h.api.Update(h.t.Context(), secret))
+}
+
+// provide reconciles until all is there.
+func (h *accessHarness) provide(token string) {
+	h.t.Helper()
+	h.reconcile(accessCluster)
+	h.reconcile(accessCluster)
+	require.Equal(h.t, infrastructure.ReasonWaitingForToken, h.condition().Reason)
+	h.writeToken(token)
+	h.step(accessCheckInterval)
+	require.Equal(h.t, infrastructure.ReasonMetalAPIAccessProvided, h.condition().Reason, h.condition().Message)
+	h.live.requests = nil
+}
+
+func (h *accessHarness) step(d time.Duration) time.Duration {
+	h.t.Helper()
+	h.clock.Step(d)
+	return h.reconcile(accessCluster).RequeueAfter
+}
+
+// config is what metal-ccm would read.
+func (h *accessHarness) config() map[string]string {
+	h.t.Helper()
+	secret := &corev1.Secret{}
+	require.True(h.t, h.find("rose-metal-ccm", secret))
+	delivered := &corev1.Secret{}
+	require.NoError(h.t, yaml.UnmarshalStrict(secret.Data["metal-ccm.yaml"], delivered))
+	require.Equal(h.t, "Secret kube-system/metal-ccm", delivered.Kind+" "+delivered.Namespace+"/"+delivered.Name)
+	return delivered.StringData
+}
+
+// firewalls are those that exist.
+func (h *accessHarness) firewalls() []v1alpha4.MetalStackFirewall {
+	h.t.Helper()
+	list := &v1alpha4.MetalStackFirewallList{}
+	require.NoError(h.t, h.api.List(h.t.Context(), list))
+	return list.Items
+}
+
+// accessObjects are the objects, by kind and name.
+func accessObjects() map[string]func() (string, client.Object) {
+	return map[string]func() (string, client.Object){
+		"ServiceAccount": func() (string, client.Object) { return accessCluster + "-metalapi", &corev1.ServiceAccount{} },
+		"Role":           func() (string, client.Object) { return accessCluster + "-metalapi", &rbacv1.Role{} },
+		"RoleBinding":    func() (string, client.Object) { return accessCluster + "-metalapi", &rbacv1.RoleBinding{} },
+		"token":          func() (string, client.Object) { return accessCluster + "-metalapi-token", &corev1.Secret{} },
+		"config":         func() (string, client.Object) { return "rose-metal-ccm", &corev1.Secret{} },
+	}
+}
+
+func TestMetalAPIAccess_ProvidesWhatMetalCCMNeeds(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	assert.Equal(t, map[string]string{
+		"url":   "https://kubernetes.example.org:6443/apis/infrastructure.cluster.x-k8s.io/v1alpha4/namespaces/tenant/metalstackclusters/rose-x2f/metalapi",
+		"token": "the-token", "ca.crt": "-----BEGIN CERTIFICATE-----\n",
+		"project": "project-1", "partition": "fra-01", "cluster": "cluster-id",
+		"default-external-network": "internet", "additional-networks": "private-1,internet,mpls",
+	}, h.config())
+	assert.Equal(t, metav1.ConditionTrue, h.condition().Status)
+
+	cluster := h.cluster()
+	for what, of := range accessObjects() {
+		name, obj := of()
+		require.True(t, h.find(name, obj), what)
+		assert.True(t, metav1.IsControlledBy(obj, cluster), what)
+		assert.Equal(t, "rose", obj.GetLabels()["cluster.x-k8s.io/cluster-name"], what)
+		switch o := obj.(type) {
+		case *corev1.ServiceAccount:
+			assert.False(t, *o.AutomountServiceAccountToken)
+		case *rbacv1.Role:
+			assert.Equal(t, []rbacv1.PolicyRule{{
+				APIGroups: []string{"infrastructure.cluster.x-k8s.io"}, Resources: []string{"metalstackclusters/metalapi"},
+				ResourceNames: []string{accessCluster}, Verbs: []string{"get", "create", "update", "delete"},
+			}}, o.Rules)
+		case *rbacv1.RoleBinding:
+			assert.Equal(t, rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: accessCluster + "-metalapi"}, o.RoleRef)
+			assert.Equal(t, []rbacv1.Subject{{Kind: "ServiceAccount", Name: accessCluster + "-metalapi", Namespace: namespace}}, o.Subjects)
+		}
+	}
+	config := &corev1.Secret{}
+	require.True(t, h.find("rose-metal-ccm", config))
+	assert.EqualValues(t, "addons.cluster.x-k8s.io/resource-set", config.Type)
+}
+
+func TestMetalAPIAccess_ClusterWithoutItCostsNoRequest(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t, func(obj client.Object) { obj.(*v1alpha4.MetalStackCluster).Spec.MetalAPIAccess = nil })
+	for range 3 {
+		h.step(time.Hour)
+	}
+	assert.Empty(t, h.live.requests)
+	assert.Empty(t, h.condition())
+}
+
+func TestMetalAPIAccess_IsReadOnceAMinute(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	assert.Equal(t, 30*time.Second, h.step(30*time.Second), "it is reconciled again when the minute is over")
+	assert.Empty(t, h.live.requests)
+	h.step(30 * time.Second)
+	assert.Len(t, h.live.requests, 5)
+	for _, request := range h.live.requests {
+		assert.True(t, strings.HasPrefix(request, "get "), request)
+	}
+	h.live.requests = nil
+	h.change(func(c *v1alpha4.MetalStackCluster) {
+		c.Spec.MetalAPIAccess.AdditionalNetworkIDs = []string{"mpls", "dmz"}
+	})
+	h.step(0)
+	assert.Equal(t, "private-1,internet,mpls,dmz", h.config()["additional-networks"], "a change is not waited for")
+}
+
+func TestMetalAPIAccess_RestoresWhatWasChanged(t *testing.T) {
+	t.Parallel()
+	changes := map[string]func(obj client.Object){
+		"ServiceAccount": func(obj client.Object) { obj.(*corev1.ServiceAccount).AutomountServiceAccountToken = nil },
+		"Role":           func(obj client.Object) { obj.(*rbacv1.Role).Rules[0].ResourceNames = nil },
+		"RoleBinding": func(obj client.Object) {
+			b := obj.(*rbacv1.RoleBinding)
+			b.Subjects = append(b.Subjects, rbacv1.Subject{Kind: "User", Name: "thief"})
+		},
+		"RoleBinding to another Role": func(obj client.Object) { obj.(*rbacv1.RoleBinding).RoleRef.Name = "other" },
+		"token of another account": func(obj client.Object) {
+			obj.GetAnnotations()[corev1.ServiceAccountNameKey] = "default"
+		},
+		"token of another type":  func(obj client.Object) { obj.(*corev1.Secret).Type = "Opaque" },
+		"config":                 func(obj client.Object) { obj.(*corev1.Secret).Data = map[string][]byte{"other.yaml": []byte("x")} },
+		"config of another type": func(obj client.Object) { obj.(*corev1.Secret).Type = "Opaque" },
+		"config without labels":  func(obj client.Object) { obj.SetLabels(nil) },
+	}
+	for what, change := range changes {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			h.provide("the-token")
+			kind, _, _ := strings.Cut(what, " ")
+			name, before := accessObjects()[kind]()
+			require.True(t, h.find(name, before))
+			changed := before.DeepCopyObject().(client.Object)
+			change(changed)
+			require.NoError(t, h.api.Update(t.Context(), changed))
+			h.step(accessCheckInterval)
+			if kind == "token" {
+				h.writeToken("the-token")
+				h.step(accessCheckInterval)
+			}
+			_, after := accessObjects()[kind]()
+			require.True(t, h.find(name, after))
+			for _, obj := range []client.Object{before, after} {
+				obj.SetResourceVersion("")
+				obj.SetUID("")
+			}
+			assert.Equal(t, before, after)
+			assert.Equal(t, infrastructure.ReasonMetalAPIAccessProvided, h.condition().Reason)
+		})
+	}
+}
+
+func TestMetalAPIAccess_RestoresWhatWasDeleted(t *testing.T) {
+	t.Parallel()
+	for what, of := range accessObjects() {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			h.provide("the-token")
+			name, obj := of()
+			require.True(t, h.find(name, obj))
+			require.NoError(t, h.api.Delete(t.Context(), obj))
+			h.step(accessCheckInterval)
+			_, again := of()
+			require.True(t, h.find(name, again))
+			want := "the-token"
+			if what == "token" || what == "ServiceAccount" {
+				assert.Equal(t, infrastructure.ReasonWaitingForToken, h.condition().Reason)
+				want = "another-token"
+				h.writeToken(want)
+				h.step(accessCheckInterval)
+			}
+			assert.Equal(t, infrastructure.ReasonMetalAPIAccessProvided, h.condition().Reason)
+			assert.Equal(t, want, h.config()["token"])
+		})
+	}
+}
+
+// clusterctl moves Secrets with their content, and no ServiceAccounts.
+func TestMetalAPIAccess_MovedTokenIsReplaced(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	for _, secret := range []*corev1.Secret{
+		{
+			ObjectMeta: accessMeta(h.cluster(), accessCluster+"-metalapi-token"), Type: corev1.SecretTypeServiceAccountToken,
+			Data: map[string][]byte{"token": []byte("of-the-source")},
+		},
+		{ObjectMeta: accessMeta(h.cluster(), "rose-metal-ccm"), Type: resourceSetSecretType, Data: map[string][]byte{"metal-ccm.yaml": []byte("of the source")}},
+	} {
+		if secret.Type == corev1.SecretTypeServiceAccountToken {
+			secret.Annotations = map[string]string{corev1.ServiceAccountNameKey: accessCluster + "-metalapi", corev1.ServiceAccountUIDKey: "uid-on-the-source"}
+		}
+		secret.UID = types.UID("moved " + secret.Name)
+		require.NoError(t, h.api.Create(t.Context(), secret))
+	}
+	h.provide("of-the-target")
+	assert.Equal(t, "of-the-target", h.config()["token"])
+}
+
+func TestMetalAPIAccess_LeavesForeignObjects(t *testing.T) {
+	t.Parallel()
+	for what, of := range accessObjects() {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			name, foreign := of()
+			foreign.SetNamespace(namespace)
+			foreign.SetName(name)
+			foreign.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "1", Controller: new(true)}})
+			require.NoError(t, h.api.Create(t.Context(), foreign))
+			h.reconcile(accessCluster)
+			h.reconcile(accessCluster)
+			if what == "config" {
+				h.writeToken("the-token")
+				h.step(accessCheckInterval)
+			}
+			assert.Equal(t, infrastructure.ReasonMetalAPIAccessNameTaken, h.condition().Reason)
+			assert.Contains(t, h.condition().Message, " "+name+" already exists and does not belong to this cluster (controlled by ConfigMap other): delete it")
+			h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = nil })
+			h.step(accessCheckInterval)
+			_, still := of()
+			require.True(t, h.find(name, still))
+			assert.Equal(t, foreign, still)
+			assert.Empty(t, h.condition())
+		})
+	}
+}
+
+func TestMetalAPIAccess_IsRevokedWithTheField(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = nil })
+	h.live.refuse = func(verb string, _ client.Object) error {
+		if verb == "delete" {
+			return apierrors.NewForbidden(corev1.Resource("secrets"), "x", errors.New("not now"))
+		}
+		return nil
+	}
+	assert.Equal(t, inFlightRequeue, h.step(0))
+	assert.Equal(t, infrastructure.ReasonMetalAPIAccessCreationRefused, h.condition().Reason)
+	assert.Contains(t, h.condition().Message, "cannot be revoked yet")
+	h.live.refuse = nil
+	h.step(inFlightRequeue)
+	for what, of := range accessObjects() {
+		assert.False(t, h.find(of()), what)
+	}
+	assert.Empty(t, h.condition())
+	h.live.requests = nil
+	h.step(time.Hour)
+	assert.Empty(t, h.live.requests)
+	assert.True(t, slices.ContainsFunc(h.takeEvents(), func(e string) bool { return strings.Contains(e, EventMetalAPIAccessRevoked) }))
+}
+
+// What a controller manager made before it died is found again by the condition.
+func TestMetalAPIAccess_ConditionIsWrittenBeforeObjects(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.reconcile(accessCluster)
+	assert.Empty(t, h.live.requests)
+	assert.Equal(t, infrastructure.ReasonWaitingForToken, h.condition().Reason)
+}
+
+func TestMetalAPIAccess_WaitsForItsPrerequisites(t *testing.T) {
+	t.Parallel()
+	t.Run("allocation", func(t *testing.T) {
+		t.Parallel()
+		h := newAccessHarness(t, with(v1alpha4.AllocationReleased))
+		h.step(0)
+		assert.Equal(t, infrastructure.ReasonNotAllocated, h.condition().Reason)
+		assert.Empty(t, h.live.requests)
+	})
+	t.Run("management URL", func(t *testing.T) {
+		t.Parallel()
+		h := newAccessHarness(t)
+		h.r.options.ManagementCluster = ManagementCluster{}
+		h.step(0)
+		assert.Equal(t, infrastructure.ReasonManagementURLMissing, h.condition().Reason)
+		assert.Contains(t, h.condition().Message, "--management-cluster-url")
+		assert.Empty(t, h.live.requests)
+	})
+	t.Run("token", func(t *testing.T) {
+		t.Parallel()
+		h := newAccessHarness(t)
+		h.reconcile(accessCluster)
+		var waits []time.Duration
+		for range 8 {
+			h.reconcile(accessCluster)
+			last := h.r.accessChecks.get(requestOf(accessCluster))
+			waits = append(waits, last.interval)
+			h.clock.SetTime(last.due)
+		}
+		assert.Equal(t, []time.Duration{1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9}, waits)
+		assert.False(t, h.find("rose-metal-ccm", &corev1.Secret{}))
+	})
+}
+
+func TestMetalAPIAccess_EndsWithTheAllocation(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	h.change(func(c *v1alpha4.MetalStackCluster) { c.Status.Allocation.Phase = v1alpha4.AllocationReleased })
+	h.step(0)
+	assert.Equal(t, infrastructure.ReasonNotAllocated, h.condition().Reason)
+	for what, of := range accessObjects() {
+		assert.False(t, h.find(of()), what)
+	}
+}
+
+func TestMetalAPIAccess_FailureHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err    error
+		reason string
+	}{
+		"forbidden": {apierrors.NewForbidden(corev1.Resource("serviceaccounts"), "x", errors.New("no RoleBinding")), infrastructure.ReasonMetalAPIAccessCreationRefused},
+		"no such API": {
+			&meta.NoKindMatchError{GroupKind: corev1.SchemeGroupVersion.WithKind("ServiceAccount").GroupKind()}, infrastructure.ReasonMetalAPIAccessCreationRefused,
+		},
+		"no answer": {errAway, infrastructure.ReasonWaitingForToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t, func(obj client.Object) {
+				obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "firewall", MachineType: "small"}
+			})
+			h.reconcile(accessCluster)
+			for _, f := range h.firewalls() {
+				require.NoError(t, h.api.Delete(t.Context(), &f))
+			}
+			h.live.refuse = func(string, client.Object) error { return c.err }
+			_, err := h.r.Reconcile(t.Context(), requestOf(accessCluster))
+			if c.err == errAway {
+				require.ErrorIs(t, err, errAway)
+			} else {
+				require.NoError(t, err)
+			}
+			assert.Equal(t, c.reason, h.condition().Reason)
+			assert.Len(t, h.firewalls(), 1, "the firewall is made all the same")
+		})
+	}
+}
+
+func TestMetalAPIAccess_TokenIsInNoMessage(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]func(quoted string) error{
+		"a webhook that quotes it": func(quoted string) error {
+			return apierrors.NewForbidden(corev1.Resource("secrets"), "rose-metal-ccm", errors.New("admission webhook denied: "+quoted))
+		},
+		"a proxy that quotes it": func(quoted string) error { return apierrors.NewInternalError(errors.New("bad gateway: " + quoted)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			h.reconcile(accessCluster)
+			h.reconcile(accessCluster)
+			h.writeToken("the-token")
+			h.clock.Step(accessCheckInterval)
+			h.live.refuse = func(verb string, obj client.Object) error {
+				if secret, ok := obj.(*corev1.Secret); ok && verb == "create" {
+					return refusal(string(secret.Data["metal-ccm.yaml"]))
+				}
+				return nil
+			}
+			_, err := h.r.Reconcile(t.Context(), requestOf(accessCluster))
+			said := fmt.Sprint(err, h.condition(), h.takeEvents())
+			assert.Contains(t, said, "<token>")
+			assert.NotContains(t, said, "the-token")
+		})
+	}
+}
+
+func TestMetalAPIAccess_IsRevokedBeforeTheRelease(t *testing.T) {
+	t.Parallel()
+	for name, failure := range map[string]error{"": nil, "although it cannot be revoked": errAway} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			h.provide("the-token")
+			require.NoError(t, h.api.Delete(t.Context(), h.cluster()))
+			h.change(func(c *v1alpha4.MetalStackCluster) { deletedBy(v1alpha4.DeletionByUser)(c) })
+			h.live.refuse = func(verb string, _ client.Object) error {
+				if verb == "delete" {
+					return failure
+				}
+				return nil
+			}
+			h.onRelease = func(client.Object) {
+				for what, of := range accessObjects() {
+					assert.Equal(t, failure != nil, h.find(of()), what)
+				}
+			}
+			h.step(0)
+			assert.Contains(t, h.calls, "release "+accessCluster)
+			assert.False(t, h.exists(clusters, accessCluster))
+		})
+	}
+}
+
+func TestMetalAPIAccess_PausedClusterIsLeft(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t, annotated(infrastructure.PausedAnnotation))
+	h.step(0)
+	assert.Empty(t, h.live.requests)
+	assert.Empty(t, h.condition())
+}
+
+func TestMetalCCMManifest_NamesEachNetworkOnce(t *testing.T) {
+	t.Parallel()
+	cluster := object(clusters, "rose", withAccess).(*v1alpha4.MetalStackCluster)
+	cluster.Spec.PrivateNetworkID = ""
+	cluster.Status.Allocation = &v1alpha4.ClusterAllocation{NetworkID: "private-2"}
+	cluster.Spec.MetalAPIAccess.AdditionalNetworkIDs = []string{"internet", "mpls", "private-2"}
+	inputs := accessInputsOf(cluster, "https://kubernetes.example.org")
+	assert.Equal(t, "private-2,internet,mpls", inputs.networks)
+	assert.Equal(t, "rose-metal-ccm", inputs.names.config, "without a Cluster, the name is the MetalStackCluster's")
+	cluster.Spec.PublicNetworkID, cluster.Spec.MetalAPIAccess.AdditionalNetworkIDs = "", nil
+	inputs = accessInputsOf(cluster, "https://kubernetes.example.org")
+	manifest, err := metalCCMManifest(inputs, "t", "")
+	require.NoError(t, err)
+	for _, line := range []string{`additional-networks: private-2`, `default-external-network: ""`, `ca.crt: ""`} {
+		assert.Contains(t, string(manifest), line)
+	}
+	assert.NotContains(t, string(manifest), "null")
+}
