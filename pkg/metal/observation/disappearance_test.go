@@ -117,6 +117,33 @@ func TestDisappearance_OfReassignedMachineForOldHolder(t *testing.T) {
 	})
 }
 
+// Only a find of the very id is a second observation, however often lists and gets agree.
+func TestDisappearance_SecondListProvesNothing(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		id := e.allocate(simulator.ProjectA, 1)[0]
+		require.NoError(t, e.sim.PhoneHome(id))
+		e.sweep()
+		fact := e.machine(id)
+		require.NoError(t, e.sim.ForceFree(id))
+		answer := e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultStatus, Status: 503, Message: "x"})
+		e.changed()
+		for range 3 {
+			e.sweep()
+			require.Same(t, fact.Allocation, e.machine(id).Allocation)
+			require.Error(t, e.observer.Refresh(t.Context(), metal.Scope{Machines: []string{id}}))
+			require.Same(t, fact.Allocation, e.machine(id).Allocation)
+			_, doubtful := e.observer.facts.count()
+			require.Equal(t, 1, doubtful)
+			time.Sleep(time.Minute)
+		}
+		require.Empty(t, e.changed())
+		require.Equal(t, 4, e.sim.CallsOf("machine-list"))
+		answer()
+		e.sweep()
+		require.Nil(t, e.machine(id).Allocation)
+	})
+}
+
 func TestDisappearance_404ProvesNothing(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		id := e.allocate(simulator.ProjectA, 1)[0]

@@ -161,3 +161,50 @@ func TestSweep_ListsWhileReferencesAreWaitedFor(t *testing.T) {
 		require.Nil(t, e.machine(id).Allocation, "a referenced machine is kept, even if it is not allocated")
 	})
 }
+
+// Machines that are being allocated come before newly silent ones, and of each those first
+// that were not observed, or tried, for longest: their ids do not matter.
+func TestDueMachines_AreOrderedByUrgencyAndAge(t *testing.T) {
+	t.Parallel()
+	clock := clocktesting.NewFakeClock(time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC))
+	o := New(noBackend{}, Options{Clock: clock})
+	observe := func(id string, events []metal.Event, silence time.Duration) {
+		at := o.facts.nextObservation(clock.Now())
+		o.facts.update(func() {
+			o.facts.machines.apply(id, &metal.Machine{
+				ID: id, Liveliness: metal.LivelinessAlive, LastEventTime: clock.Now().Add(-silence), Events: events,
+				Allocation: &metal.Allocation{UUID: id, Project: "p", Created: clock.Now().Add(-time.Hour)},
+			}, at, sourceGet)
+		})
+	}
+	phonedHome := []metal.Event{{Event: metal.EventPhonedHome, Time: clock.Now()}}
+	installing := []metal.Event{{Event: "Installing", Time: clock.Now()}}
+	for _, m := range []struct {
+		id     string
+		events []metal.Event
+		silent time.Duration
+	}{
+		// The first one has waited for longest.
+		{"b silent", phonedHome, silentAfter + time.Minute},
+		{"f tried", installing, 0},
+		{"e missing", phonedHome, 0},
+		{"d installing", installing, 0},
+		{"a missing", phonedHome, 0},
+		{"a silent", phonedHome, silentAfter + time.Minute},
+		{"c installing", installing, 0},
+	} {
+		observe(m.id, m.events, m.silent)
+		clock.Step(2 * time.Second)
+	}
+	for _, id := range []string{"a missing", "e missing"} {
+		at := o.facts.nextObservation(clock.Now())
+		o.facts.update(func() { require.True(t, o.facts.machines.applyAbsence(id, at)) })
+	}
+	o.recordAttempts("f tried")
+	clock.Step(2 * time.Second)
+
+	moving, pending, ahead := o.dueMachines()
+	require.Equal(t, []string{"d installing", "c installing", "f tried", "b silent", "a silent"}, moving)
+	require.Equal(t, []string{"e missing", "a missing"}, pending)
+	require.Equal(t, 4, ahead, "the last one has not waited as long as what is missing")
+}

@@ -151,6 +151,52 @@ func TestRefresh_FleetIsNotObservedByGets(t *testing.T) {
 	})
 }
 
+// A list would be cheap enough to be preferred, if it could be paid.
+func TestRefresh_FleetIsObservedByWhatCanBePaid(t *testing.T) {
+	runTest(t, envConfig{machines: 24, costs: true}, func(t *testing.T, e *env) {
+		e.install(simulator.ProjectA, 1)
+		e.sweep()
+		require.LessOrEqual(t, e.observer.costs.cost(callList, 0), cheapFindCost)
+		for _, want := range []string{"machine-list", "machine-get"} {
+			if want == "machine-get" {
+				e.spend(2*getCost + 2*time.Millisecond)
+			}
+			e.sim.ResetCalls()
+			_, err := e.refresh(metal.Scope{Fleet: true})
+			require.NoError(t, err)
+			require.Equal(t, 1, e.sim.CallsOf(want), "%v", e.sim.Calls())
+			require.EqualValues(t, 1, allCalls(e.sim))
+		}
+	})
+}
+
+func TestPlanMachines_OfFleetKeepsLimits(t *testing.T) {
+	for _, machines := range []int{24, 400} {
+		t.Run(strconv.Itoa(machines), func(t *testing.T) {
+			runTest(t, envConfig{machines: machines, costs: true}, func(t *testing.T, e *env) {
+				ids := e.install(simulator.ProjectA, 1+machines/20)
+				scope := metal.Scope{Fleet: true, Machines: ids}
+				var list, rest plan
+				for _, synced := range []bool{false, true} {
+					if synced {
+						e.sweep()
+					}
+					list = plan{cost: e.observer.costs.cost(callList, 0), duration: e.observer.costs.latency(callList, 0)}
+					require.Less(t, time.Duration(len(ids))*e.observer.costs.cost(callGet, 1), list.cost)
+					for name, m := range map[string]limits{
+						"funds": newLimits(time.Hour, list.cost-1), "time": newLimits(list.duration-1, time.Hour),
+					} {
+						rest = e.observer.planMachines(scope, m)
+						require.False(t, rest.list, "%s, synced %v: %+v", name, synced, rest)
+						require.True(t, m.allow(rest), "%s, synced %v: %+v", name, synced, rest)
+					}
+				}
+				require.Equal(t, list.cost <= cheapFindCost, e.observer.planMachines(scope, newLimits(time.Hour, time.Hour)).list)
+			})
+		})
+	}
+}
+
 func TestRefresh_FleetIsAnsweredAtOnceFromStartOn(t *testing.T) {
 	runTest(t, envConfig{machines: 3000, costs: true}, func(t *testing.T, e *env) {
 		e.run()
