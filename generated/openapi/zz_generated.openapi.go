@@ -2883,7 +2883,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref common.ReferenceCal
 				Properties: map[string]spec.Schema{
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. If it is empty, an address is allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address of a metal-stack network, unless the project has allocated it.",
+							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. If it is empty, an address is allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address of a metal-stack network, unless the project has allocated it, or the control plane's provider brings the endpoint.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -2891,7 +2891,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref common.ReferenceCal
 					},
 					"port": {
 						SchemaProps: spec.SchemaProps{
-							Description: "port is a TCP port from 1 to 65535. It defaults to 6443.",
+							Description: "port is a TCP port from 1 to 65535. It defaults to 6443, but for an endpoint that the control plane's provider brings, as long as that has no host.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -4197,9 +4197,17 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 				Properties: map[string]spec.Schema{
 					"controlPlaneEndpoint": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlaneEndpoint is the address of the workload cluster's API server. If it is omitted, an address is allocated in publicNetworkID and written here. An address that you set must belong to the project, and is kept when the cluster is deleted.",
+							Description: "controlPlaneEndpoint is the address of the workload cluster's API server. If it is omitted, an address is allocated in publicNetworkID and written here. An address that you set must belong to the project, and is kept when the cluster is deleted. With controlPlaneEndpointProvider `ControlPlane` none is allocated: the endpoint is written here when the control plane has one.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.APIEndpoint{}.OpenAPIModelName()),
+						},
+					},
+					"controlPlaneEndpointProvider": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controlPlaneEndpointProvider is who provides the endpoint: `Infrastructure`, the default, allocates an address if controlPlaneEndpoint names none. With `ControlPlane` the cluster has a hosted control plane, such as Kamaji's, whose provider brings the endpoint, before or after the infrastructure is complete: no address is allocated, adopted or released, and controlPlaneEndpoint can be any host. The controller manager copies it from the Cluster, or from the object in the Cluster's spec.controlPlaneRef. It cannot be changed once the allocation of the cluster has begun.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"projectID": {
@@ -4278,7 +4286,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why.",
+							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why. It does not depend on an endpoint that the control plane's provider brings.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -4330,7 +4338,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that\n    is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if\n    the controller manager was not told the URL of the management cluster,\n    CreationRefused, or NameTaken if another object has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that\n    is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if\n    the controller manager was not told the URL of the management cluster,\n    CreationRefused, or NameTaken if another object has the name.\n  - ControlPlaneEndpointSet is about an endpoint that the control plane's provider\n    brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -5755,7 +5763,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref common.ReferenceCal
 				Properties: map[string]spec.Schema{
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. If it is empty, an address is allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address of a metal-stack network, unless the project has allocated it.",
+							Description: "host is an IP address or a DNS name, without a port: `203.0.113.7`, or `api.example.org`. If it is empty, an address is allocated. Loopback, link-local, multicast and unspecified addresses and `localhost` are refused, and so is an address of a metal-stack network, unless the project has allocated it, or the control plane's provider brings the endpoint.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5763,7 +5771,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref common.ReferenceCal
 					},
 					"port": {
 						SchemaProps: spec.SchemaProps{
-							Description: "port is a TCP port from 1 to 65535. It defaults to 6443.",
+							Description: "port is a TCP port from 1 to 65535. It defaults to 6443, but for an endpoint that the control plane's provider brings, as long as that has no host.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -7069,9 +7077,17 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 				Properties: map[string]spec.Schema{
 					"controlPlaneEndpoint": {
 						SchemaProps: spec.SchemaProps{
-							Description: "controlPlaneEndpoint is the address of the workload cluster's API server. If it is omitted, an address is allocated in publicNetworkID and written here. An address that you set must belong to the project, and is kept when the cluster is deleted.",
+							Description: "controlPlaneEndpoint is the address of the workload cluster's API server. If it is omitted, an address is allocated in publicNetworkID and written here. An address that you set must belong to the project, and is kept when the cluster is deleted. With controlPlaneEndpointProvider `ControlPlane` none is allocated: the endpoint is written here when the control plane has one.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.APIEndpoint{}.OpenAPIModelName()),
+						},
+					},
+					"controlPlaneEndpointProvider": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controlPlaneEndpointProvider is who provides the endpoint: `Infrastructure`, the default, allocates an address if controlPlaneEndpoint names none. With `ControlPlane` the cluster has a hosted control plane, such as Kamaji's, whose provider brings the endpoint, before or after the infrastructure is complete: no address is allocated, adopted or released, and controlPlaneEndpoint can be any host. The controller manager copies it from the Cluster, or from the object in the Cluster's spec.controlPlaneRef. It cannot be changed once the allocation of the cluster has begun.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"projectID": {
@@ -7150,7 +7166,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why.",
+							Description: "ready is true while network and control plane address exist in metal-stack. It becomes false when one of them is lost; the Ready condition says why. It does not depend on an endpoint that the control plane's provider brings.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -7202,7 +7218,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that\n    is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if\n    the controller manager was not told the URL of the management cluster,\n    CreationRefused, or NameTaken if another object has the name.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is Available while network and address\n    exist; otherwise NotAllocated, Allocating, NetworkGone, AddressGone,\n    NotObserved, Releasing or Released, or the reason of Allocated that holds up an\n    allocation or a release. It is ExternallyManaged if another\n    controller manages the cluster.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. NetworkGone and\n    AddressGone: the metal does not exist any more. WaitingForOwner: Cluster API\n    has not set the owner reference yet.\n  - FirewallReady is about the cluster's firewall: PhonedHome while it runs;\n    otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,\n    or NameTaken if another firewall has the name.\n  - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that\n    is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if\n    the controller manager was not told the URL of the management cluster,\n    CreationRefused, or NameTaken if another object has the name.\n  - ControlPlaneEndpointSet is about an endpoint that the control plane's provider\n    brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{

@@ -78,6 +78,9 @@ func (p *Protocol) newClusterOperation(ref objectRef, c *clusterRecord) (*cluste
 		p: p, records: p.clusters, ref: ref, uid: c.UID, attempt: c.allocation().Attempt, traits: clusterOperations,
 	}}
 	c.Spec.DeepCopyInto(&o.spec)
+	if !o.spec.AllocatesEndpoint() {
+		o.traits = hostedClusterOperations
+	}
 	o.clusterID = o.spec.ClusterID
 	o.setIdentity(c.identityUID())
 	return o, nil

@@ -37,8 +37,13 @@ func (a addressAllocator) allocate(ctx context.Context) (*metal.IP, error) {
 	})
 }
 
-// ensureAddress allocates the control plane address, or adopts the one that is named.
+// ensureAddress allocates the control plane address, or adopts the one that is named. An
+// endpoint that the control plane's provider brings is no metal of the cluster, whichever
+// it is: it is neither recorded nor looked for.
 func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time.Time) error {
+	if !o.spec.AllocatesEndpoint() {
+		return nil
+	}
 	if host := o.spec.ControlPlaneEndpoint.Host; host != "" {
 		return o.adoptAddress(ctx, host)
 	}
@@ -179,7 +184,7 @@ func (o *clusterOperation) findProjectAddress(ctx context.Context, address netip
 // checkAddressUnreferenced refuses an address that is another cluster's.
 func (o *clusterOperation) checkAddressUnreferenced(ctx context.Context, ip *metal.IP) error {
 	wants := func(c *clusterRecord) bool {
-		return isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
+		return c.Spec.AllocatesEndpoint() && isAddress(c.Spec.ControlPlaneEndpoint.Host, ip.Address)
 	}
 	switch found, err := o.anyOtherCluster(ctx, refersTo(ip.UID(), hasAddress(ip.Address), wants)); {
 	case err != nil:

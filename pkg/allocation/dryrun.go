@@ -115,6 +115,9 @@ func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
 }
 
 func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
+	if !o.spec.AllocatesEndpoint() {
+		return nil
+	}
 	host := o.spec.ControlPlaneEndpoint.Host
 	if host == "" {
 		return o.checkPublicNetwork(ctx)

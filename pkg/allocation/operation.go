@@ -64,6 +64,14 @@ var (
 		releasing:            "Releasing the network and the address to the metal-api.",
 		recordsEarlyRefusals: true,
 	}
+	// hostedClusterOperations are those on a cluster whose control plane's provider
+	// brings the endpoint.
+	hostedClusterOperations = &operationTraits{
+		step:                 "cluster",
+		allocating:           "Allocating the private network from the metal-api.",
+		releasing:            "Releasing the network to the metal-api.",
+		recordsEarlyRefusals: true,
+	}
 )
 
 // update changes the record by compare-and-swap. It is repeated while it is

@@ -22,6 +22,7 @@ import (
 // Allocated is as soon as an allocation has begun.
 var ownedConditions = []string{
 	infrastructure.ConditionAllocated,
+	infrastructure.ConditionControlPlaneEndpointSet,
 	infrastructure.ConditionDeleting,
 	infrastructure.ConditionFirewallReady,
 	infrastructure.ConditionMetalAPIAccessReady,
@@ -58,6 +59,13 @@ func (r *reconciliation) setConditions() {
 		r.setCondition(*r.accessReady)
 	case r.accessRevoked:
 		conditions.Delete(r.obj, infrastructure.ConditionMetalAPIAccessReady)
+	}
+	switch {
+	case r.kind.name != clusters.name || len(r.pauseReasons) > 0:
+	case r.endpointSet != nil:
+		r.setCondition(*r.endpointSet)
+	case !awaitsEndpoint(r.obj):
+		conditions.Delete(r.obj, infrastructure.ConditionControlPlaneEndpointSet)
 	}
 }
 

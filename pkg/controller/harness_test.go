@@ -63,9 +63,13 @@ func newHarness(t *testing.T, k kind, standalone bool, objects ...client.Object)
 	return h
 }
 
-// mapperOf knows the kinds of a scheme, all of them namespaced.
+// kamajiControlPlane is a kind of hosted control plane, which is no type of ours.
+var kamajiControlPlane = schema.GroupVersionKind{Group: controlPlaneGroup, Version: "v1alpha2", Kind: "KamajiControlPlane"}
+
+// mapperOf knows the kinds of a scheme, and kamajiControlPlane, all of them namespaced.
 func mapperOf(scheme *runtime.Scheme) meta.RESTMapper {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{clusterv1.GroupVersion})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{clusterv1.GroupVersion, kamajiControlPlane.GroupVersion()})
+	mapper.Add(kamajiControlPlane, meta.RESTScopeNamespace)
 	for gvk := range scheme.AllKnownTypes() {
 		mapper.Add(gvk, meta.RESTScopeNamespace)
 	}
@@ -76,6 +80,7 @@ func mapperOf(scheme *runtime.Scheme) meta.RESTMapper {
 func (h *harness) use(k kind, options Options) {
 	h.r = newReconciler(k, options)
 	h.r.cached, h.r.live, h.r.allocations = h.api, h.api, h
+	h.r.newMapper = func() (meta.RESTMapper, error) { return h.api.RESTMapper(), nil }
 	h.r.recorder, h.r.clock, h.r.states = h.events, h.clock, newObjectStates(h.clock)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -28,6 +29,8 @@ type reconciler struct {
 	cached      client.Client
 	live        client.Client
 	allocations allocationClient
+	// newMapper makes a mapper that knows what the server serves now.
+	newMapper func() (meta.RESTMapper, error)
 
 	clock        clock.Clock
 	states       *objectStates

@@ -51,6 +51,10 @@ type reconciliation struct {
 	accessRevoked bool
 	// recheckAccessAfter is when the objects of the access are read again.
 	recheckAccessAfter time.Duration
+	// endpointSet is what there is to say about the endpoint of a hosted control plane.
+	endpointSet *metav1.Condition
+	// retryEndpointAfter is when the endpoint is looked for again.
+	retryEndpointAfter time.Duration
 	// objectGone is true after the object was let go: there is nothing to write to.
 	objectGone bool
 }
@@ -98,10 +102,13 @@ func (r *reconciliation) runPhases(ctx context.Context, phases []phase) error {
 
 // requeueAfter is when to reconcile again if no event comes first; 0 if never.
 func (r *reconciliation) requeueAfter() time.Duration {
-	if r.wait.requeueAfter > 0 && r.recheckAccessAfter > 0 {
-		return min(r.wait.requeueAfter, r.recheckAccessAfter)
+	var soonest time.Duration
+	for _, after := range []time.Duration{r.wait.requeueAfter, r.recheckAccessAfter, r.retryEndpointAfter} {
+		if after > 0 && (soonest == 0 || after < soonest) {
+			soonest = after
+		}
 	}
-	return max(r.wait.requeueAfter, r.recheckAccessAfter)
+	return soonest
 }
 
 // patchConditions writes the conditions, and records Events of what is new in them.

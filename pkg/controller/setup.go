@@ -7,12 +7,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
@@ -81,6 +83,9 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	for _, k := range []kind{clusters, machines, firewalls} {
 		r := newReconciler(k, options)
 		r.cached, r.live, r.allocations = mgr.GetClient(), live, metal
+		r.newMapper = func() (meta.RESTMapper, error) {
+			return apiutil.NewDynamicRESTMapper(mgr.GetConfig(), mgr.GetHTTPClient())
+		}
 		r.recorder, r.clock, r.states = recorder, clock.RealClock{}, newObjectStates(clock.RealClock{})
 		builder := ctrl.NewControllerManagedBy(mgr).
 			Named(k.name).
@@ -115,7 +120,7 @@ func newReconciler(k kind, options Options) *reconciler {
 			r.beforeAllocate = []phase{waitForOwnerCluster}
 		}
 		r.independent = []phase{reconcileMetalAPIAccess}
-		r.whileAllocated = []phase{reconcileFirewalls}
+		r.whileAllocated = []phase{reconcileControlPlaneEndpoint, reconcileFirewalls}
 		r.beforeRelease = []phase{waitForMachinesDeleted, reconcileFirewallDeletion, revokeMetalAPIAccess}
 	case machines.name:
 		r.beforeAllocate = []phase{waitWithoutSecrets, waitForNetwork}

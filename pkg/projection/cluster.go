@@ -3,6 +3,7 @@
 package projection
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -97,7 +98,32 @@ func clusterAllocatedState(c *infrastructure.MetalStackCluster, ready conditionS
 		return conditionState{}
 	}
 	return allocatedState(&a.AllocationState, ready, infrastructure.ReasonAllocated,
-		"The private network is "+a.NetworkID+", the control plane is reached at "+c.Spec.ControlPlaneEndpoint.Host+".")
+		"The private network is "+a.NetworkID+", the control plane is reached at "+endpointHost(c)+".")
+}
+
+// endpointHost is the host of the control plane, or what is said instead of it.
+func endpointHost(c *infrastructure.MetalStackCluster) string {
+	return cmp.Or(c.Spec.ControlPlaneEndpoint.Host, "the endpoint that its provider will bring")
+}
+
+// clusterMessages are the messages of Ready.
+type clusterMessages struct{ allocating, releasing, released, available string }
+
+func messagesOf(c *infrastructure.MetalStackCluster) clusterMessages {
+	if c.Spec.AllocatesEndpoint() {
+		return clusterMessages{
+			allocating: "Allocating the private network and the control plane address from the metal-api.",
+			releasing:  "Releasing the network and the address to the metal-api.",
+			released:   "Network and address were released to the metal-api.",
+			available:  "Private network and control plane address are available.",
+		}
+	}
+	return clusterMessages{
+		allocating: "Allocating the private network from the metal-api.",
+		releasing:  "Releasing the network to the metal-api.",
+		released:   "The network was released to the metal-api.",
+		available:  "Private network is available; the control plane's provider brings the endpoint.",
+	}
 }
 
 // fill fills in what is observed of network and address; of what is not
@@ -156,15 +182,15 @@ func (p *ClusterProjector) readyState(c *infrastructure.MetalStackCluster, befor
 	switch a.Phase {
 	case infrastructure.AllocationAllocating:
 		v.since = c.CreationTimestamp.Time
-		v.reason, v.message = infrastructure.ReasonAllocating, "Allocating the private network and the control plane address from the metal-api."
+		v.reason, v.message = infrastructure.ReasonAllocating, messagesOf(c).allocating
 		return v
 	case infrastructure.AllocationReleasing:
 		v.since = releaseTime(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = releasingReason(&c.ObjectMeta, c.Status.Conditions, "Releasing the network and the address to the metal-api.")
+		v.reason, v.message = releasingReason(&c.ObjectMeta, c.Status.Conditions, messagesOf(c).releasing)
 		return v
 	case infrastructure.AllocationReleased:
 		v.since = releaseTime(a.AllocationState, c.Status.Conditions)
-		v.reason, v.message = infrastructure.ReasonReleased, "Network and address were released to the metal-api."
+		v.reason, v.message = infrastructure.ReasonReleased, messagesOf(c).released
 		return v
 	}
 	return p.metalState(c, before).withDeletion(&c.ObjectMeta, c.Status.Conditions)
@@ -200,6 +226,6 @@ func (p *ClusterProjector) metalState(c *infrastructure.MetalStackCluster, befor
 		v.status, v.reason, v.message = metav1.ConditionUnknown, infrastructure.ReasonNotObserved, "Network and address not observed yet."
 		return v
 	}
-	v.status, v.reason, v.message = metav1.ConditionTrue, infrastructure.ReasonAvailable, "Private network and control plane address are available."
+	v.status, v.reason, v.message = metav1.ConditionTrue, infrastructure.ReasonAvailable, messagesOf(c).available
 	return v
 }

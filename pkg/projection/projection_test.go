@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/randfill"
@@ -281,6 +282,37 @@ func TestClusterProjector_NetworkAndAddress(t *testing.T) {
 	assert.Equal(t, infrastructure.ReasonAddressGone, ready(project(shown)).Reason)
 	record.Status.Allocation = nil
 	assert.Equal(t, infrastructure.ReasonNotAllocated, ready(project(nil)).Reason)
+}
+
+func TestClusterProjector_HostedControlPlaneIsReadyWithoutEndpoint(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t)
+	j := NewClusterProjector(b.source)
+	record := &infrastructure.MetalStackCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceA, Name: "cluster", UID: "c"},
+		Spec:       infrastructure.MetalStackClusterSpec{ControlPlaneEndpointProvider: infrastructure.EndpointOfControlPlane},
+		Status: infrastructure.MetalStackClusterStatus{Allocation: &infrastructure.ClusterAllocation{
+			AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocating}, NetworkID: "net",
+		}},
+	}
+	b.facts.networks["net"] = &metal.Network{ID: "net"}
+	conditions := func() (ready, allocated *metav1.Condition) {
+		all := j.Project(record, nil).(*infrastructure.MetalStackCluster).Status.Conditions
+		return meta.FindStatusCondition(all, infrastructure.ConditionReady), meta.FindStatusCondition(all, infrastructure.ConditionAllocated)
+	}
+	ready, _ := conditions()
+	assert.Equal(t, "Allocating the private network from the metal-api.", ready.Message)
+	record.Status.Allocation.Phase = infrastructure.AllocationAllocated
+	ready, allocated := conditions()
+	assert.Equal(t, metav1.ConditionTrue, ready.Status)
+	assert.Contains(t, ready.Message, "the control plane's provider brings the endpoint")
+	assert.Contains(t, allocated.Message, "the endpoint that its provider will bring")
+	record.Spec.ControlPlaneEndpoint.Host = "api.example.org"
+	_, allocated = conditions()
+	assert.Contains(t, allocated.Message, "the control plane is reached at api.example.org.")
+	b.facts.networks, b.facts.gone = nil, map[string]bool{"net": true}
+	ready, _ = conditions()
+	assert.Equal(t, infrastructure.ReasonNetworkGone, ready.Reason)
 }
 
 func TestClusterProjector_ExternallyManaged(t *testing.T) {

@@ -26,6 +26,9 @@ const (
 	// cluster with spec.metalAPIAccess: True while all that metal-ccm needs is there. It is
 	// not part of Ready, and does not exist without spec.metalAPIAccess.
 	ConditionMetalAPIAccessReady = "MetalAPIAccessReady"
+	// ConditionControlPlaneEndpointSet is about the endpoint of a cluster whose control
+	// plane's provider brings it: True once it is in the spec.
+	ConditionControlPlaneEndpointSet = "ControlPlaneEndpointSet"
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
@@ -197,6 +200,15 @@ const (
 	// ReasonMetalAPIAccessCreationRefused: the API server of the management cluster refused
 	// to create, change or delete one of the objects; the message quotes it.
 	ReasonMetalAPIAccessCreationRefused = "CreationRefused"
+)
+
+// Reasons of ControlPlaneEndpointSet.
+const (
+	// ReasonEndpointSet: spec.controlPlaneEndpoint has a host.
+	ReasonEndpointSet = "EndpointSet"
+	// ReasonWaitingForControlPlane: neither the Cluster nor its control plane has an
+	// endpoint yet, or it cannot be read or taken over; the message says which.
+	ReasonWaitingForControlPlane = "WaitingForControlPlane"
 )
 
 // Reasons of Paused.

@@ -32,15 +32,31 @@ type MetalStackClusterList struct {
 
 // MetalStackClusterSpec is what the user specifies of a cluster's infrastructure.
 type MetalStackClusterSpec struct {
-	ControlPlaneEndpoint APIEndpoint
-	ProjectID            string
-	Partition            string
-	PublicNetworkID      string
-	PrivateNetworkID     string
-	PrivateNetwork       *PrivateNetwork
-	ClusterID            string
-	FirewallSpec         *MetalStackFirewallSpec
-	MetalAPIAccess       *MetalAPIAccess
+	ControlPlaneEndpoint         APIEndpoint
+	ControlPlaneEndpointProvider EndpointProvider
+	ProjectID                    string
+	Partition                    string
+	PublicNetworkID              string
+	PrivateNetworkID             string
+	PrivateNetwork               *PrivateNetwork
+	ClusterID                    string
+	FirewallSpec                 *MetalStackFirewallSpec
+	MetalAPIAccess               *MetalAPIAccess
+}
+
+// EndpointProvider is who provides the endpoint of a control plane.
+type EndpointProvider string
+
+// The providers of an endpoint.
+const (
+	EndpointOfInfrastructure EndpointProvider = "Infrastructure"
+	EndpointOfControlPlane   EndpointProvider = "ControlPlane"
+)
+
+// AllocatesEndpoint reports whether the control plane's address is the cluster's own
+// metal, which it allocates or adopts.
+func (s *MetalStackClusterSpec) AllocatesEndpoint() bool {
+	return s.ControlPlaneEndpointProvider != EndpointOfControlPlane
 }
 
 // MetalAPIAccess is how a workload cluster uses its part of the metal-api.

@@ -32,6 +32,7 @@ func TestClusterAPI(t *testing.T) {
 			"Provisioning_ResumesAfterMetalAPIOutage": provisioningResumesAfterMetalAPIOutage,
 			"ClusterClass_CreatesAndChangesClusters":  clusterClassCreatesAndChangesClusters,
 			"Backup_RestoresNamespaces":               backupRestoresNamespaces,
+			"HostedControlPlane_BringsTheEndpoint":    hostedControlPlaneBringsTheEndpoint,
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 			"Move_ThereAndBack":                       moveThereAndBack,
 		} {

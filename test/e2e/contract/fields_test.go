@@ -171,6 +171,50 @@ func TestMachine_KeepsClusterAPIMetadata(t *testing.T) {
 	assert.Equal(t, cloned, after.Annotations)
 }
 
+// As Kamaji's provider patches the infrastructure of other providers: the whole endpoint, by
+// a merge patch of what it read.
+func TestCluster_EndpointArrivesFromOutside(t *testing.T) {
+	t.Parallel()
+	env := start(t)
+	env.cluster("c", func(c *v1alpha4.MetalStackCluster) {
+		c.Spec.ControlPlaneEndpointProvider = v1alpha4.EndpointOfControlPlane
+		c.Spec.PublicNetworkID = ""
+	})
+	provisioned := func() *unstructured.Unstructured {
+		var c *unstructured.Unstructured
+		require.Eventually(t, func() bool {
+			c = env.read("metalstackclusters", "c")
+			provisioned, _, err := unstructured.NestedBool(c.Object, "status", "initialization", "provisioned")
+			return err == nil && provisioned
+		}, limit, glance)
+		return c
+	}
+	c := provisioned()
+	missing(t, c, "spec", "controlPlaneEndpoint")
+	missing(t, c, "status", "controlPlaneIP")
+	readyIsACondition(t, c)
+	assert.True(t, at[bool](t, c, "status", "ready"))
+
+	clusters := env.Dynamic().Resource(v1alpha4.SchemeGroupVersion.WithResource("metalstackclusters")).Namespace(team)
+	for _, endpoint := range []string{`{"host":"203.0.113.7","port":6443}`, `{"host":"api.example.org","port":443}`} {
+		_, err := clusters.Patch(t.Context(), "c", types.MergePatchType, []byte(`{"spec":{"controlPlaneEndpoint":`+endpoint+`}}`), metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	c = provisioned()
+	assert.Equal(t, "api.example.org", at[string](t, c, "spec", "controlPlaneEndpoint", "host"))
+	assert.EqualValues(t, 443, at[int64](t, c, "spec", "controlPlaneEndpoint", "port"))
+	m := env.machine("m", "c")
+	inventory := env.Metal.Sim.Inventory()
+	state, found := inventory.Machine(m.Status.Allocation.MachineID)
+	require.True(t, found)
+	assert.Contains(t, state.Networks, at[string](t, c, "status", "network", "id"))
+	for _, ip := range inventory.IPs {
+		for _, tag := range ip.Tags {
+			assert.NotContains(t, tag, string(c.GetUID()), "no address is allocated for the cluster: %s", ip.Address)
+		}
+	}
+}
+
 func TestExternallyManagedCluster_ReadyFollowsProvisioned(t *testing.T) {
 	t.Parallel()
 	env := start(t)

@@ -18,7 +18,8 @@ import (
 type MetalStackClusterStatusApplyConfiguration struct {
 	// ready is true while network and control plane address exist in
 	// metal-stack. It becomes false when one of them is lost; the Ready
-	// condition says why.
+	// condition says why. It does not depend on an endpoint that the control plane's
+	// provider brings.
 	Ready *bool `json:"ready,omitempty"`
 	// clusterID is the id of the cluster in metal-stack, which its machines and its
 	// network carry as `cluster.metal-stack.io/id`. It is set from the first attempt to
@@ -49,6 +50,8 @@ type MetalStackClusterStatusApplyConfiguration struct {
 	// is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
 	// the controller manager was not told the URL of the management cluster,
 	// CreationRefused, or NameTaken if another object has the name.
+	// - ControlPlaneEndpointSet is about an endpoint that the control plane's provider
+	// brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane.
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	// GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
 	// MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.

@@ -13,9 +13,10 @@ type APIEndpointApplyConfiguration struct {
 	// `api.example.org`. If it is empty, an address is allocated.
 	// Loopback, link-local, multicast and unspecified addresses and `localhost` are
 	// refused, and so is an address of a metal-stack network, unless the project has
-	// allocated it.
+	// allocated it, or the control plane's provider brings the endpoint.
 	Host *string `json:"host,omitempty"`
-	// port is a TCP port from 1 to 65535. It defaults to 6443.
+	// port is a TCP port from 1 to 65535. It defaults to 6443, but for an endpoint that
+	// the control plane's provider brings, as long as that has no host.
 	Port *int32 `json:"port,omitempty"`
 }
 

@@ -4,6 +4,10 @@
 
 package v1alpha4
 
+import (
+	infrastructurev1alpha4 "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
 // MetalStackClusterSpecApplyConfiguration represents a declarative configuration of the MetalStackClusterSpec type for use
 // with apply.
 //
@@ -13,8 +17,18 @@ type MetalStackClusterSpecApplyConfiguration struct {
 	// controlPlaneEndpoint is the address of the workload cluster's API server. If
 	// it is omitted, an address is allocated in publicNetworkID and written here. An
 	// address that you set must belong to the project, and is kept when the cluster
-	// is deleted.
+	// is deleted. With controlPlaneEndpointProvider `ControlPlane` none is allocated:
+	// the endpoint is written here when the control plane has one.
 	ControlPlaneEndpoint *APIEndpointApplyConfiguration `json:"controlPlaneEndpoint,omitempty"`
+	// controlPlaneEndpointProvider is who provides the endpoint: `Infrastructure`, the
+	// default, allocates an address if controlPlaneEndpoint names none. With
+	// `ControlPlane` the cluster has a hosted control plane, such as Kamaji's, whose
+	// provider brings the endpoint, before or after the infrastructure is complete: no
+	// address is allocated, adopted or released, and controlPlaneEndpoint can be any
+	// host. The controller manager copies it from the Cluster, or from the object in
+	// the Cluster's spec.controlPlaneRef. It cannot be changed once the allocation of
+	// the cluster has begun.
+	ControlPlaneEndpointProvider *infrastructurev1alpha4.EndpointProvider `json:"controlPlaneEndpointProvider,omitempty"`
 	// projectID is the metal-stack project that owns everything of this cluster,
 	// a UUID. It defaults to the project that the namespace is bound to, and no
 	// other one is accepted. It cannot be changed once it is set.
@@ -74,6 +88,14 @@ func MetalStackClusterSpec() *MetalStackClusterSpecApplyConfiguration {
 // If called multiple times, the ControlPlaneEndpoint field is set to the value of the last call.
 func (b *MetalStackClusterSpecApplyConfiguration) WithControlPlaneEndpoint(value *APIEndpointApplyConfiguration) *MetalStackClusterSpecApplyConfiguration {
 	b.ControlPlaneEndpoint = value
+	return b
+}
+
+// WithControlPlaneEndpointProvider sets the ControlPlaneEndpointProvider field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ControlPlaneEndpointProvider field is set to the value of the last call.
+func (b *MetalStackClusterSpecApplyConfiguration) WithControlPlaneEndpointProvider(value infrastructurev1alpha4.EndpointProvider) *MetalStackClusterSpecApplyConfiguration {
+	b.ControlPlaneEndpointProvider = &value
 	return b
 }
 

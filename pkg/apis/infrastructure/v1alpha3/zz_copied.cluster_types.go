@@ -48,15 +48,40 @@ type MetalStackClusterList struct {
 	Items []MetalStackCluster `json:"items"`
 }
 
+// EndpointProvider is who provides the endpoint of a control plane.
+type EndpointProvider string
+
+// The providers of an endpoint, in the terms of Cluster API's contract.
+const (
+	// EndpointOfInfrastructure: an address is allocated, unless the spec names one.
+	EndpointOfInfrastructure EndpointProvider = "Infrastructure"
+	// EndpointOfControlPlane: the control plane's own provider brings the endpoint, so
+	// that none is allocated.
+	EndpointOfControlPlane EndpointProvider = "ControlPlane"
+)
+
 // MetalStackClusterSpec is the desired state of a MetalStackCluster. The partition
 // is required; so is publicNetworkID if an address or a firewall is allocated.
 type MetalStackClusterSpec struct {
 	// controlPlaneEndpoint is the address of the workload cluster's API server. If
 	// it is omitted, an address is allocated in publicNetworkID and written here. An
 	// address that you set must belong to the project, and is kept when the cluster
-	// is deleted.
+	// is deleted. With controlPlaneEndpointProvider `ControlPlane` none is allocated:
+	// the endpoint is written here when the control plane has one.
 	// +optional
 	ControlPlaneEndpoint APIEndpoint `json:"controlPlaneEndpoint,omitempty,omitzero"`
+
+	// controlPlaneEndpointProvider is who provides the endpoint: `Infrastructure`, the
+	// default, allocates an address if controlPlaneEndpoint names none. With
+	// `ControlPlane` the cluster has a hosted control plane, such as Kamaji's, whose
+	// provider brings the endpoint, before or after the infrastructure is complete: no
+	// address is allocated, adopted or released, and controlPlaneEndpoint can be any
+	// host. The controller manager copies it from the Cluster, or from the object in
+	// the Cluster's spec.controlPlaneRef. It cannot be changed once the allocation of
+	// the cluster has begun.
+	// +optional
+	// +k8s:validation:maxLength=63
+	ControlPlaneEndpointProvider EndpointProvider `json:"controlPlaneEndpointProvider,omitempty"`
 
 	// projectID is the metal-stack project that owns everything of this cluster,
 	// a UUID. It defaults to the project that the namespace is bound to, and no
@@ -175,11 +200,12 @@ type APIEndpoint struct {
 	// `api.example.org`. If it is empty, an address is allocated.
 	// Loopback, link-local, multicast and unspecified addresses and `localhost` are
 	// refused, and so is an address of a metal-stack network, unless the project has
-	// allocated it.
+	// allocated it, or the control plane's provider brings the endpoint.
 	// +optional
 	// +k8s:validation:maxLength=253
 	Host string `json:"host,omitempty"`
-	// port is a TCP port from 1 to 65535. It defaults to 6443.
+	// port is a TCP port from 1 to 65535. It defaults to 6443, but for an endpoint that
+	// the control plane's provider brings, as long as that has no host.
 	// +optional
 	Port int32 `json:"port,omitempty"`
 }
@@ -191,7 +217,8 @@ type APIEndpoint struct {
 type MetalStackClusterStatus struct {
 	// ready is true while network and control plane address exist in
 	// metal-stack. It becomes false when one of them is lost; the Ready
-	// condition says why.
+	// condition says why. It does not depend on an endpoint that the control plane's
+	// provider brings.
 	// +optional
 	Ready bool `json:"ready"`
 
@@ -232,6 +259,8 @@ type MetalStackClusterStatus struct {
 	//     is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
 	//     the controller manager was not told the URL of the management cluster,
 	//     CreationRefused, or NameTaken if another object has the name.
+	//   - ControlPlaneEndpointSet is about an endpoint that the control plane's provider
+	//     brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
 	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.

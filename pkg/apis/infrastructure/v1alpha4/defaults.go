@@ -19,10 +19,13 @@ func addDefaultingFuncs(scheme *runtime.Scheme) error {
 }
 
 // SetDefaults_MetalStackCluster sets the control plane's port and the protocols of
-// the firewall's rules.
+// the firewall's rules. An endpoint that the control plane's provider is yet to bring
+// stays empty: Cluster API takes a port for an endpoint.
 func SetDefaults_MetalStackCluster(cluster *MetalStackCluster) {
-	if cluster.Spec.ControlPlaneEndpoint.Port == 0 {
-		cluster.Spec.ControlPlaneEndpoint.Port = DefaultControlPlanePort
+	spec := &cluster.Spec
+	awaited := spec.ControlPlaneEndpointProvider == EndpointOfControlPlane && spec.ControlPlaneEndpoint.Host == ""
+	if spec.ControlPlaneEndpoint.Port == 0 && !awaited {
+		spec.ControlPlaneEndpoint.Port = DefaultControlPlanePort
 	}
 	if firewall := cluster.Spec.FirewallSpec; firewall != nil {
 		setDefaultsFirewallRules(firewall.Rules)

@@ -29,6 +29,15 @@ func TestDefaults_EndpointPortIs6443(t *testing.T) {
 	assert.EqualValues(t, 443, defaulted(t, own).Spec.ControlPlaneEndpoint.Port)
 }
 
+func TestDefaults_EndpointOfControlPlaneIsEmptyUntilItHasAHost(t *testing.T) {
+	t.Parallel()
+
+	hosted := &MetalStackCluster{Spec: MetalStackClusterSpec{ControlPlaneEndpointProvider: EndpointOfControlPlane}}
+	assert.Zero(t, defaulted(t, hosted).Spec.ControlPlaneEndpoint)
+	hosted.Spec.ControlPlaneEndpoint.Host = "203.0.113.7"
+	assert.EqualValues(t, 6443, defaulted(t, hosted).Spec.ControlPlaneEndpoint.Port)
+}
+
 func TestDefaults_RuleProtocolIsTCP(t *testing.T) {
 	t.Parallel()
 

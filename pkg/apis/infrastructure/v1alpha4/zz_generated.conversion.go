@@ -1092,6 +1092,7 @@ func autoConvert_v1alpha4_MetalStackClusterSpec_To_infrastructure_MetalStackClus
 	if err := Convert_v1alpha4_APIEndpoint_To_infrastructure_APIEndpoint(&in.ControlPlaneEndpoint, &out.ControlPlaneEndpoint, s); err != nil {
 		return err
 	}
+	out.ControlPlaneEndpointProvider = infrastructure.EndpointProvider(in.ControlPlaneEndpointProvider)
 	out.ProjectID = in.ProjectID
 	out.Partition = in.Partition
 	out.PublicNetworkID = in.PublicNetworkID
@@ -1112,6 +1113,7 @@ func autoConvert_infrastructure_MetalStackClusterSpec_To_v1alpha4_MetalStackClus
 	if err := Convert_infrastructure_APIEndpoint_To_v1alpha4_APIEndpoint(&in.ControlPlaneEndpoint, &out.ControlPlaneEndpoint, s); err != nil {
 		return err
 	}
+	out.ControlPlaneEndpointProvider = EndpointProvider(in.ControlPlaneEndpointProvider)
 	out.ProjectID = in.ProjectID
 	out.Partition = in.Partition
 	out.PublicNetworkID = in.PublicNetworkID

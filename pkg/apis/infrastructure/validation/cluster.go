@@ -5,6 +5,7 @@ package validation
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -42,9 +43,14 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 		if id := infrastructure.ClusterID(old); before.ClusterID == "" && spec.ClusterID != id {
 			errs = append(errs, immutable(spec.ClusterID, before.ClusterID, specPath.Child("clusterID"), builtHelp)...)
 		}
-		endpoint := specPath.Child("controlPlaneEndpoint")
-		errs = append(errs, setOnce(spec.ControlPlaneEndpoint.Host, before.ControlPlaneEndpoint.Host, endpoint.Child("host"), builtHelp)...)
-		errs = append(errs, immutable(spec.ControlPlaneEndpoint.Port, before.ControlPlaneEndpoint.Port, endpoint.Child("port"), builtHelp)...)
+		if spec.AllocatesEndpoint() != before.AllocatesEndpoint() {
+			errs = append(errs, immutable(spec.ControlPlaneEndpointProvider, before.ControlPlaneEndpointProvider, specPath.Child("controlPlaneEndpointProvider"), builtHelp)...)
+		}
+		if before.AllocatesEndpoint() {
+			endpoint := specPath.Child("controlPlaneEndpoint")
+			errs = append(errs, setOnce(spec.ControlPlaneEndpoint.Host, before.ControlPlaneEndpoint.Host, endpoint.Child("host"), builtHelp)...)
+			errs = append(errs, immutable(spec.ControlPlaneEndpoint.Port, before.ControlPlaneEndpoint.Port, endpoint.Child("port"), builtHelp)...)
+		}
 		errs = append(errs, setOnce(spec.PublicNetworkID, before.PublicNetworkID, specPath.Child("publicNetworkID"), builtHelp)...)
 	}
 	return errs
@@ -67,7 +73,7 @@ func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, namesp
 	}
 	if spec.PublicNetworkID == "" {
 		switch {
-		case spec.ControlPlaneEndpoint.Host == "":
+		case spec.ControlPlaneEndpoint.Host == "" && spec.AllocatesEndpoint():
 			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network to allocate the control plane's address in, since controlPlaneEndpoint.host is left out: see 'metalctl network list'"))
 		case spec.FirewallSpec != nil && len(spec.FirewallSpec.Networks) == 0:
 			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network that the firewall connects the cluster to: see 'metalctl network list'"))
@@ -81,6 +87,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace s
 	endpoint := path.Child("controlPlaneEndpoint")
 	errs := validateHost(spec.ControlPlaneEndpoint.Host, endpoint.Child("host"))
 	errs = append(errs, validatePort(spec.ControlPlaneEndpoint.Port, endpoint.Child("port"))...)
+	errs = append(errs, validateEndpointProvider(spec.ControlPlaneEndpointProvider, path.Child("controlPlaneEndpointProvider"))...)
 	errs = append(errs, validateProjectID(spec.ProjectID, path.Child("projectID"))...)
 	errs = append(errs, validatePartition(spec.Partition, path.Child("partition"))...)
 	errs = append(errs, validateID(spec.PublicNetworkID, path.Child("publicNetworkID"))...)
@@ -101,6 +108,19 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace s
 		}
 	}
 	return errs
+}
+
+// endpointProviders are who can provide an endpoint; none is the first.
+var endpointProviders = []infrastructure.EndpointProvider{infrastructure.EndpointOfInfrastructure, infrastructure.EndpointOfControlPlane}
+
+func validateEndpointProvider(provider infrastructure.EndpointProvider, path *field.Path) field.ErrorList {
+	if long := tooLong(string(provider), maxEndpointProviderLength, path); long != nil {
+		return long
+	}
+	if provider == "" || slices.Contains(endpointProviders, provider) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path, provider, endpointProviders)}
 }
 
 // validateClusterID validates the id of a cluster in metal-stack, which becomes a label

@@ -3,12 +3,19 @@
 package validation
 
 import (
+	"strings"
 	"testing"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
 type clusterEdit = func(*infrastructure.MetalStackCluster)
+
+// hosted is a cluster whose control plane's provider brings the endpoint, and has not yet.
+func hosted(c *infrastructure.MetalStackCluster) {
+	c.Spec.ControlPlaneEndpointProvider = infrastructure.EndpointOfControlPlane
+	c.Spec.ControlPlaneEndpoint = infrastructure.APIEndpoint{}
+}
 
 func TestValidateCluster(t *testing.T) {
 	t.Parallel()
@@ -31,6 +38,29 @@ func TestValidateCluster(t *testing.T) {
 				c.Spec.PublicNetworkID, c.Spec.FirewallSpec, c.Spec.ControlPlaneEndpoint.Host = "", nil, ""
 			},
 			want: []string{"spec.publicNetworkID: Required value: must be the network to allocate the control plane's address in"},
+		},
+		"needs no public network if the control plane's provider brings the endpoint": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				hosted(c)
+				c.Spec.PublicNetworkID, c.Spec.FirewallSpec = "", nil
+			},
+		},
+		"needs a public network for its firewall, whoever provides the endpoint": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				hosted(c)
+				c.Spec.PublicNetworkID = ""
+			},
+			want: []string{"spec.publicNetworkID: Required value: must be the network that the firewall connects the cluster to"},
+		},
+		"provider of the endpoint is one of two": {
+			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpointProvider = "Kamaji" },
+			want: []string{`spec.controlPlaneEndpointProvider: Unsupported value: "Kamaji": supported values: "Infrastructure", "ControlPlane"`},
+		},
+		"provider of the endpoint is not long": {
+			edit: func(c *infrastructure.MetalStackCluster) {
+				c.Spec.ControlPlaneEndpointProvider = infrastructure.EndpointProvider(strings.Repeat("x", 64))
+			},
+			want: []string{"spec.controlPlaneEndpointProvider: Too long: may not be more than 63 bytes"},
 		},
 		"needs a public network for its firewall": {
 			edit: func(c *infrastructure.MetalStackCluster) { c.Spec.PublicNetworkID = "" },
@@ -203,6 +233,36 @@ func TestValidateClusterUpdate_FirewallSpecMayChange(t *testing.T) {
 		c.Spec.FirewallSpec.Image = "firewall-ubuntu-4.0"
 	}), cluster(allocated)))
 	says(t, ValidateClusterUpdate(cluster(allocated, func(c *infrastructure.MetalStackCluster) { c.Spec.FirewallSpec = nil }), cluster(allocated)))
+}
+
+func TestValidateClusterUpdate_EndpointOfHostedControlPlaneMayChange(t *testing.T) {
+	t.Parallel()
+
+	allocated := func(c *infrastructure.MetalStackCluster) {
+		c.Status.Allocation = &infrastructure.ClusterAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}}
+	}
+	at := func(host string, port int32) clusterEdit {
+		return func(c *infrastructure.MetalStackCluster) {
+			hosted(c)
+			c.Spec.ControlPlaneEndpoint = infrastructure.APIEndpoint{Host: host, Port: port}
+		}
+	}
+	says(t, ValidateClusterUpdate(cluster(allocated, at("api.example.org", 443)), cluster(allocated, hosted)))
+	says(t, ValidateClusterUpdate(cluster(allocated, at("203.0.113.7", 6443)), cluster(allocated, at("api.example.org", 443))))
+	says(t, ValidateClusterUpdate(cluster(allocated, at("127.0.0.1", 6443)), cluster(allocated, hosted)),
+		`spec.controlPlaneEndpoint.host: Invalid value: "127.0.0.1"`)
+
+	// What is allocated follows from it.
+	explicit := func(c *infrastructure.MetalStackCluster) {
+		c.Spec.ControlPlaneEndpointProvider = infrastructure.EndpointOfInfrastructure
+	}
+	says(t, ValidateClusterUpdate(cluster(hosted), cluster()))
+	says(t, ValidateClusterUpdate(cluster(allocated, explicit), cluster(allocated)))
+	says(t, ValidateClusterUpdate(cluster(allocated, hosted), cluster(allocated)),
+		`spec.controlPlaneEndpointProvider: Invalid value: "ControlPlane": field is immutable: the allocation of the cluster's infrastructure has begun`,
+		"spec.controlPlaneEndpoint.host: Invalid value", "spec.controlPlaneEndpoint.port: Invalid value")
+	says(t, ValidateClusterUpdate(cluster(allocated), cluster(allocated, at("100.255.254.1", 6443))),
+		`spec.controlPlaneEndpointProvider: Invalid value: "": field is immutable: the allocation of the cluster's infrastructure has begun`)
 }
 
 func TestValidateClusterStatusUpdate(t *testing.T) {

@@ -33,6 +33,8 @@ const (
 	maxSSHKeyLength     = 16 << 10
 	maxSSHCommentLength = 1 << 10
 	maxPrefixLength     = 64
+
+	maxEndpointProviderLength = 63
 )
 
 // tooMany refuses a list or map with more than most entries. If it

@@ -77,7 +77,10 @@ func prepare(bindings references.ProjectLookup, c, old *object) {
 		c.Spec.ProjectID = cmp.Or(c.Spec.ProjectID, old.Spec.ProjectID)
 		c.Spec.PrivateNetworkID = cmp.Or(c.Spec.PrivateNetworkID, old.Spec.PrivateNetworkID)
 		c.Spec.ClusterID = cmp.Or(c.Spec.ClusterID, old.Spec.ClusterID)
-		c.Spec.ControlPlaneEndpoint.Host = cmp.Or(c.Spec.ControlPlaneEndpoint.Host, old.Spec.ControlPlaneEndpoint.Host)
+		if c.Spec.ControlPlaneEndpoint.Host == "" {
+			c.Spec.ControlPlaneEndpoint.Host = old.Spec.ControlPlaneEndpoint.Host
+			c.Spec.ControlPlaneEndpoint.Port = cmp.Or(c.Spec.ControlPlaneEndpoint.Port, old.Spec.ControlPlaneEndpoint.Port)
+		}
 	}
 	if c.Spec.ProjectID == "" {
 		c.Spec.ProjectID, _ = bindings.Project(c.Namespace)
@@ -97,7 +100,9 @@ func ValidateSpecReferences(c *references.Validation, path *field.Path, s, old *
 	c.Network(path.Child("publicNetworkID"), s.PublicNetworkID, old.PublicNetworkID)
 	c.PrivateNetwork(path.Child("privateNetworkID"), s.PrivateNetworkID, old.PrivateNetworkID)
 	c.PrivateNetworkSpec(path.Child("privateNetwork"), s.PrivateNetwork, old.PrivateNetwork, s.Partition, old.Partition)
-	c.Host(path.Child("controlPlaneEndpoint", "host"), s.ControlPlaneEndpoint.Host, old.ControlPlaneEndpoint.Host)
+	if s.AllocatesEndpoint() {
+		c.Host(path.Child("controlPlaneEndpoint", "host"), s.ControlPlaneEndpoint.Host, old.ControlPlaneEndpoint.Host)
+	}
 	if access := s.MetalAPIAccess; access != nil {
 		before := cmp.Or(old.MetalAPIAccess, &infrastructure.MetalAPIAccess{})
 		c.Networks(path.Child("metalAPIAccess", "additionalNetworkIDs"), access.AdditionalNetworkIDs, before.AdditionalNetworkIDs)

@@ -4,6 +4,8 @@ package rest
 
 import (
 	"context"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -87,6 +89,30 @@ func TestCreate_WarnsOfUnavailableReferencesOfMovedObject(t *testing.T) {
 	_, err = w.all[cluster.Resource].main.Create(in("team-a"), c, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 	assert.ErrorContains(t, err, "spec.projectID")
+}
+
+// The endpoint of a hosted control plane may be anybody's: it is no metal of the cluster.
+func TestCreate_EndpointOfHostedControlPlaneIsNotLookedUp(t *testing.T) {
+	t.Parallel()
+	w := newEnvironment(t, addressesOfOthers{})
+	for _, provider := range []infrastructure.EndpointProvider{"", infrastructure.EndpointOfInfrastructure, infrastructure.EndpointOfControlPlane} {
+		c := newCluster("c" + strings.ToLower(string(provider)))
+		c.Spec.ControlPlaneEndpointProvider, c.Spec.ControlPlaneEndpoint.Host = provider, "203.0.113.2"
+		_, err := w.all[cluster.Resource].main.Create(in("team-a"), c, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+		if provider == infrastructure.EndpointOfControlPlane {
+			require.NoError(t, err)
+			continue
+		}
+		require.True(t, apierrors.IsInvalid(err), "%v", err)
+		assert.ErrorContains(t, err, "spec.controlPlaneEndpoint.host")
+	}
+}
+
+// addressesOfOthers is a catalogue in which every address is another project's.
+type addressesOfOthers struct{ anyCatalogue }
+
+func (addressesOfOthers) LookupAddress(context.Context, netip.Addr, string) (*metal.IP, *metal.Network, error) {
+	return nil, &metal.Network{ID: "internet"}, nil
 }
 
 // nothing is a catalogue that has nothing.

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 )
 
@@ -35,6 +36,21 @@ func TestUpdate_KeepsStatusAndServerSetFields(t *testing.T) {
 	assert.Equal(t, idleID, out.Status.Allocation.MachineID)
 	assert.False(t, out.Status.Ready)
 	assert.EqualValues(t, 1, out.Generation, "the spec has not changed")
+}
+
+// A manifest that is applied again says nothing of an endpoint that has arrived since.
+func TestUpdate_KeepsEndpointOfHostedControlPlane(t *testing.T) {
+	t.Parallel()
+	w := newEnvironment(t)
+	claim := newCluster("hosted")
+	claim.Spec.ControlPlaneEndpointProvider, claim.Spec.ControlPlaneEndpoint = infrastructure.EndpointOfControlPlane, infrastructure.APIEndpoint{}
+	assert.Zero(t, create(t, w, cluster.Resource, claim).Spec.ControlPlaneEndpoint)
+	endpoint := infrastructure.APIEndpoint{Host: "api.example.org", Port: 443}
+	for _, submitted := range []infrastructure.APIEndpoint{endpoint, {}} {
+		out, err := update(t, w.all[cluster.Resource].main, "hosted", func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint = submitted })
+		require.NoError(t, err)
+		assert.Equal(t, endpoint, out.Spec.ControlPlaneEndpoint)
+	}
 }
 
 func TestStatusUpdate_TakesOnlyConditionsAndInitialization(t *testing.T) {
