@@ -4,6 +4,7 @@ package allocation
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 
 // releaseServiceAddresses frees the ephemeral addresses that only Services of the
 // cluster had, and removes the tags of its Services from all others: metal-ccm did so
-// only as long as it ran. While machines in the cluster's network carry the cluster id,
-// they keep their addresses.
+// only as long as it ran. While machines of the cluster are in its network, they keep
+// their addresses.
 func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network string, inFlightUntil time.Time) error {
 	// Requests for addresses that began before the release was recorded end first; later
 	// ones are refused.
@@ -23,29 +24,65 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network 
 		return errInterrupted
 	}
 	unlock()
+	if until, uncertain := o.p.uncertainAddresses.ofServices(o.services(), o.p.clock.Now()); uncertain {
+		return &refusal{
+			code: http.StatusServiceUnavailable, reason: infrastructure.ReasonReleaseUncertain, retryAfter: max(until.Sub(o.p.clock.Now()), time.Second),
+			message: "the answer to a request for an address of a Service was lost, and it may still be in progress: retrying",
+		}
+	}
 	addresses, err := o.serviceAddresses(ctx)
 	if err != nil || len(addresses) == 0 {
 		return err
 	}
-	if network != "" {
-		machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{
-			Project: o.project, Networks: []string{network}, Tags: []string{metal.Tag(metal.TagCluster, LabelValue(o.identity.cluster))},
-		})
-		if err != nil || len(machines) > 0 {
-			return err
-		}
+	if running, err := o.hasRunningMachines(ctx, network); err != nil || running {
+		return err
 	}
 	for _, ip := range addresses {
-		if o.services().isOnlyOurs(ip) {
-			err = o.freeServiceAddress(ctx, ip, inFlightUntil)
-		} else {
-			err = o.removeServiceTags(ctx, ip)
-		}
-		if err != nil {
+		if err := o.releaseServiceAddress(ctx, ip, inFlightUntil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// releaseServiceAddress frees an address that only Services of the cluster have, or removes
+// their tags from it: the one after the other, if others begin or cease to have it meanwhile.
+func (o *clusterOperation) releaseServiceAddress(ctx context.Context, ip *metal.IP, inFlightUntil time.Time) error {
+	for ip != nil {
+		if o.isFreeable(ip) {
+			whose, err := o.freeServiceAddress(ctx, ip, inFlightUntil)
+			if err != nil || whose != foreign {
+				return err
+			}
+		}
+		var err error
+		if ip, err = o.removeServiceTags(ctx, ip); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isFreeable reports whether only Services of the cluster have an address, which is not that
+// of its control plane.
+func (o *clusterOperation) isFreeable(ip *metal.IP) bool {
+	return o.services().isOnlyOurs(ip) && !isAddress(o.spec.ControlPlaneEndpoint.Host, ip.Address)
+}
+
+// hasRunningMachines reports whether machines of the cluster, on which its Services may
+// run, are in its network. Those of an adopted cluster may carry another id than the
+// cluster's: the CRD provider tags them with the id of the network, and its metal-ccm, if
+// it may, with namespace and name (docs/migration.md).
+func (o *clusterOperation) hasRunningMachines(ctx context.Context, network string) (bool, error) {
+	if network == "" {
+		return false, nil
+	}
+	machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{Project: o.project, Networks: []string{network}})
+	ids := []string{LabelValue(o.identity.cluster), network, o.ref.namespace + "." + o.ref.name}
+	return slices.ContainsFunc(machines, func(m *metal.Machine) bool {
+		id, _ := metal.TagValue(m.Tags, metal.TagCluster)
+		return m.Allocation != nil && m.Allocation.Role == metal.RoleMachine && slices.Contains(ids, id)
+	}), err
 }
 
 // serviceAddresses are the addresses of the project that Services of the cluster have, or
@@ -65,38 +102,44 @@ func (o *clusterOperation) services() *serviceCluster {
 	return &serviceCluster{o.p, o.identity.cluster, o.project}
 }
 
-func (o *clusterOperation) freeServiceAddress(ctx context.Context, ip *metal.IP, inFlightUntil time.Time) error {
+func (o *clusterOperation) freeServiceAddress(ctx context.Context, ip *metal.IP, inFlightUntil time.Time) (ownership, error) {
 	whose, err := ensureFreed(ctx, o.p, serviceAddressFreer{o, ip}, inFlightUntil, time.Time{})
 	if err != nil {
-		return err
+		return whose, err
 	}
 	if whose == gone {
 		o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: ip.Address})
 	}
 	err = o.recordFreed(ctx, func(*infrastructure.ClusterAllocation) {})
 	o.p.crashPoint("service-address/released")
-	return err
+	return whose, err
 }
 
 // removeServiceTags removes the tags of the cluster's Services from an address that
 // others have, too, or that is static. All other tags are kept, as they are right before
-// the call: the metal-api replaces them all.
-func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.IP) error {
+// the call: the metal-api replaces them all. It returns the address if it is to be freed by
+// then: without a tag, nobody would.
+func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.IP) (*metal.IP, error) {
 	unlock, err := o.p.addresses.Lock(ctx, o.project)
 	if err != nil {
-		return errInterrupted
+		return nil, errInterrupted
 	}
 	defer unlock()
 	ip, err := o.findAllocation(ctx, listed)
-	if err != nil || ip == nil || !slices.ContainsFunc(ip.Tags, o.services().isServiceTag) {
-		return err
+	switch {
+	case err != nil || ip == nil:
+		return nil, err
+	case o.isFreeable(ip):
+		return ip, nil
+	case !slices.ContainsFunc(ip.Tags, o.services().isServiceTag):
+		return nil, nil
 	}
 	_, err = o.p.opts.Metal.SetIPTags(ctx, ip.Address, slices.DeleteFunc(slices.Clone(ip.Tags), o.services().isServiceTag))
 	o.p.crashPoint("service-address/tags-removed")
 	if metal.IsNotFound(err) {
-		return nil
+		return nil, nil
 	}
-	return err
+	return nil, err
 }
 
 // findAllocation reads an address again; nil if it is not allocated any more, or is

@@ -3,6 +3,7 @@
 package allocation
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -164,4 +165,50 @@ func TestReleaseCluster_LeavesServiceAddressThatWasAllocatedAnew(t *testing.T) {
 	_, err := env.releaseCluster(env.p, "cluster")
 	require.NoError(t, err)
 	assert.Equal(t, []string{tag}, env.tagsOfAddress(address))
+}
+
+// afterAddresses calls a function once, after the addresses of a release were listed.
+type afterAddresses struct {
+	Metal
+	then func()
+}
+
+func (m *afterAddresses) FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error) {
+	if then := m.then; then != nil {
+		m.then = nil
+		then()
+	}
+	return m.Metal.FindMachines(ctx, q)
+}
+
+// Of an ephemeral address the last tag is not removed: nobody would free it.
+func TestReleaseCluster_FreesServiceAddressThatOthersLeaveMeanwhile(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	id := infrastructure.ClusterID(env.allocatedCluster("cluster"))
+	own, others := serviceTag(id, "web"), serviceTag("another", "web")
+	address := env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, own, others)
+	p := env.newProtocolWith(&afterAddresses{env.client, func() {
+		_, err := env.client.SetIPTags(env.context(), address, []string{own})
+		require.NoError(t, err)
+	}})
+	_, err := env.releaseCluster(p, "cluster")
+	require.NoError(t, err)
+	assert.Nil(t, env.tagsOfAddress(address))
+}
+
+func TestReleaseCluster_RemovesTagsFromServiceAddressThatOthersTakeMeanwhile(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	own := serviceTag(infrastructure.ClusterID(env.allocatedCluster("cluster")), "web")
+	address := env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, own)
+	env.p.onCrashPoint = func(step string) {
+		if step == "service-address/free-begun" {
+			_, err := env.client.SetIPTags(env.context(), address, []string{own, "mine"})
+			require.NoError(t, err)
+		}
+	}
+	_, err := env.releaseCluster(env.p, "cluster")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"mine"}, env.tagsOfAddress(address))
 }

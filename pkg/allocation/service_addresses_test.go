@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -119,6 +120,26 @@ func TestReleaseCluster_WaitsForAddressesInProgress(t *testing.T) {
 	assert.Empty(t, env.addressesOf(c, "web"))
 	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "late"))
 	require.Equal(t, metal.Refused, metal.KindOf(err), "%v", err)
+}
+
+// An allocation whose answer was lost may take effect after it.
+func TestReleaseCluster_WaitsForAddressesWhoseAnswerWasLost(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: 502, Message: "bad gateway", Times: 1})
+	_, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.ErrorContains(t, err, "it may still be in progress: retrying")
+	released := env.getCluster("cluster")
+	assert.Equal(t, infrastructure.AllocationReleasing, released.Status.Allocation.Phase)
+	assert.Equal(t, infrastructure.ReasonReleaseUncertain, meta.FindStatusCondition(released.Status.Conditions, infrastructure.ConditionAllocated).Reason)
+	id := infrastructure.ClusterID(c)
+	env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, serviceTag(id, "web"), metal.Tag(metal.TagCluster, id))
+	env.advance(env.p.timing.UncertainDuration)
+	env.releaseClusterUntilDone()
+	assert.Empty(t, env.addressesOf(c, "web"))
 }
 
 func TestServiceAddresses_RequestThatGivesUpDoesNotEndTheCall(t *testing.T) {

@@ -35,13 +35,24 @@ func (u *uncertainAddresses) forget(key serviceAddressKey) {
 // until reports whether a call may still be in flight, and until when; what is over is
 // forgotten.
 func (u *uncertainAddresses) until(key serviceAddressKey, now time.Time) (time.Time, bool) {
+	return u.last(now, func(k serviceAddressKey) bool { return k == key })
+}
+
+// ofServices is until for all Services of a cluster.
+func (u *uncertainAddresses) ofServices(c *serviceCluster, now time.Time) (time.Time, bool) {
+	return u.last(now, func(k serviceAddressKey) bool { return k.project == c.project && c.isServiceTag(k.tag) })
+}
+
+func (u *uncertainAddresses) last(now time.Time, is func(serviceAddressKey) bool) (until time.Time, uncertain bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for other, until := range u.calls {
-		if !now.Before(until) {
-			delete(u.calls, other)
+	for key, end := range u.calls {
+		switch {
+		case !now.Before(end):
+			delete(u.calls, key)
+		case is(key) && end.After(until):
+			until, uncertain = end, true
 		}
 	}
-	until, uncertain := u.calls[key]
 	return until, uncertain
 }

@@ -7,7 +7,7 @@
 // The model is one object, two machines, two servers over one record, and a
 // clock that ticks. What can go wrong has a budget, so that there is an end to
 // it: explore follows all that can happen within it. A second model is of adoption
-// (adoption_test.go).
+// (adoption_test.go), a third of the addresses of Services (services_test.go).
 package model
 
 // The times of allocation.Timing, in ticks. They are as short as they can be
