@@ -177,12 +177,20 @@ func TestUserData_IsInNoAuditEventAndNoRecord(t *testing.T) {
 	secret := []byte("a-join-token-that-must-stay-secret")
 	_, err = client.MetalStackMachines(team).Allocate(ctx, "node-1", &api.Allocation{ClusterRef: &api.LocalReference{Name: "c"}, UserData: secret}, metav1.CreateOptions{})
 	require.NoError(t, err)
+	_, err = client.MetalStackFirewalls(team).Create(ctx, &api.MetalStackFirewall{
+		ObjectMeta: metav1.ObjectMeta{Name: "firewall-1"},
+		Spec:       api.MetalStackFirewallSpec{Image: simulator.FirewallImage, MachineType: simulator.SmallSize, UserData: &api.SecretReference{Name: "firewall-1"}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = client.MetalStackFirewalls(team).Allocate(ctx, "firewall-1", &api.Allocation{ClusterRef: &api.LocalReference{Name: "c"}, UserData: secret}, metav1.CreateOptions{})
+	require.NoError(t, err)
 	s.Stop()
 
 	audit, err := os.ReadFile(log)
 	require.NoError(t, err)
 	assert.Contains(t, string(audit), `"requestObject"`, "other bodies are audited")
 	assert.Contains(t, string(audit), `/metalstackmachines/node-1/allocation`)
+	assert.Contains(t, string(audit), `/metalstackfirewalls/firewall-1/allocation`)
 	records, err := os.ReadFile(filepath.Join(s.DataDir, "records.db"))
 	require.NoError(t, err)
 	for _, content := range [][]byte{audit, records} {
