@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -21,6 +22,8 @@ type cachedList[T any] struct {
 	ttl   time.Duration
 	load  func(context.Context) ([]T, error)
 	group singleflight.Group
+	// budget may be nil.
+	budget *budget
 
 	mu     sync.Mutex
 	items  []T
@@ -38,21 +41,33 @@ func newCachedList[T any](c clock.Clock, ttl time.Duration, load func(context.Co
 // get returns the list, which must not be changed.
 func (l *cachedList[T]) get(ctx context.Context) ([]T, error) { return l.getWithin(ctx, l.ttl) }
 
+// slowRead is after what time a read is taken for one that gets no answer.
+const slowRead = 5 * time.Second
+
 // getWithin is get with another limit of its age.
 func (l *cachedList[T]) getWithin(ctx context.Context, ttl time.Duration) ([]T, error) {
 	l.mu.Lock()
-	if !l.loaded.IsZero() && !l.outdated && l.clock.Since(l.loaded) < ttl {
+	age := l.clock.Since(l.loaded)
+	if !l.loaded.IsZero() && !l.outdated && (age < ttl || age < l.budget.extension()) {
 		defer l.mu.Unlock()
 		return l.items, nil
 	}
-	changes := l.changes
+	changes, items, wasRead := l.changes, l.items, !l.loaded.IsZero()
 	l.mu.Unlock()
 	// Reads that began before a change are not shared with those after it.
 	read := l.group.DoChan(strconv.Itoa(changes), func() (any, error) { return l.read(context.WithoutCancel(ctx), changes) })
+	var slow <-chan time.Time
+	if wasRead {
+		timer := l.clock.NewTimer(slowRead)
+		defer timer.Stop()
+		slow = timer.C()
+	}
 	select {
 	case outcome := <-read:
 		items, _ := outcome.Val.([]T)
 		return items, outcome.Err
+	case <-slow:
+		return items, nil
 	case <-ctx.Done():
 		return nil, &metal.Error{Kind: metal.Unavailable, Op: "list", Message: metal.ErrTimeout.Error(), Err: ctx.Err()}
 	}
@@ -61,6 +76,7 @@ func (l *cachedList[T]) getWithin(ctx context.Context, ttl time.Duration) ([]T, 
 func (l *cachedList[T]) read(ctx context.Context, changes int) ([]T, error) {
 	began := l.clock.Now()
 	items, err := l.load(ctx)
+	l.budget.spend(l.clock.Since(began))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
@@ -83,10 +99,47 @@ func (l *cachedList[T]) change() {
 	l.changes++
 }
 
+// budget is the part of the metal-api's time that reads may take. When it is spent, lists
+// are not read for their age alone.
+type budget struct {
+	clock clock.Clock
+	// limiter counts microseconds.
+	limiter *rate.Limiter
+}
+
+const (
+	// budgetShare is that part, budgetBurst what can be saved.
+	budgetShare = 0.02
+	budgetBurst = 2 * time.Second
+	// spentTTL is how old lists may be while the budget is spent.
+	spentTTL = 5 * time.Minute
+)
+
+func newBudget(c clock.Clock) *budget {
+	perSecond := budgetShare * float64(time.Second/time.Microsecond)
+	return &budget{c, rate.NewLimiter(rate.Limit(perSecond), int(budgetBurst/time.Microsecond))}
+}
+
+// extension is how old lists may be, whatever their own limit is.
+func (b *budget) extension() time.Duration {
+	if b == nil || b.limiter.TokensAt(b.clock.Now()) > 0 {
+		return 0
+	}
+	return spentTTL
+}
+
+// spend may overdraw.
+func (b *budget) spend(took time.Duration) {
+	if b != nil {
+		b.limiter.ReserveN(b.clock.Now(), int(min(took, budgetBurst)/time.Microsecond))
+	}
+}
+
 // projectCaches are the addresses of projects.
 type projectCaches struct {
-	clock clock.Clock
-	load  func(ctx context.Context, project string) ([]*metal.IP, error)
+	clock  clock.Clock
+	budget *budget
+	load   func(ctx context.Context, project string) ([]*metal.IP, error)
 
 	mu      sync.Mutex
 	entries map[string]*projectCache
@@ -102,7 +155,7 @@ type projectCache struct {
 const projectIdle = time.Hour
 
 func newProjectCaches(c clock.Clock, load func(ctx context.Context, project string) ([]*metal.IP, error)) *projectCaches {
-	return &projectCaches{clock: c, load: load, entries: map[string]*projectCache{}}
+	return &projectCaches{clock: c, budget: newBudget(c), load: load, entries: map[string]*projectCache{}}
 }
 
 func (p *projectCaches) of(project string) *cachedList[*metal.IP] {
@@ -117,6 +170,7 @@ func (p *projectCaches) of(project string) *cachedList[*metal.IP] {
 			}
 		}
 		entry = &projectCache{cachedList: newCachedList(p.clock, addressTTL, func(ctx context.Context) ([]*metal.IP, error) { return p.load(ctx, project) })}
+		entry.budget = p.budget
 		p.entries[project] = entry
 	}
 	entry.used = now

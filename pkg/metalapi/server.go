@@ -49,7 +49,8 @@ type Addresses interface {
 }
 
 // How old answers may be that are not observed. A write through this package makes the
-// addresses of its project be read anew.
+// addresses of its project be read anew. While the budget of addresses is spent, they may be
+// older.
 const (
 	addressTTL   = 10 * time.Second
 	inventoryTTL = time.Minute
