@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
@@ -188,4 +189,37 @@ func TestMetalAPIOfCluster_ClusterThatIsReleasedGetsNoAddresses(t *testing.T) {
 	err = env.Client().InfrastructureV1alpha4().RESTClient().Delete().Namespace(teamA).Resource("metalstackclusters").Name("rose").SubResource("allocation").Do(ctx).Error()
 	require.NoError(t, err)
 	assert.Empty(t, env.addressState(*address.Ipaddress).Project, "freed with the cluster")
+}
+
+// A spec that names the cluster id of another cluster gives nothing of it.
+func TestMetalAPIOfCluster_ClusterIDOfAnotherIsRefused(t *testing.T) {
+	t.Parallel()
+	v := newVictims(t)
+	create := func(name, id string, external bool) {
+		_, err := v.clusters.Create(t.Context(), objects.Cluster(name, func(c *v1alpha4.MetalStackCluster) {
+			c.Spec.ClusterID = id
+			if external {
+				metav1.SetMetaDataAnnotation(&c.ObjectMeta, infrastructure.ManagedByAnnotation, "somebody")
+			}
+		}), metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	create("copy", v.lily, false)
+	create("external-copy", v.lily, true)
+	create("external", "an-id", true)
+	for _, name := range []string{"copy", "external-copy"} {
+		for _, request := range [][3]string{
+			{"GET", "v1/machine"}, {"GET", "v1/machine/" + v.lilysMachine}, {"GET", "v1/ip"}, {"DELETE", "v1/ip/free/" + v.lilysService},
+			{"POST", "v1/ip", `{"ipaddress":"` + v.lilysService + `","tags":[]}`},
+		} {
+			status, answer := v.ask(t, request[0], name, request[1], request[2])
+			assert.Equal(t, http.StatusConflict, status, "%s %v: %s", name, request, answer)
+			assert.Contains(t, answer, "must be unique", name)
+		}
+	}
+	for _, name := range []string{"lily", "external"} {
+		status, answer := v.ask(t, "GET", name, "v1/machine", "")
+		assert.Equal(t, http.StatusOK, status, "%s: %s", name, answer)
+	}
+	v.requireUntouched(t)
 }

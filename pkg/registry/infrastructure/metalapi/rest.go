@@ -81,10 +81,42 @@ func (r *REST) Connect(ctx context.Context, name string, options runtime.Object,
 	if id == "" || !bound {
 		return refusal(apierrors.NewConflict(r.resource, name, errors.New("the cluster has no cluster id yet: retry once its allocation has begun"))), nil
 	}
+	if err := r.checkClusterID(ctx, cluster, project, id); err != nil {
+		return refusal(err), nil
+	}
 	return r.server.Handler(metalapi.Cluster{
 		NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}, ID: id, Project: project,
 		Adopted: func(ctx context.Context) (map[string]bool, error) { return r.adopted(ctx, namespace, name) },
 	}, opts.Path), nil
+}
+
+// checkClusterID refuses a cluster whose spec names the id of another cluster of the project:
+// what that one has would be its own. An allocation makes sure of it before metal carries
+// the id.
+func (r *REST) checkClusterID(ctx context.Context, cluster *infrastructure.MetalStackCluster, project, id string) error {
+	if a := cluster.Status.Allocation; a != nil && a.Phase == infrastructure.AllocationAllocated {
+		return nil
+	}
+	all, err := r.clusters.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if other.UID == cluster.UID || infrastructure.ClusterID(other) != id {
+			continue
+		}
+		if its, _ := r.bindings.Project(other.Namespace); its == project && precedes(other, cluster) {
+			return apierrors.NewConflict(r.resource, cluster.Name, fmt.Errorf("cluster id %q is that of MetalStackCluster %q: it must be unique in a project", id, other.Name))
+		}
+	}
+	return nil
+}
+
+// precedes reports whether of two clusters that name the same id it is the other's: that of
+// the one whose network carries it, or else of the older one.
+func precedes(other, cluster *infrastructure.MetalStackCluster) bool {
+	a := other.Status.Allocation
+	return a != nil && a.NetworkID != "" && a.Phase != infrastructure.AllocationReleased || !cluster.CreationTimestamp.Before(&other.CreationTimestamp)
 }
 
 // refusal answers an error in the metal-api's form: its clients read no other.
