@@ -103,10 +103,16 @@ func (r *reconciliation) ensureToken(ctx context.Context, cluster *v1alpha4.Meta
 	}
 	wanted := &corev1.Secret{ObjectMeta: accessMeta(cluster, names.token), Type: corev1.SecretTypeServiceAccountToken}
 	wanted.Annotations = map[string]string{corev1.ServiceAccountNameKey: names.account}
+	// The ServiceAccount is the owner, so that clusterctl does not move the Secret: it takes off
+	// all annotations of what it moves, which the API server refuses for a token, and stops.
+	wanted.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: "v1", Kind: rbacv1.ServiceAccountKind, Name: account.Name, UID: account.UID, Controller: ptr.To(true),
+	}}
 	secret, err := ensureAccessObject(ctx, r, cluster, wanted, &corev1.Secret{}, func(is, wanted *corev1.Secret) bool {
-		// After a move the Secret has the token of a ServiceAccount of another cluster.
+		// After a restore, or when the ServiceAccount was deleted, it has the token of another one.
 		uid := is.Annotations[corev1.ServiceAccountUIDKey]
-		return is.Type == wanted.Type && is.Annotations[corev1.ServiceAccountNameKey] == names.account && (uid == "" || uid == string(account.UID))
+		return metav1.IsControlledBy(is, account) && is.Type == wanted.Type && is.Annotations[corev1.ServiceAccountNameKey] == names.account &&
+			(uid == "" || uid == string(account.UID))
 	})
 	if err != nil || secret.Annotations[corev1.ServiceAccountUIDKey] != string(account.UID) {
 		return "", err
@@ -147,9 +153,10 @@ func accessMeta(cluster *v1alpha4.MetalStackCluster, name string) metav1.ObjectM
 	}
 }
 
-// ensureAccessObject creates an object, or corrects the one that is there if the cluster controls
-// it, and returns what the API server has then. The object that is there is read into is. correct
-// makes of it what is wanted; false if it has to be made anew.
+// ensureAccessObject creates an object, or corrects the one that is there if it belongs to the
+// cluster, and returns what the API server has then. The object that is there is read into is.
+// correct makes of it what is wanted; false if it has to be made anew. An object without a
+// controller is adopted.
 func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation, cluster *v1alpha4.MetalStackCluster, wanted, is T, correct func(is, wanted T) bool) (T, error) {
 	err := r.live.Get(ctx, client.ObjectKeyFromObject(wanted), is)
 	if apierrors.IsNotFound(err) {
@@ -158,7 +165,7 @@ func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation,
 	if err != nil {
 		return is, err
 	}
-	if err := r.checkControlled(cluster, is); err != nil {
+	if err := r.checkBelongs(cluster, is); err != nil {
 		return is, err
 	}
 	before := is.DeepCopyObject().(T)
@@ -173,6 +180,9 @@ func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation,
 			return is, err
 		}
 		return wanted, r.createAccessObject(ctx, wanted)
+	}
+	if metav1.GetControllerOf(is) == nil {
+		is.SetOwnerReferences(append(is.GetOwnerReferences(), wanted.GetOwnerReferences()...))
 	}
 	if apiequality.Semantic.DeepEqual(before, is) {
 		return is, nil
@@ -210,7 +220,7 @@ func (r *reconciliation) deleteAccess(ctx context.Context, cluster *v1alpha4.Met
 		{names.account, &corev1.ServiceAccount{}}, {names.config, &corev1.Secret{}},
 	} {
 		err := r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: object.name}, object.is)
-		if err == nil && metav1.IsControlledBy(object.is, cluster) {
+		if err == nil && isControlledByAccess(cluster, object.is) {
 			err = r.deleteAccessObject(ctx, object.is)
 		}
 		if client.IgnoreNotFound(err) != nil {
@@ -220,10 +230,23 @@ func (r *reconciliation) deleteAccess(ctx context.Context, cluster *v1alpha4.Met
 	return nil
 }
 
-// checkControlled returns an error unless the cluster controls an object.
-func (r *reconciliation) checkControlled(cluster *v1alpha4.MetalStackCluster, obj client.Object) error {
+// isControlledByAccess reports whether the cluster controls an object, or its ServiceAccount does,
+// by whatever uid.
+func isControlledByAccess(cluster *v1alpha4.MetalStackCluster, obj client.Object) bool {
+	controller := metav1.GetControllerOf(obj)
+	if controller == nil {
+		return false
+	}
+	isAccount := controller.APIVersion == "v1" && controller.Kind == rbacv1.ServiceAccountKind && controller.Name == accessNamesOf(cluster).account
+	return controller.UID == cluster.UID || isAccount
+}
+
+// checkBelongs returns an error unless an object is one of the cluster's. One that was restored
+// without its controller has the cluster's label.
+func (r *reconciliation) checkBelongs(cluster *v1alpha4.MetalStackCluster, obj client.Object) error {
+	isOrphan := metav1.GetControllerOf(obj) == nil && obj.GetLabels()[infrastructure.ClusterNameLabel] == clusterNameOf(cluster)
 	switch {
-	case !metav1.IsControlledBy(obj, cluster):
+	case !isOrphan && !isControlledByAccess(cluster, obj):
 		return &nameTakenError{fmt.Sprintf("%s already exists and does not belong to this cluster (%s): delete it", r.describe(obj), describeController(obj))}
 	case obj.GetDeletionTimestamp() != nil:
 		return &nameTakenError{fmt.Sprintf("%s is being deleted, and is made again when it is gone", r.describe(obj))}

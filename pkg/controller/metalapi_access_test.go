@@ -210,7 +210,14 @@ func TestMetalAPIAccess_ProvidesWhatMetalCCMNeeds(t *testing.T) {
 	for what, of := range accessObjects() {
 		name, obj := of()
 		require.True(t, h.find(name, obj), what)
-		assert.True(t, metav1.IsControlledBy(obj, cluster), what)
+		if what == "token" {
+			// clusterctl moves what a cluster owns, and spoils tokens.
+			account := &corev1.ServiceAccount{}
+			require.True(t, h.find(accessCluster+"-metalapi", account))
+			assert.True(t, metav1.IsControlledBy(obj, account), what)
+		} else {
+			assert.True(t, metav1.IsControlledBy(obj, cluster), what)
+		}
 		assert.Equal(t, "rose", obj.GetLabels()["cluster.x-k8s.io/cluster-name"], what)
 		switch o := obj.(type) {
 		case *corev1.ServiceAccount:
@@ -331,7 +338,33 @@ func TestMetalAPIAccess_RestoresWhatWasDeleted(t *testing.T) {
 	}
 }
 
-// clusterctl moves Secrets with their content, and no ServiceAccounts.
+// TestMetalAPIAccess_AdoptsRestoredObjects: Velero restores labels, and no owners.
+func TestMetalAPIAccess_AdoptsRestoredObjects(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	for _, of := range accessObjects() {
+		name, obj := of()
+		require.True(t, h.find(name, obj))
+		obj.SetOwnerReferences(nil)
+		require.NoError(t, h.api.Update(t.Context(), obj))
+	}
+	h.step(accessCheckInterval)
+	assert.Equal(t, infrastructure.ReasonWaitingForToken, h.condition().Reason, "whose the restored token is, is not known")
+	h.writeToken("another-token")
+	h.step(accessCheckInterval)
+	assert.Equal(t, infrastructure.ReasonMetalAPIAccessProvided, h.condition().Reason)
+	assert.Equal(t, "another-token", h.config()["token"])
+	cluster := h.cluster()
+	for what, of := range accessObjects() {
+		name, obj := of()
+		require.True(t, h.find(name, obj))
+		assert.True(t, isControlledByAccess(cluster, obj), what)
+		assert.Len(t, obj.GetOwnerReferences(), 1, what)
+	}
+}
+
+// A token that a cluster controls, which clusterctl moved without its ServiceAccount.
 func TestMetalAPIAccess_MovedTokenIsReplaced(t *testing.T) {
 	t.Parallel()
 	h := newAccessHarness(t)
