@@ -12,5 +12,9 @@ mkdir -p "$dir"
 # The images of artifacts/deploy are those of no release.
 bin/kubectl kustomize artifacts/clusterctl |
   sed -E "s#ghcr.io/metal-stack/(metalstack-[a-z-]+):latest#$registry/\1:$tag#" >"$dir/infrastructure-components.yaml"
-cp artifacts/clusterctl/metadata.yaml artifacts/clusterctl/cluster{-template,class}*.yaml "$dir"
-cat artifacts/clusterctl/cluster-template.yaml artifacts/clusterctl/addons-calico.yaml >"$dir/cluster-template-calico.yaml"
+cp artifacts/clusterctl/{metadata,addons-metal-ccm}.yaml artifacts/clusterctl/clusterclass-*.yaml "$dir"
+# Flavours: a template, and the add-ons that come with it.
+cat artifacts/clusterctl/{cluster-template,addons-metal-ccm}.yaml >"$dir/cluster-template.yaml"
+cat artifacts/clusterctl/{cluster-template,addons-metal-ccm,addons-calico}.yaml >"$dir/cluster-template-calico.yaml"
+cat artifacts/clusterctl/{cluster-template-kamaji,addons-metal-ccm}.yaml >"$dir/cluster-template-kamaji.yaml"
+cat artifacts/clusterctl/{cluster-template-topology,addons-metal-ccm}.yaml >"$dir/cluster-template-topology.yaml"

@@ -44,6 +44,12 @@ func (p *play) kubectl(args ...string) {
 	p.print(p.output(args...))
 }
 
+// kubectlInWorkload is kubectl in the tenant's cluster.
+func (p *play) kubectlInWorkload(args ...string) {
+	p.showCommand("kubectl --kubeconfig %s.kubeconfig %s", name, strings.Join(args, " "))
+	p.print(p.output(append([]string{"--kubeconfig", p.workloadConfig}, args...)...))
+}
+
 func (p *play) output(args ...string) string {
 	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()

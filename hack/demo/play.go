@@ -23,6 +23,7 @@ import (
 const (
 	namespace = "team-a"
 	name      = "rose"
+	service   = "web"
 	// actLimit is how long one act may take.
 	actLimit = 10 * time.Minute
 )
@@ -36,6 +37,8 @@ type play struct {
 	manager *capi.Management
 	tenant  *capi.Tenant
 	began   time.Time
+	// workloadConfig is the kubeconfig file of the tenant's cluster.
+	workloadConfig string
 }
 
 func (p *play) run() {
@@ -43,6 +46,7 @@ func (p *play) run() {
 	p.install()
 	before := p.projectMetal()
 	p.order()
+	p.serve()
 	p.scale()
 	p.repair()
 	if p.stay {
@@ -85,13 +89,27 @@ func (p *play) order() {
 	stop()
 	p.showCluster()
 	workload := p.manager.Clusterctl(p, "get", "kubeconfig", name, "-n", namespace)
-	file := filepath.Join(p.manager.Dir(), "test-"+name+".kubeconfig")
-	if err := os.WriteFile(file, []byte(workload), 0o600); err != nil {
+	p.workloadConfig = filepath.Join(p.manager.Dir(), "test-"+name+".kubeconfig")
+	if err := os.WriteFile(p.workloadConfig, []byte(workload), 0o600); err != nil {
 		p.Fatal(err)
 	}
-	p.explain("The tenant's cluster itself, at the address that was allocated for it:")
-	p.showCommand("clusterctl get kubeconfig %s -n %s > %[1]s.kubeconfig; kubectl --kubeconfig %[1]s.kubeconfig get nodes", name, namespace)
-	p.print(p.output("--kubeconfig", file, "get", "nodes", "-o", "custom-columns=NAME:.metadata.name,PROVIDERID:.spec.providerID,VERSION:.status.nodeInfo.kubeletVersion"))
+	p.explain("The tenant's cluster itself, at the address that was allocated for it. metal-ccm in it gave the Nodes their provider IDs:")
+	p.showCommand("clusterctl get kubeconfig %s -n %s > %[1]s.kubeconfig", name, namespace)
+	p.kubectlInWorkload("get", "nodes", "-o", "custom-columns=NAME:.metadata.name,PROVIDERID:.spec.providerID,VERSION:.status.nodeInfo.kubeletVersion")
+	p.wait()
+}
+
+// serve shows that a Service of the tenant's cluster gets an address.
+func (p *play) serve() {
+	p.section("A Service of type LoadBalancer in the tenant's cluster")
+	p.explain("metal-ccm allocates its address in the project. It has no key of the metal-api, but a token that is good for this cluster's part of it:")
+	p.kubectl("get", "msc", name, "-n", namespace, "-o", `jsonpath={range .status.conditions[?(@.type=="MetalAPIAccessReady")]}{.type} {.status} {.reason}: {.message}{"\n"}{end}`)
+	p.explain("Within a minute, it makes labels of the machines' tags:")
+	p.tenant.AwaitNodeLabels(p, actLimit)
+	p.kubectlInWorkload("get", "nodes", "-L", "topology.kubernetes.io/zone", "-L", "machine.metal-stack.io/rack")
+	p.kubectlInWorkload("create", "service", "loadbalancer", service, "--tcp=80:8080")
+	p.tenant.Workload(p).AwaitServiceAddress(p, actLimit, service)
+	p.kubectlInWorkload("get", "service", service)
 	p.wait()
 }
 
@@ -147,7 +165,7 @@ func (p *play) remove(before string) {
 	if after := p.projectMetal(); after != before {
 		p.Fatalf("the project has metal that it did not have before.\nbefore: %s\nafter:  %s", before, after)
 	}
-	p.explain("The project in the metal-api is as it was before: %s.", before)
+	p.explain("The project in the metal-api is as it was before, and the Service's address is free: %s.", before)
 }
 
 // showCluster shows the cluster as its owner sees it.

@@ -4,6 +4,7 @@ package capi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -36,41 +37,32 @@ spec:
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 `
 
-// ccmVariables are those of the flavour calico.
-func ccmVariables(env *environment, projectMetal ProjectMetal) map[string]string {
-	return map[string]string{
-		"METAL_PROJECT_ID": projectMetal.project, "METAL_CCM_API_URL": env.Site.Metal.URL, "METAL_CCM_API_HMAC": env.Site.Metal.Key("Metal-Edit"),
-	}
-}
-
-// addOnsArrive: Cluster API brings metal-ccm to the cluster, and the chart of
-// Calico is meant for it.
-func addOnsArrive(t *testing.T, c *Tenant, variables map[string]string) {
+// addOnsArrive: Cluster API brings metal-ccm to the cluster, with its access to the
+// metal-api and no key, and the chart of Calico is meant for it.
+func addOnsArrive(t *testing.T, c *Tenant) {
 	t.Helper()
-	ordered, err := c.Cluster(t.Context())
-	require.NoError(t, err)
-	workload, err := c.m.Site.Workload(fmt.Sprintf("%s:%d", ordered.Spec.ControlPlaneEndpoint.Host, ordered.Spec.ControlPlaneEndpoint.Port))
-	require.NoError(t, err)
+	workload := c.Workload(t)
 	system := metav1.NamespaceSystem
-	var env []corev1.EnvVar
-	framework.Eventually(t, slow, func(ctx context.Context) error {
-		deployment, err := workload.Client().AppsV1().Deployments(system).Get(ctx, "metal-ccm", metav1.GetOptions{})
-		if err == nil {
-			env = deployment.Spec.Template.Spec.Containers[0].Env
+	var secret *corev1.Secret
+	framework.Eventually(t, slow, func(ctx context.Context) (err error) {
+		if _, err = workload.c.metalCCM.controller(); err == nil {
+			secret, err = workload.Client().CoreV1().Secrets(system).Get(ctx, metalCCM, metav1.GetOptions{})
 		}
 		return err
 	})
-	assert.Contains(t, env, corev1.EnvVar{Name: "METAL_PROJECT_ID", Value: variables["METAL_PROJECT_ID"]})
-	assert.Contains(t, env, corev1.EnvVar{Name: "METAL_PARTITION_ID", Value: Partition})
-	secret, err := workload.Client().CoreV1().Secrets(system).Get(t.Context(), "metal-ccm", metav1.GetOptions{})
+	infra, err := c.Infrastructure(t.Context())
 	require.NoError(t, err)
-	for _, variable := range env {
-		if from := variable.ValueFrom; from != nil {
-			assert.Equal(t, secret.Name, from.SecretKeyRef.Name)
-			assert.Contains(t, secret.Data, from.SecretKeyRef.Key)
-		}
-	}
-	assert.Equal(t, variables["METAL_CCM_API_URL"], string(secret.Data["url"]))
+	ordered, err := c.Cluster(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, fmt.Sprintf("%s/apis/infrastructure.cluster.x-k8s.io/v1alpha4/namespaces/%s/metalstackclusters/%s/metalapi", c.m.Admin().Host, infra.Namespace, infra.Name), string(secret.Data["url"]))
+	assert.Equal(t, infra.Status.ClusterID, string(secret.Data["cluster"]))
+	assert.Equal(t, Partition, string(secret.Data["partition"]))
+	assert.Equal(t, infra.Spec.ProjectID, string(secret.Data["project"]))
+	assert.Equal(t, infra.Spec.PublicNetworkID, string(secret.Data["default-external-network"]))
+	assert.Equal(t, infra.Status.Network.ID+","+infra.Spec.PublicNetworkID, string(secret.Data["additional-networks"]))
+	everything, err := json.Marshal(secret)
+	require.NoError(t, err)
+	assert.NotContains(t, string(everything), c.m.Site.Metal.Key("Metal-Edit"), "no key of the metal-api")
 
 	chart := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "addons.cluster.x-k8s.io/v1alpha1", "kind": "HelmChartProxy"}}
 	require.NoError(t, c.Client.Get(t.Context(), client.ObjectKey{Namespace: c.Key.Namespace, Name: c.Key.Name + "-calico"}, chart))

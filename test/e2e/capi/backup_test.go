@@ -62,7 +62,8 @@ func backupRestoresNamespaces(t *testing.T, env *environment, namespace string, 
 		assert.Equal(t, held, projectMetal.Inventory(), how.name)
 	}
 
-	// It goes on working.
+	// It goes on working. The token that metal-ccm has ended with its service account.
+	c.RestartMetalCCM(t, slow)
 	c.Scale(t, 2)
 	c.AwaitMachines(t, slow, 1, 2)
 	c.Delete(t, slow)

@@ -19,8 +19,11 @@ import (
 
 func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
 	before := projectMetal.Inventory()
-	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2})
+	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2, Variables: map[string]string{
+		"METAL_MANAGEMENT_PORT": "6444", "METAL_ADDITIONAL_NETWORKS": tinyNetwork, "METAL_FIREWALL_NETWORKS": tinyNetwork, "UNHEALTHY_TIMEOUT": "900",
+	}})
 	c.AwaitMachines(t, slow, 1, 2)
+	variablesAreApplied(t, c)
 
 	// A moment of rest: what Cluster API asks for in dry runs, for every
 	// reconcile, leaves no trace.
@@ -82,4 +85,28 @@ func (tenant *Tenant) named() *clusterv1.Cluster {
 	cluster := &clusterv1.Cluster{}
 	cluster.Namespace, cluster.Name = tenant.Key.Namespace, tenant.Key.Name
 	return cluster
+}
+
+// tinyNetwork is an external network of the data centre, beside the internet.
+const tinyNetwork = "tiny-" + Partition
+
+// variablesAreApplied: what the template passes to the class is in the objects.
+func variablesAreApplied(t *testing.T, c *Tenant) {
+	t.Helper()
+	infra, err := c.Infrastructure(t.Context())
+	require.NoError(t, err)
+	require.NotNil(t, infra.Spec.MetalAPIAccess)
+	assert.Equal(t, []string{tinyNetwork}, infra.Spec.MetalAPIAccess.AdditionalNetworkIDs)
+	require.NotNil(t, infra.Spec.FirewallSpec)
+	assert.Equal(t, []string{tinyNetwork}, infra.Spec.FirewallSpec.Networks)
+	var ports []int32
+	for _, rule := range infra.Spec.FirewallSpec.Rules.Egress {
+		ports = append(ports, rule.Ports...)
+	}
+	assert.Equal(t, []int32{80, 443, 53, 53, 123, 6444}, ports)
+	assert.Len(t, infra.Spec.FirewallSpec.Rules.Ingress, 2)
+	checks := &clusterv1.MachineHealthCheckList{}
+	require.NoError(t, c.Client.List(t.Context(), checks, c.mine(), client.InNamespace(c.Key.Namespace)))
+	require.Len(t, checks.Items, 1)
+	assert.EqualValues(t, 900, *checks.Items[0].Spec.Checks.UnhealthyNodeConditions[0].TimeoutSeconds)
 }

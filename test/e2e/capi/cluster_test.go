@@ -35,6 +35,7 @@ func TestClusterAPI(t *testing.T) {
 			"HostedControlPlane_BringsTheEndpoint":    hostedControlPlaneBringsTheEndpoint,
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 			"Move_ThereAndBack":                       moveThereAndBack,
+			"Services_HaveAddressesOfTheirCluster":    servicesHaveAddressesOfTheirCluster,
 		} {
 			namespace, projectMetal := env.team(t)
 			t.Run(name, func(t *testing.T) {
@@ -60,6 +61,12 @@ func clusterCreateScaleRollDelete(t *testing.T, env *environment, namespace stri
 	assert.Equal(t, Account{Allocated: 6, Most: 6}, projectMetal.Since(start, "machine"), "three of each, each once")
 	assert.Equal(t, Account{Allocated: 1, Most: 1}, projectMetal.Since(start, "firewall"))
 	hardwareIsDescribed(t, c)
+	// A Service has an address until the cluster is gone.
+	c.AwaitNodeLabels(t, slow)
+	workload := c.Workload(t)
+	workload.CreateService(t, "web", "")
+	address := workload.AwaitServiceAddress(t, slow, "web")
+	assert.Contains(t, projectMetal.Inventory(), "ip "+address+" ")
 	description := env.Clusterctl(t, "describe", "cluster", name, "-n", namespace, "--echo", "--grouping=false")
 	assert.Contains(t, description, "MetalStackCluster "+namespace+"/"+name)
 	assert.Contains(t, description, "MetalStackMachine "+namespace+"/"+name+"-md-0-")

@@ -272,13 +272,9 @@ func (s *Site) host(ctx context.Context, endpoint string, authority pki.Pair) (*
 	}
 	c := &workload{ControlPlane: running, endpoint: endpoint, version: KubernetesVersion, client: running.Client(), kubelet: startKubelet()}
 	c.machines(+1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.clusters[endpoint] != nil {
-		c.stop()
-		return nil, fmt.Errorf("there is a cluster at %s", endpoint)
+	if err := s.add(c); err != nil {
+		return nil, err
 	}
-	s.clusters[endpoint] = c
 	return c, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/retry"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/e2e/capi/metalccm"
 )
 
 const (
@@ -28,8 +29,7 @@ const (
 	controlPlaneLabel = "node-role.kubernetes.io/control-plane"
 )
 
-// machine plays the operating system of one allocation: kubeadm, the kubelet,
-// and of metal-ccm that it gives Nodes their provider IDs.
+// machine plays the operating system of one allocation: kubeadm and the kubelet.
 type machine struct {
 	site  *Site
 	state simulator.MachineState
@@ -80,7 +80,7 @@ func (m *machine) bootstrap(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.register(ctx, controlPlane)
+	return m.register(ctx, controlPlane, user.hasExternalCloudProvider())
 }
 
 // joinable returns the cluster that the machine may join: it shows a token
@@ -137,37 +137,40 @@ func (m *machine) runControlPlane(ctx context.Context) (err error) {
 	return nil
 }
 
-// register makes the Node.
-func (m *machine) register(ctx context.Context, controlPlane bool) error {
+// register makes the Node. If the kubelet is told that there is an external cloud provider,
+// that gives the Node its provider ID and addresses.
+func (m *machine) register(ctx context.Context, controlPlane, external bool) error {
 	name := m.state.Hostname
-	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
-		Spec: corev1.NodeSpec{
-			// As metal-ccm writes it.
-			ProviderID: fmt.Sprintf("metal://%s/%s", m.state.Partition, m.state.ID),
-		},
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}
+	if external {
+		node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: metalccm.TaintUninitialized, Value: "true", Effect: corev1.TaintEffectNoSchedule})
 	}
 	if controlPlane {
-		node.Labels[controlPlaneLabel] = ""
-		node.Spec.Taints = []corev1.Taint{{Key: controlPlaneLabel, Effect: corev1.TaintEffectNoSchedule}}
+		node.Labels[controlPlaneLabel], node.Labels[corev1.LabelNodeExcludeBalancers] = "", ""
+		node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: controlPlaneLabel, Effect: corev1.TaintEffectNoSchedule})
 	}
-	created, err := m.cluster.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
-	if err != nil {
+	for _, address := range append([]string{name}, m.state.IPs...) {
+		m.cluster.Route(net.JoinHostPort(address, fmt.Sprint(kubeletPort)), m.cluster.kubelet.address())
+	}
+	nodes := m.cluster.client.CoreV1().Nodes()
+	if _, err := nodes.Create(ctx, node, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	created.Status = corev1.NodeStatus{
-		Conditions:      nodeConditions(true),
-		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: kubeletPort}},
-		NodeInfo:        corev1.NodeSystemInfo{KubeletVersion: m.cluster.version, OperatingSystem: "linux", Architecture: "amd64"},
-	}
-	if len(m.state.IPs) > 0 {
-		ip := m.state.IPs[0]
-		created.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}, {Type: corev1.NodeHostName, Address: name}}
-		for _, address := range created.Status.Addresses {
-			m.cluster.Route(net.JoinHostPort(address.Address, fmt.Sprint(kubeletPort)), m.cluster.kubelet.address())
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
 		}
-	}
-	if _, err := m.cluster.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+		node.Status.Conditions = nodeConditions(true)
+		node.Status.DaemonEndpoints.KubeletEndpoint.Port = kubeletPort
+		node.Status.NodeInfo = corev1.NodeSystemInfo{KubeletVersion: m.cluster.version, OperatingSystem: "linux", Architecture: "amd64"}
+		if !external && len(m.state.IPs) > 0 {
+			node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: m.state.IPs[0]}, {Type: corev1.NodeHostName, Address: name}}
+		}
+		_, err = nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	ready := true

@@ -140,7 +140,7 @@ func (m *Management) TryClusterctl(t testing.TB, variables map[string]string, ar
 	cmd.Env = []string{
 		"HOME=" + home, "XDG_CONFIG_HOME=" + home, "PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + m.plane.Kubeconfig(m.plane.Admin()),
 		"CLUSTERCTL_DISABLE_VERSIONCHECK=true", "NO_COLOR=true",
-		"METAL_API_URL=" + m.Site.Metal.URL, "METAL_API_HMAC=" + m.Site.Metal.Key("Metal-Edit"),
+		"METAL_API_URL=" + m.Site.Metal.URL, "METAL_API_HMAC=" + m.Site.Metal.Key("Metal-Edit"), "METAL_MANAGEMENT_URL=" + m.plane.Admin().Host,
 		"CLUSTER_TOPOLOGY=true", "EXP_KUBEADM_BOOTSTRAP_FORMAT_IGNITION=true",
 	}
 	for key, value := range variables {

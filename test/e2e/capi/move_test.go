@@ -35,6 +35,8 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	nothingIsLeft(t, c)
 	there.AwaitMachines(t, slow, 1, 2)
 	assert.Equal(t, held, projectMetal.Machines(), "moved, and not one machine touched")
+	// metal-ccm speaks to the management cluster, which is another one now.
+	there.RestartMetalCCM(t, slow)
 
 	// It goes on working there.
 	there.Scale(t, 3)
@@ -50,6 +52,10 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	nothingIsLeft(t, there)
 	c.AwaitMachines(t, slow, 1, 2)
 	assert.Equal(t, held, projectMetal.Machines(), "and back")
+	c.RestartMetalCCM(t, slow)
+	c.AwaitNodeLabels(t, slow)
+	c.Workload(t).CreateService(t, "web", "")
+	c.Workload(t).AwaitServiceAddress(t, slow, "web")
 	c.Delete(t, slow)
 	awaitProjectMetal(t, projectMetal, before)
 }

@@ -64,9 +64,9 @@ func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, name
 	}
 	require.NoError(t, sim.Reserve(rare, "another client's"))
 	require.NoError(t, env.Apply(t.Context(), helmAddOns))
-	variables := ccmVariables(env, projectMetal)
-	variables["WORKER_MACHINE_SIZE"] = RareSize
-	c := env.Order(t, Order{Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: variables})
+	c := env.Order(t, Order{
+		Namespace: namespace, Name: "lily", Flavor: "calico", ControlPlane: 1, Workers: 1, Variables: map[string]string{"WORKER_MACHINE_SIZE": RareSize},
+	})
 	var waiting types.NamespacedName
 	framework.Eventually(t, slow, func(ctx context.Context) error {
 		workers, err := c.Machines(ctx, false)
@@ -89,7 +89,7 @@ func provisioningResumesAfterMetalAPIOutage(t *testing.T, env *environment, name
 			assert.Contains(t, condition.Message, "no machine available", "in the metal-api's words")
 		}
 	}
-	addOnsArrive(t, c, variables)
+	addOnsArrive(t, c)
 	require.NoError(t, sim.Unlock(rare))
 	c.AwaitMachines(t, slow, 1, 1)
 	c.Delete(t, slow)

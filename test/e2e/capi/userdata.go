@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
@@ -70,4 +71,18 @@ func parseUserData(text string) (*userData, error) {
 		}
 	}
 	return u, nil
+}
+
+// hasExternalCloudProvider says whether the kubelet gets --cloud-provider=external.
+func (u *userData) hasExternalCloudProvider() bool {
+	for _, kind := range []string{"InitConfiguration", "JoinConfiguration"} {
+		args, _, _ := unstructured.NestedSlice(u.config[kind], "nodeRegistration", "kubeletExtraArgs")
+		for _, arg := range args {
+			fields, _ := arg.(map[string]any)
+			if fields["name"] == "cloud-provider" && fields["value"] == "external" {
+				return true
+			}
+		}
+	}
+	return false
 }

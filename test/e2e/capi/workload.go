@@ -27,7 +27,10 @@ type workload struct {
 	client   kubernetes.Interface
 	etcd     *etcd
 	kubelet  *kubelet
+	metalCCM *metalCCMPod
 	controls atomic.Int32
+
+	cancel context.CancelFunc // of metalCCM
 }
 
 // Workload is a workload cluster, as its owner sees it.
@@ -71,14 +74,25 @@ func (s *Site) found(ctx context.Context, user *userData) (*workload, error) {
 		c.stop()
 		return nil, err
 	}
+	if err := s.add(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// add leads to a cluster that runs, and runs its metal-ccm. It is stopped if there is
+// another one at its endpoint.
+func (s *Site) add(c *workload) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.clusters[endpoint] != nil {
+	if s.closed || s.clusters[c.endpoint] != nil {
 		c.stop()
-		return nil, fmt.Errorf("there is a cluster at %s", endpoint)
+		return fmt.Errorf("there is a cluster at %s", c.endpoint)
 	}
-	s.clusters[endpoint] = c
-	return c, nil
+	life, cancel := context.WithCancel(s.ctx)
+	c.cancel, c.metalCCM = cancel, s.runMetalCCM(life, c)
+	s.clusters[c.endpoint] = c
+	return nil
 }
 
 // abandon is the end of a cluster's last control-plane machine.
@@ -104,6 +118,10 @@ func (c *workload) address() string {
 }
 
 func (c *workload) stop() {
+	if c.metalCCM != nil {
+		c.cancel()
+		<-c.metalCCM.ended
+	}
 	c.kubelet.stop()
 	c.Stop()
 }
