@@ -33,6 +33,10 @@ func TestComponents_MeetClusterctlRules(t *testing.T) {
 		}
 		for _, container := range at[[]any](t, obj, "spec", "template", "spec", "containers") {
 			assert.Equal(t, "manager", container.(map[string]any)["name"], what)
+			if obj.GetName() == "metalstack-controller-manager" {
+				args := container.(map[string]any)["args"].([]any)
+				assert.Equal(t, []any{"--management-cluster-url", `${METAL_MANAGEMENT_URL:=""}`}, args[len(args)-2:], "without the variable, the flag is empty")
+			}
 		}
 	}
 	assert.Equal(t, 1, kinds["Namespace"], "clusterctl takes the one that there is for its target")

@@ -16,10 +16,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -60,6 +62,23 @@ func metalAPIAccessLastsAsLongAsItsCluster(t *testing.T, env *environment) {
 	require.NoError(t, cluster.ask(soon(t), "", http.StatusForbidden))
 	host, _, _ := strings.Cut(first.url, "/apis/")
 	require.NoError(t, access{host + "/api/v1/namespaces/" + accessTeam + "/secrets", first.token, first.ca}.ask(soon(t), "", http.StatusForbidden))
+
+	// docs/tenancy.md: edit includes Secrets, and so this token; view does not.
+	for role, may := range map[string]bool{"edit": true, "view": false} {
+		_, err := env.Client().RbacV1().RoleBindings(accessTeam).Create(soon(t), &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "access-" + role}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "access-" + role}},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		client, err := kubernetes.NewForConfig(env.User("access-" + role))
+		require.NoError(t, err)
+		framework.Eventually(t, limit, func(context.Context) error {
+			_, err := client.CoreV1().ConfigMaps(accessTeam).List(t.Context(), metav1.ListOptions{})
+			return err
+		})
+		err = getSecret(accessTeam, "rose-metalapi-token")(soon(t), client)
+		assert.Equal(t, may, err == nil, "%s: %v", role, err)
+	}
 
 	// Without its ServiceAccount the token is worth nothing, and another one is made. A changed
 	// spec is not waited for.
