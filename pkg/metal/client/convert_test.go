@@ -102,6 +102,14 @@ func TestMachineDecoder_DropsTimesThatCannotBeEncoded(t *testing.T) {
 	}
 }
 
+func TestMachineDecoder_ErrorQuotesNoValue(t *testing.T) {
+	t.Parallel()
+	var l machineDecoder
+	err := l.decodeOne(newMachineReader(strings.NewReader(`{"id":"m1","allocation":{"networks":[{"asn":"the-secret"}]}}`)))
+	require.ErrorContains(t, err, "/allocation/networks/0/asn")
+	require.NotContains(t, err.Error(), "secret")
+}
+
 func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
 	t.Parallel()
 	entries := []string{

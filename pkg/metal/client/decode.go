@@ -18,8 +18,8 @@ import (
 )
 
 // machineDecoder reads answers that hold machines: only what becomes a fact, and lists
-// entry by entry. Compared with metal-go's models, a list of 10,000 costs 0.5 s
-// instead of 1.3 and 35 MB of garbage instead of 370 (BenchmarkListDecode).
+// entry by entry. Compared with metal-go's models, a list takes a sixth of the time, and
+// one of 10,000 makes 25 MB of garbage instead of 370 (BenchmarkListDecode).
 type machineDecoder struct {
 	machines []*metal.Machine
 	answer   machineAnswer
@@ -75,7 +75,7 @@ func (md *machineDecoder) decodeOne(d *jsontext.Decoder) error {
 	case errors.Is(err, io.EOF):
 		return errEmptyAnswer
 	case err != nil:
-		return err
+		return withoutValue(err)
 	case m.ID == "":
 		return errNoEntity
 	}
@@ -103,6 +103,14 @@ func (md *machineDecoder) decodeList(d *jsontext.Decoder) error {
 		}
 	}
 	_, err := d.ReadToken()
+	return err
+}
+
+// withoutValue takes the value that does not fit out of an error: the error is logged.
+func withoutValue(err error) error {
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		e.JSONValue = nil
+	}
 	return err
 }
 
@@ -180,7 +188,8 @@ type machineNetworkAnswer struct {
 	DestinationPrefixes []string `json:"destinationprefixes"`
 }
 
-// reset empties an answer, but keeps the memory of its lists for the next one.
+// reset empties an answer, but keeps the memory of its lists for the next one: the decoder
+// clears each element before it decodes into it.
 func (m *machineAnswer) reset() {
 	*m = machineAnswer{Tags: m.Tags[:0], Events: eventsAnswer{Log: m.Events.Log[:0]}}
 }
