@@ -177,6 +177,8 @@ func controllerManagerUses(bound, unbound string) []use {
 		{"make another ServiceAccount", false, createAccount(bound, "x", true)},
 		{"make a ServiceAccount in an unbound namespace", false, createAccount(unbound, "x-metalapi", true)},
 		{"have the token of a cluster's ServiceAccount written", true, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "x-metalapi", true)},
+		{"have a token written that its ServiceAccount controls", true, createTokenOf(bound, "x-metalapi-token", "x-metalapi")},
+		{"have a token written that another ServiceAccount controls", false, createTokenOf(bound, "x-metalapi-token", "default")},
 		{"have another token written", false, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "default", true)},
 		{"have a token written into a Secret of another name", false, createSecret(bound, "x", corev1.SecretTypeServiceAccountToken, "x-metalapi", true)},
 		{"have a token written that no cluster controls", false, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "x-metalapi", false)},
@@ -339,6 +341,20 @@ func createSecret(namespace, name string, kind corev1.SecretType, account string
 	}
 	return func(ctx context.Context, c kubernetes.Interface) error {
 		_, err := c.CoreV1().Secrets(namespace).Create(ctx, secret, dryCreate)
+		return err
+	}
+}
+
+// createTokenOf creates a Secret for the token of x-metalapi that a ServiceAccount controls.
+func createTokenOf(namespace, name, controller string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, Annotations: map[string]string{corev1.ServiceAccountNameKey: "x-metalapi"},
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "ServiceAccount", Name: controller, UID: "1", Controller: new(true)}},
+			},
+			Type: corev1.SecretTypeServiceAccountToken,
+		}, dryCreate)
 		return err
 	}
 }
