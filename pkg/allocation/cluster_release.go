@@ -34,6 +34,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	}
 	o.observed, o.dryRun = observedStateOf(&a.AllocationState), IsDryRun(ctx)
 	inFlightUntil, freeInFlightUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
+	o.freeInFlightUntil = freeInFlightUntil
 	if a.Phase == infrastructure.AllocationReleasing {
 		if err := p.checkBackoff(c); err != nil {
 			return nil, err
@@ -70,10 +71,15 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	if err := o.checkNoDependents(ctx); err != nil {
 		return nil, o.recordReleaseRefusal(ctx, err)
 	}
+	left := false
 	if infrastructure.ClusterID(c.MetalStackCluster) != "" {
-		if err := o.releaseServiceAddresses(ctx, a.NetworkID, freeInFlightUntil); err != nil {
+		if left, err = o.releaseServiceAddresses(ctx, a.NetworkID, freeInFlightUntil); err != nil {
 			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
 		}
+	}
+	if !left {
+		// No call of before is about an address of a Service any more.
+		o.freeInFlightUntil = time.Time{}
 	}
 	if err := o.releaseAddress(ctx, a, freeInFlightUntil); err != nil {
 		return nil, o.recordReleaseRefusal(ctx, err)
@@ -185,13 +191,13 @@ func (o *clusterOperation) releaseAddress(ctx context.Context, a *infrastructure
 }
 
 // recordFreed records what a call freed, and that none is in flight until the next,
-// unless another operation has begun one since.
+// unless another operation has begun one since, or one of before may be about something else.
 func (o *clusterOperation) recordFreed(ctx context.Context, change func(*infrastructure.ClusterAllocation)) error {
 	observed := o.observed
 	_, err := o.update(ctx, func(c *clusterRecord) error {
 		r := c.allocation()
 		change(r)
-		if o.observed.matches(&r.AllocationState) {
+		if o.observed.matches(&r.AllocationState) && !o.mayBeInFlight() {
 			r.StartTime = nil
 		}
 		observed = observedStateOf(&r.AllocationState)

@@ -15,34 +15,34 @@ import (
 // releaseServiceAddresses frees the ephemeral addresses that only Services of the
 // cluster had, and removes the tags of its Services from all others: metal-ccm did so
 // only as long as it ran. While machines of the cluster are in its network, they keep
-// their addresses.
-func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network string, inFlightUntil time.Time) error {
+// their addresses: left.
+func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network string, inFlightUntil time.Time) (left bool, err error) {
 	// Requests for addresses that began before the release was recorded end first; later
 	// ones are refused.
 	unlock, err := o.p.addresses.Lock(ctx, o.project)
 	if err != nil {
-		return errInterrupted
+		return true, errInterrupted
 	}
 	unlock()
 	if until, uncertain := o.p.uncertainAddresses.ofServices(o.services(), o.p.clock.Now()); uncertain {
-		return &refusal{
+		return true, &refusal{
 			code: http.StatusServiceUnavailable, reason: infrastructure.ReasonReleaseUncertain, retryAfter: max(until.Sub(o.p.clock.Now()), time.Second),
 			message: "the answer to a request for an address of a Service was lost, and it may still be in progress: retrying",
 		}
 	}
 	addresses, err := o.serviceAddresses(ctx)
 	if err != nil || len(addresses) == 0 {
-		return err
+		return err != nil, err
 	}
 	if running, err := o.hasRunningMachines(ctx, network); err != nil || running {
-		return err
+		return true, err
 	}
 	for _, ip := range addresses {
 		if err := o.releaseServiceAddress(ctx, ip, inFlightUntil); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // releaseServiceAddress frees an address that only Services of the cluster have, or removes

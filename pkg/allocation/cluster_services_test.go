@@ -212,3 +212,70 @@ func TestReleaseCluster_RemovesTagsFromServiceAddressThatOthersTakeMeanwhile(t *
 	require.NoError(t, err)
 	assert.Equal(t, []string{"mine"}, env.tagsOfAddress(address))
 }
+
+// A call that a crash left is waited for, although the release is refused before it gets to
+// the address that the call is about.
+func TestReleaseCluster_RefusalKeepsServiceAddressCallInFlight(t *testing.T) {
+	t.Parallel()
+	for _, failing := range []string{"ip-find", "machine-find"} {
+		t.Run(failing, func(t *testing.T) {
+			t.Parallel()
+			env := newEnvironment(t)
+			env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, serviceTag(infrastructure.ClusterID(env.allocatedCluster("cluster")), "web"))
+			reached := env.crashAt(env.p, "service-address/free-observed", 1)
+			_, err := env.releaseCluster(env.p, "cluster")
+			require.Error(t, err)
+			require.True(t, reached())
+			env.p = env.newProtocol()
+			inFlightUntil := env.getCluster("cluster").Status.Allocation.StartTime.Add(env.p.timing.freeInFlight())
+
+			env.sim.Inject(simulator.Fault{Endpoint: failing, Kind: simulator.FaultStatus, Status: 503, Message: "unavailable", Times: 1})
+			_, err = env.releaseCluster(env.p, "cluster")
+			require.ErrorContains(t, err, "unavailable")
+			env.advance(env.p.timing.Backoff)
+			begun := 0
+			env.p.onCrashPoint = func(step string) {
+				if step == "service-address/free-begun" {
+					begun++
+					assert.False(t, env.clock.Now().Before(inFlightUntil))
+				}
+			}
+			_, err = env.releaseCluster(env.p, "cluster")
+			require.NoError(t, err)
+			assert.Equal(t, 1, begun)
+		})
+	}
+}
+
+// That an address is gone says nothing of a call that a crash left, if there are others.
+func TestReleaseCluster_GoneServiceAddressKeepsCallInFlight(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	id := infrastructure.ClusterID(env.allocatedCluster("cluster"))
+	for _, service := range []string{"web", "mail"} {
+		env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, serviceTag(id, service))
+	}
+	env.crashAt(env.p, "service-address/free-observed", 1)
+	_, err := env.releaseCluster(env.p, "cluster")
+	require.Error(t, err)
+	start := env.getCluster("cluster").Status.Allocation.StartTime
+
+	p := env.newProtocolWith(&afterAddresses{env.client, func() {
+		addresses, err := env.client.FindIPs(env.context(), metal.IPQuery{Type: metal.TypeEphemeral})
+		require.NoError(t, err)
+		for _, ip := range addresses {
+			_, err = env.client.FreeIP(env.context(), ip.Address)
+			require.NoError(t, err)
+		}
+	}})
+	released := 0
+	p.onCrashPoint = func(step string) {
+		if step == "service-address/released" {
+			released++
+			assert.Equal(t, start, env.getCluster("cluster").Status.Allocation.StartTime)
+		}
+	}
+	_, err = env.releaseCluster(p, "cluster")
+	require.NoError(t, err)
+	assert.Equal(t, 2, released)
+}

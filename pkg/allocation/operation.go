@@ -38,6 +38,11 @@ type operation[R record] struct {
 	attempt int32
 	// observed is the record as a release read or wrote it last.
 	observed observedState
+	// freeInFlightUntil is until when a call that frees, which an earlier operation
+	// recorded, may be in flight, whichever of several things it is about. Until then its
+	// start stays in the record. Zero if it is about the thing that is freed first, of
+	// which nothing is refused or recorded before.
+	freeInFlightUntil time.Time
 	// dryRun: nothing is written.
 	dryRun bool
 }
@@ -217,6 +222,10 @@ func (o *operation[R]) beginRelease(ctx context.Context, start *metav1.Time) err
 	return err
 }
 
+// mayBeInFlight reports whether a call that frees, of before the operation, may be in
+// flight.
+func (o *operation[R]) mayBeInFlight() bool { return o.p.clock.Now().Before(o.freeInFlightUntil) }
+
 // recordReleaseRefusal records why a release was refused, that no call of it
 // is in flight, and when the next may be. A release that another operation has
 // begun since is left as it is: its call may be in flight.
@@ -233,7 +242,10 @@ func (o *operation[R]) recordReleaseRefusal(ctx context.Context, err error) erro
 		if r.retryAfter == 0 {
 			r.retryAfter = o.p.timing.Backoff
 		}
-		a.StartTime, a.NotBefore = nil, o.p.recordTimeAfter(r.retryAfter)
+		if !o.mayBeInFlight() {
+			a.StartTime = nil
+		}
+		a.NotBefore = o.p.recordTimeAfter(r.retryAfter)
 		o.setAllocatedCondition(rec, releaseReason(r), r.message)
 		return nil
 	}); err != nil {

@@ -162,9 +162,12 @@ func (c *serviceCluster) allocate(ctx context.Context, r metal.IPRequest) (*meta
 		return nil, err
 	}
 	key := serviceAddressKey{c.project, r.Network, r.Type, r.AddressFamily, r.Tags[0]}
-	if ip, err := c.find(ctx, r); err != nil || ip != nil {
+	switch ip, err := c.find(ctx, r); {
+	case err != nil:
+		return nil, err
+	case ip != nil:
 		c.p.uncertainAddresses.forget(key)
-		return ip, err
+		return ip, nil
 	}
 	if until, uncertain := c.p.uncertainAddresses.until(key, c.p.clock.Now()); uncertain {
 		return nil, &metal.Error{

@@ -67,6 +67,23 @@ func TestAllocateServiceAddress_IsNotCalledAgainWhileACallMayBeInFlight(t *testi
 	assert.Len(t, env.addressesOf(c, "web"), 1)
 }
 
+// A read that fails says nothing of a call whose answer was lost.
+func TestAllocateServiceAddress_FailedReadKeepsCallInFlight(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-allocate", Kind: simulator.FaultStatus, Status: 502, Message: "bad gateway", Times: 1})
+	_, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-find", Kind: simulator.FaultStatus, Status: 503, Message: "unavailable", Times: 1})
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.ErrorContains(t, err, "unavailable")
+	_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.Equal(t, metal.Busy, metal.KindOf(err), "%v", err)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.ErrorContains(t, err, "it may still be in progress: retrying")
+}
+
 func TestAllocateServiceAddress_ConcurrentRequestsGetOne(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
