@@ -46,16 +46,19 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network 
 }
 
 // releaseServiceAddress frees an address that only Services of the cluster have, or removes
-// their tags from it: the one after the other, if others begin or cease to have it meanwhile.
+// their tags from it. It reads again, and decides anew, if that changes meanwhile.
 func (o *clusterOperation) releaseServiceAddress(ctx context.Context, ip *metal.IP, inFlightUntil time.Time) error {
 	for ip != nil {
-		if o.isFreeable(ip) {
+		freeable, err := o.isFreeable(ctx, ip)
+		if err != nil {
+			return err
+		}
+		if freeable {
 			whose, err := o.freeServiceAddress(ctx, ip, inFlightUntil)
 			if err != nil || whose != foreign {
 				return err
 			}
 		}
-		var err error
 		if ip, err = o.removeServiceTags(ctx, ip); err != nil {
 			return err
 		}
@@ -64,25 +67,43 @@ func (o *clusterOperation) releaseServiceAddress(ctx context.Context, ip *metal.
 }
 
 // isFreeable reports whether only Services of the cluster have an address, which is not that
-// of its control plane.
-func (o *clusterOperation) isFreeable(ip *metal.IP) bool {
-	return o.services().isOnlyOurs(ip) && !isAddress(o.spec.ControlPlaneEndpoint.Host, ip.Address)
+// of a control plane.
+func (o *clusterOperation) isFreeable(ctx context.Context, ip *metal.IP) (bool, error) {
+	if !o.services().isOnlyOurs(ip) {
+		return false, nil
+	}
+	found, err := o.services().isControlPlaneAddress(ctx, ip.Address)
+	return !found, err
 }
 
 // hasRunningMachines reports whether machines of the cluster, on which its Services may
 // run, are in its network. Those of an adopted cluster may carry another id than the
 // cluster's: the CRD provider tags them with the id of the network, and its metal-ccm, if
-// it may, with namespace and name (docs/migration.md).
+// it may, with namespace and name (docs/migration.md). The id of a network that clusters
+// share does not tell whose machine it is.
 func (o *clusterOperation) hasRunningMachines(ctx context.Context, network string) (bool, error) {
 	if network == "" {
 		return false, nil
 	}
 	machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{Project: o.project, Networks: []string{network}})
-	ids := []string{LabelValue(o.identity.cluster), network, o.ref.namespace + "." + o.ref.name}
-	return slices.ContainsFunc(machines, func(m *metal.Machine) bool {
-		id, _ := metal.TagValue(m.Tags, metal.TagCluster)
-		return m.Allocation != nil && m.Allocation.Role == metal.RoleMachine && slices.Contains(ids, id)
-	}), err
+	if err != nil {
+		return false, err
+	}
+	carry := func(ids ...string) bool {
+		return slices.ContainsFunc(machines, func(m *metal.Machine) bool {
+			id, _ := metal.TagValue(m.Tags, metal.TagCluster)
+			return m.Allocation != nil && m.Allocation.Role == metal.RoleMachine && slices.Contains(ids, id)
+		})
+	}
+	if carry(LabelValue(o.identity.cluster), o.ref.namespace+"."+o.ref.name) {
+		return true, nil
+	}
+	if !carry(network) {
+		return false, nil
+	}
+	networks, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: network})
+	shared := slices.ContainsFunc(networks, func(n *metal.Network) bool { return n.ID == network && n.Shared })
+	return !shared, err
 }
 
 // serviceAddresses are the addresses of the project that Services of the cluster have, or
@@ -126,10 +147,13 @@ func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.
 	}
 	defer unlock()
 	ip, err := o.findAllocation(ctx, listed)
-	switch {
-	case err != nil || ip == nil:
+	if err != nil || ip == nil {
 		return nil, err
-	case o.isFreeable(ip):
+	}
+	switch freeable, err := o.isFreeable(ctx, ip); {
+	case err != nil:
+		return nil, err
+	case freeable:
 		return ip, nil
 	case !slices.ContainsFunc(ip.Tags, o.services().isServiceTag):
 		return nil, nil
@@ -174,10 +198,11 @@ func (f serviceAddressFreer) ownership(ctx context.Context) (ownership, error) {
 		return owned, err
 	case ip == nil:
 		return absent, nil
-	case !f.services().isOnlyOurs(ip):
-		return foreign, nil
 	}
-	return owned, nil
+	if freeable, err := f.isFreeable(ctx, ip); err != nil || freeable {
+		return owned, err
+	}
+	return foreign, nil
 }
 
 func (f serviceAddressFreer) begin(ctx context.Context) error {

@@ -3,6 +3,7 @@
 package allocation
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -176,6 +177,58 @@ func TestReleaseCluster_KeepsControlPlaneAddressThatLooksLikeOneOfAService(t *te
 			env.allocatedCluster("cluster", func(c *infrastructure.MetalStackCluster) {
 				c.Spec.ClusterID, c.Spec.ControlPlaneEndpoint.Host, c.Spec.ControlPlaneEndpointProvider = id, address, provider
 			})
+			env.releaseClusterUntilDone()
+			assert.Equal(t, []string{own}, env.tagsOfAddress(address))
+		})
+	}
+}
+
+// sharedNetworks is a metal-api all of whose networks are shared.
+type sharedNetworks struct{ Metal }
+
+func (m sharedNetworks) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*metal.Network, error) {
+	found, err := m.Metal.FindNetworks(ctx, q)
+	for _, n := range found {
+		n.Shared = true
+	}
+	return found, err
+}
+
+// In a network that clusters share, machines with its id may be of another one.
+func TestReleaseCluster_FreesServiceAddressesInSharedNetwork(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.p = env.newProtocolWith(sharedNetworks{env.client})
+	c := env.crdProviderCluster()
+	c.adopt(formerID)
+	address := env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, serviceTag(formerID, "web"))
+	c.release()
+	assert.Nil(t, env.tagsOfAddress(address))
+	assert.Equal(t, c.another.AllocationUUID(), env.machineState(c.another.ID).AllocationUUID)
+}
+
+// The address of a control plane is not freed as one of a Service, whichever cluster's it is.
+func TestServiceAddresses_OfControlPlanesAreNotFreed(t *testing.T) {
+	t.Parallel()
+	for _, whose := range []string{"its own", "another cluster's"} {
+		t.Run(whose, func(t *testing.T) {
+			t.Parallel()
+			env := newEnvironment(t)
+			const id = "rose"
+			own, service := metal.Tag(metal.TagCluster, id), serviceTag(id, "web")
+			address := env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, own, service)
+			names := func(c *infrastructure.MetalStackCluster) { c.Spec.ControlPlaneEndpoint.Host = address }
+			c := env.allocatedCluster("cluster", func(c *infrastructure.MetalStackCluster) {
+				if c.Spec.ClusterID = id; whose == "its own" {
+					names(c)
+				}
+			})
+			if whose != "its own" {
+				env.allocatedCluster("lily", names)
+			}
+			_, err := env.p.FreeServiceAddress(env.context(), nameOf(c), address)
+			require.Equal(t, metal.Refused, metal.KindOf(err), "%v", err)
+			require.ErrorContains(t, err, "is in use by a control plane")
 			env.releaseClusterUntilDone()
 			assert.Equal(t, []string{own}, env.tagsOfAddress(address))
 		})

@@ -144,6 +144,20 @@ func (c *serviceCluster) isOnlyOurs(ip *metal.IP) bool {
 	return ip.Type == metal.TypeEphemeral && len(ip.Tags) > 0 && !slices.ContainsFunc(ip.Tags, other)
 }
 
+// isControlPlaneAddress reports whether a cluster of the project has an address for its
+// control plane, or names it for that.
+func (c *serviceCluster) isControlPlaneAddress(ctx context.Context, address string) (bool, error) {
+	all, err := c.p.clusters.list(ctx)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(all, func(r *clusterRecord) bool {
+		project, _ := c.p.opts.Bindings.Project(r.Namespace)
+		return project == c.project && r.allocation().Phase != infrastructure.AllocationReleased &&
+			(hasAddress(address)(r) || isAddress(r.Spec.ControlPlaneEndpoint.Host, address))
+	}), nil
+}
+
 func (c *serviceCluster) allocate(ctx context.Context, r metal.IPRequest) (*metal.IP, error) {
 	const op = "ip allocate"
 	for _, tag := range r.Tags {
@@ -307,6 +321,12 @@ func (c *serviceCluster) free(ctx context.Context, address string) (*metal.IP, e
 		return nil, refuseAddress(op, http.StatusForbidden, "address %s is static: only ephemeral addresses are freed", address)
 	case !c.isOnlyOurs(ip):
 		return nil, refuseAddress(op, http.StatusForbidden, "address %s is not of Services of cluster %s alone", address, c.id)
+	}
+	switch found, err := c.isControlPlaneAddress(ctx, address); {
+	case err != nil:
+		return nil, err
+	case found:
+		return nil, refuseAddress(op, http.StatusForbidden, "address %s is in use by a control plane", address)
 	}
 	return c.p.opts.Metal.FreeIP(context.WithoutCancel(ctx), address)
 }
