@@ -104,15 +104,24 @@ func TestAllocate_FirewallWaitsWhileItsSecretMayNotBeRead(t *testing.T) {
 }
 
 // It may be adopted, as after a move; otherwise the server refuses it.
-func TestAllocate_FirewallThatNamesItsMachineNeedsNoSecret(t *testing.T) {
+func TestAllocate_FirewallThatNamesItsMachineNeedsNoUserData(t *testing.T) {
 	t.Parallel()
-	objects := firewallWithUserData()
-	objects["secret"] = nil
-	objects["obj"].(*v1alpha4.MetalStackFirewall).Spec.ProviderID = "metal:///e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
-	h := harnessOf(t, firewalls, objects)
-	h.reconcile("f")
-	require.Equal(t, []string{"allocate f"}, h.calls)
-	require.Empty(t, h.requests[0].UserData)
+	for name, secret := range map[string]client.Object{
+		"no Secret":                       nil,
+		"empty Secret":                    firewallSecret(nil),
+		"format that no image boots with": firewallSecret(map[string]string{"value": secretData, "format": "talos"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := firewallWithUserData()
+			objects["secret"] = secret
+			objects["obj"].(*v1alpha4.MetalStackFirewall).Spec.ProviderID = "metal:///e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
+			h := harnessOf(t, firewalls, objects)
+			h.reconcile("f")
+			require.Equal(t, []string{"allocate f"}, h.calls)
+			require.Empty(t, h.requests[0].UserData)
+		})
+	}
 }
 
 func TestAllocate_StandaloneFirewallWaitsWhenUserDataIsNamed(t *testing.T) {
