@@ -24,11 +24,8 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network 
 		return true, errInterrupted
 	}
 	unlock()
-	if until, uncertain := o.p.uncertainAddresses.ofServices(o.services(), o.p.clock.Now()); uncertain {
-		return true, &refusal{
-			code: http.StatusServiceUnavailable, reason: infrastructure.ReasonReleaseUncertain, retryAfter: max(until.Sub(o.p.clock.Now()), time.Second),
-			message: "the answer to a request for an address of a Service was lost, and it may still be in progress: retrying",
-		}
+	if until, uncertain := o.p.uncertainAddresses.untilOfCluster(o.services(), o.p.clock.Now()); uncertain {
+		return true, o.refuseUntil(until)
 	}
 	addresses, err := o.serviceAddresses(ctx)
 	if err != nil || len(addresses) == 0 {
@@ -43,6 +40,14 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network 
 		}
 	}
 	return false, nil
+}
+
+// refuseUntil is why a release waits for calls whose answers were lost.
+func (o *clusterOperation) refuseUntil(until time.Time) error {
+	return &refusal{
+		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonReleaseUncertain, retryAfter: max(until.Sub(o.p.clock.Now()), time.Second),
+		message: "the answer to a request for an address of a Service was lost, and it may still be in progress: retrying",
+	}
 }
 
 // releaseServiceAddress frees an address that only Services of the cluster have, or removes
@@ -158,7 +163,10 @@ func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.
 	case !slices.ContainsFunc(ip.Tags, o.services().isServiceTag):
 		return nil, nil
 	}
-	_, err = o.p.opts.Metal.SetIPTags(ctx, ip.Address, slices.DeleteFunc(slices.Clone(ip.Tags), o.services().isServiceTag))
+	if until, uncertain := o.p.uncertainAddresses.untilOfAddress(ip, o.p.clock.Now()); uncertain {
+		return nil, o.refuseUntil(until)
+	}
+	_, err = o.services().replaceTags(ctx, ip, slices.DeleteFunc(slices.Clone(ip.Tags), o.services().isServiceTag))
 	o.p.crashPoint("service-address/tags-removed")
 	if metal.IsNotFound(err) {
 		return nil, nil

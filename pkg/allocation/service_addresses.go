@@ -175,12 +175,15 @@ func (c *serviceCluster) allocate(ctx context.Context, r metal.IPRequest) (*meta
 	if err := c.checkNetwork(ctx, r.Network); err != nil {
 		return nil, err
 	}
-	key := serviceAddressKey{c.project, r.Network, r.Type, r.AddressFamily, r.Tags[0]}
+	key := serviceAddressKey{project: c.project, cluster: c.id, network: r.Network, kind: r.Type, family: r.AddressFamily, tag: r.Tags[0]}
 	switch ip, err := c.find(ctx, r); {
 	case err != nil:
 		return nil, err
 	case ip != nil:
 		c.p.uncertainAddresses.forget(key)
+		if err := c.checkNoCallInFlight(op, ip); err != nil {
+			return nil, err
+		}
 		return ip, nil
 	}
 	if until, uncertain := c.p.uncertainAddresses.until(key, c.p.clock.Now()); uncertain {
@@ -203,6 +206,39 @@ func (c *serviceCluster) allocate(ctx context.Context, r metal.IPRequest) (*meta
 		return ip, nil
 	}
 	c.p.uncertainAddresses.add(key, c.p.clock.Now().Add(c.p.timing.UncertainDuration))
+	return nil, err
+}
+
+// checkNoCallInFlight refuses an address that a call whose answer was lost may still free,
+// or whose tags it may still replace.
+func (c *serviceCluster) checkNoCallInFlight(op string, ip *metal.IP) error {
+	until, uncertain := c.p.uncertainAddresses.untilOfAddress(ip, c.p.clock.Now())
+	if !uncertain {
+		return nil
+	}
+	return &metal.Error{
+		Kind: metal.Busy, Op: op, NotSent: true,
+		Message: "the answer to an earlier request for address " + ip.Address + " was lost, and it may still be in progress until " + until.UTC().Format(time.RFC3339) + ": retry",
+	}
+}
+
+// addUncertain adds an update or a free of an address whose answer was lost.
+func (c *serviceCluster) addUncertain(ip *metal.IP) {
+	key := serviceAddressKey{project: c.project, cluster: c.id, address: ip.Address, allocationUUID: ip.AllocationUUID}
+	c.p.uncertainAddresses.add(key, c.p.clock.Now().Add(c.p.timing.UncertainDuration))
+}
+
+// replaceTags replaces all tags of an address.
+func (c *serviceCluster) replaceTags(ctx context.Context, ip *metal.IP, tags []string) (*metal.IP, error) {
+	changed, err := c.p.opts.Metal.SetIPTags(context.WithoutCancel(ctx), ip.Address, tags)
+	if metal.KindOf(err) != metal.Uncertain {
+		return changed, err
+	}
+	again, getErr := c.get(ctx, "ip update", ip.Address)
+	if getErr == nil && again.AllocationUUID == ip.AllocationUUID && slices.Equal(again.Tags, tags) {
+		return again, nil
+	}
+	c.addUncertain(ip)
 	return nil, err
 }
 
@@ -254,6 +290,9 @@ func (c *serviceCluster) setServices(ctx context.Context, address string, wanted
 	if err != nil {
 		return nil, err
 	}
+	if err := c.checkNoCallInFlight(op, ip); err != nil {
+		return nil, err
+	}
 	var tags []string
 	for _, tag := range ip.Tags {
 		if !c.isServiceTag(tag) || slices.Contains(wanted, tag) {
@@ -282,7 +321,7 @@ func (c *serviceCluster) setServices(ctx context.Context, address string, wanted
 	if slices.Equal(tags, ip.Tags) {
 		return ip, nil
 	}
-	return c.p.opts.Metal.SetIPTags(context.WithoutCancel(ctx), address, tags)
+	return c.replaceTags(ctx, ip, tags)
 }
 
 // checkAddable refuses an address that Services of the cluster may not have.
@@ -328,5 +367,16 @@ func (c *serviceCluster) free(ctx context.Context, address string) (*metal.IP, e
 	case found:
 		return nil, refuseAddress(op, http.StatusForbidden, "address %s is in use by a control plane", address)
 	}
-	return c.p.opts.Metal.FreeIP(context.WithoutCancel(ctx), address)
+	if err := c.checkNoCallInFlight(op, ip); err != nil {
+		return nil, err
+	}
+	freed, err := c.p.opts.Metal.FreeIP(context.WithoutCancel(ctx), address)
+	if metal.KindOf(err) != metal.Uncertain {
+		return freed, err
+	}
+	c.addUncertain(ip)
+	if again, getErr := c.get(ctx, op, address); metal.IsNotFound(getErr) || getErr == nil && again.AllocationUUID != ip.AllocationUUID {
+		return ip, nil
+	}
+	return nil, err
 }

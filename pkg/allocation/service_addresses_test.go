@@ -84,6 +84,85 @@ func TestAllocateServiceAddress_FailedReadKeepsCallInFlight(t *testing.T) {
 	require.ErrorContains(t, err, "it may still be in progress: retrying")
 }
 
+// loseAnswer makes the metal-api answer the next call like a proxy that gave up waiting.
+func (env *environment) loseAnswer(endpoint string) {
+	env.sim.Inject(simulator.Fault{Endpoint: endpoint, Kind: simulator.FaultStatus, Status: 502, Message: "bad gateway", Times: 1})
+}
+
+// While a call may still free an address, or replace its tags, no other one is made, and the
+// cluster is not released.
+func TestServiceAddresses_AreNotChangedWhileACallMayBeInFlight(t *testing.T) {
+	t.Parallel()
+	for _, endpoint := range []string{"ip-free", "ip-update"} {
+		t.Run(endpoint, func(t *testing.T) {
+			t.Parallel()
+			env := newEnvironment(t)
+			c, lily := env.allocatedCluster("cluster"), env.allocatedCluster("lily")
+			ip, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+			require.NoError(t, err)
+			free := func() error {
+				_, err := env.p.FreeServiceAddress(env.context(), nameOf(c), ip.Address)
+				return err
+			}
+			set := func(c *infrastructure.MetalStackCluster, tags ...string) error {
+				_, err := env.p.SetServicesOfAddress(env.context(), nameOf(c), ip.Address, tags)
+				return err
+			}
+			env.loseAnswer(endpoint)
+			if endpoint == "ip-free" {
+				err = free()
+			} else {
+				err = set(c)
+			}
+			require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+			_, allocateErr := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+			for what, err := range map[string]error{"free": free(), "update": set(c), "update by another cluster": set(lily, serviceTag(infrastructure.ClusterID(lily), "web")), "allocate": allocateErr} {
+				require.Equal(t, metal.Busy, metal.KindOf(err), "%s: %v", what, err)
+			}
+			_, err = env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "mail"))
+			require.NoError(t, err, "another Service does not wait")
+			_, err = env.releaseCluster(env.p, "cluster")
+			require.ErrorContains(t, err, "it may still be in progress: retrying")
+			env.advance(env.p.timing.UncertainDuration)
+			env.releaseClusterUntilDone()
+			assert.Nil(t, env.tagsOfAddress(ip.Address))
+		})
+	}
+}
+
+func TestServiceAddresses_EffectOfALostCallIsFound(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	ip, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "web"))
+	require.NoError(t, err)
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-update", Kind: simulator.FaultCommitThenLose, Times: 1})
+	ip, err = env.p.SetServicesOfAddress(env.context(), nameOf(c), ip.Address, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []string{metal.Tag(metal.TagCluster, infrastructure.ClusterID(c))}, ip.Tags)
+	env.sim.Inject(simulator.Fault{Endpoint: "ip-free", Kind: simulator.FaultCommitThenLose, Times: 1})
+	_, err = env.p.FreeServiceAddress(env.context(), nameOf(c), ip.Address)
+	require.NoError(t, err)
+	assert.Nil(t, env.tagsOfAddress(ip.Address))
+}
+
+// An update by another cluster names the tags that the address had then.
+func TestReleaseCluster_WaitsForUpdateByAnotherClusterThatMayBeInFlight(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c, lily := env.allocatedCluster("cluster"), env.allocatedCluster("lily")
+	own, others := serviceTag(infrastructure.ClusterID(c), "web"), serviceTag(infrastructure.ClusterID(lily), "web")
+	address := env.serviceAddress(simulator.ProjectA, metal.TypeStatic, own, others)
+	env.loseAnswer("ip-update")
+	_, err := env.p.SetServicesOfAddress(env.context(), nameOf(lily), address, nil)
+	require.Equal(t, metal.Uncertain, metal.KindOf(err), "%v", err)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.ErrorContains(t, err, "it may still be in progress: retrying")
+	env.advance(env.p.timing.UncertainDuration)
+	env.releaseClusterUntilDone()
+	assert.Equal(t, []string{others}, env.tagsOfAddress(address))
+}
+
 func TestAllocateServiceAddress_ConcurrentRequestsGetOne(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)

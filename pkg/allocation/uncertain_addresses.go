@@ -5,13 +5,21 @@ package allocation
 import (
 	"sync"
 	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// serviceAddressKey identifies the address that a Service asks for.
-type serviceAddressKey struct{ project, network, kind, family, tag string }
+// serviceAddressKey identifies what a call for a Service of a cluster is about: an
+// allocation by what the Service asks for, an update or a free by the address in the
+// allocation that it had.
+type serviceAddressKey struct {
+	project, cluster           string
+	network, kind, family, tag string
+	address, allocationUUID    string
+}
 
-// uncertainAddresses are the allocations for Services of which the answer was lost, until
-// they can be in flight no longer.
+// uncertainAddresses are the calls for Services of which the answer was lost, until they
+// can be in flight no longer.
 type uncertainAddresses struct {
 	mu    sync.Mutex
 	calls map[serviceAddressKey]time.Time
@@ -38,9 +46,17 @@ func (u *uncertainAddresses) until(key serviceAddressKey, now time.Time) (time.T
 	return u.last(now, func(k serviceAddressKey) bool { return k == key })
 }
 
-// ofServices is until for all Services of a cluster.
-func (u *uncertainAddresses) ofServices(c *serviceCluster, now time.Time) (time.Time, bool) {
-	return u.last(now, func(k serviceAddressKey) bool { return k.project == c.project && c.isServiceTag(k.tag) })
+// untilOfAddress reports the same of the updates and frees of an address, whichever
+// cluster's they are.
+func (u *uncertainAddresses) untilOfAddress(ip *metal.IP, now time.Time) (time.Time, bool) {
+	return u.last(now, func(k serviceAddressKey) bool {
+		return k.project == ip.Project && k.address == ip.Address && k.allocationUUID == ip.AllocationUUID
+	})
+}
+
+// untilOfCluster reports the same of all calls for Services of a cluster.
+func (u *uncertainAddresses) untilOfCluster(c *serviceCluster, now time.Time) (time.Time, bool) {
+	return u.last(now, func(k serviceAddressKey) bool { return k.project == c.project && k.cluster == c.id })
 }
 
 func (u *uncertainAddresses) last(now time.Time, is func(serviceAddressKey) bool) (until time.Time, uncertain bool) {

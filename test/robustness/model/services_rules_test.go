@@ -25,8 +25,8 @@ func TestServices_KeepInvariants(t *testing.T) {
 	} {
 		for kind, static := range map[string]bool{"ephemeral": false, "static": true} {
 			for who, in := range map[string]services{
-				"by themselves":      {requests: 3, crashes: 2, losses: 2},
-				"and others meddle":  {requests: 3, crashes: 1, losses: 1, foreignTags: 1, foreignFrees: 1},
+				"by themselves":      {requests: 3, crashes: 2, losses: 2, failures: 1},
+				"and others meddle":  {requests: 3, crashes: 1, losses: 1, failures: 1, foreignTags: 1, foreignFrees: 1},
 				"and others do more": {requests: 4, foreignTags: 2, foreignFrees: 2},
 			} {
 				t.Run(kind+", "+name+", "+who, func(t *testing.T) {
@@ -61,6 +61,8 @@ func TestServices_WithoutCautionBreaksInvariant(t *testing.T) {
 		{"not waiting for a predecessor's free", awaitsFrees, services{address: tagged(ours), requests: 1, crashes: 1}, foreign},
 		{"replacing tags as they were listed", readsTagsBeforeReplacing, services{address: tagged(ours), static: true, foreignTags: 1}, removed},
 		{"removing the last tag", freesWhatOthersLeft, services{address: tagged(ours | theirs), requests: 1}, "an address is left that nobody has"},
+		{"removing tags that a lost update names", refusesLostAddresses, services{address: tagged(ours | theirs), static: true, requests: 1, losses: 1}, left},
+		{"forgetting a predecessor's free when a read fails", keepsStart, services{address: tagged(ours), requests: 1, crashes: 1, failures: 1}, foreign},
 		{"giving another cluster what the cluster has", refusesOthersAddresses, services{address: tagged(ours), requests: 1}, foreign},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -82,6 +84,7 @@ func TestServices_KnownLimits(t *testing.T) {
 		wrong string
 	}{
 		"a late allocation":    {services{requests: 1, crashes: 1, late: allocateIt}, "an address keeps a tag of a cluster that is gone"},
+		"a late update":        {services{address: tagged(ours | theirs), static: true, requests: 1, crashes: 1, late: untagIt}, "an address keeps a tag of a cluster that is gone"},
 		"a late free":          {services{address: tagged(ours), requests: 2, crashes: 1, late: freeIt}, "an address of another cluster was freed"},
 		"a tag at that moment": {services{address: tagged(ours), foreignTags: 1, hasty: true}, "an address with a tag of others was freed"},
 	} {

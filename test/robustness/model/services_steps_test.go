@@ -11,7 +11,7 @@ func (v services) next(s serviceState) []step[serviceState] {
 		}
 		steps = append(steps, v.metal(s, who)...)
 	}
-	if s.left.crashes > 0 && (s.workers != [3]serviceWorker{} || s.lost) {
+	if s.left.crashes > 0 && (s.workers != [3]serviceWorker{} || s.lost != [4]bool{}) {
 		steps = append(steps, step[serviceState]{who: release, what: "the server crashes", to: v.crash(s)})
 	}
 	return append(steps, v.outsider(s)...)
@@ -21,8 +21,14 @@ func (v services) next(s serviceState) []step[serviceState] {
 // metal-ccm has had its effect by then, or has none, unless it is late.
 func (v services) crash(s serviceState) serviceState {
 	s.left.crashes--
-	s.workers, s.lock, s.lost = [3]serviceWorker{}, 0, false
-	s.orphan()
+	s.workers, s.lock, s.lost = [3]serviceWorker{}, 0, [4]bool{}
+	if s.calls[orphaned].verb != freeIt {
+		s.calls[orphaned] = serviceCall{}
+	}
+	if s.calls[release].verb == freeIt {
+		s.orphan()
+	}
+	s.calls[release] = serviceCall{}
 	for _, who := range []uint8{ccm, otherCCM} {
 		if c := &s.calls[who]; c.verb == v.late && (c.stage == atWork || c.stage == abandoned) {
 			c.stage = abandoned
@@ -35,11 +41,21 @@ func (v services) crash(s serviceState) serviceState {
 
 // orphan takes its client from a call of the release.
 func (s *serviceState) orphan() {
-	if c := s.calls[release]; c.stage == atWork && c.verb == freeIt {
+	if c := s.calls[release]; c.stage == atWork {
 		c.stage = abandoned
-		s.calls[orphanedFree] = c
+		s.calls[orphaned] = c
 	}
 	s.calls[release] = serviceCall{}
+}
+
+// mayChange reports whether a call whose answer was lost may change the address.
+func (s *serviceState) mayChange() bool {
+	for i, lost := range s.lost {
+		if c := s.calls[i]; lost && c.stage == abandoned && c.verb != allocateIt && c.uuid == s.address.uuid {
+			return true
+		}
+	}
+	return false
 }
 
 // on is a step that leads to a place.
@@ -53,8 +69,20 @@ func (s serviceState) on(who uint8, what string, at uint8) []step[serviceState] 
 	return []step[serviceState]{{who: who, what: what, to: s}}
 }
 
-// release makes the steps of the release: one way on from each place.
+// release makes the steps of the release: one way on from each place, and the refusal if a
+// read fails.
 func (v services) release(s serviceState) []step[serviceState] {
+	steps := v.releaseSteps(s)
+	at := s.workers[release].at
+	if s.left.failures > 0 && (at == releaseList || at == releaseLook || at == releaseRead) {
+		s.left.failures--
+		s.forgotten = s.forgotten || !v.keeps(keepsStart) && s.calls[orphaned].stage != noCall
+		steps = append(steps, s.on(release, "is refused, since a read fails", idle)...)
+	}
+	return steps
+}
+
+func (v services) releaseSteps(s serviceState) []step[serviceState] {
 	on := func(what string, at uint8) []step[serviceState] { return s.on(release, what, at) }
 	w := &s.workers[release]
 	same := s.address.allocated && s.address.uuid == w.seen.uuid
@@ -65,30 +93,30 @@ func (v services) release(s serviceState) []step[serviceState] {
 			s.phase = releasing
 			return on("is recorded", releaseAwait)
 		case releasing:
-			return on("is taken up", releaseSettle)
+			return on("is taken up", releaseAwait)
 		}
 		return nil
 	case releaseSettle:
-		if v.keeps(awaitsFrees) && s.calls[orphanedFree].stage != noCall {
+		if v.keeps(awaitsFrees) && !s.forgotten && s.calls[orphaned].stage != noCall && same && v.freeable(s.address, ours) {
 			return nil
 		}
-		return on("knows that no free is at work", releaseAwait)
+		return on("knows that no free is at work", releaseLook)
 	case releaseAwait:
-		if v.keeps(awaitsRequests) && s.lock != 0 || v.keeps(awaitsLostRequests) && s.lost {
+		if v.keeps(awaitsRequests) && s.lock != 0 || v.keeps(awaitsLostRequests) && (s.lost[ccm] || s.lost[orphaned]) {
 			return nil
 		}
 		return on("knows that no request is in progress", releaseList)
 	case releaseList:
 		switch w.seen = s.address; {
 		case v.freeable(w.seen, ours):
-			return on("lists an address that only the cluster has", releaseLook)
+			return on("lists an address that only the cluster has", releaseSettle)
 		case w.seen.allocated && w.seen.tags&ours != 0:
 			return on("lists an address that others have, too", releaseLock)
 		}
 		return on("lists no address of the cluster's", releaseDone)
 	case releaseLook:
 		if v.keeps(looksBeforeFreeing) && (!same || !v.freeable(s.address, ours)) {
-			return on("looks, and sees that only the cluster does not have it any more", releaseSettle)
+			return on("looks, and sees that only the cluster does not have it any more", releaseAwait)
 		}
 		return on("looks, and sees that only the cluster has it", releaseFree)
 	case releaseFree:
@@ -104,7 +132,7 @@ func (v services) release(s serviceState) []step[serviceState] {
 		if s.calls[release] = (serviceCall{}); s.lock == release+1 {
 			s.lock = 0
 		}
-		return on("gets the answer", releaseSettle)
+		return on("gets the answer", releaseAwait)
 	case releaseLock:
 		if s.lock != 0 {
 			return nil
@@ -115,7 +143,10 @@ func (v services) release(s serviceState) []step[serviceState] {
 		if v.keeps(readsTagsBeforeReplacing) {
 			if !same || s.address.tags&ours == 0 || v.keeps(freesWhatOthersLeft) && v.freeable(s.address, ours) {
 				s.lock = 0
-				return on("reads that it has none of the cluster's tags, or no others", releaseSettle)
+				return on("reads that it has none of the cluster's tags, or no others", releaseAwait)
+			}
+			if v.keeps(refusesLostAddresses) && s.mayChange() {
+				return on("reads that a lost call may change it, and is refused", idle)
 			}
 			w.seen = s.address
 		}
@@ -166,7 +197,7 @@ func (v services) request(s serviceState, who uint8) (steps []step[serviceState]
 		case freeIt:
 			possible = a.allocated && !v.static && a.tags == own
 		}
-		if !possible {
+		if !possible || w.verb != allocateIt && v.keeps(refusesLostAddresses) && s.mayChange() {
 			return on("reads the address, and is refused", idle)
 		}
 		return on("reads the address", requestCall)
@@ -200,13 +231,16 @@ func (v services) metal(s serviceState, who uint8) (steps []step[serviceState]) 
 	if who == otherCCM {
 		own = theirs
 	}
+	finish := func(t *serviceState) {
+		t.calls[who], t.lost[who] = serviceCall{}, false
+		t.forgotten = t.forgotten && who != orphaned
+	}
 	add := func(what, wrong string, t serviceState) {
 		steps = append(steps, step[serviceState]{who: who, what: what, to: t, wrong: wrong})
 	}
 	t := s
 	if t.calls[who].stage = answered; c.stage == abandoned {
-		t.calls[who] = serviceCall{}
-		t.lost = t.lost && who != ccm
+		finish(&t)
 	}
 	wrong, a := "", s.address
 	switch {
@@ -234,18 +268,22 @@ func (v services) metal(s serviceState, who uint8) (steps []step[serviceState]) 
 	t = s
 	switch {
 	case c.stage == abandoned:
-		t.calls[who] = serviceCall{}
-		t.lost = t.lost && who != ccm
+		finish(&t)
 		add("the metal-api gives up what nobody waits for", "", t)
 	case s.left.losses > 0 && who == release && c.verb == freeIt:
 		t.left.losses--
 		t.orphan()
-		t.workers[who].at = releaseSettle
+		t.workers[who].at = releaseAwait
 		add("the answer is lost", "", t)
-	case s.left.losses > 0 && who == ccm && c.verb == allocateIt:
+	case s.left.losses > 0 && who == release && s.calls[orphaned].stage == noCall:
+		t.left.losses--
+		t.orphan()
+		t.lost[orphaned] = true
+		steps = append(steps, t.on(who, "the answer is lost, and it is refused", idle)...)
+	case s.left.losses > 0 && (who == ccm || who == otherCCM):
 		t.left.losses--
 		t.calls[who].stage = abandoned
-		t.lost = true
+		t.lost[who] = true
 		steps = append(steps, t.on(who, "the answer is lost", idle)...)
 	}
 	return steps

@@ -33,6 +33,12 @@ const (
 	freesWhatOthersLeft
 	// Another cluster's Services get no address that Services of the cluster have (checkAddable).
 	refusesOthersAddresses
+	// An address is not changed while a call whose answer was lost may change it
+	// (checkNoCallInFlight, removeServiceTags).
+	refusesLostAddresses
+	// A release that is refused keeps the start of a call that may be in flight
+	// (recordReleaseRefusal).
+	keepsStart
 )
 
 // The tags of an address.
@@ -52,8 +58,9 @@ type serviceAddress struct {
 type services struct {
 	address serviceAddress
 	static  bool
-	// requests of metal-ccms, crashes of the server, losses of answers.
-	requests, crashes, losses uint8
+	// requests of metal-ccms, crashes of the server, losses of answers, reads of the release
+	// that fail.
+	requests, crashes, losses, failures uint8
 	// foreignTags, foreignFrees are what other clients of the metal-api do.
 	foreignTags, foreignFrees uint8
 	// late is the verb of the requests of metal-ccms that are worked on after the server has
@@ -64,13 +71,13 @@ type services struct {
 	broken caution
 }
 
-// Who works. A free of the release that a crash, or a lost answer, left is a call of its own.
+// Who works. A call of the release that a crash, or a lost answer, left is a call of its own.
 const (
 	release uint8 = iota
 	ccm
 	otherCCM
 	outsider
-	orphanedFree = outsider
+	orphaned = outsider
 )
 
 // The places at which a release, or a request, can be stopped.
@@ -117,14 +124,17 @@ type serviceState struct {
 	lock    uint8
 	workers [3]serviceWorker
 	calls   [4]serviceCall
-	// lost: the server knows that the answer to a request of the cluster's was lost.
-	lost bool
-	left struct{ requests, crashes, losses, foreignTags, foreignFrees uint8 }
+	// lost: the server knows that the answer to a call was lost.
+	lost [4]bool
+	// forgotten: the record does not say any more that a free may be in flight.
+	forgotten bool
+	left      struct{ requests, crashes, losses, failures, foreignTags, foreignFrees uint8 }
 }
 
 func (v services) explore() found {
 	s := serviceState{address: v.address, phase: allocated}
-	s.left.requests, s.left.crashes, s.left.losses, s.left.foreignTags, s.left.foreignFrees = v.requests, v.crashes, v.losses, v.foreignTags, v.foreignFrees
+	s.left.requests, s.left.crashes, s.left.losses, s.left.failures = v.requests, v.crashes, v.losses, v.failures
+	s.left.foreignTags, s.left.foreignFrees = v.foreignTags, v.foreignFrees
 	return space[serviceState]{
 		start: s, next: v.next, wrong: v.wrong, quiet: v.quiet,
 		who: []string{"release", "metal-ccm", "other ccm", "outsider"},
