@@ -98,6 +98,8 @@ var warningReasons = []string{
 	infrastructure.ReasonFirewallNameTaken,
 	infrastructure.ReasonFirewallNotReady,
 	infrastructure.ReasonManagementURLMissing,
+	infrastructure.ReasonAuthorityUnreadable,
+	infrastructure.ReasonClusterMismatch,
 }
 
 // recordConditionEvents records an Event for each of our conditions that has changed, so

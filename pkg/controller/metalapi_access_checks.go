@@ -36,11 +36,13 @@ func accessNamesOf(cluster *v1alpha4.MetalStackCluster) accessNames {
 	return accessNames{
 		account: cluster.Name + "-metalapi",
 		token:   cluster.Name + "-metalapi-token",
-		// A template knows the name of the Cluster; a topology generates that of the
-		// MetalStackCluster.
-		config: clusterNameOf(cluster) + "-metal-ccm",
+		config:  accessConfigName(clusterNameOf(cluster)),
 	}
 }
+
+// accessConfigName is the name of the Secret for a ClusterResourceSet. A template knows the name
+// of the Cluster; a topology generates that of the MetalStackCluster.
+func accessConfigName(clusterName string) string { return clusterName + "-metal-ccm" }
 
 func accessInputsOf(cluster *v1alpha4.MetalStackCluster, managementURL string) accessInputs {
 	spec := &cluster.Spec
@@ -74,6 +76,8 @@ type accessCheck struct {
 	// interval is until due, when they are read again.
 	interval time.Duration
 	due      time.Time
+	// failures are how many checks in a row found something missing.
+	failures int
 }
 
 // accessChecks keep the last check of each cluster, in memory only: after a restart the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,36 +30,41 @@ type nameTakenError struct{ message string }
 
 func (e *nameTakenError) Error() string { return e.message }
 
+// authorityError says that the certificates of the management cluster cannot be read.
+type authorityError struct{ error }
+
+func (e *authorityError) Unwrap() error { return e.error }
+
 // ensureAccess creates and corrects the objects, and returns the condition that tells how far
-// it got. It returns an error for what is to be tried again. The token is in neither.
-func (r *reconciliation) ensureAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster, inputs accessInputs) (metav1.Condition, error) {
+// it got.
+func (r *reconciliation) ensureAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster, inputs accessInputs) metav1.Condition {
 	token, err := r.ensureToken(ctx, cluster, inputs.names)
 	if err == nil && token == "" {
 		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonWaitingForToken,
-			fmt.Sprintf("Secret %s has no token yet: kube-controller-manager writes it", inputs.names.token)), nil
+			fmt.Sprintf("Secret %s has no token yet: kube-controller-manager writes it", inputs.names.token))
 	}
 	if err == nil {
 		err = r.ensureConfig(ctx, cluster, inputs, token)
 	}
-	if err == nil {
-		return *accessCondition(metav1.ConditionTrue, infrastructure.ReasonMetalAPIAccessProvided,
-			fmt.Sprintf("Secret %s has what metal-ccm needs", inputs.names.config)), nil
+	if err != nil {
+		return accessFailure(err)
+	}
+	return *accessCondition(metav1.ConditionTrue, infrastructure.ReasonMetalAPIAccessProvided,
+		fmt.Sprintf("Secret %s has what metal-ccm needs", inputs.names.config))
+}
+
+// accessFailure is the condition that tells of an error.
+func accessFailure(err error) metav1.Condition {
+	reason := infrastructure.ReasonMetalAPIAccessRequestFailed
+	if _, ok := errors.AsType[*nameTakenError](err); ok {
+		reason = infrastructure.ReasonMetalAPIAccessNameTaken
+	} else if _, ok := errors.AsType[*authorityError](err); ok {
+		reason = infrastructure.ReasonAuthorityUnreadable
+	} else if isRefusal(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) || meta.IsNoMatchError(err) {
+		reason = infrastructure.ReasonMetalAPIAccessCreationRefused
 	}
 	message := err.Error()
-	if token != "" && strings.Contains(message, token) {
-		// An admission webhook may quote what it was asked about.
-		message = strings.ReplaceAll(message, token, "<token>")
-	}
-	taken, isTaken := errors.AsType[*nameTakenError](err)
-	switch {
-	case isTaken:
-		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonMetalAPIAccessNameTaken, taken.message), nil
-	case isRefusal(err), apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err), meta.IsNoMatchError(err):
-		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonMetalAPIAccessCreationRefused, message), nil
-	case message != err.Error():
-		return metav1.Condition{}, errors.New(message)
-	}
-	return metav1.Condition{}, err
+	return *accessCondition(metav1.ConditionFalse, reason, strings.ToUpper(message[:1])+message[1:])
 }
 
 // ensureToken ensures the ServiceAccount with its one right, and returns its token; empty if
@@ -126,7 +132,7 @@ func (r *reconciliation) ensureConfig(ctx context.Context, cluster *v1alpha4.Met
 	if get := r.options.ManagementCluster.Authority; get != nil {
 		var err error
 		if authority, err = get(); err != nil {
-			return fmt.Errorf("failed to read the authority of the management cluster: %w", err)
+			return &authorityError{fmt.Errorf("failed to read the authority of the management cluster: %w", err)}
 		}
 	}
 	manifest, err := metalCCMManifest(inputs, token, authority)
@@ -168,6 +174,12 @@ func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation,
 	if err := r.checkBelongs(cluster, is); err != nil {
 		return is, err
 	}
+	if named := is.GetLabels()[infrastructure.ClusterNameLabel]; named != "" && named != clusterNameOf(cluster) {
+		// The label of the cluster was another one when the Secret was named after it.
+		if err := r.deleteAccessObjectNamed(ctx, cluster, accessConfigName(named), &corev1.Secret{}); err != nil {
+			return is, err
+		}
+	}
 	before := is.DeepCopyObject().(T)
 	labels := maps.Clone(is.GetLabels())
 	if labels == nil {
@@ -187,12 +199,13 @@ func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation,
 	if apiequality.Semantic.DeepEqual(before, is) {
 		return is, nil
 	}
-	return is, r.live.Patch(ctx, is, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	err = r.live.Patch(ctx, is, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return is, r.writeError("patch", is, err)
 }
 
 func (r *reconciliation) createAccessObject(ctx context.Context, obj client.Object) error {
 	if err := r.live.Create(ctx, obj); err != nil {
-		return err
+		return r.writeError("create", obj, err)
 	}
 	ctrl.LoggerFrom(ctx).Info("Created an object for the access to the metal-api", "object", r.describe(obj))
 	return nil
@@ -202,32 +215,97 @@ func (r *reconciliation) createAccessObject(ctx context.Context, obj client.Obje
 func (r *reconciliation) deleteAccessObject(ctx context.Context, obj client.Object) error {
 	err := r.live.Delete(ctx, obj, client.Preconditions{UID: ptr.To(obj.GetUID())})
 	if err != nil {
-		return client.IgnoreNotFound(err)
+		return client.IgnoreNotFound(r.writeError("delete", obj, err))
 	}
 	ctrl.LoggerFrom(ctx).Info("Deleted an object for the access to the metal-api", "object", r.describe(obj))
 	return nil
 }
 
-// deleteAccess deletes the objects that the cluster controls, the rights first.
-func (r *reconciliation) deleteAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster) error {
-	r.accessChecks.reset(r.request)
+// deleteAccess deletes the objects that the cluster controls, the rights first. One that
+// cannot be deleted does not keep the others, but for a Secret that is named after a former
+// Cluster: only the labels of the ServiceAccount tell its name then.
+func (r *reconciliation) deleteAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster) (errs []error) {
 	names := accessNamesOf(cluster)
-	for _, object := range []struct {
-		name string
-		is   client.Object
-	}{
-		{names.account, &rbacv1.RoleBinding{}}, {names.account, &rbacv1.Role{}}, {names.token, &corev1.Secret{}},
-		{names.account, &corev1.ServiceAccount{}}, {names.config, &corev1.Secret{}},
-	} {
-		err := r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: object.name}, object.is)
-		if err == nil && isControlledByAccess(cluster, object.is) {
-			err = r.deleteAccessObject(ctx, object.is)
-		}
-		if client.IgnoreNotFound(err) != nil {
-			return err
+	configs := []string{names.config}
+	noteLabel := func(obj client.Object) {
+		named := obj.GetLabels()[infrastructure.ClusterNameLabel]
+		if named != "" && !slices.Contains(configs, accessConfigName(named)) {
+			configs = append(configs, accessConfigName(named))
 		}
 	}
-	return nil
+	remove := func(name string, obj client.Object) (failed bool) {
+		err := r.deleteAccessObjectNamed(ctx, cluster, name, obj)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		noteLabel(obj)
+		return err != nil
+	}
+	remove(names.account, &rbacv1.RoleBinding{})
+	remove(names.account, &rbacv1.Role{})
+	remove(names.token, &corev1.Secret{})
+	account := &corev1.ServiceAccount{}
+	if r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: names.account}, account) == nil {
+		noteLabel(account)
+	}
+	kept := false
+	for _, name := range configs {
+		kept = remove(name, &corev1.Secret{}) || kept
+	}
+	if !kept || len(configs) == 1 {
+		remove(names.account, account)
+	}
+	return errs
+}
+
+// deleteAccessObjectNamed reads the object of a name into is, and deletes it if it is one of the
+// cluster's.
+func (r *reconciliation) deleteAccessObjectNamed(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string, is client.Object) error {
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, is)
+	switch {
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		// A server without the kind has no object of it.
+		return nil
+	case err != nil:
+		return err
+	case !isControlledByAccess(cluster, is):
+		return nil
+	}
+	return r.deleteAccessObject(ctx, is)
+}
+
+// secretWriteError is what is said of an answer to a write of a Secret. The text of the answer
+// is left out: an admission webhook or a proxy may quote the Secret in it, in base64, too.
+type secretWriteError struct {
+	verb, object string
+	status       metav1.Status
+}
+
+func (e *secretWriteError) Error() string {
+	answer := "no answer"
+	if e.status.Code != 0 {
+		answer = fmt.Sprintf("the API server answered %d", e.status.Code)
+		if e.status.Reason != "" {
+			answer += " " + string(e.status.Reason)
+		}
+	}
+	return fmt.Sprintf("cannot %s %s: %s (its text may quote the Secret, and is left out)", e.verb, e.object, answer)
+}
+
+// Status has the code and the reason only.
+func (e *secretWriteError) Status() metav1.Status { return e.status }
+
+// writeError says what failed, and of a Secret nothing else.
+func (r *reconciliation) writeError(verb string, obj client.Object, err error) error {
+	if _, isSecret := obj.(*corev1.Secret); !isSecret || err == nil || meta.IsNoMatchError(err) {
+		return err
+	}
+	said := &secretWriteError{verb: verb, object: r.describe(obj)}
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) {
+		said.status = metav1.Status{Status: metav1.StatusFailure, Code: answer.Status().Code, Reason: answer.Status().Reason}
+	}
+	return said
 }
 
 // isControlledByAccess reports whether the cluster controls an object, or its ServiceAccount does,

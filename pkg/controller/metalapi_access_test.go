@@ -3,14 +3,18 @@
 package controller
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -34,9 +40,15 @@ type accessAPI struct {
 	made     int
 	// refuse answers a request with an error.
 	refuse func(verb string, obj client.Object) error
+	// hang has no request answered.
+	hang bool
 }
 
-func (a *accessAPI) note(verb, name string, obj client.Object) error {
+func (a *accessAPI) note(ctx context.Context, verb, name string, obj client.Object) error {
+	if a.hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	a.requests = append(a.requests, fmt.Sprintf("%s %T %s", verb, obj, name))
 	if a.refuse == nil {
 		return nil
@@ -45,14 +57,14 @@ func (a *accessAPI) note(verb, name string, obj client.Object) error {
 }
 
 func (a *accessAPI) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	if err := a.note("get", key.Name, obj); err != nil {
+	if err := a.note(ctx, "get", key.Name, obj); err != nil {
 		return err
 	}
 	return a.Client.Get(ctx, key, obj, opts...)
 }
 
 func (a *accessAPI) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
-	if err := a.note("create", obj.GetName(), obj); err != nil {
+	if err := a.note(ctx, "create", obj.GetName(), obj); err != nil {
 		return err
 	}
 	a.made++
@@ -61,14 +73,14 @@ func (a *accessAPI) Create(ctx context.Context, obj client.Object, opts ...clien
 }
 
 func (a *accessAPI) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-	if err := a.note("patch", obj.GetName(), obj); err != nil {
+	if err := a.note(ctx, "patch", obj.GetName(), obj); err != nil {
 		return err
 	}
 	return a.Client.Patch(ctx, obj, patch, opts...)
 }
 
 func (a *accessAPI) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
-	if err := a.note("delete", obj.GetName(), obj); err != nil {
+	if err := a.note(ctx, "delete", obj.GetName(), obj); err != nil {
 		return err
 	}
 	return a.Client.Delete(ctx, obj, opts...)
@@ -381,7 +393,14 @@ func TestMetalAPIAccess_MovedTokenIsReplaced(t *testing.T) {
 		secret.UID = types.UID("moved " + secret.Name)
 		require.NoError(t, h.api.Create(t.Context(), secret))
 	}
-	h.provide("of-the-target")
+	h.reconcile(accessCluster)
+	h.reconcile(accessCluster)
+	anew := &corev1.Secret{}
+	require.True(t, h.find(accessCluster+"-metalapi-token", anew))
+	require.NotEqual(t, types.UID("moved "+anew.Name), anew.UID, "it is made anew")
+	require.Empty(t, anew.Data)
+	h.writeToken("of-the-target")
+	h.step(accessCheckInterval)
 	assert.Equal(t, "of-the-target", h.config()["token"])
 }
 
@@ -425,11 +444,11 @@ func TestMetalAPIAccess_IsRevokedWithTheField(t *testing.T) {
 		}
 		return nil
 	}
-	assert.Equal(t, inFlightRequeue, h.step(0))
+	assert.Equal(t, minAccessRetry, h.step(0))
 	assert.Equal(t, infrastructure.ReasonMetalAPIAccessCreationRefused, h.condition().Reason)
 	assert.Contains(t, h.condition().Message, "cannot be revoked yet")
 	h.live.refuse = nil
-	h.step(inFlightRequeue)
+	h.step(minAccessRetry)
 	for what, of := range accessObjects() {
 		assert.False(t, h.find(of()), what)
 	}
@@ -505,7 +524,7 @@ func TestMetalAPIAccess_FailureHoldsNothingUp(t *testing.T) {
 		"no such API": {
 			&meta.NoKindMatchError{GroupKind: corev1.SchemeGroupVersion.WithKind("ServiceAccount").GroupKind()}, infrastructure.ReasonMetalAPIAccessCreationRefused,
 		},
-		"no answer": {errAway, infrastructure.ReasonWaitingForToken},
+		"no answer": {errAway, infrastructure.ReasonMetalAPIAccessRequestFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -517,50 +536,147 @@ func TestMetalAPIAccess_FailureHoldsNothingUp(t *testing.T) {
 				require.NoError(t, h.api.Delete(t.Context(), &f))
 			}
 			h.live.refuse = func(string, client.Object) error { return c.err }
-			_, err := h.r.Reconcile(t.Context(), requestOf(accessCluster))
-			if c.err == errAway {
-				require.ErrorIs(t, err, errAway)
-			} else {
-				require.NoError(t, err)
-			}
+			// An error of a reconcile would have controller-runtime ignore when others are due.
+			assert.Equal(t, minAccessRetry, h.step(0))
 			assert.Equal(t, c.reason, h.condition().Reason)
 			assert.Len(t, h.firewalls(), 1, "the firewall is made all the same")
+			h.live.requests = nil
+			h.step(minAccessRetry / 2)
+			assert.Empty(t, h.live.requests)
+			assert.Equal(t, 2*minAccessRetry, h.step(minAccessRetry/2))
 		})
 	}
 }
 
+// Access that was there is not said to be there while that cannot be read.
+func TestMetalAPIAccess_FailureOfReadsIsInTheCondition(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	h.live.refuse = func(string, client.Object) error { return errAway }
+	h.step(accessCheckInterval)
+	assert.Equal(t, infrastructure.ReasonMetalAPIAccessRequestFailed, h.condition().Reason)
+	assert.Contains(t, strings.ToLower(h.condition().Message), strings.ToLower(errAway.Error()))
+	h.live.refuse = nil
+	h.step(minAccessRetry)
+	assert.Equal(t, infrastructure.ReasonMetalAPIAccessProvided, h.condition().Reason)
+}
+
+func TestMetalAPIAccess_UnreadableAuthorityIsInTheCondition(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	h.r.options.ManagementCluster.Authority = func() (string, error) { return "", errors.New("open /etc/ca.crt: permission denied") }
+	h.step(accessCheckInterval)
+	assert.Equal(t, infrastructure.ReasonAuthorityUnreadable, h.condition().Reason)
+	assert.Contains(t, h.condition().Message, "open /etc/ca.crt: permission denied")
+}
+
+func TestMetalAPIAccess_RequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newAccessHarness(t)
+		h.provide("the-token")
+		h.live.hang = true
+		began := time.Now()
+		h.step(accessCheckInterval)
+		assert.Equal(t, accessTimeout, time.Since(began))
+		assert.Equal(t, infrastructure.ReasonMetalAPIAccessRequestFailed, h.condition().Reason)
+		h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = nil })
+		began = time.Now()
+		h.step(0)
+		assert.Equal(t, accessTimeout, time.Since(began))
+	})
+}
+
+// An admission webhook or a proxy sees JSON, in which data of Secrets are base64.
 func TestMetalAPIAccess_TokenIsInNoMessage(t *testing.T) {
 	t.Parallel()
-	for name, refusal := range map[string]func(quoted string) error{
+	quote := func(obj client.Object) string {
+		secret := obj.(*corev1.Secret)
+		var quoted strings.Builder
+		for _, value := range secret.Data {
+			fmt.Fprintf(&quoted, "%s %s ", value, base64.StdEncoding.EncodeToString(value))
+		}
+		return quoted.String()
+	}
+	refusals := map[string]func(quoted string) error{
 		"a webhook that quotes it": func(quoted string) error {
 			return apierrors.NewForbidden(corev1.Resource("secrets"), "rose-metal-ccm", errors.New("admission webhook denied: "+quoted))
 		},
 		"a proxy that quotes it": func(quoted string) error { return apierrors.NewInternalError(errors.New("bad gateway: " + quoted)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newAccessHarness(t)
+		"no status":              func(quoted string) error { return errors.New("garbled: " + quoted) },
+	}
+	for verb, prepare := range map[string]func(h *accessHarness){
+		"create": func(h *accessHarness) {
 			h.reconcile(accessCluster)
 			h.reconcile(accessCluster)
 			h.writeToken("the-token")
-			h.clock.Step(accessCheckInterval)
-			h.live.refuse = func(verb string, obj client.Object) error {
-				if secret, ok := obj.(*corev1.Secret); ok && verb == "create" {
-					return refusal(string(secret.Data["metal-ccm.yaml"]))
-				}
-				return nil
+		},
+		"patch": func(h *accessHarness) {
+			h.provide("the-token")
+			for _, name := range []string{accessCluster + "-metalapi-token", "rose-metal-ccm"} {
+				secret := &corev1.Secret{}
+				require.True(h.t, h.find(name, secret))
+				secret.Labels = nil
+				require.NoError(h.t, h.api.Update(h.t.Context(), secret))
 			}
-			_, err := h.r.Reconcile(t.Context(), requestOf(accessCluster))
-			said := fmt.Sprint(err, h.condition(), h.takeEvents())
-			assert.Contains(t, said, "<token>")
-			assert.NotContains(t, said, "the-token")
-		})
+		},
+		"delete": func(h *accessHarness) {
+			h.provide("the-token")
+			h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = nil })
+		},
+		"delete for a release": func(h *accessHarness) {
+			h.provide("the-token")
+			require.NoError(h.t, h.api.Delete(h.t.Context(), h.cluster()))
+			h.change(func(c *v1alpha4.MetalStackCluster) { deletedBy(v1alpha4.DeletionByUser)(c) })
+		},
+	} {
+		for name, refusal := range refusals {
+			t.Run(verb+" refused by "+name, func(t *testing.T) {
+				t.Parallel()
+				h := newAccessHarness(t)
+				prepare(h)
+				h.clock.Step(accessCheckInterval)
+				refused := 0
+				h.live.refuse = func(did string, obj client.Object) error {
+					if _, ok := obj.(*corev1.Secret); ok && strings.HasPrefix(verb, did) {
+						refused++
+						return refusal(quote(obj))
+					}
+					return nil
+				}
+				var logged strings.Builder
+				ctx := ctrl.LoggerInto(t.Context(), funcr.New(func(_, args string) { logged.WriteString(args) }, funcr.Options{Verbosity: 9}))
+				_, err := h.r.Reconcile(ctx, requestOf(accessCluster))
+				require.Positive(t, refused)
+				said := fmt.Sprint(err, h.takeEvents(), logged.String())
+				if h.exists(clusters, accessCluster) {
+					said += fmt.Sprint(h.condition())
+				}
+				assert.Contains(t, said, "Secret ", "which one it was")
+				assert.NotContains(t, said, "the-token")
+				assert.NotContains(t, said, base64.StdEncoding.EncodeToString([]byte("the-token")))
+				// A manifest in base64 begins with that of "apiVersion".
+				assert.NotContains(t, said, base64.StdEncoding.EncodeToString([]byte("apiVersion: v1"))[:16])
+			})
+		}
 	}
 }
 
 func TestMetalAPIAccess_IsRevokedBeforeTheRelease(t *testing.T) {
 	t.Parallel()
-	for name, failure := range map[string]error{"": nil, "although it cannot be revoked": errAway} {
+	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), "x", errors.New("no RoleBinding"))
+	for name, c := range map[string]struct {
+		failure error
+		// retries are how often the release waits for another attempt.
+		retries int
+	}{
+		"":                                 {},
+		"although nothing can be deleted":  {errAway, maxRevocations - 1},
+		"although it may not be":           {forbidden, 0},
+		"although the kinds are not there": {&meta.NoKindMatchError{}, 0},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newAccessHarness(t)
@@ -568,19 +684,168 @@ func TestMetalAPIAccess_IsRevokedBeforeTheRelease(t *testing.T) {
 			require.NoError(t, h.api.Delete(t.Context(), h.cluster()))
 			h.change(func(c *v1alpha4.MetalStackCluster) { deletedBy(v1alpha4.DeletionByUser)(c) })
 			h.live.refuse = func(verb string, _ client.Object) error {
-				if verb == "delete" {
-					return failure
+				if verb == "delete" || meta.IsNoMatchError(c.failure) {
+					return c.failure
 				}
 				return nil
 			}
 			h.onRelease = func(client.Object) {
 				for what, of := range accessObjects() {
-					assert.Equal(t, failure != nil, h.find(of()), what)
+					assert.Equal(t, c.failure != nil, h.find(of()), what)
 				}
 			}
-			h.step(0)
+			after := h.step(0)
+			for range c.retries {
+				require.Positive(t, after)
+				require.NotContains(t, h.calls, "release "+accessCluster)
+				require.Contains(t, h.condition().Message, "cannot be revoked yet")
+				after = h.step(after)
+			}
 			assert.Contains(t, h.calls, "release "+accessCluster)
 			assert.False(t, h.exists(clusters, accessCluster))
+		})
+	}
+}
+
+// One request that fails keeps none of the other objects.
+func TestMetalAPIAccess_RevocationTriesEachObject(t *testing.T) {
+	t.Parallel()
+	for kept := range accessObjects() {
+		t.Run(kept, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			h.provide("the-token")
+			require.NoError(t, h.api.Delete(t.Context(), h.cluster()))
+			h.change(func(c *v1alpha4.MetalStackCluster) { deletedBy(v1alpha4.DeletionByUser)(c) })
+			name, like := accessObjects()[kept]()
+			h.live.refuse = func(verb string, obj client.Object) error {
+				if verb == "delete" && obj.GetName() == name && fmt.Sprintf("%T", obj) == fmt.Sprintf("%T", like) {
+					return apierrors.NewInternalError(errAway)
+				}
+				return nil
+			}
+			after := h.step(0)
+			for what, of := range accessObjects() {
+				assert.Equal(t, what == kept, h.find(of()), what)
+			}
+			h.live.refuse = nil
+			h.step(after)
+			assert.False(t, h.find(name, like))
+			assert.False(t, h.exists(clusters, accessCluster))
+		})
+	}
+}
+
+func TestMetalAPIAccess_IsRevokedAfterAReleaseByHand(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	require.NoError(t, h.api.Delete(t.Context(), h.cluster()))
+	h.change(func(c *v1alpha4.MetalStackCluster) { c.Status.Allocation.Phase = v1alpha4.AllocationReleased })
+	h.step(0)
+	for what, of := range accessObjects() {
+		assert.False(t, h.find(of()), what)
+	}
+	assert.False(t, h.exists(clusters, accessCluster))
+}
+
+// A deletion can be held for days, during which a stolen token must be revocable.
+func TestMetalAPIAccess_IsRevokedDuringADeletion(t *testing.T) {
+	t.Parallel()
+	h := newAccessHarness(t)
+	h.provide("the-token")
+	machine := object(machines, "m", of("rose"))
+	require.NoError(t, h.api.Create(t.Context(), machine))
+	require.NoError(t, h.api.Delete(t.Context(), h.cluster()))
+	h.step(0)
+	require.Empty(t, h.live.requests, "it is kept until its machines are gone")
+	h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = nil })
+	h.step(0)
+	for what, of := range accessObjects() {
+		assert.False(t, h.find(of()), what)
+	}
+	assert.Empty(t, h.condition())
+	assert.NotContains(t, h.calls, "release "+accessCluster)
+}
+
+// A Secret that is named after a former Cluster is deleted.
+func TestMetalAPIAccess_FollowsTheLabelOfTheCluster(t *testing.T) {
+	t.Parallel()
+	relabel := func(h *accessHarness) {
+		h.change(func(c *v1alpha4.MetalStackCluster) { c.Labels[infrastructure.ClusterNameLabel] = "lily" })
+	}
+	t.Run("while it is kept", func(t *testing.T) {
+		t.Parallel()
+		h := newAccessHarness(t)
+		h.provide("the-token")
+		relabel(h)
+		h.step(0)
+		assert.False(t, h.find("rose-metal-ccm", &corev1.Secret{}))
+		assert.True(t, h.find("lily-metal-ccm", &corev1.Secret{}))
+	})
+	t.Run("when it is revoked", func(t *testing.T) {
+		t.Parallel()
+		h := newAccessHarness(t)
+		h.provide("the-token")
+		relabel(h)
+		h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.MetalAPIAccess = nil })
+		failed := false
+		h.live.refuse = func(verb string, obj client.Object) error {
+			if verb == "delete" && obj.GetName() == "rose-metal-ccm" && !failed {
+				failed = true
+				return errAway
+			}
+			return nil
+		}
+		h.step(h.step(0))
+		for what, of := range accessObjects() {
+			assert.False(t, h.find(of()), what)
+		}
+	})
+}
+
+// What a cluster is given must not be delivered into the workload cluster of another one.
+func TestMetalAPIAccess_IsGivenToTheClusterOfTheLabelOnly(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		owner, infra, says string
+	}{
+		"Cluster names another one":   {"rose", "other", "spec.infrastructureRef of Cluster rose names MetalStackCluster other"},
+		"owned by another Cluster":    {"lily", accessCluster, "names Cluster rose, and the owner is Cluster lily"},
+		"Cluster names it":            {"rose", accessCluster, ""},
+		"Cluster names it, and label": {"", accessCluster, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newAccessHarness(t)
+			owner := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: cmp.Or(c.owner, "rose"), UID: "cluster-uid"}}
+			owner.Spec.InfrastructureRef = clusterv1.ContractVersionedObjectReference{APIGroup: v1alpha4.GroupName, Kind: "MetalStackCluster", Name: c.infra}
+			require.NoError(t, h.api.Create(t.Context(), owner))
+			h.r.options.Standalone = false
+			if c.says == "" {
+				h.provide("the-token")
+			}
+			h.change(func(cluster *v1alpha4.MetalStackCluster) {
+				if c.owner != "" {
+					cluster.OwnerReferences = []metav1.OwnerReference{{APIVersion: clusterv1.GroupVersion.String(), Kind: "Cluster", Name: c.owner, UID: "cluster-uid"}}
+				}
+			})
+			h.step(0)
+			h.step(accessCheckInterval)
+			if c.says == "" {
+				assert.Equal(t, infrastructure.ReasonMetalAPIAccessProvided, h.condition().Reason, h.condition().Message)
+				owner.Spec.InfrastructureRef.Name = "other"
+				require.NoError(t, h.api.Update(t.Context(), owner))
+				h.step(accessCheckInterval)
+			}
+			assert.Equal(t, infrastructure.ReasonClusterMismatch, h.condition().Reason)
+			assert.Contains(t, h.condition().Message, c.says)
+			for what, of := range accessObjects() {
+				assert.False(t, h.find(of()), what)
+			}
+			h.live.requests = nil
+			h.step(accessCheckInterval)
+			assert.Empty(t, h.live.requests)
 		})
 	}
 }

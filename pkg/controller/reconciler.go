@@ -93,14 +93,14 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	phases := append([]phase{resolveOwners, reconcileMoveBlock, reconcilePaused}, r.independent...)
 	phases = append(append(phases, reconcileAllocation), r.whileAllocated...)
 	if obj.GetDeletionTimestamp() != nil {
-		phases = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
+		phases = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, revokeRemovedAccess, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
 		phases = append(phases, reconcileRelease)
 	}
 	err = rec.runPhases(ctx, phases)
 	if rec.wait.requeueAfter > 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Requeued", "reason", rec.wait.message, "retryAfter", rec.wait.requeueAfter.String())
 	}
-	return ctrl.Result{RequeueAfter: rec.requeueAfter()}, utilerrors.NewAggregate([]error{err, rec.accessErr, rec.patchConditions(ctx)})
+	return ctrl.Result{RequeueAfter: rec.requeueAfter()}, utilerrors.NewAggregate([]error{err, rec.patchConditions(ctx)})
 }
 
 // skipReason returns why an object is not reconciled; "" if it is.

@@ -44,10 +44,9 @@ type reconciliation struct {
 	pauseReasons []string
 	// firewallReady is what there is to say about a cluster's firewall.
 	firewallReady *metav1.Condition
-	// accessReady is what there is to say about a cluster's access to its metal-api, and
-	// accessErr what failed; accessRevoked is true if it has none any more.
+	// accessReady is what there is to say about a cluster's access to its metal-api;
+	// accessRevoked is true if it has none any more.
 	accessReady   *metav1.Condition
-	accessErr     error
 	accessRevoked bool
 	// recheckAccessAfter is when the objects of the access are read again.
 	recheckAccessAfter time.Duration

@@ -18,10 +18,14 @@ import (
 
 // reconcileReleased removes the finalizer of an object that holds no metal.
 func reconcileReleased(ctx context.Context, r *reconciliation) (wait, error) {
-	if isReleased(r.obj) {
-		return r.removeFinalizer(ctx, r.obj)
+	if !isReleased(r.obj) {
+		return wait{}, nil
 	}
-	return wait{}, nil
+	// The metal may have been released by hand, and the access not revoked yet.
+	if w, err := revokeMetalAPIAccess(ctx, r); err != nil || w.message != "" {
+		return w, err
+	}
+	return r.removeFinalizer(ctx, r.obj)
 }
 
 // reconcileRelease releases the metal of an object that is being deleted, and then

@@ -198,8 +198,18 @@ const (
 	// control it. It is not changed.
 	ReasonMetalAPIAccessNameTaken = "NameTaken"
 	// ReasonMetalAPIAccessCreationRefused: the API server of the management cluster refused
-	// to create, change or delete one of the objects; the message quotes it.
+	// to create, change or delete one of the objects; the message quotes it, unless the
+	// object is a Secret.
 	ReasonMetalAPIAccessCreationRefused = "CreationRefused"
+	// ReasonMetalAPIAccessRequestFailed: a request for one of the objects failed otherwise,
+	// such as by a timeout, and is repeated; the message has the error.
+	ReasonMetalAPIAccessRequestFailed = "RequestFailed"
+	// ReasonClusterMismatch: the Cluster whose label the MetalStackCluster has is another
+	// one's, into whose workload cluster the access would be delivered.
+	ReasonClusterMismatch = "ClusterMismatch"
+	// ReasonAuthorityUnreadable: the controller manager cannot read the certificates by which
+	// workload clusters verify the management cluster; the message says from where.
+	ReasonAuthorityUnreadable = "AuthorityUnreadable"
 )
 
 // Reasons of ControlPlaneEndpointSet.

@@ -34,14 +34,16 @@ func (o *Options) ControllerOptions(config *rest.Config) (controller.Options, er
 // managementAuthority returns the certificates, PEM, that verify the API server of the
 // management cluster, and nothing else that their file may have.
 func (o *Options) managementAuthority(config *rest.Config) (string, error) {
-	file, content := o.ManagementClusterCAFile, []byte(nil)
+	file, content, source := o.ManagementClusterCAFile, []byte(nil), "--management-cluster-ca-file"
 	switch {
 	case file == systemAuthorities:
 		return "", nil
 	case file == "" && len(config.CAData) > 0:
-		content = config.CAData
+		content, source = config.CAData, "certificate-authority-data of --kubeconfig"
+	case file == "" && o.Kubeconfig != "":
+		file, source = config.CAFile, "certificate-authority of --kubeconfig"
 	case file == "":
-		file = config.CAFile
+		file, source = config.CAFile, "authority of the in-cluster configuration"
 	}
 	if content == nil {
 		if file == "" {
@@ -49,12 +51,12 @@ func (o *Options) managementAuthority(config *rest.Config) (string, error) {
 		}
 		var err error
 		if content, err = os.ReadFile(file); err != nil {
-			return "", fmt.Errorf("--management-cluster-ca-file: %w", err)
+			return "", fmt.Errorf("%s: %w", source, err)
 		}
 	}
 	certificates, err := cert.ParseCertsPEM(content)
 	if err != nil {
-		return "", fmt.Errorf("--management-cluster-ca-file: %w", err)
+		return "", fmt.Errorf("%s: %w", source, err)
 	}
 	bundle, err := cert.EncodeCertificates(certificates...)
 	return string(bundle), err
@@ -75,7 +77,8 @@ func validateManagementClusterURL(text string) error {
 	case u.Scheme != "https" || u.Hostname() == "":
 		return fmt.Errorf("--management-cluster-url must begin with https:// and a host, got %q", text)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return fmt.Errorf("--management-cluster-url must have no query and no fragment, got %q", text)
+		// They may hold a secret.
+		return fmt.Errorf("--management-cluster-url must have no query and no fragment, got one after %q", u.Scheme+"://"+u.Host+u.EscapedPath())
 	}
 	return nil
 }

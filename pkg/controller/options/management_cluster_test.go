@@ -29,7 +29,9 @@ func TestOptions_ValidateManagementClusterURL(t *testing.T) {
 		"kubernetes.example.org:6443":       "--management-cluster-url must",
 		"https://":                          "must begin with https:// and a host",
 		"https://:6443":                     "must begin with https:// and a host",
-		"https://a.example.org?x=y":         "must have no query and no fragment",
+		"https://a.example.org?x=y":         `must have no query and no fragment, got one after "https://a.example.org"`,
+		"https://a.example.org/b?x=secret":  `must have no query and no fragment, got one after "https://a.example.org/b"`,
+		"https://a.example.org#secret":      "must have no query and no fragment",
 		"https://a.example.org?":            "must have no query and no fragment",
 		"https://a.example.org#x":           "must have no query and no fragment",
 		"https://me:secret@a.example.org":   "must have no user and no password",
@@ -115,10 +117,21 @@ func TestOptions_RefusesUnreadableManagementClusterAuthority(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "ca.crt")
 	require.NoError(t, os.WriteFile(empty, []byte("no certificate"), 0o600))
-	for _, file := range []string{empty, filepath.Join(t.TempDir(), "missing")} {
+	missing := filepath.Join(t.TempDir(), "missing")
+	for name, c := range map[string]struct {
+		flag, kubeconfig string
+		config           rest.TLSClientConfig
+		says             string
+	}{
+		"no certificate in the file of the flag": {flag: empty, says: "--management-cluster-ca-file: "},
+		"no file of the flag":                    {flag: missing, says: "--management-cluster-ca-file: open " + missing},
+		"no certificate in the kubeconfig":       {kubeconfig: "k", config: rest.TLSClientConfig{CAData: []byte("none")}, says: "certificate-authority-data of --kubeconfig: "},
+		"no file of the kubeconfig":              {kubeconfig: "k", config: rest.TLSClientConfig{CAFile: missing}, says: "certificate-authority of --kubeconfig: open " + missing},
+		"no file in the Pod":                     {config: rest.TLSClientConfig{CAFile: missing}, says: "authority of the in-cluster configuration: open " + missing},
+	} {
 		o := New()
-		o.ManagementClusterCAFile = file
-		_, err := o.ControllerOptions(&rest.Config{})
-		require.ErrorContains(t, err, "--management-cluster-ca-file: ")
+		o.ManagementClusterCAFile, o.Kubeconfig = c.flag, c.kubeconfig
+		_, err := o.ControllerOptions(&rest.Config{TLSClientConfig: c.config})
+		require.ErrorContains(t, err, c.says, name)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -141,6 +142,9 @@ func (env *environment) giveMetalAPIAccess(t *testing.T) {
 		_, err := clusters.Get(t.Context(), "rose", metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
 	}, patience, 100*time.Millisecond)
+	_, err = secrets.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "rose-metal-ccm"}}, metav1.CreateOptions{})
+	require.NoError(t, err, "none is left")
+	env.run(t, "delete-left-access")
 }
 
 func (env *environment) machines(t *testing.T) versioned.Interface {

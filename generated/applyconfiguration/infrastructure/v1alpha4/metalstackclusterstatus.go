@@ -49,7 +49,9 @@ type MetalStackClusterStatusApplyConfiguration struct {
 	// - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that
 	// is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
 	// the controller manager was not told the URL of the management cluster,
-	// CreationRefused, or NameTaken if another object has the name.
+	// AuthorityUnreadable if it cannot read the certificates for it, CreationRefused,
+	// RequestFailed, NameTaken if another object has the name, or ClusterMismatch if the
+	// Cluster of the label cluster.x-k8s.io/cluster-name is that of another one.
 	// - ControlPlaneEndpointSet is about an endpoint that the control plane's provider
 	// brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane.
 	// - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
