@@ -62,9 +62,9 @@ func prefixLengths(l infrastructure.PrefixLengths) map[string]int64 {
 	return lengths
 }
 
-// checkOrAdopt refuses addresses that the partition does not have: a call that the
-// metal-api refuses for that reason costs it a VRF and maybe a prefix for good
-// (docs/metal-api.md, Q34), and an address family that it has no length for is left out.
+// checkOrAdopt refuses addresses that the partition does not have: the metal-api refuses
+// their lengths only while it takes a prefix (docs/metal-api.md, Q68), and an address family
+// that it has no length for is left out.
 func (a networkAllocator) checkOrAdopt(ctx context.Context) (none *metal.Network, ok bool, err error) {
 	wanted := a.spec.PrivateNetwork
 	if wanted == nil {

@@ -117,7 +117,7 @@ func TestAllocateCluster_MovedClusterAdoptsItsNetworkWhateverTheSpecSaysOfIt(t *
 	assert.Equal(t, 1, env.sim.CallsOf("network-allocate"))
 }
 
-// What the metal-api would refuse costs it a VRF for each call.
+// What the metal-api would refuse is not asked for.
 func TestAllocateCluster_PrivateNetworkIsRefusedBeforeTheCall(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -86,7 +86,7 @@ func TestServices_KnownLimits(t *testing.T) {
 		"a late allocation":    {services{requests: 1, crashes: 1, late: allocateIt}, "an address keeps a tag of a cluster that is gone"},
 		"a late update":        {services{address: tagged(ours | theirs), static: true, requests: 1, crashes: 1, late: untagIt}, "an address keeps a tag of a cluster that is gone"},
 		"a late free":          {services{address: tagged(ours), requests: 2, crashes: 1, late: freeIt}, "an address of another cluster was freed"},
-		"a tag at that moment": {services{address: tagged(ours), foreignTags: 1, hasty: true}, "an address with a tag of others was freed"},
+		"a tag at that moment": {services{address: tagged(ours), foreignTags: 1, atAnyTime: true}, "an address with a tag of others was freed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

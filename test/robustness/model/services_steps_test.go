@@ -300,7 +300,7 @@ func (v services) outsider(s serviceState) (steps []step[serviceState]) {
 	for _, c := range s.calls {
 		critical = critical || c.stage == atWork || c.stage == abandoned
 	}
-	if critical && !v.hasty || !s.address.allocated {
+	if critical && !v.atAnyTime || !s.address.allocated {
 		return nil
 	}
 	if s.left.foreignTags > 0 && s.address.tags&users == 0 {

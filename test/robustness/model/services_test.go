@@ -54,7 +54,7 @@ type serviceAddress struct {
 	uuid, tags uint8
 }
 
-// releasing Services: what there is before anything happens, and how often what can happen.
+// services is what there is before anything happens, and how often what can happen.
 type services struct {
 	address serviceAddress
 	static  bool
@@ -66,9 +66,10 @@ type services struct {
 	// late is the verb of the requests of metal-ccms that are worked on after the server has
 	// crashed.
 	late uint8
-	// hasty: other clients change the address between an observation and the call.
-	hasty  bool
-	broken caution
+	// atAnyTime: other clients change the address also between an observation and the
+	// effect of a call.
+	atAnyTime bool
+	broken    caution
 }
 
 // Who works. A call of the release that a crash, or a lost answer, left is a call of its own.

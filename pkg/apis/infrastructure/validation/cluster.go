@@ -110,7 +110,7 @@ func validateClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace s
 	return errs
 }
 
-// endpointProviders are who can provide an endpoint; none is the first.
+// endpointProviders are the allowed providers. An omitted provider means Infrastructure.
 var endpointProviders = []infrastructure.EndpointProvider{infrastructure.EndpointOfInfrastructure, infrastructure.EndpointOfControlPlane}
 
 func validateEndpointProvider(provider infrastructure.EndpointProvider, path *field.Path) field.ErrorList {
