@@ -160,6 +160,9 @@ func (env *environment) cannotAdopt(c *infrastructure.MetalStackCluster, all []r
 		})
 	}
 	for what, named := range map[string]string{aNetwork: c.Spec.PrivateNetworkID, anAddress: c.Spec.ControlPlaneEndpoint.Host} {
+		if what == anAddress && !c.Spec.AllocatesEndpoint() {
+			continue
+		}
 		if named == "" || named == a.NetworkID || named == a.IPAddress {
 			continue
 		}

@@ -92,7 +92,7 @@ func (env *environment) createObject(resource, name string, obj runtime.Object) 
 	return err
 }
 
-// patch adds an annotation of its own to an object.
+// patch adds an annotation of its own to an object, and to a hosted cluster its endpoint.
 func (env *environment) patch(resource, name, mark string) error {
 	q := env.journal.ask()
 	obj, err := call(env, "patch "+name, func(ctx context.Context, s *server) (runtime.Object, error) {
@@ -103,12 +103,25 @@ func (env *environment) patch(resource, name, mark string) error {
 			}
 			annotations[mark] = "done"
 			obj.SetAnnotations(annotations)
+			if c, ok := obj.(*infrastructure.MetalStackCluster); ok && !c.Spec.AllocatesEndpoint() {
+				c.Spec.ControlPlaneEndpoint = infrastructure.APIEndpoint{Host: env.endpointOfOthers(), Port: 443}
+			}
 		})
 	})
 	if err == nil {
 		env.journal.patched(q, mark, obj.(metav1.Object))
 	}
 	return err
+}
+
+// endpointOfOthers is an address that another cluster, or an administrator, may have.
+func (env *environment) endpointOfOthers() string {
+	for _, ip := range env.sim.Inventory().IPs {
+		if ip.Project != "" {
+			return ip.Address
+		}
+	}
+	return "api.example.org"
 }
 
 func update(ctx context.Context, s *server, resource, name string, change func(metav1.Object)) (runtime.Object, error) {

@@ -207,15 +207,22 @@ func (env *environment) story() string {
 	return strings.Join(env.notes, "\n")
 }
 
+// hostedCluster is the cluster whose control plane's provider brings the endpoint.
+const hostedCluster = "c1"
+
 // newObject is what a client creates.
 func newObject(resource, name string) runtime.Object {
 	m := metav1.ObjectMeta{Namespace: teamA, Name: name}
-	switch resource {
-	case clusters:
+	switch {
+	case resource == clusters && name == hostedCluster:
+		return &infrastructure.MetalStackCluster{ObjectMeta: m, Spec: infrastructure.MetalStackClusterSpec{
+			Partition: simulator.DefaultPartition, ControlPlaneEndpointProvider: infrastructure.EndpointOfControlPlane,
+		}}
+	case resource == clusters:
 		return &infrastructure.MetalStackCluster{ObjectMeta: m, Spec: infrastructure.MetalStackClusterSpec{
 			Partition: simulator.DefaultPartition, PublicNetworkID: simulator.InternetNetwork, ControlPlaneEndpoint: infrastructure.APIEndpoint{Port: 6443},
 		}}
-	case firewalls:
+	case resource == firewalls:
 		return &infrastructure.MetalStackFirewall{ObjectMeta: m, Spec: infrastructure.MetalStackFirewallSpec{
 			Image: simulator.FirewallImage, MachineType: simulator.SmallSize, Partition: simulator.DefaultPartition,
 		}}
