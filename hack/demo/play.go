@@ -103,7 +103,8 @@ func (p *play) order() {
 func (p *play) serve() {
 	p.section("A Service of type LoadBalancer in the tenant's cluster")
 	p.explain("metal-ccm allocates its address in the project. It has no key of the metal-api, but a token that is good for this cluster's part of it:")
-	p.kubectl("get", "msc", name, "-n", namespace, "-o", `jsonpath={range .status.conditions[?(@.type=="MetalAPIAccessReady")]}{.type} {.status} {.reason}: {.message}{"\n"}{end}`)
+	p.kubectl("wait", "msc", name, "-n", namespace, "--for=condition=MetalAPIAccessReady")
+	p.kubectl("get", "serviceaccounts,roles", "-n", namespace, "-l", "cluster.x-k8s.io/cluster-name="+name)
 	p.explain("Within a minute, it makes labels of the machines' tags:")
 	p.tenant.AwaitNodeLabels(p, actLimit)
 	p.kubectlInWorkload("get", "nodes", "-L", "topology.kubernetes.io/zone", "-L", "machine.metal-stack.io/rack")
