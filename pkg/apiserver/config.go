@@ -68,11 +68,10 @@ type ExtraConfig struct {
 	Owners registry.OwnerLookup
 	// Registrar registers the API in the cluster; nil if it does not.
 	Registrar *registration.Registrar
-	// ManagerRoles grant the controller manager access to Secrets in bound
-	// namespaces, each by one role.
+	// ManagerRoles grant the controller manager its roles in bound namespaces.
 	ManagerRoles []*managerroles.Controller
-	// AdmissionPolicies checks whether the policies that restrict the server's
-	// service account are enforced; nil without a cluster.
+	// AdmissionPolicies checks whether the policies that restrict the service accounts of
+	// the server and of the controller manager are enforced; nil without a cluster.
 	AdmissionPolicies *admissionpolicies.Checker
 	// Replica elects the active server; nil if this one is the only one.
 	Replica *replica.Replica

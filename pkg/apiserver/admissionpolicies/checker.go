@@ -11,6 +11,7 @@ package admissionpolicies
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,17 +32,23 @@ const (
 	// interval is how often the policies are read, jitter how much of it is added
 	// at random.
 	interval, jitter = 5 * time.Minute, 0.1
+	// missingInterval is how often they are read while one is not enforced: what depends on
+	// it is missing until then.
+	missingInterval = 15 * time.Second
 	// callTimeout is how long a request to the cluster may take.
 	callTimeout = 10 * time.Second
 	// logAgain is how often the same result is logged.
 	logAgain = 30 * time.Minute
 )
 
+// MetalAPIAccess is the policy without which the role of that name must not be granted.
+const MetalAPIAccess = "metalstack-controller-manager-metalapi-access"
+
 // names are those of the policies, each of which has a binding of its name.
 var names = []string{
 	"metalstack-apiserver-configmaps", "metalstack-apiserver-pods",
 	"metalstack-apiserver-rolebindings", "metalstack-apiserver-secrets",
-	"metalstack-controller-manager-metalapi-access",
+	MetalAPIAccess,
 }
 
 // Checker checks the policies.
@@ -51,6 +58,12 @@ type Checker struct {
 	// logged is what was logged last, "" if all policies are enforced, and when.
 	logged   string
 	loggedAt time.Time
+
+	mu sync.Mutex
+	// problems are those of the policies that are not enforced; nil before the first check.
+	problems map[string]string
+	// changed are called when problems have changed.
+	changed []func()
 }
 
 // New returns a checker, which does nothing until it is run.
@@ -59,34 +72,81 @@ func New(client kubernetes.Interface, clock clock.PassiveClock) *Checker {
 	return &Checker{client: client, clock: clock}
 }
 
-// Run checks the policies at once and then every five minutes, until ctx ends. It
-// logs which ones are not enforced, and sets the metric. Only one server should.
+// OnChange has a function called when another result is found. It must be called before Run.
+func (c *Checker) OnChange(changed func()) { c.changed = append(c.changed, changed) }
+
+// Enforced returns an error if a policy was not enforced when it was checked last; known is
+// false before the first check.
+func (c *Checker) Enforced(name string) (known bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.problems == nil {
+		return false, nil
+	}
+	if problem := c.problems[name]; problem != "" {
+		return true, fmt.Errorf("the ValidatingAdmissionPolicy %s is not enforced (%s): apply artifacts/deploy in a cluster of Kubernetes 1.30 or later", name, problem)
+	}
+	return true, nil
+}
+
+// Run checks the policies at once and then every five minutes, and more often while one
+// is not enforced, until ctx ends. It logs which ones are not enforced, and sets the
+// metric. Only one server should.
 func (c *Checker) Run(ctx context.Context) {
 	defer func() {
 		c.logged = ""
+		c.setProblems(nil)
 		notEnforced.Set(0)
 	}()
-	wait.JitterUntilWithContext(ctx, c.check, interval, jitter, true)
+	for ctx.Err() == nil {
+		again := interval
+		if !c.check(ctx) {
+			again = missingInterval
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait.Jitter(again, jitter)):
+		}
+	}
 }
 
-func (c *Checker) check(ctx context.Context) {
+// setProblems notes the result of a check.
+func (c *Checker) setProblems(problems map[string]string) {
+	c.mu.Lock()
+	same := c.problems != nil && maps.Equal(c.problems, problems)
+	c.problems = problems
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	for _, changed := range c.changed {
+		changed()
+	}
+}
+
+// check returns whether all policies are enforced, for all that is known.
+func (c *Checker) check(ctx context.Context) bool {
 	var problems []string
+	found := map[string]string{}
 	for _, name := range names {
 		problem, err := c.problem(ctx, name)
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		if err != nil {
 			// What the last check found stays in the metric.
-			klog.FromContext(ctx).Error(err, "Failed to check whether a ValidatingAdmissionPolicy is enforced: retrying", "name", name, "retryAfter", interval.String())
-			return
+			klog.FromContext(ctx).Error(err, "Failed to check whether a ValidatingAdmissionPolicy is enforced: retrying", "name", name, "retryAfter", missingInterval.String())
+			return false
 		}
 		if problem != "" {
+			found[name] = problem
 			problems = append(problems, name+": "+problem)
 		}
 	}
 	notEnforced.Set(float64(len(problems)))
 	c.log(ctx, strings.Join(problems, "; "))
+	c.setProblems(found)
+	return len(problems) == 0
 }
 
 // problem returns why a policy is not enforced, "" if it is, or an error if that
@@ -128,11 +188,11 @@ func (c *Checker) log(ctx context.Context, problems string) {
 	case problems == "" && c.logged == "":
 		return
 	case problems == "":
-		klog.FromContext(ctx).Info("All ValidatingAdmissionPolicies that restrict the service account of this server are enforced again")
+		klog.FromContext(ctx).Info("All ValidatingAdmissionPolicies that restrict the service accounts of this server and of the controller manager are enforced again")
 	case problems == c.logged && now.Sub(c.loggedAt) < logAgain:
 		return
 	default:
-		klog.FromContext(ctx).Error(nil, "ValidatingAdmissionPolicies that restrict the service account of this server are not enforced: apply artifacts/deploy in a cluster of Kubernetes 1.30 or later",
+		klog.FromContext(ctx).Error(nil, "ValidatingAdmissionPolicies that restrict the service accounts of this server and of the controller manager are not enforced: apply artifacts/deploy in a cluster of Kubernetes 1.30 or later",
 			"problems", problems)
 	}
 	c.logged, c.loggedAt = problems, now
@@ -141,7 +201,7 @@ func (c *Checker) log(ctx context.Context, problems string) {
 var (
 	notEnforced = metrics.NewGauge(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "admission_policies", Name: "not_enforced",
-		Help:           "ValidatingAdmissionPolicies that restrict the service account of the server and are missing, not bound with Deny, or not readable.",
+		Help:           "ValidatingAdmissionPolicies that restrict the service accounts of the server and of the controller manager and are missing, not bound with Deny, or not readable.",
 		StabilityLevel: metrics.ALPHA,
 	})
 

@@ -165,6 +165,9 @@ func TestChecker_ReportsKubernetesWithoutTheKind(t *testing.T) {
 	})
 	c.check(w.ctx(t.Context()))
 	assert.EqualValues(t, len(names), value(t))
+	known, err := c.Enforced(MetalAPIAccess)
+	require.True(t, known)
+	require.ErrorContains(t, err, "is not enforced (ValidatingAdmissionPolicy not found)")
 	require.Len(t, w.lines(), 1)
 	for _, name := range names {
 		assert.Contains(t, w.lines()[0], name)
@@ -186,12 +189,26 @@ func TestChecker_KeepsTheLastResultWhileTheClusterDoesNotAnswer(t *testing.T) {
 func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := start(t)
+		changes := 0
+		c.OnChange(func() { changes++ })
+		known, _ := c.Enforced(names[0])
+		require.False(t, known)
+		enforced := func(want bool) {
+			t.Helper()
+			known, err := c.Enforced(names[0])
+			require.True(t, known)
+			require.Equal(t, want, err == nil, err)
+			_, other := c.Enforced(names[1])
+			require.NoError(t, other)
+		}
 		ctx, stop := context.WithCancel(w.ctx(t.Context()))
 		defer stop()
 		ended := make(chan struct{})
 		go func() { defer close(ended); c.Run(ctx) }()
 		synctest.Wait()
 		require.Zero(t, value(t))
+		enforced(true)
+		require.Equal(t, 1, changes)
 
 		policies := w.AdmissionregistrationV1().ValidatingAdmissionPolicies()
 		policy, err := policies.Get(ctx, names[0], metav1.GetOptions{})
@@ -201,6 +218,8 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 		synctest.Wait()
 		assert.EqualValues(t, 1, value(t))
 		require.Len(t, w.lines(), 1)
+		enforced(false)
+		require.Equal(t, 2, changes)
 		time.Sleep(3 * interval)
 		synctest.Wait()
 		require.Len(t, w.lines(), 1, "what is known is not repeated at every check")
@@ -210,11 +229,13 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 
 		_, err = policies.Create(ctx, policy, metav1.CreateOptions{})
 		require.NoError(t, err)
-		time.Sleep(interval + interval/10)
+		time.Sleep(missingInterval + missingInterval/10)
 		synctest.Wait()
 		assert.Zero(t, value(t))
 		require.Len(t, w.lines(), 3)
 		assert.Contains(t, w.lines()[2], "again")
+		enforced(true)
+		require.Equal(t, 3, changes)
 
 		require.NoError(t, policies.Delete(ctx, names[0], metav1.DeleteOptions{}))
 		time.Sleep(interval + interval/10)
@@ -222,6 +243,8 @@ func TestChecker_RepeatsTheCheckAndLogsChanges(t *testing.T) {
 		assert.EqualValues(t, 1, value(t))
 		stop()
 		<-ended
+		known, _ = c.Enforced(names[0])
+		assert.False(t, known)
 		assert.Zero(t, value(t), "a server that is not the active one any more reports nothing")
 	})
 }

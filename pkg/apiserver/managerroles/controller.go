@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package managerroles grants the controller manager access to Secrets in the
-// namespaces that are bound to a project, and in no other: for each of two fixed
-// ClusterRoles, it reconciles a RoleBinding in each of them. It must never grant anything
-// to another account, by another role, in the server's own namespace or in kube-system; a
-// ValidatingAdmissionPolicy in artifacts/deploy restricts the server's account to
-// the same.
+// Package managerroles grants the controller manager two fixed ClusterRoles in the
+// namespaces that are bound to a project, and in no other: to read bootstrap data, and to
+// write what gives clusters access to their metal-api. It reconciles a RoleBinding to each
+// of them in each namespace. It must never grant anything to another account, by another
+// role, in the server's own namespace or in kube-system; a ValidatingAdmissionPolicy in
+// artifacts/deploy restricts the server's account to the same. The second role must not be
+// granted while no policy restricts what is written by it.
 package managerroles
 
 import (
@@ -90,6 +91,9 @@ type Options struct {
 	// uids of their Namespaces.
 	Bound  func() map[string]types.UID
 	Events events.EventRecorder
+	// Grantable returns an error while the role must not be granted, and is then revoked in
+	// all namespaces; while that is not known, nothing is changed. Nil: it always may be.
+	Grantable func() (known bool, err error)
 	// Clock is the real one if nil.
 	Clock clock.PassiveClock
 }
@@ -130,7 +134,7 @@ func (c *Controller) Run(ctx context.Context) {
 	list, err := c.watch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			logger.Error(err, "Failed to watch RoleBindings: the controller manager gets no access to Secrets in newly bound namespaces", "role", c.Role.Name)
+			logger.Error(err, "Failed to watch RoleBindings: the controller manager is not granted the role in newly bound namespaces", "role", c.Role.Name)
 		}
 		return
 	}
@@ -194,11 +198,23 @@ func (c *Controller) watch(ctx context.Context) (list func() map[string]*rbacv1.
 // reconcile creates, corrects and deletes RoleBindings according to the bindings of
 // namespaces. It returns an error if it is to be retried.
 func (c *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.RoleBinding) error {
+	var withheld error
+	if c.Grantable != nil {
+		known, err := c.Grantable()
+		if !known {
+			return nil
+		}
+		withheld = err
+	}
 	bound := c.Bound()
 	gone := func(namespace string) bool { _, is := bound[namespace]; return !is }
 	maps.DeleteFunc(c.failures, func(namespace string, _ failure) bool { return gone(namespace) })
 	maps.DeleteFunc(c.refusals, func(namespace string, _ refusal) bool { return gone(namespace) })
 	errs, unreached := c.granting.forEach(slices.Collect(maps.Keys(bound)), func(namespace string) error {
+		if withheld != nil {
+			c.report(ctx, namespace, bound[namespace], withheld)
+			return nil
+		}
 		err := c.ensure(ctx, namespace, found[namespace])
 		c.report(ctx, namespace, bound[namespace], err)
 		if c.isFinal(namespace, err) {
@@ -217,7 +233,7 @@ func (c *Controller) reconcile(ctx context.Context, found map[string]*rbacv1.Rol
 	}
 	var unwanted []string
 	for namespace, b := range found {
-		if gone(namespace) && isManaged(b) {
+		if (withheld != nil || gone(namespace)) && isManaged(b) {
 			unwanted = append(unwanted, namespace)
 		}
 	}

@@ -129,6 +129,38 @@ func TestReconcile_GrantsEachRoleByItsName(t *testing.T) {
 	assert.Contains(t, recorded[0], ReasonAccessNotGranted)
 }
 
+// Without a policy that restricts it, the role would allow far more than it is for.
+func TestReconcile_GrantsOnlyWhileGrantable(t *testing.T) {
+	t.Parallel()
+	f := newFixtureOf(MetalAPIAccess)
+	var why error
+	known := false
+	f.Grantable = func() (bool, error) { return known, why }
+	granted := func() bool {
+		t.Helper()
+		require.NoError(t, f.round(t))
+		return f.found(t)["team-a"] != nil
+	}
+	f.bound = map[string]types.UID{"team-a": "1"}
+	assert.False(t, granted(), "not known yet")
+	assert.Empty(t, f.recordedEvents())
+	known, why = true, errors.New("the policy is not enforced")
+	assert.False(t, granted())
+	why = nil
+	assert.True(t, granted())
+	known = false
+	assert.True(t, granted(), "what was granted stays while it is not known")
+	f.recordedEvents()
+	known, why = true, errors.New("the policy is not enforced")
+	assert.False(t, granted())
+	recorded := f.recordedEvents()
+	require.Len(t, recorded, 1)
+	assert.Contains(t, recorded[0], ReasonAccessNotGranted)
+	assert.Contains(t, recorded[0], "the policy is not enforced")
+	assert.False(t, granted())
+	assert.Empty(t, f.recordedEvents(), "once")
+}
+
 func TestReconcile_WritesNothingWithoutDifference(t *testing.T) {
 	t.Parallel()
 	f := newFixture(binding("team-a", BootstrapData.Name, "metalstack-controller-manager", ours))

@@ -34,7 +34,7 @@ const repeatInterval = 30 * time.Minute
 
 var (
 	errNameTaken         = errors.New("refers to another role and is not managed by this server: delete it")
-	errReservedNamespace = errors.New("access to Secrets in kube-system and in the server's own namespace is never granted: bind another namespace to the project")
+	errReservedNamespace = errors.New("nothing is ever granted in kube-system and in the server's own namespace: bind another namespace to the project")
 )
 
 // failure is what was reported last of a namespace.
@@ -59,7 +59,7 @@ func (c *Controller) report(ctx context.Context, namespace string, uid types.UID
 		return
 	}
 	c.failures[namespace] = failure{err.Error(), now}
-	klog.FromContext(ctx).Error(err, "The controller manager has no access to Secrets", "namespace", namespace, "role", c.Role.Name)
+	klog.FromContext(ctx).Error(err, "The controller manager has not been granted a role", "namespace", namespace, "role", c.Role.Name)
 	c.Events.Eventf(namespaceReference(namespace, uid), nil, corev1.EventTypeWarning, c.Role.eventReason, action,
 		"%s", oneline.Sanitize(c.Role.failure+": "+err.Error(), oneline.MaxNote))
 }
@@ -76,14 +76,14 @@ func (c *Controller) reset() {
 var (
 	unreadable = metrics.NewGauge(&metrics.GaugeOpts{
 		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "unreadable_namespaces",
-		Help:           "Bound namespaces in which the controller manager has no access to Secrets (yet), so that no machine of Cluster API is allocated there.",
+		Help:           "Bound namespaces in which the controller manager may not read bootstrap data (yet), so that no machine of Cluster API is allocated there.",
 		StabilityLevel: metrics.ALPHA,
 	})
 	calls = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "metalstack", Subsystem: "bootstrap_data", Name: "calls_total",
-		Help:           "Requests that grant the controller manager access to Secrets in a namespace (apply) or revoke it (delete), by the HTTP status code, 0 for no answer.",
+		Help:           "Requests that grant the controller manager a ClusterRole in a namespace (apply) or revoke it (delete), by role and HTTP status code, 0 for no answer.",
 		StabilityLevel: metrics.ALPHA,
-	}, []string{"verb", "code"})
+	}, []string{"role", "verb", "code"})
 
 	registerOnce sync.Once
 )

@@ -27,14 +27,14 @@ func (c *Controller) apply(ctx context.Context, namespace string) error {
 		WithRoleRef(rbacapply.RoleRef().WithAPIGroup(roleRef.APIGroup).WithKind(roleRef.Kind).WithName(roleRef.Name)).
 		WithSubjects(rbacapply.Subject().WithKind(account.Kind).WithName(account.Name).WithNamespace(account.Namespace))
 	_, err := c.Client.RbacV1().RoleBindings(namespace).Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: c.Role.fieldManager, Force: true})
-	countCall("apply", err)
+	c.countCall("apply", err)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // The namespace is being deleted.
 	case err != nil:
-		return fmt.Errorf("failed to grant ServiceAccount %s/%s access to Secrets in namespace %q: %w", account.Namespace, account.Name, namespace, err)
+		return fmt.Errorf("failed to grant ServiceAccount %s/%s the ClusterRole %s in namespace %q: %w", account.Namespace, account.Name, c.Role.Name, namespace, err)
 	}
-	klog.FromContext(ctx).Info("Granted the controller manager access to Secrets", "namespace", namespace, "role", c.Role.Name)
+	klog.FromContext(ctx).Info("Granted a role to the controller manager", "namespace", namespace, "role", c.Role.Name)
 	return nil
 }
 
@@ -45,14 +45,14 @@ func (c *Controller) revoke(ctx context.Context, b *rbacv1.RoleBinding) error {
 	err := c.Client.RbacV1().RoleBindings(b.Namespace).Delete(ctx, b.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &b.UID, ResourceVersion: &b.ResourceVersion},
 	})
-	countCall("delete", err)
+	c.countCall("delete", err)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("failed to delete RoleBinding %s/%s: %w", b.Namespace, b.Name, err)
 	}
-	klog.FromContext(ctx).Info("Revoked the controller manager's access to Secrets", "namespace", b.Namespace, "role", c.Role.Name)
+	klog.FromContext(ctx).Info("Revoked a role of the controller manager", "namespace", b.Namespace, "role", c.Role.Name)
 	return nil
 }
 
@@ -78,6 +78,6 @@ func statusCode(err error) int {
 	return 0
 }
 
-func countCall(verb string, err error) {
-	calls.WithLabelValues(verb, strconv.Itoa(statusCode(err))).Inc()
+func (c *Controller) countCall(verb string, err error) {
+	calls.WithLabelValues(c.Role.Name, verb, strconv.Itoa(statusCode(err))).Inc()
 }

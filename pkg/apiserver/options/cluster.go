@@ -69,7 +69,7 @@ func (o *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.RegisterAPI, "register-api", o.RegisterAPI, "Register the served API in the cluster: create and update its APIServices, and the marker CustomResourceDefinitions from which Cluster API reads the version to use.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service in --namespace through which the kube-apiserver reaches this server.")
 	fs.Int32Var(&o.ServicePort, "service-port", o.ServicePort, "Port of the Service that --service-name names.")
-	fs.StringVar(&o.ControllerManagerAccount, "controller-manager-service-account", o.ControllerManagerAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates RoleBindings of it to the ClusterRoles "+managerroles.BootstrapData.Name+", which allows reading bootstrap data, and "+managerroles.MetalAPIAccess.Name+", which allows giving clusters access to their metal-api. If empty, no RoleBindings are created.")
+	fs.StringVar(&o.ControllerManagerAccount, "controller-manager-service-account", o.ControllerManagerAccount, "Name of the controller manager's ServiceAccount in --namespace. In every namespace that is bound to a project, the server creates RoleBindings of it to the ClusterRoles "+managerroles.BootstrapData.Name+", which allows reading bootstrap data, and "+managerroles.MetalAPIAccess.Name+", which allows giving clusters access to their metal-api; this one only while the ValidatingAdmissionPolicy "+admissionpolicies.MetalAPIAccess+" is enforced. If empty, no RoleBindings are created.")
 	fs.StringVar(&o.CABundleFile, "ca-bundle-file", o.CABundleFile, "Path to a file with the PEM-encoded CA certificates that --tls-cert-file is signed by. It is reloaded when it changes. "+
 		"If --tls-cert-file is not set, the server generates its serving certificate and CA, and stores both in the Secret "+servingcert.SecretName+" in --namespace.")
 }
@@ -163,13 +163,9 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.Namespaces = tenancy.NewNamespaces(namespaces, config.Extra.Events, clock.RealClock{})
 	config.Extra.Bindings = config.Extra.Namespaces
+	config.Extra.AdmissionPolicies = admissionpolicies.New(client, clock.RealClock{})
 	if o.Cluster.ControllerManagerAccount != "" {
-		for _, role := range []managerroles.Role{managerroles.BootstrapData, managerroles.MetalAPIAccess} {
-			config.Extra.ManagerRoles = append(config.Extra.ManagerRoles, managerroles.New(managerroles.Options{
-				Role: role, Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.ControllerManagerAccount,
-				Bound: config.Extra.Namespaces.Bound, Events: config.Extra.Events,
-			}))
-		}
+		config.Extra.ManagerRoles = o.managerRoles(config, client)
 	}
 	leases, err := kubernetes.NewForConfig(leaseConfig(config.Generic.ClientConfig))
 	if err != nil {
@@ -178,7 +174,6 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if config.Extra.Replica, err = o.Replicas.replica(leases, config.Extra.Events, o.Records.Namespace, o.Cluster.ServiceName); err != nil {
 		return err
 	}
-	config.Extra.AdmissionPolicies = admissionpolicies.New(client, clock.RealClock{})
 	config.Extra.HandoverGracePeriod = o.Replicas.HandoverGracePeriod
 	if o.Cluster.RegisterAPI {
 		config.Extra.Registrar, err = registration.New(registration.Options{
@@ -191,6 +186,22 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 		}
 	}
 	return o.Features.ApplyTo(&config.Generic.Config, client, config.Generic.SharedInformerFactory)
+}
+
+// managerRoles grant the controller manager its roles; the second one only while the policy is
+// enforced that restricts what it writes by that role.
+func (o *Options) managerRoles(config *apiserver.Config, client kubernetes.Interface) []*managerroles.Controller {
+	options := managerroles.Options{
+		Role: managerroles.BootstrapData, Client: client, Namespace: o.Records.Namespace, Account: o.Cluster.ControllerManagerAccount,
+		Bound: config.Extra.Namespaces.Bound, Events: config.Extra.Events,
+	}
+	bootstrapData := managerroles.New(options)
+	policies := config.Extra.AdmissionPolicies
+	options.Role = managerroles.MetalAPIAccess
+	options.Grantable = func() (bool, error) { return policies.Enforced(admissionpolicies.MetalAPIAccess) }
+	metalAPIAccess := managerroles.New(options)
+	policies.OnChange(metalAPIAccess.Enqueue)
+	return []*managerroles.Controller{bootstrapData, metalAPIAccess}
 }
 
 // applyServingCertificate configures the serving certificate, from a file or the

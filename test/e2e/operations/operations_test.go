@@ -266,6 +266,8 @@ func (env *environment) lookAround(t *testing.T) {
 	assert.Contains(t, stdout, "node-1")
 	stdout, _ = env.run(t, "bootstrap-data")
 	assert.Contains(t, stdout, team+" ", "the RoleBinding of the bound namespace")
+	stdout, _ = env.run(t, "metalapi-access-not-granted")
+	assert.Contains(t, stdout, team+" ", "the policy is enforced")
 	stdout, _ = env.run(t, "server-unavailable")
 	assert.Contains(t, stdout, "v1alpha4.infrastructure.cluster.x-k8s.io")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -49,6 +50,12 @@ func serviceAccountsRights(t *testing.T, env *environment) {
 	env.Bind(t, unbound, "")
 	for _, namespace := range []string{bound, unbound, cluster.Namespace} {
 		_, err := env.Client().CoreV1().Secrets(namespace).Create(soon(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-bootstrap"}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	for name, labels := range map[string]map[string]string{"y-metal-ccm": nil, "restored-metal-ccm": {infrastructure.ClusterNameLabel: "restored"}} {
+		_, err := env.Client().CoreV1().Secrets(bound).Create(soon(t), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Type: "addons.cluster.x-k8s.io/resource-set",
+		}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	t.Run("ControllerManager", func(t *testing.T) {
@@ -175,6 +182,16 @@ func controllerManagerUses(bound, unbound string) []use {
 		{"make a ServiceAccount of a cluster", true, createAccount(bound, "x-metalapi", true)},
 		{"make a ServiceAccount without a cluster", false, createAccount(bound, "x-metalapi", false)},
 		{"make another ServiceAccount", false, createAccount(bound, "x", true)},
+		{"make a ServiceAccount of another name than its cluster", false, createAccount(bound, "y-metalapi", true)},
+		{"mint a token of a ServiceAccount of a bound namespace", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().ServiceAccounts(bound).CreateToken(ctx, "default", &authenticationv1.TokenRequest{}, dryCreate)
+			return err
+		}},
+		{"take over a Secret that nothing controls", false, patchSecretOf(bound, "y-metal-ccm")},
+		{"delete a Secret that nothing controls", false, deleteSecretOf(bound, "y-metal-ccm")},
+		{"adopt a Secret that a restore left without a controller", true, patchSecretOf(bound, "restored-metal-ccm")},
+		{"delete a Secret that a restore left without a controller", true, deleteSecretOf(bound, "restored-metal-ccm")},
+		{"take over a tenant's Secret", false, patchSecretOf(bound, "a-bootstrap")},
 		{"make a ServiceAccount in an unbound namespace", false, createAccount(unbound, "x-metalapi", true)},
 		{"have the token of a cluster's ServiceAccount written", true, createSecret(bound, "x-metalapi-token", corev1.SecretTypeServiceAccountToken, "x-metalapi", true)},
 		{"have a token written that its ServiceAccount controls", true, createTokenOf(bound, "x-metalapi-token", "x-metalapi")},
@@ -316,12 +333,17 @@ func serverUses(pod, bound, unbound string) []use {
 	}...)
 }
 
-// metaOf is the metadata of an object that a MetalStackCluster x controls, or no one.
+// metaOf is the metadata of an object that a MetalStackCluster x controls, or no one; of
+// one of there-metalapi, it is MetalStackCluster there.
 func metaOf(name string, controlled bool) metav1.ObjectMeta {
 	m := metav1.ObjectMeta{Name: name}
+	owner := "x"
+	if name == "there-metalapi" {
+		owner = "there"
+	}
 	if controlled {
 		m.OwnerReferences = []metav1.OwnerReference{{
-			APIVersion: infrastructure.GroupName + "/v1alpha4", Kind: "MetalStackCluster", Name: "x", UID: "1", Controller: new(true),
+			APIVersion: infrastructure.GroupName + "/v1alpha4", Kind: "MetalStackCluster", Name: owner, UID: "1", Controller: new(true),
 		}}
 	}
 	return m
@@ -342,6 +364,21 @@ func createSecret(namespace, name string, kind corev1.SecretType, account string
 	return func(ctx context.Context, c kubernetes.Interface) error {
 		_, err := c.CoreV1().Secrets(namespace).Create(ctx, secret, dryCreate)
 		return err
+	}
+}
+
+// patchSecretOf has a MetalStackCluster control a Secret that is there, and changes it.
+func patchSecretOf(namespace, name string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoreV1().Secrets(namespace).Patch(ctx, name, types.MergePatchType, fmt.Appendf(nil,
+			`{"data":{"x":"eA=="},"metadata":{"ownerReferences":[{"apiVersion":"%s/v1alpha4","kind":"MetalStackCluster","name":"x","uid":"1","controller":true}]}}`, infrastructure.GroupName), dryPatch)
+		return err
+	}
+}
+
+func deleteSecretOf(namespace, name string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		return c.CoreV1().Secrets(namespace).Delete(ctx, name, dryDelete)
 	}
 }
 
