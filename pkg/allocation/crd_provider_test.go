@@ -234,3 +234,18 @@ func TestServiceAddresses_OfControlPlanesAreNotFreed(t *testing.T) {
 		})
 	}
 }
+
+// The control plane of a hosted cluster may be a Service of another cluster.
+func TestFreeServiceAddress_OfHostedControlPlane(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	ip, err := env.p.AllocateServiceAddress(env.context(), nameOf(c), requestFor(c, "lily"))
+	require.NoError(t, err)
+	env.allocatedCluster("lily", func(c *infrastructure.MetalStackCluster) {
+		c.Spec.ControlPlaneEndpoint.Host, c.Spec.ControlPlaneEndpointProvider = ip.Address, infrastructure.EndpointOfControlPlane
+	})
+	_, err = env.p.FreeServiceAddress(env.context(), nameOf(c), ip.Address)
+	require.NoError(t, err)
+	assert.Nil(t, env.tagsOfAddress(ip.Address))
+}

@@ -145,7 +145,8 @@ func (c *serviceCluster) isOnlyOurs(ip *metal.IP) bool {
 }
 
 // isControlPlaneAddress reports whether a cluster of the project has an address for its
-// control plane, or names it for that.
+// control plane, or names it for that. The endpoint that the control plane's provider brings
+// to another cluster may be a Service of this one, and goes with it.
 func (c *serviceCluster) isControlPlaneAddress(ctx context.Context, address string) (bool, error) {
 	all, err := c.p.clusters.list(ctx)
 	if err != nil {
@@ -153,8 +154,9 @@ func (c *serviceCluster) isControlPlaneAddress(ctx context.Context, address stri
 	}
 	return slices.ContainsFunc(all, func(r *clusterRecord) bool {
 		project, _ := c.p.opts.Bindings.Project(r.Namespace)
+		counts := r.Spec.AllocatesEndpoint() || infrastructure.ClusterID(r.MetalStackCluster) == c.id
 		return project == c.project && r.allocation().Phase != infrastructure.AllocationReleased &&
-			(hasAddress(address)(r) || isAddress(r.Spec.ControlPlaneEndpoint.Host, address))
+			(hasAddress(address)(r) || counts && isAddress(r.Spec.ControlPlaneEndpoint.Host, address))
 	}), nil
 }
 
