@@ -100,6 +100,7 @@ var warningReasons = []string{
 	infrastructure.ReasonManagementURLMissing,
 	infrastructure.ReasonAuthorityUnreadable,
 	infrastructure.ReasonClusterMismatch,
+	infrastructure.ReasonEndpointDiffers,
 }
 
 // recordConditionEvents records an Event for each of our conditions that has changed, so

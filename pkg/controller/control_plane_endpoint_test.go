@@ -3,10 +3,12 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -101,19 +103,63 @@ func TestControlPlaneEndpoint_IsCopiedFromTheCluster(t *testing.T) {
 	require.Equal(t, metav1.ConditionTrue, set.Status)
 }
 
-// staleMapper is a client whose mapper has read the versions of a group before a provider
-// was installed.
-type staleMapper struct{ client.Client }
-
-func (staleMapper) RESTMapper() meta.RESTMapper { return meta.NewDefaultRESTMapper(nil) }
-
+// A mapper reads once which versions a group has. A new one costs a discovery.
 func TestControlPlaneEndpoint_IsFoundWhenTheProviderIsInstalledLater(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, clusters, false, capiCluster(withControlPlane), infraCluster(hosted), controlPlane(map[string]any{"host": "203.0.113.7", "port": int64(6443)}))
-	h.r.live = staleMapper{h.api}
+	made, installed := 0, false
+	h.r.newMapper = func() (meta.RESTMapper, error) {
+		made++
+		if !installed {
+			return meta.NewDefaultRESTMapper(nil), nil
+		}
+		return h.api.RESTMapper(), nil
+	}
+	for range 6 {
+		require.Equal(t, fallbackRequeue, h.reconcile("c-infra").RequeueAfter)
+		_, set := h.endpoint()
+		require.Contains(t, set.Message, "KamajiControlPlane c-plane not found: its kind is not served")
+		h.clock.Step(fallbackRequeue / 4)
+	}
+	require.Equal(t, 2, made, "once a minute")
+	installed = true
+	h.clock.Step(fallbackRequeue)
 	h.reconcile("c-infra")
 	endpoint, _ := h.endpoint()
 	require.Equal(t, "203.0.113.7", endpoint.Host)
+	require.Equal(t, 3, made)
+}
+
+func TestKindMapper_IsSharedAndMadeOnceAMinute(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	made, m := 0, &kindMapper{}
+	broken := true
+	newMapper := func() (meta.RESTMapper, error) {
+		made++
+		if broken {
+			return nil, errAway
+		}
+		mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{kamajiControlPlane.GroupVersion()})
+		mapper.Add(kamajiControlPlane, meta.RESTScopeNamespace)
+		return mapper, nil
+	}
+	_, err := m.mapping(now, newMapper, kamajiControlPlane.GroupKind())
+	require.ErrorIs(t, err, errAway)
+	_, err = m.mapping(now, newMapper, kamajiControlPlane.GroupKind())
+	require.ErrorIs(t, err, errNoMapper)
+	require.Equal(t, 1, made)
+	broken = false
+	now = now.Add(fallbackRequeue)
+	_, err = m.mapping(now, newMapper, kamajiControlPlane.GroupKind())
+	require.NoError(t, err)
+	for _, kind := range []string{"A", "B", "A"} {
+		_, err = m.mapping(now, newMapper, schema.GroupKind{Group: controlPlaneGroup, Kind: kind})
+		require.True(t, meta.IsNoMatchError(err), err)
+	}
+	require.Equal(t, 2, made, "kinds that do not exist share it")
+	_, err = m.mapping(now, newMapper, kamajiControlPlane.GroupKind())
+	require.NoError(t, err)
 }
 
 // noRead fails every read of a control plane.
@@ -131,6 +177,8 @@ func TestControlPlaneEndpoint_SaysWhyItCannotBeCopied(t *testing.T) {
 		cluster *clusterv1.Cluster
 		funcs   interceptor.Funcs
 		says    string
+		// after is when it is tried again, fallbackRequeue if zero.
+		after time.Duration
 	}{
 		"no right": {
 			cluster: capiCluster(withControlPlane), funcs: interceptor.Funcs{Get: noRead},
@@ -148,7 +196,18 @@ func TestControlPlaneEndpoint_SaysWhyItCannotBeCopied(t *testing.T) {
 			cluster: capiCluster(func(c *clusterv1.Cluster) {
 				c.Spec.ControlPlaneRef = clusterv1.ContractVersionedObjectReference{APIGroup: controlPlaneGroup, Kind: "OtherControlPlane", Name: "other"}
 			}),
-			says: "OtherControlPlane other not found",
+			says: "OtherControlPlane other not found: its kind is not served",
+		},
+		"no Cluster": {says: "set spec.controlPlaneEndpoint", after: -1},
+		"not written": {
+			cluster: capiCluster(withControlPlane),
+			funcs: interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+				if infra, ok := obj.(*v1alpha4.MetalStackCluster); ok && infra.Spec.ControlPlaneEndpoint.Host != "" {
+					return apierrors.NewInternalError(errors.New("a webhook fails"))
+				}
+				return c.Patch(ctx, obj, patch, opts...)
+			}},
+			says: "The endpoint of KamajiControlPlane c-plane cannot be written", after: endpointRequeue,
 		},
 		"refused": {
 			cluster: capiCluster(withControlPlane),
@@ -163,10 +222,19 @@ func TestControlPlaneEndpoint_SaysWhyItCannotBeCopied(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, clusters, false, test.cluster, infraCluster(hosted), complete.DeepCopy())
+			h := newHarness(t, clusters, false, infraCluster(hosted, withFirewall), complete.DeepCopy())
+			if test.cluster != nil {
+				require.NoError(t, h.api.Create(t.Context(), test.cluster))
+			}
 			broken := interceptor.NewClient(h.api.(client.WithWatch), test.funcs)
 			h.r.live, h.r.cached = broken, broken
-			require.Equal(t, endpointRequeue, h.reconcile("c-infra").RequeueAfter)
+			after := h.reconcile("c-infra").RequeueAfter
+			require.Len(t, h.firewalls(), 1, "firewalls do not wait for it")
+			if test.after < 0 {
+				require.Zero(t, after)
+			} else {
+				require.Equal(t, cmp.Or(test.after, fallbackRequeue), after)
+			}
 			endpoint, set := h.endpoint()
 			require.Zero(t, endpoint)
 			require.Equal(t, infrastructure.ReasonWaitingForControlPlane, set.Reason)
@@ -191,8 +259,7 @@ func TestControlPlaneEndpoint_OfAnotherClientIsKept(t *testing.T) {
 			return c.Get(ctx, key, obj, opts...)
 		},
 	})
-	_, err := h.r.Reconcile(t.Context(), requestOf("c-infra"))
-	require.Error(t, err)
+	require.Equal(t, endpointRequeue, h.reconcile("c-infra").RequeueAfter)
 	h.reconcile("c-infra")
 	endpoint, _ := h.endpoint()
 	require.Equal(t, "api.example.org", endpoint.Host)
@@ -200,13 +267,39 @@ func TestControlPlaneEndpoint_OfAnotherClientIsKept(t *testing.T) {
 
 func TestControlPlaneEndpoint_HoldsNothingUp(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, clusters, false, capiCluster(withControlPlane), infraCluster(hosted, func(obj client.Object) {
-		obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "i", MachineType: "t"}
-	}))
+	h := newHarness(t, clusters, false, capiCluster(withControlPlane), infraCluster(hosted, withFirewall))
 	h.reconcile("c-infra")
-	list := &v1alpha4.MetalStackFirewallList{}
-	require.NoError(t, h.api.List(t.Context(), list, client.InNamespace(namespace)))
-	require.Len(t, list.Items, 1, "the firewall is there before the endpoint")
+	require.Len(t, h.firewalls(), 1, "the firewall is there before the endpoint")
+}
+
+func withFirewall(obj client.Object) {
+	obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec = &v1alpha4.MetalStackFirewallSpec{Image: "i", MachineType: "t"}
+}
+
+// The load balancer of a control plane may get another address before it is initialized.
+func TestControlPlaneEndpoint_ThatHoldsNoLongerIsReported(t *testing.T) {
+	t.Parallel()
+	owner, plane := capiCluster(withControlPlane), controlPlane(map[string]any{"host": "203.0.113.7", "port": int64(6443)})
+	h := newHarness(t, clusters, false, owner, infraCluster(hosted), plane)
+	h.reconcile("c-infra")
+	require.Equal(t, fallbackRequeue, h.reconcile("c-infra").RequeueAfter)
+	_, set := h.endpoint()
+	require.Equal(t, metav1.ConditionTrue, set.Status)
+
+	require.NoError(t, unstructured.SetNestedField(plane.Object, "203.0.113.8", "spec", "controlPlaneEndpoint", "host"))
+	require.NoError(t, h.api.Update(t.Context(), plane))
+	require.Equal(t, fallbackRequeue, h.reconcile("c-infra").RequeueAfter)
+	endpoint, set := h.endpoint()
+	require.Equal(t, "203.0.113.7", endpoint.Host, "it is not changed")
+	require.Equal(t, metav1.ConditionFalse, set.Status)
+	require.Equal(t, infrastructure.ReasonEndpointDiffers, set.Reason)
+	require.Contains(t, set.Message, "spec.controlPlaneEndpoint is 203.0.113.7:6443, and KamajiControlPlane c-plane has 203.0.113.8:6443")
+
+	owner.Spec.ControlPlaneEndpoint = clusterv1.APIEndpoint{Host: "203.0.113.7", Port: 6443}
+	require.NoError(t, h.api.Update(t.Context(), owner))
+	require.Zero(t, h.reconcile("c-infra").RequeueAfter)
+	_, set = h.endpoint()
+	require.Equal(t, infrastructure.ReasonEndpointSet, set.Reason, "the Cluster's endpoint holds")
 }
 
 func TestControlPlaneEndpoint_OfOtherClustersIsNotLookedFor(t *testing.T) {

@@ -130,6 +130,14 @@ func (h *harness) get(k kind, name string) metalObject {
 	return obj
 }
 
+// firewalls are the MetalStackFirewalls that exist.
+func (h *harness) firewalls() []v1alpha4.MetalStackFirewall {
+	h.t.Helper()
+	list := &v1alpha4.MetalStackFirewallList{}
+	require.NoError(h.t, h.api.List(h.t.Context(), list))
+	return list.Items
+}
+
 // takeEvents returns the Events since the last call.
 func (h *harness) takeEvents() []string {
 	var recorded []string

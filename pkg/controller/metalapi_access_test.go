@@ -187,14 +187,6 @@ func (h *accessHarness) config() map[string]string {
 	return delivered.StringData
 }
 
-// firewalls are those that exist.
-func (h *accessHarness) firewalls() []v1alpha4.MetalStackFirewall {
-	h.t.Helper()
-	list := &v1alpha4.MetalStackFirewallList{}
-	require.NoError(h.t, h.api.List(h.t.Context(), list))
-	return list.Items
-}
-
 // accessObjects are the objects, by kind and name.
 func accessObjects() map[string]func() (string, client.Object) {
 	return map[string]func() (string, client.Object){

@@ -30,7 +30,8 @@ type reconciler struct {
 	live        client.Client
 	allocations allocationClient
 	// newMapper makes a mapper that knows what the server serves now.
-	newMapper func() (meta.RESTMapper, error)
+	newMapper         func() (meta.RESTMapper, error)
+	controlPlaneKinds *kindMapper
 
 	clock        clock.Clock
 	states       *objectStates

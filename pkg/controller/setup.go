@@ -9,6 +9,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -78,13 +79,19 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if !options.Standalone {
 		recorder = mgr.GetEventRecorder("metalstack-controller-manager")
 	}
+	discovery := rest.CopyConfig(mgr.GetConfig())
+	discovery.Timeout = endpointTimeout
+	discoveryClient, err := rest.HTTPClientFor(discovery)
+	if err != nil {
+		return err
+	}
 	metal := restAllocationClient{clients.InfrastructureV1alpha4().RESTClient()}
 
 	for _, k := range []kind{clusters, machines, firewalls} {
 		r := newReconciler(k, options)
 		r.cached, r.live, r.allocations = mgr.GetClient(), live, metal
 		r.newMapper = func() (meta.RESTMapper, error) {
-			return apiutil.NewDynamicRESTMapper(mgr.GetConfig(), mgr.GetHTTPClient())
+			return apiutil.NewDynamicRESTMapper(discovery, discoveryClient)
 		}
 		r.recorder, r.clock, r.states = recorder, clock.RealClock{}, newObjectStates(clock.RealClock{})
 		builder := ctrl.NewControllerManagedBy(mgr).
@@ -113,7 +120,7 @@ func (r *reconciler) concurrency() int {
 
 // newReconciler says which phases the objects of a kind go through.
 func newReconciler(k kind, options Options) *reconciler {
-	r := &reconciler{kind: k, options: options, accessChecks: newAccessChecks()}
+	r := &reconciler{kind: k, options: options, accessChecks: newAccessChecks(), controlPlaneKinds: &kindMapper{}}
 	switch k.name {
 	case clusters.name:
 		if !options.Standalone {

@@ -219,6 +219,9 @@ const (
 	// ReasonWaitingForControlPlane: neither the Cluster nor its control plane has an
 	// endpoint yet, or it cannot be read or taken over; the message says which.
 	ReasonWaitingForControlPlane = "WaitingForControlPlane"
+	// ReasonEndpointDiffers: spec.controlPlaneEndpoint is not the endpoint that the control
+	// plane has, and the Cluster has none yet; the message has both.
+	ReasonEndpointDiffers = "EndpointDiffers"
 )
 
 // Reasons of Paused.

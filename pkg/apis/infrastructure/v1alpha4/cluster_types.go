@@ -260,7 +260,8 @@ type MetalStackClusterStatus struct {
 	//     RequestFailed, NameTaken if another object has the name, or ClusterMismatch if the
 	//     Cluster of the label cluster.x-k8s.io/cluster-name is that of another one.
 	//   - ControlPlaneEndpointSet is about an endpoint that the control plane's provider
-	//     brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane.
+	//     brings: EndpointSet once it is in the spec; otherwise WaitingForControlPlane, or
+	//     EndpointDiffers if the control plane has another one by now.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, WaitingForMachines, WaitingForFirewalls, ReleaseRefused,
 	//     MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.
