@@ -93,6 +93,12 @@ func (s *Server) Handler(cluster Cluster, path string) http.Handler {
 }
 
 // Refusal answers a request that is for no cluster.
-func Refusal(status int, message string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, &apiError{status, message}) })
+func Refusal(status int, message string, retryAfter time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if retryAfter > 0 {
+			writeError(w, &limitedError{apiError{status, message}, retryAfter})
+			return
+		}
+		writeError(w, &apiError{status, message})
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metalapi"
@@ -74,15 +76,18 @@ func (r *REST) Connect(ctx context.Context, name string, options runtime.Object,
 	namespace := request.NamespaceValue(ctx)
 	cluster, err := r.clusters.Get(ctx, namespace, name)
 	if err != nil {
-		return refusal(err), nil
+		return refusal(ctx, err), nil
 	}
 	project, bound := r.bindings.Project(namespace)
+	if !bound {
+		return refusal(ctx, apierrors.NewForbidden(r.resource, name, fmt.Errorf("namespace %q is not bound to a project: an administrator has to set its label %s to the id of a project", namespace, infrastructure.ProjectLabel))), nil
+	}
 	id := infrastructure.ClusterID(cluster)
-	if id == "" || !bound {
-		return refusal(apierrors.NewConflict(r.resource, name, errors.New("the cluster has no cluster id yet: retry once its allocation has begun"))), nil
+	if id == "" {
+		return refusal(ctx, apierrors.NewConflict(r.resource, name, errors.New("the cluster has no cluster id yet: retry once its allocation has begun"))), nil
 	}
 	if err := r.checkClusterID(ctx, cluster, project, id); err != nil {
-		return refusal(err), nil
+		return refusal(ctx, err), nil
 	}
 	return r.server.Handler(metalapi.Cluster{
 		NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}, ID: id, Project: project,
@@ -120,12 +125,17 @@ func precedes(other, cluster *infrastructure.MetalStackCluster) bool {
 }
 
 // refusal answers an error in the metal-api's form: its clients read no other.
-func refusal(err error) http.Handler {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return metalapi.Refusal(http.StatusInternalServerError, "internal error")
+func refusal(ctx context.Context, err error) http.Handler {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		klog.FromContext(ctx).Error(err, "Failed to serve the metal-api of a cluster")
+		return metalapi.Refusal(http.StatusInternalServerError, "internal error", 0)
 	}
-	return metalapi.Refusal(int(status.Status().Code), status.Status().Message)
+	status, retryAfter := answer.Status(), time.Duration(0)
+	if status.Details != nil {
+		retryAfter = time.Duration(status.Details.RetryAfterSeconds) * time.Second
+	}
+	return metalapi.Refusal(int(status.Code), status.Message, retryAfter)
 }
 
 // adopted returns the machines that are allocated for objects of the cluster.
