@@ -144,7 +144,7 @@ func (o *clusterOperation) freeServiceAddress(ctx context.Context, ip *metal.IP,
 // removeServiceTags removes the tags of the cluster's Services from an address that
 // others have, too, or that is static. All other tags are kept, as they are right before
 // the call: the metal-api replaces them all. It returns the address if it is to be freed by
-// then: without a tag, nobody would.
+// then: one without a tag is not known to be the cluster's.
 func (o *clusterOperation) removeServiceTags(ctx context.Context, listed *metal.IP) (*metal.IP, error) {
 	unlock, err := o.p.addresses.Lock(ctx, o.project)
 	if err != nil {

@@ -181,7 +181,7 @@ func (m *afterAddresses) FindMachines(ctx context.Context, q metal.MachineQuery)
 	return m.Metal.FindMachines(ctx, q)
 }
 
-// Of an ephemeral address the last tag is not removed: nobody would free it.
+// Of an ephemeral address the last tag is not removed: without one it would not be freed.
 func TestReleaseCluster_FreesServiceAddressThatOthersLeaveMeanwhile(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)

@@ -122,7 +122,7 @@ func TestReleaseCluster_OfCRDProviderFreesItsServiceAddressesOnly(t *testing.T) 
 			assert.Equal(t, before, env.tagsOfAddress(c.address), "the control plane's address was adopted")
 			inventory := env.sim.Inventory()
 			assert.True(t, slices.ContainsFunc(inventory.Networks, func(n simulator.NetworkState) bool { return n.ID == c.network }), "so was the network")
-			assert.Equal(t, c.firewall.AllocationUUID(), env.machineState(c.firewall.ID).AllocationUUID, "the firewall is nobody's here")
+			assert.Equal(t, c.firewall.AllocationUUID(), env.machineState(c.firewall.ID).AllocationUUID, "no record has the firewall")
 		})
 	}
 }

@@ -316,7 +316,7 @@ func (c *serviceCluster) setServices(ctx context.Context, address string, wanted
 		}
 	}
 	if ip.Type == metal.TypeEphemeral && len(tags) == 0 && len(ip.Tags) > 0 {
-		// Without a tag, nobody could tell whose it is, and so it would not be freed.
+		// Without a tag it would not be known to be the cluster's, and not be freed.
 		tags = append(tags, c.ownTag())
 	}
 	slices.Sort(tags)

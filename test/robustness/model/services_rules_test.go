@@ -14,14 +14,14 @@ func tagged(tags uint8) serviceAddress { return serviceAddress{allocated: true, 
 func TestServices_KeepInvariants(t *testing.T) {
 	t.Parallel()
 	for name, address := range map[string]serviceAddress{
-		"there is none":                       {},
-		"a Service of the cluster has it":     tagged(ours),
-		"another cluster has it":              tagged(theirs),
-		"both have it":                        tagged(ours | theirs),
-		"it has a tag of a user, too":         tagged(ours | users),
-		"it has a tag of each":                tagged(ours | theirs | users),
-		"it has tags of neither of the two":   tagged(users),
-		"it has none, so that it is nobody's": tagged(0),
+		"there is none":                          {},
+		"a Service of the cluster has it":        tagged(ours),
+		"another cluster has it":                 tagged(theirs),
+		"both have it":                           tagged(ours | theirs),
+		"it has a tag of a user, too":            tagged(ours | users),
+		"it has a tag of each":                   tagged(ours | theirs | users),
+		"it has tags of neither of the two":      tagged(users),
+		"it has none, so that no cluster has it": tagged(0),
 	} {
 		for kind, static := range map[string]bool{"ephemeral": false, "static": true} {
 			for who, in := range map[string]services{
@@ -60,7 +60,7 @@ func TestServices_WithoutCautionBreaksInvariant(t *testing.T) {
 		{"looking but once", looksBeforeFreeing, services{address: tagged(ours), foreignTags: 1}, usersTag},
 		{"not waiting for a predecessor's free", awaitsFrees, services{address: tagged(ours), requests: 1, crashes: 1}, foreign},
 		{"replacing tags as they were listed", readsTagsBeforeReplacing, services{address: tagged(ours), static: true, foreignTags: 1}, removed},
-		{"removing the last tag", freesWhatOthersLeft, services{address: tagged(ours | theirs), requests: 1}, "an address is left that nobody has"},
+		{"removing the last tag", freesWhatOthersLeft, services{address: tagged(ours | theirs), requests: 1}, "an address is left that no cluster has"},
 		{"removing tags that a lost update names", refusesLostAddresses, services{address: tagged(ours | theirs), static: true, requests: 1, losses: 1}, left},
 		{"forgetting a predecessor's free when a read fails", keepsStart, services{address: tagged(ours), requests: 1, crashes: 1, failures: 1}, foreign},
 		{"giving another cluster what the cluster has", refusesOthersAddresses, services{address: tagged(ours), requests: 1}, foreign},

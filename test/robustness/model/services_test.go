@@ -158,7 +158,7 @@ func (v services) wrong(s *serviceState) string {
 		return "an address keeps a tag of a cluster that is gone"
 	case s.address.tags == 0 && !v.static && (v.address.tags != 0 || s.address.uuid != v.address.uuid):
 		// What had no tag before is left alone.
-		return "an address is left that nobody has"
+		return "an address is left that no cluster has"
 	}
 	return ""
 }
