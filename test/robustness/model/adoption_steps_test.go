@@ -222,7 +222,7 @@ func (a adopting) metal(s adoptionState, who uint8) (steps []step[adoptionState]
 	if c.stage == abandoned {
 		t = s
 		t.calls[who] = freeing{}
-		steps = append(steps, step[adoptionState]{who: who, what: "the metal-api gives up what nobody waits for", to: t})
+		steps = append(steps, step[adoptionState]{who: who, what: "the metal-api gives up a call that no client waits for", to: t})
 	} else if s.left.losses > 0 {
 		t = s
 		t.left.losses--

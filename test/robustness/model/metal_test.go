@@ -17,7 +17,7 @@ func (m *model) metalAPI(s state) {
 			t := s
 			t.requests[k] = request{}
 			t.sort()
-			m.add(metalAPI, "gives up what nobody waits for", t)
+			m.add(metalAPI, "gives up a call that no client waits for", t)
 			continue
 		}
 		if r.stage == working && s.left.refusals > 0 {

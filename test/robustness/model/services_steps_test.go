@@ -269,7 +269,7 @@ func (v services) metal(s serviceState, who uint8) (steps []step[serviceState]) 
 	switch {
 	case c.stage == abandoned:
 		finish(&t)
-		add("the metal-api gives up what nobody waits for", "", t)
+		add("the metal-api gives up a call that no client waits for", "", t)
 	case s.left.losses > 0 && who == release && c.verb == freeIt:
 		t.left.losses--
 		t.orphan()
