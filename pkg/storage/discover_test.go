@@ -4,6 +4,7 @@ package storage
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -64,6 +65,25 @@ func TestDiscovered_IsReadOnly(t *testing.T) {
 	if after := get(t, w.pods, "m1").ResourceVersion; after != before {
 		t.Errorf("the revision went from %s to %s", before, after)
 	}
+}
+
+// The error of a refused write is made from the object that reads share: what makes it
+// must not change that object. The race detector sees it.
+func TestDiscovered_RefusedWriteLeavesSharedObjectUnchanged(t *testing.T) {
+	w := newFixture(t, Options{})
+	w.observe("m1", installing)
+	var reads sync.WaitGroup
+	reads.Go(func() {
+		for range 100 {
+			get(t, w.pods, "m1")
+		}
+	})
+	for range 100 {
+		if err := tryRemove(w.pods, "m1", &example.Pod{}); !apierrors.IsForbidden(err) {
+			t.Errorf("delete answered %v", err)
+		}
+	}
+	reads.Wait()
 }
 
 func TestDiscovered_LeavesOutReferencedMetal(t *testing.T) {

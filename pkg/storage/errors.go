@@ -65,7 +65,8 @@ func (s *Store) adoptionHint(obj runtime.Object) (kind, providerID string) {
 		Kind string
 		Spec struct{ ProviderID string }
 	}
-	if data, err := runtime.Encode(s.codec, obj); err == nil {
+	// A codec sets the kind of what it encodes, and obj is shared.
+	if data, err := runtime.Encode(s.codec, shallowCopy(obj)); err == nil {
 		_ = json.Unmarshal(data, &said) // then the message is less exact
 	}
 	if said.Kind == "" {
