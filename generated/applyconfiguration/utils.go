@@ -34,18 +34,38 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.DeletionApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("FailureDomain"):
 		return &infrastructurev1alpha3.FailureDomainApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallAllowedNetworks"):
+		return &infrastructurev1alpha3.FirewallAllowedNetworksApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallAutoUpdate"):
+		return &infrastructurev1alpha3.FirewallAutoUpdateApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallController"):
+		return &infrastructurev1alpha3.FirewallControllerApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallControllerStatus"):
+		return &infrastructurev1alpha3.FirewallControllerStatusApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallEgressIPs"):
+		return &infrastructurev1alpha3.FirewallEgressIPsApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("FirewallEgressRule"):
 		return &infrastructurev1alpha3.FirewallEgressRuleApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("FirewallIngressRule"):
 		return &infrastructurev1alpha3.FirewallIngressRuleApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallManagementAccess"):
+		return &infrastructurev1alpha3.FirewallManagementAccessApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallNftablesExporter"):
+		return &infrastructurev1alpha3.FirewallNftablesExporterApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallRateLimit"):
+		return &infrastructurev1alpha3.FirewallRateLimitApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("FirewallRules"):
 		return &infrastructurev1alpha3.FirewallRulesApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("FirewallWorkloadAccess"):
+		return &infrastructurev1alpha3.FirewallWorkloadAccessApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("Initialization"):
 		return &infrastructurev1alpha3.InitializationApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MachineAddress"):
 		return &infrastructurev1alpha3.MachineAddressApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MachineAllocation"):
 		return &infrastructurev1alpha3.MachineAllocationApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MaintenanceWindow"):
+		return &infrastructurev1alpha3.MaintenanceWindowApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("Metal"):
 		return &infrastructurev1alpha3.MetalApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalAPIAccess"):
@@ -112,18 +132,38 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.DeletionApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("FailureDomain"):
 		return &infrastructurev1alpha4.FailureDomainApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallAllowedNetworks"):
+		return &infrastructurev1alpha4.FirewallAllowedNetworksApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallAutoUpdate"):
+		return &infrastructurev1alpha4.FirewallAutoUpdateApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallController"):
+		return &infrastructurev1alpha4.FirewallControllerApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallControllerStatus"):
+		return &infrastructurev1alpha4.FirewallControllerStatusApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallEgressIPs"):
+		return &infrastructurev1alpha4.FirewallEgressIPsApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("FirewallEgressRule"):
 		return &infrastructurev1alpha4.FirewallEgressRuleApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("FirewallIngressRule"):
 		return &infrastructurev1alpha4.FirewallIngressRuleApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallManagementAccess"):
+		return &infrastructurev1alpha4.FirewallManagementAccessApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallNftablesExporter"):
+		return &infrastructurev1alpha4.FirewallNftablesExporterApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallRateLimit"):
+		return &infrastructurev1alpha4.FirewallRateLimitApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("FirewallRules"):
 		return &infrastructurev1alpha4.FirewallRulesApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("FirewallWorkloadAccess"):
+		return &infrastructurev1alpha4.FirewallWorkloadAccessApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("Initialization"):
 		return &infrastructurev1alpha4.InitializationApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MachineAddress"):
 		return &infrastructurev1alpha4.MachineAddressApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MachineAllocation"):
 		return &infrastructurev1alpha4.MachineAllocationApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MaintenanceWindow"):
+		return &infrastructurev1alpha4.MaintenanceWindowApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("Metal"):
 		return &infrastructurev1alpha4.MetalApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalAPIAccess"):

@@ -84,13 +84,23 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.ClusterNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref),
 		v1alpha3.Deletion{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref),
 		v1alpha3.FailureDomain{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref),
+		v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha3_FirewallAllowedNetworks(ref),
+		v1alpha3.FirewallAutoUpdate{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallAutoUpdate(ref),
+		v1alpha3.FirewallController{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref),
+		v1alpha3.FirewallControllerStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_FirewallControllerStatus(ref),
+		v1alpha3.FirewallEgressIPs{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressIPs(ref),
 		v1alpha3.FirewallEgressRule{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref),
 		v1alpha3.FirewallIngressRule{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref),
+		v1alpha3.FirewallManagementAccess{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_FirewallManagementAccess(ref),
+		v1alpha3.FirewallNftablesExporter{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_FirewallNftablesExporter(ref),
+		v1alpha3.FirewallRateLimit{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_FirewallRateLimit(ref),
 		v1alpha3.FirewallRules{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref),
+		v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha3_FirewallWorkloadAccess(ref),
 		v1alpha3.Initialization{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_Initialization(ref),
 		v1alpha3.LocalReference{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_LocalReference(ref),
 		v1alpha3.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref),
 		v1alpha3.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref),
+		v1alpha3.MaintenanceWindow{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MaintenanceWindow(ref),
 		v1alpha3.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_Metal(ref),
 		v1alpha3.MetalAPIAccess{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MetalAPIAccess(ref),
 		v1alpha3.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref),
@@ -130,13 +140,23 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.ClusterNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref),
 		v1alpha4.Deletion{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref),
 		v1alpha4.FailureDomain{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref),
+		v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha4_FirewallAllowedNetworks(ref),
+		v1alpha4.FirewallAutoUpdate{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallAutoUpdate(ref),
+		v1alpha4.FirewallController{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref),
+		v1alpha4.FirewallControllerStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_FirewallControllerStatus(ref),
+		v1alpha4.FirewallEgressIPs{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressIPs(ref),
 		v1alpha4.FirewallEgressRule{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref),
 		v1alpha4.FirewallIngressRule{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref),
+		v1alpha4.FirewallManagementAccess{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_FirewallManagementAccess(ref),
+		v1alpha4.FirewallNftablesExporter{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_FirewallNftablesExporter(ref),
+		v1alpha4.FirewallRateLimit{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_FirewallRateLimit(ref),
 		v1alpha4.FirewallRules{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref),
+		v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha4_FirewallWorkloadAccess(ref),
 		v1alpha4.Initialization{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_Initialization(ref),
 		v1alpha4.LocalReference{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_LocalReference(ref),
 		v1alpha4.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref),
 		v1alpha4.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref),
+		v1alpha4.MaintenanceWindow{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MaintenanceWindow(ref),
 		v1alpha4.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_Metal(ref),
 		v1alpha4.MetalAPIAccess{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MetalAPIAccess(ref),
 		v1alpha4.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref),
@@ -3279,6 +3299,397 @@ func schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref common.ReferenceC
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallAllowedNetworks(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallAllowedNetworks limit what policies and Services of a workload cluster can open.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ingress": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ingress are the prefixes at which Services can be reached. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"egress": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "egress are the prefixes to which connections can be allowed. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallAutoUpdate(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallAutoUpdate is when a firewall is replaced for a newer image.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"maintenanceWindow": {
+						SchemaProps: spec.SchemaProps{
+							Description: "maintenanceWindow is when replacements begin. If it is omitted, they begin at any time.",
+							Ref:         ref(v1alpha3.MaintenanceWindow{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.MaintenanceWindow{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallController is the configuration of a firewall-controller.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"interval": {
+						SchemaProps: spec.SchemaProps{
+							Description: "interval is how often the firewall-controller computes its rules, from 1s: `10s`, which is the default.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version is the version of the firewall-controller, to which it updates itself, such as `v2.4.1`. If it is omitted, the version of the image runs. It is set together with url.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is where that version is downloaded from, by https. It is set together with version.",
+							MaxLength:   ptr.To[int64](2048),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rateLimits": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"networkID",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rateLimits limit what the firewall receives from networks. There are at most 13, one for each network.",
+							MaxItems:    ptr.To[int64](13),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.FirewallRateLimit{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"egressIPs": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"networkID",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "egressIPs are the source addresses of connections into networks, instead of the firewall's own. There are at most 13, one for each network.",
+							MaxItems:    ptr.To[int64](13),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.FirewallEgressIPs{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"internalPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "internalPrefixes are prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"allowedNetworks": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName()),
+						},
+					},
+					"dnsServer": {
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServer is the IP address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"logAcceptedConnections": {
+						SchemaProps: spec.SchemaProps{
+							Description: "logAcceptedConnections logs accepted connections, too, not only dropped ones.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"nftablesExporter": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nftablesExporter is the exporter of the rules' metrics. If it is omitted, that of the image runs.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.FirewallNftablesExporter{}.OpenAPIModelName()),
+						},
+					},
+					"silenceTimeout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced, from 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Duration{}.OpenAPIModelName(), v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName(), v1alpha3.FirewallEgressIPs{}.OpenAPIModelName(), v1alpha3.FirewallNftablesExporter{}.OpenAPIModelName(), v1alpha3.FirewallRateLimit{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallControllerStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallControllerStatus is what a firewall-controller reported, in its FirewallMonitor in the workload cluster.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version is the version that runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"nftablesExporterVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nftablesExporterVersion is the version of the exporter that runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message is what it said of its last run.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"lastRun": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastRun is when it last read the workload cluster. Newer times are written here every five minutes at most.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lastSeedRun": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastSeedRun is when it last read its configuration from the management cluster.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"distance": {
+						SchemaProps: spec.SchemaProps{
+							Description: "distance is the distance that it has configured. It is missing if the version that runs knows of none.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressIPs(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallEgressIPs are the source addresses of connections into a network. Both fields are required.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of one of the firewall's networks.",
+							Default:     "",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"ips": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ips are addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16.",
+							MaxItems:    ptr.To[int64](16),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"networkID", "ips"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -3483,6 +3894,107 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref common.Refe
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallManagementAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallManagementAccess is which management cluster a firewall knows.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is that of its API server.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"serviceAccountUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "serviceAccountUID is the uid of the ServiceAccount whose token the firewall has.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallNftablesExporter(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallNftablesExporter is the exporter of the metrics of a firewall's rules. Both fields are set together.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version is the version to which the firewall-controller updates the exporter.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is where that version is downloaded from, by https.",
+							MaxLength:   ptr.To[int64](2048),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallRateLimit(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallRateLimit limits what a firewall receives from a network. Both fields are required.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of one of the firewall's networks.",
+							Default:     "",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "rate is the limit in MiB/s, from 1.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"networkID", "rate"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -3540,6 +4052,45 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref common.ReferenceC
 		},
 		Dependencies: []string{
 			v1alpha3.FirewallEgressRule{}.OpenAPIModelName(), v1alpha3.FirewallIngressRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_FirewallWorkloadAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallWorkloadAccess is how a firewall-controller reaches the workload cluster.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kubeconfigSecretName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kubeconfigSecretName is the Secret of the namespace with a kubeconfig without credentials.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"tokenSecretName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tokenSecretName is the Secret of the namespace with the token.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiServerURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "apiServerURL is that of the workload cluster's API server.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
 	}
 }
 
@@ -3709,6 +4260,83 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref common.Refere
 		},
 		Dependencies: []string{
 			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MaintenanceWindow(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MaintenanceWindow is a time of certain days. The begin and the duration are required.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"days": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "days are the days of the week on which the window begins: `[\"Sat\", \"Sun\"]`. They default to all.",
+							MaxItems:    ptr.To[int64](7),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](3),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"begin": {
+						SchemaProps: spec.SchemaProps{
+							Description: "begin is the time of day at which it begins: `02:30`.",
+							MaxLength:   ptr.To[int64](5),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"duration": {
+						SchemaProps: spec.SchemaProps{
+							Description: "duration is how long it lasts, from 15m to 24h: `2h`.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"timeZone": {
+						SchemaProps: spec.SchemaProps{
+							Description: "timeZone is that of days and begin, by its name in the IANA database: `Europe/Berlin`. It defaults to `UTC`.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"begin", "duration"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Duration{}.OpenAPIModelName()},
 	}
 }
 
@@ -4079,6 +4707,33 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 							Description: "private is true for a private network of a project.",
 							Type:        []string{"boolean"},
 							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is shown of firewalls with spec.controller.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"destinationPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "destinationPrefixes are what is reached through the network. They are shown of firewalls with spec.controller.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
 						},
 					},
 				},
@@ -4560,7 +5215,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref common.Refer
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is the desired state of the firewall. It cannot be changed once the allocation has begun, but for the provider ID, which can be set once.",
+							Description: "spec is the desired state of the firewall. Once the allocation has begun, only controller, provisioningTimeout and autoUpdate can be changed, and the provider ID can be set once.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
@@ -4746,7 +5401,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules.",
 							Ref:         ref(v1alpha3.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -4826,12 +5481,30 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 							Format:      "",
 						},
 					},
+					"controller": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controller configures the firewall-controller on the firewall, which turns ClusterwideNetworkPolicies and Services of the workload cluster into rules while the firewall runs. Without it the rules are fixed. Everything in it can be changed at any time, and no change of it replaces a firewall. A firewall that was allocated without it has no kubeconfig for its firewall-controller, and has to be replaced once.",
+							Ref:         ref(v1alpha3.FirewallController{}.OpenAPIModelName()),
+						},
+					},
+					"provisioningTimeout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "provisioningTimeout is how long after its allocation a firewall may take to phone home before it is replaced, from 10m: `1h`. It defaults to what the controller manager is configured with, which is 1h unless an administrator changed it. It can be changed at any time.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"autoUpdate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "autoUpdate replaces the firewall, if it is set, when image is an alias that stands for a newer image by now: `{}` is enough. Without it, only the condition ImageUpToDate tells of the newer image. It can be changed at any time.",
+							Ref:         ref(v1alpha3.FirewallAutoUpdate{}.OpenAPIModelName()),
+						},
+					},
 				},
 				Required: []string{"image", "machineType"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha3.FirewallRules{}.OpenAPIModelName(), v1alpha3.SecretReference{}.OpenAPIModelName()},
+			v1.Duration{}.OpenAPIModelName(), v1alpha3.FirewallAutoUpdate{}.OpenAPIModelName(), v1alpha3.FirewallController{}.OpenAPIModelName(), v1alpha3.FirewallRules{}.OpenAPIModelName(), v1alpha3.SecretReference{}.OpenAPIModelName()},
 	}
 }
 
@@ -4839,7 +5512,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
+				Description: "MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The other fields are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -4893,7 +5566,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: True while it reports.\n  - SeedConnected is about its connection to this management cluster: True while it\n    reads its configuration.\n  - ImageUpToDate is False while spec.image is an alias that stands for a newer image.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4904,6 +5577,31 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 									},
 								},
 							},
+						},
+					},
+					"distance": {
+						SchemaProps: spec.SchemaProps{
+							Description: "distance is by how much the firewall lengthens the AS path of its routes in BGP, from 0 to 8: of two firewalls of a cluster, the one with the shorter distance has the traffic. The controller manager sets it while one replaces the other.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"controller": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controller is what the firewall-controller last reported.",
+							Ref:         ref(v1alpha3.FirewallControllerStatus{}.OpenAPIModelName()),
+						},
+					},
+					"managementAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "managementAccess is which management cluster the user data of the firewall name. It is written before the firewall is allocated, and is missing for one that was allocated without spec.controller, and after the object was moved or restored.",
+							Ref:         ref(v1alpha3.FirewallManagementAccess{}.OpenAPIModelName()),
+						},
+					},
+					"workloadAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "workloadAccess is how the firewall-controller reaches the workload cluster. It is missing until that can be reached.",
+							Ref:         ref(v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName()),
 						},
 					},
 					"metal": {
@@ -4928,7 +5626,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.FirewallControllerStatus{}.OpenAPIModelName(), v1alpha3.FirewallManagementAccess{}.OpenAPIModelName(), v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -6159,6 +6857,397 @@ func schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref common.ReferenceC
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallAllowedNetworks(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallAllowedNetworks limit what policies and Services of a workload cluster can open.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ingress": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ingress are the prefixes at which Services can be reached. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"egress": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "egress are the prefixes to which connections can be allowed. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallAutoUpdate(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallAutoUpdate is when a firewall is replaced for a newer image.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"maintenanceWindow": {
+						SchemaProps: spec.SchemaProps{
+							Description: "maintenanceWindow is when replacements begin. If it is omitted, they begin at any time.",
+							Ref:         ref(v1alpha4.MaintenanceWindow{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.MaintenanceWindow{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallController is the configuration of a firewall-controller.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"interval": {
+						SchemaProps: spec.SchemaProps{
+							Description: "interval is how often the firewall-controller computes its rules, from 1s: `10s`, which is the default.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version is the version of the firewall-controller, to which it updates itself, such as `v2.4.1`. If it is omitted, the version of the image runs. It is set together with url.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is where that version is downloaded from, by https. It is set together with version.",
+							MaxLength:   ptr.To[int64](2048),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rateLimits": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"networkID",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rateLimits limit what the firewall receives from networks. There are at most 13, one for each network.",
+							MaxItems:    ptr.To[int64](13),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.FirewallRateLimit{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"egressIPs": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"networkID",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "egressIPs are the source addresses of connections into networks, instead of the firewall's own. There are at most 13, one for each network.",
+							MaxItems:    ptr.To[int64](13),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.FirewallEgressIPs{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"internalPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "internalPrefixes are prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
+							MaxItems:    ptr.To[int64](100),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"allowedNetworks": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName()),
+						},
+					},
+					"dnsServer": {
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServer is the IP address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"logAcceptedConnections": {
+						SchemaProps: spec.SchemaProps{
+							Description: "logAcceptedConnections logs accepted connections, too, not only dropped ones.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"nftablesExporter": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nftablesExporter is the exporter of the rules' metrics. If it is omitted, that of the image runs.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.FirewallNftablesExporter{}.OpenAPIModelName()),
+						},
+					},
+					"silenceTimeout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced, from 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Duration{}.OpenAPIModelName(), v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName(), v1alpha4.FirewallEgressIPs{}.OpenAPIModelName(), v1alpha4.FirewallNftablesExporter{}.OpenAPIModelName(), v1alpha4.FirewallRateLimit{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallControllerStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallControllerStatus is what a firewall-controller reported, in its FirewallMonitor in the workload cluster.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version is the version that runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"nftablesExporterVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nftablesExporterVersion is the version of the exporter that runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message is what it said of its last run.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"lastRun": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastRun is when it last read the workload cluster. Newer times are written here every five minutes at most.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lastSeedRun": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastSeedRun is when it last read its configuration from the management cluster.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"distance": {
+						SchemaProps: spec.SchemaProps{
+							Description: "distance is the distance that it has configured. It is missing if the version that runs knows of none.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressIPs(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallEgressIPs are the source addresses of connections into a network. Both fields are required.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of one of the firewall's networks.",
+							Default:     "",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"ips": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ips are addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16.",
+							MaxItems:    ptr.To[int64](16),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](64),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"networkID", "ips"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -6363,6 +7452,107 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref common.Refe
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallManagementAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallManagementAccess is which management cluster a firewall knows.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is that of its API server.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"serviceAccountUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "serviceAccountUID is the uid of the ServiceAccount whose token the firewall has.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallNftablesExporter(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallNftablesExporter is the exporter of the metrics of a firewall's rules. Both fields are set together.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version is the version to which the firewall-controller updates the exporter.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is where that version is downloaded from, by https.",
+							MaxLength:   ptr.To[int64](2048),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallRateLimit(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallRateLimit limits what a firewall receives from a network. Both fields are required.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of one of the firewall's networks.",
+							Default:     "",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "rate is the limit in MiB/s, from 1.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"networkID", "rate"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -6420,6 +7610,45 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref common.ReferenceC
 		},
 		Dependencies: []string{
 			v1alpha4.FirewallEgressRule{}.OpenAPIModelName(), v1alpha4.FirewallIngressRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_FirewallWorkloadAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallWorkloadAccess is how a firewall-controller reaches the workload cluster.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kubeconfigSecretName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kubeconfigSecretName is the Secret of the namespace with a kubeconfig without credentials.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"tokenSecretName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tokenSecretName is the Secret of the namespace with the token.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiServerURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "apiServerURL is that of the workload cluster's API server.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
 	}
 }
 
@@ -6589,6 +7818,83 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref common.Refere
 		},
 		Dependencies: []string{
 			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MaintenanceWindow(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MaintenanceWindow is a time of certain days. The begin and the duration are required.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"days": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "days are the days of the week on which the window begins: `[\"Sat\", \"Sun\"]`. They default to all.",
+							MaxItems:    ptr.To[int64](7),
+							AllOf: []spec.Schema{
+								{
+									SchemaProps: spec.SchemaProps{
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													MaxLength: ptr.To[int64](3),
+												},
+											},
+										},
+									},
+								},
+							},
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"begin": {
+						SchemaProps: spec.SchemaProps{
+							Description: "begin is the time of day at which it begins: `02:30`.",
+							MaxLength:   ptr.To[int64](5),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"duration": {
+						SchemaProps: spec.SchemaProps{
+							Description: "duration is how long it lasts, from 15m to 24h: `2h`.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"timeZone": {
+						SchemaProps: spec.SchemaProps{
+							Description: "timeZone is that of days and begin, by its name in the IANA database: `Europe/Berlin`. It defaults to `UTC`.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"begin", "duration"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "granular",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Duration{}.OpenAPIModelName()},
 	}
 }
 
@@ -6959,6 +8265,33 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 							Description: "private is true for a private network of a project.",
 							Type:        []string{"boolean"},
 							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is shown of firewalls with spec.controller.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"destinationPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "destinationPrefixes are what is reached through the network. They are shown of firewalls with spec.controller.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
 						},
 					},
 				},
@@ -7440,7 +8773,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref common.Refer
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is the desired state of the firewall. It cannot be changed once the allocation has begun, but for the provider ID, which can be set once.",
+							Description: "spec is the desired state of the firewall. Once the allocation has begun, only controller, provisioningTimeout and autoUpdate can be changed, and the provider ID can be set once.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName()),
 						},
@@ -7626,7 +8959,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules.",
 							Ref:         ref(v1alpha4.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -7706,12 +9039,30 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 							Format:      "",
 						},
 					},
+					"controller": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controller configures the firewall-controller on the firewall, which turns ClusterwideNetworkPolicies and Services of the workload cluster into rules while the firewall runs. Without it the rules are fixed. Everything in it can be changed at any time, and no change of it replaces a firewall. A firewall that was allocated without it has no kubeconfig for its firewall-controller, and has to be replaced once.",
+							Ref:         ref(v1alpha4.FirewallController{}.OpenAPIModelName()),
+						},
+					},
+					"provisioningTimeout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "provisioningTimeout is how long after its allocation a firewall may take to phone home before it is replaced, from 10m: `1h`. It defaults to what the controller manager is configured with, which is 1h unless an administrator changed it. It can be changed at any time.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"autoUpdate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "autoUpdate replaces the firewall, if it is set, when image is an alias that stands for a newer image by now: `{}` is enough. Without it, only the condition ImageUpToDate tells of the newer image. It can be changed at any time.",
+							Ref:         ref(v1alpha4.FirewallAutoUpdate{}.OpenAPIModelName()),
+						},
+					},
 				},
 				Required: []string{"image", "machineType"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha4.FirewallRules{}.OpenAPIModelName(), v1alpha4.SecretReference{}.OpenAPIModelName()},
+			v1.Duration{}.OpenAPIModelName(), v1alpha4.FirewallAutoUpdate{}.OpenAPIModelName(), v1alpha4.FirewallController{}.OpenAPIModelName(), v1alpha4.FirewallRules{}.OpenAPIModelName(), v1alpha4.SecretReference{}.OpenAPIModelName()},
 	}
 }
 
@@ -7719,7 +9070,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The fields initialization, conditions, allocation and deletion are Kubernetes-only state, and are recorded.",
+				Description: "MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields metal, ready, addresses and failureDomain are read from the metal-api, and not stored. The other fields are Kubernetes-only state, and are recorded.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -7773,7 +9124,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: True while it reports.\n  - SeedConnected is about its connection to this management cluster: True while it\n    reads its configuration.\n  - ImageUpToDate is False while spec.image is an alias that stands for a newer image.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7784,6 +9135,31 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 									},
 								},
 							},
+						},
+					},
+					"distance": {
+						SchemaProps: spec.SchemaProps{
+							Description: "distance is by how much the firewall lengthens the AS path of its routes in BGP, from 0 to 8: of two firewalls of a cluster, the one with the shorter distance has the traffic. The controller manager sets it while one replaces the other.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"controller": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controller is what the firewall-controller last reported.",
+							Ref:         ref(v1alpha4.FirewallControllerStatus{}.OpenAPIModelName()),
+						},
+					},
+					"managementAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "managementAccess is which management cluster the user data of the firewall name. It is written before the firewall is allocated, and is missing for one that was allocated without spec.controller, and after the object was moved or restored.",
+							Ref:         ref(v1alpha4.FirewallManagementAccess{}.OpenAPIModelName()),
+						},
+					},
+					"workloadAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "workloadAccess is how the firewall-controller reaches the workload cluster. It is missing until that can be reached.",
+							Ref:         ref(v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName()),
 						},
 					},
 					"metal": {
@@ -7808,7 +9184,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.FirewallControllerStatus{}.OpenAPIModelName(), v1alpha4.FirewallManagementAccess{}.OpenAPIModelName(), v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
 	}
 }
 

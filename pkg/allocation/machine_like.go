@@ -31,17 +31,17 @@ type machineLike struct {
 	rules *infrastructure.FirewallRules
 	// userData is the Secret that a firewall is not allocated without.
 	userData *infrastructure.SecretReference
-	status   *infrastructure.MetalStackMachineStatus
+	status   infrastructure.MachineLikeStatus
 }
 
 var _ record = &machineLike{}
 
 // allocation is never nil.
 func (m *machineLike) allocation() *infrastructure.MachineAllocation {
-	if m.status.Allocation == nil {
+	if *m.status.Allocation == nil {
 		return &infrastructure.MachineAllocation{}
 	}
-	return m.status.Allocation
+	return *m.status.Allocation
 }
 
 // identityUID is the uid that its metal carries.
@@ -53,16 +53,16 @@ func (m *machineLike) identityUID() types.UID {
 }
 
 func (m *machineLike) objectMeta() *metav1.ObjectMeta         { return m.meta }
-func (m *machineLike) conditions() *[]metav1.Condition        { return &m.status.Conditions }
+func (m *machineLike) conditions() *[]metav1.Condition        { return m.status.Conditions }
 func (m *machineLike) state() *infrastructure.AllocationState { return &m.allocation().AllocationState }
-func (m *machineLike) ready() bool                            { return m.status.Ready }
+func (m *machineLike) ready() bool                            { return *m.status.Ready }
 func (m *machineLike) initialization() *infrastructure.Initialization {
-	return &m.status.Initialization
+	return m.status.Initialization
 }
 
 func (m *machineLike) initAllocation() {
-	if m.status.Allocation == nil {
-		m.status.Allocation = &infrastructure.MachineAllocation{}
+	if *m.status.Allocation == nil {
+		*m.status.Allocation = &infrastructure.MachineAllocation{}
 	}
 }
 
@@ -72,7 +72,7 @@ func machineLikeOfMachine(m *infrastructure.MetalStackMachine) *machineLike {
 		image: m.Spec.Image, machineType: m.Spec.MachineType, partition: m.Spec.Partition,
 		sshKeys: m.Spec.SSHKeys, tags: m.Spec.Tags, networks: m.Spec.Networks,
 		dnsServers: m.Spec.DNSServers, ntpServers: m.Spec.NTPServers, filesystemLayout: m.Spec.FilesystemLayout,
-		status: &m.Status,
+		status: m.Status.MachineLike(),
 	}
 }
 
@@ -83,7 +83,7 @@ func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
 		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks,
 		dnsServers: f.Spec.DNSServers, ntpServers: f.Spec.NTPServers, filesystemLayout: f.Spec.FilesystemLayout,
 		rules: f.Spec.Rules, userData: f.Spec.UserData,
-		status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
+		status: f.Status.MachineLike(),
 	}
 }
 

@@ -66,7 +66,10 @@ func (p *MachineLikeProjector) discovered(m *metal.Machine, namespace string) ru
 			Spec: infrastructure.MetalStackFirewallSpec{
 				Image: a.Image, MachineType: m.Size, Partition: m.Partition, ProviderID: id,
 			},
-			Status: infrastructure.MetalStackFirewallStatus(status),
+			Status: infrastructure.MetalStackFirewallStatus{
+				Ready: status.Ready, Addresses: status.Addresses, FailureDomain: status.FailureDomain,
+				Conditions: status.Conditions, Metal: status.Metal,
+			},
 		}
 	}
 	return &infrastructure.MetalStackMachine{

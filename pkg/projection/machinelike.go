@@ -4,6 +4,7 @@ package projection
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,15 +22,15 @@ type MachineLikeProjector struct {
 	role string
 }
 
-// machineLike is what machines and firewalls have in common; status is the
-// object's own, not a copy.
+// machineLike is what machines and firewalls have in common; status points
+// into the object.
 type machineLike struct {
 	meta        *metav1.ObjectMeta
 	image       string
 	machineType string
 	partition   string
 	providerID  string
-	status      *infrastructure.MetalStackMachineStatus
+	status      infrastructure.MachineLikeStatus
 }
 
 // machineLikeOf returns nil for an object that is neither, or no object.
@@ -37,11 +38,11 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 	switch o := obj.(type) {
 	case *infrastructure.MetalStackMachine:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, &o.Status}
+			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike()}
 		}
 	case *infrastructure.MetalStackFirewall:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, (*infrastructure.MetalStackMachineStatus)(&o.Status)}
+			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike()}
 		}
 	}
 	return nil
@@ -51,10 +52,10 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 // it names: or it could hide another object's machine by naming it.
 func (p *MachineLikeProjector) Refs(record runtime.Object) []metal.Ref {
 	s := machineLikeOf(record)
-	if s == nil || s.status.Allocation == nil {
+	if s == nil || *s.status.Allocation == nil {
 		return nil
 	}
-	a := s.status.Allocation
+	a := *s.status.Allocation
 	var refs []metal.Ref
 	if a.Phase == infrastructure.AllocationAllocated || a.Phase == infrastructure.AllocationReleasing {
 		if a.MachineID != "" {
@@ -76,11 +77,11 @@ func (p *MachineLikeProjector) Strip(obj runtime.Object) {
 	if s == nil {
 		return
 	}
-	s.status.Ready = false
-	s.status.Addresses = nil
-	s.status.FailureDomain = ""
-	s.status.Metal = nil
-	s.status.Conditions = recordedConditions(s.status.Conditions, s.allocationState())
+	*s.status.Ready = false
+	*s.status.Addresses = nil
+	*s.status.FailureDomain = ""
+	*s.status.Metal = nil
+	*s.status.Conditions = recordedConditions(*s.status.Conditions, s.allocationState())
 }
 
 // Project implements storage.Projector.
@@ -97,26 +98,26 @@ func (p *MachineLikeProjector) Project(record, previous runtime.Object) runtime.
 	}
 	var before []metav1.Condition
 	if shown != nil {
-		before = shown.status.Conditions
+		before = *shown.status.Conditions
 	}
 	ready := p.fill(s, shown)
-	s.status.Ready = ready.isTrue()
+	*s.status.Ready = ready.isTrue()
 	computed := computedStates{ready: ready, allocated: s.allocatedState(ready), matchesSpec: s.matchesSpecState(meta.FindStatusCondition(before, infrastructure.ConditionMatchesSpec))}
-	s.status.Conditions = projectedConditions(s.meta, s.status.Conditions, s.allocationState(), computed, before, p.Clock.Now)
+	*s.status.Conditions = projectedConditions(s.meta, *s.status.Conditions, s.allocationState(), computed, before, p.Clock.Now)
 	return obj
 }
 
 // allocationState is how far the allocation is; nil if none has begun.
 func (m *machineLike) allocationState() *infrastructure.AllocationState {
-	if m.status.Allocation == nil {
+	if *m.status.Allocation == nil {
 		return nil
 	}
-	return &m.status.Allocation.AllocationState
+	return &(*m.status.Allocation).AllocationState
 }
 
 // allocatedState is the condition Allocated of a record that names its machine.
 func (m *machineLike) allocatedState(ready conditionState) conditionState {
-	a := m.status.Allocation
+	a := *m.status.Allocation
 	switch {
 	case a == nil:
 		return conditionState{}
@@ -128,10 +129,10 @@ func (m *machineLike) allocatedState(ready conditionState) conditionState {
 
 // fill fills in everything but Ready, whose state it returns.
 func (p *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
-	a := s.status.Allocation
+	a := *s.status.Allocation
 	if a == nil || a.Phase == "" {
-		s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
-		return notAllocatedState(s.meta.CreationTimestamp.Time, s.status.Conditions)
+		*s.status.Metal = &infrastructure.Metal{Managed: true, Phase: infrastructure.PhasePending}
+		return notAllocatedState(s.meta.CreationTimestamp.Time, *s.status.Conditions)
 	}
 	v := conditionState{status: metav1.ConditionFalse}
 	switch a.Phase {
@@ -148,16 +149,16 @@ func (p *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 			s.show(m)
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
-		v.since = releaseTime(a.AllocationState, s.status.Conditions)
-		v.reason, v.message = releasingReason(s.meta, s.status.Conditions, "Releasing the machine to the metal-api.")
+		v.since = releaseTime(a.AllocationState, *s.status.Conditions)
+		v.reason, v.message = releasingReason(s.meta, *s.status.Conditions, "Releasing the machine to the metal-api.")
 		return v
 	case infrastructure.AllocationReleased:
 		s.showPhase(a, infrastructure.PhaseReleased)
-		v.since = releaseTime(a.AllocationState, s.status.Conditions)
+		v.since = releaseTime(a.AllocationState, *s.status.Conditions)
 		v.reason, v.message = infrastructure.ReasonReleased, "The machine was released to the metal-api."
 		return v
 	default:
-		return p.fillAllocated(s, shown, a).withDeletion(s.meta, s.status.Conditions)
+		return p.fillAllocated(s, shown, a).withDeletion(s.meta, *s.status.Conditions)
 	}
 }
 
@@ -171,7 +172,7 @@ func (p *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 		return unobservedState(s, shown, a)
 	}
 	s.showPhase(a, infrastructure.PhaseGone)
-	s.status.FailureDomain = s.specPartition()
+	*s.status.FailureDomain = s.specPartition()
 	v := conditionState{status: metav1.ConditionFalse, reason: infrastructure.ReasonAllocationGone}
 	switch {
 	case presence == metal.Gone || m == nil:
@@ -189,15 +190,14 @@ func (p *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 
 // unobservedState keeps showing what was shown: not having observed it proves nothing.
 func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
-	if shown != nil && shown.status.Metal != nil && shown.status.Metal.AllocationUUID == a.AllocationUUID {
-		if c := meta.FindStatusCondition(shown.status.Conditions, infrastructure.ConditionReady); c != nil {
-			was := shown.status.DeepCopy()
-			s.status.Metal, s.status.Addresses, s.status.FailureDomain = was.Metal, was.Addresses, was.FailureDomain
+	if shown != nil && *shown.status.Metal != nil && (*shown.status.Metal).AllocationUUID == a.AllocationUUID {
+		if c := meta.FindStatusCondition(*shown.status.Conditions, infrastructure.ConditionReady); c != nil {
+			*s.status.Metal, *s.status.Addresses, *s.status.FailureDomain = (*shown.status.Metal).DeepCopy(), slices.Clone(*shown.status.Addresses), *shown.status.FailureDomain
 			return conditionState{status: c.Status, reason: c.Reason, message: c.Message, since: c.LastTransitionTime.Time}
 		}
 	}
 	s.showPhase(a, infrastructure.PhaseUnknown)
-	s.status.FailureDomain = s.specPartition()
+	*s.status.FailureDomain = s.specPartition()
 	return conditionState{
 		status: metav1.ConditionUnknown, reason: infrastructure.ReasonNotObserved, since: timeOrZero(a.StartTime),
 		message: fmt.Sprintf("Machine %s not observed yet.", a.MachineID),
@@ -220,17 +220,17 @@ func (p *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructu
 }
 
 func (m *machineLike) show(machine *metal.Machine) {
-	m.status.Metal = Metal(machine, true)
-	m.status.Addresses = Addresses(machine)
-	m.status.FailureDomain = machine.Partition
+	*m.status.Metal = Metal(machine, true)
+	*m.status.Addresses = Addresses(machine)
+	*m.status.FailureDomain = machine.Partition
 }
 
 // showPhase overrides the phase, and names the metal if nothing is known of it.
 func (m *machineLike) showPhase(a *infrastructure.MachineAllocation, phase string) {
-	if m.status.Metal == nil {
-		m.status.Metal = &infrastructure.Metal{MachineID: a.MachineID, AllocationUUID: a.AllocationUUID, Managed: true}
+	if *m.status.Metal == nil {
+		*m.status.Metal = &infrastructure.Metal{MachineID: a.MachineID, AllocationUUID: a.AllocationUUID, Managed: true}
 	}
-	m.status.Metal.Phase = phase
+	(*m.status.Metal).Phase = phase
 }
 
 // specPartition is the partition after the spec, for metal that is not seen.

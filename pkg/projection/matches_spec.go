@@ -17,7 +17,7 @@ import (
 // allocated by this server has size and image of the spec, until another client
 // reinstalls it. previous is the condition that was shown last.
 func (m *machineLike) matchesSpecState(previous *metav1.Condition) conditionState {
-	a, live := m.status.Allocation, m.status.Metal
+	a, live := *m.status.Allocation, *m.status.Metal
 	if a == nil || a.Phase != infrastructure.AllocationAllocated || live == nil || live.Size == "" || live.Image == "" {
 		return conditionState{}
 	}

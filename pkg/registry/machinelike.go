@@ -39,7 +39,7 @@ type MachineLike struct {
 	Meta *metav1.ObjectMeta
 	// What the spec says, which is shown while the metal does not say better.
 	ProviderID, Image, Size, Partition string
-	Status                             *infrastructure.MetalStackMachineStatus
+	Status                             infrastructure.MachineLikeStatus
 	// Addresses are the types of address to show one of, best first.
 	Addresses []infrastructure.MachineAddressType
 }
@@ -50,8 +50,8 @@ func MachineLikeColumns[T Object](machineLike func(T) MachineLike) []Column[T] {
 		return func(obj T) any {
 			s := machineLike(obj)
 			var m infrastructure.Metal
-			if s.Status.Metal != nil {
-				m = *s.Status.Metal
+			if live := *s.Status.Metal; live != nil {
+				m = *live
 			}
 			return OrNone(show(s, m))
 		}
@@ -61,7 +61,7 @@ func MachineLikeColumns[T Object](machineLike func(T) MachineLike) []Column[T] {
 			return s.Meta.Labels[infrastructure.ClusterNameLabel]
 		})},
 		{Name: "Ready", Description: "Whether the machine has phoned home and is alive.", Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
-			return ReadyCell(s.Status.Ready, s.Status.Conditions)
+			return ReadyCell(*s.Status.Ready, *s.Status.Conditions)
 		})},
 		{Name: "Phase", Description: "Last provisioning event of the machine.", Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
 			return m.Phase
@@ -89,7 +89,7 @@ func MachineLikeColumns[T Object](machineLike func(T) MachineLike) []Column[T] {
 			return m.Rack
 		})},
 		{Name: "Managed", Type: "boolean", Description: "Whether a record manages the machine; false for discovered machines.", Wide: true, Cell: func(obj T) any {
-			m := machineLike(obj).Status.Metal
+			m := *machineLike(obj).Status.Metal
 			return m == nil || m.Managed
 		}},
 	}
@@ -97,7 +97,7 @@ func MachineLikeColumns[T Object](machineLike func(T) MachineLike) []Column[T] {
 
 func (m MachineLike) address() string {
 	for _, t := range m.Addresses {
-		for _, a := range m.Status.Addresses {
+		for _, a := range *m.Status.Addresses {
 			if a.Type == t {
 				return a.Address
 			}

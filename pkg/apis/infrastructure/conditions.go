@@ -29,6 +29,20 @@ const (
 	// ConditionControlPlaneEndpointSet is about the endpoint of a cluster whose control
 	// plane's provider brings it: True once it is in the spec.
 	ConditionControlPlaneEndpointSet = "ControlPlaneEndpointSet"
+	// ConditionFirewallControllerReady is about what the controller manager keeps for the
+	// firewall-controllers of a cluster whose firewallSpec has a controller: True while all
+	// that they need is there, in both clusters. It is not part of Ready.
+	ConditionFirewallControllerReady = "FirewallControllerReady"
+	// ConditionControllerConnected is about the firewall-controller of a firewall with
+	// spec.controller: True while it reports in the workload cluster, Unknown while that
+	// cannot be read.
+	ConditionControllerConnected = "ControllerConnected"
+	// ConditionSeedConnected is about the same: True while it reads its configuration from
+	// the management cluster, as it reports.
+	ConditionSeedConnected = "SeedConnected"
+	// ConditionImageUpToDate is about a machine or firewall whose image is an alias: False
+	// while the alias stands for a newer image than the metal has. It is no part of Ready.
+	ConditionImageUpToDate = "ImageUpToDate"
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.

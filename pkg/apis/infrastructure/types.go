@@ -299,79 +299,9 @@ type MetalNetwork struct {
 	VRF      int64
 	NAT      bool
 	Private  bool
-}
-
-// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
-
-// MetalStackFirewall is one machine that guards a cluster's private network.
-type MetalStackFirewall struct {
-	metav1.TypeMeta
-	metav1.ObjectMeta
-
-	Spec   MetalStackFirewallSpec
-	Status MetalStackFirewallStatus
-}
-
-// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
-
-// MetalStackFirewallList is a list of MetalStackFirewall.
-type MetalStackFirewallList struct {
-	metav1.TypeMeta
-	metav1.ListMeta
-
-	Items []MetalStackFirewall
-}
-
-// MetalStackFirewallSpec is what the user specifies of a firewall.
-type MetalStackFirewallSpec struct {
-	Image       string
-	MachineType string
-	Partition   string
-	ProviderID  string
-	SSHKeys     []string
-	UserData    *SecretReference
-	Networks    []string
-	Rules       *FirewallRules
-
-	DNSServers       []string
-	NTPServers       []string
-	FilesystemLayout string
-}
-
-// FirewallRules are the rules of a firewall from its first boot on.
-type FirewallRules struct {
-	Egress  []FirewallEgressRule
-	Ingress []FirewallIngressRule
-}
-
-// FirewallEgressRule allows connections out of the private network.
-type FirewallEgressRule struct {
-	Protocol string
-	Ports    []int32
-	To       []string
-	Comment  string
-}
-
-// FirewallIngressRule allows connections into the private network.
-type FirewallIngressRule struct {
-	Protocol string
-	Ports    []int32
-	To       []string
-	From     []string
-	Comment  string
-}
-
-// MetalStackFirewallStatus is what is known of a firewall: the same as of a
-// machine, to which it converts.
-type MetalStackFirewallStatus struct {
-	Ready          bool
-	Initialization Initialization
-	Addresses      []MachineAddress
-	FailureDomain  string
-	Conditions     []metav1.Condition
-	Metal          *Metal
-	Allocation     *MachineAllocation
-	Deletion       *Deletion
+	// Type and DestinationPrefixes are shown of firewalls with a firewall-controller.
+	Type                string
+	DestinationPrefixes []string
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

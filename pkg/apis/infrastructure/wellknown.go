@@ -59,6 +59,9 @@ const (
 	// ForceReleaseAnnotation on an object that is being deleted has its metal released
 	// although a hold says otherwise, such as an owner that cannot be found.
 	ForceReleaseAnnotation = "metal-stack." + GroupName + "/force-release"
+	// ReplaceAnnotation on a firewall of a cluster with a firewallSpec has it replaced: a new
+	// one takes over before it is deleted.
+	ReplaceAnnotation = "metal-stack." + GroupName + "/replace"
 )
 
 // ExternallyManaged reports whether another controller manages an infrastructure

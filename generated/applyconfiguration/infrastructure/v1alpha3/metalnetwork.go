@@ -24,6 +24,13 @@ type MetalNetworkApplyConfiguration struct {
 	NAT *bool `json:"nat,omitempty"`
 	// private is true for a private network of a project.
 	Private *bool `json:"private,omitempty"`
+	// type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`,
+	// `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is
+	// shown of firewalls with spec.controller.
+	Type *string `json:"type,omitempty"`
+	// destinationPrefixes are what is reached through the network. They are shown of
+	// firewalls with spec.controller.
+	DestinationPrefixes []string `json:"destinationPrefixes,omitempty"`
 }
 
 // MetalNetworkApplyConfiguration constructs a declarative configuration of the MetalNetwork type for use with
@@ -89,5 +96,23 @@ func (b *MetalNetworkApplyConfiguration) WithNAT(value bool) *MetalNetworkApplyC
 // If called multiple times, the Private field is set to the value of the last call.
 func (b *MetalNetworkApplyConfiguration) WithPrivate(value bool) *MetalNetworkApplyConfiguration {
 	b.Private = &value
+	return b
+}
+
+// WithType sets the Type field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Type field is set to the value of the last call.
+func (b *MetalNetworkApplyConfiguration) WithType(value string) *MetalNetworkApplyConfiguration {
+	b.Type = &value
+	return b
+}
+
+// WithDestinationPrefixes adds the given value to the DestinationPrefixes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the DestinationPrefixes field.
+func (b *MetalNetworkApplyConfiguration) WithDestinationPrefixes(values ...string) *MetalNetworkApplyConfiguration {
+	for i := range values {
+		b.DestinationPrefixes = append(b.DestinationPrefixes, values[i])
+	}
 	return b
 }

@@ -25,8 +25,9 @@ type MetalStackFirewallApplyConfiguration struct {
 	// digits, dashes and dots. In the hostname, dots are replaced by dashes, and a
 	// hash of the name is appended.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is the desired state of the firewall. It cannot be changed once the
-	// allocation has begun, but for the provider ID, which can be set once.
+	// spec is the desired state of the firewall. Once the allocation has begun, only
+	// controller, provisioningTimeout and autoUpdate can be changed, and the provider ID can
+	// be set once.
 	Spec *MetalStackFirewallSpecApplyConfiguration `json:"spec,omitempty"`
 	// status is the observed state of the firewall. It is written by the API server
 	// and the controller manager only.

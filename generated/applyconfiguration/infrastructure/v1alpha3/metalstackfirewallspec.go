@@ -4,6 +4,10 @@
 
 package v1alpha3
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // MetalStackFirewallSpecApplyConfiguration represents a declarative configuration of the MetalStackFirewallSpec type for use
 // with apply.
 //
@@ -44,7 +48,8 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	Networks []string `json:"networks,omitempty"`
 	// rules are the connections that the firewall allows from its first boot on.
 	// Without rules it forwards nothing: machines behind it reach neither a registry nor
-	// their control plane.
+	// their control plane. With controller they hold until the firewall-controller has
+	// computed its first rules.
 	Rules *FirewallRulesApplyConfiguration `json:"rules,omitempty"`
 	// dnsServers are the IP addresses of the DNS servers that are configured at the first
 	// boot. They default to those of the partition. There are at most 3.
@@ -56,6 +61,21 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// is omitted, the metal-api takes the one that fits the size and the image.
 	// `metalctl filesystemlayout list` lists all.
 	FilesystemLayout *string `json:"filesystemLayout,omitempty"`
+	// controller configures the firewall-controller on the firewall, which turns
+	// ClusterwideNetworkPolicies and Services of the workload cluster into rules while the
+	// firewall runs. Without it the rules are fixed. Everything in it can be changed at any
+	// time, and no change of it replaces a firewall. A firewall that was allocated without
+	// it has no kubeconfig for its firewall-controller, and has to be replaced once.
+	Controller *FirewallControllerApplyConfiguration `json:"controller,omitempty"`
+	// provisioningTimeout is how long after its allocation a firewall may take to phone
+	// home before it is replaced, from 10m: `1h`. It defaults to what the controller
+	// manager is configured with, which is 1h unless an administrator changed it. It can be
+	// changed at any time.
+	ProvisioningTimeout *v1.Duration `json:"provisioningTimeout,omitempty"`
+	// autoUpdate replaces the firewall, if it is set, when image is an alias that stands for
+	// a newer image by now: `{}` is enough. Without it, only the condition ImageUpToDate
+	// tells of the newer image. It can be changed at any time.
+	AutoUpdate *FirewallAutoUpdateApplyConfiguration `json:"autoUpdate,omitempty"`
 }
 
 // MetalStackFirewallSpecApplyConfiguration constructs a declarative configuration of the MetalStackFirewallSpec type for use with
@@ -157,5 +177,29 @@ func (b *MetalStackFirewallSpecApplyConfiguration) WithNTPServers(values ...stri
 // If called multiple times, the FilesystemLayout field is set to the value of the last call.
 func (b *MetalStackFirewallSpecApplyConfiguration) WithFilesystemLayout(value string) *MetalStackFirewallSpecApplyConfiguration {
 	b.FilesystemLayout = &value
+	return b
+}
+
+// WithController sets the Controller field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Controller field is set to the value of the last call.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithController(value *FirewallControllerApplyConfiguration) *MetalStackFirewallSpecApplyConfiguration {
+	b.Controller = value
+	return b
+}
+
+// WithProvisioningTimeout sets the ProvisioningTimeout field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ProvisioningTimeout field is set to the value of the last call.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithProvisioningTimeout(value v1.Duration) *MetalStackFirewallSpecApplyConfiguration {
+	b.ProvisioningTimeout = &value
+	return b
+}
+
+// WithAutoUpdate sets the AutoUpdate field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AutoUpdate field is set to the value of the last call.
+func (b *MetalStackFirewallSpecApplyConfiguration) WithAutoUpdate(value *FirewallAutoUpdateApplyConfiguration) *MetalStackFirewallSpecApplyConfiguration {
+	b.AutoUpdate = value
 	return b
 }

@@ -13,8 +13,7 @@ import (
 //
 // MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields
 // metal, ready, addresses and failureDomain are read from the metal-api, and not
-// stored. The fields initialization, conditions, allocation and deletion are
-// Kubernetes-only state, and are recorded.
+// stored. The other fields are Kubernetes-only state, and are recorded.
 type MetalStackFirewallStatusApplyConfiguration struct {
 	// ready is true while the firewall runs: it has phoned home in its current
 	// allocation, and is alive. It becomes false when that ends; the Ready condition
@@ -46,8 +45,26 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// - MatchesSpec is about the size and the image of the machine, if it was adopted
 	// or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
 	// part of Ready.
+	// - ControllerConnected is about the firewall-controller, and is there only with
+	// spec.controller: True while it reports.
+	// - SeedConnected is about its connection to this management cluster: True while it
+	// reads its configuration.
+	// - ImageUpToDate is False while spec.image is an alias that stands for a newer image.
 	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// distance is by how much the firewall lengthens the AS path of its routes in BGP, from
+	// 0 to 8: of two firewalls of a cluster, the one with the shorter distance has the
+	// traffic. The controller manager sets it while one replaces the other.
+	Distance *int32 `json:"distance,omitempty"`
+	// controller is what the firewall-controller last reported.
+	Controller *FirewallControllerStatusApplyConfiguration `json:"controller,omitempty"`
+	// managementAccess is which management cluster the user data of the firewall name. It is
+	// written before the firewall is allocated, and is missing for one that was allocated
+	// without spec.controller, and after the object was moved or restored.
+	ManagementAccess *FirewallManagementAccessApplyConfiguration `json:"managementAccess,omitempty"`
+	// workloadAccess is how the firewall-controller reaches the workload cluster. It is
+	// missing until that can be reached.
+	WorkloadAccess *FirewallWorkloadAccessApplyConfiguration `json:"workloadAccess,omitempty"`
 	// metal is the machine in the metal-api. It is never stored: it is as recent as
 	// the last observation, and an answer that is stale has a Warning header.
 	Metal *MetalApplyConfiguration `json:"metal,omitempty"`
@@ -113,6 +130,38 @@ func (b *MetalStackFirewallStatusApplyConfiguration) WithConditions(values ...*v
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithDistance sets the Distance field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Distance field is set to the value of the last call.
+func (b *MetalStackFirewallStatusApplyConfiguration) WithDistance(value int32) *MetalStackFirewallStatusApplyConfiguration {
+	b.Distance = &value
+	return b
+}
+
+// WithController sets the Controller field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Controller field is set to the value of the last call.
+func (b *MetalStackFirewallStatusApplyConfiguration) WithController(value *FirewallControllerStatusApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
+	b.Controller = value
+	return b
+}
+
+// WithManagementAccess sets the ManagementAccess field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ManagementAccess field is set to the value of the last call.
+func (b *MetalStackFirewallStatusApplyConfiguration) WithManagementAccess(value *FirewallManagementAccessApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
+	b.ManagementAccess = value
+	return b
+}
+
+// WithWorkloadAccess sets the WorkloadAccess field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the WorkloadAccess field is set to the value of the last call.
+func (b *MetalStackFirewallStatusApplyConfiguration) WithWorkloadAccess(value *FirewallWorkloadAccessApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
+	b.WorkloadAccess = value
 	return b
 }
 

@@ -154,4 +154,14 @@ type MetalNetwork struct {
 	// private is true for a private network of a project.
 	// +optional
 	Private bool `json:"private,omitempty"`
+	// type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`,
+	// `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is
+	// shown of firewalls with spec.controller.
+	// +optional
+	Type string `json:"type,omitempty"`
+	// destinationPrefixes are what is reached through the network. They are shown of
+	// firewalls with spec.controller.
+	// +optional
+	// +listType=atomic
+	DestinationPrefixes []string `json:"destinationPrefixes,omitempty"`
 }

@@ -48,6 +48,31 @@ func (in FailureDomain) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallAllowedNetworks) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallAllowedNetworks"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallAutoUpdate) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallAutoUpdate"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallController) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallController"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallControllerStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallControllerStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallEgressIPs) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallEgressIPs"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in FirewallEgressRule) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallEgressRule"
 }
@@ -58,8 +83,28 @@ func (in FirewallIngressRule) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallManagementAccess) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallManagementAccess"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallNftablesExporter) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallNftablesExporter"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallRateLimit) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallRateLimit"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in FirewallRules) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallRules"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallWorkloadAccess) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.FirewallWorkloadAccess"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
@@ -80,6 +125,11 @@ func (in MachineAddress) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MachineAllocation) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.MachineAllocation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MaintenanceWindow) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MaintenanceWindow"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -4,6 +4,7 @@ package v1alpha4
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // +genclient
@@ -24,8 +25,9 @@ type MetalStackFirewall struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the desired state of the firewall. It cannot be changed once the
-	// allocation has begun, but for the provider ID, which can be set once.
+	// spec is the desired state of the firewall. Once the allocation has begun, only
+	// controller, provisioningTimeout and autoUpdate can be changed, and the provider ID can
+	// be set once.
 	// +optional
 	Spec MetalStackFirewallSpec `json:"spec,omitempty"`
 	// status is the observed state of the firewall. It is written by the API server
@@ -108,7 +110,8 @@ type MetalStackFirewallSpec struct {
 
 	// rules are the connections that the firewall allows from its first boot on.
 	// Without rules it forwards nothing: machines behind it reach neither a registry nor
-	// their control plane.
+	// their control plane. With controller they hold until the firewall-controller has
+	// computed its first rules.
 	// +optional
 	Rules *FirewallRules `json:"rules,omitempty"`
 
@@ -134,6 +137,192 @@ type MetalStackFirewallSpec struct {
 	// +optional
 	// +k8s:validation:maxLength=253
 	FilesystemLayout string `json:"filesystemLayout,omitempty"`
+
+	// controller configures the firewall-controller on the firewall, which turns
+	// ClusterwideNetworkPolicies and Services of the workload cluster into rules while the
+	// firewall runs. Without it the rules are fixed. Everything in it can be changed at any
+	// time, and no change of it replaces a firewall. A firewall that was allocated without
+	// it has no kubeconfig for its firewall-controller, and has to be replaced once.
+	// +optional
+	Controller *FirewallController `json:"controller,omitempty"`
+
+	// provisioningTimeout is how long after its allocation a firewall may take to phone
+	// home before it is replaced, from 10m: `1h`. It defaults to what the controller
+	// manager is configured with, which is 1h unless an administrator changed it. It can be
+	// changed at any time.
+	// +optional
+	ProvisioningTimeout *metav1.Duration `json:"provisioningTimeout,omitempty"`
+
+	// autoUpdate replaces the firewall, if it is set, when image is an alias that stands for
+	// a newer image by now: `{}` is enough. Without it, only the condition ImageUpToDate
+	// tells of the newer image. It can be changed at any time.
+	// +optional
+	AutoUpdate *FirewallAutoUpdate `json:"autoUpdate,omitempty"`
+}
+
+// FirewallController is the configuration of a firewall-controller.
+// +structType=granular
+type FirewallController struct {
+	// interval is how often the firewall-controller computes its rules, from 1s: `10s`,
+	// which is the default.
+	// +optional
+	Interval *metav1.Duration `json:"interval,omitempty"`
+
+	// version is the version of the firewall-controller, to which it updates itself, such as
+	// `v2.4.1`. If it is omitted, the version of the image runs. It is set together with
+	// url.
+	// +optional
+	// +k8s:validation:maxLength=128
+	Version string `json:"version,omitempty"`
+	// url is where that version is downloaded from, by https. It is set together with
+	// version.
+	// +optional
+	// +k8s:validation:maxLength=2048
+	URL string `json:"url,omitempty"`
+
+	// rateLimits limit what the firewall receives from networks. There are at most 13,
+	// one for each network.
+	// +optional
+	// +listType=map
+	// +listMapKey=networkID
+	// +k8s:validation:maxItems=13
+	RateLimits []FirewallRateLimit `json:"rateLimits,omitempty"`
+
+	// egressIPs are the source addresses of connections into networks, instead of the
+	// firewall's own. There are at most 13, one for each network.
+	// +optional
+	// +listType=map
+	// +listMapKey=networkID
+	// +k8s:validation:maxItems=13
+	EgressIPs []FirewallEgressIPs `json:"egressIPs,omitempty"`
+
+	// internalPrefixes are prefixes whose traffic is counted as internal:
+	// `["10.0.0.0/8"]`. There are at most 100.
+	// +optional
+	// +listType=atomic
+	// +k8s:validation:maxItems=100
+	// +k8s:validation:items:maxLength=64
+	InternalPrefixes []string `json:"internalPrefixes,omitempty"`
+
+	// allowedNetworks limit what policies and Services of the workload cluster can open.
+	// Without it they can open everything.
+	// +optional
+	AllowedNetworks FirewallAllowedNetworks `json:"allowedNetworks,omitempty,omitzero"`
+
+	// dnsServer is the IP address of the DNS server that resolves the names in policies. It
+	// defaults to the firewall's own.
+	// +optional
+	// +k8s:validation:maxLength=64
+	DNSServer string `json:"dnsServer,omitempty"`
+
+	// logAcceptedConnections logs accepted connections, too, not only dropped ones.
+	// +optional
+	LogAcceptedConnections bool `json:"logAcceptedConnections,omitempty"`
+
+	// nftablesExporter is the exporter of the rules' metrics. If it is omitted, that of the
+	// image runs.
+	// +optional
+	NftablesExporter FirewallNftablesExporter `json:"nftablesExporter,omitempty,omitzero"`
+
+	// silenceTimeout is for how long a firewall-controller may report nothing while the
+	// workload cluster's API server can be reached, before the firewall is replaced, from
+	// 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.
+	// +optional
+	SilenceTimeout *metav1.Duration `json:"silenceTimeout,omitempty"`
+}
+
+// FirewallRateLimit limits what a firewall receives from a network. Both fields are
+// required.
+// +structType=granular
+type FirewallRateLimit struct {
+	// networkID is the id of one of the firewall's networks.
+	// +required
+	// +k8s:validation:maxLength=253
+	NetworkID string `json:"networkID"`
+	// rate is the limit in MiB/s, from 1.
+	// +required
+	Rate int64 `json:"rate,omitempty"`
+}
+
+// FirewallEgressIPs are the source addresses of connections into a network. Both fields
+// are required.
+// +structType=granular
+type FirewallEgressIPs struct {
+	// networkID is the id of one of the firewall's networks.
+	// +required
+	// +k8s:validation:maxLength=253
+	NetworkID string `json:"networkID"`
+	// ips are addresses of that network that the project has allocated. Static addresses
+	// stay when the firewall is replaced or the cluster is deleted. There are at most 16.
+	// +required
+	// +listType=set
+	// +k8s:validation:maxItems=16
+	// +k8s:validation:items:maxLength=64
+	IPs []string `json:"ips,omitempty"`
+}
+
+// FirewallAllowedNetworks limit what policies and Services of a workload cluster can open.
+// +structType=granular
+type FirewallAllowedNetworks struct {
+	// ingress are the prefixes at which Services can be reached. There are at most 100.
+	// +optional
+	// +listType=atomic
+	// +k8s:validation:maxItems=100
+	// +k8s:validation:items:maxLength=64
+	Ingress []string `json:"ingress,omitempty"`
+	// egress are the prefixes to which connections can be allowed. There are at most 100.
+	// +optional
+	// +listType=atomic
+	// +k8s:validation:maxItems=100
+	// +k8s:validation:items:maxLength=64
+	Egress []string `json:"egress,omitempty"`
+}
+
+// FirewallNftablesExporter is the exporter of the metrics of a firewall's rules. Both
+// fields are set together.
+// +structType=granular
+type FirewallNftablesExporter struct {
+	// version is the version to which the firewall-controller updates the exporter.
+	// +optional
+	// +k8s:validation:maxLength=128
+	Version string `json:"version,omitempty"`
+	// url is where that version is downloaded from, by https.
+	// +optional
+	// +k8s:validation:maxLength=2048
+	URL string `json:"url,omitempty"`
+}
+
+// FirewallAutoUpdate is when a firewall is replaced for a newer image.
+// +structType=granular
+type FirewallAutoUpdate struct {
+	// maintenanceWindow is when replacements begin. If it is omitted, they begin at any
+	// time.
+	// +optional
+	MaintenanceWindow *MaintenanceWindow `json:"maintenanceWindow,omitempty"`
+}
+
+// MaintenanceWindow is a time of certain days. The begin and the duration are required.
+// +structType=granular
+type MaintenanceWindow struct {
+	// days are the days of the week on which the window begins: `["Sat", "Sun"]`. They
+	// default to all.
+	// +optional
+	// +listType=set
+	// +k8s:validation:maxItems=7
+	// +k8s:validation:items:maxLength=3
+	Days []string `json:"days,omitempty"`
+	// begin is the time of day at which it begins: `02:30`.
+	// +required
+	// +k8s:validation:maxLength=5
+	Begin string `json:"begin,omitempty"`
+	// duration is how long it lasts, from 15m to 24h: `2h`.
+	// +required
+	Duration metav1.Duration `json:"duration,omitempty,omitzero"`
+	// timeZone is that of days and begin, by its name in the IANA database:
+	// `Europe/Berlin`. It defaults to `UTC`.
+	// +optional
+	// +k8s:validation:maxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
 }
 
 // FirewallRules are the rules of a firewall, for all machines behind it.
@@ -217,8 +406,7 @@ type FirewallIngressRule struct {
 
 // MetalStackFirewallStatus is the observed state of a MetalStackFirewall. The fields
 // metal, ready, addresses and failureDomain are read from the metal-api, and not
-// stored. The fields initialization, conditions, allocation and deletion are
-// Kubernetes-only state, and are recorded.
+// stored. The other fields are Kubernetes-only state, and are recorded.
 type MetalStackFirewallStatus struct {
 	// ready is true while the firewall runs: it has phoned home in its current
 	// allocation, and is alive. It becomes false when that ends; the Ready condition
@@ -259,12 +447,38 @@ type MetalStackFirewallStatus struct {
 	//   - MatchesSpec is about the size and the image of the machine, if it was adopted
 	//     or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
 	//     part of Ready.
+	//   - ControllerConnected is about the firewall-controller, and is there only with
+	//     spec.controller: True while it reports.
+	//   - SeedConnected is about its connection to this management cluster: True while it
+	//     reads its configuration.
+	//   - ImageUpToDate is False while spec.image is an alias that stands for a newer image.
 	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +k8s:validation:maxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// distance is by how much the firewall lengthens the AS path of its routes in BGP, from
+	// 0 to 8: of two firewalls of a cluster, the one with the shorter distance has the
+	// traffic. The controller manager sets it while one replaces the other.
+	// +optional
+	Distance int32 `json:"distance,omitempty"`
+
+	// controller is what the firewall-controller last reported.
+	// +optional
+	Controller *FirewallControllerStatus `json:"controller,omitempty"`
+
+	// managementAccess is which management cluster the user data of the firewall name. It is
+	// written before the firewall is allocated, and is missing for one that was allocated
+	// without spec.controller, and after the object was moved or restored.
+	// +optional
+	ManagementAccess *FirewallManagementAccess `json:"managementAccess,omitempty"`
+
+	// workloadAccess is how the firewall-controller reaches the workload cluster. It is
+	// missing until that can be reached.
+	// +optional
+	WorkloadAccess *FirewallWorkloadAccess `json:"workloadAccess,omitempty"`
 
 	// metal is the machine in the metal-api. It is never stored: it is as recent as
 	// the last observation, and an answer that is stale has a Warning header.
@@ -281,4 +495,56 @@ type MetalStackFirewallStatus struct {
 	// marked by an earlier version do not have it.
 	// +optional
 	Deletion *Deletion `json:"deletion,omitempty"`
+}
+
+// FirewallControllerStatus is what a firewall-controller reported, in its FirewallMonitor
+// in the workload cluster.
+// +structType=atomic
+type FirewallControllerStatus struct {
+	// version is the version that runs.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// nftablesExporterVersion is the version of the exporter that runs.
+	// +optional
+	NftablesExporterVersion string `json:"nftablesExporterVersion,omitempty"`
+	// message is what it said of its last run.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// lastRun is when it last read the workload cluster. Newer times are written here
+	// every five minutes at most.
+	// +optional
+	LastRun *metav1.Time `json:"lastRun,omitempty"`
+	// lastSeedRun is when it last read its configuration from the management cluster.
+	// +optional
+	LastSeedRun *metav1.Time `json:"lastSeedRun,omitempty"`
+	// distance is the distance that it has configured. It is missing if the version that
+	// runs knows of none.
+	// +optional
+	Distance *int32 `json:"distance,omitempty"`
+}
+
+// FirewallManagementAccess is which management cluster a firewall knows.
+// +structType=atomic
+type FirewallManagementAccess struct {
+	// url is that of its API server.
+	// +optional
+	URL string `json:"url,omitempty"`
+	// serviceAccountUID is the uid of the ServiceAccount whose token the firewall has.
+	// +optional
+	ServiceAccountUID types.UID `json:"serviceAccountUID,omitempty"`
+}
+
+// FirewallWorkloadAccess is how a firewall-controller reaches the workload cluster.
+// +structType=atomic
+type FirewallWorkloadAccess struct {
+	// kubeconfigSecretName is the Secret of the namespace with a kubeconfig without
+	// credentials.
+	// +optional
+	KubeconfigSecretName string `json:"kubeconfigSecretName,omitempty"`
+	// tokenSecretName is the Secret of the namespace with the token.
+	// +optional
+	TokenSecretName string `json:"tokenSecretName,omitempty"`
+	// apiServerURL is that of the workload cluster's API server.
+	// +optional
+	APIServerURL string `json:"apiServerURL,omitempty"`
 }

@@ -106,6 +106,56 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*FirewallAllowedNetworks)(nil), (*infrastructure.FirewallAllowedNetworks)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallAllowedNetworks_To_infrastructure_FirewallAllowedNetworks(a.(*FirewallAllowedNetworks), b.(*infrastructure.FirewallAllowedNetworks), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallAllowedNetworks)(nil), (*FirewallAllowedNetworks)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallAllowedNetworks_To_v1alpha4_FirewallAllowedNetworks(a.(*infrastructure.FirewallAllowedNetworks), b.(*FirewallAllowedNetworks), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallAutoUpdate)(nil), (*infrastructure.FirewallAutoUpdate)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallAutoUpdate_To_infrastructure_FirewallAutoUpdate(a.(*FirewallAutoUpdate), b.(*infrastructure.FirewallAutoUpdate), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallAutoUpdate)(nil), (*FirewallAutoUpdate)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallAutoUpdate_To_v1alpha4_FirewallAutoUpdate(a.(*infrastructure.FirewallAutoUpdate), b.(*FirewallAutoUpdate), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallController)(nil), (*infrastructure.FirewallController)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallController_To_infrastructure_FirewallController(a.(*FirewallController), b.(*infrastructure.FirewallController), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallController)(nil), (*FirewallController)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallController_To_v1alpha4_FirewallController(a.(*infrastructure.FirewallController), b.(*FirewallController), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallControllerStatus)(nil), (*infrastructure.FirewallControllerStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallControllerStatus_To_infrastructure_FirewallControllerStatus(a.(*FirewallControllerStatus), b.(*infrastructure.FirewallControllerStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallControllerStatus)(nil), (*FirewallControllerStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallControllerStatus_To_v1alpha4_FirewallControllerStatus(a.(*infrastructure.FirewallControllerStatus), b.(*FirewallControllerStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallEgressIPs)(nil), (*infrastructure.FirewallEgressIPs)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallEgressIPs_To_infrastructure_FirewallEgressIPs(a.(*FirewallEgressIPs), b.(*infrastructure.FirewallEgressIPs), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallEgressIPs)(nil), (*FirewallEgressIPs)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallEgressIPs_To_v1alpha4_FirewallEgressIPs(a.(*infrastructure.FirewallEgressIPs), b.(*FirewallEgressIPs), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*FirewallEgressRule)(nil), (*infrastructure.FirewallEgressRule)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_FirewallEgressRule_To_infrastructure_FirewallEgressRule(a.(*FirewallEgressRule), b.(*infrastructure.FirewallEgressRule), scope)
 	}); err != nil {
@@ -126,6 +176,36 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*FirewallManagementAccess)(nil), (*infrastructure.FirewallManagementAccess)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallManagementAccess_To_infrastructure_FirewallManagementAccess(a.(*FirewallManagementAccess), b.(*infrastructure.FirewallManagementAccess), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallManagementAccess)(nil), (*FirewallManagementAccess)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallManagementAccess_To_v1alpha4_FirewallManagementAccess(a.(*infrastructure.FirewallManagementAccess), b.(*FirewallManagementAccess), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallNftablesExporter)(nil), (*infrastructure.FirewallNftablesExporter)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallNftablesExporter_To_infrastructure_FirewallNftablesExporter(a.(*FirewallNftablesExporter), b.(*infrastructure.FirewallNftablesExporter), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallNftablesExporter)(nil), (*FirewallNftablesExporter)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallNftablesExporter_To_v1alpha4_FirewallNftablesExporter(a.(*infrastructure.FirewallNftablesExporter), b.(*FirewallNftablesExporter), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallRateLimit)(nil), (*infrastructure.FirewallRateLimit)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallRateLimit_To_infrastructure_FirewallRateLimit(a.(*FirewallRateLimit), b.(*infrastructure.FirewallRateLimit), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallRateLimit)(nil), (*FirewallRateLimit)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallRateLimit_To_v1alpha4_FirewallRateLimit(a.(*infrastructure.FirewallRateLimit), b.(*FirewallRateLimit), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*FirewallRules)(nil), (*infrastructure.FirewallRules)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_FirewallRules_To_infrastructure_FirewallRules(a.(*FirewallRules), b.(*infrastructure.FirewallRules), scope)
 	}); err != nil {
@@ -133,6 +213,16 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}
 	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallRules)(nil), (*FirewallRules)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_infrastructure_FirewallRules_To_v1alpha4_FirewallRules(a.(*infrastructure.FirewallRules), b.(*FirewallRules), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*FirewallWorkloadAccess)(nil), (*infrastructure.FirewallWorkloadAccess)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_FirewallWorkloadAccess_To_infrastructure_FirewallWorkloadAccess(a.(*FirewallWorkloadAccess), b.(*infrastructure.FirewallWorkloadAccess), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.FirewallWorkloadAccess)(nil), (*FirewallWorkloadAccess)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess(a.(*infrastructure.FirewallWorkloadAccess), b.(*FirewallWorkloadAccess), scope)
 	}); err != nil {
 		return err
 	}
@@ -173,6 +263,16 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}
 	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineAllocation)(nil), (*MachineAllocation)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_infrastructure_MachineAllocation_To_v1alpha4_MachineAllocation(a.(*infrastructure.MachineAllocation), b.(*MachineAllocation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MaintenanceWindow)(nil), (*infrastructure.MaintenanceWindow)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MaintenanceWindow_To_infrastructure_MaintenanceWindow(a.(*MaintenanceWindow), b.(*infrastructure.MaintenanceWindow), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MaintenanceWindow)(nil), (*MaintenanceWindow)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MaintenanceWindow_To_v1alpha4_MaintenanceWindow(a.(*infrastructure.MaintenanceWindow), b.(*MaintenanceWindow), scope)
 	}); err != nil {
 		return err
 	}
@@ -698,6 +798,148 @@ func Convert_infrastructure_FailureDomain_To_v1alpha4_FailureDomain(in *infrastr
 	return autoConvert_infrastructure_FailureDomain_To_v1alpha4_FailureDomain(in, out, s)
 }
 
+func autoConvert_v1alpha4_FirewallAllowedNetworks_To_infrastructure_FirewallAllowedNetworks(in *FirewallAllowedNetworks, out *infrastructure.FirewallAllowedNetworks, s conversion.Scope) error {
+	out.Ingress = *(*[]string)(unsafe.Pointer(&in.Ingress))
+	out.Egress = *(*[]string)(unsafe.Pointer(&in.Egress))
+	return nil
+}
+
+// Convert_v1alpha4_FirewallAllowedNetworks_To_infrastructure_FirewallAllowedNetworks is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallAllowedNetworks_To_infrastructure_FirewallAllowedNetworks(in *FirewallAllowedNetworks, out *infrastructure.FirewallAllowedNetworks, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallAllowedNetworks_To_infrastructure_FirewallAllowedNetworks(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallAllowedNetworks_To_v1alpha4_FirewallAllowedNetworks(in *infrastructure.FirewallAllowedNetworks, out *FirewallAllowedNetworks, s conversion.Scope) error {
+	out.Ingress = *(*[]string)(unsafe.Pointer(&in.Ingress))
+	out.Egress = *(*[]string)(unsafe.Pointer(&in.Egress))
+	return nil
+}
+
+// Convert_infrastructure_FirewallAllowedNetworks_To_v1alpha4_FirewallAllowedNetworks is an autogenerated conversion function.
+func Convert_infrastructure_FirewallAllowedNetworks_To_v1alpha4_FirewallAllowedNetworks(in *infrastructure.FirewallAllowedNetworks, out *FirewallAllowedNetworks, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallAllowedNetworks_To_v1alpha4_FirewallAllowedNetworks(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallAutoUpdate_To_infrastructure_FirewallAutoUpdate(in *FirewallAutoUpdate, out *infrastructure.FirewallAutoUpdate, s conversion.Scope) error {
+	out.MaintenanceWindow = (*infrastructure.MaintenanceWindow)(unsafe.Pointer(in.MaintenanceWindow))
+	return nil
+}
+
+// Convert_v1alpha4_FirewallAutoUpdate_To_infrastructure_FirewallAutoUpdate is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallAutoUpdate_To_infrastructure_FirewallAutoUpdate(in *FirewallAutoUpdate, out *infrastructure.FirewallAutoUpdate, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallAutoUpdate_To_infrastructure_FirewallAutoUpdate(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallAutoUpdate_To_v1alpha4_FirewallAutoUpdate(in *infrastructure.FirewallAutoUpdate, out *FirewallAutoUpdate, s conversion.Scope) error {
+	out.MaintenanceWindow = (*MaintenanceWindow)(unsafe.Pointer(in.MaintenanceWindow))
+	return nil
+}
+
+// Convert_infrastructure_FirewallAutoUpdate_To_v1alpha4_FirewallAutoUpdate is an autogenerated conversion function.
+func Convert_infrastructure_FirewallAutoUpdate_To_v1alpha4_FirewallAutoUpdate(in *infrastructure.FirewallAutoUpdate, out *FirewallAutoUpdate, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallAutoUpdate_To_v1alpha4_FirewallAutoUpdate(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallController_To_infrastructure_FirewallController(in *FirewallController, out *infrastructure.FirewallController, s conversion.Scope) error {
+	out.Interval = (*v1.Duration)(unsafe.Pointer(in.Interval))
+	out.Version = in.Version
+	out.URL = in.URL
+	out.RateLimits = *(*[]infrastructure.FirewallRateLimit)(unsafe.Pointer(&in.RateLimits))
+	out.EgressIPs = *(*[]infrastructure.FirewallEgressIPs)(unsafe.Pointer(&in.EgressIPs))
+	out.InternalPrefixes = *(*[]string)(unsafe.Pointer(&in.InternalPrefixes))
+	if err := Convert_v1alpha4_FirewallAllowedNetworks_To_infrastructure_FirewallAllowedNetworks(&in.AllowedNetworks, &out.AllowedNetworks, s); err != nil {
+		return err
+	}
+	out.DNSServer = in.DNSServer
+	out.LogAcceptedConnections = in.LogAcceptedConnections
+	if err := Convert_v1alpha4_FirewallNftablesExporter_To_infrastructure_FirewallNftablesExporter(&in.NftablesExporter, &out.NftablesExporter, s); err != nil {
+		return err
+	}
+	out.SilenceTimeout = (*v1.Duration)(unsafe.Pointer(in.SilenceTimeout))
+	return nil
+}
+
+// Convert_v1alpha4_FirewallController_To_infrastructure_FirewallController is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallController_To_infrastructure_FirewallController(in *FirewallController, out *infrastructure.FirewallController, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallController_To_infrastructure_FirewallController(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallController_To_v1alpha4_FirewallController(in *infrastructure.FirewallController, out *FirewallController, s conversion.Scope) error {
+	out.Interval = (*v1.Duration)(unsafe.Pointer(in.Interval))
+	out.Version = in.Version
+	out.URL = in.URL
+	out.RateLimits = *(*[]FirewallRateLimit)(unsafe.Pointer(&in.RateLimits))
+	out.EgressIPs = *(*[]FirewallEgressIPs)(unsafe.Pointer(&in.EgressIPs))
+	out.InternalPrefixes = *(*[]string)(unsafe.Pointer(&in.InternalPrefixes))
+	if err := Convert_infrastructure_FirewallAllowedNetworks_To_v1alpha4_FirewallAllowedNetworks(&in.AllowedNetworks, &out.AllowedNetworks, s); err != nil {
+		return err
+	}
+	out.DNSServer = in.DNSServer
+	out.LogAcceptedConnections = in.LogAcceptedConnections
+	if err := Convert_infrastructure_FirewallNftablesExporter_To_v1alpha4_FirewallNftablesExporter(&in.NftablesExporter, &out.NftablesExporter, s); err != nil {
+		return err
+	}
+	out.SilenceTimeout = (*v1.Duration)(unsafe.Pointer(in.SilenceTimeout))
+	return nil
+}
+
+// Convert_infrastructure_FirewallController_To_v1alpha4_FirewallController is an autogenerated conversion function.
+func Convert_infrastructure_FirewallController_To_v1alpha4_FirewallController(in *infrastructure.FirewallController, out *FirewallController, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallController_To_v1alpha4_FirewallController(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallControllerStatus_To_infrastructure_FirewallControllerStatus(in *FirewallControllerStatus, out *infrastructure.FirewallControllerStatus, s conversion.Scope) error {
+	out.Version = in.Version
+	out.NftablesExporterVersion = in.NftablesExporterVersion
+	out.Message = in.Message
+	out.LastRun = (*v1.Time)(unsafe.Pointer(in.LastRun))
+	out.LastSeedRun = (*v1.Time)(unsafe.Pointer(in.LastSeedRun))
+	out.Distance = (*int32)(unsafe.Pointer(in.Distance))
+	return nil
+}
+
+// Convert_v1alpha4_FirewallControllerStatus_To_infrastructure_FirewallControllerStatus is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallControllerStatus_To_infrastructure_FirewallControllerStatus(in *FirewallControllerStatus, out *infrastructure.FirewallControllerStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallControllerStatus_To_infrastructure_FirewallControllerStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallControllerStatus_To_v1alpha4_FirewallControllerStatus(in *infrastructure.FirewallControllerStatus, out *FirewallControllerStatus, s conversion.Scope) error {
+	out.Version = in.Version
+	out.NftablesExporterVersion = in.NftablesExporterVersion
+	out.Message = in.Message
+	out.LastRun = (*v1.Time)(unsafe.Pointer(in.LastRun))
+	out.LastSeedRun = (*v1.Time)(unsafe.Pointer(in.LastSeedRun))
+	out.Distance = (*int32)(unsafe.Pointer(in.Distance))
+	return nil
+}
+
+// Convert_infrastructure_FirewallControllerStatus_To_v1alpha4_FirewallControllerStatus is an autogenerated conversion function.
+func Convert_infrastructure_FirewallControllerStatus_To_v1alpha4_FirewallControllerStatus(in *infrastructure.FirewallControllerStatus, out *FirewallControllerStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallControllerStatus_To_v1alpha4_FirewallControllerStatus(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallEgressIPs_To_infrastructure_FirewallEgressIPs(in *FirewallEgressIPs, out *infrastructure.FirewallEgressIPs, s conversion.Scope) error {
+	out.NetworkID = in.NetworkID
+	out.IPs = *(*[]string)(unsafe.Pointer(&in.IPs))
+	return nil
+}
+
+// Convert_v1alpha4_FirewallEgressIPs_To_infrastructure_FirewallEgressIPs is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallEgressIPs_To_infrastructure_FirewallEgressIPs(in *FirewallEgressIPs, out *infrastructure.FirewallEgressIPs, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallEgressIPs_To_infrastructure_FirewallEgressIPs(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallEgressIPs_To_v1alpha4_FirewallEgressIPs(in *infrastructure.FirewallEgressIPs, out *FirewallEgressIPs, s conversion.Scope) error {
+	out.NetworkID = in.NetworkID
+	out.IPs = *(*[]string)(unsafe.Pointer(&in.IPs))
+	return nil
+}
+
+// Convert_infrastructure_FirewallEgressIPs_To_v1alpha4_FirewallEgressIPs is an autogenerated conversion function.
+func Convert_infrastructure_FirewallEgressIPs_To_v1alpha4_FirewallEgressIPs(in *infrastructure.FirewallEgressIPs, out *FirewallEgressIPs, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallEgressIPs_To_v1alpha4_FirewallEgressIPs(in, out, s)
+}
+
 func autoConvert_v1alpha4_FirewallEgressRule_To_infrastructure_FirewallEgressRule(in *FirewallEgressRule, out *infrastructure.FirewallEgressRule, s conversion.Scope) error {
 	out.Protocol = in.Protocol
 	out.Ports = *(*[]int32)(unsafe.Pointer(&in.Ports))
@@ -752,6 +994,72 @@ func Convert_infrastructure_FirewallIngressRule_To_v1alpha4_FirewallIngressRule(
 	return autoConvert_infrastructure_FirewallIngressRule_To_v1alpha4_FirewallIngressRule(in, out, s)
 }
 
+func autoConvert_v1alpha4_FirewallManagementAccess_To_infrastructure_FirewallManagementAccess(in *FirewallManagementAccess, out *infrastructure.FirewallManagementAccess, s conversion.Scope) error {
+	out.URL = in.URL
+	out.ServiceAccountUID = types.UID(in.ServiceAccountUID)
+	return nil
+}
+
+// Convert_v1alpha4_FirewallManagementAccess_To_infrastructure_FirewallManagementAccess is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallManagementAccess_To_infrastructure_FirewallManagementAccess(in *FirewallManagementAccess, out *infrastructure.FirewallManagementAccess, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallManagementAccess_To_infrastructure_FirewallManagementAccess(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallManagementAccess_To_v1alpha4_FirewallManagementAccess(in *infrastructure.FirewallManagementAccess, out *FirewallManagementAccess, s conversion.Scope) error {
+	out.URL = in.URL
+	out.ServiceAccountUID = types.UID(in.ServiceAccountUID)
+	return nil
+}
+
+// Convert_infrastructure_FirewallManagementAccess_To_v1alpha4_FirewallManagementAccess is an autogenerated conversion function.
+func Convert_infrastructure_FirewallManagementAccess_To_v1alpha4_FirewallManagementAccess(in *infrastructure.FirewallManagementAccess, out *FirewallManagementAccess, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallManagementAccess_To_v1alpha4_FirewallManagementAccess(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallNftablesExporter_To_infrastructure_FirewallNftablesExporter(in *FirewallNftablesExporter, out *infrastructure.FirewallNftablesExporter, s conversion.Scope) error {
+	out.Version = in.Version
+	out.URL = in.URL
+	return nil
+}
+
+// Convert_v1alpha4_FirewallNftablesExporter_To_infrastructure_FirewallNftablesExporter is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallNftablesExporter_To_infrastructure_FirewallNftablesExporter(in *FirewallNftablesExporter, out *infrastructure.FirewallNftablesExporter, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallNftablesExporter_To_infrastructure_FirewallNftablesExporter(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallNftablesExporter_To_v1alpha4_FirewallNftablesExporter(in *infrastructure.FirewallNftablesExporter, out *FirewallNftablesExporter, s conversion.Scope) error {
+	out.Version = in.Version
+	out.URL = in.URL
+	return nil
+}
+
+// Convert_infrastructure_FirewallNftablesExporter_To_v1alpha4_FirewallNftablesExporter is an autogenerated conversion function.
+func Convert_infrastructure_FirewallNftablesExporter_To_v1alpha4_FirewallNftablesExporter(in *infrastructure.FirewallNftablesExporter, out *FirewallNftablesExporter, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallNftablesExporter_To_v1alpha4_FirewallNftablesExporter(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallRateLimit_To_infrastructure_FirewallRateLimit(in *FirewallRateLimit, out *infrastructure.FirewallRateLimit, s conversion.Scope) error {
+	out.NetworkID = in.NetworkID
+	out.Rate = in.Rate
+	return nil
+}
+
+// Convert_v1alpha4_FirewallRateLimit_To_infrastructure_FirewallRateLimit is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallRateLimit_To_infrastructure_FirewallRateLimit(in *FirewallRateLimit, out *infrastructure.FirewallRateLimit, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallRateLimit_To_infrastructure_FirewallRateLimit(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallRateLimit_To_v1alpha4_FirewallRateLimit(in *infrastructure.FirewallRateLimit, out *FirewallRateLimit, s conversion.Scope) error {
+	out.NetworkID = in.NetworkID
+	out.Rate = in.Rate
+	return nil
+}
+
+// Convert_infrastructure_FirewallRateLimit_To_v1alpha4_FirewallRateLimit is an autogenerated conversion function.
+func Convert_infrastructure_FirewallRateLimit_To_v1alpha4_FirewallRateLimit(in *infrastructure.FirewallRateLimit, out *FirewallRateLimit, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallRateLimit_To_v1alpha4_FirewallRateLimit(in, out, s)
+}
+
 func autoConvert_v1alpha4_FirewallRules_To_infrastructure_FirewallRules(in *FirewallRules, out *infrastructure.FirewallRules, s conversion.Scope) error {
 	out.Egress = *(*[]infrastructure.FirewallEgressRule)(unsafe.Pointer(&in.Egress))
 	out.Ingress = *(*[]infrastructure.FirewallIngressRule)(unsafe.Pointer(&in.Ingress))
@@ -772,6 +1080,30 @@ func autoConvert_infrastructure_FirewallRules_To_v1alpha4_FirewallRules(in *infr
 // Convert_infrastructure_FirewallRules_To_v1alpha4_FirewallRules is an autogenerated conversion function.
 func Convert_infrastructure_FirewallRules_To_v1alpha4_FirewallRules(in *infrastructure.FirewallRules, out *FirewallRules, s conversion.Scope) error {
 	return autoConvert_infrastructure_FirewallRules_To_v1alpha4_FirewallRules(in, out, s)
+}
+
+func autoConvert_v1alpha4_FirewallWorkloadAccess_To_infrastructure_FirewallWorkloadAccess(in *FirewallWorkloadAccess, out *infrastructure.FirewallWorkloadAccess, s conversion.Scope) error {
+	out.KubeconfigSecretName = in.KubeconfigSecretName
+	out.TokenSecretName = in.TokenSecretName
+	out.APIServerURL = in.APIServerURL
+	return nil
+}
+
+// Convert_v1alpha4_FirewallWorkloadAccess_To_infrastructure_FirewallWorkloadAccess is an autogenerated conversion function.
+func Convert_v1alpha4_FirewallWorkloadAccess_To_infrastructure_FirewallWorkloadAccess(in *FirewallWorkloadAccess, out *infrastructure.FirewallWorkloadAccess, s conversion.Scope) error {
+	return autoConvert_v1alpha4_FirewallWorkloadAccess_To_infrastructure_FirewallWorkloadAccess(in, out, s)
+}
+
+func autoConvert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess(in *infrastructure.FirewallWorkloadAccess, out *FirewallWorkloadAccess, s conversion.Scope) error {
+	out.KubeconfigSecretName = in.KubeconfigSecretName
+	out.TokenSecretName = in.TokenSecretName
+	out.APIServerURL = in.APIServerURL
+	return nil
+}
+
+// Convert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess is an autogenerated conversion function.
+func Convert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess(in *infrastructure.FirewallWorkloadAccess, out *FirewallWorkloadAccess, s conversion.Scope) error {
+	return autoConvert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess(in, out, s)
 }
 
 func autoConvert_v1alpha4_Initialization_To_infrastructure_Initialization(in *Initialization, out *infrastructure.Initialization, s conversion.Scope) error {
@@ -864,6 +1196,32 @@ func autoConvert_infrastructure_MachineAllocation_To_v1alpha4_MachineAllocation(
 // Convert_infrastructure_MachineAllocation_To_v1alpha4_MachineAllocation is an autogenerated conversion function.
 func Convert_infrastructure_MachineAllocation_To_v1alpha4_MachineAllocation(in *infrastructure.MachineAllocation, out *MachineAllocation, s conversion.Scope) error {
 	return autoConvert_infrastructure_MachineAllocation_To_v1alpha4_MachineAllocation(in, out, s)
+}
+
+func autoConvert_v1alpha4_MaintenanceWindow_To_infrastructure_MaintenanceWindow(in *MaintenanceWindow, out *infrastructure.MaintenanceWindow, s conversion.Scope) error {
+	out.Days = *(*[]string)(unsafe.Pointer(&in.Days))
+	out.Begin = in.Begin
+	out.Duration = in.Duration
+	out.TimeZone = in.TimeZone
+	return nil
+}
+
+// Convert_v1alpha4_MaintenanceWindow_To_infrastructure_MaintenanceWindow is an autogenerated conversion function.
+func Convert_v1alpha4_MaintenanceWindow_To_infrastructure_MaintenanceWindow(in *MaintenanceWindow, out *infrastructure.MaintenanceWindow, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MaintenanceWindow_To_infrastructure_MaintenanceWindow(in, out, s)
+}
+
+func autoConvert_infrastructure_MaintenanceWindow_To_v1alpha4_MaintenanceWindow(in *infrastructure.MaintenanceWindow, out *MaintenanceWindow, s conversion.Scope) error {
+	out.Days = *(*[]string)(unsafe.Pointer(&in.Days))
+	out.Begin = in.Begin
+	out.Duration = in.Duration
+	out.TimeZone = in.TimeZone
+	return nil
+}
+
+// Convert_infrastructure_MaintenanceWindow_To_v1alpha4_MaintenanceWindow is an autogenerated conversion function.
+func Convert_infrastructure_MaintenanceWindow_To_v1alpha4_MaintenanceWindow(in *infrastructure.MaintenanceWindow, out *MaintenanceWindow, s conversion.Scope) error {
+	return autoConvert_infrastructure_MaintenanceWindow_To_v1alpha4_MaintenanceWindow(in, out, s)
 }
 
 func autoConvert_v1alpha4_Metal_To_infrastructure_Metal(in *Metal, out *infrastructure.Metal, s conversion.Scope) error {
@@ -1010,6 +1368,8 @@ func autoConvert_v1alpha4_MetalNetwork_To_infrastructure_MetalNetwork(in *MetalN
 	out.VRF = in.VRF
 	out.NAT = in.NAT
 	out.Private = in.Private
+	out.Type = in.Type
+	out.DestinationPrefixes = *(*[]string)(unsafe.Pointer(&in.DestinationPrefixes))
 	return nil
 }
 
@@ -1026,6 +1386,8 @@ func autoConvert_infrastructure_MetalNetwork_To_v1alpha4_MetalNetwork(in *infras
 	out.VRF = in.VRF
 	out.NAT = in.NAT
 	out.Private = in.Private
+	out.Type = in.Type
+	out.DestinationPrefixes = *(*[]string)(unsafe.Pointer(&in.DestinationPrefixes))
 	return nil
 }
 
@@ -1306,7 +1668,17 @@ func Convert_infrastructure_MetalStackFirewall_To_v1alpha4_MetalStackFirewall(in
 
 func autoConvert_v1alpha4_MetalStackFirewallList_To_infrastructure_MetalStackFirewallList(in *MetalStackFirewallList, out *infrastructure.MetalStackFirewallList, s conversion.Scope) error {
 	out.ListMeta = in.ListMeta
-	out.Items = *(*[]infrastructure.MetalStackFirewall)(unsafe.Pointer(&in.Items))
+	if in.Items != nil {
+		in, out := &in.Items, &out.Items
+		*out = make([]infrastructure.MetalStackFirewall, len(*in))
+		for i := range *in {
+			if err := Convert_v1alpha4_MetalStackFirewall_To_infrastructure_MetalStackFirewall(&(*in)[i], &(*out)[i], s); err != nil {
+				return err
+			}
+		}
+	} else {
+		out.Items = nil
+	}
 	return nil
 }
 
@@ -1317,7 +1689,17 @@ func Convert_v1alpha4_MetalStackFirewallList_To_infrastructure_MetalStackFirewal
 
 func autoConvert_infrastructure_MetalStackFirewallList_To_v1alpha4_MetalStackFirewallList(in *infrastructure.MetalStackFirewallList, out *MetalStackFirewallList, s conversion.Scope) error {
 	out.ListMeta = in.ListMeta
-	out.Items = *(*[]MetalStackFirewall)(unsafe.Pointer(&in.Items))
+	if in.Items != nil {
+		in, out := &in.Items, &out.Items
+		*out = make([]MetalStackFirewall, len(*in))
+		for i := range *in {
+			if err := Convert_infrastructure_MetalStackFirewall_To_v1alpha4_MetalStackFirewall(&(*in)[i], &(*out)[i], s); err != nil {
+				return err
+			}
+		}
+	} else {
+		out.Items = nil
+	}
 	return nil
 }
 
@@ -1338,6 +1720,9 @@ func autoConvert_v1alpha4_MetalStackFirewallSpec_To_infrastructure_MetalStackFir
 	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
 	out.NTPServers = *(*[]string)(unsafe.Pointer(&in.NTPServers))
 	out.FilesystemLayout = in.FilesystemLayout
+	out.Controller = (*infrastructure.FirewallController)(unsafe.Pointer(in.Controller))
+	out.ProvisioningTimeout = (*v1.Duration)(unsafe.Pointer(in.ProvisioningTimeout))
+	out.AutoUpdate = (*infrastructure.FirewallAutoUpdate)(unsafe.Pointer(in.AutoUpdate))
 	return nil
 }
 
@@ -1358,6 +1743,9 @@ func autoConvert_infrastructure_MetalStackFirewallSpec_To_v1alpha4_MetalStackFir
 	out.DNSServers = *(*[]string)(unsafe.Pointer(&in.DNSServers))
 	out.NTPServers = *(*[]string)(unsafe.Pointer(&in.NTPServers))
 	out.FilesystemLayout = in.FilesystemLayout
+	out.Controller = (*FirewallController)(unsafe.Pointer(in.Controller))
+	out.ProvisioningTimeout = (*v1.Duration)(unsafe.Pointer(in.ProvisioningTimeout))
+	out.AutoUpdate = (*FirewallAutoUpdate)(unsafe.Pointer(in.AutoUpdate))
 	return nil
 }
 
@@ -1374,6 +1762,10 @@ func autoConvert_v1alpha4_MetalStackFirewallStatus_To_infrastructure_MetalStackF
 	out.Addresses = *(*[]infrastructure.MachineAddress)(unsafe.Pointer(&in.Addresses))
 	out.FailureDomain = in.FailureDomain
 	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	out.Distance = in.Distance
+	out.Controller = (*infrastructure.FirewallControllerStatus)(unsafe.Pointer(in.Controller))
+	out.ManagementAccess = (*infrastructure.FirewallManagementAccess)(unsafe.Pointer(in.ManagementAccess))
+	out.WorkloadAccess = (*infrastructure.FirewallWorkloadAccess)(unsafe.Pointer(in.WorkloadAccess))
 	out.Metal = (*infrastructure.Metal)(unsafe.Pointer(in.Metal))
 	out.Allocation = (*infrastructure.MachineAllocation)(unsafe.Pointer(in.Allocation))
 	out.Deletion = (*infrastructure.Deletion)(unsafe.Pointer(in.Deletion))
@@ -1396,6 +1788,10 @@ func autoConvert_infrastructure_MetalStackFirewallStatus_To_v1alpha4_MetalStackF
 	out.Metal = (*Metal)(unsafe.Pointer(in.Metal))
 	out.Allocation = (*MachineAllocation)(unsafe.Pointer(in.Allocation))
 	out.Deletion = (*Deletion)(unsafe.Pointer(in.Deletion))
+	out.Distance = in.Distance
+	out.Controller = (*FirewallControllerStatus)(unsafe.Pointer(in.Controller))
+	out.ManagementAccess = (*FirewallManagementAccess)(unsafe.Pointer(in.ManagementAccess))
+	out.WorkloadAccess = (*FirewallWorkloadAccess)(unsafe.Pointer(in.WorkloadAccess))
 	return nil
 }
 

@@ -48,6 +48,31 @@ func (in FailureDomain) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallAllowedNetworks) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallAllowedNetworks"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallAutoUpdate) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallAutoUpdate"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallController) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallController"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallControllerStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallControllerStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallEgressIPs) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallEgressIPs"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in FirewallEgressRule) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallEgressRule"
 }
@@ -58,8 +83,28 @@ func (in FirewallIngressRule) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallManagementAccess) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallManagementAccess"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallNftablesExporter) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallNftablesExporter"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallRateLimit) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallRateLimit"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in FirewallRules) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallRules"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FirewallWorkloadAccess) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.FirewallWorkloadAccess"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
@@ -80,6 +125,11 @@ func (in MachineAddress) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MachineAllocation) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineAllocation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MaintenanceWindow) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MaintenanceWindow"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -11,7 +11,7 @@ func columns() []registry.Column[*object] {
 	return registry.MachineLikeColumns(func(f *object) registry.MachineLike {
 		return registry.MachineLike{
 			Meta: &f.ObjectMeta, ProviderID: f.Spec.ProviderID, Image: f.Spec.Image, Size: f.Spec.MachineType,
-			Partition: f.Spec.Partition, Status: (*infrastructure.MetalStackMachineStatus)(&f.Status),
+			Partition: f.Spec.Partition, Status: f.Status.MachineLike(),
 			Addresses: []infrastructure.MachineAddressType{infrastructure.MachineExternalIP, infrastructure.MachineInternalIP},
 		}
 	})

@@ -11,7 +11,7 @@ func columns() []registry.Column[*object] {
 	return registry.MachineLikeColumns(func(m *object) registry.MachineLike {
 		return registry.MachineLike{
 			Meta: &m.ObjectMeta, ProviderID: m.Spec.ProviderID, Image: m.Spec.Image, Size: m.Spec.MachineType,
-			Partition: m.Spec.Partition, Status: &m.Status,
+			Partition: m.Spec.Partition, Status: m.Status.MachineLike(),
 			Addresses: []infrastructure.MachineAddressType{infrastructure.MachineInternalIP, infrastructure.MachineExternalIP},
 		}
 	})
