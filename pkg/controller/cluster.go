@@ -5,16 +5,12 @@ package controller
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -24,92 +20,6 @@ import (
 // membersRequeue is how soon to check again what a cluster waits for, if no
 // event arrives.
 const membersRequeue = 30 * time.Second
-
-// reconcileFirewalls keeps one firewall as firewallSpec says.
-func reconcileFirewalls(ctx context.Context, r *reconciliation) (wait, error) {
-	cluster := r.obj.(*v1alpha4.MetalStackCluster)
-	if allocationOf(cluster).Phase != v1alpha4.AllocationAllocated {
-		return wait{}, nil
-	}
-	all, err := r.listFirewalls(ctx, cluster)
-	if err != nil {
-		return wait{}, err
-	}
-	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return r.belongsToAnother(cluster, f) })
-	owned := controlledFirewalls(cluster, all)
-	for _, f := range adoptableFirewalls(cluster, all) {
-		if err := r.adopt(ctx, cluster, f); err != nil {
-			return wait{}, err
-		}
-		owned = append(owned, f)
-	}
-	// They cannot be adopted, and the next one needs another name.
-	owned = append(owned, deletingFirewalls(cluster, all)...)
-	plan := planRollout(cluster, owned, r.clock.Now(), r.options.FirewallUnhealthyTimeout)
-	r.firewallReady = plan.status
-	for _, deletion := range plan.deletions {
-		if err := r.deleteFirewall(ctx, deletion); err != nil {
-			return wait{}, err
-		}
-	}
-	if plan.create == nil {
-		return wait{message: "a firewall that does not run by then is replaced", requeueAfter: plan.requeueAfter}, nil
-	}
-	return r.createFirewall(ctx, cluster, plan)
-}
-
-func (r *reconciliation) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {
-	err := r.cached.Create(ctx, plan.create)
-	switch {
-	case err == nil:
-		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "reason", plan.createReason)
-		r.recordNormal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.createReason))
-		return wait{}, nil
-	case apierrors.IsAlreadyExists(err):
-		return r.handleNameTaken(ctx, cluster, plan.create.Name)
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		r.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be created: %v", plan.create.Name, err)
-		return wait{message: "the firewall was refused", requeueAfter: fallbackRequeue}, nil
-	}
-	return wait{}, err
-}
-
-// deleteFirewall deletes a firewall, whose own reconciler then releases its metal, unless it
-// has changed since that was decided.
-func (r *reconciliation) deleteFirewall(ctx context.Context, deletion firewallDeletion) error {
-	err := r.cached.Delete(ctx, deletion.firewall, client.Preconditions{
-		UID: ptr.To(deletion.firewall.UID), ResourceVersion: ptr.To(deletion.firewall.ResourceVersion),
-	})
-	if err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", deletion.firewall.Name, "reason", deletion.reason)
-	r.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", deletion.firewall.Name, deletion.reason))
-	return nil
-}
-
-// listFirewalls returns the firewalls in the namespace of a cluster.
-func (r *reconciliation) listFirewalls(ctx context.Context, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
-	list := &v1alpha4.MetalStackFirewallList{}
-	if err := r.cached.List(ctx, list, client.InNamespace(cluster.Namespace)); err != nil {
-		return nil, err
-	}
-	var all []*v1alpha4.MetalStackFirewall
-	for i := range list.Items {
-		all = append(all, &list.Items[i])
-	}
-	return all, nil
-}
-
-func controlledFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
-	var owned []*v1alpha4.MetalStackFirewall
-	for _, f := range all {
-		if metav1.IsControlledBy(f, cluster) {
-			owned = append(owned, f)
-		}
-	}
-	return owned
-}
 
 // waitForMachinesDeleted waits for the machines of a cluster, which live in its network.
 // It asks the server, not the cache: what it does not see loses its network.

@@ -96,6 +96,7 @@ var warningReasons = []string{
 	infrastructure.ReasonBootstrapDataInvalid,
 	infrastructure.ReasonFirewallCreationRefused,
 	infrastructure.ReasonFirewallNameTaken,
+	infrastructure.ReasonFirewallUpdateRefused,
 	infrastructure.ReasonFirewallNotReady,
 	infrastructure.ReasonManagementURLMissing,
 	infrastructure.ReasonAuthorityUnreadable,

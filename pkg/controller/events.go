@@ -35,6 +35,9 @@ const (
 	// EventFirewallAdopted: a cluster took a firewall that belonged to it and had
 	// no controller.
 	EventFirewallAdopted = "FirewallAdopted"
+	// EventFirewallUpdated: fields of a firewall that can be changed while it runs are those
+	// of its cluster's firewallSpec now; the note says which.
+	EventFirewallUpdated = "FirewallUpdated"
 	// EventFirewallRetired: a firewall of a cluster goes; the note says why.
 	EventFirewallRetired = "FirewallRetired"
 	// EventMetalAPIAccessRevoked: what spec.metalAPIAccess asked for was deleted.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -138,10 +137,10 @@ func TestPlanRollout_FollowsTheReferenceToUserData(t *testing.T) {
 	infra := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	infra.Spec.FirewallSpec.UserData = &v1alpha4.SecretReference{Name: "one"}
 	serving := firewallOf(infra, "f", home)
-	plan := planRollout(infra, []*v1alpha4.MetalStackFirewall{serving}, rollTime, time.Minute)
+	plan := planRollout(infra, []*v1alpha4.MetalStackFirewall{serving}, rollTime, NewOptions())
 	require.Nil(t, plan.create)
 	infra.Spec.FirewallSpec.UserData.Name = "two"
-	plan = planRollout(infra, []*v1alpha4.MetalStackFirewall{serving}, rollTime, time.Minute)
+	plan = planRollout(infra, []*v1alpha4.MetalStackFirewall{serving}, rollTime, NewOptions())
 	require.NotNil(t, plan.create)
 	require.Equal(t, "two", plan.create.Spec.UserData.Name)
 	require.Empty(t, plan.deletions, "the old one serves until then")

@@ -70,7 +70,7 @@ func waitForFirewall(ctx context.Context, r *reconciliation) (wait, error) {
 	if r.metalStackCluster == nil || r.metalStackCluster.Spec.FirewallSpec == nil || infrastructure.ExternallyManaged(r.metalStackCluster) {
 		return wait{}, nil
 	}
-	all, err := r.listFirewalls(ctx, r.metalStackCluster)
+	all, err := r.listFirewalls(ctx, r.cached, r.metalStackCluster)
 	if err != nil {
 		return wait{}, err
 	}

@@ -172,7 +172,7 @@ func TestPlanRollout(t *testing.T) {
 			for name, changes := range c.firewalls {
 				owned = append(owned, firewallOf(cluster, name, changes...))
 			}
-			plan := planRollout(cluster, owned, rollTime, 15*time.Minute)
+			plan := planRollout(cluster, owned, rollTime, NewOptions())
 			require.Equal(t, c.create, plan.create != nil)
 			var retire []string
 			for _, r := range plan.deletions {
@@ -192,7 +192,7 @@ func TestPlanRollout_DeletesFirewallsWithoutFirewallSpec(t *testing.T) {
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	owned := []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", home)}
 	cluster.Spec.FirewallSpec = nil
-	plan := planRollout(cluster, owned, rollTime, time.Minute)
+	plan := planRollout(cluster, owned, rollTime, NewOptions())
 	require.Nil(t, plan.create)
 	require.Nil(t, plan.status)
 	require.Len(t, plan.deletions, 1)
@@ -201,7 +201,7 @@ func TestPlanRollout_DeletesFirewallsWithoutFirewallSpec(t *testing.T) {
 func TestPlanRollout_RequeuesForSilentFirewall(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
-	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", silent)}, rollTime, 15*time.Minute)
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", silent)}, rollTime, NewOptions())
 	require.Equal(t, 14*time.Minute, plan.requeueAfter)
 }
 
@@ -210,15 +210,15 @@ func TestPlanRollout_KeepsUndeterminedFirewall(t *testing.T) {
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	old := firewallOf(cluster, "a", restored, outdated)
 	old.Status.Conditions = []metav1.Condition{{Type: infrastructure.ConditionAllocated, Reason: infrastructure.ReasonMetalAPIUnavailable, Message: "the metal-api cannot be reached"}}
-	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, NewOptions())
 	require.Contains(t, plan.status.Message, "MetalStackFirewall a")
 	require.Contains(t, plan.status.Message, "the metal-api cannot be reached", "it says why that is unknown")
 	require.Equal(t, fallbackRequeue, plan.requeueAfter)
 
 	cluster.Spec.FirewallSpec.ProviderID = old.Spec.ProviderID
-	require.Empty(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).deletions, "its machine is the one that the spec names")
+	require.Empty(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, NewOptions()).deletions, "its machine is the one that the spec names")
 	cluster.Spec.FirewallSpec = nil
-	require.Empty(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute).deletions, "the cluster has no firewallSpec")
+	require.Empty(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, NewOptions()).deletions, "the cluster has no firewallSpec")
 }
 
 // outdatedCache shows firewalls as they were before the last write.
@@ -256,12 +256,12 @@ func TestPlanRollout_ReplacesFirewallOnANamedMachineInPlace(t *testing.T) {
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
 	old := firewallOf(cluster, "a", home, outdated)
 	cluster.Spec.FirewallSpec.ProviderID = "metalstack://e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
-	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, NewOptions())
 	require.Nil(t, plan.create, "two cannot have one machine")
 	require.Len(t, plan.deletions, 1)
 
 	old.Status.Allocation.Phase = v1alpha4.AllocationReleased
-	plan = planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, time.Minute)
+	plan = planRollout(cluster, []*v1alpha4.MetalStackFirewall{old}, rollTime, NewOptions())
 	require.NotNil(t, plan.create)
 }
 
@@ -285,6 +285,14 @@ func TestFirewallName_FollowsFromTheSpec(t *testing.T) {
 	moved := cluster.DeepCopy()
 	moved.UID = "another"
 	require.Equal(t, first.Name, newFirewall(moved, nil).Name, "a move changes no name")
+}
+
+// A name that changed would have every firewall replaced at an update.
+func TestFirewallName_IsThatOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+	require.Equal(t, "c-infra-firewall-01a0a91d", newFirewall(cluster, nil).Name)
+	require.Equal(t, "c-infra-firewall-ff2ba127", newFirewall(cluster, []*v1alpha4.MetalStackFirewall{firewallOf(cluster, "a", gone)}).Name)
 }
 
 func TestFirewallName_OfAClusterWithDotsIsADNSName(t *testing.T) {

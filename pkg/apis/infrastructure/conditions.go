@@ -182,6 +182,9 @@ const (
 	// ReasonFirewallNameTaken: a firewall of another owner has the name of the one to
 	// create.
 	ReasonFirewallNameTaken = "NameTaken"
+	// ReasonFirewallUpdateRefused: the firewall runs, and the API server refused to change
+	// what firewallSpec says otherwise now and can be changed while it runs.
+	ReasonFirewallUpdateRefused = "UpdateRefused"
 )
 
 // Reasons of MatchesSpec.

@@ -252,7 +252,8 @@ type MetalStackClusterStatus struct {
 	//     has not set the owner reference yet.
 	//   - FirewallReady is about the cluster's firewall: PhonedHome while it runs;
 	//     otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,
-	//     or NameTaken if another firewall has the name.
+	//     NameTaken if another firewall has the name, or UpdateRefused if it runs, and a
+	//     change of firewallSpec that needs no other firewall was refused.
 	//   - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that
 	//     is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
 	//     the controller manager was not told the URL of the management cluster,

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// reconcileFirewalls keeps one firewall as firewallSpec says.
+func reconcileFirewalls(ctx context.Context, r *reconciliation) (wait, error) {
+	cluster := r.obj.(*v1alpha4.MetalStackCluster)
+	if allocationOf(cluster).Phase != v1alpha4.AllocationAllocated {
+		return wait{}, nil
+	}
+	all, err := r.listFirewalls(ctx, r.cached, cluster)
+	if err != nil {
+		return wait{}, err
+	}
+	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return r.belongsToAnother(cluster, f) })
+	owned := controlledFirewalls(cluster, all)
+	for _, f := range adoptableFirewalls(cluster, all) {
+		if err := r.adopt(ctx, cluster, f); err != nil {
+			return wait{}, err
+		}
+		owned = append(owned, f)
+	}
+	// They cannot be adopted, and the next one needs another name.
+	owned = append(owned, deletingFirewalls(cluster, all)...)
+	plan := planRollout(cluster, owned, r.clock.Now(), r.options)
+	r.firewallReady = plan.status
+	err = r.updateFirewalls(ctx, cluster, &plan)
+	for _, deletion := range plan.deletions {
+		if deleteErr := r.deleteFirewall(ctx, deletion); deleteErr != nil {
+			return wait{}, utilerrors.NewAggregate([]error{err, deleteErr})
+		}
+	}
+	if plan.create == nil || err != nil {
+		return wait{message: "a firewall that does not run by then is replaced", requeueAfter: plan.requeueAfter}, err
+	}
+	return r.createFirewall(ctx, cluster, plan)
+}
+
+// updateFirewalls makes the mutable fields of firewalls those of firewallSpec. What the
+// server refuses is said in the condition, and holds nothing up.
+func (r *reconciliation) updateFirewalls(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan *rollout) error {
+	var refused []string
+	var errs []error
+	for _, f := range plan.updates {
+		fields := strings.Join(differingMutableFields(&f.Spec, cluster.Spec.FirewallSpec), ", ")
+		changed := f.DeepCopy()
+		setMutableFields(&changed.Spec, cluster.Spec.FirewallSpec)
+		err := r.cached.Patch(ctx, changed, client.MergeFrom(f))
+		switch {
+		case err == nil:
+			ctrl.LoggerFrom(ctx).Info("Updated a firewall", "firewall", f.Name, "fields", fields)
+			r.recordNormal(EventFirewallUpdated, actionRoll, fmt.Sprintf("Updated %s of MetalStackFirewall %s, as firewallSpec says", fields, f.Name))
+		case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
+			refused = append(refused, fmt.Sprintf("MetalStackFirewall %s cannot be updated (%s): %v", f.Name, fields, err))
+		case !apierrors.IsNotFound(err):
+			errs = append(errs, err)
+		}
+	}
+	if len(refused) > 0 {
+		text := strings.Join(refused, "; ")
+		if r.firewallReady.Status == metav1.ConditionTrue {
+			r.firewallReady = firewallNotReady(infrastructure.ReasonFirewallUpdateRefused, "%s", text)
+		} else {
+			r.firewallReady.Message += "; " + text
+		}
+		plan.requeueWithin(fallbackRequeue)
+	}
+	return utilerrors.NewAggregate(errs)
+}
+
+func (r *reconciliation) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {
+	if there, err := r.otherMetalHolders(ctx, cluster, plan.create.Name); err != nil || there >= maxFirewalls {
+		return wait{message: "the cache does not show all firewalls yet", requeueAfter: inFlightRequeue}, err
+	}
+	err := r.cached.Create(ctx, plan.create)
+	switch {
+	case err == nil:
+		ctrl.LoggerFrom(ctx).Info("Created a firewall", "firewall", plan.create.Name, "reason", plan.createReason)
+		r.recordNormal(EventFirewallCreated, actionRoll, fmt.Sprintf("Created MetalStackFirewall %s: %s", plan.create.Name, plan.createReason))
+		return wait{}, nil
+	case apierrors.IsAlreadyExists(err):
+		return r.handleNameTaken(ctx, cluster, plan.create.Name)
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		r.firewallReady = firewallNotReady(infrastructure.ReasonFirewallCreationRefused, "MetalStackFirewall %s cannot be created: %v", plan.create.Name, err)
+		return wait{message: "the firewall was refused", requeueAfter: fallbackRequeue}, nil
+	}
+	return wait{}, err
+}
+
+// otherMetalHolders returns how many firewalls of a cluster, but for one of a name, hold
+// metal or may come to hold it. It asks the server: a cache that lags behind may not show the
+// last one that was made.
+func (r *reconciliation) otherMetalHolders(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string) (int, error) {
+	all, err := r.listFirewalls(ctx, r.live, cluster)
+	if err != nil {
+		return 0, err
+	}
+	all = slices.DeleteFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return f.Name == name || r.belongsToAnother(cluster, f) })
+	return len(metalHolders(append(controlledFirewalls(cluster, all), deletingFirewalls(cluster, all)...))), nil
+}
+
+// deleteFirewall deletes a firewall, whose own reconciler then releases its metal, unless it
+// has changed since that was decided.
+func (r *reconciliation) deleteFirewall(ctx context.Context, deletion firewallDeletion) error {
+	err := r.cached.Delete(ctx, deletion.firewall, client.Preconditions{
+		UID: ptr.To(deletion.firewall.UID), ResourceVersion: ptr.To(deletion.firewall.ResourceVersion),
+	})
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	ctrl.LoggerFrom(ctx).Info("Deleted a firewall", "firewall", deletion.firewall.Name, "reason", deletion.reason)
+	r.recordNormal(EventFirewallRetired, actionRoll, fmt.Sprintf("Deleted MetalStackFirewall %s: %s", deletion.firewall.Name, deletion.reason))
+	return nil
+}
+
+// listFirewalls returns the firewalls in the namespace of a cluster.
+func (r *reconciliation) listFirewalls(ctx context.Context, reader client.Reader, cluster *v1alpha4.MetalStackCluster) ([]*v1alpha4.MetalStackFirewall, error) {
+	list := &v1alpha4.MetalStackFirewallList{}
+	if err := reader.List(ctx, list, client.InNamespace(cluster.Namespace)); err != nil {
+		return nil, err
+	}
+	var all []*v1alpha4.MetalStackFirewall
+	for i := range list.Items {
+		all = append(all, &list.Items[i])
+	}
+	return all, nil
+}
+
+func controlledFirewalls(cluster *v1alpha4.MetalStackCluster, all []*v1alpha4.MetalStackFirewall) []*v1alpha4.MetalStackFirewall {
+	var owned []*v1alpha4.MetalStackFirewall
+	for _, f := range all {
+		if metav1.IsControlledBy(f, cluster) {
+			owned = append(owned, f)
+		}
+	}
+	return owned
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+// fleet is the firewalls of a cluster in a simulated history. A controller knows nothing but
+// the objects, so that each plan is as good as one after a restart.
+type fleet struct {
+	t         *testing.T
+	rand      *rand.Rand
+	now       time.Time
+	cluster   *v1alpha4.MetalStackCluster
+	firewalls []*v1alpha4.MetalStackFirewall
+	made      int
+	log       []string
+}
+
+func (f *fleet) note(format string, args ...any) { f.log = append(f.log, fmt.Sprintf(format, args...)) }
+
+func (f *fleet) any() *v1alpha4.MetalStackFirewall {
+	if len(f.firewalls) == 0 {
+		return nil
+	}
+	return f.firewalls[f.rand.IntN(len(f.firewalls))]
+}
+
+func (f *fleet) ready(fw *v1alpha4.MetalStackFirewall, status metav1.ConditionStatus, reason string) {
+	was := *fw.Status.DeepCopy()
+	readyCondition(fw, status, reason, f.now)
+	for _, c := range was.Conditions {
+		switch {
+		case c.Type != infrastructure.ConditionReady:
+			fw.Status.Conditions = append(fw.Status.Conditions, c)
+		case c.Status == status:
+			fw.Status.Conditions[0].LastTransitionTime = c.LastTransitionTime
+		}
+	}
+	f.note("%s is %s %s", fw.Name, status, reason)
+}
+
+// proceed does the next step of a firewall's metal: allocation, installation, release.
+func (f *fleet) proceed(fw *v1alpha4.MetalStackFirewall) {
+	a := fw.Status.Allocation
+	switch {
+	case fw.DeletionTimestamp != nil && (a == nil || a.Phase == v1alpha4.AllocationReleased):
+		f.firewalls = slices.DeleteFunc(f.firewalls, func(g *v1alpha4.MetalStackFirewall) bool { return g == fw })
+		f.note("%s does not exist any more", fw.Name)
+	case fw.DeletionTimestamp != nil:
+		a.Phase = v1alpha4.AllocationReleased
+		f.ready(fw, metav1.ConditionFalse, infrastructure.ReasonReleased)
+	case a == nil:
+		fw.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: v1alpha4.AllocationState{
+			Phase: v1alpha4.AllocationAllocating, StartTime: &metav1.Time{Time: f.now},
+		}}
+	case a.Phase == v1alpha4.AllocationAllocating:
+		a.Phase, a.StartTime = v1alpha4.AllocationAllocated, &metav1.Time{Time: f.now}
+		fw.Spec.ProviderID = "metal://fra-01/" + string(fw.UID)
+		f.ready(fw, metav1.ConditionFalse, infrastructure.ReasonProvisioning)
+	case isGone(fw) || a.Phase == v1alpha4.AllocationReleased:
+	case !fw.Status.Ready:
+		fw.Status.Initialization.Provisioned = ptr.To(true)
+		f.ready(fw, metav1.ConditionTrue, infrastructure.ReasonPhonedHome)
+	}
+}
+
+// disturb does what happens to a firewall that runs.
+func (f *fleet) disturb(fw *v1alpha4.MetalStackFirewall) {
+	if allocationOf(fw).Phase != v1alpha4.AllocationAllocated || isGone(fw) {
+		return
+	}
+	switch f.rand.IntN(4) {
+	case 0:
+		f.ready(fw, metav1.ConditionFalse, infrastructure.ReasonCrashLoop)
+	case 1:
+		f.ready(fw, metav1.ConditionUnknown, infrastructure.ReasonUnreachable)
+	case 2:
+		f.ready(fw, metav1.ConditionFalse, infrastructure.ReasonAllocationGone)
+	case 3:
+		if fw.DeletionTimestamp == nil {
+			fw.DeletionTimestamp = &metav1.Time{Time: f.now}
+			f.note("a user deletes %s", fw.Name)
+		}
+	}
+}
+
+func (f *fleet) changeSpec() {
+	spec := f.cluster.Spec.FirewallSpec
+	if f.rand.IntN(3) == 0 {
+		spec.ProvisioningTimeout = &metav1.Duration{Duration: time.Duration(1+f.rand.IntN(2)) * time.Hour}
+		return
+	}
+	spec.Image = fmt.Sprintf("firewall-%d", f.rand.IntN(4))
+	f.note("firewallSpec.image is %s", spec.Image)
+}
+
+// reconcile does a plan, or as much of it as is done before the controller stops.
+func (f *fleet) reconcile(whole bool) (changed bool) {
+	plan := planRollout(f.cluster, f.firewalls, f.now, NewOptions())
+	f.checkDeletions(plan)
+	stop := func() bool { return !whole && f.rand.IntN(4) == 0 }
+	for _, fw := range plan.updates {
+		if stop() {
+			return true
+		}
+		setMutableFields(&fw.Spec, f.cluster.Spec.FirewallSpec)
+	}
+	for _, d := range plan.deletions {
+		if stop() {
+			return true
+		}
+		d.firewall.DeletionTimestamp = &metav1.Time{Time: f.now}
+		f.note("the controller deletes %s: %s", d.firewall.Name, d.reason)
+	}
+	if plan.create == nil || stop() {
+		return len(plan.updates)+len(plan.deletions) > 0 || plan.create != nil
+	}
+	require.False(f.t, slices.ContainsFunc(f.firewalls, func(fw *v1alpha4.MetalStackFirewall) bool { return fw.Name == plan.create.Name }), f.history())
+	f.made++
+	plan.create.UID = types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", f.made))
+	plan.create.CreationTimestamp = metav1.NewTime(f.now)
+	f.firewalls = append(f.firewalls, plan.create)
+	f.note("the controller creates %s: %s", plan.create.Name, plan.createReason)
+	require.LessOrEqual(f.t, len(metalHolders(f.firewalls)), maxFirewalls, f.history())
+	return true
+}
+
+// checkDeletions requires that of the firewalls that have served one is left, unless another
+// one is ready.
+func (f *fleet) checkDeletions(plan rollout) {
+	served, left, ready := 0, 0, 0
+	for _, fw := range f.firewalls {
+		deleted := slices.ContainsFunc(plan.deletions, func(d firewallDeletion) bool { return d.firewall == fw })
+		if fw.DeletionTimestamp != nil || !hasPhonedHome(fw) || isGone(fw) {
+			continue
+		}
+		served++
+		if !deleted {
+			left++
+		}
+		if !deleted && fw.Status.Ready {
+			ready++
+		}
+		if deleted && fw.Status.Ready {
+			require.True(f.t, slices.ContainsFunc(f.firewalls, func(g *v1alpha4.MetalStackFirewall) bool {
+				return g != fw && g.DeletionTimestamp == nil && g.Status.Ready
+			}), f.history())
+		}
+	}
+	require.False(f.t, served > 0 && left == 0 && ready == 0, "%v\n%s", plan.deletions, f.history())
+}
+
+func (f *fleet) history() string { return strings.Join(f.log, "\n") }
+
+// settle lets everything that is in flight end.
+func (f *fleet) settle() {
+	for range 500 {
+		f.now = f.now.Add(10 * time.Second)
+		for _, fw := range slices.Clone(f.firewalls) {
+			f.proceed(fw)
+		}
+		if !f.reconcile(true) && len(f.firewalls) == 1 && f.firewalls[0].Status.Ready {
+			require.True(f.t, matchesSpec(f.firewalls[0], f.cluster.Spec.FirewallSpec), f.history())
+			require.Empty(f.t, differingMutableFields(&f.firewalls[0].Spec, f.cluster.Spec.FirewallSpec), f.history())
+			return
+		}
+	}
+	require.Fail(f.t, "it does not settle", f.history())
+}
+
+func TestPlanRollout_RandomHistories(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(300) {
+		f := &fleet{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: rollTime, cluster: infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)}
+		f.note("seed %d", seed)
+		for range 200 {
+			f.now = f.now.Add(time.Duration(f.rand.IntN(60)) * time.Second)
+			fw := f.any()
+			switch n := f.rand.IntN(20); {
+			case n < 8 || fw == nil:
+				f.reconcile(false)
+			case n < 10:
+				f.changeSpec()
+			case n < 12:
+				f.disturb(fw)
+			case n == 12:
+				f.now = f.now.Add(20 * time.Minute)
+			default:
+				f.proceed(fw)
+			}
+		}
+		f.settle()
+	}
+}
