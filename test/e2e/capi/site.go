@@ -39,10 +39,14 @@ type Site struct {
 	ctx   context.Context
 	clock *wallClock
 
-	mu       sync.Mutex
-	machines map[string]*machine  // by allocation
-	clusters map[string]*workload // by address of the control plane
-	closed   bool
+	// units are what runs on firewalls.
+	units sync.WaitGroup
+
+	mu        sync.Mutex
+	machines  map[string]*machine  // by allocation
+	firewalls map[string]*Firewall // by allocation
+	clusters  map[string]*workload // by address of the control plane
+	closed    bool
 }
 
 // StartSite builds a data centre and runs it until the test ends.
@@ -52,7 +56,7 @@ func StartSite(t testing.TB, config simulator.Config) *Site {
 	config.Clock = now
 	s := &Site{
 		t: t, clock: now, Metal: simtest.Start(t, config),
-		machines: map[string]*machine{}, clusters: map[string]*workload{},
+		machines: map[string]*machine{}, firewalls: map[string]*Firewall{}, clusters: map[string]*workload{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ctx = ctx
@@ -64,6 +68,7 @@ func StartSite(t testing.TB, config simulator.Config) *Site {
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
+		s.units.Wait()
 		s.close()
 		proxy.CloseClientConnections()
 		proxy.Close()
@@ -88,14 +93,19 @@ func (s *Site) run() {
 // look boots the machines that phoned home, and lets those go dark that are
 // not allocated any more.
 func (s *Site) look() {
-	allocated := map[string]simulator.MachineState{}
+	allocated, firewalls := map[string]simulator.MachineState{}, map[string]simulator.MachineState{}
 	for _, state := range s.Metal.Sim.Inventory().Machines {
-		if state.Allocated && state.Role == "machine" && state.UserData != "" {
+		switch {
+		case !state.Allocated || state.UserData == "":
+		case state.Role == "machine":
 			allocated[state.AllocationUUID] = state
+		default:
+			firewalls[state.AllocationUUID] = state
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lookAtFirewalls(firewalls)
 	for uuid, m := range s.machines {
 		if _, found := allocated[uuid]; !found {
 			delete(s.machines, uuid)
@@ -112,6 +122,21 @@ func (s *Site) look() {
 		}
 		if m != nil {
 			go m.report(up)
+		}
+	}
+}
+
+// lookAtFirewalls does the same with firewalls.
+func (s *Site) lookAtFirewalls(allocated map[string]simulator.MachineState) {
+	for uuid, f := range s.firewalls {
+		if _, found := allocated[uuid]; !found {
+			delete(s.firewalls, uuid)
+			f.cancel()
+		}
+	}
+	for uuid, state := range allocated {
+		if s.firewalls[uuid] == nil && state.LastEvent == phonedHome {
+			s.firewalls[uuid] = s.bootFirewall(state)
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 // configuration.
 type userData struct {
 	files map[string][]byte
+	// modes are those of files that have one.
+	modes map[string]int
 	// config are kubeadm's documents by kind.
 	config map[string]map[string]any
 }
@@ -31,6 +33,7 @@ func parseUserData(text string) (*userData, error) {
 		Storage struct {
 			Files []struct {
 				Path     string `json:"path"`
+				Mode     int    `json:"mode"`
 				Contents struct {
 					Source string `json:"source"`
 				} `json:"contents"`
@@ -49,17 +52,13 @@ func parseUserData(text string) (*userData, error) {
 	if ignition.Ignition.Version == "" {
 		return nil, errors.New("user data is an ignition config without a version")
 	}
-	u := &userData{files: map[string][]byte{}, config: map[string]map[string]any{}}
+	u := &userData{files: map[string][]byte{}, modes: map[string]int{}, config: map[string]map[string]any{}}
 	for _, file := range ignition.Storage.Files {
-		escaped, found := strings.CutPrefix(file.Contents.Source, "data:,")
-		if !found {
-			return nil, fmt.Errorf("user data: %s is not in it", file.Path)
-		}
-		content, err := url.PathUnescape(escaped)
+		content, err := dataOf(file.Contents.Source)
 		if err != nil {
 			return nil, fmt.Errorf("user data: %s: %w", file.Path, err)
 		}
-		u.files[file.Path] = []byte(content)
+		u.files[file.Path], u.modes[file.Path] = content, file.Mode
 	}
 	for _, document := range strings.Split(string(u.files["/etc/kubeadm.yml"]), "\n---") {
 		var fields map[string]any
@@ -71,6 +70,19 @@ func parseUserData(text string) (*userData, error) {
 		}
 	}
 	return u, nil
+}
+
+// dataOf is what a data URL has.
+func dataOf(source string) ([]byte, error) {
+	kind, text, found := strings.Cut(strings.TrimPrefix(source, "data:"), ",")
+	if !found || !strings.HasPrefix(source, "data:") {
+		return nil, errors.New("it is not in them")
+	}
+	if strings.HasSuffix(kind, ";base64") {
+		return base64.StdEncoding.DecodeString(text)
+	}
+	content, err := url.PathUnescape(text)
+	return []byte(content), err
 }
 
 // hasExternalCloudProvider says whether the kubelet gets --cloud-provider=external.
