@@ -169,6 +169,9 @@ func (b *bodyChecker) checkToken(token json.Token) *field.Error {
 			}
 		}
 	}
+	if invalid := b.checkDuration(token); invalid != nil {
+		return invalid
+	}
 	switch value := token.(type) {
 	case json.Delim:
 		if len(b.open) == maxDepth {

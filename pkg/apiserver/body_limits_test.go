@@ -48,3 +48,27 @@ func TestCheckBody_NamesWhatIsTooLarge(t *testing.T) {
 	}
 	assert.Nil(t, checkBody([]byte(`{"userData":`+long(1_398_104)+`}`), true))
 }
+
+func TestCheckBody_NamesDurationsThatAreNone(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"spec":{"controller":{"interval":"10s"},"provisioningTimeout":"1h"}}`:                         "",
+		`{"spec":{"controller":{"interval":"10"}}}`:                                                     `spec.controller.interval: Invalid value: "10": must be a duration in quotes, such as 30s`,
+		`{"spec":{"controller":{"silenceTimeout":1800}}}`:                                               `spec.controller.silenceTimeout: Invalid value: "1800": must be a duration in quotes`,
+		`{"spec":{"provisioningTimeout":{"a":"b"}}}`:                                                    "spec.provisioningTimeout: Invalid value",
+		`{"spec":{"firewallSpec":{"provisioningTimeout":""}}}`:                                          `spec.firewallSpec.provisioningTimeout: Invalid value: ""`,
+		`{"spec":{"firewallSpec":{"controller":{"interval":null}}}}`:                                    "",
+		`{"spec":{"template":{"spec":{"firewallSpec":{"controller":{"interval":"1d"}}}}}}`:              `spec.template.spec.firewallSpec.controller.interval: Invalid value: "1d"`,
+		`{"spec":{"autoUpdate":{"maintenanceWindow":{"duration":"` + strings.Repeat("1s", 40) + `"}}}}`: "spec.autoUpdate.maintenanceWindow.duration: Too long: may not be more than 64 bytes",
+		`[{"op":"add","path":"/spec","value":{"controller":{"interval":"x"}}}]`:                         `[0].value.controller.interval: Invalid value: "x"`,
+		`{"metadata":{"labels":{"interval":"x","duration":"y","provisioningTimeout":"z"}}}`:             "",
+		`{"metadata":{"ownerReferences":[{"controller":true}]},"spec":{"controller":{"version":"x"}}}`:  "",
+	} {
+		got := checkBody([]byte(body), false)
+		if want == "" {
+			assert.Nil(t, got, body)
+		} else if assert.NotNil(t, got, body) {
+			assert.Contains(t, got.Error(), want, body)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 
 // ComputedConditions are the types of condition that are computed live: controllers
 // cannot set them, and they are not recorded.
-var ComputedConditions = []string{infrastructure.ConditionReady, infrastructure.ConditionMatchesSpec}
+var ComputedConditions = []string{infrastructure.ConditionReady, infrastructure.ConditionMatchesSpec, infrastructure.ConditionImageUpToDate}
 
 // conditionState is the status of a condition, and why.
 type conditionState struct {

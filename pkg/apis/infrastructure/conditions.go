@@ -41,7 +41,8 @@ const (
 	// the management cluster, as it reports.
 	ConditionSeedConnected = "SeedConnected"
 	// ConditionImageUpToDate is about a machine or firewall whose image is an alias: False
-	// while the alias stands for a newer image than the metal has. It is no part of Ready.
+	// while the alias stands for a newer image than the metal has. Otherwise it does not
+	// exist. It is no part of Ready.
 	ConditionImageUpToDate = "ImageUpToDate"
 )
 
@@ -198,6 +199,10 @@ const (
 	// was adopted, or was reinstalled by another client of the metal-api.
 	ReasonOtherImage = "OtherImage"
 )
+
+// ReasonNewerImageAvailable is the only reason of ImageUpToDate, which is False then: the
+// image of the spec is an alias that stands for a newer image than is installed.
+const ReasonNewerImageAvailable = "NewerImageAvailable"
 
 // Reasons of MetalAPIAccessReady. NotAllocated is shared with Ready; CreationRefused and
 // NameTaken have the names of reasons of FirewallReady.

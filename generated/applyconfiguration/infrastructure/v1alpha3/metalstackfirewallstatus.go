@@ -49,7 +49,8 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// spec.controller: True while it reports.
 	// - SeedConnected is about its connection to this management cluster: True while it
 	// reads its configuration.
-	// - ImageUpToDate is False while spec.image is an alias that stands for a newer image.
+	// - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
+	// alias that stands for a newer image than is installed; otherwise it does not exist.
 	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// distance is by how much the firewall lengthens the AS path of its routes in BGP, from

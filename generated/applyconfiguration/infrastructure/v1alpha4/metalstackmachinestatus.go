@@ -47,6 +47,8 @@ type MetalStackMachineStatusApplyConfiguration struct {
 	// - MatchesSpec is about the size and the image of the machine, if it was adopted
 	// or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
 	// part of Ready.
+	// - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
+	// alias that stands for a newer image than is installed; otherwise it does not exist.
 	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// metal is the machine in the metal-api. It is never stored: it is as recent as

@@ -204,6 +204,8 @@ type MetalStackMachineStatus struct {
 	//   - MatchesSpec is about the size and the image of the machine, if it was adopted
 	//     or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
 	//     part of Ready.
+	//   - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
+	//     alias that stands for a newer image than is installed; otherwise it does not exist.
 	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map

@@ -253,7 +253,8 @@ type FirewallEgressIPs struct {
 	// +k8s:validation:maxLength=253
 	NetworkID string `json:"networkID"`
 	// ips are addresses of that network that the project has allocated. Static addresses
-	// stay when the firewall is replaced or the cluster is deleted. There are at most 16.
+	// stay when the firewall is replaced or the cluster is deleted. There are at most 16,
+	// counting those of all networks.
 	// +required
 	// +listType=set
 	// +k8s:validation:maxItems=16
@@ -451,7 +452,8 @@ type MetalStackFirewallStatus struct {
 	//     spec.controller: True while it reports.
 	//   - SeedConnected is about its connection to this management cluster: True while it
 	//     reads its configuration.
-	//   - ImageUpToDate is False while spec.image is an alias that stands for a newer image.
+	//   - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
+	//     alias that stands for a newer image than is installed; otherwise it does not exist.
 	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map

@@ -18,7 +18,8 @@ const builtHelp = "the allocation of the cluster's infrastructure has begun"
 // ValidateCluster validates a new MetalStackCluster.
 func ValidateCluster(cluster *infrastructure.MetalStackCluster) field.ErrorList {
 	errs := validateMetadata(&cluster.ObjectMeta)
-	return append(errs, validateWholeClusterSpec(&cluster.Spec, cluster.Namespace, specPath)...)
+	errs = append(errs, validateWholeClusterSpec(&cluster.Spec, cluster.Namespace, specPath)...)
+	return append(errs, validateControllerNetworks(&cluster.Spec, specPath)...)
 }
 
 // ValidateClusterUpdate validates a changed MetalStackCluster.
@@ -29,6 +30,7 @@ func ValidateClusterUpdate(cluster, old *infrastructure.MetalStackCluster) field
 		return errs
 	}
 	errs = append(errs, unlessListsUnchanged(validateWholeClusterSpec(spec, cluster.Namespace, specPath), spec.FirewallSpec, before.FirewallSpec, specPath.Child("firewallSpec"))...)
+	errs = append(errs, validateControllerNetworks(spec, specPath)...)
 	errs = append(errs, immutable(spec.Partition, before.Partition, specPath.Child("partition"), "create another cluster for another partition")...)
 	errs = append(errs, setOnce(spec.ProjectID, before.ProjectID, specPath.Child("projectID"), "it is the project that the namespace is bound to")...)
 	errs = append(errs, setOnce(spec.PrivateNetworkID, before.PrivateNetworkID, specPath.Child("privateNetworkID"), "create another cluster for another network")...)

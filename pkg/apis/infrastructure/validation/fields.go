@@ -5,11 +5,14 @@ package validation
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -121,6 +124,49 @@ func validatePort(port int32, path *field.Path) field.ErrorList {
 	return errs
 }
 
+// validateURL validates a URL that may be left out. It does not quote a password.
+func validateURL(text string, path *field.Path) field.ErrorList {
+	if errs := tooLong(text, maxURLLength, path); errs != nil || text == "" {
+		return errs
+	}
+	u, err := url.Parse(text)
+	switch {
+	case strings.Contains(text, "@") && (err != nil || u.User != nil):
+		return field.ErrorList{field.Forbidden(path, "must not contain a user or a password, which everyone who reads the object would see")}
+	case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Fragment != "":
+		return field.ErrorList{field.Invalid(path, text, "must be a URL that begins with https:// and a host, without a fragment, such as https://example.org/firewall-controller")}
+	}
+	return nil
+}
+
+// validateDuration validates a duration that may be left out, against the shortest one
+// and, if there is one, the longest.
+func validateDuration(d *metav1.Duration, shortest, longest time.Duration, path *field.Path) field.ErrorList {
+	if d == nil || d.Duration >= shortest && (longest == 0 || d.Duration <= longest) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, d.Duration.String(), durationHelp(shortest, longest))}
+}
+
+func durationHelp(shortest, longest time.Duration) string {
+	if longest == 0 {
+		return "must be at least " + shortDuration(shortest)
+	}
+	return fmt.Sprintf("must be between %s and %s, inclusive", shortDuration(shortest), shortDuration(longest))
+}
+
+// shortDuration is 10m for ten minutes, not 10m0s.
+func shortDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // maxSSHKeyShown is how many bytes of a wrong key an error repeats.
 const maxSSHKeyShown = 24
 
@@ -185,12 +231,8 @@ func validateSecretReference(ref *infrastructure.SecretReference, namespace stri
 	var errs field.ErrorList
 	if ref.Name == "" {
 		errs = append(errs, field.Required(path.Child("name"), "must be the name of a Secret"))
-	} else if long := tooLong(ref.Name, validation.DNS1123SubdomainMaxLength, path.Child("name")); long != nil {
-		errs = append(errs, long...)
 	} else {
-		for _, msg := range validation.IsDNS1123Subdomain(ref.Name) {
-			errs = append(errs, field.Invalid(path.Child("name"), ref.Name, msg))
-		}
+		errs = append(errs, validateSecretName(ref.Name, path.Child("name"))...)
 	}
 	if long := tooLong(ref.Namespace, validation.DNS1123LabelMaxLength, path.Child("namespace")); long != nil {
 		errs = append(errs, long...)

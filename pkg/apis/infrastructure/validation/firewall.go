@@ -16,7 +16,9 @@ func ValidateFirewall(firewall *infrastructure.MetalStackFirewall) field.ErrorLi
 	return append(errs, validateFirewallSpec(&firewall.Spec, firewall.Namespace, firewall.Spec.Partition, specPath)...)
 }
 
-// ValidateFirewallUpdate validates a changed MetalStackFirewall.
+// ValidateFirewallUpdate validates a changed MetalStackFirewall. Of an allocated one,
+// what can change while it runs can be changed: controller, provisioningTimeout and
+// autoUpdate.
 func ValidateFirewallUpdate(firewall, old *infrastructure.MetalStackFirewall) field.ErrorList {
 	errs := validateMetadataUpdate(&firewall.ObjectMeta, &old.ObjectMeta)
 	spec, before := &firewall.Spec, &old.Spec
@@ -45,7 +47,8 @@ func ValidateFirewallStatusUpdate(firewall, old *infrastructure.MetalStackFirewa
 	errs := validateMetadataUpdate(&firewall.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, validateConditions(firewall.Status.Conditions)...)
 	errs = append(errs, validateInitialization(firewall.Status.Initialization, old.Status.Initialization)...)
-	return append(errs, validateAddresses(firewall.Status.Addresses)...)
+	errs = append(errs, validateAddresses(firewall.Status.Addresses)...)
+	return append(errs, validateFirewallStatus(&firewall.Status)...)
 }
 
 // validateFirewallSpec validates the spec of a firewall, or in that of a
@@ -60,17 +63,23 @@ func validateFirewallSpec(spec *infrastructure.MetalStackFirewallSpec, namespace
 	errs = append(errs, validateOperatingSystem(spec.DNSServers, spec.NTPServers, spec.FilesystemLayout, path)...)
 	errs = append(errs, validateSecretReference(spec.UserData, namespace, path.Child("userData"))...)
 	errs = append(errs, validateNetworks(spec.Networks, path.Child("networks"), seen...)...)
-	return append(errs, validateRules(spec.Rules, path.Child("rules"))...)
+	errs = append(errs, validateRules(spec.Rules, path.Child("rules"))...)
+	errs = append(errs, validateController(spec.Controller, path.Child("controller"))...)
+	errs = append(errs, validateDuration(spec.ProvisioningTimeout, minProvisioningTimeout, maxProvisioningTimeout, path.Child("provisioningTimeout"))...)
+	return append(errs, validateAutoUpdate(spec.AutoUpdate, path.Child("autoUpdate"))...)
 }
 
 // unlessListsUnchanged leaves out what errs say of the size of lists of a
-// firewall's spec that are as they were.
+// firewall's spec that are as they were, and of what can change while it runs.
 func unlessListsUnchanged(errs field.ErrorList, spec, old *infrastructure.MetalStackFirewallSpec, path *field.Path) field.ErrorList {
 	if spec == nil || old == nil {
 		return errs
 	}
 	errs = unlessUnchanged(errs, spec.SSHKeys, old.SSHKeys, path.Child("sshKeys"))
 	errs = unlessUnchanged(errs, spec.Networks, old.Networks, path.Child("networks"))
+	errs = unlessKept(errs, spec.Controller, old.Controller, path.Child("controller"))
+	errs = unlessKept(errs, spec.ProvisioningTimeout, old.ProvisioningTimeout, path.Child("provisioningTimeout"))
+	errs = unlessKept(errs, spec.AutoUpdate, old.AutoUpdate, path.Child("autoUpdate"))
 	if spec.Rules != nil && old.Rules != nil {
 		errs = unlessUnchanged(errs, spec.Rules.Egress, old.Rules.Egress, path.Child("rules", "egress"))
 		errs = unlessUnchanged(errs, spec.Rules.Ingress, old.Rules.Ingress, path.Child("rules", "ingress"))

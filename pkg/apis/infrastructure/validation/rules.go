@@ -111,13 +111,9 @@ func (f *addressFamily) validatePrefixes(prefixes []string, path *field.Path) fi
 	}
 	var errs field.ErrorList
 	for i, s := range prefixes {
-		if long := tooLong(s, maxPrefixLength, path.Index(i)); long != nil {
-			errs = append(errs, long...)
-			continue
-		}
-		prefix, err := netip.ParsePrefix(s)
-		if err != nil {
-			errs = append(errs, field.Invalid(path.Index(i), s, "must be a prefix, such as 10.0.0.0/8 or 2001:db8::/32; for a single address, such as 203.0.113.7/32"))
+		prefix, invalid := validatePrefix(s, path.Index(i))
+		if invalid != nil {
+			errs = append(errs, invalid...)
 			continue
 		}
 		family := addressFamily("IPv6")
@@ -132,4 +128,28 @@ func (f *addressFamily) validatePrefixes(prefixes []string, path *field.Path) fi
 		}
 	}
 	return errs
+}
+
+// validatePrefixes validates prefixes of both address families.
+func validatePrefixes(prefixes []string, path *field.Path) field.ErrorList {
+	if errs := tooMany(len(prefixes), maxPrefixes, path); errs != nil {
+		return errs
+	}
+	var errs field.ErrorList
+	for i, s := range prefixes {
+		_, invalid := validatePrefix(s, path.Index(i))
+		errs = append(errs, invalid...)
+	}
+	return errs
+}
+
+func validatePrefix(s string, path *field.Path) (netip.Prefix, field.ErrorList) {
+	if long := tooLong(s, maxPrefixLength, path); long != nil {
+		return netip.Prefix{}, long
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return prefix, field.ErrorList{field.Invalid(path, s, "must be a prefix, such as 10.0.0.0/8 or 2001:db8::/32; for a single address, such as 203.0.113.7/32")}
+	}
+	return prefix, nil
 }

@@ -16,20 +16,31 @@ import (
 // ClusterWarnings returns what is valid in a MetalStackCluster, and hardly meant. old is
 // empty on create: what an update leaves as it was is not warned of again.
 func ClusterWarnings(cluster, old *infrastructure.MetalStackCluster) []string {
-	firewall, before := cluster.Spec.FirewallSpec, old.Spec.FirewallSpec
-	if firewall == nil || before != nil && !hasRules(before.Rules) {
+	spec, before := cluster.Spec.FirewallSpec, old.Spec.FirewallSpec
+	if spec == nil {
 		return nil
 	}
-	return ruleWarnings(firewall, specPath.Child("firewallSpec"))
+	path := specPath.Child("firewallSpec")
+	warnings := firewallSpecWarnings(spec, before, path)
+	if before != nil && before.Controller == nil && spec.Controller != nil && clusterBegun(old.Status.Allocation) {
+		warnings = append(warnings, fmt.Sprintf("%s: a firewall that was allocated without it has no kubeconfig for its firewall-controller, which does not run until the firewall is replaced: to have it replaced, set the annotation %s on the MetalStackFirewall",
+			path.Child("controller"), infrastructure.ReplaceAnnotation))
+	}
+	return warnings
 }
 
 // FirewallWarnings is ClusterWarnings for a MetalStackFirewall.
 func FirewallWarnings(firewall, old *infrastructure.MetalStackFirewall) []string {
-	var warnings []string
-	if old.UID == "" || hasRules(old.Spec.Rules) {
-		warnings = ruleWarnings(&firewall.Spec, specPath)
+	spec, before := &firewall.Spec, &old.Spec
+	if old.UID == "" {
+		before = nil
 	}
-	return append(warnings, providerIDWarnings(&firewall.ObjectMeta, firewall.Spec.ProviderID, old.Spec.ProviderID)...)
+	warnings := firewallSpecWarnings(spec, before, specPath)
+	if before != nil && before.Controller == nil && spec.Controller != nil && machineBegun(old.Status.Allocation) && old.Status.ManagementAccess == nil {
+		warnings = append(warnings, fmt.Sprintf("%s: the firewall was allocated without it and has no kubeconfig for its firewall-controller, which does not run: to have the firewall replaced, set the annotation %s on it",
+			specPath.Child("controller"), infrastructure.ReplaceAnnotation))
+	}
+	return append(warnings, providerIDWarnings(&firewall.ObjectMeta, spec.ProviderID, old.Spec.ProviderID)...)
 }
 
 // MachineWarnings is ClusterWarnings for a MetalStackMachine.
@@ -41,11 +52,27 @@ func hasRules(rules *infrastructure.FirewallRules) bool {
 	return rules != nil && len(rules.Egress)+len(rules.Ingress) > 0
 }
 
+// firewallSpecWarnings are those of a firewall's spec; old is nil if there was none.
+func firewallSpecWarnings(spec, old *infrastructure.MetalStackFirewallSpec, path *field.Path) []string {
+	switched := old == nil || (spec.Controller == nil) != (old.Controller == nil)
+	var warnings []string
+	if switched || hasRules(old.Rules) {
+		warnings = ruleWarnings(spec, path)
+	}
+	if spec.Controller != nil && len(spec.SSHKeys) == 0 && (switched || len(old.SSHKeys) > 0) {
+		warnings = append(warnings, fmt.Sprintf("%s: no keys: the firewall-controller replaces the authorized keys of the firewall by these, so no log-in by key is possible while it runs", path.Child("sshKeys")))
+	}
+	return warnings
+}
+
 // ruleWarnings warn of a firewall that forwards nothing. One that is adopted keeps the
 // rules that it has.
 func ruleWarnings(spec *infrastructure.MetalStackFirewallSpec, path *field.Path) []string {
-	if hasRules(spec.Rules) || spec.ProviderID != "" {
+	switch {
+	case hasRules(spec.Rules) || spec.ProviderID != "":
 		return nil
+	case spec.Controller != nil:
+		return []string{fmt.Sprintf("%s: no rules: the firewall forwards no connections until the firewall-controller has rules from the workload cluster, so machines behind it reach no registry and no control plane before", path.Child("rules"))}
 	}
 	return []string{fmt.Sprintf("%s: no rules: the firewall forwards no connections, so machines behind it reach no registry and no control plane", path.Child("rules"))}
 }

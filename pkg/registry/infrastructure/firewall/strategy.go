@@ -53,6 +53,8 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
 			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
+			s.Distance, s.Controller = submitted.Distance, submitted.Controller
+			s.ManagementAccess, s.WorkloadAccess = submitted.ManagementAccess, submitted.WorkloadAccess
 		},
 		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},

@@ -5,14 +5,17 @@ package rest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 )
 
@@ -51,6 +54,52 @@ func TestUpdate_KeepsEndpointOfHostedControlPlane(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, endpoint, out.Spec.ControlPlaneEndpoint)
 	}
+}
+
+func TestStatusUpdate_TakesWhatIsRecordedOfAFirewallController(t *testing.T) {
+	t.Parallel()
+	w := newEnvironment(t)
+	create(t, w, firewall.Resource, &infrastructure.MetalStackFirewall{
+		ObjectMeta: metav1.ObjectMeta{Name: "fw", Namespace: "team-a"}, Spec: infrastructure.MetalStackFirewallSpec{Image: "firewall-ubuntu-3.0", MachineType: "v1-small-x86"},
+	})
+	recorded := infrastructure.MetalStackFirewallStatus{
+		Distance:         3,
+		Controller:       &infrastructure.FirewallControllerStatus{Version: "v2.4.1", LastRun: &metav1.Time{Time: time.Unix(1e9, 0)}, Distance: new(int32(3))},
+		ManagementAccess: &infrastructure.FirewallManagementAccess{URL: "https://kubernetes.example.org:6443", ServiceAccountUID: "uid"},
+		WorkloadAccess:   &infrastructure.FirewallWorkloadAccess{KubeconfigSecretName: "config", TokenSecretName: "token", APIServerURL: "https://web.example.org"},
+	}
+	connected := metav1.Condition{Type: infrastructure.ConditionControllerConnected, Status: "True", Reason: "Connected", LastTransitionTime: metav1.Now()}
+	upToDate := metav1.Condition{Type: infrastructure.ConditionImageUpToDate, Status: "True", Reason: "Lie", LastTransitionTime: metav1.Now()}
+	status, main := w.all[firewall.Resource].status, w.all[firewall.Resource].main
+	_, err := update(t, status, "fw", func(f *infrastructure.MetalStackFirewall) {
+		f.Status.Ready, f.Status.Distance, f.Status.Controller = true, recorded.Distance, recorded.Controller
+		f.Status.ManagementAccess, f.Status.WorkloadAccess = recorded.ManagementAccess, recorded.WorkloadAccess
+		f.Status.Conditions = append(f.Status.Conditions, connected, upToDate)
+	})
+	require.NoError(t, err)
+	// What is recorded is in the record: a change of the spec does not touch it.
+	out, err := update(t, main, "fw", func(f *infrastructure.MetalStackFirewall) {
+		f.Spec.ProvisioningTimeout, f.Status = &metav1.Duration{Duration: time.Hour}, infrastructure.MetalStackFirewallStatus{Distance: 8}
+	})
+	require.NoError(t, err)
+	assert.False(t, out.Status.Ready)
+	assert.EqualValues(t, 3, out.Status.Distance)
+	assert.True(t, apiequality.Semantic.DeepEqual(recorded.Controller, out.Status.Controller))
+	assert.Equal(t, recorded.ManagementAccess, out.Status.ManagementAccess)
+	assert.Equal(t, recorded.WorkloadAccess, out.Status.WorkloadAccess)
+	assert.True(t, meta.IsStatusConditionTrue(out.Status.Conditions, infrastructure.ConditionControllerConnected))
+	assert.Nil(t, meta.FindStatusCondition(out.Status.Conditions, infrastructure.ConditionImageUpToDate), "the server computes it")
+
+	_, err = update(t, status, "fw", func(f *infrastructure.MetalStackFirewall) { f.Status.Distance = 9 })
+	require.ErrorContains(t, err, "status.distance: Invalid value: 9")
+	out, err = update(t, status, "fw", func(f *infrastructure.MetalStackFirewall) {
+		f.Status.Distance, f.Status.Controller, f.Status.ManagementAccess, f.Status.WorkloadAccess = 0, nil, nil, nil
+	})
+	require.NoError(t, err)
+	assert.Zero(t, out.Status.Distance)
+	assert.Nil(t, out.Status.Controller)
+	assert.Nil(t, out.Status.ManagementAccess)
+	assert.Nil(t, out.Status.WorkloadAccess)
 }
 
 func TestStatusUpdate_TakesOnlyConditionsAndInitialization(t *testing.T) {
