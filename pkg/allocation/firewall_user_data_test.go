@@ -72,6 +72,28 @@ func TestAllocate_FirewallWithoutUserDataThatItsSpecNamesIsRefused(t *testing.T)
 	assert.Zero(t, env.sim.CallsOf("firewall-allocate"))
 }
 
+func TestAllocate_FirewallWithControllerNeedsUserData(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	f := env.firewall("firewall")
+	f.Spec.Controller = &infrastructure.FirewallController{}
+	env.firewalls.put(t, f)
+	without := body("cluster")
+	without.UserData = nil
+	_, err := env.allocateFirewall(env.p, "firewall", without)
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	require.ErrorContains(t, err, "userData: Required value: must hold a kubeconfig for the firewall-controller, since spec.controller is set")
+	require.Zero(t, env.sim.CallsOf("firewall-allocate"))
+
+	// Standalone nothing serves the Firewall that a firewall-controller would read.
+	standalone := env.newProtocol()
+	standalone.opts.Standalone = true
+	env.clock.Step(standalone.timing.MaxBackoff)
+	_, err = env.allocateFirewall(standalone, "firewall", without)
+	require.NoError(t, err)
+}
+
 // As after a move, for which no Secret is needed.
 func TestAdopt_FirewallWithoutUserData(t *testing.T) {
 	t.Parallel()

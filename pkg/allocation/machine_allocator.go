@@ -105,8 +105,12 @@ func (a *machineAllocator) checkComplete() error {
 	if err := a.plan.checkComplete(); err != nil {
 		return err
 	}
-	if secret := a.claim.userData; secret != nil && len(a.userData) == 0 {
+	switch secret := a.claim.userData; {
+	case len(a.userData) > 0:
+	case secret != nil:
 		return refuseField(field.Required(userDataPath, fmt.Sprintf("must be the data of Secret %q, which spec.userData names", secret.Name)))
+	case a.claim.controller && !a.p.opts.Standalone:
+		return refuseField(field.Required(userDataPath, "must hold a kubeconfig for the firewall-controller, since spec.controller is set: the controller manager adds it"))
 	}
 	return nil
 }

@@ -31,7 +31,9 @@ type machineLike struct {
 	rules *infrastructure.FirewallRules
 	// userData is the Secret that a firewall is not allocated without.
 	userData *infrastructure.SecretReference
-	status   infrastructure.MachineLikeStatus
+	// controller is whether a firewall-controller reads its kubeconfig from the user data.
+	controller bool
+	status     infrastructure.MachineLikeStatus
 }
 
 var _ record = &machineLike{}
@@ -82,7 +84,7 @@ func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
 		image: f.Spec.Image, machineType: f.Spec.MachineType, partition: f.Spec.Partition,
 		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks,
 		dnsServers: f.Spec.DNSServers, ntpServers: f.Spec.NTPServers, filesystemLayout: f.Spec.FilesystemLayout,
-		rules: f.Spec.Rules, userData: f.Spec.UserData,
+		rules: f.Spec.Rules, userData: f.Spec.UserData, controller: f.Spec.Controller != nil,
 		status: f.Status.MachineLike(),
 	}
 }

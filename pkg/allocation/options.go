@@ -78,6 +78,8 @@ type Options struct {
 	// ManagementCluster is the uid of the namespace kube-system, or, without
 	// Kubernetes, an id that the server made for itself and kept.
 	ManagementCluster string
+	// Standalone is without a management cluster whose Firewalls firewall-controllers could read.
+	Standalone bool
 	// Region is the value of the tag topology.kubernetes.io/region of machines; empty:
 	// they have none.
 	Region string

@@ -104,7 +104,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		TakenOver: takenOver,
 		Machines:  resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Bindings,
-		ManagementCluster: c.Extra.ManagementCluster, Region: c.Extra.Region, Timing: c.Extra.Timing,
+		ManagementCluster: c.Extra.ManagementCluster, Standalone: c.Extra.Standalone != nil, Region: c.Extra.Region, Timing: c.Extra.Timing,
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()

@@ -24,6 +24,7 @@ var ownedConditions = []string{
 	infrastructure.ConditionAllocated,
 	infrastructure.ConditionControlPlaneEndpointSet,
 	infrastructure.ConditionDeleting,
+	infrastructure.ConditionFirewallControllerReady,
 	infrastructure.ConditionFirewallReady,
 	infrastructure.ConditionMetalAPIAccessReady,
 	infrastructure.ConditionPaused,
@@ -54,11 +55,13 @@ func (r *reconciliation) setConditions() {
 	case r.obj.(*v1alpha4.MetalStackCluster).Spec.FirewallSpec == nil:
 		conditions.Delete(r.obj, infrastructure.ConditionFirewallReady)
 	}
-	switch {
-	case r.accessReady != nil:
-		r.setCondition(*r.accessReady)
-	case r.accessRevoked:
-		conditions.Delete(r.obj, infrastructure.ConditionMetalAPIAccessReady)
+	for _, a := range []*access{r.metalAPIAccess, r.firewallAccess} {
+		switch {
+		case a.ready != nil:
+			r.setCondition(*a.ready)
+		case a.revoked:
+			conditions.Delete(r.obj, a.conditionType)
+		}
 	}
 	switch {
 	case r.kind.name != clusters.name || len(r.pauseReasons) > 0:

@@ -12,8 +12,8 @@ import (
 )
 
 // Reasons of Events. What is waited for, and what holds a release up, is recorded
-// under the reasons of the conditions Allocated, Deleting, FirewallReady,
-// MetalAPIAccessReady and Paused, once for each change.
+// under the reasons of the conditions Allocated, Deleting, FirewallControllerReady,
+// FirewallReady, MetalAPIAccessReady and Paused, once for each change.
 const (
 	// EventAllocating: the API server was asked for metal.
 	EventAllocating = "Allocating"
@@ -42,6 +42,8 @@ const (
 	EventFirewallRetired = "FirewallRetired"
 	// EventMetalAPIAccessRevoked: what spec.metalAPIAccess asked for was deleted.
 	EventMetalAPIAccessRevoked = "MetalAPIAccessRevoked"
+	// EventFirewallAccessRevoked: what firewallSpec.controller asked for was deleted.
+	EventFirewallAccessRevoked = "FirewallAccessRevoked"
 	// EventUserDataSet: spec.userData names the bootstrap secret of the Machine now.
 	EventUserDataSet = "UserDataSet"
 	// EventPartitionSet: spec.partition is the Machine's failure domain now.
@@ -55,7 +57,8 @@ const (
 	actionRoll     = "RollFirewall"
 	actionPrepare  = "Prepare"
 
-	actionProvideAccess = "ProvideMetalAPIAccess"
+	actionProvideAccess         = "ProvideMetalAPIAccess"
+	actionProvideFirewallAccess = "ProvideFirewallAccess"
 )
 
 // recordEvent makes an Event about the object. Nothing secret may be in a note.

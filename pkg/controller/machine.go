@@ -110,30 +110,6 @@ func reconcileBootstrapData(ctx context.Context, r *reconciliation) (wait, error
 	return r.useUserData(secret), nil
 }
 
-// reconcileFirewallUserData reads the user data that a firewall names. Without the Secret,
-// or if metal cannot boot with what it holds, it waits, unless the firewall names its
-// machine: one that is adopted, as after a move, needs no user data, and the server
-// allocates none without.
-func reconcileFirewallUserData(ctx context.Context, r *reconciliation) (wait, error) {
-	ref := userDataOf(r.obj)
-	if ref == nil {
-		return wait{}, nil
-	}
-	secret, w, err := r.getUserDataSecret(ctx, ref.Name)
-	if w.message != "" || err != nil {
-		return w, err
-	}
-	if secret != nil {
-		w = r.useUserData(secret)
-	} else {
-		w = waitFor(inFlightRequeue, infrastructure.ReasonWaitingForBootstrapData, "Secret %s, which spec.userData names, not found", ref.Name)
-	}
-	if r.obj.(*v1alpha4.MetalStackFirewall).Spec.ProviderID != "" {
-		return wait{}, nil
-	}
-	return w, nil
-}
-
 // userDataOf returns which Secret an object names in spec.userData, if any.
 func userDataOf(obj metalObject) *v1alpha4.SecretReference {
 	switch o := obj.(type) {

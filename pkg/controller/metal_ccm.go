@@ -19,7 +19,7 @@ const (
 
 // metalCCMManifest is the manifest of the Secret in the workload cluster that has what
 // metal-ccm reads. Equal arguments give equal bytes.
-func metalCCMManifest(inputs accessInputs, token, authority string) ([]byte, error) {
+func metalCCMManifest(inputs metalCCMInputs, token, authority string) ([]byte, error) {
 	return yaml.Marshal(&corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: metalCCMSecret},

@@ -134,14 +134,20 @@ func (h *accessHarness) find(name string, obj client.Object) bool {
 	return err == nil
 }
 
-// writeToken does what kube-controller-manager does.
+// writeToken does what kube-controller-manager does for the access to the metal-api.
 func (h *accessHarness) writeToken(token string) {
 	h.t.Helper()
+	h.writeTokenOf(accessCluster+"-metalapi", token)
+}
+
+// writeTokenOf does what kube-controller-manager does for a ServiceAccount.
+func (h *accessHarness) writeTokenOf(name, token string) {
+	h.t.Helper()
 	account, secret := &corev1.ServiceAccount{}, &corev1.Secret{}
-	require.True(h.t, h.find(accessCluster+"-metalapi", account))
-	require.True(h.t, h.find(accessCluster+"-metalapi-token", secret))
+	require.True(h.t, h.find(name, account))
+	require.True(h.t, h.find(name+"-token", secret))
 	require.Equal(h.t, corev1.SecretTypeServiceAccountToken, secret.Type)
-	require.Equal(h.t, account.Name, secret.Annotations[corev1.ServiceAccountNameKey])
+	require.Equal(h.t, name, secret.Annotations[corev1.ServiceAccountNameKey])
 	secret.Annotations[corev1.ServiceAccountUIDKey] = string(account.UID)
 	secret.Data = map[string][]byte{"token": []byte(token), "ca.crt": []byte("ca"), "namespace": []byte(namespace)}
 	require.NoError(h.t, h.api.Update(h.t.Context(), secret))

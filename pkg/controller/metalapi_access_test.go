@@ -189,7 +189,7 @@ func TestMetalAPIAccess_AdoptsRestoredObjects(t *testing.T) {
 	for what, of := range accessObjects() {
 		name, obj := of()
 		require.True(t, h.find(name, obj))
-		assert.True(t, isControlledByAccess(cluster, obj), what)
+		assert.True(t, newMetalAPIAccess(nil).controls(cluster, obj), what)
 		assert.Len(t, obj.GetOwnerReferences(), 1, what)
 	}
 }
@@ -428,11 +428,11 @@ func TestMetalCCMManifest_NamesEachNetworkOnce(t *testing.T) {
 	cluster.Spec.PrivateNetworkID = ""
 	cluster.Status.Allocation = &v1alpha4.ClusterAllocation{NetworkID: "private-2"}
 	cluster.Spec.MetalAPIAccess.AdditionalNetworkIDs = []string{"internet", "mpls", "private-2"}
-	inputs := accessInputsOf(cluster, "https://kubernetes.example.org")
+	inputs := metalCCMInputsOf(cluster, "https://kubernetes.example.org")
 	assert.Equal(t, "private-2,internet,mpls", inputs.networks)
-	assert.Equal(t, "rose-metal-ccm", inputs.names.config, "without a Cluster, the name is the MetalStackCluster's")
+	assert.Equal(t, "rose-metal-ccm", inputs.config, "without a Cluster, the name is the MetalStackCluster's")
 	cluster.Spec.PublicNetworkID, cluster.Spec.MetalAPIAccess.AdditionalNetworkIDs = "", nil
-	inputs = accessInputsOf(cluster, "https://kubernetes.example.org")
+	inputs = metalCCMInputsOf(cluster, "https://kubernetes.example.org")
 	manifest, err := metalCCMManifest(inputs, "t", "")
 	require.NoError(t, err)
 	for _, line := range []string{`additional-networks: private-2`, `default-external-network: ""`, `ca.crt: ""`} {

@@ -33,11 +33,12 @@ type reconciler struct {
 	newMapper         func() (meta.RESTMapper, error)
 	controlPlaneKinds *kindMapper
 
-	clock        clock.Clock
-	states       *objectStates
-	accessChecks *accessChecks
-	recorder     events.EventRecorder
-	options      Options
+	clock  clock.Clock
+	states *objectStates
+	// accessChecks are those of metalAPIAccess.
+	accessChecks, firewallAccessChecks *accessChecks
+	recorder                           events.EventRecorder
+	options                            Options
 
 	// independent are the phases that neither wait for an allocation nor hold one up.
 	independent []phase
@@ -77,6 +78,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			// Nothing is left to do: the finalizer is removed only after the release.
 			r.states.reset(request)
 			r.accessChecks.reset(request)
+			r.firewallAccessChecks.reset(request)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, err
@@ -94,7 +96,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	phases := append([]phase{resolveOwners, reconcileMoveBlock, reconcilePaused}, r.independent...)
 	phases = append(append(phases, reconcileAllocation), r.whileAllocated...)
 	if obj.GetDeletionTimestamp() != nil {
-		phases = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, revokeRemovedAccess, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
+		phases = append([]phase{resolveClusterLive, reconcileMoveBlock, reconcilePaused, revokeRemovedAccess, revokeRemovedFirewallAccess, reconcileReleased, reconcileOwnerHolds}, r.beforeRelease...)
 		phases = append(phases, reconcileRelease)
 	}
 	err = rec.runPhases(ctx, phases)

@@ -44,12 +44,8 @@ type reconciliation struct {
 	pauseReasons []string
 	// firewallReady is what there is to say about a cluster's firewall.
 	firewallReady *metav1.Condition
-	// accessReady is what there is to say about a cluster's access to its metal-api;
-	// accessRevoked is true if it has none any more.
-	accessReady   *metav1.Condition
-	accessRevoked bool
-	// recheckAccessAfter is when the objects of the access are read again.
-	recheckAccessAfter time.Duration
+	// metalAPIAccess and firewallAccess are what a cluster is given of the management cluster.
+	metalAPIAccess, firewallAccess *access
 	// endpointSet is what there is to say about the endpoint of a hosted control plane.
 	endpointSet *metav1.Condition
 	// retryEndpointAfter is when the endpoint is looked for again.
@@ -59,7 +55,10 @@ type reconciliation struct {
 }
 
 func newReconciliation(r *reconciler, request ctrl.Request, obj metalObject) (*reconciliation, error) {
-	rec := &reconciliation{reconciler: r, request: request}
+	rec := &reconciliation{
+		reconciler: r, request: request,
+		metalAPIAccess: newMetalAPIAccess(r.accessChecks), firewallAccess: newFirewallAccess(r.firewallAccessChecks),
+	}
 	for _, c := range obj.GetConditions() {
 		rec.oldConditions = append(rec.oldConditions, *c.DeepCopy())
 	}
@@ -102,7 +101,7 @@ func (r *reconciliation) runPhases(ctx context.Context, phases []phase) error {
 // requeueAfter is when to reconcile again if no event comes first; 0 if never.
 func (r *reconciliation) requeueAfter() time.Duration {
 	var soonest time.Duration
-	for _, after := range []time.Duration{r.wait.requeueAfter, r.recheckAccessAfter, r.retryEndpointAfter} {
+	for _, after := range []time.Duration{r.wait.requeueAfter, r.metalAPIAccess.recheckAfter, r.firewallAccess.recheckAfter, r.retryEndpointAfter} {
 		if after > 0 && (soonest == 0 || after < soonest) {
 			soonest = after
 		}

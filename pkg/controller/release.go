@@ -22,8 +22,10 @@ func reconcileReleased(ctx context.Context, r *reconciliation) (wait, error) {
 		return wait{}, nil
 	}
 	// The metal may have been released by hand, and the access not revoked yet.
-	if w, err := revokeMetalAPIAccess(ctx, r); err != nil || w.message != "" {
-		return w, err
+	for _, revoke := range []phase{revokeMetalAPIAccess, revokeFirewallAccess} {
+		if w, err := revoke(ctx, r); err != nil || w.message != "" {
+			return w, err
+		}
 	}
 	return r.removeFinalizer(ctx, r.obj)
 }

@@ -120,15 +120,18 @@ func (r *reconciler) concurrency() int {
 
 // newReconciler says which phases the objects of a kind go through.
 func newReconciler(k kind, options Options) *reconciler {
-	r := &reconciler{kind: k, options: options, accessChecks: newAccessChecks(), controlPlaneKinds: &kindMapper{}}
+	r := &reconciler{
+		kind: k, options: options, controlPlaneKinds: &kindMapper{},
+		accessChecks: newAccessChecks(), firewallAccessChecks: newAccessChecks(),
+	}
 	switch k.name {
 	case clusters.name:
 		if !options.Standalone {
 			r.beforeAllocate = []phase{waitForOwnerCluster}
 		}
-		r.independent = []phase{reconcileMetalAPIAccess}
+		r.independent = []phase{reconcileMetalAPIAccess, reconcileFirewallAccess}
 		r.whileAllocated = []phase{reconcileControlPlaneEndpoint, reconcileFirewalls}
-		r.beforeRelease = []phase{waitForMachinesDeleted, reconcileFirewallDeletion, revokeMetalAPIAccess}
+		r.beforeRelease = []phase{waitForMachinesDeleted, reconcileFirewallDeletion, revokeMetalAPIAccess, revokeFirewallAccess}
 	case machines.name:
 		r.beforeAllocate = []phase{waitWithoutSecrets, waitForNetwork}
 		if !options.Standalone {
@@ -139,6 +142,7 @@ func newReconciler(k kind, options Options) *reconciler {
 		r.beforeAllocate = []phase{waitWithoutSecrets, waitForNetwork}
 		if !options.Standalone {
 			r.beforeAllocate = []phase{waitForNetwork, reconcileFirewallUserData}
+			r.whileAllocated = []phase{forgetAccessOfAdopted}
 		}
 		r.beforeRelease = []phase{waitForMachinesReleased}
 	}

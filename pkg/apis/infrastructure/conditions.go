@@ -133,8 +133,12 @@ const (
 	// yet, or the controller manager may not read it yet.
 	ReasonWaitingForBootstrapData = "WaitingForBootstrapData"
 	// ReasonBootstrapDataInvalid: the Secret exists, but the metal cannot boot with its
-	// data.
+	// data, or a kubeconfig for the firewall-controller cannot be added to them.
 	ReasonBootstrapDataInvalid = "BootstrapDataInvalid"
+	// ReasonWaitingForFirewallAccess: the token with which a firewall-controller reads its
+	// configuration in the management cluster is not there yet. Without the URL of that,
+	// or its certificates, the reason is ManagementURLMissing or AuthorityUnreadable.
+	ReasonWaitingForFirewallAccess = "WaitingForFirewallAccess"
 )
 
 // Reasons of Deleting. Releasing, ReleaseRefused and MetalAPIUnavailable are
@@ -232,6 +236,33 @@ const (
 	// ReasonAuthorityUnreadable: the controller manager cannot read the certificates by which
 	// workload clusters verify the management cluster; the message says from where.
 	ReasonAuthorityUnreadable = "AuthorityUnreadable"
+)
+
+// Reasons of FirewallControllerReady. NotAllocated is shared with Ready, WaitingForControlPlane
+// with ControlPlaneEndpointSet, and the others with MetalAPIAccessReady: ManagementURLMissing,
+// WaitingForToken, NameTaken, CreationRefused, RequestFailed, ClusterMismatch and
+// AuthorityUnreadable.
+const (
+	// ReasonFirewallAccessProvided: everything is there in both clusters. The only one with
+	// which it is True.
+	ReasonFirewallAccessProvided = "Provided"
+	// ReasonWorkloadClusterUnreachable: the API server of the workload cluster does not answer,
+	// or refuses a request; the message says which. It has answered before.
+	ReasonWorkloadClusterUnreachable = "WorkloadClusterUnreachable"
+)
+
+// Reasons of ControllerConnected and SeedConnected. WorkloadClusterUnreachable, with which
+// they are Unknown, is shared with FirewallControllerReady.
+const (
+	// ReasonControllerConnected: the firewall-controller reports, and read its configuration.
+	ReasonControllerConnected = "Connected"
+	// ReasonControllerNeverReported: nothing has been reported yet.
+	ReasonControllerNeverReported = "NeverReported"
+	// ReasonControllerSilent: something was reported once, and nothing since.
+	ReasonControllerSilent = "ControllerSilent"
+	// ReasonNoKubeconfig: the firewall was allocated without a kubeconfig of this management
+	// cluster, so its firewall-controller cannot connect: ReplaceAnnotation replaces it.
+	ReasonNoKubeconfig = "NoKubeconfig"
 )
 
 // Reasons of ControlPlaneEndpointSet.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -35,46 +34,22 @@ type authorityError struct{ error }
 
 func (e *authorityError) Unwrap() error { return e.error }
 
-// ensureAccess creates and corrects the objects, and returns the condition that tells how far
-// it got.
-func (r *reconciliation) ensureAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster, inputs accessInputs) metav1.Condition {
-	token, err := r.ensureToken(ctx, cluster, inputs.names)
-	if err == nil && token == "" {
-		return *accessCondition(metav1.ConditionFalse, infrastructure.ReasonWaitingForToken,
-			fmt.Sprintf("Secret %s has no token yet: kube-controller-manager writes it", inputs.names.token))
-	}
-	if err == nil {
-		err = r.ensureConfig(ctx, cluster, inputs, token)
-	}
-	if err != nil {
-		return accessFailure(err)
-	}
-	return *accessCondition(metav1.ConditionTrue, infrastructure.ReasonMetalAPIAccessProvided,
-		fmt.Sprintf("Secret %s has what metal-ccm needs", inputs.names.config))
+// waitingForToken is the condition while the token of the ServiceAccount is not there.
+func (a *access) waitingForToken(cluster *v1alpha4.MetalStackCluster) *metav1.Condition {
+	return a.condition(metav1.ConditionFalse, infrastructure.ReasonWaitingForToken,
+		fmt.Sprintf("Secret %s has no token yet: kube-controller-manager writes it", a.token(cluster)))
 }
 
-// accessFailure is the condition that tells of an error.
-func accessFailure(err error) metav1.Condition {
-	reason := infrastructure.ReasonMetalAPIAccessRequestFailed
-	if _, ok := errors.AsType[*nameTakenError](err); ok {
-		reason = infrastructure.ReasonMetalAPIAccessNameTaken
-	} else if _, ok := errors.AsType[*authorityError](err); ok {
-		reason = infrastructure.ReasonAuthorityUnreadable
-	} else if isRefusal(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) || meta.IsNoMatchError(err) {
-		reason = infrastructure.ReasonMetalAPIAccessCreationRefused
-	}
-	message := err.Error()
-	return *accessCondition(metav1.ConditionFalse, reason, strings.ToUpper(message[:1])+message[1:])
-}
-
-// ensureToken ensures the ServiceAccount with its one right, and returns its token; empty if
+// ensureToken ensures the ServiceAccount with its rights, and returns its token; empty if
 // there is none yet.
 //
-// The token does not expire: metal-ccm reads it once, at its start, and some API servers limit
-// tokens that are requested to a day. It ends with its Secret or its ServiceAccount.
-func (r *reconciliation) ensureToken(ctx context.Context, cluster *v1alpha4.MetalStackCluster, names accessNames) (string, error) {
-	account, err := ensureAccessObject(ctx, r, cluster, &corev1.ServiceAccount{
-		ObjectMeta: accessMeta(cluster, names.account), AutomountServiceAccountToken: ptr.To(false),
+// The token does not expire: metal-ccm reads it once, at its start, a firewall's user data cannot
+// be changed, and some API servers limit tokens that are requested to a day. It ends with its
+// Secret or its ServiceAccount.
+func (r *reconciliation) ensureToken(ctx context.Context, a *access, cluster *v1alpha4.MetalStackCluster, rules []rbacv1.PolicyRule) (string, error) {
+	name := a.account(cluster)
+	account, err := ensureAccessObject(ctx, r, a, cluster, &corev1.ServiceAccount{
+		ObjectMeta: accessMeta(cluster, name), AutomountServiceAccountToken: ptr.To(false),
 	}, &corev1.ServiceAccount{}, func(is, wanted *corev1.ServiceAccount) bool {
 		is.AutomountServiceAccountToken = wanted.AutomountServiceAccountToken
 		return true
@@ -82,12 +57,8 @@ func (r *reconciliation) ensureToken(ctx context.Context, cluster *v1alpha4.Meta
 	if err != nil {
 		return "", err
 	}
-	_, err = ensureAccessObject(ctx, r, cluster, &rbacv1.Role{
-		ObjectMeta: accessMeta(cluster, names.account),
-		Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{v1alpha4.GroupName}, Resources: []string{clusters.resource + "/metalapi"}, ResourceNames: []string{cluster.Name},
-			Verbs: []string{"get", "create", "update", "delete"},
-		}},
+	_, err = ensureAccessObject(ctx, r, a, cluster, &rbacv1.Role{
+		ObjectMeta: accessMeta(cluster, name), Rules: rules,
 	}, &rbacv1.Role{}, func(is, wanted *rbacv1.Role) bool {
 		is.Rules = wanted.Rules
 		return true
@@ -95,10 +66,10 @@ func (r *reconciliation) ensureToken(ctx context.Context, cluster *v1alpha4.Meta
 	if err != nil {
 		return "", err
 	}
-	_, err = ensureAccessObject(ctx, r, cluster, &rbacv1.RoleBinding{
-		ObjectMeta: accessMeta(cluster, names.account),
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: names.account},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: names.account, Namespace: cluster.Namespace}},
+	_, err = ensureAccessObject(ctx, r, a, cluster, &rbacv1.RoleBinding{
+		ObjectMeta: accessMeta(cluster, name),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: cluster.Namespace}},
 	}, &rbacv1.RoleBinding{}, func(is, wanted *rbacv1.RoleBinding) bool {
 		is.Subjects = wanted.Subjects
 		// A roleRef cannot be changed.
@@ -107,46 +78,36 @@ func (r *reconciliation) ensureToken(ctx context.Context, cluster *v1alpha4.Meta
 	if err != nil {
 		return "", err
 	}
-	wanted := &corev1.Secret{ObjectMeta: accessMeta(cluster, names.token), Type: corev1.SecretTypeServiceAccountToken}
-	wanted.Annotations = map[string]string{corev1.ServiceAccountNameKey: names.account}
+	wanted := &corev1.Secret{ObjectMeta: accessMeta(cluster, a.token(cluster)), Type: corev1.SecretTypeServiceAccountToken}
+	wanted.Annotations = map[string]string{corev1.ServiceAccountNameKey: name}
 	// The ServiceAccount is the owner, so that clusterctl does not move the Secret: it takes off
 	// all annotations of what it moves, which the API server refuses for a token, and stops.
 	wanted.OwnerReferences = []metav1.OwnerReference{{
 		APIVersion: "v1", Kind: rbacv1.ServiceAccountKind, Name: account.Name, UID: account.UID, Controller: ptr.To(true),
 	}}
-	secret, err := ensureAccessObject(ctx, r, cluster, wanted, &corev1.Secret{}, func(is, wanted *corev1.Secret) bool {
-		// After a restore, or when the ServiceAccount was deleted, it has the token of another one.
+	secret, err := ensureAccessObject(ctx, r, a, cluster, wanted, &corev1.Secret{}, func(is, _ *corev1.Secret) bool {
 		uid := is.Annotations[corev1.ServiceAccountUIDKey]
-		return metav1.IsControlledBy(is, account) && is.Type == wanted.Type && is.Annotations[corev1.ServiceAccountNameKey] == names.account &&
-			(uid == "" || uid == string(account.UID))
+		return (uid == "" || uid == string(account.UID)) && isTokenOf(is, account)
 	})
-	if err != nil || secret.Annotations[corev1.ServiceAccountUIDKey] != string(account.UID) {
+	if err != nil {
 		return "", err
 	}
-	return string(secret.Data[corev1.ServiceAccountTokenKey]), nil
+	return tokenOf(secret, account), nil
 }
 
-// ensureConfig ensures the Secret by which a ClusterResourceSet configures metal-ccm.
-func (r *reconciliation) ensureConfig(ctx context.Context, cluster *v1alpha4.MetalStackCluster, inputs accessInputs, token string) error {
-	authority := ""
-	if get := r.options.ManagementCluster.Authority; get != nil {
-		var err error
-		if authority, err = get(); err != nil {
-			return &authorityError{fmt.Errorf("failed to read the authority of the management cluster: %w", err)}
-		}
+// isTokenOf returns whether a Secret is the one for the token of a ServiceAccount. After a
+// restore, or when the ServiceAccount was deleted, it is that of another one.
+func isTokenOf(secret *corev1.Secret, account *corev1.ServiceAccount) bool {
+	return metav1.IsControlledBy(secret, account) && secret.Type == corev1.SecretTypeServiceAccountToken &&
+		secret.Annotations[corev1.ServiceAccountNameKey] == account.Name
+}
+
+// tokenOf returns the token of a ServiceAccount from its Secret; empty if it is not there.
+func tokenOf(secret *corev1.Secret, account *corev1.ServiceAccount) string {
+	if !isTokenOf(secret, account) || secret.Annotations[corev1.ServiceAccountUIDKey] != string(account.UID) {
+		return ""
 	}
-	manifest, err := metalCCMManifest(inputs, token, authority)
-	if err != nil {
-		return err
-	}
-	_, err = ensureAccessObject(ctx, r, cluster, &corev1.Secret{
-		ObjectMeta: accessMeta(cluster, inputs.names.config), Type: resourceSetSecretType,
-		Data: map[string][]byte{metalCCMKey: manifest},
-	}, &corev1.Secret{}, func(is, wanted *corev1.Secret) bool {
-		is.Data = wanted.Data
-		return is.Type == wanted.Type
-	})
-	return err
+	return string(secret.Data[corev1.ServiceAccountTokenKey])
 }
 
 // accessMeta is the metadata of one of the objects. Its owner reference does not block the
@@ -155,7 +116,8 @@ func accessMeta(cluster *v1alpha4.MetalStackCluster, name string) metav1.ObjectM
 	owner := metav1.NewControllerRef(cluster, v1alpha4.SchemeGroupVersion.WithKind(clusters.kind))
 	owner.BlockOwnerDeletion = nil
 	return metav1.ObjectMeta{
-		Namespace: cluster.Namespace, Name: name, Labels: accessLabels(cluster), OwnerReferences: []metav1.OwnerReference{*owner},
+		Namespace: cluster.Namespace, Name: name, Labels: map[string]string{infrastructure.ClusterNameLabel: clusterNameOf(cluster)},
+		OwnerReferences: []metav1.OwnerReference{*owner},
 	}
 }
 
@@ -163,21 +125,26 @@ func accessMeta(cluster *v1alpha4.MetalStackCluster, name string) metav1.ObjectM
 // cluster, and returns what the API server has then. The object that is there is read into is.
 // correct makes of it what is wanted; false if it has to be made anew. An object without a
 // controller is adopted.
-func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation, cluster *v1alpha4.MetalStackCluster, wanted, is T, correct func(is, wanted T) bool) (T, error) {
+func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation, a *access, cluster *v1alpha4.MetalStackCluster, wanted, is T, correct func(is, wanted T) bool) (T, error) {
 	err := r.live.Get(ctx, client.ObjectKeyFromObject(wanted), is)
 	if apierrors.IsNotFound(err) {
-		return wanted, r.createAccessObject(ctx, wanted)
+		return wanted, r.createAccessObject(ctx, a, wanted)
 	}
 	if err != nil {
 		return is, err
 	}
-	if err := r.checkBelongs(cluster, is); err != nil {
+	if err := r.checkBelongs(a, cluster, is); err != nil {
 		return is, err
 	}
 	if named := is.GetLabels()[infrastructure.ClusterNameLabel]; named != "" && named != clusterNameOf(cluster) {
-		// The label of the cluster was another one when the Secret was named after it.
-		if err := r.deleteAccessObjectNamed(ctx, cluster, accessConfigName(named), &corev1.Secret{}); err != nil {
-			return is, err
+		// The label of the cluster was another one when the Secrets were named after it.
+		for _, name := range a.secrets(cluster, named) {
+			if slices.Contains(a.secrets(cluster, clusterNameOf(cluster)), name) {
+				continue
+			}
+			if err := r.deleteAccessObjectNamed(ctx, a, cluster, name, &corev1.Secret{}); err != nil {
+				return is, err
+			}
 		}
 	}
 	before := is.DeepCopyObject().(T)
@@ -188,10 +155,10 @@ func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation,
 	maps.Copy(labels, wanted.GetLabels())
 	is.SetLabels(labels)
 	if !correct(is, wanted) {
-		if err := r.deleteAccessObject(ctx, is); err != nil {
+		if err := r.deleteAccessObject(ctx, a, is); err != nil {
 			return is, err
 		}
-		return wanted, r.createAccessObject(ctx, wanted)
+		return wanted, r.createAccessObject(ctx, a, wanted)
 	}
 	if metav1.GetControllerOf(is) == nil {
 		is.SetOwnerReferences(append(is.GetOwnerReferences(), wanted.GetOwnerReferences()...))
@@ -203,64 +170,70 @@ func ensureAccessObject[T client.Object](ctx context.Context, r *reconciliation,
 	return is, r.writeError("patch", is, err)
 }
 
-func (r *reconciliation) createAccessObject(ctx context.Context, obj client.Object) error {
+func (r *reconciliation) createAccessObject(ctx context.Context, a *access, obj client.Object) error {
 	if err := r.live.Create(ctx, obj); err != nil {
 		return r.writeError("create", obj, err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Created an object for the access to the metal-api", "object", r.describe(obj))
+	ctrl.LoggerFrom(ctx).Info("Created an object for the "+a.description, "object", r.describe(obj))
 	return nil
 }
 
 // deleteAccessObject deletes an object, unless another one has its name by now.
-func (r *reconciliation) deleteAccessObject(ctx context.Context, obj client.Object) error {
+func (r *reconciliation) deleteAccessObject(ctx context.Context, a *access, obj client.Object) error {
 	err := r.live.Delete(ctx, obj, client.Preconditions{UID: ptr.To(obj.GetUID())})
 	if err != nil {
 		return client.IgnoreNotFound(r.writeError("delete", obj, err))
 	}
-	ctrl.LoggerFrom(ctx).Info("Deleted an object for the access to the metal-api", "object", r.describe(obj))
+	ctrl.LoggerFrom(ctx).Info("Deleted an object for the "+a.description, "object", r.describe(obj))
 	return nil
 }
 
 // deleteAccess deletes the objects that the cluster controls, the rights first. One that
 // cannot be deleted does not keep the others, but for a Secret that is named after a former
 // Cluster: only the labels of the ServiceAccount tell its name then.
-func (r *reconciliation) deleteAccess(ctx context.Context, cluster *v1alpha4.MetalStackCluster) (errs []error) {
-	names := accessNamesOf(cluster)
-	configs := []string{names.config}
+func (r *reconciliation) deleteAccess(ctx context.Context, a *access, cluster *v1alpha4.MetalStackCluster) (errs []error) {
+	account := a.account(cluster)
+	secrets := a.secrets(cluster, clusterNameOf(cluster))
+	current := len(secrets)
 	noteLabel := func(obj client.Object) {
 		named := obj.GetLabels()[infrastructure.ClusterNameLabel]
-		if named != "" && !slices.Contains(configs, accessConfigName(named)) {
-			configs = append(configs, accessConfigName(named))
+		if named == "" {
+			return
+		}
+		for _, name := range a.secrets(cluster, named) {
+			if !slices.Contains(secrets, name) {
+				secrets = append(secrets, name)
+			}
 		}
 	}
 	remove := func(name string, obj client.Object) (failed bool) {
-		err := r.deleteAccessObjectNamed(ctx, cluster, name, obj)
+		err := r.deleteAccessObjectNamed(ctx, a, cluster, name, obj)
 		if err != nil {
 			errs = append(errs, err)
 		}
 		noteLabel(obj)
 		return err != nil
 	}
-	remove(names.account, &rbacv1.RoleBinding{})
-	remove(names.account, &rbacv1.Role{})
-	remove(names.token, &corev1.Secret{})
-	account := &corev1.ServiceAccount{}
-	if r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: names.account}, account) == nil {
-		noteLabel(account)
+	remove(account, &rbacv1.RoleBinding{})
+	remove(account, &rbacv1.Role{})
+	remove(a.token(cluster), &corev1.Secret{})
+	is := &corev1.ServiceAccount{}
+	if r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: account}, is) == nil {
+		noteLabel(is)
 	}
 	kept := false
-	for _, name := range configs {
+	for _, name := range secrets {
 		kept = remove(name, &corev1.Secret{}) || kept
 	}
-	if !kept || len(configs) == 1 {
-		remove(names.account, account)
+	if !kept || len(secrets) == current {
+		remove(account, is)
 	}
 	return errs
 }
 
 // deleteAccessObjectNamed reads the object of a name into is, and deletes it if it is one of the
 // cluster's.
-func (r *reconciliation) deleteAccessObjectNamed(ctx context.Context, cluster *v1alpha4.MetalStackCluster, name string, is client.Object) error {
+func (r *reconciliation) deleteAccessObjectNamed(ctx context.Context, a *access, cluster *v1alpha4.MetalStackCluster, name string, is client.Object) error {
 	err := r.live.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, is)
 	switch {
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
@@ -268,10 +241,10 @@ func (r *reconciliation) deleteAccessObjectNamed(ctx context.Context, cluster *v
 		return nil
 	case err != nil:
 		return err
-	case !isControlledByAccess(cluster, is):
+	case !a.controls(cluster, is):
 		return nil
 	}
-	return r.deleteAccessObject(ctx, is)
+	return r.deleteAccessObject(ctx, a, is)
 }
 
 // secretWriteError is what is said of an answer to a write of a Secret. The text of the answer
@@ -308,23 +281,19 @@ func (r *reconciliation) writeError(verb string, obj client.Object, err error) e
 	return said
 }
 
-// isControlledByAccess reports whether the cluster controls an object, or its ServiceAccount does,
-// by whatever uid.
-func isControlledByAccess(cluster *v1alpha4.MetalStackCluster, obj client.Object) bool {
+// controls reports whether the cluster controls an object, or its ServiceAccount does, by
+// whatever uid.
+func (a *access) controls(cluster *v1alpha4.MetalStackCluster, obj client.Object) bool {
 	controller := metav1.GetControllerOf(obj)
-	if controller == nil {
-		return false
-	}
-	isAccount := controller.APIVersion == "v1" && controller.Kind == rbacv1.ServiceAccountKind && controller.Name == accessNamesOf(cluster).account
-	return controller.UID == cluster.UID || isAccount
+	return controller != nil && (controller.UID == cluster.UID || a.isAccount(cluster, controller))
 }
 
 // checkBelongs returns an error unless an object is one of the cluster's. One that was restored
 // without its controller has the cluster's label.
-func (r *reconciliation) checkBelongs(cluster *v1alpha4.MetalStackCluster, obj client.Object) error {
+func (r *reconciliation) checkBelongs(a *access, cluster *v1alpha4.MetalStackCluster, obj client.Object) error {
 	isOrphan := metav1.GetControllerOf(obj) == nil && obj.GetLabels()[infrastructure.ClusterNameLabel] == clusterNameOf(cluster)
 	switch {
-	case !isOrphan && !isControlledByAccess(cluster, obj):
+	case !isOrphan && !a.controls(cluster, obj):
 		return &nameTakenError{fmt.Sprintf("%s already exists and does not belong to this cluster (%s): delete it", r.describe(obj), describeController(obj))}
 	case obj.GetDeletionTimestamp() != nil:
 		return &nameTakenError{fmt.Sprintf("%s is being deleted, and is made again when it is gone", r.describe(obj))}
