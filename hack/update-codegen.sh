@@ -12,6 +12,8 @@ readonly module=metal-stack.io/infrastructure-apiserver
 readonly apis=pkg/apis/infrastructure
 readonly hub="${module}/${apis}"
 readonly versions=("${hub}/v1alpha3" "${hub}/v1alpha4")
+# What is only served has neither an internal version nor clients.
+readonly served="${module}/pkg/apis/firewall/v2"
 readonly out=generated
 readonly out_pkg="${module}/${out}"
 readonly header=(--go-header-file hack/boilerplate/boilerplate.go.txt)
@@ -24,7 +26,7 @@ copy() {
   } >"$2"
 }
 
-find "${apis}" -name 'zz_*.go' -delete
+find pkg/apis -name 'zz_*.go' -delete
 rm -rf "${out}"
 
 echo "v1alpha3, and when an allocation holds metal, which both versions have of the hub"
@@ -42,7 +44,7 @@ for path in "${apis}"/v1alpha4/*.go; do
 done
 
 echo "deep copies, defaults, conversions"
-"${GO:-go}" tool deepcopy-gen "${header[@]}" --output-file zz_generated.deepcopy.go "${hub}" "${versions[@]}"
+"${GO:-go}" tool deepcopy-gen "${header[@]}" --output-file zz_generated.deepcopy.go "${hub}" "${versions[@]}" "${served}"
 "${GO:-go}" tool defaulter-gen "${header[@]}" --output-file zz_generated.defaults.go "${versions[@]}"
 "${GO:-go}" tool conversion-gen "${header[@]}" --output-file zz_generated.conversion.go "${versions[@]}"
 
@@ -62,7 +64,7 @@ trap 'rm -f "${report}"' EXIT
   --output-model-name-file zz_generated.model_name.go \
   --report-filename "${report}" \
   $(printf -- '--readonly-pkg %s ' "${kubernetes[@]}") \
-  "${kubernetes[@]}" "${versions[@]}"
+  "${kubernetes[@]}" "${versions[@]}" "${served}"
 # What Kubernetes' API rules find fault with in our own types, for a reviewer.
 grep -F "${module}" "${report}" >hack/openapi-violations.txt || true
 

@@ -15,6 +15,7 @@ import (
 	common "k8s.io/kube-openapi/pkg/common"
 	spec "k8s.io/kube-openapi/pkg/validation/spec"
 	ptr "k8s.io/utils/ptr"
+	v2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	v1alpha3 "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha3"
 	v1alpha4 "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -76,6 +77,17 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		runtime.TypeMeta{}.OpenAPIModelName():                           schema_k8sio_apimachinery_pkg_runtime_TypeMeta(ref),
 		runtime.Unknown{}.OpenAPIModelName():                            schema_k8sio_apimachinery_pkg_runtime_Unknown(ref),
 		version.Info{}.OpenAPIModelName():                               schema_k8sio_apimachinery_pkg_version_Info(ref),
+		v2.AllowedNetworks{}.OpenAPIModelName():                         schema_pkg_apis_firewall_v2_AllowedNetworks(ref),
+		v2.EgressRuleSNAT{}.OpenAPIModelName():                          schema_pkg_apis_firewall_v2_EgressRuleSNAT(ref),
+		v2.Firewall{}.OpenAPIModelName():                                schema_pkg_apis_firewall_v2_Firewall(ref),
+		v2.FirewallList{}.OpenAPIModelName():                            schema_pkg_apis_firewall_v2_FirewallList(ref),
+		v2.FirewallNetwork{}.OpenAPIModelName():                         schema_pkg_apis_firewall_v2_FirewallNetwork(ref),
+		v2.FirewallSpec{}.OpenAPIModelName():                            schema_pkg_apis_firewall_v2_FirewallSpec(ref),
+		v2.FirewallStatus{}.OpenAPIModelName():                          schema_pkg_apis_firewall_v2_FirewallStatus(ref),
+		v2.MachineLastEvent{}.OpenAPIModelName():                        schema_pkg_apis_firewall_v2_MachineLastEvent(ref),
+		v2.MachineStatus{}.OpenAPIModelName():                           schema_pkg_apis_firewall_v2_MachineStatus(ref),
+		v2.RateLimit{}.OpenAPIModelName():                               schema_pkg_apis_firewall_v2_RateLimit(ref),
+		v2.ShootAccess{}.OpenAPIModelName():                             schema_pkg_apis_firewall_v2_ShootAccess(ref),
 		v1alpha3.APIEndpoint{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref),
 		v1alpha3.Allocation{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref),
 		v1alpha3.AllocationState{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_AllocationState(ref),
@@ -2894,6 +2906,725 @@ func schema_k8sio_apimachinery_pkg_version_Info(ref common.ReferenceCallback) co
 	}
 }
 
+func schema_pkg_apis_firewall_v2_AllowedNetworks(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AllowedNetworks limit what policies and Services of the workload cluster can open.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ingress": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ingress are the prefixes at which Services can be reached.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"egress": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "egress are the prefixes to which connections can be allowed.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_EgressRuleSNAT(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "EgressRuleSNAT is the source addresses of connections into a network.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"ips": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ips are the source addresses.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_Firewall(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Firewall is the configuration of a firewall for the firewall-controller that runs on it. It is read-only: it follows from the MetalStackFirewall whose hostname it has as its name. It exists from when that is allocated with spec.controller until its machine is released: a firewall-controller that finds its Firewall gone drops its rules, and then the firewall forwards everything.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the firewall's hostname. Labels, uid, resourceVersion and times are those of the MetalStackFirewall. The generation is another one, in no order, whenever anything changes that the firewall-controller reads, the distance among it.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the firewall-controller does.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v2.FirewallSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the state of the firewall.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v2.FirewallStatus{}.OpenAPIModelName()),
+						},
+					},
+					"distance": {
+						SchemaProps: spec.SchemaProps{
+							Description: "distance is by how much the firewall lengthens the AS path of its routes in BGP, from 0 to 8: of two firewalls of a cluster, the one with the shorter distance has the traffic.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v2.FirewallSpec{}.OpenAPIModelName(), v2.FirewallStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_FirewallList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallList is a list of Firewall.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the firewalls.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v2.Firewall{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v2.Firewall{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_FirewallNetwork(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallNetwork is a network that a firewall has joined.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"asn": {
+						SchemaProps: spec.SchemaProps{
+							Description: "asn is the firewall's autonomous system number in BGP.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"destinationPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "destinationPrefixes are what is reached through the network.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"ips": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "ips are the firewall's addresses in it.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"nat": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nat is true if the source address of connections through it is translated.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the network's id in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"networkType": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkType is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"prefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixes are the network's address ranges.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"vrf": {
+						SchemaProps: spec.SchemaProps{
+							Description: "vrf is the number of the network's virtual routing table.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_FirewallSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallSpec is what a firewall-controller does.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size is the metal-stack size of the firewall.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is the full id of the image that the firewall was installed with.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition is the metal-stack partition of the firewall.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"project": {
+						SchemaProps: spec.SchemaProps{
+							Description: "project is the metal-stack project of the firewall.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"networks": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "networks are the ids of the networks that the firewall has joined, without the underlay.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"sshPublicKeys": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "sshPublicKeys are the keys that may log in to the firewall. The firewall-controller replaces authorized_keys with them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"rateLimits": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rateLimits limit what the firewall receives from networks.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v2.RateLimit{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"internalPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "internalPrefixes are prefixes whose traffic is counted as internal.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"egressRules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "egressRules are the source addresses of connections into networks.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v2.EgressRuleSNAT{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"interval": {
+						SchemaProps: spec.SchemaProps{
+							Description: "interval is how often the firewall-controller computes its rules, as in `10s`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"controllerVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controllerVersion is the version that the firewall-controller updates itself to.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"controllerURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "controllerURL is where that version is downloaded from.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"nftablesExporterVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nftablesExporterVersion is the version that the nftables exporter is updated to.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"nftablesExporterURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nftablesExporterURL is where that version is downloaded from.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"logAcceptedConnections": {
+						SchemaProps: spec.SchemaProps{
+							Description: "logAcceptedConnections is true if accepted connections are logged, not only dropped ones.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"dnsServerAddress": {
+						SchemaProps: spec.SchemaProps{
+							Description: "dnsServerAddress is the address of the DNS server that resolves names in policies.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allowedNetworks": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v2.AllowedNetworks{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v2.AllowedNetworks{}.OpenAPIModelName(), v2.EgressRuleSNAT{}.OpenAPIModelName(), v2.RateLimit{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_FirewallStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FirewallStatus is the state of a firewall.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"machineStatus": {
+						SchemaProps: spec.SchemaProps{
+							Description: "machineStatus is the machine in the metal-api.",
+							Ref:         ref(v2.MachineStatus{}.OpenAPIModelName()),
+						},
+					},
+					"firewallNetworks": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "firewallNetworks are the networks that the firewall has joined, the private network of the cluster and the underlay among them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v2.FirewallNetwork{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"shootAccess": {
+						SchemaProps: spec.SchemaProps{
+							Description: "shootAccess is how the firewall-controller reaches the workload cluster; it is missing until the workload cluster can be reached.",
+							Ref:         ref(v2.ShootAccess{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v2.FirewallNetwork{}.OpenAPIModelName(), v2.MachineStatus{}.OpenAPIModelName(), v2.ShootAccess{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_MachineLastEvent(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLastEvent is a provisioning event.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"event": {
+						SchemaProps: spec.SchemaProps{
+							Description: "event is its kind, such as `Phoned Home`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"timestamp": {
+						SchemaProps: spec.SchemaProps{
+							Description: "timestamp is when it was sent.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message is the event's message.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_MachineStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineStatus is the machine of a firewall in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"machineID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "machineID is the machine's id in metal-stack.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationTimestamp": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationTimestamp is when it was allocated.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"liveliness": {
+						SchemaProps: spec.SchemaProps{
+							Description: "liveliness is whether the machine sends events: `Alive`, `Unknown` or `Dead`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"crashLoop": {
+						SchemaProps: spec.SchemaProps{
+							Description: "crashLoop is true if its provisioning repeatedly restarts at an earlier step.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"lastEvent": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastEvent is its newest provisioning event.",
+							Ref:         ref(v2.MachineLastEvent{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName(), v2.MachineLastEvent{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_RateLimit(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RateLimit limits what a firewall receives from a network.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "rate is the limit in MiB/s.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_firewall_v2_ShootAccess(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ShootAccess is how a firewall-controller reaches the workload cluster.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"genericKubeconfigSecretName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "genericKubeconfigSecretName is the name of the Secret with a kubeconfig, under `kubeconfig`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"tokenSecretName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tokenSecretName is the name of the Secret with the token, under `token`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace is that of both Secrets.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiServerURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "apiServerURL is the URL of the workload cluster's API server.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -4711,7 +5442,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 					},
 					"type": {
 						SchemaProps: spec.SchemaProps{
-							Description: "type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is shown of firewalls with spec.controller.",
+							Description: "type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is shown of firewalls with a firewall-controller.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -4723,7 +5454,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref common.ReferenceCa
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "destinationPrefixes are what is reached through the network. They are shown of firewalls with spec.controller.",
+							Description: "destinationPrefixes are what is reached through the network. They are shown of firewalls with a firewall-controller.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -8269,7 +9000,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 					},
 					"type": {
 						SchemaProps: spec.SchemaProps{
-							Description: "type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is shown of firewalls with spec.controller.",
+							Description: "type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`, `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is shown of firewalls with a firewall-controller.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -8281,7 +9012,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref common.ReferenceCa
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "destinationPrefixes are what is reached through the network. They are shown of firewalls with spec.controller.",
+							Description: "destinationPrefixes are what is reached through the network. They are shown of firewalls with a firewall-controller.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{

@@ -53,6 +53,8 @@ type ExtraConfig struct {
 	Namespaces *tenancy.Namespaces
 	// ManagementCluster is the ID of this management cluster in identities.
 	ManagementCluster string
+	// ServeFirewalls has the server serve Firewalls to firewall-controllers.
+	ServeFirewalls bool
 	// Region is the tag topology.kubernetes.io/region of machines; empty: none.
 	Region string
 	// Timing is how long allocations may take; zero fields have defaults.

@@ -112,6 +112,11 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol, metalapi.NewServer(s.observer, s.metal, s.protocol, clock.RealClock{}))); err != nil {
 		return nil, fmt.Errorf("failed to install the API: %w", err)
 	}
+	if c.Extra.ServeFirewalls {
+		if err := s.Generic.InstallAPIGroup(resources.FirewallAPIGroup()); err != nil {
+			return nil, fmt.Errorf("failed to install the API of firewall-controllers: %w", err)
+		}
+	}
 	if c.Extra.Standalone != nil {
 		if err := c.Extra.Standalone.Install(s.Generic, c.Generic.Authorization.Authorizer); err != nil {
 			return nil, fmt.Errorf("failed to install the standalone API: %w", err)

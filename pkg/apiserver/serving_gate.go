@@ -13,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 )
@@ -129,12 +130,15 @@ func (g *servingGate) leave() {
 	}
 }
 
-// wrap returns next behind the gate. Only requests for objects of the group pass
+// gatedGroups are the groups whose objects are made from metal and records.
+var gatedGroups = sets.New(infrastructure.GroupName, firewallv2.GroupName)
+
+// wrap returns next behind the gate. Only requests for objects of these groups pass
 // through it: discovery and health are served in any state.
 func (g *servingGate) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, ok := request.RequestInfoFrom(req.Context())
-		if !ok || !info.IsResourceRequest || info.APIGroup != infrastructure.GroupName {
+		if !ok || !info.IsResourceRequest || !gatedGroups.Has(info.APIGroup) {
 			if _, elsewhere := g.unavailable(); elsewhere {
 				closeConnection(w)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
@@ -66,6 +67,7 @@ func TestServingGate_UnreadyRefusesOnlyRequestsForObjects(t *testing.T) {
 			assertSentAway(t, w)
 			assert.Empty(t, w.Header().Get("Connection"), "there is nowhere else to go")
 		}
+		assertSentAway(t, g.askAbout(&request.RequestInfo{IsResourceRequest: true, APIGroup: firewallv2.GroupName, Verb: "list"}))
 		discovery := &request.RequestInfo{Verb: "get", Path: "/apis/" + infrastructure.GroupName + "/v1alpha4"}
 		assert.Equal(t, http.StatusOK, g.askAbout(discovery).Code)
 		g.elsewhere = true

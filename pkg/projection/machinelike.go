@@ -31,6 +31,8 @@ type machineLike struct {
 	partition   string
 	providerID  string
 	status      infrastructure.MachineLikeStatus
+	// controlled is whether a firewall-controller runs on it.
+	controlled bool
 }
 
 // machineLikeOf returns nil for an object that is neither, or no object.
@@ -38,11 +40,11 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 	switch o := obj.(type) {
 	case *infrastructure.MetalStackMachine:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike()}
+			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike(), false}
 		}
 	case *infrastructure.MetalStackFirewall:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike()}
+			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike(), hasFirewallController(o)}
 		}
 	}
 	return nil
@@ -221,6 +223,9 @@ func (p *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructu
 
 func (m *machineLike) show(machine *metal.Machine) {
 	*m.status.Metal = Metal(machine, true)
+	if m.controlled {
+		addNetworkTypes(*m.status.Metal, machine)
+	}
 	*m.status.Addresses = Addresses(machine)
 	*m.status.FailureDomain = machine.Partition
 }

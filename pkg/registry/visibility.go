@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -35,7 +36,7 @@ func (r *REST) Get(ctx context.Context, name string, options *metav1.GetOptions)
 
 // List shows what the user may see.
 func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	return listVisible(ctx, r, options, func(ctx context.Context) (runtime.Object, error) {
+	return r.shown(r.DefaultQualifiedResource).list(ctx, options, func(ctx context.Context) (runtime.Object, error) {
 		form, _ := ctx.Value(encodedFormKey{}).(encodedForm)
 		if form == 0 {
 			return r.Store.List(ctx, options)
@@ -66,19 +67,34 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
 		}
 	}
-	return listVisible(ctx, r, listOptions, func(ctx context.Context) (runtime.Object, error) {
+	return r.shown(r.DefaultQualifiedResource).list(ctx, listOptions, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
 	})
 }
 
-// listVisible runs something that lists. What was listed while the authorizer was
-// unavailable is not shown.
-func listVisible(ctx context.Context, r *REST, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
-	req, err := r.visibilityRequest(ctx, options)
+// Watch shows what the user may see, until that changes.
+func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+	return r.shown(r.DefaultQualifiedResource).watch(ctx, options, func(ctx context.Context) (watch.Interface, error) {
+		return r.Store.Watch(ctx, options)
+	})
+}
+
+// shown is a resource of which users are shown what they may see.
+type shown struct {
+	visibility Visibility
+	resource   schema.GroupResource
+}
+
+func (r *REST) shown(resource schema.GroupResource) shown { return shown{r.visibility, resource} }
+
+// list runs something that lists. What was listed while the authorizer was unavailable
+// is not shown.
+func (s shown) list(ctx context.Context, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
+	req, err := s.request(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	set, err := r.visibility.List(ctx, req)
+	set, err := s.visibility.List(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +106,13 @@ func listVisible(ctx context.Context, r *REST, options *metainternalversion.List
 	return list, err
 }
 
-// Watch shows what the user may see, until that changes.
-func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	req, err := r.visibilityRequest(ctx, options)
+// watch starts something that watches, and ends it when what the user may see changes.
+func (s shown) watch(ctx context.Context, options *metainternalversion.ListOptions, start func(context.Context) (watch.Interface, error)) (watch.Interface, error) {
+	req, err := s.request(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	set, err := r.visibility.Watch(ctx, req)
+	set, err := s.visibility.Watch(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +122,7 @@ func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptio
 			return errorWatch(err), nil
 		}
 	}
-	inner, err := r.Store.Watch(storage.WithVisibility(ctx, set), options)
+	inner, err := start(storage.WithVisibility(ctx, set))
 	if err != nil {
 		set.Close()
 		return nil, err
@@ -114,13 +130,13 @@ func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptio
 	return &visibilityWatch{inner, set}, nil
 }
 
-// visibilityRequest describes a list or watch.
-func (r *REST) visibilityRequest(ctx context.Context, options *metainternalversion.ListOptions) (visibility.Request, error) {
+// request describes a list or watch.
+func (s shown) request(ctx context.Context, options *metainternalversion.ListOptions) (visibility.Request, error) {
 	u, known := request.UserFrom(ctx)
 	if !known {
 		return visibility.Request{}, apierrors.NewInternalError(errors.New("request has no user"))
 	}
-	asked := visibility.Request{User: u, Resource: r.DefaultQualifiedResource, Namespace: request.NamespaceValue(ctx)}
+	asked := visibility.Request{User: u, Resource: s.resource, Namespace: request.NamespaceValue(ctx)}
 	if options == nil || options.FieldSelector == nil {
 		return asked, nil
 	}

@@ -179,7 +179,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 		config.Extra.Registrar, err = registration.New(registration.Options{
 			Config:    config.Generic.ClientConfig,
 			Namespace: o.Records.Namespace, Service: o.Cluster.ServiceName, Port: o.Cluster.ServicePort,
-			Bundle: bundle, Events: config.Extra.Events,
+			Bundle: bundle, Events: config.Extra.Events, Firewalls: o.ServeFirewalls,
 		})
 		if err != nil {
 			return err

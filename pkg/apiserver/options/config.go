@@ -25,6 +25,7 @@ func (o *Options) Config(ctx context.Context) (*apiserver.Config, error) {
 	config := &apiserver.Config{Generic: server.NewRecommendedConfig(scheme.Codecs)}
 	config.Generic.ShutdownDelayDuration = o.ShutdownDelayDuration
 	config.Extra.AllocationDrainTimeout = o.AllocationDrainTimeout
+	config.Extra.ServeFirewalls = o.ServeFirewalls
 
 	if err := o.applyMetal(config); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
@@ -26,6 +27,9 @@ type Options struct {
 	// Standalone is true for a server without a cluster.
 	Standalone    bool
 	KubeconfigOut string
+
+	// ServeFirewalls has the server serve Firewalls to firewall-controllers.
+	ServeFirewalls bool
 
 	Metal    *Metal
 	Records  *Records
@@ -77,6 +81,7 @@ func New() *Options {
 	features.EnablePriorityAndFairness = false
 
 	return &Options{
+		ServeFirewalls:         true,
 		Metal:                  NewMetal(),
 		Records:                NewRecords(),
 		Cluster:                NewCluster(),
@@ -108,6 +113,8 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	suites := serving.Lookup("tls-cipher-suites")
 	suites.Usage = strings.Replace(suites.Usage, "If omitted, the default Go cipher suites will be used.", "They apply to TLS 1.2; the suites of TLS 1.3 are not configurable.", 1)
 	serving.Lookup("bind-address").Usage = "IP address to listen on. If unset, it is 127.0.0.1 with --standalone, and all addresses otherwise."
+	serving.BoolVar(&o.ServeFirewalls, "serve-firewalls", o.ServeFirewalls, "Serve Firewalls of "+firewallv2.SchemeGroupVersion.String()+", from which firewall-controllers read their configuration; in a cluster, register them with --register-api. "+
+		"Set it to false if firewall-controller-manager serves that version.")
 	serving.DurationVar(&o.ShutdownDelayDuration, "shutdown-delay-duration", o.ShutdownDelayDuration, "Duration for which the server, no longer ready, goes on serving after a termination signal.")
 	serving.DurationVar(&o.AllocationDrainTimeout, "allocation-drain-timeout", o.AllocationDrainTimeout, "Maximum duration to wait, after a termination signal, for in-flight allocations and releases to complete. Those that do not complete are resumed by the next active server.")
 

@@ -9,8 +9,15 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha3"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -26,24 +33,47 @@ const (
 	groupPriority = 1000
 )
 
-// version is a served version and its priority.
+// version is a served group-version and its priority in the group.
 type version struct {
-	name     string
+	schema.GroupVersion
 	priority int64
+	// remedy is what an administrator can do if others serve it, too.
+	remedy string
 }
 
-// versions are all served versions. The preferred one has the higher priority, and both
-// are lower than a CustomResourceDefinition's 100, so as not to change the preferred
-// version of other providers in the group.
+// name is that of the APIService.
+func (v version) name() string { return v.Version + "." + v.Group }
+
+// versions are all served versions of our own group. The preferred one has the higher
+// priority, and both are lower than a CustomResourceDefinition's 100, so as not to change the
+// preferred version of other providers in the group.
 var versions = []version{
-	{v1alpha4.SchemeGroupVersion.Version, 20},
-	{v1alpha3.SchemeGroupVersion.Version, 10},
+	{v1alpha4.SchemeGroupVersion, 20, stopServing},
+	{v1alpha3.SchemeGroupVersion, 10, stopServing},
+}
+
+const stopServing = "Stop serving that version in these CustomResourceDefinitions, or delete them"
+
+// firewalls is the version that firewall-controllers read. The group is another project's,
+// and in a Gardener seed the version is served by firewall-controller-manager. An APIService
+// that exists stays, as those of the other versions do: firewall-controllers that find
+// their Firewalls gone drop all rules.
+var firewalls = version{firewallv2.SchemeGroupVersion, 20,
+	"If firewall-controller-manager uses them, run this server with --serve-firewalls=false: it then configures no firewall-controller. Otherwise delete them"}
+
+// groups are the groups of all versions.
+var groups = sets.New(infrastructure.GroupName, firewallv2.GroupName)
+
+// groupOf returns the group in the name of an APIService or a definition.
+func groupOf(name string) string {
+	_, group, _ := strings.Cut(name, ".")
+	return group
 }
 
 // reconcileAPIService reconciles the APIService of a version; others are the
 // CustomResourceDefinitions that serve it, too.
 func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others []string) error {
-	name := v.name + "." + infrastructure.GroupName
+	name := v.name()
 	existing, err := r.get(ctx, apiServices, name)
 	if err != nil {
 		return fmt.Errorf("failed to reconcile APIService %s: %w", name, err)
@@ -54,8 +84,8 @@ func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others [
 	}
 	if len(others) > 0 {
 		r.reportConflict(ctx, about, ReasonVersionTaken, fmt.Sprintf(
-			"%s is also served by CustomResourceDefinitions: %s. An APIService takes a whole group-version, so the objects of one side are unreachable. "+
-				"Stop serving that version in these CustomResourceDefinitions, or delete them", name, strings.Join(others, ", ")))
+			"%s is also served by CustomResourceDefinitions: %s. An APIService takes a whole group-version, so the objects of one side are unreachable. %s",
+			name, strings.Join(others, ", "), v.remedy))
 	}
 	switch {
 	case existing == nil && len(others) > 0:
@@ -72,6 +102,30 @@ func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others [
 	if err := r.apply(ctx, apiServices, existing, wanted); err != nil {
 		return fmt.Errorf("failed to reconcile APIService %s: %w", name, err)
 	}
+	return nil
+}
+
+// removeAPIService deletes the APIService of a version that is not served any more, if it has
+// the label of this server.
+func (r *Registrar) removeAPIService(ctx context.Context, v version) error {
+	existing, err := r.get(ctx, apiServices, v.name())
+	if err != nil {
+		return fmt.Errorf("failed to remove APIService %s: %w", v.name(), err)
+	}
+	if existing == nil || !r.isMarked(existing.GetLabels()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err = r.client.Resource(apiServices).Delete(ctx, v.name(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(existing.GetUID())}})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("failed to remove APIService %s: %w", v.name(), err)
+	}
+	klog.FromContext(ctx).Info("Unregistered", "kind", existing.GetKind(), "name", v.name())
+	r.Events.Eventf(reference(existing), nil, corev1.EventTypeNormal, ReasonUnregistered, action, "%s was deleted: the version is not served any more", v.name())
 	return nil
 }
 
@@ -99,8 +153,8 @@ func (r *Registrar) apiService(name string, v version) *unstructured.Unstructure
 			"labels": map[string]any{automanagedLabel: "false", RegisteredByLabel: r.Namespace},
 		},
 		"spec": map[string]any{
-			"group":                 infrastructure.GroupName,
-			"version":               v.name,
+			"group":                 v.Group,
+			"version":               v.Version,
 			"groupPriorityMinimum":  int64(groupPriority),
 			"versionPriority":       v.priority,
 			"caBundle":              base64.StdEncoding.EncodeToString(r.Bundle.CurrentCABundleContent()),

@@ -37,11 +37,11 @@ type definition struct {
 	serves          []string
 }
 
-// servedByOthers returns, for each version of the group, the definitions of others that
-// serve it.
-func (r *Registrar) servedByOthers(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) (map[string][]string, error) {
+// servedByOthers returns, for the name of each version's APIService, the definitions of others
+// that serve it.
+func (r *Registrar) servedByOthers(ctx context.Context, inGroups []*metav1.PartialObjectMetadata) (map[string][]string, error) {
 	others, known := map[string][]string{}, map[string]definition{}
-	for _, m := range inGroup {
+	for _, m := range inGroups {
 		d := r.serves[m.Name]
 		if d.resourceVersion != m.ResourceVersion {
 			obj, err := r.get(ctx, definitions, m.Name)
@@ -58,7 +58,8 @@ func (r *Registrar) servedByOthers(ctx context.Context, inGroup []*metav1.Partia
 			continue
 		}
 		for _, version := range d.serves {
-			others[version] = append(others[version], m.Name)
+			name := version + "." + groupOf(m.Name)
+			others[name] = append(others[name], m.Name)
 		}
 	}
 	r.serves = known

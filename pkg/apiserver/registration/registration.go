@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -46,6 +45,9 @@ const (
 const (
 	// ReasonRegistered: an APIService or a marker was created or corrected.
 	ReasonRegistered = "Registered"
+	// ReasonUnregistered: an APIService was deleted, since its version is not served any
+	// more.
+	ReasonUnregistered = "Unregistered"
 	// ReasonVersionTaken: one of the group-versions is also served by others, with a
 	// CustomResourceDefinition or an APIService. The kinds of one of the two are
 	// unreachable.
@@ -93,6 +95,8 @@ type Options struct {
 	Port               int32
 	Bundle             Bundle
 	Events             events.EventRecorder
+	// Firewalls registers the version that firewall-controllers read.
+	Firewalls bool
 }
 
 // Registrar reconciles the registration.
@@ -168,12 +172,12 @@ func (r *Registrar) Run(ctx context.Context) {
 	}
 }
 
-// watch enqueues a reconciliation when an APIService or a definition of the group
-// changes. It returns a function that lists the definitions of the group.
+// watch enqueues a reconciliation when an APIService or a definition of the groups
+// changes. It returns a function that lists the definitions of the groups.
 func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObjectMetadata, err error) {
 	factory := metadatainformer.NewSharedInformerFactory(r.metadata, 0)
 	wake := func(obj any) {
-		if name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil && strings.HasSuffix(name, "."+infrastructure.GroupName) {
+		if name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil && groups.Has(groupOf(name)) {
 			r.Enqueue()
 		}
 	}
@@ -197,7 +201,7 @@ func (r *Registrar) watch(ctx context.Context) (list func() []*metav1.PartialObj
 	return func() []*metav1.PartialObjectMetadata {
 		var ours []*metav1.PartialObjectMetadata
 		for _, obj := range store.List() {
-			if m, ok := obj.(*metav1.PartialObjectMetadata); ok && strings.HasSuffix(m.Name, "."+infrastructure.GroupName) {
+			if m, ok := obj.(*metav1.PartialObjectMetadata); ok && groups.Has(groupOf(m.Name)) {
 				ours = append(ours, m)
 			}
 		}
@@ -216,14 +220,19 @@ func stripMetadata(obj any) (any, error) {
 
 // reconcile creates and corrects all APIServices and markers that do not belong to
 // others.
-func (r *Registrar) reconcile(ctx context.Context, inGroup []*metav1.PartialObjectMetadata) error {
-	others, err := r.servedByOthers(ctx, inGroup)
+func (r *Registrar) reconcile(ctx context.Context, inGroups []*metav1.PartialObjectMetadata) error {
+	others, err := r.servedByOthers(ctx, inGroups)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, version := range versions {
-		errs = append(errs, r.reconcileAPIService(ctx, version, others[version.name]))
+		errs = append(errs, r.reconcileAPIService(ctx, version, others[version.name()]))
+	}
+	if r.Firewalls {
+		errs = append(errs, r.reconcileAPIService(ctx, firewalls, others[firewalls.name()]))
+	} else {
+		errs = append(errs, r.removeAPIService(ctx, firewalls))
 	}
 	for _, kind := range kinds {
 		errs = append(errs, r.reconcileMarker(ctx, kind))

@@ -26,10 +26,10 @@ type MetalNetworkApplyConfiguration struct {
 	Private *bool `json:"private,omitempty"`
 	// type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`,
 	// `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is
-	// shown of firewalls with spec.controller.
+	// shown of firewalls with a firewall-controller.
 	Type *string `json:"type,omitempty"`
 	// destinationPrefixes are what is reached through the network. They are shown of
-	// firewalls with spec.controller.
+	// firewalls with a firewall-controller.
 	DestinationPrefixes []string `json:"destinationPrefixes,omitempty"`
 }
 

@@ -24,10 +24,14 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/value"
 
 	"metal-stack.io/infrastructure-apiserver/generated/openapi"
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-const modelPrefix = "io.x-k8s.cluster.infrastructure."
+const (
+	modelPrefix         = "io.x-k8s.cluster.infrastructure."
+	firewallModelPrefix = "io.metal-stack.firewall.v2."
+)
 
 func definitions() map[string]common.OpenAPIDefinition {
 	return openapi.GetOpenAPIDefinitions(func(path string) spec.Ref {
@@ -41,7 +45,7 @@ func TestOpenAPI_EveryFieldIsDescribed(t *testing.T) {
 
 	ours := 0
 	for name, definition := range definitions() {
-		if !strings.HasPrefix(name, modelPrefix) {
+		if !strings.HasPrefix(name, modelPrefix) && !strings.HasPrefix(name, firewallModelPrefix) {
 			continue
 		}
 		ours++
@@ -85,6 +89,20 @@ func TestOpenAPI_EveryKindIsDefinedInBothVersions(t *testing.T) {
 			assert.True(t, ok, "%s %s", version, kind)
 		}
 	}
+}
+
+func TestOpenAPI_FirewallIsDefined(t *testing.T) {
+	t.Parallel()
+
+	all := definitions()
+	for kind := range Scheme.KnownTypes(firewallv2.SchemeGroupVersion) {
+		if !strings.HasPrefix(kind, "Firewall") {
+			continue // Kubernetes' own, in every group.
+		}
+		_, ok := all[firewallModelPrefix+kind]
+		assert.True(t, ok, kind)
+	}
+	assert.Contains(t, all, firewallModelPrefix+"Firewall")
 }
 
 // typeConverter is what server-side apply understands objects with.

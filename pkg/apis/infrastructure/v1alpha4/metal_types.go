@@ -154,11 +154,11 @@ type MetalNetwork struct {
 	Private bool `json:"private,omitempty"`
 	// type is the metal-api's: `external`, `underlay`, `privateprimaryunshared`,
 	// `privateprimaryshared`, `privatesecondaryshared` or `privatesecondaryunshared`. It is
-	// shown of firewalls with spec.controller.
+	// shown of firewalls with a firewall-controller.
 	// +optional
 	Type string `json:"type,omitempty"`
 	// destinationPrefixes are what is reached through the network. They are shown of
-	// firewalls with spec.controller.
+	// firewalls with a firewall-controller.
 	// +optional
 	// +listType=atomic
 	DestinationPrefixes []string `json:"destinationPrefixes,omitempty"`

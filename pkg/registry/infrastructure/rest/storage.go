@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -133,6 +134,18 @@ func (r *Resources) APIGroup(a Allocator, m metalapirest.Server) *server.APIGrou
 			storage[name] = sub
 		}
 		group.VersionedResourcesStorageMap[gv.Version] = storage
+	}
+	return &group
+}
+
+// FirewallAPIGroup is the group that firewall-controllers read.
+func (r *Resources) FirewallAPIGroup() *server.APIGroupInfo {
+	group := server.NewDefaultAPIGroupInfo(firewallv2.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
+	group.NegotiatedSerializer = scheme.WithoutProtobuf(group.NegotiatedSerializer)
+	firewalls := registry.NewDerivedREST(firewall.DerivedKind(), r.all[firewall.Resource].main)
+	group.VersionedResourcesStorageMap[firewallv2.SchemeGroupVersion.Version] = map[string]rest.Storage{
+		firewall.DerivedResource:             firewalls,
+		firewall.DerivedResource + "/status": firewalls.Status(),
 	}
 	return &group
 }
