@@ -53,7 +53,7 @@ func (env *environment) allocateFirewall(t *testing.T, name string, controller *
 	require.NoError(t, err)
 	api := env.client.InfrastructureV1alpha4().MetalStackFirewalls(teamA)
 	_, err = api.Create(ctx, objects.Firewall(name, func(f *v1alpha4.MetalStackFirewall) {
-		f.Spec.Controller, f.Spec.Partition, f.Spec.SSHKeys = controller, partition, []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMm5pY3F1aXRlYXJhbmRvbWtleWZvcnRlc3Rz a"}
+		f.Spec.Controller, f.Spec.Partition = controller, partition
 	}), metav1.CreateOptions{})
 	require.NoError(t, err)
 	f, err := api.Allocate(ctx, name, &v1alpha4.Allocation{ClusterRef: &v1alpha4.LocalReference{Name: "of-" + name}}, metav1.CreateOptions{})
