@@ -4044,7 +4044,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallAllowedNetworks(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ingress are the prefixes at which Services can be reached. There are at most 100.",
+							Description: "ingress are the prefixes at which Services can be reached, and from which policies can allow connections. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -4224,7 +4224,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "internalPrefixes are prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
+							Description: "internalPrefixes are IPv4 prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -4253,14 +4253,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 					},
 					"allowedNetworks": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything.",
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything. If only one of its lists is set, policies for the other direction open nothing.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName()),
 						},
 					},
 					"dnsServer": {
 						SchemaProps: spec.SchemaProps{
-							Description: "dnsServer is the IP address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
+							Description: "dnsServer is the IPv4 address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
 							MaxLength:   ptr.To[int64](64),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4382,7 +4382,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressIPs(ref common.Refere
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ips are addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
+							Description: "ips are IPv4 addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
 							MaxItems:    ptr.To[int64](16),
 							AllOf: []spec.Schema{
 								{
@@ -6132,7 +6132,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules, and from then on as the policies metal-stack-egress and metal-stack-ingress of the workload cluster. Policies are for IPv4, and have no destinations of ingress rules: such rules end then.",
 							Ref:         ref(v1alpha3.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -7602,7 +7602,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallAllowedNetworks(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ingress are the prefixes at which Services can be reached. There are at most 100.",
+							Description: "ingress are the prefixes at which Services can be reached, and from which policies can allow connections. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -7782,7 +7782,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "internalPrefixes are prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
+							Description: "internalPrefixes are IPv4 prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -7811,14 +7811,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 					},
 					"allowedNetworks": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything.",
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything. If only one of its lists is set, policies for the other direction open nothing.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName()),
 						},
 					},
 					"dnsServer": {
 						SchemaProps: spec.SchemaProps{
-							Description: "dnsServer is the IP address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
+							Description: "dnsServer is the IPv4 address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
 							MaxLength:   ptr.To[int64](64),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7940,7 +7940,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressIPs(ref common.Refere
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ips are addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
+							Description: "ips are IPv4 addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
 							MaxItems:    ptr.To[int64](16),
 							AllOf: []spec.Schema{
 								{
@@ -9690,7 +9690,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules, and from then on as the policies metal-stack-egress and metal-stack-ingress of the workload cluster. Policies are for IPv4, and have no destinations of ingress rules: such rules end then.",
 							Ref:         ref(v1alpha4.FirewallRules{}.OpenAPIModelName()),
 						},
 					},

@@ -119,3 +119,45 @@ func TestWarnings_ProviderIDThatNoNodeHas(t *testing.T) {
 	assert.Empty(t, MachineWarnings(machine("metal://fra-equ01/"+machineID, "web"), none))
 	assert.Empty(t, MachineWarnings(machine(archived, "web"), machine(archived, "web")), "not again with each update")
 }
+
+// TestWarnings_RulesThatPoliciesCannotSay: they end when the firewall-controller makes its own.
+func TestWarnings_RulesThatPoliciesCannotSay(t *testing.T) {
+	t.Parallel()
+	spec := func(allowed infrastructure.FirewallAllowedNetworks) *infrastructure.MetalStackFirewall {
+		return &infrastructure.MetalStackFirewall{Spec: infrastructure.MetalStackFirewallSpec{
+			SSHKeys: []string{sshKey}, Controller: &infrastructure.FirewallController{AllowedNetworks: allowed},
+			Rules: &infrastructure.FirewallRules{
+				Egress: []infrastructure.FirewallEgressRule{{Ports: []int32{53}, To: []string{"198.51.100.0/24"}}, {Ports: []int32{53}, To: []string{"2001:db8::/32"}}},
+				Ingress: []infrastructure.FirewallIngressRule{
+					{Ports: []int32{6443}, From: []string{"0.0.0.0/0"}}, {Ports: []int32{80}, From: []string{"0.0.0.0/0"}, To: []string{"10.0.0.0/24"}},
+				},
+			},
+		}}
+	}
+	none := &infrastructure.MetalStackFirewall{}
+	const v6, destinations = "spec.rules.egress[1].to: \"2001:db8::/32\" is IPv6", "spec.rules.ingress[1].to: the rule ends"
+	for name, test := range map[string]struct {
+		allowed infrastructure.FirewallAllowedNetworks
+		want    []string
+	}{
+		"all networks": {want: []string{v6, destinations}},
+		"these":        {infrastructure.FirewallAllowedNetworks{Egress: []string{"198.51.0.0/16"}, Ingress: []string{"0.0.0.0/0"}}, []string{v6, destinations}},
+		"others": {
+			infrastructure.FirewallAllowedNetworks{Egress: []string{"203.0.113.0/24"}},
+			[]string{"spec.rules.egress[0].to: \"198.51.100.0/24\" is not within controller.allowedNetworks.egress", v6, "spec.rules.ingress[0].from: \"0.0.0.0/0\" is not within controller.allowedNetworks.ingress", destinations},
+		},
+	} {
+		got := FirewallWarnings(spec(test.allowed), none)
+		if assert.Len(t, got, len(test.want), "%s: %q", name, got) {
+			for i, want := range test.want {
+				assert.Contains(t, got[i], want, name)
+			}
+		}
+	}
+	before := spec(infrastructure.FirewallAllowedNetworks{})
+	before.UID = "uid"
+	assert.Empty(t, FirewallWarnings(spec(infrastructure.FirewallAllowedNetworks{}), before), "not again with each update")
+	assert.Len(t, FirewallWarnings(spec(infrastructure.FirewallAllowedNetworks{Ingress: []string{"203.0.113.0/24"}}), before), 4)
+	before.Spec.Controller = nil
+	assert.Len(t, FirewallWarnings(spec(infrastructure.FirewallAllowedNetworks{}), before), 2)
+}
