@@ -23,3 +23,31 @@ func TestMeansImage_VersionsOfAlias(t *testing.T) {
 	require.True(t, MeansImage("custom", "custom"), "an id of another form is compared as it is")
 	require.False(t, MeansImage("custom", "custom-1.0.1"))
 }
+
+func TestNewestImages_OfAlias(t *testing.T) {
+	t.Parallel()
+	expired := &Image{ID: "ubuntu-24.04.20260601"}
+	newest := NewNewestImages([]*Image{
+		{ID: "ubuntu-24.04.9"}, expired, {ID: "ubuntu-24.04.20260101"}, {ID: "ubuntu-22.04.20270101"},
+		{ID: "firewall-ubuntu-24.04.20270101"}, {ID: "custom"}, {ID: "ubuntu-24.04.20270101.1"},
+	})
+	for name, want := range map[string]string{
+		"ubuntu-24.04": expired.ID, "ubuntu-24.4": expired.ID, "ubuntu-24.04.0": expired.ID, "firewall-ubuntu-24.04": "firewall-ubuntu-24.04.20270101",
+		"ubuntu-24.04.20260101": "", "ubuntu-24": "", "ubuntu-24.05": "", "custom": "", "": "", "-": "",
+	} {
+		got := ""
+		if i := newest.Of(name); i != nil {
+			got = i.ID
+		}
+		require.Equal(t, want, got, name)
+	}
+	require.Nil(t, NewestImages(nil).Of("ubuntu-24.04"))
+}
+
+func TestNewerImage_ComparesPatchesAsNumbers(t *testing.T) {
+	t.Parallel()
+	require.True(t, NewerImage("o-1.0.10", "o-1.0.9"))
+	for _, other := range []string{"o-1.0.10", "o-1.0.11", "o-1.1.9", "o-2.0.9", "p-1.0.9", "o", ""} {
+		require.False(t, NewerImage("o-1.0.10", other), other)
+	}
+}

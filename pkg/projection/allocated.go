@@ -106,9 +106,9 @@ func recordedConditions(conditions []metav1.Condition, a *infrastructure.Allocat
 }
 
 // computedStates are the states of the conditions that are computed: Ready, Allocated
-// if the record names the metal, and MatchesSpec if it has a status.
+// if the record names the metal, and MatchesSpec and ImageUpToDate if they have a status.
 type computedStates struct {
-	ready, allocated, matchesSpec conditionState
+	ready, allocated, matchesSpec, imageUpToDate conditionState
 }
 
 // projectedConditions returns the conditions of an object as they are shown: those that
@@ -124,6 +124,9 @@ func projectedConditions(object *metav1.ObjectMeta, conditions []metav1.Conditio
 	}
 	if computed.matchesSpec.status != "" {
 		all = append(all, computed.matchesSpec.condition(infrastructure.ConditionMatchesSpec, object, last(infrastructure.ConditionMatchesSpec), now))
+	}
+	if computed.imageUpToDate.status != "" {
+		all = append(all, computed.imageUpToDate.condition(infrastructure.ConditionImageUpToDate, object, last(infrastructure.ConditionImageUpToDate), now))
 	}
 	for _, c := range recordedConditions(conditions, a) {
 		if c.Type == infrastructure.ConditionAllocated && origin == fromCall {

@@ -25,6 +25,13 @@ type Sizes interface {
 	Size(id string) *metal.Size
 }
 
+// Images is what is known of images at the moment.
+type Images interface {
+	// NewestImage returns the image that an alias stands for; nil if none is known, or the
+	// name is no alias.
+	NewestImage(alias string) *metal.Image
+}
+
 // Bindings is which namespace is bound to which project at the moment.
 type Bindings interface {
 	Project(namespace string) (project string, bound bool)
@@ -36,6 +43,7 @@ type Source struct {
 	Facts    Facts
 	Bindings Bindings
 	Sizes    Sizes
+	Images   Images
 	// Clock dates the one transition that nothing in metal dates: metal that
 	// is not in the metal-api at all any more.
 	Clock clock.PassiveClock

@@ -104,7 +104,11 @@ func (p *MachineLikeProjector) Project(record, previous runtime.Object) runtime.
 	}
 	ready := p.fill(s, shown)
 	*s.status.Ready = ready.isTrue()
-	computed := computedStates{ready: ready, allocated: s.allocatedState(ready), matchesSpec: s.matchesSpecState(meta.FindStatusCondition(before, infrastructure.ConditionMatchesSpec))}
+	computed := computedStates{
+		ready: ready, allocated: s.allocatedState(ready),
+		matchesSpec:   s.matchesSpecState(meta.FindStatusCondition(before, infrastructure.ConditionMatchesSpec)),
+		imageUpToDate: p.imageUpToDateState(s, meta.FindStatusCondition(before, infrastructure.ConditionImageUpToDate)),
+	}
 	*s.status.Conditions = projectedConditions(s.meta, *s.status.Conditions, s.allocationState(), computed, before, p.Clock.Now)
 	return obj
 }

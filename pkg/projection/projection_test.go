@@ -341,6 +341,7 @@ func TestProject_AfterStripChangesNothing(t *testing.T) {
 	b.facts.machines[machineID] = phonedHome()
 	b.facts.networks["net"] = &metal.Network{ID: "net"}
 	b.facts.ips["100.64.0.1"] = &metal.IP{Address: "100.64.0.1"}
+	b.source.Images = imagesOf(metal.FeatureMachine, "ubuntu-24.04.20260101", "ubuntu-24.04.20260401")
 	phases := []infrastructure.AllocationPhase{"", infrastructure.AllocationAllocating, infrastructure.AllocationAllocated, infrastructure.AllocationReleasing, infrastructure.AllocationReleased}
 	pick := rand.New(rand.NewPCG(1, 2))
 	fill := randfill.NewWithSeed(3).NilChance(.3).NumElements(0, 3).Funcs(
@@ -358,9 +359,14 @@ func TestProject_AfterStripChangesNothing(t *testing.T) {
 		},
 		func(c *metav1.Condition, f randfill.Continue) {
 			f.FillNoCustom(c)
-			c.Type = []string{"Ready", "Allocated", "MatchesSpec", "Paused"}[pick.IntN(4)]
+			c.Type = []string{"Ready", "Allocated", "MatchesSpec", "ImageUpToDate", "Paused"}[pick.IntN(5)]
+		},
+		func(s *infrastructure.MetalStackMachineSpec, c randfill.Continue) {
+			c.FillNoCustom(s)
+			s.Image = []string{"ubuntu-24.04", "ubuntu-24.04.20260101", "another"}[pick.IntN(3)]
 		},
 	)
+	newerImages := 0
 	for range 500 {
 		for _, c := range []struct {
 			projector storage.Projector
@@ -381,8 +387,12 @@ func TestProject_AfterStripChangesNothing(t *testing.T) {
 			c.projector.Strip(again)
 			require.Equal(t, recorded, again)
 			require.Equal(t, c.projector.Refs(shown), c.projector.Refs(recorded))
+			if m, ok := shown.(*infrastructure.MetalStackMachine); ok && imageUpToDateOf(m) != nil {
+				newerImages++
+			}
 		}
 	}
+	require.Positive(t, newerImages)
 }
 
 func TestReady_MessagesNameTheNextStep(t *testing.T) {

@@ -95,6 +95,14 @@ func (s *Simulator) AddMachine(m Machine) (id string, err error) {
 	return n.id, nil
 }
 
+// AddImage makes another image known, which may be the newest of its alias from then on.
+func (s *Simulator) AddImage(i Image) {
+	s.lock()
+	defer s.unlock()
+	s.cat = s.cat.copy()
+	s.buildImage(i)
+}
+
 // ReportInstalled is the installer's report: boot info and console password
 // are there, changed moves (213).
 func (s *Simulator) ReportInstalled(id string) error {

@@ -4,8 +4,6 @@ package catalogue
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,6 +58,7 @@ type Catalogue struct {
 	machine  *entityCache[metal.Machine]
 	address  *entityCache[metal.IP]
 	facts    Facts
+	newest   newestImages
 }
 
 // New returns an empty catalogue over a backend, which it asks by itself
@@ -81,6 +80,7 @@ func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
 	catalogue.machine.ttl, catalogue.machine.missTTL = volatileTTL, volatileTTL
 	catalogue.address.ttl, catalogue.address.missTTL = volatileTTL, volatileTTL
 	limits := newLookupLimits(c)
+	catalogue.images.changed = catalogue.updateNewestImages
 	catalogue.network.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits
 	return catalogue
 }
@@ -138,48 +138,4 @@ func (c *Catalogue) OnSizes(f func()) { c.sizes.changed = f }
 // LookupPartition looks up a partition.
 func (c *Catalogue) LookupPartition(ctx context.Context, id string) (partition *metal.Partition, all []string, err error) {
 	return c.partitions.lookup(ctx, id)
-}
-
-// LookupImage looks up an image with the feature ("" for any) by its full id,
-// or by its alias, which answers the newest; all are the aliases of the images
-// with the feature.
-func (c *Catalogue) LookupImage(ctx context.Context, id, feature string) (image *metal.Image, all []string, err error) {
-	entries, err := c.images.entries(ctx, id, func(entries []*metal.Image) bool { return findImage(entries, id, feature) != nil })
-	if found := findImage(entries, id, feature); found != nil {
-		return found, nil, nil
-	}
-	for _, i := range entries {
-		if hasFeature(i, feature) && !slices.Contains(all, i.Alias) {
-			all = append(all, i.Alias)
-		}
-	}
-	slices.Sort(all)
-	return nil, all, err
-}
-
-func hasFeature(i *metal.Image, feature string) bool {
-	return feature == "" || slices.Contains(i.Features, feature)
-}
-
-func findImage(entries []*metal.Image, id, feature string) (found *metal.Image) {
-	for _, i := range entries {
-		switch {
-		case !hasFeature(i, feature):
-		case i.ID == id:
-			return i
-		case i.Alias == id && (found == nil || comparePatch(i.ID, found.ID) > 0):
-			found = i
-		}
-	}
-	return found
-}
-
-// comparePatch compares two ids of one alias: patch versions are numbers of
-// any length, usually dates.
-func comparePatch(a, b string) int {
-	a, b = a[strings.LastIndex(a, ".")+1:], b[strings.LastIndex(b, ".")+1:]
-	if len(a) != len(b) {
-		return len(a) - len(b)
-	}
-	return strings.Compare(a, b)
 }

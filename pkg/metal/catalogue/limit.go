@@ -19,9 +19,10 @@ import (
 // metal-api is asked for: what is cached, or being read already, costs nothing.
 // Lists are shared by all and have their own least gap.
 const (
-	// lookupsPerRequest is more than a valid spec needs: twelve networks, the
-	// two of a cluster, a machine and an address.
-	lookupsPerRequest = 16
+	// lookupsPerRequest is more than a valid spec needs: twelve networks of a firewall, the
+	// two of a cluster, twelve of its part of the metal-api, a machine, the address of the
+	// control plane and sixteen source addresses.
+	lookupsPerRequest = 48
 	// Of one namespace: a restore of some hundred objects, each with a machine of
 	// its own, waits at the limit, and its client comes again.
 	lookupRate  = 2

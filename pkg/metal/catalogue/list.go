@@ -72,6 +72,13 @@ func (l *listCache[T]) get(id string) *T {
 	return nil
 }
 
+// all returns what is cached.
+func (l *listCache[T]) all() []*T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cached
+}
+
 // entries returns what is cached if it is enough; otherwise it reads the list
 // again, once for all that wait and not more often than the gap allows. The
 // error says why the entries may not be the newest.

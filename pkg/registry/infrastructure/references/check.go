@@ -112,6 +112,58 @@ func (v *Validation) Networks(path *field.Path, values, old []string) {
 	}
 }
 
+// FirewallController checks the networks and addresses of a firewall-controller's
+// configuration.
+func (v *Validation) FirewallController(path *field.Path, controller, old *infrastructure.FirewallController) {
+	if controller == nil {
+		return
+	}
+	old = cmp.Or(old, &infrastructure.FirewallController{})
+	known := sets.New[string]()
+	for _, limit := range old.RateLimits {
+		known.Insert(limit.NetworkID)
+	}
+	v.egressIPs(path.Child("egressIPs"), controller.EgressIPs, old.EgressIPs)
+	for i, limit := range controller.RateLimits {
+		if !known.Has(limit.NetworkID) {
+			v.Network(path.Child("rateLimits").Index(i).Child("networkID"), limit.NetworkID, "")
+		}
+	}
+}
+
+// egressIPs checks that the project has allocated the addresses, in the networks that they
+// are listed of. It answers the same about an address that is free, about another project's
+// and about one outside of metal-stack. A project that has an address in a network may use
+// the network.
+func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.FirewallEgressIPs) {
+	type source struct{ network, address string }
+	known := sets.New[source]()
+	for _, network := range old {
+		for _, ip := range network.IPs {
+			known.Insert(source{network.NetworkID, ip})
+		}
+	}
+	for i, network := range networks {
+		for j, value := range network.IPs {
+			address, err := netip.ParseAddr(value)
+			if err != nil || known.Has(source{network.NetworkID, value}) || v.done() {
+				continue
+			}
+			path := path.Index(i).Child("ips").Index(j)
+			ip, _, err := v.validator.Catalogue.LookupAddress(v.ctx, address, v.project)
+			switch {
+			case err != nil:
+				v.warn(path, value, err)
+			case ip == nil:
+				v.reject(field.Invalid(path, value, fmt.Sprintf(
+					"is not allocated to project %q: set an address that the project has allocated in network %q (metalctl network ip list --project %s)", v.project, network.NetworkID, v.project)))
+			case ip.NetworkID != network.NetworkID:
+				v.reject(field.Invalid(path, value, fmt.Sprintf("is in network %q: list it with that networkID", ip.NetworkID)))
+			}
+		}
+	}
+}
+
 // PrivateNetwork checks that the network is one of the project's own.
 func (v *Validation) PrivateNetwork(path *field.Path, value, old string) {
 	if value == "" || value == old || v.done() {

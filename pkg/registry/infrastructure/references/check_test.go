@@ -109,7 +109,7 @@ func (o offers) LookupAddress(_ context.Context, address netip.Addr, project str
 	case o.away:
 		return nil, nil, errAway
 	case address == netip.MustParseAddr("203.0.113.1"):
-		return &metal.IP{Address: address.String(), Project: project}, nil, nil
+		return &metal.IP{Address: address.String(), Project: project, NetworkID: "internet"}, nil, nil
 	case netip.MustParsePrefix("203.0.113.0/24").Contains(address):
 		return nil, &metal.Network{ID: "internet"}, nil
 	case netip.MustParsePrefix("10.0.0.0/16").Contains(address):

@@ -9,11 +9,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 )
 
@@ -93,4 +95,32 @@ func TestTable_ShowsColumns(t *testing.T) {
 	assert.Equal(t, []any{"node-1", "cluster-1", "False", "Pending", "<none>", "v1-small-x86", "<none>", "0s",
 		"<none>", "ubuntu-24.04", "<none>", "<none>", true}, table.Rows[1].Cells)
 	assert.Equal(t, list.(*infrastructure.MetalStackMachineList).ResourceVersion, table.ResourceVersion)
+}
+
+func TestList_FirewallsShowTheirController(t *testing.T) {
+	t.Parallel()
+	w := newEnvironment(t)
+	for _, name := range []string{"fw-1", "fw-2"} {
+		create(t, w, firewall.Resource, &infrastructure.MetalStackFirewall{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "team-a"}, Spec: infrastructure.MetalStackFirewallSpec{Image: "firewall-ubuntu-3.0", MachineType: "v1-small-x86"},
+		})
+	}
+	_, err := update(t, w.all[firewall.Resource].status, "fw-2", func(f *infrastructure.MetalStackFirewall) {
+		f.Status.Distance, f.Status.Controller = 3, &infrastructure.FirewallControllerStatus{Version: "v2.4.1"}
+		f.Status.Conditions = append(f.Status.Conditions, metav1.Condition{Type: infrastructure.ConditionControllerConnected, Status: "True", Reason: "Connected", LastTransitionTime: metav1.Now()})
+	})
+	require.NoError(t, err)
+	main := w.all[firewall.Resource].main
+	list, err := main.List(in("team-a"), &metainternalversion.ListOptions{})
+	require.NoError(t, err)
+	table, err := main.ConvertToTable(in("team-a"), list, nil)
+	require.NoError(t, err)
+	require.Len(t, table.ColumnDefinitions, 16)
+	for i, name := range []string{"Managed", "Distance", "Controller", "Connected"} {
+		column := table.ColumnDefinitions[12+i]
+		assert.Equal(t, name, column.Name)
+		assert.EqualValues(t, 1, column.Priority)
+	}
+	assert.Equal(t, []any{true, int64(0), "<none>", "<none>"}, table.Rows[0].Cells[12:])
+	assert.Equal(t, []any{true, int64(3), "v2.4.1", "True"}, table.Rows[1].Cells[12:])
 }

@@ -56,6 +56,12 @@ func ReprojectMachineTemplates(backend *storage.Backend) {
 	backend.ReprojectResource(infrastructure.Resource(machinetemplate.Resource))
 }
 
+// ReprojectMachines shows, of machines and firewalls, what was newly learned of images.
+func ReprojectMachines(backend *storage.Backend) {
+	backend.ReprojectResource(infrastructure.Resource(machine.Resource))
+	backend.ReprojectResource(infrastructure.Resource(firewall.Resource))
+}
+
 // GetRESTOptions implements generic.RESTOptionsGetter.
 func (g restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
 	projector, known := g.projectors[resource]
