@@ -55,6 +55,15 @@ func IsFirewallUnobserved(f *infrastructure.MetalStackFirewall) bool {
 		live != nil && live.Phase == infrastructure.PhaseUnknown && live.Hostname == ""
 }
 
+// IsFirewallMoved is whether a MetalStackFirewall that is deleted is one of another management
+// cluster from now on. Its firewall-controller would drop its rules if it were told that its
+// Firewall is gone. It loses its access soon, since its ServiceAccount goes with the cluster
+// that owns it, and keeps the last rules.
+func IsFirewallMoved(f *infrastructure.MetalStackFirewall) bool {
+	_, moved := f.Annotations[infrastructure.DeleteForMoveAnnotation]
+	return moved
+}
+
 // Firewall returns the Firewall of a MetalStackFirewall, or nil if it has none. They share
 // nothing. It has no annotations: firewall-controller acts on one, and then tries to remove
 // it.

@@ -34,6 +34,9 @@ type DerivedKind[From, To Object] struct {
 	Name func(From) string
 	// Unknown is whether it is not known yet what follows from an object.
 	Unknown func(From) bool
+	// Moved is whether an object that is deleted goes on existing elsewhere. Watches are told
+	// that the object that followed from it has changed, not that it is gone.
+	Moved func(From) bool
 	// Derive returns the object that follows from one with a Name.
 	Derive func(From) To
 	// Columns follow NAME in a table.
@@ -253,6 +256,8 @@ func (r *DerivedREST[From, To]) deriveEvent(event watch.Event) watch.Event {
 	switch {
 	case !ok:
 		return errorEvent(fmt.Errorf("unexpected object type %T", obj))
+	case event.Type == watch.Deleted && r.kind.Moved(from):
+		return watch.Event{Type: watch.Modified, Object: r.kind.Derive(from)}
 	case event.Type != watch.Bookmark:
 		return watch.Event{Type: event.Type, Object: r.kind.Derive(from)}
 	}

@@ -24,6 +24,7 @@ func DerivedKind() *registry.DerivedKind[*object, *derived] {
 		NewList: func() runtime.Object { return &firewallv2.FirewallList{} },
 		Name:    projection.FirewallName,
 		Unknown: projection.IsFirewallUnobserved,
+		Moved:   projection.IsFirewallMoved,
 		Derive:  projection.Firewall,
 		Columns: []registry.Column[*derived]{
 			{Name: "Machine", Description: "Machine of the firewall in metal-stack.", Cell: func(f *derived) any { return registry.OrNone(f.Status.MachineStatus.MachineID) }},

@@ -247,6 +247,27 @@ func TestFirewalls_WatchFollowsWhatFirewallsFollowFrom(t *testing.T) {
 	})
 }
 
+// TestFirewalls_WatchDoesNotTellThatAFirewallWasMoved: its firewall-controller would drop all
+// rules. Lists do not show it.
+func TestFirewalls_WatchDoesNotTellThatAFirewallWasMoved(t *testing.T) {
+	inFirewallsEnvironment(t, func(t *testing.T, w *firewallsEnvironment) {
+		w.allocate(t, "team-a", "fw-1", controlled())
+		events := w.watch(t, in("team-a"), metainternalversion.ListOptions{})
+		expect(t, events, "ADDED fw-1-host")
+		w.change(t, "team-a", "fw-1", func(f *infrastructure.MetalStackFirewall) {
+			f.Annotations = map[string]string{infrastructure.DeleteForMoveAnnotation: ""}
+			f.Finalizers = nil
+		})
+		expect(t, events, "MODIFIED fw-1-host")
+		_, _, err := w.origins.Delete(in("team-a"), "fw-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+		require.NoError(t, err)
+		list, err := w.firewalls.List(in("team-a"), nil)
+		require.NoError(t, err)
+		assert.Empty(t, list.(*firewallv2.FirewallList).Items)
+		expect(t, events, "MODIFIED fw-1-host")
+	})
+}
+
 func TestFirewalls_WatchResumesFromList(t *testing.T) {
 	inFirewallsEnvironment(t, func(t *testing.T, w *firewallsEnvironment) {
 		w.allocate(t, "team-a", "fw-1", controlled())
