@@ -4044,7 +4044,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallAllowedNetworks(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ingress are the prefixes at which Services can be reached, and from which policies can allow connections. There are at most 100.",
+							Description: "ingress are the prefixes at which Services can be reached. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -4224,7 +4224,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "internalPrefixes are IPv4 prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
+							Description: "internalPrefixes are prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -4253,14 +4253,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 					},
 					"allowedNetworks": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything. If only one of its lists is set, policies for the other direction open nothing.",
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName()),
 						},
 					},
 					"dnsServer": {
 						SchemaProps: spec.SchemaProps{
-							Description: "dnsServer is the IPv4 address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
+							Description: "dnsServer is the IP address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
 							MaxLength:   ptr.To[int64](64),
 							Type:        []string{"string"},
 							Format:      "",
@@ -4382,7 +4382,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressIPs(ref common.Refere
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ips are IPv4 addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
+							Description: "ips are addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
 							MaxItems:    ptr.To[int64](16),
 							AllOf: []spec.Schema{
 								{
@@ -6132,7 +6132,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules, and from then on as the policies metal-stack-egress and metal-stack-ingress of the workload cluster. Policies are for IPv4, and have no destinations of ingress rules: such rules end then.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules.",
 							Ref:         ref(v1alpha3.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -6297,7 +6297,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: True while it reports.\n  - SeedConnected is about its connection to this management cluster: True while it\n    reads its configuration.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: True while it reports.\n  - SeedConnected is about its connection to this management cluster: True while it\n    reads its configuration.\n  - DistanceApplied is about a distance that was changed while spec.controller was set:\n    DistanceApplied while the firewall-controller reports it, otherwise DistancePending.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7602,7 +7602,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallAllowedNetworks(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ingress are the prefixes at which Services can be reached, and from which policies can allow connections. There are at most 100.",
+							Description: "ingress are the prefixes at which Services can be reached. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -7782,7 +7782,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "internalPrefixes are IPv4 prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
+							Description: "internalPrefixes are prefixes whose traffic is counted as internal: `[\"10.0.0.0/8\"]`. There are at most 100.",
 							MaxItems:    ptr.To[int64](100),
 							AllOf: []spec.Schema{
 								{
@@ -7811,14 +7811,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 					},
 					"allowedNetworks": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything. If only one of its lists is set, policies for the other direction open nothing.",
+							Description: "allowedNetworks limit what policies and Services of the workload cluster can open. Without it they can open everything.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName()),
 						},
 					},
 					"dnsServer": {
 						SchemaProps: spec.SchemaProps{
-							Description: "dnsServer is the IPv4 address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
+							Description: "dnsServer is the IP address of the DNS server that resolves the names in policies. It defaults to the firewall's own.",
 							MaxLength:   ptr.To[int64](64),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7940,7 +7940,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressIPs(ref common.Refere
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "ips are IPv4 addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
+							Description: "ips are addresses of that network that the project has allocated. Static addresses stay when the firewall is replaced or the cluster is deleted. There are at most 16, counting those of all networks.",
 							MaxItems:    ptr.To[int64](16),
 							AllOf: []spec.Schema{
 								{
@@ -9690,7 +9690,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"rules": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules, and from then on as the policies metal-stack-egress and metal-stack-ingress of the workload cluster. Policies are for IPv4, and have no destinations of ingress rules: such rules end then.",
+							Description: "rules are the connections that the firewall allows from its first boot on. Without rules it forwards nothing: machines behind it reach neither a registry nor their control plane. With controller they hold until the firewall-controller has computed its first rules.",
 							Ref:         ref(v1alpha4.FirewallRules{}.OpenAPIModelName()),
 						},
 					},
@@ -9855,7 +9855,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: True while it reports.\n  - SeedConnected is about its connection to this management cluster: True while it\n    reads its configuration.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: True while it reports.\n  - SeedConnected is about its connection to this management cluster: True while it\n    reads its configuration.\n  - DistanceApplied is about a distance that was changed while spec.controller was set:\n    DistanceApplied while the firewall-controller reports it, otherwise DistancePending.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{

@@ -26,6 +26,8 @@ type rollout struct {
 	createReason string
 	// updates are the firewalls whose mutable fields are not those of firewallSpec.
 	updates []*v1alpha4.MetalStackFirewall
+	// distances are the distances that firewalls are to have.
+	distances []firewallDistance
 	// deletions are the firewalls that are not needed any more.
 	deletions []firewallDeletion
 	// status sums up; nil without a firewallSpec.
@@ -34,6 +36,8 @@ type rollout struct {
 	requeueAfter time.Duration
 	// reasons say of firewalls why they are not kept.
 	reasons map[*v1alpha4.MetalStackFirewall]string
+	// imageNote says when a newer image is taken.
+	imageNote string
 }
 
 type firewallDeletion struct {
@@ -43,7 +47,7 @@ type firewallDeletion struct {
 
 // planRollout decides about the firewalls that a cluster owns. A firewall
 // that is like the spec and works is kept; if there is none, one is made; and
-// everything else goes as soon as that one has phoned home, or at once if it
+// everything else goes as soon as that one has phoned home and taken over, or at once if it
 // never served. While it is unknown of one whether it serves, none is made, and
 // none goes for never having served.
 func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, options Options) rollout {
@@ -66,26 +70,33 @@ func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalSta
 		for _, f := range candidates[1:] {
 			r.reasons[f] = "one is enough"
 		}
-		r.planTakeover(candidates[0], append(others, candidates[1:]...), undecided >= 0)
+		r.planTakeover(candidates[0], append(others, candidates[1:]...), wanted, undecided >= 0, now)
 	case undecided >= 0:
 		r.status = undeterminedCondition(owned[undecided])
 	default:
 		r.planSuccessor(cluster, others)
 	}
+	if wanted.Controller == nil {
+		r.planNoDistances(owned)
+	}
 	r.planUpdates(owned, wanted)
+	r.distances = slices.DeleteFunc(r.distances, func(d firewallDistance) bool { return r.deletes(d.firewall) })
 	return r
 }
 
 // divide returns the firewalls that are like the spec and work, best first, and the others,
 // of which it notes why they are not kept.
 func (r *rollout) divide(owned []*v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec, now time.Time, options Options) (candidates, others []*v1alpha4.MetalStackFirewall) {
+	limits := firewallLimits(wanted, options)
 	for _, f := range owned {
-		left, why := checkHealth(f, now, options.FirewallUnhealthyTimeout)
+		left, why := checkHealth(f, now, limits)
 		switch {
 		case f.DeletionTimestamp != nil:
 			why = "it is being deleted"
 		case !matchesSpec(f, wanted):
 			why = "firewallSpec has changed"
+		case hasKey(f.Annotations, infrastructure.ReplaceAnnotation):
+			why = "it has the annotation " + infrastructure.ReplaceAnnotation
 		case why == "":
 			candidates = append(candidates, f)
 			r.requeueWithin(left)
@@ -94,26 +105,45 @@ func (r *rollout) divide(owned []*v1alpha4.MetalStackFirewall, wanted *v1alpha4.
 		r.reasons[f] = why
 		others = append(others, f)
 	}
+	if wanted.Controller != nil {
+		var failed []*v1alpha4.MetalStackFirewall
+		candidates, failed = r.divideByConnection(candidates, others, now, limits)
+		others = append(others, failed...)
+	}
+	candidates, old := r.divideByImage(candidates, len(metalHolders(owned)) == 1, wanted, now)
 	slices.SortFunc(candidates, compareFirewalls)
-	return candidates, others
+	return candidates, append(others, old...)
 }
 
 // planTakeover has a firewall that is like the spec take the place of the others.
-func (r *rollout) planTakeover(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall, undecided bool) {
+func (r *rollout) planTakeover(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec, undecided bool, now time.Time) {
+	var waiting string
+	if wanted.Controller != nil {
+		waiting = r.planExchange(chosen, others, now)
+	}
 	for _, f := range others {
 		switch {
-		case chosen.Status.Ready:
+		case chosen.Status.Ready && waiting == "":
 			r.planDelete(f, r.reasons[f]+", and "+chosen.Name+" has phoned home")
 		case !undecided && !hasPhonedHome(f):
 			r.planDelete(f, r.reasons[f]+", and it has never served")
 		}
 	}
 	r.status = firewallCondition(chosen, others)
+	switch {
+	case chosen.Status.Ready && waiting != "":
+		r.status = firewallNotReady(infrastructure.ReasonFirewallRollingOut, "MetalStackFirewall %s has phoned home, and takes over later: %s", chosen.Name, waiting)
+	case chosen.Status.Ready && r.imageNote != "":
+		r.status.Message += ". " + r.imageNote
+	}
 }
 
 // planSuccessor makes a firewall where there is none that will do, or room for it.
 func (r *rollout) planSuccessor(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall) {
 	wanted := cluster.Spec.FirewallSpec
+	if wanted.Controller != nil {
+		r.planBestServing(others)
+	}
 	for _, f := range others {
 		if usesSameMachine(f, wanted) {
 			// Two cannot have one machine, so that the cluster is without for a while.
@@ -179,11 +209,14 @@ func (r *rollout) planRoom(holders []*v1alpha4.MetalStackFirewall) (first *v1alp
 // firewallSpec.
 func (r *rollout) planUpdates(owned []*v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStackFirewallSpec) {
 	for _, f := range owned {
-		deleted := f.DeletionTimestamp != nil || slices.ContainsFunc(r.deletions, func(d firewallDeletion) bool { return d.firewall == f })
-		if !deleted && len(differingMutableFields(&f.Spec, wanted)) > 0 {
+		if f.DeletionTimestamp == nil && !r.deletes(f) && len(differingMutableFields(&f.Spec, wanted)) > 0 {
 			r.updates = append(r.updates, f)
 		}
 	}
+}
+
+func (r *rollout) deletes(f *v1alpha4.MetalStackFirewall) bool {
+	return slices.ContainsFunc(r.deletions, func(d firewallDeletion) bool { return d.firewall == f })
 }
 
 func (r *rollout) planDelete(f *v1alpha4.MetalStackFirewall, why string) {

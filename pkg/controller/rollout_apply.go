@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/utils/ptr"
@@ -39,9 +40,12 @@ func reconcileFirewalls(ctx context.Context, r *reconciliation) (wait, error) {
 	}
 	// They cannot be adopted, and the next one needs another name.
 	owned = append(owned, deletingFirewalls(cluster, all)...)
+	if err := r.confirmOverdue(ctx, cluster, owned); err != nil {
+		return wait{}, err
+	}
 	plan := planRollout(cluster, owned, r.clock.Now(), r.options)
 	r.firewallReady = plan.status
-	err = r.updateFirewalls(ctx, cluster, &plan)
+	err = utilerrors.NewAggregate([]error{r.updateFirewalls(ctx, cluster, &plan), r.setDistances(ctx, &plan)})
 	for _, deletion := range plan.deletions {
 		if deleteErr := r.deleteFirewall(ctx, deletion); deleteErr != nil {
 			return wait{}, utilerrors.NewAggregate([]error{err, deleteErr})
@@ -83,6 +87,56 @@ func (r *reconciliation) updateFirewalls(ctx context.Context, cluster *v1alpha4.
 		plan.requeueWithin(fallbackRequeue)
 	}
 	return utilerrors.NewAggregate(errs)
+}
+
+// setDistances writes distances into the status of firewalls, and since when they are set.
+func (r *reconciliation) setDistances(ctx context.Context, plan *rollout) error {
+	var errs []error
+	for _, d := range plan.distances {
+		changed := d.firewall.DeepCopy()
+		setDistance(&changed.Status, d, r.clock.Now())
+		patch := client.MergeFromWithOptions(d.firewall.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		switch err := r.cached.Status().Patch(ctx, changed, patch); {
+		case apierrors.IsConflict(err):
+			plan.requeueWithin(inFlightRequeue)
+		case err != nil:
+			errs = append(errs, client.IgnoreNotFound(err))
+		case d.distance != d.firewall.Status.Distance:
+			ctrl.LoggerFrom(ctx).Info("Changed the distance of a firewall", "firewall", d.firewall.Name, "distance", d.distance)
+		}
+	}
+	return utilerrors.NewAggregate(errs)
+}
+
+// confirmOverdue reads firewalls from the server that have not phoned home in time. One that
+// the server could not observe just now may have, so that nothing is concluded of it.
+func (r *reconciliation) confirmOverdue(ctx context.Context, cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall) error {
+	if cluster.Spec.FirewallSpec == nil {
+		return nil
+	}
+	limits := firewallLimits(cluster.Spec.FirewallSpec, r.options)
+	for i, f := range owned {
+		if _, why := checkHealth(f, r.clock.Now(), limits); why == "" || f.DeletionTimestamp != nil || hasPhonedHome(f) {
+			continue
+		}
+		now := &v1alpha4.MetalStackFirewall{}
+		withWarnings, stale := watchForStaleReads(ctx)
+		err := r.live.Get(withWarnings, client.ObjectKeyFromObject(f), now)
+		switch {
+		case apierrors.IsNotFound(err) || (err == nil && now.UID != f.UID):
+			// The cache shows that soon.
+		case err != nil:
+			return err
+		default:
+			if stale() {
+				meta.SetStatusCondition(&now.Status.Conditions, metav1.Condition{
+					Type: infrastructure.ConditionReady, Status: metav1.ConditionUnknown, Reason: infrastructure.ReasonNotObserved,
+				})
+			}
+			owned[i] = now
+		}
+	}
+	return nil
 }
 
 func (r *reconciliation) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {

@@ -75,12 +75,15 @@ func usesSameMachine(f *v1alpha4.MetalStackFirewall, wanted *v1alpha4.MetalStack
 // example by a cache that lags behind, it is the same one.
 func newFirewall(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalStackFirewall) *v1alpha4.MetalStackFirewall {
 	var replaced []string
-	for _, f := range others {
-		if matchesSpec(f, cluster.Spec.FirewallSpec) {
-			replaced = append(replaced, string(f.UID))
-		}
+	alike := slices.DeleteFunc(slices.Clone(others), func(f *v1alpha4.MetalStackFirewall) bool { return !matchesSpec(f, cluster.Spec.FirewallSpec) })
+	for _, f := range alike {
+		replaced = append(replaced, string(f.UID))
 	}
 	slices.Sort(replaced)
+	var annotations map[string]string
+	if text := updatedFor(alike); text != "" && cluster.Spec.FirewallSpec.AutoUpdate != nil {
+		annotations = map[string]string{infrastructure.UpdatedForAnnotation: text}
+	}
 	labels := map[string]string{infrastructure.ClusterNameLabel: clusterNameOf(cluster)}
 	if filter, ok := cluster.Labels[clusterv1.WatchLabel]; ok {
 		labels[clusterv1.WatchLabel] = filter
@@ -89,7 +92,7 @@ func newFirewall(cluster *v1alpha4.MetalStackCluster, others []*v1alpha4.MetalSt
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: cluster.Namespace,
 			Name:      firewallName(cluster.Name, cluster.Spec.FirewallSpec, replaced),
-			Labels:    labels,
+			Labels:    labels, Annotations: annotations,
 			OwnerReferences: []metav1.OwnerReference{
 				*metav1.NewControllerRef(cluster, v1alpha4.SchemeGroupVersion.WithKind(clusters.kind)),
 			},

@@ -4,6 +4,7 @@ package controller
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -13,13 +14,39 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
+// limits are how long firewalls may take for something before they are replaced.
+type limits struct {
+	unhealthy, provisioning time.Duration
+	// silence is 0 if there is no limit.
+	silence time.Duration
+}
+
+func firewallLimits(wanted *v1alpha4.MetalStackFirewallSpec, options Options) limits {
+	l := limits{unhealthy: options.FirewallUnhealthyTimeout, provisioning: options.FirewallProvisioningTimeout}
+	if wanted.ProvisioningTimeout != nil {
+		l.provisioning = wanted.ProvisioningTimeout.Duration
+	}
+	if wanted.Controller != nil && wanted.Controller.SilenceTimeout != nil {
+		l.silence = wanted.Controller.SilenceTimeout.Duration
+	}
+	return l
+}
+
 // checkHealth returns why a firewall is to be replaced, or for how long it may still
 // be as it is until then. One that is gone is at once; one that crashes or is
-// silent, or came back to an earlier step, after unhealthyTimeout.
-func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, unhealthyTimeout time.Duration) (left time.Duration, why string) {
+// silent, or came back to an earlier step, after a while, and so is one that does not phone
+// home, or whose firewall-controller is silent.
+func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, l limits) (left time.Duration, why string) {
 	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
-	if ready == nil || ready.Status == metav1.ConditionTrue || allocationOf(f).Phase != v1alpha4.AllocationAllocated {
+	switch {
+	case ready == nil || allocationOf(f).Phase != v1alpha4.AllocationAllocated:
 		return 0, ""
+	case ready.Status == metav1.ConditionTrue:
+		connected := connectedCondition(f)
+		if l.silence == 0 || connected.Status != metav1.ConditionFalse || connected.Reason != infrastructure.ReasonControllerSilent {
+			return 0, ""
+		}
+		return timeLeft(connected.LastTransitionTime.Time, l.silence, now, "its firewall-controller has reported nothing since")
 	}
 	switch ready.Reason {
 	case infrastructure.ReasonAllocationGone:
@@ -29,21 +56,55 @@ func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, unhealthyTimeout
 	case infrastructure.ReasonCrashLoop, infrastructure.ReasonFailedReclaim, infrastructure.ReasonUnreachable:
 	default:
 		if !hasPhonedHome(f) {
-			// It takes as long as it takes.
-			return 0, ""
+			began := allocationOf(f).StartTime
+			if ready.Reason != infrastructure.ReasonProvisioning || began == nil {
+				return 0, ""
+			}
+			return timeLeft(began.Time, l.provisioning, now, "it has not phoned home since its allocation at")
 		}
 	}
 	since := ready.LastTransitionTime.Time
 	if began := allocationOf(f).StartTime; began != nil && began.After(since) {
 		since = began.Time
 	}
-	if left = since.Add(unhealthyTimeout).Sub(now); left > 0 {
-		return left, ""
-	}
-	return 0, "it has not been ready since " + since.UTC().Format(time.RFC3339)
+	return timeLeft(since, l.unhealthy, now, "it has not been ready since")
 }
 
-// compareFirewalls orders firewalls that are like the spec by how well they serve.
+// timeLeft returns how much of a time is left, or what has been since its begin.
+func timeLeft(since time.Time, limit time.Duration, now time.Time, what string) (left time.Duration, why string) {
+	if left = since.Add(limit).Sub(now); left > 0 {
+		return left, ""
+	}
+	return 0, what + " " + since.UTC().Format(time.RFC3339)
+}
+
+// divideByConnection takes out of the candidates those whose firewall-controller does not
+// connect, so that they cannot take over from another one, which goes on serving. While it is
+// unknown whether it does, nothing is concluded.
+func (r *rollout) divideByConnection(candidates, others []*v1alpha4.MetalStackFirewall, now time.Time, l limits) (kept, failed []*v1alpha4.MetalStackFirewall) {
+	serving := slices.DeleteFunc(slices.Clone(others), func(f *v1alpha4.MetalStackFirewall) bool { return !serves(f) })
+	for _, f := range candidates {
+		connected, began := connectedCondition(f), allocationOf(f).StartTime
+		if len(serving) > 0 && f.Status.Ready && connected.Status == metav1.ConditionFalse && began != nil && !canTakeOver(f, serving) {
+			since := connected.LastTransitionTime.Time
+			if began.After(since) {
+				since = began.Time
+			}
+			left, why := timeLeft(since, l.provisioning, now, "its firewall-controller has not connected since")
+			if why != "" {
+				r.reasons[f] = why
+				failed = append(failed, f)
+				continue
+			}
+			r.requeueWithin(left)
+		}
+		kept = append(kept, f)
+	}
+	return kept, failed
+}
+
+// compareFirewalls orders firewalls by how well they serve. Of two that do, the one that has
+// the traffic comes first.
 func compareFirewalls(a, b *v1alpha4.MetalStackFirewall) int {
 	rank := func(f *v1alpha4.MetalStackFirewall) int {
 		switch {
@@ -54,7 +115,7 @@ func compareFirewalls(a, b *v1alpha4.MetalStackFirewall) int {
 		}
 		return 2
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Status.Distance, b.Status.Distance), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
 // hasPhonedHome returns whether a firewall has ever phoned home. That it has now is

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -68,6 +69,7 @@ func (f *fleet) proceed(fw *v1alpha4.MetalStackFirewall) {
 		fw.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: v1alpha4.AllocationState{
 			Phase: v1alpha4.AllocationAllocating, StartTime: &metav1.Time{Time: f.now},
 		}}
+	case a.Phase == v1alpha4.AllocationAllocating && f.rand.IntN(2) == 0:
 	case a.Phase == v1alpha4.AllocationAllocating:
 		a.Phase, a.StartTime = v1alpha4.AllocationAllocated, &metav1.Time{Time: f.now}
 		fw.Spec.ProviderID = "metal://fra-01/" + string(fw.UID)
@@ -79,12 +81,54 @@ func (f *fleet) proceed(fw *v1alpha4.MetalStackFirewall) {
 	}
 }
 
+// report does what a firewall-controller does that runs: it connects, and reports its
+// distance.
+func (f *fleet) report(fw *v1alpha4.MetalStackFirewall) {
+	if fw.Spec.Controller == nil || !fw.Status.Ready {
+		return
+	}
+	if !isConnected(fw) {
+		f.connected(fw, metav1.ConditionTrue, "Connected")
+	}
+	fw.Status.Controller = &v1alpha4.FirewallControllerStatus{Distance: ptr.To(fw.Status.Distance)}
+}
+
+func (f *fleet) connected(fw *v1alpha4.MetalStackFirewall, status metav1.ConditionStatus, reason string) {
+	if fw.Spec.Controller == nil || !hasPhonedHome(fw) {
+		return
+	}
+	meta.SetStatusCondition(&fw.Status.Conditions, metav1.Condition{
+		Type: infrastructure.ConditionControllerConnected, Status: status, Reason: reason, LastTransitionTime: metav1.NewTime(f.now),
+	})
+	f.note("the firewall-controller of %s is connected: %s (%s)", fw.Name, status, reason)
+}
+
+// newImage has a firewall have an old image, if it is an alias that has had one.
+func (f *fleet) newImage(fw *v1alpha4.MetalStackFirewall) {
+	if fw.Status.Ready {
+		meta.SetStatusCondition(&fw.Status.Conditions, metav1.Condition{
+			Type: infrastructure.ConditionImageUpToDate, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNewerImageAvailable, Message: fw.Spec.Image + ".2",
+		})
+	}
+}
+
 // disturb does what happens to a firewall that runs.
 func (f *fleet) disturb(fw *v1alpha4.MetalStackFirewall) {
 	if allocationOf(fw).Phase != v1alpha4.AllocationAllocated || isGone(fw) {
 		return
 	}
-	switch f.rand.IntN(4) {
+	switch f.rand.IntN(9) {
+	case 4:
+		f.connected(fw, metav1.ConditionUnknown, "WorkloadClusterUnreachable")
+	case 5:
+		f.connected(fw, metav1.ConditionFalse, infrastructure.ReasonControllerSilent)
+	case 6:
+		f.connected(fw, metav1.ConditionFalse, infrastructure.ReasonNoKubeconfig)
+	case 7:
+		f.newImage(fw)
+	case 8:
+		fw.Annotations = map[string]string{infrastructure.ReplaceAnnotation: ""}
+		f.note("%s is to be replaced", fw.Name)
 	case 0:
 		f.ready(fw, metav1.ConditionFalse, infrastructure.ReasonCrashLoop)
 	case 1:
@@ -101,7 +145,14 @@ func (f *fleet) disturb(fw *v1alpha4.MetalStackFirewall) {
 
 func (f *fleet) changeSpec() {
 	spec := f.cluster.Spec.FirewallSpec
-	if f.rand.IntN(3) == 0 {
+	switch f.rand.IntN(6) {
+	case 0, 1:
+		spec.Controller = &v1alpha4.FirewallController{SilenceTimeout: &metav1.Duration{Duration: 10 * time.Minute}}
+		return
+	case 2:
+		spec.Controller, spec.AutoUpdate = nil, &v1alpha4.FirewallAutoUpdate{}
+		return
+	case 3:
 		spec.ProvisioningTimeout = &metav1.Duration{Duration: time.Duration(1+f.rand.IntN(2)) * time.Hour}
 		return
 	}
@@ -120,6 +171,13 @@ func (f *fleet) reconcile(whole bool) (changed bool) {
 		}
 		setMutableFields(&fw.Spec, f.cluster.Spec.FirewallSpec)
 	}
+	for _, d := range plan.distances {
+		if stop() {
+			return true
+		}
+		setDistance(&d.firewall.Status, d, f.now)
+		f.note("%s gets distance %d", d.firewall.Name, d.distance)
+	}
 	for _, d := range plan.deletions {
 		if stop() {
 			return true
@@ -128,7 +186,7 @@ func (f *fleet) reconcile(whole bool) (changed bool) {
 		f.note("the controller deletes %s: %s", d.firewall.Name, d.reason)
 	}
 	if plan.create == nil || stop() {
-		return len(plan.updates)+len(plan.deletions) > 0 || plan.create != nil
+		return len(plan.updates)+len(plan.distances)+len(plan.deletions) > 0 || plan.create != nil
 	}
 	require.False(f.t, slices.ContainsFunc(f.firewalls, func(fw *v1alpha4.MetalStackFirewall) bool { return fw.Name == plan.create.Name }), f.history())
 	f.made++
@@ -145,7 +203,7 @@ func (f *fleet) reconcile(whole bool) (changed bool) {
 func (f *fleet) checkDeletions(plan rollout) {
 	served, left, ready := 0, 0, 0
 	for _, fw := range f.firewalls {
-		deleted := slices.ContainsFunc(plan.deletions, func(d firewallDeletion) bool { return d.firewall == fw })
+		deleted := plan.deletes(fw)
 		if fw.DeletionTimestamp != nil || !hasPhonedHome(fw) || isGone(fw) {
 			continue
 		}
@@ -158,7 +216,8 @@ func (f *fleet) checkDeletions(plan rollout) {
 		}
 		if deleted && fw.Status.Ready {
 			require.True(f.t, slices.ContainsFunc(f.firewalls, func(g *v1alpha4.MetalStackFirewall) bool {
-				return g != fw && g.DeletionTimestamp == nil && g.Status.Ready
+				stays := g.DeletionTimestamp == nil && !plan.deletes(g)
+				return g != fw && stays && g.Status.Ready && (isConnected(g) || !isConnected(fw) || g.Status.Distance <= fw.Status.Distance || f.cluster.Spec.FirewallSpec.Controller == nil)
 			}), f.history())
 		}
 	}
@@ -173,10 +232,12 @@ func (f *fleet) settle() {
 		f.now = f.now.Add(10 * time.Second)
 		for _, fw := range slices.Clone(f.firewalls) {
 			f.proceed(fw)
+			f.report(fw)
 		}
 		if !f.reconcile(true) && len(f.firewalls) == 1 && f.firewalls[0].Status.Ready {
 			require.True(f.t, matchesSpec(f.firewalls[0], f.cluster.Spec.FirewallSpec), f.history())
 			require.Empty(f.t, differingMutableFields(&f.firewalls[0].Spec, f.cluster.Spec.FirewallSpec), f.history())
+			require.Zero(f.t, f.firewalls[0].Status.Distance, f.history())
 			return
 		}
 	}
@@ -198,7 +259,9 @@ func TestPlanRollout_RandomHistories(t *testing.T) {
 				f.changeSpec()
 			case n < 12:
 				f.disturb(fw)
-			case n == 12:
+			case n < 15:
+				f.report(fw)
+			case n == 15:
 				f.now = f.now.Add(20 * time.Minute)
 			default:
 				f.proceed(fw)

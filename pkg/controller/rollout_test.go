@@ -65,6 +65,7 @@ func unwritten(f *v1alpha4.MetalStackFirewall) { f.Status.Initialization.Provisi
 
 func installing(f *v1alpha4.MetalStackFirewall) {
 	readyCondition(f, metav1.ConditionFalse, infrastructure.ReasonProvisioning, rollTime.Add(-time.Hour))
+	f.Status.Allocation.StartTime = &metav1.Time{Time: rollTime.Add(-10 * time.Minute)}
 }
 
 // silent is a firewall that served, and has not been heard of since a minute ago.

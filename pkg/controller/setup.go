@@ -39,6 +39,9 @@ type Options struct {
 	// FirewallUnhealthyTimeout is for how long a firewall may crash or be silent before
 	// it is replaced.
 	FirewallUnhealthyTimeout time.Duration
+	// FirewallProvisioningTimeout is how long after its allocation a firewall may take to
+	// phone home before it is replaced, unless the spec says.
+	FirewallProvisioningTimeout time.Duration
 	// ManagementCluster is how workload clusters reach the API server of this one.
 	ManagementCluster ManagementCluster
 }
@@ -47,8 +50,9 @@ type Options struct {
 func NewOptions() Options {
 	return Options{
 		Clusters: 8, Machines: 8, Firewalls: 8,
-		LoadBalancerGracePeriod:  30 * time.Second,
-		FirewallUnhealthyTimeout: 15 * time.Minute,
+		LoadBalancerGracePeriod:     30 * time.Second,
+		FirewallUnhealthyTimeout:    15 * time.Minute,
+		FirewallProvisioningTimeout: time.Hour,
 	}
 }
 
@@ -69,7 +73,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	live, err := client.New(mgr.GetConfig(), client.Options{
+	live, err := client.New(withStaleReads(mgr.GetConfig()), client.Options{
 		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
 	})
 	if err != nil {

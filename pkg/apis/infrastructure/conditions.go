@@ -44,6 +44,10 @@ const (
 	// while the alias stands for a newer image than the metal has. Otherwise it does not
 	// exist. It is no part of Ready.
 	ConditionImageUpToDate = "ImageUpToDate"
+	// ConditionDistanceApplied is about the firewall-controller of a firewall whose
+	// status.distance was changed: True while it reports that distance. Since when it is False
+	// is since when that distance is set.
+	ConditionDistanceApplied = "DistanceApplied"
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
@@ -190,6 +194,16 @@ const (
 	// ReasonFirewallUpdateRefused: the firewall runs, and the API server refused to change
 	// what firewallSpec says otherwise now and can be changed while it runs.
 	ReasonFirewallUpdateRefused = "UpdateRefused"
+)
+
+// Reasons of DistanceApplied.
+const (
+	// ReasonDistanceApplied: the firewall-controller reports status.distance. The only one with
+	// which it is True.
+	ReasonDistanceApplied = "DistanceApplied"
+	// ReasonDistancePending: the firewall-controller has reported another distance last, or
+	// none.
+	ReasonDistancePending = "DistancePending"
 )
 
 // Reasons of MatchesSpec.

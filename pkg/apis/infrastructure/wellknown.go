@@ -62,6 +62,10 @@ const (
 	// ReplaceAnnotation on a firewall of a cluster with a firewallSpec has it replaced: a new
 	// one takes over before it is deleted.
 	ReplaceAnnotation = "metal-stack." + GroupName + "/replace"
+	// UpdatedForAnnotation is on a firewall that the controller manager made in place of one
+	// with an old image: what the condition ImageUpToDate of that one said. While that of the
+	// new firewall says the same, it is not replaced for that.
+	UpdatedForAnnotation = "metal-stack." + GroupName + "/updated-for"
 )
 
 // ExternallyManaged reports whether another controller manages an infrastructure

@@ -89,6 +89,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Firewalls, "firewall-concurrency", c.Firewalls, "Number of MetalStackFirewalls that are reconciled concurrently.")
 	fs.DurationVar(&c.LoadBalancerGracePeriod, "load-balancer-grace-period", c.LoadBalancerGracePeriod, "Duration for which a deleted control plane machine keeps running before its metal is released, so that load balancers can remove it.")
 	fs.DurationVar(&c.FirewallUnhealthyTimeout, "firewall-unhealthy-timeout", c.FirewallUnhealthyTimeout, "Duration for which a cluster's firewall may be crashed or unreachable before it is replaced. A firewall whose metal is gone is replaced immediately.")
+	fs.DurationVar(&c.FirewallProvisioningTimeout, "firewall-provisioning-timeout", c.FirewallProvisioningTimeout, "Duration after its allocation within which a cluster's firewall must phone home before it is replaced, unless firewallSpec.provisioningTimeout is set.")
 	fs.StringVar(&o.ManagementClusterURL, "management-cluster-url", o.ManagementClusterURL, "URL under which workload clusters reach the API server of the management cluster, such as https://kubernetes.example.org:6443. metal-ccm in clusters with spec.metalAPIAccess is configured with it. If empty, no cluster gets new access to its metal-api; existing access stays until it is removed from the spec.")
 	fs.StringVar(&o.ManagementClusterCAFile, "management-cluster-ca-file", o.ManagementClusterCAFile, "Path to the certificates, as PEM, by which workload clusters verify the API server under --management-cluster-url. If empty, those by which the controller manager itself verifies it. If "+systemAuthorities+", workload clusters verify it by the authorities of their system.")
 	logsapi.AddFlags(o.Logs, fs)
@@ -115,6 +116,7 @@ func (o *Options) Validate() error {
 	}{
 		{"load-balancer-grace-period", o.Controller.LoadBalancerGracePeriod},
 		{"firewall-unhealthy-timeout", o.Controller.FirewallUnhealthyTimeout},
+		{"firewall-provisioning-timeout", o.Controller.FirewallProvisioningTimeout},
 	} {
 		if flag.value < 0 {
 			errs = append(errs, fmt.Errorf("--%s must not be negative, got %s", flag.name, flag.value))

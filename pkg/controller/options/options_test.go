@@ -19,11 +19,11 @@ func TestOptions_ValidateReportsEveryFlag(t *testing.T) {
 	o := New()
 	require.NoError(t, o.Validate())
 	o.Controller.Clusters, o.Controller.Machines, o.Controller.Firewalls = 0, -1, 0
-	o.Controller.LoadBalancerGracePeriod, o.Controller.FirewallUnhealthyTimeout = -1, -1
+	o.Controller.LoadBalancerGracePeriod, o.Controller.FirewallUnhealthyTimeout, o.Controller.FirewallProvisioningTimeout = -1, -1, -1
 	err := o.Validate()
 	for _, message := range []string{
 		"--cluster-concurrency must be at least 1, got 0", "--machine-concurrency must be at least 1, got -1", "--firewall-concurrency",
-		"--load-balancer-grace-period must not be negative, got -1ns", "--firewall-unhealthy-timeout",
+		"--load-balancer-grace-period must not be negative, got -1ns", "--firewall-unhealthy-timeout", "--firewall-provisioning-timeout",
 	} {
 		assert.ErrorContains(t, err, message)
 	}

@@ -9,8 +9,7 @@ package v1alpha3
 //
 // FirewallAllowedNetworks limit what policies and Services of a workload cluster can open.
 type FirewallAllowedNetworksApplyConfiguration struct {
-	// ingress are the prefixes at which Services can be reached, and from which policies can
-	// allow connections. There are at most 100.
+	// ingress are the prefixes at which Services can be reached. There are at most 100.
 	Ingress []string `json:"ingress,omitempty"`
 	// egress are the prefixes to which connections can be allowed. There are at most 100.
 	Egress []string `json:"egress,omitempty"`

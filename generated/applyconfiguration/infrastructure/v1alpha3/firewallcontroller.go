@@ -29,14 +29,13 @@ type FirewallControllerApplyConfiguration struct {
 	// egressIPs are the source addresses of connections into networks, instead of the
 	// firewall's own. There are at most 13, one for each network.
 	EgressIPs []FirewallEgressIPsApplyConfiguration `json:"egressIPs,omitempty"`
-	// internalPrefixes are IPv4 prefixes whose traffic is counted as internal:
+	// internalPrefixes are prefixes whose traffic is counted as internal:
 	// `["10.0.0.0/8"]`. There are at most 100.
 	InternalPrefixes []string `json:"internalPrefixes,omitempty"`
 	// allowedNetworks limit what policies and Services of the workload cluster can open.
-	// Without it they can open everything. If only one of its lists is set, policies for the
-	// other direction open nothing.
+	// Without it they can open everything.
 	AllowedNetworks *FirewallAllowedNetworksApplyConfiguration `json:"allowedNetworks,omitempty"`
-	// dnsServer is the IPv4 address of the DNS server that resolves the names in policies. It
+	// dnsServer is the IP address of the DNS server that resolves the names in policies. It
 	// defaults to the firewall's own.
 	DNSServer *string `json:"dnsServer,omitempty"`
 	// logAcceptedConnections logs accepted connections, too, not only dropped ones.

@@ -49,9 +49,7 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// rules are the connections that the firewall allows from its first boot on.
 	// Without rules it forwards nothing: machines behind it reach neither a registry nor
 	// their control plane. With controller they hold until the firewall-controller has
-	// computed its first rules, and from then on as the policies metal-stack-egress and
-	// metal-stack-ingress of the workload cluster. Policies are for IPv4, and have no
-	// destinations of ingress rules: such rules end then.
+	// computed its first rules.
 	Rules *FirewallRulesApplyConfiguration `json:"rules,omitempty"`
 	// dnsServers are the IP addresses of the DNS servers that are configured at the first
 	// boot. They default to those of the partition. There are at most 3.

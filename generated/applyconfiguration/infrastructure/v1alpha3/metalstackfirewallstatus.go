@@ -49,6 +49,8 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// spec.controller: True while it reports.
 	// - SeedConnected is about its connection to this management cluster: True while it
 	// reads its configuration.
+	// - DistanceApplied is about a distance that was changed while spec.controller was set:
+	// DistanceApplied while the firewall-controller reports it, otherwise DistancePending.
 	// - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
 	// alias that stands for a newer image than is installed; otherwise it does not exist.
 	// - Paused is True while the controller manager does not reconcile the object.

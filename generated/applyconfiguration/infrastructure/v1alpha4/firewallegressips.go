@@ -12,7 +12,7 @@ package v1alpha4
 type FirewallEgressIPsApplyConfiguration struct {
 	// networkID is the id of one of the firewall's networks.
 	NetworkID *string `json:"networkID,omitempty"`
-	// ips are IPv4 addresses of that network that the project has allocated. Static addresses
+	// ips are addresses of that network that the project has allocated. Static addresses
 	// stay when the firewall is replaced or the cluster is deleted. There are at most 16,
 	// counting those of all networks.
 	IPs []string `json:"ips,omitempty"`

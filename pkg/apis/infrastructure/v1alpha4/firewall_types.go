@@ -111,9 +111,7 @@ type MetalStackFirewallSpec struct {
 	// rules are the connections that the firewall allows from its first boot on.
 	// Without rules it forwards nothing: machines behind it reach neither a registry nor
 	// their control plane. With controller they hold until the firewall-controller has
-	// computed its first rules, and from then on as the policies metal-stack-egress and
-	// metal-stack-ingress of the workload cluster. Policies are for IPv4, and have no
-	// destinations of ingress rules: such rules end then.
+	// computed its first rules.
 	// +optional
 	Rules *FirewallRules `json:"rules,omitempty"`
 
@@ -198,7 +196,7 @@ type FirewallController struct {
 	// +k8s:validation:maxItems=13
 	EgressIPs []FirewallEgressIPs `json:"egressIPs,omitempty"`
 
-	// internalPrefixes are IPv4 prefixes whose traffic is counted as internal:
+	// internalPrefixes are prefixes whose traffic is counted as internal:
 	// `["10.0.0.0/8"]`. There are at most 100.
 	// +optional
 	// +listType=atomic
@@ -207,12 +205,11 @@ type FirewallController struct {
 	InternalPrefixes []string `json:"internalPrefixes,omitempty"`
 
 	// allowedNetworks limit what policies and Services of the workload cluster can open.
-	// Without it they can open everything. If only one of its lists is set, policies for the
-	// other direction open nothing.
+	// Without it they can open everything.
 	// +optional
 	AllowedNetworks FirewallAllowedNetworks `json:"allowedNetworks,omitempty,omitzero"`
 
-	// dnsServer is the IPv4 address of the DNS server that resolves the names in policies. It
+	// dnsServer is the IP address of the DNS server that resolves the names in policies. It
 	// defaults to the firewall's own.
 	// +optional
 	// +k8s:validation:maxLength=64
@@ -255,7 +252,7 @@ type FirewallEgressIPs struct {
 	// +required
 	// +k8s:validation:maxLength=253
 	NetworkID string `json:"networkID"`
-	// ips are IPv4 addresses of that network that the project has allocated. Static addresses
+	// ips are addresses of that network that the project has allocated. Static addresses
 	// stay when the firewall is replaced or the cluster is deleted. There are at most 16,
 	// counting those of all networks.
 	// +required
@@ -268,8 +265,7 @@ type FirewallEgressIPs struct {
 // FirewallAllowedNetworks limit what policies and Services of a workload cluster can open.
 // +structType=granular
 type FirewallAllowedNetworks struct {
-	// ingress are the prefixes at which Services can be reached, and from which policies can
-	// allow connections. There are at most 100.
+	// ingress are the prefixes at which Services can be reached. There are at most 100.
 	// +optional
 	// +listType=atomic
 	// +k8s:validation:maxItems=100
@@ -456,6 +452,8 @@ type MetalStackFirewallStatus struct {
 	//     spec.controller: True while it reports.
 	//   - SeedConnected is about its connection to this management cluster: True while it
 	//     reads its configuration.
+	//   - DistanceApplied is about a distance that was changed while spec.controller was set:
+	//     DistanceApplied while the firewall-controller reports it, otherwise DistancePending.
 	//   - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
 	//     alias that stands for a newer image than is installed; otherwise it does not exist.
 	//   - Paused is True while the controller manager does not reconcile the object.

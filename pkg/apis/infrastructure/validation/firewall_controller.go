@@ -28,8 +28,7 @@ const (
 const (
 	versionHelp    = "must consist of letters, digits, '.', '_', '+' and '-', and begin with a letter or digit, such as v2.4.1"
 	egressIPsHelp  = "must list at least one address that the project has allocated in the network"
-	reachableHelp  = "must be an IPv4 address (203.0.113.53) that the firewall can reach: no loopback, link-local, multicast or unspecified address"
-	ipv4OnlyHelp   = "must be IPv4: a firewall-controller makes rules for IPv4 only, and none at all with something else in them"
+	reachableHelp  = "must be an IP address (203.0.113.53, 2001:db8::53) that the firewall can reach: no loopback, link-local, multicast or unspecified address, and no IPv4 address in the notation of IPv6"
 	networkIDHelp  = "must be the id of a network of the firewall"
 	togetherFormat = "must be set together with %s"
 )
@@ -46,7 +45,7 @@ func validateController(controller *infrastructure.FirewallController, path *fie
 	errs = append(errs, validateDownload(controller.Version, controller.URL, path)...)
 	errs = append(errs, validateRateLimits(controller.RateLimits, path.Child("rateLimits"))...)
 	errs = append(errs, validateEgressIPs(controller.EgressIPs, path.Child("egressIPs"))...)
-	errs = append(errs, validateIPv4Prefixes(controller.InternalPrefixes, path.Child("internalPrefixes"))...)
+	errs = append(errs, validatePrefixes(controller.InternalPrefixes, path.Child("internalPrefixes"))...)
 	allowed := path.Child("allowedNetworks")
 	errs = append(errs, validatePrefixes(controller.AllowedNetworks.Ingress, allowed.Child("ingress"))...)
 	errs = append(errs, validatePrefixes(controller.AllowedNetworks.Egress, allowed.Child("egress"))...)
@@ -141,30 +140,15 @@ func requireNewNetwork(id string, seen map[string]bool, path *field.Path) field.
 	return errs
 }
 
-// validateReachable validates an address of another host, for which a firewall-controller
-// makes rules.
+// validateReachable validates an address of another host.
 func validateReachable(ip string, path *field.Path) field.ErrorList {
 	if long := tooLong(ip, maxPrefixLength, path); long != nil {
 		return long
 	}
-	if address, err := netip.ParseAddr(ip); err != nil || !address.Is4() || !reachable(address) {
+	if address, err := netip.ParseAddr(ip); err != nil || !reachable(address) {
 		return field.ErrorList{field.Invalid(path, ip, reachableHelp)}
 	}
 	return nil
-}
-
-// validateIPv4Prefixes is validatePrefixes for what a firewall-controller makes rules of.
-func validateIPv4Prefixes(prefixes []string, path *field.Path) field.ErrorList {
-	errs := validatePrefixes(prefixes, path)
-	if errs != nil {
-		return errs
-	}
-	for i, s := range prefixes {
-		if prefix, _ := netip.ParsePrefix(s); !prefix.Addr().Is4() {
-			errs = append(errs, field.Invalid(path.Index(i), s, ipv4OnlyHelp))
-		}
-	}
-	return errs
 }
 
 // validateControllerNetworks validates that the firewall-controller of a cluster's

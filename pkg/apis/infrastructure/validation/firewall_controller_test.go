@@ -20,12 +20,12 @@ func lasting(d time.Duration) *metav1.Duration { return &metav1.Duration{Duratio
 func wholeController() *infrastructure.FirewallController {
 	return &infrastructure.FirewallController{
 		Interval: lasting(10 * time.Second), Version: "v2.4.1", URL: "https://example.org/firewall-controller",
-		RateLimits:       []infrastructure.FirewallRateLimit{{NetworkID: "internet-vagrant-lab", Rate: 10}},
-		EgressIPs:        []infrastructure.FirewallEgressIPs{{NetworkID: "internet-vagrant-lab", IPs: []string{"203.0.113.7", "203.0.113.8"}}},
-		InternalPrefixes: []string{"10.0.0.0/8", "172.16.0.0/12"},
+		RateLimits: []infrastructure.FirewallRateLimit{{NetworkID: "internet-vagrant-lab", Rate: 10}},
+		EgressIPs:  []infrastructure.FirewallEgressIPs{{NetworkID: "internet-vagrant-lab", IPs: []string{"203.0.113.7", "2001:db8::7"}}},
 		// Both families, in one list.
-		AllowedNetworks: infrastructure.FirewallAllowedNetworks{Ingress: []string{"203.0.113.0/24"}, Egress: []string{"0.0.0.0/0", "::/0"}},
-		DNSServer:       "9.9.9.9", LogAcceptedConnections: true,
+		InternalPrefixes: []string{"10.0.0.0/8", "fd00::/8"},
+		AllowedNetworks:  infrastructure.FirewallAllowedNetworks{Ingress: []string{"203.0.113.0/24"}, Egress: []string{"0.0.0.0/0", "::/0"}},
+		DNSServer:        "9.9.9.9", LogAcceptedConnections: true,
 		NftablesExporter: infrastructure.FirewallNftablesExporter{Version: "v0.3.0", URL: "https://example.org/nftables-exporter"},
 		SilenceTimeout:   lasting(10 * time.Minute),
 	}
@@ -79,24 +79,18 @@ func TestValidateFirewall_Controller(t *testing.T) {
 		"egress of no address": {func(c *infrastructure.FirewallController) {
 			c.EgressIPs[0].IPs = []string{"203.0.113.7/32", "", "127.0.0.1"}
 		}, []string{
-			controller + `egressIPs[0].ips[0]: Invalid value: "203.0.113.7/32": must be an IPv4 address`, controller + `egressIPs[0].ips[1]: Invalid value: ""`, controller + `egressIPs[0].ips[2]: Invalid value: "127.0.0.1"`,
+			controller + `egressIPs[0].ips[0]: Invalid value: "203.0.113.7/32": must be an IP address`, controller + `egressIPs[0].ips[1]: Invalid value: ""`, controller + `egressIPs[0].ips[2]: Invalid value: "127.0.0.1"`,
 		}},
-		"an address twice": {func(c *infrastructure.FirewallController) {
-			c.EgressIPs = append(c.EgressIPs, infrastructure.FirewallEgressIPs{NetworkID: "mpls", IPs: []string{"203.0.113.8"}})
-		}, []string{controller + `egressIPs[1].ips[0]: Duplicate value: "203.0.113.8"`}},
-		"IPv6, of which no rules are made": {func(c *infrastructure.FirewallController) {
-			c.EgressIPs[0].IPs[1], c.InternalPrefixes[1], c.DNSServer = "2001:db8::7", "fd00::/8", "2001:db8::53"
-		}, []string{
-			controller + `egressIPs[0].ips[1]: Invalid value: "2001:db8::7": must be an IPv4 address`, controller + `internalPrefixes[1]: Invalid value: "fd00::/8": must be IPv4`,
-			controller + `dnsServer: Invalid value: "2001:db8::53": must be an IPv4 address`,
-		}},
+		"an address twice, in other words": {func(c *infrastructure.FirewallController) {
+			c.EgressIPs = append(c.EgressIPs, infrastructure.FirewallEgressIPs{NetworkID: "mpls", IPs: []string{"2001:DB8:0::7"}})
+		}, []string{controller + `egressIPs[1].ips[0]: Duplicate value: "2001:DB8:0::7"`}},
 		"no prefixes": {func(c *infrastructure.FirewallController) {
 			c.InternalPrefixes, c.AllowedNetworks.Ingress, c.AllowedNetworks.Egress = []string{"10.0.0.1"}, []string{"x"}, []string{"::/129"}
 		}, []string{
 			controller + `internalPrefixes[0]: Invalid value: "10.0.0.1": must be a prefix`,
 			controller + `allowedNetworks.ingress[0]: Invalid value: "x": must be a prefix`, controller + `allowedNetworks.egress[0]: Invalid value: "::/129": must be a prefix`,
 		}},
-		"loopback as DNS server":    {func(c *infrastructure.FirewallController) { c.DNSServer = "127.0.0.53" }, []string{controller + `dnsServer: Invalid value: "127.0.0.53": must be an IPv4 address`}},
+		"loopback as DNS server":    {func(c *infrastructure.FirewallController) { c.DNSServer = "127.0.0.53" }, []string{controller + `dnsServer: Invalid value: "127.0.0.53": must be an IP address`}},
 		"unspecified DNS server":    {func(c *infrastructure.FirewallController) { c.DNSServer = "::" }, []string{controller + `dnsServer: Invalid value: "::"`}},
 		"DNS server by name":        {func(c *infrastructure.FirewallController) { c.DNSServer = "dns.example.org" }, []string{controller + `dnsServer: Invalid value: "dns.example.org"`}},
 		"DNS server of a long name": {func(c *infrastructure.FirewallController) { c.DNSServer = strings.Repeat("1", 65) }, []string{controller + `dnsServer: Too long: may not be more than 64 bytes`}},

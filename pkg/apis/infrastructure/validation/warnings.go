@@ -4,20 +4,14 @@ package validation
 
 import (
 	"fmt"
-	"net/netip"
-	"slices"
 	"strings"
 
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/providerid"
 )
-
-// maxPolicyWarnings is how many rules are warned of at once.
-const maxPolicyWarnings = 5
 
 // ClusterWarnings returns what is valid in a MetalStackCluster, and hardly meant. old is
 // empty on create: what an update leaves as it was is not warned of again.
@@ -68,60 +62,7 @@ func firewallSpecWarnings(spec, old *infrastructure.MetalStackFirewallSpec, path
 	if spec.Controller != nil && len(spec.SSHKeys) == 0 && (switched || len(old.SSHKeys) > 0) {
 		warnings = append(warnings, fmt.Sprintf("%s: no keys: the firewall-controller replaces the authorized keys of the firewall by these, so no log-in by key is possible while it runs", path.Child("sshKeys")))
 	}
-	if spec.Controller != nil && (switched || !apiequality.Semantic.DeepEqual(rulesAndNetworks(spec), rulesAndNetworks(old))) {
-		warnings = append(warnings, policyWarnings(spec, path)...)
-	}
 	return warnings
-}
-
-// rulesAndNetworks are what policyWarnings depend on.
-func rulesAndNetworks(spec *infrastructure.MetalStackFirewallSpec) any {
-	return []any{spec.Rules, spec.Controller.AllowedNetworks}
-}
-
-// policyWarnings warn of rules that end when the firewall-controller has made its own: the
-// policies that stand for them cannot say the same, or are not allowed.
-func policyWarnings(spec *infrastructure.MetalStackFirewallSpec, path *field.Path) (warnings []string) {
-	if spec.Rules == nil {
-		return nil
-	}
-	const ends = "the rule ends when the firewall-controller makes its own"
-	rules, allowed := path.Child("rules"), &spec.Controller.AllowedNetworks
-	limited := len(allowed.Ingress)+len(allowed.Egress) > 0
-	check := func(path *field.Path, prefixes, allowed []string, outside string) {
-		for _, s := range prefixes {
-			prefix, err := netip.ParsePrefix(s)
-			switch {
-			case err != nil:
-			case !prefix.Addr().Is4():
-				warnings = append(warnings, fmt.Sprintf("%s: %q is IPv6: %s, which are for IPv4 only", path, s, ends))
-				return
-			case limited && !withinOne(prefix, allowed):
-				warnings = append(warnings, fmt.Sprintf("%s: %q is not within %s: all rules of this kind end when the firewall-controller makes its own", path, s, outside))
-				return
-			}
-		}
-	}
-	for i, rule := range spec.Rules.Egress {
-		check(rules.Child("egress").Index(i).Child("to"), rule.To, allowed.Egress, "controller.allowedNetworks.egress")
-	}
-	for i, rule := range spec.Rules.Ingress {
-		at := rules.Child("ingress").Index(i)
-		if len(rule.To) > 0 {
-			warnings = append(warnings, fmt.Sprintf("%s: %s, which have no destinations for connections from outside", at.Child("to"), ends))
-			continue
-		}
-		check(at.Child("from"), rule.From, allowed.Ingress, "controller.allowedNetworks.ingress")
-	}
-	return warnings[:min(len(warnings), maxPolicyWarnings)]
-}
-
-// withinOne returns whether a prefix is in one of others.
-func withinOne(prefix netip.Prefix, others []string) bool {
-	return slices.ContainsFunc(others, func(s string) bool {
-		other, err := netip.ParsePrefix(s)
-		return err == nil && other.Bits() <= prefix.Bits() && other.Contains(prefix.Addr())
-	})
 }
 
 // ruleWarnings warn of a firewall that forwards nothing. One that is adopted keeps the
