@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
@@ -251,6 +252,42 @@ func TestFirewalls_AreFoundAndDescribed(t *testing.T) {
 		require.Len(t, table.Rows, 1, path)
 		assert.Equal(t, hostname, table.Rows[0].Cells[0], path)
 	}
+}
+
+func TestFirewalls_AreReadLikeOtherKinds(t *testing.T) {
+	t.Parallel()
+	env := start(t, noSweep)
+	hostname := env.allocateFirewall(t, "fw-1", &v1alpha4.FirewallController{})
+	client := env.firewalls(t, teamA)
+	for _, selector := range []string{"spec.providerID=", "status.metal.phase=", "name of the derived object=" + hostname, "derived object is unknown=true"} {
+		_, err := client.List(t.Context(), metav1.ListOptions{FieldSelector: selector})
+		require.True(t, apierrors.IsBadRequest(err), "%s: %v", selector, err)
+	}
+	partial, err := metadata.NewForConfig(env.config)
+	require.NoError(t, err)
+	list, err := partial.Resource(firewallsGVR).Namespace(teamA).List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + hostname})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	assert.Equal(t, hostname, list.Items[0].Name)
+	origin, err := env.client.InfrastructureV1alpha4().MetalStackFirewalls(teamA).Get(t.Context(), "fw-1", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, origin.UID, list.Items[0].UID)
+	assert.Empty(t, list.Items[0].Finalizers)
+
+	// A consistent read refreshes, or says that it could not.
+	defer env.metalAPIAway()()
+	for name, read := range map[string]func() error{
+		"get":  func() error { _, err := client.Get(t.Context(), hostname, metav1.GetOptions{}); return err },
+		"list": func() error { _, err := client.List(t.Context(), metav1.ListOptions{}); return err },
+	} {
+		env.warnings.reset()
+		require.NoError(t, read(), name)
+		assert.Contains(t, env.warnings.all(), "stale", name)
+	}
+	env.warnings.reset()
+	_, err = client.Get(t.Context(), hostname, metav1.GetOptions{ResourceVersion: "0"})
+	require.NoError(t, err)
+	assert.Empty(t, env.warnings.all())
 }
 
 func TestFirewalls_FlagTurnsThemOff(t *testing.T) {

@@ -139,5 +139,8 @@ func explainNamesValuesAndExamples(s *space) {
 			}
 		}
 	}
+	said := s.kubectl("explain", "firewalls.spec", "--api-version=firewall.metal-stack.io/v2")
+	require.Contains(s.t, said, "KIND:       Firewall")
+	require.Contains(s.t, said, "rateLimits")
 	require.Contains(s.t, s.refused("", "explain", "msm.spec.colour"), `field "colour" does not exist`)
 }

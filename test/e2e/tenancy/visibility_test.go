@@ -50,6 +50,7 @@ func TestTenants(t *testing.T) {
 		"Roles_RefuseAllocationAndStatus":                  rolesRefuseAllocationAndStatus,
 		"Roles_MetalAPIOfClusterByName":                    rolesForMetalAPIOfCluster,
 		"Token_ReachesMetalAPIOfItsClusterOnly":            metalAPIOfClusterByToken,
+		"FirewallController_ReadsFirewallsOfItsNamespace":  firewallsOfNamespaceForFirewallController,
 		"DirectAccess_UnknownClientsAreUnauthorized":       directAccessUnknownClientsAreUnauthorized,
 		"DirectAccess_KnownClientsMayNoMore":               directAccessKnownClientsMayNoMore,
 	} {

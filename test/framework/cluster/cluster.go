@@ -11,6 +11,7 @@ package cluster
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha3"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -159,11 +161,19 @@ func (c *Cluster) install() {
 func (c *Cluster) AwaitAvailable(t testing.TB) {
 	t.Helper()
 	for _, version := range Versions {
-		c.WaitAvailable(t, version, true)
-		framework.EventuallyRetrying(t, readyLimit, func(ctx context.Context) error {
-			return c.Client().Discovery().RESTClient().Get().AbsPath("/apis/" + version.String() + "/metalstackclusters").MaxRetries(0).Do(ctx).Error()
-		})
+		c.awaitServed(t, version, "metalstackclusters")
 	}
+	if !slices.Contains(c.opts.Flags, "--serve-firewalls=false") {
+		c.awaitServed(t, firewallv2.SchemeGroupVersion, "firewalls")
+	}
+}
+
+func (c *Cluster) awaitServed(t testing.TB, version schema.GroupVersion, resource string) {
+	t.Helper()
+	c.WaitAvailable(t, version, true)
+	framework.EventuallyRetrying(t, readyLimit, func(ctx context.Context) error {
+		return c.Client().Discovery().RESTClient().Get().AbsPath("/apis/" + version.String() + "/" + resource).MaxRetries(0).Do(ctx).Error()
+	})
 }
 
 // Bind makes a namespace that is bound to a project; an empty project makes

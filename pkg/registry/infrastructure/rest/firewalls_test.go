@@ -5,6 +5,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,7 @@ type firewallsEnvironment struct {
 	*grants
 	firewalls *derivedFirewalls
 	origins   *registry.REST
+	hidden    *atomic.Pointer[map[string]struct{}]
 }
 
 func inFirewallsEnvironment(t *testing.T, do func(*testing.T, *firewallsEnvironment)) {
@@ -47,9 +49,11 @@ func inFirewallsEnvironment(t *testing.T, do func(*testing.T, *firewallsEnvironm
 }
 
 func newFirewallsEnvironment(t *testing.T, a authorizer.Authorizer) *firewallsEnvironment {
-	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New()})
+	hidden := &atomic.Pointer[map[string]struct{}]{}
+	hidden.Store(&map[string]struct{}{})
+	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: memory.New(), HiddenNamespaces: func() map[string]struct{} { return *hidden.Load() }})
 	require.NoError(t, err)
-	w := &firewallsEnvironment{environment: &environment{backend: backend, facts: facts{}}, grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
+	w := &firewallsEnvironment{hidden: hidden, environment: &environment{backend: backend, facts: facts{}}, grants: &grants{held: map[string]bool{"alice team-a": true, "admin *": true}}}
 	if a == nil {
 		a = w.grants
 	}
@@ -329,6 +333,24 @@ func TestFirewalls_AreNotListedBeforeTheirMachinesAreObserved(t *testing.T) {
 		for name, read := range reads {
 			require.NoError(t, read(), name)
 		}
+	})
+}
+
+func TestFirewalls_OfHiddenNamespacesAreNotThere(t *testing.T) {
+	inFirewallsEnvironment(t, func(t *testing.T, w *firewallsEnvironment) {
+		w.allocate(t, "team-a", "fw-1", controlled())
+		w.allocate(t, "team-b", "fw-2", controlled())
+		events := w.watch(t, in("team-a"), metainternalversion.ListOptions{})
+		expect(t, events, "ADDED fw-1-host")
+		w.hidden.Store(&map[string]struct{}{"team-a": {}})
+		w.backend.HiddenNamespacesChanged()
+		expect(t, events, "ERROR Expired", "END")
+		_, err := w.firewalls.Get(in("team-a"), "fw-1-host", &metav1.GetOptions{})
+		require.True(t, apierrors.IsNotFound(err), "%v", err)
+		list, err := w.firewalls.List(as("admin", ""), nil)
+		assert.Equal(t, []string{"fw-2-host"}, names(t, list, err))
+		list, err = w.firewalls.List(in("team-a"), nil)
+		assert.Empty(t, names(t, list, err))
 	})
 }
 
