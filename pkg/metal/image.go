@@ -26,13 +26,12 @@ func imageVersion(id string) (os string, version [3]uint64, ok bool) {
 	if dash < 0 {
 		return "", version, false
 	}
-	parts := strings.Split(id[dash+1:], ".")
-	if len(parts) > len(version) {
-		return "", version, false
-	}
-	for i, part := range parts {
+	rest, more := id[dash+1:], true
+	for i := 0; more; i++ {
+		var part string
+		part, rest, more = strings.Cut(rest, ".")
 		n, err := strconv.ParseUint(part, 10, 64)
-		if err != nil {
+		if err != nil || i == len(version) {
 			return "", version, false
 		}
 		version[i] = n
