@@ -115,6 +115,15 @@ func serverUses(pod, bound, unbound string) []use {
 		{"patch another APIService", false, func(ctx context.Context, c kubernetes.Interface) error {
 			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "patch", Group: "apiregistration.k8s.io", Resource: "apiservices", Name: "v1."})
 		}},
+		{"delete the APIService of firewall-controllers, which a flag turns off", true, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "delete", Group: "apiregistration.k8s.io", Resource: "apiservices", Name: "v2.firewall.metal-stack.io"})
+		}},
+		{"delete another APIService", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "delete", Group: "apiregistration.k8s.io", Resource: "apiservices", Name: "v1alpha4.infrastructure.cluster.x-k8s.io"})
+		}},
+		{"read the Firewalls that it serves", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "get", Group: "firewall.metal-stack.io", Resource: "firewalls", Namespace: "default"})
+		}},
 		{"impersonate", false, func(ctx context.Context, c kubernetes.Interface) error {
 			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "impersonate", Resource: "users", Name: "admin"})
 		}},
