@@ -191,7 +191,9 @@ func (r *reconciliation) revokeAccess(ctx context.Context, a *access, cluster *v
 	if revoked {
 		a.ready, a.recheckAfter = nil, 0
 		a.checks.reset(r.request)
-		r.recordNormal(a.revokedEvent, a.action, "Revoked the "+a.description)
+		if was := meta.FindStatusCondition(cluster.Status.Conditions, a.conditionType); was == nil || was.Reason != infrastructure.ReasonRevoking {
+			r.recordNormal(a.revokedEvent, a.action, "Revoked the "+a.description)
+		}
 	}
 	return revoked
 }

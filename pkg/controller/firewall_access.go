@@ -54,25 +54,48 @@ type firewallAccessInputs struct {
 	url string
 }
 
-// reconcileFirewallAccess keeps what firewallSpec.controller asks for in the management cluster.
+// reconcileFirewallAccess keeps what firewallSpec.controller asks for in the management cluster,
+// and says what is so in the workload cluster.
 func reconcileFirewallAccess(ctx context.Context, r *reconciliation) (wait, error) {
+	if r.options.Standalone {
+		// There is no management cluster.
+		return wait{}, nil
+	}
 	cluster := r.obj.(*v1alpha4.MetalStackCluster)
 	a := r.firewallAccess
+	was := meta.FindStatusCondition(cluster.Status.Conditions, a.conditionType)
+	// It is read before: what the workload cluster's reconciler makes meanwhile is deleted next time.
+	cleaned := r.workload == nil || cluster.DeletionTimestamp != nil || !mayHaveAccess(was) || r.workload.get(r.request).cleaned
 	allocated := allocationOf(cluster).Phase == v1alpha4.AllocationAllocated
 	r.reconcileAccess(ctx, a, cluster, hasFirewallController(cluster), allocated, func() accessPlan {
 		return accessPlan{firewallAccessInputs{cluster.UID, r.options.ManagementCluster.URL}, func(ctx context.Context) metav1.Condition {
 			return r.ensureFirewallAccess(ctx, cluster)
 		}}
 	})
-	if a.ready != nil && a.ready.Status == metav1.ConditionTrue {
-		a.ready = r.workloadCondition(cluster)
+	switch {
+	case a.ready != nil && a.ready.Status == metav1.ConditionTrue:
+		a.ready = r.workloadCondition(was)
+	case a.revoked && a.ready == nil && !cleaned:
+		a.revoked = false
+		a.set(infrastructure.ReasonRevoking, "The firewall-controllers have no access to the management cluster any more; what they have in the workload cluster is being deleted")
+		a.recheckAfter = accessCheckInterval
 	}
 	return wait{}, nil
 }
 
 // workloadCondition is what there is to say when everything is there in the management cluster.
-func (r *reconciliation) workloadCondition(_ *v1alpha4.MetalStackCluster) *metav1.Condition {
+func (r *reconciliation) workloadCondition(was *metav1.Condition) *metav1.Condition {
 	a := r.firewallAccess
+	switch {
+	case r.workload == nil:
+	case r.workload.get(r.request).condition != nil:
+		return r.workload.get(r.request).condition
+	case was == nil || was.Reason == infrastructure.ReasonWaitingForToken:
+		return a.condition(metav1.ConditionFalse, infrastructure.ReasonWaitingForControlPlane, "Firewalls are allocated with a kubeconfig of the management cluster; the workload cluster has not been asked yet")
+	default:
+		// After a restart, what was said holds until the workload cluster has been asked.
+		return was.DeepCopy()
+	}
 	return a.condition(metav1.ConditionTrue, infrastructure.ReasonFirewallAccessProvided, "Firewalls are allocated with a kubeconfig of the management cluster")
 }
 

@@ -35,7 +35,9 @@ func withController(obj client.Object) {
 
 func newFirewallAccessHarness(t *testing.T, changes ...func(client.Object)) *accessHarness {
 	t.Helper()
-	return newAccessHarness(t, append([]func(client.Object){withController}, changes...)...)
+	h := newAccessHarness(t, append([]func(client.Object){withController}, changes...)...)
+	h.r.options.Standalone = false
+	return h
 }
 
 func (h *accessHarness) firewallCondition() metav1.Condition {
@@ -105,6 +107,15 @@ func TestFirewallAccess_ClusterWithoutControllerCostsNoRequest(t *testing.T) {
 	assert.Empty(t, h.firewallCondition())
 }
 
+func TestFirewallAccess_StandaloneThereIsNone(t *testing.T) {
+	t.Parallel()
+	h := newFirewallAccessHarness(t)
+	h.r.options.Standalone = true
+	h.step(0)
+	assert.Empty(t, h.live.requests)
+	assert.Empty(t, h.firewallCondition())
+}
+
 func TestFirewallAccess_IsIndependentOfTheAccessToTheMetalAPI(t *testing.T) {
 	t.Parallel()
 	h := newFirewallAccessHarness(t, func(obj client.Object) {
@@ -163,6 +174,7 @@ func TestFirewallAccess_IsRevokedBeforeTheRelease(t *testing.T) {
 	t.Parallel()
 	h := newFirewallAccessHarness(t)
 	h.provideFirewallAccess("the-token")
+	h.r.options.Standalone = true // It has no owner.
 	for _, f := range h.firewalls() {
 		require.NoError(t, h.drop(firewalls, f.Name))
 	}

@@ -37,8 +37,10 @@ type reconciler struct {
 	states *objectStates
 	// accessChecks are those of metalAPIAccess.
 	accessChecks, firewallAccessChecks *accessChecks
-	recorder                           events.EventRecorder
-	options                            Options
+	// workload is what is known of workload clusters; nil if they are not reached.
+	workload *workloadStates
+	recorder events.EventRecorder
+	options  Options
 
 	// independent are the phases that neither wait for an allocation nor hold one up.
 	independent []phase

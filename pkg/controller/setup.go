@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -102,6 +104,17 @@ func Setup(mgr ctrl.Manager, options Options) error {
 			Named(k.name).
 			For(k.object()).
 			WithOptions(controller.Options{MaxConcurrentReconciles: max(1, r.concurrency())})
+		if k.name == clusters.name && !options.Standalone {
+			r.workload = newWorkloadStates()
+			w, err := newWorkloadReconciler(r)
+			if err != nil {
+				return err
+			}
+			if err := w.setUp(mgr); err != nil {
+				return err
+			}
+			builder.WatchesRawSource(source.Channel(r.workload.wakes, &handler.EnqueueRequestForObject{}))
+		}
 		if err := r.addWatches(mgr, builder); err != nil {
 			return err
 		}

@@ -260,6 +260,9 @@ const (
 	// ReasonFirewallAccessProvided: everything is there in both clusters. The only one with
 	// which it is True.
 	ReasonFirewallAccessProvided = "Provided"
+	// ReasonRevoking: the access was revoked in the management cluster, and the objects in
+	// the workload cluster are being deleted.
+	ReasonRevoking = "Revoking"
 	// ReasonWorkloadClusterUnreachable: the API server of the workload cluster does not answer,
 	// or refuses a request; the message says which. It has answered before.
 	ReasonWorkloadClusterUnreachable = "WorkloadClusterUnreachable"

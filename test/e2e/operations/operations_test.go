@@ -128,6 +128,8 @@ func (env *environment) giveMetalAPIAccess(t *testing.T) {
 	require.Eventually(t, provided, patience, 100*time.Millisecond)
 	stdout, _ := env.run(t, "metalapi-access")
 	assert.Regexp(t, `team-a +rose +Provided `, stdout)
+	stdout, _ = env.run(t, "firewall-controllers")
+	assert.Regexp(t, `team-a +rose +<none> `, stdout)
 	env.run(t, "rotate-metalapi-token")
 	// It need not be waited for if something has changed.
 	_, err = clusters.Patch(t.Context(), "rose", types.MergePatchType, []byte(`{"spec":{"metalAPIAccess":{"additionalNetworkIDs":["tiny-`+simulator.DefaultPartition+`"]}}}`), metav1.PatchOptions{})

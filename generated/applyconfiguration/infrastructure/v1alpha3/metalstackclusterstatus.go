@@ -47,6 +47,10 @@ type MetalStackClusterStatusApplyConfiguration struct {
 	// otherwise Provisioning, RollingOut, Replacing, NotReady, CreationRefused,
 	// NameTaken if another firewall has the name, or UpdateRefused if it runs, and a
 	// change of firewallSpec that needs no other firewall was refused.
+	// - FirewallControllerReady is about what the firewall-controllers need of both
+	// clusters, and is there only if firewallSpec.controller is set: Provided; otherwise
+	// WaitingForControlPlane, WorkloadClusterUnreachable, one of the reasons of
+	// MetalAPIAccessReady, or, after it was removed, Revoking.
 	// - MetalAPIAccessReady is about what metalAPIAccess asks for, and is there only if that
 	// is set: Provided; otherwise NotAllocated, WaitingForToken, ManagementURLMissing if
 	// the controller manager was not told the URL of the management cluster,

@@ -441,7 +441,10 @@ type MetalStackFirewallStatus struct {
 	//     the machine had another allocation, and was not touched.
 	//     WaitingForClusterInfrastructure: the cluster's network is not allocated yet.
 	//     WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is
-	//     missing, or a firewall cannot boot with its data.
+	//     missing, or a firewall cannot boot with its data, or no kubeconfig for the
+	//     firewall-controller can be added to them. WaitingForFirewallAccess,
+	//     ManagementURLMissing and AuthorityUnreadable: what that kubeconfig is made of is
+	//     missing.
 	//   - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,
 	//     GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or
 	//     MetalAPIUnavailable; Releasing if nothing.
@@ -449,9 +452,11 @@ type MetalStackFirewallStatus struct {
 	//     or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no
 	//     part of Ready.
 	//   - ControllerConnected is about the firewall-controller, and is there only with
-	//     spec.controller: True while it reports.
-	//   - SeedConnected is about its connection to this management cluster: True while it
-	//     reads its configuration.
+	//     spec.controller: Connected while it reports; otherwise NeverReported,
+	//     ControllerSilent, NoKubeconfig if it was allocated without a kubeconfig of this
+	//     management cluster, or, Unknown, WorkloadClusterUnreachable.
+	//   - SeedConnected is about its connection to this management cluster: Connected while it
+	//     reads its configuration; otherwise a reason of ControllerConnected.
 	//   - DistanceApplied is about a distance that was changed while spec.controller was set:
 	//     DistanceApplied while the firewall-controller reports it, otherwise DistancePending.
 	//   - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/cluster-api/util/conditions"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+)
+
+const (
+	// minSilence is for how long a firewall-controller may report nothing before it is said to
+	// be silent, if three of its intervals are shorter.
+	minSilence = 5 * time.Minute
+	// minSeedSilence is the same of its reading of the management cluster, which it does less often.
+	minSeedSilence = 10 * time.Minute
+	// lastRunInterval is how often newer times alone are written.
+	lastRunInterval = 5 * time.Minute
+	// The longest texts of a report.
+	maxReportedVersion = 128
+	maxReportedMessage = 1024
+	// maxReportedDistance is the longest distance.
+	maxReportedDistance = 8
+)
+
+// A report is what a firewall-controller says in its FirewallMonitor. The administrators of the
+// workload cluster can write anything into it: it is for display, and for decisions about the
+// firewalls of this cluster alone.
+type report struct {
+	version, nftablesExporterVersion, message string
+	lastRun, lastSeedRun                      time.Time
+	distance                                  *int32
+}
+
+// reportOf reads a FirewallMonitor. What cannot be read is left out, and times in the future are now.
+func reportOf(monitor *unstructured.Unstructured, now time.Time) report {
+	status, _, _ := unstructured.NestedMap(monitor.Object, "controllerStatus")
+	text := func(field string, limit int) string {
+		value, _ := status[field].(string)
+		return oneline.Sanitize(value, limit)
+	}
+	at := func(field string) time.Time {
+		value, _ := status[field].(string)
+		t, err := time.Parse(time.RFC3339, value)
+		if err != nil {
+			return time.Time{}
+		}
+		if t.After(now) {
+			t = now
+		}
+		// A status has seconds.
+		return t.Truncate(time.Second).UTC()
+	}
+	r := report{
+		version:                 text("controllerVersion", maxReportedVersion),
+		nftablesExporterVersion: text("nftablesExporterVersion", maxReportedVersion),
+		message:                 text("message", maxReportedMessage),
+		lastRun:                 at("lastRun"), lastSeedRun: at("lastRunAgainstSeed"),
+	}
+	if supported, _ := status["distanceSupported"].(bool); supported {
+		// The shortest distance is left out.
+		distance, _ := status["distance"].(int64)
+		if distance >= 0 && distance <= maxReportedDistance {
+			r.distance = ptr.To(int32(distance))
+		}
+	}
+	return r
+}
+
+// reportTimes are when reports of a firewall changed, by the clock of this process: that of the
+// firewall may be another one. They are zero until they change for the first time.
+type reportTimes struct {
+	lastRun, lastSeedRun     time.Time
+	changedAt, seedChangedAt time.Time
+}
+
+// observe returns the times after another report.
+func (t reportTimes) observe(r report, now time.Time) reportTimes {
+	if !t.lastRun.IsZero() && !t.lastRun.Equal(r.lastRun) {
+		t.changedAt = now
+	}
+	if !t.lastSeedRun.IsZero() && !t.lastSeedRun.Equal(r.lastSeedRun) {
+		t.seedChangedAt = now
+	}
+	t.lastRun, t.lastSeedRun = r.lastRun, r.lastSeedRun
+	return t
+}
+
+// knowsManagementCluster returns whether the user data of a firewall have a kubeconfig of this
+// management cluster with a ServiceAccount that exists.
+func knowsManagementCluster(f *v1alpha4.MetalStackFirewall, known v1alpha4.FirewallManagementAccess) bool {
+	return f.Status.ManagementAccess != nil && *f.Status.ManagementAccess == known && !isAdopted(f)
+}
+
+// setReport writes a report into the status of a firewall, and what follows from it.
+func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, known v1alpha4.FirewallManagementAccess, now time.Time) {
+	setControllerStatus(f, r)
+	interval := time.Duration(0)
+	if i := f.Spec.Controller.Interval; i != nil {
+		interval = i.Duration
+	}
+	silence := max(3*interval, minSilence)
+	last := later(r.lastRun, times.changedAt)
+	connected := metav1.Condition{Type: infrastructure.ConditionControllerConnected, Status: metav1.ConditionFalse}
+	seed := metav1.Condition{Type: infrastructure.ConditionSeedConnected, Status: metav1.ConditionFalse}
+	replace := fmt.Sprintf("The firewall was allocated without a kubeconfig of this management cluster, so its firewall-controller does not get its configuration: replace it (kubectl annotate msf -n %s %s %s=)",
+		f.Namespace, f.Name, infrastructure.ReplaceAnnotation)
+	knows := knowsManagementCluster(f, known)
+	switch {
+	case !r.lastRun.IsZero() && now.Sub(last) <= silence:
+		connected.Status, connected.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
+	case !knows:
+		connected.Reason, connected.Message = infrastructure.ReasonNoKubeconfig, replace
+	case r.lastRun.IsZero():
+		connected.Reason, connected.Message = infrastructure.ReasonControllerNeverReported, "The firewall-controller has not reported yet"
+	default:
+		connected.Reason = infrastructure.ReasonControllerSilent
+		connected.Message = "The firewall-controller has not reported since " + last.UTC().Format(time.RFC3339)
+	}
+	lastSeed := later(r.lastSeedRun, times.seedChangedAt)
+	switch {
+	case !knows:
+		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
+	case connected.Status != metav1.ConditionTrue:
+		seed.Reason, seed.Message = connected.Reason, connected.Message
+	case r.lastSeedRun.IsZero():
+		seed.Reason, seed.Message = infrastructure.ReasonControllerNeverReported, "The firewall-controller has not reported that it has read its configuration in the management cluster"
+	case now.Sub(lastSeed) <= max(3*interval, minSeedSilence):
+		seed.Status, seed.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
+	default:
+		seed.Reason = infrastructure.ReasonControllerSilent
+		seed.Message = fmt.Sprintf("The firewall-controller has not read its configuration in the management cluster since %s: it must reach %s", lastSeed.UTC().Format(time.RFC3339), known.URL)
+	}
+	for _, c := range []metav1.Condition{connected, seed} {
+		setReportCondition(f, c, now)
+	}
+}
+
+// setControllerStatus writes a report. Of one with newer times only, those are written at times.
+func setControllerStatus(f *v1alpha4.MetalStackFirewall, r report) {
+	timeOf := func(t time.Time) *metav1.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &metav1.Time{Time: t}
+	}
+	reported := &v1alpha4.FirewallControllerStatus{
+		Version: r.version, NftablesExporterVersion: r.nftablesExporterVersion, Message: r.message, Distance: r.distance,
+		LastRun: timeOf(r.lastRun), LastSeedRun: timeOf(r.lastSeedRun),
+	}
+	if *reported == (v1alpha4.FirewallControllerStatus{}) {
+		// What was reported before stays.
+		return
+	}
+	if is := f.Status.Controller; is != nil {
+		same := is.Version == reported.Version && is.NftablesExporterVersion == reported.NftablesExporterVersion && is.Message == reported.Message &&
+			ptr.Equal(is.Distance, reported.Distance) && (is.LastRun == nil) == (reported.LastRun == nil) && (is.LastSeedRun == nil) == (reported.LastSeedRun == nil)
+		if same && !isMuchLater(is.LastRun, reported.LastRun) && !isMuchLater(is.LastSeedRun, reported.LastSeedRun) {
+			return
+		}
+	}
+	f.Status.Controller = reported
+}
+
+func isMuchLater(was, is *metav1.Time) bool {
+	return was != nil && is != nil && (is.Sub(was.Time) >= lastRunInterval || is.Before(was))
+}
+
+// setUnreachable says of a firewall that nothing is known while the workload cluster cannot be read.
+func setUnreachable(f *v1alpha4.MetalStackFirewall, message string, now time.Time) {
+	for _, kind := range []string{infrastructure.ConditionControllerConnected, infrastructure.ConditionSeedConnected} {
+		setReportCondition(f, metav1.Condition{
+			Type: kind, Status: metav1.ConditionUnknown, Reason: infrastructure.ReasonWorkloadClusterUnreachable, Message: message,
+		}, now)
+	}
+}
+
+func setReportCondition(f *v1alpha4.MetalStackFirewall, c metav1.Condition, now time.Time) {
+	c.LastTransitionTime = metav1.NewTime(now)
+	c.Message = oneline.Sanitize(c.Message, oneline.MaxMessage)
+	if is := meta.FindStatusCondition(f.Status.Conditions, c.Type); is != nil && is.Status == c.Status {
+		c.LastTransitionTime = is.LastTransitionTime
+	}
+	conditions.Set(f, c)
+}
+
+// clearReport removes what was said of a firewall-controller that a firewall has no more.
+func clearReport(f *v1alpha4.MetalStackFirewall) {
+	f.Status.Controller, f.Status.WorkloadAccess = nil, nil
+	for _, kind := range reportConditions {
+		conditions.Delete(f, kind)
+	}
+}
+
+var reportConditions = []string{infrastructure.ConditionControllerConnected, infrastructure.ConditionSeedConnected}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
