@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -47,21 +48,28 @@ func FirewallName(f *infrastructure.MetalStackFirewall) string {
 	return ""
 }
 
-// IsFirewallUnobserved is whether a MetalStackFirewall may have a Firewall that cannot be shown yet:
-// its machine was not observed since the server started.
-func IsFirewallUnobserved(f *infrastructure.MetalStackFirewall) bool {
-	a, live := f.Status.Allocation, f.Status.Metal
-	return hasFirewallController(f) && a != nil && a.Phase == infrastructure.AllocationAllocated &&
-		live != nil && live.Phase == infrastructure.PhaseUnknown && live.Hostname == ""
-}
-
-// IsFirewallMoved is whether a MetalStackFirewall that is deleted is one of another management
-// cluster from now on. Its firewall-controller would drop its rules if it were told that its
-// Firewall is gone. It loses its access soon, since its ServiceAccount goes with the cluster
-// that owns it, and keeps the last rules.
-func IsFirewallMoved(f *infrastructure.MetalStackFirewall) bool {
-	_, moved := f.Annotations[infrastructure.DeleteForMoveAnnotation]
-	return moved
+// IsFirewallUnknown is whether a MetalStackFirewall may have a Firewall that cannot be shown yet:
+// its machine was not observed since the server started, or it names a machine, as after a
+// restore or a move, that it has neither adopted nor been refused.
+func IsFirewallUnknown(f *infrastructure.MetalStackFirewall) bool {
+	if !hasFirewallController(f) || FirewallName(f) != "" {
+		return false
+	}
+	a, live := ptr.Deref(f.Status.Allocation, infrastructure.MachineAllocation{}), ptr.Deref(f.Status.Metal, infrastructure.Metal{})
+	switch a.Phase {
+	case "":
+		allocated := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionAllocated)
+		isRefused := allocated != nil && allocated.Reason == infrastructure.ReasonAllocationRefused
+		return f.Spec.ProviderID != "" && f.DeletionTimestamp == nil && !isRefused
+	case infrastructure.AllocationAllocating:
+		return f.Spec.ProviderID != ""
+	case infrastructure.AllocationAllocated:
+		return live.Phase == infrastructure.PhaseUnknown
+	case infrastructure.AllocationReleasing:
+		// What was shown is kept: it was not observed, or is released in a moment.
+		return a.AllocationUUID != ""
+	}
+	return false
 }
 
 // Firewall returns the Firewall of a MetalStackFirewall, or nil if it has none. They share
@@ -91,6 +99,9 @@ func Firewall(f *infrastructure.MetalStackFirewall) *firewallv2.Firewall {
 	return firewall
 }
 
+// firewallSpec leaves out what is configured of networks that the firewall has not joined: with
+// it, firewall-controller makes no rules at all. They may be those of a successor, whose
+// configuration a firewall has, too.
 func firewallSpec(f *infrastructure.MetalStackFirewall) firewallv2.FirewallSpec {
 	live := f.Status.Metal
 	spec := firewallv2.FirewallSpec{
@@ -104,11 +115,20 @@ func firewallSpec(f *infrastructure.MetalStackFirewall) firewallv2.FirewallSpec 
 	if c.Interval != nil {
 		spec.Interval = c.Interval.Duration.String()
 	}
+	isJoined := func(network string) bool {
+		return slices.ContainsFunc(live.Networks, func(n infrastructure.MetalNetwork) bool { return n.ID == network })
+	}
 	for _, limit := range c.RateLimits {
+		if !isJoined(limit.NetworkID) {
+			continue
+		}
 		// firewall-controller has 32 bits for it, and reads no Firewall with more.
 		spec.RateLimits = append(spec.RateLimits, firewallv2.RateLimit{NetworkID: limit.NetworkID, Rate: min(max(limit.Rate, 0), math.MaxUint32)})
 	}
 	for _, egress := range c.EgressIPs {
+		if !isJoined(egress.NetworkID) {
+			continue
+		}
 		spec.EgressRules = append(spec.EgressRules, firewallv2.EgressRuleSNAT{NetworkID: egress.NetworkID, IPs: append([]string{}, egress.IPs...)})
 	}
 	spec.InternalPrefixes = slices.Clone(c.InternalPrefixes)

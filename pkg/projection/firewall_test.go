@@ -167,7 +167,7 @@ func TestFirewall_ExistsWhileItsMachineIsHeld(t *testing.T) {
 		shown := b.shownFirewall(record)
 		assert.Equal(t, c.exists, Firewall(shown) != nil, name)
 		assert.Equal(t, c.exists, FirewallName(shown) != "", name)
-		assert.False(t, IsFirewallUnobserved(shown), name)
+		assert.False(t, IsFirewallUnknown(shown), name)
 		withTypes := slices.ContainsFunc(shown.Status.Metal.Networks, func(n infrastructure.MetalNetwork) bool { return n.Type != "" || n.DestinationPrefixes != nil })
 		if c.exists {
 			assert.True(t, withTypes, name)
@@ -184,7 +184,7 @@ func TestFirewall_UnobservedMetalIsKnownToBeUnknown(t *testing.T) {
 	m := runningFirewall()
 	record := firewallOf(m)
 	restarted := b.shownFirewall(record)
-	assert.True(t, IsFirewallUnobserved(restarted), "not observed since the server started")
+	assert.True(t, IsFirewallUnknown(restarted), "not observed since the server started")
 	assert.Nil(t, Firewall(restarted))
 
 	b.facts.machines[m.ID] = m
@@ -192,8 +192,76 @@ func TestFirewall_UnobservedMetalIsKnownToBeUnknown(t *testing.T) {
 	want := Firewall(shown)
 	delete(b.facts.machines, m.ID)
 	kept := NewFirewallProjector(b.source).Project(record, shown).(*infrastructure.MetalStackFirewall)
-	assert.False(t, IsFirewallUnobserved(kept))
+	assert.False(t, IsFirewallUnknown(kept))
 	assert.Equal(t, want, Firewall(kept), "what was observed is kept")
+
+	record.Status.Allocation.Phase = infrastructure.AllocationReleasing
+	kept = NewFirewallProjector(b.source).Project(record, kept).(*infrastructure.MetalStackFirewall)
+	assert.False(t, IsFirewallUnknown(kept))
+	assert.Equal(t, want, Firewall(kept), "while it is released, too")
+	restarted = b.shownFirewall(record)
+	assert.True(t, IsFirewallUnknown(restarted), "releasing, and not observed since the server started")
+	assert.Nil(t, Firewall(restarted))
+
+	freed := runningFirewall()
+	freed.Allocation = nil
+	b.facts.machines[m.ID] = freed
+	kept = NewFirewallProjector(b.source).Project(record, kept).(*infrastructure.MetalStackFirewall)
+	assert.Equal(t, want.Name, FirewallName(kept), "its machine was freed, and may still run")
+	record.Status.Allocation.Phase = infrastructure.AllocationReleased
+	kept = NewFirewallProjector(b.source).Project(record, kept).(*infrastructure.MetalStackFirewall)
+	assert.False(t, IsFirewallUnknown(kept))
+	assert.Nil(t, Firewall(kept))
+}
+
+func TestFirewall_OfMachineThatIsNotAdoptedYetIsUnknown(t *testing.T) {
+	t.Parallel()
+	refused := []metav1.Condition{{Type: infrastructure.ConditionAllocated, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonAllocationRefused}}
+	for name, c := range map[string]struct {
+		change  func(*infrastructure.MetalStackFirewall)
+		unknown bool
+	}{
+		"restored": {func(f *infrastructure.MetalStackFirewall) { f.Status.Allocation = nil }, true},
+		"waiting": {func(f *infrastructure.MetalStackFirewall) {
+			f.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: infrastructure.AllocationState{Attempt: 1}}
+		}, true},
+		"allocating": {func(f *infrastructure.MetalStackFirewall) {
+			f.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocating}}
+		}, true},
+		"refused": {func(f *infrastructure.MetalStackFirewall) { f.Status.Allocation, f.Status.Conditions = nil, refused }, false},
+		"being deleted": {func(f *infrastructure.MetalStackFirewall) {
+			f.Status.Allocation, f.DeletionTimestamp = nil, &f.CreationTimestamp
+		}, false},
+		"without provider ID": {func(f *infrastructure.MetalStackFirewall) { f.Status.Allocation, f.Spec.ProviderID = nil, "" }, false},
+		"without controller":  {func(f *infrastructure.MetalStackFirewall) { f.Status.Allocation, f.Spec.Controller = nil, nil }, false},
+		"released before it had any": {func(f *infrastructure.MetalStackFirewall) {
+			f.Status.Allocation = &infrastructure.MachineAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationReleasing}}
+		}, false},
+	} {
+		b := newFixture(t)
+		m := runningFirewall()
+		record := firewallOf(m)
+		record.Spec.ProviderID = "metal://fra-01/" + m.ID
+		c.change(record)
+		assert.Equal(t, c.unknown, IsFirewallUnknown(b.shownFirewall(record)), name)
+	}
+}
+
+// firewall-controller makes no rules at all if one is about a network that it does not know.
+func TestFirewall_HasRulesOfNetworksOnlyThatItsMachineHasJoined(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t)
+	m := runningFirewall()
+	b.facts.machines[m.ID] = m
+	record := firewallOf(m)
+	record.Spec.Controller = configured()
+	want := Firewall(b.shownFirewall(record)).Spec
+	require.Len(t, want.RateLimits, 1)
+	require.Len(t, want.EgressRules, 1)
+	c := record.Spec.Controller
+	c.RateLimits = append(c.RateLimits, infrastructure.FirewallRateLimit{NetworkID: "mpls", Rate: 1})
+	c.EgressIPs = append([]infrastructure.FirewallEgressIPs{{NetworkID: "mpls", IPs: []string{"100.65.0.1"}}}, c.EgressIPs...)
+	assert.Equal(t, want, Firewall(b.shownFirewall(record)).Spec)
 }
 
 func TestFirewall_GenerationChangesWithWhatControllersReadOnly(t *testing.T) {
@@ -325,6 +393,14 @@ func fuzzedFirewall(fill func(any)) *infrastructure.MetalStackFirewall {
 		f.Status.Metal = &infrastructure.Metal{}
 	}
 	f.Status.Metal.Hostname = "fw"
+	if c := f.Spec.Controller; c != nil {
+		for _, limit := range c.RateLimits {
+			f.Status.Metal.Networks = append(f.Status.Metal.Networks, infrastructure.MetalNetwork{ID: limit.NetworkID})
+		}
+		for _, egress := range c.EgressIPs {
+			f.Status.Metal.Networks = append(f.Status.Metal.Networks, infrastructure.MetalNetwork{ID: egress.NetworkID})
+		}
+	}
 	f.Labels = map[string]string{"a": "a"}
 	return f
 }

@@ -153,6 +153,8 @@ func (p *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 	case infrastructure.AllocationReleasing:
 		if m, presence := p.Facts.Machine(a.MachineID); presence == metal.Present && isRecordedAllocation(m, a) {
 			s.show(m)
+		} else if s.controlled && shown != nil {
+			s.keep(*shown.status.Metal, a)
 		}
 		s.showPhase(a, infrastructure.PhaseReleasing)
 		v.since = releaseTime(a.AllocationState, *s.status.Conditions)
@@ -232,6 +234,13 @@ func (m *machineLike) show(machine *metal.Machine) {
 	}
 	*m.status.Addresses = Addresses(machine)
 	*m.status.FailureDomain = machine.Partition
+}
+
+// keep goes on showing metal that a firewall-controller runs on until it is released.
+func (m *machineLike) keep(shown *infrastructure.Metal, a *infrastructure.MachineAllocation) {
+	if shown != nil && shown.AllocationUUID == a.AllocationUUID {
+		*m.status.Metal = shown.DeepCopy()
+	}
 }
 
 // showPhase overrides the phase, and names the metal if nothing is known of it.

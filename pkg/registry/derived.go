@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	apistorage "k8s.io/apiserver/pkg/storage"
@@ -34,9 +36,9 @@ type DerivedKind[From, To Object] struct {
 	Name func(From) string
 	// Unknown is whether it is not known yet what follows from an object.
 	Unknown func(From) bool
-	// Moved is whether an object that is deleted goes on existing elsewhere. Watches are told
-	// that the object that followed from it has changed, not that it is gone.
-	Moved func(From) bool
+	// Keeps is whether a user must not be told that what followed from an object is gone:
+	// watches of that user are told that it has changed. Lists do not contain it.
+	Keeps func(user.Info, From) bool
 	// Derive returns the object that follows from one with a Name.
 	Derive func(From) To
 	// Columns follow NAME in a table.
@@ -109,8 +111,19 @@ func (r *DerivedREST[From, To]) attributes(obj runtime.Object) (labels.Set, fiel
 }
 
 // checkKnown returns an API status while the answer to a list would lack objects that may
-// exist: clients would take them for deleted.
-func (r *DerivedREST[From, To]) checkKnown(ctx context.Context) error {
+// exist: clients would take them for deleted. It does not for a list of one name that
+// is there, nor across namespaces, where one of them would suffice to have it refused.
+func (r *DerivedREST[From, To]) checkKnown(ctx context.Context, options *metainternalversion.ListOptions) error {
+	if request.NamespaceValue(ctx) == "" {
+		return nil
+	}
+	if options != nil && options.FieldSelector != nil {
+		if name, isExact := options.FieldSelector.RequiresExactMatch(metav1.ObjectNameField); isExact {
+			if known, err := r.oldest(ctx, name, "0"); known != nil || err != nil {
+				return err
+			}
+		}
+	}
 	unknown := apistorage.SelectionPredicate{
 		Label: labels.Everything(), Field: fields.OneTermEqualSelector(derivedUnknown, "true"), GetAttrs: r.attributes,
 	}
@@ -118,7 +131,7 @@ func (r *DerivedREST[From, To]) checkKnown(ctx context.Context) error {
 	if err != nil || meta.LenList(list) == 0 {
 		return err
 	}
-	unavailable := apierrors.NewServiceUnavailable(fmt.Sprintf("%d %s not observed yet since the server started: retry", meta.LenList(list), r.kind.Resource.Resource))
+	unavailable := apierrors.NewServiceUnavailable(fmt.Sprintf("%d %s not observed yet: retry", meta.LenList(list), r.kind.Resource.Resource))
 	unavailable.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
 	return unavailable
 }
@@ -164,7 +177,7 @@ func (r *DerivedREST[From, To]) Get(ctx context.Context, name string, options *m
 	if known != nil {
 		return r.kind.Derive(*known), nil
 	}
-	if err := r.checkKnown(ctx); err != nil {
+	if err := r.checkKnown(ctx, nil); err != nil {
 		return nil, err
 	}
 	return nil, apierrors.NewNotFound(r.kind.Resource, name)
@@ -192,7 +205,7 @@ func (r *DerivedREST[From, To]) oldest(ctx context.Context, name, resourceVersio
 // List shows what the user may see.
 func (r *DerivedREST[From, To]) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	return r.from.shown(r.kind.Resource).list(ctx, options, func(ctx context.Context) (runtime.Object, error) {
-		if err := r.checkKnown(ctx); err != nil {
+		if err := r.checkKnown(ctx, options); err != nil {
 			return nil, err
 		}
 		list, err := r.store.List(ctx, options)
@@ -231,7 +244,7 @@ func (r *DerivedREST[From, To]) deriveList(from runtime.Object) (runtime.Object,
 func (r *DerivedREST[From, To]) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
 	return r.from.shown(r.kind.Resource).watch(ctx, options, func(ctx context.Context) (watch.Interface, error) {
 		if resumeRevision(options) == 0 {
-			if err := r.checkKnown(ctx); err != nil {
+			if err := r.checkKnown(ctx, options); err != nil {
 				return nil, err
 			}
 		}
@@ -239,12 +252,13 @@ func (r *DerivedREST[From, To]) Watch(ctx context.Context, options *metainternal
 		if err != nil {
 			return nil, err
 		}
-		return newConvertedWatch(inner, r.deriveEvent), nil
+		u, _ := request.UserFrom(ctx)
+		return newConvertedWatch(inner, func(event watch.Event) watch.Event { return r.deriveEvent(event, u) }), nil
 	})
 }
 
-// deriveEvent returns the event of this kind.
-func (r *DerivedREST[From, To]) deriveEvent(event watch.Event) watch.Event {
+// deriveEvent returns the event of this kind for a user.
+func (r *DerivedREST[From, To]) deriveEvent(event watch.Event, u user.Info) watch.Event {
 	if event.Type == watch.Error {
 		return event
 	}
@@ -256,7 +270,7 @@ func (r *DerivedREST[From, To]) deriveEvent(event watch.Event) watch.Event {
 	switch {
 	case !ok:
 		return errorEvent(fmt.Errorf("unexpected object type %T", obj))
-	case event.Type == watch.Deleted && r.kind.Moved(from):
+	case event.Type == watch.Deleted && r.kind.Keeps(u, from):
 		return watch.Event{Type: watch.Modified, Object: r.kind.Derive(from)}
 	case event.Type != watch.Bookmark:
 		return watch.Event{Type: event.Type, Object: r.kind.Derive(from)}

@@ -251,27 +251,6 @@ func TestFirewalls_WatchFollowsWhatFirewallsFollowFrom(t *testing.T) {
 	})
 }
 
-// TestFirewalls_WatchDoesNotTellThatAFirewallWasMoved: its firewall-controller would drop all
-// rules. Lists do not show it.
-func TestFirewalls_WatchDoesNotTellThatAFirewallWasMoved(t *testing.T) {
-	inFirewallsEnvironment(t, func(t *testing.T, w *firewallsEnvironment) {
-		w.allocate(t, "team-a", "fw-1", controlled())
-		events := w.watch(t, in("team-a"), metainternalversion.ListOptions{})
-		expect(t, events, "ADDED fw-1-host")
-		w.change(t, "team-a", "fw-1", func(f *infrastructure.MetalStackFirewall) {
-			f.Annotations = map[string]string{infrastructure.DeleteForMoveAnnotation: ""}
-			f.Finalizers = nil
-		})
-		expect(t, events, "MODIFIED fw-1-host")
-		_, _, err := w.origins.Delete(in("team-a"), "fw-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
-		require.NoError(t, err)
-		list, err := w.firewalls.List(in("team-a"), nil)
-		require.NoError(t, err)
-		assert.Empty(t, list.(*firewallv2.FirewallList).Items)
-		expect(t, events, "MODIFIED fw-1-host")
-	})
-}
-
 func TestFirewalls_WatchResumesFromList(t *testing.T) {
 	inFirewallsEnvironment(t, func(t *testing.T, w *firewallsEnvironment) {
 		w.allocate(t, "team-a", "fw-1", controlled())
@@ -307,7 +286,7 @@ func TestFirewalls_AreNotListedBeforeTheirMachinesAreObserved(t *testing.T) {
 				_, err := w.firewalls.List(in("team-a"), &metainternalversion.ListOptions{ResourceVersion: "0"})
 				return err
 			},
-			"list of all": func() error { _, err := w.firewalls.List(as("alice", ""), nil); return err },
+			"list of another name": func() error { _, err := w.firewalls.List(in("team-a"), field("metadata.name=fw-3-host")); return err },
 			"watch": func() error {
 				_, err := w.firewalls.Watch(in("team-a"), &metainternalversion.ListOptions{})
 				return err
@@ -323,7 +302,11 @@ func TestFirewalls_AreNotListedBeforeTheirMachinesAreObserved(t *testing.T) {
 		}
 		_, err := w.firewalls.Get(in("team-a"), "fw-1-host", &metav1.GetOptions{})
 		require.NoError(t, err, "others are got")
-		list, err := w.firewalls.List(as("admin", "team-b"), nil)
+		list, err := w.firewalls.List(in("team-a"), field("metadata.name=fw-1-host"))
+		assert.Equal(t, []string{"fw-1-host"}, names(t, list, err), "and listed by name")
+		list, err = w.firewalls.List(as("admin", ""), nil)
+		assert.Equal(t, []string{"fw-1-host", "fw-2-host"}, names(t, list, err), "across namespaces")
+		list, err = w.firewalls.List(as("admin", "team-b"), nil)
 		assert.Equal(t, []string{"fw-2-host"}, names(t, list, err), "and listed elsewhere")
 
 		m.Allocation.UUID = "allocation-of-fw-3-2"
