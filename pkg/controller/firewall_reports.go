@@ -162,7 +162,8 @@ func setControllerStatus(f *v1alpha4.MetalStackFirewall, r report) {
 		return
 	}
 	if is := f.Status.Controller; is != nil {
-		same := is.Version == reported.Version && is.NftablesExporterVersion == reported.NftablesExporterVersion && is.Message == reported.Message &&
+		// The message is left out: firewall-controller writes the time into it.
+		same := is.Version == reported.Version && is.NftablesExporterVersion == reported.NftablesExporterVersion &&
 			ptr.Equal(is.Distance, reported.Distance) && (is.LastRun == nil) == (reported.LastRun == nil) && (is.LastSeedRun == nil) == (reported.LastSeedRun == nil)
 		if same && !isMuchLater(is.LastRun, reported.LastRun) && !isMuchLater(is.LastSeedRun, reported.LastSeedRun) {
 			return

@@ -122,7 +122,9 @@ func TestReport_NewerTimesAloneAreWrittenAtTimes(t *testing.T) {
 	h := newConnectedHarness(t)
 	version := func(v string) string {
 		h.t.Helper()
-		h.report(map[string]any{"controllerVersion": v, "lastRun": h.at(0), "lastRunAgainstSeed": h.at(0)})
+		h.report(map[string]any{
+			"controllerVersion": v, "message": "updated firewall monitor resource at " + h.at(0), "lastRun": h.at(0), "lastRunAgainstSeed": h.at(0),
+		})
 		h.visit(reportInterval * 2)
 		return h.firewall().ResourceVersion
 	}

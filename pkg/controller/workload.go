@@ -226,7 +226,10 @@ func (w *workloadReconciler) visit(ctx context.Context, rec *reconciliation, clu
 
 // ensure corrects what is kept in both clusters.
 func (w *workloadReconciler) ensure(ctx context.Context, rec *reconciliation, cluster *v1alpha4.MetalStackCluster, api *workloadAPI, all []*v1alpha4.MetalStackFirewall, state *workloadState) (err error) {
-	if err := ensureWorkloadObjects(ctx, api, w.objects); err != nil {
+	// The policies come first: with access but without them, a firewall-controller would cut
+	// the workload cluster off.
+	objects := slices.Concat(w.objects, rulesPolicies(cluster.Spec.FirewallSpec.Rules))
+	if err := ensureWorkloadObjects(ctx, api, objects); err != nil {
 		return &workloadError{err}
 	}
 	if state.server, err = rec.ensureWorkloadSecrets(ctx, cluster, api); err != nil {

@@ -202,6 +202,7 @@ func isSelfContained(user *clientcmdapi.AuthInfo) bool {
 var (
 	definitionKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 	monitorKind    = schema.GroupVersionKind{Group: firewallGroup, Version: "v2", Kind: "FirewallMonitor"}
+	policyKind     = schema.GroupVersionKind{Group: "metal-stack.io", Version: "v1", Kind: "ClusterwideNetworkPolicy"}
 )
 
 // workloadKinds knows the kinds that are used in workload clusters, so that none is asked
@@ -221,6 +222,7 @@ func workloadKinds() (*runtime.Scheme, meta.RESTMapper, error) {
 		rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"): meta.RESTScopeRoot,
 		definitionKind: meta.RESTScopeRoot,
 		monitorKind:    meta.RESTScopeNamespace,
+		policyKind:     meta.RESTScopeNamespace,
 	} {
 		mapper.Add(kind, scope)
 	}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +31,8 @@ type workloadHarness struct {
 	workload client.Client
 	// refuse answers requests to the workload cluster with an error.
 	refuse func(verb string, obj client.Object) error
+	// refuseApply answers requests that apply an object of a name.
+	refuseApply func(name string) error
 	// requests are what the workload cluster was asked.
 	requests []string
 	tokens   int
@@ -41,7 +44,7 @@ func newWorkloadHarness(t *testing.T, changes ...func(client.Object)) *workloadH
 	scheme, mapper, err := workloadKinds()
 	require.NoError(t, err)
 	// The client in memory knows no kind by its name alone.
-	for _, kind := range []schema.GroupVersionKind{monitorKind, definitionKind} {
+	for _, kind := range []schema.GroupVersionKind{monitorKind, definitionKind, policyKind} {
 		scheme.AddKnownTypeWithName(kind, &unstructured.Unstructured{})
 		scheme.AddKnownTypeWithName(kind.GroupVersion().WithKind(kind.Kind+"List"), &unstructured.UnstructuredList{})
 	}
@@ -66,6 +69,14 @@ func newWorkloadHarness(t *testing.T, changes ...func(client.Object)) *workloadH
 				return err
 			}
 			return c.Create(ctx, obj, opts...)
+		},
+		Apply: func(ctx context.Context, c client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			if h.refuseApply != nil {
+				if err := h.refuseApply(obj.(interface{ GetName() string }).GetName()); err != nil {
+					return err
+				}
+			}
+			return c.Apply(ctx, obj, opts...)
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
 			if err := note("delete", obj); err != nil {
