@@ -96,9 +96,12 @@ func (t reportTimes) observe(r report, now time.Time) reportTimes {
 }
 
 // knowsManagementCluster returns whether the user data of a firewall have a kubeconfig of this
-// management cluster with a ServiceAccount that exists.
-func knowsManagementCluster(f *v1alpha4.MetalStackFirewall, known v1alpha4.FirewallManagementAccess) bool {
-	return f.Status.ManagementAccess != nil && *f.Status.ManagementAccess == known && !isAdopted(f)
+// management cluster with a ServiceAccount that exists, and whether it has the URL that
+// kubeconfigs have now. Another one may work as well.
+func knowsManagementCluster(f *v1alpha4.MetalStackFirewall, known v1alpha4.FirewallManagementAccess) (account, url bool) {
+	is := f.Status.ManagementAccess
+	account = is != nil && is.ServiceAccountUID == known.ServiceAccountUID && !isAdopted(f)
+	return account, account && is.URL == known.URL
 }
 
 // setReport writes a report into the status of a firewall, and what follows from it.
@@ -114,11 +117,11 @@ func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, know
 	seed := metav1.Condition{Type: infrastructure.ConditionSeedConnected, Status: metav1.ConditionFalse}
 	replace := fmt.Sprintf("The firewall was allocated without a kubeconfig of this management cluster, so its firewall-controller does not get its configuration: replace it (kubectl annotate msf -n %s %s %s=)",
 		f.Namespace, f.Name, infrastructure.ReplaceAnnotation)
-	knows := knowsManagementCluster(f, known)
+	knowsAccount, knowsURL := knowsManagementCluster(f, known)
 	switch {
 	case !r.lastRun.IsZero() && now.Sub(last) <= silence:
 		connected.Status, connected.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
-	case !knows:
+	case !knowsURL:
 		connected.Reason, connected.Message = infrastructure.ReasonNoKubeconfig, replace
 	case r.lastRun.IsZero():
 		connected.Reason, connected.Message = infrastructure.ReasonControllerNeverReported, "The firewall-controller has not reported yet"
@@ -128,14 +131,16 @@ func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, know
 	}
 	lastSeed := later(r.lastSeedRun, times.seedChangedAt)
 	switch {
-	case !knows:
+	case !knowsAccount:
 		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
 	case connected.Status != metav1.ConditionTrue:
 		seed.Reason, seed.Message = connected.Reason, connected.Message
-	case r.lastSeedRun.IsZero():
+	case r.lastSeedRun.IsZero() && knowsURL:
 		seed.Reason, seed.Message = infrastructure.ReasonControllerNeverReported, "The firewall-controller has not reported that it has read its configuration in the management cluster"
-	case now.Sub(lastSeed) <= max(3*interval, minSeedSilence):
+	case !r.lastSeedRun.IsZero() && now.Sub(lastSeed) <= max(3*interval, minSeedSilence):
 		seed.Status, seed.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
+	case !knowsURL:
+		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
 	default:
 		seed.Reason = infrastructure.ReasonControllerSilent
 		seed.Message = fmt.Sprintf("The firewall-controller has not read its configuration in the management cluster since %s: it must reach %s", lastSeed.UTC().Format(time.RFC3339), known.URL)

@@ -57,6 +57,8 @@ func TestReport_SaysWhyAFirewallControllerIsNotConnected(t *testing.T) {
 		"moved, and reports":             {other, time.Minute, time.Minute, infrastructure.ReasonControllerConnected, infrastructure.ReasonNoKubeconfig, "True", "False"},
 		"moved, and silent":              {other, time.Hour, time.Hour, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
 		"another URL":                    {anotherURL, never, never, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
+		"another URL, which works":       {anotherURL, time.Minute, time.Minute, infrastructure.ReasonControllerConnected, infrastructure.ReasonControllerConnected, "True", "True"},
+		"another URL, which does not":    {anotherURL, time.Minute, time.Hour, infrastructure.ReasonControllerConnected, infrastructure.ReasonNoKubeconfig, "True", "False"},
 		"adopted, whatever is said":      {adoptedFirewall, never, never, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
 		"clock of the firewall is ahead": {nil, -time.Hour, -time.Hour, infrastructure.ReasonControllerConnected, infrastructure.ReasonControllerConnected, "True", "True"},
 	} {

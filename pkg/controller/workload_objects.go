@@ -100,7 +100,7 @@ func isOurDefinition(ctx context.Context, api client.Client, name string) (bool,
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	}
 	for _, entry := range is.ManagedFields {
-		if entry.Subresource == "" && entry.Manager != workloadManager && entry.FieldsV1 != nil && strings.Contains(string(entry.FieldsV1.Raw), `"f:spec"`) {
+		if entry.Subresource == "" && entry.Manager != workloadManager && entry.FieldsV1 != nil && strings.Contains(entry.FieldsV1.GetRawString(), `"f:spec"`) {
 			return false, nil
 		}
 	}
