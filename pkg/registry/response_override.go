@@ -8,6 +8,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 type responseOverrideKey struct{}
@@ -28,10 +29,21 @@ func (r *responseOverride) orElse(err error) error {
 	return err
 }
 
+// RejectUnavailable makes 503 with Retry-After the answer to the request that is being
+// validated. Validation must then return an error.
+func RejectUnavailable(ctx context.Context, message string, retryAfter time.Duration) {
+	if r, ok := ctx.Value(responseOverrideKey{}).(*responseOverride); ok {
+		r.err = apierrors.NewServiceUnavailable(message)
+		r.err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: seconds(retryAfter)}
+	}
+}
+
 // RejectTooManyRequests makes 429 with Retry-After the answer to the request that is
 // being validated. Validation must then return an error.
 func RejectTooManyRequests(ctx context.Context, message string, retryAfter time.Duration) {
 	if r, ok := ctx.Value(responseOverrideKey{}).(*responseOverride); ok {
-		r.err = apierrors.NewTooManyRequests(message, max(1, int(math.Ceil(retryAfter.Seconds()))))
+		r.err = apierrors.NewTooManyRequests(message, int(seconds(retryAfter)))
 	}
 }
+
+func seconds(d time.Duration) int32 { return max(1, int32(math.Ceil(d.Seconds()))) }

@@ -119,7 +119,7 @@ func ValidateSpecReferences(c *references.Validation, path *field.Path, s, old *
 	c.Image(path.Child("image"), firewall.Image, was.Image, references.Firewall)
 	c.Partition(path.Child("partition"), firewall.Partition, was.Partition)
 	c.Networks(path.Child("networks"), firewall.Networks, was.Networks)
-	c.FirewallController(path.Child("controller"), firewall.Controller, was.Controller)
+	c.FirewallController(path.Child("controller"), firewall.Controller, was.Controller, true)
 	// Who holds it is for the firewall to find out that is made like this.
 	c.ProviderID(path.Child("providerID"), firewall.ProviderID, was.ProviderID, references.Referrer{})
 	c.Adoption(path.Child("providerID"), firewall.ProviderID, was.ProviderID, firewall.MachineType, firewall.Image)

@@ -79,7 +79,7 @@ func validateReferences(ctx context.Context, checks *references.Validator, f, ol
 	c.Image(path.Child("image"), f.Spec.Image, old.Spec.Image, references.Firewall)
 	c.Partition(path.Child("partition"), f.Spec.Partition, old.Spec.Partition)
 	c.Networks(path.Child("networks"), f.Spec.Networks, old.Spec.Networks)
-	c.FirewallController(path.Child("controller"), f.Spec.Controller, old.Spec.Controller)
+	c.FirewallController(path.Child("controller"), f.Spec.Controller, old.Spec.Controller, f.Spec.ProviderID != "")
 	c.ProviderID(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, references.Referrer{Resource: Resource, Name: f.Name})
 	c.Adoption(path.Child("providerID"), f.Spec.ProviderID, old.Spec.ProviderID, f.Spec.MachineType, f.Spec.Image)
 	return c.Errors()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -113,8 +114,8 @@ func (v *Validation) Networks(path *field.Path, values, old []string) {
 }
 
 // FirewallController checks the networks and addresses of a firewall-controller's
-// configuration.
-func (v *Validation) FirewallController(path *field.Path, controller, old *infrastructure.FirewallController) {
+// configuration; addresses of what brings no metal along as if it was not moved.
+func (v *Validation) FirewallController(path *field.Path, controller, old *infrastructure.FirewallController, bringsMetal bool) {
 	if controller == nil {
 		return
 	}
@@ -123,7 +124,7 @@ func (v *Validation) FirewallController(path *field.Path, controller, old *infra
 	for _, limit := range old.RateLimits {
 		known.Insert(limit.NetworkID)
 	}
-	v.egressIPs(path.Child("egressIPs"), controller.EgressIPs, old.EgressIPs)
+	v.egressIPs(path.Child("egressIPs"), controller.EgressIPs, old.EgressIPs, v.moved && bringsMetal)
 	for i, limit := range controller.RateLimits {
 		if !known.Has(limit.NetworkID) {
 			v.Network(path.Child("rateLimits").Index(i).Child("networkID"), limit.NetworkID, "")
@@ -134,8 +135,9 @@ func (v *Validation) FirewallController(path *field.Path, controller, old *infra
 // egressIPs checks that the project has allocated the addresses, in the networks that they
 // are listed of. It answers the same about an address that is free, about another project's
 // and about one outside of metal-stack. A project that has an address in a network may use
-// the network.
-func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.FirewallEgressIPs) {
+// the network. They are not checked again when metal is allocated, so those that cannot be
+// checked now are refused, unless the object is moved.
+func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.FirewallEgressIPs, moved bool) {
 	type source struct{ network, address string }
 	known := sets.New[source]()
 	for _, network := range old {
@@ -143,6 +145,8 @@ func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.
 			known.Insert(source{network.NetworkID, ip})
 		}
 	}
+	defer func(before bool) { v.moved = before }(v.moved)
+	v.moved = moved
 	for i, network := range networks {
 		for j, value := range network.IPs {
 			address, err := netip.ParseAddr(value)
@@ -152,8 +156,10 @@ func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.
 			path := path.Index(i).Child("ips").Index(j)
 			ip, _, err := v.validator.Catalogue.LookupAddress(v.ctx, address, v.project)
 			switch {
-			case err != nil:
+			case err != nil && moved:
 				v.warn(path, value, err)
+			case err != nil:
+				v.refuseUnchecked(path, value, err)
 			case ip == nil:
 				v.reject(field.Invalid(path, value, fmt.Sprintf(
 					"is not allocated to project %q: set an address that the project has allocated in network %q (metalctl network ip list --project %s)", v.project, network.NetworkID, v.project)))
@@ -295,12 +301,31 @@ func (v *Validation) reject(err *field.Error) {
 // that looks up too much is another matter: its request is refused, and can be
 // made again in a moment.
 func (v *Validation) warn(path *field.Path, value string, err error) {
-	if tooMany, ok := errors.AsType[*metal.LookupLimitError](err); ok && !v.moved {
-		registry.RejectTooManyRequests(v.ctx, tooMany.Error(), tooMany.RetryAfter)
-		v.stop(field.InternalError(path, tooMany))
+	if !v.refuseLimited(path, err) {
+		warning.Add(v.ctx, "%s: %q not validated: %v", path, value, err)
+	}
+}
+
+// refuseLimited refuses the request of a namespace that looks up too much.
+func (v *Validation) refuseLimited(path *field.Path, err error) bool {
+	tooMany, ok := errors.AsType[*metal.LookupLimitError](err)
+	if !ok || v.moved {
+		return false
+	}
+	registry.RejectTooManyRequests(v.ctx, tooMany.Error(), tooMany.RetryAfter)
+	v.stop(field.InternalError(path, tooMany))
+	return true
+}
+
+// refuseUnchecked refuses the request, which can be made again, for a value that cannot be
+// checked now, and that nothing checks later.
+func (v *Validation) refuseUnchecked(path *field.Path, value string, err error) {
+	if v.refuseLimited(path, err) {
 		return
 	}
-	warning.Add(v.ctx, "%s: %q not validated: %v", path, value, err)
+	err = fmt.Errorf("%q cannot be validated now: %w", value, err)
+	registry.RejectUnavailable(v.ctx, fmt.Sprintf("%s: %v", path, err), recheckInterval)
+	v.stop(field.InternalError(path, err))
 }
 
 // done returns whether lookups end here: the request has ended, or exceeded its
@@ -317,6 +342,9 @@ func (v *Validation) stop(err *field.Error) {
 		v.stopped, v.errs = true, append(v.errs, err)
 	}
 }
+
+// recheckInterval is when a request can be made again that could not be checked.
+const recheckInterval = time.Second
 
 // maxListed is how many supported values an error lists.
 const maxListed = 15

@@ -24,7 +24,7 @@ func TestFirewallController_EgressIPsAreThoseOfTheProject(t *testing.T) {
 	t.Parallel()
 	check := func(controller, old *infrastructure.FirewallController) []string {
 		c := checks(offers{}).Begin(context.Background(), "team-a")
-		c.FirewallController(path, controller, old)
+		c.FirewallController(path, controller, old, true)
 		var all []string
 		for _, err := range c.Errors() {
 			all = append(all, err.Error())
@@ -58,9 +58,9 @@ func TestFirewallController_RateLimitsAreOfUsableNetworks(t *testing.T) {
 		return c
 	}
 	c := checks(offers{networks: map[string]string{"mine": project, "internet": "", "theirs": "other"}}).Begin(context.Background(), "team-a")
-	c.FirewallController(path, limits("mine", "internet", "gone"), limits("gone"))
+	c.FirewallController(path, limits("mine", "internet", "gone"), limits("gone"), true)
 	assert.Empty(t, c.Errors())
-	c.FirewallController(path, limits("mine", "theirs", "unknown"), nil)
+	c.FirewallController(path, limits("mine", "theirs", "unknown"), nil, true)
 	require.Len(t, c.Errors(), 2)
 	assert.Equal(t, `spec.x.rateLimits[1].networkID: Unsupported value: "theirs": supported values: "internet", "mine"`, c.Errors()[0].Error())
 	assert.Equal(t, `spec.x.rateLimits[2].networkID: Unsupported value: "unknown": supported values: "internet", "mine"`, c.Errors()[1].Error())
@@ -82,16 +82,35 @@ func TestFirewallController_LooksUpWhatIsNew(t *testing.T) {
 	var asked []string
 	o := checks(offers{})
 	o.Catalogue = addresses{asked: &asked}
-	o.Begin(context.Background(), "team-a").FirewallController(path, egress("internet", "203.0.113.2", "203.0.113.1"), egress("internet", "203.0.113.2", "203.0.113.3"))
+	o.Begin(context.Background(), "team-a").FirewallController(path, egress("internet", "203.0.113.2", "203.0.113.1"), egress("internet", "203.0.113.2", "203.0.113.3"), true)
 	assert.Equal(t, []string{"203.0.113.1"}, asked)
 }
 
-func TestFirewallController_WarnsWhileTheMetalAPIIsUnavailable(t *testing.T) {
+// Nothing checks a source address later.
+func TestFirewallController_RefusesEgressIPsThatCannotBeChecked(t *testing.T) {
 	t.Parallel()
 	var warnings recorder
 	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
 	c := checks(offers{away: true}).Begin(ctx, "team-a")
-	c.FirewallController(path, egress("internet", "203.0.113.2"), nil)
-	assert.Empty(t, c.Errors())
-	assert.Equal(t, recorder{`spec.x.egressIPs[0].ips[0]: "203.0.113.2" not validated: metal-api: not reached since 10:00`}, warnings)
+	c.FirewallController(path, egress("internet", "203.0.113.2", "203.0.113.1"), nil, true)
+	require.Len(t, c.Errors(), 1)
+	assert.Equal(t, `spec.x.egressIPs[0].ips[0]: Internal error: "203.0.113.2" cannot be validated now: metal-api: not reached since 10:00`, c.Errors()[0].Error())
+	assert.Empty(t, warnings)
+}
+
+func TestFirewallController_WarnsOfEgressIPsOfMovedMetalOnly(t *testing.T) {
+	t.Parallel()
+	for _, away := range []bool{false, true} {
+		var warnings recorder
+		ctx := warning.WithWarningRecorder(context.Background(), &warnings)
+		c := checks(offers{away: away}).Begin(ctx, "team-a")
+		c.moved = true
+		c.FirewallController(path, egress("internet", "203.0.113.2"), nil, true)
+		assert.Empty(t, c.Errors())
+		assert.Len(t, warnings, 1)
+		c.FirewallController(path, egress("internet", "203.0.113.2"), nil, false)
+		assert.Len(t, c.Errors(), 1, "it can be had without the metal that it would be moved with")
+		assert.Len(t, warnings, 1)
+		assert.True(t, c.moved, "of other fields")
+	}
 }

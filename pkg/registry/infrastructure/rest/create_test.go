@@ -4,6 +4,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 )
 
@@ -142,4 +144,29 @@ func TestCreate_DryRunCreatesNothing(t *testing.T) {
 	require.NoError(t, err)
 	_, err = main.Get(in("team-a"), "node-1", &metav1.GetOptions{})
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+// awayCatalogue is one of which no address can be looked up.
+type awayCatalogue struct{ anyCatalogue }
+
+func (awayCatalogue) LookupAddress(context.Context, netip.Addr, string) (*metal.IP, *metal.Network, error) {
+	return nil, nil, errors.New("metal-api is away")
+}
+
+func TestCreate_UncheckedSourceAddressCanBeRetried(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t, awayCatalogue{})
+	f := &infrastructure.MetalStackFirewall{
+		ObjectMeta: metav1.ObjectMeta{Name: "fw", Namespace: "team-a"},
+		Spec: infrastructure.MetalStackFirewallSpec{
+			Image: "firewall-ubuntu-3.0", MachineType: "v1-small-x86",
+			Controller: &infrastructure.FirewallController{EgressIPs: []infrastructure.FirewallEgressIPs{{NetworkID: "internet", IPs: []string{"203.0.113.7"}}}},
+		},
+	}
+	_, err := env.all[firewall.Resource].main.Create(in("team-a"), f, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	require.ErrorContains(t, err, `spec.controller.egressIPs[0].ips[0]: "203.0.113.7" cannot be validated now: metal-api is away`)
+	delay, isSuggested := apierrors.SuggestsClientDelay(err)
+	assert.True(t, isSuggested)
+	assert.Equal(t, 1, delay)
 }
