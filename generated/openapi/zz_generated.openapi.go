@@ -4151,7 +4151,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 				Properties: map[string]spec.Schema{
 					"interval": {
 						SchemaProps: spec.SchemaProps{
-							Description: "interval is how often the firewall-controller computes its rules, from 1s: `10s`, which is the default.",
+							Description: "interval is how often the firewall-controller computes its rules, from 1s to 1h: `10s`, which is the default.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},
@@ -4181,7 +4181,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "rateLimits limit what the firewall receives from networks. There are at most 13, one for each network.",
+							Description: "rateLimits limit what the firewall receives from networks. There are at most 13, one for each network. Those of networks that a firewall has not joined have no effect on it.",
 							MaxItems:    ptr.To[int64](13),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4204,7 +4204,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "egressIPs are the source addresses of connections into networks, instead of the firewall's own. There are at most 13, one for each network.",
+							Description: "egressIPs are the source addresses of connections into networks, instead of the firewall's own. There are at most 13, one for each network. Those of networks that a firewall has not joined have no effect on it.",
 							MaxItems:    ptr.To[int64](13),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -4282,7 +4282,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 					},
 					"silenceTimeout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced, from 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.",
+							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced: `30m`. It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced for that: its last rules hold.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},
@@ -6220,7 +6220,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"provisioningTimeout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "provisioningTimeout is how long after its allocation a firewall may take to phone home before it is replaced, from 10m: `1h`. It defaults to what the controller manager is configured with, which is 1h unless an administrator changed it. It can be changed at any time.",
+							Description: "provisioningTimeout is how long after its allocation a firewall may take to phone home before it is replaced, from 10m to 24h: `1h`. It defaults to what the controller manager is configured with, which is 1h unless an administrator changed it. It can be changed at any time.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},
@@ -7709,7 +7709,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 				Properties: map[string]spec.Schema{
 					"interval": {
 						SchemaProps: spec.SchemaProps{
-							Description: "interval is how often the firewall-controller computes its rules, from 1s: `10s`, which is the default.",
+							Description: "interval is how often the firewall-controller computes its rules, from 1s to 1h: `10s`, which is the default.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},
@@ -7739,7 +7739,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "rateLimits limit what the firewall receives from networks. There are at most 13, one for each network.",
+							Description: "rateLimits limit what the firewall receives from networks. There are at most 13, one for each network. Those of networks that a firewall has not joined have no effect on it.",
 							MaxItems:    ptr.To[int64](13),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7762,7 +7762,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "egressIPs are the source addresses of connections into networks, instead of the firewall's own. There are at most 13, one for each network.",
+							Description: "egressIPs are the source addresses of connections into networks, instead of the firewall's own. There are at most 13, one for each network. Those of networks that a firewall has not joined have no effect on it.",
 							MaxItems:    ptr.To[int64](13),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -7840,7 +7840,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 					},
 					"silenceTimeout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced, from 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.",
+							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced: `30m`. It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced for that: its last rules hold.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},
@@ -9778,7 +9778,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"provisioningTimeout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "provisioningTimeout is how long after its allocation a firewall may take to phone home before it is replaced, from 10m: `1h`. It defaults to what the controller manager is configured with, which is 1h unless an administrator changed it. It can be changed at any time.",
+							Description: "provisioningTimeout is how long after its allocation a firewall may take to phone home before it is replaced, from 10m to 24h: `1h`. It defaults to what the controller manager is configured with, which is 1h unless an administrator changed it. It can be changed at any time.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},

@@ -13,8 +13,8 @@ import (
 //
 // FirewallController is the configuration of a firewall-controller.
 type FirewallControllerApplyConfiguration struct {
-	// interval is how often the firewall-controller computes its rules, from 1s: `10s`,
-	// which is the default.
+	// interval is how often the firewall-controller computes its rules, from 1s to 1h:
+	// `10s`, which is the default.
 	Interval *v1.Duration `json:"interval,omitempty"`
 	// version is the version of the firewall-controller, to which it updates itself, such as
 	// `v2.4.1`. If it is omitted, the version of the image runs. It is set together with
@@ -24,10 +24,12 @@ type FirewallControllerApplyConfiguration struct {
 	// version.
 	URL *string `json:"url,omitempty"`
 	// rateLimits limit what the firewall receives from networks. There are at most 13,
-	// one for each network.
+	// one for each network. Those of networks that a firewall has not joined have no effect
+	// on it.
 	RateLimits []FirewallRateLimitApplyConfiguration `json:"rateLimits,omitempty"`
 	// egressIPs are the source addresses of connections into networks, instead of the
-	// firewall's own. There are at most 13, one for each network.
+	// firewall's own. There are at most 13, one for each network. Those of networks that a
+	// firewall has not joined have no effect on it.
 	EgressIPs []FirewallEgressIPsApplyConfiguration `json:"egressIPs,omitempty"`
 	// internalPrefixes are prefixes whose traffic is counted as internal:
 	// `["10.0.0.0/8"]`. There are at most 100.
@@ -44,8 +46,9 @@ type FirewallControllerApplyConfiguration struct {
 	// image runs.
 	NftablesExporter *FirewallNftablesExporterApplyConfiguration `json:"nftablesExporter,omitempty"`
 	// silenceTimeout is for how long a firewall-controller may report nothing while the
-	// workload cluster's API server can be reached, before the firewall is replaced, from
-	// 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.
+	// workload cluster's API server can be reached, before the firewall is replaced: `30m`.
+	// It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced
+	// for that: its last rules hold.
 	SilenceTimeout *v1.Duration `json:"silenceTimeout,omitempty"`
 }
 

@@ -68,7 +68,7 @@ type MetalStackFirewallSpecApplyConfiguration struct {
 	// it has no kubeconfig for its firewall-controller, and has to be replaced once.
 	Controller *FirewallControllerApplyConfiguration `json:"controller,omitempty"`
 	// provisioningTimeout is how long after its allocation a firewall may take to phone
-	// home before it is replaced, from 10m: `1h`. It defaults to what the controller
+	// home before it is replaced, from 10m to 24h: `1h`. It defaults to what the controller
 	// manager is configured with, which is 1h unless an administrator changed it. It can be
 	// changed at any time.
 	ProvisioningTimeout *v1.Duration `json:"provisioningTimeout,omitempty"`

@@ -147,7 +147,7 @@ type MetalStackFirewallSpec struct {
 	Controller *FirewallController `json:"controller,omitempty"`
 
 	// provisioningTimeout is how long after its allocation a firewall may take to phone
-	// home before it is replaced, from 10m: `1h`. It defaults to what the controller
+	// home before it is replaced, from 10m to 24h: `1h`. It defaults to what the controller
 	// manager is configured with, which is 1h unless an administrator changed it. It can be
 	// changed at any time.
 	// +optional
@@ -163,8 +163,8 @@ type MetalStackFirewallSpec struct {
 // FirewallController is the configuration of a firewall-controller.
 // +structType=granular
 type FirewallController struct {
-	// interval is how often the firewall-controller computes its rules, from 1s: `10s`,
-	// which is the default.
+	// interval is how often the firewall-controller computes its rules, from 1s to 1h:
+	// `10s`, which is the default.
 	// +optional
 	Interval *metav1.Duration `json:"interval,omitempty"`
 
@@ -181,7 +181,8 @@ type FirewallController struct {
 	URL string `json:"url,omitempty"`
 
 	// rateLimits limit what the firewall receives from networks. There are at most 13,
-	// one for each network.
+	// one for each network. Those of networks that a firewall has not joined have no effect
+	// on it.
 	// +optional
 	// +listType=map
 	// +listMapKey=networkID
@@ -189,7 +190,8 @@ type FirewallController struct {
 	RateLimits []FirewallRateLimit `json:"rateLimits,omitempty"`
 
 	// egressIPs are the source addresses of connections into networks, instead of the
-	// firewall's own. There are at most 13, one for each network.
+	// firewall's own. There are at most 13, one for each network. Those of networks that a
+	// firewall has not joined have no effect on it.
 	// +optional
 	// +listType=map
 	// +listMapKey=networkID
@@ -225,8 +227,9 @@ type FirewallController struct {
 	NftablesExporter FirewallNftablesExporter `json:"nftablesExporter,omitempty,omitzero"`
 
 	// silenceTimeout is for how long a firewall-controller may report nothing while the
-	// workload cluster's API server can be reached, before the firewall is replaced, from
-	// 10m: `30m`. Without it a firewall is not replaced for that: its last rules hold.
+	// workload cluster's API server can be reached, before the firewall is replaced: `30m`.
+	// It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced
+	// for that: its last rules hold.
 	// +optional
 	SilenceTimeout *metav1.Duration `json:"silenceTimeout,omitempty"`
 }

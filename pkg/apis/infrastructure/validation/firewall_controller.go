@@ -25,6 +25,13 @@ const (
 	maxProvisioningTimeout = 24 * time.Hour
 )
 
+// A firewall-controller that missed silentIntervals of its reports, and silenceMargin, is
+// silent: one that is slow once is not.
+const (
+	silentIntervals = 3
+	silenceMargin   = 5 * time.Minute
+)
+
 const (
 	versionHelp    = "must consist of letters, digits, '.', '_', '+' and '-', and begin with a letter or digit, such as v2.4.1"
 	egressIPsHelp  = "must list at least one address that the project has allocated in the network"
@@ -54,7 +61,24 @@ func validateController(controller *infrastructure.FirewallController, path *fie
 	}
 	exporter := controller.NftablesExporter
 	errs = append(errs, validateDownload(exporter.Version, exporter.URL, path.Child("nftablesExporter"))...)
-	return append(errs, validateDuration(controller.SilenceTimeout, minSilenceTimeout, 0, path.Child("silenceTimeout"))...)
+	return append(errs, validateSilenceTimeout(controller, path)...)
+}
+
+// validateSilenceTimeout validates that a firewall is not replaced whose firewall-controller
+// reports once an interval.
+func validateSilenceTimeout(controller *infrastructure.FirewallController, path *field.Path) field.ErrorList {
+	timeout, interval := controller.SilenceTimeout, controller.Interval
+	silence := path.Child("silenceTimeout")
+	errs := validateDuration(timeout, minSilenceTimeout, 0, silence)
+	if len(errs) > 0 || timeout == nil || interval == nil || interval.Duration > maxControllerInterval {
+		return errs
+	}
+	if least := silentIntervals*interval.Duration + silenceMargin; timeout.Duration < least {
+		errs = append(errs, field.Invalid(silence, timeout.Duration.String(), fmt.Sprintf(
+			"must be at least %d times interval (%s) and %s, which is %s: a firewall-controller reports once an interval",
+			silentIntervals, shortDuration(interval.Duration), shortDuration(silenceMargin), shortDuration(least))))
+	}
+	return errs
 }
 
 // validateDownload validates a version and where it is downloaded from, both of which may

@@ -49,6 +49,14 @@ func TestValidateFirewall_Controller(t *testing.T) {
 		"short silence": {func(c *infrastructure.FirewallController) { c.SilenceTimeout = lasting(time.Minute) }, []string{
 			controller + `silenceTimeout: Invalid value: "1m0s": must be at least 10m`,
 		}},
+		"shortest silence of long interval": {edit: func(c *infrastructure.FirewallController) {
+			c.Interval, c.SilenceTimeout = lasting(time.Hour), lasting(3*time.Hour+5*time.Minute)
+		}},
+		"silence of a few intervals": {func(c *infrastructure.FirewallController) {
+			c.Interval, c.SilenceTimeout = lasting(time.Hour), lasting(3*time.Hour)
+		}, []string{
+			controller + `silenceTimeout: Invalid value: "3h0m0s": must be at least 3 times interval (1h) and 5m, which is 3h5m: a firewall-controller reports once an interval`,
+		}},
 		"version without url": {func(c *infrastructure.FirewallController) { c.URL, c.NftablesExporter.URL = "", "" }, []string{
 			controller + "url: Required value: must be set together with version", controller + "nftablesExporter.url: Required value: must be set together with version",
 		}},

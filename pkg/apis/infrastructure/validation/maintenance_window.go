@@ -80,7 +80,12 @@ func validateTimeZone(zone string, path *field.Path) field.ErrorList {
 		return errs
 	}
 	// Local is that of the program that reads it.
-	if _, err := time.LoadLocation(zone); err != nil || zone == "Local" || !timeZoneSyntax.MatchString(zone) {
+	isName := zone != "Local" && timeZoneSyntax.MatchString(zone)
+	if isName {
+		_, err := time.LoadLocation(zone)
+		isName = err == nil
+	}
+	if !isName {
 		return field.ErrorList{field.Invalid(path, zone, timeZoneHelp)}
 	}
 	return nil
