@@ -54,7 +54,8 @@ func (r *rollout) planExchange(chosen *v1alpha4.MetalStackFirewall, others []*v1
 		// The connections of the controller manager are among those that change their way.
 		r.requeueWithin(connected.LastTransitionTime.Add(exchangeTimeout).Sub(now))
 		return "its firewall-controller must be connected: " + connected.Message
-	case chosen.Status.Ready && chosen.Status.Distance == shortestDistance && !slices.ContainsFunc(serving, hasShortestDistance):
+	case chosen.Status.Ready && chosen.Status.Distance == shortestDistance && !slices.ContainsFunc(serving, hasShortestDistance) &&
+		!(begun && connected.Status == metav1.ConditionUnknown):
 		return "its firewall-controller must be connected: " + connected.Message
 	default:
 		r.planDistance(chosen, rollingDistance)

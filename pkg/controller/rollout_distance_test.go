@@ -90,6 +90,7 @@ func TestPlanRollout_ExchangesFirewallsByDistance(t *testing.T) {
 		"successor knows of no distance":           {changes{home, connected, at(8, 0), reports(8)}, changes{home, connected, at(0, 0), withoutDistance}, []string{"new 0"}, true, "PhonedHome", 0},
 		"unreachable since the takeover has begun": {changes{home, connected, at(8, 0), reports(8)}, changes{home, at(3, time.Hour), unreachable}, nil, false, "RollingOut", 50 * time.Second},
 		"unreachable for longer":                   {changes{home, connected, at(8, 0), reports(8)}, changes{home, at(3, time.Hour), unreachableForLong}, []string{"old 0"}, false, "RollingOut", 0},
+		"unreachable for longer, nearly done":      {changes{home, connected, at(8, 0), reports(8)}, changes{home, at(0, time.Hour), unreachableForLong}, []string{"old 0", "new 3"}, false, "RollingOut", 0},
 		"successor with the traffic is silent":     {changes{home, connected, at(8, 0), reports(8)}, changes{home, justNow, at(0, time.Hour), connection("False", "ControllerSilent", 0)}, nil, false, "RollingOut", time.Hour},
 		"neither has a kubeconfig":                 {changes{home, noKubeconfig}, changes{home, at(0, time.Hour), noKubeconfig}, []string{"old 8"}, true, "PhonedHome", 0},
 		"only the successor has no kubeconfig":     {changes{home, connected}, changes{home, justNow, at(3, 0), noKubeconfig}, nil, false, "RollingOut", time.Hour},
