@@ -16,7 +16,8 @@ const (
 	// what the deletion waits for.
 	ConditionDeleting = "Deleting"
 	// ConditionFirewallReady is about the firewall that the controller creates for
-	// a cluster with a firewallSpec: True while one that matches the spec runs.
+	// a cluster with a firewallSpec: True while one that matches the spec runs, and no other
+	// one has the traffic.
 	ConditionFirewallReady = "FirewallReady"
 	// ConditionMatchesSpec is about the size and the image of a machine or firewall: True
 	// while they are those of the spec. Metal that was adopted has it, and any other
@@ -178,8 +179,8 @@ const (
 	// ReasonFirewallProvisioning: a firewall is allocated or installed, and has not
 	// phoned home yet.
 	ReasonFirewallProvisioning = "Provisioning"
-	// ReasonFirewallRollingOut: a firewall that matches the spec is being provisioned;
-	// its predecessor serves until then.
+	// ReasonFirewallRollingOut: a firewall that matches the spec is being provisioned, or has
+	// not taken over yet; its predecessor serves until then.
 	ReasonFirewallRollingOut = "RollingOut"
 	// ReasonFirewallReplacing: the firewall is gone or unhealthy, and its replacement is
 	// being provisioned.
