@@ -129,7 +129,7 @@ func (s *Server) runActive(ctx context.Context) {
 	context.AfterFunc(s.active, cancel)
 	go s.recoverer.Run(ctx)
 	if s.extra.Registrar != nil {
-		go s.extra.Registrar.Run(ctx)
+		go s.extra.Registrar.Run(ctx, s.firewallsReader)
 	}
 	for _, role := range s.extra.ManagerRoles {
 		go role.Run(ctx)

@@ -42,6 +42,7 @@ type Server struct {
 	protocol   *allocation.Protocol
 	recoverer  *allocation.Recoverer
 	visibility *visibility.Resolver
+	resources  *rest.Resources
 	ready      *readiness
 	gate       *servingGate
 	// preloaded is closed when a replica has read the ledger for the first time.
@@ -93,10 +94,11 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	s.visibility = visibility.NewResolver(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
 	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
 	s.catalogue.OnNewestImages(func() { rest.ReprojectMachines(s.backend) })
-	resources, err := rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Bindings, s.visibility, s.catalogue, c.Extra.Owners)
+	s.resources, err = rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Bindings, s.visibility, s.catalogue, c.Extra.Owners)
 	if err != nil {
 		return nil, err
 	}
+	resources := s.resources
 	var takenOver func(string) time.Time
 	if c.Extra.Namespaces != nil {
 		takenOver = c.Extra.Namespaces.TakenOver

@@ -114,7 +114,7 @@ func (o *Options) Flags() (sets cliflag.NamedFlagSets) {
 	suites.Usage = strings.Replace(suites.Usage, "If omitted, the default Go cipher suites will be used.", "They apply to TLS 1.2; the suites of TLS 1.3 are not configurable.", 1)
 	serving.Lookup("bind-address").Usage = "IP address to listen on. If unset, it is 127.0.0.1 with --standalone, and all addresses otherwise."
 	serving.BoolVar(&o.ServeFirewalls, "serve-firewalls", o.ServeFirewalls, "Serve Firewalls of "+firewallv2.SchemeGroupVersion.String()+", from which firewall-controllers read their configuration; in a cluster, register them with --register-api. "+
-		"Set it to false if firewall-controller-manager serves that version.")
+		"Set it to false if firewall-controller-manager serves that version, after firewallSpec.controller was removed from all MetalStackClusters and these have no condition FirewallControllerReady.")
 	serving.DurationVar(&o.ShutdownDelayDuration, "shutdown-delay-duration", o.ShutdownDelayDuration, "Duration for which the server, no longer ready, goes on serving after a termination signal.")
 	serving.DurationVar(&o.AllocationDrainTimeout, "allocation-drain-timeout", o.AllocationDrainTimeout, "Maximum duration to wait, after a termination signal, for in-flight allocations and releases to complete. Those that do not complete are resumed by the next active server.")
 

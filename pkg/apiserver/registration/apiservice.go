@@ -59,7 +59,8 @@ const stopServing = "Stop serving that version in these CustomResourceDefinition
 // that exists stays, as those of the other versions do: firewall-controllers that find
 // their Firewalls gone drop all rules.
 var firewalls = version{firewallv2.SchemeGroupVersion, 20,
-	"If firewall-controller-manager uses them, run this server with --serve-firewalls=false: it then configures no firewall-controller. Otherwise delete them"}
+	"If firewall-controller-manager uses them, remove firewallSpec.controller from all MetalStackClusters, wait until these have no condition FirewallControllerReady, " +
+		"and then run this server with --serve-firewalls=false. Otherwise delete them"}
 
 // groups are the groups of all versions.
 var groups = sets.New(infrastructure.GroupName, firewallv2.GroupName)
@@ -105,27 +106,40 @@ func (r *Registrar) reconcileAPIService(ctx context.Context, v version, others [
 	return nil
 }
 
-// removeAPIService deletes the APIService of a version that is not served any more, if it has
-// the label of this server.
-func (r *Registrar) removeAPIService(ctx context.Context, v version) error {
-	existing, err := r.get(ctx, apiServices, v.name())
+// removeFirewalls deletes the APIService of Firewalls, which are not served any more, if it has
+// the label of this server. While firewall-controllers read them it stays: if a
+// CustomResourceDefinition serves their version, they would find their Firewalls gone.
+func (r *Registrar) removeFirewalls(ctx context.Context) error {
+	name := firewalls.name()
+	existing, err := r.get(ctx, apiServices, name)
 	if err != nil {
-		return fmt.Errorf("failed to remove APIService %s: %w", v.name(), err)
+		return fmt.Errorf("failed to remove APIService %s: %w", name, err)
 	}
 	if existing == nil || !r.isMarked(existing.GetLabels()) {
 		return nil
 	}
+	reader, err := r.firewallsReader(ctx)
+	if err != nil {
+		return fmt.Errorf("failed to find out whether APIService %s is in use: %w", name, err)
+	}
+	if reader != "" {
+		r.reportConflict(ctx, reference(existing), ReasonVersionInUse, fmt.Sprintf(
+			"%s is not served (--serve-firewalls=false), but stays registered: %s has a firewall-controller that reads it, and would drop its rules if another server answered. "+
+				"Remove firewallSpec.controller from all MetalStackClusters, and controller from MetalStackFirewalls without one. "+
+				"The APIService is deleted when no MetalStackCluster has the condition FirewallControllerReady", name, reader))
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err = r.client.Resource(apiServices).Delete(ctx, v.name(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(existing.GetUID())}})
+	err = r.client.Resource(apiServices).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(existing.GetUID())}})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("failed to remove APIService %s: %w", v.name(), err)
+		return fmt.Errorf("failed to remove APIService %s: %w", name, err)
 	}
-	klog.FromContext(ctx).Info("Unregistered", "kind", existing.GetKind(), "name", v.name())
-	r.Events.Eventf(reference(existing), nil, corev1.EventTypeNormal, ReasonUnregistered, action, "%s was deleted: the version is not served any more", v.name())
+	klog.FromContext(ctx).Info("Unregistered", "kind", existing.GetKind(), "name", name)
+	r.Events.Eventf(reference(existing), nil, corev1.EventTypeNormal, ReasonUnregistered, action, "%s was deleted: the version is not served any more", name)
 	return nil
 }
 

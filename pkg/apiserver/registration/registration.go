@@ -48,6 +48,9 @@ const (
 	// ReasonUnregistered: an APIService was deleted, since its version is not served any
 	// more.
 	ReasonUnregistered = "Unregistered"
+	// ReasonVersionInUse: an APIService is not deleted though its version is not served any
+	// more, since clients rely on it that no other server answers.
+	ReasonVersionInUse = "GroupVersionInUse"
 	// ReasonVersionTaken: one of the group-versions is also served by others, with a
 	// CustomResourceDefinition or an APIService. The kinds of one of the two are
 	// unreachable.
@@ -106,6 +109,8 @@ type Registrar struct {
 	metadata metadata.Interface
 	serves   map[string]definition
 	changed  chan struct{}
+
+	firewallsReader func(context.Context) (string, error)
 }
 
 var _ dynamiccertificates.Listener = &Registrar{}
@@ -134,8 +139,10 @@ func (r *Registrar) Enqueue() {
 }
 
 // Run reconciles the registration until ctx ends. Only the active server should: two of
-// different versions could disagree.
-func (r *Registrar) Run(ctx context.Context) {
+// different versions could disagree. firewallsReader returns an object with a
+// firewall-controller that reads Firewalls from this server; empty if there is none.
+func (r *Registrar) Run(ctx context.Context, firewallsReader func(context.Context) (string, error)) {
+	r.firewallsReader = firewallsReader
 	logger := klog.FromContext(ctx)
 	list, err := r.watch(ctx)
 	if err != nil {
@@ -232,7 +239,7 @@ func (r *Registrar) reconcile(ctx context.Context, inGroups []*metav1.PartialObj
 	if r.Firewalls {
 		errs = append(errs, r.reconcileAPIService(ctx, firewalls, others[firewalls.name()]))
 	} else {
-		errs = append(errs, r.removeAPIService(ctx, firewalls))
+		errs = append(errs, r.removeFirewalls(ctx))
 	}
 	for _, kind := range kinds {
 		errs = append(errs, r.reconcileMarker(ctx, kind))

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
@@ -19,6 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
+	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
 const firewallVersion = "v2.firewall.metal-stack.io"
@@ -67,8 +69,13 @@ func (env *firewallEnvironment) awaitServer(t *testing.T, ours bool) (uid string
 // awaitConflict waits for an Event about a conflict of an APIService.
 func (env *firewallEnvironment) awaitConflict(t *testing.T, uid string) {
 	t.Helper()
+	env.awaitEvent(t, registration.ReasonVersionTaken, uid)
+}
+
+func (env *firewallEnvironment) awaitEvent(t *testing.T, reason, uid string) {
+	t.Helper()
 	framework.Eventually(t, limit, func(ctx context.Context) error {
-		events, err := env.Client().CoreV1().Events("").List(ctx, metav1.ListOptions{FieldSelector: "reason=" + registration.ReasonVersionTaken})
+		events, err := env.Client().CoreV1().Events("").List(ctx, metav1.ListOptions{FieldSelector: "reason=" + reason})
 		if err != nil {
 			return err
 		}
@@ -77,7 +84,7 @@ func (env *firewallEnvironment) awaitConflict(t *testing.T, uid string) {
 				return nil
 			}
 		}
-		return errors.New("no Event says that the version is taken")
+		return errors.New("no Event " + reason)
 	})
 }
 
@@ -129,15 +136,37 @@ func TestFirewallVersion_OfOthersIsLeftAlone(t *testing.T) {
 	env.awaitServer(t, false)
 }
 
-func TestFirewallVersion_FlagRemovesIt(t *testing.T) {
+func TestFirewallVersion_FlagRemovesItWhenFirewallControllersDoNotReadIt(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, cluster.Options{})
+	var opts cluster.Options
+	team := opts.AddTeams(1)[0]
+	c := cluster.Start(t, opts)
+	c.Bind(t, team.Namespace, team.Project)
 	client, err := dynamic.NewForConfig(c.Admin())
 	require.NoError(t, err)
 	env := &firewallEnvironment{c, client}
-	env.awaitServer(t, true)
+	ours := env.awaitServer(t, true)
+	clusters := c.Metalstack(t, c.Admin()).InfrastructureV1alpha4().MetalStackClusters(team.Namespace)
+	setConditions := func(conditions string) {
+		_, err := clusters.Patch(t.Context(), "rose", types.MergePatchType, []byte(`{"status":{"conditions":`+conditions+`}}`), metav1.PatchOptions{}, "status")
+		require.NoError(t, err)
+	}
+	framework.Eventually(t, limit, func(ctx context.Context) error {
+		_, err := clusters.Create(ctx, objects.Cluster("rose"), metav1.CreateOptions{})
+		return err
+	})
+	setConditions(`[{"type":"FirewallControllerReady","status":"True","reason":"Ready","message":"","lastTransitionTime":"2026-11-29T10:00:00Z"}]`)
+
 	env.Servers[0].Stop(t)
 	cluster.Start(t, cluster.Options{ControlPlane: c.ControlPlane, Metal: c.Metal, Installed: true, Flags: []string{"--serve-firewalls=false"}})
+	env.awaitEvent(t, registration.ReasonVersionInUse, ours)
+	service, err := client.Resource(controlplane.APIServices).Get(t.Context(), firewallVersion, metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, ours, string(service.GetUID()))
+
+	setConditions("[]")
+	_, err = client.Resource(controlplane.APIServices).Patch(t.Context(), firewallVersion, types.MergePatchType, []byte(`{"metadata":{"annotations":{"reconcile":"now"}}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
 	framework.Eventually(t, limit, func(ctx context.Context) error {
 		_, err := client.Resource(controlplane.APIServices).Get(ctx, firewallVersion, metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
