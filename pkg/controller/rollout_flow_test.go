@@ -149,3 +149,22 @@ func TestRollout_HoldsTwoFirewallsAtMostHoweverOftenTheSpecChanges(t *testing.T)
 	w.deleteCluster()
 	w.requireNoMetal()
 }
+
+func TestStaleReads_NoticeWhatTheServerAnswersWithoutTheMetalAPI(t *testing.T) {
+	t.Parallel()
+	w := newCAPIEnvironment(t)
+	w.createCluster(0)
+	w.reconcileUntil("the firewall is ready", w.allReady())
+	f := &w.firewalls()[0]
+	live, err := client.New(withStaleReads(w.server.Config), client.Options{Scheme: w.api.Scheme()})
+	require.NoError(t, err)
+	ctx, stale := watchForStaleReads(t.Context())
+	require.Eventually(t, func() bool {
+		ctx, stale := watchForStaleReads(t.Context())
+		return live.Get(ctx, client.ObjectKeyFromObject(f), f) == nil && !stale()
+	}, patience, 10*time.Millisecond)
+
+	t.Cleanup(w.server.Metal.Sim.StopAnswering())
+	require.NoError(t, live.Get(ctx, client.ObjectKeyFromObject(f), f))
+	require.True(t, stale())
+}
