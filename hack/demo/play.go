@@ -47,6 +47,7 @@ func (p *play) run() {
 	before := p.projectMetal()
 	p.order()
 	p.serve()
+	p.protect()
 	p.scale()
 	p.repair()
 	if p.stay {

@@ -21,9 +21,11 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2, Variables: map[string]string{
 		"METAL_MANAGEMENT_PORT": "6444", "METAL_ADDITIONAL_NETWORKS": tinyNetwork, "METAL_FIREWALL_NETWORKS": tinyNetwork, "UNHEALTHY_TIMEOUT": "900",
+		"FIREWALL_CONTROLLER_INTERVAL": "15s", "FIREWALL_SSH_KEYS": firewallKey,
 	}})
 	c.AwaitMachines(t, slow, 1, 2)
 	variablesAreApplied(t, c)
+	variableChangesTheFirewall(t, c, projectMetal)
 
 	// A moment of rest: what Cluster API asks for in dry runs, for every
 	// reconcile, leaves no trace.
@@ -44,11 +46,7 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 	ordered, err := c.Cluster(t.Context())
 	require.NoError(t, err)
 	patched := ordered.DeepCopy()
-	for i := range patched.Spec.Topology.Variables {
-		if v := &patched.Spec.Topology.Variables[i]; v.Name == "worker" {
-			v.Value.Raw = fmt.Appendf(nil, `{"image": "ubuntu-22.04", "size": %q}`, Variables["WORKER_MACHINE_SIZE"])
-		}
-	}
+	setVariable(patched, "worker", fmt.Sprintf(`{"image": "ubuntu-22.04", "size": %q}`, Variables["WORKER_MACHINE_SIZE"]))
 	three := int32(3)
 	patched.Spec.Topology.Workers.MachineDeployments[0].Replicas = &three
 	require.NoError(t, c.Client.Patch(t.Context(), patched, client.MergeFrom(ordered)))
@@ -90,6 +88,41 @@ func (tenant *Tenant) named() *clusterv1.Cluster {
 // tinyNetwork is an external network of the data centre, beside the internet.
 const tinyNetwork = "tiny-" + Partition
 
+// firewallKey may log in to firewalls.
+const firewallKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f you@example.org"
+
+func setVariable(cluster *clusterv1.Cluster, name, value string) {
+	for i := range cluster.Spec.Topology.Variables {
+		if v := &cluster.Spec.Topology.Variables[i]; v.Name == name {
+			v.Value.Raw = []byte(value)
+		}
+	}
+}
+
+// variableChangesTheFirewall: what its firewall-controller does is changed, and no other
+// firewall is allocated.
+func variableChangesTheFirewall(t *testing.T, c *Tenant, projectMetal ProjectMetal) {
+	t.Helper()
+	mark := projectMetal.Mark()
+	ordered, err := c.Cluster(t.Context())
+	require.NoError(t, err)
+	patched := ordered.DeepCopy()
+	network := Variables["METAL_PUBLIC_NETWORK"]
+	setVariable(patched, "firewallController", fmt.Sprintf(`{"interval":"15s","rateLimits":[{"networkID":%q,"rate":5}],"allowedNetworks":{"ingress":["0.0.0.0/0"],"egress":["0.0.0.0/0"]}}`, network))
+	require.NoError(t, c.Client.Patch(t.Context(), patched, client.MergeFrom(ordered)))
+	framework.Eventually(t, slow, func(ctx context.Context) error {
+		all, err := c.Firewalls(ctx)
+		if err != nil {
+			return err
+		}
+		if len(all) != 1 || all[0].Spec.Controller == nil || len(all[0].Spec.Controller.RateLimits) != 1 || len(all[0].Spec.Controller.AllowedNetworks.Egress) != 1 {
+			return fmt.Errorf("firewalls: %s", describeFirewalls(all))
+		}
+		return nil
+	})
+	assert.Equal(t, Account{Most: 1}, projectMetal.Since(mark, "firewall"))
+}
+
 // variablesAreApplied: what the template passes to the class is in the objects.
 func variablesAreApplied(t *testing.T, c *Tenant) {
 	t.Helper()
@@ -104,7 +137,10 @@ func variablesAreApplied(t *testing.T, c *Tenant) {
 		ports = append(ports, rule.Ports...)
 	}
 	assert.Equal(t, []int32{80, 443, 53, 53, 123, 6444}, ports)
-	assert.Len(t, infra.Spec.FirewallSpec.Rules.Ingress, 2)
+	assert.Len(t, infra.Spec.FirewallSpec.Rules.Ingress, 1)
+	assert.Equal(t, []string{firewallKey}, infra.Spec.FirewallSpec.SSHKeys)
+	require.NotNil(t, infra.Spec.FirewallSpec.Controller)
+	assert.Equal(t, "15s", infra.Spec.FirewallSpec.Controller.Interval.Duration.String())
 	checks := &clusterv1.MachineHealthCheckList{}
 	require.NoError(t, c.Client.List(t.Context(), checks, c.mine(), client.InNamespace(c.Key.Namespace)))
 	require.Len(t, checks.Items, 1)

@@ -36,6 +36,7 @@ func TestClusterAPI(t *testing.T) {
 			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
 			"Move_ThereAndBack":                       moveThereAndBack,
 			"Services_HaveAddressesOfTheirCluster":    servicesHaveAddressesOfTheirCluster,
+			"Firewall_ChangesWhileItRuns":             firewallChangesWhileItRuns,
 		} {
 			namespace, projectMetal := env.team(t)
 			t.Run(name, func(t *testing.T) {

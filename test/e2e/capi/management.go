@@ -65,6 +65,7 @@ func Start(t testing.TB, opts Options) *Management {
 	m.Cluster = cluster.Start(t, cluster.Options{
 		ControlPlane: m.plane, Metal: m.Site.Metal, Installed: true,
 		ControllerManager: true, ManagerFlags: append([]string{"--standalone=false"}, opts.ManagerFlags...),
+		ManagerEnv: []string{"HTTPS_PROXY=" + m.Site.Proxy},
 	})
 	for _, p := range providers {
 		m.Managers[p.program] = m.run(t, p)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/test/e2e/capi/firewallcontroller"
 	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
@@ -24,6 +26,7 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "fern", ControlPlane: 1, Workers: 2})
 	c.AwaitMachines(t, slow, 1, 2)
+	firewall := c.AwaitFirewall(t, slow)
 	held, mark := projectMetal.Machines(), projectMetal.Mark()
 
 	// Its controller manager has the flags of its Deployment.
@@ -37,6 +40,9 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	assert.Equal(t, held, projectMetal.Machines(), "moved, and not one machine touched")
 	// metal-ccm speaks to the management cluster, which is another one now.
 	there.RestartMetalCCM(t, slow)
+	firewallKeepsItsRules(t, there, firewall)
+	there.replaceFirewalls(t)
+	firewall = there.AwaitOtherFirewall(t, slow, firewall)
 
 	// It goes on working there.
 	there.Scale(t, 3)
@@ -52,6 +58,7 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	nothingIsLeft(t, there)
 	c.AwaitMachines(t, slow, 1, 2)
 	assert.Equal(t, held, projectMetal.Machines(), "and back")
+	firewallKeepsItsRules(t, c, firewall)
 	c.RestartMetalCCM(t, slow)
 	c.AwaitNodeLabels(t, slow)
 	c.Workload(t).CreateService(t, "web", "")
@@ -161,7 +168,7 @@ func clusterctlUpgradesAndDeletesTheProvider(t *testing.T, env *environment, nam
 	_, stderr, err = env.Kubectl(t, env.Admin(), "get", "crd", "metalstackclusters.infrastructure.cluster.x-k8s.io")
 	require.NoError(t, err, "clusterctl leaves definitions alone: %s", stderr)
 	// As artifacts/clusterctl/README.md says: the server registered itself.
-	for _, version := range cluster.Versions {
+	for _, version := range append(slices.Clone(cluster.Versions), firewallcontroller.Firewalls.GroupVersion()) {
 		_, stderr, err = env.Kubectl(t, env.Admin(), "delete", "apiservice", version.Version+"."+version.Group)
 		require.NoError(t, err, stderr)
 	}

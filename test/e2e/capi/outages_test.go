@@ -79,6 +79,8 @@ func TestOutages_ChangeNothingInTheEnd(t *testing.T) {
 	c.AwaitMachines(t, outage+hard, 1, 6)
 	stopCrashes()
 	assert.Equal(t, 3, projectMetal.Since(scaling, "machine").Allocated, "each machine once")
+	c.AwaitFirewall(t, hard)
+	assert.Equal(t, Account{Allocated: 1, Most: 1}, projectMetal.Since(start, "firewall"), "and one firewall")
 
 	stopCrashes = crashLoop(t, env)
 	c.Delete(t, hard)

@@ -23,7 +23,7 @@ import (
 func servicesHaveAddressesOfTheirCluster(t *testing.T, env *environment, namespace string, projectMetal ProjectMetal) {
 	before := projectMetal.Inventory()
 	rose := env.Order(t, Order{Namespace: namespace, Name: "rose", ControlPlane: 1, Workers: 1})
-	other := env.Order(t, Order{Namespace: namespace, Name: "rose-2", ControlPlane: 1, Workers: 0})
+	other := env.orderChanged(t, Order{Namespace: namespace, Name: "rose-2", ControlPlane: 1, Workers: 0}, "    controller:\n      interval: 10s\n", "")
 	rose.AwaitMachines(t, slow, 1, 1)
 	other.AwaitMachines(t, slow, 1, 0)
 	nodesAreKnownToMetalCCM(t, rose)
@@ -39,6 +39,8 @@ func servicesHaveAddressesOfTheirCluster(t *testing.T, env *environment, namespa
 	projectMetal.hasServices(t, othersWeb, serviceTag(t, other, "web"))
 	awaitAnnounced(t, services, web)
 	awaitAnnounced(t, others, othersWeb)
+	assert.Empty(t, firewallObjects(t, other), "nothing for a firewall-controller that is not asked for")
+	assert.NotEmpty(t, firewallObjects(t, rose))
 
 	// A Service that names an address, which is kept when the Service goes.
 	fixed, err := env.Site.Metal.Sim.AllocateIPFor(projectMetal.project, Variables["METAL_PUBLIC_NETWORK"], "fixed", nil)

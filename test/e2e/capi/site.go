@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,6 +155,10 @@ func (s *Site) connect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no route to host "+r.Host, http.StatusBadGateway)
 		return
 	}
+	if c.link.cut.Load() {
+		http.Error(w, "no route to host "+r.Host, http.StatusBadGateway)
+		return
+	}
 	there, err := net.DialTimeout("tcp", c.address(), dialLimit)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
@@ -169,7 +174,39 @@ func (s *Site) connect(w http.ResponseWriter, r *http.Request) {
 		there.Close()
 		return
 	}
+	c.link.add(there)
 	join(here, there)
+}
+
+// link is the network to a workload cluster.
+type link struct {
+	cut atomic.Bool
+
+	mu   sync.Mutex // guards what follows
+	open []net.Conn
+}
+
+func (l *link) add(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = append(l.open, c)
+	if l.cut.Load() {
+		c.Close()
+	}
+}
+
+// Disconnect takes the network to the workload cluster away, with all connections, until
+// reconnect is called.
+func (w *Workload) Disconnect() (reconnect func()) {
+	l := &w.c.link
+	l.cut.Store(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.open {
+		c.Close()
+	}
+	l.open = nil
+	return func() { l.cut.Store(false) }
 }
 
 // join carries bytes until one end closes.

@@ -8,9 +8,12 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"testing"
 
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
@@ -28,6 +31,7 @@ type workload struct {
 	etcd     *etcd
 	kubelet  *kubelet
 	metalCCM *metalCCMPod
+	link     link
 	controls atomic.Int32
 
 	cancel context.CancelFunc // of metalCCM
@@ -38,6 +42,14 @@ type Workload struct{ c *workload }
 
 // Client is an administrator's.
 func (w *Workload) Client() kubernetes.Interface { return w.c.client }
+
+// Dynamic is an administrator's, for kinds that the cluster has definitions of.
+func (w *Workload) Dynamic(t testing.TB) dynamic.Interface {
+	t.Helper()
+	client, err := dynamic.NewForConfig(w.c.Admin())
+	require.NoError(t, err)
+	return client
+}
 
 // found makes a cluster, as `kubeadm init` does with the user data of the first
 // machine.

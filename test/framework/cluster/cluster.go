@@ -70,6 +70,8 @@ type Options struct {
 	// otherwise.
 	ControllerManager bool
 	ManagerFlags      []string
+	// ManagerEnv is added to the controller manager's environment, as key=value.
+	ManagerEnv []string
 	// Overlay is a directory to apply instead of artifacts/deploy.
 	Overlay string
 	// Installed says that the installation is there already, by other means.

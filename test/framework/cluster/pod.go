@@ -40,7 +40,7 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 func (c *Cluster) StartControllerManager(t testing.TB) *Program {
 	t.Helper()
 	return c.Run(t, Deployment{
-		Namespace: Namespace, Name: Manager, Path: Binary(t, Manager), Port: "health", Scheme: "http",
+		Namespace: Namespace, Name: Manager, Path: Binary(t, Manager), Port: "health", Scheme: "http", Env: c.opts.ManagerEnv,
 		Args: func(p *Program) []string {
 			return append([]string{
 				"--kubeconfig=" + c.Kubeconfig(p.Account),

@@ -121,6 +121,7 @@ func (c *Controller) openShoot(ctx context.Context, access *ShootAccess) (*shoot
 	}
 	config.QPS = -1
 	config.Proxy = c.Proxy
+	config.WarningHandler = rest.NoWarnings{} // Endpoints are deprecated.
 	// The token is read anew for each request, as client-go does with a file.
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &bearer{next, &s.token} })
 	if s.objects, err = dynamic.NewForConfig(config); err != nil {

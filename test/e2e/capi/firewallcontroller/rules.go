@@ -189,6 +189,11 @@ func snatRules(f *Firewall, private *Network) ([]string, error) {
 		if len(rule.IPs) == 0 {
 			return nil, errors.New("need to specify at least one address for SNAT")
 		}
+		for _, prefix := range private.Prefixes {
+			if strings.Contains(prefix, ":") {
+				return nil, fmt.Errorf("nftables file is invalid: ip saddr { %s }", prefix)
+			}
+		}
 		known, err := parsePrefixes(n.Prefixes)
 		if err != nil {
 			return nil, err

@@ -137,7 +137,11 @@ func TestRender_MakesRulesOf(t *testing.T) {
 func TestRender_FailsAsAWhole(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Firewall){
-		"no private network":              func(f *Firewall) { f.Status.Networks = f.Status.Networks[1:] },
+		"no private network": func(f *Firewall) { f.Status.Networks = f.Status.Networks[1:] },
+		"private network with IPv6": func(f *Firewall) {
+			f.Status.Networks[0].Prefixes = append(f.Status.Networks[0].Prefixes, "2001:db8::/64")
+			f.Spec.EgressRules = []EgressRule{{"internet", []string{"203.0.113.30"}}}
+		},
 		"source addresses of no network":  func(f *Firewall) { f.Spec.EgressRules = []EgressRule{{"other", []string{"203.0.113.30"}}} },
 		"no source address":               func(f *Firewall) { f.Spec.EgressRules = []EgressRule{{"internet", nil}} },
 		"source address of other network": func(f *Firewall) { f.Spec.EgressRules = []EgressRule{{"internet", []string{"198.51.100.1"}}} },
