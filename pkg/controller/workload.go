@@ -92,8 +92,6 @@ func (w *workloadReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if annotations.HasPaused(cluster) || (rec.cluster != nil && ptr.Deref(rec.cluster.Spec.Paused, false)) {
 		return ctrl.Result{}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
-	defer cancel()
 	switch {
 	case !hasFirewallController(cluster):
 		return w.cleanUp(ctx, rec, cluster)
@@ -143,7 +141,12 @@ func (w *workloadReconciler) reconcileWorkload(ctx context.Context, rec *reconci
 		state.checkDue = time.Time{}
 	}
 	state.inputs, state.cleaned = inputs, false
-	err = w.visit(ctx, rec, cluster, all, &state)
+	limited, cancel := context.WithTimeout(ctx, workloadTimeout)
+	defer cancel()
+	err = w.visit(limited, rec, cluster, all, &state)
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
 	switch {
 	case err == nil:
 		state.failures, state.failingSince = 0, time.Time{}
@@ -323,6 +326,8 @@ func hasReports(all []*v1alpha4.MetalStackFirewall) bool {
 
 // sayUnreachable says of the firewalls that nothing is known of their firewall-controllers.
 func (w *workloadReconciler) sayUnreachable(ctx context.Context, all []*v1alpha4.MetalStackFirewall, message string) {
+	ctx, cancel := context.WithTimeout(ctx, accessTimeout)
+	defer cancel()
 	for _, f := range all {
 		if monitorName(f) == "" {
 			continue
@@ -367,15 +372,18 @@ func (w *workloadReconciler) cleanUp(ctx context.Context, rec *reconciliation, c
 		return ctrl.Result{}, err
 	}
 	for _, f := range all {
-		if f.Spec.Controller == nil && belongsTo(cluster, f) && !rec.belongsToAnother(cluster, f) {
+		// One that has a controller still loses it next, or has no access either.
+		if belongsTo(cluster, f) && !rec.belongsToAnother(cluster, f) {
 			if err := w.patchFirewall(ctx, f, clearReport); err != nil {
 				return ctrl.Result{}, err
 			}
 		}
 	}
-	api, err := w.connect(ctx, rec, cluster)
+	limited, cancel := context.WithTimeout(ctx, workloadTimeout)
+	defer cancel()
+	api, err := w.connect(limited, rec, cluster)
 	if err == nil && api != nil {
-		err = deleteWorkloadObjects(ctx, api)
+		err = deleteWorkloadObjects(limited, api)
 	}
 	if state.cleaningSince.IsZero() {
 		state.cleaningSince = now

@@ -275,7 +275,8 @@ func describeWorkloadError(err error) string {
 	case errors.Is(err, errAnswerTooLong):
 		return errAnswerTooLong.Error()
 	case errors.As(err, &operation):
-		return oneline.Sanitize(operation.Error(), oneline.MaxWarning)
+		// Without the source: its port is another one each time, and with it the message.
+		return oneline.Sanitize((&net.OpError{Op: operation.Op, Net: operation.Net, Addr: operation.Addr, Err: operation.Err}).Error(), oneline.MaxWarning)
 	case meta.IsNoMatchError(err):
 		return "a kind is not served"
 	}

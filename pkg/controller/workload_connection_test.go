@@ -6,10 +6,12 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -141,6 +143,14 @@ func TestWorkloadConnection_VerifiesTheAPIServer(t *testing.T) {
 	err = connection.api.Get(t.Context(), client.ObjectKey{Name: "firewall"}, &corev1.Namespace{})
 	require.Error(t, err)
 	assert.Contains(t, describeWorkloadError(err), "connection refused")
+}
+
+// A message that is another one each time would be written, and be an Event, each time.
+func TestDescribeWorkloadError_NamesNoSource(t *testing.T) {
+	t.Parallel()
+	address := func(port int) net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port} }
+	err := &net.OpError{Op: "read", Net: "tcp", Source: address(51234), Addr: address(6443), Err: syscall.ECONNRESET}
+	assert.Equal(t, "read tcp 10.0.0.1:6443: connection reset by peer", describeWorkloadError(fmt.Errorf("get: %w", err)))
 }
 
 func TestWorkloadConnections_KeepOneForEachKubeconfig(t *testing.T) {

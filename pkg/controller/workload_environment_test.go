@@ -33,6 +33,8 @@ type workloadHarness struct {
 	refuse func(verb string, obj client.Object) error
 	// refuseApply answers requests that apply an object of a name.
 	refuseApply func(name string) error
+	// hang has no request answered.
+	hang bool
 	// requests are what the workload cluster was asked.
 	requests []string
 	tokens   int
@@ -58,6 +60,10 @@ func newWorkloadHarness(t *testing.T, changes ...func(client.Object)) *workloadH
 	h.workload = fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapper).WithReturnManagedFields().Build()
 	api := interceptor.NewClient(h.workload.(client.WithWatch), interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if h.hang {
+				<-ctx.Done()
+				return ctx.Err()
+			}
 			obj.SetName(key.Name)
 			if err := note("get", obj); err != nil {
 				return err

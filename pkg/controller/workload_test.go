@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr/funcr"
@@ -304,6 +305,21 @@ func TestWorkload_OutageIsSaidAfterAMinuteAndEnds(t *testing.T) {
 	assert.Equal(t, metav1.ConditionTrue, h.firewallCondition().Status)
 }
 
+// What does not answer occupies a worker for so long, and is said all the same.
+func TestWorkload_VisitsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newConnectedHarness(t)
+		h.hang = true
+		for h.firewallCondition().Reason != infrastructure.ReasonWaitingForControlPlane || condition(h.firewall(), infrastructure.ConditionControllerConnected).Status != metav1.ConditionUnknown {
+			began := time.Now()
+			h.visit(maxWorkloadRetry * 6 / 5)
+			require.Equal(t, workloadTimeout, time.Since(began))
+		}
+		assert.Contains(t, h.firewallCondition().Message, "the API server does not answer within 5s")
+	})
+}
+
 // A credential that was replaced is read again.
 func TestWorkload_KubeconfigIsReadAgainAfterAFailure(t *testing.T) {
 	t.Parallel()
@@ -321,12 +337,12 @@ func TestWorkload_IsCleanedWhenTheControllerIsRemoved(t *testing.T) {
 	h.report(map[string]any{"lastRun": h.at(0)})
 	h.visit(eagerReportInterval * 2)
 	h.change(func(c *v1alpha4.MetalStackCluster) { c.Spec.FirewallSpec.Controller = nil })
-	h.changeFirewall(func(f *v1alpha4.MetalStackFirewall) { f.Spec.Controller = nil })
 	h.step(0)
 	for what, of := range firewallAccessObjects() {
 		assert.False(t, h.find(of()), what)
 	}
 	assert.Equal(t, infrastructure.ReasonRevoking, h.firewallCondition().Reason)
+	require.NotNil(t, h.firewall().Status.Controller)
 	h.visit(0)
 	assert.Empty(t, h.firewallCondition())
 	assert.False(t, h.inWorkload(&corev1.ServiceAccount{}, "firewall", "firewall-controller"))

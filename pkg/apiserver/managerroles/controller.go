@@ -2,7 +2,8 @@
 
 // Package managerroles grants the controller manager two fixed ClusterRoles in the
 // namespaces that are bound to a project, and in no other: to read bootstrap data, and to
-// write what gives clusters access to their metal-api. It reconciles a RoleBinding to each
+// write what gives clusters access to their metal-api, and firewall-controllers to their
+// configuration. It reconciles a RoleBinding to each
 // of them in each namespace. It must never grant anything to another account, by another
 // role, in the server's own namespace or in kube-system; a ValidatingAdmissionPolicy in
 // artifacts/deploy restricts the server's account to the same. The second role must not be
