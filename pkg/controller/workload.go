@@ -92,10 +92,15 @@ func (w *workloadReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if annotations.HasPaused(cluster) || (rec.cluster != nil && ptr.Deref(rec.cluster.Spec.Paused, false)) {
 		return ctrl.Result{}, nil
 	}
+	// A workload cluster that is another one's is not connected to, not even to delete in it.
+	reachable := mayHaveAccess(said) && rec.ofAnotherCluster(cluster) == ""
+	if !reachable {
+		w.connections.forget(request)
+	}
 	switch {
 	case !hasFirewallController(cluster):
-		return w.cleanUp(ctx, rec, cluster)
-	case !mayHaveAccess(said) || rec.ofAnotherCluster(cluster) != "":
+		return w.cleanUp(ctx, rec, cluster, reachable)
+	case !reachable:
 		return ctrl.Result{}, nil
 	}
 	return w.reconcileWorkload(ctx, rec, cluster)
@@ -360,8 +365,8 @@ func (w *workloadReconciler) failureOf(rec *reconciliation, err error) *metav1.C
 }
 
 // cleanUp deletes what a workload cluster got, when its firewalls have no firewall-controllers
-// any more. If the workload cluster does not answer for long, it is left.
-func (w *workloadReconciler) cleanUp(ctx context.Context, rec *reconciliation, cluster *v1alpha4.MetalStackCluster) (ctrl.Result, error) {
+// any more. If the workload cluster does not answer for long, or is another one's, it is left.
+func (w *workloadReconciler) cleanUp(ctx context.Context, rec *reconciliation, cluster *v1alpha4.MetalStackCluster, reachable bool) (ctrl.Result, error) {
 	now := w.clock.Now()
 	state := w.workload.get(rec.request)
 	if state.cleaned {
@@ -379,11 +384,13 @@ func (w *workloadReconciler) cleanUp(ctx context.Context, rec *reconciliation, c
 			}
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, workloadTimeout)
-	defer cancel()
-	api, err := w.connect(limited, rec, cluster)
-	if err == nil && api != nil {
-		err = deleteWorkloadObjects(limited, api)
+	if reachable {
+		limited, cancel := context.WithTimeout(ctx, workloadTimeout)
+		defer cancel()
+		var api *workloadAPI
+		if api, err = w.connect(limited, rec, cluster); err == nil && api != nil {
+			err = deleteWorkloadObjects(limited, api)
+		}
 	}
 	if state.cleaningSince.IsZero() {
 		state.cleaningSince = now
