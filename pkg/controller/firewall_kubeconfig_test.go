@@ -148,11 +148,15 @@ func TestFirewallUserData_AreMergedWithIgnitionOfTheUser(t *testing.T) {
 func TestFirewallUserData_RefuseWhatTheKubeconfigCannotBeAddedTo(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ value, says string }{
-		"cloud-init":      {secretData, "must be an ignition config of version 2 as JSON"},
-		"more than one":   {`{"ignition":{"version":"2.3.0"}} {"very":"very-secret"}`, "must be an ignition config"},
-		"no object":       {`null`, "must be an ignition config"},
-		"version 3":       {`{"ignition":{"version":"3.4.0"},"very":"very-secret"}`, "ignition.version must be a version 2"},
-		"no version":      {`{"very":"very-secret"}`, "ignition.version must be a version 2"},
+		"cloud-init":    {secretData, "must be an ignition config of version 2 as JSON"},
+		"more than one": {`{"ignition":{"version":"2.3.0"}} {"very":"very-secret"}`, "must be an ignition config"},
+		"no object":     {`null`, "must be an ignition config"},
+		"version 3":     {`{"ignition":{"version":"3.4.0"},"very":"very-secret"}`, "ignition.version must be a version 2"},
+		"no version":    {`{"very":"very-secret"}`, "ignition.version must be a version 2"},
+		"replaced": {
+			`{"ignition":{"version":"2.3.0","config":{"replace":{"source":"https://very-secret.example.org"}}}}`,
+			"ignition.config.replace must not be set: a firewall takes that config in the place of this one, so the kubeconfig would be lost",
+		},
 		"same file":       {`{"ignition":{"version":"2.3.0"},"storage":{"files":[{"path":"/etc//firewall-controller/.seed-kubeconfig"}]}}`, "storage.files has /etc/firewall-controller/.seed-kubeconfig"},
 		"link above":      {`{"ignition":{"version":"2.3.0"},"storage":{"links":[{"path":"/etc/firewall-controller"}]}}`, "storage.links has"},
 		"directory there": {`{"ignition":{"version":"2.3.0"},"storage":{"directories":[{"path":"/etc/firewall-controller/.seed-kubeconfig"}]}}`, "storage.directories has"},

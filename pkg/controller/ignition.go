@@ -107,6 +107,9 @@ func parseIgnition(config []byte) (map[string]any, error) {
 	if !strings.HasPrefix(version, "2.") || len(version) > len("2.99.99-experimental") {
 		return nil, errors.New(`ignition.version must be a version 2, such as "2.3.0", which is what metal-stack's firewall images read`)
 	}
+	if fieldOf(fieldOf(all["ignition"], "config"), "replace") != nil {
+		return nil, errors.New("ignition.config.replace must not be set: a firewall takes that config in the place of this one, so the kubeconfig would be lost")
+	}
 	return all, nil
 }
 
