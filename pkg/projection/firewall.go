@@ -63,11 +63,8 @@ func IsFirewallUnknown(f *infrastructure.MetalStackFirewall) bool {
 		return f.Spec.ProviderID != "" && f.DeletionTimestamp == nil && !isRefused
 	case infrastructure.AllocationAllocating:
 		return f.Spec.ProviderID != ""
-	case infrastructure.AllocationAllocated:
+	case infrastructure.AllocationAllocated, infrastructure.AllocationReleasing:
 		return live.Phase == infrastructure.PhaseUnknown
-	case infrastructure.AllocationReleasing:
-		// What was shown is kept: it was not observed, or is released in a moment.
-		return a.AllocationUUID != ""
 	}
 	return false
 }

@@ -199,15 +199,20 @@ func TestFirewall_UnobservedMetalIsKnownToBeUnknown(t *testing.T) {
 	kept = NewFirewallProjector(b.source).Project(record, kept).(*infrastructure.MetalStackFirewall)
 	assert.False(t, IsFirewallUnknown(kept))
 	assert.Equal(t, want, Firewall(kept), "while it is released, too")
+	assert.Equal(t, infrastructure.PhaseReleasing, kept.Status.Metal.Phase)
 	restarted = b.shownFirewall(record)
 	assert.True(t, IsFirewallUnknown(restarted), "releasing, and not observed since the server started")
 	assert.Nil(t, Firewall(restarted))
+	again := NewFirewallProjector(b.source).Project(record, restarted).(*infrastructure.MetalStackFirewall)
+	assert.True(t, IsFirewallUnknown(again), "as long as it is not")
 
 	freed := runningFirewall()
 	freed.Allocation = nil
 	b.facts.machines[m.ID] = freed
 	kept = NewFirewallProjector(b.source).Project(record, kept).(*infrastructure.MetalStackFirewall)
-	assert.Equal(t, want.Name, FirewallName(kept), "its machine was freed, and may still run")
+	assert.False(t, IsFirewallUnknown(kept), "its machine was freed")
+	assert.Nil(t, Firewall(kept))
+	assert.Equal(t, b.shownFirewall(record).Status.Metal, kept.Status.Metal, "what is known does not depend on what was shown")
 	record.Status.Allocation.Phase = infrastructure.AllocationReleased
 	kept = NewFirewallProjector(b.source).Project(record, kept).(*infrastructure.MetalStackFirewall)
 	assert.False(t, IsFirewallUnknown(kept))

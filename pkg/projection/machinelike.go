@@ -151,12 +151,14 @@ func (p *MachineLikeProjector) fill(s, shown *machineLike) conditionState {
 		v.reason, v.message = infrastructure.ReasonAllocating, "Allocating a machine from the metal-api."
 		return v
 	case infrastructure.AllocationReleasing:
-		if m, presence := p.Facts.Machine(a.MachineID); presence == metal.Present && isRecordedAllocation(m, a) {
+		phase := infrastructure.PhaseReleasing
+		switch m, presence := p.Facts.Machine(a.MachineID); {
+		case presence == metal.Present && isRecordedAllocation(m, a):
 			s.show(m)
-		} else if s.controlled && shown != nil {
-			s.keep(*shown.status.Metal, a)
+		case presence == metal.Unobserved && s.controlled && a.AllocationUUID != "" && !s.keep(shown, a):
+			phase = infrastructure.PhaseUnknown
 		}
-		s.showPhase(a, infrastructure.PhaseReleasing)
+		s.showPhase(a, phase)
 		v.since = releaseTime(a.AllocationState, *s.status.Conditions)
 		v.reason, v.message = releasingReason(s.meta, *s.status.Conditions, "Releasing the machine to the metal-api.")
 		return v
@@ -236,11 +238,13 @@ func (m *machineLike) show(machine *metal.Machine) {
 	*m.status.FailureDomain = machine.Partition
 }
 
-// keep goes on showing metal that a firewall-controller runs on until it is released.
-func (m *machineLike) keep(shown *infrastructure.Metal, a *infrastructure.MachineAllocation) {
-	if shown != nil && shown.AllocationUUID == a.AllocationUUID {
-		*m.status.Metal = shown.DeepCopy()
+// keep goes on showing metal that was shown, and returns whether it was.
+func (m *machineLike) keep(shown *machineLike, a *infrastructure.MachineAllocation) bool {
+	if shown == nil || *shown.status.Metal == nil || (*shown.status.Metal).AllocationUUID != a.AllocationUUID || (*shown.status.Metal).Hostname == "" {
+		return false
 	}
+	*m.status.Metal = (*shown.status.Metal).DeepCopy()
+	return true
 }
 
 // showPhase overrides the phase, and names the metal if nothing is known of it.
