@@ -38,6 +38,13 @@ type rollout struct {
 	reasons map[*v1alpha4.MetalStackFirewall]string
 	// imageNote says when a newer image is taken.
 	imageNote string
+	// failed are the firewalls whose firewall-controller does not connect.
+	failed []*v1alpha4.MetalStackFirewall
+
+	// now is when the plan is made. A takeover waits for exchange for a report, and a firewall
+	// may be unhealthy for so long.
+	now                 time.Time
+	exchange, unhealthy time.Duration
 }
 
 type firewallDeletion struct {
@@ -51,7 +58,7 @@ type firewallDeletion struct {
 // never served. While it is unknown of one whether it serves, none is made, and
 // none goes for never having served.
 func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall, now time.Time, options Options) rollout {
-	r := rollout{reasons: map[*v1alpha4.MetalStackFirewall]string{}}
+	r := rollout{reasons: map[*v1alpha4.MetalStackFirewall]string{}, now: now, unhealthy: options.FirewallUnhealthyTimeout}
 	wanted := cluster.Spec.FirewallSpec
 	if wanted == nil {
 		for _, f := range owned {
@@ -60,6 +67,7 @@ func planRollout(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalSta
 		return r
 	}
 
+	r.exchange = exchangeTimeout(wanted)
 	candidates, others := r.divide(owned, wanted, now, options)
 	undecided := slices.IndexFunc(owned, isUndetermined)
 	if undecided >= 0 {
@@ -106,9 +114,8 @@ func (r *rollout) divide(owned []*v1alpha4.MetalStackFirewall, wanted *v1alpha4.
 		others = append(others, f)
 	}
 	if wanted.Controller != nil {
-		var failed []*v1alpha4.MetalStackFirewall
-		candidates, failed = r.divideByConnection(candidates, others, now, limits)
-		others = append(others, failed...)
+		candidates, r.failed = r.divideByConnection(candidates, others, now, limits)
+		others = append(others, r.failed...)
 	}
 	candidates, old := r.divideByImage(candidates, len(metalHolders(owned)) == 1, wanted, now)
 	slices.SortFunc(candidates, compareFirewalls)
@@ -176,7 +183,7 @@ func (r *rollout) planSuccessor(cluster *v1alpha4.MetalStackCluster, others []*v
 // planRoom deletes firewalls that hold metal until there is room for another one: all that do
 // not serve, and then those that serve worst. It returns one that goes.
 func (r *rollout) planRoom(holders []*v1alpha4.MetalStackFirewall) (first *v1alpha4.MetalStackFirewall) {
-	holders = slices.SortedFunc(slices.Values(holders), compareFirewalls)
+	holders = slices.SortedFunc(slices.Values(holders), r.compareServing(holders))
 	excess := len(holders) - (maxFirewalls - 1)
 	going := func(f *v1alpha4.MetalStackFirewall) {
 		excess--

@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -24,9 +25,24 @@ const (
 	longestDistance = 8
 )
 
-// exchangeTimeout is for how long a rollout waits until a firewall-controller reports its
-// distance, and, once a takeover has begun, until the workload cluster can be read again.
-const exchangeTimeout = time.Minute
+const (
+	// minExchangeTimeout is for how long a takeover waits for a report, if three intervals of
+	// the firewall-controller are shorter.
+	minExchangeTimeout = 3 * time.Minute
+	// unreachableTimeout is for how long a takeover goes on while the workload cluster cannot be
+	// read.
+	unreachableTimeout = time.Minute
+	// takeoverRetry is how soon after a takeover was taken back the next one begins.
+	takeoverRetry = 15 * time.Minute
+)
+
+// exchangeTimeout is for how long a takeover waits for a report.
+func exchangeTimeout(wanted *v1alpha4.MetalStackFirewallSpec) time.Duration {
+	if c := wanted.Controller; c != nil && c.Interval != nil {
+		return max(minExchangeTimeout, 3*c.Interval.Duration)
+	}
+	return minExchangeTimeout
+}
 
 // A firewallDistance is a distance that a firewall is to have, and what its condition
 // DistanceApplied is to say; applied is empty if it has none.
@@ -38,49 +54,134 @@ type firewallDistance struct {
 
 // planExchange decides about the distances of a firewall that is like the spec and of those
 // that serve in its place, and returns what the takeover waits for; nothing if the others
-// may go. Where it has got is recorded in the distances themselves, and since when in the
+// may go. They go only after its firewall-controller has reported once more since they
+// lost the traffic; if it does not in time, they get the traffic back, and the takeover is tried
+// again later. Where it has got is recorded in the distances themselves, and since when in the
 // condition DistanceApplied.
 func (r *rollout) planExchange(chosen *v1alpha4.MetalStackFirewall, others []*v1alpha4.MetalStackFirewall, now time.Time) (waiting string) {
-	serving := slices.DeleteFunc(slices.Clone(others), func(f *v1alpha4.MetalStackFirewall) bool { return !serves(f) })
+	serving := r.servingOf(others)
 	if len(serving) == 0 {
 		r.planDistance(chosen, shortestDistance)
 		return ""
 	}
-	begun := slices.ContainsFunc(serving, func(f *v1alpha4.MetalStackFirewall) bool { return f.Status.Distance == longestDistance })
+	begun := slices.ContainsFunc(serving, hasLongestDistance)
 	connected := connectedCondition(chosen)
 	switch {
 	case canTakeOver(chosen, serving):
-	case begun && chosen.Status.Ready && connected.Status == metav1.ConditionUnknown && now.Before(connected.LastTransitionTime.Add(exchangeTimeout)):
+	case begun && chosen.Status.Ready && connected.Status == metav1.ConditionUnknown && now.Before(connected.LastTransitionTime.Add(unreachableTimeout)):
 		// The connections of the controller manager are among those that change their way.
-		r.requeueWithin(connected.LastTransitionTime.Add(exchangeTimeout).Sub(now))
-		return "its firewall-controller must be connected: " + connected.Message
-	case chosen.Status.Ready && chosen.Status.Distance == shortestDistance && !slices.ContainsFunc(serving, hasShortestDistance) &&
-		!(begun && connected.Status == metav1.ConditionUnknown):
+		r.requeueWithin(connected.LastTransitionTime.Add(unreachableTimeout).Sub(now))
 		return "its firewall-controller must be connected: " + connected.Message
 	default:
-		r.planDistance(chosen, rollingDistance)
-		for _, f := range serving {
-			r.planDistance(f, shortestDistance)
-		}
+		r.takeBack(chosen, serving)
 		return "its firewall-controller must be connected: " + connected.Message
+	}
+	if !begun {
+		if retry := takenBackAt(chosen, serving).Add(takeoverRetry); now.Before(retry) {
+			r.takeBack(chosen, serving)
+			r.requeueWithin(retry.Sub(now))
+			return "it did not report in time when it had the traffic, which was taken back; this is tried again at " + retry.UTC().Format(time.RFC3339)
+		}
+		// Otherwise a report of the shortest distance could be one from before.
+		if isConnected(chosen) && reportsOtherDistance(chosen) {
+			r.planDistance(chosen, chosen.Status.Distance)
+			return fmt.Sprintf("it must report distance %d", chosen.Status.Distance)
+		}
 	}
 	for _, f := range serving {
 		if !r.hasDistance(f, longestDistance, now) {
 			waiting = fmt.Sprintf("MetalStackFirewall %s must report distance %d", f.Name, longestDistance)
 		}
 	}
-	if waiting == "" && !r.hasDistance(chosen, shortestDistance, now) {
-		waiting = fmt.Sprintf("it must report distance %d", shortestDistance)
+	if waiting != "" {
+		return waiting
 	}
-	return waiting
+	was := chosen.Status.Distance
+	r.planDistance(chosen, shortestDistance)
+	switch left := latestChange(append(serving, chosen)).Add(r.exchange).Sub(now); {
+	case hasTakenOver(chosen, serving) || !isConnected(chosen):
+		return ""
+	case was != shortestDistance:
+		r.requeueWithin(r.exchange)
+	case left <= 0:
+		r.distances = nil
+		r.takeBack(chosen, serving)
+	default:
+		r.requeueWithin(left)
+	}
+	return fmt.Sprintf("it must report distance %d", shortestDistance)
+}
+
+// takeBack gives those that serve the traffic, and not yet the one that is to take over.
+func (r *rollout) takeBack(chosen *v1alpha4.MetalStackFirewall, serving []*v1alpha4.MetalStackFirewall) {
+	r.planDistance(chosen, rollingDistance)
+	for _, f := range serving {
+		r.planDistance(f, shortestDistance)
+	}
+}
+
+// takenBackAt returns when a takeover was taken back last: those that serve have the shortest
+// distance since then. It is zero if that was before there was the one that is to take over.
+func takenBackAt(chosen *v1alpha4.MetalStackFirewall, serving []*v1alpha4.MetalStackFirewall) time.Time {
+	if last := latestChange(serving); last.After(chosen.CreationTimestamp.Time) {
+		return last
+	}
+	return time.Time{}
+}
+
+// hasTakenOver returns whether the firewall-controller of a firewall has reported since those
+// that served have the longest distance. If their firewall-controllers know of no distance, it
+// is enough that its own is connected.
+func hasTakenOver(f *v1alpha4.MetalStackFirewall, serving []*v1alpha4.MetalStackFirewall) bool {
+	if !isConnected(f) || f.Status.Distance != shortestDistance {
+		return false
+	}
+	since := latestChange(slices.DeleteFunc(slices.Clone(serving), func(f *v1alpha4.MetalStackFirewall) bool { return !hasLongestDistance(f) }))
+	if since.IsZero() {
+		return true
+	}
+	reported, applied := f.Status.Controller, distanceCondition(f)
+	if reported == nil || reportsOtherDistance(f) {
+		return false
+	}
+	return reported.LastRun != nil && reported.LastRun.After(since) ||
+		applied != nil && !applied.LastTransitionTime.Time.Before(since)
+}
+
+// latestChange returns when the condition DistanceApplied of firewalls changed last.
+func latestChange(all []*v1alpha4.MetalStackFirewall) (latest time.Time) {
+	for _, f := range all {
+		if c := distanceCondition(f); c != nil {
+			latest = later(latest, c.LastTransitionTime.Time)
+		}
+	}
+	return latest
 }
 
 // planBestServing has the firewall that serves best have the traffic while there is none
 // like the spec.
 func (r *rollout) planBestServing(others []*v1alpha4.MetalStackFirewall) {
-	serving := slices.DeleteFunc(slices.Clone(others), func(f *v1alpha4.MetalStackFirewall) bool { return !serves(f) })
-	if len(serving) > 0 {
-		r.planDistance(slices.MinFunc(serving, compareFirewalls), shortestDistance)
+	if serving := r.servingOf(others); len(serving) > 0 {
+		r.planDistance(slices.MinFunc(serving, r.compareServing(serving)), shortestDistance)
+	}
+}
+
+// compareServing orders firewalls that are not like the spec by how well they serve: those
+// come last whose firewall-controller does not connect, or that have not taken over yet.
+func (r *rollout) compareServing(all []*v1alpha4.MetalStackFirewall) func(a, b *v1alpha4.MetalStackFirewall) int {
+	serving := r.servingOf(all)
+	begun := slices.ContainsFunc(serving, hasLongestDistance)
+	rank := func(f *v1alpha4.MetalStackFirewall) int {
+		switch {
+		case slices.Contains(r.failed, f):
+			return 2
+		case begun && !hasLongestDistance(f) && !hasTakenOver(f, serving) && slices.Contains(serving, f):
+			return 1
+		}
+		return 0
+	}
+	return func(a, b *v1alpha4.MetalStackFirewall) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), compareFirewalls(a, b))
 	}
 }
 
@@ -122,10 +223,10 @@ func (r *rollout) hasDistance(f *v1alpha4.MetalStackFirewall, distance int32, no
 		if condition == nil {
 			r.distances = append(r.distances, firewallDistance{f, distance, applied})
 		}
-		r.requeueWithin(exchangeTimeout)
+		r.requeueWithin(r.exchange)
 		return false
 	}
-	left := condition.LastTransitionTime.Add(exchangeTimeout).Sub(now)
+	left := condition.LastTransitionTime.Add(r.exchange).Sub(now)
 	r.requeueWithin(left)
 	return left <= 0
 }
@@ -147,18 +248,49 @@ func distanceApplied(f *v1alpha4.MetalStackFirewall, distance int32) metav1.Cond
 func canTakeOver(chosen *v1alpha4.MetalStackFirewall, serving []*v1alpha4.MetalStackFirewall) bool {
 	connected := connectedCondition(chosen)
 	return chosen.Status.Ready && (connected.Status == metav1.ConditionTrue ||
-		(connected.Reason == infrastructure.ReasonNoKubeconfig && !slices.ContainsFunc(serving, isConnected)))
+		(connected.Reason == infrastructure.ReasonNoKubeconfig && !slices.ContainsFunc(serving, mayBeConnected)))
 }
 
-// serves returns whether a firewall has the traffic, or would have it without another one.
-func serves(f *v1alpha4.MetalStackFirewall) bool {
-	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
-	unobserved := ready != nil && ready.Reason == infrastructure.ReasonNotObserved
-	return f.DeletionTimestamp == nil && hasPhonedHome(f) && (f.Status.Ready || unobserved)
+// servingOf returns the firewalls that have the traffic, or would have it without another one.
+// One that is unreachable may run all the same: its firewall-controller tells, and otherwise
+// it is given as long as a firewall that is to be replaced.
+func (r *rollout) servingOf(all []*v1alpha4.MetalStackFirewall) (serving []*v1alpha4.MetalStackFirewall) {
+	for _, f := range all {
+		ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
+		serves := f.Status.Ready
+		switch {
+		case f.DeletionTimestamp != nil || !hasPhonedHome(f):
+			continue
+		case ready != nil && ready.Reason == infrastructure.ReasonNotObserved:
+			serves = true
+		case isUnreachable(f):
+			left, why := timeLeft(ready.LastTransitionTime.Time, r.unhealthy, r.now, "")
+			serves = why == "" || isConnected(f)
+			r.requeueWithin(left)
+		}
+		if serves {
+			serving = append(serving, f)
+		}
+	}
+	return serving
 }
 
-func hasShortestDistance(f *v1alpha4.MetalStackFirewall) bool {
-	return f.Status.Distance == shortestDistance
+func hasLongestDistance(f *v1alpha4.MetalStackFirewall) bool {
+	return f.Status.Distance == longestDistance
+}
+
+// reportsOtherDistance returns whether the firewall-controller of a firewall reports another
+// distance than it has.
+func reportsOtherDistance(f *v1alpha4.MetalStackFirewall) bool {
+	reported := f.Status.Controller
+	return reported != nil && reported.Distance != nil && *reported.Distance != f.Status.Distance
+}
+
+// mayBeConnected returns whether the firewall-controller of a firewall is connected, or was
+// when the workload cluster could be read last.
+func mayBeConnected(f *v1alpha4.MetalStackFirewall) bool {
+	status := connectedCondition(f).Status
+	return status == metav1.ConditionTrue || status == metav1.ConditionUnknown
 }
 
 func isConnected(f *v1alpha4.MetalStackFirewall) bool {

@@ -82,7 +82,7 @@ func timeLeft(since time.Time, limit time.Duration, now time.Time, what string) 
 // connect, so that they cannot take over from another one, which goes on serving. While it is
 // unknown whether it does, nothing is concluded.
 func (r *rollout) divideByConnection(candidates, others []*v1alpha4.MetalStackFirewall, now time.Time, l limits) (kept, failed []*v1alpha4.MetalStackFirewall) {
-	serving := slices.DeleteFunc(slices.Clone(others), func(f *v1alpha4.MetalStackFirewall) bool { return !serves(f) })
+	serving := slices.DeleteFunc(r.servingOf(others), func(f *v1alpha4.MetalStackFirewall) bool { return isUnreachable(f) && !isConnected(f) })
 	for _, f := range candidates {
 		connected, began := connectedCondition(f), allocationOf(f).StartTime
 		if len(serving) > 0 && f.Status.Ready && connected.Status == metav1.ConditionFalse && began != nil && !canTakeOver(f, serving) {
@@ -122,9 +122,13 @@ func compareFirewalls(a, b *v1alpha4.MetalStackFirewall) int {
 // seen a moment before it is written down. One that is unreachable, and of which it
 // is unknown whether it is ready, had phoned home last.
 func hasPhonedHome(f *v1alpha4.MetalStackFirewall) bool {
+	return f.Status.Ready || isProvisioned(f) || isUnreachable(f)
+}
+
+// isUnreachable returns whether a firewall phoned home last, and is silent now.
+func isUnreachable(f *v1alpha4.MetalStackFirewall) bool {
 	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
-	silent := ready != nil && ready.Status == metav1.ConditionUnknown && ready.Reason == infrastructure.ReasonUnreachable
-	return f.Status.Ready || isProvisioned(f) || silent
+	return ready != nil && ready.Status == metav1.ConditionUnknown && ready.Reason == infrastructure.ReasonUnreachable
 }
 
 // isUndetermined returns whether it cannot be said yet if a firewall serves: it names its

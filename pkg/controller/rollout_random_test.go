@@ -30,6 +30,11 @@ type fleet struct {
 	firewalls []*v1alpha4.MetalStackFirewall
 	made      int
 	log       []string
+	// dead are the firewalls whose firewall-controller never connects, and holes those that
+	// forward nothing, so that the workload cluster is unreachable when they have the traffic.
+	dead, holes map[*v1alpha4.MetalStackFirewall]bool
+	// losing is when firewalls got the longest distance, and reported when they reported last.
+	losing, reported map[*v1alpha4.MetalStackFirewall]time.Time
 }
 
 func (f *fleet) note(format string, args ...any) { f.log = append(f.log, fmt.Sprintf(format, args...)) }
@@ -87,10 +92,31 @@ func (f *fleet) report(fw *v1alpha4.MetalStackFirewall) {
 	if fw.Spec.Controller == nil || !fw.Status.Ready {
 		return
 	}
+	if f.cutOff() {
+		for _, fw := range f.firewalls {
+			if connectedCondition(fw).Status != metav1.ConditionUnknown {
+				f.connected(fw, metav1.ConditionUnknown, "WorkloadClusterUnreachable")
+			}
+		}
+		return
+	}
+	if f.dead[fw] {
+		if connectedCondition(fw).Status != metav1.ConditionFalse {
+			f.connected(fw, metav1.ConditionFalse, infrastructure.ReasonControllerNeverReported)
+		}
+		return
+	}
+	f.reported[fw] = f.now
 	if !isConnected(fw) {
 		f.connected(fw, metav1.ConditionTrue, "Connected")
 	}
-	fw.Status.Controller = &v1alpha4.FirewallControllerStatus{Distance: ptr.To(fw.Status.Distance)}
+	fw.Status.Controller = &v1alpha4.FirewallControllerStatus{Distance: ptr.To(fw.Status.Distance), LastRun: &metav1.Time{Time: f.now}}
+}
+
+// cutOff returns whether a firewall that forwards nothing has the traffic.
+func (f *fleet) cutOff() bool {
+	runs := slices.DeleteFunc(slices.Clone(f.firewalls), func(fw *v1alpha4.MetalStackFirewall) bool { return !fw.Status.Ready })
+	return len(runs) > 0 && f.holes[slices.MinFunc(runs, func(a, b *v1alpha4.MetalStackFirewall) int { return int(a.Status.Distance - b.Status.Distance) })]
 }
 
 func (f *fleet) connected(fw *v1alpha4.MetalStackFirewall, status metav1.ConditionStatus, reason string) {
@@ -175,6 +201,9 @@ func (f *fleet) reconcile(whole bool) (changed bool) {
 		if stop() {
 			return true
 		}
+		if d.distance == longestDistance && d.firewall.Status.Distance != longestDistance {
+			f.losing[d.firewall] = f.now
+		}
 		setDistance(&d.firewall.Status, d, f.now)
 		f.note("%s gets distance %d", d.firewall.Name, d.distance)
 	}
@@ -193,6 +222,7 @@ func (f *fleet) reconcile(whole bool) (changed bool) {
 	plan.create.UID = types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", f.made))
 	plan.create.CreationTimestamp = metav1.NewTime(f.now)
 	f.firewalls = append(f.firewalls, plan.create)
+	f.dead[plan.create], f.holes[plan.create] = !whole && f.rand.IntN(4) == 0, !whole && f.rand.IntN(4) == 0
 	f.note("the controller creates %s: %s", plan.create.Name, plan.createReason)
 	require.LessOrEqual(f.t, len(metalHolders(f.firewalls)), maxFirewalls, f.history())
 	return true
@@ -216,19 +246,31 @@ func (f *fleet) checkDeletions(plan rollout) {
 		}
 		if deleted && fw.Status.Ready {
 			require.True(f.t, slices.ContainsFunc(f.firewalls, func(g *v1alpha4.MetalStackFirewall) bool {
-				stays := g.DeletionTimestamp == nil && !plan.deletes(g)
-				return g != fw && stays && g.Status.Ready && (isConnected(g) || !isConnected(fw) || g.Status.Distance <= fw.Status.Distance || f.cluster.Spec.FirewallSpec.Controller == nil)
-			}), f.history())
+				return g != fw && g.DeletionTimestamp == nil && !plan.deletes(g) && g.Status.Ready && f.mayReplace(g, fw)
+			}), "%v\n%s", plan.deletions, f.history())
 		}
 	}
 	require.False(f.t, served > 0 && left == 0 && ready == 0, "%v\n%s", plan.deletions, f.history())
+}
+
+// mayReplace returns whether a firewall that runs may stay in place of another one that does:
+// if that one has lost the traffic, after a report since then only.
+func (f *fleet) mayReplace(fw, deleted *v1alpha4.MetalStackFirewall) bool {
+	switch {
+	case f.cluster.Spec.FirewallSpec.Controller == nil, !mayBeConnected(deleted):
+		return true
+	case deleted.Status.Distance == longestDistance && !hasLongestDistance(fw):
+		return isConnected(fw) && f.reported[fw].After(f.losing[deleted])
+	}
+	return isConnected(fw) || hasLongestDistance(fw) || fw.Status.Distance <= deleted.Status.Distance
 }
 
 func (f *fleet) history() string { return strings.Join(f.log, "\n") }
 
 // settle lets everything that is in flight end.
 func (f *fleet) settle() {
-	for range 500 {
+	clear(f.holes)
+	for range 2000 {
 		f.now = f.now.Add(10 * time.Second)
 		for _, fw := range slices.Clone(f.firewalls) {
 			f.proceed(fw)
@@ -248,6 +290,8 @@ func TestPlanRollout_RandomHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
 		f := &fleet{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: rollTime, cluster: infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)}
+		f.dead, f.holes = map[*v1alpha4.MetalStackFirewall]bool{}, map[*v1alpha4.MetalStackFirewall]bool{}
+		f.losing, f.reported = map[*v1alpha4.MetalStackFirewall]time.Time{}, map[*v1alpha4.MetalStackFirewall]time.Time{}
 		f.note("seed %d", seed)
 		for range 200 {
 			f.now = f.now.Add(time.Duration(f.rand.IntN(60)) * time.Second)

@@ -166,7 +166,7 @@ func (w *workloadReconciler) reconcileWorkload(ctx context.Context, rec *reconci
 		pause := min(minWorkloadRetry<<min(state.failures-1, 10), maxWorkloadRetry)
 		state.due, state.checkDue = now.Add(jitter(pause)), time.Time{}
 		ctrl.LoggerFrom(ctx).V(1).Info("Failed to keep the access of firewall-controllers", "reason", state.condition.Reason, "message", state.condition.Message, "failures", state.failures)
-		if now.Sub(state.failingSince) >= unreachableGrace || state.failures == 1 && !hasReports(all) {
+		if now.Sub(state.failingSince) >= unreachableGrace || areExchanged(all) || state.failures == 1 && !hasReports(all) {
 			w.sayUnreachable(ctx, all, state.condition.Message)
 		}
 	}
@@ -299,6 +299,9 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 		err = w.patchFirewall(ctx, f, func(f *v1alpha4.MetalStackFirewall) {
 			f.Status.WorkloadAccess = &access
 			setReport(f, r, times[string(f.UID)], state.known, now)
+			if areExchanged(all) && f.Status.Controller != nil && !r.lastRun.IsZero() {
+				f.Status.Controller.LastRun = &metav1.Time{Time: r.lastRun}
+			}
 		})
 		if err != nil {
 			return err
@@ -327,6 +330,11 @@ func hasReports(all []*v1alpha4.MetalStackFirewall) bool {
 	return slices.ContainsFunc(all, func(f *v1alpha4.MetalStackFirewall) bool {
 		return meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionControllerConnected) != nil
 	})
+}
+
+// areExchanged returns whether one of the firewalls takes over from another one.
+func areExchanged(all []*v1alpha4.MetalStackFirewall) bool {
+	return slices.ContainsFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return f.DeletionTimestamp == nil && hasLongestDistance(f) })
 }
 
 // sayUnreachable says of the firewalls that nothing is known of their firewall-controllers.

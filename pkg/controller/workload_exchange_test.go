@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+// An exchange of firewalls depends on what is known now.
+func TestWorkload_DuringAnExchangeReportsAreWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newConnectedHarness(t)
+	h.report(map[string]any{"lastRun": h.at(0), "lastRunAgainstSeed": h.at(0)})
+	h.visit(eagerReportInterval * 2)
+	f := h.firewall()
+	f.Status.Distance = longestDistance
+	h.update(f)
+	// The cluster's own reconciler would set the distance of its only firewall.
+	visit := func() {
+		h.clock.Step(time.Minute)
+		_, err := h.w.Reconcile(t.Context(), requestOf(accessCluster))
+		require.NoError(t, err)
+	}
+
+	h.report(map[string]any{"lastRun": h.at(30 * time.Second), "lastRunAgainstSeed": h.at(0)})
+	visit()
+	written := h.firewall().Status.Controller.LastRun.Time
+	h.report(map[string]any{"lastRun": h.at(0), "lastRunAgainstSeed": h.at(0)})
+	visit()
+	assert.True(t, h.firewall().Status.Controller.LastRun.After(written))
+
+	h.refuse = func(string, client.Object) error { return apierrors.NewServiceUnavailable("away") }
+	visit()
+	require.Equal(t, metav1.ConditionUnknown, condition(h.firewall(), infrastructure.ConditionControllerConnected).Status, "the first failure is said")
+}
