@@ -26,22 +26,26 @@ func TestClusterAPI(t *testing.T) {
 	env := newEnvironment(t, Options{})
 	t.Run("Clusterctl_InstallsEverything", func(t *testing.T) { clusterctlInstallsEverything(t, env) })
 	t.Run("parallel", func(t *testing.T) {
-		for name, test := range map[string]func(*testing.T, *environment, string, ProjectMetal){
-			"Cluster_CreateScaleRollDelete":           clusterCreateScaleRollDelete,
-			"DeadWorkers_AreReplaced":                 deadWorkersAreReplaced,
-			"Provisioning_ResumesAfterMetalAPIOutage": provisioningResumesAfterMetalAPIOutage,
-			"ClusterClass_CreatesAndChangesClusters":  clusterClassCreatesAndChangesClusters,
-			"Backup_RestoresNamespaces":               backupRestoresNamespaces,
-			"HostedControlPlane_BringsTheEndpoint":    hostedControlPlaneBringsTheEndpoint,
-			"Owners_GetNewUIDs":                       ownersGetNewUIDs,
-			"Move_ThereAndBack":                       moveThereAndBack,
-			"Services_HaveAddressesOfTheirCluster":    servicesHaveAddressesOfTheirCluster,
-			"Firewall_ChangesWhileItRuns":             firewallChangesWhileItRuns,
+		// Those that take longest come first.
+		for _, test := range []struct {
+			name string
+			run  func(*testing.T, *environment, string, ProjectMetal)
+		}{
+			{"Firewall_ChangesWhileItRuns", firewallChangesWhileItRuns},
+			{"Move_ThereAndBack", moveThereAndBack},
+			{"Cluster_CreateScaleRollDelete", clusterCreateScaleRollDelete},
+			{"DeadWorkers_AreReplaced", deadWorkersAreReplaced},
+			{"Backup_RestoresNamespaces", backupRestoresNamespaces},
+			{"Services_HaveAddressesOfTheirCluster", servicesHaveAddressesOfTheirCluster},
+			{"ClusterClass_CreatesAndChangesClusters", clusterClassCreatesAndChangesClusters},
+			{"Owners_GetNewUIDs", ownersGetNewUIDs},
+			{"HostedControlPlane_BringsTheEndpoint", hostedControlPlaneBringsTheEndpoint},
+			{"Provisioning_ResumesAfterMetalAPIOutage", provisioningResumesAfterMetalAPIOutage},
 		} {
 			namespace, projectMetal := env.team(t)
-			t.Run(name, func(t *testing.T) {
+			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
-				test(t, env, namespace, projectMetal)
+				test.run(t, env, namespace, projectMetal)
 			})
 		}
 	})

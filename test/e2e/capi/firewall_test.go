@@ -301,16 +301,7 @@ func firewallObjects(t *testing.T, c *Tenant) (names []string) {
 	t.Helper()
 	infra, err := c.Infrastructure(t.Context())
 	require.NoError(t, err)
-	for _, list := range []client.ObjectList{&corev1.ServiceAccountList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &corev1.SecretList{}} {
-		require.NoError(t, c.Client.List(t.Context(), list, client.InNamespace(c.Key.Namespace)))
-		items, err := meta.ExtractList(list)
-		require.NoError(t, err)
-		for _, item := range items {
-			if name := item.(client.Object).GetName(); strings.HasPrefix(name, infra.Name+"-firewall-") {
-				names = append(names, fmt.Sprintf("%T %s", item, name))
-			}
-		}
-	}
+	names = append(names, managementObjects(t, c, infra.Name)...)
 	w := c.Workload(t)
 	if _, err := w.Client().CoreV1().ServiceAccounts(firewallcontroller.WorkloadNamespace).Get(t.Context(), "firewall-controller", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		names = append(names, fmt.Sprintf("service account firewall-controller (%v)", err))
@@ -326,6 +317,34 @@ func firewallObjects(t *testing.T, c *Tenant) (names []string) {
 		}
 	}
 	return names
+}
+
+// managementObjects are those in the management cluster.
+func managementObjects(t *testing.T, c *Tenant, infra string) (names []string) {
+	t.Helper()
+	for _, list := range []client.ObjectList{&corev1.ServiceAccountList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &corev1.SecretList{}} {
+		require.NoError(t, c.Client.List(t.Context(), list, client.InNamespace(c.Key.Namespace)))
+		items, err := meta.ExtractList(list)
+		require.NoError(t, err)
+		for _, item := range items {
+			if name := item.(client.Object).GetName(); strings.HasPrefix(name, infra+"-firewall-") {
+				names = append(names, fmt.Sprintf("%T %s", item, name))
+			}
+		}
+	}
+	return names
+}
+
+// awaitNoManagementObjects waits until the garbage collector has deleted those of a cluster
+// that is gone, or was moved away.
+func awaitNoManagementObjects(t *testing.T, c *Tenant, infra string) {
+	t.Helper()
+	framework.Eventually(t, slow, func(context.Context) error {
+		if left := managementObjects(t, c, infra); len(left) > 0 {
+			return fmt.Errorf("left over: %q", left)
+		}
+		return nil
+	})
 }
 
 // patchController changes the controller of the MetalStackCluster.

@@ -63,8 +63,11 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	c.AwaitNodeLabels(t, slow)
 	c.Workload(t).CreateService(t, "web", "")
 	c.Workload(t).AwaitServiceAddress(t, slow, "web")
+	awaitNoManagementObjects(t, there, "fern")
+	require.NotEmpty(t, managementObjects(t, c, "fern"))
 	c.Delete(t, slow)
 	awaitProjectMetal(t, projectMetal, before)
+	awaitNoManagementObjects(t, c, "fern")
 }
 
 // move has clusterctl move all clusters of a namespace.

@@ -141,6 +141,10 @@ func (c *Controller) startCaches(ctx context.Context) (stop func(), err error) {
 		if source.lister != nil {
 			*source.lister = informer.Lister()
 		}
+		err := informer.Informer().SetWatchErrorHandler(func(_ *cache.Reflector, err error) { c.Logf("cache of %s: %v", source.resource.Resource, err) })
+		if err != nil {
+			return stop, err
+		}
 		if source.handler != nil {
 			if _, err := informer.Informer().AddEventHandler(source.handler); err != nil {
 				return stop, err

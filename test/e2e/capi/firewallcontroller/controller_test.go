@@ -45,8 +45,10 @@ func TestController_FollowsBothClusters(t *testing.T) {
 	f.patch(Firewalls, namespace, hostname, `{"spec":{"controllerVersion":"v2.1.0","controllerURL":"https://example.org/firewall-controller"}}`)
 	require.ErrorIs(t, <-ended, ErrUpdated)
 	assert.Equal(t, Dynamic, f.host.State().Filter, "rules stay when it ends")
-	f.start()
-	f.awaitReport(func(fields map[string]any) bool { return fields["controllerVersion"] == "v2.1.0" })
+	f.start(func(o *Options) { o.NoDistance = true })
+	f.awaitReport(func(fields map[string]any) bool {
+		return fields["controllerVersion"] == "v2.1.0" && fields["distance"] == nil && fields["distanceSupported"] == nil
+	})
 	require.NoError(t, f.dynamic.Resource(Firewalls).Namespace(namespace).Delete(t.Context(), hostname, metav1.DeleteOptions{}))
 	f.await("an open firewall", func(s HostState) bool { return s.Filter == Open })
 }

@@ -162,10 +162,14 @@ func (f *fixture) options() Options {
 	}
 }
 
-// start runs a firewall-controller, and returns what stops it.
-func (f *fixture) start() (ended <-chan error) {
+// start runs a firewall-controller, and returns what says why it has ended.
+func (f *fixture) start(changes ...func(*Options)) (ended <-chan error) {
 	f.t.Helper()
-	c, done := New(f.options()), make(chan error, 1)
+	o := f.options()
+	for _, change := range changes {
+		change(&o)
+	}
+	c, done := New(o), make(chan error, 1)
 	ctx, cancel := context.WithCancel(f.t.Context())
 	finished := make(chan struct{})
 	go func() {
