@@ -3,8 +3,8 @@
 package controller
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,15 +20,17 @@ const maxWindowRequeue = time.Hour
 
 // divideByImage takes out of the candidates those that have an old image, if the spec has
 // them replaced for it. A replacement begins within the maintenance window, and while the
-// cluster has no other firewall; one that has begun is finished.
+// cluster has no other firewall; one that has begun is finished, also while nothing is known
+// of newer images.
 func (r *rollout) divideByImage(candidates []*v1alpha4.MetalStackFirewall, alone bool, wanted *v1alpha4.MetalStackFirewallSpec, now time.Time) (kept, old []*v1alpha4.MetalStackFirewall) {
 	if wanted.AutoUpdate == nil {
 		return candidates, nil
 	}
 	for _, f := range candidates {
-		if newerImage(f) != "" && newerImage(f) != f.Annotations[infrastructure.UpdatedForAnnotation] {
+		newer := cmp.Or(newerImage(f), imageOfSuccessor(f, candidates))
+		if newer != "" && newer != f.Annotations[infrastructure.UpdatedForAnnotation] {
 			old = append(old, f)
-			r.reasons[f] = "a newer image is available: " + newerImage(f)
+			r.reasons[f] = "a newer image is available: " + newer
 			continue
 		}
 		kept = append(kept, f)
@@ -63,19 +65,24 @@ func (r *rollout) windowOpen(window *v1alpha4.MaintenanceWindow, now time.Time) 
 	return open && err == nil
 }
 
-// newerImage returns what the server says of a newer image than a firewall has; nothing if it
-// knows of none. Without the machine's id it depends on the images only, so that it tells one
-// newer image from the next.
+// newerImage returns the newest image that the image of a firewall stands for, if it has an
+// older one; nothing if the server knows of none, or knows of no images yet.
 func newerImage(f *v1alpha4.MetalStackFirewall) string {
 	c := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionImageUpToDate)
 	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != infrastructure.ReasonNewerImageAvailable {
 		return ""
 	}
-	text := c.Message
-	if a := f.Status.Allocation; a != nil && a.MachineID != "" {
-		text = strings.ReplaceAll(strings.ReplaceAll(text, "machine "+a.MachineID, "the machine"), a.MachineID, "the machine")
+	return oneline.Sanitize(infrastructure.NewestImageOf(c.Message), oneline.MaxNote)
+}
+
+// imageOfSuccessor returns for which newer image a younger firewall was made in place of one.
+func imageOfSuccessor(f *v1alpha4.MetalStackFirewall, all []*v1alpha4.MetalStackFirewall) string {
+	for _, g := range all {
+		if image := g.Annotations[infrastructure.UpdatedForAnnotation]; image != "" && f.CreationTimestamp.Before(&g.CreationTimestamp) {
+			return image
+		}
 	}
-	return oneline.Sanitize(text, oneline.MaxNote)
+	return ""
 }
 
 // updatedFor returns for which newer image the successor of firewalls is made: if it has the

@@ -3,7 +3,6 @@
 package controller
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -27,7 +26,7 @@ func oldImage(newer string) func(*v1alpha4.MetalStackFirewall) {
 	return func(f *v1alpha4.MetalStackFirewall) {
 		meta.SetStatusCondition(&f.Status.Conditions, metav1.Condition{
 			Type: infrastructure.ConditionImageUpToDate, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNewerImageAvailable,
-			Message: fmt.Sprintf("Image %q stands for %q now; machine %s has %q.", "firewall-2", newer, f.Status.Allocation.MachineID, "firewall-2.1"),
+			Message: infrastructure.NewerImageMessage("firewall-2", newer, f.Status.Allocation.MachineID, "firewall-2.1"),
 		})
 	}
 }
@@ -107,6 +106,23 @@ func TestPlanRollout_BeginsNoUpdateBesideAnotherFirewall(t *testing.T) {
 	}
 }
 
+// The condition is absent until the server has listed images.
+func TestPlanRollout_FinishesUpdateWhileImagesAreUnknown(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2"), withAutoUpdate(nil)).(*v1alpha4.MetalStackCluster)
+	old := firewallOf(cluster, "old", home)
+	successor := firewallOf(cluster, "new", installing, younger, allocatedAgo(0))
+	successor.Annotations = map[string]string{infrastructure.UpdatedForAnnotation: "firewall-2.2"}
+	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{old, successor}, rollTime, NewOptions())
+	require.Nil(t, plan.create)
+	require.Empty(t, plan.deletions, "it was made for a newer image")
+	require.Equal(t, infrastructure.ReasonFirewallRollingOut, plan.status.Reason)
+	home(successor)
+	plan = planRollout(cluster, []*v1alpha4.MetalStackFirewall{old, successor}, rollTime, NewOptions())
+	require.Len(t, plan.deletions, 1)
+	require.Equal(t, old, plan.deletions[0].firewall)
+}
+
 // The alias of the metal-api may stand for the old image still.
 func TestPlanRollout_ReplacesFirewallOncePerNewerImage(t *testing.T) {
 	t.Parallel()
@@ -117,7 +133,7 @@ func TestPlanRollout_ReplacesFirewallOncePerNewerImage(t *testing.T) {
 
 	successor := created.DeepCopy()
 	successor.CreationTimestamp, successor.UID = metav1.NewTime(rollTime), "uid-of-successor"
-	require.Equal(t, map[string]string{infrastructure.UpdatedForAnnotation: `Image "firewall-2" stands for "firewall-2.2" now; the machine has "firewall-2.1".`}, created.Annotations)
+	require.Equal(t, map[string]string{infrastructure.UpdatedForAnnotation: "firewall-2.2"}, created.Annotations)
 	home(successor)
 	oldImage("firewall-2.2")(successor)
 	plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{f, successor}, rollTime, NewOptions())
@@ -125,6 +141,9 @@ func TestPlanRollout_ReplacesFirewallOncePerNewerImage(t *testing.T) {
 	require.Equal(t, f, plan.deletions[0].firewall, "the roll is finished")
 	plan = planRollout(cluster, []*v1alpha4.MetalStackFirewall{successor}, rollTime, NewOptions())
 	require.Nil(t, plan.create, "it was made for that one")
+
+	meta.FindStatusCondition(successor.Status.Conditions, infrastructure.ConditionImageUpToDate).Message = infrastructure.NewerImageMessage("firewall-2", "firewall-2.2", "another", "firewall-2.1.5")
+	require.Nil(t, planRollout(cluster, []*v1alpha4.MetalStackFirewall{successor}, rollTime, NewOptions()).create, "it has an image in between")
 
 	oldImage("firewall-2.3")(successor)
 	plan = planRollout(cluster, []*v1alpha4.MetalStackFirewall{successor}, rollTime, NewOptions())

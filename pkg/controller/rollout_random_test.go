@@ -133,7 +133,7 @@ func (f *fleet) connected(fw *v1alpha4.MetalStackFirewall, status metav1.Conditi
 func (f *fleet) newImage(fw *v1alpha4.MetalStackFirewall) {
 	if fw.Status.Ready {
 		meta.SetStatusCondition(&fw.Status.Conditions, metav1.Condition{
-			Type: infrastructure.ConditionImageUpToDate, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNewerImageAvailable, Message: fw.Spec.Image + ".2",
+			Type: infrastructure.ConditionImageUpToDate, Status: metav1.ConditionFalse, Reason: infrastructure.ReasonNewerImageAvailable, Message: infrastructure.NewerImageMessage(fw.Spec.Image, fw.Spec.Image+".2", "m", fw.Spec.Image+".1"),
 		})
 	}
 }

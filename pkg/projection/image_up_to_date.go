@@ -3,7 +3,6 @@
 package projection
 
 import (
-	"fmt"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,7 +26,7 @@ func (p *MachineLikeProjector) imageUpToDateState(m *machineLike, previous *meta
 	}
 	state := conditionState{
 		status: metav1.ConditionFalse, reason: infrastructure.ReasonNewerImageAvailable,
-		message: fmt.Sprintf("Image %q stands for %q now; machine %s has %q.", m.image, newest.ID, a.MachineID, live.Image),
+		message: infrastructure.NewerImageMessage(m.image, newest.ID, a.MachineID, live.Image),
 	}
 	if previous == nil {
 		// Nothing in metal dates a new image.

@@ -63,8 +63,8 @@ const (
 	// one takes over before it is deleted.
 	ReplaceAnnotation = "metal-stack." + GroupName + "/replace"
 	// UpdatedForAnnotation is on a firewall that the controller manager made in place of one
-	// with an old image: what the condition ImageUpToDate of that one said. While that of the
-	// new firewall says the same, it is not replaced for that.
+	// with an old image: the newer image. While the alias stands for no newer one, the new
+	// firewall is not replaced, whichever image it got.
 	UpdatedForAnnotation = "metal-stack." + GroupName + "/updated-for"
 )
 
