@@ -43,7 +43,12 @@ func reconcileFirewalls(ctx context.Context, r *reconciliation) (wait, error) {
 	if err := r.confirmOverdue(ctx, cluster, owned); err != nil {
 		return wait{}, err
 	}
+	unread := r.ignoreOldReports(cluster, owned)
 	plan := planRollout(cluster, owned, r.clock.Now(), r.options)
+	if unread {
+		// They are about what is connected.
+		plan.distances = nil
+	}
 	r.firewallReady = plan.status
 	err = utilerrors.NewAggregate([]error{r.updateFirewalls(ctx, cluster, &plan), r.setDistances(ctx, &plan)})
 	for _, deletion := range plan.deletions {
@@ -137,6 +142,26 @@ func (r *reconciliation) confirmOverdue(ctx context.Context, cluster *v1alpha4.M
 		}
 	}
 	return nil
+}
+
+// ignoreOldReports has nothing concluded from a firewall-controller that was not connected when
+// this process started or the cluster was paused, until the workload cluster has been read. It
+// returns whether it has not been. The firewalls are copies then: the condition is not written.
+func (r *reconciliation) ignoreOldReports(cluster *v1alpha4.MetalStackCluster, owned []*v1alpha4.MetalStackFirewall) bool {
+	if !hasFirewallController(cluster) || r.workload == nil || r.workload.get(r.request).condition != nil {
+		return false
+	}
+	for i, f := range owned {
+		if connectedCondition(f).Status != metav1.ConditionFalse {
+			continue
+		}
+		owned[i] = f.DeepCopy()
+		meta.SetStatusCondition(&owned[i].Status.Conditions, metav1.Condition{
+			Type: infrastructure.ConditionControllerConnected, Status: metav1.ConditionUnknown, LastTransitionTime: metav1.NewTime(r.clock.Now()),
+			Reason: infrastructure.ReasonWorkloadClusterUnreachable, Message: "the workload cluster has not been read yet",
+		})
+	}
+	return true
 }
 
 func (r *reconciliation) createFirewall(ctx context.Context, cluster *v1alpha4.MetalStackCluster, plan rollout) (wait, error) {

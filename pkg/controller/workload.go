@@ -90,6 +90,8 @@ func (w *workloadReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		return ctrl.Result{}, err
 	}
 	if annotations.HasPaused(cluster) || (rec.cluster != nil && ptr.Deref(rec.cluster.Spec.Paused, false)) {
+		// What is known is old when it is not paused any more.
+		w.workload.reset(request)
 		return ctrl.Result{}, nil
 	}
 	// A workload cluster that is another one's is not connected to, not even to delete in it.

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
 // An exchange of firewalls depends on what is known now.
@@ -41,4 +42,21 @@ func TestWorkload_DuringAnExchangeReportsAreWrittenAtOnce(t *testing.T) {
 	h.refuse = func(string, client.Object) error { return apierrors.NewServiceUnavailable("away") }
 	visit()
 	require.Equal(t, metav1.ConditionUnknown, condition(h.firewall(), infrastructure.ConditionControllerConnected).Status, "the first failure is said")
+}
+
+func TestRollout_ConcludesNothingFromOldReports(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2"), withFirewallController).(*v1alpha4.MetalStackCluster)
+	cluster.Spec.FirewallSpec.Controller.SilenceTimeout = &metav1.Duration{Duration: 10 * time.Minute}
+	h := newHarness(t, clusters, false, cluster, capiCluster(), firewallOf(cluster, "f", home, connection("False", infrastructure.ReasonControllerSilent, 2*time.Hour), at(3, time.Hour)))
+	h.clock.SetTime(rollTime)
+	h.r.workload = newWorkloadStates()
+	h.reconcile("c-infra")
+	require.Len(t, h.firewalls(), 1, "it may report again")
+	f := h.get(firewalls, "f").(*v1alpha4.MetalStackFirewall)
+	require.Equal(t, infrastructure.ReasonControllerSilent, connectedCondition(f).Reason, "the condition is what was read")
+
+	h.r.workload.set(requestOf("c-infra"), workloadState{condition: &metav1.Condition{Type: infrastructure.ConditionFirewallControllerReady, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonFirewallAccessProvided}})
+	h.reconcile("c-infra")
+	require.Len(t, h.firewalls(), 2)
 }
