@@ -41,8 +41,8 @@ type report struct {
 	distance                                  *int32
 }
 
-// reportOf reads a FirewallMonitor. What cannot be read is left out, and times in the future are now.
-func reportOf(monitor *unstructured.Unstructured, now time.Time) report {
+// reportOf reads a FirewallMonitor. What cannot be read is left out.
+func reportOf(monitor *unstructured.Unstructured) report {
 	status, _, _ := unstructured.NestedMap(monitor.Object, "controllerStatus")
 	text := func(field string, limit int) string {
 		value, _ := status[field].(string)
@@ -53,9 +53,6 @@ func reportOf(monitor *unstructured.Unstructured, now time.Time) report {
 		t, err := time.Parse(time.RFC3339, value)
 		if err != nil {
 			return time.Time{}
-		}
-		if t.After(now) {
-			t = now
 		}
 		// A status has seconds.
 		return t.Truncate(time.Second).UTC()
@@ -76,23 +73,41 @@ func reportOf(monitor *unstructured.Unstructured, now time.Time) report {
 	return r
 }
 
-// reportTimes are when reports of a firewall changed, by the clock of this process: that of the
-// firewall may be another one. They are zero until they change for the first time.
-type reportTimes struct {
-	lastRun, lastSeedRun     time.Time
-	changedAt, seedChangedAt time.Time
-}
+// reportTimes are those of the last report of a firewall.
+type reportTimes struct{ lastRun, lastSeedRun reportTime }
 
 // observe returns the times after another report.
 func (t reportTimes) observe(r report, now time.Time) reportTimes {
-	if !t.lastRun.IsZero() && !t.lastRun.Equal(r.lastRun) {
-		t.changedAt = now
+	return reportTimes{t.lastRun.observe(r.lastRun, now), t.lastSeedRun.observe(r.lastSeedRun, now)}
+}
+
+// A reportTime is a time of a report, and when that was, by the clock of this process: that of
+// the firewall may be another one. Both are zero until something is reported.
+type reportTime struct{ reported, at time.Time }
+
+// observe returns the time after another report. A change is one of now, whatever time it
+// names. Of the first one it is not known when it was written, but that it was before now: if
+// it is in the future, it is one of now as well, and stays so when that time comes.
+func (t reportTime) observe(reported, now time.Time) reportTime {
+	switch {
+	case reported.IsZero() || reported.Equal(t.reported):
+		t.reported = reported
+		if reported.IsZero() {
+			t.at = time.Time{}
+		}
+		return t
+	case t.reported.IsZero() && !reported.After(now):
+		return reportTime{reported, reported}
 	}
-	if !t.lastSeedRun.IsZero() && !t.lastSeedRun.Equal(r.lastSeedRun) {
-		t.seedChangedAt = now
+	return reportTime{reported, now}
+}
+
+// shown is the time for display, which is not in the future.
+func (t reportTime) shown() time.Time {
+	if t.at.Before(t.reported) {
+		return t.at.Truncate(time.Second).UTC()
 	}
-	t.lastRun, t.lastSeedRun = r.lastRun, r.lastSeedRun
-	return t
+	return t.reported
 }
 
 // knowsManagementCluster returns whether the user data of a firewall have a kubeconfig of this
@@ -106,44 +121,53 @@ func knowsManagementCluster(f *v1alpha4.MetalStackFirewall, known v1alpha4.Firew
 
 // setReport writes a report into the status of a firewall, and what follows from it.
 func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, known v1alpha4.FirewallManagementAccess, now time.Time) {
-	setControllerStatus(f, r)
+	setControllerStatus(f, r, times)
 	interval := time.Duration(0)
 	if i := f.Spec.Controller.Interval; i != nil {
 		interval = i.Duration
 	}
 	silence := max(3*interval, minSilence)
-	last := later(r.lastRun, times.changedAt)
+	last := times.lastRun.at
 	connected := metav1.Condition{Type: infrastructure.ConditionControllerConnected, Status: metav1.ConditionFalse}
 	seed := metav1.Condition{Type: infrastructure.ConditionSeedConnected, Status: metav1.ConditionFalse}
-	replace := fmt.Sprintf("The firewall was allocated without a kubeconfig of this management cluster, so its firewall-controller does not get its configuration: replace it (kubectl annotate msf -n %s %s %s=)",
-		f.Namespace, f.Name, infrastructure.ReplaceAnnotation)
 	knowsAccount, knowsURL := knowsManagementCluster(f, known)
+	why := "without a kubeconfig of this management cluster, so its firewall-controller does not get its configuration"
+	if knowsAccount {
+		why = fmt.Sprintf("with %s as URL of the management cluster, which is %s now; if it does not get its configuration there", f.Status.ManagementAccess.URL, known.URL)
+	}
+	replace := fmt.Sprintf("The firewall was allocated %s: replace it (kubectl annotate msf -n %s %s %s=)", why, f.Namespace, f.Name, infrastructure.ReplaceAnnotation)
 	switch {
 	case !r.lastRun.IsZero() && now.Sub(last) <= silence:
 		connected.Status, connected.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
-	case !knowsURL:
+	case r.lastRun.IsZero() && !knowsURL:
 		connected.Reason, connected.Message = infrastructure.ReasonNoKubeconfig, replace
 	case r.lastRun.IsZero():
 		connected.Reason, connected.Message = infrastructure.ReasonControllerNeverReported, "The firewall-controller has not reported yet"
 	default:
 		connected.Reason = infrastructure.ReasonControllerSilent
 		connected.Message = "The firewall-controller has not reported since " + last.UTC().Format(time.RFC3339)
+		if !knowsURL {
+			connected.Message += ". " + replace
+		}
 	}
-	lastSeed := later(r.lastSeedRun, times.seedChangedAt)
+	lastSeed := times.lastSeedRun.at
 	switch {
 	case !knowsAccount:
 		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
 	case connected.Status != metav1.ConditionTrue:
 		seed.Reason, seed.Message = connected.Reason, connected.Message
-	case r.lastSeedRun.IsZero() && knowsURL:
+	case r.lastSeedRun.IsZero() && !knowsURL:
+		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
+	case r.lastSeedRun.IsZero():
 		seed.Reason, seed.Message = infrastructure.ReasonControllerNeverReported, "The firewall-controller has not reported that it has read its configuration in the management cluster"
 	case !r.lastSeedRun.IsZero() && now.Sub(lastSeed) <= max(3*interval, minSeedSilence):
 		seed.Status, seed.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
-	case !knowsURL:
-		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
 	default:
 		seed.Reason = infrastructure.ReasonControllerSilent
-		seed.Message = fmt.Sprintf("The firewall-controller has not read its configuration in the management cluster since %s: it must reach %s", lastSeed.UTC().Format(time.RFC3339), known.URL)
+		seed.Message = fmt.Sprintf("The firewall-controller has not read its configuration in the management cluster since %s: it must reach %s", lastSeed.UTC().Format(time.RFC3339), f.Status.ManagementAccess.URL)
+		if !knowsURL {
+			seed.Message += ". " + replace
+		}
 	}
 	for _, c := range []metav1.Condition{connected, seed} {
 		setReportCondition(f, c, now)
@@ -151,7 +175,7 @@ func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, know
 }
 
 // setControllerStatus writes a report. Of one with newer times only, those are written at times.
-func setControllerStatus(f *v1alpha4.MetalStackFirewall, r report) {
+func setControllerStatus(f *v1alpha4.MetalStackFirewall, r report, times reportTimes) {
 	timeOf := func(t time.Time) *metav1.Time {
 		if t.IsZero() {
 			return nil
@@ -160,7 +184,7 @@ func setControllerStatus(f *v1alpha4.MetalStackFirewall, r report) {
 	}
 	reported := &v1alpha4.FirewallControllerStatus{
 		Version: r.version, NftablesExporterVersion: r.nftablesExporterVersion, Message: r.message, Distance: r.distance,
-		LastRun: timeOf(r.lastRun), LastSeedRun: timeOf(r.lastSeedRun),
+		LastRun: timeOf(times.lastRun.shown()), LastSeedRun: timeOf(times.lastSeedRun.shown()),
 	}
 	if *reported == (v1alpha4.FirewallControllerStatus{}) {
 		// What was reported before stays.

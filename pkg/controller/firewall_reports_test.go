@@ -55,10 +55,12 @@ func TestReport_SaysWhyAFirewallControllerIsNotConnected(t *testing.T) {
 		"does not report reading":        {nil, time.Minute, never, infrastructure.ReasonControllerConnected, infrastructure.ReasonControllerNeverReported, "True", "False"},
 		"no kubeconfig":                  {other, never, never, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
 		"moved, and reports":             {other, time.Minute, time.Minute, infrastructure.ReasonControllerConnected, infrastructure.ReasonNoKubeconfig, "True", "False"},
-		"moved, and silent":              {other, time.Hour, time.Hour, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
+		"moved, and silent":              {other, time.Hour, time.Hour, infrastructure.ReasonControllerSilent, infrastructure.ReasonNoKubeconfig, "False", "False"},
 		"another URL":                    {anotherURL, never, never, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
 		"another URL, which works":       {anotherURL, time.Minute, time.Minute, infrastructure.ReasonControllerConnected, infrastructure.ReasonControllerConnected, "True", "True"},
-		"another URL, which does not":    {anotherURL, time.Minute, time.Hour, infrastructure.ReasonControllerConnected, infrastructure.ReasonNoKubeconfig, "True", "False"},
+		"another URL, which does not":    {anotherURL, time.Minute, time.Hour, infrastructure.ReasonControllerConnected, infrastructure.ReasonControllerSilent, "True", "False"},
+		"another URL, and silent":        {anotherURL, time.Hour, time.Hour, infrastructure.ReasonControllerSilent, infrastructure.ReasonControllerSilent, "False", "False"},
+		"another URL, and not read":      {anotherURL, time.Minute, never, infrastructure.ReasonControllerConnected, infrastructure.ReasonNoKubeconfig, "True", "False"},
 		"adopted, whatever is said":      {adoptedFirewall, never, never, infrastructure.ReasonNoKubeconfig, infrastructure.ReasonNoKubeconfig, "False", "False"},
 		"clock of the firewall is ahead": {nil, -time.Hour, -time.Hour, infrastructure.ReasonControllerConnected, infrastructure.ReasonControllerConnected, "True", "True"},
 	} {
@@ -83,8 +85,11 @@ func TestReport_SaysWhyAFirewallControllerIsNotConnected(t *testing.T) {
 			assert.Equal(t, []string{c.connected, c.seed}, []string{connected.Reason, seed.Reason})
 			assert.Equal(t, []metav1.ConditionStatus{c.connectedIs, c.seedIs}, []metav1.ConditionStatus{connected.Status, seed.Status})
 			for _, said := range []metav1.Condition{connected, seed} {
-				if said.Reason == infrastructure.ReasonNoKubeconfig {
+				if said.Reason == infrastructure.ReasonNoKubeconfig || (said.Status == metav1.ConditionFalse && strings.HasPrefix(name, "another URL")) {
 					assert.Contains(t, said.Message, "kubectl annotate msf -n tenant f "+infrastructure.ReplaceAnnotation+"=")
+					if strings.HasPrefix(name, "another URL") {
+						assert.Contains(t, said.Message, "with https://another.example.org as URL of the management cluster, which is https://kubernetes.example.org:6443 now")
+					}
 				}
 			}
 		})
@@ -117,6 +122,26 @@ func TestReport_WithAClockThatIsBehind(t *testing.T) {
 	since := silent.LastTransitionTime
 	h.visit(time.Hour)
 	assert.Equal(t, since, condition(h.firewall(), infrastructure.ConditionControllerConnected).LastTransitionTime, "silence is counted from its begin")
+}
+
+// A report from the future that does not change is silence, also when its time comes.
+func TestReport_WithAClockThatIsAhead(t *testing.T) {
+	t.Parallel()
+	h := newConnectedHarness(t)
+	connected := func() metav1.Condition { return condition(h.firewall(), infrastructure.ConditionControllerConnected) }
+	for range 3 {
+		h.report(map[string]any{"lastRun": h.at(-time.Hour), "lastRunAgainstSeed": h.at(-time.Hour)})
+		h.visit(2 * minSilence)
+		require.Equal(t, metav1.ConditionTrue, connected().Status, "a change is a sign of life")
+	}
+	first := h.firewall().Status.Controller.LastRun
+	assert.False(t, first.After(h.clock.Now()))
+	for range 20 {
+		h.visit(minSilence + time.Second)
+		assert.Equal(t, infrastructure.ReasonControllerSilent, connected().Reason)
+		assert.Equal(t, first, h.firewall().Status.Controller.LastRun)
+	}
+	assert.Equal(t, infrastructure.ReasonControllerSilent, condition(h.firewall(), infrastructure.ConditionSeedConnected).Reason)
 }
 
 func TestReport_NewerTimesAloneAreWrittenAtTimes(t *testing.T) {

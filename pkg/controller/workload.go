@@ -296,13 +296,13 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 			return &workloadError{err}
 		}
 		now := w.clock.Now()
-		r := reportOf(monitor, now)
+		r := reportOf(monitor)
 		times[string(f.UID)] = state.times[string(f.UID)].observe(r, now)
 		err = w.patchFirewall(ctx, f, func(f *v1alpha4.MetalStackFirewall) {
 			f.Status.WorkloadAccess = &access
 			setReport(f, r, times[string(f.UID)], state.known, now)
 			if areExchanged(all) && f.Status.Controller != nil && !r.lastRun.IsZero() {
-				f.Status.Controller.LastRun = &metav1.Time{Time: r.lastRun}
+				f.Status.Controller.LastRun = &metav1.Time{Time: times[string(f.UID)].lastRun.shown()}
 			}
 		})
 		if err != nil {

@@ -279,7 +279,9 @@ const (
 	// ReasonControllerSilent: something was reported once, and nothing since.
 	ReasonControllerSilent = "ControllerSilent"
 	// ReasonNoKubeconfig: the firewall was allocated without a kubeconfig of this management
-	// cluster, so its firewall-controller cannot connect: ReplaceAnnotation replaces it.
+	// cluster, or with another URL of it, and its firewall-controller has not reported yet. In
+	// SeedConnected it may report: what it read is another management cluster's.
+	// ReplaceAnnotation replaces it.
 	ReasonNoKubeconfig = "NoKubeconfig"
 )
 
