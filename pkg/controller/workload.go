@@ -167,7 +167,7 @@ func (w *workloadReconciler) reconcileWorkload(ctx context.Context, rec *reconci
 		state.condition = w.failureOf(rec, err)
 		pause := min(minWorkloadRetry<<min(state.failures-1, 10), maxWorkloadRetry)
 		state.due, state.checkDue = now.Add(jitter(pause)), time.Time{}
-		ctrl.LoggerFrom(ctx).V(1).Info("Failed to keep the access of firewall-controllers", "reason", state.condition.Reason, "message", state.condition.Message, "failures", state.failures)
+		ctrl.LoggerFrom(ctx).V(1).Info("Failed to keep the access of firewall-controllers", "reason", state.condition.Reason, "message", state.condition.Message, "network", networkDetail(err), "failures", state.failures)
 		if now.Sub(state.failingSince) >= unreachableGrace || areExchanged(all) || state.failures == 1 && !hasReports(all) {
 			w.sayUnreachable(ctx, all, state.condition.Message)
 		}

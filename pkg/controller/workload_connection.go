@@ -37,6 +37,8 @@ const (
 	workloadRequestTimeout = 5 * time.Second
 	// maxWorkloadAnswer is the most that is read of one answer.
 	maxWorkloadAnswer = 4 << 20
+	// maxWorkloadHeader is the most that is read of its header.
+	maxWorkloadHeader = 64 << 10
 	// kubeconfigKey is the key of a kubeconfig in a Secret of Cluster API.
 	kubeconfigKey = "value"
 )
@@ -44,9 +46,10 @@ const (
 // workloadAPI is the API of a workload cluster.
 type workloadAPI struct {
 	client.Client
-	// server is the URL of its API server, and authority the certificates, PEM, that verify it.
-	server    string
-	authority []byte
+	// server is the URL of its API server, and authority the certificates, PEM, that verify it
+	// for serverName; if that is empty, for the host of the URL.
+	server, serverName string
+	authority          []byte
 }
 
 // A kubeconfigError says what is wrong with the kubeconfig of a workload cluster. It quotes
@@ -137,6 +140,8 @@ func newWorkloadConnection(kubeconfig []byte) (*workloadConnection, error) {
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     2 * time.Minute,
 		ForceAttemptHTTP2:   true,
+
+		MaxResponseHeaderBytes: maxWorkloadHeader,
 	}
 	wrapped, err := rest.HTTPWrappersForConfig(config, &boundedTransport{transport})
 	if err != nil {
@@ -157,7 +162,7 @@ func newWorkloadConnection(kubeconfig []byte) (*workloadConnection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &workloadConnection{api: &workloadAPI{api, config.Host, config.CAData}, close: transport.CloseIdleConnections}, nil
+	return &workloadConnection{api: &workloadAPI{api, config.Host, config.ServerName, config.CAData}, close: transport.CloseIdleConnections}, nil
 }
 
 // workloadConfig returns how a kubeconfig reaches a workload cluster.
@@ -183,6 +188,8 @@ func workloadConfig(kubeconfig []byte) (*rest.Config, error) {
 	return &rest.Config{
 		Host: cluster.Server, BearerToken: user.Token, UserAgent: rest.DefaultKubernetesUserAgent(), Timeout: workloadRequestTimeout,
 		QPS: 20, Burst: 40,
+		// The text of a warning is the tenant's, and would be logged.
+		WarningHandlerWithContext: rest.NoWarnings{},
 		TLSClientConfig: rest.TLSClientConfig{
 			ServerName: cluster.TLSServerName, CAData: cluster.CertificateAuthorityData,
 			CertData: user.ClientCertificateData, KeyData: user.ClientKeyData,
@@ -257,30 +264,36 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 }
 
 // describeWorkloadError says what went wrong with a request to a workload cluster, in words of
-// bounded length that quote no answer: what is at that URL is the tenant's choice, and so
-// would be shown to it.
+// bounded length that quote no answer, no address and no resolver: what is at that URL is the
+// tenant's choice, and so would be shown to it. Whether nothing answers there, or no
+// connection is made, is the same.
 func describeWorkloadError(err error) string {
 	var answer apierrors.APIStatus
-	var operation *net.OpError
 	var certificate x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &answer) && answer.Status().Code != 0:
 		return fmt.Sprintf("the API server answers %d %s", answer.Status().Code, http.StatusText(int(answer.Status().Code)))
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return fmt.Sprintf("the API server does not answer within %s", workloadRequestTimeout)
+	case networkDetail(err) != "", errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return fmt.Sprintf("the API server cannot be connected to, or does not answer within %s", workloadRequestTimeout)
 	case errors.As(err, &certificate), errors.As(err, &hostname), errors.As(err, &invalid):
 		return "the certificate of the API server cannot be verified"
 	case errors.Is(err, errAnswerTooLong):
 		return errAnswerTooLong.Error()
-	case errors.As(err, &operation):
-		// Without the source: its port is another one each time, and with it the message.
-		return oneline.Sanitize((&net.OpError{Op: operation.Op, Net: operation.Net, Addr: operation.Addr, Err: operation.Err}).Error(), oneline.MaxWarning)
 	case meta.IsNoMatchError(err):
 		return "a kind is not served"
 	}
 	return "a request to the API server failed"
+}
+
+// networkDetail is why there is no connection, for the log; empty if it is something else.
+func networkDetail(err error) string {
+	var operation *net.OpError
+	if !errors.As(err, &operation) {
+		return ""
+	}
+	return oneline.Sanitize(operation.Error(), oneline.MaxWarning)
 }
 
 func isTimeout(err error) bool {
@@ -290,10 +303,10 @@ func isTimeout(err error) bool {
 
 // workloadKubeconfig is a kubeconfig of a workload cluster without a credential. Equal
 // arguments give equal bytes.
-func workloadKubeconfig(server string, authority []byte) ([]byte, error) {
+func workloadKubeconfig(server, serverName string, authority []byte) ([]byte, error) {
 	const name = "workload"
 	config := clientcmdapi.NewConfig()
-	config.Clusters[name] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: bytes.Clone(authority)}
+	config.Clusters[name] = &clientcmdapi.Cluster{Server: server, TLSServerName: serverName, CertificateAuthorityData: bytes.Clone(authority)}
 	config.AuthInfos[name] = &clientcmdapi.AuthInfo{}
 	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	config.CurrentContext = name

@@ -3,20 +3,25 @@
 package controller
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -142,15 +147,47 @@ func TestWorkloadConnection_VerifiesTheAPIServer(t *testing.T) {
 	server.Close()
 	err = connection.api.Get(t.Context(), client.ObjectKey{Name: "firewall"}, &corev1.Namespace{})
 	require.Error(t, err)
-	assert.Contains(t, describeWorkloadError(err), "connection refused")
+	assert.Equal(t, "the API server cannot be connected to, or does not answer within 5s", describeWorkloadError(err))
+	assert.Contains(t, networkDetail(err), "connection refused")
 }
 
-// A message that is another one each time would be written, and be an Event, each time.
-func TestDescribeWorkloadError_NamesNoSource(t *testing.T) {
+// A tenant would find out what is at addresses of the controller manager's network.
+func TestDescribeWorkloadError_NamesNothingOfTheNetwork(t *testing.T) {
 	t.Parallel()
 	address := func(port int) net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port} }
-	err := &net.OpError{Op: "read", Net: "tcp", Source: address(51234), Addr: address(6443), Err: syscall.ECONNRESET}
-	assert.Equal(t, "read tcp 10.0.0.1:6443: connection reset by peer", describeWorkloadError(fmt.Errorf("get: %w", err)))
+	for name, err := range map[string]error{
+		"refused":     &net.OpError{Op: "dial", Net: "tcp", Addr: address(6443), Err: syscall.ECONNREFUSED},
+		"no route":    &net.OpError{Op: "dial", Net: "tcp", Addr: address(6443), Err: syscall.EHOSTUNREACH},
+		"reset":       &net.OpError{Op: "read", Net: "tcp", Source: address(51234), Addr: address(6443), Err: syscall.ECONNRESET},
+		"no name":     &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "internal", Server: "10.0.0.53:53"}},
+		"timeout":     &net.OpError{Op: "dial", Net: "tcp", Addr: address(6443), Err: os.ErrDeadlineExceeded},
+		"no answer":   context.DeadlineExceeded,
+		"slow answer": os.ErrDeadlineExceeded,
+	} {
+		assert.Equal(t, "the API server cannot be connected to, or does not answer within 5s", describeWorkloadError(fmt.Errorf("get: %w", err)), name)
+	}
+	detail := networkDetail(fmt.Errorf("get: %w", &net.OpError{Op: "dial", Net: "tcp", Addr: address(6443), Err: syscall.ECONNREFUSED}))
+	assert.Equal(t, "dial tcp 10.0.0.1:6443: connection refused", detail, "the log has it")
+}
+
+func TestWorkloadConnection_HeadersAreBoundedAndNotLogged(t *testing.T) {
+	t.Parallel()
+	var logged strings.Builder
+	ctx := ctrl.LoggerInto(t.Context(), funcr.New(func(_, args string) { logged.WriteString(args) }, funcr.Options{Verbosity: 4}))
+	get := func(header string) error {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Warning", `299 - "`+header+`"`)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprint(w, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"firewall"}}`)
+		}))
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		return connectTo(t, server).api.Get(ctx, client.ObjectKey{Name: "firewall"}, &corev1.Namespace{})
+	}
+	require.NoError(t, get("the-admins-token"))
+	require.Error(t, get(strings.Repeat("x", 2*maxWorkloadHeader)))
+	assert.Empty(t, logged.String())
 }
 
 func TestWorkloadConnections_KeepOneForEachKubeconfig(t *testing.T) {
@@ -172,4 +209,18 @@ func TestWorkloadConnections_KeepOneForEachKubeconfig(t *testing.T) {
 	assert.Same(t, another, c.get(request))
 	c.forget(request)
 	assert.Nil(t, c.get(request))
+}
+
+// Otherwise firewall-controllers could not verify what is verified here.
+func TestWorkload_ServerNameOfTheKubeconfigIsKept(t *testing.T) {
+	t.Parallel()
+	h := newWorkloadHarness(t)
+	h.provideFirewallAccess("the-token")
+	h.writeKubeconfig(strings.Replace(workloadKubeconfigText, "{server:", "{tls-server-name: kubernetes, server:", 1))
+	h.visit(0)
+	secret := &corev1.Secret{}
+	require.True(t, h.find(accessCluster+"-firewall-workload-config", secret))
+	reached, err := clientcmd.RESTConfigFromKubeConfig(secret.Data["kubeconfig"])
+	require.NoError(t, err)
+	assert.Equal(t, "kubernetes", reached.ServerName)
 }

@@ -109,7 +109,7 @@ func newWorkloadHarness(t *testing.T, changes ...func(client.Object)) *workloadH
 		if err != nil {
 			return nil, err
 		}
-		return &workloadConnection{api: &workloadAPI{api, config.Host, config.CAData}, close: func() {}}, nil
+		return &workloadConnection{api: &workloadAPI{api, config.Host, config.ServerName, config.CAData}, close: func() {}}, nil
 	}
 	f := object(firewalls, "f", of("rose"), with(v1alpha4.AllocationAllocated), func(obj client.Object) {
 		f := obj.(*v1alpha4.MetalStackFirewall)

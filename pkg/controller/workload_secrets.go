@@ -34,7 +34,7 @@ const (
 // workloadError.
 func (r *reconciliation) ensureWorkloadSecrets(ctx context.Context, cluster *v1alpha4.MetalStackCluster, api *workloadAPI) (server string, err error) {
 	server = r.workloadServer(cluster, api)
-	kubeconfig, err := workloadKubeconfig(server, api.authority)
+	kubeconfig, err := workloadKubeconfig(server, api.serverName, api.authority)
 	if err != nil {
 		return "", err
 	}

@@ -316,7 +316,7 @@ func TestWorkload_VisitsAreBounded(t *testing.T) {
 			h.visit(maxWorkloadRetry * 6 / 5)
 			require.Equal(t, workloadTimeout, time.Since(began))
 		}
-		assert.Contains(t, h.firewallCondition().Message, "the API server does not answer within 5s")
+		assert.Contains(t, h.firewallCondition().Message, "does not answer within 5s")
 	})
 }
 
