@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/patch"
@@ -269,7 +270,7 @@ func (w *workloadReconciler) managementAccess(ctx context.Context, rec *reconcil
 }
 
 // readReports reads the monitor of each firewall, which it makes if there is none, and writes
-// what it says into the firewall's status.
+// what it says into the firewall's status. What is refused of one firewall ends it for no other.
 func (w *workloadReconciler) readReports(ctx context.Context, api client.Client, all []*v1alpha4.MetalStackFirewall, state *workloadState,
 	access v1alpha4.FirewallWorkloadAccess,
 ) error {
@@ -279,7 +280,7 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 		name := monitorName(f)
 		if name == "" {
 			if f.Spec.Controller == nil {
-				if err := w.patchFirewall(ctx, f, clearReport); err != nil {
+				if err := w.patchFirewall(ctx, f, clearReport); err != nil && !isRefusedReport(ctx, f, err) {
 					return err
 				}
 			}
@@ -292,10 +293,18 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 			monitor = newMonitor(f)
 			err = api.Create(ctx, monitor)
 		}
+		now := w.clock.Now()
+		if err != nil && isRefusedReport(ctx, f, err) {
+			message := "The FirewallMonitor cannot be used: " + describeWorkloadError(err)
+			err := w.patchFirewall(ctx, f, func(f *v1alpha4.MetalStackFirewall) { setUnreachable(f, message, now) })
+			if err != nil && !isRefusedReport(ctx, f, err) {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return &workloadError{err}
 		}
-		now := w.clock.Now()
 		r := reportOf(monitor)
 		times[string(f.UID)] = state.times[string(f.UID)].observe(r, now)
 		err = w.patchFirewall(ctx, f, func(f *v1alpha4.MetalStackFirewall) {
@@ -305,7 +314,7 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 				f.Status.Controller.LastRun = &metav1.Time{Time: times[string(f.UID)].lastRun.shown()}
 			}
 		})
-		if err != nil {
+		if err != nil && !isRefusedReport(ctx, f, err) {
 			return err
 		}
 		if held++; held > 1 || r.lastRun.IsZero() {
@@ -314,6 +323,22 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 	}
 	state.times = times
 	return nil
+}
+
+// isRefusedReport returns whether an error is about what is written of one firewall, and logs it.
+func isRefusedReport(ctx context.Context, f *v1alpha4.MetalStackFirewall, err error) bool {
+	all := []error{err}
+	var several utilerrors.Aggregate
+	if errors.As(err, &several) {
+		all = several.Errors()
+	}
+	if slices.ContainsFunc(all, func(err error) bool {
+		return !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsRequestEntityTooLargeError(err)
+	}) {
+		return false
+	}
+	ctrl.LoggerFrom(ctx).V(1).Info("What a firewall-controller reports was refused", "firewall", f.Name, "reason", describeWorkloadError(all[0]))
+	return true
 }
 
 // patchFirewall changes the status of a firewall, if that makes a difference.
@@ -389,7 +414,7 @@ func (w *workloadReconciler) cleanUp(ctx context.Context, rec *reconciliation, c
 	for _, f := range all {
 		// One that has a controller still loses it next, or has no access either.
 		if belongsTo(cluster, f) && !rec.belongsToAnother(cluster, f) {
-			if err := w.patchFirewall(ctx, f, clearReport); err != nil {
+			if err := w.patchFirewall(ctx, f, clearReport); err != nil && !isRefusedReport(ctx, f, err) {
 				return ctrl.Result{}, err
 			}
 		}
