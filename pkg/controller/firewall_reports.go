@@ -3,14 +3,20 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/cluster-api/util/conditions"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -238,4 +244,20 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// isRefusedReport returns whether an error is about what is written of one firewall, and logs it.
+func isRefusedReport(ctx context.Context, f *v1alpha4.MetalStackFirewall, err error) bool {
+	all := []error{err}
+	var several utilerrors.Aggregate
+	if errors.As(err, &several) {
+		all = several.Errors()
+	}
+	if slices.ContainsFunc(all, func(err error) bool {
+		return !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsRequestEntityTooLargeError(err)
+	}) {
+		return false
+	}
+	ctrl.LoggerFrom(ctx).V(1).Info("What a firewall-controller reports was refused", "firewall", f.Name, "reason", describeWorkloadError(all[0]))
+	return true
 }

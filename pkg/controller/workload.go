@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/patch"
@@ -28,9 +27,11 @@ import (
 )
 
 const (
-	// workloadConcurrency is how many workload clusters are worked on at a time. One whose API
-	// server hangs takes one of them for a request.
-	workloadConcurrency = 32
+	// workloadConcurrency is how many workload clusters are worked on at a time, and
+	// workloadsOfNamespace how many of one namespace: those whose API servers hang, or answer
+	// slowly, leave the others to other namespaces.
+	workloadConcurrency  = 32
+	workloadsOfNamespace = 4
 	// workloadTimeout is how long one of them may take.
 	workloadTimeout = 20 * time.Second
 	// reportInterval is how often monitors are read, and eagerReportInterval if something is
@@ -39,9 +40,11 @@ const (
 	eagerReportInterval = 5 * time.Second
 	// workloadCheckInterval is how often objects in both clusters are corrected.
 	workloadCheckInterval = 3 * time.Minute
-	// The pause after a failure is doubled with each one.
+	// The pause after a failure is doubled with each one, and becomes longer if the API server
+	// hangs.
 	minWorkloadRetry = time.Second
 	maxWorkloadRetry = 30 * time.Second
+	maxHangingRetry  = 5 * time.Minute
 	// unreachableGrace is for how long a workload cluster may not answer before this is said of
 	// its firewalls.
 	unreachableGrace = time.Minute
@@ -58,6 +61,7 @@ type workloadReconciler struct {
 	*reconciler
 	connections *workloadConnections
 	objects     []*unstructured.Unstructured
+	slots       namespaceSlots
 }
 
 func newWorkloadReconciler(clusters *reconciler) (*workloadReconciler, error) {
@@ -65,7 +69,7 @@ func newWorkloadReconciler(clusters *reconciler) (*workloadReconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &workloadReconciler{clusters, newWorkloadConnections(), objects}, nil
+	return &workloadReconciler{reconciler: clusters, connections: newWorkloadConnections(), objects: objects}, nil
 }
 
 // Reconcile does what is due for one cluster.
@@ -145,6 +149,10 @@ func (w *workloadReconciler) reconcileWorkload(ctx context.Context, rec *reconci
 	if state.inputs == inputs && now.Before(state.due) {
 		return ctrl.Result{RequeueAfter: state.due.Sub(now)}, nil
 	}
+	if !w.slots.take(cluster.Namespace) {
+		return ctrl.Result{RequeueAfter: jitter(minWorkloadRetry)}, nil
+	}
+	defer w.slots.leave(cluster.Namespace)
 	if state.inputs != inputs {
 		state.checkDue = time.Time{}
 	}
@@ -166,7 +174,11 @@ func (w *workloadReconciler) reconcileWorkload(ctx context.Context, rec *reconci
 			state.failingSince = now
 		}
 		state.condition = w.failureOf(rec, err)
-		pause := min(minWorkloadRetry<<min(state.failures-1, 10), maxWorkloadRetry)
+		longest := maxWorkloadRetry
+		if hangs(err) && !areExchanged(all) {
+			longest = maxHangingRetry
+		}
+		pause := min(minWorkloadRetry<<min(state.failures-1, 10), longest)
 		state.due, state.checkDue = now.Add(jitter(pause)), time.Time{}
 		ctrl.LoggerFrom(ctx).V(1).Info("Failed to keep the access of firewall-controllers", "reason", state.condition.Reason, "message", state.condition.Message, "network", networkDetail(err), "failures", state.failures)
 		if now.Sub(state.failingSince) >= unreachableGrace || areExchanged(all) || state.failures == 1 && !hasReports(all) {
@@ -325,22 +337,6 @@ func (w *workloadReconciler) readReports(ctx context.Context, api client.Client,
 	return nil
 }
 
-// isRefusedReport returns whether an error is about what is written of one firewall, and logs it.
-func isRefusedReport(ctx context.Context, f *v1alpha4.MetalStackFirewall, err error) bool {
-	all := []error{err}
-	var several utilerrors.Aggregate
-	if errors.As(err, &several) {
-		all = several.Errors()
-	}
-	if slices.ContainsFunc(all, func(err error) bool {
-		return !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsRequestEntityTooLargeError(err)
-	}) {
-		return false
-	}
-	ctrl.LoggerFrom(ctx).V(1).Info("What a firewall-controller reports was refused", "firewall", f.Name, "reason", describeWorkloadError(all[0]))
-	return true
-}
-
 // patchFirewall changes the status of a firewall, if that makes a difference.
 func (w *workloadReconciler) patchFirewall(ctx context.Context, f *v1alpha4.MetalStackFirewall, change func(*v1alpha4.MetalStackFirewall)) error {
 	// The object is the cache's.
@@ -420,6 +416,10 @@ func (w *workloadReconciler) cleanUp(ctx context.Context, rec *reconciliation, c
 		}
 	}
 	if reachable {
+		if !w.slots.take(cluster.Namespace) {
+			return ctrl.Result{RequeueAfter: jitter(minWorkloadRetry)}, nil
+		}
+		defer w.slots.leave(cluster.Namespace)
 		limited, cancel := context.WithTimeout(ctx, workloadTimeout)
 		defer cancel()
 		var api *workloadAPI

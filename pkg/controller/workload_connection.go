@@ -39,6 +39,8 @@ const (
 	maxWorkloadAnswer = 4 << 20
 	// maxWorkloadHeader is the most that is read of its header.
 	maxWorkloadHeader = 64 << 10
+	// maxKubeconfig is the longest kubeconfig.
+	maxKubeconfig = 64 << 10
 	// kubeconfigKey is the key of a kubeconfig in a Secret of Cluster API.
 	kubeconfigKey = "value"
 )
@@ -74,6 +76,8 @@ type workloadConnections struct {
 type workloadConnection struct {
 	kubeconfig [sha256.Size]byte
 	api        *workloadAPI
+	// err is why there is no connection.
+	err error
 	// close closes connections that are not in use.
 	close func()
 }
@@ -92,25 +96,31 @@ func (c *workloadConnections) get(request ctrl.Request) *workloadAPI {
 	return nil
 }
 
-// connect returns the API that a kubeconfig is for. It makes no request.
+// connect returns the API that a kubeconfig is for. It makes no request, and parses a
+// kubeconfig once, without holding up others.
 func (c *workloadConnections) connect(request ctrl.Request, kubeconfig []byte) (*workloadAPI, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if len(kubeconfig) > maxKubeconfig {
+		return nil, &kubeconfigError{fmt.Sprintf("it must have %d bytes at most", maxKubeconfig)}
+	}
 	sum := sha256.Sum256(kubeconfig)
+	c.mu.Lock()
 	was := c.by[request]
+	c.mu.Unlock()
 	if was != nil && was.kubeconfig == sum {
-		return was.api, nil
+		return was.api, was.err
 	}
 	made, err := c.open(kubeconfig)
 	if err != nil {
-		return nil, err
+		made = &workloadConnection{err: err, close: func() {}}
 	}
 	made.kubeconfig = sum
-	if was != nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if was = c.by[request]; was != nil {
 		was.close()
 	}
 	c.by[request] = made
-	return made.api, nil
+	return made.api, made.err
 }
 
 func (c *workloadConnections) forget(request ctrl.Request) {
@@ -275,7 +285,7 @@ func describeWorkloadError(err error) string {
 	switch {
 	case errors.As(err, &answer) && answer.Status().Code != 0:
 		return fmt.Sprintf("the API server answers %d %s", answer.Status().Code, http.StatusText(int(answer.Status().Code)))
-	case networkDetail(err) != "", errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+	case networkDetail(err) != "", hangs(err):
 		return fmt.Sprintf("the API server cannot be connected to, or does not answer within %s", workloadRequestTimeout)
 	case errors.As(err, &certificate), errors.As(err, &hostname), errors.As(err, &invalid):
 		return "the certificate of the API server cannot be verified"
@@ -296,9 +306,10 @@ func networkDetail(err error) string {
 	return oneline.Sanitize(operation.Error(), oneline.MaxWarning)
 }
 
-func isTimeout(err error) bool {
+// hangs returns whether an API server did not answer in time.
+func hangs(err error) bool {
 	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	return errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout())
 }
 
 // workloadKubeconfig is a kubeconfig of a workload cluster without a credential. Equal

@@ -224,3 +224,27 @@ func TestWorkload_ServerNameOfTheKubeconfigIsKept(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "kubernetes", reached.ServerName)
 }
+
+func TestWorkloadConnections_ParseWhatCannotBeUsedOnce(t *testing.T) {
+	t.Parallel()
+	c := newWorkloadConnections()
+	opened := 0
+	c.open = func(kubeconfig []byte) (*workloadConnection, error) {
+		opened++
+		// Others are not held up.
+		assert.Nil(t, c.get(requestOf("lily")))
+		return newWorkloadConnection(kubeconfig)
+	}
+	for range 3 {
+		_, err := c.connect(requestOf("rose"), []byte("no kubeconfig"))
+		require.ErrorAs(t, err, new(*kubeconfigError))
+		assert.Nil(t, c.get(requestOf("rose")))
+	}
+	assert.Equal(t, 1, opened)
+	_, err := c.connect(requestOf("rose"), []byte(workloadKubeconfigText))
+	require.Error(t, err, "the authority is none")
+	assert.Equal(t, 2, opened)
+	_, err = c.connect(requestOf("rose"), []byte(workloadKubeconfigText+strings.Repeat("#", maxKubeconfig)))
+	require.ErrorContains(t, err, "it must have 65536 bytes at most")
+	assert.Equal(t, 2, opened)
+}
