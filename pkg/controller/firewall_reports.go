@@ -80,11 +80,18 @@ func reportOf(monitor *unstructured.Unstructured) report {
 }
 
 // reportTimes are those of the last report of a firewall.
-type reportTimes struct{ lastRun, lastSeedRun reportTime }
+type reportTimes struct {
+	lastRun, lastSeedRun reportTime
+	// since is when reports were read first, without an outage since.
+	since time.Time
+}
 
 // observe returns the times after another report.
 func (t reportTimes) observe(r report, now time.Time) reportTimes {
-	return reportTimes{t.lastRun.observe(r.lastRun, now), t.lastSeedRun.observe(r.lastSeedRun, now)}
+	if t.since.IsZero() {
+		t.since = now
+	}
+	return reportTimes{t.lastRun.observe(r.lastRun, now), t.lastSeedRun.observe(r.lastSeedRun, now), t.since}
 }
 
 // A reportTime is a time of a report, and when that was, by the clock of this process: that of
@@ -142,9 +149,15 @@ func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, know
 		why = fmt.Sprintf("with %s as URL of the management cluster, which is %s now; if it does not get its configuration there", f.Status.ManagementAccess.URL, known.URL)
 	}
 	replace := fmt.Sprintf("The firewall was allocated %s: replace it (kubectl annotate msf -n %s %s %s=)", why, f.Namespace, f.Name, infrastructure.ReplaceAnnotation)
+	// After a start or an outage it must be silent for as long as otherwise: its clock may be slow,
+	// and it could not report either.
+	was, settling := connectedCondition(f).Status, now.Sub(times.since) <= silence
 	switch {
-	case !r.lastRun.IsZero() && now.Sub(last) <= silence:
+	case !r.lastRun.IsZero() && (now.Sub(last) <= silence || settling && was == metav1.ConditionTrue):
 		connected.Status, connected.Reason = metav1.ConditionTrue, infrastructure.ReasonControllerConnected
+	case settling && was == metav1.ConditionUnknown:
+		connected.Status, connected.Reason = was, infrastructure.ReasonWorkloadClusterUnreachable
+		connected.Message = "The firewall-controller has not reported since the workload cluster can be read again"
 	case r.lastRun.IsZero() && !knowsURL:
 		connected.Reason, connected.Message = infrastructure.ReasonNoKubeconfig, replace
 	case r.lastRun.IsZero():
@@ -156,12 +169,16 @@ func setReport(f *v1alpha4.MetalStackFirewall, r report, times reportTimes, know
 			connected.Message += ". " + replace
 		}
 	}
+	if began := allocationOf(f).StartTime; was == metav1.ConditionUnknown && connected.Status == metav1.ConditionFalse && began != nil {
+		// An outage does not end a silence.
+		connected.LastTransitionTime = metav1.NewTime(later(began.Time, last))
+	}
 	lastSeed := times.lastSeedRun.at
 	switch {
 	case !knowsAccount:
 		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
 	case connected.Status != metav1.ConditionTrue:
-		seed.Reason, seed.Message = connected.Reason, connected.Message
+		seed.Status, seed.Reason, seed.Message = connected.Status, connected.Reason, connected.Message
 	case r.lastSeedRun.IsZero() && !knowsURL:
 		seed.Reason, seed.Message = infrastructure.ReasonNoKubeconfig, replace
 	case r.lastSeedRun.IsZero():
@@ -221,7 +238,9 @@ func setUnreachable(f *v1alpha4.MetalStackFirewall, message string, now time.Tim
 }
 
 func setReportCondition(f *v1alpha4.MetalStackFirewall, c metav1.Condition, now time.Time) {
-	c.LastTransitionTime = metav1.NewTime(now)
+	if c.LastTransitionTime.IsZero() {
+		c.LastTransitionTime = metav1.NewTime(now)
+	}
 	c.Message = oneline.Sanitize(c.Message, oneline.MaxMessage)
 	if is := meta.FindStatusCondition(f.Status.Conditions, c.Type); is != nil && is.Status == c.Status {
 		c.LastTransitionTime = is.LastTransitionTime

@@ -183,6 +183,10 @@ func (w *workloadReconciler) reconcileWorkload(ctx context.Context, rec *reconci
 		ctrl.LoggerFrom(ctx).V(1).Info("Failed to keep the access of firewall-controllers", "reason", state.condition.Reason, "message", state.condition.Message, "network", networkDetail(err), "failures", state.failures)
 		if now.Sub(state.failingSince) >= unreachableGrace || areExchanged(all) || state.failures == 1 && !hasReports(all) {
 			w.sayUnreachable(ctx, all, state.condition.Message)
+			for uid, times := range state.times {
+				times.since = time.Time{}
+				state.times[uid] = times
+			}
 		}
 	}
 	w.workload.set(rec.request, state)

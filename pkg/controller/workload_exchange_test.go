@@ -60,3 +60,36 @@ func TestRollout_ConcludesNothingFromOldReports(t *testing.T) {
 	h.reconcile("c-infra")
 	require.Len(t, h.firewalls(), 2)
 }
+
+func TestReport_OfASlowClockIsNotSilentAfterAStart(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2"), withFirewallController).(*v1alpha4.MetalStackCluster)
+	f := firewallOf(cluster, "f", home, connected)
+	r := report{version: "v1", lastRun: rollTime.Add(-time.Hour)}
+	times := reportTimes{}.observe(r, rollTime)
+	setReport(f, r, times, v1alpha4.FirewallManagementAccess{}, rollTime)
+	require.True(t, isConnected(f))
+
+	later := rollTime.Add(minSilence + time.Second)
+	setReport(f, r, times.observe(r, later), v1alpha4.FirewallManagementAccess{}, later)
+	require.False(t, isConnected(f), "it is silent")
+
+	setReport(f, r, reportTimes{}.observe(r, later), v1alpha4.FirewallManagementAccess{}, later)
+	require.False(t, isConnected(f), "a start changes nothing for one that was silent")
+}
+
+func TestReport_OutageDoesNotEndASilence(t *testing.T) {
+	t.Parallel()
+	cluster := infraCluster(withFirewallSpec("firewall-2"), withFirewallController).(*v1alpha4.MetalStackCluster)
+	f := firewallOf(cluster, "f", home, connection("False", infrastructure.ReasonControllerSilent, time.Hour), allocatedAgo(5*time.Hour))
+	r := report{version: "v1", lastRun: rollTime.Add(-2 * time.Hour)}
+	setUnreachable(f, "away", rollTime)
+	times := reportTimes{}.observe(r, rollTime)
+	setReport(f, r, times, v1alpha4.FirewallManagementAccess{}, rollTime)
+	require.Equal(t, metav1.ConditionUnknown, connectedCondition(f).Status, "it could not report either")
+
+	later := rollTime.Add(minSilence + time.Second)
+	setReport(f, r, times.observe(r, later), v1alpha4.FirewallManagementAccess{}, later)
+	require.Equal(t, metav1.ConditionFalse, connectedCondition(f).Status)
+	require.Equal(t, r.lastRun, connectedCondition(f).LastTransitionTime.UTC())
+}
