@@ -279,6 +279,11 @@ func hasLongestDistance(f *v1alpha4.MetalStackFirewall) bool {
 	return f.Status.Distance == longestDistance
 }
 
+// areExchanged returns whether one of the firewalls takes over from another one.
+func areExchanged(all []*v1alpha4.MetalStackFirewall) bool {
+	return slices.ContainsFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return f.DeletionTimestamp == nil && hasLongestDistance(f) })
+}
+
 // reportsOtherDistance returns whether the firewall-controller of a firewall reports another
 // distance than it has.
 func reportsOtherDistance(f *v1alpha4.MetalStackFirewall) bool {

@@ -359,11 +359,6 @@ func hasReports(all []*v1alpha4.MetalStackFirewall) bool {
 	})
 }
 
-// areExchanged returns whether one of the firewalls takes over from another one.
-func areExchanged(all []*v1alpha4.MetalStackFirewall) bool {
-	return slices.ContainsFunc(all, func(f *v1alpha4.MetalStackFirewall) bool { return f.DeletionTimestamp == nil && hasLongestDistance(f) })
-}
-
 // sayUnreachable says of the firewalls that nothing is known of their firewall-controllers.
 func (w *workloadReconciler) sayUnreachable(ctx context.Context, all []*v1alpha4.MetalStackFirewall, message string) {
 	ctx, cancel := context.WithTimeout(ctx, accessTimeout)
