@@ -4282,7 +4282,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref common.Refer
 					},
 					"silenceTimeout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced: `30m`. It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced for that: its last rules hold.",
+							Description: "silenceTimeout is for how long a firewall-controller that has reported may report nothing more, while the workload cluster's API server can be reached, before the firewall is replaced: `30m`. It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced for that: its last rules hold.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},
@@ -7840,7 +7840,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref common.Refer
 					},
 					"silenceTimeout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "silenceTimeout is for how long a firewall-controller may report nothing while the workload cluster's API server can be reached, before the firewall is replaced: `30m`. It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced for that: its last rules hold.",
+							Description: "silenceTimeout is for how long a firewall-controller that has reported may report nothing more, while the workload cluster's API server can be reached, before the firewall is replaced: `30m`. It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced for that: its last rules hold.",
 							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
 						},
 					},

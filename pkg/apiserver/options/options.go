@@ -19,6 +19,7 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
+	"metal-stack.io/infrastructure-apiserver/pkg/logging"
 	"metal-stack.io/infrastructure-apiserver/pkg/pki"
 )
 
@@ -147,7 +148,8 @@ func (o *Options) Complete() error {
 
 // Validate returns all errors of completed options.
 func (o *Options) Validate() error {
-	errs := o.Metal.Validate()
+	errs := logging.Validate(o.Logs)
+	errs = append(errs, o.Metal.Validate()...)
 	errs = append(errs, o.Records.Validate(o.Standalone)...)
 	errs = append(errs, o.SecureServing.Validate()...)
 	errs = append(errs, o.Audit.Validate()...)

@@ -20,6 +20,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/controller"
+	"metal-stack.io/infrastructure-apiserver/pkg/logging"
 )
 
 // LeaseName is the name of the Lease that the active replica holds.
@@ -97,7 +98,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 
 // Validate returns all that is wrong.
 func (o *Options) Validate() error {
-	var errs []error
+	errs := logging.Validate(o.Logs)
 	for _, flag := range []struct {
 		name  string
 		value int

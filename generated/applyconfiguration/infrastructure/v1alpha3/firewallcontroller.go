@@ -45,8 +45,9 @@ type FirewallControllerApplyConfiguration struct {
 	// nftablesExporter is the exporter of the rules' metrics. If it is omitted, that of the
 	// image runs.
 	NftablesExporter *FirewallNftablesExporterApplyConfiguration `json:"nftablesExporter,omitempty"`
-	// silenceTimeout is for how long a firewall-controller may report nothing while the
-	// workload cluster's API server can be reached, before the firewall is replaced: `30m`.
+	// silenceTimeout is for how long a firewall-controller that has reported may report
+	// nothing more, while the workload cluster's API server can be reached, before the
+	// firewall is replaced: `30m`.
 	// It is at least 10m, and 3 times interval and 5m. Without it a firewall is not replaced
 	// for that: its last rules hold.
 	SilenceTimeout *v1.Duration `json:"silenceTimeout,omitempty"`
