@@ -50,3 +50,16 @@ func TestWorkload_CleaningTouchesNoOtherCluster(t *testing.T) {
 		})
 	}
 }
+
+func TestWorkload_OfAnotherClusterIsNotTouched(t *testing.T) {
+	t.Parallel()
+	h := newWorkloadHarness(t)
+	h.provideFirewallAccess("the-token")
+	h.writeKubeconfig(workloadKubeconfigText)
+	h.change(func(c *v1alpha4.MetalStackCluster) {
+		ownedBy("Cluster", "lily", "uid-of-lily")(c)
+	})
+	h.visit(0)
+	assert.Empty(t, h.requests)
+	assert.Equal(t, infrastructure.ReasonClusterMismatch, h.firewallCondition().Reason)
+}
