@@ -11,19 +11,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
-
-// firewallGroup is the group of the Firewalls that firewall-controllers read.
-const firewallGroup = "firewall.metal-stack.io"
 
 // newFirewallAccess is what the firewall-controllers of a cluster are given.
 func newFirewallAccess(checks *accessChecks) *access {
 	return &access{
 		conditionType: infrastructure.ConditionFirewallControllerReady,
 		description:   "access of the firewall-controllers",
-		suffix:        "-firewall-controller",
+		suffix:        infrastructure.FirewallControllerSuffix,
 		secrets: func(cluster *v1alpha4.MetalStackCluster, _ string) []string {
 			return []string{workloadConfigName(cluster), workloadTokenName(cluster)}
 		},
@@ -108,7 +106,7 @@ func (r *reconciliation) ensureFirewallAccess(ctx context.Context, cluster *v1al
 	}
 	token, err := r.ensureToken(ctx, a, cluster, []rbacv1.PolicyRule{
 		{
-			APIGroups: []string{firewallGroup}, Resources: []string{"firewalls", "firewalls/status"},
+			APIGroups: []string{firewallv2.GroupName}, Resources: []string{"firewalls", "firewalls/status"},
 			Verbs: []string{"get", "list", "watch"},
 		},
 		{

@@ -29,6 +29,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
@@ -218,7 +219,7 @@ func isSelfContained(user *clientcmdapi.AuthInfo) bool {
 // The kinds of objects in workload clusters.
 var (
 	definitionKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
-	monitorKind    = schema.GroupVersionKind{Group: firewallGroup, Version: "v2", Kind: "FirewallMonitor"}
+	monitorKind    = schema.GroupVersionKind{Group: firewallv2.GroupName, Version: "v2", Kind: "FirewallMonitor"}
 	policyKind     = schema.GroupVersionKind{Group: "metal-stack.io", Version: "v1", Kind: "ClusterwideNetworkPolicy"}
 )
 

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
@@ -33,7 +34,7 @@ func (h *workloadHarness) addFirewall() {
 }
 
 func invalid(name string) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: firewallGroup, Kind: "FirewallMonitor"}, name, nil)
+	return apierrors.NewInvalid(schema.GroupKind{Group: firewallv2.GroupName, Kind: "FirewallMonitor"}, name, nil)
 }
 
 // refuseStatusOf refuses changes of the status of a firewall.

@@ -68,6 +68,10 @@ const (
 	UpdatedForAnnotation = "metal-stack." + GroupName + "/updated-for"
 )
 
+// FirewallControllerSuffix ends the name of the ServiceAccount of a cluster's
+// firewall-controllers, after that of the MetalStackCluster. The API server knows them by it.
+const FirewallControllerSuffix = "-firewall-controller"
+
 // ExternallyManaged reports whether another controller manages an infrastructure
 // cluster: its network, its address and its firewall.
 func ExternallyManaged(cluster metav1.Object) bool {

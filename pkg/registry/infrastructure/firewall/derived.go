@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	firewallv2 "metal-stack.io/infrastructure-apiserver/pkg/apis/firewall/v2"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
@@ -52,15 +53,11 @@ func machineOf(f *derived) firewallv2.MachineStatus {
 	return ptr.Deref(f.Status.MachineStatus, firewallv2.MachineStatus{})
 }
 
-// controllerSuffix ends the names of the ServiceAccounts of firewall-controllers, after that
-// of the MetalStackCluster.
-const controllerSuffix = "-firewall-controller"
-
 // isFirewallControllerOf is whether a user is an account of firewall-controllers in the
 // namespace of a firewall. A firewall-controller that is told that its Firewall is gone drops
 // its rules, and the machine still runs then: until it was reset after its release, or for
 // another management cluster.
 func isFirewallControllerOf(u user.Info, f *object) bool {
 	namespace, name, err := serviceaccount.SplitUsername(u.GetName())
-	return err == nil && namespace == f.Namespace && strings.HasSuffix(name, controllerSuffix)
+	return err == nil && namespace == f.Namespace && strings.HasSuffix(name, infrastructure.FirewallControllerSuffix)
 }
